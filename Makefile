@@ -1,0 +1,36 @@
+# `make repro` runs the main job, `make test` the tests; both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test lint format lock clean
+
+repro: .venv/installed
+	dvc repro
+	softlabel table
+
+test: lint
+	pytest
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: .venv/installed
+	ruff check --fix .
+	ruff format .
+
+# Pins every dependency, for every platform and Python that pyproject.toml allows.
+lock: .venv/installed
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --quiet --upgrade --extra dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv .work .pytest_cache .mypy_cache .ruff_cache
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
