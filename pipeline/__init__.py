@@ -1,0 +1,1 @@
+"""Offline soft-label precomputation for knowledge distillation."""

@@ -1,0 +1,241 @@
+"""The command line: one command a stage. Only here are params.yaml and the files' places known.
+
+Each command imports what it needs when it runs, so that `--help` needs no TensorFlow.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline import params
+    from pipeline.training import Recipe
+
+INDEX = Path("data/index.csv")
+SPLIT_FOLDER = Path("data/split")
+TEACHER = Path("models/teacher.keras")
+LOGITS = Path("data/soft_labels/teacher_logits.h5")
+METRICS = Path("results/metrics.json")
+HISTORY = Path("results/history")
+
+
+def soft_targets_file(temperature: str) -> Path:
+    """The soft labels of one temperature, written as in params.yaml."""
+    return Path(f"data/soft_labels/soft_targets_T{temperature}.h5")
+
+
+def student_file(temperature: str, seed: int) -> Path:
+    """One student."""
+    return Path(f"models/students/T{temperature}_seed{seed}.keras")
+
+
+def baseline_file(seed: int) -> Path:
+    """One student that was trained without soft labels."""
+    return Path(f"models/baselines/seed{seed}.keras")
+
+
+class Program(click.Group):
+    """Turns errors that the user can mend into one message and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(context)
+        except PipelineError as error:
+            raise click.ClickException(str(error)) from None
+        except OSError as error:
+            raise click.ClickException(f"the system refused: {error}. Check the disk and the permissions.") from error
+
+
+def _checked_temperature(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Keeps a temperature as it is written, because it is part of a file's name."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a number.") from None
+    if not 0 < number < float("inf"):
+        raise click.BadParameter(f"{value} is not above 0.")
+    return value
+
+
+temperature_option = click.option(
+    "--temperature",
+    metavar="T",
+    callback=_checked_temperature,
+    required=True,
+    help="One of distill.temperatures, as it is written there.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    required=True,
+    help="Of initial weights, order and dropout; one of student.seeds.",
+)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="softlabel")
+def main() -> None:
+    """Knowledge distillation from precomputed soft labels.
+
+    Run `dvc repro` to run all stages in order, each only if something that it uses has changed. The
+    commands below run one stage by hand, in the folder that holds params.yaml and dvc.yaml.
+    """
+
+
+@main.command()
+def sample() -> None:
+    """Write the embedded default data, 5,000 MNIST images, to data/raw/mnist."""
+    _start_tensorflow()
+    from pipeline import sample as stage
+
+    stage.run(annotations=Path("data/raw/mnist/annotations.csv"), images=Path("data/raw/mnist/images"))
+
+
+@main.command()
+def split() -> None:
+    """Copy labelled images into class folders and list them in data/index.csv."""
+    section = _load("split").split
+    _start_tensorflow()
+    from pipeline import split as stage
+
+    stage.run(
+        annotations=section.annotations,
+        images=section.images,
+        val_fraction=section.val_fraction,
+        split_folder=SPLIT_FOLDER,
+        index=INDEX,
+    )
+
+
+@main.command()
+def train_teacher() -> None:
+    """Train the teacher and keep its best epoch in models/teacher.keras."""
+    section = _load("train_teacher").train_teacher
+    _start_tensorflow()
+    from pipeline import train_teacher as stage
+
+    stage.run(
+        index=INDEX,
+        model=section.model.model_dump(),
+        recipe=_recipe(section, section.seed, section.augmentation),
+        output=TEACHER,
+        history=HISTORY / "teacher.csv",
+    )
+
+
+@main.command()
+def precompute() -> None:
+    """Run the teacher once and keep its logits in data/soft_labels/teacher_logits.h5."""
+    section = _load("precompute").precompute
+    _start_tensorflow()
+    from pipeline import precompute as stage
+
+    stage.run(index=INDEX, teacher=TEACHER, batch_size=section.batch_size, output=LOGITS)
+
+
+@main.command()
+@temperature_option
+def soften(temperature: str) -> None:
+    """Soften the teacher's logits at one temperature."""
+    from pipeline import soften as stage
+
+    stage.run(logits=LOGITS, soft_targets=soft_targets_file(temperature), temperature=float(temperature))
+
+
+@main.command()
+@temperature_option
+@seed_option
+def train_student(temperature: str, seed: int) -> None:
+    """Train one student on hard and soft labels; needs no teacher."""
+    values = _load("train_student")
+    _start_tensorflow()
+    from pipeline import train_student as stage
+
+    stage.run(
+        index=INDEX,
+        soft_targets=soft_targets_file(temperature),
+        temperature=float(temperature),
+        hard_label_weight=values.distill.hard_label_weight,
+        scale_by_temperature_squared=values.distill.scale_by_temperature_squared,
+        model=values.student.model.model_dump(),
+        recipe=_recipe(values.student, seed),
+        output=student_file(temperature, seed),
+        history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
+    )
+
+
+@main.command()
+@seed_option
+def train_baseline(seed: int) -> None:
+    """Train the same student on the hard labels alone, for comparison."""
+    section = _load("train_baseline").student
+    _start_tensorflow()
+    from pipeline import train_baseline as stage
+
+    stage.run(
+        index=INDEX,
+        model=section.model.model_dump(),
+        recipe=_recipe(section, seed),
+        output=baseline_file(seed),
+        history=HISTORY / f"baseline_seed{seed}.csv",
+    )
+
+
+@main.command()
+def evaluate() -> None:
+    """Compare teacher, students and baselines on the test images."""
+    values = _load("evaluate")
+    _start_tensorflow()
+    from pipeline import evaluate as stage
+
+    seeds = values.student.seeds
+    stage.run(
+        index=INDEX,
+        teacher=TEACHER,
+        logits=LOGITS,
+        students={str(t): {seed: student_file(str(t), seed) for seed in seeds} for t in values.distill.temperatures},
+        baselines={seed: baseline_file(seed) for seed in seeds},
+        batch_size=values.evaluate.batch_size,
+        output=METRICS,
+        plots=Path("results/plots"),
+    )
+
+
+@main.command()
+def table() -> None:
+    """Print the comparison of teacher, students and baselines."""
+    from pipeline.table import comparison
+
+    click.echo(comparison(METRICS))
+
+
+def _start_tensorflow() -> None:
+    from pipeline.tensorflow_start import start_tensorflow
+
+    start_tensorflow()
+
+
+def _load(stage: str) -> "params.Params":
+    from pipeline.params import load_params
+
+    return load_params(stage)
+
+
+def _recipe(
+    section: "params.TrainTeacher | params.Student",
+    seed: int,
+    augmentation: "params.Augmentation | None" = None,
+) -> "Recipe":
+    from pipeline.training import Phase, Recipe
+    from pipeline.views import Augmentation
+
+    return Recipe(
+        phases=[Phase(**phase.model_dump()) for phase in section.phases],
+        batch_size=section.batch_size,
+        seed=seed,
+        augmentation=Augmentation(**augmentation.model_dump()) if augmentation else Augmentation(),
+    )

@@ -1,0 +1,32 @@
+"""Counts the floating-point operations of a model's forward pass."""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from pipeline import models
+
+
+def forward_flops(model: Any) -> int:
+    """Floating-point operations of one image's forward pass, a multiply-add counted as two.
+
+    Counted by TensorFlow's own profiler on the frozen inference graph.
+    """
+    shape = (1, *model.input_shape[1:])
+    function = tf.function(lambda pixels: model(pixels, training=False))
+    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    graph = convert_variables_to_constants_v2(concrete).graph
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
+    counted = profiler.profile(graph, options=options.with_empty_output().build())
+    return int(counted.total_float_ops)
+
+
+def parameters(model: Any) -> dict[str, int]:
+    """Numbers of weights: all of them, and those that training may change."""
+    everything = models.for_inference(model)
+    return {
+        "total": int(everything.count_params()),
+        "trainable": int(sum(weight.shape.num_elements() for weight in everything.trainable_weights)),
+    }

@@ -1,0 +1,100 @@
+"""From image files to batches of pixels.
+
+Every model sees the same pixels: decoded, resized (bilinear, antialiased) to the model's input size, and
+rounded to uint8, so that it makes no difference whether they are read from memory or from the files.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.errors import PipelineError, first_few
+
+MEMORY_LIMIT_BYTES = 2 * 2**30
+"""Pixels that fit in this are decoded once and kept in memory; larger sets are decoded as they are used."""
+
+
+def decode(content: Any, input_shape: Sequence[int]) -> Any:
+    """Decodes one PNG, JPEG, BMP or GIF (first frame) and resizes it.
+
+    Args:
+        content: the file's bytes, a scalar string tensor.
+        input_shape: (height, width, channels) in pixels; channels is 1 or 3.
+
+    Returns:
+        A uint8 tensor of `input_shape`.
+    """
+    height, width, channels = input_shape
+    image = tf.io.decode_image(content, channels=channels, expand_animations=False)
+    image.set_shape((None, None, channels))
+    resized = tf.image.resize(image, (height, width), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+
+
+class Images:
+    """The pixels of a list of image files, by row number.
+
+    Args:
+        paths: the image files.
+        input_shape: (height, width, channels) of the model that will see them.
+        keep: whether they will be read more than once, and so are kept in memory if they fit.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], input_shape: Sequence[int], *, keep: bool) -> None:
+        self.input_shape = tuple(input_shape)
+        self._paths = tf.constant([str(path) for path in paths])
+        in_memory = len(paths) * int(np.prod(self.input_shape)) <= MEMORY_LIMIT_BYTES
+        self._pixels = self._decode_all() if keep and in_memory else None
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return int(self._paths.shape[0])
+
+    def rows(self, rows: Any) -> Any:
+        """The images of the given row numbers: (B,) integers become (B, height, width, channels) uint8."""
+        if self._pixels is not None:
+            return tf.gather(self._pixels, rows)
+        signature = tf.TensorSpec(self.input_shape, tf.uint8)
+        return tf.map_fn(self._read, tf.gather(self._paths, rows), fn_output_signature=signature)
+
+    def batches(self, batch_size: int) -> Any:
+        """A `tf.data.Dataset` of all images in order, in float32 batches of values 0 to 255."""
+        kept = self._pixels is not None
+        images = tf.data.Dataset.from_tensor_slices(self._pixels) if kept else self._decoded()
+        batches = images.batch(batch_size)
+        return batches.map(lambda pixels: tf.cast(pixels, tf.float32)).prefetch(tf.data.AUTOTUNE)
+
+    def _read(self, path: Any) -> Any:
+        return decode(tf.io.read_file(path), self.input_shape)
+
+    def _decoded(self) -> Any:
+        files = tf.data.Dataset.from_tensor_slices(self._paths)
+        return files.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _decode_all(self) -> Any:
+        return tf.constant(np.concatenate(list(self._decoded().batch(256).as_numpy_iterator())))
+
+
+def refuse_undecodable(paths: Sequence[Path]) -> None:
+    """Decodes every file once.
+
+    Raises:
+        PipelineError: some are no images; says how many and names the first five.
+    """
+    bad = [path.name for path in paths if not _is_decodable(path)]
+    if bad:
+        raise PipelineError(
+            f"{len(bad)} of {len(paths)} image files cannot be decoded as PNG, JPEG, BMP or GIF: {first_few(bad)}. "
+            "Replace them with intact images, or remove their rows."
+        )
+
+
+def _is_decodable(path: Path) -> bool:
+    try:
+        tf.io.decode_image(path.read_bytes(), expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return True

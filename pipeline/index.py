@@ -1,0 +1,93 @@
+"""`data/index.csv`: which images there are, what they show, and which split they belong to."""
+
+import csv
+import hashlib
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import PipelineError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One row of the index.
+
+    Attributes:
+        id: unique name of the image.
+        path: the image file, relative to the repository's root, with forward slashes.
+        label: the name of its class.
+        split: "train", "val" or "test".
+        votes: how many annotators chose the positive class, or "" where nobody voted.
+        sha256: of the image file's bytes.
+    """
+
+    id: str
+    path: str
+    label: str
+    split: str
+    votes: str
+    sha256: str
+
+
+COLUMNS = tuple(field.name for field in fields(Image))
+
+
+class Index:
+    """The images of the data set, sorted by id."""
+
+    def __init__(self, images: Iterable[Image]) -> None:
+        self.images = sorted(images, key=lambda image: image.id)
+        self.class_names = sorted({image.label for image in self.images})
+
+    def split(self, name: str) -> list[Image]:
+        """The images of one split, sorted by id."""
+        return [image for image in self.images if image.split == name]
+
+    def labels(self, images: Iterable[Image]) -> list[int]:
+        """The class index of each image; the class axis is in the order of `class_names`."""
+        position = {name: number for number, name in enumerate(self.class_names)}
+        return [position[image.label] for image in images]
+
+    def one_hot(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
+        """One-hot labels of N images: (N, C) float32, the class axis in the order of `class_names`."""
+        return np.eye(len(self.class_names), dtype=np.float32)[self.labels(images)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every image's id, split, label and content, in the order of the ids."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            for value in (image.id, image.split, image.label, image.sha256):
+                digest.update(value.encode() + b"\0")
+        return digest.hexdigest()
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Writes the index as CSV: one header line, one line an image."""
+    with path.open("x", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(astuple(image) for image in index.images)
+
+
+def read_index(path: Path) -> Index:
+    """Reads `data/index.csv`.
+
+    Raises:
+        PipelineError: there is no such file, or its columns are others.
+    """
+    if not path.is_file():
+        raise PipelineError(f"there is no index at {path}. Make it with `dvc repro split`.")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise PipelineError(
+                f"{path} has the columns {reader.fieldnames}, expected {list(COLUMNS)}. "
+                "Make it again with `dvc repro --force split`."
+            )
+        return Index(Image(**row) for row in reader)

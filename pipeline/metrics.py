@@ -1,0 +1,129 @@
+"""How good a classifier's logits are: quality, calibration, and closeness to the teacher."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import roc_auc_score, roc_curve
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+BINS = 15
+
+
+def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
+    """Natural logarithms of the class probabilities: (N, C) float64."""
+    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def accuracy(logits: Floats, labels: Ints) -> float:
+    """Share of images whose largest logit is the labelled class's."""
+    return float(np.mean(np.argmax(logits, axis=1) == labels))
+
+
+def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
+    """AUC: of the last class for two classes, else the mean over classes of one against the rest."""
+    scores = _one_against_rest(logits)
+    classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+    return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
+
+
+def negative_log_likelihood(logits: Floats, labels: Ints) -> float:
+    """Mean of -log p(labelled class), in nats."""
+    return float(-np.mean(log_softmax(logits)[np.arange(len(labels)), labels]))
+
+
+def brier_score(logits: Floats, labels: Ints) -> float:
+    """Mean squared distance of the probabilities from the one-hot label, 0 to 2 (Brier, 1950)."""
+    one_hot = np.eye(logits.shape[1])[labels]
+    return float(np.mean(np.sum((np.exp(log_softmax(logits)) - one_hot) ** 2, axis=1)))
+
+
+def expected_calibration_error(logits: Floats, labels: Ints, bins: int = BINS) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins (Guo et al., arXiv:1706.04599)."""
+    table = reliability(logits, labels, bins)
+    gaps = np.abs(table["accuracy"] - table["confidence"])
+    return float(np.sum(gaps * table["images"]) / len(labels))
+
+
+def agreement(logits: Floats, teacher_logits: Floats) -> float:
+    """Share of images for which student and teacher choose the same class."""
+    return float(np.mean(np.argmax(logits, axis=1) == np.argmax(teacher_logits, axis=1)))
+
+
+def mean_kl_divergence(logits: Floats, teacher_logits: Floats) -> float:
+    """Mean KL(teacher || student) of the probabilities at T = 1, in nats."""
+    teacher, student = log_softmax(teacher_logits), log_softmax(logits)
+    return float(np.mean(np.sum(np.exp(teacher) * (teacher - student), axis=1)))
+
+
+def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str, float]:
+    """Every metric of this module for one model's logits (N, C) on N labelled images."""
+    return {
+        "accuracy": accuracy(logits, labels),
+        "auc": area_under_roc_curve(logits, labels),
+        "nll": negative_log_likelihood(logits, labels),
+        "brier": brier_score(logits, labels),
+        "ece": expected_calibration_error(logits, labels),
+        "teacher_agreement": agreement(logits, teacher_logits),
+        "teacher_kl": mean_kl_divergence(logits, teacher_logits),
+    }
+
+
+def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
+    """Confidence against accuracy, a row for each bin that holds images.
+
+    Bin k of K holds confidences in (k/K, (k+1)/K].
+
+    Returns:
+        Columns bin, confidence, accuracy, images.
+    """
+    log_probabilities = log_softmax(logits)
+    confidence = np.exp(log_probabilities.max(axis=1))
+    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    correct = np.argmax(logits, axis=1) == labels
+    rows = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": correct, "images": 1})
+    return rows.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index()
+
+
+def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
+    """One row an image: columns actual and predicted, both class names."""
+    names = np.array(class_names)
+    return pd.DataFrame({"actual": names[labels], "predicted": names[np.argmax(logits, axis=1)]})
+
+
+def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
+    """Receiver operating characteristic: the last class for two classes, else each against the rest.
+
+    Returns:
+        Columns class, false_positive_rate, true_positive_rate.
+    """
+    scores = _one_against_rest(logits)
+    classes = [1] if len(class_names) == 2 else range(len(class_names))
+    curves = []
+    for number in classes:
+        false_positive, true_positive, _ = roc_curve(labels == number, scores[:, number])
+        curves.append(
+            pd.DataFrame(
+                {
+                    "class": class_names[number],
+                    "false_positive_rate": false_positive,
+                    "true_positive_rate": true_positive,
+                }
+            )
+        )
+    return pd.concat(curves, ignore_index=True)
+
+
+def _one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
+    """log(p / (1 - p)) of each class, which ranks as p does, without its ties near 0 and 1."""
+    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    rest = powers.sum(axis=1, keepdims=True) - powers
+    # The largest class's rest is summed without it: a difference would lose its digits.
+    rows, top = np.arange(len(powers)), np.argmax(powers, axis=1)
+    powers[rows, top] = 0.0
+    rest[rows, top] = powers.sum(axis=1)
+    return np.asarray(shifted - np.log(np.maximum(rest, np.finfo(np.float64).tiny)))

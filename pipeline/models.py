@@ -1,0 +1,308 @@
+"""The models: preprocessing, backbone and head in one Keras model from pixels (0 to 255) to logits.
+
+Every model is a chain: input, preprocessing, backbone (a nested model), pooling, optional batch
+normalisation, optional dropout, dense logits. No TensorFlow is imported here.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pipeline.artifacts import publish
+from pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How to build one architecture's feature extractor.
+
+    Attributes:
+        build: takes `input_shape`, `weights` and the architecture's own options; returns a Keras model.
+        preprocessing: which of `PREPROCESSING` its weights expect.
+        imagenet_file: name under which Keras looks for its ImageNet weights, with the options' names in
+            braces; None where there are none.
+    """
+
+    build: Callable[..., Any]
+    preprocessing: str
+    imagenet_file: str | None = None
+
+
+def _application(constructor: Callable[..., Any]) -> Callable[..., Any]:
+    def build(*, input_shape: Sequence[int], weights: str | None, **options: Any) -> Any:
+        return constructor(include_top=False, input_shape=tuple(input_shape), weights=weights, **options)
+
+    return build
+
+
+def _cnn(*, input_shape: Sequence[int], weights: None, filters: Sequence[int], downsampling: str) -> Any:
+    """3x3 convolutions with ReLU, each halving the image by its stride or by 2x2 max pooling."""
+    features = inputs = keras.Input(tuple(input_shape), name="pixels")
+    for number, count in enumerate(filters, 1):
+        stride = 2 if downsampling == "stride" else 1
+        convolution = keras.layers.Conv2D(
+            count, 3, strides=stride, padding="same", activation="relu", name=f"conv{number}"
+        )
+        features = convolution(features)
+        if downsampling == "max_pooling":
+            features = keras.layers.MaxPooling2D(2, padding="same", name=f"max_pooling{number}")(features)
+    return keras.Model(inputs, features, name="cnn")
+
+
+_TF = "weights_tf_dim_ordering_tf_kernels"
+ARCHITECTURES = {
+    "cnn": Backbone(_cnn, "unit"),
+    "resnet50v2": Backbone(_application(keras.applications.ResNet50V2), "symmetric", f"resnet50v2_{_TF}_notop.h5"),
+    "resnet50": Backbone(_application(keras.applications.ResNet50), "caffe", f"resnet50_{_TF}_notop.h5"),
+    "resnet152": Backbone(_application(keras.applications.ResNet152), "caffe", f"resnet152_{_TF}_notop.h5"),
+    "mobilenetv2": Backbone(
+        _application(keras.applications.MobileNetV2),
+        "symmetric",
+        f"mobilenet_v2_{_TF}_{{alpha}}_{{size}}_no_top.h5",
+    ),
+    "efficientnetb0": Backbone(_application(keras.applications.EfficientNetB0), "none", "efficientnetb0_notop.h5"),
+}
+
+PREPROCESSING = {
+    "none": "pixels 0 to 255 (the backbone rescales them itself)",
+    "unit": "pixels / 255",
+    "symmetric": "pixels / 127.5 - 1",
+    "caffe": "channels in the order BGR, less the ImageNet means 103.939, 116.779, 123.68",
+}
+
+POOLING = {
+    "avg": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+    "flatten": keras.layers.Flatten,
+}
+
+
+def build(
+    *,
+    architecture: str,
+    input_shape: Sequence[int],
+    classes: int,
+    seed: int,
+    weights: str | None,
+    pooling: str,
+    batch_normalization: bool,
+    dropout: float,
+    **options: Any,
+) -> Any:
+    """Builds an untrained model, or one with a pretrained backbone.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        input_shape: (height, width, channels).
+        classes: C, the number of logits.
+        seed: of the initial weights. Keras' global state is cleared, so that the same arguments give the
+            same names and weights in any process.
+        weights: None (random), "imagenet", or a file of backbone weights.
+        pooling: one of `POOLING`.
+        batch_normalization: whether the pooled features are normalised.
+        dropout: fraction of the pooled features dropped in training, 0 to 1.
+        **options: the architecture's own: `alpha` for mobilenetv2; `filters` and `downsampling` for cnn.
+
+    Returns:
+        A Keras model from (B, height, width, channels) pixels to (B, C) logits.
+
+    Raises:
+        PipelineError: the weights are not to be had.
+    """
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    entry = ARCHITECTURES[architecture]
+    with _weights_errors(architecture, entry, weights, input_shape, options):
+        backbone = entry.build(input_shape=input_shape, weights=weights, **options)
+    backbone.name = "backbone"
+    head = [POOLING[pooling](name="pooling")]
+    if batch_normalization:
+        head.append(keras.layers.BatchNormalization(name="head_normalization"))
+    if dropout:
+        head.append(keras.layers.Dropout(dropout, name="dropout"))
+    head.append(keras.layers.Dense(classes, name="logits", dtype="float32"))
+    return _chain([*_preprocessing(entry.preprocessing), backbone, *head], input_shape, architecture)
+
+
+def for_phase(model: Any, trainable_from: str | int | None) -> Any:
+    """Rewires the same layers for one phase of training.
+
+    Args:
+        model: a model of `build`.
+        trainable_from: None trains the head only, with the backbone in inference mode (no dropout, no
+            batch statistics); "all" trains every layer; a layer's number or name in the backbone trains
+            that layer and all above it.
+
+    Returns:
+        An uncompiled model that shares its layers with `model`.
+
+    Raises:
+        PipelineError: the backbone has no such layer.
+    """
+    backbone = model.get_layer("backbone")
+    backbone.trainable = True
+    first = _first_trainable(backbone, trainable_from)
+    for number, layer in enumerate(backbone.layers):
+        layer.trainable = number >= first
+    frozen = trainable_from is None
+    return _chain(model.operations[1:], model.input_shape[1:], model.name, frozen_backbone=frozen)
+
+
+def for_inference(model: Any) -> Any:
+    """The same layers in an uncompiled model, every layer marked trainable."""
+    model.trainable = True
+    return _chain(model.operations[1:], model.input_shape[1:], model.name)
+
+
+def _chain(operations: Sequence[Any], input_shape: Sequence[int], name: str, *, frozen_backbone: bool = False) -> Any:
+    features = inputs = keras.Input(tuple(input_shape), name="pixels")
+    for operation in operations:
+        if frozen_backbone and operation.name == "backbone":
+            features = operation(features, training=False)
+        else:
+            features = operation(features)
+    return keras.Model(inputs, features, name=name)
+
+
+def _preprocessing(kind: str) -> list[Any]:
+    if kind == "none":
+        return []
+    if kind == "caffe":
+        offset = [-103.939, -116.779, -123.68]
+        return [_reverse_channels(), keras.layers.Rescaling(1.0, offset, name="rescaling")]
+    scale, offset_ = {"unit": (1 / 255, 0.0), "symmetric": (1 / 127.5, -1.0)}[kind]
+    return [keras.layers.Rescaling(scale, offset_, name="rescaling")]
+
+
+def _reverse_channels() -> Any:
+    pixels = keras.Input((None, None, 3), name="rgb")
+    return keras.Model(pixels, keras.ops.flip(pixels, axis=-1)).operations[-1]
+
+
+def _first_trainable(backbone: Any, trainable_from: str | int | None) -> int:
+    count = len(backbone.layers)
+    if trainable_from is None:
+        return count
+    if trainable_from == "all":
+        return 0
+    names = [layer.name for layer in backbone.layers]
+    if isinstance(trainable_from, int) and 0 <= trainable_from < count:
+        return trainable_from
+    if trainable_from in names:
+        return names.index(str(trainable_from))
+    raise PipelineError(
+        f"trainable_from is {trainable_from!r}, but the backbone has no such layer. Expected null (head only), "
+        f"'all', a number from 0 to {count - 1}, or a layer's name, such as {names[count // 2]!r}."
+    )
+
+
+@contextmanager
+def _weights_errors(
+    architecture: str,
+    entry: Backbone,
+    weights: str | None,
+    input_shape: Sequence[int],
+    options: dict[str, Any],
+) -> Iterator[None]:
+    """Turns failures to load weights into errors that say where a file is expected."""
+    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+        raise PipelineError(
+            f"there is no weights file at {weights}. Put it there, or set weights to imagenet or null in params.yaml."
+        )
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)
+    try:
+        yield
+    except Exception as error:
+        if weights is None:
+            raise
+        if weights == "imagenet" and "URL fetch failure" in str(error):
+            where = _imagenet_path(entry, input_shape, options)
+            raise PipelineError(
+                f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
+                f"Put the file at {where} (the environment variable KERAS_HOME moves the folder), "
+                "or set weights to a file or to null in params.yaml."
+            ) from None
+        raise PipelineError(f"the weights {weights} do not fit {architecture}: {error}") from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _imagenet_path(entry: Backbone, input_shape: Sequence[int], options: dict[str, Any]) -> Path:
+    height, width = input_shape[:2]
+    size = height if height == width and height in (96, 128, 160, 192, 224) else 224
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    return home / "models" / str(entry.imagenet_file).format(size=size, **options)
+
+
+def save(model: Any, path: Path) -> None:
+    """Writes a `.keras` file, atomically, and byte for byte the same for the same model.
+
+    Keras stores the date, addresses in memory as `shared_object_id`, and zip times. They are replaced by
+    fixed values; the archive's members are sorted.
+    """
+    with publish(path) as partial:
+        raw = partial.with_suffix(".raw.keras")
+        try:
+            model.save(raw)
+            with zipfile.ZipFile(raw) as source, zipfile.ZipFile(partial, "x") as target:
+                for name in sorted(source.namelist()):
+                    content = source.read(name)
+                    if name.endswith(".json"):
+                        content = _without_accidents(content)
+                    target.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+        finally:
+            raw.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Any:
+    """Loads a `.keras` file, uncompiled and in safe mode.
+
+    Raises:
+        PipelineError: there is no such file, or it is not a whole `.keras` file.
+    """
+    if not path.is_file():
+        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`.")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise PipelineError(
+            f"{path} cannot be loaded as a Keras model: {error}. Make it again with `dvc repro`."
+        ) from None
+
+
+def weights_sha256(model: Any) -> str:
+    """SHA-256 over the path, dtype, shape and bytes of every weight, in the model's order."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        value = keras.ops.convert_to_numpy(weight.value)
+        digest.update(f"{weight.path} {value.dtype} {value.shape}\0".encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def _without_accidents(content: bytes) -> bytes:
+    """Renumbers shared objects in order of appearance and fixes the date."""
+    numbers: dict[int, int] = {}
+
+    def clean(node: Any) -> Any:
+        if isinstance(node, list):
+            return [clean(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        cleaned = {key: clean(value) for key, value in node.items()}
+        if "shared_object_id" in cleaned:
+            cleaned["shared_object_id"] = numbers.setdefault(cleaned["shared_object_id"], len(numbers))
+        if "date_saved" in cleaned:
+            cleaned["date_saved"] = "1980-01-01@00:00:00"
+        return cleaned
+
+    return json.dumps(clean(json.loads(content))).encode()

@@ -1,0 +1,60 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+LOG_EVERY_SECONDS = 15.0
+
+
+class Progress:
+    """Counts `unit`s up to `total` on stderr; use it as a context manager.
+
+    Args:
+        title: what is being done.
+        total: how many units there are.
+        unit: their name in the plural, such as "images".
+    """
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self._start = self._last_line = time.monotonic()
+        self._bar = tqdm(total=total, desc=title, unit=f" {unit}", leave=False) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        """Starts counting."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the bar; if the work ended well, prints what it took."""
+        self.close()
+        if kind is None:
+            self._line("done: ")
+
+    def advance(self, count: int) -> None:
+        """Notes that `count` more units are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._last_line >= LOG_EVERY_SECONDS:
+            self._line("")
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _line(self, prefix: str) -> None:
+        self._last_line = time.monotonic()
+        rate = self.done / max(self._last_line - self._start, 1e-9)
+        print(
+            f"{self.title}: {prefix}{self.done}/{self.total} {self.unit}, {rate:.0f} {self.unit}/s",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,20 @@
+"""Stage `soften`: the teacher's logits become soft labels of one temperature. Needs no TensorFlow."""
+
+from pathlib import Path
+
+from pipeline.soft_labels import soften_file
+
+
+def run(*, logits: Path, soft_targets: Path, temperature: float) -> None:
+    """Writes `soft_targets_T<T>.h5`.
+
+    Args:
+        logits: the `teacher_logits.h5` to read.
+        soft_targets: the file to write.
+        temperature: T > 0; above 1 softens, below 1 sharpens.
+
+    Raises:
+        PipelineError: the logits file is missing or damaged.
+    """
+    soften_file(logits, soft_targets, temperature)
+    print(f"wrote {soft_targets}")

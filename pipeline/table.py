@@ -1,0 +1,76 @@
+"""The comparison table, from `metrics.json`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+
+QUALITY = {
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "teacher_agreement": "agreement",
+    "teacher_kl": "KL",
+}
+
+
+def comparison(metrics: Path) -> str:
+    """Quality and cost of teacher, baseline and students as text.
+
+    Raises:
+        PipelineError: there are no metrics yet.
+    """
+    if not metrics.is_file():
+        raise PipelineError(f"there are no metrics at {metrics}. Make them with `dvc repro`.")
+    document = json.loads(metrics.read_text(encoding="utf-8"))
+    quality = [["model", "seeds", *QUALITY.values()]]
+    cost = [["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"]]
+    for key, report in document["models"].items():
+        name = key.replace("_T", " T=")
+        quality.append([name, str(len(report.get("seeds", [0]))), *_cells(report["quality"])])
+        if "gain" in report:
+            quality.append(["  less baseline", "", *_cells(report["gain"], sign="+")])
+        cost.append([name, *_cost(report)])
+    return "\n".join(
+        [
+            f"On {document['test_images']} test images: mean over seeds ± standard deviation.",
+            "",
+            *_aligned(quality),
+            "",
+            "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
+            "Less baseline: student minus the same model without a teacher, seed by seed.",
+            "",
+            *_aligned(cost),
+            "",
+            "A multiply-add counts as two FLOPs.",
+        ]
+    )
+
+
+def _cells(quality: dict[str, Any], sign: str = "") -> list[str]:
+    return [_number(quality[metric], sign) for metric in QUALITY]
+
+
+def _cost(report: dict[str, Any]) -> list[str]:
+    counts = report["parameters"]
+    megaflops, megabytes = report["flops"] / 1e6, report["file_bytes"] / 1e6
+    return [f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"]
+
+
+def _number(value: float | dict[str, float], sign: str) -> str:
+    if isinstance(value, dict):
+        spread = f" ±{value['std']:.3f}" if "std" in value else ""
+        return f"{value['mean']:{sign}.3f}{spread}"
+    return f"{value:{sign}.3f}"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]

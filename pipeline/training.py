@@ -1,0 +1,204 @@
+"""The one training code, for teacher, student and baseline: plain `compile` and `fit`.
+
+Everything random is a function of (seed, epoch): the order of the images, their views, the dropout
+masks. After each epoch the whole state is kept, so a killed training goes on at the epoch in which it was
+killed, and ends with the weights of one that was never interrupted.
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from keras import ops
+
+from pipeline import models
+from pipeline.artifacts import fingerprint, publish, workspace
+from pipeline.batches import Examples, training_batches, validation_batches
+from pipeline.progress import Progress
+from pipeline.training_state import KeepState, TrainingState
+from pipeline.views import Augmentation, philox_words
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one learning rate (Adam, fresh at its start) and one set of trained layers.
+
+    Attributes:
+        epochs: how many passes over the training images.
+        learning_rate: of Adam.
+        trainable_from: as in `models.for_phase`.
+    """
+
+    epochs: int
+    learning_rate: float
+    trainable_from: str | int | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        phases: one after another.
+        batch_size: images a step.
+        seed: of the initial weights, the order, the views and the dropout.
+        augmentation: how the training images are varied.
+    """
+
+    phases: Sequence[Phase]
+    batch_size: int
+    seed: int
+    augmentation: Augmentation = Augmentation()  # noqa: RUF009 (immutable)
+
+
+def train_to_files(
+    model: dict[str, Any],
+    train_on: Examples,
+    validate_on: Examples,
+    *,
+    loss: Any,
+    recipe: Recipe,
+    output: Path,
+    history: Path,
+) -> None:
+    """Builds and trains a model, and writes its best epoch and its training curves.
+
+    The best epoch has the highest accuracy on the validation images; among equals, the lowest
+    cross-entropy.
+
+    Args:
+        model: the arguments of `models.build`, apart from `seed`.
+        train_on: the training examples.
+        validate_on: the validation examples, seen untouched.
+        loss: a Keras loss of targets and logits.
+        recipe: how to train.
+        output: the `.keras` file to write.
+        history: the CSV file to write, one row an epoch: epoch, phase, learning_rate, then loss,
+            accuracy, cross_entropy and the same on the validation images (`val_`).
+
+    Raises:
+        PipelineError: the model cannot be built, training diverged, or another process is writing `output`.
+    """
+    inputs = fingerprint(
+        model=model,
+        data=[_content(train_on), _content(validate_on)],
+        loss=[type(loss).__name__, loss.get_config()],
+        recipe=asdict(recipe),
+        versions=[keras.__version__, tf.__version__],
+    )
+    with workspace(output, inputs) as work:
+        state = TrainingState(work / "state.npz")
+        trained = train(models.build(**model, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
+        with publish(history) as partial:
+            pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
+        models.save(trained, output)
+    print(f"wrote {output} and {history}")
+
+
+def train(
+    model: Any, train_on: Examples, validate_on: Examples, loss: Any, recipe: Recipe, state: TrainingState
+) -> Any:
+    """Trains `model` from where `state` stands to the end, and returns it as after its best epoch."""
+    tf.config.experimental.enable_op_determinism()
+    last_epoch = sum(phase.epochs for phase in recipe.phases)
+    end = 0
+    for number, phase in enumerate(recipe.phases, 1):
+        start, end = end, end + phase.epochs
+        fitted = _compiled(models.for_phase(model, phase.trainable_from), phase, loss)
+        epochs = range(max(start, state.restore(fitted, number)), end)
+        if not epochs:
+            continue
+        fitted.fit(
+            training_batches(train_on, recipe.batch_size, recipe.seed, epochs, recipe.augmentation),
+            validation_data=validation_batches(validate_on, recipe.batch_size),
+            steps_per_epoch=-(-len(train_on.ids) // recipe.batch_size),
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                _Reseed(recipe.seed),
+                _Report(len(train_on.ids), last_epoch),
+                KeepState(state, number, phase.learning_rate),
+            ],
+        )
+    state.restore_best(model)
+    return models.for_inference(model)
+
+
+def hard_label_accuracy(y_true: Any, y_pred: Any) -> Any:
+    """Whether the largest logit is the labelled class's: (B, C or 2C) and (B, C) become (B,)."""
+    hard = y_true[:, : y_pred.shape[-1]]
+    return ops.cast(ops.argmax(hard, axis=-1) == ops.argmax(y_pred, axis=-1), "float32")
+
+
+def hard_label_cross_entropy(y_true: Any, y_pred: Any) -> Any:
+    """Cross-entropy against the one-hot half of the targets, in nats: (B,)."""
+    return ops.categorical_crossentropy(y_true[:, : y_pred.shape[-1]], y_pred, from_logits=True)
+
+
+def _compiled(model: Any, phase: Phase, loss: Any) -> Any:
+    model.compile(
+        optimizer=keras.optimizers.Adam(phase.learning_rate),
+        loss=loss,
+        metrics=[
+            keras.metrics.MeanMetricWrapper(hard_label_accuracy, name="accuracy"),
+            keras.metrics.MeanMetricWrapper(hard_label_cross_entropy, name="cross_entropy"),
+        ],
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _content(examples: Examples) -> list[str]:
+    """Names the examples: their ids, their files' content and their targets."""
+    targets = hashlib.sha256(examples.targets.tobytes()).hexdigest()
+    return [*examples.content, targets]
+
+
+class _Reseed(keras.callbacks.Callback):
+    """Makes each epoch's dropout a function of (seed, epoch)."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        layers = [*self.model.layers, *self.model.get_layer("backbone").layers]
+        generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
+        for number, generator in enumerate(generators):
+            words = philox_words(2, "dropout", self.seed, epoch, number)
+            generator.state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
+
+
+class _Report(keras.callbacks.Callback):
+    """Shows each epoch's progress and result, with the speed of its training steps."""
+
+    def __init__(self, images: int, last_epoch: int) -> None:
+        super().__init__()
+        self.images, self.last_epoch = images, last_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.progress = Progress(f"epoch {epoch + 1}/{self.last_epoch}", self.params["steps"], "steps")
+        self.start = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.progress.advance(1)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.seconds = time.monotonic() - self.start
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.progress.close()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        speed = self.images / self.seconds
+        print(f"epoch {epoch + 1}/{self.last_epoch}  {values}  {speed:.0f} images/s", file=sys.stderr)

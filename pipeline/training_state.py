@@ -1,0 +1,106 @@
+"""The state of a training, kept after each epoch as one file that is replaced in one step."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from pipeline.artifacts import publish
+from pipeline.errors import PipelineError
+
+
+class TrainingState:
+    """Everything a training needs to go on: weights, optimizer, best weights, history.
+
+    Args:
+        path: the `.npz` file; if it is there, the training goes on from it.
+
+    Attributes:
+        history: one dict an epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.history: list[dict[str, Any]] = []
+        self.phase = 0
+        self.arrays: dict[str, npt.NDArray[Any]] = {}
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as file:
+                self.arrays = {name: file[name] for name in file.files if name != "history"}
+                self.history, self.phase = json.loads(str(file["history"]))
+            print(f"continuing after epoch {len(self.history)}", file=sys.stderr)
+
+    def restore(self, model: Any, phase: int) -> int:
+        """Puts the kept weights, and in their own phase the optimizer, into the model.
+
+        Returns:
+            How many epochs are done.
+        """
+        if self.phase:
+            _assign(model.weights, self.arrays, "weight")
+        if self.phase == phase:
+            _assign(model.optimizer.variables, self.arrays, "optimizer")
+        return len(self.history)
+
+    def keep(self, model: Any, row: dict[str, Any]) -> None:
+        """Adds one epoch and writes the file."""
+        self.history.append(row)
+        self.phase = row["phase"]
+        best = {name: array for name, array in self.arrays.items() if name.startswith("best")}
+        if max(self.history, key=_merit) is row:
+            best = _arrays(model.weights, "best")
+        self.arrays = _arrays(model.weights, "weight") | _arrays(model.optimizer.variables, "optimizer") | best
+        with publish(self.path) as partial, partial.open("xb") as file:
+            np.savez(file, allow_pickle=False, history=np.array(json.dumps([self.history, self.phase])), **self.arrays)
+
+    def restore_best(self, model: Any) -> None:
+        """Puts the weights of the best epoch into the model."""
+        best = max(self.history, key=_merit)
+        print(
+            f"best epoch {best['epoch']}: val_accuracy {best['val_accuracy']:.4f}, "
+            f"val_cross_entropy {best['val_cross_entropy']:.4f}",
+            file=sys.stderr,
+        )
+        _assign(model.weights, self.arrays, "best")
+
+
+def _merit(row: dict[str, Any]) -> tuple[float, float]:
+    return row["val_accuracy"], -row["val_cross_entropy"]
+
+
+def _arrays(variables: Sequence[Any], kind: str) -> dict[str, npt.NDArray[Any]]:
+    return {f"{kind}{number}": ops.convert_to_numpy(variable) for number, variable in enumerate(variables)}
+
+
+def _assign(variables: Sequence[Any], arrays: dict[str, npt.NDArray[Any]], kind: str) -> None:
+    for number, variable in enumerate(variables):
+        variable.assign(arrays[f"{kind}{number}"])
+
+
+class KeepState(keras.callbacks.Callback):
+    """Keeps the state after each epoch, under the numbers of the epoch and its phase."""
+
+    def __init__(self, state: TrainingState, phase: int, learning_rate: float) -> None:
+        super().__init__()
+        self.state, self.phase, self.learning_rate = state, phase, learning_rate
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds one row to the history and writes the state.
+
+        Raises:
+            PipelineError: a loss or metric is not finite.
+        """
+        values = {name: float(value) for name, value in sorted((logs or {}).items())}
+        if not all(map(math.isfinite, values.values())):
+            raise PipelineError(
+                f"training diverged in epoch {epoch + 1}: {values}. Lower the learning_rate of this phase."
+            )
+        labels = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": self.learning_rate}
+        self.state.keep(self.model, {**labels, **values})
