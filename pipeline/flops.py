@@ -1,11 +1,10 @@
 """Counts the floating-point operations of a model's forward pass."""
 
+import math
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-from pipeline import models
 
 
 def forward_flops(model: Any) -> int:
@@ -24,9 +23,8 @@ def forward_flops(model: Any) -> int:
 
 
 def parameters(model: Any) -> dict[str, int]:
-    """Numbers of weights: all of them, and those that training may change."""
-    everything = models.for_inference(model)
+    """Numbers of weights: all of them, and those that were trained in the model's last phase."""
     return {
-        "total": int(everything.count_params()),
-        "trainable": int(sum(weight.shape.num_elements() for weight in everything.trainable_weights)),
+        "total": int(model.count_params()),
+        "trainable": int(sum(math.prod(weight.shape) for weight in model.trainable_weights)),
     }

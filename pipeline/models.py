@@ -153,24 +153,32 @@ def for_phase(model: Any, trainable_from: str | int | None) -> Any:
     first = _first_trainable(backbone, trainable_from)
     for number, layer in enumerate(backbone.layers):
         layer.trainable = number >= first
-    frozen = trainable_from is None
-    return _chain(model.operations[1:], model.input_shape[1:], model.name, frozen_backbone=frozen)
+    operations = model.operations[1:]
+    if trainable_from is None:
+        operations = [_InferenceMode(operation) if operation is backbone else operation for operation in operations]
+    return _chain(operations, model.input_shape[1:], model.name)
 
 
-def for_inference(model: Any) -> Any:
-    """The same layers in an uncompiled model, every layer marked trainable."""
-    model.trainable = True
-    return _chain(model.operations[1:], model.input_shape[1:], model.name)
-
-
-def _chain(operations: Sequence[Any], input_shape: Sequence[int], name: str, *, frozen_backbone: bool = False) -> Any:
+def _chain(operations: Sequence[Any], input_shape: Sequence[int], name: str) -> Any:
     features = inputs = keras.Input(tuple(input_shape), name="pixels")
     for operation in operations:
-        if frozen_backbone and operation.name == "backbone":
-            features = operation(features, training=False)
-        else:
-            features = operation(features)
+        features = operation(features)
     return keras.Model(inputs, features, name=name)
+
+
+class _InferenceMode(keras.layers.Layer):
+    """Calls a model in inference mode, also where its caller trains.
+
+    `model(inputs, training=False)` in a functional graph does not: the outer model's mode overrides it
+    (Keras 3.15), so that a frozen backbone would still drop paths.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(name=f"{model.name}_in_inference_mode")
+        self.model = model
+
+    def call(self, inputs: Any) -> Any:
+        return self.model(inputs, training=False)
 
 
 def _preprocessing(kind: str) -> list[Any]:

@@ -14,7 +14,6 @@ from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
 
 
-
 def run(*, annotations: Path, images: Path) -> None:
     """Writes the images as PNG files, and an `annotations.csv` without votes.
 

@@ -131,7 +131,7 @@ def train(
             ],
         )
     state.restore_best(model)
-    return models.for_inference(model)
+    return model
 
 
 def hard_label_accuracy(y_true: Any, y_pred: Any) -> Any:
@@ -173,7 +173,7 @@ class _Reseed(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        layers = [*self.model.layers, *self.model.get_layer("backbone").layers]
+        layers = [inner for layer in self.model.layers for inner in (layer, *getattr(layer, "layers", ()))]
         generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
         for number, generator in enumerate(generators):
             words = philox_words(2, "dropout", self.seed, epoch, number)

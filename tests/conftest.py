@@ -1,0 +1,33 @@
+"""What several test files share: a small labelled data set in MHIST's layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Selected SSA (Out of 7)", "Partition"]
+
+
+def write_data_set(folder: Path, per_class: int = 20, side: int = 12) -> None:
+    """Writes annotations.csv and images/ with two classes that brightness tells apart, a little noisily."""
+    import tensorflow as tf
+
+    noise = np.random.default_rng(7)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in range(2 * per_class):
+        label, brightness = [("HP", 90), ("SSA", 160)][number % 2]
+        pixels = np.clip(noise.normal(brightness, 45, (side, side, 3)), 0, 255).astype(np.uint8)
+        name = f"MHIST_{number:03d}.png"
+        (folder / "images" / name).write_bytes(tf.io.encode_png(pixels).numpy())
+        rows.append([name, label, str(number % 8), "test" if number % 10 >= 7 else "train"])
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "annotations.csv", index=False)
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> Path:
+    """A folder with annotations.csv and images/ of 40 small images in two classes."""
+    folder = tmp_path / "raw"
+    write_data_set(folder)
+    return folder

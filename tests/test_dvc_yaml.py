@@ -1,0 +1,99 @@
+"""dvc.yaml names what its stages really use."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import params
+from pipeline.cli import main
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
+STAGES = PIPELINE["stages"] | YAML(typ="safe").load(ROOT / "data/sample/dvc.yaml")["stages"]
+
+
+def imports(module: Path) -> set[str]:
+    """Modules of this package that one of its files imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pipeline.")}
+    return found
+
+
+def closure(name: str) -> set[str]:
+    seen, waiting = set(), {name}
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        waiting |= imports(ROOT / "pipeline" / f"{module}.py") - seen
+    return seen
+
+
+def test_closure_of_a_known_case():
+    assert closure("soften") == {"soften", "soft_labels", "artifacts", "errors"}
+
+
+def test_the_package_itself_is_only_a_docstring():
+    """So it need not be a dependency of every stage."""
+    body = ast.parse((ROOT / "pipeline/__init__.py").read_text()).body
+    assert [type(node) for node in body] == [ast.Expr]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_python_deps_are_the_import_closure(stage):
+    declared = [dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")]
+    assert declared == sorted(f"pipeline/{module}.py" for module in closure(stage))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_command_and_module_share_one_name(stage):
+    assert STAGES[stage]["desc"]
+    command = STAGES[stage]["cmd"].split()[:2]
+    assert command == ["softlabel", stage.replace("_", "-")]
+    assert command[1] in main.commands
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_declared_in_params_yaml(stage):
+    for path in STAGES[stage].get("params", []):
+        section = params.read_params(ROOT / "params.yaml")
+        for name in path.split("."):
+            section = getattr(section, name)
+
+
+def test_the_teacher_hangs_on_nothing_of_the_student():
+    for stage in ("train_teacher", "precompute"):
+        assert not {"losses", "targets", "train_student"} & closure(stage)
+        assert not any(path.startswith(("student", "distill")) for path in STAGES[stage]["params"])
+    assert "soft_labels" not in closure("train_teacher")
+
+
+def test_the_student_needs_no_teacher():
+    text = str(STAGES["train_student"])
+    assert "teacher" not in text.replace("train_teacher", "").replace("no teacher", "")
+    assert not {"precompute", "train_teacher"} & closure("train_student")
+
+
+def test_soften_takes_no_tensorflow():
+    check = "import sys, pipeline.soften; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT)
+
+
+def test_the_default_is_the_mnist_preset():
+    """But for the comments at its head, which tell how to use a preset."""
+    read = YAML(typ="safe").load
+    assert read(ROOT / "presets/mnist.yaml") == read(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "presets").glob("*.yaml")))
+def test_presets_are_valid(preset):
+    params.read_params(ROOT / "presets" / preset)

@@ -1,0 +1,256 @@
+"""Models: parameter counts, preprocessing, frozen parts, reproducible files, clear refusals."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import get_args
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import flops, models, params
+from pipeline.errors import PipelineError
+
+HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
+
+
+def build(architecture, input_shape=(32, 32, 3), classes=2, seed=1, **changes):
+    return models.build(
+        architecture=architecture, input_shape=input_shape, classes=classes, seed=seed, **(HEAD | changes)
+    )
+
+
+def small(**changes):
+    return build("cnn", (12, 12, 3), **({"filters": [4, 8], "downsampling": "stride"} | changes))
+
+
+def test_params_and_models_name_the_same_architectures():
+    named = {
+        name
+        for kind in get_args(get_args(params.Model)[0])
+        for name in get_args(kind.model_fields["architecture"].annotation)
+    }
+    assert named == set(models.ARCHITECTURES)
+
+
+# Totals as the original notebook of system 1 and keras.applications print them.
+@pytest.mark.parametrize(
+    ("architecture", "options", "classes", "total"),
+    [
+        ("resnet50v2", {}, 2, 23_568_898),
+        ("mobilenetv2", {"alpha": 1.0}, 2, 2_260_546),
+        ("efficientnetb0", {}, 5, 4_049_571 + 1280 * 5 + 5),
+        ("resnet50", {}, 6, 23_587_712 + 2048 * 6 + 6),
+        ("resnet152", {}, 6, 58_370_944 + 2048 * 6 + 6),
+    ],
+)
+def test_total_parameters(architecture, options, classes, total):
+    model = build(architecture, classes=classes, **options)
+    assert flops.parameters(model)["total"] == total
+    assert model.output_shape == (None, classes)
+
+
+def test_cnn_parameters_and_shapes_by_hand():
+    model = small()
+    # (3*3*3 + 1) * 4 + (3*3*4 + 1) * 8 convolutions, 8 * 2 + 2 logits.
+    assert flops.parameters(model) == {"total": 112 + 296 + 18, "trainable": 426}
+    assert model.get_layer("backbone").output_shape == (None, 3, 3, 8)
+    assert small(pooling="flatten").get_layer("logits").kernel.shape == (72, 2)
+    assert small(downsampling="max_pooling").get_layer("backbone").output_shape == (None, 3, 3, 8)
+
+
+def test_cnn_flops_by_hand():
+    model = build("cnn", (8, 8, 1), filters=[2], downsampling="stride", dropout=0.0, pooling="flatten")
+    convolution = 2 * (4 * 4) * 2 * (3 * 3 * 1)
+    dense = 2 * (4 * 4 * 2) * 2
+    biases = 4 * 4 * 2 + 2
+    rescaling = 8 * 8
+    counted = flops.forward_flops(model)
+    assert convolution + dense + biases <= counted <= convolution + dense + biases + 2 * rescaling + 4
+
+
+def test_flops_of_system_1s_student():
+    model = build("mobilenetv2", (224, 224, 3), alpha=1.0)
+    # 19,604,230,144 for 32 images by the same profiler, without rescaling and pooling layers of ours.
+    assert flops.forward_flops(model) == pytest.approx(19_604_230_144 / 32, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "module", "options"),
+    [
+        ("resnet50v2", keras.applications.resnet_v2, {}),
+        ("resnet50", keras.applications.resnet, {}),
+        ("mobilenetv2", keras.applications.mobilenet_v2, {"alpha": 0.35}),
+        ("efficientnetb0", keras.applications.efficientnet, {}),
+    ],
+)
+def test_preprocessing_is_the_one_of_keras(architecture, module, options):
+    model = build(architecture, **options)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    inside = keras.Model(model.input, model.get_layer("backbone")._inbound_nodes[-1].input_tensors[0])
+    expected = module.preprocess_input(pixels.copy())
+    np.testing.assert_allclose(inside.predict(pixels, verbose=0), expected, rtol=0, atol=2e-5)
+
+
+def test_head_in_the_order_pooling_normalisation_dropout_logits():
+    model = small(batch_normalization=True, pooling="max")
+    assert [layer.name for layer in model.layers] == [
+        "pixels", "rescaling", "backbone", "pooling", "head_normalization", "dropout", "logits",
+    ]  # fmt: skip
+    assert isinstance(model.get_layer("pooling"), keras.layers.GlobalMaxPooling2D)
+
+
+def test_same_seed_same_weights_other_seed_other_weights():
+    first, again, other = (models.weights_sha256(small(seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def trained_names(model):
+    return {variable.path for variable in model.trainable_weights}
+
+
+def test_phases_train_head_then_upper_layers_then_all():
+    model = build("mobilenetv2", alpha=0.35)
+    backbone = model.get_layer("backbone")
+    assert trained_names(models.for_phase(model, None)) == {"logits/kernel", "logits/bias"}
+    models.for_phase(model, 100)
+    assert [layer.trainable for layer in backbone.layers] == [number >= 100 for number in range(len(backbone.layers))]
+    models.for_phase(model, "block_16_expand")
+    first = next(layer.name for layer in backbone.layers if layer.trainable)
+    assert first == "block_16_expand"
+    assert len(models.for_phase(model, "all").trainable_weights) == 158
+    assert len(models.for_phase(model, None).trainable_weights) == 2
+
+
+def test_trainable_parameters_are_those_of_the_last_phase(tmp_path):
+    """System 1 prints 2,562 for the head of MobileNetV2 on a frozen backbone: 1280 * 2 + 2."""
+    model = build("mobilenetv2", alpha=1.0)
+    models.for_phase(model, "all")
+    models.for_phase(model, None)
+    models.save(model, tmp_path / "model.keras")
+    counted = flops.parameters(models.load(tmp_path / "model.keras"))
+    assert counted == {"total": 2_260_546, "trainable": 2_562}
+
+
+@pytest.mark.parametrize("unknown", ["no_such_layer", 10_000])
+def test_unknown_layer_is_refused(unknown):
+    with pytest.raises(PipelineError, match=f"trainable_from is {unknown!r}.*a number from 0 to"):
+        models.for_phase(small(), unknown)
+
+
+def test_frozen_backbone_runs_in_inference_mode():
+    """EfficientNet drops whole paths in training: a frozen backbone must not, nor move its statistics."""
+    model = build("efficientnetb0", dropout=0.0)
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    frozen = models.for_phase(model, None)
+    before = [variable.numpy() for variable in frozen.non_trainable_variables]
+    np.testing.assert_array_equal(frozen(pixels, training=True), frozen(pixels, training=False))
+    after = [variable.numpy() for variable in frozen.non_trainable_variables]
+    assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+    free = models.for_phase(model, "all")
+    assert np.abs(free(pixels, training=True) - free(pixels, training=False)).max() > 1e-4
+
+
+def test_phases_share_their_weights():
+    model = small(dropout=0.0)
+    phase = models.for_phase(model, None)
+    phase.get_layer("logits").bias.assign([3.0, -1.0])
+    np.testing.assert_array_equal(model.get_layer("logits").bias.numpy(), [3.0, -1.0])
+
+
+SAVE = """
+import sys, keras
+from pathlib import Path
+if sys.argv[2] == "busy":
+    keras.layers.Dense(3)(keras.Input((4,)))
+from pipeline import models
+model = models.build(architecture="resnet50", input_shape=(32, 32, 3), classes=2, seed=1, weights=None,
+                     pooling="avg", batch_normalization=True, dropout=0.2)
+models.for_phase(model, None)
+models.save(model, Path(sys.argv[1]))
+"""
+
+
+def test_files_are_byte_identical_across_processes(tmp_path):
+    digests = set()
+    for number, state in enumerate(["fresh", "busy"]):
+        path = tmp_path / f"{number}.keras"
+        subprocess.run([sys.executable, "-c", SAVE, path, state], check=True, capture_output=True)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.keras", "1.keras"]
+
+
+def test_saved_file_loads_in_plain_keras_to_the_same_predictions(tmp_path):
+    model = build("resnet50")
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    models.save(model, tmp_path / "model.keras")
+    plain = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0))
+    assert models.weights_sha256(models.load(tmp_path / "model.keras")) == models.weights_sha256(model)
+
+
+def test_weights_digest_sees_one_changed_bit():
+    model = small()
+    before = models.weights_sha256(model)
+    bias = model.get_layer("logits").bias
+    bias.assign(np.nextafter(bias.numpy(), np.float32(1)))
+    assert models.weights_sha256(model) != before
+
+
+def test_missing_damaged_and_code_carrying_files_are_refused(tmp_path):
+    with pytest.raises(PipelineError, match=r"no model at .*absent\.keras"):
+        models.load(tmp_path / "absent.keras")
+    path = tmp_path / "model.keras"
+    models.save(small(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(PipelineError, match="cannot be loaded"):
+        models.load(path)
+    pixels = keras.Input((4, 4, 3))
+    keras.Model(pixels, keras.layers.Lambda(lambda x: x * 2)(pixels)).save(path)
+    with pytest.raises(PipelineError, match="cannot be loaded"):
+        models.load(path)
+
+
+def test_archive_holds_no_date_and_no_addresses(tmp_path):
+    models.save(small(), tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert {member.date_time[0] for member in archive.infolist()} == {1980}
+        assert json.loads(archive.read("metadata.json"))["date_saved"].startswith("1980")
+
+
+def test_missing_weights_file_is_refused_at_once():
+    with pytest.raises(PipelineError, match=r"no weights file at nowhere\.h5"):
+        build("mobilenetv2", alpha=1.0, weights="nowhere.h5")
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    path = tmp_path / "other.weights.h5"
+    small().save_weights(path)
+    with pytest.raises(PipelineError, match="do not fit mobilenetv2"):
+        build("mobilenetv2", alpha=1.0, weights=str(path))
+
+
+def test_imagenet_without_network_says_where_to_put_the_file(monkeypatch, tmp_path):
+    def fail(*_, origin=None, **__):
+        raise Exception(f"URL fetch failure on {origin}: None -- no network")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
+    expected = tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_160_no_top.h5"
+    with pytest.raises(PipelineError) as refusal:
+        build("mobilenetv2", (160, 160, 3), alpha=0.35, weights="imagenet")
+    assert f"Put the file at {Path(expected)}" in str(refusal.value)
+
+
+def test_imagenet_weights_load_from_keras_home():
+    source = Path(__file__).parents[2] / "shared/weights/keras_home/models"
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+    if not (source / name).is_file():
+        pytest.skip(reason="the pretrained MobileNetV2 weights are not beside the repository")
+    model = build("mobilenetv2", (96, 96, 3), alpha=0.35, weights=str(source / name))
+    assert models.weights_sha256(model) != models.weights_sha256(build("mobilenetv2", (96, 96, 3), alpha=0.35))
