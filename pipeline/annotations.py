@@ -5,6 +5,7 @@ beside one folder of images.
 """
 
 import os
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,10 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"there is no annotations file at {path}. Put it there, or set split.annotations in params.yaml."
         )
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with too many fields
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserWarning) as error:
         raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
@@ -106,7 +109,7 @@ def _refuse_bad_values(table: pd.DataFrame, path: Path) -> None:
             f"Write a count, or leave the field empty, in the column {VOTES!r}."
         )
     labels = sorted(set(table[LABEL]))
-    unsafe = [label for label in labels if label in {"", ".", ".."} or set(label) & set("/\\\0")]
+    unsafe = [label for label in labels if not _is_plain_name(label)]
     if unsafe:
         raise PipelineError(
             f"{path} has labels that cannot name a folder: {_quoted(unsafe)}. "
@@ -121,19 +124,23 @@ def _refuse_bad_values(table: pd.DataFrame, path: Path) -> None:
 
 def _refuse_escapes(rows: list[Annotation], images: Path) -> None:
     inside = images.resolve()
-    bad = [
-        row.id
-        for row in rows
-        if row.id in {"", ".", ".."}
-        or set(row.id) & set("/\\\0")
-        or os.path.isabs(row.id)
-        or row.file.resolve().parent != inside
-    ]
+    bad = [row.id for row in rows if not _is_plain_name(row.id) or not _lies_in(row.file, inside)]
     if bad:
         raise PipelineError(
             f"{len(bad)} image name(s) lead outside the image folder {images}: {_quoted(bad[:5])}. "
             "A name must be a plain file name in that folder, and no link that leaves it."
         )
+
+
+def _is_plain_name(name: str) -> bool:
+    return name.isprintable() and name not in {"", ".", ".."} and not set(name) & set("/\\") and not os.path.isabs(name)
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    try:
+        return file.resolve().parent == folder
+    except (OSError, RuntimeError):  # a loop of links, a name that the system refuses
+        return False
 
 
 def _refuse_missing(rows: list[Annotation], images: Path) -> None:

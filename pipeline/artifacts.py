@@ -62,18 +62,17 @@ def workspace(output: Path, inputs: str) -> Iterator[Path]:
     Raises:
         PipelineError: another process is at work on the same output.
     """
-    root = Path(os.environ.get("DVC_ROOT", ".")) / ".work"
-    root.mkdir(parents=True, exist_ok=True)
-    name = output.as_posix().replace("/", "-")
+    of_output = Path(os.environ.get("DVC_ROOT", ".")) / ".work" / output.as_posix().replace("/", "-")
+    folder = of_output / inputs[:16]
+    of_output.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(root / f"{name}.lock", timeout=0):
-            folder = root / f"{name}-{inputs[:16]}"
-            for stale in root.glob(f"{name}-*"):
+        with FileLock(of_output.with_name(f"{of_output.name}.lock"), timeout=0):
+            for stale in of_output.glob("*"):
                 if stale != folder:
                     _remove(stale)
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             yield folder
-            _remove(folder)
+            _remove(of_output)
     except Timeout:
         raise PipelineError(
             f"another process is already writing {output}. Wait until it ends, or stop it, then run again."

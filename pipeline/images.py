@@ -13,6 +13,9 @@ import tensorflow as tf
 
 from pipeline.errors import PipelineError, first_few
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+
 MEMORY_LIMIT_BYTES = 2 * 2**30
 """Pixels that fit in this are decoded once and kept in memory; larger sets are decoded as they are used."""
 
@@ -28,8 +31,10 @@ def decode(content: Any, input_shape: Sequence[int]) -> Any:
         A uint8 tensor of `input_shape`.
     """
     height, width, channels = input_shape
-    image = tf.io.decode_image(content, channels=channels, expand_animations=False)
-    image.set_shape((None, None, channels))
+    image = tf.io.decode_image(content, channels=3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    if channels == 1:
+        image = tf.tensordot(tf.cast(image, tf.float32), LUMA, axes=1)[..., None]
     resized = tf.image.resize(image, (height, width), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
@@ -94,7 +99,7 @@ def refuse_undecodable(paths: Sequence[Path]) -> None:
 
 def _is_decodable(path: Path) -> bool:
     try:
-        tf.io.decode_image(path.read_bytes(), expand_animations=False)
+        tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
     except tf.errors.InvalidArgumentError:
         return False
     return True

@@ -83,11 +83,17 @@ def read_index(path: Path) -> Index:
     """
     if not path.is_file():
         raise PipelineError(f"there is no index at {path}. Make it with `dvc repro split`.")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise PipelineError(
-                f"{path} has the columns {reader.fieldnames}, expected {list(COLUMNS)}. "
-                "Make it again with `dvc repro --force split`."
-            )
-        return Index(Image(**row) for row in reader)
+    remedy = "Make it again with `dvc repro --force split`."
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {remedy}") from None
+    if tuple(header) != COLUMNS:
+        raise PipelineError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {remedy}")
+    bad = [row for row in rows if len(row) != len(COLUMNS) or row[COLUMNS.index("split")] not in SPLITS]
+    if bad:
+        raise PipelineError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {remedy}")
+    if len({row[0] for row in rows}) < len(rows):
+        raise PipelineError(f"{path} names an image more than once. {remedy}")
+    return Index(Image(*row) for row in rows)

@@ -14,10 +14,12 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
 
+Flag = Annotated[bool, Field(strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
-Temperature = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+Temperature = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, strict=True)]
+Rate = Annotated[float, Field(gt=0, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Channels = Literal[1, 3]
 Distinct = TypeVar("Distinct", int, float)
 
@@ -25,7 +27,7 @@ Distinct = TypeVar("Distinct", int, float)
 class Section(BaseModel):
     """A part of params.yaml: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def __getattr__(self, name: str) -> Any:
         """Explains why a declared field is not there: `restrict` has taken it away."""
@@ -43,14 +45,14 @@ class Split(Section):
     layout: Literal["mhist"]
     annotations: Path
     images: Path
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    val_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
 class _Model(Section):
     input_shape: tuple[Positive, Positive, Channels]
     weights: str | None
     pooling: Literal["avg", "max", "flatten"]
-    batch_normalization: bool
+    batch_normalization: Flag
     dropout: Fraction
 
     @model_validator(mode="after")
@@ -73,7 +75,7 @@ class MobileNetV2(_Model):
     """MobileNetV2 of a given width."""
 
     architecture: Literal["mobilenetv2"]
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: Rate
 
 
 class Application(_Model):
@@ -89,7 +91,7 @@ class Phase(Section):
     """Epochs with one learning rate and one set of trained layers."""
 
     epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Rate
     trainable_from: Annotated[int, Field(ge=0, strict=True)] | str | None
 
 
@@ -99,12 +101,12 @@ Phases = Annotated[list[Phase], Field(min_length=1)]
 class Augmentation(Section):
     """How far a view may depart from its image; what is not named is off."""
 
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    rotation: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    translation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
-    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    horizontal_flip: Flag = False
+    vertical_flip: Flag = False
+    rotation: Annotated[float, Field(ge=0, le=0.5, strict=True)] = 0.0
+    translation: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.0
+    shear: Annotated[float, Field(ge=0, lt=90, strict=True)] = 0.0
+    zoom: Fraction = 0.0
     fill_mode: Literal["reflect", "nearest", "wrap", "constant"] = "reflect"
 
 
@@ -128,8 +130,8 @@ class Distill(Section):
     """The soft labels and the loss."""
 
     temperatures: Annotated[list[Temperature], Field(min_length=1)]
-    hard_label_weight: Annotated[float, Field(ge=0, le=1)]
-    scale_by_temperature_squared: bool
+    hard_label_weight: Annotated[float, Field(ge=0, le=1, strict=True)]
+    scale_by_temperature_squared: Flag
 
     @model_validator(mode="after")
     def _distinct(self) -> "Distill":
@@ -222,7 +224,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise PipelineError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
     try:
         content = YAML(typ="safe").load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         raise PipelineError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path} holds no sections. Compare it with a file in presets/.")
@@ -235,10 +237,10 @@ def _refuse_repeated(name: str, values: list[Distinct]) -> None:
 
 
 def _explain(problem: Any) -> str:
-    location = ".".join(map(str, problem["loc"]))
+    parts, known = _walk(problem["loc"])
+    location = ".".join(map(str, parts))
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(problem["loc"])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        near = difflib.get_close_matches(str(parts[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
         return f"{location}: unknown key; {hint}"
     if problem["type"] == "missing":
@@ -254,15 +256,29 @@ def _explain(problem: Any) -> str:
     return f"{location}: {problem['msg']} (got {problem['input']!r})"
 
 
-def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
-    """The known keys of the section in which the last part of `location` stands."""
-    section: Any = Params
-    for part in location[:-1]:
-        for candidate in _sections(section):
-            if part in candidate.model_fields:
-                section = candidate.model_fields[part].annotation
-                break
-    return sorted({name for candidate in _sections(section) for name in candidate.model_fields})
+def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
+    """Follows the location of a problem through the sections.
+
+    Returns:
+        The location as in the file, and the known keys of the section that holds its last part.
+    """
+    sections: list[type[Section]] = [Params]
+    parts: list[str | int] = []
+    for number, part in enumerate(location):
+        of_architecture = [section for section in sections if part in _architectures(section)]
+        if of_architecture and number < len(location) - 1:
+            sections = of_architecture  # pydantic's tag of a union's member, no key of the file
+            continue
+        parts.append(part)
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        if fields and number < len(location) - 1:
+            sections = _sections(fields[0].annotation)
+    return parts, sorted({name for section in sections for name in section.model_fields})
+
+
+def _architectures(section: type[Section]) -> tuple[Any, ...]:
+    field = section.model_fields.get("architecture")
+    return get_args(field.annotation) if field else ()
 
 
 def _sections(annotation: Any) -> list[type[Section]]:

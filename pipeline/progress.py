@@ -53,8 +53,6 @@ class Progress:
     def _line(self, prefix: str) -> None:
         self._last_line = time.monotonic()
         rate = self.done / max(self._last_line - self._start, 1e-9)
-        print(
-            f"{self.title}: {prefix}{self.done}/{self.total} {self.unit}, {rate:.0f} {self.unit}/s",
-            file=sys.stderr,
-            flush=True,
-        )
+        speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+        count = f"{self.done}/{self.total} {self.unit}"
+        print(f"{self.title}: {prefix}{count}, {speed} {self.unit}/s", file=sys.stderr, flush=True)

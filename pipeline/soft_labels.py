@@ -269,15 +269,18 @@ def _group_digest(group: h5py.Group) -> str:
 
 
 def _file_digest(file: h5py.File) -> str:
-    """SHA-256 over the other root attributes and the groups' digests: names the file's content."""
-    digest = hashlib.sha256()
-    for name, value in sorted(file.attrs.items()):
-        if name == DIGEST:
-            continue
-        digest.update(f"{name} {np.asarray(value).tolist()}\0".encode())
-    for name, group in sorted(file.items()):
-        digest.update(f"{name} {group.attrs[DIGEST]}\0".encode())
-    return digest.hexdigest()
+    """SHA-256 over the other root attributes and the groups' digests, as JSON: names the file's content."""
+    content = {name: _plain(value) for name, value in file.attrs.items() if name != DIGEST}
+    content |= {f"/{name}": group.attrs[DIGEST] for name, group in file.items()}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """An attribute's value as JSON knows it."""
+    if isinstance(value, np.ndarray):
+        return list(_texts(value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _strings(texts: Sequence[str]) -> npt.NDArray[Any]:

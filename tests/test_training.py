@@ -206,7 +206,7 @@ def start(folder: Path, data_set: Path) -> subprocess.Popen[bytes]:
 
 
 def kept_epochs(folder: Path) -> int:
-    for state in folder.glob(".work/*/state.npz"):
+    for state in folder.glob(".work/*/*/state.npz"):
         with np.load(state) as file:
             return len(json.loads(str(file["history"]))[0])
     return 0
@@ -265,7 +265,7 @@ def test_changed_parameters_start_afresh(tmp_path, data_set, train_on, validate_
         patch.setattr("pipeline.models.save", fail)
         with pytest.raises(OSError, match="no space"):
             attempt(0.01)
-    assert len(list(Path(".work").glob("*/state.npz"))) == 1
+    assert len(list(Path(".work").glob("*/*/state.npz"))) == 1
     attempt(0.02)
     assert pd.read_csv("m.csv")["learning_rate"].tolist() == [0.02]
-    assert not list(Path(".work").glob("*/state.npz"))
+    assert not list(Path(".work").glob("*/*/state.npz"))

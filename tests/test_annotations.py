@@ -1,0 +1,222 @@
+"""Reading MHIST's table of annotations: what is kept, and every way in which a table is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.annotations import Annotation, read_mhist, unnamed_images
+from pipeline.errors import PipelineError
+
+HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+GOOD = ("a.png,HP,1,train", "b.png,SSA,6,test")
+
+
+def make(folder: Path, lines: tuple[str, ...], header: str = HEADER, names: tuple[str, ...] = ("a.png", "b.png")):
+    """Writes an annotations file and empty image files of the given names; returns both paths."""
+    images = folder / "images"
+    images.mkdir()
+    for name in names:
+        (images / name).touch()
+    table = folder / "annotations.csv"
+    table.write_bytes("\n".join((header, *lines, "")).encode())
+    return table, images
+
+
+def refusal(table: Path, images: Path) -> str:
+    with pytest.raises(PipelineError) as refused:
+        read_mhist(table, images)
+    return str(refused.value)
+
+
+def test_rows_become_annotations_sorted_by_id(tmp_path):
+    lines = ("c.png,SSA,7,test", "a.png,HP,0,train", "B.png,HP,,train")
+    table, images = make(tmp_path, lines, names=("a.png", "B.png", "c.png"))
+    assert read_mhist(table, images) == [
+        Annotation("B.png", "HP", "train", None, images / "B.png"),
+        Annotation("a.png", "HP", "train", 0, images / "a.png"),
+        Annotation("c.png", "SSA", "test", 7, images / "c.png"),
+    ]
+
+
+def test_names_and_labels_stay_as_they_are_written(tmp_path):
+    names = ("007", "NA", "null", 'say "é", twice.png')
+    lines = ("007,0,1,train", "NA,NA,,train", "null,1e3,2,test", '"say ""é"", twice.png",nan,3,test')
+    rows = read_mhist(*make(tmp_path, lines, names=names))
+    assert [(row.id, row.label) for row in rows] == list(zip(names, ("0", "NA", "1e3", "nan"), strict=True))
+
+
+def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):
+    header = "Partition,Note,Majority Vote Label,Image Name,Number of Annotators who Selected SSA (Out of 7)"
+    table, images = make(tmp_path, ("train,blurred,HP,a.png,1", "test,,SSA,b.png,6"), header)
+    assert read_mhist(table, images) == [
+        Annotation("a.png", "HP", "train", 1, images / "a.png"),
+        Annotation("b.png", "SSA", "test", 6, images / "b.png"),
+    ]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path):
+    table, images = make(tmp_path, GOOD)
+    plain = read_mhist(table, images)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_mhist(table, images) == plain
+    assert [row.id for row in plain] == ["a.png", "b.png"]
+
+
+def test_links_that_stay_in_the_folder_are_images(tmp_path):
+    table, images = make(tmp_path, GOOD, names=("b.png",))
+    (images / "a.png").symlink_to("b.png")
+    linked = tmp_path / "linked"
+    linked.symlink_to(images, target_is_directory=True)
+    assert [row.file for row in read_mhist(table, linked)] == [linked / "a.png", linked / "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        pytest.param((), ["no rows", "at least two classes"], id="empty table"),
+        pytest.param(
+            ("b.png,HP,1,train", "a.png,HP,1,train", "b.png,SSA,1,test", "a.png,SSA,,test"),
+            ["2 image(s)", "a.png, b.png", "one row only", "remove the others"],
+            id="duplicate names",
+        ),
+        pytest.param(
+            ("a.png,HP,1,training", "b.png,SSA,1,test"),
+            ["'training'", "known are 'train', 'test'", "Correct the column 'Partition'"],
+            id="unknown partition",
+        ),
+        pytest.param(
+            ("a.png,HP,1,", "b.png,SSA,1,test"), ["the partition(s) ''", "'train', 'test'"], id="empty partition"
+        ),
+        pytest.param(("a.png,HP,1", "b.png,SSA,1,test"), ["the partition(s) ''", "'train', 'test'"], id="short row"),
+        pytest.param(
+            ("a.png,HP,1,train", "b.png,HP,1,test"),
+            ["only the class 'HP'", "at least two", "Add images of another class", "'Majority Vote Label'"],
+            id="one class",
+        ),
+        *(
+            pytest.param(
+                (f"a.png,HP,{votes},train", "b.png,SSA,1,test"),
+                ["whole numbers", votes, "Write a count, or leave the field empty", "(Out of 7)"],
+                id=f"votes {votes}",
+            )
+            for votes in ("-1", "2.0", "many", "\u00b2", " ")
+        ),
+        *(
+            pytest.param(
+                (f"a.png,{label},1,train", "b.png,SSA,1,test"),
+                ["cannot name a folder", repr(label), "without separators", "'Majority Vote Label'"],
+                id=f"label {label!r}",
+            )
+            for label in ("", ".", "..", "HP/x", "/HP", "..\\HP", "HP\0")
+        ),
+        pytest.param(("a.png,HP,1,train", "b.png,SSA,1,test,?"), ["CSV", "line 3"], id="long row"),
+        pytest.param(
+            ("a.png,HP,1,train,?", "b.png,SSA,1,test,?"),
+            ["CSV"],
+            id="rows longer than the header",
+        ),
+        pytest.param(('"a.png,HP,1,train', "b.png,SSA,1,test"), ["CSV", "inside string"], id="open quote"),
+    ],
+)
+def test_refuses_a_table_that_makes_no_sense(tmp_path, lines, said):
+    table, images = make(tmp_path, lines)
+    message = refusal(table, images)
+    assert [words for words in [str(table), *said] if words not in message] == []
+
+
+def test_refuses_a_missing_table(tmp_path):
+    message = refusal(tmp_path / "nowhere.csv", tmp_path)
+    assert str(tmp_path / "nowhere.csv") in message
+    assert "split.annotations in params.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing", "found"),
+    [
+        ("Partition", "partition", "column 'Partition'", "'partition'"),
+        ("Image Name,", "Image,", "column 'Image Name'", "'Image', 'Majority Vote Label'"),
+        (",Majority Vote Label,", ", Label,", "column 'Majority Vote Label'", "' Label'"),
+        (",", ";", "columns 'Image Name', 'Majority Vote Label'", repr(HEADER.replace(",", ";"))),
+    ],
+    ids=["case", "misnamed", "blank before the name", "semicolons"],
+)
+def test_refuses_missing_columns_and_says_which_were_found(tmp_path, old, new, missing, found):
+    table, images = make(tmp_path, tuple(line.replace(",", new if old == "," else ",") for line in GOOD))
+    table.write_text(table.read_text().replace(old, new), encoding="utf-8")
+    message = refusal(table, images)
+    lacks, has = message.split("; it has ")
+    assert missing in lacks
+    assert found in has.split(". Rename")[0]
+    assert "Rename its columns to MHIST's: 'Image Name', 'Majority Vote Label', 'Number of" in has
+
+
+def test_refuses_a_table_without_its_last_column(tmp_path):
+    table, images = make(tmp_path, ("a.png,HP,1", "b.png,SSA,6"), HEADER.removesuffix(",Partition"))
+    assert "lacks the column 'Partition'; it has 'Image Name', 'Majority Vote Label', 'Number" in refusal(table, images)
+
+
+@pytest.mark.parametrize("content", [b"", HEADER.encode() + b"\n\xe9.png,HP,1,train\n"], ids=["empty", "latin-1"])
+def test_refuses_what_is_no_csv_in_utf8(tmp_path, content):
+    table, images = make(tmp_path, GOOD)
+    table.write_bytes(content)
+    assert f"{table} cannot be read as a CSV file in UTF-8" in refusal(table, images)
+
+
+def test_says_how_many_images_are_missing_and_names_five(tmp_path):
+    lines = (*GOOD, *(f"m{number}.png,HP,1,train" for number in range(7)))
+    table, images = make(tmp_path, lines)
+    (images / "m0.png").mkdir()  # a folder is no image
+    message = refusal(table, images)
+    assert f"7 of 9 annotated images are not in {images}: " in message
+    assert "m0.png, m1.png, m2.png, m3.png, m4.png and 2 more." in message
+    assert "Copy them there, or remove their rows" in message
+
+
+def test_refuses_a_missing_image_folder(tmp_path):
+    table, _ = make(tmp_path, GOOD)
+    message = refusal(table, tmp_path / "elsewhere")
+    assert f"2 of 2 annotated images are not in {tmp_path / 'elsewhere'}: a.png, b.png." in message
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../outside.png", "inner/x.png", "inner\\x.png", "{images}/b.png", "link.png", "deep.png"]
+)
+def test_refuses_names_that_lead_outside_the_folder(tmp_path, name):
+    name = name.format(images=tmp_path / "images")
+    table, images = make(tmp_path, (f"{name},HP,1,train", *GOOD))
+    (tmp_path / "outside.png").touch()
+    (images / "inner").mkdir()
+    for file in ("inner/x.png", "inner\\x.png"):  # on POSIX the second is a plain name; on Windows it is not
+        (images / file).touch()
+    (images / "link.png").symlink_to(tmp_path / "outside.png")
+    (images / "deep.png").symlink_to("inner/x.png")
+    message = refusal(table, images)
+    assert message.startswith(f"1 image name(s) lead outside the image folder {images}: {name!r}.")
+    assert "must be a plain file name in that folder, and no link that leaves it" in message
+
+
+def test_counts_the_names_that_lead_outside(tmp_path):
+    table, images = make(tmp_path, (*GOOD, *(f"../{number}.png,HP,1,train" for number in range(7))))
+    message = refusal(table, images)
+    assert message.startswith("7 image name(s)")
+    assert "'../4.png'" in message
+    assert "'../5.png'" not in message
+
+
+def test_refuses_a_name_with_control_characters(tmp_path):
+    table, images = make(tmp_path, ('"a\rb.png",HP,1,train', "b.png,SSA,1,test"))
+    assert "'a\\rb.png'" in refusal(table, images)
+
+
+def test_refuses_a_link_to_itself(tmp_path):
+    table, images = make(tmp_path, GOOD, names=("b.png",))
+    (images / "a.png").symlink_to("a.png")
+    assert "a.png" in refusal(table, images)
+
+
+def test_unnamed_images_are_the_other_files_sorted(tmp_path):
+    table, images = make(tmp_path, GOOD, names=("z.png", "b.png", "a.png", ".hidden", "Thumbs.db"))
+    (images / "folder").mkdir()
+    rows = read_mhist(table, images)
+    assert unnamed_images(rows, images) == [".hidden", "Thumbs.db", "z.png"]
+    assert unnamed_images(rows[:1], images) == [".hidden", "Thumbs.db", "b.png", "z.png"]

@@ -1,0 +1,286 @@
+"""How files reach their final names, and who may work on them: also after a kill, also with a second process."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import artifacts
+from pipeline.artifacts import fingerprint, publish, sha256_file, workspace
+from pipeline.errors import PipelineError
+
+FINAL = Path("out/logits.h5")
+PARTIAL = Path("out/logits.h5.partial")
+
+
+class Stopped(BaseException):
+    """Not an Exception, as KeyboardInterrupt is none."""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def everything() -> list[str]:
+    """Every path below the current folder."""
+    return sorted(path.as_posix() for path in Path().rglob("*"))
+
+
+def process(program: str) -> subprocess.Popen[str]:
+    """Another Python process in the current folder."""
+    imports = "import os, signal, sys\nfrom pathlib import Path\nfrom pipeline.artifacts import publish, workspace\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", imports + program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def killed(program: str) -> None:
+    """Runs a program that is to kill itself without any chance to tidy up."""
+    with process(program + "\n    os.kill(os.getpid(), signal.SIGKILL)") as running:
+        running.communicate(timeout=60)
+    assert running.returncode == -signal.SIGKILL
+
+
+def publish_until(error: type[BaseException], kind: str) -> None:
+    """Writes half a file or half a folder, or nothing, then raises."""
+    with publish(FINAL) as partial:
+        if kind == "file":
+            partial.write_bytes(b"half")
+        elif kind == "folder":
+            (partial / "below").mkdir(parents=True)
+            (partial / "below" / "half").write_bytes(b"half")
+        raise error
+
+
+def work_until_stopped(inputs: str) -> None:
+    """Leaves one block in the workspace, then raises."""
+    with workspace(FINAL, inputs) as folder:
+        (folder / "block_0").write_bytes(b"rows")
+        raise Stopped
+
+
+def test_file_appears_after_the_block_and_not_before():
+    with publish(FINAL) as partial:
+        assert not partial.exists()
+        assert partial.parent == FINAL.parent  # one file system: the rename is one step
+        partial.write_bytes(b"half")
+        assert not FINAL.exists()
+        partial.write_bytes(b"whole")
+    assert everything() == ["out", "out/logits.h5"]
+    assert FINAL.read_bytes() == b"whole"
+
+
+def test_older_file_stays_until_the_block_ends():
+    FINAL.parent.mkdir()
+    FINAL.write_bytes(b"older")
+    with publish(FINAL) as partial:
+        partial.write_bytes(b"newer")
+        assert FINAL.read_bytes() == b"older"
+    assert FINAL.read_bytes() == b"newer"
+    assert everything() == ["out", "out/logits.h5"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit, Stopped])
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
+@pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
+def test_an_exception_leaves_nothing_and_keeps_the_older_file(error, kind, older):
+    FINAL.parent.mkdir()
+    if older:
+        FINAL.write_bytes(b"older")
+    with pytest.raises(error):
+        publish_until(error, kind)
+    assert everything() == (["out", "out/logits.h5"] if older else ["out"])
+    assert not older or FINAL.read_bytes() == b"older"
+
+
+def test_a_block_that_writes_nothing_is_an_error():
+    FINAL.parent.mkdir()
+    FINAL.write_bytes(b"older")
+    with pytest.raises(FileNotFoundError, match=r"logits\.h5\.partial"), publish(FINAL):
+        pass
+    assert FINAL.read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("stale", ["file", "folder"])
+@pytest.mark.parametrize("new", ["file", "folder"])
+def test_what_a_killed_run_left_behind_is_removed(stale, new):
+    FINAL.parent.mkdir()
+    if stale == "folder":
+        (PARTIAL / "train").mkdir(parents=True)
+        (PARTIAL / "train" / "stale.png").write_bytes(b"stale")
+    else:
+        PARTIAL.write_bytes(b"stale")
+    with publish(FINAL) as partial:
+        assert not partial.exists()
+        if new == "folder":
+            partial.mkdir()
+            partial = partial / "new"
+        partial.write_bytes(b"new")
+    assert everything() == ["out", "out/logits.h5"] + (["out/logits.h5/new"] if new == "folder" else [])
+
+
+def test_folder_replaces_folder_as_a_whole():
+    folder = Path("data/split")
+    for names in (["a/1", "a/2", "b/1"], ["b/1", "c/1"]):
+        with publish(folder) as partial:
+            for name in names:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                (partial / name).write_text(str(names))
+    assert everything() == ["data", "data/split", "data/split/b", "data/split/b/1", "data/split/c", "data/split/c/1"]
+    assert (folder / "b/1").read_text() == "['b/1', 'c/1']"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names the flushed file through /proc")
+def test_content_reaches_the_disk_before_the_name_does(monkeypatch):
+    """A crash of the machine between rename and flush would leave an empty file under the final name."""
+    steps = []
+    flush, rename = os.fsync, os.replace
+
+    def noted_flush(descriptor):
+        steps.append(("flush", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        flush(descriptor)
+
+    def noted_rename(source, target):
+        steps.append(("rename", Path(target).name))
+        rename(source, target)
+
+    monkeypatch.setattr(artifacts.os, "fsync", noted_flush)
+    monkeypatch.setattr(artifacts.os, "replace", noted_rename)
+    with publish(Path("split")) as partial:
+        (partial / "train").mkdir(parents=True)
+        for name in ("1", "train/2"):
+            (partial / name).write_bytes(b"x")
+    renamed = steps.index(("rename", "split"))
+    assert {("flush", "1"), ("flush", "2")} <= set(steps[:renamed])
+    assert steps[renamed + 1 :] == [("flush", Path.cwd().name)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
+@pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
+def test_a_killed_process_leaves_no_final_file(older):
+    FINAL.parent.mkdir()
+    if older:
+        FINAL.write_bytes(b"older")
+    killed("with publish(Path('out/logits.h5')) as partial:\n    partial.write_bytes(b'half')")
+    assert PARTIAL.read_bytes() == b"half"  # the kill came in the middle
+    assert FINAL.exists() == older
+    assert not older or FINAL.read_bytes() == b"older"
+    with publish(FINAL) as partial:
+        partial.write_bytes(b"whole")
+    assert everything() == ["out", "out/logits.h5"]
+    assert FINAL.read_bytes() == b"whole"
+
+
+def test_workspace_survives_an_exception_and_goes_after_success():
+    with pytest.raises(Stopped):
+        work_until_stopped("a" * 64)
+    with workspace(FINAL, "a" * 64) as again:
+        assert (again / "block_0").read_bytes() == b"rows"
+    assert not again.exists()
+    with workspace(FINAL, "a" * 64) as fresh:
+        assert list(fresh.iterdir()) == []
+
+
+def test_workspace_of_other_inputs_is_removed():
+    with pytest.raises(Stopped):
+        work_until_stopped("a" * 64)
+    (stale,) = Path(".work").glob("*/*/")
+    with workspace(FINAL, "b" * 64) as folder:
+        assert list(Path(".work").glob("*/*/")) == [folder]
+        assert folder != stale
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "data/teacher_logits.h5",
+        "out/logits.h5x",
+        "out/logits.h5-copy",
+        "out/logits.h5/part",
+    ],
+)
+def test_work_on_other_outputs_is_left_alone(other):
+    with workspace(Path(other), "a" * 64) as folder:
+        (folder / "block_0").write_bytes(b"rows")
+        with workspace(FINAL, "b" * 64) as own:
+            assert own != folder
+        assert (folder / "block_0").read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize("root", [None, "elsewhere"])
+def test_work_lies_below_dvc_root(monkeypatch, root):
+    if root:
+        monkeypatch.setenv("DVC_ROOT", root)
+    with workspace(FINAL, "0123456789abcdef" * 4) as folder:
+        assert folder.is_dir()
+        assert folder.resolve() == Path(root or ".").resolve() / ".work/out-logits.h5/0123456789abcdef"
+    assert Path(".work").exists() == (root is None)
+
+
+def test_a_second_process_is_refused_while_the_first_works():
+    first = process(
+        "with workspace(Path('out/logits.h5'), 'a' * 64) as folder:\n"
+        "    (folder / 'block_0').write_bytes(b'rows')\n"
+        "    print(folder, flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    with first:
+        held = Path(first.stdout.readline().strip())
+        for inputs in ("a" * 64, "b" * 64):
+            with pytest.raises(PipelineError) as refused, workspace(FINAL, inputs):
+                pytest.fail("two processes at work on one output")
+            assert "another process is already writing out/logits.h5" in str(refused.value)
+            assert "Wait until it ends, or stop it" in str(refused.value)
+        assert (held / "block_0").read_bytes() == b"rows"  # the refused ones removed nothing
+        with workspace(Path("out/other.h5"), "a" * 64) as other:
+            assert other.is_dir()
+        first.communicate("", timeout=60)
+    assert first.returncode == 0
+    with workspace(FINAL, "a" * 64) as folder:
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
+def test_a_killed_process_leaves_its_work_and_no_lock():
+    killed("with workspace(Path('out/logits.h5'), 'a' * 64) as folder:\n    (folder / 'block_0').write_bytes(b'rows')")
+    with workspace(FINAL, "a" * 64) as folder:
+        assert (folder / "block_0").read_bytes() == b"rows"
+
+
+def test_fingerprint_does_not_depend_on_the_order_of_keys():
+    one = fingerprint(model={"a": 1, "b": [1.5, None]}, seed=3)
+    assert one == fingerprint(seed=3, model={"b": [1.5, None], "a": 1})
+    assert fingerprint(b="\u00e9", a=1) == hashlib.sha256('{"a": 1, "b": "é"}'.encode()).hexdigest()
+
+
+def test_fingerprint_tells_inputs_apart():
+    inputs = [{"a": 1}, {"a": 2}, {"a": "1"}, {"a": None}, {"b": 1}, {"a": [1]}, {"a": [1, 2]}, {"a": [2, 1]}, {}]
+    assert len({fingerprint(**values) for values in inputs}) == len(inputs)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), [1.0, float("nan")]])
+def test_fingerprint_refuses_what_is_no_number(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        fingerprint(weight=value)
+
+
+@pytest.mark.parametrize(
+    ("content", "digest"),
+    [
+        (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (b"a" * 1_000_000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+    ],
+    ids=["empty", "abc", "a million a"],
+)
+def test_sha256_of_the_published_test_vectors(content, digest):
+    """FIPS 180-4's examples."""
+    Path("file").write_bytes(content)
+    assert sha256_file(Path("file")) == digest

@@ -1,0 +1,229 @@
+"""From image files to pixels: what a decoder must give back exactly, and the closed forms of resizing."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline import images as images_module
+from pipeline.errors import PipelineError
+from pipeline.images import Images, decode, refuse_undecodable
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG file written from its specification: (height, width, 1 or 3) uint8."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def bmp(pixels: np.ndarray) -> bytes:
+    """A BMP file of 24 bits a pixel: rows from the bottom, blue first, padded to four bytes."""
+    height, width, _ = pixels.shape
+    rows = b"".join(row[:, ::-1].tobytes() + b"\0" * (-3 * width % 4) for row in pixels[::-1])
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, len(rows), 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", 54 + len(rows), 0, 0, 54) + header + rows
+
+
+def gif() -> bytes:
+    """Two frames of one pixel: palette entry 0 (200, 10, 30), then entry 1 (1, 2, 3)."""
+    palette = bytes([200, 10, 30, 1, 2, 3]) + b"\0" * 6
+    screen = struct.pack("<HHBBB", 1, 1, 0b10000001, 0, 0) + palette
+    # LZW with codes of 3 bits: clear (4), the entry, end (5)
+    frames = [b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + bytes([2, 2, code, 1, 0]) for code in (0x44, 0x4C)]
+    return b"GIF89a" + screen + b"".join(frames) + b";"
+
+
+def noise(height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def write(folder: Path, pixels: list[np.ndarray]) -> list[Path]:
+    files = [folder / f"{number}.png" for number in range(len(pixels))]
+    for file, image in zip(files, pixels, strict=True):
+        file.write_bytes(png(image))
+    return files
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lossless_file_decodes_to_exactly_its_pixels(channels):
+    pixels = noise(5, 7, channels)
+    decoded = decode(tf.constant(png(pixels)), (5, 7, channels))
+    assert decoded.dtype == tf.uint8
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+def test_bmp_decodes_to_exactly_its_pixels():
+    pixels = noise(5, 7, 3)
+    np.testing.assert_array_equal(decode(tf.constant(bmp(pixels)), (5, 7, 3)), pixels)
+
+
+def test_animation_gives_its_first_frame():
+    np.testing.assert_array_equal(decode(tf.constant(gif()), (1, 1, 3)), [[[200, 10, 30]]])
+
+
+# Grey by ITU-R BT.601: 0.299 * 200 + 0.587 * 10 + 0.114 * 30 = 69.09.
+@pytest.mark.parametrize(
+    ("content", "grey"), [(bmp(np.full((1, 1, 3), 77, np.uint8)), 77), (gif(), 69)], ids=["bmp", "gif"]
+)
+def test_every_format_decodes_to_one_channel(content, grey):
+    assert decode(tf.constant(content), (1, 1, 1)).numpy().tolist() == [[[grey]]]
+
+
+def test_grey_file_fills_three_channels():
+    grey = noise(5, 7, 1)
+    np.testing.assert_array_equal(decode(tf.constant(png(grey)), (5, 7, 3)), np.repeat(grey, 3, axis=2))
+
+
+def test_jpeg_is_close_to_its_original():
+    """Grey steps of 8 levels an 8x8 block are what JPEG keeps exactly, up to rounding and quantisation."""
+    blocks = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 16
+    pixels = blocks.repeat(8, axis=0).repeat(8, axis=1)
+    content = tf.io.encode_jpeg(pixels, quality=95)
+    decoded = decode(content, (32, 32, 1)).numpy().astype(int)
+    assert np.abs(decoded - pixels).max() <= 2
+    smooth = np.stack(np.meshgrid(*[np.linspace(30, 220, 32)] * 2), axis=2).mean(axis=2, keepdims=True)
+    rgb = np.repeat(smooth, 3, axis=2).round().astype(np.uint8)
+    decoded = decode(tf.io.encode_jpeg(rgb, quality=95), (32, 32, 3)).numpy().astype(int)
+    assert np.abs(decoded - rgb).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(3, 5), (6, 8), (13, 16), (29, 1)])
+def test_constant_image_stays_constant_at_every_size(size):
+    colour = np.array([200, 3, 255], np.uint8)
+    resized = decode(tf.constant(png(np.broadcast_to(colour, (6, 8, 3)).copy())), (*size, 3))
+    np.testing.assert_array_equal(resized, np.broadcast_to(colour, (*size, 3)))
+
+
+def test_enlarging_interpolates_between_pixel_centres():
+    """New centres lie a quarter pixel from the old ones; beyond the outer centres the edge goes on."""
+    pixels = np.array([[[0], [100]]], np.uint8)
+    np.testing.assert_array_equal(decode(tf.constant(png(pixels)), (1, 4, 1))[0, :, 0], [0, 25, 75, 100])
+
+
+def test_halving_a_checkerboard_of_blocks_follows_the_closed_form():
+    """Halving weighs two pixels 3/8 and their two neighbours 1/8: a block keeps 1/2 of its contrast.
+
+    At the border one neighbour is missing: weights 3/7, 3/7, 1/7 keep 5/7. A checkerboard is
+    (1 + s(x) s(y)) / 2 with s = +-1, so the kept contrasts of the two axes multiply.
+    """
+    sign = np.array([1, -1, 1, -1])
+    board = np.kron((1 + np.outer(sign, sign)) // 2, np.ones((2, 2))) * 255
+    kept = sign * np.array([5 / 7, 1 / 2, 1 / 2, 5 / 7])
+    expected = np.rint(255 * (1 + np.outer(kept, kept)) / 2)
+    assert expected[1, 1] == 159  # 255 * 5/8 = 159.375
+    assert expected[1, 2] == 96  # 255 * 3/8 = 95.625: rounded, not cut
+    resized = decode(tf.constant(png(board[:, :, None].astype(np.uint8))), (4, 4, 1))
+    np.testing.assert_array_equal(resized[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 1), (9, 10, 3)])
+@pytest.mark.parametrize("limit", [None, 0])
+def test_rows_are_the_same_from_memory_and_from_files(tmp_path, monkeypatch, shape, limit):
+    pixels = [noise(6, 4, shape[2], seed) for seed in range(5)]
+    files = write(tmp_path, pixels)
+    kept = Images(files, shape, keep=True).rows([3, 0, 0, 4])
+    if limit is not None:
+        monkeypatch.setattr(images_module, "MEMORY_LIMIT_BYTES", limit)
+    read = Images([str(file) for file in files], shape, keep=limit is not None).rows([3, 0, 0, 4])
+    assert kept.dtype == read.dtype == tf.uint8
+    assert kept.shape == read.shape == (4, *shape)
+    np.testing.assert_array_equal(kept, read)
+    if shape[:2] == (6, 4):
+        np.testing.assert_array_equal(read, [pixels[3], pixels[0], pixels[0], pixels[4]])
+
+
+@pytest.mark.parametrize(
+    ("keep", "limit", "in_memory"),
+    [(True, 2 * 6 * 4, True), (True, 2 * 6 * 4 - 1, False), (True, 0, False), (False, 2 * 6 * 4, False)],
+)
+def test_only_what_is_read_again_and_fits_is_kept(tmp_path, monkeypatch, keep, limit, in_memory):
+    monkeypatch.setattr(images_module, "MEMORY_LIMIT_BYTES", limit)
+    pixels = [noise(6, 4, 1, seed) for seed in range(2)]
+    files = write(tmp_path, pixels)
+    images = Images(files, (6, 4, 1), keep=keep)
+    for file in files:
+        file.unlink()
+    if in_memory:
+        np.testing.assert_array_equal(images.rows([1, 0]), pixels[::-1])
+    else:
+        with pytest.raises(tf.errors.NotFoundError):
+            images.rows([1, 0])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(("size", "lengths"), [(3, [3, 3, 1]), (7, [7]), (100, [7]), (1, [1] * 7)])
+def test_batches_hold_every_image_in_order(tmp_path, keep, size, lengths):
+    pixels = [noise(4, 6, 3, seed) for seed in range(7)]
+    images = Images(write(tmp_path, pixels), (4, 6, 3), keep=keep)
+    batches = list(images.batches(size).as_numpy_iterator())
+    assert len(images) == 7
+    assert [len(batch) for batch in batches] == lengths
+    assert {batch.dtype for batch in batches} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(np.concatenate(batches), pixels)
+
+
+def test_order_holds_across_blocks_and_slow_files(tmp_path):
+    """600 images are more than are decoded at once; the large ones take longer than those behind them."""
+    values = np.arange(600) % 251
+    sides = np.where(np.arange(600) % 100 == 0, 600, 1)
+    files = write(tmp_path, [np.full((s, s, 1), v, np.uint8) for s, v in zip(sides, values, strict=True)])
+    kept = Images(files, (1, 1, 1), keep=True).rows(np.arange(600))
+    np.testing.assert_array_equal(np.ravel(kept), values)
+    read = Images(files, (1, 1, 1), keep=False).batches(64).as_numpy_iterator()
+    np.testing.assert_array_equal(np.ravel(np.concatenate(list(read))), values)
+
+
+def test_refuses_files_that_are_no_images_by_name(tmp_path):
+    good = png(noise(16, 16, 3))
+    jpeg = tf.io.encode_jpeg(noise(16, 16, 3)).numpy()
+    damaged = bytearray(good)
+    damaged[len(good) // 2] ^= 0xFF  # the checksum no longer holds
+    contents = {
+        "0.png": good,
+        "bad1.png": b"no image",
+        "bad2.png": b"",
+        "bad3.png": good[: len(good) // 2],
+        "bad4.png": good[:-12],
+        "bad5.png": bytes(damaged),
+        "bad6.jpg": jpeg[: len(jpeg) // 2],
+        "bad7.jpg": jpeg[:-2],
+        "8.jpg": jpeg,
+        "9.png": jpeg,  # the content counts, not the name
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    files = [tmp_path / name for name in contents]
+    with pytest.raises(PipelineError) as refused:
+        refuse_undecodable(files)
+    assert str(refused.value) == (
+        "7 of 10 image files cannot be decoded as PNG, JPEG, BMP or GIF: "
+        "bad1.png, bad2.png, bad3.png, bad4.png, bad5.png and 2 more. "
+        "Replace them with intact images, or remove their rows."
+    )
+    for name in ("bad6.jpg", "bad7.jpg"):
+        with pytest.raises(PipelineError, match=f"1 of 2 image files .*: {name}"):
+            refuse_undecodable([tmp_path / "0.png", tmp_path / name])
+
+
+def test_sound_files_of_every_format_are_accepted(tmp_path):
+    pixels = noise(4, 4, 3)
+    for name, content in {
+        "a.png": png(pixels),
+        "b.bmp": bmp(pixels),
+        "c.gif": gif(),
+        "d.png": png(pixels[:, :, :1]),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    refuse_undecodable(sorted(tmp_path.iterdir()))
+    (tmp_path / "b.bmp").write_bytes(bmp(pixels)[:-1])
+    with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp\."):
+        refuse_undecodable(sorted(tmp_path.iterdir()))

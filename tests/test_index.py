@@ -1,0 +1,172 @@
+"""The index of images: its file, its order, its class axis and its fingerprint."""
+
+import hashlib
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.index import Image, Index, read_index, write_index
+
+ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)
+TWO = Image("b.png", "data/split/test/HP/b.png", "HP", "test", "", "22" * 32)
+THREE = Image("c.png", "data/split/val/HP/c.png", "HP", "val", "0", "33" * 32)
+IMAGES = (ONE, TWO, THREE)
+HEADER = "id,path,label,split,votes,sha256"
+
+
+def test_file_is_plain_csv_sorted_by_id(tmp_path):
+    file = tmp_path / "index.csv"
+    odd = Image('b,"é".png', "data/split/train/H P/b.png", "H P", "train", "", "44" * 32)
+    write_index(file, Index([TWO, odd, ONE]))
+    assert file.read_bytes().decode() == (
+        f"{HEADER}\n"
+        f"a.png,data/split/train/SSA/a.png,SSA,train,6,{'11' * 32}\n"
+        f'"b,""é"".png",data/split/train/H P/b.png,H P,train,,{"44" * 32}\n'
+        f"b.png,data/split/test/HP/b.png,HP,test,,{'22' * 32}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a,b.png",
+        'a "b".png',
+        '"',
+        "ÄÖ ß 图像.png",
+        "\U0001f52c.png",
+        " a.png ",
+        "a\nb.png",
+        "'; --",
+        "NA",
+    ],
+)
+def test_round_trip_of_odd_names(tmp_path, name):
+    file = tmp_path / "index.csv"
+    images = [replace(ONE, id=name, path=f"data/split/train/SSA/{name}", label=name), TWO]
+    write_index(file, Index(images))
+    assert len(read_index(file).images) == 2
+    assert set(read_index(file).images) == set(images)
+
+
+def test_order_given_changes_neither_file_nor_fingerprint(tmp_path):
+    for number, order in enumerate(permutations(IMAGES)):
+        assert [image.id for image in Index(order).images] == ["a.png", "b.png", "c.png"]
+        assert Index(order).fingerprint() == Index(IMAGES).fingerprint()
+        write_index(tmp_path / str(number), Index(order))
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+
+
+def test_rows_of_a_shuffled_file_are_sorted(tmp_path):
+    file = tmp_path / "index.csv"
+    file.write_text(f"{HEADER}\nc,p,l,train,,s\na,p,l,train,,s\nb,p,l,train,,s\n")
+    assert [image.id for image in read_index(file).images] == ["a", "b", "c"]
+
+
+def test_writing_never_overwrites(tmp_path):
+    file = tmp_path / "index.csv"
+    file.write_text("older")
+    with pytest.raises(FileExistsError):
+        write_index(file, Index(IMAGES))
+    assert file.read_text() == "older"
+
+
+def test_fingerprint_is_the_hash_that_the_format_states():
+    text = "a.png\0train\0SSA\0" + "11" * 32 + "\0" + "b.png\0test\0HP\0" + "22" * 32 + "\0"
+    assert Index([TWO, ONE]).fingerprint() == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"id": "bb.png"}, {"id": "B.png"}, {"label": "SSA"}, {"split": "train"}, {"sha256": "23" + "22" * 31}],
+    ids=str,
+)
+def test_fingerprint_sees_every_change_of_identity(changed):
+    assert Index([ONE, replace(TWO, **changed), THREE]).fingerprint() != Index(IMAGES).fingerprint()
+
+
+def test_fingerprint_does_not_see_where_the_file_lies():
+    assert Index([ONE, replace(TWO, path="elsewhere/b.png"), THREE]).fingerprint() == Index(IMAGES).fingerprint()
+
+
+def test_fingerprint_tells_exchanged_images_and_missing_images_apart():
+    exchanged = [replace(ONE, sha256=TWO.sha256), replace(TWO, sha256=ONE.sha256), THREE]
+    shifted = [replace(ONE, id="a.pngt", split="rain"), TWO, THREE]
+    sets = [IMAGES, exchanged, shifted, IMAGES[:2], IMAGES[1:], ()]
+    assert len({Index(images).fingerprint() for images in sets}) == len(sets)
+
+
+def test_fingerprint_survives_the_file(tmp_path):
+    write_index(tmp_path / "index.csv", Index(IMAGES))
+    assert read_index(tmp_path / "index.csv").fingerprint() == Index(IMAGES).fingerprint()
+
+
+def test_classes_are_in_alphabetical_order():
+    labels = ["b", "9", "a", "10", "B", "a", "é"]
+    index = Index(replace(ONE, id=str(number), label=label) for number, label in enumerate(labels))
+    assert index.class_names == ["10", "9", "B", "a", "b", "é"]
+    assert index.labels(index.images) == [4, 1, 3, 0, 2, 3, 5]
+
+
+def test_one_hot_by_hand():
+    index = Index([*IMAGES, replace(TWO, id="d.png", label="TA")])  # classes HP, SSA, TA
+    hot = index.one_hot(index.images)
+    np.testing.assert_array_equal(hot, [[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
+    assert hot.dtype == np.float32
+    # the class axis is the data set's, whatever images are asked for, in the order asked for
+    np.testing.assert_array_equal(index.one_hot([index.images[3], index.images[0]]), [[0, 0, 1], [0, 1, 0]])
+
+
+def test_split_lists_its_own_images_by_id():
+    index = Index([replace(THREE, id="z.png"), THREE, TWO, ONE])
+    assert [image.id for image in index.split("val")] == ["c.png", "z.png"]
+    assert index.split("train") == [ONE]
+    assert index.split("test") == [TWO]
+
+
+def test_refuses_a_missing_index(tmp_path):
+    with pytest.raises(PipelineError) as refused:
+        read_index(tmp_path / "index.csv")
+    assert str(refused.value) == f"there is no index at {tmp_path / 'index.csv'}. Make it with `dvc repro split`."
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("id,path,label,split,votes", "'votes']"),
+        ("id,path,label,split,votes,md5", "'md5'"),
+        ("path,id,label,split,votes,sha256", "['path', 'id'"),
+        ("", "[]"),
+    ],
+    ids=["missing", "misnamed", "other order", "empty file"],
+)
+def test_refuses_other_columns(tmp_path, header, found):
+    file = tmp_path / "index.csv"
+    file.write_text(header)
+    with pytest.raises(PipelineError) as refused:
+        read_index(file)
+    has, expected = str(refused.value).split(", expected ")
+    assert str(file) in has
+    assert found in has
+    assert expected.startswith("['id', 'path', 'label', 'split', 'votes', 'sha256']. ")
+    assert "dvc repro --force split" in expected
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b"a.png,data/a.png\n",
+        b"a.png,p,HP,train,,s,more\n",
+        b"\xe9.png,p,HP,train,,s\n",
+        b"a.png,p,HP,trian,,s\n",
+        b"a.png,p,HP,train,,s\na.png,p,HP,train,,s\n",
+    ],
+    ids=["short row", "long row", "not UTF-8", "unknown split", "duplicate id"],
+)
+def test_refuses_damaged_rows(tmp_path, rows):
+    file = tmp_path / "index.csv"
+    file.write_bytes(HEADER.encode() + b"\n" + rows)
+    with pytest.raises(PipelineError, match=r"index\.csv"):
+        read_index(file)

@@ -1,0 +1,399 @@
+"""params.yaml: what is valid, how each mistake is named, and what a stage may read of it."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML
+
+from pipeline.errors import PipelineError
+from pipeline.params import load_params, read_params, restrict
+
+ROOT = Path(__file__).parents[1]
+CNN = {
+    "architecture": "cnn",
+    "input_shape": [28, 28, 1],
+    "weights": None,
+    "filters": [8, 16],
+    "downsampling": "stride",
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dropout": 0.0,
+}
+RESNET = {
+    "architecture": "resnet50v2",
+    "input_shape": [224, 224, 3],
+    "weights": "imagenet",
+    "pooling": "avg",
+    "batch_normalization": True,
+    "dropout": 0.5,
+}
+MOBILENET = RESNET | {"architecture": "mobilenetv2", "alpha": 0.35}
+MODEL = "student.model"
+PHASE = "train_teacher.phases.0"
+TEMPERATURES = "distill.temperatures"
+
+
+def yaml(path: Path) -> Any:
+    return YAML(typ="safe").load(path)
+
+
+def without(model: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in model.items() if name != key}
+
+
+def write(folder: Path, changes: dict[str, Any]) -> Path:
+    """Writes the repository's params.yaml with other values at some dotted paths; a bare `...` removes the key."""
+    content = copy.deepcopy(yaml(ROOT / "params.yaml"))
+    for path, value in changes.items():
+        *above, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+        section = content
+        for part in above:
+            section = section[part]
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
+    file = folder / "params.yaml"
+    YAML(typ="safe").dump(content, file)
+    return file
+
+
+def write_as(folder: Path, path: str, text: str) -> Path:
+    """Writes the repository's params.yaml with one value written exactly as `text`."""
+    file = write(folder, {path: "PLACEHOLDER"})
+    file.write_text(file.read_text().replace("PLACEHOLDER", text))
+    return file
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(PipelineError) as refused:
+        read_params(file)
+    return str(refused.value)
+
+
+def plain(value: Any) -> Any:
+    """Sections, paths and tuples as YAML has them; keys that were not given are left out."""
+    return TypeAdapter(Any).dump_python(value, mode="json", exclude_unset=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["params.yaml", *(f"presets/{file.name}" for file in sorted(ROOT.glob("presets/*.yaml")))]
+)
+def test_what_the_repository_holds_is_valid_and_read_as_written(name):
+    assert plain(read_params(ROOT / name)) == yaml(ROOT / name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {TEMPERATURES: [0.5, 1, 2.5, 100]},
+        {"distill.hard_label_weight": 0},
+        {"distill.hard_label_weight": 1},
+        {MODEL: RESNET},
+        {MODEL: MOBILENET},
+        {MODEL: MOBILENET | {"input_shape": [96, 64, 1], "weights": None}},
+        {MODEL: CNN | {"dropout": 0.999}},
+        {"split.val_fraction": 0.999},
+        {f"{PHASE}.trainable_from": 100},
+        {f"{PHASE}.trainable_from": None},
+        {f"{PHASE}.trainable_from": "conv5_block1_out"},
+        {"train_teacher.augmentation": {}},
+        {"student.seeds": [0]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_values_at_the_edge_of_their_range_are_kept(tmp_path, changes):
+    file = write(tmp_path, changes)
+    assert plain(read_params(file)) == yaml(file)
+
+
+REFUSED = {
+    "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "greater than 0", "got 0"]),
+    "T of 0.0": ({TEMPERATURES: [0.0]}, ["distill.temperatures.0", "greater than 0", "got 0.0"]),
+    "T below 0": ({TEMPERATURES: [-1]}, ["distill.temperatures.0", "greater than 0", "got -1"]),
+    "T a string": ({TEMPERATURES: ["4"]}, ["distill.temperatures.0", "valid number", "got '4'"]),
+    "T true": ({TEMPERATURES: [True]}, ["distill.temperatures.0", "valid number", "got True"]),
+    "T infinite": ({TEMPERATURES: [float("inf")]}, ["distill.temperatures.0", "finite", "got inf"]),
+    "T no number": ({TEMPERATURES: [float("nan")]}, ["distill.temperatures.0", "finite", "got nan"]),
+    "T outside a list": ({TEMPERATURES: 4}, ["distill.temperatures", "list", "got 4"]),
+    "no T": ({TEMPERATURES: []}, ["distill.temperatures", "at least 1"]),
+    "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill", "temperatures must differ", "[2, 4, 4]"]),
+    "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill", "temperatures must differ", "[4, 4.0]"]),
+    "seeds repeated": ({"student.seeds": [1, 2, 1]}, ["student", "seeds must differ", "[1, 2, 1]"]),
+    "seed below 0": ({"student.seeds": [-1]}, ["student.seeds.0", "greater than or equal to 0", "got -1"]),
+    "weight below 0": (
+        {"distill.hard_label_weight": -0.1},
+        ["distill.hard_label_weight", "than or equal to 0", "-0.1"],
+    ),
+    "weight above 1": ({"distill.hard_label_weight": 1.1}, ["distill.hard_label_weight", "than or equal to 1", "1.1"]),
+    "weight no number": ({"distill.hard_label_weight": float("nan")}, ["distill.hard_label_weight", "nan"]),
+    "architecture misspelt": (
+        {f"{MODEL}.architecture": "resnet50v3"},
+        ["student.model.architecture", "'resnet50v3'", "known are", "efficientnetb0", "Did you mean 'resnet50v2'?"],
+    ),
+    "architecture half known": ({f"{MODEL}.architecture": "mobilenet"}, ["Did you mean 'mobilenetv2'?"]),
+    "architecture unknown": (
+        {f"{MODEL}.architecture": "vgg"},
+        ["student.model.architecture", "'vgg'", "cnn, mobilenetv2, resnet50v2, resnet50, resnet152, efficientnetb0"],
+    ),
+    "architecture missing": ({f"{MODEL}.architecture": ...}, ["student.model", "'architecture'"]),
+    "no phases": ({"student.phases": []}, ["student.phases", "at least 1"]),
+    "epochs 0": ({f"{PHASE}.epochs": 0}, [f"{PHASE}.epochs", "greater than or equal to 1", "got 0"]),
+    "epochs 1.5": ({f"{PHASE}.epochs": 1.5}, [f"{PHASE}.epochs", "integer", "got 1.5"]),
+    "learning rate 0": ({f"{PHASE}.learning_rate": 0}, [f"{PHASE}.learning_rate", "greater than 0"]),
+    "layer below 0": ({f"{PHASE}.trainable_from": -1}, [f"{PHASE}.trainable_from", "got -1"]),
+    "batch size 0": ({"precompute.batch_size": 0}, ["precompute.batch_size", "greater than or equal to 1"]),
+    "val_fraction 0": ({"split.val_fraction": 0}, ["split.val_fraction", "greater than 0", "got 0"]),
+    "val_fraction 1": ({"split.val_fraction": 1}, ["split.val_fraction", "less than 1", "got 1"]),
+    "layout unknown": ({"split.layout": "coco"}, ["split.layout", "'mhist'", "got 'coco'"]),
+    "key unknown at the top": ({"studnet": {}}, ["\n  studnet: unknown key", "did you mean 'student'?"]),
+    "key unknown in a section": (
+        {"split.val_fracton": 0.1},
+        ["split.val_fracton: unknown key", "did you mean 'val_fraction'?"],
+    ),
+    "key unknown two sections down": (
+        {"train_teacher.augmentation.rotations": 0.1},
+        ["train_teacher.augmentation.rotations: unknown key", "did you mean 'rotation'?"],
+    ),
+    "key unknown in a list item": ({f"{PHASE}.epoch": 3}, [f"{PHASE}.epoch: unknown key", "did you mean 'epochs'?"]),
+    "key unknown in a model": (
+        {MODEL: CNN | {"dropuot": 0.1}},
+        ["student.model", "dropuot: unknown key", "did you mean 'dropout'?"],
+    ),
+    "key like no other": (
+        {"split.xyz": 1},
+        ["split.xyz: unknown key", "known are annotations, images, layout, val_fraction"],
+    ),
+    "key that belongs to another section": (
+        {"distill.batch_size": 1},
+        ["distill.batch_size: unknown key", "known are hard_label_weight, scale_by"],
+    ),
+    "key missing": ({"distill.hard_label_weight": ...}, ["distill.hard_label_weight: missing"]),
+    "key missing in a list item": ({f"{PHASE}.learning_rate": ...}, [f"{PHASE}.learning_rate: missing"]),
+    "section missing": ({"evaluate": ...}, ["\n  evaluate: missing"]),
+    "section empty": ({"student": None}, ["\n  student: ", "got None"]),
+    "imagenet on grey images": (
+        {MODEL: RESNET | {"input_shape": [224, 224, 1]}},
+        ["student.model", "pretrained weights need images of 3 channels", "set input_shape: [height, width, 3]"],
+    ),
+    "channels 2": ({MODEL: CNN | {"input_shape": [8, 8, 2]}}, ["student.model", "input_shape.2", "1 or 3", "got 2"]),
+    "height 0": ({MODEL: CNN | {"input_shape": [0, 8, 1]}}, ["student.model", "input_shape.0", "got 0"]),
+    "alpha for resnet50v2": ({MODEL: RESNET | {"alpha": 1.0}}, ["student.model", "alpha: unknown key"]),
+    "weights for cnn": ({MODEL: CNN | {"weights": "imagenet"}}, ["student.model", "weights", "got 'imagenet'"]),
+    "filters missing for cnn": ({MODEL: without(CNN, "filters")}, ["student.model", "filters: missing"]),
+    "no filters": ({MODEL: CNN | {"filters": []}}, ["student.model", "filters", "at least 1"]),
+    "dropout 1": ({MODEL: CNN | {"dropout": 1}}, ["student.model", "dropout", "less than 1", "got 1"]),
+    "pooling unknown": ({MODEL: CNN | {"pooling": "mean"}}, ["student.model", "pooling", "'flatten'", "got 'mean'"]),
+    "rotation of more than half a turn": (
+        {"train_teacher.augmentation.rotation": 0.6},
+        ["train_teacher.augmentation.rotation", "less than or equal to 0.5", "got 0.6"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_each_mistake_is_named(tmp_path, mistake):
+    changes, said = REFUSED[mistake]
+    file = write(tmp_path, changes)
+    message = refusal(file)
+    assert message.startswith(f"{file} is not valid:\n")
+    assert [words for words in said if words not in message] == []
+
+
+def test_all_mistakes_are_named_at_once(tmp_path):
+    message = refusal(write(tmp_path, {"split.val_fraction": 2, "distill.hard_label_weight": 3, "evaluate": ...}))
+    locations = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
+    assert locations == ["split.val_fraction", "distill.hard_label_weight", "evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("model", "key"), [(RESNET, "alpha"), (MOBILENET, "filters"), (CNN, "alpha")], ids=["resnet", "mobilenet", "cnn"]
+)
+def test_the_refused_key_itself_is_not_suggested(tmp_path, model, key):
+    message = refusal(write(tmp_path, {MODEL: model | {key: 1}}))
+    assert f"{key}: unknown key" in message
+    assert f"did you mean '{key}'" not in message
+    assert f"{MODEL}.{key}:" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "location"),
+    [
+        ({f"{PHASE}.learning_rate": float("inf")}, f"{PHASE}.learning_rate"),
+        ({MODEL: MOBILENET | {"alpha": float("inf")}}, "alpha"),
+    ],
+    ids=["learning rate", "alpha"],
+)
+def test_infinite_numbers_are_refused(tmp_path, changes, location):
+    assert location in refusal(write(tmp_path, changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("split: 1\nsplit: 2\n", ["not valid YAML", "duplicate key", '"split"', "line 2"]),
+        ("split: [1\n", ["not valid YAML", "line"]),
+        ("split:\n\tlayout: mhist\n", ["not valid YAML", "line 2"]),
+        ("a: 1\n---\nb: 1\n", ["not valid YAML", "single document"]),
+        ("a: !!python/object/apply:os.getcwd []\n", ["not valid YAML", "python/object"]),
+        ("split: caf\xe9\n", ["not valid YAML"]),
+        ("", ["holds no sections", "presets/"]),
+        ("- split\n", ["holds no sections", "presets/"]),
+        ("# only a comment\n", ["holds no sections", "presets/"]),
+        ("split: 2024-13-45\n", ["not valid"]),
+    ],
+    ids=["duplicate key", "open list", "tab", "two documents", "object", "latin-1", "empty", "list", "comment", "date"],
+)
+def test_refuses_what_is_no_mapping_in_yaml(tmp_path, text, said):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    message = refusal(file)
+    assert [words for words in [str(file), *said] if words not in message] == []
+
+
+def test_a_duplicate_key_deep_in_a_section_is_refused(tmp_path):
+    file = write_as(tmp_path, "precompute", "\n  batch_size: 1\n  batch_size: 2\n")
+    assert "duplicate key" in refusal(file)
+
+
+def test_refuses_a_missing_file(tmp_path):
+    message = refusal(tmp_path / "params.yaml")
+    assert f"there is no {tmp_path / 'params.yaml'}" in message
+    assert "Run this in the folder that holds the pipeline" in message
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [("[4]", ["4"]), ("[4.0]", ["4.0"]), ("[1e1]", ["10.0"]), ("[0.5, 20]", ["0.5", "20"]), ("[2, 2.5]", ["2", "2.5"])],
+)
+def test_temperatures_stay_as_they_are_written(tmp_path, written, names):
+    """DVC puts a temperature as Python prints it into a file's name: soft_targets_T4.h5, not T4.0."""
+    temperatures = read_params(write_as(tmp_path, TEMPERATURES, written)).distill.temperatures
+    assert [str(temperature) for temperature in temperatures] == names
+
+
+@pytest.mark.parametrize(("written", "value"), [("1e-4", 0.0001), ("1E-4", 0.0001), ("2.5e-3", 0.0025), ("1", 1.0)])
+def test_numbers_with_exponents_are_numbers(tmp_path, written, value):
+    """In YAML 1.1, which PyYAML reads, 1e-4 is a text."""
+    rate = read_params(write_as(tmp_path, f"{PHASE}.learning_rate", written)).train_teacher.phases[0].learning_rate
+    assert rate == value
+    assert isinstance(rate, float)
+
+
+def test_yes_is_a_text_as_in_yaml_1_2(tmp_path):
+    file = write_as(tmp_path, f"{PHASE}.trainable_from", "off")
+    assert read_params(file).train_teacher.phases[0].trainable_from == "off"
+
+
+def test_values_do_not_change():
+    params = read_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.evaluate.batch_size = 1
+
+
+def undeclared(read: Any) -> str:
+    with pytest.raises(PipelineError) as refused:
+        read()
+    message = str(refused.value)
+    assert "dvc.yaml does not declare it" in message
+    assert "Add it to the stage's params" in message
+    return message
+
+
+def test_restrict_leaves_what_is_declared():
+    params = read_params(ROOT / "params.yaml")
+    some = restrict(params, ["split", "student.model", "student.seeds", "distill.temperatures"])
+    assert some.split == params.split
+    assert some.student.model == params.student.model
+    assert some.student.seeds == params.student.seeds
+    assert some.distill.temperatures == params.distill.temperatures
+    assert "'phases' of Student" in undeclared(lambda: some.student.phases)
+    assert "'hard_label_weight' of Distill" in undeclared(lambda: some.distill.hard_label_weight)
+    assert "'train_teacher' of Params" in undeclared(lambda: some.train_teacher)
+    assert "'evaluate' of Params" in undeclared(lambda: some.evaluate)
+
+
+def test_restrict_takes_away_fields_that_have_defaults(tmp_path):
+    file = write(tmp_path, {"train_teacher.augmentation": {"zoom": 0.2}})
+    augmentation = restrict(read_params(file), ["train_teacher.augmentation.zoom"]).train_teacher.augmentation
+    assert augmentation.zoom == 0.2
+    for name in ("horizontal_flip", "rotation", "fill_mode"):
+        assert f"'{name}' of Augmentation" in undeclared(lambda name=name: getattr(augmentation, name))
+
+
+def test_restrict_leaves_no_way_round_and_the_original_whole():
+    params = read_params(ROOT / "params.yaml")
+    before = plain(params)
+    some = restrict(params, ["student.seeds"])
+    assert undeclared(lambda: dict(some)["student"].model)
+    assert list(dict(some)) == ["student"]
+    assert plain(params) == before
+    assert plain(restrict(params, ["student"]).student) == before["student"]
+
+
+def test_nothing_is_readable_when_nothing_is_declared():
+    none = restrict(read_params(ROOT / "params.yaml"), [])
+    for name in yaml(ROOT / "params.yaml"):
+        assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
+
+
+def test_a_name_that_no_section_has_is_an_ordinary_error():
+    params = read_params(ROOT / "params.yaml")
+    with pytest.raises(AttributeError, match="temperature"):
+        _ = params.distill.temperature
+    assert not hasattr(params, "views_of_nothing")
+
+
+def leaves(content: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Every value of params.yaml that is no section, by its path."""
+    if not isinstance(content, dict):
+        return {path: content}
+    return {key: value for name, below in content.items() for key, value in leaves(below, (*path, name)).items()}
+
+
+STAGES = yaml(ROOT / "dvc.yaml")["stages"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_reads_what_it_declares_and_nothing_else(stage):
+    declared = [tuple(path.split(".")) for path in STAGES[stage].get("params", [])]
+    values = leaves(yaml(ROOT / "params.yaml"))
+    for path in declared:
+        assert [leaf for leaf in values if leaf[: len(path)] == path], f"{stage} declares {path}, which is nowhere"
+    params = load_params(stage, ROOT / "params.yaml", ROOT / "dvc.yaml")
+    for leaf, value in values.items():
+
+        def read(leaf=leaf):
+            section = params
+            for name in leaf:
+                section = getattr(section, name)
+            return section
+
+        if any(leaf[: len(path)] == path for path in declared):
+            assert plain(read()) == value
+        else:
+            undeclared(read)
+
+
+def test_refuses_a_stage_that_dvc_yaml_does_not_have(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages: {split: {cmd: x}}\n")
+    with pytest.raises(PipelineError, match=r"dvc\.yaml has no stage 'train_teachr'"):
+        load_params("train_teachr", ROOT / "params.yaml", tmp_path / "dvc.yaml")
+
+
+def test_a_stage_checks_what_it_does_not_read(tmp_path):
+    file = write(tmp_path, {"evaluate.batch_size": 0})
+    with pytest.raises(PipelineError, match=r"evaluate\.batch_size"):
+        load_params("split", file, ROOT / "dvc.yaml")
+
+
+def test_files_are_those_of_the_current_folder(tmp_path, monkeypatch):
+    write(tmp_path, {"split.val_fraction": 0.25})
+    (tmp_path / "dvc.yaml").write_text("stages: {split: {cmd: x, params: [split.val_fraction]}}\n")
+    monkeypatch.chdir(tmp_path)
+    section = load_params("split").split
+    assert section.val_fraction == 0.25
+    undeclared(lambda: section.images)
