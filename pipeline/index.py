@@ -83,7 +83,7 @@ def read_index(path: Path) -> Index:
     """
     if not path.is_file():
         raise PipelineError(f"there is no index at {path}. Make it with `dvc repro split`.")
-    remedy = "Make it again with `dvc repro --force split`."
+    remedy = "Make it again with `dvc repro --single-item --force split`."
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]

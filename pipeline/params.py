@@ -105,9 +105,9 @@ class Augmentation(Section):
     vertical_flip: Flag = False
     rotation: Annotated[float, Field(ge=0, le=0.5, strict=True)] = 0.0
     translation: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.0
-    shear: Annotated[float, Field(ge=0, lt=90, strict=True)] = 0.0
-    zoom: Fraction = 0.0
-    fill_mode: Literal["reflect", "nearest", "wrap", "constant"] = "reflect"
+    shear: Annotated[float, Field(ge=0, le=60, strict=True)] = 0.0
+    zoom: Annotated[float, Field(ge=0, le=0.9, strict=True)] = 0.0
+    fill_mode: Literal["reflect", "nearest", "constant"] = "reflect"
 
 
 class TrainTeacher(Section):

@@ -31,7 +31,7 @@ def run(*, index: Path, teacher: Path, batch_size: int, output: Path) -> None:
     if model.output_shape[-1] != len(data.class_names):
         raise PipelineError(
             f"{teacher} gives {model.output_shape[-1]} logits, but the data set has {len(data.class_names)} classes: "
-            f"{data.class_names}. Train it on this data set with `dvc repro --force train_teacher`."
+            f"{data.class_names}. Train it on this data set with `dvc repro train_teacher`."
         )
     input_shape = model.input_shape[1:]
     provenance = Provenance(

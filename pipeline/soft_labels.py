@@ -18,12 +18,15 @@ import numpy.typing as npt
 
 from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
+from pipeline.index import SPLITS
 
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
 VERSION = 1
 CHUNK_BYTES = 2**20
 DIGEST = "sha256"
+DAMAGE = (OSError, RuntimeError, LookupError, TypeError, AttributeError, ValueError)
+"""What h5py raises on damaged files."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def add_split(
         blocks: for each view in turn, consecutive blocks (B, C) of its N rows.
     """
     views, count, classes = affines.shape[0], len(ids), len(file.attrs["class_names"])
+    if len(labels) != count or affines.shape != (views, count, 6):
+        raise ValueError(f"{count} ids, but {len(labels)} labels and transforms of shape {affines.shape}")
     group = file.create_group(split)
     _write(group, "id", _strings(ids))
     _write(group, "label", np.asarray(labels, np.int32))
@@ -107,6 +112,8 @@ def add_split(
     logits = _empty(group, "logits", (views, count, classes), np.float32)
     view = row = 0
     for block in blocks:
+        if block.shape[1] != classes:
+            raise ValueError(f"{block.shape[1]} logits for {classes} classes")
         logits[view, row : row + len(block)] = block
         row += len(block)
         if row == count:
@@ -198,25 +205,33 @@ def open_verified(path: Path, expected_format: str) -> Iterator[h5py.File]:
     Raises:
         PipelineError: names what is wrong and the command that mends it.
     """
-    remedy = f"Make it again with `dvc repro --force {'precompute' if expected_format == LOGITS_FORMAT else 'soften'}`."
+    stage = "precompute" if expected_format == LOGITS_FORMAT else "soften"
     if not path.is_file():
-        raise PipelineError(f"there is no file {path}. {remedy.replace(' again', '').replace('--force ', '')}")
+        raise PipelineError(f"there is no file {path}. Make it with `dvc repro {stage}`.")
     try:
         with h5py.File(path, "r") as file:
-            found = file.attrs.get("format"), file.attrs.get("version")
-            if found != (expected_format, VERSION):
-                raise PipelineError(
-                    f"{path} is of format {found[0]!r}, version {found[1]}; "
-                    f"expected {expected_format!r}, version {VERSION}. {remedy}"
-                )
-            for name, group in file.items():
-                if group.attrs.get(DIGEST) != _group_digest(group):
-                    raise PipelineError(f"{path} is damaged: /{name} does not match its digest. {remedy}")
-            if file.attrs.get(DIGEST) != _file_digest(file):
-                raise PipelineError(f"{path} is damaged: its attributes do not match their digest. {remedy}")
-            yield file
-    except OSError as error:
-        raise PipelineError(f"{path} is damaged or no HDF5 file: {error}. {remedy}") from None
+            problem = _problem(file, expected_format)
+    except DAMAGE as error:
+        problem = f"is damaged or no HDF5 file: {error}"
+    if problem:
+        raise PipelineError(f"{path} {problem}. Make it again with `dvc repro --single-item --force {stage}`.")
+    with h5py.File(path, "r") as file:
+        yield file
+
+
+def _problem(file: h5py.File, expected_format: str) -> str | None:
+    """What is wrong with an open file, or None."""
+    found = file.attrs.get("format"), file.attrs.get("version")
+    if found != (expected_format, VERSION):
+        return f"is of format {found[0]!r}, version {found[1]}; expected {expected_format!r}, version {VERSION}"
+    if sorted(file) != sorted(SPLITS):
+        return f"is damaged: it has the groups {sorted(file)}, expected {sorted(SPLITS)}"
+    for name, group in file.items():
+        if group.attrs.get(DIGEST) != _group_digest(group):
+            return f"is damaged: /{name} does not match its digest"
+    if file.attrs.get(DIGEST) != _file_digest(file):
+        return "is damaged: its attributes do not match their digest"
+    return None
 
 
 @contextmanager
@@ -277,10 +292,12 @@ def _file_digest(file: h5py.File) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """An attribute's value as JSON knows it."""
-    if isinstance(value, np.ndarray):
-        return list(_texts(value))
-    return value.item() if isinstance(value, np.generic) else value
+    """An attribute's value as JSON knows it: text, a number, or a list of them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _strings(texts: Sequence[str]) -> npt.NDArray[Any]:

@@ -1,6 +1,7 @@
 """The comparison table, from `metrics.json`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def comparison(metrics: Path) -> str:
     if not metrics.is_file():
         raise PipelineError(f"there are no metrics at {metrics}. Make them with `dvc repro`.")
     document = json.loads(metrics.read_text(encoding="utf-8"))
-    quality = [["model", "seeds", *QUALITY.values()]]
+    quality = [["model", "seeds", *(f" {name}" for name in QUALITY.values())]]
     cost = [["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"]]
     for key, report in document["models"].items():
         name = key.replace("_T", " T=")
@@ -38,19 +39,19 @@ def comparison(metrics: Path) -> str:
         [
             f"On {document['test_images']} test images: mean over seeds ± standard deviation.",
             "",
-            *_aligned(quality),
+            *_aligned(quality, str.ljust),
             "",
             "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
             "Less baseline: student minus the same model without a teacher, seed by seed.",
             "",
-            *_aligned(cost),
+            *_aligned(cost, str.rjust),
             "",
             "A multiply-add counts as two FLOPs.",
         ]
     )
 
 
-def _cells(quality: dict[str, Any], sign: str = "") -> list[str]:
+def _cells(quality: dict[str, Any], sign: str = " ") -> list[str]:
     return [_number(quality[metric], sign) for metric in QUALITY]
 
 
@@ -67,10 +68,10 @@ def _number(value: float | dict[str, float], sign: str) -> str:
     return f"{value:{sign}.3f}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def _aligned(rows: list[list[str]], justify: Callable[[str, int], str]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        cells = [justify(cell, width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
     return [lines[0], "-" * len(lines[0]), *lines[1:]]

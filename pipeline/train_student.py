@@ -51,7 +51,7 @@ def run(
     if stored != temperature:
         raise PipelineError(
             f"{soft_targets} was softened at temperature {stored:g}, not {temperature:g}. "
-            "Make it again with `dvc repro --force soften`."
+            "Make it again with `dvc repro --single-item --force soften`."
         )
     train_to_files(
         {**model, "classes": len(data.class_names)},

@@ -2,8 +2,9 @@
 
 A transform is six numbers (a, b, tx, c, d, ty) in normalised image coordinates: x and y run from -1 at
 the left and top edge to 1 at the right and bottom edge. The point (x, y) of the view shows the point
-(a x + b y + tx, c x + d y + ty) of the image, so a transform fits every image size. It is drawn in
-float64, rounded once to float16, and used as rounded.
+(a x + b y + tx, c x + d y + ty) of the image, so a transform fits every image size; where height and
+width differ, a rotation turns the picture squeezed to a square. It is drawn in float64, rounded once to
+float16, and used as rounded.
 
 The draw takes raw 64-bit words from the counter-based generator Philox (Salmon et al., SC 2011), keyed
 by SHA-256 of (seed, image id, number): it depends on nothing else, neither on order nor on batch size
@@ -34,7 +35,7 @@ class Augmentation:
         translation: largest shift either way along each axis, as a fraction of the image's side.
         shear: largest shear angle either way, in degrees.
         zoom: largest change of scale; the scale is drawn from 1 - zoom to 1 + zoom (2 = twice as large).
-        fill_mode: what lies beyond the edge: "reflect", "nearest", "wrap" or "constant" (black).
+        fill_mode: what lies beyond the edge: "reflect", "nearest" or "constant" (black).
     """
 
     horizontal_flip: bool = False
@@ -96,7 +97,8 @@ def draw_affines(
     """One transform for each image: (N, 6) float16."""
     if augmentation.is_identity:
         return np.tile(IDENTITY, (len(image_ids), 1))
-    return np.stack([draw_affine(augmentation, seed, image_id, number) for image_id in image_ids])
+    draws = [draw_affine(augmentation, seed, image_id, number) for image_id in image_ids]
+    return np.array(draws, np.float16).reshape(-1, 6)
 
 
 def apply_affines(images: Any, affines: Any, fill_mode: str) -> Any:

@@ -151,7 +151,7 @@ def test_refuses_other_columns(tmp_path, header, found):
     assert str(file) in has
     assert found in has
     assert expected.startswith("['id', 'path', 'label', 'split', 'votes', 'sha256']. ")
-    assert "dvc repro --force split" in expected
+    assert "dvc repro --single-item --force split" in expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""The comparison table's cells from a `metrics.json` written by hand."""
+
+import json
+import re
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.table import comparison
+
+NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
+
+
+def plain(*values):
+    return dict(zip(NAMES, values, strict=True))
+
+
+def spread(means, deviations):
+    pairs = zip(means, deviations, strict=True)
+    return plain(*({"mean": mean, "std": deviation} for mean, deviation in pairs))
+
+
+def one_seed(*means):
+    return plain(*({"mean": mean} for mean in means))
+
+
+def cost(total, trainable, flops, file_bytes):
+    return {"parameters": {"total": total, "trainable": trainable}, "flops": flops, "file_bytes": file_bytes}
+
+
+TEACHER = {"quality": plain(0.9876, 0.9994, 0.0449, 0.0233, 0.0101, 1.0, 0.0)} | cost(
+    23_564_800, 4_098, 6_987_654_321, 94_765_432
+)
+SMALL = cost(1_234, 1_200, 412_300, 25_499)
+BASELINE = {
+    "quality": spread(
+        [0.95, 0.996, 0.2731, 0.1004, 0.0274, 0.9404, 0.2689], [0.005, 0.0011, 0.046, 0.0101, 0.0098, 0.0043, 0.0674]
+    ),
+    "seeds": {"1": {}, "2": {}, "3": {}},
+} | SMALL
+STUDENT = {
+    "quality": spread(
+        [0.9624, 0.998, 0.126, 0.06, 0.0151, 0.9633, 0.1], [0.0021, 0.0006, 0.01, 0.002, 0.0009, 0.0024, 0.012]
+    ),
+    "gain": spread(
+        [0.0124, 0.002, -0.1471, -0.0404, -0.0123, 0.0229, -0.1689], [0.003, 0.0006, 0.04, 0.01, 0.009, 0.0049, 0.06]
+    ),
+    "seeds": {"1": {}, "2": {}, "3": {}},
+} | SMALL
+
+
+def table_of(tmp_path, **models):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"test_images": 1500, "models": models}), encoding="utf-8")
+    return comparison(path)
+
+
+def rows_of(text):
+    """The cells of every line; two spaces or more separate them."""
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+
+
+def test_quality_of_three_seeds_cell_by_cell(tmp_path):
+    rows = rows_of(table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, student_T4=STUDENT))
+    assert rows[0] == ["On 1500 test images: mean over seeds ± standard deviation."]
+    assert rows[2] == ["model", "seeds", "accuracy", "AUC", "NLL", "Brier", "ECE", "agreement", "KL"]
+    assert rows[4:8] == [
+        ["teacher", "1", "0.988", "0.999", "0.045", "0.023", "0.010", "1.000", "0.000"],
+        [
+            "baseline",
+            "3",
+            "0.950 ±0.005",
+            "0.996 ±0.001",
+            "0.273 ±0.046",
+            "0.100 ±0.010",
+            "0.027 ±0.010",
+            "0.940 ±0.004",
+            "0.269 ±0.067",
+        ],
+        [
+            "student T=4",
+            "3",
+            "0.962 ±0.002",
+            "0.998 ±0.001",
+            "0.126 ±0.010",
+            "0.060 ±0.002",
+            "0.015 ±0.001",
+            "0.963 ±0.002",
+            "0.100 ±0.012",
+        ],
+        [
+            "less baseline",
+            "+0.012 ±0.003",
+            "+0.002 ±0.001",
+            "-0.147 ±0.040",
+            "-0.040 ±0.010",
+            "-0.012 ±0.009",
+            "+0.023 ±0.005",
+            "-0.169 ±0.060",
+        ],
+    ]
+
+
+def test_cost_cell_by_cell(tmp_path):
+    rows = rows_of(table_of(tmp_path, teacher=TEACHER, baseline=BASELINE))
+    start = rows.index(["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"])
+    # 6,987,654,321 FLOPs are 6,987.65 million; 94,765,432 bytes are 94.77 MB of 10^6 bytes, not 90.38 of 2^20.
+    assert rows[start + 2 : start + 4] == [
+        ["teacher", "23,564,800", "4,098", "6,987.65", "94.77"],
+        ["baseline", "1,234", "1,200", "0.41", "0.03"],
+    ]
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    baseline = {"quality": one_seed(0.9, 0.95, 0.3, 0.2, 0.05, 0.85, 0.4), "seeds": {"7": {}}} | SMALL
+    student = {
+        "quality": one_seed(0.91, 0.96, 0.25, 0.18, 0.06, 0.9, 0.2),
+        "gain": one_seed(0.01, 0.01, -0.05, -0.02, 0.01, 0.05, -0.2),
+        "seeds": {"7": {}},
+    } | SMALL
+    text = table_of(tmp_path, baseline=baseline, student_T4=student)
+    rows = rows_of(text)
+    assert rows[4:7] == [
+        ["baseline", "1", "0.900", "0.950", "0.300", "0.200", "0.050", "0.850", "0.400"],
+        ["student T=4", "1", "0.910", "0.960", "0.250", "0.180", "0.060", "0.900", "0.200"],
+        ["less baseline", "+0.010", "+0.010", "-0.050", "-0.020", "+0.010", "+0.050", "-0.200"],
+    ]
+    assert "±" not in text.replace("mean over seeds ± standard deviation", "")
+
+
+def test_no_gain_is_written_with_a_sign(tmp_path):
+    student = STUDENT | {"gain": one_seed(*[0.0] * 7)}
+    assert ["less baseline", *["+0.000"] * 7] in rows_of(table_of(tmp_path, student_T4=student))
+
+
+def test_each_temperature_has_its_rows_in_the_order_of_the_file(tmp_path):
+    rows = rows_of(
+        table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, **{"student_T0.5": STUDENT}, student_T20=STUDENT)
+    )
+    assert [row[0] for row in rows[4:10]] == [
+        "teacher",
+        "baseline",
+        "student T=0.5",
+        "less baseline",
+        "student T=20",
+        "less baseline",
+    ]
+
+
+def test_numbers_line_up_at_the_decimal_point(tmp_path):
+    lines = table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, student_T4=STUDENT).splitlines()
+    quality, cost = lines[2:8], lines[-7:-2]
+    assert set(quality[1]) == set(cost[1]) == {"-"}
+    assert len({len(line) for line in cost}) == 1
+    accuracy, auc = quality[0].index(" accuracy"), quality[0].index(" AUC")
+    assert [line[accuracy:auc].rstrip() for line in quality[2:]] == [
+        " 0.988",
+        " 0.950 ±0.005",
+        " 0.962 ±0.002",
+        "+0.012 ±0.003",
+    ]
+
+
+def test_what_is_better_is_said(tmp_path):
+    text = table_of(tmp_path, teacher=TEACHER)
+    assert "NLL, Brier, ECE, KL (teacher || model, nats): lower is better." in text
+    assert "A multiply-add counts as two FLOPs." in text
+
+
+def test_missing_metrics_are_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "results" / "metrics.json"
+    with pytest.raises(PipelineError) as refusal:
+        comparison(path)
+    assert str(refusal.value) == f"there are no metrics at {path}. Make them with `dvc repro`."
