@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import flops, models
+from pipeline import flops, model_files
 from pipeline.artifacts import publish
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError
 from pipeline.images import Images
 from pipeline.index import Index, read_index
 from pipeline.inference import all_logits
 from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points, summarise
-from pipeline.soft_labels import read_logits
+from pipeline.soft_labels import read_logits, read_provenance
 
 Report = dict[str, Any]
 
@@ -78,7 +78,7 @@ class _PixelCache:
         self.images: dict[tuple[int, ...], Images] = {}
 
     def logits(self, file: Path, title: str) -> Floats:
-        model = models.load(file)
+        model = model_files.load(file)
         shape = model.input_shape[1:]
         if shape not in self.images:
             self.images[shape] = Images(self.paths, shape, keep=True)
@@ -86,22 +86,22 @@ class _PixelCache:
 
 
 def _teacher_logits(data: Index, path: Path) -> Floats:
-    """The teacher's logits of the test images, joined by id: (N, C)."""
+    """The teacher's logits of the untouched test images, joined by id: (N, C)."""
+    made_from = read_provenance(path).dataset
+    if made_from != data.fingerprint():
+        raise PipelineError(
+            f"{path} was made from another data set: its fingerprint is {made_from[:12]}, "
+            f"the index has {data.fingerprint()[:12]}. Bring it up to date with `dvc repro precompute`."
+        )
     ids, logits = read_logits(path, "test")
     row_of = {image_id: row for row, image_id in enumerate(ids)}
-    wanted = [image.id for image in data.split("test")]
-    missing = [image_id for image_id in wanted if image_id not in row_of]
-    if missing or logits.shape[2] != len(data.class_names):
-        raise PipelineError(
-            f"{path} does not belong to this data set: it has {logits.shape[2]} classes and lacks {len(missing)} "
-            f"test image(s){': ' if missing else ''}{first_few(missing)}. Bring it up to date with `dvc repro`."
-        )
-    return logits[0, [row_of[image_id] for image_id in wanted]]
+    untouched: Floats = logits[0, [row_of[image.id] for image in data.split("test")]]
+    return untouched
 
 
 def _cost(file: Path) -> Report:
     """What a model costs to store and to run."""
-    model = models.load(file)
+    model = model_files.load(file)
     return {
         "parameters": flops.parameters(model),
         "flops": flops.forward_flops(model),

@@ -4,11 +4,8 @@ Every model is a chain: input, preprocessing, backbone (a nested model), pooling
 normalisation, optional dropout, dense logits. No TensorFlow is imported here.
 """
 
-import hashlib
-import json
 import os
 import socket
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +14,6 @@ from typing import Any
 
 import keras
 
-from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
 
 
@@ -250,67 +246,3 @@ def _imagenet_path(entry: Backbone, input_shape: Sequence[int], options: dict[st
     size = height if height == width and height in (96, 128, 160, 192, 224) else 224
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     return home / "models" / str(entry.imagenet_file).format(size=size, **options)
-
-
-def save(model: Any, path: Path) -> None:
-    """Writes a `.keras` file, atomically, and byte for byte the same for the same model.
-
-    Keras stores the date, addresses in memory as `shared_object_id`, and zip times. They are replaced by
-    fixed values; the archive's members are sorted.
-    """
-    with publish(path) as partial:
-        raw = partial.with_suffix(".raw.keras")
-        try:
-            model.save(raw)
-            with zipfile.ZipFile(raw) as source, zipfile.ZipFile(partial, "x") as target:
-                for name in sorted(source.namelist()):
-                    content = source.read(name)
-                    if name.endswith(".json"):
-                        content = _without_accidents(content)
-                    target.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
-        finally:
-            raw.unlink(missing_ok=True)
-
-
-def load(path: Path) -> Any:
-    """Loads a `.keras` file, uncompiled and in safe mode.
-
-    Raises:
-        PipelineError: there is no such file, or it is not a whole `.keras` file.
-    """
-    if not path.is_file():
-        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`.")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise PipelineError(
-            f"{path} cannot be loaded as a Keras model: {error}. Make it again with `dvc repro`."
-        ) from None
-
-
-def weights_sha256(model: Any) -> str:
-    """SHA-256 over the path, dtype, shape and bytes of every weight, in the model's order."""
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        value = keras.ops.convert_to_numpy(weight.value)
-        digest.update(f"{weight.path} {value.dtype} {value.shape}\0".encode() + value.tobytes())
-    return digest.hexdigest()
-
-
-def _without_accidents(content: bytes) -> bytes:
-    """Renumbers shared objects in order of appearance and fixes the date."""
-    numbers: dict[int, int] = {}
-
-    def clean(node: Any) -> Any:
-        if isinstance(node, list):
-            return [clean(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        cleaned = {key: clean(value) for key, value in node.items()}
-        if "shared_object_id" in cleaned:
-            cleaned["shared_object_id"] = numbers.setdefault(cleaned["shared_object_id"], len(numbers))
-        if "date_saved" in cleaned:
-            cleaned["date_saved"] = "1980-01-01@00:00:00"
-        return cleaned
-
-    return json.dumps(clean(json.loads(content))).encode()

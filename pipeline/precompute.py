@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import models
+from pipeline import model_files
 from pipeline.errors import PipelineError
 from pipeline.images import Images
 from pipeline.index import SPLITS, read_index
@@ -27,7 +27,7 @@ def run(*, index: Path, teacher: Path, batch_size: int, output: Path) -> None:
         PipelineError: the index or the teacher is missing, or the teacher knows other classes.
     """
     data = read_index(index)
-    model = models.load(teacher)
+    model = model_files.load(teacher)
     if model.output_shape[-1] != len(data.class_names):
         raise PipelineError(
             f"{teacher} gives {model.output_shape[-1]} logits, but the data set has {len(data.class_names)} classes: "
@@ -37,7 +37,7 @@ def run(*, index: Path, teacher: Path, batch_size: int, output: Path) -> None:
     provenance = Provenance(
         class_names=tuple(data.class_names),
         teacher=model.name,
-        teacher_sha256=models.weights_sha256(model),
+        teacher_sha256=model_files.weights_sha256(model),
         dataset=data.fingerprint(),
         preprocessing={"input_shape": input_shape, "resize": "bilinear, antialiased, rounded to uint8"},
         views={"count": 1, "augmentation": {}, "seed": None},

@@ -19,7 +19,7 @@ import pandas as pd
 import tensorflow as tf
 from keras import ops
 
-from pipeline import models
+from pipeline import model_files, models
 from pipeline.artifacts import fingerprint, publish, workspace
 from pipeline.batches import Examples, training_batches, validation_batches
 from pipeline.progress import Progress
@@ -99,7 +99,7 @@ def train_to_files(
         trained = train(models.build(**model, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
         with publish(history) as partial:
             pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
-        models.save(trained, output)
+        model_files.save(trained, output)
     print(f"wrote {output} and {history}")
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline import flops, models, params
+from pipeline import flops, model_files, models, params
 from pipeline.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
@@ -105,7 +105,7 @@ def test_head_in_the_order_pooling_normalisation_dropout_logits():
 
 
 def test_same_seed_same_weights_other_seed_other_weights():
-    first, again, other = (models.weights_sha256(small(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (model_files.weights_sha256(small(seed=seed)) for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -131,8 +131,8 @@ def test_trainable_parameters_are_those_of_the_last_phase(tmp_path):
     model = build("mobilenetv2", alpha=1.0)
     models.for_phase(model, "all")
     models.for_phase(model, None)
-    models.save(model, tmp_path / "model.keras")
-    counted = flops.parameters(models.load(tmp_path / "model.keras"))
+    model_files.save(model, tmp_path / "model.keras")
+    counted = flops.parameters(model_files.load(tmp_path / "model.keras"))
     assert counted == {"total": 2_260_546, "trainable": 2_562}
 
 
@@ -167,11 +167,11 @@ import sys, keras
 from pathlib import Path
 if sys.argv[2] == "busy":
     keras.layers.Dense(3)(keras.Input((4,)))
-from pipeline import models
+from pipeline import model_files, models
 model = models.build(architecture="resnet50", input_shape=(32, 32, 3), classes=2, seed=1, weights=None,
                      pooling="avg", batch_normalization=True, dropout=0.2)
 models.for_phase(model, None)
-models.save(model, Path(sys.argv[1]))
+model_files.save(model, Path(sys.argv[1]))
 """
 
 
@@ -188,36 +188,36 @@ def test_files_are_byte_identical_across_processes(tmp_path):
 def test_saved_file_loads_in_plain_keras_to_the_same_predictions(tmp_path):
     model = build("resnet50")
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
-    models.save(model, tmp_path / "model.keras")
+    model_files.save(model, tmp_path / "model.keras")
     plain = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0))
-    assert models.weights_sha256(models.load(tmp_path / "model.keras")) == models.weights_sha256(model)
+    assert model_files.weights_sha256(model_files.load(tmp_path / "model.keras")) == model_files.weights_sha256(model)
 
 
 def test_weights_digest_sees_one_changed_bit():
     model = small()
-    before = models.weights_sha256(model)
+    before = model_files.weights_sha256(model)
     bias = model.get_layer("logits").bias
     bias.assign(np.nextafter(bias.numpy(), np.float32(1)))
-    assert models.weights_sha256(model) != before
+    assert model_files.weights_sha256(model) != before
 
 
 def test_missing_damaged_and_code_carrying_files_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"no model at .*absent\.keras"):
-        models.load(tmp_path / "absent.keras")
+        model_files.load(tmp_path / "absent.keras")
     path = tmp_path / "model.keras"
-    models.save(small(), path)
+    model_files.save(small(), path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(PipelineError, match="cannot be loaded"):
-        models.load(path)
+        model_files.load(path)
     pixels = keras.Input((4, 4, 3))
     keras.Model(pixels, keras.layers.Lambda(lambda x: x * 2)(pixels)).save(path)
     with pytest.raises(PipelineError, match="cannot be loaded"):
-        models.load(path)
+        model_files.load(path)
 
 
 def test_archive_holds_no_date_and_no_addresses(tmp_path):
-    models.save(small(), tmp_path / "model.keras")
+    model_files.save(small(), tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
         assert json.loads(archive.read("metadata.json"))["date_saved"].startswith("1980")
@@ -252,5 +252,5 @@ def test_imagenet_weights_load_from_keras_home():
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     if not (source / name).is_file():
         pytest.skip(reason="the pretrained MobileNetV2 weights are not beside the repository")
-    model = build("mobilenetv2", (96, 96, 3), alpha=0.35, weights=str(source / name))
-    assert models.weights_sha256(model) != models.weights_sha256(build("mobilenetv2", (96, 96, 3), alpha=0.35))
+    pretrained, random = (build("mobilenetv2", (96, 96, 3), alpha=0.35, weights=w) for w in (str(source / name), None))
+    assert model_files.weights_sha256(pretrained) != model_files.weights_sha256(random)

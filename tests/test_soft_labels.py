@@ -14,13 +14,13 @@ import pytest
 import scipy.special
 
 from pipeline import soft_labels
+from pipeline.checked_hdf5 import open_checked
 from pipeline.errors import PipelineError
 from pipeline.soft_labels import (
     LOGITS_FORMAT,
     Provenance,
     add_split,
     create_logits,
-    open_verified,
     read_logits,
     read_provenance,
     read_soft_targets,
@@ -672,7 +672,7 @@ def test_reading_changes_nothing(logits_path, targets_path):
     read_logits(logits_path, "train")
     read_provenance(logits_path)
     read_soft_targets(targets_path, "train")
-    with open_verified(logits_path, LOGITS_FORMAT) as file:
+    with open_checked(logits_path, LOGITS_FORMAT, "precompute") as file:
         assert file.mode == "r"
     assert (logits_path.read_bytes(), targets_path.read_bytes()) == before
 

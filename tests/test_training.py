@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import models
+from pipeline import model_files, models
 from pipeline.batches import Examples, training_batches, validation_batches
 from pipeline.errors import PipelineError
 from pipeline.images import Images
@@ -106,7 +106,7 @@ def test_metrics_look_at_the_hard_half():
 def run(work, train_on, validate_on, recipe, model=MODEL):
     state = TrainingState(work / "state.npz")
     trained = train(models.build(**model, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state)
-    return models.weights_sha256(trained), state.history
+    return model_files.weights_sha256(trained), state.history
 
 
 RECIPE = Recipe([Phase(2, 0.01, None), Phase(3, 0.002, "all")], batch_size=8, seed=5, augmentation=SHIFTS)
@@ -262,7 +262,7 @@ def test_changed_parameters_start_afresh(tmp_path, data_set, train_on, validate_
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.models.save", fail)
+        patch.setattr("pipeline.model_files.save", fail)
         with pytest.raises(OSError, match="no space"):
             attempt(0.01)
     assert len(list(Path(".work").glob("*/*/state.npz"))) == 1
