@@ -43,7 +43,7 @@ def run(
         baselines: the `.keras` file of each seed.
         batch_size: images in one forward pass.
         output: the JSON file to write.
-        plots: the folder to write: roc.csv, confusion.csv and reliability.csv.
+        plots: the folder to write: roc, confusion and reliability, each with a CSV file for every model.
 
     Raises:
         PipelineError: a file is missing or does not belong to this data set.
@@ -132,13 +132,14 @@ def _write_json(document: Report, output: Path) -> None:
 
 
 def _write_plots(scores: Mapping[str, Floats], labels: Ints, class_names: list[str], plots: Path) -> None:
-    tables = {
-        "roc": {name: roc_points(logits, labels, class_names) for name, logits in scores.items()},
-        "confusion": {name: confusion(logits, labels, class_names) for name, logits in scores.items()},
-        "reliability": {name: reliability(logits, labels) for name, logits in scores.items()},
-    }
     with publish(plots) as folder:
-        folder.mkdir()
-        for title, by_model in tables.items():
-            table = pd.concat(by_model, names=["model", None]).reset_index(level="model")
-            table.to_csv(folder / f"{title}.csv", index=False, lineterminator="\n", float_format="%.6g")
+        for name, logits in scores.items():
+            tables = {
+                "roc": roc_points(logits, labels, class_names),
+                "confusion": confusion(logits, labels, class_names),
+                "reliability": reliability(logits, labels),
+            }
+            for kind, table in tables.items():
+                file = folder / kind / f"{name}.csv"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                table.to_csv(file, index=False, lineterminator="\n", float_format="%.6g")

@@ -143,15 +143,24 @@ def test_table_shows_every_model(project):
 
 
 def test_plots_are_complete(project):
-    reliability = pd.read_csv(project / "results/plots/reliability.csv")
-    assert (reliability.groupby("model")["images"].sum() == 12).all()
-    confusion = pd.read_csv(project / "results/plots/confusion.csv")
-    assert set(confusion["actual"]) == {"HP", "SSA"}
     models = {"teacher", "baseline_seed1", "baseline_seed2", "student_T4_seed1", "student_T4_seed2"}
-    assert set(confusion["model"]) == set(pd.read_csv(project / "results/plots/roc.csv")["model"]) == models
+    for kind in ("roc", "confusion", "reliability"):
+        assert {file.stem for file in (project / "results/plots" / kind).iterdir()} == models
+    for name in models:
+        reliability = pd.read_csv(project / f"results/plots/reliability/{name}.csv")
+        assert reliability["images"].sum() == 12
+        confusion = pd.read_csv(project / f"results/plots/confusion/{name}.csv")
+        assert confusion["actual"].value_counts().to_dict() == {"HP": 6, "SSA": 6}
+        right = json.loads((project / "results/metrics.json").read_text())["models"]
+        if name == "teacher":
+            expected = right["teacher"]["quality"]["accuracy"]
+            assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx(expected)
     history = pd.read_csv(project / "results/history/student_T4_seed1.csv")
     assert history["epoch"].tolist() == [1, 2]
-    run("dvc", "plots", "show", "--json", cwd=project)
+    shown = json.loads(run("dvc", "plots", "show", "--json", cwd=project))
+    assert not shown.get("errors")
+    assert {Path(name).name for name in shown["data"]} == {f"{name}.csv" for name in models}
+    assert len(shown["data"]) == 4 * len(models)
 
 
 def test_a_second_repro_does_nothing(project):
