@@ -51,18 +51,20 @@ def run(
     data = read_index(index)
     test = data.split("test")
     labels = np.array(data.labels(test))
-    of_teacher = _teacher_logits(data, logits)
+    teacher_model = model_files.load(teacher)
+    of_teacher = _teacher_logits(data, teacher_model, logits)
     groups = {"baseline": baselines} | {f"student_T{t}": files for t, files in students.items()}
     scores = {"teacher": of_teacher}
-    reports = {"teacher": {"quality": summarise(of_teacher, labels, of_teacher)} | _cost(teacher)}
+    reports = {"teacher": {"quality": summarise(of_teacher, labels, of_teacher)} | _cost(teacher_model, teacher)}
     with_pixels = _PixelCache([image.path for image in test], batch_size)
     for group, files in groups.items():
         by_seed = {}
         for seed, file in files.items():
             name = f"{group}_seed{seed}"
-            scores[name] = with_pixels.logits(file, name)
+            model = model_files.load(file)
+            scores[name] = with_pixels.logits(model, name)
             by_seed[str(seed)] = summarise(scores[name], labels, of_teacher)
-        reports[group] = {"quality": _spread(by_seed), "seeds": by_seed} | _cost(next(iter(files.values())))
+        reports[group] = {"quality": _spread(by_seed), "seeds": by_seed} | _cost(model, file)
     for temperature in students:
         _add_gain(reports[f"student_T{temperature}"], reports["baseline"])
     _write_json({"test_images": len(test), "models": reports}, output)
@@ -77,31 +79,33 @@ class _PixelCache:
         self.paths, self.batch_size = paths, batch_size
         self.images: dict[tuple[int, ...], Images] = {}
 
-    def logits(self, file: Path, title: str) -> Floats:
-        model = model_files.load(file)
+    def logits(self, model: Any, title: str) -> Floats:
         shape = model.input_shape[1:]
         if shape not in self.images:
             self.images[shape] = Images(self.paths, shape, keep=True)
         return all_logits(model, self.images[shape], self.batch_size, title)
 
 
-def _teacher_logits(data: Index, path: Path) -> Floats:
+def _teacher_logits(data: Index, teacher: Any, path: Path) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
-    made_from = read_provenance(path).dataset
-    if made_from != data.fingerprint():
-        raise PipelineError(
-            f"{path} was made from another data set: its fingerprint is {made_from[:12]}, "
-            f"the index has {data.fingerprint()[:12]}. Bring it up to date with `dvc repro precompute`."
-        )
+    made_from = read_provenance(path)
+    for what, found, expected in [
+        ("another data set", made_from.dataset, data.fingerprint()),
+        ("another teacher", made_from.teacher_sha256, model_files.weights_sha256(teacher)),
+    ]:
+        if found != expected:
+            raise PipelineError(
+                f"{path} was made from {what}: its fingerprint is {found[:12]}, expected {expected[:12]}. "
+                "Bring it up to date with `dvc repro precompute`."
+            )
     ids, logits = read_logits(path, "test")
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     untouched: Floats = logits[0, [row_of[image.id] for image in data.split("test")]]
     return untouched
 
 
-def _cost(file: Path) -> Report:
+def _cost(model: Any, file: Path) -> Report:
     """What a model costs to store and to run."""
-    model = model_files.load(file)
     return {
         "parameters": flops.parameters(model),
         "flops": flops.forward_flops(model),

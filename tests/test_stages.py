@@ -143,6 +143,12 @@ def test_the_student_and_evaluate_refuse_labels_of_other_images(project):
     assert not Path("metrics.json").exists()
 
 
+def test_evaluate_refuses_logits_of_another_teacher(project):
+    model_files.save(models.build(**MODEL, classes=2, seed=2), TEACHER)
+    with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another teacher.*precompute"):
+        assess()
+
+
 def test_the_student_trains_from_the_file_alone(project):
     TEACHER.unlink()
     LOGITS.unlink()
