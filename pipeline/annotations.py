@@ -5,6 +5,7 @@ beside one folder of images.
 """
 
 import os
+import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ VOTES = "Number of Annotators who Selected SSA (Out of 7)"
 PARTITION = "Partition"
 COLUMNS = (NAME, LABEL, VOTES, PARTITION)
 PARTITIONS = ("train", "test")
+CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 
 @dataclass(frozen=True)
@@ -102,18 +104,18 @@ def _refuse_bad_values(table: pd.DataFrame, path: Path) -> None:
             f"{path} has the partition(s) {_quoted(unknown)}; known are {_quoted(list(PARTITIONS))}. "
             f"Correct the column {PARTITION!r}."
         )
-    votes = sorted({value for value in table[VOTES] if value and not value.isdecimal()})
+    votes = sorted({value for value in table[VOTES] if value and not re.fullmatch("[0-9]{1,4}", value)})
     if votes:
         raise PipelineError(
             f"{path} has votes that are no whole numbers: {first_few(votes)}. "
             f"Write a count, or leave the field empty, in the column {VOTES!r}."
         )
     labels = sorted(set(table[LABEL]))
-    unsafe = [label for label in labels if not _is_plain_name(label)]
+    unsafe = [label for label in labels if not _is_plain_name(label) or label != label.strip()]
     if unsafe:
         raise PipelineError(
             f"{path} has labels that cannot name a folder: {_quoted(unsafe)}. "
-            f"Use names without separators in the column {LABEL!r}."
+            f"Use names without separators and outer blanks in the column {LABEL!r}."
         )
     if len(labels) < 2:
         raise PipelineError(
@@ -128,12 +130,18 @@ def _refuse_escapes(rows: list[Annotation], images: Path) -> None:
     if bad:
         raise PipelineError(
             f"{len(bad)} image name(s) lead outside the image folder {images}: {_quoted(bad[:5])}. "
-            "A name must be a plain file name in that folder, and no link that leaves it."
+            "A name must be a plain file name in that folder, and no link that leaves it "
+            "(no separators, no control characters)."
         )
 
 
 def _is_plain_name(name: str) -> bool:
-    return name.isprintable() and name not in {"", ".", ".."} and not set(name) & set("/\\") and not os.path.isabs(name)
+    return (
+        not CONTROL_CHARACTERS & set(name)
+        and name not in {"", ".", ".."}
+        and not set(name) & set("/\\")
+        and not os.path.isabs(name)
+    )
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

@@ -36,19 +36,29 @@ def publish(final: Path) -> Iterator[Path]:
 
     The caller creates a file or a folder there. If the block raises, nothing is left behind and an
     older `final` stays as it was. What an earlier, killed run left behind is removed first.
+
+    Raises:
+        PipelineError: another process is publishing the same file.
     """
+    with _only_one(final, _work_folder() / f"{_flat(final)}.publish.lock"), replace_whole(final) as partial:
+        yield partial
+
+
+@contextmanager
+def replace_whole(final: Path) -> Iterator[Path]:
+    """As `publish`, for a file that no other process can be writing."""
     partial = final.with_name(final.name + ".partial")
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove(partial)
     try:
         yield partial
         _flush(partial)
+        if final.is_dir():
+            _remove(final)
+        os.replace(partial, final)
     except BaseException:
         _remove(partial)
         raise
-    if final.is_dir():
-        _remove(final)
-    os.replace(partial, final)
     _flush_folder(final.parent)
 
 
@@ -62,21 +72,40 @@ def workspace(output: Path, inputs: str) -> Iterator[Path]:
     Raises:
         PipelineError: another process is at work on the same output.
     """
-    of_output = Path(os.environ.get("DVC_ROOT", ".")) / ".work" / output.as_posix().replace("/", "-")
+    of_output = _work_folder() / _flat(output)
     folder = of_output / inputs[:16]
-    of_output.mkdir(parents=True, exist_ok=True)
+    with _only_one(output, of_output.with_name(f"{of_output.name}.lock")):
+        for stale in of_output.glob("*"):
+            if stale != folder:
+                _remove(stale)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        _remove(of_output)
+
+
+@contextmanager
+def _only_one(output: Path, lock: Path) -> Iterator[None]:
+    """Holds a lock that the system releases when its process dies."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock, timeout=0)
     try:
-        with FileLock(of_output.with_name(f"{of_output.name}.lock"), timeout=0):
-            for stale in of_output.glob("*"):
-                if stale != folder:
-                    _remove(stale)
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-            _remove(of_output)
+        held.acquire()
     except Timeout:
         raise PipelineError(
             f"another process is already writing {output}. Wait until it ends, or stop it, then run again."
         ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _work_folder() -> Path:
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
+
+
+def _flat(path: Path) -> str:
+    return path.as_posix().replace("/", "-")
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images import Images
-from pipeline.index import Image
+from pipeline.index import Image, refuse_changed
 from pipeline.views import Augmentation, apply_affines, draw_affines, philox_words
 
 
@@ -31,7 +31,12 @@ class Examples:
 
     @classmethod
     def of(cls, images: Sequence[Image], input_shape: Sequence[int], targets: npt.NDArray[np.float32]) -> "Examples":
-        """The examples of N rows of the index, at a model's input size."""
+        """The examples of N rows of the index, at a model's input size.
+
+        Raises:
+            PipelineError: image files are missing or changed.
+        """
+        refuse_changed(images)
         pixels = Images([image.path for image in images], input_shape, keep=True)
         return cls([image.id for image in images], [image.sha256 for image in images], pixels, targets)
 

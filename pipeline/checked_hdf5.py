@@ -21,6 +21,7 @@ from pipeline.index import SPLITS
 VERSION = 1
 CHUNK_BYTES = 2**20
 DIGEST = "sha256"
+CLASS_NAMES = "class_names"
 DAMAGE = (OSError, RuntimeError, LookupError, TypeError, AttributeError, ValueError)
 """What h5py raises on damaged files."""
 
@@ -55,10 +56,10 @@ def _problem(file: h5py.File, expected_format: str) -> str | None:
     found = file.attrs.get("format"), file.attrs.get("version")
     if found != (expected_format, VERSION):
         return f"is of format {found[0]!r}, version {found[1]}; expected {expected_format!r}, version {VERSION}"
-    if sorted(file) != sorted(SPLITS):
-        return f"is damaged: it has the groups {sorted(file)}, expected {sorted(SPLITS)}"
-    for name, group in file.items():
-        if group.attrs.get(DIGEST) != _group_digest(group):
+    if sorted(file) != sorted([CLASS_NAMES, *SPLITS]):
+        return f"is damaged: it holds {sorted(file)}, expected {sorted([CLASS_NAMES, *SPLITS])}"
+    for name in SPLITS:
+        if file[name].attrs.get(DIGEST) != _group_digest(file[name]):
             return f"is damaged: /{name} does not match its digest"
     if file.attrs.get(DIGEST) != _file_digest(file):
         return "is damaged: its attributes do not match their digest"
@@ -68,11 +69,16 @@ def _problem(file: h5py.File, expected_format: str) -> str | None:
 @contextmanager
 def create(path: Path, format_name: str) -> Iterator[h5py.File]:
     """Opens a new file; it gets its digest and is published when the block ends well."""
-    with publish(path) as partial, h5py.File(partial, "x") as file:
-        file.attrs["format"] = format_name
-        file.attrs["version"] = VERSION
-        yield file
-        file.attrs[DIGEST] = _file_digest(file)
+    try:
+        with publish(path) as partial, h5py.File(partial, "x") as file:
+            file.attrs["format"] = format_name
+            file.attrs["version"] = VERSION
+            yield file
+            file.attrs[DIGEST] = _file_digest(file)
+    except RuntimeError as error:
+        if "write failed" not in str(error):
+            raise
+        raise OSError(f"{path} could not be written: {error}") from None  # HDF5's way to tell of a full disk
 
 
 def empty_dataset(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
@@ -120,7 +126,8 @@ def _group_digest(group: h5py.Group) -> str:
 def _file_digest(file: h5py.File) -> str:
     """SHA-256 over the other root attributes and the groups' digests, as JSON: names the file's content."""
     content = {name: _plain(value) for name, value in file.attrs.items() if name != DIGEST}
-    content |= {f"/{name}": group.attrs[DIGEST] for name, group in file.items()}
+    content |= {f"/{name}": file[name].attrs[DIGEST] for name in SPLITS if name in file}
+    content[f"/{CLASS_NAMES}"] = list(texts(file[CLASS_NAMES][:]))
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

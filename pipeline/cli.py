@@ -70,7 +70,7 @@ temperature_option = click.option(
 )
 seed_option = click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=2**32 - 1),
     required=True,
     help="Of initial weights, order and dropout; one of student.seeds.",
 )
@@ -89,6 +89,9 @@ def main() -> None:
 @main.command()
 def sample() -> None:
     """Write the embedded default data, 5,000 MNIST images, to data/raw/mnist."""
+    from pipeline.params import read_params
+
+    read_params(Path("params.yaml"))
     _start_tensorflow()
     from pipeline import sample as stage
 
@@ -103,6 +106,7 @@ def split() -> None:
     from pipeline import split as stage
 
     stage.run(
+        layout=section.layout,
         annotations=section.annotations,
         images=section.images,
         val_fraction=section.val_fraction,
@@ -141,6 +145,7 @@ def precompute() -> None:
 @temperature_option
 def soften(temperature: str) -> None:
     """Soften the teacher's logits at one temperature."""
+    _load("soften")
     from pipeline import soften as stage
 
     stage.run(logits=LOGITS, soft_targets=soft_targets_file(temperature), temperature=float(temperature))

@@ -12,7 +12,7 @@ from pipeline import flops, model_files
 from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
 from pipeline.images import Images
-from pipeline.index import Index, read_index
+from pipeline.index import Index, read_index, refuse_changed
 from pipeline.inference import all_logits
 from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points, summarise
 from pipeline.soft_labels import read_logits, read_provenance
@@ -50,8 +50,9 @@ def run(
     """
     data = read_index(index)
     test = data.split("test")
+    refuse_changed(test)
     labels = np.array(data.labels(test))
-    teacher_model = model_files.load(teacher)
+    teacher_model = model_files.load_classifier(teacher, data.class_names)
     of_teacher = _teacher_logits(data, teacher_model, logits)
     groups = {"baseline": baselines} | {f"student_T{t}": files for t, files in students.items()}
     scores = {"teacher": of_teacher}
@@ -61,7 +62,7 @@ def run(
         by_seed = {}
         for seed, file in files.items():
             name = f"{group}_seed{seed}"
-            model = model_files.load(file)
+            model = model_files.load_classifier(file, data.class_names)
             scores[name] = with_pixels.logits(model, name)
             by_seed[str(seed)] = summarise(scores[name], labels, of_teacher)
         reports[group] = {"quality": _spread(by_seed), "seeds": by_seed} | _cost(model, file)

@@ -16,12 +16,16 @@ from pipeline.errors import PipelineError, first_few
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
 MEMORY_LIMIT_BYTES = 2 * 2**30
 """Pixels that fit in this are decoded once and kept in memory; larger sets are decoded as they are used."""
 
 
 def decode(content: Any, input_shape: Sequence[int]) -> Any:
-    """Decodes one PNG, JPEG, BMP or GIF (first frame) and resizes it.
+    """Decodes one 8-bit PNG, JPEG, 24-bit BMP or GIF (first frame) and resizes it.
+
+    Transparency is dropped, and a camera's note of orientation (EXIF) is not followed.
 
     Args:
         content: the file's bytes, a scalar string tensor.
@@ -80,7 +84,10 @@ class Images:
         return files.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _decode_all(self) -> Any:
-        return tf.constant(np.concatenate(list(self._decoded().batch(256).as_numpy_iterator())))
+        pixels = np.empty((len(self), *self.input_shape), np.uint8)
+        for row, image in enumerate(self._decoded().as_numpy_iterator()):
+            pixels[row] = image
+        return tf.constant(pixels)
 
 
 def refuse_undecodable(paths: Sequence[Path]) -> None:
@@ -92,14 +99,19 @@ def refuse_undecodable(paths: Sequence[Path]) -> None:
     bad = [path.name for path in paths if not _is_decodable(path)]
     if bad:
         raise PipelineError(
-            f"{len(bad)} of {len(paths)} image files cannot be decoded as PNG, JPEG, BMP or GIF: {first_few(bad)}. "
-            "Replace them with intact images, or remove their rows."
+            f"{len(bad)} of {len(paths)} image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
+            f"{first_few(bad)}. Replace them with intact images, or remove their rows."
         )
 
 
 def _is_decodable(path: Path) -> bool:
+    content = path.read_bytes()
+    if content.startswith(PNG) and content[24:25] > b"\x08":
+        return False  # 16 bits a channel: only the upper 8 would be read
+    if content.startswith(b"BM") and int.from_bytes(content[28:30], "little") < 24:
+        return False  # a palette: its indices would be read as grey values
     try:
-        tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
+        tf.io.decode_image(content, channels=3, expand_animations=False)
     except tf.errors.InvalidArgumentError:
         return False
     return True

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError
+from pipeline.artifacts import sha256_file
+from pipeline.errors import PipelineError, first_few
 
 SPLITS = ("train", "val", "test")
 
@@ -35,6 +36,7 @@ class Image:
     sha256: str
 
 
+REMEDY = "Make it again with `dvc repro --single-item --force split`."
 COLUMNS = tuple(field.name for field in fields(Image))
 
 
@@ -46,8 +48,15 @@ class Index:
         self.class_names = sorted({image.label for image in self.images})
 
     def split(self, name: str) -> list[Image]:
-        """The images of one split, sorted by id."""
-        return [image for image in self.images if image.split == name]
+        """The images of one split, sorted by id.
+
+        Raises:
+            PipelineError: there are none.
+        """
+        images = [image for image in self.images if image.split == name]
+        if not images:
+            raise PipelineError(f"the index has no images in the split {name!r}. {REMEDY}")
+        return images
 
     def labels(self, images: Iterable[Image]) -> list[int]:
         """The class index of each image; the class axis is in the order of `class_names`."""
@@ -67,6 +76,24 @@ class Index:
         return digest.hexdigest()
 
 
+def refuse_changed(images: Iterable[Image]) -> None:
+    """Compares image files with the index.
+
+    Raises:
+        PipelineError: some are missing or have other content; says how many and names the first five.
+    """
+    changed = [image.path for image in images if not _is_unchanged(image)]
+    if changed:
+        raise PipelineError(
+            f"{len(changed)} image file(s) are missing or not those of the index: {first_few(changed)}. {REMEDY}"
+        )
+
+
+def _is_unchanged(image: Image) -> bool:
+    path = Path(image.path)
+    return path.is_file() and sha256_file(path) == image.sha256
+
+
 def write_index(path: Path, index: Index) -> None:
     """Writes the index as CSV: one header line, one line an image."""
     with path.open("x", newline="", encoding="utf-8") as file:
@@ -83,17 +110,16 @@ def read_index(path: Path) -> Index:
     """
     if not path.is_file():
         raise PipelineError(f"there is no index at {path}. Make it with `dvc repro split`.")
-    remedy = "Make it again with `dvc repro --single-item --force split`."
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {remedy}") from None
+        raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {REMEDY}") from None
     if tuple(header) != COLUMNS:
-        raise PipelineError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {remedy}")
+        raise PipelineError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {REMEDY}")
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[COLUMNS.index("split")] not in SPLITS]
     if bad:
-        raise PipelineError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {remedy}")
+        raise PipelineError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {REMEDY}")
     if len({row[0] for row in rows}) < len(rows):
-        raise PipelineError(f"{path} names an image more than once. {remedy}")
+        raise PipelineError(f"{path} names an image more than once. {REMEDY}")
     return Index(Image(*row) for row in rows)

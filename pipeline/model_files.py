@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,21 @@ def load(path: Path) -> Any:
         raise PipelineError(
             f"{path} cannot be loaded as a Keras model: {error}. Make it again with `dvc repro`."
         ) from None
+
+
+def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
+    """As `load`, for a model that must tell C classes apart.
+
+    Raises:
+        PipelineError: as `load`, or the model gives another number of logits.
+    """
+    model = load(path)
+    if model.output_shape[-1] != len(class_names):
+        raise PipelineError(
+            f"{path} gives {model.output_shape[-1]} logits, but the data set has {len(class_names)} classes: "
+            f"{list(class_names)}. Train it on this data set with `dvc repro`."
+        )
+    return model
 
 
 def weights_sha256(model: Any) -> str:

@@ -227,6 +227,10 @@ def _weights_errors(
     try:
         yield
     except Exception as error:
+        if weights is None and isinstance(error, ValueError):
+            raise PipelineError(
+                f"{architecture} cannot be built for input_shape {list(input_shape)}: {error}"
+            ) from None
         if weights is None:
             raise
         if weights == "imagenet" and "URL fetch failure" in str(error):

@@ -16,7 +16,7 @@ from pipeline.errors import PipelineError
 
 Flag = Annotated[bool, Field(strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Temperature = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, strict=True)]
 Rate = Annotated[float, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
@@ -245,6 +245,8 @@ def _explain(problem: Any) -> str:
         return f"{location}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{location}: missing; every key must be there."
+    if problem["type"] == "union_tag_not_found":
+        return f"{location}.architecture: missing; every key must be there."
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
         expected = context["expected_tags"].replace("'", "").split(", ")

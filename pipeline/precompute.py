@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import model_files
-from pipeline.errors import PipelineError
 from pipeline.images import Images
-from pipeline.index import SPLITS, read_index
+from pipeline.index import SPLITS, read_index, refuse_changed
 from pipeline.inference import logits_in_blocks
 from pipeline.progress import Progress
 from pipeline.soft_labels import Provenance, add_split, create_logits
@@ -27,12 +26,8 @@ def run(*, index: Path, teacher: Path, batch_size: int, output: Path) -> None:
         PipelineError: the index or the teacher is missing, or the teacher knows other classes.
     """
     data = read_index(index)
-    model = model_files.load(teacher)
-    if model.output_shape[-1] != len(data.class_names):
-        raise PipelineError(
-            f"{teacher} gives {model.output_shape[-1]} logits, but the data set has {len(data.class_names)} classes: "
-            f"{data.class_names}. Train it on this data set with `dvc repro train_teacher`."
-        )
+    model = model_files.load_classifier(teacher, data.class_names)
+    refuse_changed(data.images)
     input_shape = model.input_shape[1:]
     provenance = Provenance(
         class_names=tuple(data.class_names),

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.checked_hdf5 import (
+    CLASS_NAMES,
     DIGEST,
     create,
     empty_dataset,
@@ -26,6 +27,7 @@ from pipeline.checked_hdf5 import (
     texts,
     write_dataset,
 )
+from pipeline.index import SPLITS
 
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
@@ -78,7 +80,7 @@ def create_logits(path: Path, provenance: Provenance) -> Iterator[h5py.File]:
     """Opens a new `teacher_logits.h5` for `add_split`; it is published when the block ends well."""
     with create(path, LOGITS_FORMAT) as file:
         attributes = asdict(provenance)
-        file.attrs["class_names"] = strings(attributes.pop("class_names"))
+        write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
         for name, value in attributes.items():
             file.attrs[name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         file.attrs["storage"] = "dense"
@@ -104,7 +106,7 @@ def add_split(
         affines: (V, N, 6) float16, the transform of each view.
         blocks: for each view in turn, consecutive blocks (B, C) of its N rows.
     """
-    views, count, classes = affines.shape[0], len(ids), len(file.attrs["class_names"])
+    views, count, classes = affines.shape[0], len(ids), len(file[CLASS_NAMES])
     if len(labels) != count or affines.shape != (views, count, 6):
         raise ValueError(f"{count} ids, but {len(labels)} labels and transforms of shape {affines.shape}")
     group = file.create_group(split)
@@ -138,22 +140,24 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
         target.attrs["temperature"] = float(temperature)
         target.attrs["logits"] = source.attrs[DIGEST]
         target.attrs["dataset"] = source.attrs["dataset"]
-        target.attrs["class_names"] = source.attrs["class_names"]
-        for split in source:
+        write_dataset(target, CLASS_NAMES, source[CLASS_NAMES][:])
+        for split in SPLITS:
             group, logits = target.create_group(split), source[split]["logits"]
             write_dataset(group, "id", source[split]["id"][:])
-            one_hot = np.eye(logits.shape[2], dtype=np.uint8)[source[split]["label"][:]]
-            write_dataset(group, "hard", one_hot)
+            labels, classes = source[split]["label"], np.arange(logits.shape[2])
+            hard = empty_dataset(group, "hard", logits.shape[1:], np.uint8)
             soft = empty_dataset(group, "soft", logits.shape, np.float32)
             for view, rows in slabs(logits):
+                hard[rows] = labels[rows][:, None] == classes
                 soft[view, rows] = softmax(logits[view, rows], temperature)
             seal(group)
 
 
 def softmax(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float32]:
     """softmax(v / T) along the last axis, computed in float64, rounded once to float32."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    below_largest = np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # at a tiny temperature all but the largest become 0
+        powers = np.exp(below_largest / temperature)
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 
@@ -168,7 +172,7 @@ def read_soft_targets(path: Path, split: str) -> SoftTargets:
         return SoftTargets(
             temperature=float(file.attrs["temperature"]),
             dataset=str(file.attrs["dataset"]),
-            class_names=texts(file.attrs["class_names"]),
+            class_names=texts(file[CLASS_NAMES][:]),
             ids=texts(group["id"][:]),
             hard=group["hard"][:],
             soft=group["soft"][:],
@@ -194,7 +198,7 @@ def read_provenance(path: Path) -> Provenance:
     with open_checked(path, LOGITS_FORMAT, "precompute") as file:
         attributes = file.attrs
         return Provenance(
-            class_names=texts(attributes["class_names"]),
+            class_names=texts(file[CLASS_NAMES][:]),
             teacher=str(attributes["teacher"]),
             teacher_sha256=str(attributes["teacher_sha256"]),
             dataset=str(attributes["dataset"]),

@@ -22,11 +22,19 @@ def comparison(metrics: Path) -> str:
     """Quality and cost of teacher, baseline and students as text.
 
     Raises:
-        PipelineError: there are no metrics yet.
+        PipelineError: there are no metrics yet, or they are damaged.
     """
     if not metrics.is_file():
         raise PipelineError(f"there are no metrics at {metrics}. Make them with `dvc repro`.")
-    document = json.loads(metrics.read_text(encoding="utf-8"))
+    try:
+        return _tables(json.loads(metrics.read_text(encoding="utf-8")))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PipelineError(
+            f"{metrics} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
+        ) from None
+
+
+def _tables(document: dict[str, Any]) -> str:
     quality = [["model", "seeds", *(f" {name}" for name in QUALITY.values())]]
     cost = [["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"]]
     for key, report in document["models"].items():

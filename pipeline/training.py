@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras import ops
 
 from pipeline import model_files, models
-from pipeline.artifacts import fingerprint, publish, workspace
+from pipeline.artifacts import fingerprint, publish, sha256_file, workspace
 from pipeline.batches import Examples, training_batches, validation_batches
 from pipeline.progress import Progress
 from pipeline.training_state import KeepState, TrainingState
@@ -89,6 +89,7 @@ def train_to_files(
     """
     inputs = fingerprint(
         model=model,
+        weights=_content_of_file(model["weights"]),
         data=[_content(train_on), _content(validate_on)],
         loss=[type(loss).__name__, loss.get_config()],
         recipe=asdict(recipe),
@@ -108,6 +109,8 @@ def train(
 ) -> Any:
     """Trains `model` from where `state` stands to the end, and returns it as after its best epoch."""
     tf.config.experimental.enable_op_determinism()
+    for phase in recipe.phases:  # so that a wrong layer is found before the first epoch
+        models.for_phase(model, phase.trainable_from)
     last_epoch = sum(phase.epochs for phase in recipe.phases)
     end = 0
     for number, phase in enumerate(recipe.phases, 1):
@@ -162,7 +165,11 @@ def _compiled(model: Any, phase: Phase, loss: Any) -> Any:
 def _content(examples: Examples) -> list[str]:
     """Names the examples: their ids, their files' content and their targets."""
     targets = hashlib.sha256(examples.targets.tobytes()).hexdigest()
-    return [*examples.content, targets]
+    return [*examples.ids, *examples.content, targets]
+
+
+def _content_of_file(weights: str | None) -> str | None:
+    return sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights
 
 
 class _Reseed(keras.callbacks.Callback):

@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline.artifacts import publish
+from pipeline.artifacts import replace_whole
 from pipeline.errors import PipelineError
 
 
@@ -32,10 +34,18 @@ class TrainingState:
         self.phase = 0
         self.arrays: dict[str, npt.NDArray[Any]] = {}
         if path.is_file():
-            with np.load(path, allow_pickle=False) as file:
-                self.arrays = {name: file[name] for name in file.files if name != "history"}
+            self._load()
+
+    def _load(self) -> None:
+        try:
+            with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files if name != "history"}
                 self.history, self.phase = json.loads(str(file["history"]))
-            print(f"continuing after epoch {len(self.history)}", file=sys.stderr)
+        except (zipfile.BadZipFile, zlib.error, OSError, LookupError, ValueError):
+            print(f"{self.path} is damaged; starting at the first epoch again", file=sys.stderr)
+            return
+        self.arrays = arrays
+        print(f"continuing after epoch {len(self.history)}", file=sys.stderr)
 
     def restore(self, model: Any, phase: int) -> int:
         """Puts the kept weights, and in their own phase the optimizer, into the model.
@@ -57,7 +67,7 @@ class TrainingState:
         if max(self.history, key=_merit) is row:
             best = _arrays(model.weights, "best")
         self.arrays = _arrays(model.weights, "weight") | _arrays(model.optimizer.variables, "optimizer") | best
-        with publish(self.path) as partial, partial.open("xb") as file:
+        with replace_whole(self.path) as partial, partial.open("xb") as file:
             np.savez(file, allow_pickle=False, history=np.array(json.dumps([self.history, self.phase])), **self.arrays)
 
     def restore_best(self, model: Any) -> None:

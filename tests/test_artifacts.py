@@ -28,8 +28,9 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def everything() -> list[str]:
-    """Every path below the current folder."""
-    return sorted(path.as_posix() for path in Path().rglob("*"))
+    """Every path below the current folder, but for the folder of locks and unfinished work."""
+    paths = (path.as_posix() for path in Path().rglob("*"))
+    return sorted(path for path in paths if not path.startswith(".work"))
 
 
 def process(program: str) -> subprocess.Popen[str]:
@@ -222,6 +223,27 @@ def test_work_lies_below_dvc_root(monkeypatch, root):
         assert folder.is_dir()
         assert folder.resolve() == Path(root or ".").resolve() / ".work/out-logits.h5/0123456789abcdef"
     assert Path(".work").exists() == (root is None)
+
+
+def test_a_second_process_may_not_publish_the_same_output():
+    """Two writers once renamed each other's half-written files."""
+    holder = process(
+        "with publish(Path('out/logits.h5')) as partial:\n"
+        "    partial.write_bytes(b'half')\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    partial.write_bytes(b'whole')"
+    )
+    assert holder.stdout.readline() == "writing\n"
+    with pytest.raises(PipelineError, match=r"already writing out/logits\.h5"), publish(FINAL):
+        pass
+    with publish(Path("out/another.h5")) as partial:
+        partial.write_bytes(b"at the same time")
+    holder.communicate("", timeout=60)
+    assert FINAL.read_bytes() == b"whole"
+    with publish(FINAL) as partial:
+        partial.write_bytes(b"later")
+    assert FINAL.read_bytes() == b"later"
 
 
 def test_a_second_process_is_refused_while_the_first_works():

@@ -16,7 +16,8 @@ COMMANDS = sorted(main.commands)
 
 
 def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["softlabel", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    program = Path(sys.executable).with_name("softlabel")
+    return subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_commands_are_the_stages_and_the_table():
@@ -64,7 +65,7 @@ def test_module_and_console_script_are_the_same_program():
         (["soften", "--temperature", "inf"], 2, "inf is not above 0"),
         (["soften"], 2, "Missing option '--temperature'"),
         (["train-baseline", "--seed", "-1"], 2, "-1 is not in the range"),
-        (["soften", "--temperature", "4"], 1, "there is no file data/soft_labels/teacher_logits.h5"),
+        (["soften", "--temperature", "4"], 1, "there is no dvc.yaml here"),
         (["split"], 1, "there is no dvc.yaml here"),
         (["table"], 1, "there are no metrics at results/metrics.json"),
         (["sovten"], 2, "No such command 'sovten'"),
@@ -78,6 +79,17 @@ def test_refusals_are_one_message_without_traceback(tmp_path, arguments, code, m
     assert "Traceback" not in refused.stderr
     assert refused.stdout == ""
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name != "data") == ["params.yaml"]
+
+
+@pytest.mark.parametrize("arguments", [["sample"], ["soften", "--temperature", "4"], ["split"]])
+def test_invalid_params_are_refused_before_anything_is_written(tmp_path, arguments):
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    text = (ROOT / "params.yaml").read_text().replace("hard_label_weight: 0.5", "hard_label_weight: 5")
+    (tmp_path / "params.yaml").write_text(text)
+    refused = softlabel(*arguments, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "distill.hard_label_weight: Input should be less than or equal to 1 (got 5)" in refused.stderr
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["dvc.yaml", "params.yaml"]
 
 
 def test_errors_of_the_system_are_told_without_traceback(monkeypatch):

@@ -66,6 +66,17 @@ def test_bmp_decodes_to_exactly_its_pixels():
     np.testing.assert_array_equal(decode(tf.constant(bmp(pixels)), (5, 7, 3)), pixels)
 
 
+def test_images_whose_pixels_would_be_read_wrongly_are_refused(tmp_path):
+    """A 16-bit PNG would lose its lower byte; a palette's indices in a BMP would be read as grey values."""
+    deep = tf.io.encode_png(np.full((4, 4, 1), 4095, np.uint16)).numpy()
+    palette = bytearray(bmp(np.zeros((4, 4, 3), np.uint8)))
+    palette[28:30] = (8).to_bytes(2, "little")
+    for name, content in {"deep.png": deep, "palette.bmp": bytes(palette), "good.png": png(noise(4, 4, 1))}.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=r"2 of 3 image files .*: deep\.png, palette\.bmp\. Replace"):
+        refuse_undecodable([tmp_path / name for name in ("deep.png", "good.png", "palette.bmp")])
+
+
 def test_animation_gives_its_first_frame():
     np.testing.assert_array_equal(decode(tf.constant(gif()), (1, 1, 3)), [[[200, 10, 30]]])
 
@@ -205,7 +216,7 @@ def test_refuses_files_that_are_no_images_by_name(tmp_path):
     with pytest.raises(PipelineError) as refused:
         refuse_undecodable(files)
     assert str(refused.value) == (
-        "7 of 10 image files cannot be decoded as PNG, JPEG, BMP or GIF: "
+        "7 of 10 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
         "bad1.png, bad2.png, bad3.png, bad4.png, bad5.png and 2 more. "
         "Replace them with intact images, or remove their rows."
     )

@@ -223,6 +223,11 @@ def test_archive_holds_no_date_and_no_addresses(tmp_path):
         assert json.loads(archive.read("metadata.json"))["date_saved"].startswith("1980")
 
 
+def test_an_input_too_small_for_the_backbone_is_refused():
+    with pytest.raises(PipelineError, match=r"mobilenetv2 cannot be built for input_shape \[12, 12, 3\]"):
+        build("mobilenetv2", (12, 12, 3), alpha=1.0)
+
+
 def test_missing_weights_file_is_refused_at_once():
     with pytest.raises(PipelineError, match=r"no weights file at nowhere\.h5"):
         build("mobilenetv2", alpha=1.0, weights="nowhere.h5")

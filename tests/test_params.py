@@ -139,7 +139,7 @@ REFUSED = {
         {f"{MODEL}.architecture": "vgg"},
         ["student.model.architecture", "'vgg'", "cnn, mobilenetv2, resnet50v2, resnet50, resnet152, efficientnetb0"],
     ),
-    "architecture missing": ({f"{MODEL}.architecture": ...}, ["student.model", "'architecture'"]),
+    "architecture missing": ({f"{MODEL}.architecture": ...}, ["student.model.architecture: missing"]),
     "no phases": ({"student.phases": []}, ["student.phases", "at least 1"]),
     "epochs 0": ({f"{PHASE}.epochs": 0}, [f"{PHASE}.epochs", "greater than or equal to 1", "got 0"]),
     "epochs 1.5": ({f"{PHASE}.epochs": 1.5}, [f"{PHASE}.epochs", "integer", "got 1.5"]),

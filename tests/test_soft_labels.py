@@ -142,7 +142,9 @@ def test_uneven_blocks(tmp_path):
 def test_a_file_without_one_of_the_splits_is_refused(tmp_path):
     with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
         add_split(file, "val", IDS["val"], LABELS["val"], affines_of("val"), iter(logits_of("val")))
-    with pytest.raises(PipelineError, match=r"has the groups \['val'\], expected \['test', 'train', 'val'\]"):
+    with pytest.raises(
+        PipelineError, match=r"holds \['class_names', 'val'\], expected \['class_names', 'test', 'train', 'val'\]"
+    ):
         read_logits(tmp_path / "a.h5", "val")
 
 
@@ -158,6 +160,19 @@ def test_a_file_may_be_renamed(tmp_path, logits_path, targets_path):
 # The layout, read as anyone with h5py and NumPy would
 
 
+def test_a_thousand_long_class_names_fit(tmp_path):
+    names = tuple(f"class {number} {'of a kind with a long name ' * 5}" for number in range(1000))
+    with create_logits(tmp_path / "a.h5", replace(PROVENANCE, class_names=names)) as file:
+        for split in IDS:
+            add_split(file, split, ["a"], [0], np.zeros((1, 1, 6), np.float16), iter([np.zeros((1, 1000), np.float32)]))
+    soften_file(tmp_path / "a.h5", tmp_path / "b.h5", 1.0)
+    assert read_soft_targets(tmp_path / "b.h5", "val").class_names == names
+
+
+def test_a_tiny_temperature_gives_the_one_hot_largest():
+    np.testing.assert_array_equal(softmax(np.array([[1.0, 3.0, 2.0]]), 1e-310), [[0.0, 1.0, 0.0]])
+
+
 def test_files_keep_to_the_oldest_hdf5(logits_path, targets_path):
     # Byte 8 is the superblock's version: 0 is what every HDF5 library reads, and what stays the same bytes.
     for path in (logits_path, targets_path):
@@ -166,9 +181,8 @@ def test_files_keep_to_the_oldest_hdf5(logits_path, targets_path):
 
 def test_layout_of_the_logits_file(logits_path):
     with h5py.File(logits_path, "r") as file:
-        assert sorted(file) == ["test", "train", "val"]
+        assert sorted(file) == ["class_names", "test", "train", "val"]
         assert sorted(file.attrs) == [
-            "class_names",
             "dataset",
             "dtype",
             "format",
@@ -187,7 +201,7 @@ def test_layout_of_the_logits_file(logits_path):
         assert file.attrs["teacher"] == "cnn"
         assert file.attrs["teacher_sha256"] == "ab" * 32
         assert file.attrs["dataset"] == "cd" * 32
-        assert [name.decode("utf-8") for name in file.attrs["class_names"]] == ["HP", "SSA", "tumeur à part"]
+        assert [name.decode("utf-8") for name in file["class_names"][:]] == ["HP", "SSA", "tumeur à part"]
         # The keys in order, so that the same settings are the same bytes.
         assert file.attrs["preprocessing"] == '{"input_shape": [28, 28, 1], "resize": "bilinear"}'
         assert file.attrs["views"] == '{"augmentation": {}, "count": 2, "seed": null}'
@@ -214,14 +228,14 @@ def test_layout_of_the_logits_file(logits_path):
 
 def test_layout_of_the_targets_file(logits_path, targets_path):
     with h5py.File(targets_path, "r") as file, h5py.File(logits_path, "r") as source:
-        assert sorted(file) == ["test", "train", "val"]
-        assert sorted(file.attrs) == ["class_names", "dataset", "format", "logits", "sha256", "temperature", "version"]
+        assert sorted(file) == ["class_names", "test", "train", "val"]
+        assert sorted(file.attrs) == ["dataset", "format", "logits", "sha256", "temperature", "version"]
         assert file.attrs["format"] == "soft-targets"
         assert file.attrs["version"] == 1
         assert file.attrs["temperature"] == 4.0
         assert file.attrs["logits"] == source.attrs["sha256"]
         assert file.attrs["dataset"] == "cd" * 32
-        assert [name.decode("utf-8") for name in file.attrs["class_names"]] == ["HP", "SSA", "tumeur à part"]
+        assert [name.decode("utf-8") for name in file["class_names"][:]] == ["HP", "SSA", "tumeur à part"]
         for split in IDS:
             group, count, views = file[split], len(IDS[split]), VIEWS[split]
             assert sorted(group) == ["hard", "id", "soft"]
@@ -243,11 +257,10 @@ def group_digest_as_documented(group):
 
 def file_digest_as_documented(file):
     """docs/format.md, without the project's code."""
-    content = {f"/{name}": group.attrs["sha256"] for name, group in file.items()}
+    content = {f"/{name}": file[name].attrs["sha256"] for name in ("train", "val", "test")}
+    content["/class_names"] = [text.decode() for text in file["class_names"][:]]
     for name, value in file.attrs.items():
-        if name == "class_names":
-            content[name] = [text.decode() for text in value]
-        elif name != "sha256":
+        if name != "sha256":
             content[name] = value.decode() if isinstance(value, bytes) else np.asarray(value).tolist()
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -546,7 +559,7 @@ COMMON_DAMAGE = {
     "version missing": edit(lambda file: file.attrs.__delitem__("version")),
     "format missing": edit(lambda file: file.attrs.__delitem__("format")),
     "other format": change_attribute("format", "something-else"),
-    "class names in another order": change_attribute("class_names", np.array([b"SSA", b"HP", b"tumeur"])),
+    "class name changed": change_value("class_names", lambda name: b"SSX"),
     "other data set": change_attribute("dataset", "ce" * 32),
     "attribute added": change_attribute("note", "mine"),
     "attribute missing": edit(lambda file: file.attrs.__delitem__("dataset")),
@@ -644,7 +657,7 @@ STRUCTURE = {
     "root B-tree": b"TREE",
     "root heap": b"HEAP",
     "root symbol table": b"SNOD",
-    "attribute name": b"class_names",
+    "attribute name": b"dataset\0",
     "split name": b"train",
 }
 

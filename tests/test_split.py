@@ -48,6 +48,7 @@ def make(numbers: range) -> None:
 
 def run(val_fraction: float = 0.3) -> None:
     split.run(
+        layout="mhist",
         annotations=Path("raw/annotations.csv"),
         images=Path("raw/images"),
         val_fraction=val_fraction,
@@ -181,7 +182,9 @@ def test_refuses_what_is_no_image_and_writes_nothing(damage, older):
     Path("raw/images/017.png").write_bytes(damage())
     with pytest.raises(PipelineError) as refused:
         run()
-    assert str(refused.value).startswith("1 of 40 image files cannot be decoded as PNG, JPEG, BMP or GIF: 017.png. ")
+    assert str(refused.value).startswith(
+        "1 of 40 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: 017.png. "
+    )
     assert "Replace them with intact images, or remove their rows" in str(refused.value)
     assert files_below(Path("data")) == before
     assert Path("data").exists() == older
@@ -204,8 +207,7 @@ def test_counts_the_files_that_no_row_names(capsys):
     ("partition", "val_fraction", "empty"),
     [
         ("train", 0.3, "2 split(s) would have no image of a class: test/HP, test/SSA."),
-        ("test", 0.3, "4 split(s) would have no image of a class: train/HP, train/SSA, val/HP, val/SSA."),
-        (None, 1e-9, "2 split(s) would have no image of a class: val/HP, val/SSA."),
+        ("test", 0.3, "2 split(s) would have no image of a class: train/HP, train/SSA."),
         (None, 1 - 1e-9, "2 split(s) would have no image of a class: train/HP, train/SSA."),
     ],
 )
@@ -219,6 +221,24 @@ def test_refuses_a_split_without_images_of_a_class(partition, val_fraction, empt
     assert str(refused.value).startswith(empty)
     assert "add images, or change split.val_fraction" in str(refused.value)
     assert not Path("data").exists()
+
+
+def test_refuses_an_empty_validation_split():
+    make(range(40))
+    with pytest.raises(PipelineError, match=r"no image would be a validation image\. Raise split\.val_fraction"):
+        run(1e-9)
+    assert not Path("data").exists()
+
+
+def test_says_which_classes_have_no_validation_image(capsys):
+    """Of many small classes some will have none; training needs only some validation images."""
+    make(range(40))
+    table = Path("raw/annotations.csv")
+    header, *lines = table.read_text().splitlines()
+    validating = {row_of(n)[0] for n in range(40) if stated_split(*row_of(n), 0.3) == "val" and row_of(n)[1] == "HP"}
+    table.write_text("\n".join([header, *(line for line in lines if line.split(",")[0] not in validating)]) + "\n")
+    run()
+    assert "1 class(es) have no validation image: val/HP. Raise split.val_fraction" in capsys.readouterr().out
 
 
 def test_refuses_one_class_missing_from_one_split():

@@ -1,5 +1,6 @@
 """What the stages refuse when their inputs do not belong together, and the sample data."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def project(data_set, tmp_path, monkeypatch):
 
 def make_split(data_set):
     split.run(
+        layout="mhist",
         annotations=data_set / "annotations.csv",
         images=data_set / "images",
         val_fraction=0.3,
@@ -141,6 +143,23 @@ def test_the_student_and_evaluate_refuse_labels_of_other_images(project):
     with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another data set.*precompute"):
         assess()
     assert not Path("metrics.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "another image"])
+def test_every_stage_refuses_images_that_are_not_those_of_the_index(project, damage):
+    image, other = sorted(Path("data/split/train/SSA").iterdir())[:2]
+    image.unlink() if damage == "missing" else image.write_bytes(other.read_bytes())
+    expected = rf"1 image file\(s\) are missing or not those of the index: data/split/train/SSA/{image.name}.*split"
+    with pytest.raises(PipelineError, match=expected):
+        student()
+    with pytest.raises(PipelineError, match=expected):
+        precompute.run(index=INDEX, teacher=TEACHER, batch_size=16, output=LOGITS)
+
+
+def test_training_needs_no_test_images(project):
+    shutil.rmtree("data/split/test")
+    student()
+    assert Path("student.keras").is_file()
 
 
 def test_evaluate_refuses_logits_of_another_teacher(project):

@@ -167,6 +167,13 @@ def test_what_is_better_is_said(tmp_path):
     assert "A multiply-add counts as two FLOPs." in text
 
 
+@pytest.mark.parametrize("text", ["", '{"test_images": 1', "{}", "[]", '{"test_images": 1, "models": {"teacher": {}}}'])
+def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(PipelineError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
+        comparison(tmp_path / "metrics.json")
+
+
 def test_missing_metrics_are_refused_with_the_remedy(tmp_path):
     path = tmp_path / "results" / "metrics.json"
     with pytest.raises(PipelineError) as refusal:

@@ -168,6 +168,25 @@ def test_other_seed_other_weights_same_seed_same_weights(tmp_path, train_on, val
     assert first == again != run(tmp_path / "c", train_on, validate_on, other)[0]
 
 
+def test_a_wrong_layer_of_a_later_phase_is_found_before_the_first_epoch(tmp_path, train_on, validate_on, capsys):
+    recipe = Recipe([Phase(2, 0.01, None), Phase(2, 0.01, "conv_1")], batch_size=8, seed=5)
+    with pytest.raises(PipelineError, match="trainable_from is 'conv_1'"):
+        run(tmp_path, train_on, validate_on, recipe)
+    assert "epoch 1/" not in capsys.readouterr().err
+
+
+def test_a_damaged_state_starts_afresh(tmp_path, train_on, validate_on, capsys):
+    (tmp_path / "damaged").mkdir()
+    run(tmp_path / "whole", train_on, validate_on, RECIPE)
+    whole = (tmp_path / "whole/state.npz").read_bytes()
+    (tmp_path / "damaged/state.npz").write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert run(tmp_path / "damaged", train_on, validate_on, RECIPE) == run(
+        tmp_path / "w", train_on, validate_on, RECIPE
+    )
+    assert "state.npz is damaged; starting at the first epoch again" in capsys.readouterr().err
+
+
 def test_divergence_is_refused_with_the_remedy(tmp_path, train_on, validate_on):
     broken = Examples(train_on.ids, train_on.content, train_on.images, train_on.targets * np.float32(np.nan))
     with pytest.raises(PipelineError, match=r"diverged in epoch 1.*Lower the learning_rate"):
