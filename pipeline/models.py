@@ -6,6 +6,7 @@ normalisation, optional dropout, dense logits. No TensorFlow is imported here.
 
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -225,20 +226,22 @@ def _weights_errors(
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)
     try:
-        yield
-    except Exception as error:
-        if weights is None and isinstance(error, ValueError):
-            raise PipelineError(
-                f"{architecture} cannot be built for input_shape {list(input_shape)}: {error}"
-            ) from None
-        if weights is None:
-            raise
-        if weights == "imagenet" and "URL fetch failure" in str(error):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Skipping", UserWarning)  # layers that would keep random weights
+            yield
+    except Exception as error:  # Keras raises a plain Exception where a download fails
+        if "URL fetch failure" in str(error):
             where = _imagenet_path(entry, input_shape, options)
             raise PipelineError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
                 f"Put the file at {where} (the environment variable KERAS_HOME moves the folder), "
                 "or set weights to a file or to null in params.yaml."
+            ) from None
+        if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
+            raise
+        if weights is None:
+            raise PipelineError(
+                f"{architecture} cannot be built for input_shape {list(input_shape)}: {error}"
             ) from None
         raise PipelineError(f"the weights {weights} do not fit {architecture}: {error}") from None
     finally:

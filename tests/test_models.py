@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import get_args
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -238,6 +239,40 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     small().save_weights(path)
     with pytest.raises(PipelineError, match="do not fit mobilenetv2"):
         build("mobilenetv2", alpha=1.0, weights=str(path))
+
+
+def test_a_file_of_backbone_weights_is_loaded(tmp_path):
+    path = tmp_path / "backbone.weights.h5"
+    source = build("mobilenetv2", alpha=0.35, seed=1)
+    source.get_layer("backbone").save_weights(path)
+    loaded = build("mobilenetv2", alpha=0.35, seed=2, weights=str(path))
+    first, second = (model_files.weights_sha256(model.get_layer("backbone")) for model in (source, loaded))
+    assert first == second
+
+
+@pytest.mark.parametrize("content", [b"no HDF5 at all", b""])
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, content):
+    path = tmp_path / "damaged.h5"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=r"damaged\.h5 do not fit mobilenetv2"):
+        build("mobilenetv2", alpha=1.0, weights=str(path))
+
+
+def test_an_hdf5_file_of_something_else_is_refused(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["numbers"] = np.arange(3)
+    with pytest.raises(PipelineError, match=r"other\.h5 do not fit mobilenetv2"):
+        build("mobilenetv2", alpha=1.0, weights=str(tmp_path / "other.h5"))
+
+
+def test_a_defect_while_building_is_not_blamed_on_the_weights(tmp_path, monkeypatch):
+    def broken(**_):
+        raise ZeroDivisionError
+
+    (tmp_path / "weights.h5").write_bytes(b"")
+    monkeypatch.setitem(models.ARCHITECTURES, "mobilenetv2", models.Backbone(broken, "symmetric", "x"))
+    with pytest.raises(ZeroDivisionError):
+        build("mobilenetv2", alpha=1.0, weights=str(tmp_path / "weights.h5"))
 
 
 def test_imagenet_without_network_says_where_to_put_the_file(monkeypatch, tmp_path):
