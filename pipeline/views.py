@@ -1,27 +1,30 @@
-"""Views: the random affine transforms of an image, drawn by key and applied alike by every model.
+"""Views: the random transforms of an image, drawn by key and stored, so that every model sees the same.
 
-A transform is six numbers (a, b, tx, c, d, ty) in normalised image coordinates: x and y run from -1 at
-the left and top edge to 1 at the right and bottom edge. The point (x, y) of the view shows the point
-(a x + b y + tx, c x + d y + ty) of the image, so a transform fits every image size; where height and
-width differ, a rotation turns the picture squeezed to a square. It is drawn in float64, rounded once to
-float16, and used as rounded.
+A view is an affine and a colour transform. The affine is six numbers (a, b, tx, c, d, ty) in normalised
+image coordinates: x and y run from -1 at the left and top edge to 1 at the right and bottom edge. The
+point (x, y) of the view shows the point (a x + b y + tx, c x + d y + ty) of the image, so it fits every
+image size; where height and width differ, a rotation turns the picture squeezed to a square. The colour
+transform is a gain for red, green and blue, then a bias for each, of values from 0 to 1. Both are drawn
+in float64, rounded once to float16, and used as rounded. `rendering` applies them.
 
 The draw takes raw 64-bit words from the counter-based generator Philox (Salmon et al., SC 2011), keyed
 by SHA-256 of (seed, image id, number): it depends on nothing else, neither on order nor on batch size
-nor on NumPy's distributions.
+nor on NumPy's distributions. No TensorFlow is imported here.
 """
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
+
+Floats16 = npt.NDArray[np.float16]
 
 IDENTITY = np.array([1, 0, 0, 0, 1, 0], np.float16)
+SAME_COLOUR = np.array([1, 1, 1, 0, 0, 0], np.float16)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,17 @@ class Augmentation:
         translation: largest shift either way along each axis, as a fraction of the image's side.
         shear: largest shear angle either way, in degrees.
         zoom: largest change of scale; the scale is drawn from 1 - zoom to 1 + zoom (2 = twice as large).
-        fill_mode: what lies beyond the edge: "reflect", "nearest" or "constant" (black).
+        crop_area: random resized crop: smallest and largest share of the image's area that is shown.
+        crop_aspect_ratio: smallest and largest width over height of the crop, where 1 is the image's own;
+            drawn evenly in its logarithm. A side that would be longer than the image's is cut to it, which
+            makes the area smaller.
+        fill_mode: what lies beyond the image's edge: "reflect", "nearest" or "constant" (black, before the
+            colours change).
+        brightness: largest change of brightness either way, as a fraction of white.
+        contrast: largest change of contrast; values move away from mid-grey by a factor of 1 - contrast
+            to 1 + contrast.
+        channel_gain: largest change of each colour channel; each is multiplied by its own factor of
+            1 - channel_gain to 1 + channel_gain.
     """
 
     horizontal_flip: bool = False
@@ -44,12 +57,88 @@ class Augmentation:
     translation: float = 0.0
     shear: float = 0.0
     zoom: float = 0.0
+    crop_area: tuple[float, float] = (1.0, 1.0)
+    crop_aspect_ratio: tuple[float, float] = (1.0, 1.0)
     fill_mode: str = "reflect"
+    brightness: float = 0.0
+    contrast: float = 0.0
+    channel_gain: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether a view may show its image's points elsewhere."""
+        crops = self.crop_area != (1.0, 1.0) or self.crop_aspect_ratio != (1.0, 1.0)
+        flips = self.horizontal_flip or self.vertical_flip
+        return flips or crops or any((self.rotation, self.translation, self.shear, self.zoom))
+
+    @property
+    def recolours(self) -> bool:
+        """Whether a view may show its image's points in other colours."""
+        return any((self.brightness, self.contrast, self.channel_gain))
 
     @property
     def is_identity(self) -> bool:
         """True when every view is the image itself."""
-        return self == Augmentation(fill_mode=self.fill_mode)
+        return not (self.moves or self.recolours)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views there are of each training image; all others are seen untouched.
+
+    Attributes:
+        count: V, how many.
+        seed: of the whole set.
+        augmentation: the ranges from which they are drawn.
+    """
+
+    count: int
+    seed: int
+    augmentation: Augmentation
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Views":
+        """The views that `as_json` describes."""
+        ranges: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["augmentation"].items()
+        }
+        return cls(values["count"], values["seed"], Augmentation(**ranges))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that decides the views, JSON-serialisable; what is off is left out."""
+        off = asdict(Augmentation())
+        ranges = {name: value for name, value in asdict(self.augmentation).items() if value != off[name]}
+        if not self.augmentation.moves:
+            ranges.pop("fill_mode", None)
+        return {
+            "count": self.count,
+            "seed": self.seed,
+            "augmentation": {
+                name: list(value) if isinstance(value, tuple) else value for name, value in ranges.items()
+            },
+        }
+
+    @property
+    def advice(self) -> str | None:
+        """Why these views are a poor choice, if they are."""
+        if self.count > 1 or self.augmentation.is_identity:
+            return None
+        return (
+            "views.count is 1 with an augmentation: in every epoch a student would see the same one distorted view of "
+            "each image, which overfits (Beyer et al., arXiv:2106.05237). Set views.count to the number of epochs, or "
+            "to as many as you can afford, or leave views.augmentation empty."
+        )
+
+    def of_split(self, split: str) -> "Views":
+        """The views of one split's images: only training images are varied."""
+        return self if split == "train" else UNTOUCHED
+
+    def draw(self, image_ids: Sequence[str], view: int) -> tuple[Floats16, Floats16]:
+        """As `draw_views`."""
+        return draw_views(self.augmentation, self.seed, image_ids, view)
+
+
+UNTOUCHED = Views(count=1, seed=0, augmentation=Augmentation())
 
 
 def philox_words(count: int, *key: str | int) -> npt.NDArray[np.uint64]:
@@ -59,11 +148,11 @@ def philox_words(count: int, *key: str | int) -> npt.NDArray[np.uint64]:
     return words
 
 
-def draw_affine(augmentation: Augmentation, seed: int, image_id: str, number: int) -> npt.NDArray[np.float16]:
-    """Draws the transform of one view.
+def draw_view(augmentation: Augmentation, seed: int, image_id: str, number: int) -> tuple[Floats16, Floats16]:
+    """Draws the transforms of one view.
 
-    The view is made by flipping the image, then zooming, shearing, rotating and shifting it about its
-    centre.
+    The view is made by cropping the image and stretching the crop to the whole, then flipping, zooming,
+    shearing, rotating and shifting it about its centre; then contrast, channel gain and brightness change.
 
     Args:
         augmentation: the ranges.
@@ -72,10 +161,18 @@ def draw_affine(augmentation: Augmentation, seed: int, image_id: str, number: in
         number: of the view (or epoch).
 
     Returns:
-        (6,) float16.
+        The affine and the colour transform, (6,) float16 each.
     """
-    words = philox_words(7, seed, image_id, number)
-    uniform = (words >> np.uint64(11)) * 2.0**-53
+    uniform = (philox_words(16, seed, image_id, number) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return _affine(augmentation, uniform[:11]), _colour(augmentation, 2.0 * uniform[11:] - 1.0)
+
+
+def _affine(augmentation: Augmentation, uniform: npt.NDArray[np.float64]) -> Floats16:
+    """The affine transform from eleven numbers in [0, 1).
+
+    In this order: the flips, rotation, shear, zoom, shift along x and y, the crop's area, aspect ratio, and place
+    along x and y. The order never changes, so that a view stays what it is.
+    """
     either_way = 2.0 * uniform - 1.0
     flip_x = -1.0 if augmentation.horizontal_flip and uniform[0] < 0.5 else 1.0
     flip_y = -1.0 if augmentation.vertical_flip and uniform[1] < 0.5 else 1.0
@@ -83,48 +180,37 @@ def draw_affine(augmentation: Augmentation, seed: int, image_id: str, number: in
     shear = math.radians(augmentation.shear) * either_way[3]
     scale = 1.0 + augmentation.zoom * either_way[4]
     shift = 2.0 * augmentation.translation * either_way[5:7]
-    # From the view back to the image: undo the shift, the rotation, the shear, the zoom and the flip.
+    # From the view back to the image: undo the shift, the rotation, the shear, the zoom, the flip, the crop.
     cos, sin = math.cos(angle), math.sin(angle)
     unrotate = np.array([[cos, sin], [-sin, cos]])
     unshear = np.array([[1.0, -math.tan(shear)], [0.0, 1.0]])
     matrix = np.diag([flip_x, flip_y]) @ unshear @ unrotate / scale
-    return np.column_stack([matrix, -matrix @ shift]).astype(np.float16).reshape(6)
+    offset = -matrix @ shift
+    smallest, largest = augmentation.crop_area
+    narrowest, widest = map(math.log, augmentation.crop_aspect_ratio)
+    area = smallest + (largest - smallest) * uniform[7]
+    aspect_ratio = math.exp(narrowest + (widest - narrowest) * uniform[8])
+    sides = np.minimum(1.0, [math.sqrt(area * aspect_ratio), math.sqrt(area / aspect_ratio)])
+    matrix, offset = sides[:, None] * matrix, sides * offset + (1.0 - sides) * either_way[9:11]
+    return np.column_stack([matrix, offset]).astype(np.float16).reshape(6)
 
 
-def draw_affines(
+def _colour(augmentation: Augmentation, either_way: npt.NDArray[np.float64]) -> Floats16:
+    """The colour transform from five numbers in [-1, 1): brightness, contrast, red, green, blue."""
+    brightness = augmentation.brightness * either_way[0]
+    contrast = 1.0 + augmentation.contrast * either_way[1]
+    channels = 1.0 + augmentation.channel_gain * either_way[2:]
+    # channels * (contrast * (value - 0.5) + 0.5) + brightness
+    bias = channels * 0.5 * (1.0 - contrast) + brightness
+    return np.concatenate([channels * contrast, bias]).astype(np.float16)
+
+
+def draw_views(
     augmentation: Augmentation, seed: int, image_ids: Sequence[str], number: int
-) -> npt.NDArray[np.float16]:
-    """One transform for each image: (N, 6) float16."""
+) -> tuple[Floats16, Floats16]:
+    """The affine and the colour transform of one view of each of N images: (N, 6) float16 each."""
     if augmentation.is_identity:
-        return np.tile(IDENTITY, (len(image_ids), 1))
-    draws = [draw_affine(augmentation, seed, image_id, number) for image_id in image_ids]
-    return np.array(draws, np.float16).reshape(-1, 6)
-
-
-def apply_affines(images: Any, affines: Any, fill_mode: str) -> Any:
-    """Applies one transform to each image with one bilinear interpolation.
-
-    Args:
-        images: (B, height, width, channels), any numeric dtype.
-        affines: (B, 6).
-        fill_mode: as in `Augmentation`.
-
-    Returns:
-        (B, height, width, channels) float32.
-    """
-    shape = tf.shape(images)
-    height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
-    a, b, tx, c, d, ty = tf.unstack(tf.cast(affines, tf.float32), axis=1)
-    # Pixel j of n has its centre at the normalised coordinate (2 j + 1) / n - 1.
-    to_x, to_y = b * width / height, c * height / width
-    from_x = (a * (1.0 - width) + to_x * (1.0 - height) + (tx + 1.0) * width - 1.0) / 2.0
-    from_y = (to_y * (1.0 - width) + d * (1.0 - height) + (ty + 1.0) * height - 1.0) / 2.0
-    zero = tf.zeros_like(a)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        transforms=tf.stack([a, to_x, from_x, to_y, d, from_y, zero, zero], axis=1),
-        output_shape=shape[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode=fill_mode.upper(),
-    )
+        return np.tile(IDENTITY, (len(image_ids), 1)), np.tile(SAME_COLOUR, (len(image_ids), 1))
+    draws = [draw_view(augmentation, seed, image_id, number) for image_id in image_ids]
+    affines, colours = np.array(draws, np.float16).reshape(-1, 2, 6).swapaxes(0, 1)
+    return affines, colours

@@ -1,18 +1,36 @@
-"""Views: the random words, the transforms drawn from them, and what a transform does to pixels."""
+"""Views: the random words, the transforms drawn from them, and what is recorded of them."""
 
 import hashlib
+import json
 import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline.views import IDENTITY, Augmentation, apply_affines, draw_affine, draw_affines, philox_words
+from pipeline.views import IDENTITY, SAME_COLOUR, UNTOUCHED, Augmentation, Views, draw_view, draw_views, philox_words
 
-EVERYTHING = Augmentation(
+ROOT = Path(__file__).parents[1]
+MOVES = Augmentation(
     horizontal_flip=True, vertical_flip=True, rotation=0.2, translation=0.1, shear=20.0, zoom=0.3, fill_mode="nearest"
 )
-PAD_MODE = {"constant": "constant", "nearest": "edge", "reflect": "symmetric"}
+CROP = Augmentation(
+    crop_area=(0.2, 0.5), crop_aspect_ratio=(0.75, 4 / 3)
+)  # no side reaches 1: sqrt(0.5 * 4 / 3) = 0.82
+COLOUR = Augmentation(brightness=0.2, contrast=0.4, channel_gain=0.1)
+EVERYTHING = replace(
+    MOVES, crop_area=(0.2, 1.0), crop_aspect_ratio=(0.5, 2.0), brightness=0.2, contrast=0.4, channel_gain=0.1
+)
 DRAWS = 2000
+# Dvoretzky, Kiefer, Wolfowitz: 2,000 even draws go beyond it with probability 2 exp(-2 * 2000 * 0.06^2) = 1e-6.
+UNEVEN = 0.06
+IDS = [f"MHIST_{number:05}.png" for number in range(DRAWS)]
 
 
 def philox_4x64(counter, key):
@@ -33,12 +51,25 @@ def words_by_hand(count, *key):
     return [word for block in blocks for word in block][:count]
 
 
+def fractions_by_hand(*key):
+    """The sixteen numbers from 0 to 1 of one view."""
+    return [(word >> 11) / 2**53 for word in words_by_hand(16, *key)]
+
+
 def rotation(angle):
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
+def window_by_hand(fractions, area, aspect_ratio):
+    """(left, top, width, height) of the crop, as fractions of the image's sides."""
+    share = area[0] + (area[1] - area[0]) * fractions[7]
+    ratio = aspect_ratio[0] * (aspect_ratio[1] / aspect_ratio[0]) ** fractions[8]
+    width, height = min(1.0, math.sqrt(share * ratio)), min(1.0, math.sqrt(share / ratio))
+    return (1 - width) * fractions[9], (1 - height) * fractions[10], width, height
+
+
 def decompose(affine):
-    """(flip x, flip y, angle, shear, scale, shift) of a transform whose angle is below a quarter turn."""
+    """(flip x, flip y, angle, shear, scale, shift) of a transform without crop, its angle below a quarter turn."""
     matrix = np.asarray(affine, np.float64).reshape(2, 3)
     forward = np.linalg.inv(matrix[:, :2])  # image to view: rotation @ shear @ scale @ flip
     flip_x = np.sign(forward[0, 0])
@@ -50,22 +81,34 @@ def decompose(affine):
 
 
 def draws(augmentation, count=DRAWS):
-    affines = draw_affines(augmentation, 3, [f"MHIST_{number:05}.png" for number in range(count)], 0)
+    affines, _ = draw_views(augmentation, 3, IDS[:count], 0)
     return [np.array(part) for part in zip(*map(decompose, affines), strict=True)]
 
 
-def picture(height=8, width=8, channels=2, count=1, seed=0):
-    return np.random.default_rng(seed).uniform(0, 255, (count, height, width, channels)).astype(np.float32)
+def windows(augmentation):
+    """(width, height, x, y) of many crops: their sides as fractions, their centres in normalised coordinates."""
+    affines, _ = draw_views(augmentation, 3, IDS, 0)
+    a, b, tx, c, d, ty = affines.astype(np.float64).T
+    assert not b.any()
+    assert not c.any()
+    return a, d, tx, ty
 
 
-def apply(images, affine, fill_mode="constant"):
-    affines = np.tile(np.asarray(affine, np.float64), (len(images), 1))
-    return apply_affines(images, affines, fill_mode).numpy()
+def colours(augmentation):
+    """(2000, 3) gains and (2000, 3) biases."""
+    _, drawn = draw_views(augmentation, 3, IDS, 0)
+    return np.split(drawn.astype(np.float64), 2, axis=1)
 
 
-def normalised(size):
-    """The coordinates of the pixel centres: -1 and 1 are the edges of the image."""
-    return (2 * np.arange(size) + 1) / size - 1
+def unevenness(values, lowest, highest):
+    """Kolmogorov's distance of the values' distribution from the even one."""
+    fractions = (np.sort(values) - lowest) / (highest - lowest)
+    steps = np.arange(len(values) + 1) / len(values)
+    return max((steps[1:] - fractions).max(), (fractions - steps[:-1]).max())
+
+
+def bits(affine_and_colour):
+    return tuple(transform.tobytes() for transform in affine_and_colour)
 
 
 # The random words
@@ -126,76 +169,115 @@ def test_words_leave_numpys_global_state_alone():
     ],
 )
 def test_transforms_never_change(seed, image_id, number, expected):
-    affine = draw_affine(EVERYTHING, seed, image_id, number)
+    affine, colour = draw_view(MOVES, seed, image_id, number)
     assert affine.dtype == np.float16
     # Neighbouring float16 numbers, no further: another machine's sine may tip a rounding.
     np.testing.assert_array_max_ulp(affine, np.array(expected, np.float16), maxulp=1)
+    assert colour.tobytes() == SAME_COLOUR.tobytes()
 
 
-def test_a_transform_undoes_flip_zoom_shear_rotation_and_shift():
-    """The definition, forwards: a point of the image is flipped, zoomed, sheared, rotated, then shifted."""
+@pytest.mark.parametrize(
+    ("seed", "image_id", "number", "expected"),
+    [
+        (7, "MHIST_aaa.png", 0, [0.6826, 0, -0.284, 0, 0.5757, -0.1273]),
+        (7, "MHIST_aaa.png", 1, [0.497, 0, -0.342, 0, 0.512, -0.0419]),
+        (123, "图像-é.png", 0, [0.555, 0, 0.2668, 0, 0.663, -0.03976]),
+    ],
+)
+def test_crops_never_change(seed, image_id, number, expected):
+    affine, colour = draw_view(CROP, seed, image_id, number)
+    assert affine.dtype == np.float16
+    np.testing.assert_array_max_ulp(affine, np.array(expected, np.float16), maxulp=1)
+    assert colour.tobytes() == SAME_COLOUR.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("seed", "image_id", "number", "expected_affine", "expected_colour"),
+    [
+        (
+            7,
+            "MHIST_aaa.png",
+            0,
+            [0.679, -0.541, -0.06964, -0.3523, -0.4822, -0.0845],
+            [1.425, 1.255, 1.23, -0.08075, -0.0598, -0.05676],
+        ),
+        (
+            7,
+            "MHIST_aaa.png",
+            1,
+            [-0.5796, 0.0918, -0.3962, -0.1442, -0.6123, -0.0949],
+            [1.267, 1.27, 1.478, -0.077, -0.0774, -0.10535],
+        ),
+        (
+            123,
+            "图像-é.png",
+            0,
+            [0.4045, 0.378, 0.2177, -0.446, 0.704, -0.04416],
+            [1.234, 1.231, 1.161, -0.2515, -0.2512, -0.2456],
+        ),
+    ],
+)
+def test_transforms_with_everything_on_never_change(seed, image_id, number, expected_affine, expected_colour):
+    affine, colour = draw_view(EVERYTHING, seed, image_id, number)
+    assert (affine.dtype, colour.dtype) == (np.float16, np.float16)
+    np.testing.assert_array_max_ulp(affine, np.array(expected_affine, np.float16), maxulp=1)
+    # Sums and products alone, which IEEE 754 fixes to the last bit.
+    np.testing.assert_array_equal(colour, np.array(expected_colour, np.float16))
+
+
+def test_a_transform_undoes_crop_flip_zoom_shear_rotation_and_shift():
+    """The definition, forwards: a point of the image is cropped, flipped, zoomed, sheared, rotated, then shifted."""
     for number in range(25):
-        uniform = [(word >> 11) / 2**53 for word in words_by_hand(7, 5, "a.png", number)]
-        flip = np.diag([-1.0 if uniform[0] < 0.5 else 1.0, -1.0 if uniform[1] < 0.5 else 1.0])
-        angle = (2 * uniform[2] - 1) * 0.2 * 2 * math.pi
-        shear = np.array([[1.0, math.tan((2 * uniform[3] - 1) * math.radians(20.0))], [0.0, 1.0]])
-        scale = 1 + (2 * uniform[4] - 1) * 0.3
+        fractions = fractions_by_hand(5, "a.png", number)
+        left, top, width, height = window_by_hand(fractions, (0.2, 1.0), (0.5, 2.0))
+        flip = np.diag([-1.0 if fractions[0] < 0.5 else 1.0, -1.0 if fractions[1] < 0.5 else 1.0])
+        angle = (2 * fractions[2] - 1) * 0.2 * 2 * math.pi
+        shear = np.array([[1.0, math.tan((2 * fractions[3] - 1) * math.radians(20.0))], [0.0, 1.0]])
+        scale = 1 + (2 * fractions[4] - 1) * 0.3
+        turned = np.eye(3)
+        turned[:2, :2] = rotation(angle) @ shear * scale @ flip
         # A fraction of the side, which is 2 long.
-        shift = [(2 * uniform[5] - 1) * 0.1 * 2, (2 * uniform[6] - 1) * 0.1 * 2]
-        forward = np.eye(3)
-        forward[:2, :2] = rotation(angle) @ shear * scale @ flip
-        forward[:2, 2] = shift
-        expected = np.linalg.inv(forward)[:2].reshape(6)
-        found = draw_affine(EVERYTHING, 5, "a.png", number)
+        turned[:2, 2] = [(2 * fractions[5] - 1) * 0.1 * 2, (2 * fractions[6] - 1) * 0.1 * 2]
+        # The crop takes its left edge to -1 and its right edge to 1.
+        centre = [2 * left + width - 1, 2 * top + height - 1]
+        cropped = np.array([[1 / width, 0, -centre[0] / width], [0, 1 / height, -centre[1] / height], [0, 0, 1]])
+        expected = np.linalg.inv(turned @ cropped)[:2].reshape(6)
+        found, _ = draw_view(EVERYTHING, 5, "a.png", number)
         np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2.0**-10, atol=1e-7)
-
-
-def test_a_draw_depends_on_its_key_alone():
-    ids = [f"MHIST_{number}.png" for number in range(50)]
-    together = draw_affines(EVERYTHING, 9, ids, 4)
-    assert (together.shape, together.dtype) == ((50, 6), np.float16)
-    np.testing.assert_array_equal(draw_affines(EVERYTHING, 9, ids[::-1], 4)[::-1], together)
-    np.testing.assert_array_equal(draw_affines(EVERYTHING, 9, ids[17:21], 4), together[17:21])
-    for row in (49, 0, 23):
-        np.testing.assert_array_equal(draw_affine(EVERYTHING, 9, ids[row], 4), together[row])
-
-
-def test_another_seed_image_or_number_is_another_draw():
-    keys = [
-        (seed, image_id, number) for seed in (0, 1) for image_id in ("a.png", "b.png", "A.png") for number in (0, 1, 2)
-    ]
-    drawn = {draw_affine(EVERYTHING, *key).tobytes() for key in keys}
-    assert len(drawn) == len(keys)
 
 
 def test_one_kind_of_change_does_not_move_another():
     # Each number has its own word: switching the zoom on leaves the drawn angle and shift as they were.
-    turned = decompose(draw_affine(Augmentation(rotation=0.1), 1, "a.png", 0))
-    both = decompose(draw_affine(Augmentation(rotation=0.1, zoom=0.2, horizontal_flip=True), 1, "a.png", 0))
+    turned = decompose(draw_view(Augmentation(rotation=0.1), 1, "a.png", 0)[0])
+    both = decompose(draw_view(Augmentation(rotation=0.1, zoom=0.2, horizontal_flip=True), 1, "a.png", 0)[0])
     assert both[2] == pytest.approx(turned[2], abs=2e-3)
     assert both[4] != pytest.approx(1.0, abs=1e-3)
 
 
+def test_affine_and_colour_do_not_move_each_other():
+    affines, same_colours = draw_views(replace(EVERYTHING, brightness=0, contrast=0, channel_gain=0), 1, IDS[:50], 0)
+    untouched, changed = draw_views(COLOUR, 1, IDS[:50], 0)
+    both = draw_views(EVERYTHING, 1, IDS[:50], 0)
+    assert bits(both) == (affines.tobytes(), changed.tobytes())
+    assert bits((untouched, same_colours)) == (IDENTITY.tobytes() * 50, SAME_COLOUR.tobytes() * 50)
+
+
 def test_ranges_over_many_draws():
     # A number below 2 rounds to float16 with an error of at most 2^-11: hence the 3e-3 on derived numbers.
-    flip_x, flip_y, angle, shear, scale, shift = draws(EVERYTHING)
+    flip_x, flip_y, angle, shear, scale, shift = draws(MOVES)
     limits = [
-        (angle / (2 * math.pi), 0.2),
-        (np.degrees(shear), 20.0),
-        (scale - 1, 0.3),
-        (shift[:, 0] / 2, 0.1),
-        (shift[:, 1] / 2, 0.1),
+        (angle / (2 * math.pi), 0.2, 3e-3),
+        (np.degrees(shear), 20.0, math.degrees(3e-3)),
+        (scale - 1, 0.3, 3e-3),
+        (shift[:, 0] / 2, 0.1, 3e-3),
+        (shift[:, 1] / 2, 0.1, 3e-3),
     ]
-    for values, limit in limits:
-        rounding = 3e-3 * (180 / math.pi if limit == 20.0 else 1)
+    for values, limit, rounding in limits:
         assert np.abs(values).max() <= limit + rounding
         # Uniform: no draw in the outermost 1 % on a side has probability 0.995^2000 = 4e-5.
         assert values.max() >= 0.99 * limit - rounding
         assert values.min() <= -0.99 * limit + rounding
-        # A mean of 2,000 uniform numbers from -L to L has the deviation L / sqrt(3 * 2000); five of them.
-        assert abs(values.mean()) <= 5 * limit / math.sqrt(3 * DRAWS) + rounding
-        # Half of them in the inner half: five deviations of a fair coin.
-        assert abs(np.mean(np.abs(values) < limit / 2) - 0.5) <= 5 * 0.5 / math.sqrt(DRAWS) + 0.02
+        assert unevenness(values, -limit, limit) <= UNEVEN
     for flips in (flip_x, flip_y):
         assert set(flips) == {-1.0, 1.0}
         assert abs(np.mean(flips)) <= 5 / math.sqrt(DRAWS)
@@ -230,11 +312,187 @@ def test_what_is_not_named_is_off(augmentation, free):
 
 
 def test_a_half_turn_either_way_reaches_every_angle():
-    affines = draw_affines(Augmentation(rotation=0.5), 1, [str(number) for number in range(400)], 0).astype(np.float64)
-    angles = np.arctan2(affines[:, 1], affines[:, 0])
+    affines, _ = draw_views(Augmentation(rotation=0.5), 1, IDS[:400], 0)
+    a, b, *_ = affines.astype(np.float64).T
+    angles = np.arctan2(b, a)
     counts, _ = np.histogram(angles, bins=8, range=(-math.pi, math.pi))
     # 400 draws in 8 bins: 50 each, deviation sqrt(400 * 1/8 * 7/8) = 6.6; five of them.
     assert np.abs(counts - 50).max() <= 33
+
+
+# The crop
+
+
+def test_a_crop_is_the_window_of_its_words():
+    """Its left and top edge, width and height are computed by hand; some are cut to the image's side."""
+    area, aspect_ratio = (0.3, 1.0), (0.5, 2.0)
+    for number in range(25):
+        left, top, width, height = window_by_hand(fractions_by_hand(5, "a.png", number), area, aspect_ratio)
+        expected = [width, 0, 2 * left + width - 1, 0, height, 2 * top + height - 1]
+        found, _ = draw_view(Augmentation(crop_area=area, crop_aspect_ratio=aspect_ratio), 5, "a.png", number)
+        np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2.0**-11, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("crop_area", "crop_aspect_ratio"),
+    [((0.2, 0.5), (0.75, 4 / 3)), ((0.01, 1.0), (1.0, 1.0)), ((0.08, 1.0), (0.1, 10.0)), ((1.0, 1.0), (0.25, 4.0))],
+)
+def test_a_crop_lies_within_the_image(crop_area, crop_aspect_ratio):
+    width, height, x, y = windows(Augmentation(crop_area=crop_area, crop_aspect_ratio=crop_aspect_ratio))
+    rounding = 2.0**-11  # 2^-12 for the side and as much for the centre, both below 1
+    for side, centre in [(width, x), (height, y)]:
+        assert (side > 0).all()
+        # The view's edges, -1 and 1, show the points centre - side and centre + side.
+        assert (centre - side).min() >= -1 - rounding
+        assert (centre + side).max() <= 1 + rounding
+
+
+def test_areas_and_aspect_ratios_and_places_of_crops_are_even():
+    width, height, x, y = windows(CROP)
+    area, log_ratio = width * height, np.log(width / height)
+    # Each side rounds by at most 2^-11 of itself.
+    assert 0.2 * (1 - 2.0**-10) <= area.min() < 0.203
+    assert 0.497 < area.max() <= 0.5 * (1 + 2.0**-10)
+    assert -math.log(4 / 3) - 2.0**-10 <= log_ratio.min() < -0.99 * math.log(4 / 3)
+    assert 0.99 * math.log(4 / 3) < log_ratio.max() <= math.log(4 / 3) + 2.0**-10
+    place_x, place_y = x / (1 - width), y / (1 - height)
+    assert unevenness(area, 0.2, 0.5) <= UNEVEN
+    assert unevenness(log_ratio, -math.log(4 / 3), math.log(4 / 3)) <= UNEVEN
+    assert unevenness(place_x, -1, 1) <= UNEVEN
+    assert unevenness(place_y, -1, 1) <= UNEVEN
+    parts = np.array([area, log_ratio, place_x, place_y])
+    assert np.abs(np.corrcoef(parts) - np.eye(4)).max() <= 5 / math.sqrt(DRAWS)
+
+
+def test_a_side_longer_than_the_images_is_cut_to_it():
+    # The whole area at another shape: the longer side is the image's own, the shorter one the root of the ratio.
+    width, height, x, y = windows(Augmentation(crop_aspect_ratio=(0.25, 4.0)))
+    assert (np.maximum(width, height) == 1).all()
+    # A side that just rounds to 1 may leave a place of up to 2^-12.
+    assert np.abs(x[width == 1]).max() <= 2.0**-12
+    assert np.abs(y[height == 1]).max() <= 2.0**-12
+    # log width - log height is even from -log 2 to log 2: half of log 1/4 to log 4.
+    assert unevenness(np.log(width / height), -math.log(2), math.log(2)) <= UNEVEN
+
+
+def test_an_area_of_one_number_is_that_area():
+    width, height, x, y = windows(Augmentation(crop_area=(0.25, 0.25)))
+    assert (width == 0.5).all()
+    assert (height == 0.5).all()
+    assert unevenness(x, -0.5, 0.5) <= UNEVEN
+    assert unevenness(y, -0.5, 0.5) <= UNEVEN
+
+
+def test_a_flip_mirrors_what_the_crop_shows():
+    cropped, _ = draw_views(CROP, 1, IDS[:50], 0)
+    flipped, _ = draw_views(replace(CROP, horizontal_flip=True), 1, IDS[:50], 0)
+    mirrored = flipped[:, 0] < 0
+    assert 0 < mirrored.sum() < 50
+    np.testing.assert_array_equal(flipped[~mirrored], cropped[~mirrored])
+    np.testing.assert_array_equal(flipped[mirrored], cropped[mirrored] * np.float16([-1, 1, 1, 1, 1, 1]))
+
+
+# The colours
+
+
+def test_a_colour_is_contrast_then_channel_gain_then_brightness():
+    """The definition, of values from 0 to 1; a gain and a bias are its slope and its value at 0."""
+    for number in range(25):
+        either_way = [2 * fraction - 1 for fraction in fractions_by_hand(5, "a.png", number)[11:]]
+        contrast = 1 + 0.4 * either_way[1]
+        black, white = ([], [])
+        for channel in either_way[2:]:
+            dark, bright = ((value - 0.5) * contrast + 0.5 for value in (0.0, 1.0))
+            black.append(dark * (1 + 0.1 * channel) + 0.2 * either_way[0])
+            white.append(bright * (1 + 0.1 * channel) + 0.2 * either_way[0])
+        expected = [*np.subtract(white, black), *black]
+        _, found = draw_view(COLOUR, 5, "a.png", number)
+        np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2.0**-10, atol=1e-7)
+
+
+def test_brightness_adds_the_same_to_every_channel():
+    gains, biases = colours(Augmentation(brightness=0.2))
+    assert (gains == 1).all()
+    assert (biases == biases[:, :1]).all()
+    assert np.abs(biases).max() <= 0.2 + 2.0**-13
+    assert unevenness(biases[:, 0], -0.2, 0.2) <= UNEVEN
+
+
+def test_contrast_keeps_mid_grey():
+    gains, biases = colours(Augmentation(contrast=0.4))
+    assert (gains == gains[:, :1]).all()
+    assert np.abs(gains - 1).max() <= 0.4 + 2.0**-11
+    assert unevenness(gains[:, 0], 0.6, 1.4) <= UNEVEN
+    # 0.5 gain + bias = 0.5. A gain up to 2 rounds by 2^-11 and counts half, a bias up to 1/4 rounds by 2^-13.
+    assert np.abs(0.5 * gains + biases - 0.5).max() <= 2.0**-12 + 2.0**-13
+
+
+def test_channel_gain_keeps_black_and_is_each_channels_own():
+    gains, biases = colours(Augmentation(channel_gain=0.1))
+    assert not biases.any()
+    assert np.abs(gains - 1).max() <= 0.1 + 2.0**-11
+    for channel in range(3):
+        assert unevenness(gains[:, channel], 0.9, 1.1) <= UNEVEN
+    assert np.abs(np.corrcoef(gains.T) - np.eye(3)).max() <= 5 / math.sqrt(DRAWS)
+
+
+# What a draw depends on
+
+
+def test_a_draw_depends_on_its_key_alone():
+    ids = IDS[:50]
+    together = draw_views(EVERYTHING, 9, ids, 4)
+    backwards = draw_views(EVERYTHING, 9, ids[::-1], 4)
+    some = draw_views(EVERYTHING, 9, ids[17:21], 4)
+    for kind in range(2):
+        assert (together[kind].shape, together[kind].dtype) == ((50, 6), np.float16)
+        np.testing.assert_array_equal(backwards[kind][::-1], together[kind])
+        np.testing.assert_array_equal(some[kind], together[kind][17:21])
+        for row in (49, 0, 23):
+            np.testing.assert_array_equal(draw_view(EVERYTHING, 9, ids[row], 4)[kind], together[kind][row])
+
+
+@pytest.mark.parametrize("augmentation", [EVERYTHING, Augmentation()])
+def test_no_images_have_no_draws(augmentation):
+    affines, drawn_colours = draw_views(augmentation, 9, [], 4)
+    assert affines.shape == drawn_colours.shape == (0, 6)
+    assert affines.dtype == drawn_colours.dtype == np.float16
+
+
+def test_threads_draw_what_one_draws():
+    ids = IDS[:400]
+    alone = [bits(draw_view(EVERYTHING, 9, image_id, 4)) for image_id in ids]
+    with ThreadPoolExecutor(8) as threads:
+        together = threads.map(lambda image_id: bits(draw_view(EVERYTHING, 9, image_id, 4)), ids)
+        assert list(together) == alone
+
+
+ANOTHER_PROCESS = """
+from pipeline.views import Augmentation, draw_views
+for transforms in draw_views({augmentation}, 9, {ids}, 4):
+    print(transforms.tobytes().hex())
+"""
+
+
+def test_another_process_draws_the_same():
+    program = ANOTHER_PROCESS.format(augmentation=EVERYTHING, ids=IDS[:50])
+    shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
+    here = draw_views(EVERYTHING, 9, IDS[:50], 4)
+    assert shown.stdout.split() == [transforms.tobytes().hex() for transforms in here]
+
+
+def test_another_seed_image_or_number_is_another_draw():
+    keys = [
+        (seed, image_id, number) for seed in (0, 1) for image_id in ("a.png", "b.png", "A.png") for number in (0, 1, 2)
+    ]
+    affines, drawn_colours = zip(*(bits(draw_view(EVERYTHING, *key)) for key in keys), strict=True)
+    assert len(set(affines)) == len(set(drawn_colours)) == len(keys)
+
+
+def test_views_import_no_tensorflow():
+    program = "import sys, pipeline.views; print({'tensorflow', 'keras'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert shown.stdout.strip() == "set()"
 
 
 # Whether there is anything to draw
@@ -243,196 +501,93 @@ def test_a_half_turn_either_way_reaches_every_angle():
 @pytest.mark.parametrize("fill_mode", ["reflect", "nearest", "constant"])
 def test_nothing_named_is_the_identity(fill_mode):
     augmentation = Augmentation(fill_mode=fill_mode)
-    assert augmentation.is_identity
-    affines = draw_affines(augmentation, 1, ["a.png", "b.png", "c.png"], 2)
-    assert affines.dtype == np.float16
+    assert (augmentation.is_identity, augmentation.moves, augmentation.recolours) == (True, False, False)
+    affines, drawn_colours = draw_views(augmentation, 1, ["a.png", "b.png", "c.png"], 2)
+    assert affines.dtype == drawn_colours.dtype == np.float16
     assert affines.tolist() == [[1, 0, 0, 0, 1, 0]] * 3
-    np.testing.assert_array_equal(draw_affine(augmentation, 1, "a.png", 2), IDENTITY)
+    assert drawn_colours.tolist() == [[1, 1, 1, 0, 0, 0]] * 3
+    assert bits(draw_view(augmentation, 1, "a.png", 2)) == bits((IDENTITY, SAME_COLOUR))
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "moves", "recolours"),
     [
-        {"horizontal_flip": True},
-        {"vertical_flip": True},
-        {"rotation": 1e-3},
-        {"translation": 1e-3},
-        {"shear": 1e-3},
-        {"zoom": 1e-3},
+        ({"horizontal_flip": True}, True, False),
+        ({"vertical_flip": True}, True, False),
+        ({"rotation": 1e-3}, True, False),
+        ({"translation": 1e-3}, True, False),
+        ({"shear": 1e-3}, True, False),
+        ({"zoom": 1e-3}, True, False),
+        ({"crop_area": (0.99, 1.0)}, True, False),
+        ({"crop_area": (0.99, 0.99)}, True, False),
+        ({"crop_aspect_ratio": (0.99, 1.0)}, True, False),
+        ({"crop_aspect_ratio": (1.0, 1.01)}, True, False),
+        ({"brightness": 1e-3}, False, True),
+        ({"contrast": 1e-3}, False, True),
+        ({"channel_gain": 1e-3}, False, True),
+        ({"zoom": 1e-3, "contrast": 1e-3}, True, True),
     ],
 )
-def test_anything_named_is_not_the_identity(change):
-    assert not Augmentation(**change).is_identity
+def test_anything_named_moves_or_recolours(change, moves, recolours):
+    augmentation = Augmentation(**change)
+    assert (augmentation.moves, augmentation.recolours, augmentation.is_identity) == (moves, recolours, False)
+    affines, drawn_colours = draw_views(augmentation, 1, IDS[:20], 0)
+    assert (affines != IDENTITY).any() == moves
+    assert (drawn_colours != SAME_COLOUR).any() == recolours
 
 
-# What a transform does to pixels
+# What is recorded of a set of views
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (5, 7), (28, 28), (1, 3)])
-@pytest.mark.parametrize("fill_mode", PAD_MODE)
-def test_the_identity_changes_no_bit(shape, fill_mode):
-    images = picture(*shape, channels=3, count=2)
-    np.testing.assert_array_equal(apply(images, IDENTITY, fill_mode), images)
+def ranges(smallest, largest):
+    ends = st.floats(smallest, largest)
+    return st.tuples(ends, ends).map(sorted).map(tuple)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float64])
-def test_any_number_becomes_float32(dtype):
-    images = picture().round().astype(dtype)
-    found = apply(images, IDENTITY)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, images.astype(np.float32))
+SETS_OF_VIEWS = st.builds(
+    Views,
+    count=st.integers(1, 1000),
+    seed=st.integers(0, 2**63),
+    augmentation=st.builds(
+        Augmentation,
+        horizontal_flip=st.booleans(),
+        vertical_flip=st.booleans(),
+        rotation=st.floats(0, 0.5),
+        translation=st.floats(0, 1),
+        shear=st.floats(0, 80),
+        zoom=st.floats(0, 0.9),
+        crop_area=st.just((1.0, 1.0)) | ranges(0.01, 1),
+        crop_aspect_ratio=st.just((1.0, 1.0)) | ranges(0.1, 10),
+        fill_mode=st.sampled_from(["reflect", "nearest", "constant"]),
+        brightness=st.floats(0, 1),
+        contrast=st.floats(0, 1),
+        channel_gain=st.floats(0, 1),
+    ),
+)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (5, 7), (6, 4), (29, 28)])
-@pytest.mark.parametrize("fill_mode", PAD_MODE)
-def test_flips_equal_numpys(shape, fill_mode):
-    images = picture(*shape)
-    np.testing.assert_array_equal(apply(images, [-1, 0, 0, 0, 1, 0], fill_mode), images[:, :, ::-1])
-    np.testing.assert_array_equal(apply(images, [1, 0, 0, 0, -1, 0], fill_mode), images[:, ::-1])
-    np.testing.assert_array_equal(apply(images, [-1, 0, 0, 0, -1, 0], fill_mode), images[:, ::-1, ::-1])
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(views=SETS_OF_VIEWS)
+def test_a_set_of_views_outlives_json(views):
+    stored = json.loads(json.dumps(views.as_json(), allow_nan=False))
+    assert stored == views.as_json()
+    assert Views.from_json(stored) == views
+    assert hash(Views.from_json(stored)) == hash(views)
+    off = asdict(Augmentation())
+    on = {name for name, value in asdict(views.augmentation).items() if value != off[name]}
+    assert set(stored["augmentation"]) == on
 
 
-@pytest.mark.parametrize("size", [5, 8, 28])
-def test_quarter_turns_equal_numpys(size):
-    # The view's (x, y) shows the image's (-y, x): numpy's one turn against the clock, with y pointing down.
-    images = picture(size, size)
-    np.testing.assert_array_equal(apply(images, [0, -1, 0, 1, 0, 0]), np.rot90(images, 1, axes=(1, 2)))
-    np.testing.assert_array_equal(apply(images, [-1, 0, 0, 0, -1, 0]), np.rot90(images, 2, axes=(1, 2)))
-    np.testing.assert_array_equal(apply(images, [0, 1, 0, -1, 0, 0]), np.rot90(images, 3, axes=(1, 2)))
+def test_what_is_off_is_left_out():
+    augmentation = Augmentation(horizontal_flip=True, zoom=0.25, crop_area=(0.5, 1.0), contrast=0.0)
+    assert Views(count=3, seed=5, augmentation=augmentation).as_json() == {
+        "count": 3,
+        "seed": 5,
+        "augmentation": {"horizontal_flip": True, "zoom": 0.25, "crop_area": [0.5, 1.0]},
+    }
 
 
-def test_flip_then_turn_is_one_transform():
-    # The transform of a view is the transforms of its steps multiplied in reverse: first flipped, then turned.
-    images = picture()
-    flip, turn = np.diag([-1.0, 1.0]), np.array([[0.0, -1.0], [1.0, 0.0]])
-    composed = np.column_stack([flip @ turn, [0.0, 0.0]]).reshape(6)
-    np.testing.assert_array_equal(apply(images, composed), np.rot90(images[:, :, ::-1], 1, axes=(1, 2)))
-
-
-def shifted_and_expected(fill_mode, right, down):
-    """A 4 x 8 picture shifted by whole pixels, 2 k / size each in normalised coordinates, exact in binary."""
-    images = picture(4, 8)
-    padded = np.pad(images, [(0, 0), (16, 16), (16, 16), (0, 0)], PAD_MODE[fill_mode])
-    found = apply(images, [1, 0, 2 * right / 8, 0, 1, 2 * down / 4], fill_mode)
-    return found, padded[:, 16 + down : 20 + down, 16 + right : 24 + right]
-
-
-@pytest.mark.parametrize("fill_mode", PAD_MODE)
-@pytest.mark.parametrize(("right", "down"), [(1, 0), (0, 1), (-3, 2), (6, -2)])
-def test_whole_pixel_shifts_equal_padded_arrays(fill_mode, right, down):
-    found, expected = shifted_and_expected(fill_mode, right, down)
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-@pytest.mark.parametrize(("right", "down"), [(-7, 0), (5, -4), (8, 8), (-11, 0)])
-def test_whole_pixel_shifts_of_about_a_picture_equal_padded_arrays(fill_mode, right, down):
-    found, expected = shifted_and_expected(fill_mode, right, down)
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-def test_half_a_pixel_beyond_the_edge_is_interpolated(fill_mode):
-    # Columns 10, 20, 30, 50 shifted by half a pixel: column 0 lies between what is left of the edge and 10.
-    images = np.array([10.0, 20.0, 30.0, 50.0]).reshape(1, 1, 4, 1)
-    found = apply(images, [1, 0, -0.25, 0, 1, 0], fill_mode)
-    beyond = {"constant": 0.0, "nearest": 10.0, "reflect": 10.0}[fill_mode]
-    np.testing.assert_array_equal(found.ravel(), [(beyond + 10) / 2, 15.0, 25.0, 40.0])
-
-
-def test_halving_the_coordinates_magnifies_twice():
-    # Pixel j of the view lies at (2 j + 1) / 8 - 1 and shows half of that, (2 j + 1) / 16 - 1/2. Image pixel k lies at
-    # (2 k + 1) / 8 - 1, so k = j / 2 + 1.75. Every row is the numbers 0 to 7, so that a value is a column.
-    images = np.tile(np.arange(8.0)[None, None, :, None], (1, 8, 1, 1))
-    found = apply(images, [0.5, 0, 0, 0, 0.5, 0])
-    np.testing.assert_array_equal(found[0, 3, :, 0], [1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25])
-
-
-@pytest.mark.parametrize("angle", [0.1, 0.7, 2.0, -3.0])
-@pytest.mark.parametrize("size", [5, 29])
-def test_turning_keeps_the_centre(angle, size):
-    images = picture(size, size)
-    (a, b), (c, d) = rotation(angle)
-    centre = apply(images, [a, b, 0, c, d, 0])[:, size // 2, size // 2]
-    # The centre's coordinate rounds by a few times size * 2^-24; a pixel further the value differs by 255 at most.
-    np.testing.assert_allclose(centre, images[:, size // 2, size // 2], rtol=0, atol=255 * 16 * size * 2.0**-24)
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (64, 64), (40, 64), (96, 48)])
-def test_a_transform_lands_on_the_same_content_at_every_size(shape):
-    """A picture given as a function of normalised coordinates, so that the right answer is known at every size.
-
-    Linear interpolation errs by at most h^2 / 8 times the second derivative along each axis, with pixels
-    h = 2 / size apart; here the derivatives are at most 9 and 4.
-    """
-
-    def content(x, y):
-        return np.sin(3 * x + 0.5) + np.cos(2 * y - 0.3)
-
-    height, width = shape
-    x, y = np.meshgrid(normalised(width), normalised(height))
-    # Turned by 0.4, magnified 1.6 times, shifted: no corner reaches beyond 0.95, so that nothing is filled.
-    (a, b), (c, d) = rotation(0.4) / 1.6
-    tx, ty = 0.07, -0.05
-    assert abs(a) + abs(b) + abs(tx) < 0.95
-    found = apply(content(x, y)[None, :, :, None], [a, b, tx, c, d, ty])[0, :, :, 0]
-    expected = content(a * x + b * y + tx, c * x + d * y + ty)
-    bound = ((2 / width) ** 2 * 9 + (2 / height) ** 2 * 4) / 8
-    rounding = 1e-5  # of coordinates up to 96 in float32, times a slope of at most 3 * 2 / 48 a pixel
-    np.testing.assert_allclose(found, expected, rtol=0, atol=bound + rounding)
-
-
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-def test_a_drawn_view_is_one_bilinear_interpolation(fill_mode):
-    """Against bilinear sampling of the padded picture in float64."""
-    count, height, width, pad = 12, 9, 12, 40
-    images = picture(height, width, count=count)
-    affines = draw_affines(EVERYTHING, 1, [f"{number}.png" for number in range(count)], 0)
-    found = apply_affines(images, affines, fill_mode)
-    assert found.dtype == np.float32
-    padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], PAD_MODE[fill_mode]).astype(np.float64)
-    x, y = np.meshgrid(normalised(width), normalised(height))
-    for row, (a, b, tx, c, d, ty) in enumerate(affines.astype(np.float64)):
-        column = ((a * x + b * y + tx + 1) * width - 1) / 2 + pad
-        line = ((c * x + d * y + ty + 1) * height - 1) / 2 + pad
-        left, top = np.floor(column).astype(int), np.floor(line).astype(int)
-        u, v = (column - left)[..., None], (line - top)[..., None]
-        source = padded[row]
-        expected = (1 - v) * ((1 - u) * source[top, left] + u * source[top, left + 1]) + v * (
-            (1 - u) * source[top + 1, left] + u * source[top + 1, left + 1]
-        )
-        # Coordinates below 32 keep an error of about 16 roundings of 2^-19; neighbours differ by up to 255.
-        np.testing.assert_allclose(found[row], expected, rtol=0, atol=2 * 255 * 16 * 32 * 2.0**-24)
-
-
-@pytest.mark.parametrize("fill_mode", PAD_MODE)
-def test_a_view_stays_within_the_range_of_its_image(fill_mode):
-    images = picture(12, 12, count=20) / 2 + 60  # 60 to 187.5
-    affines = draw_affines(EVERYTHING, 2, [str(number) for number in range(20)], 0)
-    views = apply_affines(images, affines, fill_mode).numpy()
-    assert views.shape == images.shape
-    lowest = 0.0 if fill_mode == "constant" else images.min()
-    assert views.min() >= lowest - 255 * 2.0**-22
-    assert views.max() <= images.max() + 255 * 2.0**-22
-    if fill_mode == "constant":
-        assert (views == 0.0).any()
-
-
-def test_a_view_does_not_depend_on_its_batch():
-    images = picture(10, 14, count=9)
-    affines = draw_affines(EVERYTHING, 2, [str(number) for number in range(9)], 1)
-    together = apply_affines(images, affines, "reflect").numpy()
-    for row in range(9):
-        alone = apply_affines(images[row : row + 1], affines[row : row + 1], "reflect").numpy()
-        np.testing.assert_array_equal(alone[0], together[row])
-    order = np.random.default_rng(0).permutation(9)
-    np.testing.assert_array_equal(apply_affines(images[order], affines[order], "reflect").numpy(), together[order])
-
-
-def test_stored_float16_transforms_lose_nothing():
-    # What was drawn is already rounded, so that the stored numbers replay the very same view.
-    images = picture(10, 10)
-    affine = draw_affine(EVERYTHING, 2, "a.png", 0)
-    stored = np.frombuffer(affine.tobytes(), np.float16)
-    replayed = apply_affines(images, stored[None].astype(np.float32), "nearest")
-    np.testing.assert_array_equal(replayed, apply_affines(images, affine[None], "nearest"))
+def test_untouched_is_one_view_with_nothing_on():
+    assert UNTOUCHED.augmentation.is_identity
+    assert UNTOUCHED.as_json() == {"count": 1, "seed": 0, "augmentation": {}}
+    assert Views.from_json({"count": 1, "seed": 0, "augmentation": {}}) == UNTOUCHED

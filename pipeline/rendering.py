@@ -1,0 +1,79 @@
+"""Rendering: applies the stored transforms of views to pixels, alike for teacher and student."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from pipeline.images import LUMA
+from pipeline.views import Augmentation
+
+
+def render(images: Any, affines: Any, colours: Any, augmentation: Augmentation) -> Any:
+    """Shows one view of each image.
+
+    Args:
+        images: (B, height, width, channels), values 0 to 255, any numeric dtype.
+        affines: (B, 6), as in `views`.
+        colours: (B, 6), as in `views`.
+        augmentation: which of the two kinds are in use, and the fill mode.
+
+    Returns:
+        (B, height, width, channels) float32.
+    """
+    pixels = tf.cast(images, tf.float32)
+    if augmentation.moves:
+        pixels = apply_affines(pixels, affines, augmentation.fill_mode)
+    if augmentation.recolours:
+        pixels = apply_colours(pixels, colours)
+    pixels.set_shape(images.shape)
+    return pixels
+
+
+def apply_affines(images: Any, affines: Any, fill_mode: str) -> Any:
+    """Applies one transform to each image with one bilinear interpolation.
+
+    Args:
+        images: (B, height, width, channels), any numeric dtype.
+        affines: (B, 6).
+        fill_mode: as in `Augmentation`.
+
+    Returns:
+        (B, height, width, channels) float32.
+    """
+    shape = tf.shape(images)
+    height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
+    a, b, tx, c, d, ty = tf.unstack(tf.cast(affines, tf.float32), axis=1)
+    # Pixel j of n has its centre at the normalised coordinate (2 j + 1) / n - 1.
+    to_x, to_y = b * width / height, c * height / width
+    from_x = (a * (1.0 - width) + to_x * (1.0 - height) + (tx + 1.0) * width - 1.0) / 2.0
+    from_y = (to_y * (1.0 - width) + d * (1.0 - height) + (ty + 1.0) * height - 1.0) / 2.0
+    zero = tf.zeros_like(a)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=tf.stack([a, to_x, from_x, to_y, d, from_y, zero, zero], axis=1),
+        output_shape=shape[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode=fill_mode.upper(),
+    )
+
+
+def apply_colours(images: Any, colours: Any) -> Any:
+    """Applies one colour transform to each image; what leaves 0 to 255 is cut to it.
+
+    Grey images take the mean of the three channels' gains and biases, weighted as the eye weights them.
+    For an image whose channels are equal, that is the grey of the transformed image, unless a channel is cut.
+
+    Args:
+        images: (B, height, width, channels) float32, values 0 to 255; channels is known, 1 or 3.
+        colours: (B, 6).
+
+    Returns:
+        (B, height, width, channels) float32.
+    """
+    gains, biases = tf.split(tf.cast(colours, tf.float32), 2, axis=1)
+    if images.shape[-1] == 1:
+        # No matrix product: the last bit of its sums would depend on the number of images.
+        gains, biases = (tf.reduce_sum(values * LUMA, axis=1, keepdims=True) for values in (gains, biases))
+    changed = images * gains[:, None, None, :] + 255.0 * biases[:, None, None, :]
+    return tf.clip_by_value(changed, 0.0, 255.0)
