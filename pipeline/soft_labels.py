@@ -5,7 +5,8 @@ the probabilities softened at one temperature beside the one-hot labels.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,27 +16,35 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import storage
 from pipeline.checked_hdf5 import (
     CLASS_NAMES,
-    DIGEST,
+    Column,
     create,
     empty_dataset,
+    full_disk_as_os_error,
+    new_file,
     open_checked,
-    seal,
-    slabs,
+    refuse_other_structure,
+    remedy,
+    sealed_sha256,
     strings,
     texts,
     write_dataset,
 )
+from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
+from pipeline.views import Floats16, Views
 
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
+MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
+SLAB_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a `teacher_logits.h5`.
+    """What made a soft-label file.
 
     Attributes:
         class_names: C names, in the order of the class axis.
@@ -43,7 +52,9 @@ class Provenance:
         teacher_sha256: SHA-256 of the teacher's weights (`model_files.weights_sha256`).
         dataset: fingerprint of the images and labels (`Index.fingerprint`).
         preprocessing: how an image file becomes the teacher's input; JSON-serialisable.
-        views: how the views were drawn; JSON-serialisable.
+        batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.
+        views: `Views.as_json` of the training images.
+        storage: `as_json` of a class in `storage`.
     """
 
     class_names: tuple[str, ...]
@@ -51,80 +62,178 @@ class Provenance:
     teacher_sha256: str
     dataset: str
     preprocessing: dict[str, Any]
+    batch_size: int
     views: dict[str, Any]
+    storage: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class SoftTargets:
-    """One split of a `soft_targets_T<T>.h5`.
+class Rows:
+    """The images of one split.
 
     Attributes:
-        temperature: T.
-        dataset: fingerprint of the images and labels.
-        class_names: C names, in the order of the class axis.
         ids: N image ids.
-        hard: (N, C) uint8, one-hot labels.
-        soft: (V, N, C) float32, softmax(teacher logits / T) of each view.
+        labels: N class indices.
+        image_sha256: SHA-256 of each image file, in hexadecimal digits.
     """
 
-    temperature: float
-    dataset: str
-    class_names: tuple[str, ...]
-    ids: tuple[str, ...]
-    hard: npt.NDArray[np.uint8]
-    soft: npt.NDArray[np.float32]
+    ids: Sequence[str]
+    labels: Sequence[int]
+    image_sha256: Sequence[str]
+
+
+class SoftLabelFile:
+    """A soft-label file of either format, checked, and open for reading.
+
+    Args:
+        path: where it lies.
+        file: the open file, whose digest, format and version were compared.
+
+    Attributes:
+        format: `LOGITS_FORMAT` or `TARGETS_FORMAT`.
+        sha256: names its content.
+        provenance: what made it.
+        temperature: T of soft targets; None of logits.
+        logits_sha256: of the logits that soft targets were made from; None of logits.
+        storage: how the rows are stored.
+        classes: C.
+        stage: which makes such files.
+        remedy: the command that makes it again, as a sentence.
+
+    Raises:
+        PipelineError: what it holds is not what its attributes announce.
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path, self.file = path, file
+        self.format = str(file.attrs["format"])
+        self.stage = MAKERS[self.format]
+        self.sha256 = sealed_sha256(path)
+        self.remedy = remedy(self.stage)
+        try:
+            self.provenance = _read_provenance(file)
+            self._views = Views.from_json(self.provenance.views)
+            self.storage = storage.of(self.provenance.storage)
+            self.temperature = _temperature(file) if self.format == TARGETS_FORMAT else None
+            self.logits_sha256 = str(file.attrs["logits"]) if self.format == TARGETS_FORMAT else None
+            self.classes = len(self.provenance.class_names)
+            self._refuse_other_structure()
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise PipelineError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
+
+    def count(self, split: str) -> int:
+        """N, the number of images."""
+        return len(self.file[split]["id"])
+
+    def views(self, split: str) -> Views:
+        """The views of one split's images."""
+        return self._views.of_split(split)
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """The N image ids."""
+        return texts(self.file[split]["id"][:])
+
+    def image_sha256(self, split: str) -> tuple[str, ...]:
+        """SHA-256 of the N image files."""
+        return texts(self.file[split]["image_sha256"][:])
+
+    def labels(self, split: str) -> npt.NDArray[np.int64]:
+        """The N class indices."""
+        group = self.file[split]
+        if "hard" in group:
+            return np.concatenate([group["hard"][rows].argmax(1) for rows in slabs(self.count(split))])
+        return np.asarray(group["label"][:], np.int64)
+
+    def transforms(self, split: str, view: int) -> tuple[Floats16, Floats16 | None]:
+        """The affine and the colour transforms of one view, (N, 6) each; None where colours are untouched."""
+        group = self.file[split]
+        return group["affine"][view], group["colour"][view] if "colour" in group else None
+
+    def columns(self, split: str, view: int, rows: slice = slice(None)) -> storage.Columns:
+        """The columns of one view, as `storage` names them, of some rows."""
+        names = self._row_columns()
+        return {name: self.file[split][name][view, rows] for name in names}
+
+    def _row_columns(self) -> storage.RowColumns:
+        is_logits = self.format == LOGITS_FORMAT
+        return self.storage.columns(self.classes) if is_logits else self.storage.soft_columns(self.classes)
+
+    def _refuse_other_structure(self) -> None:
+        if sorted(self.file) != sorted([CLASS_NAMES, *SPLITS]):
+            raise ValueError(f"it holds {sorted(self.file)}, expected {sorted([CLASS_NAMES, *SPLITS])}")
+        for split in SPLITS:
+            group = self.file[split]
+            count = self.count(split)
+            if min(count, self.views(split).count) < 1:
+                raise ValueError(f"/{split} holds no rows")
+            expected = _columns_of_split(self.views(split), count, self._row_columns())
+            expected["id"] = ((count,), h5py.string_dtype("utf-8", group["id"].dtype.itemsize))
+            expected |= _label_column(self.format, count, self.classes, self.storage)
+            refuse_other_structure(group, expected, self.path, self.remedy)
+            self.ids(split)  # refuses what is no UTF-8
 
 
 @contextmanager
-def create_logits(path: Path, provenance: Provenance) -> Iterator[h5py.File]:
-    """Opens a new `teacher_logits.h5` for `add_split`; it is published when the block ends well."""
-    with create(path, LOGITS_FORMAT) as file:
+def open_logits(path: Path) -> Iterator[SoftLabelFile]:
+    """Opens a `teacher_logits.h5` for reading.
+
+    Raises:
+        PipelineError: the file is missing, of another format or a newer version, or damaged.
+    """
+    with open_checked(path, {LOGITS_FORMAT: MAKERS[LOGITS_FORMAT]}) as file:
+        yield SoftLabelFile(path, file)
+
+
+@contextmanager
+def open_soft_targets(path: Path) -> Iterator[SoftLabelFile]:
+    """Opens a `soft_targets_T<T>.h5` for reading.
+
+    Raises:
+        PipelineError: the file is missing, of another format or a newer version, or damaged.
+    """
+    with open_checked(path, {TARGETS_FORMAT: MAKERS[TARGETS_FORMAT]}) as file:
+        yield SoftLabelFile(path, file)
+
+
+@contextmanager
+def open_soft_labels(path: Path) -> Iterator[SoftLabelFile]:
+    """Opens a file of either format for reading.
+
+    Raises:
+        PipelineError: the file is missing, of another format or a newer version, or damaged.
+    """
+    with open_checked(path, MAKERS) as file:
+        yield SoftLabelFile(path, file)
+
+
+def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
+    """Writes a `teacher_logits.h5` that lacks nothing but the logits, unsealed.
+
+    Args:
+        path: the file to create.
+        provenance: what will make it.
+        rows: the images of each split.
+    """
+    all_views, kind = Views.from_json(provenance.views), storage.of(provenance.storage)
+    with full_disk_as_os_error(path), new_file(path, LOGITS_FORMAT) as file:
         attributes = asdict(provenance)
         write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
         for name, value in attributes.items():
-            file.attrs[name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        file.attrs["storage"] = "dense"
-        file.attrs["dtype"] = "float32"
-        yield file
-
-
-def add_split(
-    file: h5py.File,
-    split: str,
-    ids: Sequence[str],
-    labels: Sequence[int],
-    affines: npt.NDArray[np.float16],
-    blocks: Iterator[npt.NDArray[np.float32]],
-) -> None:
-    """Writes one split's rows as the teacher computes them; memory stays flat in N.
-
-    Args:
-        file: of `create_logits`.
-        split: "train", "val" or "test".
-        ids: N image ids.
-        labels: N class indices.
-        affines: (V, N, 6) float16, the transform of each view.
-        blocks: for each view in turn, consecutive blocks (B, C) of its N rows.
-    """
-    views, count, classes = affines.shape[0], len(ids), len(file[CLASS_NAMES])
-    if len(labels) != count or affines.shape != (views, count, 6):
-        raise ValueError(f"{count} ids, but {len(labels)} labels and transforms of shape {affines.shape}")
-    group = file.create_group(split)
-    write_dataset(group, "id", strings(ids))
-    write_dataset(group, "label", np.asarray(labels, np.int32))
-    write_dataset(group, "affine", affines)
-    logits = empty_dataset(group, "logits", (views, count, classes), np.float32)
-    view = row = 0
-    for block in blocks:
-        if block.shape[1] != classes:
-            raise ValueError(f"{block.shape[1]} logits for {classes} classes")
-        logits[view, row : row + len(block)] = block
-        row += len(block)
-        if row == count:
-            view, row = view + 1, 0
-    if (view, row) != (views, 0):
-        raise ValueError(f"expected {views} views of {count} rows, got {view} and {row} rows more")
-    seal(group)
+            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+        for split, images in rows.items():
+            group = file.create_group(split)
+            views, count = all_views.of_split(split), len(images.ids)
+            write_dataset(group, "id", strings(images.ids))
+            write_dataset(group, "label", np.asarray(images.labels, np.int32))
+            for name, column in _columns_of_split(views, count, kind.columns(len(provenance.class_names))).items():
+                empty_dataset(group, name, column)
+            group["image_sha256"][...] = strings(images.image_sha256)
+            for view in range(views.count):
+                for part in slabs(count):
+                    affines, colours = views.draw(images.ids[part], view)
+                    group["affine"][view, part] = affines
+                    if "colour" in group:
+                        group["colour"][view, part] = colours
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
@@ -133,75 +242,91 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
     Raises:
         PipelineError: the logits file is missing, of another format, or damaged.
     """
-    with (
-        open_checked(logits_path, LOGITS_FORMAT, "precompute") as source,
-        create(targets_path, TARGETS_FORMAT) as target,
-    ):
+    with open_logits(logits_path) as source, create(targets_path, TARGETS_FORMAT) as target:
+        for name, value in source.file.attrs.items():
+            if name not in ("format", "version"):
+                target.attrs[name] = value
         target.attrs["temperature"] = float(temperature)
-        target.attrs["logits"] = source.attrs[DIGEST]
-        target.attrs["dataset"] = source.attrs["dataset"]
-        write_dataset(target, CLASS_NAMES, source[CLASS_NAMES][:])
+        target.attrs["logits"] = source.sha256
+        write_dataset(target, CLASS_NAMES, source.file[CLASS_NAMES][:])
         for split in SPLITS:
-            group, logits = target.create_group(split), source[split]["logits"]
-            write_dataset(group, "id", source[split]["id"][:])
-            labels, classes = source[split]["label"], np.arange(logits.shape[2])
-            hard = empty_dataset(group, "hard", logits.shape[1:], np.uint8)
-            soft = empty_dataset(group, "soft", logits.shape, np.float32)
-            for view, rows in slabs(logits):
-                hard[rows] = labels[rows][:, None] == classes
-                soft[view, rows] = softmax(logits[view, rows], temperature)
-            seal(group)
+            _soften_split(source, split, target.create_group(split), temperature)
 
 
-def softmax(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float32]:
-    """softmax(v / T) along the last axis, computed in float64, rounded once to float32."""
-    below_largest = np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):  # at a tiny temperature all but the largest become 0
-        powers = np.exp(below_largest / temperature)
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperature: float) -> None:
+    kind, classes, count = source.storage, source.classes, source.count(split)
+    copied = ["id", "image_sha256", "affine", *(["colour"] if "colour" in source.file[split] else [])]
+    for name in copied:
+        write_dataset(group, name, source.file[split][name][...])
+    labels = source.labels(split)
+    if isinstance(kind, storage.Dense):
+        hard = empty_dataset(group, "hard", ((count, classes), "uint8"))
+        for rows in slabs(count):
+            hard[rows] = labels[rows][:, None] == np.arange(classes)
+    else:
+        write_dataset(group, "label", labels.astype(np.int32))
+    views = source.views(split).count
+    for name, (shape, dtype) in kind.soft_columns(classes).items():
+        empty_dataset(group, name, ((views, count, *shape), dtype))
+    for view in range(views):
+        for rows in slabs(count):
+            soft = kind.soften(source.columns(split, view, rows), temperature, classes)
+            for name, values in soft.items():
+                group[name][view, rows] = values
 
 
-def read_soft_targets(path: Path, split: str) -> SoftTargets:
-    """Reads one split of `soft_targets_T<T>.h5`.
-
-    Raises:
-        PipelineError: the file is missing, of another format, or damaged.
-    """
-    with open_checked(path, TARGETS_FORMAT, "soften") as file:
-        group = file[split]
-        return SoftTargets(
-            temperature=float(file.attrs["temperature"]),
-            dataset=str(file.attrs["dataset"]),
-            class_names=texts(file[CLASS_NAMES][:]),
-            ids=texts(group["id"][:]),
-            hard=group["hard"][:],
-            soft=group["soft"][:],
-        )
+def _columns_of_split(views: Views, count: int, row_columns: storage.RowColumns) -> dict[str, Column]:
+    """The datasets that both formats hold in the group of a split, but for `id` and the labels."""
+    expected: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
+    expected["affine"] = ((views.count, count, 6), "float16")
+    if views.augmentation.recolours:
+        expected["colour"] = ((views.count, count, 6), "float16")
+    for name, (shape, dtype) in row_columns.items():
+        expected[name] = ((views.count, count, *shape), dtype)
+    return expected
 
 
-def read_logits(path: Path, split: str) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-    """Reads the ids (N) and the logits (V, N, C) of one split of `teacher_logits.h5`.
+def bytes_of_split(
+    format_name: str, views: Views, count: int, classes: int, id_bytes: int, stored_as: storage.Storage
+) -> int:
+    """The bytes of all datasets of a split of `count` images; `id_bytes` is the length of the longest id."""
+    is_logits = format_name == LOGITS_FORMAT
+    columns = stored_as.columns(classes) if is_logits else stored_as.soft_columns(classes)
+    expected = _columns_of_split(views, count, columns)
+    expected["id"] = ((count,), f"S{id_bytes}")
+    expected |= _label_column(format_name, count, classes, stored_as)
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
 
-    Raises:
-        PipelineError: the file is missing, of another format, or damaged.
-    """
-    with open_checked(path, LOGITS_FORMAT, "precompute") as file:
-        return texts(file[split]["id"][:]), file[split]["logits"][:]
+
+def _label_column(format_name: str, count: int, classes: int, stored_as: storage.Storage) -> dict[str, Column]:
+    """Labels are one-hot beside dense soft labels, and class indices where C numbers a row would be too many."""
+    if format_name == TARGETS_FORMAT and isinstance(stored_as, storage.Dense):
+        return {"hard": ((count, classes), "uint8")}
+    return {"label": ((count,), "int32")}
 
 
-def read_provenance(path: Path) -> Provenance:
-    """Reads what made a `teacher_logits.h5`.
+def slabs(count: int) -> Iterator[slice]:
+    """Steps through `count` rows, so that memory stays flat."""
+    for start in range(0, count, SLAB_ROWS):
+        yield slice(start, min(start + SLAB_ROWS, count))
 
-    Raises:
-        PipelineError: the file is missing, of another format, or damaged.
-    """
-    with open_checked(path, LOGITS_FORMAT, "precompute") as file:
-        attributes = file.attrs
-        return Provenance(
-            class_names=texts(file[CLASS_NAMES][:]),
-            teacher=str(attributes["teacher"]),
-            teacher_sha256=str(attributes["teacher_sha256"]),
-            dataset=str(attributes["dataset"]),
-            preprocessing=json.loads(attributes["preprocessing"]),
-            views=json.loads(attributes["views"]),
-        )
+
+def _temperature(file: h5py.File) -> float:
+    temperature = float(file.attrs["temperature"])
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"its temperature is {temperature}")
+    return temperature
+
+
+def _read_provenance(file: h5py.File) -> Provenance:
+    attributes = file.attrs
+    return Provenance(
+        class_names=texts(file[CLASS_NAMES][:]),
+        teacher=str(attributes["teacher"]),
+        teacher_sha256=str(attributes["teacher_sha256"]),
+        dataset=str(attributes["dataset"]),
+        preprocessing=json.loads(attributes["preprocessing"]),
+        batch_size=int(attributes["batch_size"]),
+        views=json.loads(attributes["views"]),
+        storage=json.loads(attributes["storage"]),
+    )

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,305 +15,411 @@ import h5py
 import numpy as np
 import pytest
 import scipy.special
-
-from pipeline import soft_labels
-from pipeline.checked_hdf5 import open_checked
-from pipeline.errors import PipelineError
-from pipeline.soft_labels import (
-    LOGITS_FORMAT,
-    Provenance,
-    add_split,
-    create_logits,
-    read_logits,
-    read_provenance,
-    read_soft_targets,
-    soften_file,
-    softmax,
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from soft_label_files import (
+    CLASS_NAMES,
+    DENSE,
+    IDS,
+    INDEX,
+    LABELS,
+    TOP2,
+    VIEWS,
+    VIEWS_OF,
+    edit,
+    image,
+    logits_of,
+    provenance_of,
+    write_both,
 )
+
+from pipeline import storage
+from pipeline.checked_hdf5 import damage, open_checked, sealed_sha256
+from pipeline.errors import PipelineError
+from pipeline.index import SPLITS, Index
+from pipeline.soft_labels import LOGITS_FORMAT, open_logits, open_soft_targets, soften_file
+from pipeline.views import Augmentation, Views, draw_views
 
 ULP = 2.0**-24
-PROVENANCE = Provenance(
-    class_names=("HP", "SSA", "tumeur à part"),
-    teacher="cnn",
-    teacher_sha256="ab" * 32,
-    dataset="cd" * 32,
-    preprocessing={"resize": "bilinear", "input_shape": [28, 28, 1]},
-    views={"seed": None, "count": 2, "augmentation": {}},
-)
-IDS = {
-    "train": ["MHIST_aaa.png", "é.png", "図.png", "d d.png", "MHIST_eee.png"],
-    "val": ["MHIST_f.png", "g.png"],
-    "test": ["h.png", "ü" * 30, "j.png"],
+STORAGES = {"dense": DENSE, "top-k": TOP2}
+KINDS = ["dense logits", "dense targets", "top-k logits", "top-k targets"]
+PROVENANCE_ATTRIBUTES = [
+    "batch_size",
+    "dataset",
+    "format",
+    "preprocessing",
+    "storage",
+    "teacher",
+    "teacher_sha256",
+    "version",
+    "views",
+]
+ATTRIBUTES = {kind: PROVENANCE_ATTRIBUTES + (["logits", "temperature"] if "targets" in kind else []) for kind in KINDS}
+# What one row of each data set holds: whether there is one a view, its shape, its dtype.
+COMMON = {
+    "id": (False, (), None),
+    "image_sha256": (False, (), np.dtype("S64")),
+    "affine": (True, (6,), np.dtype("<f2")),
+    "colour": (True, (6,), np.dtype("<f2")),
 }
-LABELS = {"train": [0, 1, 2, 1, 0], "val": [2, 0], "test": [1, 1, 2]}
-VIEWS = {"train": 3, "val": 1, "test": 1}
+LABEL = {"label": (False, (), np.dtype("<i4"))}
+ROWS = {
+    "dense logits": COMMON | LABEL | {"logits": (True, (3,), np.dtype("<f4"))},
+    "dense targets": COMMON | {"hard": (False, (3,), np.dtype("u1")), "soft": (True, (3,), np.dtype("<f4"))},
+    "top-k logits": COMMON
+    | LABEL
+    | {
+        "index": (True, (2,), np.dtype("<u2")),
+        "value": (True, (2,), np.dtype("<f2")),
+        "tail_mean": (True, (), np.dtype("<f4")),
+        "tail_variance": (True, (), np.dtype("<f4")),
+    },
+    "top-k targets": COMMON
+    | LABEL
+    | {
+        "index": (True, (2,), np.dtype("<u2")),
+        "probability": (True, (2,), np.dtype("<f4")),
+        "tail": (True, (), np.dtype("<f4")),
+    },
+}
+DATASETS = [
+    (kind, name)
+    for kind in KINDS
+    for name in ["class_names", *(f"{split}/{name}" for split in SPLITS for name in ROWS[kind])]
+    if name not in ("val/colour", "test/colour")
+]
+by_kind = pytest.mark.parametrize("kind", KINDS)
+by_dataset = pytest.mark.parametrize(("kind", "name"), [pytest.param(*entry, id=" ".join(entry)) for entry in DATASETS])
+by_dataset_of_rows = pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(*entry, id=" ".join(entry)) for entry in DATASETS if "/" in entry[1]]
+)
+by_attribute_that_is_read = pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in ATTRIBUTES[kind] if name != "logits"]
+)
+by_attribute = pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(kind, name, id=f"{kind} {name}") for kind in KINDS for name in ATTRIBUTES[kind]]
+)
 
 
-def logits_of(split):
-    """(V, N, C) numbers that name their own view, row and class, and so do their softmaxes."""
-    views, rows = np.meshgrid(np.arange(VIEWS[split]), np.arange(len(IDS[split])), indexing="ij")
-    return ((1 + 6 * views + rows)[..., None] * np.array([0.25, -0.5, 1.0])).astype(np.float32)
-
-
-def affines_of(split):
-    shape = VIEWS[split], len(IDS[split]), 6
-    return (np.arange(np.prod(shape)).reshape(shape) / 8).astype(np.float16)
-
-
-def in_blocks(logits, size):
-    for view in logits:
-        for start in range(0, len(view), size):
-            yield view[start : start + size]
-
-
-def write_logits(path, provenance=PROVENANCE, block=2):
-    with create_logits(path, provenance) as file:
-        for split in IDS:
-            add_split(file, split, IDS[split], LABELS[split], affines_of(split), in_blocks(logits_of(split), block))
-    return path
-
-
-def write_two_classes(path, logits):
-    """A file whose three splits each hold one view of the given rows."""
-    provenance = replace(PROVENANCE, class_names=("HP", "SSA"))
-    logits = np.asarray(logits, np.float32)
-    identity = np.tile(np.array([1, 0, 0, 0, 1, 0], np.float16), (1, len(logits), 1))
-    with create_logits(path, provenance) as file:
-        for split in IDS:
-            ids = [f"{split}{row}" for row in range(len(logits))]
-            add_split(file, split, ids, [0] * len(logits), identity, iter([logits]))
-    return path
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One sound file of each kind; the tests break copies."""
+    files = {}
+    for name, stored_as in STORAGES.items():
+        logits, targets = write_both(tmp_path_factory.mktemp(name), stored_as=stored_as)
+        files |= {f"{name} logits": logits, f"{name} targets": targets}
+    return files
 
 
 @pytest.fixture
-def logits_path(tmp_path):
-    return write_logits(tmp_path / "teacher_logits.h5")
+def copy_of(made, tmp_path):
+    def copy(kind):
+        return Path(shutil.copy(made[kind], tmp_path / made[kind].name))
+
+    return copy
 
 
 @pytest.fixture
-def targets_path(tmp_path, logits_path):
-    soften_file(logits_path, tmp_path / "soft_targets_T4.h5", 4.0)
-    return tmp_path / "soft_targets_T4.h5"
+def logits_path(copy_of):
+    return copy_of("dense logits")
 
 
-def read_any(path, format_name):
-    return read_logits(path, "train") if format_name == LOGITS_FORMAT else read_soft_targets(path, "train")
+@pytest.fixture
+def targets_path(copy_of):
+    return copy_of("dense targets")
+
+
+def opened(path):
+    return open_logits(path) if "logits" in path.name else open_soft_targets(path)
+
+
+def stage_of(path):
+    return "precompute" if "logits" in path.name else "soften"
+
+
+def refusal(path):
+    """The message with which a file is refused: it names the file and the command."""
+    with pytest.raises(PipelineError) as refused, opened(path):
+        pass
+    message = str(refused.value)
+    assert str(path) in message
+    assert f"`dvc repro --single-item --force {stage_of(path)}`" in message
+    return message
 
 
 # Round trips
 
 
-def test_what_was_written_is_read(logits_path):
-    assert read_provenance(logits_path) == PROVENANCE
-    for split in IDS:
-        ids, logits = read_logits(logits_path, split)
-        assert ids == tuple(IDS[split])
-        assert logits.dtype == np.float32
-        np.testing.assert_array_equal(logits, logits_of(split))
+@by_kind
+def test_what_was_written_is_read(made, kind):
+    with opened(made[kind]) as file:
+        assert file.provenance == provenance_of(INDEX, VIEWS, STORAGES[kind.split()[0]])
+        assert file.storage == STORAGES[kind.split()[0]]
+        assert file.classes == 3
+        assert file.temperature == {"logits": None, "targets": 4.0}[kind.split()[1]]
+        assert file.stage == stage_of(made[kind])
+        for split in SPLITS:
+            assert file.count(split) == len(IDS[split])
+            assert file.views(split).count == VIEWS_OF[split]
+            assert file.ids(split) == tuple(IDS[split])
+            assert file.labels(split).tolist() == LABELS[split]
+            rows = range(len(IDS[split]))
+            assert file.image_sha256(split) == tuple(image(split, row).sha256 for row in rows)
 
 
-def test_softened_rows_keep_ids_labels_and_origin(targets_path):
-    for split in IDS:
-        targets = read_soft_targets(targets_path, split)
-        assert targets.temperature == 4.0
-        assert targets.dataset == PROVENANCE.dataset
-        assert targets.class_names == PROVENANCE.class_names
-        assert targets.ids == tuple(IDS[split])
-        assert targets.hard.dtype == np.uint8
-        assert targets.hard.tolist() == [[int(label == k) for k in range(3)] for label in LABELS[split]]
-        assert targets.soft.dtype == np.float32
-        expected = scipy.special.softmax(logits_of(split).astype(np.float64) / 4.0, axis=-1)
-        np.testing.assert_allclose(targets.soft, expected, rtol=2 * ULP)
+@by_kind
+def test_the_stored_transforms_are_those_of_the_draw(made, kind):
+    with opened(made[kind]) as file:
+        assert file.views("train") == VIEWS
+        for view in range(3):
+            affines, colours = file.transforms("train", view)
+            expected = draw_views(VIEWS.augmentation, VIEWS.seed, IDS["train"], view)
+            np.testing.assert_array_equal(affines, expected[0])
+            np.testing.assert_array_equal(colours, expected[1])
+        for split in ("val", "test"):
+            affines, colours = file.transforms(split, 0)
+            np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(IDS[split]), 1)))
+            assert colours is None
 
 
-@pytest.mark.parametrize("block", [1, 2, 5])
-def test_rows_land_in_their_view_and_place_whatever_the_block(tmp_path, block):
-    path = write_logits(tmp_path / "a.h5", block=block)
-    np.testing.assert_array_equal(read_logits(path, "train")[1], logits_of("train"))
+def test_dense_logits_and_their_soft_labels_are_those_of_their_view_and_row(made):
+    with opened(made["dense logits"]) as logits, opened(made["dense targets"]) as targets:
+        for split in SPLITS:
+            expected = logits_of(VIEWS_OF[split], len(IDS[split]))
+            for view in range(VIEWS_OF[split]):
+                np.testing.assert_array_equal(logits.columns(split, view)["logits"], expected[view])
+                soft = targets.columns(split, view)["soft"]
+                assert soft.dtype == np.float32
+                softmax = scipy.special.softmax(expected[view].astype(np.float64) / 4.0, axis=-1)
+                np.testing.assert_allclose(soft, softmax, rtol=2 * ULP)
 
 
-def test_uneven_blocks(tmp_path):
-    rows = logits_of("val")[0]
-    with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
-        blocks = iter([rows[:0], rows[:1], rows[1:]])
-        add_split(file, "val", IDS["val"], LABELS["val"], affines_of("val"), blocks)
-        for split in ("train", "test"):
-            add_split(file, split, IDS[split], LABELS[split], affines_of(split), iter(logits_of(split)))
-    np.testing.assert_array_equal(read_logits(tmp_path / "a.h5", "val")[1], logits_of("val"))
+def test_top_k_columns_are_those_of_their_view_and_row(made):
+    with opened(made["top-k logits"]) as logits, opened(made["top-k targets"]) as targets:
+        expected = logits_of(3, 5)
+        for view in range(3):
+            stored = logits.columns("train", view)
+            order = np.argsort(-expected[view], axis=1)
+            np.testing.assert_array_equal(stored["index"], order[:, :2])
+            np.testing.assert_array_equal(stored["value"], np.take_along_axis(expected[view], order, 1)[:, :2])
+            np.testing.assert_array_equal(stored["tail_mean"], expected[view].min(axis=1))
+            np.testing.assert_array_equal(stored["tail_variance"], np.zeros(5))
+            # The tail is one class, so the model of the tail is exact.
+            found = targets.storage.probabilities(targets.columns("train", view), 3)
+            softmax = scipy.special.softmax(expected[view].astype(np.float64) / 4.0, axis=-1)
+            np.testing.assert_allclose(found, softmax, rtol=1e-6)
 
 
-def test_a_file_without_one_of_the_splits_is_refused(tmp_path):
-    with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
-        add_split(file, "val", IDS["val"], LABELS["val"], affines_of("val"), iter(logits_of("val")))
-    with pytest.raises(
-        PipelineError, match=r"holds \['class_names', 'val'\], expected \['class_names', 'test', 'train', 'val'\]"
-    ):
-        read_logits(tmp_path / "a.h5", "val")
+@by_kind
+def test_a_slice_of_rows_is_that_slice_of_the_whole(made, kind):
+    with opened(made[kind]) as file:
+        whole, part = file.columns("train", 1), file.columns("train", 1, slice(1, 4))
+        assert whole.keys() == part.keys()
+        for name in whole:
+            np.testing.assert_array_equal(part[name], whole[name][1:4])
 
 
-def test_a_file_may_be_renamed(tmp_path, logits_path, targets_path):
+@by_kind
+def test_a_file_may_be_renamed(made, tmp_path, kind):
     elsewhere = tmp_path / "shared" / "by a friend.hdf5"
     elsewhere.parent.mkdir()
-    logits_path.rename(elsewhere)
-    targets_path.rename(elsewhere.with_suffix(".soft"))
-    assert read_logits(elsewhere, "val")[0] == tuple(IDS["val"])
-    assert read_soft_targets(elsewhere.with_suffix(".soft"), "val").ids == tuple(IDS["val"])
+    shutil.copy(made[kind], elsewhere)
+    reader = open_logits if "logits" in kind else open_soft_targets
+    with reader(elsewhere) as file:
+        assert file.ids("val") == tuple(IDS["val"])
+
+
+def test_files_without_colour_transforms_have_none(tmp_path):
+    turned = Views(2, 1, Augmentation(rotation=0.5))
+    for path in write_both(tmp_path, views=turned):
+        with opened(path) as file, h5py.File(path) as raw:
+            assert file.transforms("train", 1)[1] is None
+            assert "colour" not in raw["train"]
+
+
+def test_a_thousand_long_class_names_fit(tmp_path):
+    names = [f"class {number:03d} {'of a kind with a long name ' * 5}" for number in range(1000)]
+    images = [
+        replace(image("train", 0), id=f"{split}{number}", split=split, label=name)
+        for number, name in enumerate(names)
+        for split in SPLITS
+    ]
+    _, targets = write_both(tmp_path, index=Index(images), views=Views(1, 0, Augmentation()))
+    with open_soft_targets(targets) as file:
+        assert file.provenance.class_names == tuple(names)
+        np.testing.assert_array_equal(file.labels("val"), [names.index(e.label) for e in Index(images).split("val")])
+
+
+def test_rows_beyond_the_first_slab_are_softened(tmp_path):
+    count = 10_000
+    images = [replace(image("train", 0), id=f"{number:05d}") for number in range(count)]
+    index = Index([*images, *INDEX.split("val"), *INDEX.split("test")])
+    _, targets = write_both(tmp_path, index=index)
+    expected = scipy.special.softmax(logits_of(3, count).astype(np.float64) / 4.0, axis=-1)
+    with h5py.File(targets) as file:
+        np.testing.assert_allclose(file["train/soft"][:], expected, rtol=2 * ULP, atol=1e-45)
+        assert (file["train/hard"][:] == [1, 0, 0]).all()
+        assert file["train/id"][-1] == b"09999"
 
 
 # The layout, read as anyone with h5py and NumPy would
 
 
-def test_a_thousand_long_class_names_fit(tmp_path):
-    names = tuple(f"class {number} {'of a kind with a long name ' * 5}" for number in range(1000))
-    with create_logits(tmp_path / "a.h5", replace(PROVENANCE, class_names=names)) as file:
-        for split in IDS:
-            add_split(file, split, ["a"], [0], np.zeros((1, 1, 6), np.float16), iter([np.zeros((1, 1000), np.float32)]))
-    soften_file(tmp_path / "a.h5", tmp_path / "b.h5", 1.0)
-    assert read_soft_targets(tmp_path / "b.h5", "val").class_names == names
+@by_kind
+def test_the_user_block_names_digest_and_length(made, kind):
+    content = made[kind].read_bytes()
+    tail = subprocess.run(["tail", "-c", "+513", made[kind]], check=True, capture_output=True).stdout
+    digest = subprocess.run(["sha256sum"], check=True, input=tail, capture_output=True).stdout.split()[0].decode()
+    line = f"softlabel sha256 {digest} of {len(content)} bytes\n".encode()
+    assert content[:512] == line + b"\0" * (512 - len(line))
+    assert digest == hashlib.sha256(content[512:]).hexdigest() == sealed_sha256(made[kind])
+    with opened(made[kind]) as file:
+        assert file.sha256 == digest
 
 
-def test_a_tiny_temperature_gives_the_one_hot_largest():
-    np.testing.assert_array_equal(softmax(np.array([[1.0, 3.0, 2.0]]), 1e-310), [[0.0, 1.0, 0.0]])
-
-
-def test_files_keep_to_the_oldest_hdf5(logits_path, targets_path):
+@by_kind
+def test_files_keep_to_the_oldest_hdf5(made, kind):
     # Byte 8 is the superblock's version: 0 is what every HDF5 library reads, and what stays the same bytes.
-    for path in (logits_path, targets_path):
-        assert path.read_bytes()[:9] == b"\x89HDF\r\n\x1a\n\x00"
+    assert made[kind].read_bytes()[512:521] == b"\x89HDF\r\n\x1a\n\x00"
 
 
-def test_layout_of_the_logits_file(logits_path):
-    with h5py.File(logits_path, "r") as file:
+@by_kind
+def test_layout(made, kind):
+    with h5py.File(made[kind], "r") as file:
         assert sorted(file) == ["class_names", "test", "train", "val"]
-        assert sorted(file.attrs) == [
-            "dataset",
-            "dtype",
-            "format",
-            "preprocessing",
-            "sha256",
-            "storage",
-            "teacher",
-            "teacher_sha256",
-            "version",
-            "views",
-        ]
-        assert file.attrs["format"] == "teacher-logits"
+        assert sorted(file.attrs) == sorted(ATTRIBUTES[kind])
+        assert file.attrs["format"] == {"logits": "teacher-logits", "targets": "soft-targets"}[kind.split()[1]]
         assert file.attrs["version"] == 1
-        assert file.attrs["storage"] == "dense"
-        assert file.attrs["dtype"] == "float32"
         assert file.attrs["teacher"] == "cnn"
         assert file.attrs["teacher_sha256"] == "ab" * 32
-        assert file.attrs["dataset"] == "cd" * 32
-        assert [name.decode("utf-8") for name in file["class_names"][:]] == ["HP", "SSA", "tumeur à part"]
+        assert file.attrs["dataset"] == INDEX.fingerprint()
+        assert file.attrs["batch_size"] == 16
         # The keys in order, so that the same settings are the same bytes.
         assert file.attrs["preprocessing"] == '{"input_shape": [28, 28, 1], "resize": "bilinear"}'
-        assert file.attrs["views"] == '{"augmentation": {}, "count": 2, "seed": null}'
-        for split in IDS:
-            group, count, views = file[split], len(IDS[split]), VIEWS[split]
-            assert sorted(group) == ["affine", "id", "label", "logits"]
-            assert list(group.attrs) == ["sha256"]
-            expected = {
-                "logits": ((views, count, 3), np.float32, (1, count, 3)),
-                "affine": ((views, count, 6), np.float16, (1, count, 6)),
-                "label": ((count,), np.int32, (count,)),
-            }
-            for name, (shape, dtype, chunks) in expected.items():
-                assert (group[name].shape, group[name].dtype, group[name].chunks) == (shape, dtype, chunks)
-            assert group["id"].shape == (count,)
+        assert file.attrs["views"] == (
+            '{"augmentation": {"contrast": 0.25, "rotation": 0.25, "translation": 0.125}, "count": 3, "seed": 5}'
+        )
+        assert json.loads(file.attrs["storage"]) == STORAGES[kind.split()[0]].as_json()
+        assert [name.decode("utf-8") for name in file["class_names"][:]] == CLASS_NAMES
+        assert h5py.check_string_dtype(file["class_names"].dtype).encoding == "utf-8"
+        for split in SPLITS:
+            group, count = file[split], len(IDS[split])
+            assert not group.attrs
+            assert sorted(f"{split}/{name}" for name in group) == sorted(
+                name for of_kind, name in DATASETS if of_kind == kind and name.startswith(split)
+            )
+            for name, dataset in group.items():
+                by_view, shape, dtype = ROWS[kind][name]
+                longest = max(len(text.encode()) for text in IDS[split])
+                assert dataset.shape == ((VIEWS_OF[split],) if by_view else ()) + (count, *shape), name
+                assert dataset.dtype == (dtype or np.dtype(f"S{longest}")), name
+                assert dataset.chunks is None
+                assert dataset.compression is None
+                assert not dataset.fletcher32
+                assert not dataset.attrs
+            assert [text.decode("utf-8") for text in group["id"][:]] == IDS[split]
             assert h5py.check_string_dtype(group["id"].dtype).encoding == "utf-8"
-            assert group["id"].dtype.itemsize == max(len(name.encode()) for name in IDS[split])
-            assert [name.decode("utf-8") for name in group["id"][:]] == IDS[split]
-            assert group["label"][:].tolist() == LABELS[split]
-            np.testing.assert_array_equal(group["affine"][:], affines_of(split))
-            np.testing.assert_array_equal(group["logits"][:], logits_of(split))
-            assert all(dataset.fletcher32 and dataset.compression is None for dataset in group.values())
+            labels = group["label"][:] if "label" in group else group["hard"][:].argmax(axis=1)
+            assert labels.tolist() == LABELS[split]
 
 
-def test_layout_of_the_targets_file(logits_path, targets_path):
-    with h5py.File(targets_path, "r") as file, h5py.File(logits_path, "r") as source:
-        assert sorted(file) == ["class_names", "test", "train", "val"]
-        assert sorted(file.attrs) == ["dataset", "format", "logits", "sha256", "temperature", "version"]
-        assert file.attrs["format"] == "soft-targets"
-        assert file.attrs["version"] == 1
+def test_the_hard_half_is_one_hot(made):
+    with h5py.File(made["dense targets"]) as file:
+        assert file["train/hard"][:].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("name", ["dense", "top-k"])
+def test_soft_targets_name_their_logits_and_tell_the_same_origin(made, name):
+    logits, targets = made[f"{name} logits"], made[f"{name} targets"]
+    with h5py.File(logits) as source, h5py.File(targets) as file:
         assert file.attrs["temperature"] == 4.0
-        assert file.attrs["logits"] == source.attrs["sha256"]
-        assert file.attrs["dataset"] == "cd" * 32
-        assert [name.decode("utf-8") for name in file["class_names"][:]] == ["HP", "SSA", "tumeur à part"]
-        for split in IDS:
-            group, count, views = file[split], len(IDS[split]), VIEWS[split]
-            assert sorted(group) == ["hard", "id", "soft"]
-            assert (group["hard"].shape, group["hard"].dtype) == ((count, 3), np.uint8)
-            assert (group["soft"].shape, group["soft"].dtype) == ((views, count, 3), np.float32)
-            assert group["soft"].chunks == (1, count, 3)
-            assert h5py.check_string_dtype(group["id"].dtype).encoding == "utf-8"
-            assert all(dataset.fletcher32 and dataset.compression is None for dataset in group.values())
+        assert file.attrs["logits"] == hashlib.sha256(logits.read_bytes()[512:]).hexdigest()
+        for attribute in set(PROVENANCE_ATTRIBUTES) - {"format"}:
+            assert file.attrs[attribute] == source.attrs[attribute]
+        for split in SPLITS:
+            for shared in sorted(set(source[split]) & set(file[split]) - {"index"}):
+                np.testing.assert_array_equal(source[split][shared][...], file[split][shared][...])
 
 
-def group_digest_as_documented(group):
-    """docs/format.md, without the project's code."""
-    digest = hashlib.sha256()
-    for name in sorted(group):
-        values = group[name][...]
-        digest.update(f"{name} {values.dtype.str} {values.shape}\0".encode() + values.tobytes())
-    return digest.hexdigest()
+@by_dataset
+def test_every_dataset_is_one_run_of_bytes_that_numpy_can_map(made, kind, name):
+    with h5py.File(made[kind]) as file:
+        dataset = file[name]
+        assert dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+        mapped = np.memmap(made[kind], dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+        np.testing.assert_array_equal(mapped, dataset[...])
 
 
-def file_digest_as_documented(file):
-    """docs/format.md, without the project's code."""
-    content = {f"/{name}": file[name].attrs["sha256"] for name in ("train", "val", "test")}
-    content["/class_names"] = [text.decode() for text in file["class_names"][:]]
-    for name, value in file.attrs.items():
-        if name != "sha256":
-            content[name] = value.decode() if isinstance(value, bytes) else np.asarray(value).tolist()
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+# The same inputs are the same bytes
 
 
-def test_digests_are_as_documented(logits_path, targets_path):
-    for path in (logits_path, targets_path):
-        with h5py.File(path, "r") as file:
-            assert file.attrs["sha256"] == file_digest_as_documented(file)
-            for split in IDS:
-                assert file[split].attrs["sha256"] == group_digest_as_documented(file[split])
+def test_the_same_inputs_are_the_same_bytes_a_second_later(made, tmp_path):
+    time.sleep(1.1)  # HDF5 keeps times in whole seconds
+    for name, stored_as in STORAGES.items():
+        logits, targets = write_both(tmp_path / f"{name} again", stored_as=stored_as)
+        assert logits.read_bytes() == made[f"{name} logits"].read_bytes()
+        assert targets.read_bytes() == made[f"{name} targets"].read_bytes()
+
+
+def test_another_process_writes_the_same_bytes(tmp_path, made):
+    program = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "import soft_label_files; soft_label_files.write_both(Path(sys.argv[2]))\n"
+    )
+    arguments = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
+    subprocess.run(arguments, check=True)
+    assert (tmp_path / "teacher_logits.h5").read_bytes() == made["dense logits"].read_bytes()
+    assert (tmp_path / "soft_targets_T4.h5").read_bytes() == made["dense targets"].read_bytes()
 
 
 @pytest.mark.parametrize(
-    "value",
+    "change",
     [
-        "CC-BY",
-        7,
-        0.5,
-        pytest.param(np.array([1.5, 2.5]), id="numbers"),
-        pytest.param(np.bytes_(b"fixed"), id="fixed-length string"),
+        {"class_names": ("HP", "SSA", "other")},
+        {"teacher": "resnet50v2"},
+        {"teacher_sha256": "ac" * 32},
+        {"dataset": "ce" * 32},
+        {"preprocessing": {"resize": "nearest", "input_shape": [28, 28, 1]}},
+        {"batch_size": 17},
+        {"views": replace(VIEWS, seed=6)},
     ],
+    ids=lambda change: next(iter(change)),
 )
-def test_a_file_with_an_attribute_more_is_read(logits_path, value):
-    # docs/format.md: a writer MAY add attributes; readers ignore them.
-    with h5py.File(logits_path, "r+") as file:
-        file.attrs["note"] = value
-        file.attrs["sha256"] = file_digest_as_documented(file)
-    assert read_logits(logits_path, "val")[0] == tuple(IDS["val"])
+def test_another_origin_is_another_digest(tmp_path, made, change):
+    logits, targets = write_both(tmp_path, **change)
+    assert sealed_sha256(logits) != sealed_sha256(made["dense logits"])
+    assert sealed_sha256(targets) != sealed_sha256(made["dense targets"])
 
 
-def test_a_chunk_holds_a_mebibyte_of_one_views_rows(tmp_path):
-    # 2 classes of 4 bytes are 8 bytes a row: 2^20 / 8 = 131,072 rows a chunk.
-    count = 131_072 + 10
-    logits = np.zeros((count, 2), np.float32)
-    provenance = replace(PROVENANCE, class_names=("a", "b"))
-    with create_logits(tmp_path / "a.h5", provenance) as file:
-        ids = [str(row) for row in range(count)]
-        add_split(file, "train", ids, np.zeros(count, int), np.zeros((2, count, 6), np.float16), iter([logits] * 2))
-        for split in ("val", "test"):
-            add_split(file, split, ["a"], [0], np.zeros((1, 1, 6), np.float16), iter([logits[:1]]))
-    with h5py.File(tmp_path / "a.h5", "r") as file:
-        assert file["train/logits"].chunks == (1, 131_072, 2)
-        assert file["train/logits"].shape == (2, count, 2)
-    # Rows beyond the first chunk are softened and checked too.
-    soften_file(tmp_path / "a.h5", tmp_path / "b.h5", 1.0)
-    np.testing.assert_array_equal(read_soft_targets(tmp_path / "b.h5", "train").soft, np.full((2, count, 2), 0.5))
+def test_reading_changes_nothing(logits_path, targets_path):
+    before = logits_path.read_bytes(), targets_path.read_bytes()
+    for path in (logits_path, targets_path):
+        with opened(path) as file:
+            file.columns("train", 2)
+            file.transforms("train", 0)
+            file.labels("test")
+    with open_checked(logits_path, {LOGITS_FORMAT: "precompute"}) as file:
+        assert file.mode == "r"
+    assert (logits_path.read_bytes(), targets_path.read_bytes()) == before
 
 
 # Softening
+
+
+def soften_two_classes(folder, row, temperature):
+    """What the soft-target file says of one row of two logits."""
+    images = [replace(image(split, number), label=f"class {number}") for split in SPLITS for number in range(2)]
+    values = np.tile(np.asarray(row, np.float32), (1, 2, 1))
+    _, targets = write_both(
+        folder,
+        temperature,
+        index=Index(images),
+        views=Views(1, 0, Augmentation()),
+        logits=lambda *_: values,
+    )
+    with open_soft_targets(targets) as file:
+        assert file.temperature == temperature
+        return file.columns("test", 0)["soft"][0]
 
 
 @pytest.mark.parametrize(
@@ -326,141 +435,22 @@ def test_a_chunk_holds_a_mebibyte_of_one_views_rows(tmp_path):
     ],
 )
 def test_softening_two_classes_by_hand(tmp_path, temperature, expected):
-    write_two_classes(tmp_path / "v.h5", [[0.0, math.log(16.0)]])
-    soften_file(tmp_path / "v.h5", tmp_path / "p.h5", temperature)
-    targets = read_soft_targets(tmp_path / "p.h5", "test")
-    assert targets.temperature == temperature
+    found = soften_two_classes(tmp_path, [0.0, math.log(16.0)], temperature)
     # ln 16 = 2.77 is stored as float32: an error of 2.8 ULP in v is one of 2.8 / T ULP in p, relative.
-    np.testing.assert_allclose(targets.soft[0, 0], expected, rtol=(1 + 3 / temperature) * ULP)
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0, 40.0])
-def test_softmax_equals_scipys_and_sums_to_one(temperature):
-    logits = np.random.default_rng(3).normal(0, 5, (3, 40, 10)).astype(np.float32)
-    found = softmax(logits, temperature)
-    assert found.dtype == np.float32
-    expected = scipy.special.softmax(logits.astype(np.float64) / temperature, axis=-1)
-    # One rounding to float32, and a hair for float64's own.
-    np.testing.assert_allclose(found, expected, rtol=1.001 * ULP, atol=1e-45)
-    # Each probability misses by at most ULP of itself, so their sum by at most ULP.
-    np.testing.assert_allclose(found.astype(np.float64).sum(axis=-1), 1.0, rtol=0, atol=1.001 * ULP)
-    np.testing.assert_array_equal(found.argmax(axis=-1), logits.argmax(axis=-1))
-    assert np.array_equal(softmax(logits, temperature), found)
-
-
-def test_softening_ignores_a_constant_on_each_row():
-    logits = np.array([[0.5, -1.0, 2.25], [8.0, 7.5, 0.0]])
-    np.testing.assert_array_equal(softmax(logits + np.array([[1024.0], [-4096.0]]), 3.0), softmax(logits, 3.0))
-
-
-def test_a_higher_temperature_is_flatter():
-    logits = np.array([[3.0, 1.0, -2.0, 0.5]])
-    largest = [softmax(logits, temperature).max() for temperature in (0.3, 1.0, 4.0, 40.0, 1e6)]
-    assert largest == sorted(largest, reverse=True)
-    assert largest[-1] == pytest.approx(0.25, abs=1e-6)
-
-
-def test_huge_logits_are_stable(tmp_path):
-    # At T = 1: e^-10000 is 0 in any format. At T = 4: (e^-0.25, 1) over their sum for 9,999 against 10,000.
-    write_two_classes(tmp_path / "v.h5", [[1e4, 0.0], [-1e4, 1e4], [9999.0, 1e4]])
-    soften_file(tmp_path / "v.h5", tmp_path / "p1.h5", 1.0)
-    soften_file(tmp_path / "v.h5", tmp_path / "p4.h5", 4.0)
-    soft = read_soft_targets(tmp_path / "p1.h5", "train").soft[0]
-    assert soft[:2].tolist() == [[1.0, 0.0], [0.0, 1.0]]
-    near = read_soft_targets(tmp_path / "p4.h5", "train").soft[0, 2]
-    np.testing.assert_allclose(near, [1 / (1 + math.exp(0.25)), 1 / (1 + math.exp(-0.25))], rtol=2 * ULP)
-
-
-# The same inputs are the same bytes
-
-
-def test_the_same_inputs_are_the_same_bytes(tmp_path, logits_path, targets_path):
-    again = write_logits(tmp_path / "elsewhere" / "other name.h5", block=5)
-    assert again.read_bytes() == logits_path.read_bytes()
-    soften_file(again, tmp_path / "again.h5", 4.0)
-    assert (tmp_path / "again.h5").read_bytes() == targets_path.read_bytes()
-
-
-def test_another_process_writes_the_same_bytes(tmp_path, logits_path, targets_path):
-    program = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_soft_labels as here\n"
-        "folder = Path(sys.argv[2]); here.write_logits(folder / 'v.h5')\n"
-        "here.soften_file(folder / 'v.h5', folder / 'p.h5', 4.0)\n"
-    )
-    arguments = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
-    subprocess.run(arguments, check=True)
-    assert (tmp_path / "v.h5").read_bytes() == logits_path.read_bytes()
-    assert (tmp_path / "p.h5").read_bytes() == targets_path.read_bytes()
+    np.testing.assert_allclose(found, expected, rtol=(1 + 3 / temperature) * ULP)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("row", "temperature", "expected"),
     [
-        {"class_names": ("HP", "SSA", "other")},
-        {"teacher": "resnet50v2"},
-        {"teacher_sha256": "ac" * 32},
-        {"dataset": "ce" * 32},
-        {"preprocessing": {"resize": "nearest", "input_shape": [28, 28, 1]}},
-        {"views": {"seed": 1, "count": 2, "augmentation": {}}},
+        ([1e4, 0.0], 1.0, [1.0, 0.0]),  # e^-10000 is 0 in any format
+        ([-1e4, 1e4], 1.0, [0.0, 1.0]),
+        ([9999.0, 1e4], 4.0, [1 / (1 + math.exp(0.25)), 1 / (1 + math.exp(-0.25))]),
+        ([-3e38, 3e38], 1.0, [0.0, 1.0]),
     ],
 )
-def test_another_origin_is_another_digest(tmp_path, logits_path, change):
-    other = write_logits(tmp_path / "other.h5", replace(PROVENANCE, **change))
-    with h5py.File(logits_path) as file, h5py.File(other) as others:
-        assert file.attrs["sha256"] != others.attrs["sha256"]
-        assert file["train"].attrs["sha256"] == others["train"].attrs["sha256"]
-
-
-# Nothing unfinished under the final name
-
-
-@pytest.mark.parametrize("rows", [[2, 2], [2, 2, 1, 2, 2, 1, 2, 2], [5, 5, 5, 1], [2, 2, 2], [5, 5, 5, 5], []])
-def test_the_wrong_number_of_rows_is_refused(tmp_path, rows):
-    # 3 views of 5 rows are wanted; [2, 2, 2] runs over the end of a view.
-    def write():
-        with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
-            blocks = (np.zeros((count, 3), np.float32) for count in rows)
-            add_split(file, "train", IDS["train"], LABELS["train"], affines_of("train"), blocks)
-
-    # ValueError is ours; h5py's own for rows outside of the data set are these.
-    with pytest.raises((ValueError, TypeError, IndexError)):
-        write()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("labels", "affines", "logits"),
-    [
-        pytest.param(2, (3, 5, 6), (3, 5, 3), id="labels of two rows"),
-        pytest.param(5, (3, 4, 6), (3, 5, 3), id="affines of four rows"),
-        pytest.param(5, (3, 5, 5), (3, 5, 3), id="affines of five numbers"),
-        pytest.param(5, (3, 5, 6), (3, 5, 1), id="logits of one class"),  # h5py repeats the column
-        pytest.param(5, (3, 5, 6), (3, 5, 4), id="logits of four classes"),
-    ],
-)
-def test_columns_that_do_not_match_the_ids_are_refused(tmp_path, labels, affines, logits):
-    def write():
-        with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
-            blocks = iter(np.ones(logits, np.float32))
-            add_split(file, "train", IDS["train"], [0] * labels, np.zeros(affines, np.float16), blocks)
-
-    with pytest.raises((ValueError, TypeError)):
-        write()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_pass_leaves_no_file(tmp_path):
-    def blocks():
-        yield logits_of("train")[0, :2]
-        raise KeyboardInterrupt
-
-    def write():
-        with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
-            add_split(file, "train", IDS["train"], LABELS["train"], affines_of("train"), blocks())
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert list(tmp_path.iterdir()) == []
+def test_huge_logits_are_stable(tmp_path, row, temperature, expected):
+    np.testing.assert_allclose(soften_two_classes(tmp_path, row, temperature), expected, rtol=2 * ULP)
 
 
 def test_an_interrupted_softening_leaves_the_older_file(tmp_path, logits_path, targets_path, monkeypatch):
@@ -469,209 +459,11 @@ def test_an_interrupted_softening_leaves_the_older_file(tmp_path, logits_path, t
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(soft_labels, "softmax", fail)
+    monkeypatch.setattr(storage, "softmax", fail)
     with pytest.raises(MemoryError):
         soften_file(logits_path, targets_path, 2.0)
     assert targets_path.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["soft_targets_T4.h5", "teacher_logits.h5"]
-
-
-def test_what_was_not_written_is_not_a_number(tmp_path):
-    # A crash must not leave rows that look valid: the fill value is NaN.
-    with create_logits(tmp_path / "a.h5", PROVENANCE) as file:
-        add_split(file, "val", IDS["val"], LABELS["val"], affines_of("val"), in_blocks(logits_of("val"), 2))
-    with h5py.File(tmp_path / "a.h5") as file:
-        assert math.isnan(file["val/logits"].fillvalue)
-
-
-# Damage
-
-
-def flip(path, position):
-    content = bytearray(path.read_bytes())
-    content[position] ^= 0x40
-    path.write_bytes(content)
-
-
-def flip_in_bytes(pattern):
-    """Flips a bit of the first stored byte of `pattern`, behind HDF5's back."""
-
-    def damage(path):
-        flip(path, path.read_bytes().index(pattern))
-
-    return damage
-
-
-def truncate(part):
-    def damage(path):
-        content = path.read_bytes()
-        path.write_bytes(content[: int(len(content) * part)])
-
-    return damage
-
-
-def change_value(name, change):
-    """Changes one value through h5py, which keeps its own checksums right: only the digest can tell."""
-
-    def damage(path):
-        with h5py.File(path, "r+") as file:
-            values = file[name][...]
-            values.reshape(-1)[1] = change(values.reshape(-1)[1])
-            file[name][...] = values
-
-    return damage
-
-
-def change_attribute(name, value):
-    def damage(path):
-        with h5py.File(path, "r+") as file:
-            file.attrs[name] = value
-
-    return damage
-
-
-def edit(change):
-    def damage(path):
-        with h5py.File(path, "r+") as file:
-            change(file)
-
-    return damage
-
-
-def swap_rows(name):
-    def change(file):
-        values = file[name][...]
-        file[name][...] = values[:, ::-1] if values.ndim == 3 else values[::-1]
-
-    return edit(change)
-
-
-COMMON_DAMAGE = {
-    "missing": lambda path: path.unlink(),
-    "empty": lambda path: path.write_bytes(b""),
-    "truncated by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "truncated to half": truncate(0.5),
-    "truncated to the start": truncate(0.01),
-    "no HDF5 file": lambda path: path.write_text("id,HP,SSA\na.png,0.1,0.9\n"),
-    "flipped signature": lambda path: flip(path, 0),
-    "newer version": change_attribute("version", 2),
-    "older version": change_attribute("version", 0),
-    "version missing": edit(lambda file: file.attrs.__delitem__("version")),
-    "format missing": edit(lambda file: file.attrs.__delitem__("format")),
-    "other format": change_attribute("format", "something-else"),
-    "class name changed": change_value("class_names", lambda name: b"SSX"),
-    "other data set": change_attribute("dataset", "ce" * 32),
-    "attribute added": change_attribute("note", "mine"),
-    "attribute missing": edit(lambda file: file.attrs.__delitem__("dataset")),
-    "digest of the file missing": edit(lambda file: file.attrs.__delitem__("sha256")),
-    "digest of the file changed": change_attribute("sha256", "0" * 64),
-    "digest of a split missing": edit(lambda file: file["val"].attrs.__delitem__("sha256")),
-    "split missing": edit(lambda file: file.__delitem__("val")),
-    "splits exchanged": edit(lambda file: (file.move("val", "x"), file.move("test", "val"), file.move("x", "test"))),
-    "split added": edit(lambda file: file.copy("val", "more")),
-    "dataset missing": edit(lambda file: file["val"].__delitem__("id")),
-    "dataset added": edit(lambda file: file["val"].create_dataset("extra", data=np.zeros(3))),
-    "id changed": change_value("train/id", lambda value: b"X" + value[1:]),
-    "ids exchanged": swap_rows("train/id"),
-    "flipped byte of an id": flip_in_bytes(b"d d.png"),
-}
-LOGITS_DAMAGE = COMMON_DAMAGE | {
-    "logit changed": change_value("train/logits", lambda value: np.nextafter(value, np.float32(np.inf))),
-    "logit of the last split changed": change_value("val/logits", lambda value: -value),
-    "views exchanged": edit(lambda file: file["train/logits"].write_direct(logits_of("train")[::-1].copy())),
-    "label changed": change_value("test/label", lambda value: (value + 1) % 3),
-    "affine changed": change_value("train/affine", lambda value: value + np.float16(0.125)),
-    "rows exchanged": swap_rows("train/logits"),
-    "flipped byte of a logit": flip_in_bytes(logits_of("train")[1].tobytes()),
-    "flipped byte of a label": flip_in_bytes(np.array(LABELS["train"], np.int32).tobytes()),
-    "flipped byte of an affine": flip_in_bytes(affines_of("train")[1].tobytes()),
-    "flipped byte of a digest": flip_in_bytes(b"ab" * 32),
-    "other teacher": change_attribute("teacher", "resnet50v2"),
-    "other weights": change_attribute("teacher_sha256", "ac" * 32),
-    "other views": change_attribute("views", "{}"),
-    "other preprocessing": change_attribute("preprocessing", "{}"),
-}
-TARGETS_DAMAGE = COMMON_DAMAGE | {
-    "probability changed": change_value("train/soft", lambda value: np.nextafter(value, np.float32(1))),
-    "one-hot label changed": change_value("test/hard", lambda value: 1 - value),
-    "rows exchanged": swap_rows("train/soft"),
-    "other temperature": change_attribute("temperature", 1.0),
-    "other logits": change_attribute("logits", "0" * 64),
-    "flipped byte of a label": flip_in_bytes(np.eye(3, dtype=np.uint8)[LABELS["train"]].tobytes()),
-}
-
-
-@pytest.mark.parametrize("kind", LOGITS_DAMAGE)
-def test_a_damaged_logits_file_is_refused_by_name_with_the_remedy(logits_path, kind):
-    LOGITS_DAMAGE[kind](logits_path)
-    for read in (lambda: read_logits(logits_path, "train"), lambda: read_provenance(logits_path)):
-        with pytest.raises(PipelineError) as refusal:
-            read()
-        assert str(logits_path) in str(refusal.value)
-        assert f"`dvc repro {'' if kind == 'missing' else '--single-item --force '}precompute`" in str(refusal.value)
-
-
-@pytest.mark.parametrize("kind", TARGETS_DAMAGE)
-def test_a_damaged_targets_file_is_refused_by_name_with_the_remedy(targets_path, kind):
-    TARGETS_DAMAGE[kind](targets_path)
-    with pytest.raises(PipelineError) as refusal:
-        read_soft_targets(targets_path, "train")
-    assert str(targets_path) in str(refusal.value)
-    assert f"`dvc repro {'' if kind == 'missing' else '--single-item --force '}soften`" in str(refusal.value)
-
-
-@pytest.mark.parametrize("kind", ["missing", "logit changed", "newer version", "no HDF5 file"])
-def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, kind):
-    LOGITS_DAMAGE[kind](logits_path)
-    with pytest.raises(PipelineError, match="precompute"):
-        soften_file(logits_path, tmp_path / "soft_targets_T4.h5", 4.0)
-    assert not list(tmp_path.glob("soft_targets*"))
-
-
-def test_one_format_is_not_taken_for_the_other(logits_path, targets_path):
-    with pytest.raises(PipelineError, match=r"'soft-targets', version 1; expected 'teacher-logits'.*precompute`"):
-        read_logits(targets_path, "train")
-    with pytest.raises(PipelineError, match=r"'teacher-logits', version 1; expected 'soft-targets'.*soften`"):
-        read_soft_targets(logits_path, "train")
-
-
-def test_a_folder_is_not_a_file(tmp_path):
-    with pytest.raises(PipelineError, match="precompute"):
-        read_logits(tmp_path, "train")
-
-
-def test_a_newer_version_is_told_from_damage(logits_path):
-    change_attribute("version", 2)(logits_path)
-    with pytest.raises(PipelineError, match=r"version 2; expected 'teacher-logits', version 1") as refusal:
-        read_logits(logits_path, "train")
-    assert "damaged" not in str(refusal.value)
-
-
-def test_the_damaged_split_is_named(logits_path):
-    change_value("val/logits", lambda value: -value)(logits_path)
-    with pytest.raises(PipelineError, match="/val does not match its digest"):
-        read_logits(logits_path, "train")
-
-
-STRUCTURE = {
-    "root B-tree": b"TREE",
-    "root heap": b"HEAP",
-    "root symbol table": b"SNOD",
-    "attribute name": b"dataset\0",
-    "split name": b"train",
-}
-
-
-@pytest.mark.parametrize("part", STRUCTURE)
-@pytest.mark.parametrize("format_name", ["teacher-logits", "soft-targets"])
-def test_damaged_structure_is_refused_with_the_remedy(logits_path, targets_path, part, format_name):
-    path = logits_path if format_name == LOGITS_FORMAT else targets_path
-    content = bytearray(path.read_bytes())
-    position = content.index(STRUCTURE[part])
-    content[position] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(PipelineError, match="dvc repro --single-item --force"):
-        read_any(path, format_name)
 
 
 def test_a_target_that_cannot_be_written_is_not_blamed_on_the_source(tmp_path, logits_path):
@@ -680,17 +472,403 @@ def test_a_target_that_cannot_be_written_is_not_blamed_on_the_source(tmp_path, l
         soften_file(logits_path, tmp_path / "file" / "soft_targets_T4.h5", 4.0)
 
 
-def test_reading_changes_nothing(logits_path, targets_path):
-    before = logits_path.read_bytes(), targets_path.read_bytes()
-    read_logits(logits_path, "train")
-    read_provenance(logits_path)
-    read_soft_targets(targets_path, "train")
-    with open_checked(logits_path, LOGITS_FORMAT, "precompute") as file:
-        assert file.mode == "r"
-    assert (logits_path.read_bytes(), targets_path.read_bytes()) == before
+# Damage: bytes that are not those that were written
 
 
-def test_settings_survive_as_json(logits_path):
-    with h5py.File(logits_path) as file:
-        assert json.loads(file.attrs["preprocessing"]) == PROVENANCE.preprocessing
-        assert json.loads(file.attrs["views"]) == PROVENANCE.views
+def flip(path, position, bit=6):
+    with path.open("r+b") as file:
+        file.seek(position)
+        byte = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([byte ^ (1 << bit)]))
+
+
+@by_kind
+def test_a_missing_file_is_refused_with_the_command(copy_of, kind):
+    path = copy_of(kind)
+    path.unlink()
+    with pytest.raises(PipelineError) as refused, opened(path):
+        pass
+    assert str(refused.value) == f"there is no file {path}. Make it with `dvc repro {stage_of(path)}`."
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    with pytest.raises(PipelineError, match=r"there is no file .*dvc repro precompute"), open_logits(tmp_path):
+        pass
+
+
+NO_SOFT_LABELS = "is no soft-label file: it does not begin with its digest. "
+
+
+@by_kind
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"id,HP,SSA\na.png,0.1,0.9\n",
+        b"\x89HDF\r\n\x1a\n" + b"\0" * 2000,
+        b"softlabel sha256 " + b"0" * 64,
+        b"\0" * 3000,
+    ],
+    ids=["empty", "text", "HDF5 without a digest", "half a digest", "zeros"],
+)
+def test_what_is_no_soft_label_file_is_refused(copy_of, kind, content):
+    path = copy_of(kind)
+    path.write_bytes(content)
+    assert NO_SOFT_LABELS in refusal(path)
+
+
+def test_a_plain_hdf5_file_is_refused(tmp_path):
+    path = tmp_path / "teacher_logits.h5"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.attrs["format"], file.attrs["version"] = LOGITS_FORMAT, 1
+    assert NO_SOFT_LABELS in refusal(path)
+
+
+@by_kind
+@pytest.mark.parametrize("length", [-1, -2048, 1, 4096])
+def test_another_length_is_refused_with_both_lengths(copy_of, kind, length):
+    path = copy_of(kind)
+    content = path.read_bytes()
+    path.write_bytes((content + b"\0" * 4096)[: len(content) + length])
+    assert f"is damaged: it is {len(content) + length} bytes long, expected {len(content)}. " in refusal(path)
+
+
+@by_kind
+def test_a_file_cut_off_in_its_user_block_is_refused(copy_of, kind):
+    path = copy_of(kind)
+    path.write_bytes(path.read_bytes()[:300])
+    assert "is damaged: it is 300 bytes long, expected " in refusal(path)
+
+
+NO_MATCH = "is damaged: its bytes do not match their digest. "
+
+
+@by_dataset
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_flipped_bit_in_any_dataset_is_refused(copy_of, kind, name, end):
+    path = copy_of(kind)
+    with h5py.File(path) as file:
+        offset, size = file[name].id.get_offset(), file[name].id.get_storage_size()
+    flip(path, offset if end == "first" else offset + size - 1)
+    assert NO_MATCH in refusal(path)
+
+
+@by_attribute
+@pytest.mark.parametrize("part", ["name", "value"])
+def test_a_flipped_bit_in_any_attribute_is_refused(copy_of, kind, name, part):
+    path = copy_of(kind)
+    with h5py.File(path) as file:
+        value = file.attrs[name]
+    stored = value.encode() if isinstance(value, str) else value.tobytes()
+    content = path.read_bytes()
+    of_name = content.index(name.encode() + b"\0")
+    # Numbers lie behind their name, texts in the file's heap.
+    of_value = content.index(stored, 0 if isinstance(value, str) else of_name)
+    flip(path, {"name": of_name, "value": of_value}[part])
+    assert NO_MATCH in refusal(path)
+
+
+STRUCTURE = {
+    "signature": b"\x89HDF",
+    "B-tree": b"TREE",
+    "heap": b"HEAP",
+    "global heap": b"GCOL",
+    "symbol table": b"SNOD",
+    "attribute name": b"dataset\0",
+    "split name": b"train",
+    "dataset name": b"affine",
+}
+
+
+@pytest.mark.parametrize("part", STRUCTURE)
+@by_kind
+def test_a_flipped_bit_in_the_structure_is_refused(copy_of, kind, part):
+    path = copy_of(kind)
+    flip(path, path.read_bytes().index(STRUCTURE[part]))
+    assert NO_MATCH in refusal(path)
+
+
+@by_kind
+@pytest.mark.parametrize(
+    ("position", "said"),
+    [
+        (0, NO_SOFT_LABELS),  # of "softlabel"
+        (17, "is "),  # of the digest, which is no longer hexadecimal or another
+        (86, "is "),  # of the length
+        (120, NO_MATCH),  # of the zeros behind it
+        (511, NO_MATCH),
+    ],
+)
+def test_a_flipped_bit_in_the_user_block_is_refused(copy_of, kind, position, said):
+    path = copy_of(kind)
+    flip(path, position, bit=0)
+    assert said in refusal(path)
+
+
+@by_kind
+def test_one_flipped_bit_of_every_byte_is_found(copy_of, kind):
+    path = copy_of(kind)
+    assert damage(path) is None
+    unseen = []
+    for position in range(path.stat().st_size):
+        flip(path, position, position % 8)
+        unseen += [] if damage(path) else [position]
+        flip(path, position, position % 8)
+    assert unseen == []
+    assert damage(path) is None
+
+
+@by_kind
+def test_any_flipped_bit_is_refused_with_the_command(made, tmp_path, kind):
+    """In this process: libhdf5, which a flipped bit can crash, must not see it."""
+    sound = made[kind].read_bytes()
+    path = tmp_path / made[kind].name
+
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(st.integers(0, 8 * len(sound) - 1))
+    def refused(bit):
+        path.write_bytes(sound)
+        flip(path, bit // 8, bit % 8)
+        assert "is damaged: " in (message := refusal(path)) or NO_SOFT_LABELS in message
+
+    refused()
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_a_damaged_file_is_never_given_to_hdf5(copy_of, monkeypatch, bits):
+    path = copy_of("dense logits")
+    for position in range(600, 600 + bits):
+        flip(path, position)
+
+    def fail(*_, **__):
+        raise AssertionError("HDF5 was asked to open a damaged file")
+
+    monkeypatch.setattr("pipeline.checked_hdf5.h5py.File", fail)
+    refusal(path)
+
+
+# Damage: a sound file that is not what it should be
+
+
+def attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def without_attribute(name):
+    return lambda file: file.attrs.__delitem__(name)
+
+
+def replaced(name, values):
+    """Another data set under an old name."""
+
+    def change(file):
+        found = values(file[name][...])
+        del file[name]
+        file[name] = found
+
+    return change
+
+
+def as_group(name):
+    def change(file):
+        del file[name]
+        file.create_group(name)
+
+    return change
+
+
+@by_kind
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (attribute("format", "something-else"), "is of format 'something-else', expected '{format}'. "),
+        (without_attribute("format"), "is no HDF5 file with a format and a version"),
+        (attribute("version", 0), "is of version 0 of the format '{format}', and this softlabel knows version 1. "),
+        (without_attribute("version"), "is no HDF5 file with a format and a version"),
+        (attribute("version", "two"), "is no HDF5 file with a format and a version"),
+    ],
+    ids=["another format", "no format", "an older version", "no version", "a version that is a text"],
+)
+def test_another_format_or_version_is_refused(copy_of, kind, change, said):
+    path = copy_of(kind)
+    edit(path, change)
+    name = {"logits": "teacher-logits", "targets": "soft-targets"}[kind.split()[1]]
+    assert said.format(format=name) in refusal(path)
+
+
+@by_kind
+def test_a_newer_version_is_told_from_damage(copy_of, kind):
+    path = copy_of(kind)
+    edit(path, attribute("version", 2))
+    message = refusal(path)
+    assert "is of version 2 of the format" in message
+    assert "and this softlabel knows version 1. If the file is newer, update softlabel. " in message
+    assert "damaged" not in message
+
+
+def test_one_format_is_not_taken_for_the_other(logits_path, targets_path):
+    expected = r"is of format 'soft-targets', expected 'teacher-logits'.*precompute`"
+    with pytest.raises(PipelineError, match=expected), open_logits(targets_path):
+        pass
+    expected = r"is of format 'teacher-logits', expected 'soft-targets'.*soften`"
+    with pytest.raises(PipelineError, match=expected), open_soft_targets(logits_path):
+        pass
+
+
+@by_attribute_that_is_read
+def test_a_missing_attribute_is_named(copy_of, kind, name):
+    path = copy_of(kind)
+    edit(path, without_attribute(name))
+    assert re.search(rf"'{name}'|{name} None", refusal(path))
+
+
+@by_kind
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("views", "{"),
+        ("views", "{}"),
+        ("views", '{"count": 3, "seed": 5, "augmentation": {"colour": 1}}'),
+        ("storage", '{"kind": "zipped"}'),
+        ("storage", '{"kind": "dense"}'),
+        ("preprocessing", "bilinear"),
+        ("batch_size", "many"),
+    ],
+    ids=str,
+)
+def test_an_attribute_that_cannot_be_understood_is_refused(copy_of, kind, name, value):
+    path = copy_of(kind)
+    edit(path, attribute(name, value))
+    assert "lacks what its format demands" in refusal(path)
+
+
+@by_dataset
+def test_a_missing_dataset_is_refused(copy_of, kind, name):
+    path = copy_of(kind)
+    edit(path, lambda file: file.__delitem__(name))
+    message = refusal(path)
+    assert "lacks what its format demands" in message or " holds [" in message
+    assert f"'{name.split('/')[-1]}'" in message
+
+
+@by_kind
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_missing_split_is_refused(copy_of, kind, split):
+    path = copy_of(kind)
+    edit(path, lambda file: file.__delitem__(split))
+    others = sorted(["class_names", *(name for name in SPLITS if name != split)])
+    assert f"it holds {others}, expected ['class_names', 'test', 'train', 'val']" in refusal(path)
+
+
+@by_kind
+@pytest.mark.parametrize("place", ["", "train/", "val/"])
+def test_an_unknown_dataset_is_named(copy_of, kind, place):
+    path = copy_of(kind)
+    edit(path, lambda file: file.create_dataset(f"{place}extra", data=np.zeros(3)))
+    message = refusal(path)
+    assert "'extra'" in message
+    assert ", expected [" in message
+
+
+OTHER_DTYPE = {
+    "class_names": np.float32,
+    "id": np.int64,
+    "image_sha256": "S65",
+    "affine": np.float32,
+    "colour": np.float64,
+    "label": np.int64,
+    "logits": np.float64,
+    "hard": np.float32,
+    "soft": np.float16,
+    "index": np.int32,
+    "value": np.float32,
+    "tail_mean": np.float16,
+    "tail_variance": np.float64,
+    "probability": np.float64,
+    "tail": np.float64,
+}
+
+
+@by_dataset
+def test_a_dataset_of_another_dtype_is_named(copy_of, kind, name):
+    path, other = copy_of(kind), np.dtype(OTHER_DTYPE[name.split("/")[-1]])
+    edit(path, replaced(name, lambda values: np.zeros(values.shape, other)))
+    message = refusal(path)
+    assert "lacks what its format demands" in message or f"holds /{name} as {other} of" in message
+
+
+@by_dataset_of_rows
+@pytest.mark.parametrize(
+    "reshape",
+    [lambda values: np.concatenate([values, values[..., :1]], axis=-1), lambda values: values[None]],
+    ids=["longer", "an axis more"],
+)
+def test_a_dataset_of_another_shape_is_named(copy_of, kind, name, reshape):
+    path = copy_of(kind)
+    with h5py.File(path) as file:
+        dtype = file[name].dtype
+    edit(path, replaced(name, lambda values: reshape(values).astype(dtype)))
+    message = refusal(path)
+    # A wrong number of ids is seen at the first data set that has one row an image.
+    assert "holds /" in message
+    assert " of shape (" in message
+    assert ", expected " in message
+
+
+@by_dataset
+def test_a_group_in_the_place_of_a_dataset_is_refused(copy_of, kind, name):
+    path = copy_of(kind)
+    edit(path, as_group(name))
+    refusal(path)
+
+
+@by_kind
+def test_a_dataset_in_the_place_of_a_split_is_refused(copy_of, kind):
+    path = copy_of(kind)
+    edit(path, replaced_by_numbers)
+    assert "lacks what its format demands" in refusal(path)
+
+
+def replaced_by_numbers(file):
+    del file["val"]
+    file["val"] = np.zeros(3)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dense logits", "logits"), ("dense targets", "soft")])
+def test_a_class_name_too_many_is_refused(copy_of, kind, name):
+    path = copy_of(kind)
+    edit(path, replaced("class_names", lambda values: np.concatenate([values, values[:1]])))
+    assert re.search(rf"/{name} as float32 of shape \(3, 5, 3\), expected float32 of shape \(3, 5, 4\)", refusal(path))
+
+
+@by_kind
+@pytest.mark.parametrize(
+    "value",
+    [
+        "CC-BY",
+        7,
+        0.5,
+        pytest.param(np.array([1.5, 2.5]), id="numbers"),
+        pytest.param(np.bytes_(b"fixed"), id="fixed-length string"),
+    ],
+)
+def test_a_file_with_an_attribute_more_is_read(copy_of, kind, value):
+    # docs/format.md: a writer MAY add attributes; readers ignore them.
+    path = copy_of(kind)
+    edit(path, attribute("note", value))
+    with opened(path) as file:
+        assert file.ids("val") == tuple(IDS["val"])
+
+
+@pytest.mark.parametrize("kind", ["missing", "flipped", "newer"])
+def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, kind):
+    breaks = {
+        "missing": Path.unlink,
+        "flipped": lambda path: flip(path, path.stat().st_size - 9),
+        "newer": lambda path: edit(path, attribute("version", 2)),
+    }
+    breaks[kind](logits_path)
+    with pytest.raises(PipelineError, match="precompute"):
+        soften_file(logits_path, tmp_path / "soft_targets_T4.h5", 4.0)
+    assert not list(tmp_path.glob("soft_targets*"))

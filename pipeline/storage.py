@@ -1,0 +1,225 @@
+"""How a teacher's logits are stored: all of them, or the k largest with a model of the rest.
+
+Each kind names the columns of `teacher_logits.h5` and those of `soft_targets_T<T>.h5`, and turns logits
+into the first, the first into the second, and the second into the (R, C) array that a student learns from.
+A column is an array of R rows; see `docs/format.md`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_ndtr
+
+from pipeline.errors import PipelineError
+
+Columns = dict[str, npt.NDArray[Any]]
+RowColumns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
+"""For each column, the shape of one row and its dtype."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Every logit.
+
+    Attributes:
+        dtype: "float32" or "float16".
+    """
+
+    dtype: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What `of` takes."""
+        return {"kind": "dense", "dtype": self.dtype}
+
+    def columns(self, classes: int) -> RowColumns:
+        """The columns of the logits file."""
+        return {"logits": ((classes,), self.dtype)}
+
+    def encode(self, logits: npt.NDArray[np.float32]) -> Columns:
+        """Turns logits (R, C) into columns.
+
+        Raises:
+            PipelineError: a logit is too large for the dtype.
+        """
+        return {"logits": _rounded(logits, self.dtype)}
+
+    def logits(self, columns: Columns, classes: int) -> npt.NDArray[np.float32]:
+        """The stored logits: (R, C) float32."""
+        return columns["logits"].astype(np.float32)
+
+    def predictions(self, columns: Columns) -> npt.NDArray[np.intp]:
+        """The class of the largest logit: (R,)."""
+        predictions: npt.NDArray[np.intp] = np.argmax(columns["logits"], axis=1)
+        return predictions
+
+    def smallest(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """The smallest logit: (R,)."""
+        return np.asarray(columns["logits"].min(axis=1), np.float64)
+
+    def sums(self, columns: Columns, classes: int) -> npt.NDArray[np.float64]:
+        """The sum of all logits: (R,)."""
+        return np.asarray(columns["logits"].sum(axis=1, dtype=np.float64))
+
+    def soft_columns(self, classes: int) -> RowColumns:
+        """The columns of the soft-target file that hold the soft labels."""
+        return {"soft": ((classes,), "float32")}
+
+    def soften(self, columns: Columns, temperature: float, classes: int) -> Columns:
+        """Softens stored logits: softmax(v / T)."""
+        return {"soft": softmax(columns["logits"], temperature)}
+
+    def probabilities(self, soft: Columns, classes: int) -> npt.NDArray[np.float32]:
+        """The soft labels: (R, C) float32."""
+        return soft["soft"]
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k largest logits, and the mean and variance of the others.
+
+    Attributes:
+        k: how many are kept; fewer than there are classes.
+        dtype: of the kept logits, "float32" or "float16".
+    """
+
+    k: int
+    dtype: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What `of` takes."""
+        return {"kind": "topk", "k": self.k, "dtype": self.dtype}
+
+    def columns(self, classes: int) -> RowColumns:
+        """The columns of the logits file.
+
+        Raises:
+            PipelineError: there are not more than k classes.
+        """
+        if self.k >= classes:
+            raise PipelineError(
+                f"precompute.storage keeps the {self.k} largest logits, but there are only {classes} classes. "
+                "Set kind: dense, or a smaller k."
+            )
+        return {
+            "index": ((self.k,), _index_dtype(classes)),
+            "value": ((self.k,), self.dtype),
+            "tail_mean": ((), "float32"),
+            "tail_variance": ((), "float32"),
+        }
+
+    def encode(self, logits: npt.NDArray[np.float32]) -> Columns:
+        """Turns logits (R, C) into columns; among equal logits the first classes are kept.
+
+        Raises:
+            PipelineError: a logit is too large for the dtype.
+        """
+        order = np.argsort(-logits, axis=1, kind="stable")
+        ordered = np.take_along_axis(logits, order, axis=1)
+        tail = ordered[:, self.k :].astype(np.float64)
+        return {
+            "index": order[:, : self.k].astype(_index_dtype(logits.shape[1])),
+            "value": _rounded(ordered[:, : self.k], self.dtype),
+            "tail_mean": tail.mean(axis=1).astype(np.float32),
+            "tail_variance": tail.var(axis=1).astype(np.float32),
+        }
+
+    def predictions(self, columns: Columns) -> npt.NDArray[np.intp]:
+        """The class of the largest logit: (R,)."""
+        return columns["index"][:, 0].astype(np.intp)
+
+    def logits(self, columns: Columns, classes: int) -> npt.NDArray[np.float32]:
+        """The kept logits, and for all others of a row the one that gives them their mass at T = 1: (R, C) float32."""
+        return _spread(columns["index"], columns["value"], self._tail_logit(columns, 1.0), classes)
+
+    def smallest(self, columns: Columns) -> npt.NDArray[np.float64]:
+        """The smallest of the kept logits and the mean of the others: (R,)."""
+        return np.minimum(columns["value"][:, -1], columns["tail_mean"]).astype(np.float64)
+
+    def sums(self, columns: Columns, classes: int) -> npt.NDArray[np.float64]:
+        """The sum of all logits: (R,)."""
+        kept = columns["value"].sum(axis=1, dtype=np.float64)
+        return np.asarray(kept + (classes - self.k) * columns["tail_mean"].astype(np.float64))
+
+    def soft_columns(self, classes: int) -> RowColumns:
+        """The columns of the soft-target file that hold the soft labels."""
+        return {
+            "index": ((self.k,), _index_dtype(classes)),
+            "probability": ((self.k,), "float32"),
+            "tail": ((), "float32"),
+        }
+
+    def soften(self, columns: Columns, temperature: float, classes: int) -> Columns:
+        """Softens stored logits; the tail's mass is modelled (`docs/format.md`)."""
+        value = columns["value"].astype(np.float64)
+        largest = value[:, 0]
+        powers = np.exp((value - largest[:, None]) / temperature)
+        tail = (classes - self.k) * np.exp((self._tail_logit(columns, temperature) - largest) / temperature)
+        total = powers.sum(axis=1) + tail
+        return {
+            "index": columns["index"],
+            "probability": (powers / total[:, None]).astype(np.float32),
+            "tail": (tail / total).astype(np.float32),
+        }
+
+    def probabilities(self, soft: Columns, classes: int) -> npt.NDArray[np.float32]:
+        """The soft labels, the tail's mass spread evenly: (R, C) float32."""
+        return _spread(soft["index"], soft["probability"], soft["tail"] / np.float32(classes - self.k), classes)
+
+    def _tail_logit(self, columns: Columns, temperature: float) -> npt.NDArray[np.float64]:
+        """The one logit that, C - k times, has the modelled mass of the tail at a temperature: (R,).
+
+        It is T log E[exp(v / T)] for v from a normal distribution with the tail's mean and variance, cut off at the
+        smallest kept logit, above which no logit of the tail lies. Whatever the distribution, it is at least the
+        mean (Jensen) and at most the smallest kept logit.
+        """
+        smallest = columns["value"][:, -1].astype(np.float64) / temperature
+        mean = np.minimum(columns["tail_mean"].astype(np.float64) / temperature, smallest)
+        deviation = np.maximum(np.sqrt(columns["tail_variance"].astype(np.float64)) / temperature, 1e-9)
+        cut = (smallest - mean) / deviation
+        log_power = mean + deviation**2 / 2 + log_ndtr(cut - deviation) - log_ndtr(cut)
+        return np.asarray(temperature * np.clip(log_power, mean, smallest))
+
+
+Storage = Dense | TopK
+KINDS: dict[str, type[Storage]] = {"dense": Dense, "topk": TopK}
+
+
+def of(description: Mapping[str, Any]) -> Storage:
+    """The storage that `as_json` describes."""
+    options = {name: value for name, value in description.items() if name != "kind"}
+    return KINDS[description["kind"]](**options)
+
+
+def softmax(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float32]:
+    """softmax(v / T) along the last axis, computed in float64, rounded once to float32."""
+    below_largest = np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True).astype(np.float64)
+    with np.errstate(over="ignore"):  # at a tiny temperature all but the largest become 0
+        powers = np.exp(below_largest / temperature)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def _index_dtype(classes: int) -> str:
+    return "uint16" if classes <= 2**16 else "uint32"
+
+
+def _rounded(logits: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        rounded = logits.astype(dtype)
+    if not np.isfinite(rounded).all():
+        raise PipelineError(
+            f"the teacher gives logits up to {np.abs(logits).max():.3g}, which {dtype} cannot hold. "
+            "Set precompute.storage to {kind: dense, dtype: float32}."
+        )
+    return rounded
+
+
+def _spread(
+    index: npt.NDArray[Any], kept: npt.NDArray[Any], others: npt.NDArray[Any], classes: int
+) -> npt.NDArray[np.float32]:
+    """Rows of C values: the kept ones at their index, and one value in all other places."""
+    dense = np.repeat(others.astype(np.float32)[:, None], classes, axis=1)
+    np.put_along_axis(dense, index.astype(np.intp), kept.astype(np.float32), axis=1)
+    return dense
