@@ -34,6 +34,8 @@ MOBILENET = RESNET | {"architecture": "mobilenetv2", "alpha": 0.35}
 MODEL = "student.model"
 PHASE = "train_teacher.phases.0"
 TEMPERATURES = "distill.temperatures"
+STORAGE = "precompute.storage"
+VIEWS = "views.augmentation"
 
 
 def yaml(path: Path) -> Any:
@@ -102,6 +104,14 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {f"{PHASE}.trainable_from": "conv5_block1_out"},
         {"train_teacher.augmentation": {}},
         {"student.seeds": [0]},
+        {STORAGE: {"kind": "dense", "dtype": "float16"}},
+        {STORAGE: {"kind": "topk", "k": 1}},
+        {STORAGE: {"kind": "topk", "k": 10, "dtype": "float32"}},
+        {"views": {"count": 65535, "seed": 0, "augmentation": {"horizontal_flip": True}}},
+        {VIEWS: {"crop_area": [0.01, 1], "crop_aspect_ratio": [0.75, 10]}},
+        {VIEWS: {"crop_area": [0.5, 0.5]}},
+        {VIEWS: {"brightness": 1, "contrast": 1, "channel_gain": 1}},
+        {VIEWS: {"rotation": 0.5, "translation": 1, "shear": 60, "zoom": 0.9, "vertical_flip": True}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -187,6 +197,49 @@ REFUSED = {
     "no filters": ({MODEL: CNN | {"filters": []}}, ["student.model", "filters", "at least 1"]),
     "dropout 1": ({MODEL: CNN | {"dropout": 1}}, ["student.model", "dropout", "less than 1", "got 1"]),
     "pooling unknown": ({MODEL: CNN | {"pooling": "mean"}}, ["student.model", "pooling", "'flatten'", "got 'mean'"]),
+    "storage without a kind": ({STORAGE: {"dtype": "float32"}}, [f"{STORAGE}.kind: missing"]),
+    "storage of an unknown kind": (
+        {STORAGE: {"kind": "zip", "dtype": "float32"}},
+        [f"{STORAGE}.kind: unknown kind 'zip'; known are dense, topk"],
+    ),
+    "storage of another dtype": (
+        {STORAGE: {"kind": "dense", "dtype": "float64"}},
+        [f"{STORAGE}.dtype:", "'float32' or 'float16'", "got 'float64'"],
+    ),
+    "k missing": ({STORAGE: {"kind": "topk"}}, [f"{STORAGE}.k: missing"]),
+    "k 0": ({STORAGE: {"kind": "topk", "k": 0}}, [f"{STORAGE}.k:", "greater than or equal to 1", "got 0"]),
+    "k of a dense file": (
+        {STORAGE: {"kind": "dense", "dtype": "float32", "k": 10}},
+        [f"{STORAGE}.k: unknown key"],
+    ),
+    "key unknown in a storage": (
+        {STORAGE: {"kind": "topk", "k": 10, "dtpye": "float16"}},
+        [f"{STORAGE}.dtpye: unknown key", "did you mean 'dtype'?"],
+    ),
+    "no views": ({"views.count": 0}, ["views.count", "greater than or equal to 1", "got 0"]),
+    "too many views": ({"views.count": 65536}, ["views.count", "less than or equal to 65535", "got 65536"]),
+    "equal views": (
+        {"views.count": 2, VIEWS: {"fill_mode": "nearest"}},
+        ["views:", "without an augmentation all views are equal: set count: 1, or name an augmentation"],
+    ),
+    "crop area 0": ({VIEWS: {"crop_area": [0, 1]}}, [f"{VIEWS}.crop_area", "from 0.01 to 1", "got [0, 1]"]),
+    "crop area above 1": (
+        {VIEWS: {"crop_area": [0.5, 1.1]}},
+        [f"{VIEWS}.crop_area", "from 0.01 to 1", "got [0.5, 1.1]"],
+    ),
+    "crop area turned round": ({VIEWS: {"crop_area": [0.9, 0.5]}}, [f"{VIEWS}.crop_area", "the smaller first"]),
+    "crop area of one number": ({VIEWS: {"crop_area": 0.5}}, [f"{VIEWS}.crop_area", "got 0.5"]),
+    "crop area of three numbers": ({VIEWS: {"crop_area": [0.1, 0.5, 1]}}, [f"{VIEWS}.crop_area", "at most 2"]),
+    "crop as narrow as a line": (
+        {VIEWS: {"crop_aspect_ratio": [0.05, 1]}},
+        [f"{VIEWS}.crop_aspect_ratio", "from 0.1 to 10"],
+    ),
+    "brightness above 1": ({VIEWS: {"brightness": 1.5}}, [f"{VIEWS}.brightness", "less than or equal to 1"]),
+    "contrast below 0": ({VIEWS: {"contrast": -0.1}}, [f"{VIEWS}.contrast", "greater than or equal to 0"]),
+    "gain above 1": ({VIEWS: {"channel_gain": 2}}, [f"{VIEWS}.channel_gain", "less than or equal to 1"]),
+    "fill mode unknown": ({VIEWS: {"fill_mode": "wrap"}}, [f"{VIEWS}.fill_mode", "'constant'", "got 'wrap'"]),
+    "flip a number": ({VIEWS: {"horizontal_flip": 1}}, [f"{VIEWS}.horizontal_flip", "valid boolean", "got 1"]),
+    "key unknown in views": ({VIEWS: {"contrst": 0.5}}, [f"{VIEWS}.contrst: unknown key", "did you mean 'contrast'?"]),
     "rotation of more than half a turn": (
         {"train_teacher.augmentation.rotation": 0.6},
         ["train_teacher.augmentation.rotation", "less than or equal to 0.5", "got 0.6"],
