@@ -9,13 +9,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
+
+LOCK_SECONDS = 5.0
+"""How long to wait for another process, which may just be ending."""
 
 
 def sha256_file(path: Path) -> str:
@@ -63,31 +66,47 @@ def replace_whole(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def workspace(output: Path, inputs: str) -> Iterator[Path]:
-    """A folder for unfinished work on `output`, keyed by the fingerprint of its inputs.
+def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
+    """A folder for the work on `output`, keyed by its JSON-serialisable inputs and by this program's code.
 
-    It lies in `<DVC_ROOT or .>/.work/`, survives a killed run, and goes when the block ends well. Work
-    that other inputs left for the same output is removed.
+    It lies in `<DVC_ROOT or .>/.work/` and survives a killed run. Work that other inputs or another version of
+    the code left for the same output is removed. What the block leaves there stays until then: name the finished
+    files `finished.*` and `publish_copy` them, so that a kill between the stage's end and DVC's note of it costs
+    nothing; `forget_finished` removes them.
 
     Raises:
         PipelineError: another process is at work on the same output.
     """
     of_output = _work_folder() / _flat(output)
-    folder = of_output / inputs[:16]
+    folder = of_output / fingerprint(code=_code_sha256(), **inputs)[:16]
     with _only_one(output, of_output.with_name(f"{of_output.name}.lock")):
         for stale in of_output.glob("*"):
             if stale != folder:
                 _remove(stale)
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
-        _remove(of_output)
+
+
+def forget_finished(*outputs: Path) -> None:
+    """Removes what workspaces keep of finished outputs (`finished.*`), once a later stage shows that DVC knows them."""
+    for output in outputs:
+        of_output = _work_folder() / _flat(output)
+        with suppress(PipelineError), _only_one(output, of_output.with_name(f"{of_output.name}.lock"), seconds=0):
+            for finished in of_output.glob("*/finished.*"):
+                finished.unlink()
+
+
+def publish_copy(finished: Path, final: Path) -> None:
+    """Publishes a finished file and keeps it where it is; a copy, so that damage to one is not damage to both."""
+    with publish(final) as partial:
+        shutil.copyfile(finished, partial)
 
 
 @contextmanager
-def _only_one(output: Path, lock: Path) -> Iterator[None]:
+def _only_one(output: Path, lock: Path, seconds: float | None = None) -> Iterator[None]:
     """Holds a lock that the system releases when its process dies."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock, timeout=0)
+    held = FileLock(lock, timeout=LOCK_SECONDS if seconds is None else seconds)
     try:
         held.acquire()
     except Timeout:
@@ -98,6 +117,14 @@ def _only_one(output: Path, lock: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def _code_sha256() -> str:
+    """SHA-256 of this package's source, so that unfinished work never outlives the code that began it."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(module.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _work_folder() -> Path:

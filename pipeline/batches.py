@@ -1,16 +1,69 @@
 """Batches of images and targets, in an order and in views that are functions of (seed, epoch)."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.artifacts import fingerprint
 from pipeline.images import Images
 from pipeline.index import Image, refuse_changed
-from pipeline.views import Augmentation, apply_affines, draw_affines, philox_words
+from pipeline.rendering import render
+from pipeline.views import Augmentation, Floats16, draw_views, philox_words
+
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class Supervision(Protocol):
+    """What a model is shown of each of N images, and told of it.
+
+    Attributes:
+        augmentation: what its views may do, and the fill mode.
+        fingerprint: names everything it says.
+    """
+
+    augmentation: Augmentation
+    fingerprint: str
+
+    def view(self, epoch: int) -> int:
+        """The number of the view that an epoch shows."""
+
+    def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
+        """The transforms (B, 6), (B, 6) and the targets (B, ...) of some images in one view."""
+
+
+class HardLabels:
+    """One-hot labels, of views that are drawn as they are needed.
+
+    Args:
+        ids: N image ids.
+        one_hot: (N, C) labels.
+        augmentation: the ranges of the views.
+        seed: of the views.
+        count: how many views there are; None for a new one in every epoch.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], one_hot: Floats32, augmentation: Augmentation, seed: int, count: int | None
+    ) -> None:
+        self.augmentation = augmentation
+        self._ids, self._one_hot, self._seed, self._count = np.array(ids), one_hot, seed, count
+        labels = hashlib.sha256(one_hot.tobytes()).hexdigest()
+        self.fingerprint = fingerprint(labels=labels, augmentation=asdict(augmentation), seed=seed, count=count)
+
+    def view(self, epoch: int) -> int:
+        """The epoch's own number, or, of a fixed number of views, one after another."""
+        return epoch if self._count is None else epoch % self._count
+
+    def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
+        """Draws the transforms."""
+        affines, colours = draw_views(self.augmentation, self._seed, self._ids[rows].tolist(), view)
+        return affines, colours, self._one_hot[rows]
 
 
 @dataclass(frozen=True)
@@ -18,19 +71,17 @@ class Examples:
     """Images and what is to be learned from them.
 
     Attributes:
-        ids: N image ids.
-        content: SHA-256 of each image file.
+        content: id and SHA-256 of each image file.
         images: their N rows of pixels.
-        targets: (N, C) one-hot labels, or (N, 2C) one-hot labels beside soft labels; float32.
+        supervision: their views and targets.
     """
 
-    ids: Sequence[str]
-    content: Sequence[str]
+    content: Sequence[tuple[str, str]]
     images: Images
-    targets: npt.NDArray[np.float32]
+    supervision: Supervision
 
     @classmethod
-    def of(cls, images: Sequence[Image], input_shape: Sequence[int], targets: npt.NDArray[np.float32]) -> "Examples":
+    def of(cls, images: Sequence[Image], input_shape: Sequence[int], supervision: Supervision) -> "Examples":
         """The examples of N rows of the index, at a model's input size.
 
         Raises:
@@ -38,40 +89,51 @@ class Examples:
         """
         refuse_changed(images)
         pixels = Images([image.path for image in images], input_shape, keep=True)
-        return cls([image.id for image in images], [image.sha256 for image in images], pixels, targets)
+        return cls([(image.id, image.sha256) for image in images], pixels, supervision)
 
 
-def training_batches(examples: Examples, batch_size: int, seed: int, epochs: range, augmentation: Augmentation) -> Any:
+def training_batches(examples: Examples, batch_size: int, seed: int, epochs: range) -> Any:
     """A `tf.data.Dataset` of (float32 images, targets) for all `epochs`, one after another.
 
-    Each epoch holds every image once, in an order drawn from (seed, epoch), in views drawn from
-    (seed, id, epoch). Its last batch may be smaller.
+    Each epoch holds every image once, in an order drawn from (seed, epoch), in the view of that epoch with the
+    targets of that view. Its last batch may be smaller.
     """
-    count = len(examples.ids)
-    ids = np.array(examples.ids)
+    supervision, count = examples.supervision, len(examples.images)
 
-    def plan() -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    def plan() -> Iterator[tuple[Any, ...]]:
         for epoch in epochs:
             order = np.argsort(philox_words(count, "order", seed, epoch), kind="stable")
             for start in range(0, count, batch_size):
                 rows = order[start : start + batch_size]
-                yield rows, draw_affines(augmentation, seed, ids[rows].tolist(), epoch).astype(np.float32)
+                affines, colours, targets = supervision.take(supervision.view(epoch), rows)
+                yield rows, affines.astype(np.float32), colours.astype(np.float32), targets
 
-    targets = tf.constant(examples.targets)
+    def load(rows: Any, affines: Any, colours: Any, targets: Any) -> tuple[Any, Any]:
+        pixels = examples.images.rows(rows)
+        return render(pixels, affines, colours, supervision.augmentation), targets
 
-    def load(rows: Any, affines: Any) -> tuple[Any, Any]:
-        pixels = tf.cast(examples.images.rows(rows), tf.float32)
-        if not augmentation.is_identity:
-            pixels = apply_affines(pixels, affines, augmentation.fill_mode)
-            pixels.set_shape((None, *examples.images.input_shape))
-        return pixels, tf.gather(targets, rows)
-
-    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32))
+    transforms = tf.TensorSpec((None, 6), tf.float32)
+    signature = (tf.TensorSpec((None,), tf.int64), transforms, transforms, _targets_signature(supervision))
     batches = tf.data.Dataset.from_generator(plan, output_signature=signature)
     return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
     """A `tf.data.Dataset` of (float32 images, targets), untouched and in order."""
-    targets = tf.data.Dataset.from_tensor_slices(examples.targets).batch(batch_size)
-    return tf.data.Dataset.zip(examples.images.batches(batch_size), targets)
+
+    count = len(examples.images)
+
+    def targets() -> Iterator[Floats32]:
+        for start in range(0, count, batch_size):
+            rows = np.arange(start, min(start + batch_size, count))
+            yield examples.supervision.take(0, rows)[2]
+
+    signature = _targets_signature(examples.supervision)
+    told = tf.data.Dataset.from_generator(targets, output_signature=signature)
+    batches = tf.data.Dataset.zip(examples.images.batches(batch_size), told)
+    return batches.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
+
+
+def _targets_signature(supervision: Supervision) -> Any:
+    width = supervision.take(0, np.zeros(1, np.int64))[2].shape[1]
+    return tf.TensorSpec((None, width), tf.float32)

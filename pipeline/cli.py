@@ -1,4 +1,4 @@
-"""The command line: one command a stage. Only here are params.yaml and the files' places known.
+"""The command line: one command a stage. Only the command line knows params.yaml and where files lie.
 
 Each command imports what it needs when it runs, so that `--help` needs no TensorFlow.
 """
@@ -8,33 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline import from_params
+from pipeline.cli_tools import inspect, plan, table, verify
 from pipeline.errors import PipelineError
+from pipeline.places import (
+    HISTORY,
+    INDEX,
+    LOGITS,
+    METRICS,
+    SPLIT_FOLDER,
+    TEACHER,
+    baseline_file,
+    soft_targets_file,
+    student_file,
+)
+from pipeline.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
-    from pipeline import params
-    from pipeline.training import Recipe
-
-INDEX = Path("data/index.csv")
-SPLIT_FOLDER = Path("data/split")
-TEACHER = Path("models/teacher.keras")
-LOGITS = Path("data/soft_labels/teacher_logits.h5")
-METRICS = Path("results/metrics.json")
-HISTORY = Path("results/history")
-
-
-def soft_targets_file(temperature: str) -> Path:
-    """The soft labels of one temperature, written as in params.yaml."""
-    return Path(f"data/soft_labels/soft_targets_T{temperature}.h5")
-
-
-def student_file(temperature: str, seed: int) -> Path:
-    """One student."""
-    return Path(f"models/students/T{temperature}_seed{seed}.keras")
-
-
-def baseline_file(seed: int) -> Path:
-    """One student that was trained without soft labels."""
-    return Path(f"models/baselines/seed{seed}.keras")
+    from pipeline.params_schema import Params
 
 
 class Program(click.Group):
@@ -92,7 +83,7 @@ def sample() -> None:
     from pipeline.params import read_params
 
     read_params(Path("params.yaml"))
-    _start_tensorflow()
+    start_tensorflow()
     from pipeline import sample as stage
 
     stage.run(annotations=Path("data/raw/mnist/annotations.csv"), images=Path("data/raw/mnist/images"))
@@ -102,7 +93,7 @@ def sample() -> None:
 def split() -> None:
     """Copy labelled images into class folders and list them in data/index.csv."""
     section = _load("split").split
-    _start_tensorflow()
+    start_tensorflow()
     from pipeline import split as stage
 
     stage.run(
@@ -119,13 +110,16 @@ def split() -> None:
 def train_teacher() -> None:
     """Train the teacher and keep its best epoch in models/teacher.keras."""
     section = _load("train_teacher").train_teacher
-    _start_tensorflow()
+    start_tensorflow()
     from pipeline import train_teacher as stage
 
     stage.run(
         index=INDEX,
         model=section.model.model_dump(),
-        recipe=_recipe(section, section.seed, section.augmentation),
+        recipe=from_params.recipe(section, section.seed),
+        augmentation=from_params.augmentation(section.augmentation),
+        view_seed=section.seed,
+        view_count=None,
         output=TEACHER,
         history=HISTORY / "teacher.csv",
     )
@@ -134,11 +128,20 @@ def train_teacher() -> None:
 @main.command()
 def precompute() -> None:
     """Run the teacher once and keep its logits in data/soft_labels/teacher_logits.h5."""
-    section = _load("precompute").precompute
-    _start_tensorflow()
+    values = _load("precompute")
+    start_tensorflow()
     from pipeline import precompute as stage
+    from pipeline.dvc_cache import earlier_versions
 
-    stage.run(index=INDEX, teacher=TEACHER, batch_size=section.batch_size, output=LOGITS)
+    stage.run(
+        index=INDEX,
+        teacher=TEACHER,
+        views=from_params.views(values.views),
+        stored_as=from_params.stored_as(values.precompute),
+        batch_size=values.precompute.batch_size,
+        previous=earlier_versions(LOGITS),
+        output=LOGITS,
+    )
 
 
 @main.command()
@@ -157,17 +160,18 @@ def soften(temperature: str) -> None:
 def train_student(temperature: str, seed: int) -> None:
     """Train one student on hard and soft labels; needs no teacher."""
     values = _load("train_student")
-    _start_tensorflow()
+    start_tensorflow()
     from pipeline import train_student as stage
 
     stage.run(
         index=INDEX,
         soft_targets=soft_targets_file(temperature),
         temperature=float(temperature),
+        views=from_params.views(values.views),
         hard_label_weight=values.distill.hard_label_weight,
         scale_by_temperature_squared=values.distill.scale_by_temperature_squared,
         model=values.student.model.model_dump(),
-        recipe=_recipe(values.student, seed),
+        recipe=from_params.recipe(values.student, seed),
         output=student_file(temperature, seed),
         history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
     )
@@ -177,14 +181,17 @@ def train_student(temperature: str, seed: int) -> None:
 @seed_option
 def train_baseline(seed: int) -> None:
     """Train the same student on the hard labels alone, for comparison."""
-    section = _load("train_baseline").student
-    _start_tensorflow()
+    values = _load("train_baseline")
+    start_tensorflow()
     from pipeline import train_baseline as stage
 
     stage.run(
         index=INDEX,
-        model=section.model.model_dump(),
-        recipe=_recipe(section, seed),
+        model=values.student.model.model_dump(),
+        recipe=from_params.recipe(values.student, seed),
+        augmentation=from_params.augmentation(values.views.augmentation),
+        view_seed=values.views.seed,
+        view_count=values.views.count,
         output=baseline_file(seed),
         history=HISTORY / f"baseline_seed{seed}.csv",
     )
@@ -194,7 +201,7 @@ def train_baseline(seed: int) -> None:
 def evaluate() -> None:
     """Compare teacher, students and baselines on the test images."""
     values = _load("evaluate")
-    _start_tensorflow()
+    start_tensorflow()
     from pipeline import evaluate as stage
 
     seeds = values.student.seeds
@@ -210,37 +217,13 @@ def evaluate() -> None:
     )
 
 
-@main.command()
-def table() -> None:
-    """Print the comparison of teacher, students and baselines."""
-    from pipeline.table import comparison
-
-    click.echo(comparison(METRICS))
+for command in (table, verify, inspect, plan):
+    main.add_command(command)
 
 
-def _start_tensorflow() -> None:
-    from pipeline.tensorflow_start import start_tensorflow
-
-    start_tensorflow()
-
-
-def _load(stage: str) -> "params.Params":
+def _load(stage: str) -> "Params":
+    from pipeline.orphan import stop_with_dvc
     from pipeline.params import load_params
 
+    stop_with_dvc()
     return load_params(stage)
-
-
-def _recipe(
-    section: "params.TrainTeacher | params.Student",
-    seed: int,
-    augmentation: "params.Augmentation | None" = None,
-) -> "Recipe":
-    from pipeline.training import Phase, Recipe
-    from pipeline.views import Augmentation
-
-    return Recipe(
-        phases=[Phase(**phase.model_dump()) for phase in section.phases],
-        batch_size=section.batch_size,
-        seed=seed,
-        augmentation=Augmentation(**augmentation.model_dump()) if augmentation else Augmentation(),
-    )

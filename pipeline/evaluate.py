@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline import flops, model_files
-from pipeline.artifacts import publish
-from pipeline.errors import PipelineError
+from pipeline.artifacts import forget_finished, publish
+from pipeline.identity import refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
 from pipeline.inference import all_logits
 from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points, summarise
-from pipeline.soft_labels import read_logits, read_provenance
+from pipeline.soft_labels import open_logits
 
 Report = dict[str, Any]
 
@@ -70,6 +70,7 @@ def run(
         _add_gain(reports[f"student_T{temperature}"], reports["baseline"])
     _write_json({"test_images": len(test), "models": reports}, output)
     _write_plots(scores, labels, data.class_names, plots)
+    forget_finished(teacher, *(file for files in groups.values() for file in files.values()))
     print(f"wrote {output} and {plots}")
 
 
@@ -89,20 +90,11 @@ class _PixelCache:
 
 def _teacher_logits(data: Index, teacher: Any, path: Path) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
-    made_from = read_provenance(path)
-    for what, found, expected in [
-        ("another data set", made_from.dataset, data.fingerprint()),
-        ("another teacher", made_from.teacher_sha256, model_files.weights_sha256(teacher)),
-    ]:
-        if found != expected:
-            raise PipelineError(
-                f"{path} was made from {what}: its fingerprint is {found[:12]}, expected {expected[:12]}. "
-                "Bring it up to date with `dvc repro precompute`."
-            )
-    ids, logits = read_logits(path, "test")
-    row_of = {image_id: row for row, image_id in enumerate(ids)}
-    untouched: Floats = logits[0, [row_of[image.id] for image in data.split("test")]]
-    return untouched
+    test = data.split("test")
+    with open_logits(path) as file:
+        refuse_other(file, data, teacher_sha256=model_files.weights_sha256(teacher))
+        rows = rows_of(file, "test", [image.id for image in test])
+        return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 
 
 def _cost(model: Any, file: Path) -> Report:

@@ -68,12 +68,17 @@ class Index:
         return np.eye(len(self.class_names), dtype=np.float32)[self.labels(images)]
 
     def fingerprint(self) -> str:
-        """SHA-256 over every image's id, split, label and content, in the order of the ids."""
-        digest = hashlib.sha256()
-        for image in self.images:
-            for value in (image.id, image.split, image.label, image.sha256):
-                digest.update(value.encode() + b"\0")
-        return digest.hexdigest()
+        """`fingerprint_of` all images, in the order of their ids."""
+        return fingerprint_of(self.images)
+
+
+def fingerprint_of(images: Iterable[Image]) -> str:
+    """SHA-256 over the id, split, label and content of each image."""
+    digest = hashlib.sha256()
+    for image in images:
+        for value in (image.id, image.split, image.label, image.sha256):
+            digest.update(value.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def refuse_changed(images: Iterable[Image]) -> None:

@@ -1,6 +1,12 @@
-"""The forward pass of a trained model over many images."""
+"""The forward pass of a trained model over many images.
+
+Every batch has the same number of images (the last is filled up), because the rounding of a logit depends
+on the shape of the batch. So the logits of an image depend on nothing but the image, the model and the
+batch size: not on its neighbours, not on how many there are.
+"""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,21 +15,77 @@ import tensorflow as tf
 
 from pipeline.images import Images
 from pipeline.progress import Progress
+from pipeline.rendering import render
+from pipeline.views import Augmentation, Floats16
+
+Ints = npt.NDArray[np.intp]
+
+PORTION_VIEWS = 16
+"""Views that are read and rendered in one step: enough to outweigh the step, few enough for the memory."""
 
 
-def logits_in_blocks(
-    model: Any, images: Images, batch_size: int, progress: Progress
-) -> Iterator[npt.NDArray[np.float32]]:
-    """The model's outputs for the untouched images, in order, in blocks (B, C) of one batch each."""
-    signature = tf.TensorSpec((None, *images.input_shape), tf.float32)
-    forward = tf.function(lambda pixels: model(pixels, training=False), input_signature=[signature])
-    for pixels in images.batches(batch_size):
-        logits = forward(pixels).numpy()
-        progress.advance(len(logits))
-        yield logits
+class Forward:
+    """The forward pass in inference mode, at one batch size.
+
+    Args:
+        model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
+        batch_size: B.
+    """
+
+    def __init__(self, model: Any, batch_size: int) -> None:
+        tf.config.experimental.enable_op_determinism()
+        self.batch_size, self.input_shape = batch_size, tuple(model.input_shape[1:])
+        signature = tf.TensorSpec((batch_size, *self.input_shape), tf.float32)
+        self._forward = tf.function(lambda pixels: model(pixels, training=False), input_signature=[signature])
+
+    def __call__(self, batches: Any) -> Iterator[npt.NDArray[np.float32]]:
+        """The logits of each batch of a `tf.data.Dataset` of float32 pixels."""
+        for pixels in batches:
+            count = len(pixels)
+            if count < self.batch_size:
+                pixels = tf.repeat(pixels, [*[1] * (count - 1), self.batch_size - count + 1], axis=0)
+            yield self._forward(pixels).numpy()[:count].astype(np.float32)
+
+    def of_views(
+        self, images: Images, views: Ints, rows: Ints, affines: Floats16, colours: Floats16, augmentation: Augmentation
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """The logits of R views, in batches; each image is decoded once.
+
+        Args:
+            images: N images.
+            views: the number of each view (R,).
+            rows: the image of each view (R,), ascending.
+            affines: (V, N, 6).
+            colours: (V, N, 6).
+            augmentation: as `render` takes it.
+        """
+        if not len(rows):
+            return
+        firsts = np.flatnonzero(np.diff(rows, prepend=-1))
+        cuts = firsts[np.flatnonzero(np.diff(firsts // PORTION_VIEWS, prepend=-1))]
+
+        def plan() -> Iterator[tuple[Any, ...]]:
+            for start, end in pairwise([*cuts, len(rows)]):
+                of_views, of_rows = views[start:end], rows[start:end]
+                distinct, copies = np.unique(of_rows, return_inverse=True)
+                transforms = affines[of_views, of_rows], colours[of_views, of_rows]
+                yield distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
+
+        def show(distinct: Any, copies: Any, of_affines: Any, of_colours: Any) -> Any:
+            return render(tf.gather(images.rows(distinct), copies), of_affines, of_colours, augmentation)
+
+        numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
+        signature = (numbers, numbers, transforms, transforms)
+        planned = tf.data.Dataset.from_generator(plan, output_signature=signature)
+        shown = planned.map(show, num_parallel_calls=tf.data.AUTOTUNE)
+        yield from self(shown.rebatch(self.batch_size).prefetch(tf.data.AUTOTUNE))
 
 
 def all_logits(model: Any, images: Images, batch_size: int, title: str) -> npt.NDArray[np.float32]:
     """The model's outputs for the untouched images: (N, C) float32."""
+    blocks = []
     with Progress(title, len(images), "images") as progress:
-        return np.concatenate(list(logits_in_blocks(model, images, batch_size, progress)))
+        for logits in Forward(model, batch_size)(images.batches(batch_size)):
+            progress.advance(len(logits))
+            blocks.append(logits)
+    return np.concatenate(blocks)

@@ -3,23 +3,38 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from pipeline.artifacts import publish
+from pipeline.artifacts import replace_whole
 from pipeline.errors import PipelineError
 
+LONG_AGO = (1980, 1, 1, 0, 0, 0)
+RECORD = "softlabel.json"
+"""A member of the archive that Keras leaves alone."""
 
-def save(model: Any, path: Path) -> None:
-    """Writes a `.keras` file, atomically, and byte for byte the same for the same model.
+NO_LOGITS = (
+    "gives probabilities, not logits: they cannot be softened at another temperature without loss. "
+    "Take away the softmax or sigmoid at its end (activation=None in its last layer)."
+)
+
+
+def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Writes a `.keras` file, in one step, and byte for byte the same for the same model.
 
     Keras stores the date, addresses in memory as `shared_object_id`, and zip times. They are replaced by
     fixed values; the archive's members are sorted.
+
+    Args:
+        model: a Keras model.
+        path: the file to write.
+        record: what the model was trained on, JSON-serialisable: `class_names`, and `validation` with
+            `images` (their `fingerprint_of`) and `accuracy`.
     """
-    with publish(path) as partial:
+    with replace_whole(path) as partial:
         raw = partial.with_suffix(".raw.keras")
         try:
             model.save(raw)
@@ -28,7 +43,9 @@ def save(model: Any, path: Path) -> None:
                     content = source.read(name)
                     if name.endswith(".json"):
                         content = _without_accidents(content)
-                    target.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+                    target.writestr(zipfile.ZipInfo(name, date_time=LONG_AGO), content)
+                if record is not None:
+                    target.writestr(zipfile.ZipInfo(RECORD, date_time=LONG_AGO), json.dumps(record, sort_keys=True))
         finally:
             raw.unlink(missing_ok=True)
 
@@ -53,7 +70,7 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
     """As `load`, for a model that must tell C classes apart.
 
     Raises:
-        PipelineError: as `load`, or the model gives another number of logits.
+        PipelineError: as `load`, or the model gives another number of logits, or was trained on other classes.
     """
     model = load(path)
     if model.output_shape[-1] != len(class_names):
@@ -61,7 +78,33 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
             f"{path} gives {model.output_shape[-1]} logits, but the data set has {len(class_names)} classes: "
             f"{list(class_names)}. Train it on this data set with `dvc repro`."
         )
+    record = read_record(path)
+    if record is not None and record["class_names"] != list(class_names):
+        raise PipelineError(
+            f"{path} was trained on the classes {record['class_names']}, but the data set has {list(class_names)}. "
+            "Train it on this data set with `dvc repro`."
+        )
     return model
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What `save` recorded in a `.keras` file; None in a file that it did not write."""
+    with zipfile.ZipFile(path) as archive:
+        if RECORD not in archive.namelist():
+            return None
+        record: dict[str, Any] = json.loads(archive.read(RECORD))
+    return record
+
+
+def refuse_probabilities(model: Any, path: Path) -> None:
+    """Looks at the activation of a model's last layer.
+
+    Raises:
+        PipelineError: it is softmax or sigmoid.
+    """
+    last = model.layers[-1].get_config()
+    if last.get("activation") in ("softmax", "sigmoid"):
+        raise PipelineError(f"{path} {NO_LOGITS}")
 
 
 def weights_sha256(model: Any) -> str:

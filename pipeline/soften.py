@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.artifacts import forget_finished
 from pipeline.soft_labels import soften_file
 
 
@@ -17,4 +18,5 @@ def run(*, logits: Path, soft_targets: Path, temperature: float) -> None:
         PipelineError: the logits file is missing or damaged.
     """
     soften_file(logits, soft_targets, temperature)
+    forget_finished(logits)
     print(f"wrote {soft_targets}")

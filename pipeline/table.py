@@ -47,12 +47,12 @@ def _tables(document: dict[str, Any]) -> str:
         [
             f"On {document['test_images']} test images: mean over seeds ± standard deviation.",
             "",
-            *_aligned(quality, str.ljust),
+            *aligned(quality, str.ljust),
             "",
             "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
             "Less baseline: student minus the same model without a teacher, seed by seed.",
             "",
-            *_aligned(cost, str.rjust),
+            *aligned(cost, str.rjust),
             "",
             "A multiply-add counts as two FLOPs.",
         ]
@@ -76,7 +76,8 @@ def _number(value: float | dict[str, float], sign: str) -> str:
     return f"{value:{sign}.3f}"
 
 
-def _aligned(rows: list[list[str]], justify: Callable[[str, int], str]) -> list[str]:
+def aligned(rows: list[list[str]], justify: Callable[[str, int], str]) -> list[str]:
+    """Rows as lines of text: the first column to the left, a rule below the first row."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,54 +1,52 @@
-"""What a student is trained to say of each image: its one-hot label beside the teacher's soft label.
-
-Soft labels are joined to images by id, never by position.
-"""
+"""What a student is trained on: the stored views, each with its one-hot label beside its soft label."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError, first_few
-from pipeline.index import Image, Index
-from pipeline.soft_labels import SoftTargets
+from pipeline.artifacts import fingerprint
+from pipeline.identity import rows_of
+from pipeline.index import Image
+from pipeline.soft_labels import SoftLabelFile
+from pipeline.views import SAME_COLOUR, Floats16
 
 
-def hard_and_soft_labels(
-    index: Index, images: Sequence[Image], soft_targets: SoftTargets, path: Path
-) -> npt.NDArray[np.float32]:
-    """One-hot labels beside the soft labels of the untouched image, (N, 2C) float32.
+class HardAndSoftLabels:
+    """The views of a `soft_targets_T<T>.h5` and their labels, one view at a time in memory.
 
     Args:
-        index: the data set.
-        images: N images of one split.
-        soft_targets: of the same split.
-        path: where they came from, for messages.
-
-    Raises:
-        PipelineError: the soft labels are of other classes, images or labels.
+        file: the soft labels, open.
+        split: "train", "val" or "test".
+        images: N images of the split; the file knows them all.
+        one_hot: their (N, C) labels.
     """
-    remedy = "Bring it up to date with `dvc repro`."
-    if list(soft_targets.class_names) != index.class_names:
-        raise PipelineError(
-            f"{path} has the classes {list(soft_targets.class_names)}, the index has {index.class_names}. {remedy}"
-        )
-    row_of = {image_id: row for row, image_id in enumerate(soft_targets.ids)}
-    missing = [image.id for image in images if image.id not in row_of]
-    if missing:
-        raise PipelineError(f"{path} has no soft labels for {len(missing)} image(s): {first_few(missing)}. {remedy}")
-    rows = [row_of[image.id] for image in images]
-    hard = index.one_hot(images)
-    relabelled = [
-        image.id for image, same in zip(images, (soft_targets.hard[rows] == hard).all(1), strict=True) if not same
-    ]
-    if relabelled:
-        raise PipelineError(
-            f"{path} has other labels than the index for {len(relabelled)} image(s): {first_few(relabelled)}. {remedy}"
-        )
-    if soft_targets.dataset != index.fingerprint():
-        raise PipelineError(
-            f"{path} was made from another data set: its fingerprint is {soft_targets.dataset[:12]}, "
-            f"the index has {index.fingerprint()[:12]}. {remedy}"
-        )
-    return np.concatenate([hard, soft_targets.soft[0, rows]], axis=1)
+
+    def __init__(
+        self, file: SoftLabelFile, split: str, images: Sequence[Image], one_hot: npt.NDArray[np.float32]
+    ) -> None:
+        self._file, self._split, self._one_hot = file, split, one_hot
+        self._rows = rows_of(file, split, [image.id for image in images])
+        self._views = file.views(split)
+        self.augmentation = self._views.augmentation
+        self.fingerprint = fingerprint(file=file.sha256, split=split)
+        self._read(0)
+
+    def view(self, epoch: int) -> int:
+        """One view after another, then from the first again."""
+        return epoch % self._views.count
+
+    def take(self, view: int, rows: npt.NDArray[np.int64]) -> tuple[Floats16, Floats16, npt.NDArray[np.float32]]:
+        """The stored transforms (B, 6) and (B, 6), and the labels (B, 2C): one-hot beside soft."""
+        if view != self._current:
+            self._read(view)
+        soft = {name: values[rows] for name, values in self._soft.items()}
+        probabilities = self._file.storage.probabilities(soft, self._file.classes)
+        return self._affines[rows], self._colours[rows], np.concatenate([self._one_hot[rows], probabilities], axis=1)
+
+    def _read(self, view: int) -> None:
+        affines, colours = self._file.transforms(self._split, view)
+        colours = np.broadcast_to(SAME_COLOUR, affines.shape) if colours is None else colours
+        self._affines, self._colours = affines[self._rows], colours[self._rows]
+        self._soft = {name: values[self._rows] for name, values in self._file.columns(self._split, view).items()}
+        self._current = view

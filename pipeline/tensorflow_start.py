@@ -4,6 +4,7 @@ What goes wrong still reaches the user: TensorFlow raises it as an exception.
 """
 
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +18,24 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
-        gpus = tf.config.list_physical_devices("GPU")
+        names = _device_names()
+    print(f"TensorFlow {tf.__version__} on {', '.join(names)}", file=sys.stderr)
+
+
+def numerics() -> list[str]:
+    """What the last bits of a model's results depend on beside its inputs: libraries and devices."""
+    import keras
+    import tensorflow as tf
+
+    return [keras.__version__, tf.__version__, platform.machine(), *_device_names()]
+
+
+def _device_names() -> list[str]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
-    print(f"TensorFlow {tf.__version__} on {', '.join(names) or 'CPU'}", file=sys.stderr)
+    return names or ["CPU"]
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.batches import Examples
-from pipeline.errors import PipelineError
-from pipeline.index import Index, read_index
+from pipeline.identity import refuse_other
+from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
-from pipeline.soft_labels import read_soft_targets
-from pipeline.targets import hard_and_soft_labels
+from pipeline.soft_labels import open_soft_targets
+from pipeline.targets import HardAndSoftLabels
 from pipeline.training import Recipe, train_to_files
+from pipeline.views import Views
 
 
 def run(
@@ -21,6 +22,7 @@ def run(
     index: Path,
     soft_targets: Path,
     temperature: float,
+    views: Views,
     hard_label_weight: float,
     scale_by_temperature_squared: bool,
     model: dict[str, Any],
@@ -33,7 +35,8 @@ def run(
     Args:
         index: `data/index.csv`.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
-        temperature: T that the file is expected to hold; the loss takes T from the file.
+        temperature: T that the file must hold.
+        views: that the file must hold; the student replays the stored ones.
         hard_label_weight: as in `DistillationLoss`.
         scale_by_temperature_squared: as in `DistillationLoss`.
         model: the arguments of `models.build`, apart from `classes` and `seed`.
@@ -42,30 +45,23 @@ def run(
         history: the CSV file to write.
 
     Raises:
-        PipelineError: the soft labels are missing, damaged, of another temperature or other images; the
+        PipelineError: the soft labels are missing, damaged, of another temperature, other views or other images; the
             weights are missing; or training diverged.
     """
     data = read_index(index)
-    train_on, stored = _examples(data, "train", soft_targets, model)
-    validate_on, _ = _examples(data, "val", soft_targets, model)
-    if stored != temperature:
-        raise PipelineError(
-            f"{soft_targets} was softened at temperature {stored:g}, not {temperature:g}. "
-            "Make it again with `dvc repro --single-item --force soften`."
+    with open_soft_targets(soft_targets) as file:
+        refuse_other(file, data, splits=("train", "val"), views=views, temperature=temperature)
+        train_on, validate_on = (
+            Examples.of(images, model["input_shape"], HardAndSoftLabels(file, split, images, data.one_hot(images)))
+            for split, images in (("train", data.split("train")), ("val", data.split("val")))
         )
-    train_to_files(
-        {**model, "classes": len(data.class_names)},
-        train_on,
-        validate_on,
-        loss=DistillationLoss(stored, hard_label_weight, scale_by_temperature_squared),
-        recipe=recipe,
-        output=output,
-        history=history,
-    )
-
-
-def _examples(data: Index, split: str, path: Path, model: dict[str, Any]) -> tuple[Examples, float]:
-    soft_targets = read_soft_targets(path, split)
-    images = data.split(split)
-    targets = hard_and_soft_labels(data, images, soft_targets, path)
-    return Examples.of(images, model["input_shape"], targets), soft_targets.temperature
+        train_to_files(
+            model,
+            data,
+            train_on,
+            validate_on,
+            loss=DistillationLoss(temperature, hard_label_weight, scale_by_temperature_squared),
+            recipe=recipe,
+            output=output,
+            history=history,
+        )

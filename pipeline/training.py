@@ -5,7 +5,6 @@ masks. After each epoch the whole state is kept, so a killed training goes on at
 killed, and ends with the weights of one that was never interrupted.
 """
 
-import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -20,11 +19,13 @@ import tensorflow as tf
 from keras import ops
 
 from pipeline import model_files, models
-from pipeline.artifacts import fingerprint, publish, sha256_file, workspace
+from pipeline.artifacts import publish_copy, replace_whole, sha256_file, workspace
 from pipeline.batches import Examples, training_batches, validation_batches
+from pipeline.index import Index, fingerprint_of
 from pipeline.progress import Progress
+from pipeline.tensorflow_start import numerics
 from pipeline.training_state import KeepState, TrainingState
-from pipeline.views import Augmentation, philox_words
+from pipeline.views import philox_words
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,17 @@ class Recipe:
     Attributes:
         phases: one after another.
         batch_size: images a step.
-        seed: of the initial weights, the order, the views and the dropout.
-        augmentation: how the training images are varied.
+        seed: of the initial weights, the order and the dropout.
     """
 
     phases: Sequence[Phase]
     batch_size: int
     seed: int
-    augmentation: Augmentation = Augmentation()  # noqa: RUF009 (immutable)
 
 
 def train_to_files(
     model: dict[str, Any],
+    data: Index,
     train_on: Examples,
     validate_on: Examples,
     *,
@@ -75,7 +75,8 @@ def train_to_files(
     cross-entropy.
 
     Args:
-        model: the arguments of `models.build`, apart from `seed`.
+        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        data: the index, which names the classes.
         train_on: the training examples.
         validate_on: the validation examples, seen untouched.
         loss: a Keras loss of targets and logits.
@@ -87,21 +88,34 @@ def train_to_files(
     Raises:
         PipelineError: the model cannot be built, training diverged, or another process is writing `output`.
     """
-    inputs = fingerprint(
+    with workspace(
+        output,
         model=model,
+        classes=data.class_names,
         weights=_content_of_file(model["weights"]),
-        data=[_content(train_on), _content(validate_on)],
+        examples=[[list(examples.content), examples.supervision.fingerprint] for examples in (train_on, validate_on)],
         loss=[type(loss).__name__, loss.get_config()],
         recipe=asdict(recipe),
-        versions=[keras.__version__, tf.__version__],
-    )
-    with workspace(output, inputs) as work:
-        state = TrainingState(work / "state.npz")
-        trained = train(models.build(**model, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
-        with publish(history) as partial:
-            pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
-        model_files.save(trained, output)
+        numerics=numerics(),
+    ) as work:
+        finished, curves, kept = work / "finished.keras", work / "finished.csv", work / "state.npz"
+        if not finished.is_file():
+            state = TrainingState(kept)
+            built = models.build(**model, classes=len(data.class_names), seed=recipe.seed)
+            trained = train(built, train_on, validate_on, loss, recipe, state)
+            with replace_whole(curves) as partial:
+                pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
+            model_files.save(trained, finished, _record(data, state))
+            kept.unlink()
+        publish_copy(curves, history)
+        publish_copy(finished, output)
     print(f"wrote {output} and {history}")
+
+
+def _record(data: Index, state: TrainingState) -> dict[str, Any]:
+    """What a model's file says of its training."""
+    images = {"images": fingerprint_of(data.split("val")), "accuracy": state.best()["val_accuracy"]}
+    return {"class_names": data.class_names, "validation": images}
 
 
 def train(
@@ -120,16 +134,16 @@ def train(
         if not epochs:
             continue
         fitted.fit(
-            training_batches(train_on, recipe.batch_size, recipe.seed, epochs, recipe.augmentation),
+            training_batches(train_on, recipe.batch_size, recipe.seed, epochs),
             validation_data=validation_batches(validate_on, recipe.batch_size),
-            steps_per_epoch=-(-len(train_on.ids) // recipe.batch_size),
+            steps_per_epoch=-(-len(train_on.images) // recipe.batch_size),
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             shuffle=False,
             verbose=0,
             callbacks=[
                 _Reseed(recipe.seed),
-                _Report(len(train_on.ids), last_epoch),
+                _Report(len(train_on.images), last_epoch),
                 KeepState(state, number, phase.learning_rate),
             ],
         )
@@ -160,12 +174,6 @@ def _compiled(model: Any, phase: Phase, loss: Any) -> Any:
     )
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def _content(examples: Examples) -> list[str]:
-    """Names the examples: their ids, their files' content and their targets."""
-    targets = hashlib.sha256(examples.targets.tobytes()).hexdigest()
-    return [*examples.ids, *examples.content, targets]
 
 
 def _content_of_file(weights: str | None) -> str | None:

@@ -64,15 +64,19 @@ class TrainingState:
         self.history.append(row)
         self.phase = row["phase"]
         best = {name: array for name, array in self.arrays.items() if name.startswith("best")}
-        if max(self.history, key=_merit) is row:
+        if self.best() is row:
             best = _arrays(model.weights, "best")
         self.arrays = _arrays(model.weights, "weight") | _arrays(model.optimizer.variables, "optimizer") | best
         with replace_whole(self.path) as partial, partial.open("xb") as file:
             np.savez(file, allow_pickle=False, history=np.array(json.dumps([self.history, self.phase])), **self.arrays)
 
+    def best(self) -> dict[str, Any]:
+        """The history's row of the best epoch."""
+        return max(self.history, key=_merit)
+
     def restore_best(self, model: Any) -> None:
         """Puts the weights of the best epoch into the model."""
-        best = max(self.history, key=_merit)
+        best = self.best()
         print(
             f"best epoch {best['epoch']}: val_accuracy {best['val_accuracy']:.4f}, "
             f"val_cross_entropy {best['val_cross_entropy']:.4f}",

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import fingerprint, publish, sha256_file, workspace
+from pipeline.artifacts import fingerprint, forget_finished, publish, publish_copy, sha256_file, workspace
 from pipeline.errors import PipelineError
 
 FINAL = Path("out/logits.h5")
@@ -61,7 +63,7 @@ def publish_until(error: type[BaseException], kind: str) -> None:
 
 def work_until_stopped(inputs: str) -> None:
     """Leaves one block in the workspace, then raises."""
-    with workspace(FINAL, inputs) as folder:
+    with workspace(FINAL, inputs=inputs) as folder:
         (folder / "block_0").write_bytes(b"rows")
         raise Stopped
 
@@ -178,21 +180,22 @@ def test_a_killed_process_leaves_no_final_file(older):
     assert FINAL.read_bytes() == b"whole"
 
 
-def test_workspace_survives_an_exception_and_goes_after_success():
+def test_workspace_survives_an_exception_and_success():
+    """A kill between the stage's end and DVC's note of it must not cost the work."""
     with pytest.raises(Stopped):
-        work_until_stopped("a" * 64)
-    with workspace(FINAL, "a" * 64) as again:
+        work_until_stopped("a")
+    with workspace(FINAL, inputs="a") as again:
         assert (again / "block_0").read_bytes() == b"rows"
-    assert not again.exists()
-    with workspace(FINAL, "a" * 64) as fresh:
-        assert list(fresh.iterdir()) == []
+        (again / "block_1").write_bytes(b"more")
+    with workspace(FINAL, inputs="a") as later:
+        assert sorted(path.name for path in later.iterdir()) == ["block_0", "block_1"]
 
 
 def test_workspace_of_other_inputs_is_removed():
     with pytest.raises(Stopped):
-        work_until_stopped("a" * 64)
+        work_until_stopped("a")
     (stale,) = Path(".work").glob("*/*/")
-    with workspace(FINAL, "b" * 64) as folder:
+    with workspace(FINAL, inputs="b") as folder:
         assert list(Path(".work").glob("*/*/")) == [folder]
         assert folder != stale
         assert list(folder.iterdir()) == []
@@ -208,25 +211,86 @@ def test_workspace_of_other_inputs_is_removed():
     ],
 )
 def test_work_on_other_outputs_is_left_alone(other):
-    with workspace(Path(other), "a" * 64) as folder:
+    with workspace(Path(other), inputs="a") as folder:
         (folder / "block_0").write_bytes(b"rows")
-        with workspace(FINAL, "b" * 64) as own:
+        with workspace(FINAL, inputs="b") as own:
             assert own != folder
         assert (folder / "block_0").read_bytes() == b"rows"
+
+
+def test_inputs_are_compared_by_value_whatever_their_order():
+    with workspace(FINAL, model={"a": 1, "b": [2, None]}, seed=3) as first:
+        pass
+    with workspace(FINAL, seed=3, model={"b": [2, None], "a": 1}) as again:
+        assert again == first
+
+
+def test_work_of_another_version_of_the_code_is_removed(monkeypatch, tmp_path):
+    """Rows that a mended defect left wrong must not reach the new output."""
+    copy = tmp_path / "code"
+    shutil.copytree(Path(artifacts.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(artifacts, "__file__", str(copy / "artifacts.py"))
+    with workspace(FINAL, inputs="a") as before:
+        (before / "block_0").write_bytes(b"rows")
+    with workspace(FINAL, inputs="a") as same:
+        assert same == before
+    with (copy / "storage.py").open("a") as module:
+        module.write("\n")
+    with workspace(FINAL, inputs="a") as after:
+        assert after != before
+        assert list(after.iterdir()) == []
+        assert not before.exists()
 
 
 @pytest.mark.parametrize("root", [None, "elsewhere"])
 def test_work_lies_below_dvc_root(monkeypatch, root):
     if root:
         monkeypatch.setenv("DVC_ROOT", root)
-    with workspace(FINAL, "0123456789abcdef" * 4) as folder:
+    with workspace(FINAL, inputs="a") as folder:
         assert folder.is_dir()
-        assert folder.resolve() == Path(root or ".").resolve() / ".work/out-logits.h5/0123456789abcdef"
+        assert folder.parent.resolve() == Path(root or ".").resolve() / ".work/out-logits.h5"
+        assert re.fullmatch("[0-9a-f]{16}", folder.name)
     assert Path(".work").exists() == (root is None)
 
 
-def test_a_second_process_may_not_publish_the_same_output():
+def test_a_published_copy_stays_in_the_work_folder():
+    FINAL.parent.mkdir()
+    FINAL.write_bytes(b"older")
+    with workspace(FINAL, inputs="a") as folder:
+        finished = folder / "finished.h5"
+        finished.write_bytes(b"rows")
+        publish_copy(finished, FINAL)
+        assert FINAL.read_bytes() == finished.read_bytes() == b"rows"
+        FINAL.unlink()  # as DVC does before it runs the stage
+        publish_copy(finished, FINAL)
+        assert FINAL.read_bytes() == finished.read_bytes() == b"rows"
+    assert everything() == ["out", "out/logits.h5"]
+
+
+def test_damage_to_a_published_copy_does_not_reach_the_work_folder():
+    """They were once one file with two names, and the command that mends published the damage again."""
+    with workspace(FINAL, inputs="a") as folder:
+        finished = folder / "finished.h5"
+        finished.write_bytes(b"rows")
+        publish_copy(finished, FINAL)
+        with FINAL.open("r+b") as file:
+            file.write(b"R")
+        assert finished.read_bytes() == b"rows"
+
+
+def test_finished_work_is_forgotten_and_unfinished_work_is_not():
+    with workspace(FINAL, inputs="a") as folder:
+        (folder / "finished.h5").write_bytes(b"rows")
+        (folder / "state.npz").write_bytes(b"epoch 3")
+        forget_finished(FINAL)  # while somebody is at work, nothing goes
+        assert (folder / "finished.h5").is_file()
+    forget_finished(FINAL, Path("out/another.h5"))
+    assert [path.name for path in folder.iterdir()] == ["state.npz"]
+
+
+def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
     """Two writers once renamed each other's half-written files."""
+    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
     holder = process(
         "with publish(Path('out/logits.h5')) as partial:\n"
         "    partial.write_bytes(b'half')\n"
@@ -246,33 +310,52 @@ def test_a_second_process_may_not_publish_the_same_output():
     assert FINAL.read_bytes() == b"later"
 
 
-def test_a_second_process_is_refused_while_the_first_works():
+def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
+    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
     first = process(
-        "with workspace(Path('out/logits.h5'), 'a' * 64) as folder:\n"
+        "with workspace(Path('out/logits.h5'), inputs='a') as folder:\n"
         "    (folder / 'block_0').write_bytes(b'rows')\n"
         "    print(folder, flush=True)\n"
         "    sys.stdin.read()"
     )
     with first:
         held = Path(first.stdout.readline().strip())
-        for inputs in ("a" * 64, "b" * 64):
-            with pytest.raises(PipelineError) as refused, workspace(FINAL, inputs):
+        for inputs in ("a", "b"):
+            with pytest.raises(PipelineError) as refused, workspace(FINAL, inputs=inputs):
                 pytest.fail("two processes at work on one output")
             assert "another process is already writing out/logits.h5" in str(refused.value)
             assert "Wait until it ends, or stop it" in str(refused.value)
         assert (held / "block_0").read_bytes() == b"rows"  # the refused ones removed nothing
-        with workspace(Path("out/other.h5"), "a" * 64) as other:
+        with workspace(Path("out/other.h5"), inputs="a") as other:
             assert other.is_dir()
         first.communicate("", timeout=60)
     assert first.returncode == 0
-    with workspace(FINAL, "a" * 64) as folder:
-        assert list(folder.iterdir()) == []
+    with workspace(FINAL, inputs="a") as folder:
+        assert (folder / "block_0").read_bytes() == b"rows"
+
+
+def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
+    """Seconds, because the owner may be a stage that is just ending."""
+    assert artifacts.LOCK_SECONDS == 5.0
+    ending = process(
+        "import time\n"
+        "with workspace(Path('out/logits.h5'), inputs='a') as folder:\n"
+        "    print('at work', flush=True)\n"
+        "    time.sleep(1)\n"
+        "    (folder / 'block_0').write_bytes(b'rows')"
+    )
+    assert ending.stdout.readline() == "at work\n"
+    with workspace(FINAL, inputs="a") as folder:
+        assert (folder / "block_0").read_bytes() == b"rows"
+    ending.communicate(timeout=60)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 def test_a_killed_process_leaves_its_work_and_no_lock():
-    killed("with workspace(Path('out/logits.h5'), 'a' * 64) as folder:\n    (folder / 'block_0').write_bytes(b'rows')")
-    with workspace(FINAL, "a" * 64) as folder:
+    killed(
+        "with workspace(Path('out/logits.h5'), inputs='a') as folder:\n    (folder / 'block_0').write_bytes(b'rows')"
+    )
+    with workspace(FINAL, inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.index import Image, Index, read_index, write_index
+from pipeline.index import Image, Index, fingerprint_of, read_index, write_index
 
 ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)
 TWO = Image("b.png", "data/split/test/HP/b.png", "HP", "test", "", "22" * 32)
@@ -76,6 +76,14 @@ def test_writing_never_overwrites(tmp_path):
 def test_fingerprint_is_the_hash_that_the_format_states():
     text = "a.png\0train\0SSA\0" + "11" * 32 + "\0" + "b.png\0test\0HP\0" + "22" * 32 + "\0"
     assert Index([TWO, ONE]).fingerprint() == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_fingerprint_of_some_images_is_that_of_an_index_of_them():
+    index = Index(IMAGES)
+    assert fingerprint_of(index.split("val")) == Index([THREE]).fingerprint()
+    assert fingerprint_of(index.images) == index.fingerprint()
+    assert fingerprint_of([]) == hashlib.sha256().hexdigest()
+    assert fingerprint_of([TWO, ONE]) != fingerprint_of([ONE, TWO])
 
 
 @pytest.mark.parametrize(

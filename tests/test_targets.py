@@ -1,157 +1,139 @@
-"""Hard beside soft labels: joined by id, and refused by name where the two do not belong together."""
+"""Hard beside soft labels with the view they belong to: joined by id, one view at a time."""
 
-from dataclasses import replace
-from pathlib import Path
-
+import h5py
 import numpy as np
 import pytest
+from soft_label_files import DENSE, IDS, INDEX, TOP2, VIEWS, edit, write_both
 
-from pipeline.errors import PipelineError
-from pipeline.index import Image, Index
-from pipeline.soft_labels import SoftTargets
-from pipeline.targets import hard_and_soft_labels
+from pipeline.soft_labels import open_soft_targets
+from pipeline.targets import HardAndSoftLabels
+from pipeline.views import SAME_COLOUR, Augmentation, Views, draw_views
 
-FILE = Path("data/soft_labels/soft_targets_T4.h5")
-CLASSES = {"a": "HP", "b": "SSA", "c": "other", "d": "SSA", "e": "HP", "f": "other", "g": "HP"}
-# One soft row for each image that no other image has; 1/8 steps are exact in float32.
-SOFT = {
-    "a": [0.875, 0.125, 0.0],
-    "b": [0.25, 0.5, 0.25],
-    "c": [0.125, 0.125, 0.75],
-    "d": [0.0, 1.0, 0.0],
-    "e": [0.5, 0.375, 0.125],
-    "f": [0.375, 0.375, 0.25],
-    "g": [0.625, 0.25, 0.125],
-}
-HARD = {"HP": [1, 0, 0], "SSA": [0, 1, 0], "other": [0, 0, 1]}
+HARD = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)
+TRAIN = INDEX.split("train")
 
 
-def image(name, label, split="train"):
-    return Image(f"MHIST_{name}.png", f"data/split/{split}/{label}/MHIST_{name}.png", label, split, "", name * 64)
+@pytest.fixture(params=[DENSE, TOP2], ids=["dense", "top-k"])
+def path(tmp_path, request):
+    return write_both(tmp_path, stored_as=request.param)[1]
 
 
-def index_of(classes=CLASSES):
-    return Index(image(name, label) for name, label in classes.items())
+def soft_of(path, view):
+    """The soft labels as docs/format.md tells to read them: with h5py and NumPy."""
+    with h5py.File(path) as file:
+        group = file["train"]
+        if "soft" in group:
+            return group["soft"][view]
+        dense = np.repeat(group["tail"][view][:, None], 3, axis=1)  # the tail is one class of three
+        np.put_along_axis(dense, group["index"][view].astype(int), group["probability"][view], axis=1)
+        return dense
 
 
-def soft_targets(index, order="abcdefg", **change):
-    """What a soft-target file says of the images named in `order`, with a second view that must not be used."""
-    first = np.array([SOFT[name] for name in order], np.float32)
-    targets = SoftTargets(
-        temperature=4.0,
-        dataset=index.fingerprint(),
-        class_names=("HP", "SSA", "other"),
-        ids=tuple(f"MHIST_{name}.png" for name in order),
-        hard=np.array([HARD[CLASSES[name]] for name in order], np.uint8),
-        soft=np.stack([first, first[::-1]]),
-    )
-    return replace(targets, **change)
+def labels_of(file, images):
+    return HardAndSoftLabels(file, "train", images, INDEX.one_hot(images))
 
 
-def expected(order):
-    return np.array([HARD[CLASSES[name]] + SOFT[name] for name in order], np.float32)
+@pytest.mark.parametrize("asked", [[0, 1, 2, 3, 4], [4, 2, 0, 1, 3], [3, 1], [2]])
+@pytest.mark.parametrize("view", [0, 1, 2])
+def test_each_image_gets_the_labels_and_transforms_of_its_view(path, asked, view):
+    with open_soft_targets(path) as file:
+        supervision = labels_of(file, TRAIN)
+        affines, colours, targets = supervision.take(view, np.array(asked))
+    assert targets.shape == (len(asked), 6)
+    assert targets.dtype == np.float32
+    np.testing.assert_array_equal(targets[:, :3], HARD[asked])
+    np.testing.assert_array_equal(targets[:, 3:], soft_of(path, view)[asked])
+    expected = draw_views(VIEWS.augmentation, VIEWS.seed, [IDS["train"][row] for row in asked], view)
+    np.testing.assert_array_equal(affines, expected[0])
+    np.testing.assert_array_equal(colours, expected[1])
 
 
-def by_name(index, order):
-    images = {entry.id: entry for entry in index.images}
-    return [images[f"MHIST_{name}.png"] for name in order]
+@pytest.mark.parametrize("order", [[4, 3, 2, 1, 0], [2, 0, 4], [1]])
+def test_images_in_another_order_than_the_file_are_joined_by_id(path, order):
+    with open_soft_targets(path) as file:
+        whole = labels_of(file, TRAIN).take(1, np.array(order))
+        found = labels_of(file, [TRAIN[row] for row in order]).take(1, np.arange(len(order)))
+    for ours, theirs in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("stored", ["abcdefg", "gfedcba", "dagcfbe"])
-@pytest.mark.parametrize("asked", ["abcdefg", "gbdafce", "ca", "b"])
-def test_each_image_gets_its_own_soft_row(stored, asked):
-    index = index_of()
-    found = hard_and_soft_labels(index, by_name(index, asked), soft_targets(index, stored), FILE)
-    assert found.shape == (len(asked), 6)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, expected(asked))
+def test_rows_of_the_file_may_stand_in_any_order(path, tmp_path):
+    """docs/format.md: a reader MUST NOT rely on the order of ids."""
+    with open_soft_targets(path) as file:
+        expected = [labels_of(file, TRAIN).take(view, np.arange(5)) for view in range(3)]
+
+    def turn_round(file):
+        group = file["train"]
+        for name, dataset in group.items():
+            by_view = name not in ("id", "image_sha256", "label", "hard")
+            dataset[...] = dataset[...][:, ::-1] if by_view else dataset[...][::-1]
+
+    edit(path, turn_round)
+    with open_soft_targets(path) as file:
+        assert file.ids("train")[0] == IDS["train"][-1]
+        supervision = labels_of(file, TRAIN)
+        for view in range(3):
+            for ours, theirs in zip(supervision.take(view, np.arange(5)), expected[view], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
-def test_an_image_asked_for_twice_is_answered_twice():
-    index = index_of()
-    found = hard_and_soft_labels(index, by_name(index, "cbc"), soft_targets(index), FILE)
-    np.testing.assert_array_equal(found, expected("cbc"))
+def test_views_may_be_taken_to_and_fro(path):
+    with open_soft_targets(path) as file:
+        supervision = labels_of(file, TRAIN)
+        first = [supervision.take(view, np.arange(5)) for view in (0, 1, 2)]
+        again = [supervision.take(view, np.arange(5)) for view in (2, 0, 1)]
+    for number, view in enumerate((2, 0, 1)):
+        for ours, theirs in zip(again[number], first[view], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_two_halves_are_distributions():
-    index = index_of()
-    found = hard_and_soft_labels(index, index.images, soft_targets(index), FILE)
-    np.testing.assert_array_equal(found[:, :3].sum(axis=1), np.ones(7))
-    np.testing.assert_array_equal(found[:, 3:].sum(axis=1), np.ones(7))
+def test_epochs_take_one_view_after_another(path):
+    with open_soft_targets(path) as file:
+        supervision = labels_of(file, TRAIN)
+        assert [supervision.view(epoch) for epoch in range(8)] == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
-def refusal(index, targets, images=None):
-    with pytest.raises(PipelineError) as error:
-        hard_and_soft_labels(index, index.images if images is None else images, targets, FILE)
-    message = str(error.value)
-    assert str(FILE) in message
-    assert "`dvc repro`" in message
-    return message
+def test_an_image_asked_for_twice_is_answered_twice(path):
+    with open_soft_targets(path) as file:
+        targets = labels_of(file, TRAIN).take(0, np.array([2, 1, 2]))[2]
+    np.testing.assert_array_equal(targets[0], targets[2])
+    np.testing.assert_array_equal(targets[:, :3], HARD[[2, 1, 2]])
 
 
-def test_one_missing_image_is_named():
-    index = index_of()
-    message = refusal(index, soft_targets(index, "abdefg"))
-    assert "no soft labels for 1 image(s): MHIST_c.png. " in message
+def test_the_two_halves_are_distributions(path):
+    with open_soft_targets(path) as file:
+        targets = labels_of(file, TRAIN).take(2, np.arange(5))[2]
+    np.testing.assert_array_equal(targets[:, :3].sum(axis=1), np.ones(5))
+    np.testing.assert_allclose(targets[:, 3:].sum(axis=1), np.ones(5), rtol=0, atol=3e-7)
 
 
-def test_many_missing_images_are_counted_and_five_are_named():
-    index = index_of()
-    message = refusal(index, soft_targets(index, "d"))
-    assert (
-        "no soft labels for 6 image(s): MHIST_a.png, MHIST_b.png, MHIST_c.png, MHIST_e.png, MHIST_f.png and 1 more. "
-        in message
-    )
-    assert "MHIST_g.png" not in message
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_other_splits_are_untouched(path, split):
+    images = INDEX.split(split)
+    with open_soft_targets(path) as file:
+        supervision = HardAndSoftLabels(file, split, images, INDEX.one_hot(images))
+        affines, colours, targets = supervision.take(supervision.view(17), np.arange(len(images)))
+    assert supervision.augmentation.is_identity
+    np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(images), 1)))
+    np.testing.assert_array_equal(colours, np.tile([1, 1, 1, 0, 0, 0], (len(images), 1)))
+    np.testing.assert_array_equal(targets[:, :3].argmax(axis=1), INDEX.labels(images))
 
 
-def test_exactly_five_missing_images_leave_no_more():
-    index = index_of()
-    message = refusal(index, soft_targets(index, "dg"))
-    assert "5 image(s): MHIST_a.png, MHIST_b.png, MHIST_c.png, MHIST_e.png, MHIST_f.png. " in message
-    assert "more" not in message
+def test_views_without_colour_have_the_same_colour(tmp_path):
+    _, path = write_both(tmp_path, views=Views(2, 1, Augmentation(rotation=0.5)))
+    with open_soft_targets(path) as file:
+        colours = labels_of(file, TRAIN).take(1, np.array([3, 0]))[1]
+    np.testing.assert_array_equal(colours, np.tile(SAME_COLOUR, (2, 1)))
 
 
-def test_images_that_nobody_asks_for_may_be_missing():
-    index = index_of()
-    found = hard_and_soft_labels(index, by_name(index, "ab"), soft_targets(index, "ab"), FILE)
-    np.testing.assert_array_equal(found, expected("ab"))
-
-
-@pytest.mark.parametrize(
-    "names", [("SSA", "HP", "other"), ("HP", "SSA"), ("HP", "SSA", "Other"), ("HP", "SSA", "other", "extra")]
-)
-def test_other_class_names_or_another_order_are_refused(names):
-    index = index_of()
-    message = refusal(index, soft_targets(index, class_names=names))
-    assert str(list(names)) in message
-    assert "['HP', 'SSA', 'other']" in message
-
-
-def test_a_changed_label_is_named():
-    before = index_of()
-    after = index_of(CLASSES | {"d": "HP"})
-    message = refusal(after, soft_targets(before))
-    assert "other labels than the index for 1 image(s): MHIST_d.png. " in message
-
-
-def test_a_changed_label_of_an_image_that_was_not_asked_for_is_still_another_data_set():
-    before = index_of()
-    after = index_of(CLASSES | {"d": "HP"})
-    message = refusal(after, soft_targets(before), by_name(after, "abc"))
-    assert "another data set" in message
-
-
-def test_changed_pixels_are_another_data_set():
-    before = index_of()
-    changed = [replace(entry, sha256="0" * 64) if entry.id == "MHIST_b.png" else entry for entry in before.images]
-    after = Index(changed)
-    message = refusal(after, soft_targets(before))
-    assert f"fingerprint is {before.fingerprint()[:12]}, the index has {after.fingerprint()[:12]}. " in message
-    assert before.fingerprint()[:12] != after.fingerprint()[:12]
-
-
-def test_an_image_moved_to_another_split_is_another_data_set():
-    before = index_of()
-    after = Index(replace(entry, split="val") if entry.id == "MHIST_b.png" else entry for entry in before.images)
-    assert "another data set" in refusal(after, soft_targets(before))
+def test_the_fingerprint_names_file_and_split(tmp_path):
+    """A training that was begun with one file must not go on with another."""
+    found = set()
+    for name, options in {"a": {}, "b": {"teacher_sha256": "ac" * 32}, "c": {"temperature": 2.0}}.items():
+        with open_soft_targets(write_both(tmp_path / name, **options)[1]) as file:
+            for split in ("train", "val"):
+                images = INDEX.split(split)
+                found.add(HardAndSoftLabels(file, split, images, INDEX.one_hot(images)).fingerprint)
+    assert len(found) == 6
+    with open_soft_targets(tmp_path / "a/soft_targets_T4.h5") as file:
+        assert labels_of(file, TRAIN).fingerprint in found

@@ -1,7 +1,8 @@
-"""Training: order, views and dropout by key, resume after a kill, the best epoch, clear failures."""
+"""Training: resume after a kill, dropout by key, the best epoch, what is published, clear failures."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,18 @@ import pandas as pd
 import pytest
 
 from pipeline import model_files, models
-from pipeline.batches import Examples, training_batches, validation_batches
+from pipeline.artifacts import sha256_file
+from pipeline.batches import Examples, HardLabels
 from pipeline.errors import PipelineError
 from pipeline.images import Images
+from pipeline.index import Image, Index, fingerprint_of
 from pipeline.training import Phase, Recipe, hard_label_accuracy, hard_label_cross_entropy, train, train_to_files
 from pipeline.training_state import TrainingState
-from pipeline.views import Augmentation, apply_affines, draw_affines
+from pipeline.views import Augmentation
 
 MODEL = {
     "architecture": "cnn",
     "input_shape": (12, 12, 3),
-    "classes": 2,
     "weights": None,
     "filters": [4, 8],
     "downsampling": "stride",
@@ -36,10 +38,35 @@ CROSS_ENTROPY = keras.losses.CategoricalCrossentropy(from_logits=True)
 SHIFTS = Augmentation(translation=0.2, horizontal_flip=True)
 
 
-def examples(data_set: Path, rows: range) -> Examples:
+def examples(data_set: Path, rows: range, augmentation: Augmentation = SHIFTS) -> Examples:
+    """Some of the 40 images, with a new view in every epoch."""
     names = [f"MHIST_{number:03d}.png" for number in rows]
     pixels = Images([data_set / "images" / name for name in names], (12, 12, 3), keep=True)
-    return Examples(names, names, pixels, np.eye(2, dtype=np.float32)[[number % 2 for number in rows]])
+    one_hot = np.eye(2, dtype=np.float32)[[number % 2 for number in rows]]
+    content = [(name, sha256_file(data_set / "images" / name)) for name in names]
+    return Examples(content, pixels, HardLabels(names, one_hot, augmentation, 5, None))
+
+
+def index_of(data_set: Path) -> Index:
+    """The first 26 images are trained on, the others validated on."""
+    images = []
+    for number in range(40):
+        path = data_set / "images" / f"MHIST_{number:03d}.png"
+        part = "train" if number < 26 else "val"
+        images.append(Image(path.name, str(path), ["HP", "SSA"][number % 2], part, "", sha256_file(path)))
+    return Index(images)
+
+
+def write(data_set: Path, recipe: Recipe, **others) -> None:
+    """Trains as a stage does, to m.keras and m.csv in the current folder."""
+    given = {
+        "model": MODEL,
+        "data": index_of(data_set),
+        "train_on": examples(data_set, range(26)),
+        "validate_on": examples(data_set, range(26, 40)),
+        "loss": CROSS_ENTROPY,
+    }
+    train_to_files(**(given | others), recipe=recipe, output=Path("m.keras"), history=Path("m.csv"))
 
 
 @pytest.fixture
@@ -52,49 +79,6 @@ def validate_on(data_set):
     return examples(data_set, range(26, 40))
 
 
-def epochs_of(batches, per_epoch):
-    found = [(pixels.numpy(), targets.numpy()) for pixels, targets in batches]
-    return [found[start : start + per_epoch] for start in range(0, len(found), per_epoch)]
-
-
-def test_an_epoch_holds_every_image_once_with_its_own_target(train_on):
-    identified = Examples(train_on.ids, train_on.content, train_on.images, np.eye(26, dtype=np.float32))
-    plain = train_on.images.rows(np.arange(26)).numpy().astype(np.float32)
-    orders = []
-    for epoch in epochs_of(training_batches(identified, 8, 3, range(2), Augmentation()), 4):
-        assert [len(pixels) for pixels, _ in epoch] == [8, 8, 8, 2]
-        rows = np.concatenate([targets for _, targets in epoch]).argmax(axis=1)
-        assert sorted(rows) == list(range(26))
-        np.testing.assert_array_equal(np.concatenate([pixels for pixels, _ in epoch]), plain[rows])
-        orders.append(rows.tolist())
-    assert orders[0] != orders[1]
-
-
-def test_epochs_do_not_depend_on_where_training_starts(train_on):
-    whole = epochs_of(training_batches(train_on, 8, 3, range(3), SHIFTS), 4)
-    resumed = epochs_of(training_batches(train_on, 8, 3, range(2, 3), SHIFTS), 4)
-    for (pixels, targets), (pixels_again, targets_again) in zip(whole[2], resumed[0], strict=True):
-        np.testing.assert_array_equal(pixels, pixels_again)
-        np.testing.assert_array_equal(targets, targets_again)
-
-
-def test_views_are_those_of_the_key_whatever_the_batch_size(train_on):
-    identified = Examples(train_on.ids, train_on.content, train_on.images, np.eye(26, dtype=np.float32))
-    expected = apply_affines(
-        train_on.images.rows(np.arange(26)), draw_affines(SHIFTS, 3, train_on.ids, 5), SHIFTS.fill_mode
-    ).numpy()
-    for batch_size in (1, 7, 26):
-        for pixels, targets in training_batches(identified, batch_size, 3, range(5, 6), SHIFTS):
-            np.testing.assert_array_equal(pixels.numpy(), expected[targets.numpy().argmax(axis=1)])
-
-
-def test_validation_is_untouched_and_in_order(validate_on):
-    batches = list(validation_batches(validate_on, 4))
-    pixels = np.concatenate([images.numpy() for images, _ in batches])
-    np.testing.assert_array_equal(pixels, validate_on.images.rows(np.arange(14)).numpy())
-    np.testing.assert_array_equal(np.concatenate([targets.numpy() for _, targets in batches]), validate_on.targets)
-
-
 def test_metrics_look_at_the_hard_half():
     logits = np.array([[2.0, 0.0], [2.0, 0.0]], np.float32)
     targets = np.array([[1, 0, 0.1, 0.9], [0, 1, 0.9, 0.1]], np.float32)
@@ -103,13 +87,19 @@ def test_metrics_look_at_the_hard_half():
     np.testing.assert_allclose(hard_label_cross_entropy(targets, logits), [0.126928, 2.126928], rtol=1e-5)
 
 
+def targets_of(examples):
+    return examples.supervision.take(0, np.arange(len(examples.images)))[2]
+
+
 def run(work, train_on, validate_on, recipe, model=MODEL):
     state = TrainingState(work / "state.npz")
-    trained = train(models.build(**model, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state)
+    trained = train(
+        models.build(**model, classes=2, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state
+    )
     return model_files.weights_sha256(trained), state.history
 
 
-RECIPE = Recipe([Phase(2, 0.01, None), Phase(3, 0.002, "all")], batch_size=8, seed=5, augmentation=SHIFTS)
+RECIPE = Recipe([Phase(2, 0.01, None), Phase(3, 0.002, "all")], batch_size=8, seed=5)
 
 
 def test_the_best_epoch_is_returned(tmp_path, train_on, validate_on):
@@ -127,16 +117,16 @@ def test_the_best_epoch_is_returned(tmp_path, train_on, validate_on):
 
 def test_history_matches_keras_evaluation_of_the_best_epoch(tmp_path, train_on, validate_on):
     state = TrainingState(tmp_path / "state.npz")
-    trained = train(models.build(**MODEL, seed=5), train_on, validate_on, CROSS_ENTROPY, RECIPE, state)
+    trained = train(models.build(**MODEL, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, RECIPE, state)
     best = max(state.history, key=lambda row: (row["val_accuracy"], -row["val_cross_entropy"]))
     logits = trained.predict(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32), verbose=0)
-    assert best["val_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == validate_on.targets.argmax(1)))
+    assert best["val_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == targets_of(validate_on).argmax(1)))
     shifted = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    assert best["val_cross_entropy"] == pytest.approx(-np.mean((shifted * validate_on.targets).sum(1)), rel=1e-5)
+    assert best["val_cross_entropy"] == pytest.approx(-np.mean((shifted * targets_of(validate_on)).sum(1)), rel=1e-5)
 
 
 def test_head_only_phase_leaves_the_backbone_untouched(tmp_path, train_on, validate_on):
-    model = models.build(**MODEL, seed=5)
+    model = models.build(**MODEL, classes=2, seed=5)
     before = [weight.numpy() for weight in model.get_layer("backbone").weights]
     head = model.get_layer("logits").kernel.numpy()
     recipe = Recipe([Phase(2, 0.01, None)], batch_size=8, seed=5)
@@ -164,7 +154,7 @@ def test_a_stopped_training_ends_bit_identical(tmp_path, train_on, validate_on, 
 
 def test_other_seed_other_weights_same_seed_same_weights(tmp_path, train_on, validate_on):
     first, again = (run(tmp_path / name, train_on, validate_on, RECIPE)[0] for name in "ab")
-    other = Recipe(RECIPE.phases, RECIPE.batch_size, 6, RECIPE.augmentation)
+    other = Recipe(RECIPE.phases, RECIPE.batch_size, 6)
     assert first == again != run(tmp_path / "c", train_on, validate_on, other)[0]
 
 
@@ -188,30 +178,28 @@ def test_a_damaged_state_starts_afresh(tmp_path, train_on, validate_on, capsys):
 
 
 def test_divergence_is_refused_with_the_remedy(tmp_path, train_on, validate_on):
-    broken = Examples(train_on.ids, train_on.content, train_on.images, train_on.targets * np.float32(np.nan))
+    targets = np.full((26, 2), np.nan, np.float32)
+    broken = Examples(train_on.content, train_on.images, HardLabels(["a"] * 26, targets, Augmentation(), 0, 1))
     with pytest.raises(PipelineError, match=r"diverged in epoch 1.*Lower the learning_rate"):
         run(tmp_path, broken, validate_on, RECIPE)
 
 
 def test_weights_of_samples_reach_the_metrics_of_a_plain_fit(train_on):
     """The student is a plain Keras model: class weights in `fit` change what it learns."""
-    model = models.for_phase(models.build(**(MODEL | {"dropout": 0.0}), seed=1), "all")
+    model = models.for_phase(models.build(**(MODEL | {"dropout": 0.0}), classes=2, seed=1), "all")
     model.compile(optimizer="sgd", loss=CROSS_ENTROPY)
     pixels = train_on.images.rows(np.arange(26)).numpy().astype(np.float32)
-    plain = model.evaluate(pixels, train_on.targets, verbose=0)
-    doubled = model.evaluate(pixels, train_on.targets, sample_weight=np.full(26, 2.0), verbose=0)
+    plain = model.evaluate(pixels, targets_of(train_on), verbose=0)
+    doubled = model.evaluate(pixels, targets_of(train_on), sample_weight=np.full(26, 2.0), verbose=0)
     assert doubled == pytest.approx(2 * plain, rel=1e-5)
 
 
 SCRIPT = """
-import json, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_training as t
-folder = Path({folder!r})
-t.train_to_files(t.MODEL, t.examples(folder, range(26)), t.examples(folder, range(26, 40)), loss=t.CROSS_ENTROPY,
-                 recipe=t.Recipe([t.Phase(40, 0.01, None), t.Phase(40, 0.002, "all")], 8, 5, t.SHIFTS),
-                 output=Path("teacher.keras"), history=Path("teacher.csv"))
+t.write(Path({folder!r}), t.Recipe([t.Phase(40, 0.01, None), t.Phase(40, 0.002, "all")], 8, 5))
 """
 
 
@@ -247,7 +235,7 @@ def test_kill_9_at_several_moments_then_byte_identical_files(tmp_path, data_set)
         wait_until(lambda moment=moment: kept_epochs(killed) >= moment, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert not (killed / "teacher.keras").exists()
+        assert not (killed / "m.keras").exists()
         assert kept_epochs(killed) < 80
     final = start(killed, data_set)
     messages = final.communicate(timeout=120)[1].decode()
@@ -255,36 +243,126 @@ def test_kill_9_at_several_moments_then_byte_identical_files(tmp_path, data_set)
     assert "continuing after epoch" in messages
     assert "continuing" not in uninterrupted.communicate(timeout=120)[1].decode()
     assert uninterrupted.returncode == 0
-    for name in ("teacher.keras", "teacher.csv"):
+    for name in ("m.keras", "m.csv"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    assert len(pd.read_csv(killed / "teacher.csv")) == 80
-    assert not list(killed.glob(".work/*/")), "the work folder goes when the output is there"
+    assert len(pd.read_csv(killed / "m.csv")) == 80
+    assert not list(killed.glob(".work/*/*/state.npz")), "the state goes when the model is there"
 
 
-def test_changed_parameters_start_afresh(tmp_path, data_set, train_on, validate_on, monkeypatch):
+# What is published
+
+
+SHORT = Recipe([Phase(1, 0.01, "all")], 8, 5)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
+
+def outputs():
+    return Path("m.keras").read_bytes(), Path("m.csv").read_bytes()
+
+
+def never(*_, **__):
+    raise AssertionError("it trains again")
+
+
+def test_the_file_records_classes_and_accuracy(data_set, here):
+    write(data_set, RECIPE)
+    data = index_of(data_set)
+    best = pd.read_csv("m.csv")["val_accuracy"].max()
+    assert model_files.read_record(Path("m.keras")) == {
+        "class_names": ["HP", "SSA"],
+        "validation": {"images": fingerprint_of(data.split("val")), "accuracy": pytest.approx(best, abs=1e-9)},
+    }
+
+
+def test_a_finished_training_is_published_again_and_not_repeated(data_set, here, monkeypatch):
+    """DVC removes the outputs before it runs the stage; a kill may come before it notes that the stage has ended."""
+    write(data_set, SHORT)
+    before = outputs()
+    Path("m.keras").unlink()
+    Path("m.csv").unlink()
+    monkeypatch.setattr("pipeline.training.train", never)
+    write(data_set, SHORT)
+    assert outputs() == before
+
+
+def test_a_training_from_scratch_gives_the_same_bytes(data_set, here):
+    write(data_set, SHORT)
+    before = outputs()
+    shutil.rmtree(".work")
+    time.sleep(1.1)  # a .keras file is a zip archive, which notes times
+    write(data_set, SHORT)
+    assert outputs() == before
+
+
+def renamed(data_set):
+    return Index(
+        [Image(image.id, image.path, image.label + "!", image.split, "", image.sha256) for image in data_set.images]
+    )
+
+
+OTHER_INPUTS = {
+    "learning rate": lambda data_set: {"recipe": Recipe([Phase(1, 0.02, "all")], 8, 5)},
+    "epochs": lambda data_set: {"recipe": Recipe([Phase(2, 0.01, "all")], 8, 5)},
+    "batch size": lambda data_set: {"recipe": Recipe([Phase(1, 0.01, "all")], 9, 5)},
+    "seed": lambda data_set: {"recipe": Recipe([Phase(1, 0.01, "all")], 8, 6)},
+    "model": lambda data_set: {"model": MODEL | {"dropout": 0.4}},
+    "loss": lambda data_set: {"loss": keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)},
+    "images": lambda data_set: {"train_on": examples(data_set, range(25))},
+    "validation images": lambda data_set: {"validate_on": examples(data_set, range(27, 40))},
+    "views": lambda data_set: {"train_on": examples(data_set, range(26), Augmentation())},
+    "class names": lambda data_set: {"data": renamed(index_of(data_set))},
+}
+
+
+@pytest.mark.parametrize("other", OTHER_INPUTS)
+def test_another_input_trains_anew(data_set, here, monkeypatch, other):
+    write(data_set, SHORT)
+    monkeypatch.setattr("pipeline.training.train", never)
+    changed = {"recipe": SHORT} | OTHER_INPUTS[other](data_set)
+    with pytest.raises(AssertionError, match="it trains again"):
+        write(data_set, **changed)
+
+
+def test_changed_content_of_an_image_trains_anew(data_set, here, monkeypatch):
+    write(data_set, SHORT)
+    monkeypatch.setattr("pipeline.training.train", never)
+    shutil.copy(data_set / "images/MHIST_002.png", data_set / "images/MHIST_000.png")
+    with pytest.raises(AssertionError, match="it trains again"):
+        write(data_set, SHORT)
+
+
+def test_changed_parameters_start_afresh(data_set, here, monkeypatch):
     def fail(*_):
         raise OSError("no space left")
-
-    def attempt(learning_rate):
-        recipe = Recipe([Phase(1, learning_rate, "all")], 8, 5)
-        train_to_files(
-            MODEL,
-            train_on,
-            validate_on,
-            loss=CROSS_ENTROPY,
-            recipe=recipe,
-            output=Path("m.keras"),
-            history=Path("m.csv"),
-        )
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.model_files.save", fail)
         with pytest.raises(OSError, match="no space"):
-            attempt(0.01)
+            write(data_set, SHORT)
     assert len(list(Path(".work").glob("*/*/state.npz"))) == 1
-    attempt(0.02)
+    write(data_set, Recipe([Phase(1, 0.02, "all")], 8, 5))
     assert pd.read_csv("m.csv")["learning_rate"].tolist() == [0.02]
     assert not list(Path(".work").glob("*/*/state.npz"))
+
+
+def test_a_full_disk_costs_no_epoch(data_set, here, monkeypatch, capsys):
+    """What was trained before the model could not be written is there the next time."""
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.model_files.save", fail)
+        with pytest.raises(OSError, match="no space"):
+            write(data_set, SHORT)
+    assert not Path("m.keras").exists()
+    capsys.readouterr()
+    write(data_set, SHORT)
+    printed = capsys.readouterr().err
+    assert "continuing after epoch 1" in printed
+    assert "epoch 1/1" not in printed

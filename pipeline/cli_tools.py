@@ -1,0 +1,125 @@
+"""The commands that run no stage: they show, check and plan."""
+
+import math
+from pathlib import Path
+
+import click
+
+from pipeline import from_params
+from pipeline.places import INDEX, LOGITS, METRICS, TEACHER
+from pipeline.tensorflow_start import start_tensorflow
+
+
+@click.command()
+def table() -> None:
+    """Print the comparison of teacher, students and baselines."""
+    from pipeline.table import comparison
+
+    click.echo(comparison(METRICS))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(file: Path, as_json: bool) -> None:
+    """Check everything about a soft-label FILE.
+
+    Its bytes, structure and values; and, where they are there, that it belongs to the index, the teacher, the views
+    of params.yaml and the logits. Exit code 0 if it is sound, 1 if not.
+    """
+    import json
+
+    if TEACHER.is_file():
+        start_tensorflow()
+    from pipeline import verification
+    from pipeline.params import read_params
+
+    params_file = Path("params.yaml")
+    views = from_params.views(read_params(params_file).views) if params_file.is_file() else None
+    checks = verification.verify(file, INDEX, TEACHER, LOGITS, views)
+    if as_json:
+        click.echo(json.dumps(verification.as_json(file, checks), indent=2))
+    else:
+        click.echo(verification.as_text(file, checks))
+    if any(check.ok is False for check in checks):
+        raise SystemExit(1)
+
+
+def _finite(context: click.Context, parameter: click.Parameter, values: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(map(math.isfinite, values)):
+        raise click.BadParameter("expected numbers above 0.")
+    return values
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--sample", metavar="ID", help="Draw this image's views and soft labels instead, as a PNG file.")
+@click.option(
+    "--temperature",
+    "temperatures",
+    metavar="T",
+    type=click.FloatRange(min=0, min_open=True),
+    multiple=True,
+    default=(1.0, 2.0, 4.0, 8.0),
+    callback=_finite,
+    show_default=True,
+    help="With --sample of logits: one bar each; may be given several times.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="With --sample: the PNG file.  [default: results/samples/<ID>.png]",
+)
+def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], output: Path | None) -> None:
+    """Show what is inside a soft-label FILE."""
+    if sample is None:
+        from pipeline.inspection import describe
+
+        click.echo(describe(file))
+        return
+    start_tensorflow()
+    from pipeline.sample_picture import draw_sample
+
+    picture = output or Path("results/samples") / f"{Path(sample).stem}.png"
+    draw_sample(file, sample, INDEX, temperatures, picture)
+    click.echo(f"wrote {picture}")
+
+
+@click.command()
+@click.option("--measure", is_flag=True, help="Time a few batches of both models, and add hours.")
+def plan(measure: bool) -> None:
+    """Say what a run will cost before it runs.
+
+    Rows, bytes, teacher passes and FLOPs, offline and with the teacher in the students' loops.
+    """
+    from pipeline.params import read_params
+
+    values = read_params(Path("params.yaml"))
+    start_tensorflow()
+    from pipeline import planning
+
+    data, teacher, student = values.split, values.train_teacher, values.student
+    images = planning.count_images(INDEX, data.layout, data.annotations, data.images, data.val_fraction)
+    found = planning.make_plan(
+        images,
+        from_params.views(values.views),
+        from_params.stored_as(values.precompute),
+        teacher=teacher.model.model_dump(),
+        student=student.model.model_dump(),
+        temperatures=len(values.distill.temperatures),
+        seeds=len(student.seeds),
+        epochs=sum(phase.epochs for phase in student.phases),
+    )
+    speed = None
+    if measure:
+        from pipeline.speed import images_a_second
+
+        speed = images_a_second(
+            planning.untrained(teacher.model.model_dump(), images.classes),
+            planning.untrained(student.model.model_dump(), images.classes),
+            teacher_batch=values.precompute.batch_size,
+            student_batch=student.batch_size,
+        )
+    click.echo(planning.as_text(found, speed))
+    if advice := from_params.views(values.views).advice:
+        click.echo(f"\n{advice}")

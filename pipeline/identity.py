@@ -1,0 +1,101 @@
+"""Whether a soft-label file belongs to what it is used with; if not, what differs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PipelineError, first_few
+from pipeline.index import SPLITS, Index
+from pipeline.soft_labels import SoftLabelFile
+from pipeline.views import Views
+
+
+def refuse_other(
+    file: SoftLabelFile,
+    index: Index,
+    *,
+    splits: Sequence[str] = SPLITS,
+    views: Views | None = None,
+    teacher_sha256: str | None = None,
+    temperature: float | None = None,
+) -> None:
+    """Compares a file with what it is going to be used with, before anything of it is used.
+
+    Args:
+        file: the file.
+        index: the data set.
+        splits: whose images will be used.
+        views: of the training images, if they matter.
+        teacher_sha256: of the teacher's weights, if it is at hand.
+        temperature: T, if it matters.
+
+    Raises:
+        PipelineError: names what differs and the command that mends it.
+    """
+    found = differences(file, index, splits=splits, views=views, teacher_sha256=teacher_sha256, temperature=temperature)
+    if found:
+        raise PipelineError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
+
+
+def differences(
+    file: SoftLabelFile,
+    index: Index,
+    *,
+    splits: Sequence[str] = SPLITS,
+    views: Views | None = None,
+    teacher_sha256: str | None = None,
+    temperature: float | None = None,
+) -> list[str]:
+    """As `refuse_other`, but returns everything that differs, the most telling first."""
+    made = file.provenance
+    if list(made.class_names) != index.class_names:
+        return [f"has the classes {list(made.class_names)}, the index has {index.class_names}"]
+    found = [difference for split in splits for difference in _other_images(file, index, split)]
+    if not found and made.dataset != index.fingerprint():
+        found.append(
+            f"was made from another data set: its fingerprint is {made.dataset[:12]}, "
+            f"the index has {index.fingerprint()[:12]}"
+        )
+    if teacher_sha256 is not None and made.teacher_sha256 != teacher_sha256:
+        found.append(
+            f"was made from another teacher: its fingerprint is {made.teacher_sha256[:12]}, "
+            f"expected {teacher_sha256[:12]}"
+        )
+    if views is not None and made.views != views.as_json():
+        found.append(other_views(made.views, views.as_json()))
+    if temperature is not None and file.temperature != temperature:
+        found.append(f"was softened at temperature {file.temperature:g}, not {temperature:g}")
+    return found
+
+
+def _other_images(file: SoftLabelFile, index: Index, split: str) -> list[str]:
+    """How the images and labels of one split differ from those of the index."""
+    images = {image.id: image for image in index.split(split)}
+    row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
+    both = [image_id for image_id in images if image_id in row_of]
+    content, labels = file.image_sha256(split), file.labels(split)
+    position = {name: number for number, name in enumerate(index.class_names)}
+    cases = [
+        ("has no soft labels for", [image_id for image_id in images if image_id not in row_of]),
+        ("has soft labels that the index does not know, for", [name for name in row_of if name not in images]),
+        ("was made from other content of", [name for name in both if content[row_of[name]] != images[name].sha256]),
+        (
+            "has other labels than the index for",
+            [name for name in both if labels[row_of[name]] != position[images[name].label]],
+        ),
+    ]
+    return [f"{what} {len(names)} {split} image(s): {first_few(names)}" for what, names in cases if names]
+
+
+def other_views(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    """How two descriptions of views (`Views.as_json`) differ, in words."""
+    names = [name for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
+    unequal = (f"{name} {found.get(name)}, expected {expected.get(name)}" for name in names)
+    return f"holds other views: {', '.join(unequal)}"
+
+
+def rows_of(file: SoftLabelFile, split: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The row of each image: soft labels are joined to images by id, never by position."""
+    row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
+    return np.array([row_of[image_id] for image_id in ids], np.int64)

@@ -1,0 +1,84 @@
+"""Command `inspect`: what is inside a soft-label file, as tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PipelineError
+from pipeline.index import SPLITS
+from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.table import aligned
+from pipeline.verification import Statistics, probabilities_of
+
+
+def describe(path: Path) -> str:
+    """The provenance, the datasets and the statistics by class of a file of either format.
+
+    Raises:
+        PipelineError: the file is missing or damaged.
+    """
+    with open_soft_labels(path) as file:
+        temperature = 1.0 if file.temperature is None else file.temperature
+        return "\n".join(
+            [
+                f"{path}: {file.format}, version 1, {path.stat().st_size:,} bytes",
+                "",
+                *aligned([["made from", ""], *map(list, _provenance(file))], str.ljust),
+                "",
+                *aligned([["dataset", "shape", "dtype", "bytes"], *_datasets(file)], str.rjust),
+                "",
+                *aligned([["split", "class", "images", "right", "confidence", "entropy"], *_classes(file)], str.rjust),
+                "",
+                f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
+                "Confidence: the largest probability. Entropy in nats.",
+            ]
+        )
+
+
+def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
+    made, views = file.provenance, file.provenance.views
+    ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
+    yield "sha256", file.sha256
+    yield "classes", ", ".join(made.class_names)
+    yield "teacher", f"{made.teacher}, weights {made.teacher_sha256[:12]}"
+    yield "data set", made.dataset[:12]
+    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in made.preprocessing.items())
+    yield "batch size", str(made.batch_size)
+    yield "views", f"{views['count']} of each training image, seed {views['seed']}: {ranges}"
+    yield "storage", ", ".join(f"{name} {value}" for name, value in sorted(made.storage.items(), reverse=True))
+    if file.format != LOGITS_FORMAT:
+        yield "temperature", f"{file.temperature:g}"
+        yield "logits", str(file.logits_sha256)
+
+
+def _setting(item: tuple[str, Any]) -> str:
+    name, value = item
+    return name if value is True else f"{name} {value}"
+
+
+def _datasets(file: SoftLabelFile) -> Iterator[list[str]]:
+    for split in SPLITS:
+        for dataset in file.file[split].values():
+            dtype = f"text of {dataset.dtype.itemsize}" if dataset.dtype.kind == "S" else str(dataset.dtype)
+            yield [dataset.name[1:], " x ".join(map(str, dataset.shape)), dtype, f"{dataset.nbytes:,}"]
+
+
+def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
+    for split in SPLITS:
+        labels = file.labels(split)
+        if labels.min() < 0 or labels.max() >= file.classes:
+            raise PipelineError(f"{file.path} has labels of no class in {split}; `softlabel verify` says more.")
+        by_class = [Statistics() for _ in range(file.classes)]
+        for view in range(file.views(split).count):
+            for rows in slabs(len(labels)):
+                probabilities = probabilities_of(file, split, view, rows)
+                for number in np.unique(labels[rows]):
+                    chosen = labels[rows] == number
+                    by_class[number].add(probabilities[chosen], labels[rows][chosen])
+        for name, found in zip(file.provenance.class_names, by_class, strict=True):
+            if found.rows:
+                means = (found.right, found.confidence, found.entropy)
+                images = found.rows // file.views(split).count
+                yield [split, name, f"{images:,}", *(f"{value / found.rows:.4f}" for value in means)]

@@ -1,0 +1,25 @@
+"""Where everything lies, relative to the repository's root."""
+
+from pathlib import Path
+
+INDEX = Path("data/index.csv")
+SPLIT_FOLDER = Path("data/split")
+TEACHER = Path("models/teacher.keras")
+LOGITS = Path("data/soft_labels/teacher_logits.h5")
+METRICS = Path("results/metrics.json")
+HISTORY = Path("results/history")
+
+
+def soft_targets_file(temperature: str) -> Path:
+    """The soft labels of one temperature, written as in params.yaml."""
+    return Path(f"data/soft_labels/soft_targets_T{temperature}.h5")
+
+
+def student_file(temperature: str, seed: int) -> Path:
+    """One student."""
+    return Path(f"models/students/T{temperature}_seed{seed}.keras")
+
+
+def baseline_file(seed: int) -> Path:
+    """One student that was trained without soft labels."""
+    return Path(f"models/baselines/seed{seed}.keras")

@@ -1,0 +1,211 @@
+"""Command `plan`: what a run will cost, and from how many students on it costs less than a teacher in the loop.
+
+Online distillation runs the teacher on every training image in every epoch of every student. Offline, it
+runs once on each view, and on the validation and test images.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import flops, models, storage
+from pipeline.errors import PipelineError
+from pipeline.index import SPLITS, read_index
+from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
+from pipeline.split import LAYOUTS, assign_split
+from pipeline.table import aligned
+from pipeline.views import Views
+
+PASSES_A_STEP = 3
+"""A training step costs about three forward passes: one forward, and twice that backward."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the data set holds.
+
+    Attributes:
+        counts: how many images each split has.
+        classes: C.
+        id_bytes: length of the longest id of each split.
+    """
+
+    counts: Mapping[str, int]
+    classes: int
+    id_bytes: Mapping[str, int]
+
+
+def count_images(index: Path, layout: str, annotations: Path, folder: Path, val_fraction: float) -> Images:
+    """Reads the index, or, before there is one, what the index will be made from.
+
+    Raises:
+        PipelineError: neither can be read, or a split has no images.
+    """
+    if index.is_file():
+        rows = [(image.split, image.label, image.id) for image in read_index(index).images]
+    else:
+        found = LAYOUTS[layout](annotations, folder)
+        rows = [(assign_split(row, val_fraction), row.label, row.id) for row in found]
+    id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
+    empty = [split for split in SPLITS if not id_bytes[split]]
+    if empty:
+        raise PipelineError(
+            f"there would be no images in the split(s) {', '.join(empty)}. Add images, or change split.val_fraction."
+        )
+    return Images(Counter(row[0] for row in rows), len({row[1] for row in rows}), id_bytes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a run.
+
+    Attributes:
+        images: the data set.
+        views: of the training images.
+        students: how many will be trained from soft labels.
+        epochs: of each.
+        teacher_flops: of one image's forward pass.
+        student_flops: of one image's forward pass.
+        logits_bytes: of `teacher_logits.h5`.
+        targets_bytes: of one `soft_targets_T<T>.h5`.
+        temperatures: how many of those.
+    """
+
+    images: Images
+    views: int
+    students: int
+    epochs: int
+    teacher_flops: int
+    student_flops: int
+    logits_bytes: int
+    targets_bytes: int
+    temperatures: int
+
+    @property
+    def offline_passes(self) -> int:
+        """Forward passes of the teacher, one image each."""
+        counts = self.images.counts
+        return counts["train"] * self.views + counts["val"] + counts["test"]
+
+    @property
+    def student_passes(self) -> int:
+        """Training steps of all students, one image each."""
+        return self.images.counts["train"] * self.epochs * self.students
+
+    @property
+    def online_passes(self) -> int:
+        """Forward passes with the teacher in the students' loops: one for each step of a student."""
+        return self.student_passes
+
+    @property
+    def pays_off_from(self) -> int:
+        """The smallest number of students for which the teacher runs less often offline."""
+        return self.offline_passes // (self.images.counts["train"] * self.epochs) + 1
+
+
+def make_plan(
+    images: Images,
+    views: Views,
+    stored_as: storage.Storage,
+    *,
+    teacher: dict[str, Any],
+    student: dict[str, Any],
+    temperatures: int,
+    seeds: int,
+    epochs: int,
+) -> Plan:
+    """Counts what a run will take.
+
+    Args:
+        images: the data set.
+        views: of the training images.
+        stored_as: how logits are stored.
+        teacher: the arguments of `models.build`, apart from `classes` and `seed`.
+        student: the same.
+        temperatures: how many.
+        seeds: students for each temperature.
+        epochs: of each student.
+    """
+    logits_bytes, targets_bytes = (
+        sum(
+            bytes_of_split(kind, views.of_split(split), count, images.classes, images.id_bytes[split], stored_as)
+            for split, count in images.counts.items()
+        )
+        for kind in (LOGITS_FORMAT, TARGETS_FORMAT)
+    )
+    return Plan(
+        images=images,
+        views=views.count,
+        students=temperatures * seeds,
+        epochs=epochs,
+        teacher_flops=flops.forward_flops(untrained(teacher, images.classes)),
+        student_flops=flops.forward_flops(untrained(student, images.classes)),
+        logits_bytes=logits_bytes,
+        targets_bytes=targets_bytes,
+        temperatures=temperatures,
+    )
+
+
+def untrained(model: dict[str, Any], classes: int) -> Any:
+    """A model without its pretrained weights, which change nothing about its cost."""
+    return models.build(**{**model, "weights": None}, classes=classes, seed=0)
+
+
+def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
+    """The plan as tables.
+
+    Args:
+        plan: the plan.
+        speed: images/s of "teacher" (forward) and "student" (training step), if they were measured.
+    """
+    counts = plan.images.counts
+    of_each = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS)
+    lines = [
+        f"{sum(counts.values()):,} images in {plan.images.classes} classes: {of_each}",
+        f"{plan.views} view(s) of each training image, one of every other: {plan.offline_passes:,} views",
+        f"{plan.students} student(s), {plan.epochs} epochs each",
+        "",
+        *aligned(_files(plan), str.rjust),
+        "",
+        *aligned(_costs(plan, speed), str.rjust),
+        "",
+        f"Online runs the teacher {plan.online_passes / plan.offline_passes:,.1f} times as often. "
+        f"Offline pays off from {plan.pays_off_from} student(s) on.",
+        "A multiply-add counts as two FLOPs, a training step as three forward passes.",
+        "Training the teacher and the baselines is the same either way and not counted.",
+    ]
+    if speed is not None:
+        lines += [
+            f"Hours at the speed measured here: {speed['teacher']:,.0f} images/s through the teacher, "
+            f"{speed['student']:,.0f} through",
+            "the student's training step, without decoding, validation and the other work of an epoch.",
+        ]
+    return "\n".join(lines)
+
+
+def _files(plan: Plan) -> list[list[str]]:
+    files = {
+        "teacher_logits.h5": (plan.logits_bytes, 1),
+        "soft_targets_T<T>.h5": (plan.targets_bytes, plan.temperatures),
+    }
+    rows = [
+        [name, f"{plan.offline_passes:,}", f"{size / 1e6:,.2f}", str(count), f"{count * size / 1e6:,.2f}"]
+        for name, (size, count) in files.items()
+    ]
+    return [["file", "views", "MB each", "files", "MB"], *rows]
+
+
+def _costs(plan: Plan, speed: Mapping[str, float] | None) -> list[list[str]]:
+    students = plan.student_passes * plan.student_flops * PASSES_A_STEP
+    rows = [["", "teacher passes", "TFLOPs of teacher", "with students"]]
+    for name, passes in (("offline", plan.offline_passes), ("online", plan.online_passes)):
+        teacher = passes * plan.teacher_flops
+        rows.append([name, f"{passes:,}", f"{teacher / 1e12:,.4g}", f"{(teacher + students) / 1e12:,.4g}"])
+        if speed is not None:
+            seconds = passes / speed["teacher"] + plan.student_passes / speed["student"]
+            rows[-1].append(f"{seconds / 3600:,.2f}")
+    if speed is not None:
+        rows[0].append("hours")
+    return rows

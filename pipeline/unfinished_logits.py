@@ -1,0 +1,133 @@
+"""A `teacher_logits.h5` in the making: filled in any order, killed at any moment, finished to the same bytes."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import storage
+from pipeline.artifacts import replace_whole
+from pipeline.checked_hdf5 import full_disk_as_os_error, seal
+from pipeline.soft_labels import Provenance, Rows, create_logits
+from pipeline.views import Floats16, Views
+
+Ints = npt.NDArray[np.intp]
+
+
+class UnfinishedLogits:
+    """The file, and beside it which of its rows are done; use it as a context manager.
+
+    A row is marked as done after it has reached the disk. The file has its full length from the start: a disk
+    that is too small is found before the teacher runs.
+
+    Args:
+        folder: where both lie.
+        provenance: what makes the file.
+        rows: the images of each split.
+    """
+
+    def __init__(self, folder: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
+        self._path = folder / "unfinished.h5"
+        self._kind = storage.of(provenance.storage)
+        self._classes = len(provenance.class_names)
+        marks = {split: folder / f"done_{split}" for split in rows}
+        if not self._path.is_file():
+            for path in marks.values():
+                path.unlink(missing_ok=True)
+            with replace_whole(self._path) as partial:
+                create_logits(partial, provenance, rows)
+                _reserve(partial)
+        views = Views.from_json(provenance.views)
+        self._done = {}
+        for split, path in marks.items():
+            shape = (views.of_split(split).count, len(rows[split].ids))
+            if not path.is_file():
+                with replace_whole(path) as partial:
+                    partial.write_bytes(bytes(shape[0] * shape[1]))
+            self._done[split] = np.memmap(path, np.uint8, "r+", shape=shape)
+
+    def __enter__(self) -> Self:
+        """Opens the file for writing."""
+        self._file = h5py.File(self._path, "r+")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the file; what is done stays done."""
+        with full_disk_as_os_error(self._path):
+            self._file.close()
+
+    def missing(self, split: str) -> npt.NDArray[np.bool_]:
+        """Which rows have no logits yet: (V, N)."""
+        return np.asarray(self._done[split] == 0)
+
+    def transforms(self, split: str) -> tuple[Floats16, Floats16 | None]:
+        """The stored transforms of all views, (V, N, 6) each; None where colours are untouched."""
+        group = self._file[split]
+        return group["affine"][...], group["colour"][...] if "colour" in group else None
+
+    def encode(self, logits: npt.NDArray[np.float32]) -> storage.Columns:
+        """The columns that store logits (R, C)."""
+        return self._kind.encode(logits)
+
+    def put(self, split: str, views: Ints, rows: Ints, columns: storage.Columns) -> None:
+        """Stores the columns of R rows (their views and their rows, (R,) each), then marks them as done."""
+        with full_disk_as_os_error(self._path):
+            for part in _runs(views, rows):
+                target = views[part][0], slice(rows[part][0], rows[part][-1] + 1)
+                for name, values in columns.items():
+                    self._file[split][name][target] = values[part]
+            self._file.flush()
+        _to_disk(self._path)
+        self._done[split][views, rows] = 1
+
+    def predictions(self, split: str) -> Ints:
+        """The class of the largest logit of each image's first view: (N,)."""
+        return self._kind.predictions(self._first_view(split))
+
+    def look_like_probabilities(self, split: str) -> bool:
+        """Whether in each image's first view no output is negative and all sum to 1, up to float16's rounding."""
+        columns = self._first_view(split)
+        smallest, sums = self._kind.smallest(columns), self._kind.sums(columns, self._classes)
+        return bool((smallest >= 0).all() and np.allclose(sums, 1, rtol=0, atol=5e-3))
+
+    def _first_view(self, split: str) -> storage.Columns:
+        return {name: self._file[split][name][0] for name in self._kind.columns(self._classes)}
+
+    def finish(self, finished: Path) -> None:
+        """Seals the closed, complete file and gives it its name."""
+        if any(self.missing(split).any() for split in self._done):
+            raise AssertionError("rows are missing")
+        seal(self._path)
+        _to_disk(self._path)
+        os.replace(self._path, finished)
+
+
+def _runs(views: Ints, rows: Ints) -> Iterator[Any]:
+    """Splits rows into indices of stretches of one view whose row numbers follow each other."""
+    order = np.lexsort((rows, views))
+    ends = (np.diff(views[order]) != 0) | (np.diff(rows[order]) != 1)
+    yield from np.split(order, np.flatnonzero(ends) + 1)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the file's whole length on the disk, where the system can."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}: {size / 2**20:.1f} MiB are needed") from None
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,241 @@
+"""Command `verify`: everything that can be known about a soft-label file, checked."""
+
+import math
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.checked_hdf5 import sealed_sha256
+from pipeline.errors import PipelineError, first_few
+from pipeline.identity import differences, other_views
+from pipeline.index import SPLITS, read_index
+from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.views import SAME_COLOUR, Views
+
+SUM_TOLERANCE = 1e-5
+"""Float32 rounding of a few thousand probabilities that sum to 1."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: what.
+        ok: whether it holds; None if there was nothing to compare with.
+        detail: the finding, in words.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def verify(path: Path, index: Path, teacher: Path, logits: Path, views: Views | None) -> list[Check]:
+    """Checks a file of either format.
+
+    Args:
+        path: the file.
+        index: `data/index.csv`; compared if it is there.
+        teacher: the teacher's `.keras` file; compared if it is there.
+        logits: `teacher_logits.h5`; soft targets are compared with it if it is there.
+        views: that the file should hold; None if not known.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_soft_labels(path))
+        except PipelineError as error:
+            return [Check("file", False, str(error))]
+        size = path.stat().st_size
+        return [
+            Check("file", True, f"{file.format}, version 1, complete; its {size:,} bytes match their digest"),
+            *(_values(file, split) for split in SPLITS),
+            _views_as_drawn(file),
+            *_belongings(file, index, teacher, logits, views),
+        ]
+
+
+@dataclass
+class Statistics:
+    """Of the rows of one split, added up slab by slab.
+
+    Attributes:
+        rows: how many.
+        right: in how many the largest value is the labelled class's.
+        confidence: the sum of the largest probabilities.
+        entropy: the sum of the entropies, in nats.
+        problems: what is wrong with them.
+    """
+
+    rows: int = 0
+    right: int = 0
+    confidence: float = 0.0
+    entropy: float = 0.0
+    problems: tuple[str, ...] = ()
+
+    def add(self, probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
+        """Adds R rows: (R, C) probabilities and (R,) class indices."""
+        sums = probabilities.sum(axis=1, dtype=np.float64)
+        if not np.isfinite(probabilities).all():
+            self.problems += (f"{int((~np.isfinite(probabilities)).any(1).sum())} row(s) are not finite",)
+        elif (probabilities < 0).any():
+            self.problems += (f"{int((probabilities < 0).any(1).sum())} row(s) have negative soft labels",)
+        elif np.abs(sums - 1).max() > SUM_TOLERANCE:
+            self.problems += (f"soft labels do not sum to 1: one row sums to {sums[np.abs(sums - 1).argmax()]:.6f}",)
+        logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
+        self.rows += len(labels)
+        self.right += int((probabilities.argmax(axis=1) == labels).sum())
+        self.confidence += float(probabilities.max(axis=1).sum(dtype=np.float64))
+        self.entropy -= float((probabilities * logs).sum(dtype=np.float64))
+
+
+def probabilities_of(file: SoftLabelFile, split: str, view: int, rows: slice) -> npt.NDArray[np.float32]:
+    """The soft labels of some rows, (R, C); those of a logits file at temperature 1."""
+    columns = file.columns(split, view, rows)
+    if file.format == LOGITS_FORMAT:
+        columns = file.storage.soften(columns, 1.0, file.classes)
+    return file.storage.probabilities(columns, file.classes)
+
+
+def _values(file: SoftLabelFile, split: str) -> Check:
+    """Finite, distributions, one-hot, each image once, and better than chance."""
+    labels, ids, found = file.labels(split), file.ids(split), Statistics()
+    problems = [*_bad_labels(file, split, labels), *_bad_classes(file, split)]
+    if problems:
+        return Check(f"values of {split}", False, "; ".join(problems))
+    with np.errstate(invalid="ignore"):
+        for view in range(file.views(split).count):
+            for rows in slabs(len(ids)):
+                found.add(probabilities_of(file, split, view, rows), labels[rows])
+    problems += dict.fromkeys(found.problems)
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    if repeated:
+        problems.append(f"{len(repeated)} image(s) are named more than once: {first_few(repeated)}")
+    accuracy, chance = found.right / found.rows, 1 / file.classes
+    if accuracy < chance - 3 * math.sqrt(chance * (1 - chance) / len(ids)):
+        problems.append(f"the teacher is right on {accuracy:.3f}, far less than by chance: is the class order another?")
+    temperature = f"T = {1.0 if file.temperature is None else file.temperature:g}"
+    detail = (
+        f"{len(ids)} image(s), {file.views(split).count} view(s); the teacher is right on {accuracy:.4f}; "
+        f"at {temperature} confidence {found.confidence / found.rows:.4f}, "
+        f"entropy {found.entropy / found.rows:.4f} nats"
+    )
+    return Check(f"values of {split}", not problems, "; ".join([*problems, detail]))
+
+
+def _bad_classes(file: SoftLabelFile, split: str) -> list[str]:
+    """Top-k storage: each kept class must be one of the C."""
+    group = file.file[split]
+    if "index" not in group:
+        return []
+    counts = (
+        int((group["index"][view, rows] >= file.classes).any(1).sum())
+        for view in range(file.views(split).count)
+        for rows in slabs(file.count(split))
+    )
+    wrong = sum(counts)
+    return [f"{wrong} row(s) keep a class that there is not"] if wrong else []
+
+
+def _bad_labels(file: SoftLabelFile, split: str, labels: npt.NDArray[np.int64]) -> list[str]:
+    group = file.file[split]
+    if "hard" not in group:
+        wrong = int(((labels < 0) | (labels >= file.classes)).sum())
+        return [f"{wrong} label(s) are of no class"] if wrong else []
+    hard = group["hard"]
+    wrong = sum(int(((hard[rows].sum(1) != 1) | (hard[rows].max(1) != 1)).sum()) for rows in slabs(len(hard)))
+    return [f"{wrong} hard label(s) are not one-hot"] if wrong else []
+
+
+def _views_as_drawn(file: SoftLabelFile) -> Check:
+    """The stored transforms against new draws from the seed."""
+    other = []
+    for split in SPLITS:
+        ids, views = file.ids(split), file.views(split)
+        for view in range(views.count):
+            stored_affines, stored_colours = file.transforms(split, view)
+            for rows in slabs(len(ids)):
+                affines, colours = views.draw(ids[rows], view)
+                same = (stored_affines[rows] == affines).all(1)
+                same &= (colours == (SAME_COLOUR if stored_colours is None else stored_colours[rows])).all(1)
+                other += [f"{ids[rows][number]} (view {view})" for number in np.flatnonzero(~same)]
+    if other:
+        return Check("views", False, f"{len(other)} transform(s) are not as drawn from their seed: {first_few(other)}")
+    return Check("views", True, "all transforms are as drawn from their seed")
+
+
+def _belongings(file: SoftLabelFile, index: Path, teacher: Path, logits: Path, views: Views | None) -> list[Check]:
+    """Whether it belongs to the data set, the views, the teacher and the logits that are there."""
+    checks = [_data_set(file, index), _wanted_views(file, views), _teacher(file, teacher)]
+    return checks if file.format == LOGITS_FORMAT else [*checks, _logits(file, logits)]
+
+
+def _data_set(file: SoftLabelFile, index: Path) -> Check:
+    if not index.is_file():
+        return Check("data set", None, f"not compared: there is no {index}")
+    try:
+        found = differences(file, read_index(index))
+    except PipelineError as error:
+        return Check("data set", None, f"not compared: {error}")
+    return Check("data set", not found, "; ".join(found) or f"images, labels and classes are those of {index}")
+
+
+def _wanted_views(file: SoftLabelFile, views: Views | None) -> Check:
+    if views is None:
+        return Check("params", None, "not compared: there is no params.yaml")
+    if file.provenance.views != views.as_json():
+        return Check("params", False, other_views(file.provenance.views, views.as_json()))
+    return Check("params", True, "the views are those of params.yaml")
+
+
+def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
+    if not teacher.is_file():
+        return Check("teacher", None, f"not compared: there is no {teacher}")
+    from pipeline import model_files
+
+    try:
+        expected = model_files.weights_sha256(model_files.load(teacher))
+    except PipelineError as error:
+        return Check("teacher", None, f"not compared: {error}")
+    made = file.provenance
+    if made.teacher_sha256 != expected:
+        detail = f"another one: its weights are {made.teacher_sha256[:12]}, those of {teacher} are {expected[:12]}"
+        return Check("teacher", False, detail)
+    return Check("teacher", True, f"{made.teacher}, its weights are those of {teacher}")
+
+
+def _logits(file: SoftLabelFile, logits: Path) -> Check:
+    if not logits.is_file():
+        return Check("logits", None, f"not compared: there is no {logits}")
+    try:
+        expected = sealed_sha256(logits)
+    except PipelineError as error:
+        return Check("logits", None, f"not compared: {error}")
+    if file.logits_sha256 != expected:
+        detail = f"softened from other logits, {str(file.logits_sha256)[:12]}; {logits} is {expected[:12]}"
+        return Check("logits", False, detail)
+    return Check("logits", True, f"softened from {logits}")
+
+
+def as_text(path: Path, checks: list[Check]) -> str:
+    """One line a check, then the verdict."""
+    words = {True: "ok", False: "WRONG", None: "-"}
+    width = max(len(check.name) for check in checks)
+    lines = [f"{words[check.ok]:<6}{check.name:<{width + 2}}{check.detail}" for check in checks]
+    wrong = [check.name for check in checks if check.ok is False]
+    verdict = f"{path} is not sound: {', '.join(wrong)}." if wrong else f"{path} is sound."
+    return "\n".join([*lines, verdict])
+
+
+def as_json(path: Path, checks: list[Check]) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "file": path.as_posix(),
+        "ok": all(check.ok is not False for check in checks),
+        "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks],
+    }

@@ -1,0 +1,261 @@
+"""Batches: which images, in which order, in which view, with which targets; teacher's and baseline's views alike."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
+
+from pipeline.artifacts import sha256_file
+from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
+from pipeline.errors import PipelineError
+from pipeline.images import Images
+from pipeline.index import Image, Index
+from pipeline.rendering import render
+from pipeline.soft_labels import open_soft_targets
+from pipeline.targets import HardAndSoftLabels
+from pipeline.views import Augmentation, Views, draw_views
+
+AUGMENTATION = Augmentation(translation=0.2, rotation=0.1, horizontal_flip=True, contrast=0.2, channel_gain=0.1)
+IDS = [f"{number:02d}.png" for number in range(11)]
+NAMES_ITSELF = np.eye(11, dtype=np.float32)
+"""One-hot targets that tell which image they belong to."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for name in IDS:
+        content = tf.io.encode_png(random.integers(0, 256, (9, 7, 3), np.uint8)).numpy()
+        (folder / name).write_bytes(content)
+    return [folder / name for name in IDS]
+
+
+@pytest.fixture(scope="module")
+def pixels(files):
+    return Images(files, (9, 7, 3), keep=True)
+
+
+def examples(pixels, supervision):
+    return Examples([(name, name) for name in IDS], pixels, supervision)
+
+
+def hard_labels(augmentation=AUGMENTATION, seed=3, count=None, ids=IDS, one_hot=NAMES_ITSELF):
+    return HardLabels(ids, one_hot, augmentation, seed, count)
+
+
+def epochs_of(batches, per_epoch):
+    found = [(shown.numpy(), targets.numpy()) for shown, targets in batches]
+    return [found[start : start + per_epoch] for start in range(0, len(found), per_epoch)]
+
+
+def shown(pixels, view, augmentation=AUGMENTATION, seed=3):
+    """One view of every image, rendered at once."""
+    affines, colours = draw_views(augmentation, seed, IDS, view)
+    return render(pixels.rows(np.arange(11)), affines, colours, augmentation).numpy()
+
+
+# Order
+
+
+def test_an_epoch_holds_every_image_once_with_its_own_target(pixels):
+    plain = pixels.rows(np.arange(11)).numpy().astype(np.float32)
+    orders = []
+    batches = training_batches(examples(pixels, hard_labels(Augmentation())), 4, 3, range(3))
+    for epoch in epochs_of(batches, 3):
+        assert [len(images) for images, _ in epoch] == [4, 4, 3]
+        rows = np.concatenate([targets for _, targets in epoch]).argmax(axis=1)
+        assert sorted(rows) == list(range(11))
+        np.testing.assert_array_equal(np.concatenate([images for images, _ in epoch]), plain[rows])
+        orders.append(rows.tolist())
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def order_of(pixels, seed, batch_size, supervision):
+    batches = training_batches(examples(pixels, supervision), batch_size, seed, range(2, 3))
+    return np.concatenate([targets.numpy() for _, targets in batches]).argmax(axis=1).tolist()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(pixels):
+    """Not on batch size or views: student and baseline of one seed see the images in one order."""
+    one = order_of(pixels, 5, 4, hard_labels())
+    assert one == order_of(pixels, 5, 11, hard_labels(Augmentation(), seed=8, count=2))
+    assert one != order_of(pixels, 6, 4, hard_labels())
+
+
+def test_epochs_do_not_depend_on_where_training_starts(pixels):
+    given = examples(pixels, hard_labels())
+    whole = epochs_of(training_batches(given, 4, 3, range(3)), 3)
+    resumed = epochs_of(training_batches(given, 4, 3, range(2, 3)), 3)
+    for (images, targets), (images_again, targets_again) in zip(whole[2], resumed[0], strict=True):
+        np.testing.assert_array_equal(images, images_again)
+        np.testing.assert_array_equal(targets, targets_again)
+
+
+# Views
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11])
+def test_views_are_those_of_the_key_whatever_the_batch_size(pixels, batch_size):
+    expected = shown(pixels, 5)
+    for images, targets in training_batches(examples(pixels, hard_labels()), batch_size, 9, range(5, 6)):
+        np.testing.assert_array_equal(images.numpy(), expected[targets.numpy().argmax(axis=1)])
+
+
+@pytest.mark.parametrize(("count", "views"), [(None, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 1, 2, 0, 1, 2, 0]), (1, [0] * 7)])
+def test_an_epoch_shows_a_new_view_or_one_of_a_fixed_number_in_turn(pixels, count, views):
+    supervision = hard_labels(count=count)
+    assert [supervision.view(epoch) for epoch in range(7)] == views
+    for epoch, batches in enumerate(epochs_of(training_batches(examples(pixels, supervision), 11, 1, range(7)), 1)):
+        ((images, targets),) = batches
+        np.testing.assert_array_equal(images, shown(pixels, views[epoch])[targets.argmax(axis=1)])
+
+
+def test_hard_labels_of_some_rows_are_those_rows_of_all():
+    supervision = hard_labels()
+    whole = supervision.take(2, np.arange(11))
+    for rows in ([3, 1, 4], [10], [0, 0]):
+        for part, all_of_it in zip(supervision.take(2, np.array(rows)), whole, strict=True):
+            np.testing.assert_array_equal(part, all_of_it[rows])
+
+
+def test_the_fingerprint_of_hard_labels_sees_every_change():
+    changes = [
+        {},
+        {"augmentation": replace(AUGMENTATION, rotation=0.2)},
+        {"augmentation": replace(AUGMENTATION, fill_mode="nearest")},
+        {"seed": 4},
+        {"count": 1},
+        {"count": 2},
+        {"one_hot": NAMES_ITSELF[::-1].copy()},
+    ]
+    assert len({hard_labels(**change).fingerprint for change in changes}) == len(changes)
+    assert hard_labels().fingerprint == hard_labels().fingerprint
+
+
+# The student's views are the baseline's, and its labels those of the view
+
+
+TRAIN = INDEX.split("train")
+TRAIN_IDS = [image.id for image in TRAIN]
+
+
+@pytest.fixture(params=[DENSE, TOP2], ids=["dense", "top-k"])
+def soft_file(tmp_path, request):
+    _, path = write_both(tmp_path, stored_as=request.param)
+    with open_soft_targets(path) as file:
+        yield file
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 3], [1]], ids=str)
+@pytest.mark.parametrize("view", [0, 1, 2])
+def test_the_baselines_drawn_views_are_the_stored_ones_bit_for_bit(soft_file, view, rows):
+    one_hot = INDEX.one_hot(TRAIN)
+    of_student = HardAndSoftLabels(soft_file, "train", TRAIN, one_hot)
+    of_baseline = HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count)
+    assert of_student.augmentation == of_baseline.augmentation
+    affines, colours, targets = of_student.take(view, np.array(rows))
+    drawn_affines, drawn_colours, hard = of_baseline.take(view, np.array(rows))
+    assert affines.dtype == drawn_affines.dtype == np.float16
+    assert affines.tobytes() == drawn_affines.tobytes()
+    assert colours.tobytes() == drawn_colours.tobytes()
+    np.testing.assert_array_equal(targets[:, :3], hard)
+    assert [of_student.view(epoch) for epoch in range(9)] == [of_baseline.view(epoch) for epoch in range(9)]
+
+
+def test_student_and_baseline_see_the_same_pixels(soft_file, files):
+    images = Images(files[:5], (9, 7, 3), keep=True)
+    one_hot = INDEX.one_hot(TRAIN)
+    supervisions = (
+        HardAndSoftLabels(soft_file, "train", TRAIN, one_hot),
+        HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count),
+    )
+    of_student, of_baseline = (
+        list(training_batches(Examples([], images, supervision), 2, 4, range(4))) for supervision in supervisions
+    )
+    assert len(of_student) == len(of_baseline) == 12
+    for (ours, targets), (theirs, hard) in zip(of_student, of_baseline, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(targets[:, :3], hard)
+
+
+def test_epoch_e_trains_on_view_e_mod_v_with_the_labels_of_that_view(soft_file, files):
+    """Against the file itself; every soft row is another, so it tells the image and the view."""
+    images = Images(files[:5], (9, 7, 3), keep=True)
+    supervision = HardAndSoftLabels(soft_file, "train", TRAIN, INDEX.one_hot(TRAIN))
+    soft = [soft_file.storage.probabilities(soft_file.columns("train", view), soft_file.classes) for view in range(3)]
+    assert len(np.unique(np.concatenate(soft), axis=0)) == 15
+    batches = training_batches(Examples([], images, supervision), 2, 4, range(7))
+    for epoch, of_epoch in enumerate(epochs_of(batches, 3)):
+        view = epoch % 3
+        found = np.concatenate([targets for _, targets in of_epoch])
+        rows = np.array([np.flatnonzero((soft[view] == row[3:]).all(axis=1))[0] for row in found])
+        assert sorted(rows) == [0, 1, 2, 3, 4]
+        np.testing.assert_array_equal(found[:, :3], INDEX.one_hot(TRAIN)[rows])
+        affines, colours = soft_file.transforms("train", view)
+        expected = render(images.rows(np.arange(5)), affines, colours, VIEWS.augmentation).numpy()
+        np.testing.assert_array_equal(np.concatenate([shown for shown, _ in of_epoch]), expected[rows])
+
+
+# Validation
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+def test_validation_is_untouched_and_in_order(pixels, batch_size):
+    given = examples(pixels, hard_labels(Augmentation(), seed=0, count=1))
+    batches = validation_batches(given, batch_size)
+    assert len(batches) == -(-11 // batch_size)
+    found = list(batches)
+    np.testing.assert_array_equal(
+        np.concatenate([images.numpy() for images, _ in found]), pixels.rows(np.arange(11)).numpy()
+    )
+    np.testing.assert_array_equal(np.concatenate([targets.numpy() for _, targets in found]), NAMES_ITSELF)
+
+
+def test_validation_of_a_student_is_told_the_soft_labels_of_its_images(soft_file, files):
+    images = INDEX.split("val")
+    two = Images(files[:2], (9, 7, 3), keep=True)
+    supervision = HardAndSoftLabels(soft_file, "val", images, INDEX.one_hot(images))
+    ((_, targets),) = validation_batches(Examples([], two, supervision), 8)
+    np.testing.assert_array_equal(targets[:, :3], INDEX.one_hot(images))
+    soft = soft_file.storage.probabilities(soft_file.columns("val", 0), 3)
+    np.testing.assert_array_equal(targets[:, 3:], soft)
+
+
+# Examples of an index
+
+
+def index_of_files(folder):
+    random = np.random.default_rng(2)
+    images = []
+    for number in range(4):
+        path = folder / f"{number}.png"
+        path.write_bytes(tf.io.encode_png(random.integers(0, 256, (5, 5, 3), np.uint8)).numpy())
+        images.append(Image(path.name, str(path), "HP", "train", "", sha256_file(path)))
+    return Index(images)
+
+
+def test_examples_know_their_content(tmp_path):
+    images = index_of_files(tmp_path).images
+    found = Examples.of(images, (5, 5, 3), hard_labels())
+    assert list(found.content) == [(image.id, image.sha256) for image in images]
+    assert len(found.images) == 4
+
+
+@pytest.mark.parametrize("damage", ["missing", "another"])
+def test_images_that_are_not_those_of_the_index_are_refused(tmp_path, damage):
+    images = index_of_files(tmp_path).images
+    breaks = {"missing": lambda path: path.unlink(), "another": lambda path: path.write_bytes(b"another")}
+    breaks[damage](tmp_path / "2.png")
+    with pytest.raises(PipelineError, match=r"1 image file\(s\) are missing or not those of the index: .*2\.png"):
+        Examples.of(images, (5, 5, 3), hard_labels())
+
+
+def test_views_of_the_file_are_asked_for_by_number_and_not_by_epoch(tmp_path):
+    """V = 1: every epoch is view 0, whatever its number."""
+    _, path = write_both(tmp_path, views=Views(1, 5, VIEWS.augmentation))
+    with open_soft_targets(path) as file:
+        supervision = HardAndSoftLabels(file, "train", TRAIN, INDEX.one_hot(TRAIN))
+        assert [supervision.view(epoch) for epoch in (0, 1, 99)] == [0, 0, 0]

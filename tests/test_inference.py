@@ -1,0 +1,170 @@
+"""The forward pass: the logits of an image are its own, bit for bit, whoever its neighbours are."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline import models
+from pipeline.images import Images
+from pipeline.inference import Forward, all_logits
+from pipeline.rendering import render
+from pipeline.views import IDENTITY, SAME_COLOUR, Augmentation, Views
+
+SIZE = (16, 16, 3)
+VIEWS = Views(4, 2, Augmentation(rotation=0.3, translation=0.3, horizontal_flip=True, contrast=0.2))
+IDS = [f"{number:02d}.png" for number in range(23)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """With a matrix product wide enough that its rounding depends on the shape of the batch."""
+    return models.build(
+        architecture="cnn",
+        input_shape=SIZE,
+        classes=5,
+        seed=1,
+        weights=None,
+        filters=[8, 64],
+        downsampling="stride",
+        pooling="flatten",
+        batch_normalization=True,
+        dropout=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(4).uniform(0, 255, (23, *SIZE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, pixels):
+    folder = tmp_path_factory.mktemp("images")
+    for name, content in zip(IDS, pixels, strict=True):
+        (folder / name).write_bytes(tf.io.encode_png(content.astype(np.uint8)).numpy())
+    return Images([folder / name for name in IDS], SIZE, keep=False)
+
+
+def logits_of(forward, pixels):
+    batches = tf.data.Dataset.from_tensor_slices(pixels).batch(forward.batch_size)
+    return np.concatenate(list(forward(batches)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 8, 32])
+def test_logits_are_those_of_the_model(model, pixels, batch_size):
+    found = logits_of(Forward(model, batch_size), pixels)
+    assert found.shape == (23, 5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, model(pixels, training=False).numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [4, 8, 32])
+@pytest.mark.parametrize("chosen", [[0], [5, 3], [22, 21, 20, 19, 18, 17, 16], list(range(23))[::-1], [7] * 9], ids=len)
+def test_logits_depend_on_neither_neighbours_nor_order_nor_count(model, pixels, batch_size, chosen):
+    forward = Forward(model, batch_size)
+    whole = logits_of(forward, pixels)
+    np.testing.assert_array_equal(logits_of(forward, pixels[chosen]), whole[chosen])
+
+
+def test_every_batch_has_the_same_shape(pixels):
+    """The last is filled up with copies, which are not in the result."""
+    seen = []
+
+    class Watched:
+        input_shape = (None, *SIZE)
+
+        def __call__(self, batch, training):
+            assert training is False
+            seen.append(batch.shape.as_list())
+            tf.py_function(lambda values: seen.append(values.numpy().copy()), [batch], [])
+            return tf.reduce_mean(batch, axis=(1, 2))
+
+    found = logits_of(Forward(Watched(), 8), pixels)
+    assert seen[0] == [8, *SIZE]
+    assert [len(batch) for batch in seen[1:]] == [8, 8, 8]
+    np.testing.assert_array_equal(seen[3][:7], pixels[16:])
+    np.testing.assert_array_equal(seen[3][7], pixels[22])
+    np.testing.assert_allclose(found, pixels.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_dropout_is_off(model, pixels):
+    forward = Forward(model, 8)
+    np.testing.assert_array_equal(logits_of(forward, pixels), logits_of(forward, pixels))
+
+
+def test_logits_of_half_precision_models_are_float32():
+    inputs = keras.Input(SIZE)
+    outputs = keras.layers.Dense(2, dtype="float16")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, outputs)
+    assert logits_of(Forward(model, 4), np.ones((3, *SIZE), np.float32)).dtype == np.float32
+
+
+def transforms():
+    affines, colours = zip(*[VIEWS.draw(IDS, view) for view in range(4)], strict=True)
+    return np.stack(affines), np.stack(colours)
+
+
+def of_views(forward, images, views, rows):
+    affines, colours = transforms()
+    found = forward.of_views(images, np.array(views), np.array(rows), affines, colours, VIEWS.augmentation)
+    return list(found)
+
+
+def test_each_logit_is_that_of_its_view_of_its_image(model, images):
+    forward = Forward(model, 8)
+    rows, views = np.nonzero(np.ones((23, 4)))
+    blocks = of_views(forward, images, views, rows)
+    assert [len(block) for block in blocks] == [8] * 11 + [4]
+    affines, colours = transforms()
+    for view in range(4):
+        shown = render(images.rows(np.arange(23)), affines[view], colours[view], VIEWS.augmentation).numpy()
+        np.testing.assert_array_equal(np.concatenate(blocks)[views == view], logits_of(forward, shown))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        [(0, 0)],
+        [(2, 3), (0, 3), (3, 3)],
+        [(1, 0), (1, 1), (1, 2), (1, 5), (1, 22)],
+        [(3, 4), (0, 9), (1, 9), (2, 9), (3, 9), (0, 21), (2, 21)],
+    ],
+    ids=["one", "views of one image in any order", "one view", "some views of some images"],
+)
+def test_some_views_have_the_logits_that_they_have_among_all(model, images, chosen):
+    """So a pass that goes on where it was killed, or computes only what is new, ends with the same bytes."""
+    forward = Forward(model, 8)
+    rows, views = np.nonzero(np.ones((23, 4)))
+    whole = np.concatenate(of_views(forward, images, views, rows)).reshape(23, 4, 5)
+    found = np.concatenate(of_views(forward, images, *zip(*chosen, strict=True)))
+    expected = np.stack([whole[row, view] for view, row in chosen])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_views_are_no_batches(model, images):
+    assert of_views(Forward(model, 8), images, [], []) == []
+
+
+def test_each_image_is_decoded_once(model, images, monkeypatch):
+    decoded = []
+    read = Images._read
+
+    def counted(self, path):
+        tf.py_function(lambda name: decoded.append(name.numpy()), [path], [])
+        return read(self, path)
+
+    monkeypatch.setattr(Images, "_read", counted)
+    rows, views = np.nonzero(np.ones((23, 4)))
+    of_views(Forward(model, 8), images, views, rows)
+    assert len(decoded) == len(set(decoded)) == 23
+
+
+def test_logits_of_untouched_images_are_those_of_the_identity_view(model, images, capsys):
+    """`evaluate` and `precompute` say the same of an image, bit for bit, at one batch size."""
+    plain = all_logits(model, images, 8, "evaluate")
+    affines, colours = np.tile(IDENTITY, (1, 23, 1)), np.tile(SAME_COLOUR, (1, 23, 1))
+    views, rows = np.zeros(23, int), np.arange(23)
+    found = Forward(model, 8).of_views(images, views, rows, affines, colours, Augmentation())
+    np.testing.assert_array_equal(np.concatenate(list(found)), plain)
+    assert "evaluate" in capsys.readouterr().err
