@@ -10,7 +10,7 @@ from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.table import aligned
-from pipeline.verification import Statistics, probabilities_of
+from pipeline.verification import Statistics, impossible_rows, probabilities_of
 
 
 def describe(path: Path) -> str:
@@ -68,12 +68,14 @@ def _datasets(file: SoftLabelFile) -> Iterator[list[str]]:
 def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
     for split in SPLITS:
         labels = file.labels(split)
-        if labels.min() < 0 or labels.max() >= file.classes:
-            raise PipelineError(f"{file.path} has labels of no class in {split}; `softlabel verify` says more.")
+        impossible = impossible_rows(file, split)
+        if impossible:
+            raise PipelineError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
         for view in range(file.views(split).count):
             for rows in slabs(len(labels)):
-                probabilities = probabilities_of(file, split, view, rows)
+                with np.errstate(invalid="ignore", over="ignore"):
+                    probabilities = probabilities_of(file, split, view, rows)
                 for number in np.unique(labels[rows]):
                     chosen = labels[rows] == number
                     by_class[number].add(probabilities[chosen], labels[rows][chosen])

@@ -51,8 +51,9 @@ def count_images(index: Path, layout: str, annotations: Path, folder: Path, val_
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
+        source = index if index.is_file() else annotations
         raise PipelineError(
-            f"there would be no images in the split(s) {', '.join(empty)}. Add images, or change split.val_fraction."
+            f"{source} gives no images for the split(s) {', '.join(empty)}. Add images, or change split.val_fraction."
         )
     return Images(Counter(row[0] for row in rows), len({row[1] for row in rows}), id_bytes)
 
@@ -202,10 +203,15 @@ def _costs(plan: Plan, speed: Mapping[str, float] | None) -> list[list[str]]:
     rows = [["", "teacher passes", "TFLOPs of teacher", "with students"]]
     for name, passes in (("offline", plan.offline_passes), ("online", plan.online_passes)):
         teacher = passes * plan.teacher_flops
-        rows.append([name, f"{passes:,}", f"{teacher / 1e12:,.4g}", f"{(teacher + students) / 1e12:,.4g}"])
+        rows.append([name, f"{passes:,}", _teraflops(teacher), _teraflops(teacher + students)])
         if speed is not None:
             seconds = passes / speed["teacher"] + plan.student_passes / speed["student"]
             rows[-1].append(f"{seconds / 3600:,.2f}")
     if speed is not None:
         rows[0].append("hours")
     return rows
+
+
+def _teraflops(operations: int) -> str:
+    number = operations / 1e12
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"

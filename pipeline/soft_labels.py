@@ -6,9 +6,9 @@ the probabilities softened at one temperature beside the one-hot labels.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,11 @@ from pipeline import storage
 from pipeline.checked_hdf5 import (
     CLASS_NAMES,
     Column,
-    create,
-    empty_dataset,
-    full_disk_as_os_error,
-    new_file,
     open_checked,
     refuse_other_structure,
     remedy,
     sealed_sha256,
-    strings,
     texts,
-    write_dataset,
 )
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
@@ -166,11 +160,11 @@ class SoftLabelFile:
             count = self.count(split)
             if min(count, self.views(split).count) < 1:
                 raise ValueError(f"/{split} holds no rows")
-            expected = _columns_of_split(self.views(split), count, self._row_columns())
+            expected = columns_of_split(self.views(split), count, self._row_columns())
             expected["id"] = ((count,), h5py.string_dtype("utf-8", group["id"].dtype.itemsize))
             expected |= _label_column(self.format, count, self.classes, self.storage)
             refuse_other_structure(group, expected, self.path, self.remedy)
-            self.ids(split)  # refuses what is no UTF-8
+            _ = self.ids(split), self.image_sha256(split)  # refuses what is no UTF-8
 
 
 @contextmanager
@@ -206,76 +200,7 @@ def open_soft_labels(path: Path) -> Iterator[SoftLabelFile]:
         yield SoftLabelFile(path, file)
 
 
-def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
-    """Writes a `teacher_logits.h5` that lacks nothing but the logits, unsealed.
-
-    Args:
-        path: the file to create.
-        provenance: what will make it.
-        rows: the images of each split.
-    """
-    all_views, kind = Views.from_json(provenance.views), storage.of(provenance.storage)
-    with full_disk_as_os_error(path), new_file(path, LOGITS_FORMAT) as file:
-        attributes = asdict(provenance)
-        write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
-        for name, value in attributes.items():
-            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-        for split, images in rows.items():
-            group = file.create_group(split)
-            views, count = all_views.of_split(split), len(images.ids)
-            write_dataset(group, "id", strings(images.ids))
-            write_dataset(group, "label", np.asarray(images.labels, np.int32))
-            for name, column in _columns_of_split(views, count, kind.columns(len(provenance.class_names))).items():
-                empty_dataset(group, name, column)
-            group["image_sha256"][...] = strings(images.image_sha256)
-            for view in range(views.count):
-                for part in slabs(count):
-                    affines, colours = views.draw(images.ids[part], view)
-                    group["affine"][view, part] = affines
-                    if "colour" in group:
-                        group["colour"][view, part] = colours
-
-
-def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
-    """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time.
-
-    Raises:
-        PipelineError: the logits file is missing, of another format, or damaged.
-    """
-    with open_logits(logits_path) as source, create(targets_path, TARGETS_FORMAT) as target:
-        for name, value in source.file.attrs.items():
-            if name not in ("format", "version"):
-                target.attrs[name] = value
-        target.attrs["temperature"] = float(temperature)
-        target.attrs["logits"] = source.sha256
-        write_dataset(target, CLASS_NAMES, source.file[CLASS_NAMES][:])
-        for split in SPLITS:
-            _soften_split(source, split, target.create_group(split), temperature)
-
-
-def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperature: float) -> None:
-    kind, classes, count = source.storage, source.classes, source.count(split)
-    copied = ["id", "image_sha256", "affine", *(["colour"] if "colour" in source.file[split] else [])]
-    for name in copied:
-        write_dataset(group, name, source.file[split][name][...])
-    labels = source.labels(split)
-    if isinstance(kind, storage.Dense):
-        hard = empty_dataset(group, "hard", ((count, classes), "uint8"))
-        for rows in slabs(count):
-            hard[rows] = labels[rows][:, None] == np.arange(classes)
-    else:
-        write_dataset(group, "label", labels.astype(np.int32))
-    views = source.views(split).count
-    for name, (shape, dtype) in kind.soft_columns(classes).items():
-        empty_dataset(group, name, ((views, count, *shape), dtype))
-    for view in range(views):
-        for rows in slabs(count):
-            soft = kind.soften(source.columns(split, view, rows), temperature, classes)
-            for name, values in soft.items():
-                group[name][view, rows] = values
-
-
-def _columns_of_split(views: Views, count: int, row_columns: storage.RowColumns) -> dict[str, Column]:
+def columns_of_split(views: Views, count: int, row_columns: storage.RowColumns) -> dict[str, Column]:
     """The datasets that both formats hold in the group of a split, but for `id` and the labels."""
     expected: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
     expected["affine"] = ((views.count, count, 6), "float16")
@@ -292,7 +217,7 @@ def bytes_of_split(
     """The bytes of all datasets of a split of `count` images; `id_bytes` is the length of the longest id."""
     is_logits = format_name == LOGITS_FORMAT
     columns = stored_as.columns(classes) if is_logits else stored_as.soft_columns(classes)
-    expected = _columns_of_split(views, count, columns)
+    expected = columns_of_split(views, count, columns)
     expected["id"] = ((count,), f"S{id_bytes}")
     expected |= _label_column(format_name, count, classes, stored_as)
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pipeline import storage
 from pipeline.artifacts import replace_whole
 from pipeline.checked_hdf5 import full_disk_as_os_error, seal
-from pipeline.soft_labels import Provenance, Rows, create_logits
+from pipeline.soft_label_writing import create_logits
+from pipeline.soft_labels import Provenance, Rows
 from pipeline.views import Floats16, Views
 
 Ints = npt.NDArray[np.intp]

@@ -11,7 +11,8 @@ import numpy as np
 from pipeline import storage
 from pipeline.checked_hdf5 import seal
 from pipeline.index import SPLITS, Image, Index
-from pipeline.soft_labels import Provenance, Rows, create_logits, soften_file
+from pipeline.soft_label_writing import create_logits, soften_file
+from pipeline.soft_labels import Provenance, Rows
 from pipeline.storage import Dense, TopK
 from pipeline.views import Augmentation, Views
 

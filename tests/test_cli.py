@@ -20,19 +20,35 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
     return subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_commands_are_the_stages_and_the_table():
+def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "evaluate precompute sample soften split train-baseline train-student train-teacher"
-    assert set(COMMANDS) == {*stages.split(), "table"}
+    assert set(COMMANDS) == {*stages.split(), "table", "verify", "inspect", "plan"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command):
     shown = CliRunner().invoke(main, [command, "--help"])
     assert shown.exit_code == 0
-    assert main.commands[command].help.split()[:4] == shown.output.split("[OPTIONS]")[1].split()[:4]
-    for parameter in main.commands[command].params:
-        assert isinstance(parameter, click.Option)
-        assert parameter.help, f"{parameter.name} of {command} has no help"
+    parameters = main.commands[command].params
+    arguments = [entry.human_readable_name for entry in parameters if isinstance(entry, click.Argument)]
+    words = [*arguments, *main.commands[command].help.split()[:4]]
+    assert shown.output.split("[OPTIONS]")[1].split()[: len(words)] == words
+    for option in (entry for entry in parameters if isinstance(entry, click.Option)):
+        assert option.help, f"{option.name} of {command} has no help"
+        assert option.opts[0] in shown.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_list_of_commands_names_each(command):
+    lines = CliRunner().invoke(main, ["--help"]).output.split("Commands:")[1].splitlines()
+    (line,) = [line for line in lines if line.split()[:1] == [command]]
+    assert line.split()[1] == main.commands[command].help.split()[0]
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_file_is_named_in_the_usage(command):
+    shown = CliRunner().invoke(main, [command, "--help"])
+    assert shown.output.splitlines()[0] == f"Usage: main {command} [OPTIONS] FILE"
 
 
 HELP_WITHOUT_HEAVY_IMPORTS = """
@@ -41,7 +57,8 @@ from click.testing import CliRunner
 from pipeline.cli import main
 for command in [[], *[[name] for name in main.commands]]:
     assert CliRunner().invoke(main, [*command, "--help"]).exit_code == 0
-print([name for name in ("tensorflow", "keras", "h5py", "numpy", "pandas", "pydantic") if name in sys.modules])
+heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib", "pandas", "pydantic")
+print([name for name in heavy if name in sys.modules])
 """
 
 
@@ -69,6 +86,13 @@ def test_module_and_console_script_are_the_same_program():
         (["split"], 1, "there is no dvc.yaml here"),
         (["table"], 1, "there are no metrics at results/metrics.json"),
         (["sovten"], 2, "No such command 'sovten'"),
+        (["verify"], 2, "Missing argument 'FILE'"),
+        (["inspect"], 2, "Missing argument 'FILE'"),
+        (["verify", "a.h5", "b.h5"], 2, "unexpected extra argument (b.h5)"),
+        (["inspect", "x.h5"], 1, "there is no file x.h5. Make it with `dvc repro`."),
+        (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not in the range x>0"),
+        (["inspect", "x.h5", "--sample"], 2, "Option '--sample' requires an argument"),
+        (["plan", "--mesure"], 2, "--mesure"),
     ],
 )
 def test_refusals_are_one_message_without_traceback(tmp_path, arguments, code, message):
@@ -118,3 +142,41 @@ def test_a_pipeline_error_ends_with_code_1(monkeypatch):
     monkeypatch.setattr("pipeline.table.comparison", refuse)
     refused = CliRunner().invoke(main, ["table"])
     assert (refused.exit_code, refused.output) == (1, "Error: what happened. what to do.\n")
+
+
+def test_verify_of_a_missing_file_tells_it_as_a_finding(tmp_path):
+    """On stdout, as every finding, and with code 1, so that a script needs no other case."""
+    told = softlabel("verify", "x.h5", cwd=tmp_path)
+    assert told.returncode == 1
+    assert told.stdout == ("WRONG file  there is no file x.h5. Make it with `dvc repro`.\nx.h5 is not sound: file.\n")
+    assert told.stderr == ""
+
+
+def test_plan_without_params_says_where_to_run_it(tmp_path):
+    refused = softlabel("plan", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "there is no params.yaml here. Run this in the folder that holds the pipeline." in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+TABLES_WITHOUT_TENSORFLOW = """
+import sys
+from click.testing import CliRunner
+from pipeline.cli import main
+print(CliRunner().invoke(main, ["{command}", "x.h5"]).exit_code, "h5py" in sys.modules, "tensorflow" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_file_is_looked_at_without_tensorflow_where_there_is_no_teacher(tmp_path, command):
+    for source in sorted((ROOT / "tests/golden").glob("*.h5")):
+        (tmp_path / "x.h5").write_bytes(source.read_bytes())
+        shown = subprocess.run(
+            [sys.executable, "-c", TABLES_WITHOUT_TENSORFLOW.format(command=command)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        )
+        assert shown.stdout.split() == ["0", "True", "False"]

@@ -37,7 +37,8 @@ from pipeline import storage
 from pipeline.checked_hdf5 import damage, open_checked, sealed_sha256
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, Index
-from pipeline.soft_labels import LOGITS_FORMAT, open_logits, open_soft_targets, soften_file
+from pipeline.soft_label_writing import soften_file
+from pipeline.soft_labels import LOGITS_FORMAT, open_logits, open_soft_targets
 from pipeline.views import Augmentation, Views, draw_views
 
 ULP = 2.0**-24

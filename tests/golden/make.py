@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.artifacts import replace_whole
-from pipeline.soft_labels import Provenance, Rows, soften_file
+from pipeline.soft_label_writing import soften_file
+from pipeline.soft_labels import Provenance, Rows
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import Augmentation, Views
 

@@ -1,0 +1,133 @@
+"""What the documents show is run, and where they point is something."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from soft_label_files import CLASS_NAMES, IDS, TOP2, logits_of, write_both, write_logits
+
+from pipeline.soft_label_writing import soften_file
+from pipeline.storage import TopK
+
+ROOT = Path(__file__).parents[1]
+READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", READING, re.DOTALL)
+SOFT_TARGETS = Path("data/soft_labels/soft_targets_T4.h5")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def the_block_with(word):
+    (block,) = [block for block in BLOCKS if word in block]
+    return block
+
+
+def run_block(block, **variables):
+    exec(compile(block, "docs/reading.md", "exec"), variables)  # noqa: S102
+    return variables
+
+
+def links(document):
+    """The relative links of a document: (file, place in it)."""
+    targets = LINK.findall(document.read_text(encoding="utf-8"))
+    return [target.partition("#")[::2] for target in targets if "://" not in target]
+
+
+def anchors(document):
+    """The places that GitHub gives a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_example_prints_the_soft_labels_of_the_first_image(folder, capsys):
+    write_both(SOFT_TARGETS.parent)
+    found = run_block(BLOCKS[0])
+    with h5py.File(SOFT_TARGETS) as file:
+        first = np.round(file["train/soft"][0, 0], 3).tolist()
+        np.testing.assert_array_equal(found["soft"], file["train/soft"][0])
+        np.testing.assert_array_equal(found["affine"], file["train/affine"][0])
+    assert capsys.readouterr().out == f"{IDS['train'][0]} {dict(zip(CLASS_NAMES, first, strict=True))}\n"
+    assert list(found["row_of"]) == IDS["train"]
+    assert sum(first) == pytest.approx(1, abs=2e-3)
+
+
+def test_the_example_is_about_ten_lines():
+    lines = [line for line in BLOCKS[0].splitlines() if line.strip()]
+    assert 5 <= len(lines) <= 11
+
+
+def test_the_example_needs_h5py_and_numpy_only():
+    assert re.findall(r"^(?:import|from) (\w+)", BLOCKS[0], re.MULTILINE) == ["h5py", "numpy"]
+
+
+def test_the_illustration_of_topk_gives_the_probabilities_that_students_learn_from(folder):
+    """Three of seven classes are kept; every row of every view."""
+    classes, kind = [f"class {number}" for number in range(7)], TopK(3, "float16")
+    logits, targets = folder / "teacher_logits.h5", folder / "soft_targets_T4.h5"
+    write_logits(logits, class_names=tuple(classes), stored_as=kind, logits=logits_of)
+    soften_file(logits, targets, 4.0)
+    with h5py.File(targets) as file:
+        views = [{name: file["train"][name][view] for name in ("index", "probability", "tail")} for view in range(3)]
+    for columns in views:
+        for row, expected in enumerate(kind.probabilities(columns, 7)):
+            found = run_block(the_block_with("top-k file"), np=np, classes=classes, row=row, **columns)["dense"]
+            np.testing.assert_array_equal(found.astype(np.float32), expected)
+            assert found.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_document_names_the_datasets_of_a_topk_file(folder):
+    _, targets = write_both(folder, stored_as=TOP2)
+    (sentence,) = re.findall(r"with `topk`, (.*) take the place of `soft`", READING)
+    with h5py.File(targets) as file:
+        assert set(re.findall(r"`(\w+)`", sentence)) < set(file["train"])
+        assert "soft" not in file["train"]
+
+
+def test_all_blocks_are_valid_python():
+    assert len(BLOCKS) == 3
+    for block in BLOCKS:
+        assert compile(block, "docs/reading.md", "exec")
+
+
+def test_the_shell_line_computes_the_digest_in_the_file(folder):
+    line, head = "tail -c +513 FILE | sha256sum", "head -c 81 FILE"
+    assert f"`{line}`" in READING
+    assert f"`{head}`" in READING
+    assert f"`{line}`" in (ROOT / "docs/format.md").read_text(encoding="utf-8")
+    for path in write_both(folder):
+        computed, named = (
+            subprocess.run(
+                ["bash", "-c", command.replace("FILE", path.name)], capture_output=True, text=True, check=True
+            ).stdout
+            for command in (line, head)
+        )
+        assert named == f"softlabel sha256 {computed.split()[0]}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_to_a_file(document):
+    for file, _ in links(document):
+        assert (document.parent / file).exists(), f"{document.name} links to {file}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_document_leads_to_a_heading(document):
+    for file, place in links(document):
+        target = document.parent / file if file else document
+        assert place in {"", *anchors(target)}, f"{document.name} links to {file}#{place}"
+
+
+def test_there_are_links_to_check():
+    assert {document.name for document in DOCUMENTS} >= {"README.md", "format.md", "reading.md", "decisions.md"}
+    assert sum(len(links(document)) for document in DOCUMENTS) >= 5
+    assert ("../README.md", "change-one-thing") in links(ROOT / "docs/reading.md")

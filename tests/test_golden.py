@@ -1,0 +1,312 @@
+"""The golden files, read as `docs/format.md` says, with h5py and NumPy alone: what a version 1 file is."""
+
+import hashlib
+import json
+import re
+import runpy
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+FOLDER = Path(__file__).parent / "golden"
+LOGITS = ["teacher_logits_dense", "teacher_logits_topk"]
+TARGETS = ["soft_targets_T2_dense", "soft_targets_T2_topk"]
+FILES = [*LOGITS, *TARGETS]
+VIEWS_OF = {"train": 2, "val": 1, "test": 1}
+CLASSES = ["adenoma", "hyperplasia", "normal", "sérrated"]
+IDS = {"train": ["a.png", "b.png", "é.png"], "val": ["c.png"], "test": ["d.png", "f.png"]}
+SHA256 = {"train": ["0a" * 32, "0b" * 32, "0e" * 32], "val": ["0c" * 32], "test": ["0d" * 32, "0f" * 32]}
+LABELS = {"train": [0, 2, 1], "val": [2], "test": [1, 0]}
+V = {
+    "train": [
+        [[4.0, 1.0, 0.5, -2.0], [-1.0, 0.25, 3.0, 0.0], [0.0, 6.0, -6.0, 1.5]],
+        [[3.5, 1.5, 0.0, -2.5], [-0.5, 0.5, 2.0, 0.0], [1.0, 5.0, -5.0, 2.5]],
+    ],
+    "val": [[[-3.0, 0.0, 2.0, 1.0]]],
+    "test": [[[0.5, 1.0, 0.0, -0.5], [2.0, -2.0, 1.0, 0.0]]],
+}
+# The two largest of each row of V, and mean and variance of the two others, by hand.
+INDEX = {"train": [[[0, 1], [2, 1], [1, 3]], [[0, 1], [2, 1], [1, 3]]], "val": [[[2, 3]]], "test": [[[1, 0], [0, 2]]]}
+VALUE = {
+    "train": [[[4.0, 1.0], [3.0, 0.25], [6.0, 1.5]], [[3.5, 1.5], [2.0, 0.5], [5.0, 2.5]]],
+    "val": [[[2.0, 1.0]]],
+    "test": [[[1.0, 0.5], [2.0, 1.0]]],
+}
+TAIL_MEAN = {"train": [[-0.75, -0.5, -3.0], [-1.25, -0.25, -2.0]], "val": [[-1.5]], "test": [[-0.25, -1.0]]}
+TAIL_VARIANCE = {"train": [[1.5625, 0.25, 9.0], [1.5625, 0.0625, 9.0]], "val": [[2.25]], "test": [[0.0625, 1.0]]}
+UNTOUCHED = [1, 0, 0, 0, 1, 0]
+AFFINE = {
+    "train": [
+        [[-0.0784, -0.997, 0, -0.997, 0.0784, 0], [-0.2632, -0.965, 0, -0.965, 0.2632, 0],
+         [-1, -0.01022, 0, -0.01022, 1, 0]],
+        [[-0.552, 0.834, 0, 0.834, 0.552, 0], [0.2534, 0.9673, 0, -0.9673, 0.2534, 0],
+         [0.3987, 0.917, 0, -0.917, 0.3987, 0]],
+    ],
+    "val": [[UNTOUCHED]],
+    "test": [[UNTOUCHED, UNTOUCHED]],
+}  # fmt: skip
+BRIGHTNESS = [[-0.1181, -0.0575, 0.04742], [0.0517, -0.02858, -0.02098]]  # biases; all gains are 1
+
+VIEWS = {
+    "count": 2,
+    "seed": 7,
+    "augmentation": {"horizontal_flip": True, "rotation": 0.25, "fill_mode": "nearest", "brightness": 0.125},
+}
+PREPROCESSING = {"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to uint8"}
+DIGESTS = {
+    "teacher_logits_dense": "04a95466e229fd47d91a2c19b9ab1e56ac5d47b5c035c2245a3037e4d8d83b1b",
+    "teacher_logits_topk": "949a40b569840d84fd5a45a9ea191efd69cb62036e58c1034fcdb981824f8314",
+    "soft_targets_T2_dense": "427bcf7aae8f32e893cbc4967a03fd10c48b39572c954f341a9da57deaa48038",
+    "soft_targets_T2_topk": "31f9a3c232928f4711bf74e063c67c82610c8f921b81a572d0bbfbb12cbba24d",
+}
+OF_LOGITS = {"temperature": None, "logits": None}
+OF_TARGETS = {
+    "teacher_logits_dense": OF_LOGITS,
+    "teacher_logits_topk": OF_LOGITS,
+    "soft_targets_T2_dense": {"temperature": 2.0, "logits": DIGESTS["teacher_logits_dense"]},
+    "soft_targets_T2_topk": {"temperature": 2.0, "logits": DIGESTS["teacher_logits_topk"]},
+}
+# Shape of one row, whether there is one a view, dtype.
+COMMON = {"id": ((), False, None), "image_sha256": ((), False, "S64"), "affine": ((6,), True, "<f2")}
+LABEL = {"label": ((), False, "<i4")}
+DATASETS = {
+    "teacher_logits_dense": COMMON | LABEL | {"logits": ((4,), True, "<f4")},
+    "teacher_logits_topk": COMMON
+    | LABEL
+    | {
+        "index": ((2,), True, "<u2"),
+        "value": ((2,), True, "<f2"),
+        "tail_mean": ((), True, "<f4"),
+        "tail_variance": ((), True, "<f4"),
+    },
+    "soft_targets_T2_dense": COMMON | {"hard": ((4,), False, "u1"), "soft": ((4,), True, "<f4")},
+    "soft_targets_T2_topk": COMMON
+    | LABEL
+    | {"index": ((2,), True, "<u2"), "probability": ((2,), True, "<f4"), "tail": ((), True, "<f4")},
+}
+COLOUR = {"colour": ((6,), True, "<f2")}
+COLOUR_OF = {"train": COLOUR, "val": {}, "test": {}}  # the untouched image has no colour transform
+
+of_each_file = pytest.mark.parametrize("name", FILES)
+of_each_split = pytest.mark.parametrize("split", VIEWS_OF)
+
+
+def path_of(name):
+    return FOLDER / f"{name}.h5"
+
+
+def opened(name):
+    return h5py.File(path_of(name), "r")
+
+
+def decoded(dataset):
+    assert h5py.check_string_dtype(dataset.dtype).encoding == "utf-8"
+    assert dataset.dtype.kind == "S"  # of fixed length
+    return [text.decode() for text in dataset[:]]
+
+
+def same(found, expected):
+    np.testing.assert_array_equal(found, np.array(expected, found.dtype))
+
+
+def within_one_rounding(found, expected):
+    """float32 rounds a float64 by at most one part in 2^24; the two computations differ by far less."""
+    np.testing.assert_allclose(found, expected, rtol=2.0**-23, atol=0)
+
+
+def softened(logits):
+    powers = np.exp(np.array(logits, np.float64) / 2)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def softened_topk(split):
+    """The document's formula at T = 2: probabilities of the two kept classes, and of the two others together."""
+    u_all = np.array(VALUE[split]) / 2
+    m, s = np.array(TAIL_MEAN[split]) / 2, np.sqrt(TAIL_VARIANCE[split]) / 2
+    u = u_all[..., -1]
+    log_expectation = m + s**2 / 2 + np.log(norm.cdf((u - m) / s - s)) - np.log(norm.cdf((u - m) / s))
+    tail = 2 * np.exp(np.clip(log_expectation, m, u))
+    total = np.exp(u_all).sum(-1) + tail
+    return np.exp(u_all) / total[..., None], tail / total
+
+
+@of_each_file
+def test_the_user_block_is_one_line_and_zero_bytes(name):
+    block = path_of(name).read_bytes()[:512]
+    line = re.match(rb"softlabel sha256 [0-9a-f]{64} of \d+ bytes\n", block)[0]
+    assert block == line + bytes(512 - len(line))
+
+
+@of_each_file
+def test_the_digest_is_over_all_bytes_behind_the_user_block(name):
+    content = path_of(name).read_bytes()
+    _, _, digest, _, length, _ = content.split(b"\n", 1)[0].decode().split(" ")
+    assert int(length) == len(content)
+    assert digest == hashlib.sha256(content[512:]).hexdigest()
+    assert content[512:520] == b"\x89HDF\r\n\x1a\n"
+
+
+@of_each_file
+def test_the_root_has_these_attributes(name):
+    with opened(name) as file:
+        found = dict(file.attrs)
+    kind = {"kind": "dense", "dtype": "float32"} if "dense" in name else {"kind": "topk", "k": 2, "dtype": "float16"}
+    texts = {"views": VIEWS, "storage": kind, "preprocessing": PREPROCESSING}
+    assert {key: json.loads(found.pop(key)) for key in texts} == texts
+    of_targets = {"temperature": found.pop("temperature", None), "logits": found.pop("logits", None)}
+    assert found == {
+        "format": name.rsplit("_", 1)[0].replace("_T2", "").replace("_", "-"),
+        "version": 1,
+        "teacher": "cnn",
+        "teacher_sha256": "7e" * 32,
+        "dataset": "da" * 32,
+        "batch_size": 2,
+    }
+    assert of_targets == OF_TARGETS[name]
+
+
+@of_each_file
+def test_its_digest_is_the_one_of_version_1(name):
+    assert path_of(name).read_bytes()[17:81].decode() == DIGESTS[name]
+
+
+@of_each_file
+def test_the_class_names_are_in_order(name):
+    with opened(name) as file:
+        assert decoded(file["class_names"]) == CLASSES
+
+
+@of_each_file
+def test_there_are_these_groups_and_datasets_and_no_others(name):
+    with opened(name) as file:
+        assert sorted(file) == ["class_names", "test", "train", "val"]
+        assert isinstance(file["class_names"], h5py.Dataset)
+        for split in VIEWS_OF:
+            assert sorted(file[split]) == sorted(DATASETS[name] | COLOUR_OF[split])
+
+
+@of_each_split
+@of_each_file
+def test_shapes_and_dtypes_are_those_of_the_table(name, split):
+    with opened(name) as file:
+        for dataset, (row, of_each_view, dtype) in (DATASETS[name] | COLOUR_OF[split]).items():
+            views = (VIEWS_OF[split],) if of_each_view else ()
+            assert file[split][dataset].shape == (*views, len(IDS[split]), *row), dataset
+            expected = f"S{max(len(text.encode()) for text in IDS[split])}" if dataset == "id" else dtype
+            assert file[split][dataset].dtype == np.dtype(expected), dataset
+
+
+@of_each_file
+def test_every_dataset_is_one_run_of_bytes_that_numpy_maps(name):
+    path, seen = path_of(name), []
+
+    def compare(entry, dataset):
+        if isinstance(dataset, h5py.Group):
+            return
+        assert dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+        assert dataset.id.get_create_plist().get_nfilters() == 0
+        mapped = np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+        np.testing.assert_array_equal(mapped, dataset[...])
+        seen.append(entry)
+
+    with opened(name) as file:
+        file.visititems(compare)
+    assert len(seen) == 1 + 3 * len(DATASETS[name]) + 1
+
+
+@of_each_split
+@of_each_file
+def test_rows_are_named_by_id_and_content(name, split):
+    with opened(name) as file:
+        assert decoded(file[split]["id"]) == IDS[split]
+        assert decoded(file[split]["image_sha256"]) == SHA256[split]
+
+
+@of_each_split
+@pytest.mark.parametrize("name", [*LOGITS, "soft_targets_T2_topk"])
+def test_labels_are_indices_of_classes(name, split):
+    with opened(name) as file:
+        same(file[split]["label"][:], LABELS[split])
+
+
+@of_each_split
+def test_hard_labels_are_one_hot(split):
+    with opened("soft_targets_T2_dense") as file:
+        same(file[split]["hard"][:], [[column == label for column in range(4)] for label in LABELS[split]])
+
+
+@of_each_split
+@of_each_file
+def test_affine_transforms_are_these_for_ever(name, split):
+    """The seed, the ids and the ranges give these numbers; val and test are the untouched image."""
+    with opened(name) as file:
+        same(file[split]["affine"][...], AFFINE[split])
+
+
+@of_each_file
+def test_colour_transforms_are_these_for_ever(name):
+    with opened(name) as file:
+        gains, biases = np.split(file["train/colour"][...], 2, axis=-1)
+    same(gains, np.ones((2, 3, 3)))
+    same(biases, np.repeat(np.array(BRIGHTNESS)[..., None], 3, axis=-1))
+
+
+@of_each_split
+def test_dense_logits_are_the_teachers_numbers(split):
+    with opened("teacher_logits_dense") as file:
+        same(file[split]["logits"][...], V[split])
+
+
+@of_each_split
+def test_dense_soft_labels_are_softmax_of_the_logits_at_t_2(split):
+    with opened("soft_targets_T2_dense") as file:
+        soft = file[split]["soft"][...]
+    within_one_rounding(soft, softened(V[split]))
+    np.testing.assert_allclose(soft.sum(axis=-1, dtype=np.float64), 1, rtol=0, atol=4 * 2.0**-24)
+
+
+@of_each_split
+def test_topk_keeps_the_largest_logits_and_the_moments_of_the_others(split):
+    with opened("teacher_logits_topk") as file:
+        same(file[split]["index"][...], INDEX[split])
+        same(file[split]["value"][...], VALUE[split])
+        same(file[split]["tail_mean"][...], TAIL_MEAN[split])
+        same(file[split]["tail_variance"][...], TAIL_VARIANCE[split])
+
+
+@of_each_split
+def test_topk_soft_labels_follow_the_documents_formula(split):
+    probability, tail = softened_topk(split)
+    with opened("soft_targets_T2_topk") as file:
+        same(file[split]["index"][...], INDEX[split])
+        within_one_rounding(file[split]["probability"][...], probability)
+        within_one_rounding(file[split]["tail"][...], tail)
+
+
+@of_each_split
+def test_topk_soft_labels_sum_to_1_and_the_tail_lies_below_what_is_kept(split):
+    with opened("soft_targets_T2_topk") as file:
+        probability, tail = (file[split][name][...].astype(np.float64) for name in ("probability", "tail"))
+    np.testing.assert_allclose(probability.sum(-1) + tail, 1, rtol=0, atol=3 * 2.0**-24)
+    assert (tail / (4 - 2) <= probability[..., -1]).all()
+
+
+def test_the_modelled_tail_of_one_row_by_hand():
+    """Row b.png, view 1, at T = 2: u = 1/4, m = -1/8, s = 1/8, so (u - m) / s = 3 and minus s 2.875.
+
+    log E = -0.125 + 0.0078125 + log(0.997980) - log(0.998650) = -0.117859, two classes: 2 e^-0.117859 = 1.77764;
+    the kept ones are e^1 + e^0.25 = 4.002307; tail = 1.77764 / 5.77995 = 0.307553.
+    """
+    with opened("soft_targets_T2_topk") as file:
+        assert file["train/tail"][1, 1] == pytest.approx(0.3075533, abs=1e-7)
+
+
+def test_the_writer_still_writes_these_bytes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    runpy.run_path(str(FOLDER / "make.py"))["write"](tmp_path / "again")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    assert written == {f"{name}.h5": path_of(name).read_bytes() for name in FILES}

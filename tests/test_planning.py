@@ -1,0 +1,370 @@
+"""`softlabel plan`: rows, passes, bytes and operations against numbers by hand, and against files really written."""
+
+import re
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import h5py
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from real_project import ROOT, change
+from soft_label_files import INDEX, write_both
+
+from pipeline import split
+from pipeline.cli import main
+from pipeline.errors import PipelineError
+from pipeline.index import SPLITS, Image, Index, write_index
+from pipeline.planning import Images, Plan, as_text, count_images, make_plan
+from pipeline.storage import Dense, TopK
+from pipeline.views import UNTOUCHED, Augmentation, Views
+
+PLAIN = Views(3, 5, Augmentation(rotation=0.25))
+COLOURED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))
+MODEL = {
+    "architecture": "cnn",
+    "weights": None,
+    "downsampling": "stride",
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dropout": 0.0,
+}
+TEACHER = MODEL | {"input_shape": (12, 12, 3), "filters": [3]}
+STUDENT = MODEL | {"input_shape": (8, 8, 1), "filters": [2]}
+STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float16")}
+OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
+HDF5_OVERHEAD = 20_480  # user block, groups, attributes, a header a dataset
+EXAMPLE = Plan(
+    images=Images({"train": 1000, "val": 200, "test": 300}, classes=4, id_bytes=dict.fromkeys(SPLITS, 10)),
+    views=5,
+    students=6,
+    epochs=40,
+    teacher_flops=2_000_000_000,
+    student_flops=10_000_000,
+    logits_bytes=12_345_678,
+    targets_bytes=1_500_000,
+    temperatures=3,
+)
+
+
+def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
+    options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "epochs": 7} | changes
+    return make_plan(images, views, stored_as, **options)
+
+
+def images_of(index):
+    counts = {name: len(index.split(name)) for name in SPLITS}
+    longest = {name: max(len(image.id.encode()) for image in index.split(name)) for name in SPLITS}
+    return Images(counts, len(index.class_names), longest)
+
+
+def same_length(index):
+    """The index with ids of one length in all splits."""
+    renamed = (replace(image, id=f"{number:04}.png") for number, image in enumerate(index.images))
+    return Index(renamed)
+
+
+def bytes_in(path):
+    """Of all datasets of the splits."""
+    with h5py.File(path) as file:
+        return sum(dataset.nbytes for name in SPLITS for dataset in file[name].values())
+
+
+@pytest.fixture
+def project(data_set, tmp_path, monkeypatch):
+    """A folder with params.yaml for 40 small images that were not split yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    change_params("split.annotations", "raw/annotations.csv")
+    change_params("split.images", "raw/images")
+    change_params("split.val_fraction", 0.3)
+    for section in ("train_teacher", "student"):
+        change_params(f"{section}.model.input_shape", [12, 12, 3])
+        change_params(f"{section}.model.filters", [2])
+        change_params(f"{section}.batch_size", 4)
+    change_params("views.count", 3)
+    change_params("views.augmentation", {"horizontal_flip": True})
+    change_params("precompute.batch_size", 4)
+    change_params("distill.temperatures", [2, 4])
+    return tmp_path
+
+
+def change_params(name, value):
+    change(Path("params.yaml"), name, value)
+
+
+def do_split():
+    split.run(
+        layout="mhist",
+        annotations=Path("raw/annotations.csv"),
+        images=Path("raw/images"),
+        val_fraction=0.3,
+        split_folder=Path("data/split"),
+        index=Path("data/index.csv"),
+    )
+
+
+def plan(*options):
+    shown = CliRunner().invoke(main, ["plan", *options])
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
+
+
+def refused():
+    told = CliRunner().invoke(main, ["plan"])
+    assert (told.exit_code, type(told.exception)) == (1, SystemExit), told.exception
+    assert told.stdout == ""
+    return told.stderr
+
+
+def table(text, head):
+    """The rows of a table below a head, by their first cell."""
+    block = next(block for block in text.split("\n\n") if head in block.splitlines()[0])
+    rows = [re.split(r" {2,}", line.strip()) for line in block.splitlines()[2:]]
+    return {name: cells for name, *cells in rows}
+
+
+def numbers(text):
+    """The counts of the first three lines."""
+    return list(map(int, re.findall(r"\d+", " ".join(text.splitlines()[:3]).replace(",", ""))))
+
+
+# ---- counts
+
+
+def test_passes_of_the_teacher_by_hand():
+    assert EXAMPLE.offline_passes == 5 * 1000 + 200 + 300
+    assert EXAMPLE.student_passes == EXAMPLE.online_passes == 1000 * 40 * 6
+
+
+def test_students_are_one_for_each_temperature_and_seed():
+    found = planned(Images({"train": 10, "val": 2, "test": 3}, 4, OF_8))
+    assert (found.students, found.epochs, found.views, found.temperatures) == (6, 7, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("views", "epochs", "train", "val", "test", "students"),
+    [
+        (1, 40, 1000, 200, 300, 1),  # 40,000 online, 1,500 offline
+        (40, 40, 1000, 0, 0, 2),  # one student: as often either way
+        (40, 40, 1000, 1, 0, 2),  # one student: once more offline
+        (3, 1, 10, 4, 6, 5),  # 40 offline: four students are as many, five are more
+        (3, 1, 10, 4, 5, 4),  # 39 offline
+        (100, 10, 7, 3, 3, 11),  # 706 offline, 70 a student: 10 are 700, 11 are 770
+    ],
+)
+def test_break_even_by_hand(views, epochs, train, val, test, students):
+    images = Images({"train": train, "val": val, "test": test}, 2, OF_8)
+    assert replace(EXAMPLE, images=images, views=views, epochs=epochs).pays_off_from == students
+
+
+counts = st.integers(0, 10**6)
+sizes = st.integers(1, 10**6)
+
+
+@given(sizes, sizes, sizes, counts, counts)
+def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_often(views, epochs, train, val, test):
+    images = Images({"train": train, "val": val, "test": test}, 2, OF_8)
+    found = replace(EXAMPLE, images=images, views=views, epochs=epochs)
+    offline = views * train + val + test
+    first = found.pays_off_from
+    assert first >= 1
+    assert first * epochs * train > offline
+    assert (first - 1) * epochs * train <= offline
+
+
+def test_flops_by_hand():
+    """A convolution of stride 2, its biases, a dense layer, its biases, and pixels x scale + offset."""
+    found = planned(Images({"train": 10, "val": 2, "test": 3}, 4, OF_8))
+    assert found.teacher_flops == 2 * 36 * 3 * 27 + 36 * 3 + 2 * 108 * 4 + 4 + 2 * 432
+    assert found.student_flops == 2 * 16 * 2 * 9 + 16 * 2 + 2 * 32 * 4 + 4 + 2 * 64
+
+
+def test_pretrained_weights_are_not_needed_to_count():
+    images = Images({"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    there = planned(images, teacher=TEACHER | {"weights": "nowhere/weights.h5"})
+    assert there == planned(images)
+
+
+# ---- bytes
+
+# 10 training images in 3 views, 5 others in one: 35 rows of an affine (12) and of logits or soft labels, and 15
+# images of an id (8), a sha256 (64), and a label or 4 one-hot labels (4). Only the training rows have a colour (12).
+# Logits: 4 x 4, 4 x 2, or index 2 x 2, value 2 x 2, mean and variance. Soft labels: 4 x 4, or index 2 x 2,
+# probability 2 x 4, tail 4.
+OF_A_ROW = {"float32": (16, 16), "float16": (8, 16), "topk": (4 + 4 + 8, 4 + 8 + 4)}
+
+
+@pytest.mark.parametrize("stored_as", STORAGES)
+@pytest.mark.parametrize("views", [PLAIN, COLOURED], ids=["plain", "coloured"])
+def test_bytes_by_hand(stored_as, views):
+    found = planned(Images({"train": 10, "val": 2, "test": 3}, 4, OF_8), views, STORAGES[stored_as])
+    colour = 3 * 10 * 12 * views.augmentation.recolours
+    rest = 35 * 12 + 15 * (8 + 64 + 4) + colour
+    logits, soft = OF_A_ROW[stored_as]
+    assert (found.logits_bytes, found.targets_bytes) == (35 * logits + rest, 35 * soft + rest)
+
+
+def test_bytes_of_one_hot_labels_by_hand():
+    """With 1,000 classes: dense soft labels 4,000 and one-hot labels 1,000 a row; top-k of 10 does without both."""
+    images = Images({"train": 10, "val": 2, "test": 3}, 1000, OF_8)
+    dense, topk = (planned(images, UNTOUCHED, kind) for kind in (Dense("float16"), TopK(10, "float16")))
+    of_all = 64 + 8 + 12
+    assert dense.logits_bytes == 15 * (of_all + 4 + 2000)
+    assert dense.targets_bytes == 15 * (of_all + 1000 + 4000)
+    assert topk.logits_bytes == 15 * (of_all + 4 + 20 + 20 + 8)
+    assert topk.targets_bytes == 15 * (of_all + 4 + 20 + 40 + 4)
+
+
+@pytest.mark.parametrize("views", [UNTOUCHED, PLAIN, COLOURED], ids=["one view", "plain", "coloured"])
+@pytest.mark.parametrize("stored_as", STORAGES)
+def test_planned_bytes_are_those_of_the_files(tmp_path, monkeypatch, stored_as, views):
+    monkeypatch.chdir(tmp_path)
+    index = same_length(INDEX)
+    found = planned(images_of(index), views, STORAGES[stored_as])
+    files = write_both(tmp_path, index=index, views=views, stored_as=STORAGES[stored_as])
+    for path, size in zip(files, (found.logits_bytes, found.targets_bytes), strict=True):
+        assert size == bytes_in(path)
+        assert size < path.stat().st_size < size + HDF5_OVERHEAD
+
+
+def test_planned_bytes_are_those_of_the_files_where_one_split_has_longer_ids(tmp_path, monkeypatch):
+    """Each split stores its ids at the length of its own longest: here 13, 9 and 60 bytes."""
+    monkeypatch.chdir(tmp_path)
+    found = planned(images_from(tmp_path, INDEX))
+    for path, size in zip(write_both(tmp_path, views=PLAIN), (found.logits_bytes, found.targets_bytes), strict=True):
+        assert size == bytes_in(path)
+
+
+def images_from(folder, index):
+    write_index(folder / "index.csv", index)
+    return count_images(folder / "index.csv", "mhist", folder / "none.csv", folder / "none", 0.3)
+
+
+def test_images_are_counted_from_the_index(tmp_path):
+    found = images_from(tmp_path, same_length(INDEX))
+    assert dict(found.counts) == {"train": 5, "val": 2, "test": 3}
+    assert (found.classes, found.id_bytes) == (3, OF_8)
+
+
+def test_an_index_without_rows_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match=r"no images for the split\(s\) train, val, test\. Add images"):
+        images_from(tmp_path, Index([]))
+
+
+# ---- text
+
+
+def test_the_text_tells_the_numbers_by_hand():
+    text = as_text(EXAMPLE, None)
+    assert text.splitlines()[:3] == [
+        "1,500 images in 4 classes: 1,000 train, 200 val, 300 test",
+        "5 view(s) of each training image, one of every other: 5,500 views",
+        "6 student(s), 40 epochs each",
+    ]
+    assert table(text, "MB each") == {
+        "teacher_logits.h5": ["5,500", "12.35", "1", "12.35"],
+        "soft_targets_T<T>.h5": ["5,500", "1.50", "3", "4.50"],
+    }
+    # Teacher: 5,500 and 240,000 passes of 2 GFLOPs; students: 240,000 steps of three times 10 MFLOPs = 7.2 TFLOPs.
+    assert table(text, "teacher passes") == {
+        "offline": ["5,500", "11", "18.2"],
+        "online": ["240,000", "480", "487.2"],
+    }
+    assert "Online runs the teacher 43.6 times as often. Offline pays off from 1 student(s) on." in text
+    assert "hours" not in text.lower()
+
+
+def test_measured_speeds_become_hours_by_hand():
+    text = as_text(EXAMPLE, {"teacher": 100.0, "student": 1000.0})
+    # 55 s and 2,400 s of the teacher, 240 s of the students.
+    hours = {name: row[-1] for name, row in table(text, "hours").items()}
+    assert hours == {"offline": f"{float(Fraction(295, 3600)):.2f}", "online": f"{float(Fraction(2640, 3600)):.2f}"}
+    assert "100 images/s through the teacher, 1,000 through" in text
+
+
+# ---- command
+
+
+@pytest.mark.parametrize("storage", [{"kind": "dense", "dtype": "float16"}, {"kind": "topk", "k": 1}])
+def test_the_plan_is_the_same_before_and_after_split(project, storage):
+    change_params("precompute.storage", storage)
+    before = plan()
+    assert not Path("data").exists()
+    do_split()
+    assert plan() == before
+
+
+def test_the_plan_counts_what_split_makes(project):
+    text = plan()
+    do_split()
+    with open("data/index.csv", encoding="utf-8") as index:
+        rows = index.read().splitlines()[1:]
+    train, val, test = (sum(f",{name}," in row for row in rows) for name in SPLITS)
+    assert train + val + test == 40
+    offline = 3 * train + val + test
+    assert numbers(text) == [40, 2, train, val, test, 3, offline, 2 * 3, 40]
+    assert [row[0] for row in table(text, "teacher passes").values()] == [f"{offline:,}", f"{train * 40 * 6:,}"]
+    assert table(text, "MB each")["soft_targets_T<T>.h5"][2] == "2"
+
+
+def test_the_plan_reads_the_index_where_there_is_one(project):
+    shutil.rmtree("raw")
+    Path("data").mkdir()
+    write_index(Path("data/index.csv"), same_length(INDEX))
+    assert numbers(plan())[:5] == [10, 3, 5, 2, 3]
+
+
+def test_measuring_adds_hours(project):
+    text = plan("--measure")
+    rows = table(text, "hours")
+    assert [len(row) for row in rows.values()] == [4, 4]
+    assert all(re.fullmatch(r"[\d,]+\.\d\d", row[-1]) for row in rows.values())
+    speeds = re.search(r"measured here: ([\d,]+) images/s through the teacher, ([\d,]+) through", text)
+    assert all(int(speed.replace(",", "")) > 0 for speed in speeds.groups())
+
+
+def test_one_view_with_an_augmentation_is_called_a_poor_choice(project):
+    assert "overfits" not in plan()
+    change_params("views.count", 1)
+    assert "views.count is 1 with an augmentation" in plan().splitlines()[-1]
+
+
+def test_nothing_is_written(project):
+    before = sorted(project.rglob("*"))
+    plan()
+    assert sorted(project.rglob("*")) == before
+
+
+def test_params_that_are_not_valid_are_refused(project):
+    change_params("views.count", 0)
+    assert "views.count: Input should be greater than or equal to 1 (got 0)" in refused()
+
+
+def test_more_kept_logits_than_classes_are_refused(project):
+    change_params("precompute.storage", {"kind": "topk", "k": 2})
+    assert "keeps the 2 largest logits, but there are only 2 classes" in refused()
+
+
+def test_without_params_and_without_data_it_says_what_is_missing(project):
+    shutil.rmtree("raw")
+    assert "there is no annotations file at raw/annotations.csv" in refused()
+    Path("params.yaml").unlink()
+    assert "there is no params.yaml here" in refused()
+
+
+def test_a_damaged_index_is_refused(project):
+    write_index(Path("index.csv"), Index([Image("a.png", "a", "b", "train", "", "0" * 64)]))
+    Path("data").mkdir()
+    Path("data/index.csv").write_text(Path("index.csv").read_text().replace("train", "trian"))
+    assert "1 row(s) that are none of an index" in refused()
+
+
+def test_no_training_images_are_refused(project):
+    """With 0.999 of the training partition for validation, `split` would refuse too."""
+    change_params("split.val_fraction", 0.999)
+    assert "val_fraction" in refused()

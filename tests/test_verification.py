@@ -1,0 +1,575 @@
+"""`softlabel verify`: a sound file passes; every kind of damage, and every stranger, is named in its line."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from real_project import ROOT, change
+from soft_label_files import edit, write_logits
+
+from pipeline import model_files, models, precompute, soften, split
+from pipeline.cli import main
+from pipeline.index import SPLITS, Image, Index, write_index
+from pipeline.soft_label_writing import soften_file
+from pipeline.storage import Dense, TopK
+from pipeline.views import Augmentation, Views
+
+COUNTS = {"train": 32, "val": 12, "test": 8}
+CLASS_NAMES = ["a", "b", "c", "d"]
+AUGMENTATION = {"rotation": 0.25, "translation": 0.125, "contrast": 0.25}
+VIEWS = Views(2, 5, Augmentation(**AUGMENTATION))
+MODEL = {
+    "architecture": "cnn",
+    "input_shape": (4, 4, 1),
+    "weights": None,
+    "filters": [2],
+    "downsampling": "stride",
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dropout": 0.0,
+}
+STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float32")}
+LOGITS, TARGETS = "data/soft_labels/teacher_logits.h5", "data/soft_labels/soft_targets_T2.h5"
+of_each_storage = pytest.mark.parametrize("stored_as", STORAGES)
+of_each_format = pytest.mark.parametrize("file", [LOGITS, TARGETS])
+
+
+def image(name, row):
+    label = CLASS_NAMES[row % 4]
+    image_id = f"{name}_{row:02}.png"
+    return Image(
+        image_id, f"data/split/{name}/{label}/{image_id}", label, name, "", f"{SPLITS.index(name)}{row:03}" * 16
+    )
+
+
+IMAGES = [image(name, row) for name in SPLITS for row in range(COUNTS[name])]
+INDEX = Index(IMAGES)
+
+
+def logits_of(views, count, classes):
+    """At T = 2 exactly (1/2, 1/4, 1/8, 1/8), the largest in the labelled class, but in every fourth row in the next."""
+    odds = 2 * np.log([0.5, 0.25, 0.125, 0.125])
+    rows = [np.roll(odds, row % 4 + (row % 4 == 3)) for row in range(count)]
+    return np.array([rows] * views, np.float32)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A sound project for each storage; the tests break copies."""
+    teacher = models.build(**MODEL, classes=4, seed=1)
+    folders = {name: tmp_path_factory.mktemp(name) for name in STORAGES}
+    for name, folder in folders.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.delenv("DVC_ROOT", raising=False)
+            model_files.save(teacher, Path("models/teacher.keras"))
+            write_params()
+            write(stored_as=STORAGES[name], teacher_sha256=model_files.weights_sha256(teacher))
+            write_index(Path("data/index.csv"), INDEX)
+    return folders
+
+
+def write_params():
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    for name, value in {"count": 2, "seed": 5, "augmentation": AUGMENTATION}.items():
+        change(Path("params.yaml"), f"views.{name}", value)
+
+
+def write(**options):
+    write_logits(Path(LOGITS), **({"index": INDEX, "views": VIEWS, "logits": logits_of} | options))
+    soften_file(Path(LOGITS), Path(TARGETS), 2.0)
+
+
+@pytest.fixture
+def project(made, tmp_path, monkeypatch):
+    """Copies a project and goes there."""
+
+    def copy(stored_as):
+        shutil.copytree(made[stored_as], tmp_path, dirs_exist_ok=True)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("DVC_ROOT", raising=False)
+        return tmp_path
+
+    return copy
+
+
+@pytest.fixture
+def dense(project):
+    return project("float32")
+
+
+def verify(file, *options):
+    return CliRunner().invoke(main, ["verify", file, *options])
+
+
+def findings(file):
+    """The checks of a file that is not sound, by name, as `--json` gives them; the text says the same."""
+    refused = verify(file, "--json")
+    assert (refused.exit_code, type(refused.exception)) == (1, SystemExit), refused.output
+    found = json.loads(refused.stdout)
+    assert found["ok"] is False
+    lines = verify(file).stdout.splitlines()
+    assert verify(file).exit_code == 1
+    words = {True: "ok", False: "WRONG", None: "-"}
+    for line, check in zip(lines[:-1], found["checks"], strict=True):
+        assert re.split(r"\s+", line, maxsplit=1)[0] == words[check["ok"]]
+        assert re.fullmatch(rf"\S+\s+{check['name']}\s+{re.escape(check['detail'])}", line)
+    wrong = {check["name"]: check["detail"] for check in found["checks"] if check["ok"] is False}
+    assert lines[-1] == f"{file} is not sound: {', '.join(wrong)}."
+    return wrong
+
+
+def statistics(file):
+    """(images, views, accuracy, temperature, confidence, entropy) of each split."""
+    pattern = (
+        r"(\d+) image\(s\), (\d+) view\(s\); the teacher is right on ([\d.]+); "
+        r"at T = ([\d.]+) confidence ([\d.]+), entropy ([\d.]+) nats"
+    )
+    checks = json.loads(verify(file, "--json").stdout)["checks"]
+    details = {check["name"]: check["detail"] for check in checks}
+    return {name: [float(v) for v in re.fullmatch(pattern, details[f"values of {name}"]).groups()] for name in SPLITS}
+
+
+def set_cell(name, place, value):
+    def assign(file):
+        file[name][place] = value
+
+    return assign
+
+
+def spoil(file, change_file):
+    edit(Path(file), change_file)
+    return findings(file)
+
+
+# ---- sound
+
+
+@of_each_format
+@of_each_storage
+def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
+    project(stored_as)
+    sound = verify(file)
+    assert sound.exit_code == 0
+    *lines, verdict = sound.stdout.splitlines()
+    names = ["file", *(f"values of {name}" for name in SPLITS), "views", "data set", "params", "teacher"]
+    names += ["logits"] if file == TARGETS else []
+    assert [re.fullmatch(r"ok {4}(\S+( of \S+| set)?) .*", line)[1] for line in lines] == names
+    assert verdict == f"{file} is sound."
+    assert re.search("^ok +data set +images, labels and classes are those of data/index.csv$", sound.stdout, re.M)
+    assert re.search("^ok +params +the views are those of params.yaml$", sound.stdout, re.M)
+
+
+@of_each_format
+@of_each_storage
+def test_the_json_of_a_sound_file_says_ok(project, stored_as, file):
+    project(stored_as)
+    found = json.loads(verify(file, "--json").stdout)
+    assert (found["file"], found["ok"]) == (file, True)
+    assert {check["ok"] for check in found["checks"]} == {True}
+    assert all(check["name"] and check["detail"] for check in found["checks"])
+
+
+def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    write_params()
+    places = {"annotations": data_set / "annotations.csv", "images": data_set / "images"}
+    index, teacher = Path("data/index.csv"), Path("models/teacher.keras")
+    split.run(layout="mhist", **places, val_fraction=0.3, split_folder=Path("data/split"), index=index)
+    model_files.save(models.build(**MODEL, classes=2, seed=1), teacher)
+    precompute.run(
+        index=index,
+        teacher=teacher,
+        views=VIEWS,
+        stored_as=TopK(1, "float16"),
+        batch_size=16,
+        previous=[],
+        output=Path(LOGITS),
+    )
+    soften.run(logits=Path(LOGITS), soft_targets=Path(TARGETS), temperature=2.0)
+    for file in (LOGITS, TARGETS):
+        sound = verify(file)
+        assert sound.exit_code == 0, sound.output
+        assert {line.split()[0] for line in sound.stdout.splitlines()[:-1]} == {"ok"}
+
+
+@of_each_format
+def test_without_a_project_there_is_nothing_to_compare_with(dense, tmp_path_factory, monkeypatch, file):
+    alone = tmp_path_factory.mktemp("alone")
+    shutil.copy(dense / file, alone / "x.h5")
+    monkeypatch.chdir(alone)
+    sound = verify("x.h5")
+    assert sound.exit_code == 0
+    left_out = [line for line in sound.stdout.splitlines() if line.startswith("- ")]
+    expected = ["data/index.csv", "params.yaml", "models/teacher.keras", LOGITS][: 3 + (file == TARGETS)]
+    assert [line.split("not compared: there is no ")[1] for line in left_out] == expected
+
+
+# ---- statistics
+
+OF_ROWS = {"train": (32, 2), "val": (12, 1), "test": (8, 1)}
+# At T = 2 the odds are 1/2, 1/4, 1/8, 1/8: entropy (1/2 + 2/4 + 3/8 + 3/8) ln 2 = 1.75 ln 2 = 1.2130.
+# At T = 1 they are squared: 16, 4, 1, 1 of 22, so the confidence is 16/22 = 0.7273, and the entropy is
+# ln 22 - (16 ln 16 + 4 ln 4) / 22 = 3.0910 - (44.3614 + 5.5452) / 22 = 0.8226.
+EXPECTED = {TARGETS: (0.75, 2, 0.5, 1.2130), LOGITS: (0.75, 1, 0.7273, 0.8226)}
+# float16 keeps a logit of up to 4.2 to 2^-10: a probability p to p (1 - p) / 512 at the most, 0.0005.
+TOLERANCE = {"float32": 6e-5, "float16": 2e-3, "topk": 6e-5}
+
+
+@of_each_format
+@of_each_storage
+def test_accuracy_confidence_and_entropy_are_those_computed_by_hand(project, stored_as, file):
+    """Two classes of every row are alike, so that the two-class tail of top-k is exact."""
+    project(stored_as)
+    found = statistics(file)
+    for name in SPLITS:
+        assert found[name] == pytest.approx([*OF_ROWS[name], *EXPECTED[file]], abs=TOLERANCE[stored_as])
+
+
+# ---- bytes
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def write_another_format(path):
+    path.unlink()
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.attrs["format"], file.attrs["version"] = "weights", 1
+    edit(path, lambda _: None)
+
+
+def write_a_newer_version(path):
+    edit(path, lambda file: file.attrs.modify("version", 2))
+
+
+def write_no_hdf5(path):
+    path.write_text("softlabel, but no HDF5\n")
+
+
+def write_plain_hdf5(path):
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+
+
+BROKEN = {
+    "flipped bit": (flip_a_bit, "is damaged: its bytes do not match their digest"),
+    "truncated": (truncate, r"is damaged: it is \d+ bytes long, expected \d+"),
+    "no file": (Path.unlink, "there is no file data/soft_labels/"),
+    "empty file": (lambda path: path.write_bytes(b""), "is no soft-label file"),
+    "no HDF5 file": (write_no_hdf5, "is no soft-label file: it does not begin with its digest"),
+    "another HDF5 file": (write_plain_hdf5, "is no soft-label file: it does not begin with its digest"),
+    "another format": (write_another_format, "is of format 'weights', expected 'teacher-logits' or 'soft-targets'"),
+    "newer version": (write_a_newer_version, "is of version 2 .* update softlabel"),
+}
+
+
+@of_each_format
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_broken_file_is_wrong_and_nothing_of_it_is_read(dense, damage, file):
+    break_it, finding = BROKEN[damage]
+    break_it(dense / file)
+    found = findings(file)
+    assert list(found) == ["file"]
+    assert re.search(finding, found["file"])
+
+
+# ---- values: files that someone changed and gave a new digest
+
+
+def two_classes(file):
+    file["test/hard"][1] = [1, 0, 1, 0]
+
+
+def no_class(file):
+    file["test/hard"][1] = 0
+
+
+def hard_label_of_two(file):
+    file["test/hard"][1] = [0, 2, 0, 0]
+
+
+def other_classes_labels(file):
+    file["train/label"][...] = (file["train/label"][...] + 2) % 4
+
+
+def other_classes_hard(file):
+    file["train/hard"][...] = np.roll(file["train/hard"][...], 2, axis=1)
+
+
+def twice(file):
+    file["train/id"][4] = file["train/id"][9]
+
+
+NAN, INF = float("nan"), float("inf")
+# storage, file, what is changed, the check that must find it, what it must say
+VALUES = {
+    "NaN": ("float32", LOGITS, set_cell("train/logits", (1, 3, 2), NAN), "values of train", "1 row(s) are not finite"),
+    "infinity": ("float16", LOGITS, set_cell("val/logits", (0, 3, 2), INF), "values of val", "1 row(s) are not finite"),
+    "all NaN": ("float16", LOGITS, set_cell("test/logits", ..., NAN), "values of test", "8 row(s) are not finite"),
+    "NaN kept": ("topk", LOGITS, set_cell("val/value", (0, 5, 1), NAN), "values of val", "1 row(s) are not finite"),
+    "NaN tail": ("topk", LOGITS, set_cell("test/tail_mean", (0, 1), NAN), "values of test", "1 row(s) are not finite"),
+    "NaN variance": (
+        "topk", LOGITS, set_cell("test/tail_variance", (0, 1), NAN), "values of test", "1 row(s) are not finite",
+    ),
+    "NaN soft": ("float32", TARGETS, set_cell("train/soft", (0, 0, 0), NAN), "values of train", "1 row(s) are not fin"),
+    "sum": (
+        "float32", TARGETS, set_cell("train/soft", (1, 0, 1), 0.75), "values of train",
+        "soft labels do not sum to 1: one row sums to 1.500000",
+    ),
+    "negative": (
+        "float32", TARGETS, set_cell("val/soft", (0, 1), [1.5, -0.5, 0, 0]), "values of val",
+        "1 row(s) have negative soft labels",
+    ),
+    "sum of top-k": (
+        "topk", TARGETS, set_cell("val/probability", (0, 7, 0), 0.25), "values of val",
+        "soft labels do not sum to 1: one row sums to 0.750000",
+    ),
+    "tail of top-k": (
+        "topk", TARGETS, set_cell("val/tail", (0, 7), 0.5), "values of val",
+        "soft labels do not sum to 1: one row sums to 1.250000",
+    ),
+    "two classes": ("float32", TARGETS, two_classes, "values of test", "1 hard label(s) are not one-hot"),
+    "no class": ("float32", TARGETS, no_class, "values of test", "1 hard label(s) are not one-hot"),
+    "a hard label of 2": ("float32", TARGETS, hard_label_of_two, "values of test", "1 hard label(s) are not one-hot"),
+    "label too large": (
+        "float32", LOGITS, set_cell("test/label", 2, 4), "values of test", "1 label(s) are of no class",
+    ),
+    "negative label": ("topk", TARGETS, set_cell("test/label", 2, -1), "values of test", "1 label(s) are of no class"),
+    "id twice": (
+        "float32", LOGITS, twice, "values of train", "1 image(s) are named more than once: train_09.png",
+    ),
+    "id twice, soft": ("topk", TARGETS, twice, "values of train", "1 image(s) are named more than once: train_09.png"),
+    "other labels": (
+        "float32", LOGITS, other_classes_labels, "values of train",
+        "the teacher is right on 0.000, far less than by chance: is the class order another?",
+    ),
+    "other labels, top-k": (
+        "topk", TARGETS, other_classes_labels, "values of train", "the teacher is right on 0.000, far less than by",
+    ),
+    "other hard labels": (
+        "float32", TARGETS, other_classes_hard, "values of train", "the teacher is right on 0.000, far less than by",
+    ),
+    "transform": (
+        "float32", LOGITS, set_cell("train/affine", (1, 3, 2), 0.5), "views",
+        "1 transform(s) are not as drawn from their seed: train_03.png (view 1)",
+    ),
+    "transform, soft": (
+        "topk", TARGETS, set_cell("train/affine", (0, 23, 0), 0.5), "views",
+        "1 transform(s) are not as drawn from their seed: train_23.png (view 0)",
+    ),
+    "colour": (
+        "float32", TARGETS, set_cell("train/colour", (0, slice(None), 5), 0.5), "views",
+        "32 transform(s) are not as drawn from their seed: train_00.png (view 0), train_01.png (view 0), "
+        "train_02.png (view 0), train_03.png (view 0), train_04.png (view 0) and 27 more",
+    ),
+    "touched": (
+        "float16", LOGITS, set_cell("val/affine", (0, 11, 2), 0.25), "views",
+        "1 transform(s) are not as drawn from their seed: val_11.png (view 0)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_wrong_values_are_found_where_they_are(project, case):
+    stored_as, file, change_file, check, finding = VALUES[case]
+    project(stored_as)
+    found = spoil(file, change_file)
+    assert finding in found[check]
+    assert set(found) - {check} <= {"data set", "views"}, "the other splits are as they were"
+
+
+def test_statistics_are_shown_beside_what_is_wrong(dense):
+    found = spoil(LOGITS, twice)
+    assert found["values of train"] == (
+        "1 image(s) are named more than once: train_09.png; 32 image(s), 2 view(s); the teacher is right on 0.7500; "
+        "at T = 1 confidence 0.7273, entropy 0.8226 nats"
+    )
+
+
+def test_labels_of_no_class_leave_nothing_to_be_right_on(dense):
+    found = spoil(LOGITS, set_cell("test/label", 2, 4))
+    assert found == {"values of test": "1 label(s) are of no class", "data set": found["data set"]}
+
+
+def test_rows_of_all_views_are_counted_together(dense):
+    """One row of view 0 and two of view 1: three, in one finding."""
+
+    def spoil_three(file):
+        for place in ((0, 3, 1), (1, 3, 2), (1, 7, 0)):
+            file["train/soft"][place] = NAN
+
+    assert spoil(TARGETS, spoil_three)["values of train"].startswith("3 row(s) are not finite; 32 image(s), 2 view(s)")
+
+
+def test_several_problems_are_all_named(dense):
+    Path("models/teacher.keras").unlink()
+    model_files.save(models.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
+    edit(Path(TARGETS), two_classes)
+    edit(Path(TARGETS), set_cell("val/soft", (0, 0, 0), 3.0))
+    assert list(findings(TARGETS)) == ["values of val", "values of test", "data set", "teacher"]
+
+
+# ---- what it belongs to
+
+
+def rewrite_index(images):
+    Path("data/index.csv").unlink()
+    write_index(Path("data/index.csv"), Index(images))
+
+
+def with_first(**changes):
+    return [replace(IMAGES[0], **changes), *IMAGES[1:]]
+
+
+OTHER_INDEX = {
+    "added": ([*IMAGES, image("val", 12)], "has no soft labels for 1 val image(s): val_12.png"),
+    "removed": (IMAGES[:-1], "has soft labels that the index does not know, for 1 test image(s): test_07.png"),
+    "changed": (with_first(sha256="f" * 64), "was made from other content of 1 train image(s): train_00.png"),
+    "relabelled": (with_first(label="b"), "has other labels than the index for 1 train image(s): train_00.png"),
+    "other classes": (
+        with_first(label="e"),
+        "has the classes ['a', 'b', 'c', 'd'], the index has ['a', 'b', 'c', 'd', 'e']",
+    ),
+}
+
+
+@of_each_format
+@pytest.mark.parametrize("case", OTHER_INDEX)
+def test_another_index_is_told_by_its_images(dense, case, file):
+    images, finding = OTHER_INDEX[case]
+    rewrite_index(images)
+    found = findings(file)
+    assert list(found) == ["data set"]
+    assert finding in found["data set"]
+
+
+def test_an_image_that_went_to_another_split_is_told_on_both_sides(dense):
+    rewrite_index(with_first(split="val"))
+    finding = findings(LOGITS)["data set"]
+    assert "has soft labels that the index does not know, for 1 train image(s): train_00.png" in finding
+    assert "has no soft labels for 1 val image(s): train_00.png" in finding
+
+
+@of_each_format
+@pytest.mark.parametrize(
+    ("name", "value", "finding"),
+    [
+        ("views.count", 3, "holds other views: count 2, expected 3"),
+        ("views.seed", 6, "holds other views: seed 5, expected 6"),
+        ("views.augmentation", {"rotation": 0.25}, "holds other views: augmentation {"),
+    ],
+)
+def test_other_views_than_those_of_params_yaml_are_told(dense, name, value, finding, file):
+    change(Path("params.yaml"), name, value)
+    found = findings(file)
+    assert list(found) == ["params"]
+    assert finding in found["params"]
+
+
+def test_other_views_are_told_without_an_index(dense):
+    Path("data/index.csv").unlink()
+    change(Path("params.yaml"), "views.count", 3)
+    assert findings(LOGITS) == {"params": "holds other views: count 2, expected 3"}
+
+
+@of_each_format
+def test_another_teacher_is_told(dense, file):
+    model_files.save(models.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
+    found = findings(file)
+    assert list(found) == ["teacher"]
+    assert re.fullmatch(
+        r"another one: its weights are [0-9a-f]{12}, those of models/teacher.keras are [0-9a-f]{12}", found["teacher"]
+    )
+
+
+def test_soft_targets_of_other_logits_are_told(dense, tmp_path):
+    before, named = Path(TARGETS).read_bytes(), Path(LOGITS).read_bytes()[17:29].decode()
+    edit(Path(LOGITS), set_cell("train/logits", (0, 0, 0), 1.0))
+    found = findings(TARGETS)
+    assert list(found) == ["logits"]
+    digests = Path(LOGITS).read_bytes()[17:29].decode()
+    assert re.fullmatch(rf"softened from other logits, {named}; {LOGITS} is {digests}", found["logits"])
+    assert Path(TARGETS).read_bytes() == before
+
+
+def test_nothing_is_written(dense):
+    before = {path: path.read_bytes() for path in sorted(dense.rglob("*")) if path.is_file()}
+    assert verify(LOGITS).exit_code == 0
+    assert {path: path.read_bytes() for path in sorted(dense.rglob("*")) if path.is_file()} == before
+
+
+# ---- what stands beside the file is broken: nothing to compare with, which is told, and no traceback
+
+BESIDE = {"data set": "data/index.csv", "teacher": "models/teacher.keras", "logits": LOGITS}
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", b"\xff\n" * 600])
+@pytest.mark.parametrize("check", BESIDE)
+def test_what_is_broken_beside_the_file_is_not_compared_and_told(dense, check, content):
+    Path(BESIDE[check]).write_bytes(content)
+    sound = verify(TARGETS, "--json")
+    assert sound.exit_code == 0, sound.output
+    found = {entry["name"]: entry for entry in json.loads(sound.stdout)["checks"]}
+    assert found[check]["ok"] is None
+    assert found[check]["detail"].startswith(f"not compared: {BESIDE[check]} ")
+    assert {entry["ok"] for name, entry in found.items() if name != check} == {True}
+
+
+# ---- no damage with a digest is a reason for a traceback either
+
+
+@pytest.mark.parametrize(
+    "change_file",
+    [set_cell("train/index", (0, 0, 0), 4), set_cell("val/index", (0, 1), [2, 2])],
+    ids=["no such class", "a class twice"],
+)
+@of_each_format
+def test_a_kept_class_that_cannot_be_is_told(project, file, change_file):
+    project("topk")
+    edit(Path(file), change_file)
+    assert any(name.startswith("values of ") for name in findings(file))
+
+
+def test_an_id_that_is_no_utf8_is_told(dense):
+    edit(Path(LOGITS), set_cell("val/id", 3, b"\xff\xfe.png"))
+    assert findings(LOGITS)
+
+
+def test_a_sha256_that_is_no_text_is_told(dense):
+    edit(Path(LOGITS), set_cell("val/image_sha256", 3, b"\xff" * 64))
+    assert findings(LOGITS)
+
+
+def test_views_of_one_image_are_no_further_evidence_against_the_class_order(tmp_path, monkeypatch):
+    """Right on 2 of 8 images of two classes: 14 of 100 coins do no better, however many views there are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    index = Index(image(name, row) for name in SPLITS for row in range(0, 4 * COUNTS["test"], 2))
+    index = Index(entry for entry in index.images if entry.split != "train" or entry.id < "train_16")
+
+    def right_on_two(views, count, classes):
+        labels = np.arange(count) % 2
+        chosen = np.where(np.arange(count) < 2, labels, 1 - labels)
+        return np.tile(np.eye(2, dtype=np.float32)[chosen], (views, 1, 1))
+
+    views = Views(60, 5, Augmentation(**AUGMENTATION))
+    write_logits(tmp_path / "x.h5", index=index, views=views, logits=right_on_two)
+    checks = {check["name"]: check["ok"] for check in json.loads(verify("x.h5", "--json").stdout)["checks"]}
+    assert checks["values of train"]
+    assert statistics("x.h5")["train"][:3] == [8, 60, 0.25]
