@@ -8,10 +8,11 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -100,6 +101,31 @@ def publish_copy(finished: Path, final: Path) -> None:
     """Publishes a finished file and keeps it where it is; a copy, so that damage to one is not damage to both."""
     with publish(final) as partial:
         shutil.copyfile(finished, partial)
+
+
+def refuse_full_disk(final: Path, size: int) -> None:
+    """Looks whether a file fits before it is begun.
+
+    Raises:
+        OSError: there is no room for `size` bytes where `final` will lie.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=final.parent) as probe:
+        reserve(probe, size)
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Takes `size` bytes on the disk for an open file, where the system can.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, and {size / 2**20:.1f} MiB are needed") from None
 
 
 @contextmanager

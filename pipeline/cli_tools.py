@@ -29,8 +29,6 @@ def verify(file: Path, as_json: bool) -> None:
     """
     import json
 
-    if TEACHER.is_file():
-        start_tensorflow()
     from pipeline import verification
     from pipeline.params import read_params
 

@@ -16,11 +16,8 @@ def earlier_versions(output: Path, lock: Path = Path("dvc.lock")) -> list[Path]:
     found = [output] if output.is_file() else []
     md5 = _md5_in(lock, output)
     if md5 is not None:
-        from dvc.repo import Repo
-
-        with Repo(str(lock.absolute().parent)) as repo:
-            cached = Path(repo.cache.local.oid_to_path(md5))
-        found += [cached] if cached.is_file() else []
+        cached = _cached(lock.absolute().parent, md5)
+        found += [cached] if cached and cached.is_file() else []
     return found
 
 
@@ -30,7 +27,19 @@ def _md5_in(lock: Path, output: Path) -> str | None:
         return None
     try:
         stages = YAML(typ="safe").load(lock).get("stages", {})
-        outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+        outs = [out for stage in stages.values() for out in stage.get("outs") or []]
         return next((str(out["md5"]) for out in outs if out.get("path") == output.as_posix()), None)
-    except (YAMLError, AttributeError, KeyError):
+    except (YAMLError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _cached(root: Path, md5: str) -> Path | None:
+    """Where DVC keeps a file; None where there is no DVC."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            return Path(repo.cache.local.oid_to_path(md5))
+    except DvcException:
         return None

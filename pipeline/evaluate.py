@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import flops, model_files
-from pipeline.artifacts import forget_finished, publish
+from pipeline.artifacts import forget_finished, publish, sha256_file
 from pipeline.identity import refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
@@ -92,7 +92,7 @@ def _teacher_logits(data: Index, teacher: Any, path: Path) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
     test = data.split("test")
     with open_logits(path) as file:
-        refuse_other(file, data, teacher_sha256=model_files.weights_sha256(teacher))
+        refuse_other(file, data, teacher_sha256=sha256_file(teacher))
         rows = rows_of(file, "test", [image.id for image in test])
         return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 

@@ -27,7 +27,7 @@ def refuse_other(
         index: the data set.
         splits: whose images will be used.
         views: of the training images, if they matter.
-        teacher_sha256: of the teacher's weights, if it is at hand.
+        teacher_sha256: of the teacher's file, if it is at hand.
         temperature: T, if it matters.
 
     Raises:

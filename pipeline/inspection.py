@@ -42,7 +42,7 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
     yield "sha256", file.sha256
     yield "classes", ", ".join(made.class_names)
-    yield "teacher", f"{made.teacher}, weights {made.teacher_sha256[:12]}"
+    yield "teacher", f"{made.teacher}, file {made.teacher_sha256[:12]}"
     yield "data set", made.dataset[:12]
     yield "preprocessing", ", ".join(f"{name} {value}" for name, value in made.preprocessing.items())
     yield "batch size", str(made.batch_size)

@@ -1,6 +1,5 @@
 """`.keras` files that are complete, the same bytes for the same model, and safe to load."""
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -105,15 +104,6 @@ def refuse_probabilities(model: Any, path: Path) -> None:
     last = model.layers[-1].get_config()
     if last.get("activation") in ("softmax", "sigmoid"):
         raise PipelineError(f"{path} {NO_LOGITS}")
-
-
-def weights_sha256(model: Any) -> str:
-    """SHA-256 over the path, dtype, shape and bytes of every weight, in the model's order."""
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        value = keras.ops.convert_to_numpy(weight.value)
-        digest.update(f"{weight.path} {value.dtype} {value.shape}\0".encode() + value.tobytes())
-    return digest.hexdigest()
 
 
 def _without_accidents(content: bytes) -> bytes:

@@ -15,22 +15,49 @@ LOOK_EVERY_SECONDS = 0.5
 
 
 def stop_with_dvc() -> None:
-    """Watches the process of `dvc`, if it is one that started this one."""
-    started_by_dvc = "DVC_ROOT" in os.environ
-    dvc = next(filter(_is_dvc, psutil.Process().parents()), None) if started_by_dvc else None
-    if dvc is not None:
-        threading.Thread(target=_watch, args=(dvc,), daemon=True).start()
+    """Watches the process of `dvc`, or of the Python program that runs DVC, if one started this process."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    ancestors = psutil.Process().parents()
+    hosts = [*filter(_is_dvc, ancestors), *filter(_is_python, ancestors)]
+    if not hosts:
+        _end()  # it ended before this process could look
+    threading.Thread(target=_watch, args=(hosts[0],), daemon=True).start()
 
 
 def _is_dvc(process: psutil.Process) -> bool:
+    """`dvc`, or Python that runs a script or module of that name."""
+    words = _words(process)
+    return "dvc" in words[0] or (_is_python(process) and any("dvc" in word for word in words[1:3]))
+
+
+def _is_python(process: psutil.Process) -> bool:
+    return "python" in _words(process)[0]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """The command line, each word without its folder."""
     try:
-        return any("dvc" in os.path.basename(word) for word in process.cmdline()[:3])
+        return [os.path.basename(word) for word in process.cmdline()] or [""]
+    except psutil.Error:
+        return [""]
+
+
+def _watch(host: psutil.Process) -> None:
+    while _lives(host):
+        time.sleep(LOOK_EVERY_SECONDS)
+    _end()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
 
-def _watch(dvc: psutil.Process) -> None:
-    while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(LOOK_EVERY_SECONDS)
-    print("dvc has ended; so does this stage. `dvc repro` goes on where it stopped.", file=sys.stderr, flush=True)
-    os._exit(1)
+def _end() -> None:
+    try:
+        print("dvc has ended; so does this stage. `dvc repro` goes on where it stopped.", file=sys.stderr, flush=True)
+    finally:  # whether or not anybody reads it
+        os._exit(1)

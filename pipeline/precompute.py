@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import model_files, storage
-from pipeline.artifacts import publish_copy, workspace
+from pipeline.artifacts import publish_copy, sha256_file, workspace
 from pipeline.checked_hdf5 import damage
 from pipeline.earlier_logits import EarlierLogits, Found, open_earlier
 from pipeline.errors import PipelineError, first_few
@@ -64,7 +64,7 @@ def run(
     provenance = Provenance(
         class_names=tuple(data.class_names),
         teacher=model.name,
-        teacher_sha256=model_files.weights_sha256(model),
+        teacher_sha256=sha256_file(teacher),
         dataset=data.fingerprint(),
         preprocessing={"input_shape": list(model.input_shape[1:]), "resize": "bilinear, antialiased, rounded to uint8"},
         batch_size=batch_size,

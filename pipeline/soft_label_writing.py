@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from pipeline import storage
+from pipeline.artifacts import refuse_full_disk
 from pipeline.checked_hdf5 import (
     CLASS_NAMES,
     create,
@@ -25,11 +26,15 @@ from pipeline.soft_labels import (
     Provenance,
     Rows,
     SoftLabelFile,
+    bytes_of_split,
     columns_of_split,
     open_logits,
     slabs,
 )
 from pipeline.views import Views
+
+OVERHEAD_BYTES = 2**16
+"""Room for HDF5's own structures."""
 
 
 def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
@@ -40,26 +45,40 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
         provenance: what will make it.
         rows: the images of each split.
     """
-    all_views, kind = Views.from_json(provenance.views), storage.of(provenance.storage)
+    views, kind = Views.from_json(provenance.views), storage.of(provenance.storage)
+    classes = len(provenance.class_names)
+    size = sum(
+        bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, _id_bytes(images), kind)
+        for split, images in rows.items()
+    )
+    refuse_full_disk(path, size + OVERHEAD_BYTES)
     with full_disk_as_os_error(path), new_file(path, LOGITS_FORMAT) as file:
         attributes = asdict(provenance)
         write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
         for name, value in attributes.items():
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
         for split, images in rows.items():
-            group = file.create_group(split)
-            views, count = all_views.of_split(split), len(images.ids)
-            write_dataset(group, "id", strings(images.ids))
-            write_dataset(group, "label", np.asarray(images.labels, np.int32))
-            for name, column in columns_of_split(views, count, kind.columns(len(provenance.class_names))).items():
-                empty_dataset(group, name, column)
-            group["image_sha256"][...] = strings(images.image_sha256)
-            for view in range(views.count):
-                for part in slabs(count):
-                    affines, colours = views.draw(images.ids[part], view)
-                    group["affine"][view, part] = affines
-                    if "colour" in group:
-                        group["colour"][view, part] = colours
+            _write_images(file.create_group(split), images, views.of_split(split), kind.columns(classes))
+
+
+def _id_bytes(images: Rows) -> int:
+    return max(len(image_id.encode()) for image_id in images.ids)
+
+
+def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: storage.RowColumns) -> None:
+    """All datasets of a split of the logits file, those of the logits unwritten."""
+    count = len(images.ids)
+    write_dataset(group, "id", strings(images.ids))
+    write_dataset(group, "label", np.asarray(images.labels, np.int32))
+    for name, column in columns_of_split(views, count, row_columns).items():
+        empty_dataset(group, name, column)
+    group["image_sha256"][...] = strings(images.image_sha256)
+    for view in range(views.count):
+        for part in slabs(count):
+            affines, colours = views.draw(images.ids[part], view)
+            group["affine"][view, part] = affines
+            if "colour" in group:
+                group["colour"][view, part] = colours
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
@@ -68,15 +87,27 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
     Raises:
         PipelineError: the logits file is missing, of another format, or damaged.
     """
-    with open_logits(logits_path) as source, create(targets_path, TARGETS_FORMAT) as target:
-        for name, value in source.file.attrs.items():
-            if name not in ("format", "version"):
-                target.attrs[name] = value
-        target.attrs["temperature"] = float(temperature)
-        target.attrs["logits"] = source.sha256
-        write_dataset(target, CLASS_NAMES, source.file[CLASS_NAMES][:])
-        for split in SPLITS:
-            _soften_split(source, split, target.create_group(split), temperature)
+    with open_logits(logits_path) as source:
+        refuse_full_disk(targets_path, sum(_bytes_of_targets(source, split) for split in SPLITS) + OVERHEAD_BYTES)
+        with create(targets_path, TARGETS_FORMAT) as target:
+            _soften(source, target, temperature)
+
+
+def _bytes_of_targets(source: SoftLabelFile, split: str) -> int:
+    id_bytes = source.file[split]["id"].dtype.itemsize
+    views, count = source.views(split), source.count(split)
+    return bytes_of_split(TARGETS_FORMAT, views, count, source.classes, id_bytes, source.storage)
+
+
+def _soften(source: SoftLabelFile, target: h5py.File, temperature: float) -> None:
+    for name, value in source.file.attrs.items():
+        if name not in ("format", "version"):
+            target.attrs[name] = value
+    target.attrs["temperature"] = float(temperature)
+    target.attrs["logits"] = source.sha256
+    write_dataset(target, CLASS_NAMES, source.file[CLASS_NAMES][:])
+    for split in SPLITS:
+        _soften_split(source, split, target.create_group(split), temperature)
 
 
 def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperature: float) -> None:

@@ -43,7 +43,7 @@ class Provenance:
     Attributes:
         class_names: C names, in the order of the class axis.
         teacher: name of the teacher's architecture.
-        teacher_sha256: SHA-256 of the teacher's weights (`model_files.weights_sha256`).
+        teacher_sha256: SHA-256 of the teacher's `.keras` file.
         dataset: fingerprint of the images and labels (`Index.fingerprint`).
         preprocessing: how an image file becomes the teacher's input; JSON-serialisable.
         batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.

@@ -99,7 +99,7 @@ def train_to_files(
         numerics=numerics(),
     ) as work:
         finished, curves, kept = work / "finished.keras", work / "finished.csv", work / "state.npz"
-        if not finished.is_file():
+        if not (finished.is_file() and curves.is_file()):
             state = TrainingState(kept)
             built = models.build(**model, classes=len(data.class_names), seed=recipe.seed)
             trained = train(built, train_on, validate_on, loss, recipe, state)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.artifacts import replace_whole
+from pipeline.artifacts import replace_whole, reserve
 from pipeline.checked_hdf5 import full_disk_as_os_error, seal
 from pipeline.soft_label_writing import create_logits
 from pipeline.soft_labels import Provenance, Rows
@@ -42,7 +42,8 @@ class UnfinishedLogits:
                 path.unlink(missing_ok=True)
             with replace_whole(self._path) as partial:
                 create_logits(partial, provenance, rows)
-                _reserve(partial)
+                with partial.open("r+b") as file:
+                    reserve(file, partial.stat().st_size)
         views = Views.from_json(provenance.views)
         self._done = {}
         for split, path in marks.items():
@@ -115,18 +116,6 @@ def _runs(views: Ints, rows: Ints) -> Iterator[Any]:
     order = np.lexsort((rows, views))
     ends = (np.diff(views[order]) != 0) | (np.diff(rows[order]) != 1)
     yield from np.split(order, np.flatnonzero(ends) + 1)
-
-
-def _reserve(path: Path) -> None:
-    """Takes the file's whole length on the disk, where the system can."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror}: {size / 2**20:.1f} MiB are needed") from None
 
 
 def _to_disk(path: Path) -> None:

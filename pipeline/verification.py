@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.artifacts import sha256_file
 from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.errors import PipelineError, first_few
 from pipeline.identity import differences, other_views
@@ -215,17 +216,11 @@ def _wanted_views(file: SoftLabelFile, views: Views | None) -> Check:
 def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
     if not teacher.is_file():
         return Check("teacher", None, f"not compared: there is no {teacher}")
-    from pipeline import model_files
-
-    try:
-        expected = model_files.weights_sha256(model_files.load(teacher))
-    except PipelineError as error:
-        return Check("teacher", None, f"not compared: {error}")
-    made = file.provenance
+    expected, made = sha256_file(teacher), file.provenance
     if made.teacher_sha256 != expected:
-        detail = f"another one: its weights are {made.teacher_sha256[:12]}, those of {teacher} are {expected[:12]}"
+        detail = f"another one: its file was {made.teacher_sha256[:12]}, {teacher} is {expected[:12]}"
         return Check("teacher", False, detail)
-    return Check("teacher", True, f"{made.teacher}, its weights are those of {teacher}")
+    return Check("teacher", True, f"{made.teacher}, the file {teacher}")
 
 
 def _logits(file: SoftLabelFile, logits: Path) -> Check:

@@ -1,4 +1,4 @@
-"""What several test files share: a small labelled data set in MHIST's layout."""
+"""What several test files share: a small labelled data set in MHIST's layout, and a project that was reproduced."""
 
 from pathlib import Path
 
@@ -30,4 +30,19 @@ def data_set(tmp_path: Path) -> Path:
     """A folder with annotations.csv and images/ of 40 small images in two classes."""
     folder = tmp_path / "raw"
     write_data_set(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository on a small data set, after one `dvc repro` that nothing interrupted; to be copied."""
+    from real_project import copy_repository, make_small, run, stages_run
+
+    folder = tmp_path_factory.mktemp("reproduced") / "project"
+    folder.mkdir()
+    copy_repository(folder)
+    make_small(folder)
+    assert stages_run(run("dvc", "repro", cwd=folder)) == [
+        "split", "train_teacher", "precompute", "soften@4", "train_student@4-1", "train_baseline@1", "evaluate",
+    ]  # fmt: skip
     return folder

@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from weights import weights_sha256
 
 from pipeline import flops, model_files, models, params_schema
 from pipeline.errors import PipelineError
@@ -106,7 +107,7 @@ def test_head_in_the_order_pooling_normalisation_dropout_logits():
 
 
 def test_same_seed_same_weights_other_seed_other_weights():
-    first, again, other = (model_files.weights_sha256(small(seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (weights_sha256(small(seed=seed)) for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -192,15 +193,15 @@ def test_saved_file_loads_in_plain_keras_to_the_same_predictions(tmp_path):
     model_files.save(model, tmp_path / "model.keras")
     plain = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0))
-    assert model_files.weights_sha256(model_files.load(tmp_path / "model.keras")) == model_files.weights_sha256(model)
+    assert weights_sha256(model_files.load(tmp_path / "model.keras")) == weights_sha256(model)
 
 
 def test_weights_digest_sees_one_changed_bit():
     model = small()
-    before = model_files.weights_sha256(model)
+    before = weights_sha256(model)
     bias = model.get_layer("logits").bias
     bias.assign(np.nextafter(bias.numpy(), np.float32(1)))
-    assert model_files.weights_sha256(model) != before
+    assert weights_sha256(model) != before
 
 
 def test_missing_damaged_and_code_carrying_files_are_refused(tmp_path):
@@ -246,7 +247,7 @@ def test_a_file_of_backbone_weights_is_loaded(tmp_path):
     source = build("mobilenetv2", alpha=0.35, seed=1)
     source.get_layer("backbone").save_weights(path)
     loaded = build("mobilenetv2", alpha=0.35, seed=2, weights=str(path))
-    first, second = (model_files.weights_sha256(model.get_layer("backbone")) for model in (source, loaded))
+    first, second = (weights_sha256(model.get_layer("backbone")) for model in (source, loaded))
     assert first == second
 
 
@@ -293,4 +294,4 @@ def test_imagenet_weights_load_from_keras_home():
     if not (source / name).is_file():
         pytest.skip(reason="the pretrained MobileNetV2 weights are not beside the repository")
     pretrained, random = (build("mobilenetv2", (96, 96, 3), alpha=0.35, weights=w) for w in (str(source / name), None))
-    assert model_files.weights_sha256(pretrained) != model_files.weights_sha256(random)
+    assert weights_sha256(pretrained) != weights_sha256(random)

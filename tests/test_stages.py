@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
+from pipeline.artifacts import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
 from pipeline.rendering import render
@@ -199,7 +200,7 @@ def test_provenance_names_teacher_data_classes_and_batch_size(project):
     with open_logits(LOGITS) as file:
         made = file.provenance
     assert made.teacher == "cnn"
-    assert made.teacher_sha256 == model_files.weights_sha256(model_files.load(TEACHER))
+    assert made.teacher_sha256 == sha256_file(TEACHER)
     assert made.dataset == read_index(INDEX).fingerprint()
     assert made.class_names == ("HP", "SSA")
     assert made.preprocessing["input_shape"] == [12, 12, 3]

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from weights import weights_sha256
 
 from pipeline import model_files, models
 from pipeline.artifacts import sha256_file
@@ -96,7 +97,7 @@ def run(work, train_on, validate_on, recipe, model=MODEL):
     trained = train(
         models.build(**model, classes=2, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state
     )
-    return model_files.weights_sha256(trained), state.history
+    return weights_sha256(trained), state.history
 
 
 RECIPE = Recipe([Phase(2, 0.01, None), Phase(3, 0.002, "all")], batch_size=8, seed=5)

@@ -1,0 +1,165 @@
+"""The real `softlabel` and the real `dvc` in copies of this repository: how tests start, watch and kill them."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+ENVIRONMENT["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), ENVIRONMENT["PATH"]])
+LOGITS = Path("data/soft_labels/teacher_logits.h5")
+MADE = [
+    *("data/split", "data/index.csv", "data/soft_labels", "models", "results"),
+    *("dvc.lock", ".dvc/cache", ".dvc/tmp", ".work"),
+]
+"""Everything that the stages and DVC write."""
+
+
+def run(*command: str, cwd: Path) -> str:
+    """Runs a command that must succeed, and returns everything it printed."""
+    done = attempt(*command, cwd=cwd)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def attempt(*command: str, cwd: Path, preexec_fn: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a command that may fail; its errors are in its output."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        preexec_fn=preexec_fn,
+    )
+
+
+def start(*command: str, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Starts a command in a process group of its own; what it prints goes to a file."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """`kill -9` of a command and of all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_until(
+    condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, seconds: float = 120
+) -> Any:
+    """Polls a condition that stays true once it is, and returns its value.
+
+    Fails if a process that should bring it about ends before.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        ended = process is not None and process.poll() is not None
+        if value := condition():
+            return value
+        assert not ended, "the process ended before its moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.001)
+
+
+def process_of(stage: str, dvc: subprocess.Popen[bytes]) -> psutil.Process | None:
+    """The process of a stage that `dvc` started."""
+    try:
+        started = psutil.Process(dvc.pid).children(recursive=True)
+        return next((process for process in started if stage in process.cmdline()), None)
+    except psutil.Error:
+        return None
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process that is not ours is gone, or waits for nothing but its parent."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def marked(project: Path) -> int:
+    """How many views the unfinished logits have, as their marks tell."""
+    return sum(np.count_nonzero(np.fromfile(path, np.uint8)) for path in project.glob(".work/*/*/done_*"))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that `dvc repro` ran, in order."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def change(params_file: Path, path: str, value: object) -> None:
+    """Sets one value of a params file."""
+    yaml = YAML()
+    content = yaml.load(params_file)
+    *sections, last = path.split(".")
+    section = content
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    yaml.dump(content, params_file)
+
+
+def copy_repository(folder: Path) -> None:
+    """Copies what git would commit, apart from tests and dvc.lock, into a git repository of its own."""
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=ROOT)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("tests/") and Path(name).name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    run("git", "init", "--quiet", cwd=folder)
+
+
+def make_small(project: Path) -> None:
+    """Small models and a small data set, but so many views and epochs that there is time to kill what runs."""
+    from conftest import write_data_set
+
+    write_data_set(project / "data/raw/small", per_class=60)
+    params = project / "params.yaml"
+    change(params, "split.annotations", "data/raw/small/annotations.csv")
+    change(params, "split.images", "data/raw/small/images")
+    for section in ("train_teacher", "student"):
+        change(params, f"{section}.model.input_shape", [12, 12, 3])
+        change(params, f"{section}.model.filters", [4])
+        change(params, f"{section}.batch_size", 16)
+        change(params, f"{section}.phases", [{"epochs": 8, "learning_rate": 0.01, "trainable_from": "all"}])
+    change(params, "student.seeds", [1])
+    change(params, "views.count", 16)
+    change(params, "views.augmentation", {"translation": 0.2, "horizontal_flip": True})
+    change(params, "precompute.batch_size", 2)
+
+
+def copy_without(project: Path, folder: Path, *paths: str) -> Path:
+    """Copies a project, but for some of its files and folders."""
+    shutil.copytree(project, folder, symlinks=True)
+    for path in paths:
+        shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
+    return folder

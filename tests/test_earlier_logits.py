@@ -1,0 +1,265 @@
+"""Rows of an earlier file: taken by the image's content and the view's numbers, and from no file that is another's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import storage
+from pipeline.earlier_logits import Found, open_earlier
+from pipeline.soft_labels import Provenance, Rows
+from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.views import SAME_COLOUR, Augmentation, Views
+
+SHIFTS = Augmentation(translation=0.2, fill_mode="constant")
+VIEWS = Views(2, 7, SHIFTS)
+PROVENANCE = Provenance(
+    class_names=("a", "b", "c"),
+    teacher="cnn",
+    teacher_sha256="ab" * 32,
+    dataset="cd" * 32,
+    preprocessing={"input_shape": [12, 12, 3]},
+    batch_size=4,
+    views=VIEWS.as_json(),
+    storage={"kind": "dense", "dtype": "float32"},
+)
+
+
+def rows(*names: str) -> Rows:
+    """Images written as "id=content"; labels never matter here."""
+    ids, contents = zip(*(name.split("=") for name in names), strict=True)
+    return Rows(ids, [0] * len(ids), [content.rjust(64, "0") for content in contents])
+
+
+OLD = {
+    "train": rows("a=aa", "b=bb", "c=cc", "d=dd"),
+    "val": rows("v=ff"),
+    "test": rows("t=ee", "u=bc"),
+}
+
+
+def logits_of(split: str, view: int, row: int) -> list[float]:
+    """Three numbers that name the row of the old file."""
+    first = 100 * sorted(OLD).index(split) + 10 * view + row
+    return [first + 0.1, first + 0.2, first - 0.3]
+
+
+def write(folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, Rows] = OLD) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = UnfinishedLogits(folder, provenance, images)
+    with unfinished:
+        for split in images:
+            for view, row in np.argwhere(unfinished.missing(split)):
+                logits = np.array([logits_of(split, view, row)], np.float32)
+                unfinished.put(split, np.array([view]), np.array([row]), unfinished.encode(logits))
+    unfinished.finish(folder / "earlier.h5")
+    return folder / "earlier.h5"
+
+
+def transforms(split: str, images: Rows, views: Views) -> tuple[np.ndarray, np.ndarray]:
+    drawn = [views.of_split(split).draw(images.ids, view) for view in range(views.of_split(split).count)]
+    affines, colours = zip(*drawn, strict=True)
+    return np.array(affines), np.array(colours)
+
+
+def found(path: Path, split: str, images: Rows, views: Views = VIEWS, missing=None) -> dict:
+    """Where each (view, id) of a split is found: in which split and row of the earlier file."""
+    affines, colours = transforms(split, images, views)
+    missing = np.ones(affines.shape[:2], bool) if missing is None else missing
+    with open_earlier([path], replace(PROVENANCE, views=views.as_json())) as earlier:
+        return {
+            (part.view, images.ids[row]): (part.old_split, int(old_row))
+            for part in earlier.find(split, images, affines, colours, missing)
+            for row, old_row in zip(part.rows, part.old_rows, strict=True)
+        }
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("earlier"))
+
+
+def test_the_same_images_and_views_are_all_found_in_their_places(earlier):
+    assert found(earlier, "train", OLD["train"]) == {
+        (view, name): ("train", row) for view in (0, 1) for row, name in enumerate("abcd")
+    }
+    assert found(earlier, "val", OLD["val"]) == {(0, "v"): ("val", 0)}
+    assert found(earlier, "test", OLD["test"]) == {(0, "t"): ("test", 0), (0, "u"): ("test", 1)}
+
+
+def test_rows_are_found_among_added_and_removed_images(earlier):
+    images = rows("A=11", "b=bb", "bb=22", "d=dd", "e=33")
+    assert found(earlier, "train", images) == {
+        (view, name): ("train", row) for view in (0, 1) for name, row in [("b", 1), ("d", 3)]
+    }
+
+
+def test_of_more_views_those_that_are_there_are_found(earlier):
+    more = found(earlier, "train", OLD["train"], Views(5, 7, SHIFTS))
+    assert {view for view, _ in more} == {0, 1}
+    assert {view for view, _ in found(earlier, "train", OLD["train"], Views(1, 7, SHIFTS))} == {0}
+
+
+def test_an_image_whose_file_changed_is_not_found(earlier):
+    changed = rows("a=aa", "b=99", "c=cc", "d=dd")
+    assert {name for _, name in found(earlier, "train", changed)} == {"a", "c", "d"}
+
+
+def test_two_images_that_changed_their_names_are_not_mixed_up(earlier):
+    """Their views follow the name, and their content the file: no old row is right for either."""
+    swapped = rows("a=bb", "b=aa", "c=cc", "d=dd")
+    assert {name for _, name in found(earlier, "train", swapped)} == {"c", "d"}
+
+
+def test_a_renamed_image_is_found_where_it_is_untouched(earlier):
+    """The views of a training image are drawn from its id, so another id has other views."""
+    assert found(earlier, "test", rows("renamed=ee", "u=bc")) == {(0, "renamed"): ("test", 0), (0, "u"): ("test", 1)}
+    assert found(earlier, "train", rows("renamed=aa")) == {}
+
+
+def test_an_untouched_image_is_found_in_another_split(earlier):
+    assert found(earlier, "val", rows("t=ee", "v=ff")) == {(0, "t"): ("test", 0), (0, "v"): ("val", 0)}
+    assert found(earlier, "train", rows("t=ee")) == {}
+    assert found(earlier, "test", rows("a=aa")) == {}
+
+
+def test_without_augmentation_images_may_move_between_all_splits(tmp_path):
+    plain = Views(2, 7, Augmentation())
+    path = write(tmp_path, replace(PROVENANCE, views=plain.as_json()))
+    assert found(path, "val", rows("a=aa"), plain) == {(0, "a"): ("train", 0)}
+    assert found(path, "train", rows("t=ee"), plain) == {(0, "t"): ("test", 0)}
+
+
+def test_copies_of_one_image_are_found_by_their_own_ids(tmp_path):
+    copies = OLD | {"train": rows("first=aa", "second=aa", "third=aa")}
+    path = write(tmp_path, images=copies)
+    assert found(path, "train", rows("second=aa", "third=aa", "zero=aa")) == {
+        (view, name): ("train", row) for view in (0, 1) for name, row in [("second", 1), ("third", 2)]
+    }
+    several = found(path, "test", rows("any=ee"))
+    assert several == {(0, "any"): ("test", 0)}
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        Views(2, 8, SHIFTS),
+        Views(2, 7, replace(SHIFTS, translation=0.1)),
+        Views(2, 7, replace(SHIFTS, brightness=0.1)),
+        Views(2, 7, replace(SHIFTS, fill_mode="reflect")),
+    ],
+    ids=["another seed", "another range", "colours as well", "another fill mode"],
+)
+def test_other_views_are_not_found_but_untouched_images_are(earlier, views):
+    assert found(earlier, "train", OLD["train"], views) == {}
+    assert found(earlier, "val", OLD["val"], views) == {(0, "v"): ("val", 0)}
+
+
+def test_a_view_whose_transform_differs_in_one_number_is_not_found(earlier):
+    affines, colours = transforms("train", OLD["train"], VIEWS)
+    affines[1, 2, 5] = np.nextafter(affines[1, 2, 5], np.float16(9))
+    colours[0, 0, 3] = np.float16(1e-7)
+    with open_earlier([earlier], PROVENANCE) as file:
+        parts = list(file.find("train", OLD["train"], affines, colours, np.ones((2, 4), bool)))
+    assert [(part.view, part.rows.tolist()) for part in parts] == [(0, [1, 2, 3]), (1, [0, 1, 3])]
+
+
+def test_colours_of_an_earlier_file_count(tmp_path):
+    coloured = Views(2, 7, replace(SHIFTS, contrast=0.3))
+    path = write(tmp_path, replace(PROVENANCE, views=coloured.as_json()))
+    assert len(found(path, "train", OLD["train"], coloured)) == 8
+    affines, _ = transforms("train", OLD["train"], coloured)
+    grey = np.broadcast_to(SAME_COLOUR, affines.shape)
+    with open_earlier([path], replace(PROVENANCE, views=coloured.as_json())) as file:
+        assert list(file.find("train", OLD["train"], affines, grey, np.ones((2, 4), bool))) == []
+
+
+def test_only_what_is_missing_is_found(earlier):
+    missing = np.array([[True, False, False, True], [False, False, False, False]])
+    assert set(found(earlier, "train", OLD["train"], missing=missing)) == {(0, "a"), (0, "d")}
+
+
+WANTED = {
+    "as it is": {"kind": "dense", "dtype": "float32"},
+    "half as wide": {"kind": "dense", "dtype": "float16"},
+    "the largest": {"kind": "topk", "k": 2, "dtype": "float16"},
+}
+
+
+@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
+def test_what_is_read_are_the_rows_asked_for_in_the_new_storage(earlier, wanted):
+    kind = storage.of(wanted)
+    rows_in_any_order = Found("train", 1, np.array([0, 2, 5]), "train", np.array([3, 0, 2]))
+    expected = kind.encode(np.array([logits_of("train", 1, row) for row in (3, 0, 2)], np.float32))
+    with open_earlier([earlier], replace(PROVENANCE, storage=wanted)) as file:
+        columns = file.read(rows_in_any_order)
+    assert sorted(columns) == sorted(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(columns[name], values)
+        assert columns[name].dtype == values.dtype
+
+
+@pytest.mark.parametrize("earlier_storage", [WANTED["half as wide"], WANTED["the largest"]], ids=str)
+@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
+def test_a_narrower_file_serves_only_its_own_storage(tmp_path, earlier_storage, wanted):
+    path = write(tmp_path, replace(PROVENANCE, storage=earlier_storage))
+    with open_earlier([path], replace(PROVENANCE, storage=wanted)) as file:
+        assert (file is not None) == (wanted == earlier_storage)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"teacher_sha256": "ef" * 32},
+        {"teacher": "mobilenetv2"},
+        {"batch_size": 8},
+        {"preprocessing": {"input_shape": [24, 24, 3]}},
+        {"class_names": ("b", "a", "c")},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_file_of_another_origin_is_not_opened(earlier, other, capsys):
+    with open_earlier([earlier], replace(PROVENANCE, **other)) as file:
+        assert file is None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", [100, 600, -1])
+def test_a_damaged_file_is_left_aside_with_a_message_and_the_next_is_opened(earlier, tmp_path, place, capsys):
+    content = bytearray(earlier.read_bytes())
+    content[place] ^= 1
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(content)
+    with open_earlier([damaged], PROVENANCE) as file:
+        assert file is None
+    with open_earlier([damaged, earlier], PROVENANCE) as file:
+        assert file is not None
+    message = capsys.readouterr().err
+    assert message.count("an earlier file is left aside") == 2
+    assert str(damaged) in message
+
+
+def test_files_that_are_no_logits_are_left_aside(tmp_path, capsys):
+    empty, gone = tmp_path / "empty.h5", tmp_path / "gone.h5"
+    empty.write_bytes(b"")
+    with open_earlier([empty, gone], PROVENANCE) as file:
+        assert file is None
+    assert capsys.readouterr().err.count("an earlier file is left aside") == 2
+
+
+def test_a_sample_spreads_over_all_rows_and_keeps_pairs_together():
+    many = Found("train", 0, np.arange(1000, 1100), "val", np.arange(100)[::-1])
+    few = many.sample(5)
+    assert few.rows.tolist() == [1000, 1024, 1049, 1074, 1099]
+    assert (few.rows + few.old_rows).tolist() == [1099] * 5
+    assert many.sample(1000).rows.tolist() == many.rows.tolist()
+
+
+def test_parts_are_the_whole_in_order(monkeypatch):
+    monkeypatch.setattr("pipeline.soft_labels.SLAB_ROWS", 3)
+    whole = Found("train", 0, np.arange(8), "val", np.arange(8)[::-1])
+    parts = list(whole.parts())
+    assert [len(part.rows) for part in parts] == [3, 3, 2]
+    np.testing.assert_array_equal(np.concatenate([part.rows for part in parts]), whole.rows)
+    np.testing.assert_array_equal(np.concatenate([part.old_rows for part in parts]), whole.old_rows)

@@ -1,0 +1,298 @@
+"""Only what is new is computed: forward passes counted, and the file compared with one from scratch."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import write_data_set
+from real_project import LOGITS, change, copy_without, run, stages_run
+
+from pipeline import model_files, models, precompute, split, storage
+from pipeline.checked_hdf5 import seal
+from pipeline.inference import Forward
+from pipeline.views import Augmentation, Views
+
+INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
+MODEL = {
+    "architecture": "cnn",
+    "input_shape": (12, 12, 3),
+    "weights": None,
+    "filters": [2],
+    "downsampling": "stride",
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dropout": 0.0,
+}
+
+
+# With the real dvc
+
+
+def test_with_a_frozen_teacher_dvc_repro_computes_only_what_is_new(reproduced, tmp_path, monkeypatch):
+    """More views, then other images, then another dtype: each file is that of a run that knows no earlier one."""
+    project = copy_without(reproduced, tmp_path / "project")
+    params, views = project / "params.yaml", Views(18, 1, Augmentation(translation=0.2, horizontal_flip=True))
+    run("dvc", "freeze", "train_teacher", cwd=project)
+    old = pd.read_csv(project / INDEX)
+    train = sum(old["split"] == "train")
+
+    change(params, "views.count", 18)
+    assert counts_of_repro(project, ["precompute"]) == (2 * train, 16 * train + sum(old["split"] != "train"))
+    assert (project / LOGITS).read_bytes() == from_scratch(project, views, "float32", monkeypatch)
+
+    exchange_images(project / "data/raw/small")
+    added, removed = counts_of_repro(project, ["split", "precompute"]), set(old["id"])
+    new = pd.read_csv(project / INDEX)
+    fresh = new[~new["id"].isin(removed)]
+    assert (len(fresh), len(new)) == (10, len(old) + 9)
+    assert set(fresh["split"]) == {"train", "val", "test"}
+    assert added == (views_of(fresh), views_of(new) - views_of(fresh))
+    assert (project / LOGITS).read_bytes() == from_scratch(project, views, "float32", monkeypatch)
+
+    change(params, "precompute.storage.dtype", "float16")
+    assert counts_of_repro(project, ["precompute"]) == (0, views_of(new))
+    assert (project / LOGITS).read_bytes() == from_scratch(project, views, "float16", monkeypatch)
+
+
+def views_of(images: pd.DataFrame) -> int:
+    """Eighteen of each training image, one of each other."""
+    return int(images["split"].map({"train": 18, "val": 1, "test": 1}).sum())
+
+
+def counts_of_repro(project: Path, stages: list[str]) -> tuple[int, int]:
+    """How many views were computed, and how many were taken."""
+    said = run("dvc", "repro", "precompute", cwd=project)
+    assert stages_run(said) == stages
+    (computed, missing), (taken,) = (
+        map(int, re.search(pattern, said).groups())
+        for pattern in (r"precompute: done: (\d+)/(\d+) views", r"(\d+) views are taken from the earlier file")
+    )
+    assert computed == missing
+    return computed, taken
+
+
+def exchange_images(data_set: Path) -> None:
+    """Adds the images 120 to 129, and takes one away."""
+    more = data_set.with_name("more")
+    write_data_set(more, per_class=65)
+    table = pd.read_csv(more / "annotations.csv")
+    added = table["Image Name"].iloc[120:]
+    for name in added:
+        (more / "images" / name).rename(data_set / "images" / name)
+    table.drop(index=4).to_csv(data_set / "annotations.csv", index=False)
+    (data_set / "images/MHIST_004.png").unlink()
+
+
+def from_scratch(project: Path, views: Views, dtype: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The file as it is made where neither `.work` nor dvc.lock nor the cache are."""
+    with monkeypatch.context() as patch:
+        patch.chdir(project)
+        patch.setenv("DVC_ROOT", str(project / "scratch"))
+        precompute.run(
+            index=INDEX,
+            teacher=TEACHER,
+            views=views,
+            stored_as=storage.Dense(dtype),
+            batch_size=2,
+            previous=[],
+            output=Path(f"scratch/{dtype}.h5"),
+        )
+    return (project / f"scratch/{dtype}.h5").read_bytes()
+
+
+# In this process, where every forward pass can be counted
+
+
+@pytest.fixture
+def project(data_set, tmp_path, monkeypatch):
+    """A split data set, an untrained teacher, and an earlier file of its logits."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    make_split(data_set)
+    make_teacher()
+    compute("earlier.h5")
+    return data_set
+
+
+def make_split(data_set: Path) -> None:
+    split.run(
+        layout="mhist",
+        annotations=data_set / "annotations.csv",
+        images=data_set / "images",
+        val_fraction=0.3,
+        split_folder=Path("data/split"),
+        index=INDEX,
+    )
+
+
+def make_teacher(seed: int = 1) -> None:
+    model_files.save(models.build(**MODEL, classes=2, seed=seed), TEACHER)
+
+
+SHIFTS = Augmentation(translation=0.2)
+BATCH = 4
+
+
+def compute(
+    output: str,
+    *previous: str,
+    count: int = 3,
+    augmentation: Augmentation = SHIFTS,
+    batch_size: int = BATCH,
+    dtype: str = "float32",
+) -> bytes:
+    precompute.run(
+        index=INDEX,
+        teacher=TEACHER,
+        views=Views(count, 5, augmentation),
+        stored_as=storage.Dense(dtype),
+        batch_size=batch_size,
+        previous=[Path(path) for path in previous],
+        output=Path(output),
+    )
+    return Path(output).read_bytes()
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The number of images in each forward pass of a teacher."""
+    counts = []
+    original = Forward.__call__
+
+    def counted(self, pixels):
+        for logits in original(self, pixels):
+            counts.append(len(logits))
+            yield logits
+
+    monkeypatch.setattr(Forward, "__call__", counted)
+    return counts
+
+
+def images(split_name: str) -> int:
+    return int((pd.read_csv(INDEX)["split"] == split_name).sum())
+
+
+ALL = 5
+"""Stretches of views that are found, when all are: three views of training images, one of each other split."""
+
+
+def test_nothing_new_needs_one_batch_of_each_view(project, passes):
+    computed = compute("again.h5", "earlier.h5")
+    assert passes == [min(BATCH, images(name)) for name in ("val", "test", "train", "train", "train")]
+    assert len(passes) == ALL
+    assert computed == Path("earlier.h5").read_bytes()
+
+
+def test_more_views_cost_what_is_new_and_one_batch_of_each_old_view(project, passes):
+    incremental = compute("more.h5", "earlier.h5", count=5)
+    new = 2 * images("train")
+    assert sum(passes) - new == sum(min(BATCH, images(name)) for name in ("val", "test", "train", "train", "train"))
+    assert incremental == compute("scratch.h5", count=5)
+
+
+def test_fewer_views_cost_no_new_one(project, passes):
+    incremental = compute("fewer.h5", "earlier.h5", count=1)
+    assert sum(passes) <= 3 * BATCH
+    assert incremental == compute("scratch.h5", count=1)
+
+
+def test_a_changed_image_costs_its_own_views(project, passes):
+    (project / "images/MHIST_010.png").write_bytes((project / "images/MHIST_012.png").read_bytes())
+    make_split(project)
+    assert pd.read_csv(INDEX).set_index("id").split["MHIST_010.png"] == "train"
+    incremental = compute("changed.h5", "earlier.h5")
+    assert sum(passes) - 3 == sum(min(BATCH, images(name)) for name in ("val", "test", "train", "train", "train"))
+    assert incremental == compute("scratch.h5")
+
+
+def test_half_as_wide_logits_cost_no_new_one(project, passes):
+    incremental = compute("half.h5", "earlier.h5", dtype="float16")
+    assert len(passes) == ALL
+    assert incremental == compute("scratch.h5", dtype="float16")
+
+
+def test_half_as_wide_logits_do_not_serve_for_whole_ones(project, passes):
+    compute("half.h5", dtype="float16")
+    passes.clear()
+    assert compute("whole.h5", "half.h5") == Path("earlier.h5").read_bytes()
+    assert sum(passes) == 3 * images("train") + images("val") + images("test")
+
+
+OTHERS = {
+    "another fill mode": replace(SHIFTS, fill_mode="nearest"),
+    "another range": replace(SHIFTS, translation=0.3),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_of_other_views_only_untouched_images_are_taken(project, passes, other):
+    incremental = compute("other.h5", "earlier.h5", augmentation=other)
+    assert sum(passes) == 3 * images("train") + min(BATCH, images("val")) + min(BATCH, images("test"))
+    assert incremental == compute("scratch.h5", augmentation=other)
+
+
+def test_of_another_batch_size_nothing_is_taken(project, passes):
+    incremental = compute("other.h5", "earlier.h5", batch_size=3)
+    assert sum(passes) == 3 * images("train") + images("val") + images("test")
+    assert incremental == compute("scratch.h5", batch_size=3)
+
+
+def test_of_another_teacher_nothing_is_taken(project, passes, capsys):
+    make_teacher(seed=2)
+    incremental = compute("other.h5", "earlier.h5")
+    assert sum(passes) == 3 * images("train") + images("val") + images("test")
+    assert "are taken" not in capsys.readouterr().out
+    assert incremental == compute("scratch.h5")
+    assert incremental != Path("earlier.h5").read_bytes()
+
+
+def test_a_damaged_earlier_file_is_left_aside_with_a_message(project, passes, capsys):
+    original = Path("earlier.h5").read_bytes()
+    content = bytearray(original)
+    content[-100] ^= 1
+    Path("damaged.h5").write_bytes(content)
+    assert compute("again.h5", "damaged.h5") == original
+    assert sum(passes) == 3 * images("train") + images("val") + images("test")
+    assert "an earlier file is left aside: damaged.h5 is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_an_earlier_file_that_the_teacher_does_not_stand_by_is_left_aside(project, passes, capsys, name):
+    """Its digest is right, so only the teacher can tell: as after a change of device or library."""
+    original = Path("earlier.h5").read_bytes()
+    Path("edited.h5").write_bytes(original)
+    with h5py.File("edited.h5", "r+") as file:
+        logits = file[name]["logits"]
+        logits[-1] = np.nextafter(logits[-1], np.float32(np.inf))
+    seal(Path("edited.h5"))
+    assert compute("again.h5", "edited.h5") == original
+    assert sum(passes) >= 3 * images("train") + images("val") + images("test")
+    assert sum(passes) <= 3 * images("train") + images("val") + images("test") + ALL * BATCH
+    assert "the teacher gives other logits now" in capsys.readouterr().out
+
+
+def test_a_teacher_with_the_same_weights_but_another_function_is_another_teacher(project):
+    """Rows are keyed by the teacher: by all that makes its logits, not by its weights alone."""
+    save_with_activation("relu")
+    compute("relu.h5")
+    save_with_activation("tanh")
+    scratch = compute("scratch.h5")
+    assert scratch != Path("relu.h5").read_bytes()
+    save_with_activation("relu")
+    compute("same.h5")
+    save_with_activation("tanh")
+    assert compute("same.h5") == scratch
+
+
+def save_with_activation(activation: str) -> None:
+    import keras
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((12, 12, 3), name="pixels")
+    hidden = keras.layers.Dense(4, activation=activation, name="hidden")(keras.layers.Flatten(name="flat")(inputs))
+    outputs = keras.layers.Dense(2, name="logits")(keras.layers.Rescaling(1 / 255, name="scale")(hidden))
+    model_files.save(keras.Model(inputs, outputs, name="given"), TEACHER)

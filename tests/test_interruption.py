@@ -1,0 +1,385 @@
+"""`kill -9` of stages, of dvc, and of both, at many moments: the next run goes on, and ends with the same bytes."""
+
+import re
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from real_project import (
+    LOGITS,
+    MADE,
+    attempt,
+    change,
+    copy_without,
+    has_ended,
+    kill_group,
+    marked,
+    process_of,
+    run,
+    sha256,
+    stages_run,
+    start,
+    wait_until,
+)
+
+from pipeline import model_files, models, precompute, split, storage, train_teacher
+from pipeline.checked_hdf5 import damage
+from pipeline.inference import Forward
+from pipeline.training import Phase, Recipe
+from pipeline.views import Augmentation, Views
+
+BLOCK = 8 * 2
+"""Views between two writes, at precompute.batch_size 2."""
+
+VIEWS = 74 * 16 + 10 + 36
+"""Of the small project: sixteen of each training image, one of each validation and test image."""
+
+
+def exists(pattern: str) -> Callable[[Path, str], object]:
+    return lambda project, said: any(project.glob(pattern))
+
+
+def says(text: str) -> Callable[[Path, str], object]:
+    return lambda project, said: text in said
+
+
+def has_marked(count: int) -> Callable[[Path, str], object]:
+    return lambda project, said: marked(project) >= count
+
+
+# The whole pipeline under dvc
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who is killed, while which stage runs, and when: a condition of the project and of what was printed."""
+
+    who: str
+    stage: str
+    when: Callable[[Path, str], object]
+
+
+STUDENT = "models-students-T4_seed1.keras"
+KILLS = {
+    "both in the teacher's third epoch": Kill("both", "train-teacher", says("epoch 3/8  ")),
+    "dvc when the finished teacher was written": Kill("dvc", "train-teacher", exists("models/teacher.keras")),
+    "the stage after three blocks": Kill("stage", "precompute", has_marked(3 * BLOCK)),
+    "both after ten blocks": Kill("both", "precompute", has_marked(10 * BLOCK)),
+    "dvc after twenty blocks": Kill("dvc", "precompute", has_marked(20 * BLOCK)),
+    "both when the logits were published": Kill("both", "precompute", exists(str(LOGITS))),
+    "dvc while it notes the logits": Kill("dvc", "precompute", says(f"wrote {LOGITS}")),
+    "both while soft labels are written": Kill("both", "soften", exists("data/soft_labels/soft_targets_T4.h5*")),
+    "the stage in the student's third epoch": Kill("stage", "train-student", says("epoch 3/8  ")),
+    "both when the finished student was written": Kill(
+        "both", "train-student", exists(f".work/{STUDENT}/*/finished.keras")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What was there after a kill."""
+
+    said: str
+    marked: int
+    lock: str
+    damaged: list[str]
+
+
+@pytest.fixture(scope="module")
+def killed(reproduced, tmp_path_factory):
+    """A project in which `dvc repro` was killed again and again, then left in peace; what was there each time."""
+    folder = tmp_path_factory.mktemp("killed")
+    project, log = copy_without(reproduced, folder / "project", *MADE), folder / "log"
+    scenes = {name: scene_of(kill, project, log) for name, kill in KILLS.items()}
+    return project, scenes, run("dvc", "repro", cwd=project)
+
+
+def scene_of(kill: Kill, project: Path, log: Path) -> Scene:
+    dvc = start("dvc", "repro", cwd=project, log=log)
+    try:
+        stage = wait_until(lambda: process_of(kill.stage, dvc), dvc)
+        wait_until(lambda: kill.when(project, log.read_text()), dvc)
+        {"dvc": dvc.kill, "stage": stage.kill, "both": lambda: kill_group(dvc)}[kill.who]()
+        dvc.wait(timeout=60)
+        wait_until(lambda: has_ended(stage), seconds=15)
+    finally:
+        stop(dvc)
+    assert dvc.returncode != 0
+    lock = project / "dvc.lock"
+    files = [*project.glob("data/soft_labels/*.h5")]
+    damaged = [path.name for path in files if damage(path)]
+    return Scene(log.read_text(), marked(project), lock.read_text() if lock.exists() else "", damaged)
+
+
+def stop(process):
+    """Leaves nothing behind when a test fails."""
+    try:
+        kill_group(process)
+    except ProcessLookupError:
+        process.wait()
+
+
+def test_after_ten_kills_dvc_lock_is_that_of_an_uninterrupted_run(killed, reproduced):
+    project, _, _ = killed
+    assert (project / "dvc.lock").read_bytes() == (reproduced / "dvc.lock").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", [str(LOGITS), "models/teacher.keras", "models/students/T4_seed1.keras", "results/metrics.json"]
+)
+def test_after_ten_kills_each_file_is_that_of_an_uninterrupted_run(killed, reproduced, name):
+    project, _, _ = killed
+    assert sha256(project / name) == sha256(reproduced / name)
+
+
+def test_no_kill_leaves_a_damaged_file_under_a_final_name(killed):
+    _, scenes, _ = killed
+    assert {name: scene.damaged for name, scene in scenes.items()} == {name: [] for name in scenes}
+
+
+def test_a_killed_training_goes_on_at_its_epoch(killed):
+    """The third epoch had just been reported: it, or only the second, was kept."""
+    _, scenes, _ = killed
+    for name in ("dvc when the finished teacher was written", "both when the finished student was written"):
+        (epoch,) = re.findall(r"continuing after epoch (\d)", scenes[name].said)
+        assert epoch in "234"
+        assert f"epoch {epoch}/8  " not in scenes[name].said
+        assert f"epoch {int(epoch) + 1}/8  " in scenes[name].said
+
+
+def test_a_finished_model_is_not_trained_again(killed):
+    _, scenes, end = killed
+    teacher = scenes["the stage after three blocks"].said.split("Running stage 'precompute'")[0]
+    student = end.split("Running stage 'train_baseline@1'")[0]
+    assert stages_run(teacher) == ["train_teacher"]
+    assert stages_run(student) == ["train_student@4-1"]
+    assert "epoch" not in teacher + student
+
+
+def test_a_stage_whose_dvc_was_killed_says_why_it_ends(killed):
+    _, scenes, _ = killed
+    assert "dvc has ended; so does this stage." in scenes["dvc after twenty blocks"].said
+
+
+def test_only_views_that_were_not_marked_are_computed(killed):
+    """A stage lives on for up to half a second when dvc is killed, so that a few more blocks are marked."""
+    _, scenes, _ = killed
+    before = scenes["dvc after twenty blocks"].marked
+    assert 20 * BLOCK <= before < VIEWS
+    (counts,) = re.findall(r"precompute: done: (\d+)/(\d+) views", scenes["both when the logits were published"].said)
+    assert counts == (str(VIEWS - before), str(VIEWS - before))
+
+
+def test_logits_that_were_published_but_not_noted_are_not_computed_again(killed):
+    _, scenes, _ = killed
+    assert LOGITS.name not in scenes["both when the logits were published"].lock
+    assert "precompute: done" not in scenes["dvc while it notes the logits"].said
+
+
+# The stage alone
+
+
+@pytest.fixture(scope="module")
+def trained(reproduced, tmp_path_factory):
+    """A project in which everything before `precompute` is done."""
+    return copy_without(
+        reproduced,
+        tmp_path_factory.mktemp("trained") / "project",
+        ".work",
+        ".dvc/cache",
+        "dvc.lock",
+        "data/soft_labels",
+    )
+
+
+@pytest.fixture
+def project(trained, tmp_path):
+    return copy_without(trained, tmp_path / "project")
+
+
+MOMENTS = [exists(".work/*/*/unfinished.h5*"), has_marked(VIEWS), exists(".work/*/*/finished.h5")]
+
+
+def test_killed_while_it_prepares_and_while_it_finishes_then_the_same_bytes(project, reproduced, tmp_path):
+    counts = [0]
+    for moment in MOMENTS:
+        stage = start("softlabel", "precompute", cwd=project, log=tmp_path / "log")
+        try:
+            wait_until(lambda moment=moment: moment(project, (tmp_path / "log").read_text()), stage)
+        finally:
+            stop(stage)
+        assert stage.returncode == -signal.SIGKILL
+        assert [damage(path) for path in project.glob(str(LOGITS))] in ([], [None])
+        counts.append(marked(project))
+    assert counts == sorted(counts)
+    assert counts[-2:] == [VIEWS, VIEWS]
+    said = run("softlabel", "precompute", cwd=project)
+    assert "precompute: done" not in said
+    assert f"wrote {LOGITS}" in said
+    assert sha256(project / LOGITS) == sha256(reproduced / LOGITS)
+    assert sorted(path.name for path in (project / LOGITS).parent.iterdir()) == [LOGITS.name]
+
+
+def test_a_second_precompute_is_refused_while_the_first_is_at_work(project, reproduced, tmp_path):
+    first = start("softlabel", "precompute", cwd=project, log=tmp_path / "log")
+    try:
+        wait_until(lambda: marked(project) >= BLOCK, first)
+        first.send_signal(signal.SIGSTOP)
+        second = attempt("softlabel", "precompute", cwd=project)
+        assert second.returncode == 1
+        (message,) = [line for line in second.stdout.splitlines() if not line.startswith("TensorFlow")]
+        assert message == (
+            f"Error: another process is already writing {LOGITS}. Wait until it ends, or stop it, then run again."
+        )
+        assert not (project / LOGITS).exists()
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(timeout=60) == 0
+    finally:
+        stop(first)
+    assert sha256(project / LOGITS) == sha256(reproduced / LOGITS)
+
+
+# A full disk
+
+
+def files_up_to(size: int) -> Callable[[], None]:
+    """A limit that the system sets to the length of every file."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def refused_by_the_system(*command: str, cwd: Path, size: int) -> None:
+    done = attempt(*command, cwd=cwd, preexec_fn=files_up_to(size))
+    assert done.returncode == 1, done.stdout
+    message = re.sub("^TensorFlow .*\n", "", done.stdout)
+    assert message.startswith("Error: the system refused: ")
+    assert message.endswith("Check the disk and the permissions.\n")
+    assert "Traceback" not in message
+
+
+def test_precompute_on_a_full_disk_says_so_before_the_teacher_runs_and_leaves_nothing(project):
+    """Of two hundred views the file needs 300 kB; 100 kB are enough for all that comes before."""
+    change(project / "params.yaml", "views.count", 200)
+    change(project / "params.yaml", "precompute.batch_size", 128)
+    refused_by_the_system("softlabel", "precompute", cwd=project, size=100_000)
+    assert not (project / LOGITS).exists()
+    assert not list(project.glob(".work/*/*/*"))
+    assert "precompute: done: 14846/14846 views" in run("softlabel", "precompute", cwd=project)
+    assert damage(project / LOGITS) is None
+
+
+@pytest.mark.parametrize("size", [300, 2048, 16384])
+def test_soften_on_a_full_disk_says_so_and_leaves_nothing(reproduced, tmp_path, size):
+    targets = Path("data/soft_labels/soft_targets_T4.h5")
+    project = copy_without(reproduced, tmp_path / "project", str(targets))
+    refused_by_the_system("softlabel", "soften", "--temperature", "4", cwd=project, size=size)
+    assert [path.name for path in (project / targets).parent.iterdir()] == [LOGITS.name]
+    run("softlabel", "soften", "--temperature", "4", cwd=project)
+    assert sha256(project / targets) == sha256(reproduced / targets)
+
+
+# In this process, where forward passes can be counted and files damaged
+
+
+MODEL = {
+    "architecture": "cnn",
+    "input_shape": (12, 12, 3),
+    "weights": None,
+    "filters": [2],
+    "downsampling": "stride",
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dropout": 0.0,
+}
+
+
+class Killed(BaseException):
+    """Ends the work as abruptly as Python can."""
+
+
+@pytest.fixture
+def small(data_set, tmp_path, monkeypatch):
+    """A split data set and an untrained teacher in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    split.run(
+        layout="mhist",
+        annotations=data_set / "annotations.csv",
+        images=data_set / "images",
+        val_fraction=0.3,
+        split_folder=Path("data/split"),
+        index=Path("data/index.csv"),
+    )
+    model_files.save(models.build(**MODEL, classes=2, seed=1), Path("teacher.keras"))
+
+
+def compute(output: str) -> None:
+    precompute.run(
+        index=Path("data/index.csv"),
+        teacher=Path("teacher.keras"),
+        views=Views(4, 3, Augmentation(rotation=0.1)),
+        stored_as=storage.Dense("float32"),
+        batch_size=2,
+        previous=[],
+        output=Path(output),
+    )
+
+
+def kill_after(batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the images of each forward pass, and ends the work after so many passes."""
+    passes: list[int] = []
+    original = Forward.__call__
+
+    def counted(self, pixels):
+        for logits in original(self, pixels):
+            passes.append(len(logits))
+            yield logits
+            if len(passes) == batches:
+                raise Killed
+
+    monkeypatch.setattr(Forward, "__call__", counted)
+    return passes
+
+
+@pytest.mark.parametrize("batches", [1, 7, 8, 9, 25, 40])
+def test_at_most_one_block_is_computed_twice(small, monkeypatch, batches):
+    with monkeypatch.context() as patch:
+        whole = kill_after(10**6, patch)
+        compute("whole.h5")
+    with monkeypatch.context() as patch:
+        before = kill_after(batches, patch)
+        with pytest.raises(Killed):
+            compute("killed.h5")
+    assert not Path("killed.h5").exists()
+    with monkeypatch.context() as patch:
+        after = kill_after(10**6, patch)
+        compute("killed.h5")
+    assert sum(whole) <= sum(before) + sum(after) <= sum(whole) + BLOCK
+    assert Path("killed.h5").read_bytes() == Path("whole.h5").read_bytes()
+
+
+def test_a_finished_model_that_was_damaged_in_its_place_is_not_published_again(small):
+    """The published file and the one that is kept may be one file with two names."""
+    train()
+    whole = Path("trained.keras").read_bytes()
+    with Path("trained.keras").open("r+b") as file:
+        file.seek(len(whole) // 2)
+        file.write(b"damage")
+    train()
+    assert Path("trained.keras").read_bytes() == whole
+
+
+def train() -> None:
+    train_teacher.run(
+        index=Path("data/index.csv"),
+        model=MODEL,
+        recipe=Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1),
+        augmentation=Augmentation(),
+        view_seed=1,
+        view_count=None,
+        output=Path("trained.keras"),
+        history=Path("history.csv"),
+    )
