@@ -53,7 +53,7 @@ def run(
     refuse_changed(test)
     labels = np.array(data.labels(test))
     teacher_model = model_files.load_classifier(teacher, data.class_names)
-    of_teacher = _teacher_logits(data, teacher_model, logits)
+    of_teacher = _teacher_logits(data, teacher, logits)
     groups = {"baseline": baselines} | {f"student_T{t}": files for t, files in students.items()}
     scores = {"teacher": of_teacher}
     reports = {"teacher": {"quality": summarise(of_teacher, labels, of_teacher)} | _cost(teacher_model, teacher)}
@@ -88,7 +88,7 @@ class _PixelCache:
         return all_logits(model, self.images[shape], self.batch_size, title)
 
 
-def _teacher_logits(data: Index, teacher: Any, path: Path) -> Floats:
+def _teacher_logits(data: Index, teacher: Path, path: Path) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
     test = data.split("test")
     with open_logits(path) as file:
