@@ -53,7 +53,7 @@ def full_disk_as_os_error(path: Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "write failed" not in str(error) and "unable to" not in str(error).lower():
+        if "write failed" not in str(error):
             raise
         raise OSError(f"{path} could not be written: {error}") from None
 
@@ -172,6 +172,8 @@ def refuse_other_structure(group: h5py.Group, expected: Mapping[str, Column], pa
                 f"{path} holds {dataset.name} as {dataset.dtype} of shape {dataset.shape}, "
                 f"expected {np.dtype(dtype)} of shape {shape}. {remedy}"
             )
+        if dataset.chunks is not None:
+            raise PipelineError(f"{path} holds {dataset.name} in chunks, expected in one run of bytes. {remedy}")
 
 
 def strings(texts: Sequence[str]) -> npt.NDArray[Any]:

@@ -166,6 +166,7 @@ def train_student(temperature: str, seed: int) -> None:
     stage.run(
         index=INDEX,
         soft_targets=soft_targets_file(temperature),
+        logits=LOGITS,
         temperature=float(temperature),
         views=from_params.views(values.views),
         hard_label_weight=values.distill.hard_label_weight,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline import from_params
+from pipeline.errors import PipelineError
 from pipeline.places import INDEX, LOGITS, METRICS, TEACHER
 from pipeline.tensorflow_start import start_tensorflow
 
@@ -32,9 +33,12 @@ def verify(file: Path, as_json: bool) -> None:
     from pipeline import verification
     from pipeline.params import read_params
 
-    params_file = Path("params.yaml")
-    views = from_params.views(read_params(params_file).views) if params_file.is_file() else None
-    checks = verification.verify(file, INDEX, TEACHER, LOGITS, views)
+    try:
+        values = read_params(Path("params.yaml"))
+        wanted = from_params.views(values.views), from_params.stored_as(values.precompute)
+    except PipelineError:
+        wanted = None
+    checks = verification.verify(file, INDEX, TEACHER, LOGITS, wanted)
     if as_json:
         click.echo(json.dumps(verification.as_json(file, checks), indent=2))
     else:
@@ -71,6 +75,8 @@ def _finite(context: click.Context, parameter: click.Parameter, values: tuple[fl
 def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], output: Path | None) -> None:
     """Show what is inside a soft-label FILE."""
     if sample is None:
+        if output is not None:
+            raise click.UsageError("--output needs --sample ID.")
         from pipeline.inspection import describe
 
         click.echo(describe(file))

@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
 from pipeline.soft_labels import Provenance, Rows, SoftLabelFile, open_logits, slabs
-from pipeline.views import IDENTITY, SAME_COLOUR, Floats16, Views
+from pipeline.views import IDENTITY, Floats16, Views
 
 Ints = npt.NDArray[np.intp]
 
@@ -104,7 +104,6 @@ class EarlierLogits:
             new, old = self._same_images(old_split, rows)
             for view in range(min(len(missing), self._file.views(old_split).count)):
                 old_affines, old_colours = self._file.transforms(old_split, view)
-                old_colours = np.tile(SAME_COLOUR, (len(old_affines), 1)) if old_colours is None else old_colours
                 same = (old_affines[old] == affines[view, new]).all(1) & (old_colours[old] == colours[view, new]).all(1)
                 if not self._same_fill:
                     same &= (affines[view, new] == IDENTITY).all(1)

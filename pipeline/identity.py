@@ -18,6 +18,7 @@ def refuse_other(
     splits: Sequence[str] = SPLITS,
     views: Views | None = None,
     teacher_sha256: str | None = None,
+    logits_sha256: str | None = None,
     temperature: float | None = None,
 ) -> None:
     """Compares a file with what it is going to be used with, before anything of it is used.
@@ -28,12 +29,21 @@ def refuse_other(
         splits: whose images will be used.
         views: of the training images, if they matter.
         teacher_sha256: of the teacher's file, if it is at hand.
+        logits_sha256: of the logits that soft targets should be made from, if they are at hand.
         temperature: T, if it matters.
 
     Raises:
         PipelineError: names what differs and the command that mends it.
     """
-    found = differences(file, index, splits=splits, views=views, teacher_sha256=teacher_sha256, temperature=temperature)
+    found = differences(
+        file,
+        index,
+        splits=splits,
+        views=views,
+        teacher_sha256=teacher_sha256,
+        logits_sha256=logits_sha256,
+        temperature=temperature,
+    )
     if found:
         raise PipelineError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
 
@@ -45,6 +55,7 @@ def differences(
     splits: Sequence[str] = SPLITS,
     views: Views | None = None,
     teacher_sha256: str | None = None,
+    logits_sha256: str | None = None,
     temperature: float | None = None,
 ) -> list[str]:
     """As `refuse_other`, but returns everything that differs, the most telling first."""
@@ -62,6 +73,8 @@ def differences(
             f"was made from another teacher: its fingerprint is {made.teacher_sha256[:12]}, "
             f"expected {teacher_sha256[:12]}"
         )
+    if logits_sha256 is not None and file.logits_sha256 != logits_sha256:
+        found.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits_sha256[:12]}")
     if views is not None and made.views != views.as_json():
         found.append(other_views(made.views, views.as_json()))
     if temperature is not None and file.temperature != temperature:

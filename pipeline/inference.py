@@ -21,7 +21,7 @@ from pipeline.views import Augmentation, Floats16
 Ints = npt.NDArray[np.intp]
 
 PORTION_VIEWS = 16
-"""Views that are read and rendered in one step: enough to outweigh the step, few enough for the memory."""
+"""About as many views are rendered in one step: enough to outweigh the step, few enough for the memory."""
 
 
 class Forward:
@@ -49,7 +49,7 @@ class Forward:
     def of_views(
         self, images: Images, views: Ints, rows: Ints, affines: Floats16, colours: Floats16, augmentation: Augmentation
     ) -> Iterator[npt.NDArray[np.float32]]:
-        """The logits of R views, in batches; each image is decoded once.
+        """The logits of R views, in batches; each image is decoded once for every `PORTION_VIEWS` of its views.
 
         Args:
             images: N images.
@@ -61,8 +61,7 @@ class Forward:
         """
         if not len(rows):
             return
-        firsts = np.flatnonzero(np.diff(rows, prepend=-1))
-        cuts = firsts[np.flatnonzero(np.diff(firsts // PORTION_VIEWS, prepend=-1))]
+        cuts = _portions(rows)
 
         def plan() -> Iterator[tuple[Any, ...]]:
             for start, end in pairwise([*cuts, len(rows)]):
@@ -79,6 +78,14 @@ class Forward:
         planned = tf.data.Dataset.from_generator(plan, output_signature=signature)
         shown = planned.map(show, num_parallel_calls=tf.data.AUTOTUNE)
         yield from self(shown.rebatch(self.batch_size).prefetch(tf.data.AUTOTUNE))
+
+
+def _portions(rows: Ints) -> Ints:
+    """Where to cut (R,) ascending rows: before an image, or within one that has very many views."""
+    new_image = np.diff(rows, prepend=-1) != 0
+    of_image = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
+    starts = np.flatnonzero(of_image % PORTION_VIEWS == 0)
+    return starts[np.flatnonzero(np.diff(starts // PORTION_VIEWS, prepend=-1))]
 
 
 def all_logits(model: Any, images: Images, batch_size: int, title: str) -> npt.NDArray[np.float32]:

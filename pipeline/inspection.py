@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.checked_hdf5 import VERSION
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
@@ -23,7 +24,7 @@ def describe(path: Path) -> str:
         temperature = 1.0 if file.temperature is None else file.temperature
         return "\n".join(
             [
-                f"{path}: {file.format}, version 1, {path.stat().st_size:,} bytes",
+                f"{path}: {file.format}, version {VERSION}, {path.stat().st_size:,} bytes",
                 "",
                 *aligned([["made from", ""], *map(list, _provenance(file))], str.ljust),
                 "",

@@ -69,13 +69,20 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
     """As `load`, for a model that must tell C classes apart.
 
     Raises:
-        PipelineError: as `load`, or the model gives another number of logits, or was trained on other classes.
+        PipelineError: as `load`, or the model gives another number of logits, takes no images of a fixed size, or
+            was trained on other classes.
     """
     model = load(path)
     if model.output_shape[-1] != len(class_names):
         raise PipelineError(
             f"{path} gives {model.output_shape[-1]} logits, but the data set has {len(class_names)} classes: "
             f"{list(class_names)}. Train it on this data set with `dvc repro`."
+        )
+    input_shape = model.input_shape[1:]
+    if len(input_shape) != 3 or None in input_shape or input_shape[2] not in (1, 3):
+        raise PipelineError(
+            f"{path} takes inputs of shape {input_shape}; expected images of a fixed size, (height, width, 1 or 3). "
+            "Save it with such an input."
         )
     record = read_record(path)
     if record is not None and record["class_names"] != list(class_names):

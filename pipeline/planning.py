@@ -27,35 +27,37 @@ class Images:
     """What the data set holds.
 
     Attributes:
+        source: the file that says so.
         counts: how many images each split has.
         classes: C.
         id_bytes: length of the longest id of each split.
     """
 
+    source: Path
     counts: Mapping[str, int]
     classes: int
     id_bytes: Mapping[str, int]
 
 
 def count_images(index: Path, layout: str, annotations: Path, folder: Path, val_fraction: float) -> Images:
-    """Reads the index, or, before there is one, what the index will be made from.
+    """Reads what the index is made from, or, where that is not at hand, the index.
 
     Raises:
         PipelineError: neither can be read, or a split has no images.
     """
-    if index.is_file():
-        rows = [(image.split, image.label, image.id) for image in read_index(index).images]
-    else:
+    source = annotations if annotations.is_file() or not index.is_file() else index
+    if source is annotations:
         found = LAYOUTS[layout](annotations, folder)
         rows = [(assign_split(row, val_fraction), row.label, row.id) for row in found]
+    else:
+        rows = [(image.split, image.label, image.id) for image in read_index(index).images]
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
-        source = index if index.is_file() else annotations
         raise PipelineError(
             f"{source} gives no images for the split(s) {', '.join(empty)}. Add images, or change split.val_fraction."
         )
-    return Images(Counter(row[0] for row in rows), len({row[1] for row in rows}), id_bytes)
+    return Images(source, Counter(row[0] for row in rows), len({row[1] for row in rows}), id_bytes)
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,10 @@ def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
     counts = plan.images.counts
     of_each = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS)
     lines = [
-        f"{sum(counts.values()):,} images in {plan.images.classes} classes: {of_each}",
+        f"{sum(counts.values()):,} images in {plan.images.classes} classes: {of_each} ({plan.images.source})",
         f"{plan.views} view(s) of each training image, one of every other: {plan.offline_passes:,} views",
-        f"{plan.students} student(s), {plan.epochs} epochs each",
+        f"{plan.students} student(s), {plan.epochs} epochs each"
+        + (f": they would never see {plan.views - plan.epochs} of the views" if plan.views > plan.epochs else ""),
         "",
         *aligned(_files(plan), str.rjust),
         "",

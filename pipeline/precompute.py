@@ -21,10 +21,13 @@ from pipeline.progress import Progress
 from pipeline.soft_labels import Provenance, Rows
 from pipeline.tensorflow_start import numerics
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import SAME_COLOUR, Augmentation, Floats16, Views
+from pipeline.views import Augmentation, Floats16, Views
 
 BLOCK_BATCHES = 8
 """Batches between two writes: as much is computed again after a kill."""
+
+ROUNDING = 5e-3
+"""Of the sum of probabilities that were stored as float16."""
 
 ORDER = ("val", "test", "train")
 """Validation images first: they show whether the teacher can be trusted at all."""
@@ -108,7 +111,6 @@ class _Pass:
     def _split(self, split: str, views: Views) -> "_Split":
         images = self.data.split(split)
         affines, colours = self.unfinished.transforms(split)
-        colours = np.broadcast_to(SAME_COLOUR, affines.shape) if colours is None else colours
         pixels = Images([image.path for image in images], self.forward.input_shape, keep=False)
         return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colours)
 
@@ -176,8 +178,12 @@ class _Pass:
             yield logits
 
     def _refuse_probabilities(self) -> None:
-        if self.unfinished.look_like_probabilities("val"):
+        smallest, largest, sums = self.unfinished.outputs("val")
+        if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
+            return
+        if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
             raise PipelineError(f"{self.teacher} {model_files.NO_LOGITS}")
+        print(f"warning: all outputs of {self.teacher} lie between 0 and 1. Are they logits?", file=sys.stderr)
 
     def _refuse_less_accurate(self) -> None:
         """Compares the teacher's accuracy on its validation images with the one recorded in its file."""

@@ -15,7 +15,6 @@ from pipeline.images import Images
 from pipeline.index import SPLITS, Image, Index, read_index, refuse_changed
 from pipeline.rendering import render
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
-from pipeline.views import SAME_COLOUR
 
 MOST_VIEWS = 8
 MOST_CLASSES = 10
@@ -67,7 +66,7 @@ def _pictures(file: SoftLabelFile, data: Index, split: str, row: int, count: int
     pixels = Images([image.path], (height * scale, width * scale, channels), keep=False).rows([0])
     transforms = [file.transforms(split, view) for view in range(count)]
     affines = np.array([affine[row] for affine, _ in transforms])
-    colours = np.array([SAME_COLOUR if colour is None else colour[row] for _, colour in transforms])
+    colours = np.array([colour[row] for _, colour in transforms])
     views = render(np.repeat(pixels, count, axis=0), affines, colours, file.views(split).augmentation)
     rounded: npt.NDArray[np.uint8] = np.clip(np.round(np.asarray(views)), 0, 255).astype(np.uint8)
     return rounded

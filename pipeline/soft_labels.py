@@ -28,7 +28,7 @@ from pipeline.checked_hdf5 import (
 )
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
-from pipeline.views import Floats16, Views
+from pipeline.views import SAME_COLOUR, Floats16, Views
 
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
@@ -111,6 +111,8 @@ class SoftLabelFile:
             self.temperature = _temperature(file) if self.format == TARGETS_FORMAT else None
             self.logits_sha256 = str(file.attrs["logits"]) if self.format == TARGETS_FORMAT else None
             self.classes = len(self.provenance.class_names)
+            if len(set(self.provenance.class_names)) < self.classes:
+                raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise PipelineError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
@@ -138,10 +140,9 @@ class SoftLabelFile:
             return np.concatenate([group["hard"][rows].argmax(1) for rows in slabs(self.count(split))])
         return np.asarray(group["label"][:], np.int64)
 
-    def transforms(self, split: str, view: int) -> tuple[Floats16, Floats16 | None]:
-        """The affine and the colour transforms of one view, (N, 6) each; None where colours are untouched."""
-        group = self.file[split]
-        return group["affine"][view], group["colour"][view] if "colour" in group else None
+    def transforms(self, split: str, view: int) -> tuple[Floats16, Floats16]:
+        """The affine and the colour transforms of one view, (N, 6) each."""
+        return stored_transforms(self.file[split], view)
 
     def columns(self, split: str, view: int, rows: slice = slice(None)) -> storage.Columns:
         """The columns of one view, as `storage` names them, of some rows."""
@@ -234,6 +235,13 @@ def slabs(count: int) -> Iterator[slice]:
     """Steps through `count` rows, so that memory stays flat."""
     for start in range(0, count, SLAB_ROWS):
         yield slice(start, min(start + SLAB_ROWS, count))
+
+
+def stored_transforms(group: h5py.Group, views: Any) -> tuple[Floats16, Floats16]:
+    """The affine and the colour transforms of some views of a split, as indexing by `views` shapes them."""
+    affines = group["affine"][views]
+    colours = group["colour"][views] if "colour" in group else np.broadcast_to(SAME_COLOUR, affines.shape)
+    return affines, colours
 
 
 def _temperature(file: h5py.File) -> float:

@@ -19,6 +19,9 @@ Columns = dict[str, npt.NDArray[Any]]
 RowColumns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
 """For each column, the shape of one row and its dtype."""
 
+COLDEST = 1e-100
+"""Below this temperature the largest logit has all of the mass, to the last bit; smaller ones only overflow."""
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -55,13 +58,10 @@ class Dense:
         predictions: npt.NDArray[np.intp] = np.argmax(columns["logits"], axis=1)
         return predictions
 
-    def smallest(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """The smallest logit: (R,)."""
-        return np.asarray(columns["logits"].min(axis=1), np.float64)
-
-    def sums(self, columns: Columns, classes: int) -> npt.NDArray[np.float64]:
-        """The sum of all logits: (R,)."""
-        return np.asarray(columns["logits"].sum(axis=1, dtype=np.float64))
+    def extent(self, columns: Columns, classes: int) -> tuple[npt.NDArray[np.float64], ...]:
+        """The smallest and the largest logit, and the sum of all: (R,) each."""
+        logits = columns["logits"].astype(np.float64)
+        return logits.min(axis=1), logits.max(axis=1), logits.sum(axis=1)
 
     def soft_columns(self, classes: int) -> RowColumns:
         """The columns of the soft-target file that hold the soft labels."""
@@ -122,8 +122,8 @@ class TopK:
         return {
             "index": order[:, : self.k].astype(_index_dtype(logits.shape[1])),
             "value": _rounded(ordered[:, : self.k], self.dtype),
-            "tail_mean": tail.mean(axis=1).astype(np.float32),
-            "tail_variance": tail.var(axis=1).astype(np.float32),
+            "tail_mean": _rounded(tail.mean(axis=1), "float32"),
+            "tail_variance": _rounded(tail.var(axis=1), "float32"),
         }
 
     def predictions(self, columns: Columns) -> npt.NDArray[np.intp]:
@@ -134,14 +134,10 @@ class TopK:
         """The kept logits, and for all others of a row the one that gives them their mass at T = 1: (R, C) float32."""
         return _spread(columns["index"], columns["value"], self._tail_logit(columns, 1.0), classes)
 
-    def smallest(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """The smallest of the kept logits and the mean of the others: (R,)."""
-        return np.minimum(columns["value"][:, -1], columns["tail_mean"]).astype(np.float64)
-
-    def sums(self, columns: Columns, classes: int) -> npt.NDArray[np.float64]:
-        """The sum of all logits: (R,)."""
-        kept = columns["value"].sum(axis=1, dtype=np.float64)
-        return np.asarray(kept + (classes - self.k) * columns["tail_mean"].astype(np.float64))
+    def extent(self, columns: Columns, classes: int) -> tuple[npt.NDArray[np.float64], ...]:
+        """The mean of the tail and the largest logit, and the sum of all: (R,) each."""
+        kept, tail = columns["value"].astype(np.float64), columns["tail_mean"].astype(np.float64)
+        return np.minimum(kept[:, -1], tail), kept[:, 0], kept.sum(axis=1) + (classes - self.k) * tail
 
     def soft_columns(self, classes: int) -> RowColumns:
         """The columns of the soft-target file that hold the soft labels."""
@@ -153,6 +149,7 @@ class TopK:
 
     def soften(self, columns: Columns, temperature: float, classes: int) -> Columns:
         """Softens stored logits; the tail's mass is modelled (`docs/format.md`)."""
+        temperature = max(temperature, COLDEST)
         value = columns["value"].astype(np.float64)
         largest = value[:, 0]
         powers = np.exp((value - largest[:, None]) / temperature)
@@ -205,7 +202,7 @@ def _index_dtype(classes: int) -> str:
     return "uint16" if classes <= 2**16 else "uint32"
 
 
-def _rounded(logits: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+def _rounded(logits: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         rounded = logits.astype(dtype)
     if not np.isfinite(rounded).all():

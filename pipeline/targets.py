@@ -9,7 +9,7 @@ from pipeline.artifacts import fingerprint
 from pipeline.identity import rows_of
 from pipeline.index import Image
 from pipeline.soft_labels import SoftLabelFile
-from pipeline.views import SAME_COLOUR, Floats16
+from pipeline.views import Floats16
 
 
 class HardAndSoftLabels:
@@ -46,7 +46,6 @@ class HardAndSoftLabels:
 
     def _read(self, view: int) -> None:
         affines, colours = self._file.transforms(self._split, view)
-        colours = np.broadcast_to(SAME_COLOUR, affines.shape) if colours is None else colours
         self._affines, self._colours = affines[self._rows], colours[self._rows]
         self._soft = {name: values[self._rows] for name, values in self._file.columns(self._split, view).items()}
         self._current = view

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.batches import Examples
+from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.identity import refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
@@ -21,6 +22,7 @@ def run(
     *,
     index: Path,
     soft_targets: Path,
+    logits: Path,
     temperature: float,
     views: Views,
     hard_label_weight: float,
@@ -35,6 +37,7 @@ def run(
     Args:
         index: `data/index.csv`.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
+        logits: the `teacher_logits.h5` that they should be made from; compared if it is there.
         temperature: T that the file must hold.
         views: that the file must hold; the student replays the stored ones.
         hard_label_weight: as in `DistillationLoss`.
@@ -50,7 +53,8 @@ def run(
     """
     data = read_index(index)
     with open_soft_targets(soft_targets) as file:
-        refuse_other(file, data, splits=("train", "val"), views=views, temperature=temperature)
+        expected = sealed_sha256(logits) if logits.is_file() else None
+        refuse_other(file, data, splits=("train", "val"), views=views, logits_sha256=expected, temperature=temperature)
         train_on, validate_on = (
             Examples.of(images, model["input_shape"], HardAndSoftLabels(file, split, images, data.one_hot(images)))
             for split, images in (("train", data.split("train")), ("val", data.split("val")))

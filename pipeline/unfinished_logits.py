@@ -1,6 +1,7 @@
 """A `teacher_logits.h5` in the making: filled in any order, killed at any moment, finished to the same bytes."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from pipeline import storage
 from pipeline.artifacts import replace_whole, reserve
 from pipeline.checked_hdf5 import full_disk_as_os_error, seal
 from pipeline.soft_label_writing import create_logits
-from pipeline.soft_labels import Provenance, Rows
+from pipeline.soft_labels import Provenance, Rows, stored_transforms
 from pipeline.views import Floats16, Views
 
 Ints = npt.NDArray[np.intp]
@@ -37,7 +38,8 @@ class UnfinishedLogits:
         self._kind = storage.of(provenance.storage)
         self._classes = len(provenance.class_names)
         marks = {split: folder / f"done_{split}" for split in rows}
-        if not self._path.is_file():
+        if not _can_be_opened(self._path):
+            self._path.unlink(missing_ok=True)
             for path in marks.values():
                 path.unlink(missing_ok=True)
             with replace_whole(self._path) as partial:
@@ -69,10 +71,9 @@ class UnfinishedLogits:
         """Which rows have no logits yet: (V, N)."""
         return np.asarray(self._done[split] == 0)
 
-    def transforms(self, split: str) -> tuple[Floats16, Floats16 | None]:
-        """The stored transforms of all views, (V, N, 6) each; None where colours are untouched."""
-        group = self._file[split]
-        return group["affine"][...], group["colour"][...] if "colour" in group else None
+    def transforms(self, split: str) -> tuple[Floats16, Floats16]:
+        """The stored transforms of all views, (V, N, 6) each."""
+        return stored_transforms(self._file[split], ...)
 
     def encode(self, logits: npt.NDArray[np.float32]) -> storage.Columns:
         """The columns that store logits (R, C)."""
@@ -93,11 +94,9 @@ class UnfinishedLogits:
         """The class of the largest logit of each image's first view: (N,)."""
         return self._kind.predictions(self._first_view(split))
 
-    def look_like_probabilities(self, split: str) -> bool:
-        """Whether in each image's first view no output is negative and all sum to 1, up to float16's rounding."""
-        columns = self._first_view(split)
-        smallest, sums = self._kind.smallest(columns), self._kind.sums(columns, self._classes)
-        return bool((smallest >= 0).all() and np.allclose(sums, 1, rtol=0, atol=5e-3))
+    def outputs(self, split: str) -> tuple[npt.NDArray[np.float64], ...]:
+        """The smallest, the largest and the sum of the outputs for each image's first view: (N,) each."""
+        return self._kind.extent(self._first_view(split), self._classes)
 
     def _first_view(self, split: str) -> storage.Columns:
         return {name: self._file[split][name][0] for name in self._kind.columns(self._classes)}
@@ -109,6 +108,18 @@ class UnfinishedLogits:
         seal(self._path)
         _to_disk(self._path)
         os.replace(self._path, finished)
+
+
+def _can_be_opened(path: Path) -> bool:
+    """Whether the file is there and whole enough for HDF5; otherwise all is begun again."""
+    if not path.is_file():
+        return False
+    try:
+        h5py.File(path, "r").close()
+    except OSError as error:
+        print(f"{path} is damaged, so all is computed again: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _runs(views: Ints, rows: Ints) -> Iterator[Any]:

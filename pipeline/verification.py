@@ -1,6 +1,7 @@
 """Command `verify`: everything that can be known about a soft-label file, checked."""
 
 import math
+import re
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.artifacts import sha256_file
-from pipeline.checked_hdf5 import sealed_sha256
+from pipeline.checked_hdf5 import VERSION, sealed_sha256
 from pipeline.errors import PipelineError, first_few
 from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
-from pipeline.storage import Columns, TopK
-from pipeline.views import SAME_COLOUR, Views
+from pipeline.storage import Columns, Storage, TopK
+from pipeline.views import Views
 
 SUM_TOLERANCE = 1e-5
 """Float32 rounding of a few thousand probabilities that sum to 1."""
@@ -38,7 +39,7 @@ class Check:
     detail: str
 
 
-def verify(path: Path, index: Path, teacher: Path, logits: Path, views: Views | None) -> list[Check]:
+def verify(path: Path, index: Path, teacher: Path, logits: Path, wanted: tuple[Views, Storage] | None) -> list[Check]:
     """Checks a file of either format.
 
     Args:
@@ -46,7 +47,7 @@ def verify(path: Path, index: Path, teacher: Path, logits: Path, views: Views | 
         index: `data/index.csv`; compared if it is there.
         teacher: the teacher's `.keras` file; compared if it is there.
         logits: `teacher_logits.h5`; soft targets are compared with it if it is there.
-        views: that the file should hold; None if not known.
+        wanted: the views and the storage that the file should have; None if not known.
     """
     with ExitStack() as stack:
         try:
@@ -55,10 +56,11 @@ def verify(path: Path, index: Path, teacher: Path, logits: Path, views: Views | 
             return [Check("file", False, str(error))]
         size = path.stat().st_size
         return [
-            Check("file", True, f"{file.format}, version 1, complete; its {size:,} bytes match their digest"),
+            Check("file", True, f"{file.format}, version {VERSION}, complete; its {size:,} bytes match their digest"),
+            *_name(file),
             *(_values(file, split) for split in SPLITS),
             _views_as_drawn(file),
-            *_belongings(file, index, teacher, logits, views),
+            *_belongings(file, index, teacher, logits, wanted),
         ]
 
 
@@ -182,17 +184,28 @@ def _views_as_drawn(file: SoftLabelFile) -> Check:
             for rows in slabs(len(ids)):
                 affines, colours = views.draw(ids[rows], view)
                 same = (stored_affines[rows] == affines).all(1)
-                same &= (colours == (SAME_COLOUR if stored_colours is None else stored_colours[rows])).all(1)
+                same &= (stored_colours[rows] == colours).all(1)
                 other += [f"{ids[rows][number]} (view {view})" for number in np.flatnonzero(~same)]
     if other:
         return Check("views", False, f"{len(other)} transform(s) are not as drawn from their seed: {first_few(other)}")
     return Check("views", True, "all transforms are as drawn from their seed")
 
 
-def _belongings(file: SoftLabelFile, index: Path, teacher: Path, logits: Path, views: Views | None) -> list[Check]:
+def _belongings(
+    file: SoftLabelFile, index: Path, teacher: Path, logits: Path, wanted: tuple[Views, Storage] | None
+) -> list[Check]:
     """Whether it belongs to the data set, the views, the teacher and the logits that are there."""
-    checks = [_data_set(file, index), _wanted_views(file, views), _teacher(file, teacher)]
+    checks = [_data_set(file, index), _wanted(file, wanted), _teacher(file, teacher)]
     return checks if file.format == LOGITS_FORMAT else [*checks, _logits(file, logits)]
+
+
+def _name(file: SoftLabelFile) -> list[Check]:
+    """The temperature in a file's name, where there is one."""
+    named = re.fullmatch(r"soft_targets_T([0-9.eE+-]+)\.h5", file.path.name)
+    if named is None or file.temperature is None:
+        return []
+    ok = float(named[1]) == file.temperature
+    return [Check("name", ok, f"softened at temperature {file.temperature:g}" + ("" if ok else f", not {named[1]}"))]
 
 
 def _data_set(file: SoftLabelFile, index: Path) -> Check:
@@ -205,12 +218,14 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
     return Check("data set", not found, "; ".join(found) or f"images, labels and classes are those of {index}")
 
 
-def _wanted_views(file: SoftLabelFile, views: Views | None) -> Check:
-    if views is None:
-        return Check("params", None, "not compared: there is no params.yaml")
-    if file.provenance.views != views.as_json():
-        return Check("params", False, other_views(file.provenance.views, views.as_json()))
-    return Check("params", True, "the views are those of params.yaml")
+def _wanted(file: SoftLabelFile, wanted: tuple[Views, Storage] | None) -> Check:
+    if wanted is None:
+        return Check("params", None, "not compared: there is no valid params.yaml")
+    views, storage = wanted
+    found = [other_views(file.provenance.views, views.as_json())] if file.provenance.views != views.as_json() else []
+    if file.storage != storage:
+        found.append(f"is stored as {file.storage.as_json()}, expected {storage.as_json()}")
+    return Check("params", not found, "; ".join(found) or "the views and the storage are those of params.yaml")
 
 
 def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
@@ -241,8 +256,10 @@ def as_text(path: Path, checks: list[Check]) -> str:
     words = {True: "ok", False: "WRONG", None: "-"}
     width = max(len(check.name) for check in checks)
     lines = [f"{words[check.ok]:<6}{check.name:<{width + 2}}{check.detail}" for check in checks]
-    wrong = [check.name for check in checks if check.ok is False]
+    wrong, open_ = ([check.name for check in checks if check.ok is ok] for ok in (False, None))
     verdict = f"{path} is not sound: {', '.join(wrong)}." if wrong else f"{path} is sound."
+    if open_:
+        verdict += f" Not compared: {', '.join(open_)}."
     return "\n".join([*lines, verdict])
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipeline import models
 from pipeline.images import Images
-from pipeline.inference import Forward, all_logits
+from pipeline.inference import PORTION_VIEWS, Forward, _portions, all_logits
 from pipeline.rendering import render
 from pipeline.views import IDENTITY, SAME_COLOUR, Augmentation, Views
 
@@ -168,3 +168,14 @@ def test_logits_of_untouched_images_are_those_of_the_identity_view(model, images
     found = Forward(model, 8).of_views(images, views, rows, affines, colours, Augmentation())
     np.testing.assert_array_equal(np.concatenate(list(found)), plain)
     assert "evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("views", [1, 3, 15, 16, 17, 40, 200])
+def test_portions_are_small_and_cut_an_image_only_if_it_has_very_many_views(views):
+    rows = np.repeat(np.arange(7), views)
+    cuts = [*_portions(rows), len(rows)]
+    sizes = np.diff(cuts)
+    assert cuts[0] == 0
+    assert sizes.max() < 2 * PORTION_VIEWS
+    inside = [cut for cut in cuts[1:-1] if rows[cut - 1] == rows[cut]]
+    assert len(inside) <= 7 * ((views - 1) // PORTION_VIEWS)

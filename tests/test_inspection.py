@@ -139,7 +139,7 @@ def test_the_provenance_is_the_one_in_the_file(make):
     assert made == {
         "sha256": digest,
         "classes": "HP, SSA, très plat",
-        "teacher": "resnet50v2, weights 0123456789ab",
+        "teacher": "resnet50v2, file 0123456789ab",
         "data set": index.fingerprint()[:12],
         "preprocessing": "input_shape [12, 12, 3], resize bilinear",
         "batch size": "48",

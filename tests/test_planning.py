@@ -36,9 +36,12 @@ TEACHER = MODEL | {"input_shape": (12, 12, 3), "filters": [3]}
 STUDENT = MODEL | {"input_shape": (8, 8, 1), "filters": [2]}
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float16")}
 OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
+SOURCE = Path("data/index.csv")
 HDF5_OVERHEAD = 20_480  # user block, groups, attributes, a header a dataset
 EXAMPLE = Plan(
-    images=Images({"train": 1000, "val": 200, "test": 300}, classes=4, id_bytes=dict.fromkeys(SPLITS, 10)),
+    images=Images(
+        Path("data/index.csv"), {"train": 1000, "val": 200, "test": 300}, classes=4, id_bytes=dict.fromkeys(SPLITS, 10)
+    ),
     views=5,
     students=6,
     epochs=40,
@@ -58,7 +61,7 @@ def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
 def images_of(index):
     counts = {name: len(index.split(name)) for name in SPLITS}
     longest = {name: max(len(image.id.encode()) for image in index.split(name)) for name in SPLITS}
-    return Images(counts, len(index.class_names), longest)
+    return Images(SOURCE, counts, len(index.class_names), longest)
 
 
 def same_length(index):
@@ -142,7 +145,7 @@ def test_passes_of_the_teacher_by_hand():
 
 
 def test_students_are_one_for_each_temperature_and_seed():
-    found = planned(Images({"train": 10, "val": 2, "test": 3}, 4, OF_8))
+    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8))
     assert (found.students, found.epochs, found.views, found.temperatures) == (6, 7, 3, 3)
 
 
@@ -158,7 +161,7 @@ def test_students_are_one_for_each_temperature_and_seed():
     ],
 )
 def test_break_even_by_hand(views, epochs, train, val, test, students):
-    images = Images({"train": train, "val": val, "test": test}, 2, OF_8)
+    images = Images(SOURCE, {"train": train, "val": val, "test": test}, 2, OF_8)
     assert replace(EXAMPLE, images=images, views=views, epochs=epochs).pays_off_from == students
 
 
@@ -168,7 +171,7 @@ sizes = st.integers(1, 10**6)
 
 @given(sizes, sizes, sizes, counts, counts)
 def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_often(views, epochs, train, val, test):
-    images = Images({"train": train, "val": val, "test": test}, 2, OF_8)
+    images = Images(SOURCE, {"train": train, "val": val, "test": test}, 2, OF_8)
     found = replace(EXAMPLE, images=images, views=views, epochs=epochs)
     offline = views * train + val + test
     first = found.pays_off_from
@@ -179,13 +182,13 @@ def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_
 
 def test_flops_by_hand():
     """A convolution of stride 2, its biases, a dense layer, its biases, and pixels x scale + offset."""
-    found = planned(Images({"train": 10, "val": 2, "test": 3}, 4, OF_8))
+    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8))
     assert found.teacher_flops == 2 * 36 * 3 * 27 + 36 * 3 + 2 * 108 * 4 + 4 + 2 * 432
     assert found.student_flops == 2 * 16 * 2 * 9 + 16 * 2 + 2 * 32 * 4 + 4 + 2 * 64
 
 
 def test_pretrained_weights_are_not_needed_to_count():
-    images = Images({"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
     there = planned(images, teacher=TEACHER | {"weights": "nowhere/weights.h5"})
     assert there == planned(images)
 
@@ -202,7 +205,7 @@ OF_A_ROW = {"float32": (16, 16), "float16": (8, 16), "topk": (4 + 4 + 8, 4 + 8 +
 @pytest.mark.parametrize("stored_as", STORAGES)
 @pytest.mark.parametrize("views", [PLAIN, COLOURED], ids=["plain", "coloured"])
 def test_bytes_by_hand(stored_as, views):
-    found = planned(Images({"train": 10, "val": 2, "test": 3}, 4, OF_8), views, STORAGES[stored_as])
+    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8), views, STORAGES[stored_as])
     colour = 3 * 10 * 12 * views.augmentation.recolours
     rest = 35 * 12 + 15 * (8 + 64 + 4) + colour
     logits, soft = OF_A_ROW[stored_as]
@@ -211,7 +214,7 @@ def test_bytes_by_hand(stored_as, views):
 
 def test_bytes_of_one_hot_labels_by_hand():
     """With 1,000 classes: dense soft labels 4,000 and one-hot labels 1,000 a row; top-k of 10 does without both."""
-    images = Images({"train": 10, "val": 2, "test": 3}, 1000, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 1000, OF_8)
     dense, topk = (planned(images, UNTOUCHED, kind) for kind in (Dense("float16"), TopK(10, "float16")))
     of_all = 64 + 8 + 12
     assert dense.logits_bytes == 15 * (of_all + 4 + 2000)
@@ -262,7 +265,7 @@ def test_an_index_without_rows_is_refused(tmp_path):
 def test_the_text_tells_the_numbers_by_hand():
     text = as_text(EXAMPLE, None)
     assert text.splitlines()[:3] == [
-        "1,500 images in 4 classes: 1,000 train, 200 val, 300 test",
+        "1,500 images in 4 classes: 1,000 train, 200 val, 300 test (data/index.csv)",
         "5 view(s) of each training image, one of every other: 5,500 views",
         "6 student(s), 40 epochs each",
     ]
@@ -361,6 +364,7 @@ def test_a_damaged_index_is_refused(project):
     write_index(Path("index.csv"), Index([Image("a.png", "a", "b", "train", "", "0" * 64)]))
     Path("data").mkdir()
     Path("data/index.csv").write_text(Path("index.csv").read_text().replace("train", "trian"))
+    change_params("split.annotations", "not/at/hand.csv")
     assert "1 row(s) that are none of an index" in refused()
 
 

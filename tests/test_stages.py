@@ -1,6 +1,7 @@
 """What the stages make of each other's files, and what they refuse when their inputs do not belong together."""
 
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from pipeline.rendering import render
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.training import Phase, Recipe
+from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import SAME_COLOUR, Augmentation, Views
 
 MODEL = {
@@ -92,6 +94,7 @@ def student(soft_targets="T4.h5", temperature=4.0, views=VIEWS, model=MODEL):
     train_student.run(
         index=INDEX,
         soft_targets=Path(soft_targets),
+        logits=LOGITS,
         temperature=temperature,
         views=views,
         hard_label_weight=0.5,
@@ -168,7 +171,8 @@ def test_validation_and_test_images_are_untouched(project):
             assert file.file[name]["logits"].shape == (1, file.count(name), 2)
             affines, colours = file.transforms(name, 0)
             np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
-            assert colours is None
+            np.testing.assert_array_equal(colours, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
+            assert "colour" not in file.file[name]
     before = logits_of("val"), logits_of("test")
     label(UNTOUCHED)
     np.testing.assert_array_equal(logits_of("val"), before[0])
@@ -537,6 +541,45 @@ def test_every_stage_refuses_images_that_are_not_those_of_the_index(project, dam
         student()
     with pytest.raises(PipelineError, match=expected):
         label()
+
+
+def test_the_student_refuses_soft_labels_of_another_teacher(project):
+    """Of the right images, views and temperature, as after copying the file from another project."""
+    soft_labels = Path("T4.h5").read_bytes()
+    model_files.save(models.build(**MODEL, classes=2, seed=77), TEACHER)
+    label()
+    Path("T4.h5").write_bytes(soft_labels)
+    with pytest.raises(PipelineError, match=r"T4\.h5 was softened from other logits.*dvc repro soften"):
+        student()
+    assert not Path("student.keras").exists()
+
+
+def test_precompute_refuses_a_teacher_without_a_fixed_input_size(project):
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(inputs))
+    model_files.save(keras.Model(inputs, outputs, name="any"), TEACHER)
+    with pytest.raises(PipelineError, match=r"of shape \(None, None, 3\); expected images of a fixed size"):
+        label()
+
+
+def test_outputs_between_0_and_1_are_warned_of(unlabelled, capsys):
+    save_classifier(keras.layers.Dense(2), keras.layers.Activation("sigmoid"), keras.layers.Identity())
+    label()
+    assert "all outputs of models/teacher.keras lie between 0 and 1. Are they logits?" in capsys.readouterr().err
+
+
+def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):
+    sound = LOGITS.read_bytes()
+    LOGITS.unlink()
+    shutil.rmtree(".work")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(UnfinishedLogits, "finish", lambda *_: 1 / 0)
+        label()
+    (unfinished,) = Path(".work").glob("*/*/unfinished.h5")
+    os.truncate(unfinished, 5000)
+    label()
+    assert "is damaged, so all is computed again" in capsys.readouterr().err
+    assert LOGITS.read_bytes() == sound
 
 
 def test_training_needs_no_test_images(project):

@@ -377,3 +377,16 @@ def test_distance_of_dense_float16_from_the_true_soft_labels(tmp_path, real, tem
 def test_dense_float32_is_the_truth(tmp_path, real):
     found, _ = soft_labels_through_files(tmp_path, real, Dense("float32"), 2.0)
     np.testing.assert_allclose(found, exact(real, 2.0), rtol=1.001 * ULP)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 5e-324])
+def test_topk_softens_at_the_coldest_temperatures(temperature):
+    kind = TopK(2, "float32")
+    soft = kind.soften(kind.encode(np.array([[1, 3, 2, 0]], np.float32)), temperature, 4)
+    np.testing.assert_array_equal(kind.probabilities(soft, 4), [[0, 1, 0, 0]])
+
+
+def test_a_tail_whose_variance_float32_cannot_hold_is_refused():
+    logits = np.array([[1e30, 1e25, -1e25, 1e25, -1e25]], np.float32)
+    with pytest.raises(PipelineError, match="cannot hold"):
+        TopK(1, "float32").encode(logits)

@@ -70,14 +70,15 @@ def made(tmp_path_factory):
             patch.chdir(folder)
             patch.delenv("DVC_ROOT", raising=False)
             model_files.save(teacher, Path("models/teacher.keras"))
-            write_params()
+            write_params(STORAGES[name])
             write(stored_as=STORAGES[name], teacher_sha256=sha256_file(Path("models/teacher.keras")))
             write_index(Path("data/index.csv"), INDEX)
     return folders
 
 
-def write_params():
+def write_params(stored_as):
     shutil.copy(ROOT / "params.yaml", "params.yaml")
+    change(Path("params.yaml"), "precompute.storage", stored_as.as_json())
     for name, value in {"count": 2, "seed": 5, "augmentation": AUGMENTATION}.items():
         change(Path("params.yaml"), f"views.{name}", value)
 
@@ -122,7 +123,9 @@ def findings(file):
         assert re.split(r"\s+", line, maxsplit=1)[0] == words[check["ok"]]
         assert re.fullmatch(rf"\S+\s+{check['name']}\s+{re.escape(check['detail'])}", line)
     wrong = {check["name"]: check["detail"] for check in found["checks"] if check["ok"] is False}
-    assert lines[-1] == f"{file} is not sound: {', '.join(wrong)}."
+    not_compared = [check["name"] for check in found["checks"] if check["ok"] is None]
+    rest = f" Not compared: {', '.join(not_compared)}." * bool(not_compared)
+    assert lines[-1] == f"{file} is not sound: {', '.join(wrong)}.{rest}"
     return wrong
 
 
@@ -159,12 +162,13 @@ def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
     sound = verify(file)
     assert sound.exit_code == 0
     *lines, verdict = sound.stdout.splitlines()
-    names = ["file", *(f"values of {name}" for name in SPLITS), "views", "data set", "params", "teacher"]
-    names += ["logits"] if file == TARGETS else []
+    of_targets = file == TARGETS
+    names = ["file", *["name"][:of_targets], *(f"values of {name}" for name in SPLITS), "views", "data set", "params"]
+    names += ["teacher", *["logits"][:of_targets]]
     assert [re.fullmatch(r"ok {4}(\S+( of \S+| set)?) .*", line)[1] for line in lines] == names
     assert verdict == f"{file} is sound."
     assert re.search("^ok +data set +images, labels and classes are those of data/index.csv$", sound.stdout, re.M)
-    assert re.search("^ok +params +the views are those of params.yaml$", sound.stdout, re.M)
+    assert re.search("^ok +params +the views and the storage are those of params.yaml$", sound.stdout, re.M)
 
 
 @of_each_format
@@ -180,7 +184,7 @@ def test_the_json_of_a_sound_file_says_ok(project, stored_as, file):
 def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    write_params()
+    write_params(TopK(1, "float16"))
     places = {"annotations": data_set / "annotations.csv", "images": data_set / "images"}
     index, teacher = Path("data/index.csv"), Path("models/teacher.keras")
     split.run(layout="mhist", **places, val_fraction=0.3, split_folder=Path("data/split"), index=index)
@@ -209,7 +213,7 @@ def test_without_a_project_there_is_nothing_to_compare_with(dense, tmp_path_fact
     sound = verify("x.h5")
     assert sound.exit_code == 0
     left_out = [line for line in sound.stdout.splitlines() if line.startswith("- ")]
-    expected = ["data/index.csv", "params.yaml", "models/teacher.keras", LOGITS][: 3 + (file == TARGETS)]
+    expected = ["data/index.csv", "valid params.yaml", "models/teacher.keras", LOGITS][: 3 + (file == TARGETS)]
     assert [line.split("not compared: there is no ")[1] for line in left_out] == expected
 
 
@@ -487,6 +491,26 @@ def test_other_views_are_told_without_an_index(dense):
     Path("data/index.csv").unlink()
     change(Path("params.yaml"), "views.count", 3)
     assert findings(LOGITS) == {"params": "holds other views: count 2, expected 3"}
+
+
+def test_another_storage_is_told(dense):
+    change(Path("params.yaml"), "precompute.storage", {"kind": "dense", "dtype": "float16"})
+    assert findings(LOGITS) == {
+        "params": "is stored as {'kind': 'dense', 'dtype': 'float32'}, expected {'kind': 'dense', 'dtype': 'float16'}"
+    }
+
+
+def test_a_file_renamed_from_another_temperature_is_told(dense):
+    renamed = Path(TARGETS).with_name("soft_targets_T4.h5")
+    Path(TARGETS).rename(renamed)
+    assert findings(renamed.as_posix()) == {"name": "softened at temperature 2, not 4"}
+
+
+def test_params_that_are_not_valid_are_not_compared(dense):
+    change(Path("params.yaml"), "views.count", 0)
+    sound = verify(LOGITS)
+    assert sound.exit_code == 0
+    assert sound.stdout.splitlines()[-1] == f"{LOGITS} is sound. Not compared: params."
 
 
 @of_each_format
