@@ -187,6 +187,16 @@ WANTED = {
 }
 
 
+def test_an_image_that_two_splits_hold_is_found_once(tmp_path):
+    twice = OLD | {"val": rows("v=ee"), "test": rows("t=ee", "u=bc")}
+    path = write(tmp_path, images=twice)
+    images = rows("w=ee")
+    affines, colours = transforms("test", images, VIEWS)
+    with open_earlier([path], PROVENANCE) as earlier:
+        parts = list(earlier.find("test", images, affines, colours, np.ones((1, 1), bool)))
+    assert [(part.view, part.rows.tolist()) for part in parts] == [(0, [0])]
+
+
 @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
 def test_what_is_read_are_the_rows_asked_for_in_the_new_storage(earlier, wanted):
     kind = storage.of(wanted)
