@@ -39,7 +39,7 @@ from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, Index
 from pipeline.soft_label_writing import soften_file
 from pipeline.soft_labels import LOGITS_FORMAT, open_logits, open_soft_targets
-from pipeline.views import Augmentation, Views, draw_views
+from pipeline.views import SAME_COLOUR, Augmentation, Views, draw_views
 
 ULP = 2.0**-24
 STORAGES = {"dense": DENSE, "top-k": TOP2}
@@ -180,7 +180,7 @@ def test_the_stored_transforms_are_those_of_the_draw(made, kind):
         for split in ("val", "test"):
             affines, colours = file.transforms(split, 0)
             np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(IDS[split]), 1)))
-            assert colours is None
+            np.testing.assert_array_equal(colours, np.tile(SAME_COLOUR, (len(affines), 1)))
 
 
 def test_dense_logits_and_their_soft_labels_are_those_of_their_view_and_row(made):
@@ -234,7 +234,7 @@ def test_files_without_colour_transforms_have_none(tmp_path):
     turned = Views(2, 1, Augmentation(rotation=0.5))
     for path in write_both(tmp_path, views=turned):
         with opened(path) as file, h5py.File(path) as raw:
-            assert file.transforms("train", 1)[1] is None
+            assert "colour" not in file.file["train"]
             assert "colour" not in raw["train"]
 
 
@@ -836,10 +836,29 @@ def replaced_by_numbers(file):
     file["val"] = np.zeros(3)
 
 
+@by_kind
+def test_a_class_name_twice_is_refused(copy_of, kind):
+    path = copy_of(kind)
+    edit(path, replaced("class_names", lambda values: values[[0, 1, 1]]))
+    assert "its class names are ['HP', 'SSA', 'SSA']" in refusal(path)
+
+
+@by_kind
+def test_a_dataset_in_chunks_is_refused(copy_of, kind):
+    def in_chunks(file):
+        values = file["val/affine"][...]
+        del file["val/affine"]
+        file.create_dataset("val/affine", data=values, chunks=True)
+
+    path = copy_of(kind)
+    edit(path, in_chunks)
+    assert "holds /val/affine in chunks, expected in one run of bytes" in refusal(path)
+
+
 @pytest.mark.parametrize(("kind", "name"), [("dense logits", "logits"), ("dense targets", "soft")])
 def test_a_class_name_too_many_is_refused(copy_of, kind, name):
     path = copy_of(kind)
-    edit(path, replaced("class_names", lambda values: np.concatenate([values, values[:1]])))
+    edit(path, replaced("class_names", lambda values: np.concatenate([values, np.array([b"new"], values.dtype)])))
     assert re.search(rf"/{name} as float32 of shape \(3, 5, 3\), expected float32 of shape \(3, 5, 4\)", refusal(path))
 
 
