@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_data_set
+from conftest import MODEL, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
 from pipeline import model_files, models, precompute, split, storage
@@ -17,16 +17,6 @@ from pipeline.inference import Forward
 from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
-MODEL = {
-    "architecture": "cnn",
-    "input_shape": (12, 12, 3),
-    "weights": None,
-    "filters": [2],
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
 
 
 # With the real dvc

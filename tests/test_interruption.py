@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import MODEL
 from real_project import (
     LOGITS,
     MADE,
@@ -282,18 +283,6 @@ def test_soften_on_a_full_disk_says_so_and_leaves_nothing(reproduced, tmp_path, 
 
 
 # In this process, where forward passes can be counted and files damaged
-
-
-MODEL = {
-    "architecture": "cnn",
-    "input_shape": (12, 12, 3),
-    "weights": None,
-    "filters": [2],
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
 
 
 class Killed(BaseException):

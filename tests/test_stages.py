@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from conftest import MODEL
 
 from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
 from pipeline.artifacts import sha256_file
@@ -25,16 +26,6 @@ from pipeline.training import Phase, Recipe
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import SAME_COLOUR, Augmentation, Views
 
-MODEL = {
-    "architecture": "cnn",
-    "input_shape": (12, 12, 3),
-    "weights": None,
-    "filters": [2],
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("data/teacher_logits.h5")
 VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))
 UNTOUCHED = Views(1, 0, Augmentation())

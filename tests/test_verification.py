@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import MODEL as SMALL_MODEL
 from real_project import ROOT, change
 from soft_label_files import edit, write_logits
 
@@ -25,16 +26,7 @@ COUNTS = {"train": 32, "val": 12, "test": 8}
 CLASS_NAMES = ["a", "b", "c", "d"]
 AUGMENTATION = {"rotation": 0.25, "translation": 0.125, "contrast": 0.25}
 VIEWS = Views(2, 5, Augmentation(**AUGMENTATION))
-MODEL = {
-    "architecture": "cnn",
-    "input_shape": (4, 4, 1),
-    "weights": None,
-    "filters": [2],
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
+MODEL = SMALL_MODEL | {"input_shape": (4, 4, 1)}
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float32")}
 LOGITS, TARGETS = "data/soft_labels/teacher_logits.h5", "data/soft_labels/soft_targets_T2.h5"
 of_each_storage = pytest.mark.parametrize("stored_as", STORAGES)
