@@ -71,9 +71,9 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
     """A folder for the work on `output`, keyed by its JSON-serialisable inputs and by this program's code.
 
     It lies in `<DVC_ROOT or .>/.work/` and survives a killed run. Work that other inputs or another version of
-    the code left for the same output is removed. What the block leaves there stays until then: name the finished
-    files `finished.*` and `publish_copy` them, so that a kill between the stage's end and DVC's note of it costs
-    nothing; `forget_finished` removes them.
+    the code left for the same output is removed, but for its finished files, which go when the block ends well. What
+    the block leaves there stays until then: name the finished files `finished.*` and `publish_copy` them, so that a
+    kill between the stage's end and DVC's note of it costs nothing; `forget_finished` removes them.
 
     Raises:
         PipelineError: another process is at work on the same output.
@@ -81,11 +81,19 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
     of_output = _work_folder() / _flat(output)
     folder = of_output / fingerprint(code=_code_sha256(), **inputs)[:16]
     with _only_one(output, of_output.with_name(f"{of_output.name}.lock")):
-        for stale in of_output.glob("*"):
-            if stale != folder:
-                _remove(stale)
+        stale = [other for other in of_output.glob("*") if other != folder]
+        for unfinished in (entry for other in stale for entry in other.glob("*")):
+            if not unfinished.match("finished.*"):
+                _remove(unfinished)
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
+        for other in stale:
+            _remove(other)
+
+
+def earlier_finished(output: Path) -> list[Path]:
+    """The finished files that workspaces keep of an output, whatever their inputs were."""
+    return sorted((_work_folder() / _flat(output)).glob("*/finished.*"))
 
 
 def forget_finished(*outputs: Path) -> None:

@@ -1,4 +1,4 @@
-"""Batches of images and targets, in an order and in views that are functions of (seed, epoch)."""
+"""Batches of images and targets, in an order and in views that are functions of (seed, pass over the images)."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -30,8 +30,8 @@ class Supervision(Protocol):
     augmentation: Augmentation
     fingerprint: str
 
-    def view(self, epoch: int) -> int:
-        """The number of the view that an epoch shows."""
+    def view(self, number: int) -> int:
+        """The number of the view that a pass over the images shows."""
 
     def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
         """The transforms (B, 6), (B, 6) and the targets (B, ...) of some images in one view."""
@@ -45,7 +45,7 @@ class HardLabels:
         one_hot: (N, C) labels.
         augmentation: the ranges of the views.
         seed: of the views.
-        count: how many views there are; None for a new one in every epoch.
+        count: how many views there are; None for a new one in every pass.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class HardLabels:
         labels = hashlib.sha256(one_hot.tobytes()).hexdigest()
         self.fingerprint = fingerprint(labels=labels, augmentation=asdict(augmentation), seed=seed, count=count)
 
-    def view(self, epoch: int) -> int:
-        """The epoch's own number, or, of a fixed number of views, one after another."""
-        return epoch if self._count is None else epoch % self._count
+    def view(self, number: int) -> int:
+        """The number of the pass, or, of a fixed number of views, one after another."""
+        return number if self._count is None else number % self._count
 
     def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
         """Draws the transforms."""
@@ -92,21 +92,29 @@ class Examples:
         return cls([(image.id, image.sha256) for image in images], pixels, supervision)
 
 
-def training_batches(examples: Examples, batch_size: int, seed: int, epochs: range) -> Any:
-    """A `tf.data.Dataset` of (float32 images, targets) for all `epochs`, one after another.
+def steps_of_a_pass(examples: Examples, batch_size: int) -> int:
+    """How many batches show every image once."""
+    return -(-len(examples.images) // batch_size)
 
-    Each epoch holds every image once, in an order drawn from (seed, epoch), in the view of that epoch with the
-    targets of that view. Its last batch may be smaller.
+
+def training_batches(examples: Examples, batch_size: int, seed: int, steps: range) -> Any:
+    """A `tf.data.Dataset` of (float32 images, targets): the batches of the given `steps` of a training.
+
+    A training goes over the images pass after pass. Each pass holds every image once, in an order drawn from
+    (seed, pass), in the view of that pass with the targets of that view. Its last batch may be smaller.
     """
     supervision, count = examples.supervision, len(examples.images)
+    of_a_pass = steps_of_a_pass(examples, batch_size)
 
     def plan() -> Iterator[tuple[Any, ...]]:
-        for epoch in epochs:
-            order = np.argsort(philox_words(count, "order", seed, epoch), kind="stable")
-            for start in range(0, count, batch_size):
-                rows = order[start : start + batch_size]
-                affines, colours, targets = supervision.take(supervision.view(epoch), rows)
-                yield rows, affines.astype(np.float32), colours.astype(np.float32), targets
+        order, shuffled = np.empty(0, np.int64), -1
+        for step in steps:
+            number, position = divmod(step, of_a_pass)
+            if number != shuffled:
+                order, shuffled = np.argsort(philox_words(count, "order", seed, number), kind="stable"), number
+            rows = order[position * batch_size : (position + 1) * batch_size]
+            affines, colours, targets = supervision.take(supervision.view(number), rows)
+            yield rows, affines.astype(np.float32), colours.astype(np.float32), targets
 
     def load(rows: Any, affines: Any, colours: Any, targets: Any) -> tuple[Any, Any]:
         pixels = examples.images.rows(rows)

@@ -108,21 +108,13 @@ def split() -> None:
 
 @main.command()
 def train_teacher() -> None:
-    """Train the teacher and keep its best epoch in models/teacher.keras."""
+    """Train the teacher, or several, and keep the best epoch in models/teacher.keras."""
     section = _load("train_teacher").train_teacher
     start_tensorflow()
     from pipeline import train_teacher as stage
 
-    stage.run(
-        index=INDEX,
-        model=section.model.model_dump(),
-        recipe=from_params.recipe(section, section.seed),
-        augmentation=from_params.augmentation(section.augmentation),
-        view_seed=section.seed,
-        view_count=None,
-        output=TEACHER,
-        history=HISTORY / "teacher.csv",
-    )
+    teachers, average = from_params.teachers(section)
+    stage.run(index=INDEX, teachers=teachers, average=average, output=TEACHER, history=HISTORY / "teacher.csv")
 
 
 @main.command()
@@ -167,10 +159,8 @@ def train_student(temperature: str, seed: int) -> None:
         index=INDEX,
         soft_targets=soft_targets_file(temperature),
         logits=LOGITS,
-        temperature=float(temperature),
         views=from_params.views(values.views),
-        hard_label_weight=values.distill.hard_label_weight,
-        scale_by_temperature_squared=values.distill.scale_by_temperature_squared,
+        loss=from_params.loss(values.distill, float(temperature)),
         model=values.student.model.model_dump(),
         recipe=from_params.recipe(values.student, seed),
         output=student_file(temperature, seed),
@@ -190,9 +180,7 @@ def train_baseline(seed: int) -> None:
         index=INDEX,
         model=values.student.model.model_dump(),
         recipe=from_params.recipe(values.student, seed),
-        augmentation=from_params.augmentation(values.views.augmentation),
-        view_seed=values.views.seed,
-        view_count=values.views.count,
+        views=from_params.views(values.views),
         output=baseline_file(seed),
         history=HISTORY / f"baseline_seed{seed}.csv",
     )

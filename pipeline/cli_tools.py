@@ -102,25 +102,27 @@ def plan(measure: bool) -> None:
     start_tensorflow()
     from pipeline import planning
 
-    data, teacher, student = values.split, values.train_teacher, values.student
+    data, student = values.split, values.student
     images = planning.count_images(INDEX, data.layout, data.annotations, data.images, data.val_fraction)
+    teacher_model = planning.untrained_teacher(*from_params.teachers(values.train_teacher), images.classes)
+    student_model = planning.untrained(student.model.model_dump(), images.classes)
     found = planning.make_plan(
         images,
         from_params.views(values.views),
         from_params.stored_as(values.precompute),
-        teacher=teacher.model.model_dump(),
-        student=student.model.model_dump(),
+        teacher=teacher_model,
+        student=student_model,
+        recipe=from_params.recipe(student, seed=0),
         temperatures=len(values.distill.temperatures),
         seeds=len(student.seeds),
-        epochs=sum(phase.epochs for phase in student.phases),
     )
     speed = None
     if measure:
         from pipeline.speed import images_a_second
 
         speed = images_a_second(
-            planning.untrained(teacher.model.model_dump(), images.classes),
-            planning.untrained(student.model.model_dump(), images.classes),
+            teacher_model,
+            student_model,
             teacher_batch=values.precompute.batch_size,
             student_batch=student.batch_size,
         )

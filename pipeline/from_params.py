@@ -1,20 +1,43 @@
 """From sections of params.yaml to what the stages take."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
+    from pipeline.losses import DistillationLoss
     from pipeline.storage import Storage
+    from pipeline.train_teacher import GivenTeacher, TeacherToTrain
     from pipeline.training import Recipe
     from pipeline.views import Augmentation, Views
 
 
-def recipe(section: "sections.TrainTeacher | sections.Student", seed: int) -> "Recipe":
+def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":
     """How a model is trained."""
     from pipeline.training import Phase, Recipe
 
     phases = [Phase(**phase.model_dump()) for phase in section.phases]
-    return Recipe(phases=phases, batch_size=section.batch_size, seed=seed)
+    return Recipe(phases, section.batch_size, seed, section.validation_steps)
+
+
+def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], str]":
+    """The teachers, one or several, and what is averaged of several."""
+    from pipeline.params_schema import Ensemble
+
+    if isinstance(section, Ensemble):
+        return [_teacher(member) for member in section.members], section.average
+    members = section if isinstance(section, list) else [section]
+    return [_teacher(member) for member in members], "logits"
+
+
+def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
+    from pipeline import params_schema
+    from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+
+    if isinstance(section, params_schema.GivenTeacher):
+        weights_of = section.weights_of
+        return GivenTeacher(Path(section.model), None if weights_of is None else weights_of.model_dump())
+    return TeacherToTrain(section.model.model_dump(), recipe(section, section.seed), augmentation(section.augmentation))
 
 
 def views(section: "sections.Views") -> "Views":
@@ -29,6 +52,15 @@ def augmentation(section: "sections.Augmentation") -> "Augmentation":
     from pipeline.views import Augmentation
 
     return Augmentation(**section.model_dump())
+
+
+def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
+    """The loss of a student."""
+    from pipeline.losses import DistillationLoss
+
+    return DistillationLoss(
+        temperature, section.hard_label_weight, section.scale_by_temperature_squared, section.soft_loss
+    )
 
 
 def stored_as(section: "sections.Precompute") -> "Storage":

@@ -1,49 +1,47 @@
-"""Training on hard labels alone, as the teacher and the baseline are trained."""
+"""Training on hard labels alone, as teachers and baselines are trained."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from pipeline.batches import Examples, HardLabels
-from pipeline.index import read_index
-from pipeline.training import Recipe, train_to_files
+from pipeline.index import Index
+from pipeline.training import Recipe, Trained, trained
 from pipeline.views import Augmentation
 
 
-def train_on_hard_labels(
+def trained_on_hard_labels(
+    data: Index,
     *,
-    index: Path,
     model: dict[str, Any],
     recipe: Recipe,
     augmentation: Augmentation,
     view_seed: int,
     view_count: int | None,
     output: Path,
-    history: Path,
-) -> None:
+) -> AbstractContextManager[Trained]:
     """Trains a model with softmax cross-entropy on the training images' labels.
 
     Args:
-        index: `data/index.csv`.
+        data: the index.
         model: the arguments of `models.build`, apart from `classes` and `seed`.
         recipe: how to train.
         augmentation: the ranges from which the views of the training images are drawn.
         view_seed: of the views.
-        view_count: how many views of each training image there are, shown epoch after epoch in turn; None for a
-            new one in every epoch.
-        output: the `.keras` file to write.
-        history: the CSV file of the training curves to write.
+        view_count: how many views of each training image there are, shown pass after pass in turn; None for a
+            new one in every pass.
+        output: the `.keras` file that it is for.
 
     Raises:
-        PipelineError: the index or the weights are missing, or training diverged.
+        PipelineError: image files are missing or changed, the weights are missing, or training diverged.
     """
-    data = read_index(index)
-    train_images, val_images = data.split("train"), data.split("val")
+    train_images, val_images = data.split("train"), recipe.validation_images(data)
     ids = [image.id for image in train_images]
     varied = HardLabels(ids, data.one_hot(train_images), augmentation, view_seed, view_count)
     untouched = HardLabels([image.id for image in val_images], data.one_hot(val_images), Augmentation(), 0, 1)
-    train_to_files(
+    return trained(
         model,
         data,
         Examples.of(train_images, model["input_shape"], varied),
@@ -51,5 +49,4 @@ def train_on_hard_labels(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
         output=output,
-        history=history,
     )

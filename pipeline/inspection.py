@@ -11,7 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.table import aligned
-from pipeline.verification import Statistics, impossible_rows, probabilities_of
+from pipeline.verification import Statistics, impossible_rows, in_words, probabilities_of
 
 
 def describe(path: Path) -> str:
@@ -43,7 +43,7 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
     yield "sha256", file.sha256
     yield "classes", ", ".join(made.class_names)
-    yield "teacher", f"{made.teacher}, file {made.teacher_sha256[:12]}"
+    yield "teacher", f"{in_words(made)}, file {made.teacher_sha256[:12]}"
     yield "data set", made.dataset[:12]
     yield "preprocessing", ", ".join(f"{name} {value}" for name, value in made.preprocessing.items())
     yield "batch size", str(made.batch_size)

@@ -13,12 +13,14 @@ class DistillationLoss(keras.losses.Loss):
         w CE(y, softmax(z)) + (1 - w) s KL(p || softmax(z / T))
 
     with student logits z, one-hot labels y, the teacher's softened probabilities p = softmax(v / T), and
-    s = T^2 (which keeps the soft term's gradient as large as the hard term's) or 1.
+    s = T^2 (which keeps the soft term's gradient as large as the hard term's) or 1. In place of the KL divergence the
+    soft term may be the cross-entropy, which is larger by the entropy of p and has the same gradient.
 
     Args:
         temperature: T > 0, the temperature that made p.
         hard_label_weight: w, 0 to 1.
         scale_by_temperature_squared: whether s is T^2.
+        soft_loss: "kl_divergence" or "cross_entropy".
         name: of the loss.
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
 
@@ -28,6 +30,12 @@ class DistillationLoss(keras.losses.Loss):
 
     Returns:
         (B,) losses in nats, or their mean, as `reduction` says. Sample weights reach both terms.
+
+    Attributes:
+        parts: functions of `y_true` and `y_pred` that training reports beside the loss, by name.
+
+    Raises:
+        ValueError: there is no such `soft_loss`.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class DistillationLoss(keras.losses.Loss):
         temperature: float,
         hard_label_weight: float,
         scale_by_temperature_squared: bool = True,
+        soft_loss: str = "kl_divergence",
         name: str = "distillation_loss",
         **base: Any,
     ) -> None:
@@ -42,14 +51,21 @@ class DistillationLoss(keras.losses.Loss):
         self.temperature = temperature
         self.hard_label_weight = hard_label_weight
         self.scale_by_temperature_squared = scale_by_temperature_squared
+        if soft_loss not in SOFT_LOSSES:
+            raise ValueError(f"soft_loss is {soft_loss!r}; expected one of {sorted(SOFT_LOSSES)}")
+        self.soft_loss = soft_loss
+        self.parts = {"soft_loss": self.soft_term}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
-        hard, soft = ops.split(y_true, 2, axis=-1)
-        scale = self.temperature**2 if self.scale_by_temperature_squared else 1.0
+        hard = y_true[:, : y_pred.shape[-1]]
         hard_loss = ops.categorical_crossentropy(hard, y_pred, from_logits=True)
-        soft_loss = kl_divergence(soft, y_pred / self.temperature)
-        return self.hard_label_weight * hard_loss + (1.0 - self.hard_label_weight) * scale * soft_loss
+        return self.hard_label_weight * hard_loss + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
+
+    def soft_term(self, y_true: Any, y_pred: Any) -> Any:
+        """The soft-label loss of each row, scaled by s: (B,)."""
+        scale = self.temperature**2 if self.scale_by_temperature_squared else 1.0
+        return scale * SOFT_LOSSES[self.soft_loss](y_true[:, y_pred.shape[-1] :], y_pred / self.temperature)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this loss again."""
@@ -58,6 +74,7 @@ class DistillationLoss(keras.losses.Loss):
             "temperature": self.temperature,
             "hard_label_weight": self.hard_label_weight,
             "scale_by_temperature_squared": self.scale_by_temperature_squared,
+            "soft_loss": self.soft_loss,
         }
 
 
@@ -68,3 +85,11 @@ def kl_divergence(probabilities: Any, logits: Any) -> Any:
     """
     log_probabilities = ops.log(ops.where(probabilities > 0.0, probabilities, 1.0))
     return ops.sum(probabilities * (log_probabilities - ops.log_softmax(logits, axis=-1)), axis=-1)
+
+
+def cross_entropy(probabilities: Any, logits: Any) -> Any:
+    """-sum p log softmax(z) of each row in nats: (B, C) and (B, C) become (B,)."""
+    return -ops.sum(probabilities * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+SOFT_LOSSES = {"kl_divergence": kl_divergence, "cross_entropy": cross_entropy}

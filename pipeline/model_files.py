@@ -57,12 +57,28 @@ def load(path: Path) -> Any:
     """
     if not path.is_file():
         raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`.")
+    if not zipfile.is_zipfile(path):
+        raise PipelineError(
+            f"{path} is no whole `.keras` file (a zip archive with its configuration and weights). "
+            "Make it again with `dvc repro`, or, if it is not of this project, with `model.save('NAME.keras')`."
+        )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
+        if "arbitrary code execution" in str(error) or "safe_mode" in str(error):
+            raise PipelineError(
+                f"{path} wants to run code of its own when it is loaded, as a Lambda layer does. Nobody can see from "
+                "a file what that code will do, so it is refused. Save the model without such layers, with those of "
+                "Keras in their place."
+            ) from None
         raise PipelineError(
-            f"{path} cannot be loaded as a Keras model: {error}. Make it again with `dvc repro`."
+            f"{path} cannot be loaded as a Keras model: {_first_line(error)}. Make it again with `dvc repro`, "
+            "or, if it is not of this project, from Keras' own layers only."
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0].rstrip(".")
 
 
 def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
@@ -102,7 +118,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def refuse_probabilities(model: Any, path: Path) -> None:
+def refuse_probabilities(model: Any, path: Path | str) -> None:
     """Looks at the activation of a model's last layer.
 
     Raises:

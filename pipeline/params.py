@@ -108,8 +108,8 @@ def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
     parts: list[str | int] = []
     for number, part in enumerate(location):
         of_tag = [section for section in sections if part in _tags(section)]
-        if of_tag and number < len(location) - 1:
-            sections = of_tag  # pydantic's tag of a union's member, no key of the file
+        if str(part).startswith("$") or (of_tag and number < len(location) - 1):
+            sections = of_tag or sections  # pydantic's tag of a union's member, no key of the file
             continue
         parts.append(part)
         fields = [section.model_fields[part] for section in sections if part in section.model_fields]
@@ -121,7 +121,8 @@ def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
 def _tags(section: type[Section]) -> tuple[Any, ...]:
     """The names by which a union knows a section as its member."""
     fields = [section.model_fields.get(key) for key in ("architecture", "kind")]
-    return tuple(tag for field in fields if field for tag in get_args(field.annotation))
+    tags = tuple(tag for field in fields if field for tag in get_args(field.annotation))
+    return (*tags, section.tag) if hasattr(section, "tag") else tags
 
 
 def _sections(annotation: Any) -> list[type[Section]]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from pipeline.errors import PipelineError
 
@@ -55,14 +55,17 @@ class Split(Section):
 class _Model(Section):
     input_shape: tuple[Positive, Positive, Channels]
     weights: str | None
+    preprocessing: Literal["own", "none", "unit", "symmetric", "caffe"] = "own"
     pooling: Literal["avg", "max", "flatten"]
     batch_normalization: Flag
+    dense: list[Positive] = []
     dropout: Fraction
 
     @model_validator(mode="after")
     def _imagenet_has_three_channels(self) -> "_Model":
-        if self.weights is not None and self.input_shape[2] != 3:
-            raise ValueError("pretrained weights need images of 3 channels: set input_shape: [height, width, 3]")
+        if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
+            what = "pretrained weights" if self.weights is not None else "the preprocessing caffe"
+            raise ValueError(f"{what} need images of 3 channels: set input_shape: [height, width, 3]")
         return self
 
 
@@ -72,7 +75,26 @@ class Cnn(_Model):
     architecture: Literal["cnn"]
     weights: None
     filters: Annotated[list[Positive], Field(min_length=1)]
+    kernel_size: Positive = 3
+    padding: Literal["same", "valid"] = "same"
     downsampling: Literal["stride", "max_pooling"]
+    factor: Positive | list[Positive] = 2
+
+    @model_validator(mode="after")
+    def _a_factor_for_each(self) -> "Cnn":
+        if isinstance(self.factor, list) and len(self.factor) != len(self.filters):
+            raise ValueError(
+                f"factor has {len(self.factor)} numbers for {len(self.filters)} filters: give one number, or one each"
+            )
+        return self
+
+
+class Mlp(_Model):
+    """Dense layers on the pixels: those of the head, and nothing before them."""
+
+    architecture: Literal["mlp"]
+    weights: None
+    pooling: Literal["flatten"]
 
 
 class MobileNetV2(_Model):
@@ -88,15 +110,25 @@ class Application(_Model):
     architecture: Literal["resnet50v2", "resnet50", "resnet152", "efficientnetb0"]
 
 
-Model = Annotated[Cnn | MobileNetV2 | Application, Field(discriminator="architecture")]
+Model = Annotated[Cnn | Mlp | MobileNetV2 | Application, Field(discriminator="architecture")]
 
 
 class Phase(Section):
-    """Epochs with one learning rate and one set of trained layers."""
+    """Epochs with one optimizer, one learning rate and one set of trained layers."""
 
     epochs: Positive
+    steps_per_epoch: Positive | None = None
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
     learning_rate: Rate
+    momentum: Fraction = 0.0
     trainable_from: Annotated[int, Field(ge=0, strict=True)] | str | None
+    backbone_in_inference_mode: Flag = False
+
+    @model_validator(mode="after")
+    def _adam_has_no_momentum(self) -> "Phase":
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum is for sgd and rmsprop; {self.optimizer} takes none: leave it out")
+        return self
 
 
 Phases = Annotated[list[Phase], Field(min_length=1)]
@@ -138,14 +170,71 @@ class Views(Section):
         return self
 
 
-class TrainTeacher(Section):
-    """The teacher and its training."""
+class TrainedTeacher(Section):
+    """A teacher, and how it is trained."""
+
+    tag: ClassVar = "$described"
 
     model: Model
     seed: Seed
     batch_size: Positive
+    validation_steps: Positive | None
     augmentation: Augmentation
     phases: Phases
+
+
+class GivenTeacher(Section):
+    """A teacher that is already trained: a `.keras` file, or the weights of a model that is described."""
+
+    tag: ClassVar = "$file"
+
+    model: Annotated[str, Field(min_length=1)]
+    weights_of: Model | None = None
+
+    @model_validator(mode="after")
+    def _described_if_weights(self) -> "GivenTeacher":
+        is_weights = self.model.endswith(".weights.h5")
+        if not is_weights and not self.model.endswith(".keras"):
+            raise ValueError("the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone")
+        if is_weights != (self.weights_of is not None):
+            raise ValueError(
+                "weights_of describes the model of a .weights.h5 file, and of no other: "
+                + ("add it, with the keys of a model" if is_weights else "leave it out")
+            )
+        return self
+
+
+def _kind_of_teacher(value: Any) -> str:
+    model = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
+    return GivenTeacher.tag if isinstance(model, str) else TrainedTeacher.tag
+
+
+Teacher = Annotated[
+    Annotated[TrainedTeacher, Tag("$described")] | Annotated[GivenTeacher, Tag("$file")],
+    Discriminator(_kind_of_teacher),
+]
+Members = Annotated[list[Teacher], Field(min_length=2)]
+
+
+class Ensemble(Section):
+    """Several teachers that are one: the mean of their logits, or of their probabilities."""
+
+    tag: ClassVar = "$ensemble"
+
+    average: Literal["logits", "probabilities"]
+    members: Members
+
+
+def _form_of_teacher(value: Any) -> str:
+    if isinstance(value, list):
+        return "$list"
+    return Ensemble.tag if isinstance(value, Ensemble) or (isinstance(value, dict) and "members" in value) else "$one"
+
+
+TrainTeacher = Annotated[
+    Annotated[Teacher, Tag("$one")] | Annotated[Members, Tag("$list")] | Annotated[Ensemble, Tag("$ensemble")],
+    Discriminator(_form_of_teacher),
+]
 
 
 class Dense(Section):
@@ -175,6 +264,7 @@ class Distill(Section):
 
     temperatures: Annotated[list[Temperature], Field(min_length=1)]
     hard_label_weight: Annotated[float, Field(ge=0, le=1, strict=True)]
+    soft_loss: Literal["kl_divergence", "cross_entropy"]
     scale_by_temperature_squared: Flag
 
     @model_validator(mode="after")
@@ -189,6 +279,7 @@ class Student(Section):
     model: Model
     seeds: Annotated[list[Seed], Field(min_length=1)]
     batch_size: Positive
+    validation_steps: Positive | None
     phases: Phases
 
     @model_validator(mode="after")

@@ -5,17 +5,20 @@ runs once on each view, and on the validation and test images.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import flops, models, storage
+from pipeline import flops, model_files, models, storage
+from pipeline.ensembles import combined
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, read_index
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.split import LAYOUTS, assign_split
 from pipeline.table import aligned
+from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+from pipeline.training import Phase, Recipe
 from pipeline.views import Views
 
 PASSES_A_STEP = 3
@@ -69,6 +72,7 @@ class Plan:
         views: of the training images.
         students: how many will be trained from soft labels.
         epochs: of each.
+        images_seen: training images that each sees in all its epochs together.
         teacher_flops: of one image's forward pass.
         student_flops: of one image's forward pass.
         logits_bytes: of `teacher_logits.h5`.
@@ -80,6 +84,7 @@ class Plan:
     views: int
     students: int
     epochs: int
+    images_seen: int
     teacher_flops: int
     student_flops: int
     logits_bytes: int
@@ -95,7 +100,7 @@ class Plan:
     @property
     def student_passes(self) -> int:
         """Training steps of all students, one image each."""
-        return self.images.counts["train"] * self.epochs * self.students
+        return self.images_seen * self.students
 
     @property
     def online_passes(self) -> int:
@@ -105,7 +110,12 @@ class Plan:
     @property
     def pays_off_from(self) -> int:
         """The smallest number of students for which the teacher runs less often offline."""
-        return self.offline_passes // (self.images.counts["train"] * self.epochs) + 1
+        return self.offline_passes // self.images_seen + 1
+
+    @property
+    def views_never_seen(self) -> int:
+        """How many of the views no student reaches."""
+        return max(0, self.views - -(-self.images_seen // self.images.counts["train"]))
 
 
 def make_plan(
@@ -113,11 +123,11 @@ def make_plan(
     views: Views,
     stored_as: storage.Storage,
     *,
-    teacher: dict[str, Any],
-    student: dict[str, Any],
+    teacher: Any,
+    student: Any,
+    recipe: Recipe,
     temperatures: int,
     seeds: int,
-    epochs: int,
 ) -> Plan:
     """Counts what a run will take.
 
@@ -125,11 +135,11 @@ def make_plan(
         images: the data set.
         views: of the training images.
         stored_as: how logits are stored.
-        teacher: the arguments of `models.build`, apart from `classes` and `seed`.
-        student: the same.
+        teacher: its Keras model.
+        student: its Keras model.
+        recipe: how each student is trained.
         temperatures: how many.
         seeds: students for each temperature.
-        epochs: of each student.
     """
     logits_bytes, targets_bytes = (
         sum(
@@ -142,13 +152,37 @@ def make_plan(
         images=images,
         views=views.count,
         students=temperatures * seeds,
-        epochs=epochs,
-        teacher_flops=flops.forward_flops(untrained(teacher, images.classes)),
-        student_flops=flops.forward_flops(untrained(student, images.classes)),
+        epochs=sum(phase.epochs for phase in recipe.phases),
+        images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),
+        teacher_flops=flops.forward_flops(teacher),
+        student_flops=flops.forward_flops(student),
         logits_bytes=logits_bytes,
         targets_bytes=targets_bytes,
         temperatures=temperatures,
     )
+
+
+def _images_seen(phase: Phase, batch_size: int, count: int) -> int:
+    """Of `count` images, in all epochs of a phase."""
+    of_an_epoch = count if phase.steps_per_epoch is None else phase.steps_per_epoch * batch_size
+    return phase.epochs * of_an_epoch
+
+
+def untrained_teacher(teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, classes: int) -> Any:
+    """The teacher's Keras model, loaded from a given file or untrained; of several, the ensemble.
+
+    Raises:
+        PipelineError: a given file is missing or cannot be loaded.
+    """
+    found = []
+    for teacher in teachers:
+        if isinstance(teacher, TeacherToTrain):
+            found.append(untrained(teacher.model, classes))
+        elif teacher.weights_of is not None:
+            found.append(untrained(teacher.weights_of, classes))
+        else:
+            found.append(model_files.load(teacher.file))
+    return found[0] if len(found) == 1 else combined(found, average)
 
 
 def untrained(model: dict[str, Any], classes: int) -> Any:
@@ -169,7 +203,7 @@ def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
         f"{sum(counts.values()):,} images in {plan.images.classes} classes: {of_each} ({plan.images.source})",
         f"{plan.views} view(s) of each training image, one of every other: {plan.offline_passes:,} views",
         f"{plan.students} student(s), {plan.epochs} epochs each"
-        + (f": they would never see {plan.views - plan.epochs} of the views" if plan.views > plan.epochs else ""),
+        + (f": they would never see {plan.views_never_seen} of the views" if plan.views_never_seen else ""),
         "",
         *aligned(_files(plan), str.rjust),
         "",

@@ -56,6 +56,8 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
         attributes = asdict(provenance)
         write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
         for name, value in attributes.items():
+            if value is None:
+                continue
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
         for split, images in rows.items():
             _write_images(file.create_group(split), images, views.of_split(split), kind.columns(classes))

@@ -49,6 +49,8 @@ class Provenance:
         batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.
         views: `Views.as_json` of the training images.
         storage: `as_json` of a class in `storage`.
+        ensemble: None, or of an ensemble its "average" ("logits" or "probabilities") and its "members", a list of
+            {"teacher": name of the architecture, "teacher_sha256": SHA-256 of the member's `.keras` file}.
     """
 
     class_names: tuple[str, ...]
@@ -59,6 +61,7 @@ class Provenance:
     batch_size: int
     views: dict[str, Any]
     storage: dict[str, Any]
+    ensemble: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -262,4 +265,16 @@ def _read_provenance(file: h5py.File) -> Provenance:
         batch_size=int(attributes["batch_size"]),
         views=json.loads(attributes["views"]),
         storage=json.loads(attributes["storage"]),
+        ensemble=_ensemble(attributes),
     )
+
+
+def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:
+    if "ensemble" not in attributes:
+        return None
+    ensemble: dict[str, Any] = json.loads(attributes["ensemble"])
+    if ensemble["average"] not in ("logits", "probabilities") or not ensemble["members"]:
+        raise ValueError(f"its ensemble is {ensemble}")
+    for member in ensemble["members"]:
+        _ = member["teacher"] + member["teacher_sha256"]  # text, both
+    return ensemble

@@ -32,9 +32,9 @@ class HardAndSoftLabels:
         self.fingerprint = fingerprint(file=file.sha256, split=split)
         self._read(0)
 
-    def view(self, epoch: int) -> int:
-        """One view after another, then from the first again."""
-        return epoch % self._views.count
+    def view(self, number: int) -> int:
+        """One view after another, pass after pass, then from the first again."""
+        return number % self._views.count
 
     def take(self, view: int, rows: npt.NDArray[np.int64]) -> tuple[Floats16, Floats16, npt.NDArray[np.float32]]:
         """The stored transforms (B, 6) and (B, 6), and the labels (B, 2C): one-hot beside soft."""

@@ -1,5 +1,35 @@
-"""Stage `train_baseline`: trains the student's model on the hard labels, with no teacher."""
+"""Stage `train_baseline`: trains the student's model on the hard labels alone, on the very views of the student."""
 
-from pipeline.hard_label_training import train_on_hard_labels as run
+from pathlib import Path
+from typing import Any
 
-__all__ = ["run"]
+from pipeline.hard_label_training import trained_on_hard_labels
+from pipeline.index import read_index
+from pipeline.training import Recipe
+from pipeline.views import Views
+
+
+def run(*, index: Path, model: dict[str, Any], recipe: Recipe, views: Views, output: Path, history: Path) -> None:
+    """Writes a baseline's `.keras` file and its training curves.
+
+    Args:
+        index: `data/index.csv`.
+        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        recipe: how to train.
+        views: of the training images.
+        output: the `.keras` file to write.
+        history: the CSV file to write, as `training.Trained` has it.
+
+    Raises:
+        PipelineError: the index or the weights are missing, or training diverged.
+    """
+    with trained_on_hard_labels(
+        read_index(index),
+        model=model,
+        recipe=recipe,
+        augmentation=views.augmentation,
+        view_seed=views.seed,
+        view_count=views.count,
+        output=output,
+    ) as result:
+        result.publish(output, history)

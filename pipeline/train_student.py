@@ -14,7 +14,7 @@ from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.soft_labels import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
-from pipeline.training import Recipe, train_to_files
+from pipeline.training import Recipe, trained
 from pipeline.views import Views
 
 
@@ -23,10 +23,8 @@ def run(
     index: Path,
     soft_targets: Path,
     logits: Path,
-    temperature: float,
     views: Views,
-    hard_label_weight: float,
-    scale_by_temperature_squared: bool,
+    loss: DistillationLoss,
     model: dict[str, Any],
     recipe: Recipe,
     output: Path,
@@ -38,10 +36,8 @@ def run(
         index: `data/index.csv`.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
         logits: the `teacher_logits.h5` that they should be made from; compared if it is there.
-        temperature: T that the file must hold.
         views: that the file must hold; the student replays the stored ones.
-        hard_label_weight: as in `DistillationLoss`.
-        scale_by_temperature_squared: as in `DistillationLoss`.
+        loss: its temperature must be that of the file.
         model: the arguments of `models.build`, apart from `classes` and `seed`.
         recipe: how to train.
         output: the `.keras` file to write.
@@ -54,18 +50,12 @@ def run(
     data = read_index(index)
     with open_soft_targets(soft_targets) as file:
         expected = sealed_sha256(logits) if logits.is_file() else None
-        refuse_other(file, data, splits=("train", "val"), views=views, logits_sha256=expected, temperature=temperature)
+        refuse_other(
+            file, data, splits=("train", "val"), views=views, logits_sha256=expected, temperature=loss.temperature
+        )
         train_on, validate_on = (
             Examples.of(images, model["input_shape"], HardAndSoftLabels(file, split, images, data.one_hot(images)))
-            for split, images in (("train", data.split("train")), ("val", data.split("val")))
+            for split, images in (("train", data.split("train")), ("val", recipe.validation_images(data)))
         )
-        train_to_files(
-            model,
-            data,
-            train_on,
-            validate_on,
-            loss=DistillationLoss(temperature, hard_label_weight, scale_by_temperature_squared),
-            recipe=recipe,
-            output=output,
-            history=history,
-        )
+        with trained(model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output) as result:
+            result.publish(output, history)

@@ -1,5 +1,141 @@
-"""Stage `train_teacher`: trains the large model on the hard labels."""
+"""Stage `train_teacher`: one large model or several, trained on the hard labels or given as files."""
 
-from pipeline.hard_label_training import train_on_hard_labels as run
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = ["run"]
+import pandas as pd
+
+from pipeline import model_files, models
+from pipeline.artifacts import publish, replace_whole, sha256_file, workspace
+from pipeline.ensembles import load_teacher, save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.hard_label_training import trained_on_hard_labels
+from pipeline.index import Index, read_index
+from pipeline.training import Recipe, Trained
+from pipeline.views import Augmentation
+
+NO_CURVES = "epoch,phase,learning_rate\n"
+"""The history of a teacher that was trained elsewhere."""
+
+
+@dataclass(frozen=True)
+class TeacherToTrain:
+    """A teacher that this stage trains, each pass over the images in new views.
+
+    Attributes:
+        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        recipe: how to train; its seed is also that of the views.
+        augmentation: the ranges of the views.
+    """
+
+    model: dict[str, Any]
+    recipe: Recipe
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class GivenTeacher:
+    """A teacher that is already trained.
+
+    Attributes:
+        file: a `.keras` file, or the weights (`.weights.h5`) of a model of `models.build`.
+        weights_of: of weights, the arguments of `models.build`, apart from `classes` and `seed`.
+    """
+
+    file: Path
+    weights_of: dict[str, Any] | None
+
+
+def run(
+    *, index: Path, teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, output: Path, history: Path
+) -> None:
+    """Writes the teacher's `.keras` file and its training curves.
+
+    Args:
+        index: `data/index.csv`.
+        teachers: one, or the members of an ensemble. What is trained of an ensemble stays in the work folder, so that
+            a change of one member trains no other again.
+        average: of an ensemble's members, as `ensembles.save_ensemble` takes it.
+        output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given.
+        history: the CSV file to write, as `training.Trained` has it; of an ensemble with the column `member` before.
+
+    Raises:
+        PipelineError: the index, a file or weights are missing or do not fit, or training diverged.
+    """
+    data = read_index(index)
+    if len(teachers) == 1:
+        with _ready(teachers[0], data, output) as result:
+            result.publish(output, history)
+        return
+    with ExitStack() as stack:
+        results = []
+        for number, teacher in enumerate(teachers):
+            place = output.with_name(f"{output.stem}_member{number}{output.suffix}")
+            results.append(stack.enter_context(_ready(teacher, data, place)))
+        tables = [pd.read_csv(result.curves) for result in results]
+        for number, table in enumerate(tables):
+            table.insert(0, "member", number)
+        with publish(history) as partial:
+            pd.concat(tables).to_csv(partial, index=False, mode="x", lineterminator="\n")
+        with publish(output) as partial:
+            save_ensemble([result.model for result in results], average, data.class_names, partial)
+    print(f"wrote {output} and {history}")
+
+
+@contextmanager
+def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path) -> Iterator[Trained]:
+    """One teacher, trained, in the work folder of `output`."""
+    if isinstance(teacher, GivenTeacher):
+        with workspace(output, file=_sha256(teacher.file), model=teacher.weights_of) as work:
+            yield _given(teacher, data, work)
+        return
+    with trained_on_hard_labels(
+        data,
+        model=teacher.model,
+        recipe=teacher.recipe,
+        augmentation=teacher.augmentation,
+        view_seed=teacher.recipe.seed,
+        view_count=None,
+        output=output,
+    ) as result:
+        yield result
+
+
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        raise PipelineError(
+            f"there is no teacher at {file}. Put it there, or name another file in train_teacher.model, or describe "
+            "a model there to train one."
+        )
+    return sha256_file(file)
+
+
+def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
+    """Checks a given teacher, and copies it."""
+    result = Trained(work / "finished.keras", work / "finished.csv")
+    if teacher.weights_of is not None:
+        model = models.build(**{**teacher.weights_of, "weights": None}, classes=len(data.class_names), seed=0)
+        _load_weights(model, teacher.file)
+        model_files.save(model, result.model)
+    else:
+        load_teacher(teacher.file, data.class_names)
+        with replace_whole(result.model) as partial:
+            shutil.copyfile(teacher.file, partial)
+    with replace_whole(result.curves) as partial:
+        partial.write_text(NO_CURVES, encoding="utf-8")
+    print(f"{teacher.file} is taken as it is: nothing is trained")
+    return result
+
+
+def _load_weights(model: Any, file: Path) -> None:
+    try:
+        model.load_weights(file)
+    except (ValueError, KeyError, OSError) as error:
+        raise PipelineError(
+            f"the weights {file} do not fit the model that train_teacher.weights_of describes: "
+            f"{str(error).strip().splitlines()[0]} They must be saved from a model of the same layers."
+        ) from None

@@ -5,9 +5,11 @@ masks. After each epoch the whole state is kept, so a killed training goes on at
 killed, and ends with the weights of one that was never interrupted.
 """
 
+import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ from keras import ops
 
 from pipeline import model_files, models
 from pipeline.artifacts import publish_copy, replace_whole, sha256_file, workspace
-from pipeline.batches import Examples, training_batches, validation_batches
-from pipeline.index import Index, fingerprint_of
+from pipeline.batches import Examples, steps_of_a_pass, training_batches, validation_batches
+from pipeline.index import Image, Index, fingerprint_of
 from pipeline.progress import Progress
 from pipeline.tensorflow_start import numerics
 from pipeline.training_state import KeepState, TrainingState
@@ -30,17 +32,34 @@ from pipeline.views import philox_words
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with one learning rate (Adam, fresh at its start) and one set of trained layers.
+    """A stretch of epochs with one optimizer (fresh at its start) and one set of trained layers.
 
     Attributes:
-        epochs: how many passes over the training images.
-        learning_rate: of Adam.
+        epochs: how many.
+        learning_rate: of the optimizer.
         trainable_from: as in `models.for_phase`.
+        steps_per_epoch: batches in an epoch, which go on through the images where the epoch before ended; None for as
+            many as show every image once.
+        optimizer: one of `OPTIMIZERS`.
+        momentum: of sgd or rmsprop, 0 to below 1.
+        backbone_in_inference_mode: as `inference_mode` in `models.for_phase`.
     """
 
     epochs: int
     learning_rate: float
     trainable_from: str | int | None
+    steps_per_epoch: int | None = None
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    backbone_in_inference_mode: bool = False
+
+
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": keras.optimizers.SGD,
+}
 
 
 @dataclass(frozen=True)
@@ -51,14 +70,45 @@ class Recipe:
         phases: one after another.
         batch_size: images a step.
         seed: of the initial weights, the order and the dropout.
+        validation_steps: batches of validation images, the same after every epoch; None for all.
     """
 
     phases: Sequence[Phase]
     batch_size: int
     seed: int
+    validation_steps: int | None = None
+
+    def validation_images(self, data: Index) -> list[Image]:
+        """The validation images that are used, sorted by id; which ones depends on nothing but the ids."""
+        images = data.split("val")
+        if self.validation_steps is None:
+            return images
+        by_hash = sorted(images, key=lambda image: hashlib.sha256(image.id.encode()).digest())
+        return sorted(by_hash[: self.validation_steps * self.batch_size], key=lambda image: image.id)
 
 
-def train_to_files(
+@dataclass(frozen=True)
+class Trained:
+    """A training's results, in its work folder.
+
+    Attributes:
+        model: the `.keras` file of the best epoch.
+        curves: the CSV file, one row an epoch: epoch, phase, learning_rate, then loss, accuracy, cross_entropy, the
+            loss's `parts` and the same on the validation images (`val_`).
+    """
+
+    model: Path
+    curves: Path
+
+    def publish(self, output: Path, history: Path) -> None:
+        """Copies both to their places."""
+        publish_copy(self.curves, history)
+        publish_copy(self.model, output)
+        print(f"wrote {output} and {history}")
+
+
+@contextmanager
+def trained(
     model: dict[str, Any],
     data: Index,
     train_on: Examples,
@@ -67,9 +117,8 @@ def train_to_files(
     loss: Any,
     recipe: Recipe,
     output: Path,
-    history: Path,
-) -> None:
-    """Builds and trains a model, and writes its best epoch and its training curves.
+) -> Iterator[Trained]:
+    """Builds and trains a model.
 
     The best epoch has the highest accuracy on the validation images; among equals, the lowest
     cross-entropy.
@@ -81,9 +130,7 @@ def train_to_files(
         validate_on: the validation examples, seen untouched.
         loss: a Keras loss of targets and logits.
         recipe: how to train.
-        output: the `.keras` file to write.
-        history: the CSV file to write, one row an epoch: epoch, phase, learning_rate, then loss,
-            accuracy, cross_entropy and the same on the validation images (`val_`).
+        output: the `.keras` file that it is for, which names the work folder.
 
     Raises:
         PipelineError: the model cannot be built, training diverged, or another process is writing `output`.
@@ -102,20 +149,18 @@ def train_to_files(
         if not (finished.is_file() and curves.is_file()):
             state = TrainingState(kept)
             built = models.build(**model, classes=len(data.class_names), seed=recipe.seed)
-            trained = train(built, train_on, validate_on, loss, recipe, state)
+            best = train(built, train_on, validate_on, loss, recipe, state)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
-            model_files.save(trained, finished, _record(data, state))
+            model_files.save(best, finished, _record(data, recipe, state))
             kept.unlink()
-        publish_copy(curves, history)
-        publish_copy(finished, output)
-    print(f"wrote {output} and {history}")
+        yield Trained(finished, curves)
 
 
-def _record(data: Index, state: TrainingState) -> dict[str, Any]:
+def _record(data: Index, recipe: Recipe, state: TrainingState) -> dict[str, Any]:
     """What a model's file says of its training."""
-    images = {"images": fingerprint_of(data.split("val")), "accuracy": state.best()["val_accuracy"]}
-    return {"class_names": data.class_names, "validation": images}
+    images = fingerprint_of(recipe.validation_images(data))
+    return {"class_names": data.class_names, "validation": {"images": images, "accuracy": state.best()["val_accuracy"]}}
 
 
 def train(
@@ -126,24 +171,28 @@ def train(
     for phase in recipe.phases:  # so that a wrong layer is found before the first epoch
         models.for_phase(model, phase.trainable_from)
     last_epoch = sum(phase.epochs for phase in recipe.phases)
-    end = 0
+    of_a_pass = steps_of_a_pass(train_on, recipe.batch_size)
+    end = last_step = 0
     for number, phase in enumerate(recipe.phases, 1):
+        steps_per_epoch = phase.steps_per_epoch or of_a_pass
         start, end = end, end + phase.epochs
-        fitted = _compiled(models.for_phase(model, phase.trainable_from), phase, loss)
+        last_step += phase.epochs * steps_per_epoch
+        fitted = _compiled(models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode), phase, loss)
         epochs = range(max(start, state.restore(fitted, number)), end)
         if not epochs:
             continue
+        steps = range(last_step - len(epochs) * steps_per_epoch, last_step)
         fitted.fit(
-            training_batches(train_on, recipe.batch_size, recipe.seed, epochs),
+            training_batches(train_on, recipe.batch_size, recipe.seed, steps),
             validation_data=validation_batches(validate_on, recipe.batch_size),
-            steps_per_epoch=-(-len(train_on.images) // recipe.batch_size),
+            steps_per_epoch=steps_per_epoch,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             shuffle=False,
             verbose=0,
             callbacks=[
                 _Reseed(recipe.seed),
-                _Report(len(train_on.images), last_epoch),
+                _Report(len(train_on.images) * steps_per_epoch // of_a_pass, last_epoch),
                 KeepState(state, number, phase.learning_rate),
             ],
         )
@@ -163,13 +212,16 @@ def hard_label_cross_entropy(y_true: Any, y_pred: Any) -> Any:
 
 
 def _compiled(model: Any, phase: Phase, loss: Any) -> Any:
+    momentum = {"momentum": phase.momentum} if phase.momentum else {}
+    reported = {
+        "accuracy": hard_label_accuracy,
+        "cross_entropy": hard_label_cross_entropy,
+        **getattr(loss, "parts", {}),
+    }
     model.compile(
-        optimizer=keras.optimizers.Adam(phase.learning_rate),
+        optimizer=OPTIMIZERS[phase.optimizer](phase.learning_rate, **momentum),
         loss=loss,
-        metrics=[
-            keras.metrics.MeanMetricWrapper(hard_label_accuracy, name="accuracy"),
-            keras.metrics.MeanMetricWrapper(hard_label_cross_entropy, name="cross_entropy"),
-        ],
+        metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in reported.items()],
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)

@@ -16,7 +16,7 @@ from pipeline.checked_hdf5 import VERSION, sealed_sha256
 from pipeline.errors import PipelineError, first_few
 from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index
-from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.storage import Columns, Storage, TopK
 from pipeline.views import Views
 
@@ -235,7 +235,15 @@ def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
     if made.teacher_sha256 != expected:
         detail = f"another one: its file was {made.teacher_sha256[:12]}, {teacher} is {expected[:12]}"
         return Check("teacher", False, detail)
-    return Check("teacher", True, f"{made.teacher}, the file {teacher}")
+    return Check("teacher", True, f"{in_words(made)}, the file {teacher}")
+
+
+def in_words(made: Provenance) -> str:
+    """The teacher's name; of an ensemble, those of its members with the beginnings of their fingerprints."""
+    if made.ensemble is None:
+        return made.teacher
+    members = ", ".join(f"{member['teacher']} {member['teacher_sha256'][:12]}" for member in made.ensemble["members"])
+    return f"{made.teacher}, mean of the {made.ensemble['average']} of {members}"
 
 
 def _logits(file: SoftLabelFile, logits: Path) -> Check:

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
 from pipeline.artifacts import sha256_file
@@ -63,7 +65,7 @@ def shown(pixels, view, augmentation=AUGMENTATION, seed=3):
 def test_an_epoch_holds_every_image_once_with_its_own_target(pixels):
     plain = pixels.rows(np.arange(11)).numpy().astype(np.float32)
     orders = []
-    batches = training_batches(examples(pixels, hard_labels(Augmentation())), 4, 3, range(3))
+    batches = training_batches(examples(pixels, hard_labels(Augmentation())), 4, 3, range(9))
     for epoch in epochs_of(batches, 3):
         assert [len(images) for images, _ in epoch] == [4, 4, 3]
         rows = np.concatenate([targets for _, targets in epoch]).argmax(axis=1)
@@ -74,8 +76,41 @@ def test_an_epoch_holds_every_image_once_with_its_own_target(pixels):
 
 
 def order_of(pixels, seed, batch_size, supervision):
-    batches = training_batches(examples(pixels, supervision), batch_size, seed, range(2, 3))
+    batches = training_batches(
+        examples(pixels, supervision), batch_size, seed, steps_of_passes(range(2, 3), batch_size)
+    )
     return np.concatenate([targets.numpy() for _, targets in batches]).argmax(axis=1).tolist()
+
+
+def steps_of_passes(passes, batch_size):
+    """Of a training on the 11 images."""
+    of_a_pass = -(-11 // batch_size)
+    return range(passes.start * of_a_pass, passes.stop * of_a_pass)
+
+
+@given(st.integers(1, 13), st.integers(0, 40), st.integers(1, 25))
+@settings(max_examples=25, deadline=None)
+def test_any_stretch_of_steps_is_that_stretch_of_the_whole(batch_size, start, count):
+    """So an epoch of a fixed number of batches goes on through the images where the last one ended."""
+    supervision = hard_labels(Augmentation())
+    some = Examples([], Plain(), supervision)
+    whole = [t.numpy().argmax(1).tolist() for _, t in training_batches(some, batch_size, 3, range(65))]
+    part = [t.numpy().argmax(1).tolist() for _, t in training_batches(some, batch_size, 3, range(start, start + count))]
+    assert part == whole[start : start + count]
+    of_a_pass = -(-11 // batch_size)
+    for number in range(5):
+        rows = np.concatenate(whole[number * of_a_pass : (number + 1) * of_a_pass])
+        assert sorted(rows) == list(range(11))
+
+
+class Plain:
+    """Eleven images of one grey pixel."""
+
+    def __len__(self):
+        return 11
+
+    def rows(self, rows):
+        return tf.zeros((tf.shape(rows)[0], 1, 1, 1), tf.uint8)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(pixels):
@@ -87,8 +122,8 @@ def test_the_order_depends_on_seed_and_epoch_alone(pixels):
 
 def test_epochs_do_not_depend_on_where_training_starts(pixels):
     given = examples(pixels, hard_labels())
-    whole = epochs_of(training_batches(given, 4, 3, range(3)), 3)
-    resumed = epochs_of(training_batches(given, 4, 3, range(2, 3)), 3)
+    whole = epochs_of(training_batches(given, 4, 3, range(9)), 3)
+    resumed = epochs_of(training_batches(given, 4, 3, range(6, 9)), 3)
     for (images, targets), (images_again, targets_again) in zip(whole[2], resumed[0], strict=True):
         np.testing.assert_array_equal(images, images_again)
         np.testing.assert_array_equal(targets, targets_again)
@@ -100,7 +135,8 @@ def test_epochs_do_not_depend_on_where_training_starts(pixels):
 @pytest.mark.parametrize("batch_size", [1, 4, 11])
 def test_views_are_those_of_the_key_whatever_the_batch_size(pixels, batch_size):
     expected = shown(pixels, 5)
-    for images, targets in training_batches(examples(pixels, hard_labels()), batch_size, 9, range(5, 6)):
+    steps = steps_of_passes(range(5, 6), batch_size)
+    for images, targets in training_batches(examples(pixels, hard_labels()), batch_size, 9, steps):
         np.testing.assert_array_equal(images.numpy(), expected[targets.numpy().argmax(axis=1)])
 
 
@@ -173,7 +209,7 @@ def test_student_and_baseline_see_the_same_pixels(soft_file, files):
         HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count),
     )
     of_student, of_baseline = (
-        list(training_batches(Examples([], images, supervision), 2, 4, range(4))) for supervision in supervisions
+        list(training_batches(Examples([], images, supervision), 2, 4, range(12))) for supervision in supervisions
     )
     assert len(of_student) == len(of_baseline) == 12
     for (ours, targets), (theirs, hard) in zip(of_student, of_baseline, strict=True):
@@ -187,7 +223,7 @@ def test_epoch_e_trains_on_view_e_mod_v_with_the_labels_of_that_view(soft_file, 
     supervision = HardAndSoftLabels(soft_file, "train", TRAIN, INDEX.one_hot(TRAIN))
     soft = [soft_file.storage.probabilities(soft_file.columns("train", view), soft_file.classes) for view in range(3)]
     assert len(np.unique(np.concatenate(soft), axis=0)) == 15
-    batches = training_batches(Examples([], images, supervision), 2, 4, range(7))
+    batches = training_batches(Examples([], images, supervision), 2, 4, range(21))
     for epoch, of_epoch in enumerate(epochs_of(batches, 3)):
         view = epoch % 3
         found = np.concatenate([targets for _, targets in of_epoch])

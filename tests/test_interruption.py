@@ -29,6 +29,7 @@ from real_project import (
 from pipeline import model_files, models, precompute, split, storage, train_teacher
 from pipeline.checked_hdf5 import damage
 from pipeline.inference import Forward
+from pipeline.train_teacher import TeacherToTrain
 from pipeline.training import Phase, Recipe
 from pipeline.views import Augmentation, Views
 
@@ -364,11 +365,8 @@ def test_a_finished_model_that_was_damaged_in_its_place_is_not_published_again(s
 def train() -> None:
     train_teacher.run(
         index=Path("data/index.csv"),
-        model=MODEL,
-        recipe=Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1),
-        augmentation=Augmentation(),
-        view_seed=1,
-        view_count=None,
+        teachers=[TeacherToTrain(MODEL, Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1), Augmentation())],
+        average="logits",
         output=Path("trained.keras"),
         history=Path("history.csv"),
     )

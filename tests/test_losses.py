@@ -326,15 +326,19 @@ def test_kl_divergence_is_never_negative(logits):
 # As Keras saves it
 
 
-@pytest.mark.parametrize(("scaled", "reduction"), [(True, "sum_over_batch_size"), (False, "sum")])
-def test_configuration_round_trip(scaled, reduction):
-    loss = DistillationLoss(2.5, 0.3, scaled, name="mine", reduction=reduction)
+@pytest.mark.parametrize(
+    ("scaled", "kind", "reduction"),
+    [(True, "kl_divergence", "sum_over_batch_size"), (False, "cross_entropy", "sum")],
+)
+def test_configuration_round_trip(scaled, kind, reduction):
+    loss = DistillationLoss(2.5, 0.3, scaled, kind, name="mine", reduction=reduction)
     assert loss.get_config() == {
         "name": "mine",
         "reduction": reduction,
         "temperature": 2.5,
         "hard_label_weight": 0.3,
         "scale_by_temperature_squared": scaled,
+        "soft_loss": kind,
     }
     y_true, z = targets(LABELS, softmax(TEACHER, 2.5)), STUDENT.astype(np.float32)
     for again in (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from weights import weights_sha256
 
-from pipeline import flops, model_files, models, params_schema
+from pipeline import backbones, flops, model_files, models, params_schema
 from pipeline.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
@@ -36,7 +36,7 @@ def test_params_and_models_name_the_same_architectures():
         for kind in get_args(get_args(params_schema.Model)[0])
         for name in get_args(kind.model_fields["architecture"].annotation)
     }
-    assert named == set(models.ARCHITECTURES)
+    assert named == set(backbones.ARCHITECTURES)
 
 
 # Totals as the original notebook of system 1 and keras.applications print them.
@@ -271,7 +271,7 @@ def test_a_defect_while_building_is_not_blamed_on_the_weights(tmp_path, monkeypa
         raise ZeroDivisionError
 
     (tmp_path / "weights.h5").write_bytes(b"")
-    monkeypatch.setitem(models.ARCHITECTURES, "mobilenetv2", models.Backbone(broken, "symmetric", "x"))
+    monkeypatch.setitem(backbones.ARCHITECTURES, "mobilenetv2", backbones.Backbone(broken, "symmetric", "x"))
     with pytest.raises(ZeroDivisionError):
         build("mobilenetv2", alpha=1.0, weights=str(tmp_path / "weights.h5"))
 

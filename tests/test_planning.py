@@ -18,8 +18,9 @@ from pipeline import split
 from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, Image, Index, write_index
-from pipeline.planning import Images, Plan, as_text, count_images, make_plan
+from pipeline.planning import Images, Plan, as_text, count_images, make_plan, untrained
 from pipeline.storage import Dense, TopK
+from pipeline.training import Phase, Recipe
 from pipeline.views import UNTOUCHED, Augmentation, Views
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
@@ -38,6 +39,7 @@ STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": To
 OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
 SOURCE = Path("data/index.csv")
 HDF5_OVERHEAD = 20_480  # user block, groups, attributes, a header a dataset
+SEVEN = Recipe([Phase(3, 0.1, "all"), Phase(4, 0.1, "all")], batch_size=8, seed=0)
 EXAMPLE = Plan(
     images=Images(
         Path("data/index.csv"), {"train": 1000, "val": 200, "test": 300}, classes=4, id_bytes=dict.fromkeys(SPLITS, 10)
@@ -45,6 +47,7 @@ EXAMPLE = Plan(
     views=5,
     students=6,
     epochs=40,
+    images_seen=40_000,
     teacher_flops=2_000_000_000,
     student_flops=10_000_000,
     logits_bytes=12_345_678,
@@ -54,7 +57,9 @@ EXAMPLE = Plan(
 
 
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
-    options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "epochs": 7} | changes
+    options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "recipe": SEVEN} | changes
+    for name in ("teacher", "student"):
+        options[name] = untrained(options[name], images.classes)
     return make_plan(images, views, stored_as, **options)
 
 
@@ -162,7 +167,7 @@ def test_students_are_one_for_each_temperature_and_seed():
 )
 def test_break_even_by_hand(views, epochs, train, val, test, students):
     images = Images(SOURCE, {"train": train, "val": val, "test": test}, 2, OF_8)
-    assert replace(EXAMPLE, images=images, views=views, epochs=epochs).pays_off_from == students
+    assert replace(EXAMPLE, images=images, views=views, images_seen=epochs * train).pays_off_from == students
 
 
 counts = st.integers(0, 10**6)
@@ -172,7 +177,7 @@ sizes = st.integers(1, 10**6)
 @given(sizes, sizes, sizes, counts, counts)
 def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_often(views, epochs, train, val, test):
     images = Images(SOURCE, {"train": train, "val": val, "test": test}, 2, OF_8)
-    found = replace(EXAMPLE, images=images, views=views, epochs=epochs)
+    found = replace(EXAMPLE, images=images, views=views, images_seen=epochs * train)
     offline = views * train + val + test
     first = found.pays_off_from
     assert first >= 1

@@ -19,9 +19,11 @@ from pipeline import evaluate, model_files, models, precompute, sample, soften, 
 from pipeline.artifacts import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
+from pipeline.losses import DistillationLoss
 from pipeline.rendering import render
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
+from pipeline.train_teacher import TeacherToTrain
 from pipeline.training import Phase, Recipe
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import SAME_COLOUR, Augmentation, Views
@@ -86,10 +88,8 @@ def student(soft_targets="T4.h5", temperature=4.0, views=VIEWS, model=MODEL):
         index=INDEX,
         soft_targets=Path(soft_targets),
         logits=LOGITS,
-        temperature=temperature,
         views=views,
-        hard_label_weight=0.5,
-        scale_by_temperature_squared=True,
+        loss=DistillationLoss(temperature, 0.5),
         model=model,
         recipe=Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1),
         output=Path("student.keras"),
@@ -414,11 +414,8 @@ def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
 def train_a_teacher():
     train_teacher.run(
         index=INDEX,
-        model=MODEL,
-        recipe=Recipe([Phase(20, 0.01, "all")], batch_size=8, seed=1),
-        augmentation=Augmentation(),
-        view_seed=1,
-        view_count=None,
+        teachers=[TeacherToTrain(MODEL, Recipe([Phase(20, 0.01, "all")], batch_size=8, seed=1), Augmentation())],
+        average="logits",
         output=TEACHER,
         history=Path("teacher.csv"),
     )

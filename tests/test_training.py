@@ -21,7 +21,7 @@ from pipeline.batches import Examples, HardLabels
 from pipeline.errors import PipelineError
 from pipeline.images import Images
 from pipeline.index import Image, Index, fingerprint_of
-from pipeline.training import Phase, Recipe, hard_label_accuracy, hard_label_cross_entropy, train, train_to_files
+from pipeline.training import Phase, Recipe, hard_label_accuracy, hard_label_cross_entropy, train, trained
 from pipeline.training_state import TrainingState
 from pipeline.views import Augmentation
 
@@ -67,7 +67,8 @@ def write(data_set: Path, recipe: Recipe, **others) -> None:
         "validate_on": examples(data_set, range(26, 40)),
         "loss": CROSS_ENTROPY,
     }
-    train_to_files(**(given | others), recipe=recipe, output=Path("m.keras"), history=Path("m.csv"))
+    with trained(**(given | others), recipe=recipe, output=Path("m.keras")) as result:
+        result.publish(Path("m.keras"), Path("m.csv"))
 
 
 @pytest.fixture

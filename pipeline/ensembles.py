@@ -1,0 +1,109 @@
+"""Several teachers as one: a Keras model that averages what its members say, and names them in its file."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from pipeline import model_files
+from pipeline.artifacts import sha256_file
+from pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher that is one model.
+
+    Attributes:
+        described: how messages name it.
+        name: of its architecture.
+        model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
+        sha256: of its own `.keras` file.
+        record: what its file says of its training, as `model_files.read_record` returns it.
+    """
+
+    described: str
+    name: str
+    model: Any
+    sha256: str
+    record: dict[str, Any] | None
+
+
+def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str], path: Path) -> None:
+    """Writes the `.keras` file of several teachers.
+
+    Args:
+        files: the `.keras` files of M members.
+        average: "logits" for their mean; "probabilities" for the logarithm of the mean of the members' probabilities
+            at temperature 1.
+        class_names: C names.
+        path: the file to write.
+
+    Raises:
+        PipelineError: the members take images of different sizes.
+    """
+    keras.utils.clear_session()
+    models = [model_files.load_classifier(file, class_names) for file in files]
+    shapes = [model.input_shape[1:] for model in models]
+    if len(set(shapes)) > 1:
+        raise PipelineError(
+            f"the teachers of an ensemble must take images of one size, but these take {shapes}. "
+            "Give all of them the same input_shape."
+        )
+    members = [
+        {"name": model.name, "sha256": sha256_file(file), "record": model_files.read_record(file)}
+        for model, file in zip(models, files, strict=True)
+    ]
+    record = {"class_names": list(class_names), "average": average, "members": members}
+    model_files.save(combined(models, average), path, record)
+
+
+def combined(models: Sequence[Any], average: str) -> Any:
+    """One Keras model of several that take the same input, which are renamed; `average` as in `save_ensemble`."""
+    for number, model in enumerate(models):
+        model.name = f"member{number}"
+    pixels = keras.Input(models[0].input_shape[1:], name="pixels")
+    said = [model(pixels) for model in models]
+    if average == "logits":
+        return keras.Model(pixels, keras.layers.Average(name="logits")(said), name="ensemble")
+    stacked = ops.stack([ops.log_softmax(logits, axis=-1) for logits in said])
+    return keras.Model(pixels, ops.logsumexp(stacked, axis=0) - math.log(len(said)), name="ensemble")
+
+
+def average_of(logits: npt.NDArray[np.float32], average: str) -> npt.NDArray[np.float32]:
+    """The ensemble's logits from its members': (M, R, C) float32 become (R, C) float32, as in `save_ensemble`."""
+    exact = logits.astype(np.float64)
+    if average == "logits":
+        return np.asarray(exact.mean(axis=0), np.float32)
+    exact -= exact.max(axis=2, keepdims=True)
+    exact -= np.log(np.exp(exact).sum(axis=2, keepdims=True))
+    return np.asarray(np.logaddexp.reduce(exact, axis=0) - math.log(len(exact)), np.float32)
+
+
+def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teacher], str | None]:
+    """Loads a teacher's `.keras` file.
+
+    Returns:
+        The model; the teachers that it consists of, which is one but for an ensemble; and an ensemble's average.
+
+    Raises:
+        PipelineError: as `model_files.load_classifier`, or it gives probabilities.
+    """
+    model = model_files.load_classifier(path, class_names)
+    record = model_files.read_record(path)
+    if record is None or "members" not in record:
+        model_files.refuse_probabilities(model, path)
+        return model, [Teacher(str(path), model.name, model, sha256_file(path), record)], None
+    teachers = []
+    for number, member in enumerate(record["members"]):
+        described = f"member {number} of {path} ({member['name']})"
+        inner = model.get_layer(f"member{number}")
+        model_files.refuse_probabilities(inner, described)
+        teachers.append(Teacher(described, member["name"], inner, member["sha256"], member["record"]))
+    return model, teachers, str(record["average"])

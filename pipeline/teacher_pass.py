@@ -1,0 +1,171 @@
+"""The teacher's pass over whatever views have no logits yet."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import model_files
+from pipeline.earlier_logits import EarlierLogits, Found
+from pipeline.ensembles import Teacher
+from pipeline.errors import PipelineError, first_few
+from pipeline.images import Images
+from pipeline.index import SPLITS, Index, fingerprint_of
+from pipeline.inference import Forward, Ints
+from pipeline.progress import Progress
+from pipeline.soft_labels import Rows
+from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.views import Augmentation, Floats16, Views
+
+BLOCK_BATCHES = 8
+"""Batches between two writes: as much is computed again after a kill."""
+
+ROUNDING = 5e-3
+"""Of the sum of probabilities that were stored as float16."""
+
+ORDER = ("val", "test", "train")
+"""Validation images first: they show whether the teacher can be trusted at all."""
+
+
+def rows_of_index(data: Index) -> dict[str, Rows]:
+    """The images of each split, as a soft-label file names them."""
+    return {split: _rows(data, split) for split in SPLITS}
+
+
+def _rows(data: Index, split: str) -> Rows:
+    images = data.split(split)
+    return Rows([image.id for image in images], data.labels(images), [image.sha256 for image in images])
+
+
+class TeacherPass:
+    """One pass, with refusals of what a teacher must not say.
+
+    Args:
+        data: the index.
+        teacher: the teacher.
+        batch_size: images in one forward pass.
+        unfinished: the file to fill, open.
+        views: of the training images.
+    """
+
+    def __init__(
+        self, data: Index, teacher: Teacher, batch_size: int, unfinished: UnfinishedLogits, views: Views
+    ) -> None:
+        self.data, self.unfinished = data, unfinished
+        self.forward, self.teacher, self.record = Forward(teacher.model, batch_size), teacher.described, teacher.record
+        self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
+
+    def _split(self, split: str, views: Views) -> "_Split":
+        images = self.data.split(split)
+        affines, colours = self.unfinished.transforms(split)
+        pixels = Images([image.path for image in images], self.forward.input_shape, keep=False)
+        return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colours)
+
+    def run(self, before: EarlierLogits | None) -> None:
+        """Takes what earlier files have, and computes the rest."""
+        if before is not None:
+            self._take(before)
+        missing = {split: int(self.unfinished.missing(split).sum()) for split in ORDER}
+        with Progress("precompute", sum(missing.values()), "views") as progress:
+            for split in ORDER:
+                self._compute(self.splits[split], progress)
+                if split == "val":
+                    self._refuse_probabilities()
+                    self._refuse_less_accurate()
+
+    def _take(self, before: EarlierLogits) -> None:
+        found = [rows for split in self.splits.values() for rows in self._find(before, split)]
+        if not all(self._still_holds(before, rows) for rows in found):
+            print("an earlier file is left aside: the teacher gives other logits now (another device or library?)")
+            return
+        for rows in found:
+            for part in rows.parts():
+                self.unfinished.put(part.split, np.full(len(part.rows), part.view), part.rows, before.read(part))
+        if found:
+            print(f"{sum(len(rows.rows) for rows in found)} views are taken from the earlier file")
+
+    def _find(self, before: EarlierLogits, split: "_Split") -> Iterator[Found]:
+        missing = self.unfinished.missing(split.name)
+        return before.find(split.name, split.rows, split.affines, split.colours, missing)
+
+    def _still_holds(self, before: EarlierLogits, found: Found) -> bool:
+        """Compares, bit for bit, one batch of found rows with what the teacher says of them now."""
+        few = found.sample(self.forward.batch_size)
+        (logits,) = self._logits(self.splits[found.split], np.full(len(few.rows), few.view), few.rows)
+        now, then = self.unfinished.encode(logits), before.read(few)
+        return all(np.array_equal(now[name], then[name]) for name in now)
+
+    def _compute(self, split: "_Split", progress: Progress) -> None:
+        rows, views = np.nonzero(self.unfinished.missing(split.name).T)
+        start = 0
+        for block in _blocks(self._logits(split, views, rows)):
+            part = slice(start, start + len(block))
+            self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
+            progress.advance(len(block))
+            start = part.stop
+
+    def _logits(self, split: "_Split", views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
+        """What the teacher says of some views, in batches.
+
+        Raises:
+            PipelineError: it is not finite.
+        """
+        start = 0
+        batches = self.forward.of_views(split.images, views, rows, split.affines, split.colours, split.augmentation)
+        for logits in batches:
+            bad = ~np.isfinite(logits).all(axis=1)
+            if bad.any():
+                names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
+                raise PipelineError(
+                    f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
+                    f"{first_few(names)}. Train it again, with a lower learning rate: "
+                    "`dvc repro --single-item --force train_teacher`, then `dvc repro`."
+                )
+            start += len(logits)
+            yield logits
+
+    def _refuse_probabilities(self) -> None:
+        smallest, largest, sums = self.unfinished.outputs("val")
+        if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
+            return
+        if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
+            raise PipelineError(f"{self.teacher} {model_files.NO_LOGITS}")
+        print(f"warning: all outputs of {self.teacher} lie between 0 and 1. Are they logits?", file=sys.stderr)
+
+    def _refuse_less_accurate(self) -> None:
+        """Compares the teacher's accuracy on its validation images with the one recorded in its file."""
+        record = self.record
+        images = self.data.split("val")
+        accuracy = float(np.mean(self.unfinished.predictions("val") == self.data.labels(images)))
+        if record is None or record["validation"]["images"] != fingerprint_of(images):
+            then = "not recorded" if record is None else f"{record['validation']['accuracy']:.4f}, on other images"
+            print(f"validation accuracy of the teacher: {accuracy:.4f} (when it was trained: {then})", file=sys.stderr)
+            return
+        then = record["validation"]["accuracy"]
+        if abs(accuracy - then) > max(1, len(images) / 200) / len(images) + 1e-6:
+            raise PipelineError(
+                f"{self.teacher} is right on {accuracy:.4f} of its {len(images)} validation images, but it was on "
+                f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
+                "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."
+            )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The images of one split, and their views as stored: (V, N, 6) each."""
+
+    name: str
+    rows: Rows
+    images: Images
+    augmentation: Augmentation
+    affines: Floats16
+    colours: Floats16
+
+
+def _blocks(batches: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+    """Joins every `BLOCK_BATCHES` batches."""
+    while block := list(islice(batches, BLOCK_BATCHES)):
+        yield np.concatenate(block)
