@@ -147,7 +147,7 @@ REFUSED = {
     "architecture half known": ({f"{MODEL}.architecture": "mobilenet"}, ["Did you mean 'mobilenetv2'?"]),
     "architecture unknown": (
         {f"{MODEL}.architecture": "vgg"},
-        ["student.model.architecture", "'vgg'", "cnn, mlp, mobilenetv2, resnet50v2, resnet50, resnet152, efficientnetb0"],
+        ["student.model.architecture", "'vgg'", "cnn, mlp, mobilenetv2, resnet50v2, resnet50, resnet152"],
     ),
     "architecture missing": ({f"{MODEL}.architecture": ...}, ["student.model.architecture: missing"]),
     "no phases": ({"student.phases": []}, ["student.phases", "at least 1"]),
