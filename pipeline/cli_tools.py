@@ -103,7 +103,7 @@ def plan(measure: bool) -> None:
     from pipeline import planning
 
     data, teacher, student = values.split, values.train_teacher, values.student
-    images = planning.count_images(INDEX, data.layout, data.annotations, data.images, data.val_fraction)
+    images = planning.count_images(INDEX, data.layout, data.model_dump(exclude={"layout"}))
     found = planning.make_plan(
         images,
         from_params.views(values.views),

@@ -120,7 +120,7 @@ def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
 
 def _tags(section: type[Section]) -> tuple[Any, ...]:
     """The names by which a union knows a section as its member."""
-    fields = [section.model_fields.get(key) for key in ("architecture", "kind")]
+    fields = [section.model_fields.get(key) for key in ("architecture", "kind", "layout")]
     return tuple(tag for field in fields if field for tag in get_args(field.annotation))
 
 

@@ -1,12 +1,12 @@
 """The sections of `params.yaml`: their names, types and ranges."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.errors import PipelineError
+from pipeline.params_split import Split
+from pipeline.section import Section as Section
 
 Flag = Annotated[bool, Field(strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
@@ -26,30 +26,6 @@ def _within(lowest: float, highest: float) -> Callable[[Range], Range]:
         return value
 
     return check
-
-
-class Section(BaseModel):
-    """A part of params.yaml: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    def __getattr__(self, name: str) -> Any:
-        """Explains why a declared field is not there: `restrict` has taken it away."""
-        if name in type(self).model_fields:
-            raise PipelineError(
-                f"this stage reads the parameter {name!r} of {type(self).__name__}, but dvc.yaml does not declare "
-                "it for the stage. Add it to the stage's params, so that DVC knows when to run it again."
-            )
-        raise AttributeError(name)
-
-
-class Split(Section):
-    """Where the data set lies, and how it is divided."""
-
-    layout: Literal["mhist"]
-    annotations: Path
-    images: Path
-    val_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
 class _Model(Section):

@@ -13,7 +13,11 @@ from pipeline.cli import main
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STAGES = PIPELINE["stages"] | YAML(typ="safe").load(ROOT / "data/sample/dvc.yaml")["stages"]
+STAGES = PIPELINE["stages"] | {
+    name: stage
+    for data in ("sample", "cifar10")
+    for name, stage in YAML(typ="safe").load(ROOT / f"data/{data}/dvc.yaml")["stages"].items()
+}
 
 
 def imports(module: Path) -> set[str]:

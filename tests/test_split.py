@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import mhist_in
 
 from pipeline import split
 from pipeline.annotations import Annotation
@@ -49,9 +50,7 @@ def make(numbers: range) -> None:
 def run(val_fraction: float = 0.3) -> None:
     split.run(
         layout="mhist",
-        annotations=Path("raw/annotations.csv"),
-        images=Path("raw/images"),
-        val_fraction=val_fraction,
+        settings=mhist_in(Path("raw"), val_fraction),
         split_folder=FOLDER,
         index=INDEX,
     )
@@ -93,6 +92,28 @@ def test_images_are_copied_and_listed(capsys):
         ["class", "train", "val", "test"],
         *([label, *(str(counts[part, label]) for part in ("train", "val", "test"))] for label in ("HP", "SSA")),
         ["all", *(str(sum(counts[part, label] for label in ("HP", "SSA"))) for part in ("train", "val")), "10"],
+        [
+            "Validation",
+            "images:",
+            "0.3",
+            "of",
+            "the",
+            "training",
+            "images,",
+            "by",
+            "a",
+            "hash",
+            "of",
+            "class",
+            "and",
+            "id.",
+            "Test",
+            "images:",
+            "as",
+            "the",
+            "data",
+            "say.",
+        ],
     ]
     # test images are numbers 0, 4, ..., 36; of them 0, 12, 24 and 36 are HP
     assert (printed[1][3], printed[2][3]) == ("4", "6")
@@ -137,7 +158,7 @@ def test_every_class_gives_about_its_share(val_fraction):
     """The count of n independent draws lies within 4 sqrt(p (1 - p) / n) of p but for 6 in 100,000 cases."""
     rows = [Annotation(f"MHIST_{n:05}.png", "SSA" if n % 5 else "HP", "train", None, Path()) for n in range(10_000)]
     for label, count in (("HP", 2000), ("SSA", 8000)):
-        splits = Counter(assign_split(row, val_fraction) for row in rows if row.label == label)
+        splits = Counter(assign_split(row, {"val": val_fraction}) for row in rows if row.label == label)
         assert splits["train"] + splits["val"] == count
         tolerance = 4 * math.sqrt(val_fraction * (1 - val_fraction) / count)
         assert abs(splits["val"] / count - val_fraction) < tolerance
@@ -146,15 +167,17 @@ def test_every_class_gives_about_its_share(val_fraction):
 def test_assignment_follows_the_stated_rule():
     for number in range(300):
         name, label, partition = row_of(number)
-        got = assign_split(Annotation(name, label, partition, number % 8, Path(str(number))), 0.4)
+        got = assign_split(Annotation(name, label, partition, number % 8, Path(str(number))), {"val": 0.4})
         assert got == stated_split(name, label, partition, 0.4)
 
 
 def test_a_larger_fraction_only_adds_validation_images():
     rows = [Annotation(f"{number}", "HP", "train", None, Path()) for number in range(500)]
-    validation = [{row.id for row in rows if assign_split(row, share) == "val"} for share in (0.1, 0.2, 0.6, 0.999999)]
+    validation = [
+        {row.id for row in rows if assign_split(row, {"val": share}) == "val"} for share in (0.1, 0.2, 0.6, 0.999999)
+    ]
     assert all(fewer < more for fewer, more in pairwise(validation))
-    assert all(assign_split(Annotation(row.id, "HP", "test", None, Path()), 0.6) == "test" for row in rows)
+    assert all(assign_split(Annotation(row.id, "HP", "test", None, Path()), {"val": 0.6}) == "test" for row in rows)
 
 
 def text() -> bytes:
@@ -185,7 +208,7 @@ def test_refuses_what_is_no_image_and_writes_nothing(damage, older):
     assert str(refused.value).startswith(
         "1 of 40 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: 017.png. "
     )
-    assert "Replace them with intact images, or remove their rows" in str(refused.value)
+    assert "Replace them with intact images, or remove them from the data set." in str(refused.value)
     assert files_below(Path("data")) == before
     assert Path("data").exists() == older
 
@@ -195,7 +218,7 @@ def test_counts_the_files_that_no_row_names(capsys):
     for name in ("x.png", "Thumbs.db"):
         Path("raw/images", name).write_bytes(b"?")
     run()
-    assert "2 file(s) in raw/images are named by no row and were left out: Thumbs.db, x.png" in capsys.readouterr().out
+    assert "2 left out, because no row names these files of raw/images: Thumbs.db, x.png" in capsys.readouterr().out
     assert not [name for name in files_below(FOLDER) if "x.png" in name or "Thumbs" in name]
     for name in ("x.png", "Thumbs.db"):
         Path("raw/images", name).unlink()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import MODEL
+from conftest import MODEL, mhist_in
 
 from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
 from pipeline.artifacts import sha256_file
@@ -52,9 +52,7 @@ def project(unlabelled):
 def make_split(data_set):
     split.run(
         layout="mhist",
-        annotations=data_set / "annotations.csv",
-        images=data_set / "images",
-        val_fraction=0.3,
+        settings=mhist_in(data_set),
         split_folder=Path("data/split"),
         index=INDEX,
     )
