@@ -13,7 +13,7 @@ import tensorflow as tf
 from conftest import mhist_in
 
 from pipeline import split
-from pipeline.annotations import Annotation
+from pipeline.annotations import Annotation, DataSet
 from pipeline.errors import PipelineError
 from pipeline.index import read_index
 from pipeline.split import assign_split
@@ -86,34 +86,16 @@ def test_images_are_copied_and_listed(capsys):
     assert sorted(path.name for path in Path("data").iterdir()) == ["index.csv", "split"]
     assert {image.split for image in images} == {"train", "val", "test"}
 
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    *lines, origins = capsys.readouterr().out.splitlines()
+    printed = [line.split() for line in lines]
+    assert origins == (
+        "Validation images: 0.3 of the training images, by a hash of class and id. Test images: as the data say."
+    )
     counts = Counter((image.split, image.label) for image in images)
     assert printed == [
         ["class", "train", "val", "test"],
         *([label, *(str(counts[part, label]) for part in ("train", "val", "test"))] for label in ("HP", "SSA")),
         ["all", *(str(sum(counts[part, label] for label in ("HP", "SSA"))) for part in ("train", "val")), "10"],
-        [
-            "Validation",
-            "images:",
-            "0.3",
-            "of",
-            "the",
-            "training",
-            "images,",
-            "by",
-            "a",
-            "hash",
-            "of",
-            "class",
-            "and",
-            "id.",
-            "Test",
-            "images:",
-            "as",
-            "the",
-            "data",
-            "say.",
-        ],
     ]
     # test images are numbers 0, 4, ..., 36; of them 0, 12, 24 and 36 are HP
     assert (printed[1][3], printed[2][3]) == ("4", "6")
@@ -178,6 +160,47 @@ def test_a_larger_fraction_only_adds_validation_images():
     ]
     assert all(fewer < more for fewer, more in pairwise(validation))
     assert all(assign_split(Annotation(row.id, "HP", "test", None, Path()), {"val": 0.6}) == "test" for row in rows)
+
+
+@pytest.mark.parametrize("drawn", [{"val": 0.3, "test": 0.4}, {"test": 0.4}, {"val": 0.3}, {}], ids=str)
+def test_test_images_are_drawn_before_validation_images(drawn):
+    """By the digest in hexadecimal: digits 16 to 31 make a test image, digits 0 to 15 a validation image."""
+    for number in range(300):
+        row = Annotation(f"dog/{number}.png", "dog", "train", None, Path())
+        digest = hashlib.sha256(b"dog\0" + row.id.encode()).hexdigest()
+        test, val = (int(digits, 16) / 16**16 for digits in (digest[16:32], digest[:16]))
+        expected = "test" if test < drawn.get("test", 0) else "val" if val < drawn.get("val", 0) else "train"
+        assert assign_split(row, drawn) == expected
+
+
+def test_the_share_of_validation_images_is_one_of_what_testing_leaves():
+    """Of 10,000: 0.2 test, 0.25 of the other 8,000 validation; four standard deviations of each count are allowed."""
+    rows = [Annotation(f"{number}.png", "HP", "train", None, Path()) for number in range(10_000)]
+    splits = Counter(assign_split(row, {"val": 0.25, "test": 0.2}) for row in rows)
+    assert abs(splits["test"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
+    assert abs(splits["val"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
+
+
+def test_a_split_that_the_data_name_is_kept_whatever_is_drawn():
+    for name in ("val", "test"):
+        rows = [Annotation(f"{number}", "HP", name, None, Path()) for number in range(50)]
+        assert {assign_split(row, {"val": 0.999, "test": 0.999}) for row in rows} == {name}
+
+
+def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
+    """As "A.png" and "a.png" are on disks that do not tell them apart."""
+    make(range(40))
+    rows = [
+        Annotation(f"{folder}/{name}.png", label, "train" if number % 2 else "test", None, Path("raw/images/001.png"))
+        for number, name in enumerate("abcdefgh")
+        for label in ("HP", "SSA")
+        for folder in (["x", "y"] if name == "d" else ["x"])
+    ]
+    data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "")
+    monkeypatch.setitem(split.LAYOUTS, "mhist", lambda **_: data_set)
+    with pytest.raises(PipelineError, match=r"the image y/d\.png would overwrite another one at d\.png\. Rename it"):
+        run()
+    assert files_below(Path("data")) == {}
 
 
 def text() -> bytes:
