@@ -93,17 +93,15 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise PipelineError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
-    except ValueError as error:
+    except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise PipelineError(
                 f"{path} holds an array of Python objects, which could run any code when they are read. "
                 "Store images as uint8 and labels as integers, with images of one size."
             ) from None
-        raise PipelineError(f"{path} is damaged: {error}. Write it again.") from None
-    except (EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise PipelineError(f"{path} is damaged: {error}. Write it again.") from None
+        raise PipelineError(f"{path} cannot be read: {error}. Write it again, it may be damaged.") from None
 
 
 def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
