@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from real_project import change, copy_repository, run, stages_run
 from ruamel.yaml import YAML
 
 from pipeline import params
@@ -106,3 +107,24 @@ def test_the_default_is_the_mnist_preset():
 @pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "presets").glob("*.yaml")))
 def test_presets_are_valid(preset):
     assert params.read_params(ROOT / "presets" / preset).split.layout == "mhist"
+
+
+@pytest.mark.parametrize(
+    ("section", "before"),
+    [
+        ({"layout": "mhist", "data": "data/raw/mnist"}, ["data/sample/dvc.yaml:sample"]),
+        ({"layout": "mhist", "data": "data/raw/mine"}, []),
+        ({"layout": "cifar10", "data": "data/raw/cifar10/cifar10.npz"}, ["data/cifar10/dvc.yaml:cifar10"]),
+        ({"layout": "cifar10", "data": "data/raw/mine/part.npz"}, []),
+    ],
+    ids=lambda value: value["data"] if isinstance(value, dict) else "",
+)
+def test_data_are_made_only_if_they_are_those_that_split_reads(tmp_path, section, before):
+    """As DVC would run the stages; with `--dry` it runs none."""
+    copy_repository(tmp_path)
+    for file in ("data/raw/mine/part.npz", "data/raw/mnist/images/x.png", "data/raw/cifar10/cifar10.npz"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    for key, value in section.items():
+        change(tmp_path / "params.yaml", f"split.{key}", value)
+    assert stages_run(run("dvc", "repro", "--dry", "split", cwd=tmp_path)) == [*before, "split"]
