@@ -128,12 +128,11 @@ def _is_hidden(path: Path) -> bool:
 
 def _refuse_names(classes: list[str], folder: Path) -> None:
     refuse_unsafe_labels(classes, folder, "the folders of the classes")
-    inside = folder.resolve()
-    away = [name for name in classes if (folder / name).resolve().parent != inside]
-    if away:
+    links = [name for name in classes if (folder / name).is_symlink()]
+    if links:
         raise PipelineError(
-            f"{len(away)} folder(s) of classes in {folder} are links that lead outside it: {quoted(away[:5])}. "
-            "DVC would not see a change there: put the folders there themselves."
+            f"{len(links)} folder(s) of classes in {folder} are links: {quoted(links[:5])}. DVC follows none and "
+            "would not see a change there. Put the folders there themselves."
         )
 
 

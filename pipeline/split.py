@@ -52,7 +52,8 @@ def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: 
     _print_counts(copied)
     print(_origins(data_set.drawn))
     if data_set.left_out:
-        print(f"{len(data_set.left_out)} left out, because {data_set.because}: {first_few(data_set.left_out)}")
+        names = first_few([repr(name) for name in data_set.left_out])
+        print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
 
 
 def assign_split(row: Annotation, drawn: Mapping[str, float]) -> str:

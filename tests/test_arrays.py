@@ -130,7 +130,9 @@ def test_classes_get_their_names(class_names):
 def test_arrays_that_are_neither_images_nor_labels_are_told(capsys):
     make(note=np.array(["by hand"]))
     assert len(run(NAMED)) == 60
-    assert "1 left out, because these arrays of raw.npz are neither images nor labels: note" in capsys.readouterr().out
+    assert (
+        "1 left out, because these arrays of raw.npz are neither images nor labels: 'note'" in capsys.readouterr().out
+    )
 
 
 def test_the_plan_counts_what_split_makes():

@@ -122,12 +122,19 @@ def test_classes_may_be_called_like_splits():
 
 def test_what_systems_leave_behind_is_told_and_left_out(capsys):
     make_three()
-    left = ["test/cat/desktop.ini", "train/.git/x", "train/cat/.DS_Store", "train/cat/Thumbs.db", "val/readme.txt"]
+    left = [
+        "test/.\udcff",
+        "test/cat/desktop.ini",
+        "train/.git/x",
+        "train/cat/.DS_Store",
+        "train/cat/Thumbs.db",
+        "val/readme.txt",
+    ]
     write_files({f"raw/{name}": b"?" for name in left} | {"raw/outside.txt": b"?"})
     assert len(run(NAMED)) == 26
     assert (
-        "5 left out, because they are hidden, or in no folder of a class, in raw: "
-        "test/cat/desktop.ini, train/.git, train/cat/.DS_Store, train/cat/Thumbs.db, val/readme.txt"
+        "6 left out, because they are hidden, or in no folder of a class, in raw: 'test/.\\udcff', "
+        "'test/cat/desktop.ini', 'train/.git', 'train/cat/.DS_Store', 'train/cat/Thumbs.db' and 1 more\n"
     ) in capsys.readouterr().out
 
 
@@ -176,6 +183,10 @@ def link_folder_of_a_class() -> None:
     link("elsewhere/eel", "raw/train/eel")
 
 
+def link_class_to_another() -> None:
+    link("raw/train/cat", "raw/train/dog2")
+
+
 def link_image() -> None:
     elsewhere()
     link("elsewhere/eel/1.png", "raw/train/cat/eel.png")
@@ -221,7 +232,11 @@ def write(name: str, content: bytes = b"?"):
         (write("raw/train/cat/\udcff.png"), ["1 image name(s) lead outside", "'\\udcff.png'"]),
         (write("raw/test/dog/9.png"), ["1 of 27 image files cannot be decoded", ": test/dog/9.png. Replace"]),
         (link_folder_of_a_split, ["raw/test leads outside raw by a link", "split.test is relative to it"]),
-        (link_folder_of_a_class, ["1 folder(s) of classes in raw/train are links that lead outside it: 'eel'"]),
+        (
+            link_folder_of_a_class,
+            ["1 folder(s) of classes in raw/train are links: 'eel'", "Put the folders there themselves"],
+        ),
+        (link_class_to_another, ["1 folder(s) of classes in raw/train are links: 'dog2'"]),
         (link_image, ["1 image name(s) lead outside the image folder raw/train/cat: 'eel.png'"]),
         (link_one_split_to_another, ["'raw/test' are the same folder by a link", "a folder of its own"]),
     ],

@@ -135,7 +135,8 @@ def test_files_that_no_row_names_are_told_and_left_out(capsys):
     write_files({"raw/train_images/z.png": b"?", "raw/train_images/.DS_Store": b"?"})
     assert len(run(DRAWN)) == 60
     assert (
-        "2 left out, because no row names these files of raw/train_images: .DS_Store, z.png" in capsys.readouterr().out
+        "2 left out, because no row names these files of raw/train_images: '.DS_Store', 'z.png'"
+        in capsys.readouterr().out
     )
 
 
