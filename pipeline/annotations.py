@@ -1,26 +1,19 @@
-"""Reads the table that names the images and their labels.
+"""What a layout is read into: labelled images, and what is refused whichever layout they come from.
 
-One layout so far, MHIST's own (https://bmirds.github.io/MHIST): a CSV file with the four columns below
-beside one folder of images.
+A reader of a layout takes the values of the section `split` and returns a `DataSet`; it decodes no image.
 """
 
 import os
-import re
-import warnings
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import PipelineError, first_few
 
-NAME = "Image Name"
-LABEL = "Majority Vote Label"
-VOTES = "Number of Annotators who Selected SSA (Out of 7)"
-PARTITION = "Partition"
-COLUMNS = (NAME, LABEL, VOTES, PARTITION)
-PARTITIONS = ("train", "test")
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 
@@ -29,119 +22,139 @@ class Annotation:
     """One labelled image, before it is assigned to a split.
 
     Attributes:
-        id: the image's file name, unique in the data set.
+        id: unique in the data set; its last part, after any "/", is the image's file name.
         label: the name of its class.
-        partition: "train" or "test".
+        partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None where nobody voted.
-        file: the image.
+        image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
     """
 
     id: str
     label: str
     partition: str
     votes: int | None
-    file: Path
+    image: Path | npt.NDArray[np.uint8]
 
 
-def read_mhist(annotations: Path, images: Path) -> list[Annotation]:
-    """Reads and checks MHIST's `annotations.csv` and its folder of images.
+@dataclass(frozen=True)
+class DataSet:
+    """What a reader found.
 
-    Returns:
-        The annotations, sorted by id.
+    Attributes:
+        source: the file or folder that names the images.
+        rows: the images.
+        drawn: of "val" and "test", those that the data do not name, with the share to draw for each.
+        left_out: names of what lies there and is not used.
+        because: why it is not used.
+    """
+
+    source: Path
+    rows: Sequence[Annotation]
+    drawn: Mapping[str, float]
+    left_out: list[str]
+    because: str
+
+
+def shares_to_draw(val: float | None, test: float | None) -> dict[str, float]:
+    """The fractions that are numbers, by the split that they give."""
+    return {split: share for split, share in (("val", val), ("test", test)) if share is not None}
+
+
+def refuse_leaving(data: Path, path: Path, key: str) -> None:
+    """DVC watches what lies in the folder of the data set and follows no link to another folder.
 
     Raises:
-        PipelineError: the table or a name in it cannot be used; nothing was read beyond it.
+        PipelineError: a link leads from `path` out of `data`.
     """
-    table = _read_table(annotations)
-    _refuse_bad_values(table, annotations)
-    rows = [
-        Annotation(name, label, partition, int(votes) if votes else None, images / name)
-        for name, label, votes, partition in zip(*(table[column] for column in COLUMNS), strict=True)
-    ]
-    _refuse_escapes(rows, images)
-    _refuse_missing(rows, images)
-    return sorted(rows, key=lambda row: row.id)
-
-
-def unnamed_images(rows: list[Annotation], images: Path) -> list[str]:
-    """Names of the files in the image folder that no annotation names, sorted."""
-    named = {row.id for row in rows}
-    return sorted(entry.name for entry in images.iterdir() if entry.is_file() and entry.name not in named)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise PipelineError(
-            f"there is no annotations file at {path}. Put it there, or set split.annotations in params.yaml."
-        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with too many fields
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
+        inside = path.resolve().is_relative_to(data.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        inside = False
+    if not inside:
         raise PipelineError(
-            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {_quoted(missing)}; "
-            f"it has {_quoted(list(table.columns))}. Rename its columns to MHIST's: {_quoted(list(COLUMNS))}."
+            f"{path} leads outside {data} by a link, where DVC would not see a change. Put the data there "
+            f"themselves, or set split.data to the folder that holds them; split.{key} is relative to it."
         )
-    if table.empty:
-        raise PipelineError(f"{path} has its header but no rows. It must name at least two classes of images.")
-    return table
 
 
-def _refuse_bad_values(table: pd.DataFrame, path: Path) -> None:
-    twice = sorted(name for name, count in Counter(table[NAME]).items() if count > 1)
-    if twice:
+def refuse_labels(labels: Iterable[str], source: Path, place: str) -> None:
+    """Every label names a folder, and there are two or more.
+
+    Args:
+        labels: of all images.
+        source: what names them.
+        place: where the user can change them, as in "correct them in ...".
+
+    Raises:
+        PipelineError: a label cannot be used, or there is only one.
+    """
+    names = sorted(set(labels))
+    refuse_unsafe_labels(names, source, place)
+    if len(names) < 2:
         raise PipelineError(
-            f"{path} names {len(twice)} image(s) more than once: {first_few(twice)}. "
-            "An image may have one row only: remove the others."
+            f"{source} has only the class {quoted(names)}; a classifier needs at least two. "
+            f"Add images of another class in {place}."
         )
-    unknown = sorted(set(table[PARTITION]) - set(PARTITIONS))
-    if unknown:
-        raise PipelineError(
-            f"{path} has the partition(s) {_quoted(unknown)}; known are {_quoted(list(PARTITIONS))}. "
-            f"Correct the column {PARTITION!r}."
-        )
-    votes = sorted({value for value in table[VOTES] if value and not re.fullmatch("[0-9]{1,4}", value)})
-    if votes:
-        raise PipelineError(
-            f"{path} has votes that are no whole numbers: {first_few(votes)}. "
-            f"Write a count, or leave the field empty, in the column {VOTES!r}."
-        )
-    labels = sorted(set(table[LABEL]))
-    unsafe = [label for label in labels if not _is_plain_name(label) or label != label.strip()]
+
+
+def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> None:
+    """Every label names a folder; the arguments are those of `refuse_labels`.
+
+    Raises:
+        PipelineError: a label cannot be used.
+    """
+    unsafe = [name for name in labels if not is_plain_name(name) or name != name.strip()]
     if unsafe:
         raise PipelineError(
-            f"{path} has labels that cannot name a folder: {_quoted(unsafe)}. "
-            f"Use names without separators and outer blanks in the column {LABEL!r}."
+            f"{source} has labels that cannot name a folder: {quoted(unsafe)}. "
+            f"Use names without separators and outer blanks in {place}."
         )
-    if len(labels) < 2:
+
+
+def refuse_repeated(names: Iterable[str], source: Path) -> None:
+    """An image has one label and stands in one split.
+
+    Raises:
+        PipelineError: a name occurs twice.
+    """
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
         raise PipelineError(
-            f"{path} has only the class {_quoted(labels)}; a classifier needs at least two. "
-            f"Add images of another class to the column {LABEL!r}."
+            f"{source} names {len(twice)} image(s) more than once: {first_few(twice)}. "
+            "An image may have one row only: remove the others."
         )
 
 
-def _refuse_escapes(rows: list[Annotation], images: Path) -> None:
-    inside = images.resolve()
-    bad = [row.id for row in rows if not _is_plain_name(row.id) or not _lies_in(row.file, inside)]
+def refuse_escapes(names: Sequence[str], folder: Path) -> None:
+    """Every name is a plain one, of something that lies in the folder itself.
+
+    Raises:
+        PipelineError: a name, or the link that it names, leads elsewhere.
+    """
+    inside = folder.resolve()
+    bad = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
     if bad:
         raise PipelineError(
-            f"{len(bad)} image name(s) lead outside the image folder {images}: {_quoted(bad[:5])}. "
+            f"{len(bad)} image name(s) lead outside the image folder {folder}: {quoted(bad[:5])}. "
             "A name must be a plain file name in that folder, and no link that leaves it "
             "(no separators, no control characters)."
         )
 
 
-def _is_plain_name(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
+    """Whether a name can be that of one file or folder, on any system, and be written as UTF-8."""
     return (
         not CONTROL_CHARACTERS & set(name)
+        and not any("\ud800" <= character <= "\udfff" for character in name)  # bytes that are no UTF-8
         and name not in {"", ".", ".."}
         and not set(name) & set("/\\")
         and not os.path.isabs(name)
     )
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names for a message, in which blanks and control characters show."""
+    return ", ".join(repr(name) for name in names)
 
 
 def _lies_in(file: Path, folder: Path) -> bool:
@@ -149,16 +162,3 @@ def _lies_in(file: Path, folder: Path) -> bool:
         return file.resolve().parent == folder
     except (OSError, RuntimeError):  # a loop of links, a name that the system refuses
         return False
-
-
-def _refuse_missing(rows: list[Annotation], images: Path) -> None:
-    missing = [row.id for row in rows if not row.file.is_file()]
-    if missing:
-        raise PipelineError(
-            f"{len(missing)} of {len(rows)} annotated images are not in {images}: {first_few(missing)}. "
-            "Copy them there, or remove their rows."
-        )
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names)

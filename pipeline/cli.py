@@ -90,6 +90,18 @@ def sample() -> None:
 
 
 @main.command()
+def cifar10() -> None:
+    """Download CIFAR-10 to data/raw/cifar10/cifar10.npz."""
+    from pipeline.params import read_params
+
+    read_params(Path("params.yaml"))
+    start_tensorflow()
+    from pipeline import cifar10 as stage
+
+    stage.run(data=Path("data/raw/cifar10/cifar10.npz"))
+
+
+@main.command()
 def split() -> None:
     """Copy labelled images into class folders and list them in data/index.csv."""
     section = _load("split").split
@@ -98,9 +110,7 @@ def split() -> None:
 
     stage.run(
         layout=section.layout,
-        annotations=section.annotations,
-        images=section.images,
-        val_fraction=section.val_fraction,
+        settings=section.model_dump(exclude={"layout"}),
         split_folder=SPLIT_FOLDER,
         index=INDEX,
     )

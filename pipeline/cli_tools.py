@@ -103,7 +103,7 @@ def plan(measure: bool) -> None:
     from pipeline import planning
 
     data, student = values.split, values.student
-    images = planning.count_images(INDEX, data.layout, data.annotations, data.images, data.val_fraction)
+    images = planning.count_images(INDEX, data.layout, data.model_dump(exclude={"layout"}))
     teacher_model = planning.untrained_teacher(*from_params.teachers(values.train_teacher), images.classes)
     student_model = planning.untrained(student.model.model_dump(), images.classes)
     found = planning.make_plan(

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
     from pipeline.losses import DistillationLoss
+    from pipeline.recipe import Recipe
     from pipeline.storage import Storage
     from pipeline.train_teacher import GivenTeacher, TeacherToTrain
-    from pipeline.training import Recipe
     from pipeline.views import Augmentation, Views
 
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":
     """How a model is trained."""
-    from pipeline.training import Phase, Recipe
+    from pipeline.recipe import Phase, Recipe
 
     phases = [Phase(**phase.model_dump()) for phase in section.phases]
     return Recipe(phases, section.batch_size, seed, section.validation_steps)

@@ -8,7 +8,8 @@ import keras
 
 from pipeline.batches import Examples, HardLabels
 from pipeline.index import Index
-from pipeline.training import Recipe, Trained, trained
+from pipeline.recipe import Recipe
+from pipeline.training import Trained, trained
 from pipeline.views import Augmentation
 
 

@@ -4,7 +4,7 @@ Every model sees the same pixels: decoded, resized (bilinear, antialiased) to th
 rounded to uint8, so that it makes no difference whether they are read from memory or from the files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +90,20 @@ class Images:
         return tf.constant(pixels)
 
 
-def refuse_undecodable(paths: Sequence[Path]) -> None:
+def refuse_undecodable(files: Mapping[str, Path]) -> None:
     """Decodes every file once.
+
+    Args:
+        files: the image files, by the name for messages.
 
     Raises:
         PipelineError: some are no images; says how many and names the first five.
     """
-    bad = [path.name for path in paths if not _is_decodable(path)]
+    bad = [name for name, path in files.items() if not _is_decodable(path)]
     if bad:
         raise PipelineError(
-            f"{len(bad)} of {len(paths)} image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
-            f"{first_few(bad)}. Replace them with intact images, or remove their rows."
+            f"{len(bad)} of {len(files)} image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
+            f"{first_few(bad)}. Replace them with intact images, or remove them from the data set."
         )
 
 

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
-from pipeline.params_schema import Params, Section
+from pipeline.params_schema import Params
+from pipeline.section import Section
 
 
 def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: Path = Path("dvc.yaml")) -> Params:
@@ -120,7 +121,7 @@ def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
 
 def _tags(section: type[Section]) -> tuple[Any, ...]:
     """The names by which a union knows a section as its member."""
-    fields = [section.model_fields.get(key) for key in ("architecture", "kind")]
+    fields = [section.model_fields.get(key) for key in ("architecture", "kind", "layout")]
     tags = tuple(tag for field in fields if field for tag in get_args(field.annotation))
     return (*tags, section.tag) if hasattr(section, "tag") else tags
 

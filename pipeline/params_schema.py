@@ -1,20 +1,16 @@
 """The sections of `params.yaml`: their names, types and ranges."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from pipeline.errors import PipelineError
+from pipeline.params_models import Flag, Model, Phases, Positive
+from pipeline.params_split import Split
+from pipeline.section import Section
 
-Flag = Annotated[bool, Field(strict=True)]
-Positive = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Temperature = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, strict=True)]
-Rate = Annotated[float, Field(gt=0, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Channels = Literal[1, 3]
 Range = tuple[Annotated[float, Field(strict=True)], Annotated[float, Field(strict=True)]]
 Distinct = TypeVar("Distinct", int, float)
 
@@ -26,112 +22,6 @@ def _within(lowest: float, highest: float) -> Callable[[Range], Range]:
         return value
 
     return check
-
-
-class Section(BaseModel):
-    """A part of params.yaml: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    def __getattr__(self, name: str) -> Any:
-        """Explains why a declared field is not there: `restrict` has taken it away."""
-        if name in type(self).model_fields:
-            raise PipelineError(
-                f"this stage reads the parameter {name!r} of {type(self).__name__}, but dvc.yaml does not declare "
-                "it for the stage. Add it to the stage's params, so that DVC knows when to run it again."
-            )
-        raise AttributeError(name)
-
-
-class Split(Section):
-    """Where the data set lies, and how it is divided."""
-
-    layout: Literal["mhist"]
-    annotations: Path
-    images: Path
-    val_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)]
-
-
-class _Model(Section):
-    input_shape: tuple[Positive, Positive, Channels]
-    weights: str | None
-    preprocessing: Literal["own", "none", "unit", "symmetric", "caffe"] = "own"
-    pooling: Literal["avg", "max", "flatten"]
-    batch_normalization: Flag
-    dense: list[Positive] = []
-    dropout: Fraction
-
-    @model_validator(mode="after")
-    def _imagenet_has_three_channels(self) -> "_Model":
-        if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
-            what = "pretrained weights" if self.weights is not None else "the preprocessing caffe"
-            raise ValueError(f"{what} need images of 3 channels: set input_shape: [height, width, 3]")
-        return self
-
-
-class Cnn(_Model):
-    """A small convolutional network."""
-
-    architecture: Literal["cnn"]
-    weights: None
-    filters: Annotated[list[Positive], Field(min_length=1)]
-    kernel_size: Positive = 3
-    padding: Literal["same", "valid"] = "same"
-    downsampling: Literal["stride", "max_pooling"]
-    factor: Positive | list[Positive] = 2
-
-    @model_validator(mode="after")
-    def _a_factor_for_each(self) -> "Cnn":
-        if isinstance(self.factor, list) and len(self.factor) != len(self.filters):
-            raise ValueError(
-                f"factor has {len(self.factor)} numbers for {len(self.filters)} filters: give one number, or one each"
-            )
-        return self
-
-
-class Mlp(_Model):
-    """Dense layers on the pixels: those of the head, and nothing before them."""
-
-    architecture: Literal["mlp"]
-    weights: None
-    pooling: Literal["flatten"]
-
-
-class MobileNetV2(_Model):
-    """MobileNetV2 of a given width."""
-
-    architecture: Literal["mobilenetv2"]
-    alpha: Rate
-
-
-class Application(_Model):
-    """A backbone of keras.applications without options of its own."""
-
-    architecture: Literal["resnet50v2", "resnet50", "resnet152", "efficientnetb0"]
-
-
-Model = Annotated[Cnn | Mlp | MobileNetV2 | Application, Field(discriminator="architecture")]
-
-
-class Phase(Section):
-    """Epochs with one optimizer, one learning rate and one set of trained layers."""
-
-    epochs: Positive
-    steps_per_epoch: Positive | None = None
-    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
-    learning_rate: Rate
-    momentum: Fraction = 0.0
-    trainable_from: Annotated[int, Field(ge=0, strict=True)] | str | None
-    backbone_in_inference_mode: Flag = False
-
-    @model_validator(mode="after")
-    def _adam_has_no_momentum(self) -> "Phase":
-        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
-            raise ValueError(f"momentum is for sgd and rmsprop; {self.optimizer} takes none: leave it out")
-        return self
-
-
-Phases = Annotated[list[Phase], Field(min_length=1)]
 
 
 class Augmentation(Section):

@@ -14,11 +14,11 @@ from pipeline import flops, model_files, models, storage
 from pipeline.ensembles import combined
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, read_index
+from pipeline.recipe import Phase, Recipe
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.split import LAYOUTS, assign_split
 from pipeline.table import aligned
 from pipeline.train_teacher import GivenTeacher, TeacherToTrain
-from pipeline.training import Phase, Recipe
 from pipeline.views import Views
 
 PASSES_A_STEP = 3
@@ -42,23 +42,30 @@ class Images:
     id_bytes: Mapping[str, int]
 
 
-def count_images(index: Path, layout: str, annotations: Path, folder: Path, val_fraction: float) -> Images:
+def count_images(index: Path, layout: str, settings: Mapping[str, Any]) -> Images:
     """Reads what the index is made from, or, where that is not at hand, the index.
+
+    Args:
+        index: the index, which may be missing.
+        layout: one of `split.LAYOUTS`.
+        settings: the arguments of that layout's reader.
 
     Raises:
         PipelineError: neither can be read, or a split has no images.
     """
-    source = annotations if annotations.is_file() or not index.is_file() else index
-    if source is annotations:
-        found = LAYOUTS[layout](annotations, folder)
-        rows = [(assign_split(row, val_fraction), row.label, row.id) for row in found]
+    if settings["data"].exists() or not index.is_file():
+        data_set = LAYOUTS[layout](**settings)
+        source = data_set.source
+        rows = [(assign_split(row, data_set.drawn), row.label, row.id) for row in data_set.rows]
     else:
+        source = index
         rows = [(image.split, image.label, image.id) for image in read_index(index).images]
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
         raise PipelineError(
-            f"{source} gives no images for the split(s) {', '.join(empty)}. Add images, or change split.val_fraction."
+            f"{source} gives no images for the split(s) {', '.join(empty)}. "
+            "Add images, or change split.val_fraction and split.test_fraction."
         )
     return Images(source, Counter(row[0] for row in rows), len({row[1] for row in rows}), id_bytes)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline.annotations import COLUMNS
 from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
+from pipeline.tables import COLUMNS
 
 
 def run(*, annotations: Path, images: Path) -> None:

@@ -3,91 +3,134 @@
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline import annotations as layouts
-from pipeline.annotations import Annotation
+import tensorflow as tf
+
+from pipeline.annotations import Annotation, DataSet
+from pipeline.arrays import read_arrays, read_cifar10
 from pipeline.artifacts import publish, sha256_file
+from pipeline.class_folders import read_folders
 from pipeline.errors import PipelineError, first_few
 from pipeline.images import refuse_undecodable
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.progress import Progress
+from pipeline.tables import read_csv, read_mhist
 
-LAYOUTS = {"mhist": layouts.read_mhist}
+LAYOUTS: dict[str, Callable[..., DataSet]] = {
+    "mhist": read_mhist,
+    "csv": read_csv,
+    "folders": read_folders,
+    "arrays": read_arrays,
+    "cifar10": read_cifar10,
+}
 
 
-def run(*, layout: str, annotations: Path, images: Path, val_fraction: float, split_folder: Path, index: Path) -> None:
+def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: Path) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
     Args:
-        layout: one of `LAYOUTS`, how annotations and images are laid out.
-        annotations: the table that names the images.
-        images: the folder that holds the images.
-        val_fraction: share of the training partition that becomes validation images, 0 to 1.
-        split_folder: where the copies go.
+        layout: one of `LAYOUTS`, how images and labels are laid out.
+        settings: the arguments of that layout's reader.
+        split_folder: where the images go.
         index: the CSV file to write.
 
     Raises:
-        PipelineError: the annotations or images cannot be used; nothing was written.
+        PipelineError: the labels or images cannot be used; nothing was written.
     """
-    rows = LAYOUTS[layout](annotations, images)
-    splits = [assign_split(row, val_fraction) for row in rows]
-    _refuse_empty(rows, splits)
-    refuse_undecodable([row.file for row in rows])
+    data_set = LAYOUTS[layout](**settings)
+    rows = data_set.rows
+    splits = [assign_split(row, data_set.drawn) for row in rows]
+    _refuse_empty(rows, splits, data_set.drawn)
+    refuse_undecodable({row.id: row.image for row in rows if isinstance(row.image, Path)})
     with publish(split_folder) as folder:
         copied = _copy(rows, splits, folder, split_folder)
     with publish(index) as partial:
         write_index(partial, copied)
     _print_counts(copied)
-    ignored = layouts.unnamed_images(rows, images)
-    if ignored:
-        print(f"{len(ignored)} file(s) in {images} are named by no row and were left out: {first_few(ignored)}")
+    print(_origins(data_set.drawn))
+    if data_set.left_out:
+        names = first_few([repr(name) for name in data_set.left_out])
+        print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
 
 
-def assign_split(row: Annotation, val_fraction: float) -> str:
+def assign_split(row: Annotation, drawn: Mapping[str, float]) -> str:
     """The split of one image, which depends on its own id, class and partition alone.
 
-    A training image becomes a validation image when the SHA-256 of its class and id, as a number from 0
-    to 1, lies below `val_fraction`: each class gives about that share, and adding images moves no other.
+    What the data name a validation or test image stays one. Of the others, the SHA-256 of class and id
+    decides, so that each class gives about its share, and adding images moves no other: its bytes 8 to 15, as a
+    number from 0 to 1, make a test image where they lie below the share of "test"; of the rest, its bytes 0
+    to 7 make a validation image where they lie below the share of "val".
+
+    Args:
+        row: the image.
+        drawn: the share, 0 to 1, of each split that the data do not name.
     """
-    if row.partition == "test":
-        return "test"
+    if row.partition != "train":
+        return row.partition
     digest = hashlib.sha256(f"{row.label}\0{row.id}".encode()).digest()
-    return "val" if int.from_bytes(digest[:8], "big") < val_fraction * 2**64 else "train"
+    for split, number in (("test", digest[8:16]), ("val", digest[:8])):
+        if int.from_bytes(number, "big") < drawn.get(split, 0.0) * 2**64:
+            return split
+    return "train"
 
 
-def _refuse_empty(rows: Sequence[Annotation], splits: Sequence[str]) -> None:
+def _refuse_empty(rows: Sequence[Annotation], splits: Sequence[str], drawn: Mapping[str, float]) -> None:
     """Every class must be trained and tested; validation may lack some of many small classes, not all."""
     found = set(zip(splits, (row.label for row in rows), strict=True))
     classes = sorted({row.label for row in rows})
     empty = [f"{split}/{label}" for split in SPLITS for label in classes if (split, label) not in found]
     vital = [name for name in empty if not name.startswith("val/")]
+    change = "".join(f", or change split.{split}_fraction" for split in drawn)
     if vital:
         raise PipelineError(
             f"{len(vital)} split(s) would have no image of a class: {first_few(vital)}. "
-            "Every class needs training and test images: add images, or change split.val_fraction."
+            f"Every class needs training and test images: add images{change}."
         )
+    remedy = "Raise split.val_fraction, or add training images" if "val" in drawn else "Add some to the data"
     if "val" not in splits:
-        raise PipelineError("no image would be a validation image. Raise split.val_fraction, or add training images.")
+        raise PipelineError(f"no image would be a validation image. {remedy}.")
     if empty:
-        print(
-            f"{len(empty)} class(es) have no validation image: {first_few(empty)}. Raise split.val_fraction for more."
-        )
+        print(f"{len(empty)} class(es) have no validation image: {first_few(empty)}. {remedy}.")
 
 
 def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final: Path) -> Index:
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
-            target = folder / split / row.label / row.id
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(row.file, target)
-            path = (final / split / row.label / row.id).as_posix()
+            place = Path(split, row.label, row.id.rpartition("/")[2])
+            _write(row.image, folder / place, row.id)
             votes = "" if row.votes is None else str(row.votes)
-            images.append(Image(row.id, path, row.label, split, votes, sha256_file(target)))
+            sha256 = sha256_file(folder / place)
+            images.append(Image(row.id, (final / place).as_posix(), row.label, split, votes, sha256))
             progress.advance(1)
     return Index(images)
+
+
+def _write(image: Any, target: Path, name: str) -> None:
+    """Copies an image file, or writes pixels as a PNG file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():  # two names that this file system takes for one
+        raise PipelineError(
+            f"the image {name} would overwrite another one at {target.name}. "
+            "Rename it, or its class: this disk does not tell upper from lower case or between forms of a letter."
+        )
+    if isinstance(image, Path):
+        shutil.copyfile(image, target)
+    else:
+        target.write_bytes(tf.io.encode_png(image.reshape(*image.shape[:2], -1)).numpy())
+
+
+def _origins(drawn: Mapping[str, float]) -> str:
+    """One line that tells where validation and test images come from."""
+    of = {"val": "the training images", "test": "all images"}
+    told = {
+        split: f"{drawn[split]:g} of {of[split]}, by a hash of class and id" if split in drawn else "as the data say"
+        for split in of
+    }
+    return f"Validation images: {told['val']}. Test images: {told['test']}."
 
 
 def _print_counts(index: Index) -> None:

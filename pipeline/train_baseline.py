@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import read_index
-from pipeline.training import Recipe
+from pipeline.recipe import Recipe
 from pipeline.views import Views
 
 

@@ -12,9 +12,10 @@ from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.identity import refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
+from pipeline.recipe import Recipe
 from pipeline.soft_labels import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
-from pipeline.training import Recipe, trained
+from pipeline.training import trained
 from pipeline.views import Views
 
 

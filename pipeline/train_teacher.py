@@ -15,7 +15,8 @@ from pipeline.ensembles import load_teacher, save_ensemble
 from pipeline.errors import PipelineError
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import Index, read_index
-from pipeline.training import Recipe, Trained
+from pipeline.recipe import Recipe
+from pipeline.training import Trained
 from pipeline.views import Augmentation
 
 NO_CURVES = "epoch,phase,learning_rate\n"

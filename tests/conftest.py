@@ -35,6 +35,16 @@ def write_data_set(folder: Path, per_class: int = 20, side: int = 12) -> None:
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "annotations.csv", index=False)
 
 
+def mhist_in(folder: Path, val_fraction: float = 0.3) -> dict[str, object]:
+    """The settings of `split` for a data set in MHIST's layout."""
+    return {
+        "data": folder,
+        "annotations": Path("annotations.csv"),
+        "images": Path("images"),
+        "val_fraction": val_fraction,
+    }
+
+
 @pytest.fixture
 def data_set(tmp_path: Path) -> Path:
     """A folder with annotations.csv and images/ of 40 small images in two classes."""

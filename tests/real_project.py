@@ -144,8 +144,7 @@ def make_small(project: Path) -> None:
 
     write_data_set(project / "data/raw/small", per_class=60)
     params = project / "params.yaml"
-    change(params, "split.annotations", "data/raw/small/annotations.csv")
-    change(params, "split.images", "data/raw/small/images")
+    change(params, "split.data", "data/raw/small")
     for section in ("train_teacher", "student"):
         change(params, f"{section}.model.input_shape", [12, 12, 3])
         change(params, f"{section}.model.filters", [4])

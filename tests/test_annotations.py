@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.annotations import Annotation, read_mhist, unnamed_images
+from pipeline.annotations import Annotation, DataSet
 from pipeline.errors import PipelineError
+from pipeline.tables import read_mhist
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
 GOOD = ("a.png,HP,1,train", "b.png,SSA,6,test")
@@ -22,16 +23,26 @@ def make(folder: Path, lines: tuple[str, ...], header: str = HEADER, names: tupl
     return table, images
 
 
+def read(table: Path, images: Path) -> DataSet:
+    """Reads a table and the images beside it."""
+    data = table.parent
+    return read_mhist(data=data, annotations=table.relative_to(data), images=images.relative_to(data), val_fraction=0.3)
+
+
+def rows_of(table: Path, images: Path) -> list[Annotation]:
+    return list(read(table, images).rows)
+
+
 def refusal(table: Path, images: Path) -> str:
     with pytest.raises(PipelineError) as refused:
-        read_mhist(table, images)
+        read(table, images)
     return str(refused.value)
 
 
 def test_rows_become_annotations_sorted_by_id(tmp_path):
     lines = ("c.png,SSA,7,test", "a.png,HP,0,train", "B.png,HP,,train")
     table, images = make(tmp_path, lines, names=("a.png", "B.png", "c.png"))
-    assert read_mhist(table, images) == [
+    assert rows_of(table, images) == [
         Annotation("B.png", "HP", "train", None, images / "B.png"),
         Annotation("a.png", "HP", "train", 0, images / "a.png"),
         Annotation("c.png", "SSA", "test", 7, images / "c.png"),
@@ -41,14 +52,14 @@ def test_rows_become_annotations_sorted_by_id(tmp_path):
 def test_names_and_labels_stay_as_they_are_written(tmp_path):
     names = ("007", "NA", "null", 'say "é", twice.png')
     lines = ("007,0,1,train", "NA,NA,,train", "null,1e3,2,test", '"say ""é"", twice.png",nan,3,test')
-    rows = read_mhist(*make(tmp_path, lines, names=names))
+    rows = rows_of(*make(tmp_path, lines, names=names))
     assert [(row.id, row.label) for row in rows] == list(zip(names, ("0", "NA", "1e3", "nan"), strict=True))
 
 
 def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):
     header = "Partition,Note,Majority Vote Label,Image Name,Number of Annotators who Selected SSA (Out of 7)"
     table, images = make(tmp_path, ("train,blurred,HP,a.png,1", "test,,SSA,b.png,6"), header)
-    assert read_mhist(table, images) == [
+    assert rows_of(table, images) == [
         Annotation("a.png", "HP", "train", 1, images / "a.png"),
         Annotation("b.png", "SSA", "test", 6, images / "b.png"),
     ]
@@ -56,9 +67,9 @@ def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):
 
 def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path):
     table, images = make(tmp_path, GOOD)
-    plain = read_mhist(table, images)
+    plain = rows_of(table, images)
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_mhist(table, images) == plain
+    assert rows_of(table, images) == plain
     assert [row.id for row in plain] == ["a.png", "b.png"]
 
 
@@ -67,13 +78,13 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
     (images / "a.png").symlink_to("b.png")
     linked = tmp_path / "linked"
     linked.symlink_to(images, target_is_directory=True)
-    assert [row.file for row in read_mhist(table, linked)] == [linked / "a.png", linked / "b.png"]
+    assert [row.image for row in rows_of(table, linked)] == [linked / "a.png", linked / "b.png"]
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        pytest.param((), ["no rows", "at least two classes"], id="empty table"),
+        pytest.param((), ["no rows", "Add a row for each image"], id="empty table"),
         pytest.param(
             ("b.png,HP,1,train", "a.png,HP,1,train", "b.png,SSA,1,test", "a.png,SSA,,test"),
             ["2 image(s)", "a.png, b.png", "one row only", "remove the others"],
@@ -96,10 +107,10 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
         *(
             pytest.param(
                 (f"a.png,HP,{votes},train", "b.png,SSA,1,test"),
-                ["whole numbers", votes, "Write a count, or leave the field empty", "(Out of 7)"],
+                ["whole numbers from 0 to 7", votes, "Write a count, or leave the field empty", "(Out of 7)"],
                 id=f"votes {votes}",
             )
-            for votes in ("-1", "2.0", "many", "\u00b2", " ")
+            for votes in ("-1", "2.0", "many", "\u00b2", " ", "8", "10", "07", "\u0663")
         ),
         *(
             pytest.param(
@@ -217,6 +228,27 @@ def test_refuses_a_link_to_itself(tmp_path):
 def test_unnamed_images_are_the_other_files_sorted(tmp_path):
     table, images = make(tmp_path, GOOD, names=("z.png", "b.png", "a.png", ".hidden", "Thumbs.db"))
     (images / "folder").mkdir()
-    rows = read_mhist(table, images)
-    assert unnamed_images(rows, images) == [".hidden", "Thumbs.db", "z.png"]
-    assert unnamed_images(rows[:1], images) == [".hidden", "Thumbs.db", "b.png", "z.png"]
+    found = read(table, images)
+    assert found.left_out == [".hidden", "Thumbs.db", "z.png"]
+    assert (found.source, found.drawn) == (table, {"val": 0.3})
+
+
+def test_refuses_what_a_link_brings_from_outside_the_data_set(tmp_path):
+    """DVC hashes the folder of the data set and follows no link to a folder elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").mkdir()
+    table, images = make(tmp_path / "elsewhere", GOOD)
+    (tmp_path / "data/images").symlink_to(images, target_is_directory=True)
+    (tmp_path / "data/annotations.csv").write_bytes(table.read_bytes())
+    message = refusal(tmp_path / "data/annotations.csv", tmp_path / "data/images")
+    assert message.startswith(f"{tmp_path / 'data/images'} leads outside {tmp_path / 'data'} by a link")
+    assert "set split.data to the folder that holds them" in message
+    (tmp_path / "data/annotations.csv").unlink()
+    (tmp_path / "data/annotations.csv").symlink_to(table)
+    assert "annotations.csv leads outside" in refusal(tmp_path / "data/annotations.csv", tmp_path / "data/images")
+
+
+def test_refuses_an_image_folder_that_is_a_link_to_itself(tmp_path):
+    table, _ = make(tmp_path, GOOD)
+    (tmp_path / "loop").symlink_to("loop")
+    assert f"{tmp_path / 'loop'} leads outside" in refusal(table, tmp_path / "loop")

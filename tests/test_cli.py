@@ -21,7 +21,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_commands_are_the_stages_and_those_that_only_tell():
-    stages = "evaluate precompute sample soften split train-baseline train-student train-teacher"
+    stages = "cifar10 evaluate precompute sample soften split train-baseline train-student train-teacher"
     assert set(COMMANDS) == {*stages.split(), "table", "verify", "inspect", "plan"}
 
 
@@ -105,7 +105,7 @@ def test_refusals_are_one_message_without_traceback(tmp_path, arguments, code, m
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name != "data") == ["params.yaml"]
 
 
-@pytest.mark.parametrize("arguments", [["sample"], ["soften", "--temperature", "4"], ["split"]])
+@pytest.mark.parametrize("arguments", [["sample"], ["cifar10"], ["soften", "--temperature", "4"], ["split"]])
 def test_invalid_params_are_refused_before_anything_is_written(tmp_path, arguments):
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     text = (ROOT / "params.yaml").read_text().replace("hard_label_weight: 0.5", "hard_label_weight: 5")

@@ -1,5 +1,6 @@
 """What the documents show is run, and where they point is something."""
 
+import inspect
 import re
 import subprocess
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from layouts import as_read, readme_sections
 from soft_label_files import CLASS_NAMES, IDS, TOP2, logits_of, write_both, write_logits
 
 from pipeline.soft_label_writing import soften_file
+from pipeline.split import LAYOUTS
 from pipeline.storage import TopK
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +128,15 @@ def test_every_link_into_a_document_leads_to_a_heading(document):
     for file, place in links(document):
         target = document.parent / file if file else document
         assert place in {"", *anchors(target)}, f"{document.name} links to {file}#{place}"
+
+
+def test_the_readme_shows_every_layout_with_all_its_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [section["layout"] for section in readme_sections()] == list(LAYOUTS)
+    for section in readme_sections():
+        layout, settings = as_read(section)
+        assert {"layout": layout, **settings}.keys() == section.keys()
+        assert settings.keys() == inspect.signature(LAYOUTS[layout]).parameters.keys()
 
 
 def test_there_are_links_to_check():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from real_project import change, copy_repository, run, stages_run
 from ruamel.yaml import YAML
 
 from pipeline import params
@@ -13,7 +14,11 @@ from pipeline.cli import main
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
-STAGES = PIPELINE["stages"] | YAML(typ="safe").load(ROOT / "data/sample/dvc.yaml")["stages"]
+STAGES = PIPELINE["stages"] | {
+    name: stage
+    for data in ("sample", "cifar10")
+    for name, stage in YAML(typ="safe").load(ROOT / f"data/{data}/dvc.yaml")["stages"].items()
+}
 
 
 def imports(module: Path) -> set[str]:
@@ -99,6 +104,30 @@ def test_the_default_is_the_mnist_preset():
     assert read(ROOT / "presets/mnist.yaml") == read(ROOT / "params.yaml")
 
 
-@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "presets").glob("*.yaml")))
-def test_presets_are_valid(preset):
-    assert params.read_params(ROOT / "presets" / preset).split.layout == "mhist"
+def test_presets_are_valid_and_all_there():
+    found = {path.stem: params.read_params(path).split.layout for path in (ROOT / "presets").glob("*.yaml")}
+    assert found == {
+        "mnist": "mhist", "mhist": "mhist", "cifar10_cnn": "cifar10", "cifar10_resnet": "cifar10", "intel": "folders",
+        "cassava": "csv",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "before"),
+    [
+        ({"layout": "mhist", "data": "data/raw/mnist"}, ["data/sample/dvc.yaml:sample"]),
+        ({"layout": "mhist", "data": "data/raw/mine"}, []),
+        ({"layout": "cifar10", "data": "data/raw/cifar10/cifar10.npz"}, ["data/cifar10/dvc.yaml:cifar10"]),
+        ({"layout": "cifar10", "data": "data/raw/mine/part.npz"}, []),
+    ],
+    ids=lambda value: value["data"] if isinstance(value, dict) else "",
+)
+def test_data_are_made_only_if_they_are_those_that_split_reads(tmp_path, section, before):
+    """As DVC would run the stages; with `--dry` it runs none."""
+    copy_repository(tmp_path)
+    for file in ("data/raw/mine/part.npz", "data/raw/mnist/images/x.png", "data/raw/cifar10/cifar10.npz"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    for key, value in section.items():
+        change(tmp_path / "params.yaml", f"split.{key}", value)
+    assert stages_run(run("dvc", "repro", "--dry", "split", cwd=tmp_path)) == [*before, "split"]

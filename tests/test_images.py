@@ -74,7 +74,7 @@ def test_images_whose_pixels_would_be_read_wrongly_are_refused(tmp_path):
     for name, content in {"deep.png": deep, "palette.bmp": bytes(palette), "good.png": png(noise(4, 4, 1))}.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PipelineError, match=r"2 of 3 image files .*: deep\.png, palette\.bmp\. Replace"):
-        refuse_undecodable([tmp_path / name for name in ("deep.png", "good.png", "palette.bmp")])
+        refuse_undecodable({name: tmp_path / name for name in ("deep.png", "good.png", "palette.bmp")})
 
 
 def test_animation_gives_its_first_frame():
@@ -212,17 +212,17 @@ def test_refuses_files_that_are_no_images_by_name(tmp_path):
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    files = [tmp_path / name for name in contents]
+    files = {name: tmp_path / name for name in contents}
     with pytest.raises(PipelineError) as refused:
         refuse_undecodable(files)
     assert str(refused.value) == (
         "7 of 10 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
         "bad1.png, bad2.png, bad3.png, bad4.png, bad5.png and 2 more. "
-        "Replace them with intact images, or remove their rows."
+        "Replace them with intact images, or remove them from the data set."
     )
     for name in ("bad6.jpg", "bad7.jpg"):
         with pytest.raises(PipelineError, match=f"1 of 2 image files .*: {name}"):
-            refuse_undecodable([tmp_path / "0.png", tmp_path / name])
+            refuse_undecodable({"0.png": tmp_path / "0.png", name: tmp_path / name})
 
 
 def test_sound_files_of_every_format_are_accepted(tmp_path):
@@ -234,7 +234,7 @@ def test_sound_files_of_every_format_are_accepted(tmp_path):
         "d.png": png(pixels[:, :, :1]),
     }.items():
         (tmp_path / name).write_bytes(content)
-    refuse_undecodable(sorted(tmp_path.iterdir()))
+    refuse_undecodable({path.name: path for path in tmp_path.iterdir()})
     (tmp_path / "b.bmp").write_bytes(bmp(pixels)[:-1])
     with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp\."):
-        refuse_undecodable(sorted(tmp_path.iterdir()))
+        refuse_undecodable({path.name: path for path in tmp_path.iterdir()})

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MODEL, write_data_set
+from conftest import MODEL, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
 from pipeline import model_files, models, precompute, split, storage
@@ -111,9 +111,7 @@ def project(data_set, tmp_path, monkeypatch):
 def make_split(data_set: Path) -> None:
     split.run(
         layout="mhist",
-        annotations=data_set / "annotations.csv",
-        images=data_set / "images",
-        val_fraction=0.3,
+        settings=mhist_in(data_set),
         split_folder=Path("data/split"),
         index=INDEX,
     )

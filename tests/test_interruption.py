@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import MODEL
+from conftest import MODEL, mhist_in
 from real_project import (
     LOGITS,
     MADE,
@@ -29,8 +29,8 @@ from real_project import (
 from pipeline import model_files, models, precompute, split, storage, train_teacher
 from pipeline.checked_hdf5 import damage
 from pipeline.inference import Forward
+from pipeline.recipe import Phase, Recipe
 from pipeline.train_teacher import TeacherToTrain
-from pipeline.training import Phase, Recipe
 from pipeline.views import Augmentation, Views
 
 BLOCK = 8 * 2
@@ -297,9 +297,7 @@ def small(data_set, tmp_path, monkeypatch):
     monkeypatch.delenv("DVC_ROOT", raising=False)
     split.run(
         layout="mhist",
-        annotations=data_set / "annotations.csv",
-        images=data_set / "images",
-        val_fraction=0.3,
+        settings=mhist_in(data_set),
         split_folder=Path("data/split"),
         index=Path("data/index.csv"),
     )

@@ -158,7 +158,10 @@ REFUSED = {
     "batch size 0": ({"precompute.batch_size": 0}, ["precompute.batch_size", "greater than or equal to 1"]),
     "val_fraction 0": ({"split.val_fraction": 0}, ["split.val_fraction", "greater than 0", "got 0"]),
     "val_fraction 1": ({"split.val_fraction": 1}, ["split.val_fraction", "less than 1", "got 1"]),
-    "layout unknown": ({"split.layout": "coco"}, ["split.layout", "'mhist'", "got 'coco'"]),
+    "layout unknown": (
+        {"split.layout": "coco"},
+        ["split.layout: unknown layout 'coco'; known are mhist, csv, folders, arrays, cifar10"],
+    ),
     "key unknown at the top": ({"studnet": {}}, ["\n  studnet: unknown key", "did you mean 'student'?"]),
     "key unknown in a section": (
         {"split.val_fracton": 0.1},
@@ -175,7 +178,7 @@ REFUSED = {
     ),
     "key like no other": (
         {"split.xyz": 1},
-        ["split.xyz: unknown key", "known are annotations, images, layout, val_fraction"],
+        ["split.xyz: unknown key", "known are annotations, data, images, layout, val_fraction"],
     ),
     "key that belongs to another section": (
         {"distill.batch_size": 1},

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 from click.testing import CliRunner
+from conftest import mhist_in
 from hypothesis import given
 from hypothesis import strategies as st
 from real_project import ROOT, change
@@ -19,8 +20,8 @@ from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, untrained
+from pipeline.recipe import Phase, Recipe
 from pipeline.storage import Dense, TopK
-from pipeline.training import Phase, Recipe
 from pipeline.views import UNTOUCHED, Augmentation, Views
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
@@ -87,8 +88,7 @@ def project(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    change_params("split.annotations", "raw/annotations.csv")
-    change_params("split.images", "raw/images")
+    change_params("split.data", "raw")
     change_params("split.val_fraction", 0.3)
     for section in ("train_teacher", "student"):
         change_params(f"{section}.model.input_shape", [12, 12, 3])
@@ -108,9 +108,7 @@ def change_params(name, value):
 def do_split():
     split.run(
         layout="mhist",
-        annotations=Path("raw/annotations.csv"),
-        images=Path("raw/images"),
-        val_fraction=0.3,
+        settings=mhist_in(Path("raw")),
         split_folder=Path("data/split"),
         index=Path("data/index.csv"),
     )
@@ -250,7 +248,7 @@ def test_planned_bytes_are_those_of_the_files_where_one_split_has_longer_ids(tmp
 
 def images_from(folder, index):
     write_index(folder / "index.csv", index)
-    return count_images(folder / "index.csv", "mhist", folder / "none.csv", folder / "none", 0.3)
+    return count_images(folder / "index.csv", "mhist", mhist_in(folder / "none"))
 
 
 def test_images_are_counted_from_the_index(tmp_path):
@@ -369,7 +367,7 @@ def test_a_damaged_index_is_refused(project):
     write_index(Path("index.csv"), Index([Image("a.png", "a", "b", "train", "", "0" * 64)]))
     Path("data").mkdir()
     Path("data/index.csv").write_text(Path("index.csv").read_text().replace("train", "trian"))
-    change_params("split.annotations", "not/at/hand.csv")
+    change_params("split.data", "not/at/hand")
     assert "1 row(s) that are none of an index" in refused()
 
 

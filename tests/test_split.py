@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import mhist_in
 
 from pipeline import split
-from pipeline.annotations import Annotation
+from pipeline.annotations import Annotation, DataSet
 from pipeline.errors import PipelineError
 from pipeline.index import read_index
 from pipeline.split import assign_split
@@ -49,9 +50,7 @@ def make(numbers: range) -> None:
 def run(val_fraction: float = 0.3) -> None:
     split.run(
         layout="mhist",
-        annotations=Path("raw/annotations.csv"),
-        images=Path("raw/images"),
-        val_fraction=val_fraction,
+        settings=mhist_in(Path("raw"), val_fraction),
         split_folder=FOLDER,
         index=INDEX,
     )
@@ -87,7 +86,11 @@ def test_images_are_copied_and_listed(capsys):
     assert sorted(path.name for path in Path("data").iterdir()) == ["index.csv", "split"]
     assert {image.split for image in images} == {"train", "val", "test"}
 
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    *lines, origins = capsys.readouterr().out.splitlines()
+    printed = [line.split() for line in lines]
+    assert origins == (
+        "Validation images: 0.3 of the training images, by a hash of class and id. Test images: as the data say."
+    )
     counts = Counter((image.split, image.label) for image in images)
     assert printed == [
         ["class", "train", "val", "test"],
@@ -137,7 +140,7 @@ def test_every_class_gives_about_its_share(val_fraction):
     """The count of n independent draws lies within 4 sqrt(p (1 - p) / n) of p but for 6 in 100,000 cases."""
     rows = [Annotation(f"MHIST_{n:05}.png", "SSA" if n % 5 else "HP", "train", None, Path()) for n in range(10_000)]
     for label, count in (("HP", 2000), ("SSA", 8000)):
-        splits = Counter(assign_split(row, val_fraction) for row in rows if row.label == label)
+        splits = Counter(assign_split(row, {"val": val_fraction}) for row in rows if row.label == label)
         assert splits["train"] + splits["val"] == count
         tolerance = 4 * math.sqrt(val_fraction * (1 - val_fraction) / count)
         assert abs(splits["val"] / count - val_fraction) < tolerance
@@ -146,15 +149,58 @@ def test_every_class_gives_about_its_share(val_fraction):
 def test_assignment_follows_the_stated_rule():
     for number in range(300):
         name, label, partition = row_of(number)
-        got = assign_split(Annotation(name, label, partition, number % 8, Path(str(number))), 0.4)
+        got = assign_split(Annotation(name, label, partition, number % 8, Path(str(number))), {"val": 0.4})
         assert got == stated_split(name, label, partition, 0.4)
 
 
 def test_a_larger_fraction_only_adds_validation_images():
     rows = [Annotation(f"{number}", "HP", "train", None, Path()) for number in range(500)]
-    validation = [{row.id for row in rows if assign_split(row, share) == "val"} for share in (0.1, 0.2, 0.6, 0.999999)]
+    validation = [
+        {row.id for row in rows if assign_split(row, {"val": share}) == "val"} for share in (0.1, 0.2, 0.6, 0.999999)
+    ]
     assert all(fewer < more for fewer, more in pairwise(validation))
-    assert all(assign_split(Annotation(row.id, "HP", "test", None, Path()), 0.6) == "test" for row in rows)
+    assert all(assign_split(Annotation(row.id, "HP", "test", None, Path()), {"val": 0.6}) == "test" for row in rows)
+
+
+@pytest.mark.parametrize("drawn", [{"val": 0.3, "test": 0.4}, {"test": 0.4}, {"val": 0.3}, {}], ids=str)
+def test_test_images_are_drawn_before_validation_images(drawn):
+    """By the digest in hexadecimal: digits 16 to 31 make a test image, digits 0 to 15 a validation image."""
+    for number in range(300):
+        row = Annotation(f"dog/{number}.png", "dog", "train", None, Path())
+        digest = hashlib.sha256(b"dog\0" + row.id.encode()).hexdigest()
+        test, val = (int(digits, 16) / 16**16 for digits in (digest[16:32], digest[:16]))
+        expected = "test" if test < drawn.get("test", 0) else "val" if val < drawn.get("val", 0) else "train"
+        assert assign_split(row, drawn) == expected
+
+
+def test_the_share_of_validation_images_is_one_of_what_testing_leaves():
+    """Of 10,000: 0.2 test, 0.25 of the other 8,000 validation; four standard deviations of each count are allowed."""
+    rows = [Annotation(f"{number}.png", "HP", "train", None, Path()) for number in range(10_000)]
+    splits = Counter(assign_split(row, {"val": 0.25, "test": 0.2}) for row in rows)
+    assert abs(splits["test"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
+    assert abs(splits["val"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
+
+
+def test_a_split_that_the_data_name_is_kept_whatever_is_drawn():
+    for name in ("val", "test"):
+        rows = [Annotation(f"{number}", "HP", name, None, Path()) for number in range(50)]
+        assert {assign_split(row, {"val": 0.999, "test": 0.999}) for row in rows} == {name}
+
+
+def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
+    """As "A.png" and "a.png" are on disks that do not tell them apart."""
+    make(range(40))
+    rows = [
+        Annotation(f"{folder}/{name}.png", label, "train" if number % 2 else "test", None, Path("raw/images/001.png"))
+        for number, name in enumerate("abcdefgh")
+        for label in ("HP", "SSA")
+        for folder in (["x", "y"] if name == "d" else ["x"])
+    ]
+    data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "")
+    monkeypatch.setitem(split.LAYOUTS, "mhist", lambda **_: data_set)
+    with pytest.raises(PipelineError, match=r"the image y/d\.png would overwrite another one at d\.png\. Rename it"):
+        run()
+    assert files_below(Path("data")) == {}
 
 
 def text() -> bytes:
@@ -185,7 +231,7 @@ def test_refuses_what_is_no_image_and_writes_nothing(damage, older):
     assert str(refused.value).startswith(
         "1 of 40 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: 017.png. "
     )
-    assert "Replace them with intact images, or remove their rows" in str(refused.value)
+    assert "Replace them with intact images, or remove them from the data set." in str(refused.value)
     assert files_below(Path("data")) == before
     assert Path("data").exists() == older
 
@@ -195,7 +241,7 @@ def test_counts_the_files_that_no_row_names(capsys):
     for name in ("x.png", "Thumbs.db"):
         Path("raw/images", name).write_bytes(b"?")
     run()
-    assert "2 file(s) in raw/images are named by no row and were left out: Thumbs.db, x.png" in capsys.readouterr().out
+    assert "2 left out, because no row names these files of raw/images: 'Thumbs.db', 'x.png'" in capsys.readouterr().out
     assert not [name for name in files_below(FOLDER) if "x.png" in name or "Thumbs" in name]
     for name in ("x.png", "Thumbs.db"):
         Path("raw/images", name).unlink()

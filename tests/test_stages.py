@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import MODEL
+from conftest import MODEL, mhist_in
 
 from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
 from pipeline.artifacts import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
 from pipeline.losses import DistillationLoss
+from pipeline.recipe import Phase, Recipe
 from pipeline.rendering import render
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.train_teacher import TeacherToTrain
-from pipeline.training import Phase, Recipe
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import SAME_COLOUR, Augmentation, Views
 
@@ -54,9 +54,7 @@ def project(unlabelled):
 def make_split(data_set):
     split.run(
         layout="mhist",
-        annotations=data_set / "annotations.csv",
-        images=data_set / "images",
-        val_fraction=0.3,
+        settings=mhist_in(data_set),
         split_folder=Path("data/split"),
         index=INDEX,
     )

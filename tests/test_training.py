@@ -21,7 +21,8 @@ from pipeline.batches import Examples, HardLabels
 from pipeline.errors import PipelineError
 from pipeline.images import Images
 from pipeline.index import Image, Index, fingerprint_of
-from pipeline.training import Phase, Recipe, hard_label_accuracy, hard_label_cross_entropy, train, trained
+from pipeline.recipe import Phase, Recipe
+from pipeline.training import hard_label_accuracy, hard_label_cross_entropy, train, trained
 from pipeline.training_state import TrainingState
 from pipeline.views import Augmentation
 

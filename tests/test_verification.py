@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import MODEL as SMALL_MODEL
+from conftest import mhist_in
 from real_project import ROOT, change
 from soft_label_files import edit, write_logits
 
@@ -177,9 +178,8 @@ def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     write_params(TopK(1, "float16"))
-    places = {"annotations": data_set / "annotations.csv", "images": data_set / "images"}
     index, teacher = Path("data/index.csv"), Path("models/teacher.keras")
-    split.run(layout="mhist", **places, val_fraction=0.3, split_folder=Path("data/split"), index=index)
+    split.run(layout="mhist", settings=mhist_in(data_set), split_folder=Path("data/split"), index=index)
     model_files.save(models.build(**MODEL, classes=2, seed=1), teacher)
     precompute.run(
         index=index,

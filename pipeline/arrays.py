@@ -1,0 +1,194 @@
+"""Layouts `arrays` and `cifar10`: images and labels in one .npz file.
+
+The arrays have the names that Keras uses (x_train, y_train, ...) or those of MedMNIST
+(https://medmnist.com: train_images, train_labels, ...).
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.annotations import Annotation, DataSet, quoted, refuse_labels, shares_to_draw
+from pipeline.errors import PipelineError, first_few
+
+NAMES = {
+    "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
+    "MedMNIST": {
+        "train": ("train_images", "train_labels"),
+        "val": ("val_images", "val_labels"),
+        "test": ("test_images", "test_labels"),
+    },
+}
+"""(images, labels) of each split."""
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def read_arrays(
+    *, data: Path, class_names: Mapping[int, str] | None, val_fraction: float | None, test_fraction: float | None
+) -> DataSet:
+    """Reads and checks an .npz file.
+
+    An image's id is the split of its array and its number there, such as `train_00012.png`.
+
+    Args:
+        data: the file.
+        class_names: the name of each label; None names a class by its number, in as many digits as the largest.
+        val_fraction: share of the training images to draw for validation, or None where the file holds them.
+        test_fraction: share of all training images to draw for testing, or None where the file holds them.
+
+    Returns:
+        The data set, its rows sorted by id.
+
+    Raises:
+        PipelineError: the file or an array in it cannot be used.
+    """
+    arrays = _load(data)
+    pairs = _pairs(arrays, data)
+    for split, share in (("val", val_fraction), ("test", test_fraction)):
+        _refuse_both_or_neither(split, share, pairs, data)
+    for images, labels in pairs.values():
+        _refuse_images(arrays[images], data, images)
+        _refuse_labels(arrays[labels], data, labels, len(arrays[images]), images)
+    numbers = {split: arrays[labels].reshape(-1).tolist() for split, (_, labels) in pairs.items()}
+    names = _names_of({number for of_split in numbers.values() for number in of_split}, class_names, data)
+    refuse_labels(names.values(), data, "split.class_names")
+    rows = [
+        Annotation(f"{split}_{position:05d}.png", names[number], split, None, arrays[pairs[split][0]][position])
+        for split in pairs
+        for position, number in enumerate(numbers[split])
+    ]
+    return DataSet(
+        source=data,
+        rows=sorted(rows, key=lambda row: row.id),
+        drawn=shares_to_draw(val_fraction, test_fraction),
+        left_out=sorted(set(arrays) - {name for pair in pairs.values() for name in pair}),
+        because=f"these arrays of {data} are neither images nor labels",
+    )
+
+
+def read_cifar10(*, data: Path, val_fraction: float) -> DataSet:
+    """Reads CIFAR-10, or a part of it, as `read_arrays` does, with the names of its ten classes.
+
+    Args:
+        data: the file.
+        val_fraction: share of the training images to draw for validation.
+
+    Raises:
+        PipelineError: the file or an array in it cannot be used.
+    """
+    return read_arrays(data=data, class_names=dict(enumerate(CIFAR10)), val_fraction=val_fraction, test_fraction=None)
+
+
+def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    if not path.is_file():
+        raise PipelineError(f"there is no file {path}. Put it there, or set split.data in params.yaml.")
+    if not zipfile.is_zipfile(path):
+        raise PipelineError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
+    try:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise PipelineError(
+                f"{path} holds an array of Python objects, which could run any code when they are read. "
+                "Store images as uint8 and labels as integers, with images of one size."
+            ) from None
+        raise PipelineError(f"{path} cannot be read: {error}. Write it again, it may be damaged.") from None
+
+
+def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
+    """The names of images and labels of each split that the file holds."""
+    held = {
+        scheme: {split: pair for split, pair in pairs.items() if set(pair) & set(arrays)}
+        for scheme, pairs in NAMES.items()
+    }
+    used = [scheme for scheme in held if held[scheme]]
+    if len(used) > 1:
+        raise PipelineError(
+            f"{path} mixes the names of {' and '.join(used)}: {quoted(sorted(arrays))}. "
+            f"Expected one of {_schemes()}: rename the arrays."
+        )
+    if not used or "train" not in held[used[0]]:
+        raise PipelineError(
+            f"{path} holds no training images; it has {quoted(sorted(arrays))}. "
+            f"Expected {_schemes()}: rename the arrays."
+        )
+    pairs = held[used[0]]
+    alone = [name for pair in pairs.values() for name in pair if name not in arrays]
+    if alone:
+        raise PipelineError(
+            f"{path} lacks {quoted(alone)}; it has {quoted(sorted(arrays))}. "
+            "Images and labels come in pairs: add what is missing."
+        )
+    return pairs
+
+
+def _schemes() -> str:
+    return ", or ".join(
+        ", ".join(name for pair in pairs.values() for name in pair) + f" ({scheme})" for scheme, pairs in NAMES.items()
+    )
+
+
+def _refuse_both_or_neither(split: str, share: float | None, pairs: Mapping[str, Any], path: Path) -> None:
+    if split in pairs and share is not None:
+        raise PipelineError(
+            f"{path} holds {split} images ({pairs[split][0]}), and split.{split}_fraction is {share:g}. "
+            f"Expected one of the two: set split.{split}_fraction: null (layout arrays), or leave out that array."
+        )
+    if split not in pairs and share is None:
+        raise PipelineError(
+            f"{path} holds no {split} images, and there is no split.{split}_fraction to draw them by. "
+            f"Set split.{split}_fraction to a number between 0 and 1 (layout arrays), or add the arrays."
+        )
+
+
+def _refuse_images(images: npt.NDArray[Any], path: Path, name: str) -> None:
+    if images.dtype != np.uint8:
+        raise PipelineError(
+            f"{path}: {name} is of type {images.dtype}; expected uint8. Store the pixels as 0 to 255 in uint8."
+        )
+    if images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}) or 0 in images.shape:
+        raise PipelineError(
+            f"{path}: {name} is of shape {images.shape}; expected (N, height, width), (N, height, width, 1) for "
+            "grey or (N, height, width, 3) for RGB, with no side of 0. Store it so."
+        )
+
+
+def _refuse_labels(labels: npt.NDArray[Any], path: Path, name: str, count: int, images: str) -> None:
+    if labels.ndim == 2 and labels.shape[1] != 1:
+        raise PipelineError(
+            f"{path}: {name} is of shape {labels.shape}, several labels for each image; expected (N,) or (N, 1). "
+            "Store the number of one class for each image."
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim not in {1, 2}:
+        raise PipelineError(
+            f"{path}: {name} is of type {labels.dtype} and shape {labels.shape}; expected integers of shape (N,) or "
+            "(N, 1). Store the number of its class for each image."
+        )
+    if len(labels) != count:
+        raise PipelineError(
+            f"{path}: {images} has {count} images and {name} has {len(labels)} labels; expected as many. "
+            "Store both again from the same list."
+        )
+
+
+def _names_of(labels: set[int], class_names: Mapping[int, str] | None, path: Path) -> dict[int, str]:
+    """The name of the class of each label, in an order of strings that is the order of the numbers."""
+    known = class_names if class_names is not None else {label: "" for label in labels if label >= 0}
+    unknown = sorted(labels - set(known))
+    if unknown:
+        expected = "numbers from 0" if class_names is None else f"the labels of split.class_names, {sorted(known)}"
+        raise PipelineError(
+            f"{path} has the label(s) {first_few([str(label) for label in unknown])}; expected {expected}. "
+            "Correct the labels, or name them in split.class_names."
+        )
+    width = len(str(max(labels)))
+    return {label: class_names[label] if class_names is not None else f"{label:0{width}d}" for label in labels}

@@ -1,0 +1,66 @@
+"""How a model is trained: phases of epochs, batches, seeds."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+
+from pipeline.index import Image, Index
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one optimizer (fresh at its start) and one set of trained layers.
+
+    Attributes:
+        epochs: how many.
+        learning_rate: of the optimizer.
+        trainable_from: as in `models.for_phase`.
+        steps_per_epoch: batches in an epoch, which go on through the images where the epoch before ended; None for as
+            many as show every image once.
+        optimizer: one of `OPTIMIZERS`.
+        momentum: of sgd or rmsprop, 0 to below 1.
+        backbone_in_inference_mode: as `inference_mode` in `models.for_phase`.
+    """
+
+    epochs: int
+    learning_rate: float
+    trainable_from: str | int | None
+    steps_per_epoch: int | None = None
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    backbone_in_inference_mode: bool = False
+
+
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": keras.optimizers.SGD,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        phases: one after another.
+        batch_size: images a step.
+        seed: of the initial weights, the order and the dropout.
+        validation_steps: batches of validation images, the same after every epoch; None for all.
+    """
+
+    phases: Sequence[Phase]
+    batch_size: int
+    seed: int
+    validation_steps: int | None = None
+
+    def validation_images(self, data: Index) -> list[Image]:
+        """The validation images that are used, sorted by id; which ones depends on nothing but the ids."""
+        images = data.split("val")
+        if self.validation_steps is None:
+            return images
+        by_hash = sorted(images, key=lambda image: hashlib.sha256(image.id.encode()).digest())
+        return sorted(by_hash[: self.validation_steps * self.batch_size], key=lambda image: image.id)

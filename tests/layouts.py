@@ -1,0 +1,115 @@
+"""How tests of a layout run the stage `split`, and what they compare."""
+
+import csv
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from real_project import ROOT, change
+from ruamel.yaml import YAML
+
+from pipeline import split
+from pipeline.cli import main
+from pipeline.errors import PipelineError
+from pipeline.params import read_params
+
+FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
+
+
+def png(number: int, side: int = 5) -> bytes:
+    """A PNG file of random pixels, always the same for a number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return tf.io.encode_png(pixels).numpy()
+
+
+def write_files(files: dict[str, bytes]) -> None:
+    """Writes files by their path."""
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder: its name and its content."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def run(section: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Runs `split` with the section as params.yaml would have it; returns the rows of the index by id."""
+    layout, settings = as_read(section)
+    split.run(layout=layout, settings=settings, split_folder=FOLDER, index=INDEX)
+    with INDEX.open(newline="", encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def write_params(section: dict[str, Any]) -> None:
+    """Writes params.yaml with this section `split`."""
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    change(Path("params.yaml"), "split", section)
+
+
+def as_read(section: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The layout and the other values of a section, read from params.yaml."""
+    write_params(section)
+    values = read_params(Path("params.yaml")).split
+    return values.layout, values.model_dump(exclude={"layout"})
+
+
+def refusal(section: dict[str, Any]) -> str:
+    """What `split` says when it refuses; it must have written nothing."""
+    before = files_below(Path("data")) if Path("data").exists() else None
+    with pytest.raises(PipelineError) as refused:
+        run(section)
+    assert (files_below(Path("data")) if Path("data").exists() else None) == before
+    return str(refused.value)
+
+
+def invalid(section: dict[str, Any]) -> str:
+    """What is said of a section that is refused before any data are looked at."""
+    write_params(section)
+    with pytest.raises(PipelineError, match=r"params\.yaml is not valid") as refused:
+        read_params(Path("params.yaml"))
+    return str(refused.value)
+
+
+def planned(section: dict[str, Any]) -> str:
+    """The first line of `softlabel plan`."""
+    write_params(section)
+    shown = CliRunner().invoke(main, ["plan"])
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout.splitlines()[0]
+
+
+def check_copies(rows: dict[str, dict[str, str]]) -> dict[str, bytes]:
+    """Compares the index with the class folders, and returns the content of each image by id."""
+    found = {}
+    for name, row in rows.items():
+        assert row["path"] == f"data/split/{row['split']}/{row['label']}/{name.split('/')[-1]}"
+        found[name] = Path(row["path"]).read_bytes()
+        assert hashlib.sha256(found[name]).hexdigest() == row["sha256"]
+    assert len(files_below(FOLDER)) == len(rows)
+    return found
+
+
+def drawn_split(label: str, name: str, val: float | None = None, test: float | None = None) -> str:
+    """The stated rule: bytes 8 to 15 of SHA-256(class, 0, id) draw test images, then bytes 0 to 7 validation."""
+    digest = hashlib.sha256(label.encode() + b"\0" + name.encode()).hexdigest()
+    if int(digest[16:32], 16) / 16**16 < (test or 0):
+        return "test"
+    return "val" if int(digest[:16], 16) / 16**16 < (val or 0) else "train"
+
+
+def with_key(section: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The section with other values."""
+    return {**section, **changes}
+
+
+def readme_sections() -> list[dict[str, Any]]:
+    """The sections `split` that README.md shows."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
+    return [YAML(typ="safe").load(block)["split"] for block in blocks if block.startswith("split:")]

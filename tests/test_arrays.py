@@ -1,0 +1,332 @@
+"""Layouts `arrays` and `cifar10`: images and labels in one .npz file."""
+
+import os
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import check_copies, drawn_split, invalid, planned, refusal, run, with_key
+
+from pipeline.arrays import read_arrays
+from pipeline.errors import PipelineError
+
+DRAWN = {"layout": "arrays", "data": "raw.npz", "class_names": None, "val_fraction": 0.25, "test_fraction": 0.25}
+NAMED = DRAWN | {"val_fraction": None, "test_fraction": None}
+CIFAR10 = {"layout": "cifar10", "data": "raw.npz", "val_fraction": 0.25}
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+PARTS = {"train": 40, "val": 8, "test": 12}
+KERAS = {name: (f"x_{name}", f"y_{name}") for name in PARTS}
+MEDMNIST = {name: (f"{name}_images", f"{name}_labels") for name in PARTS}
+GREY, GREY_OF_ONE, RGB = (4, 6), (4, 6, 1), (4, 6, 3)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def pixels(count: int, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def make(parts=("train", "val", "test"), names=KERAS, shape=RGB, classes=2, **changes) -> dict[str, np.ndarray]:
+    """Writes raw.npz with labels 0, 1, ..., 0, 1, ...; None leaves an array out."""
+    arrays = {}
+    for seed, part in enumerate(parts):
+        arrays[names[part][0]] = pixels(PARTS[part], shape, seed)
+        arrays[names[part][1]] = np.arange(PARTS[part]) % classes
+    arrays |= changes
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    np.savez("raw.npz", **kept)
+    return kept
+
+
+def decoded(content: bytes) -> np.ndarray:
+    return tf.io.decode_png(content).numpy()
+
+
+@pytest.mark.parametrize("shape", [GREY, GREY_OF_ONE, RGB], ids=str)
+@pytest.mark.parametrize("names", [KERAS, MEDMNIST], ids=["Keras", "MedMNIST"])
+@pytest.mark.parametrize("column", [False, True], ids=["N", "N, 1"])
+def test_files_hold_the_pixels_of_the_arrays(names, shape, column, capsys):
+    labels = {names[part][1]: (np.arange(count) % 2).astype(np.uint8) for part, count in PARTS.items()}
+    if column:
+        labels = {name: array[:, None] for name, array in labels.items()}
+    arrays = make(names=names, shape=shape, **labels)
+    rows = run(NAMED)
+    copies = check_copies(rows)
+    assert len(rows) == 60
+    for part, count in PARTS.items():
+        for number in range(count):
+            name = f"{part}_{number:05}.png"
+            image = decoded(copies[name])
+            np.testing.assert_array_equal(image, arrays[names[part][0]][number].reshape(4, 6, -1))
+            assert (rows[name]["split"], rows[name]["label"], rows[name]["votes"]) == (part, str(number % 2), "")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Validation images: as the data say. Test images: as the data say."
+    )
+
+
+def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
+    make(["train"])
+    rows = run(DRAWN)
+    check_copies(rows)
+    for name, row in rows.items():
+        assert row["split"] == drawn_split(row["label"], name, val=0.25, test=0.25)
+    assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
+    assert "Test images: 0.25 of all images, by a hash of class and id." in capsys.readouterr().out
+
+
+def test_a_held_test_split_is_kept_beside_drawn_validation_images():
+    make(["train", "test"])
+    rows = run(with_key(DRAWN, test_fraction=None))
+    assert {name.split("_")[0] for name, row in rows.items() if row["split"] == "test"} == {"test"}
+    assert {name.split("_")[0] for name, row in rows.items() if row["split"] != "test"} == {"train"}
+    for name, row in rows.items():
+        if name.startswith("train"):
+            assert row["split"] == drawn_split(row["label"], name, val=0.25)
+
+
+def test_images_added_at_the_end_move_none(monkeypatch):
+    make(["train"])
+    few = run(DRAWN)
+    monkeypatch.setitem(PARTS, "train", 150)
+    make(["train"], x_train=np.concatenate([pixels(40, RGB), pixels(110, RGB, 9)]))
+    many = run(DRAWN)
+    assert len(many) == 150
+    assert {name: many[name] for name in few} == few
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 9], ["0", "9"]),
+        ([0, 10], ["00", "10"]),
+        ([2, 10, 100], ["002", "010", "100"]),
+    ],
+)
+def test_classes_without_names_are_numbers_in_an_order_that_strings_keep(labels, names):
+    arrays = {KERAS[part][1]: np.array(labels)[np.arange(count) % len(labels)] for part, count in PARTS.items()}
+    make(**arrays)
+    rows = run(NAMED)
+    assert sorted({row["label"] for row in rows.values()}) == names
+    assert [rows[f"train_0000{number}.png"]["label"] for number in range(len(names))] == names
+
+
+@pytest.mark.parametrize("class_names", [["zebra", "ant", "unused"], {1: "ant", 0: "zebra", 7: "unused"}], ids=str)
+def test_classes_get_their_names(class_names):
+    make()
+    rows = run(with_key(NAMED, class_names=class_names))
+    check_copies(rows)
+    assert [rows[f"test_0000{number}.png"]["label"] for number in range(4)] == ["zebra", "ant", "zebra", "ant"]
+
+
+def test_arrays_that_are_neither_images_nor_labels_are_told(capsys):
+    make(note=np.array(["by hand"]))
+    assert len(run(NAMED)) == 60
+    assert (
+        "1 left out, because these arrays of raw.npz are neither images nor labels: 'note'" in capsys.readouterr().out
+    )
+
+
+def test_the_plan_counts_what_split_makes():
+    make()
+    assert planned(NAMED) == "60 images in 2 classes: 40 train, 8 val, 12 test (raw.npz)"
+    make(["train"])
+    counts = Counter(drawn_split(str(n % 2), f"train_{n:05}.png", val=0.25, test=0.25) for n in range(40))
+    assert planned(DRAWN) == (
+        f"40 images in 2 classes: {counts['train']} train, {counts['val']} val, {counts['test']} test (raw.npz)"
+    )
+
+
+OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"x_train": pixels(40, RGB) / 255},
+            ["x_train is of type float64; expected uint8", "Store the pixels as 0 to 255"],
+        ),
+        ({"x_val": pixels(8, RGB).astype(np.int64)}, ["x_val is of type int64; expected uint8"]),
+        ({"x_train": pixels(40, (4, 6, 4))}, ["x_train is of shape (40, 4, 6, 4); expected (N, height, width)"]),
+        ({"x_train": pixels(40, (24,))}, ["x_train is of shape (40, 24)"]),
+        ({"x_train": pixels(40, (3, 0, 3))}, ["x_train is of shape (40, 3, 0, 3)", "no side of 0"]),
+        ({"x_test": pixels(0, RGB), "y_test": np.zeros(0, int)}, ["x_test is of shape (0, 4, 6, 3)"]),
+        ({"y_train": np.zeros((40, 14), int)}, ["y_train is of shape (40, 14), several labels", "one class"]),
+        ({"y_train": np.zeros((40, 0), int)}, ["y_train is of shape (40, 0)"]),
+        ({"y_train": np.zeros((40, 1, 1), int)}, ["y_train is of type int64 and shape (40, 1, 1)"]),
+        ({"y_train": np.arange(40) % 2 / 1}, ["y_train is of type float64", "expected integers"]),
+        ({"y_train": np.array(["a", "b"] * 20)}, ["y_train is of type <U1", "expected integers"]),
+        ({"y_train": np.array([True, False] * 20)}, ["y_train is of type bool", "expected integers"]),
+        ({"y_train": np.arange(39) % 2}, ["x_train has 40 images and y_train has 39 labels"]),
+        ({"y_train": np.array(3)}, ["y_train is of type int64 and shape ()"]),
+        ({"y_train": np.arange(40) % 2 - 1}, ["the label(s) -1; expected numbers from 0"]),
+        ({"y_train": np.arange(40) % 3}, ["1 split(s) would have no image of a class: test/2"]),
+        ({"y_test": np.arange(12) % 3}, ["1 split(s) would have no image of a class: train/2"]),
+        ({"y_train": None}, ["raw.npz lacks 'y_train'; it has 'x_test', 'x_train'", "come in pairs"]),
+        ({"x_test": None}, ["raw.npz lacks 'x_test'"]),
+        ({"x_train": None, "y_train": None}, ["holds no training images", "train_images, train_labels", "(MedMNIST)"]),
+        ({"train_images": pixels(40, RGB)}, ["mixes the names of Keras and MedMNIST", "'train_images', 'x_test'"]),
+        ({"x_train": OBJECTS}, ["holds an array of Python objects", "Store images as uint8"]),
+        ({"note": OBJECTS}, ["holds an array of Python objects"]),
+        (
+            {"y_train": np.zeros(40, int), "y_val": np.zeros(8, int), "y_test": np.zeros(12, int)},
+            ["only the class '0'"],
+        ),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_refuses_arrays_that_make_no_sense(changes, said):
+    make(**changes)
+    message = refusal(NAMED)
+    assert [words for words in said if words not in message] == []
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("class_names", "said"),
+    [
+        (["a"], ["raw.npz has the label(s) 1; expected the labels of split.class_names, [0]", "or name them"]),
+        ({0: "a", 2: "b"}, ["the label(s) 1; expected the labels of split.class_names, [0, 2]"]),
+        (["a/b", "c"], ["cannot name a folder: 'a/b'", "in split.class_names"]),
+        (["..", "c"], ["cannot name a folder: '..'"]),
+        ([" a", "c"], ["cannot name a folder: ' a'", "outer blanks"]),
+    ],
+    ids=str,
+)
+def test_refuses_names_that_do_not_fit(class_names, said):
+    make()
+    message = refusal(with_key(NAMED, class_names=class_names))
+    assert [words for words in said if words not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("held", "section", "said"),
+    [
+        (
+            ["train", "val", "test"],
+            NAMED | {"val_fraction": 0.1},
+            ["holds val images (x_val), and split.val_fraction is 0.1", "set split.val_fraction: null"],
+        ),
+        (["train", "test"], DRAWN, ["holds test images (x_test), and split.test_fraction is 0.25"]),
+        (["train", "test"], NAMED, ["holds no val images, and there is no split.val_fraction", "between 0 and 1"]),
+        (["train"], DRAWN | {"test_fraction": None}, ["holds no test images, and there is no split.test_fraction"]),
+        (["train"], CIFAR10, ["holds no test images", "(layout arrays)"]),
+        (["train", "val", "test"], CIFAR10, ["holds val images (x_val)", "(layout arrays)"]),
+    ],
+)
+def test_a_split_is_either_held_or_drawn(held, section, said):
+    make(held)
+    message = refusal(section)
+    assert [words for words in said if words not in message] == []
+
+
+def test_refuses_what_is_no_npz_file():
+    assert "there is no file raw.npz. Put it there, or set split.data" in refusal(NAMED)
+    Path("raw.npz").write_bytes(b"")
+    assert "raw.npz is no .npz file. Write one with numpy.savez(" in refusal(NAMED)
+    with Path("raw.npz").open("wb") as file:
+        np.save(file, pixels(3, RGB))
+    assert "raw.npz is no .npz file" in refusal(NAMED)
+
+
+@given(position=st.integers(0, 1499), byte=st.integers(1, 255))
+def test_a_file_with_one_other_byte_is_read_or_refused(tmp_path_factory, position, byte):
+    """Pixels and labels have checksums, so that what is read is what was written."""
+    path = tmp_path_factory.mktemp("damaged") / "raw.npz"
+    images, labels = pixels(40, (2, 2)), np.arange(40) % 2
+    np.savez(path, x_train=images, y_train=labels)
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= byte
+    path.write_bytes(content)
+    try:
+        rows = read_arrays(data=path, class_names=None, val_fraction=0.2, test_fraction=0.2).rows
+    except PipelineError:
+        return
+    assert [row.label for row in rows] == [str(label) for label in labels]
+    np.testing.assert_array_equal([row.image for row in rows], images)
+
+
+def test_refuses_a_damaged_file():
+    make()
+    whole = Path("raw.npz").read_bytes()
+    place = whole.index(b"x_train.npy") + 300  # in the pixels, which the zip file's checksum covers
+    Path("raw.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. Write it again" in refusal(NAMED)
+    assert not Path("data").exists()
+
+
+def test_refuses_entries_that_are_no_arrays():
+    with zipfile.ZipFile("raw.npz", "w") as file:
+        file.writestr("x_train", "no array")
+        file.writestr("y_train", "no array")
+    assert "x_train is of type |S8; expected uint8" in refusal(DRAWN)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null, a list of different names, or"),
+        (NAMED | {"class_names": {0: "a", 1: "a"}}, "split.class_names: expected null, a list of different names"),
+        (NAMED | {"class_names": {"zero": "a"}}, "split.class_names: expected null, a list of different names"),
+        (NAMED | {"class_names": {True: "a"}}, "split.class_names: expected null"),
+        (NAMED | {"class_names": [0, 1]}, "split.class_names: expected null"),
+        (NAMED | {"class_names": {0: ["a"]}}, "split.class_names: expected null"),
+        (NAMED | {"class_names": "names.json"}, "split.class_names: expected null"),
+        (NAMED | {"val_fraction": 0}, "split.val_fraction: Input should be greater than 0 (got 0)"),
+        (NAMED | {"images": "x"}, "split.images: unknown key; known are class_names, data, layout, test_fraction"),
+        (CIFAR10 | {"val_fraction": None}, "split.val_fraction: Input should be a valid number (got None)"),
+        (CIFAR10 | {"test_fraction": 0.1}, "split.test_fraction: unknown key; did you mean 'val_fraction'?"),
+        (CIFAR10 | {"layout": "cifar"}, "unknown layout 'cifar'; known are mhist, csv, folders, arrays, cifar10. Did"),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_section_are_named(section, said):
+    message = invalid(section)
+    assert said in message
+    assert len(message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("section", [NAMED, CIFAR10], ids=["arrays", "cifar10"])
+def test_every_key_must_be_there(section):
+    for key in section:
+        without = {name: value for name, value in section.items() if name != key}
+        assert f"split.{key}: missing; every key must be there." in invalid(without)
+
+
+def test_cifar10_knows_the_names_of_its_classes():
+    arrays = make(["train", "test"], classes=10, y_test=np.arange(12)[:, None] % 10)
+    rows = run(CIFAR10)
+    copies = check_copies(rows)
+    for part in ("train", "test"):
+        for number in range(PARTS[part]):
+            name = f"{part}_{number:05}.png"
+            assert rows[name]["label"] == CLASSES[number % 10]
+            np.testing.assert_array_equal(decoded(copies[name]), arrays[f"x_{part}"][number])
+            assert rows[name]["split"] == (part if part == "test" else drawn_split(CLASSES[number % 10], name, 0.25))
+    assert planned(CIFAR10).startswith("52 images in 10 classes: ")
+
+
+def test_real_cifar10():
+    shared = os.environ.get("SOFTLABEL_SHARED_DATA")
+    data = Path(shared or ".") / "cifar10_subset.npz"
+    if not shared or not data.is_file():
+        pytest.skip("SOFTLABEL_SHARED_DATA names no folder with cifar10_subset.npz")
+    rows = run(with_key(CIFAR10, data=str(data), val_fraction=0.1))
+    copies = check_copies(rows)
+    with np.load(data) as arrays:
+        for part in ("train", "test"):
+            images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+            for number in range(0, len(images), 97):
+                name = f"{part}_{number:05}.png"
+                np.testing.assert_array_equal(decoded(copies[name]), images[number])
+                assert rows[name]["label"] == CLASSES[int(labels[number])]
+        assert len(rows) == len(arrays["x_train"]) + len(arrays["x_test"])

@@ -1,0 +1,281 @@
+"""Layout `folders`: a folder for each split, which holds a folder of images for each class."""
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from layouts import (
+    check_copies,
+    drawn_split,
+    files_below,
+    invalid,
+    planned,
+    png,
+    refusal,
+    run,
+    with_key,
+    write_files,
+)
+
+NAMED = {
+    "layout": "folders",
+    "data": "raw",
+    "train": "train",
+    "val": "val",
+    "test": "test",
+    "val_fraction": None,
+    "test_fraction": None,
+}
+DRAWN = NAMED | {"train": ".", "val": None, "test": None, "val_fraction": 0.25, "test_fraction": 0.25}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def make(folder: str, numbers=range(20), classes=("cat", "dog")) -> dict[str, bytes]:
+    """Writes <number>.png, of other pixels in each class, into the class folders; returns them by class and name."""
+    files = {
+        f"{label}/{number}.png": png(1000 * place + number + 10_000 * sum(map(ord, folder)))
+        for place, label in enumerate(classes)
+        for number in numbers
+    }
+    write_files({f"{folder}/{name}": content for name, content in files.items()})
+    return files
+
+
+def make_three() -> dict[str, dict[str, bytes]]:
+    counts = {"train": 6, "val": 3, "test": 4}
+    return {split: make(f"raw/{split}", range(count)) for split, count in counts.items()}
+
+
+def test_given_folders_are_the_splits_though_file_names_repeat(capsys):
+    files = make_three()
+    rows = run(NAMED)
+    copies = check_copies(rows)
+    expected = files["train"] | {f"{split}/{n}": c for split in ("val", "test") for n, c in files[split].items()}
+    assert copies == expected
+    assert len(set(expected.values())) == 26
+    assert list(rows) == sorted(expected)
+    for name, row in rows.items():
+        *split, label, _ = name.split("/")
+        assert (row["split"], row["label"], row["votes"]) == (*(split or ["train"]), label, "")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Validation images: as the data say. Test images: as the data say."
+    )
+
+
+def test_the_source_is_left_as_it_was():
+    make_three()
+    before = files_below(Path("raw"))
+    run(NAMED)
+    assert files_below(Path("raw")) == before
+
+
+def test_class_folders_alone_are_drawn_from_by_the_stated_rule(capsys):
+    files = make("raw")
+    rows = run(DRAWN)
+    assert check_copies(rows) == files
+    for name, row in rows.items():
+        assert row["split"] == drawn_split(name.split("/")[0], name, val=0.25, test=0.25)
+    assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
+    assert "Test images: 0.25 of all images, by a hash of class and id." in capsys.readouterr().out
+
+
+def test_other_images_and_classes_move_none():
+    make("raw", range(30))
+    few = run(DRAWN)
+    make("raw", range(90), ("ant", "cat", "dog"))
+    make("raw", range(30))
+    many = run(DRAWN)
+    assert len(many) == 270
+    assert {name: many[name]["split"] for name in few} == {name: row["split"] for name, row in few.items()}
+
+
+def test_a_test_folder_beside_the_classes_is_no_class():
+    make("raw", range(20))
+    make("raw/test", range(5))
+    rows = run(with_key(DRAWN, test="test", test_fraction=None))
+    check_copies(rows)
+    assert {row["label"] for row in rows.values()} == {"cat", "dog"}
+    assert [name for name, row in rows.items() if row["split"] == "test"] == sorted(
+        f"test/{label}/{number}.png" for label in ("cat", "dog") for number in range(5)
+    )
+    assert {row["split"] for name, row in rows.items() if not name.startswith("test/")} == {"train", "val"}
+
+
+def test_classes_may_be_called_like_splits():
+    """Then ids of training images look like those of a split, but have one part fewer."""
+    for split in ("train", "val", "test"):
+        make(f"raw/{split}", range(3), ("val", "test"))
+    rows = run(NAMED)
+    check_copies(rows)
+    assert len(rows) == 18
+    assert rows["val/0.png"]["path"] == "data/split/train/val/0.png"
+    assert rows["val/val/0.png"]["path"] == "data/split/val/val/0.png"
+    assert rows["test/val/0.png"]["path"] == "data/split/test/val/0.png"
+
+
+def test_what_systems_leave_behind_is_told_and_left_out(capsys):
+    make_three()
+    left = [
+        "test/.\udcff",
+        "test/cat/desktop.ini",
+        "train/.git/x",
+        "train/cat/.DS_Store",
+        "train/cat/Thumbs.db",
+        "val/readme.txt",
+    ]
+    write_files({f"raw/{name}": b"?" for name in left} | {"raw/outside.txt": b"?"})
+    assert len(run(NAMED)) == 26
+    assert (
+        "6 left out, because they are hidden, or in no folder of a class, in raw: 'test/.\\udcff', "
+        "'test/cat/desktop.ini', 'train/.git', 'train/cat/.DS_Store', 'train/cat/Thumbs.db' and 1 more\n"
+    ) in capsys.readouterr().out
+
+
+def test_a_class_without_validation_images_is_told(capsys):
+    make_three()
+    shutil.rmtree("raw/val/dog")
+    run(NAMED)
+    out = capsys.readouterr().out
+    assert "1 class(es) have no validation image: val/dog. Add some to the data." in out
+
+
+def test_the_plan_counts_what_split_makes_without_decoding():
+    make_three()
+    Path("raw/train/cat/0.png").write_bytes(b"no image")
+    assert planned(NAMED) == "26 images in 2 classes: 12 train, 6 val, 8 test (raw)"
+    assert "1 of 26 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: cat/0.png." in refusal(
+        NAMED
+    )
+    assert not Path("data").exists()
+
+
+def test_the_plan_counts_drawn_splits():
+    files = make("raw")
+    counts = Counter(drawn_split(name.split("/")[0], name, val=0.25, test=0.25) for name in files)
+    assert planned(DRAWN) == (
+        f"40 images in 2 classes: {counts['train']} train, {counts['val']} val, {counts['test']} test (raw)"
+    )
+
+
+def link(target: str, name: str) -> None:
+    os.symlink(Path(target).resolve(), name, target_is_directory=Path(target).is_dir())
+
+
+def elsewhere() -> None:
+    make("elsewhere", range(3), ("eel", "fox"))
+
+
+def link_folder_of_a_split() -> None:
+    elsewhere()
+    shutil.rmtree("raw/test")
+    link("elsewhere", "raw/test")
+
+
+def link_folder_of_a_class() -> None:
+    elsewhere()
+    link("elsewhere/eel", "raw/train/eel")
+
+
+def link_class_to_another() -> None:
+    link("raw/train/cat", "raw/train/dog2")
+
+
+def link_image() -> None:
+    elsewhere()
+    link("elsewhere/eel/1.png", "raw/train/cat/eel.png")
+
+
+def link_one_split_to_another() -> None:
+    shutil.rmtree("raw/test")
+    link("raw/train", "raw/test")
+
+
+def write(name: str, content: bytes = b"?"):
+    return lambda: write_files({name: content})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda: shutil.rmtree("raw/test"), ["there is no folder raw/test", "split.data and split.test"]),
+        (lambda: shutil.rmtree("raw"), ["there is no folder raw/train", "split.data and split.train"]),
+        (lambda: shutil.rmtree("raw/train/dog"), ["raw/train has only the class 'cat'", "at least two"]),
+        (
+            lambda: make("raw/val", range(1), ("eel",)),
+            ["raw/val has the class(es) 'eel', which raw/train lacks; it has 'cat', 'dog'", "add them, or remove"],
+        ),
+        (
+            lambda: make("raw/test", range(1), ("Cat",)),
+            ["raw/test has the class(es) 'Cat', which raw/train lacks", "rename these folders"],
+        ),
+        (
+            lambda: make("raw/train", range(1), ("eel",)),
+            ["1 split(s) would have no image of a class: test/eel", "training and test images: add images."],
+        ),
+        (lambda: Path("raw/train/eel").mkdir(), ["raw/train/eel holds no images", "or remove the folder"]),
+        (
+            write("raw/train/cat/more/1.png"),
+            ["raw/train/cat holds what is no file: more", "Expected images alone", "Move their images up"],
+        ),
+        (write("raw/train/ a/1.png"), ["raw/train has labels that cannot name a folder: ' a'", "outer blanks"]),
+        (write("raw/train/a\nb/1.png"), ["cannot name a folder: 'a\\nb'"]),
+        (write("raw/train/a\\b/1.png"), ["cannot name a folder: 'a\\\\b'", "without separators"]),
+        (write("raw/train/\udcff/1.png"), ["cannot name a folder: '\\udcff'"]),
+        (write("raw/train/cat/a\nb.png"), ["1 image name(s) lead outside the image folder raw/train/cat: 'a\\nb.png'"]),
+        (write("raw/train/cat/\udcff.png"), ["1 image name(s) lead outside", "'\\udcff.png'"]),
+        (write("raw/test/dog/9.png"), ["1 of 27 image files cannot be decoded", ": test/dog/9.png. Replace"]),
+        (link_folder_of_a_split, ["raw/test leads outside raw by a link", "split.test is relative to it"]),
+        (
+            link_folder_of_a_class,
+            ["1 folder(s) of classes in raw/train are links: 'eel'", "Put the folders there themselves"],
+        ),
+        (link_class_to_another, ["1 folder(s) of classes in raw/train are links: 'dog2'"]),
+        (link_image, ["1 image name(s) lead outside the image folder raw/train/cat: 'eel.png'"]),
+        (link_one_split_to_another, ["'raw/test' are the same folder by a link", "a folder of its own"]),
+    ],
+)
+@pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
+def test_refuses_what_makes_no_sense_and_writes_nothing(change, said, older):
+    make_three()
+    if older:
+        run(NAMED)
+    change()
+    message = refusal(NAMED)
+    assert [words for words in said if words not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": "/train"}, ["split.train: expected a path relative to split.data and inside it"]),
+        ({"test": "../test"}, ["split.test: expected a path relative to split.data"]),
+        ({"train": None}, ["split.train: "]),
+        ({"val": "train"}, ["split.val: expected another folder than 'train'"]),
+        ({"test": "./val"}, ["split.test: expected another folder than 'val'"]),
+        ({"test": "train/cat/test"}, ["split.test: expected another folder than 'train', beside it or directly in it"]),
+        ({"val_fraction": 0.1}, ["split.val_fraction: expected null, because split.val names these images"]),
+        ({"val": None}, ["split.val_fraction: expected a fraction, because split.val is null"]),
+        ({"test_fraction": 0.1}, ["split.test_fraction: expected null, because split.test names these images"]),
+        ({"test": None}, ["split.test_fraction: expected a fraction, because split.test is null"]),
+        ({"test": None, "test_fraction": 1.5}, ["split.test_fraction: Input should be less than 1 (got 1.5)"]),
+        ({"tset": "test"}, ["split.tset: unknown key; did you mean 'test'?"]),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_section_are_named(changes, said):
+    message = invalid(with_key(NAMED, **changes))
+    assert [words for words in said if words not in message] == []
+    assert len(message.splitlines()) == 2
+
+
+def test_every_key_must_be_there():
+    for key in NAMED:
+        section = {name: value for name, value in NAMED.items() if name != key}
+        assert f"split.{key}: missing; every key must be there." in invalid(section)

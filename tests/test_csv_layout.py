@@ -1,0 +1,351 @@
+"""Layout `csv`: a table with any two columns beside a folder of images, as Cassava has it."""
+
+import csv
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from layouts import (
+    check_copies,
+    drawn_split,
+    files_below,
+    invalid,
+    planned,
+    png,
+    refusal,
+    run,
+    with_key,
+    write_files,
+)
+
+DRAWN = {
+    "layout": "csv",
+    "data": "raw",
+    "annotations": "train.csv",
+    "images": "train_images",
+    "image_column": "image_id",
+    "label_column": "label",
+    "class_names": None,
+    "validation_ids": None,
+    "test_ids": None,
+    "val_fraction": 0.25,
+    "test_fraction": 0.25,
+}
+NAMED = with_key(DRAWN, validation_ids="val.csv", test_ids="test.csv", val_fraction=None, test_fraction=None)
+NAMES = {"0": "CBB", "1": "healthy", "2": "CMD"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def label_of(number: int) -> str:
+    return str(number % 3)
+
+
+def make(numbers=range(60), lines=()) -> None:
+    """Writes train.csv, with another column, and train_images; every image with its own pixels."""
+    rows = [f"{number},{label_of(number)},{number:03}.png" for number in numbers]
+    write_files({f"raw/train_images/{number:03}.png": png(number) for number in numbers})
+    Path("raw/train.csv").write_text("\n".join(["fold,label,image_id", *rows, *lines]) + "\n")
+
+
+def write_ids(**tables: list[str]) -> None:
+    for name, ids in tables.items():
+        Path(f"raw/{name}.csv").write_text("\n".join(["image_id", *ids]) + "\n")
+
+
+def write_names(content) -> dict:
+    """Writes the JSON file, and returns the section that names it."""
+    Path("raw/names.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return with_key(DRAWN, class_names="names.json")
+
+
+def test_images_are_copied_byte_for_byte_and_drawn_by_the_stated_rule(capsys):
+    make()
+    rows = run(DRAWN)
+    copies = check_copies(rows)
+    assert list(rows) == [f"{number:03}.png" for number in range(60)]
+    for number, (name, row) in enumerate(rows.items()):
+        assert copies[name] == png(number)
+        assert (row["label"], row["votes"]) == (label_of(number), "")
+        assert row["split"] == drawn_split(label_of(number), name, val=0.25, test=0.25)
+    assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Validation images: 0.25 of the training images, by a hash of class and id. "
+        "Test images: 0.25 of all images, by a hash of class and id."
+    )
+
+
+def test_other_images_move_none():
+    make(range(60))
+    few = run(DRAWN)
+    make(range(150))
+    many = run(DRAWN)
+    assert len(many) == 150
+    assert {name: many[name] for name in few} == few
+
+
+def test_named_images_are_validation_and_test_images_and_no_other(capsys):
+    make()
+    validation, test = ([f"{number:03}.png" for number in numbers] for numbers in (range(9), range(20, 35)))
+    write_ids(val=validation, test=test)
+    rows = run(NAMED)
+    check_copies(rows)
+    assert [name for name in rows if rows[name]["split"] == "val"] == validation
+    assert [name for name in rows if rows[name]["split"] == "test"] == test
+    assert "Validation images: as the data say. Test images: as the data say." in capsys.readouterr().out
+
+
+def test_of_one_named_split_only_the_other_is_drawn():
+    make()
+    test = [f"{number:03}.png" for number in range(20, 35)]
+    write_ids(test=test)
+    rows = run(with_key(DRAWN, test_ids="test.csv", test_fraction=None))
+    for name, row in rows.items():
+        assert row["split"] == ("test" if name in test else drawn_split(row["label"], name, val=0.25))
+
+
+def test_the_json_names_the_classes():
+    make()
+    rows = run(write_names(NAMES | {"3": "unused"}))
+    check_copies(rows)
+    assert all(row["label"] == NAMES[label_of(number)] for number, row in enumerate(rows.values()))
+    assert rows["000.png"]["split"] == drawn_split("CBB", "000.png", val=0.25, test=0.25)
+
+
+def test_labels_may_be_texts_and_columns_any():
+    names = [f"{letter}.png" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    write_files({f"raw/train_images/{name}": png(7) for name in names})
+    lines = [f"{'leaf rot' if name[0] in 'aeiou' else 'é'},{name}" for name in names]
+    Path("raw/train.csv").write_text("\n".join(['"Its, Label",The File', *lines]) + "\n", encoding="utf-8")
+    Path("raw/test.csv").write_text("The File\na.png\nb.png\n")
+    columns = {"image_column": "The File", "label_column": "Its, Label"}
+    rows = run(with_key(DRAWN, **columns, test_ids="test.csv", test_fraction=None))
+    assert rows["a.png"]["path"] == "data/split/test/leaf rot/a.png"
+    assert Counter(row["label"] for row in rows.values()) == {"leaf rot": 5, "é": 21}
+
+
+def test_files_that_no_row_names_are_told_and_left_out(capsys):
+    make()
+    write_files({"raw/train_images/z.png": b"?", "raw/train_images/.DS_Store": b"?"})
+    assert len(run(DRAWN)) == 60
+    assert (
+        "2 left out, because no row names these files of raw/train_images: '.DS_Store', 'z.png'"
+        in capsys.readouterr().out
+    )
+
+
+def test_the_plan_counts_what_split_makes_without_decoding():
+    make()
+    Path("raw/train_images/017.png").write_bytes(b"no image")
+    counts = Counter(drawn_split(label_of(n), f"{n:03}.png", val=0.25, test=0.25) for n in range(60))
+    assert planned(DRAWN) == (
+        f"60 images in 3 classes: {counts['train']} train, {counts['val']} val, {counts['test']} test (raw/train.csv)"
+    )
+    assert "017.png" in refusal(DRAWN)
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(
+            lambda: write_ids(val=["000.png", "x.png"]),
+            ["raw/val.csv names 1 image(s)", "x.png", "raw/train.csv does not", "split.validation_ids"],
+            id="unknown validation id",
+        ),
+        pytest.param(
+            lambda: write_ids(test=["y.png", "x.png"]),
+            ["raw/test.csv names 2 image(s)", "x.png, y.png", "split.test_ids"],
+            id="unknown test ids",
+        ),
+        pytest.param(
+            lambda: write_ids(test=["003.png", "004.png"]),
+            ["1 image(s) are in split.validation_ids and in split.test_ids: 003.png", "remove them from one"],
+            id="an id in both",
+        ),
+        pytest.param(
+            lambda: Path("raw/val.csv").unlink(),
+            ["there is no validation_ids file at raw/val.csv", "split.validation_ids in params.yaml"],
+            id="no table of ids",
+        ),
+        pytest.param(
+            lambda: Path("raw/test.csv").write_text("id\n004.png\n"),
+            ["raw/test.csv lacks the column 'image_id'; it has 'id'", "split.image_column"],
+            id="ids in another column",
+        ),
+        pytest.param(lambda: write_ids(val=[]), ["raw/val.csv has its header but no rows"], id="no ids"),
+    ],
+)
+def test_refuses_ids_that_make_no_sense(change, said):
+    make()
+    write_ids(val=["003.png"], test=["004.png", "005.png", "006.png"])
+    assert {row["split"] for row in run(NAMED).values()} == {"train", "val", "test"}
+    change()
+    message = refusal(NAMED)
+    assert [words for words in said if words not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            {"0": "CBB", "1": "healthy"},
+            ["raw/train.csv has labels that split.class_names does not know: '2'; known are '0', '1'", "add them"],
+        ),
+        ({"0": "a", "1": "b", "2": "a"}, ["raw/names.json uses 'a' more than once"]),
+        ('{"0": "a", "1": "b", "2": "c", "0": "d"}', ["raw/names.json uses '0' more than once"]),
+        ("{0: 1", ["raw/names.json cannot be read as JSON", "Expected an object of labels"]),
+        ("[" * 100_000, ["raw/names.json cannot be read as JSON", "Expected an object of labels"]),
+        (["a", "b", "c"], ["raw/names.json is no JSON object of texts"]),
+        ("3", ["raw/names.json is no JSON object of texts"]),
+        ({"0": 0, "1": 1, "2": 2}, ["raw/names.json is no JSON object of texts"]),
+        ({"0": "a", "1": {"b": "c"}, "2": "d"}, ["raw/names.json is no JSON object of texts"]),
+        (
+            {"0": "../a", "1": "b", "2": "c"},
+            ["cannot name a folder: '../a'", "in raw/names.json and the column 'label'"],
+        ),
+        ({"0": "\ud800", "1": "b", "2": "c"}, ["cannot name a folder: '\\ud800'"]),
+        ({"0": "a ", "1": "b", "2": "c"}, ["cannot name a folder: 'a '", "outer blanks"]),
+    ],
+)
+def test_refuses_names_of_classes_that_make_no_sense(content, said):
+    make()
+    message = refusal(write_names(content))
+    assert [words for words in said if words not in message] == []
+    assert not Path("data").exists()
+
+
+def test_refuses_names_that_are_no_text_or_not_there():
+    make()
+    section = write_names("")
+    Path("raw/names.json").write_bytes(b'{"0": "\xff"}')
+    assert "raw/names.json cannot be read as JSON in UTF-8" in refusal(section)
+    Path("raw/names.json").unlink()
+    assert "there is no class_names file at raw/names.json. Put it there, or set split.class_names: null" in refusal(
+        section
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["0,1,000.png"], ["names 1 image(s) more than once: 000.png", "remove the others"]),
+        (["0,1,zz.png"], ["1 of 61 annotated images are not in raw/train_images: zz.png", "remove their rows"]),
+        (["0,1,../train.csv"], ["1 image name(s) lead outside the image folder raw/train_images: '../train.csv'"]),
+        (['0,1,"a\rb.png"'], ["1 image name(s) lead outside", "'a\\rb.png'", "no control characters"]),
+        (["0,1,link.png"], ["1 image name(s) lead outside", "'link.png'"]),
+        (["0,,001b.png"], ["cannot name a folder: ''", "the column 'label'"]),
+        (["0,a/b,001b.png"], ["cannot name a folder: 'a/b'", "the column 'label'"]),
+        (["0,1,x.png,4"], ["cannot be read as a CSV file", "line 62"]),
+    ],
+    ids=["twice", "missing", "outside", "control character", "link", "no label", "separator", "long row"],
+)
+def test_refuses_rows_that_make_no_sense(lines, said):
+    make(lines=lines)
+    write_files({"elsewhere.png": png(1), "raw/train_images/001b.png": png(2)})
+    os.symlink(Path("elsewhere.png").resolve(), "raw/train_images/link.png")
+    message = refusal(DRAWN)
+    assert [words for words in said if words not in message] == []
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"image_column": "Image"},
+            [
+                "raw/train.csv lacks the column 'Image'; it has 'fold', 'label', 'image_id'",
+                "split.image_column and split.label_column",
+            ],
+        ),
+        ({"image_column": "a", "label_column": "b"}, ["lacks the columns 'a', 'b'"]),
+        ({"label_column": "Label"}, ["lacks the column 'Label'"]),
+        (
+            {"annotations": "none.csv"},
+            ["there is no annotations file at raw/none.csv", "split.data and split.annotations"],
+        ),
+        ({"images": "none"}, ["60 of 60 annotated images are not in raw/none: 000.png"]),
+        (
+            {"test_fraction": 1e-9},
+            [
+                "3 split(s) would have no image of a class: test/0, test/1, test/2",
+                "or change split.val_fraction, or change split.test_fraction",
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_refuses_what_is_not_there(changes, said):
+    make()
+    message = refusal(with_key(DRAWN, **changes))
+    assert [words for words in said if words not in message] == []
+    assert not Path("data").exists()
+
+
+def test_refuses_one_class():
+    make()
+    path = Path("raw/train.csv")
+    path.write_text(path.read_text().replace(",1,", ",0,").replace(",2,", ",0,"))
+    message = refusal(DRAWN)
+    assert message.startswith("raw/train.csv has only the class '0'; a classifier needs at least two.")
+    assert "the column 'label'" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": "/images"}, ["split.images: expected a path relative to split.data and inside it, without '..'"]),
+        ({"images": "../images"}, ["split.images: expected a path relative to split.data"]),
+        ({"annotations": "a/../../b.csv"}, ["split.annotations: expected a path relative"]),
+        ({"class_names": "..\\names.json"}, ["split.class_names: expected a path relative"]),
+        ({"class_names": "C:names.json"}, ["split.class_names: expected a path relative"]),
+        ({"validation_ids": "/x.csv", "val_fraction": None}, ["split.validation_ids: expected a path relative"]),
+        ({"val_fraction": None}, ["split.val_fraction: expected a fraction, because split.validation_ids is null"]),
+        ({"test_fraction": None}, ["split.test_fraction: expected a fraction, because split.test_ids is null"]),
+        ({"validation_ids": "x.csv"}, ["split.val_fraction: expected null, because split.validation_ids names these"]),
+        ({"test_ids": "x.csv"}, ["split.test_fraction: expected null, because split.test_ids names these", "got 0.25"]),
+        ({"val_fraction": 1}, ["split.val_fraction: Input should be less than 1 (got 1)"]),
+        ({"test_fraction": 0.0}, ["split.test_fraction: Input should be greater than 0 (got 0.0)"]),
+        ({"label_column": "image_id"}, ["split.label_column: expected another column than split.image_column"]),
+        ({"label_column": ""}, ["split.label_column: ", "at least 1 character"]),
+        ({"label_colunm": "label"}, ["split.label_colunm: unknown key; did you mean 'label_column'?"]),
+        ({"layout": "cvs"}, ["split.layout: unknown layout 'cvs'", "Did you mean 'csv'?"]),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_section_are_named(changes, said):
+    message = invalid(with_key(DRAWN, **changes))
+    assert [words for words in said if words not in message] == []
+    assert len(message.splitlines()) == 2
+
+
+def test_every_key_must_be_there():
+    for key in DRAWN:
+        section = {name: value for name, value in DRAWN.items() if name != key}
+        assert f"split.{key}: missing; every key must be there." in invalid(section)
+
+
+def test_real_leaves():
+    shared = os.environ.get("SOFTLABEL_SHARED_DATA")
+    data = Path(shared or ".") / "leaves_cassava_format"
+    if not shared or not data.is_dir():
+        pytest.skip("SOFTLABEL_SHARED_DATA names no folder with leaves_cassava_format")
+    section = with_key(DRAWN, data=str(data), class_names="label_num_to_disease_map.json", test_fraction=0.2)
+    rows = run(section)
+    copies = check_copies(rows)
+    names = json.loads((data / "label_num_to_disease_map.json").read_text())
+    with (data / "train.csv").open(newline="") as file:
+        expected = {row["image_id"]: names[row["label"]] for row in csv.DictReader(file)}
+    assert {name: row["label"] for name, row in rows.items()} == expected
+    originals = files_below(data / "train_images")
+    assert all(copies[name] == originals[name] for name in rows)
+    counts = Counter(row["split"] for row in rows.values())
+    of_each = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test"))
+    assert planned(section).startswith(f"{len(expected)} images in 5 classes: {of_each}")
