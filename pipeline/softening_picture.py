@@ -85,7 +85,7 @@ def softening_figure(
         colours.append(GREY)
     figure = Figure(figsize=(WIDTH, 0.8 + rows * (0.5 + 0.19 * max(len(names), 4))), layout="constrained")
     grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[1.4, *[1] * columns])
-    show_image(figure.add_subplot(grid[:, 0]), pixels, f"labelled\n{short(class_names[label])}")
+    show_image(figure.add_subplot(grid[:, 0]), pixels, "untouched")
     for number, (temperature, probabilities) in enumerate(soft_labels.items()):
         row, column = divmod(number, columns)
         axes = figure.add_subplot(grid[row, 1 + column])
@@ -94,8 +94,8 @@ def softening_figure(
         axes.set_title(f"T = {temperature:g}", fontsize=9)
         name_bars(axes, names if column == 0 else [""] * len(names))
     title_all(figure, f"Soft labels of {short(image_id, 40)} (test)")
-    hint = "; orange: the labelled class" if label in kept else ""
-    figure.supxlabel(f"probability that the teacher gives, softened{hint}", fontsize=9)
+    hint = "orange: the labelled class" if label in kept else f"labelled {short(class_names[label])}, one of the others"
+    figure.supxlabel(f"softened probability; {hint}", fontsize=9).set_parse_math(False)
     return figure
 
 
