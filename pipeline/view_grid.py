@@ -52,9 +52,8 @@ def view_grid(shown: Sequence[tuple[Pixels, Pixels]], labels: Sequence[str]) -> 
     side = min(WIDTH / columns, LARGEST_SIDE)
     row_height = 0.65 + side * min(height / width, 2.0)
     figure = Figure(figsize=(max(NARROWEST, columns * side), 0.4 + len(shown) * row_height), layout="constrained")
-    for row, (image, views), label in zip(
-        figure.subfigures(len(shown), squeeze=False)[:, 0], shown, labels, strict=True
-    ):
+    rows = figure.subfigures(len(shown), squeeze=False)[:, 0]
+    for row, (image, views), label in zip(rows, shown, labels, strict=True):
         title_all(row, short(label, 60), size=10)
         for axes, pixels, number in zip(row.subplots(1, columns), [image, *views], range(-1, len(views)), strict=True):
             show_image(axes, pixels, "untouched" if number < 0 else f"view {number}")

@@ -149,10 +149,10 @@ def _without_count(level: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _quality(logits: Floats, labels: Ints) -> dict[str, float]:
-    quality = {"accuracy": accuracy(logits, labels), "nll": negative_log_likelihood(logits, labels)}
+    quality = {"accuracy": accuracy(logits, labels)}
     if len(np.unique(labels)) == 2:
         quality["auc"] = area_under_roc_curve(logits, labels)
-    return quality
+    return quality | {"nll": negative_log_likelihood(logits, labels)}
 
 
 def _correlation(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> float | None:
