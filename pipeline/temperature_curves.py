@@ -62,7 +62,7 @@ def _draw_baseline(axes: Any, quality: Mapping[str, float]) -> None:
 
 
 def _draw_students(axes: Any, table: pd.DataFrame, metric: str) -> None:
-    """The mean and deviation of each temperature, and each seed as a small dot."""
+    """The mean and deviation of each temperature, and each seed as a dash."""
     if table.empty:
         axes.set_xticks([])
         return

@@ -75,7 +75,7 @@ def training_figure(curves: Sequence[Curves]) -> Figure:
     groups = list(dict.fromkeys(one.group for one in curves))
     measures = [measure for measure in MEASURES if any(measure in measures_of(one.table) for one in curves)]
     figure = Figure(figsize=(WIDTH, 0.9 + 1.5 * max(len(groups), 1)), layout="constrained")
-    title_all(figure, "Training curves of each seed")
+    title_all(figure, "Training curves")
     if not measures:
         figure.text(0.5, 0.4, "no model was trained here", ha="center", fontsize=10)
         return figure
@@ -95,7 +95,7 @@ def training_figure(curves: Sequence[Curves]) -> Figure:
 
 
 def _draw_panel(axes: Any, tables: Sequence[pd.DataFrame], measure: str) -> None:
-    """One measure of one group: each seed faint, their mean strong, and where phases begin."""
+    """One measure of one group: each model faint, the mean strong, and where phases begin."""
     drawn = [table for table in tables if measure in measures_of(table)]
     if not drawn:
         axes.set_axis_off()
@@ -109,7 +109,7 @@ def _draw_panel(axes: Any, tables: Sequence[pd.DataFrame], measure: str) -> None
         lines = [table.set_index("epoch")[column] for table in drawn if column in table]
         if len(lines) > 1:
             for line in lines:
-                axes.plot(line.index, line, color=colour, linewidth=0.8, alpha=0.35, label=f"{label}, each seed")
+                axes.plot(line.index, line, color=colour, linewidth=0.8, alpha=0.35, label=f"{label}, each model")
         if lines:
             mean = pd.concat(lines).groupby(level=0).mean()
             marker = "o" if len(mean) == 1 else None

@@ -181,7 +181,7 @@ def test_lines_are_the_columns_of_the_files_and_their_mean(column):
     assert {tuple(line.get_xdata()) for line in axes.lines} == {(1, 2, 3, 4, 5, 6)}
     expected = []
     for name, label in ((measure, "training"), (f"val_{measure}", "validation")):
-        expected += [(f"{label}, each seed", table[name].tolist()) for table in (first, second)]
+        expected += [(f"{label}, each model", table[name].tolist()) for table in (first, second)]
         expected += [(label, pytest.approx(((first[name] + second[name]) / 2).tolist()))]
     assert drawn_lines(axes) == expected
 
@@ -198,7 +198,7 @@ def test_seeds_are_faint_training_thin_and_validation_strong_in_two_colours():
     training, validation = by_label["training"], by_label["validation"]
     assert training.get_linewidth() < validation.get_linewidth()
     for name, line in (("training", training), ("validation", validation)):
-        seeds = by_label[f"{name}, each seed"]
+        seeds = by_label[f"{name}, each model"]
         assert to_hex(seeds.get_color()) == to_hex(line.get_color())
         assert seeds.get_alpha() < 0.5
     assert to_hex(training.get_color()) != to_hex(validation.get_color())
