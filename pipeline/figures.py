@@ -39,7 +39,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def show_image(axes: Any, pixels: Pixels, title: str) -> None:
     """Shows (height, width, 1 or 3) pixels of values 0 to 255 below a title, which is no formula."""
-    axes.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, parse_math=False)
 
