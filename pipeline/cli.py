@@ -16,6 +16,8 @@ from pipeline.places import (
     INDEX,
     LOGITS,
     METRICS,
+    PICTURES,
+    PLOTS,
     SPLIT_FOLDER,
     TEACHER,
     baseline_file,
@@ -210,9 +212,11 @@ def evaluate() -> None:
         logits=LOGITS,
         students={str(t): {seed: student_file(str(t), seed) for seed in seeds} for t in values.distill.temperatures},
         baselines={seed: baseline_file(seed) for seed in seeds},
+        history=HISTORY,
         batch_size=values.evaluate.batch_size,
         output=METRICS,
-        plots=Path("results/plots"),
+        plots=PLOTS,
+        pictures=PICTURES,
     )
 
 

@@ -1,21 +1,26 @@
 """Stage `evaluate`: teacher, students and baselines on the test images."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline import flops, model_files
 from pipeline.artifacts import forget_finished, publish, sha256_file
+from pipeline.figures import save
 from pipeline.identity import refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
 from pipeline.inference import all_logits
-from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points, summarise
+from pipeline.metrics import Floats, Ints, over_seeds, summarise
+from pipeline.plot_tables import write_plots
 from pipeline.soft_labels import open_logits
+from pipeline.softening_picture import draw_softening
+from pipeline.temperature_curves import temperature_figure
+from pipeline.training_curves import read_curves, training_figure
+from pipeline.votes import Votes, report_over_seeds, vote_report, votes_on
 
 Report = dict[str, Any]
 
@@ -27,11 +32,13 @@ def run(
     logits: Path,
     students: Mapping[str, Mapping[int, Path]],
     baselines: Mapping[int, Path],
+    history: Path,
     batch_size: int,
     output: Path,
     plots: Path,
+    pictures: Path,
 ) -> None:
-    """Writes `metrics.json` and the tables behind the plots.
+    """Writes `metrics.json`, the tables behind the plots, and pictures.
 
     The teacher's logits come from the soft-label file; its model is loaded only to be measured.
 
@@ -41,37 +48,67 @@ def run(
         logits: `teacher_logits.h5`.
         students: for each temperature, as written in params.yaml, the `.keras` file of each seed.
         baselines: the `.keras` file of each seed.
+        history: the folder of training curves, `teacher.csv` and for each other model `<group>_seed<seed>.csv`.
         batch_size: images in one forward pass.
         output: the JSON file to write.
-        plots: the folder to write: roc, confusion and reliability, each with a CSV file for every model.
+        plots: the folder to write, with a folder of CSV files for each kind of plot.
+        pictures: the folder in which to write soft_labels.png, temperature.png and training.png.
 
     Raises:
         PipelineError: a file is missing or does not belong to this data set.
     """
     data = read_index(index)
+    groups = {"baseline": baselines} | {f"student_T{t}": files for t, files in students.items()}
+    names = {group: [f"{group}_seed{seed}" for seed in files] for group, files in groups.items()}
+    curves = read_curves(history, {"teacher": ["teacher"]} | names)
     test = data.split("test")
     refuse_changed(test)
     labels = np.array(data.labels(test))
     teacher_model = model_files.load_classifier(teacher, data.class_names)
-    of_teacher = _teacher_logits(data, teacher, logits)
-    groups = {"baseline": baselines} | {f"student_T{t}": files for t, files in students.items()}
-    scores = {"teacher": of_teacher}
-    reports = {"teacher": {"quality": summarise(of_teacher, labels, of_teacher)} | _cost(teacher_model, teacher)}
+    scores = {"teacher": _teacher_logits(data, teacher, logits)}
+    costs = {"teacher": _cost(teacher_model, teacher)}
     with_pixels = _PixelCache([image.path for image in test], batch_size)
     for group, files in groups.items():
-        by_seed = {}
-        for seed, file in files.items():
-            name = f"{group}_seed{seed}"
+        for name, file in zip(names[group], files.values(), strict=True):
             model = model_files.load_classifier(file, data.class_names)
             scores[name] = with_pixels.logits(model, name)
-            by_seed[str(seed)] = summarise(scores[name], labels, of_teacher)
-        reports[group] = {"quality": _spread(by_seed), "seeds": by_seed} | _cost(model, file)
+        costs[group] = _cost(model, file)
+    judge = _Judge(labels, scores["teacher"], votes_on(test, labels, len(data.class_names)))
+    reports = {"teacher": judge.teacher([*students]) | costs["teacher"]}
+    for group, files in groups.items():
+        by_seed = {str(seed): scores[name] for seed, name in zip(files, names[group], strict=True)}
+        own = [t for t in students if group == f"student_T{t}"]
+        reports[group] = judge.group(by_seed, own) | costs[group]
     for temperature in students:
         _add_gain(reports[f"student_T{temperature}"], reports["baseline"])
     _write_json({"test_images": len(test), "models": reports}, output)
-    _write_plots(scores, labels, data.class_names, plots)
+    write_plots(plots, scores, labels, data.class_names, reports, curves)
+    draw_softening(logits, data, [1.0, *map(float, students)], pictures / "soft_labels.png")
+    save(temperature_figure(reports), pictures / "temperature.png")
+    save(training_figure(curves), pictures / "training.png")
     forget_finished(teacher, *(file for files in groups.values() for file in files.values()))
-    print(f"wrote {output} and {plots}")
+    print(f"wrote {output}, {plots} and {pictures}")
+
+
+class _Judge:
+    """Turns logits on the test images into the reports of `metrics.json`."""
+
+    def __init__(self, labels: Ints, of_teacher: Floats, votes: Votes | None) -> None:
+        self.labels, self.of_teacher, self.votes = labels, of_teacher, votes
+
+    def teacher(self, temperatures: Sequence[str]) -> Report:
+        report: Report = {"quality": summarise(self.of_teacher, self.labels, self.of_teacher)}
+        if self.votes:
+            report["votes"] = vote_report(self.of_teacher, self.votes, temperatures)
+        return report
+
+    def group(self, by_seed: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
+        seeds = {seed: summarise(logits, self.labels, self.of_teacher) for seed, logits in by_seed.items()}
+        report: Report = {"quality": over_seeds(seeds), "seeds": seeds}
+        if self.votes:
+            of_seeds = {seed: vote_report(logits, self.votes, temperatures) for seed, logits in by_seed.items()}
+            report["votes"] = report_over_seeds(of_seeds)
+        return report
 
 
 class _PixelCache:
@@ -106,37 +143,16 @@ def _cost(model: Any, file: Path) -> Report:
     }
 
 
-def _spread(by_seed: Mapping[str, Mapping[str, float]]) -> Report:
-    """Mean and sample standard deviation over seeds; one seed has no deviation."""
-    table = pd.DataFrame(by_seed).T
-    rows = table.agg(["mean", "std"] if len(table) > 1 else ["mean"])
-    return {str(name): {str(key): float(value) for key, value in column.items()} for name, column in rows.items()}
-
-
 def _add_gain(student: Report, baseline: Report) -> None:
     """Student less baseline, seed by seed."""
     pairs = {
         seed: {name: value - baseline["seeds"][seed][name] for name, value in quality.items()}
         for seed, quality in student["seeds"].items()
     }
-    student["gain"] = _spread(pairs)
+    student["gain"] = over_seeds(pairs)
 
 
 def _write_json(document: Report, output: Path) -> None:
     with publish(output) as partial, partial.open("x", encoding="utf-8") as file:
         json.dump(document, file, indent=2, allow_nan=False)
         file.write("\n")
-
-
-def _write_plots(scores: Mapping[str, Floats], labels: Ints, class_names: list[str], plots: Path) -> None:
-    with publish(plots) as folder:
-        for name, logits in scores.items():
-            tables = {
-                "roc": roc_points(logits, labels, class_names),
-                "confusion": confusion(logits, labels, class_names),
-                "reliability": reliability(logits, labels),
-            }
-            for kind, table in tables.items():
-                file = folder / kind / f"{name}.csv"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                table.to_csv(file, index=False, lineterminator="\n", float_format="%.6g")

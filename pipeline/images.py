@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.errors import PipelineError, first_few
@@ -118,3 +119,9 @@ def _is_decodable(path: Path) -> bool:
     except tf.errors.InvalidArgumentError:
         return False
     return True
+
+
+def read_original(path: str | Path) -> npt.NDArray[np.uint8]:
+    """The pixels of one image file in its own size: (height, width, 3), values 0 to 255."""
+    pixels = tf.io.decode_image(Path(path).read_bytes(), channels=3, expand_animations=False)
+    return np.asarray(pixels.numpy(), np.uint8)

@@ -1,5 +1,6 @@
 """How good a classifier's logits are: quality, calibration, and closeness to the teacher."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,17 @@ def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str,
         "teacher_agreement": agreement(logits, teacher_logits),
         "teacher_kl": mean_kl_divergence(logits, teacher_logits),
     }
+
+
+def over_seeds(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and sample standard deviation of each metric over the seeds that have it; one seed has no deviation."""
+    names = dict.fromkeys(name for metrics in by_seed.values() for name in metrics)
+    return {name: _mean_and_deviation([found[name] for found in by_seed.values() if name in found]) for name in names}
+
+
+def _mean_and_deviation(values: list[float]) -> dict[str, float]:
+    mean = {"mean": float(np.mean(values))}
+    return mean | {"std": float(np.std(values, ddof=1))} if len(values) > 1 else mean
 
 
 def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:

@@ -8,6 +8,8 @@ TEACHER = Path("models/teacher.keras")
 LOGITS = Path("data/soft_labels/teacher_logits.h5")
 METRICS = Path("results/metrics.json")
 HISTORY = Path("results/history")
+PLOTS = Path("results/plots")
+PICTURES = Path("results/pictures")
 
 
 def soft_targets_file(temperature: str) -> Path:

@@ -16,6 +16,7 @@ QUALITY = {
     "teacher_agreement": "agreement",
     "teacher_kl": "KL",
 }
+CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
 
 def comparison(metrics: Path) -> str:
@@ -38,7 +39,7 @@ def _tables(document: dict[str, Any]) -> str:
     quality = [["model", "seeds", *(f" {name}" for name in QUALITY.values())]]
     cost = [["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"]]
     for key, report in document["models"].items():
-        name = key.replace("_T", " T=")
+        name = _name(key)
         quality.append([name, str(len(report.get("seeds", [0]))), *_cells(report["quality"])])
         if "gain" in report:
             quality.append(["  less baseline", "", *_cells(report["gain"], sign="+")])
@@ -55,8 +56,46 @@ def _tables(document: dict[str, Any]) -> str:
             *aligned(cost, str.rjust),
             "",
             "A multiply-add counts as two FLOPs.",
+            *_votes(document["models"]),
         ]
     )
+
+
+def _votes(models: dict[str, Any]) -> list[str]:
+    """What the annotators' votes tell of the models that have some; nothing where nobody voted."""
+    reports = {_name(key): report["votes"] for key, report in models.items() if "votes" in report}
+    if not reports:
+        return []
+    sizes = {level: found["images"] for report in reports.values() for level, found in report["levels"].items()}
+    head = ["annotators' votes", *(f" {level}" for level in sizes)]
+    counts = ["images", *(f" {images:,}" for images in sizes.values())]
+    accuracies = [
+        [name, *(_number(report["levels"][level]["accuracy"], " ") for level in sizes)]
+        for name, report in reports.items()
+    ]
+    correlations = [
+        [name, key.removeprefix("T"), *(_optional(found.get(kind)) for kind in CORRELATIONS)]
+        for name, report in reports.items()
+        for key, found in report["correlation"].items()
+    ]
+    return [
+        "",
+        *aligned([head, counts, *accuracies], str.ljust),
+        "",
+        "Accuracy where so many annotators agreed with each other, the majority first.",
+        "",
+        *aligned([["model", "at T", *(f" {kind}" for kind in CORRELATIONS.values())], *correlations], str.ljust),
+        "",
+        "Correlation of the probability of the positive class, softened at T, with the share of votes for it.",
+    ]
+
+
+def _name(key: str) -> str:
+    return key.replace("_T", " T=")
+
+
+def _optional(value: float | dict[str, float] | None) -> str:
+    return "" if value is None else _number(value, " ")
 
 
 def _cells(quality: dict[str, Any], sign: str = " ") -> list[str]:

@@ -98,6 +98,13 @@ def test_soften_takes_no_tensorflow():
     assert shown.stdout.strip() == "set()"
 
 
+def test_plots_are_drawn_from_what_evaluate_writes():
+    written = tuple(STAGES["evaluate"]["outs"])
+    for plot in PIPELINE["plots"]:
+        (path,) = plot
+        assert path.startswith(tuple(f"{out}/" for out in written)), path
+
+
 def test_the_default_is_the_mnist_preset():
     """But for the comments at its head, which tell how to use a preset."""
     read = YAML(typ="safe").load

@@ -122,9 +122,11 @@ def test_plots_are_complete(project):
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     shown = json.loads(run("dvc", "plots", "show", "--json", cwd=project))
     assert not shown.get("errors")
-    left_over = {"student_T2_seed1.csv"}  # the training curves of the temperature that is gone
-    assert {Path(name).name for name in shown["data"]} == {f"{name}.csv" for name in models} | left_over
-    assert len(shown["data"]) == 4 * len(models) + 1
+    pictures = {"soft_labels.png", "temperature.png", "training.png"}
+    of_temperature = {"accuracy.csv", "auc.csv"}
+    assert {Path(name).name for name in shown["data"]} == {f"{name}.csv" for name in models} | of_temperature | pictures
+    assert len(shown["data"]) == 6 * len(models) + 2 + 3
+    assert all(drawn for drawn in shown["data"].values())
 
 
 def test_a_second_repro_does_nothing(project):

@@ -95,17 +95,31 @@ def student(soft_targets="T4.h5", temperature=4.0, views=VIEWS, model=MODEL):
     )
 
 
-def assess():
+def assess(students=None, baselines=None):
+    Path("history").mkdir(exist_ok=True)
+    Path("history/teacher.csv").write_text("epoch,phase,learning_rate,loss,val_loss\n")  # not trained here
     evaluate.run(
         index=INDEX,
         teacher=TEACHER,
         logits=LOGITS,
-        students={},
-        baselines={},
+        students=students or {},
+        baselines=baselines or {},
+        history=Path("history"),
         batch_size=8,
         output=Path("metrics.json"),
         plots=Path("plots"),
+        pictures=Path("pictures"),
     )
+
+
+def assess_one_student():
+    """A student, and the same as baseline."""
+    student()
+    for name in ("student_T4_seed1", "baseline_seed1"):
+        Path("history").mkdir(exist_ok=True)
+        shutil.copy("student.csv", f"history/{name}.csv")
+    assess({"4": {1: Path("student.keras")}}, {1: Path("student.keras")})
+    return json.loads(Path("metrics.json").read_text())["models"]
 
 
 def pixels_of(data_set, image_ids):
@@ -579,6 +593,68 @@ def test_evaluate_refuses_logits_of_another_teacher(project):
     make_teacher(seed=2)
     with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another teacher.*precompute"):
         assess()
+
+
+def positive_probability(logits, temperature):
+    return 1 / (1 + np.exp((logits[:, 0] - logits[:, 1]).astype(np.float64) / temperature))
+
+
+def test_evaluate_compares_each_model_with_the_votes(project):
+    models = assess_one_student()
+    test = read_index(INDEX).split("test")
+    votes, labels = np.array([int(image.votes) for image in test]), np.array(read_index(INDEX).labels(test))
+    pixels = pixels_of(project, [image.id for image in test])
+    of_student = keras.saving.load_model("student.keras")(pixels).numpy()
+    for name, logits, temperatures in (("teacher", logits_of("test"), "14"), ("student_T4", of_student, "14")):
+        report = models[name]["votes"]
+        unanimous = np.isin(votes, (0, 7))
+        assert report["levels"]["7-0"]["images"] == unanimous.sum()
+        right = np.mean(logits[unanimous].argmax(1) == labels[unanimous])
+        found = report["levels"]["7-0"]["accuracy"]
+        assert (found if name == "teacher" else found["mean"]) == pytest.approx(right)
+        assert list(report["correlation"]) == [f"T{t}" for t in temperatures]
+        for temperature in map(int, temperatures):
+            expected = np.corrcoef(positive_probability(logits, temperature), votes)[0, 1]
+            found = report["correlation"][f"T{temperature}"]["pearson"]
+            assert (found if name == "teacher" else found["mean"]) == pytest.approx(expected, abs=1e-5)
+    assert list(models["baseline"]["votes"]["correlation"]) == ["T1"]
+    assert sum(level["images"] for level in models["baseline"]["votes"]["levels"].values()) == len(test)
+
+
+def test_where_nobody_voted_nothing_is_said_of_votes(project):
+    rows = pd.read_csv(INDEX, dtype=str, keep_default_na=False)
+    rows.assign(votes="").to_csv(INDEX, index=False)
+    assert not any("votes" in report for report in assess_one_student().values())
+
+
+def test_evaluate_draws_three_pictures_the_same_every_time(project):
+    assess_one_student()
+    before = {path.name: path.read_bytes() for path in Path("pictures").iterdir()}
+    assert sorted(before) == ["soft_labels.png", "temperature.png", "training.png"]
+    assert all(keras.utils.load_img(f"pictures/{name}").width == 800 for name in before)
+    assess_one_student()
+    assert {path.name: path.read_bytes() for path in Path("pictures").iterdir()} == before
+
+
+def test_evaluate_writes_the_tables_of_dvcs_plots(project):
+    models = assess_one_student()
+    curves = pd.read_csv("student.csv")
+    for measure in ("loss", "accuracy", "cross_entropy"):
+        files = sorted(Path("plots", f"training_{measure}").iterdir())
+        assert [file.name for file in files] == ["baseline_seed1.csv", "student_T4_seed1.csv"]
+        columns = ["epoch", measure, f"val_{measure}"]
+        pd.testing.assert_frame_equal(pd.read_csv(files[1]), curves[columns], rtol=1e-5)
+    for metric in ("accuracy", "auc"):
+        table = pd.read_csv(f"plots/temperature/{metric}.csv")
+        found = models["student_T4"]["seeds"]["1"][metric]
+        assert table.to_dict("records") == [{"temperature": 4, "seed": 1, metric: pytest.approx(found, rel=1e-5)}]
+
+
+def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeypatch):
+    monkeypatch.setattr(model_files, "load_classifier", lambda *_: 1 / 0)
+    with pytest.raises(PipelineError, match=r"history/baseline_seed1\.csv cannot be read"):
+        assess({}, {1: Path("student.keras")})
+    assert not Path("metrics.json").exists()
 
 
 def test_the_student_trains_from_the_file_alone(project):

@@ -167,6 +167,61 @@ def test_what_is_better_is_said(tmp_path):
     assert "A multiply-add counts as two FLOPs." in text
 
 
+def level(images, mean, deviation=None, **others):
+    accuracy = mean if deviation is None else {"mean": mean, "std": deviation}
+    return {"images": images, "accuracy": accuracy} | others
+
+
+TEACHER_VOTES = {
+    "levels": {"7-0": level(1234, 0.9876, nll=0.1, auc=0.99), "4-3": level(57, 0.5614, nll=0.9)},
+    "correlation": {"T1": {"pearson": 0.7, "spearman": 0.6504}, "T0.5": {"spearman": 0.65}},
+}
+STUDENT_VOTES = {
+    "levels": {"7-0": level(1234, 0.95, 0.0041, nll={"mean": 0.2}), "4-3": level(57, 0.6, 0.02, nll={"mean": 0.8})},
+    "correlation": {"T4": {"pearson": {"mean": -0.25, "std": 0.0304}, "spearman": {"mean": 0.5}}},
+}
+
+
+def voted(tmp_path):
+    return table_of(tmp_path, teacher=TEACHER | {"votes": TEACHER_VOTES}, student_T4=STUDENT | {"votes": STUDENT_VOTES})
+
+
+def test_accuracy_by_agreement_cell_by_cell(tmp_path):
+    rows = rows_of(voted(tmp_path))
+    start = rows.index(["annotators' votes", "7-0", "4-3"])
+    assert rows[start + 2 : start + 5] == [
+        ["images", "1,234", "57"],
+        ["teacher", "0.988", "0.561"],
+        ["student T=4", "0.950 ±0.004", "0.600 ±0.020"],
+    ]
+
+
+def test_correlations_cell_by_cell(tmp_path):
+    rows = rows_of(voted(tmp_path))
+    start = rows.index(["model", "at T", "Pearson", "Spearman"])
+    assert rows[start + 2 : start + 5] == [
+        ["teacher", "1", "0.700", "0.650"],
+        ["teacher", "0.5", "0.650"],
+        ["student T=4", "4", "-0.250 ±0.030", "0.500"],
+    ]
+
+
+def test_a_correlation_that_is_not_defined_leaves_its_own_cell_empty(tmp_path):
+    head, _, first, second, _ = voted(tmp_path).splitlines()[-7:-2]
+    assert head.index(" Spearman") == second.index(" 0.650") == first.index(" 0.650")
+
+
+def test_votes_come_last_and_change_nothing_above(tmp_path):
+    without = table_of(tmp_path, teacher=TEACHER, student_T4=STUDENT)
+    assert "votes" not in without
+    assert voted(tmp_path).startswith(without + "\n\nannotators' votes")
+
+
+def test_models_without_votes_are_not_among_those_with(tmp_path):
+    text = table_of(tmp_path, teacher=TEACHER | {"votes": TEACHER_VOTES}, baseline=BASELINE)
+    assert "baseline" not in text[text.index("annotators' votes") :]
+
+
 @pytest.mark.parametrize("text", ["", '{"test_images": 1', "{}", "[]", '{"test_images": 1, "models": {"teacher": {}}}'])
 def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)

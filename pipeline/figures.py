@@ -1,0 +1,72 @@
+"""What all pictures share: how they are saved, their colours, and how images and names are shown in them."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pipeline.artifacts import publish
+
+Pixels = npt.NDArray[np.uint8]
+INCH = 100
+"""Pixels of an inch: a figure of 8 inches is 800 pixels wide."""
+WIDTH = 8.0
+MOST_CLASSES = 10
+LONGEST_NAME = 28
+
+# Colours that the colour-blind tell apart (Okabe and Ito, 2008).
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG file, the same bytes every time.
+
+    Args:
+        figure: what to draw.
+        path: the PNG file to write, in one step.
+
+    Raises:
+        PipelineError: another process is writing it.
+    """
+    with publish(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn instead
+        figure.savefig(partial, format="png", dpi=INCH, metadata={"Software": None})
+
+
+def show_image(axes: Any, pixels: Pixels, title: str) -> None:
+    """Shows (height, width, 1 or 3) pixels of values 0 to 255 below a title, which is no formula."""
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9, parse_math=False)
+
+
+def title_all(figure: Any, title: str, size: int = 11) -> None:
+    """A title of a whole figure or subfigure, at its left edge; it is no formula."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=size).set_parse_math(False)
+
+
+def name_bars(axes: Any, names: Sequence[str]) -> None:
+    """Names horizontal bars at 0, 1, 2 ... from top to bottom; the names are no formulas."""
+    for tick in axes.set_yticks(range(len(names)), names, fontsize=9):
+        tick.label1.set_parse_math(False)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def short(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name, its middle left out where it is longer than `longest` characters."""
+    if len(name) <= longest:
+        return name
+    ahead = (longest - 1) // 2
+    return f"{name[:ahead]}…{name[ahead + 1 - longest :]}"
+
+
+def few(values: Sequence[float], most: int) -> list[float]:
+    """Up to `most` of the values, from the first to the last, evenly spaced."""
+    if len(values) <= most:
+        return list(values)
+    return [values[number * (len(values) - 1) // (most - 1)] for number in range(most)]

@@ -1,0 +1,47 @@
+"""The tables behind the plots that `dvc plots show` draws: for each kind a folder, with CSV files of its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.artifacts import publish
+from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points
+from pipeline.temperature_curves import METRICS, temperature_table
+from pipeline.training_curves import Curves, curve_table, measures_of
+
+
+def write_plots(
+    folder: Path,
+    scores: Mapping[str, Floats],
+    labels: Ints,
+    class_names: list[str],
+    models: Mapping[str, Any],
+    curves: Sequence[Curves],
+) -> None:
+    """Writes `<kind>/<model>.csv`, and `temperature/<metric>.csv`.
+
+    Args:
+        folder: to write, in one step.
+        scores: for each model its logits of the test images, (N, C).
+        labels: (N,) class indices.
+        class_names: C names.
+        models: as `metrics.json` has them.
+        curves: of all trainings.
+    """
+    with publish(folder) as partial:
+        for name, logits in scores.items():
+            _write(roc_points(logits, labels, class_names), partial / "roc" / f"{name}.csv")
+            _write(confusion(logits, labels, class_names), partial / "confusion" / f"{name}.csv")
+            _write(reliability(logits, labels), partial / "reliability" / f"{name}.csv")
+        for metric in METRICS:
+            _write(temperature_table(models, metric), partial / "temperature" / f"{metric}.csv")
+        for one in curves:
+            for measure in measures_of(one.table):
+                _write(curve_table(one.table, measure), partial / f"training_{measure}" / f"{one.name}.csv")
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")

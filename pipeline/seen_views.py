@@ -1,0 +1,55 @@
+"""The pictures behind the rows of a soft-label file: an image untouched, and its views as the teacher saw them."""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PipelineError
+from pipeline.figures import Pixels
+from pipeline.images import Images
+from pipeline.index import Image, Index, refuse_changed
+from pipeline.rendering import render
+from pipeline.soft_labels import SoftLabelFile
+
+SMALLEST_SIDE = 160
+"""In pixels; what the teacher saw smaller than that is too small to look at."""
+
+
+def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int, count: int) -> tuple[Pixels, Pixels]:
+    """One image and its first views, in the teacher's size or a multiple of it.
+
+    Args:
+        file: of either format.
+        index: the data set, which knows where the image is.
+        split: of the image.
+        row: of the image in the file.
+        count: V, how many views.
+
+    Returns:
+        The image (height, width, channels) and its views (V, height, width, channels), values 0 to 255.
+
+    Raises:
+        PipelineError: the image is not the one that the file was made from.
+    """
+    height, width, channels = file.provenance.preprocessing["input_shape"]
+    scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
+    image = _image(file, index, split, row)
+    pixels = Images([image.path], (height * scale, width * scale, channels), keep=False).rows([0]).numpy()
+    transforms = [file.transforms(split, view) for view in range(count)]
+    affines = np.array([affine[row] for affine, _ in transforms])
+    colours = np.array([colour[row] for _, colour in transforms])
+    views: Any = render(np.repeat(pixels, count, axis=0), affines, colours, file.views(split).augmentation)
+    return pixels[0], np.clip(np.round(np.asarray(views)), 0, 255).astype(np.uint8)
+
+
+def _image(file: SoftLabelFile, index: Index, split: str, row: int) -> Image:
+    """The image of a row, if its file is the one that the teacher saw."""
+    image_id, content = file.ids(split)[row], file.image_sha256(split)[row]
+    image = next((image for image in index.images if image.id == image_id), None)
+    if image is None or image.sha256 != content:
+        raise PipelineError(
+            f"the index knows no image {image_id!r} with the content that {file.path} was made from. "
+            f"Bring it up to date with `dvc repro {file.stage}`."
+        )
+    refuse_changed([image])
+    return image

@@ -1,0 +1,107 @@
+"""Stage `evaluate`'s picture of softening: one test image's soft labels at rising temperatures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.figures import (
+    BLUE,
+    GREY,
+    MOST_CLASSES,
+    ORANGE,
+    WIDTH,
+    Pixels,
+    few,
+    name_bars,
+    save,
+    short,
+    show_image,
+    title_all,
+)
+from pipeline.images import read_original
+from pipeline.index import Index
+from pipeline.metrics import Floats, log_softmax
+from pipeline.soft_labels import open_logits
+
+PANELS_A_ROW = 3
+MOST_TEMPERATURES = 9
+QUANTILE = 0.75
+
+
+def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], output: Path) -> None:
+    """Writes a PNG: a test image on which the teacher has some doubt, and its soft labels at each temperature.
+
+    Args:
+        logits: `teacher_logits.h5`, made from this data set.
+        index: the data set, whose files are read.
+        temperatures: T above 0 of each panel; of more than nine, nine are shown.
+        output: the PNG file to write.
+
+    Raises:
+        PipelineError: the logits are missing or damaged.
+    """
+    with open_logits(logits) as file:
+        row = some_doubt(file.storage.logits(file.columns("test", 0), file.classes))
+        columns = file.columns("test", 0, slice(row, row + 1))
+        shown = few(sorted(set(temperatures)), MOST_TEMPERATURES)
+        softened = [file.storage.soften(columns, temperature, file.classes) for temperature in shown]
+        soft_labels = [file.storage.probabilities(soft, file.classes)[0] for soft in softened]
+        image_id, label = file.ids("test")[row], int(file.labels("test")[row])
+    image = next(image for image in index.split("test") if image.id == image_id)
+    pixels = read_original(image.path)
+    by_temperature = dict(zip(shown, soft_labels, strict=True))
+    save(softening_figure(image_id, pixels, by_temperature, index.class_names, label), output)
+
+
+def some_doubt(logits: Floats) -> int:
+    """The row of (N, C) logits whose entropy at T = 1 is nearest the upper quartile; among equals the first."""
+    log_probabilities = log_softmax(logits)
+    entropy = -np.sum(np.exp(log_probabilities) * log_probabilities, axis=1)
+    return int(np.argmin(np.abs(entropy - np.quantile(entropy, QUANTILE))))
+
+
+def softening_figure(
+    image_id: str, pixels: Pixels, soft_labels: Mapping[float, Floats], class_names: Sequence[str], label: int
+) -> Figure:
+    """Draws an image, and a bar chart of its soft labels for each temperature.
+
+    Args:
+        image_id: its id.
+        pixels: (height, width, 1 or 3), values 0 to 255.
+        soft_labels: for each temperature T, (C,) probabilities.
+        class_names: C names.
+        label: the class of its hard label.
+    """
+    rows = -(-len(soft_labels) // PANELS_A_ROW)
+    columns = -(-len(soft_labels) // rows)
+    kept = np.sort(np.argsort(-next(iter(soft_labels.values())), kind="stable")[:MOST_CLASSES])
+    names = [short(class_names[number]) for number in kept]
+    colours = [ORANGE if number == label else BLUE for number in kept]
+    if others := len(class_names) - len(kept):
+        names.append(f"{others} others")
+        colours.append(GREY)
+    figure = Figure(figsize=(WIDTH, 0.8 + rows * (0.5 + 0.19 * max(len(names), 4))), layout="constrained")
+    grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[1.4, *[1] * columns])
+    show_image(figure.add_subplot(grid[:, 0]), pixels, "untouched")
+    for number, (temperature, probabilities) in enumerate(soft_labels.items()):
+        row, column = divmod(number, columns)
+        axes = figure.add_subplot(grid[row, 1 + column])
+        values = [float(probabilities[number]) for number in kept]
+        _draw_bars(axes, [*values, max(0.0, 1 - sum(values))][: len(names)], colours)
+        axes.set_title(f"T = {temperature:g}", fontsize=9)
+        name_bars(axes, names if column == 0 else [""] * len(names))
+    title_all(figure, f"Soft labels of {short(image_id, 40)} (test)")
+    hint = "orange: the labelled class" if label in kept else f"labelled {short(class_names[label])}, one of the others"
+    figure.supxlabel(f"softened probability; {hint}", fontsize=9).set_parse_math(False)
+    return figure
+
+
+def _draw_bars(axes: Any, values: Sequence[float], colours: Sequence[str]) -> None:
+    """Horizontal bars with their values beside them."""
+    bars = axes.barh(range(len(values)), values, 0.75, color=colours)
+    axes.bar_label(bars, fmt="%.3f", padding=2, fontsize=7)
+    axes.set_xlim(0, 1.4)  # room for the value beside a bar of 1
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)

@@ -1,0 +1,79 @@
+"""Stage `evaluate`'s curves of the students' quality against the temperature."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.figures import BLUE, GREEN, ORANGE, VERMILION, WIDTH, few, title_all
+
+METRICS = {"accuracy": "accuracy", "auc": "AUC"}
+STUDENT = "student_T"
+MOST_TICKS = 7
+DECADE = 10.0
+
+
+def temperature_table(models: Mapping[str, Any], metric: str) -> pd.DataFrame:
+    """One metric of each student.
+
+    Args:
+        models: as `metrics.json` has them.
+        metric: its key there.
+
+    Returns:
+        Columns temperature, seed, and `metric`: a row for each student, the temperatures ascending.
+    """
+    rows = [
+        (float(group.removeprefix(STUDENT)), int(seed), quality[metric])
+        for group, report in models.items()
+        if group.startswith(STUDENT)
+        for seed, quality in report["seeds"].items()
+    ]
+    return pd.DataFrame(sorted(rows), columns=["temperature", "seed", metric])
+
+
+def temperature_figure(models: Mapping[str, Any]) -> Figure:
+    """Draws accuracy and AUC of the students against T, beside those of the baseline and the teacher.
+
+    Args:
+        models: as `metrics.json` has them; the teacher must be there.
+    """
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    for axes, (metric, name) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
+        axes.axhline(models["teacher"]["quality"][metric], color=GREEN, linestyle="--", label="teacher")
+        if "baseline" in models:
+            _draw_baseline(axes, models["baseline"]["quality"][metric])
+        _draw_students(axes, temperature_table(models, metric), metric)
+        axes.set_ylabel(f"{name} on the test images", fontsize=9)
+        axes.set_xlabel("temperature T", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
+    title_all(figure, "Students by temperature: mean over seeds ± standard deviation")
+    return figure
+
+
+def _draw_baseline(axes: Any, quality: Mapping[str, float]) -> None:
+    mean, deviation = quality["mean"], quality.get("std", 0.0)
+    axes.axhline(mean, color=ORANGE, linestyle="-.", label="baseline")
+    axes.axhspan(mean - deviation, mean + deviation, color=ORANGE, alpha=0.2, linewidth=0)
+
+
+def _draw_students(axes: Any, table: pd.DataFrame, metric: str) -> None:
+    """The mean and deviation of each temperature, and each seed as a dash."""
+    if table.empty:
+        axes.set_xticks([])
+        return
+    by_temperature = table.groupby("temperature")[metric]
+    mean, deviation = by_temperature.mean(), by_temperature.std().fillna(0.0)
+    axes.errorbar(mean.index, mean, deviation, color=BLUE, marker="o", markersize=5, capsize=3, label="student")
+    if len(table) > len(mean):
+        axes.plot(table["temperature"], table[metric], "_", color=VERMILION, markersize=9, zorder=3, label="each seed")
+    temperatures = mean.index.to_list()
+    if temperatures[-1] > DECADE * temperatures[0]:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(few(temperatures, MOST_TICKS), [f"{t:g}" for t in few(temperatures, MOST_TICKS)])
+    axes.margins(x=0.08)

@@ -1,0 +1,61 @@
+"""Stage `precompute`'s picture: views of some training images, as the teacher saw them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pipeline.figures import WIDTH, Pixels, save, short, show_image, title_all
+from pipeline.identity import refuse_other, rows_of
+from pipeline.index import Index
+from pipeline.sample_grid import spread_over_classes
+from pipeline.seen_views import untouched_and_views
+from pipeline.soft_labels import open_logits
+
+MOST_IMAGES = 3
+MOST_VIEWS = 7
+LARGEST_SIDE = 2.0
+NARROWEST = 5.0
+"""Inches: of one picture's width, and of the figure's, so that its title fits."""
+
+
+def draw_views(logits: Path, index: Index, output: Path) -> None:
+    """Writes a PNG: three training images of different classes, untouched, then in up to seven stored views.
+
+    Args:
+        logits: a finished `teacher_logits.h5`, which stores the views' transforms.
+        index: the data set, whose files are read.
+        output: the PNG file to write.
+
+    Raises:
+        PipelineError: the logits are damaged, or were made from other images.
+    """
+    chosen = spread_over_classes(index.split("train"), MOST_IMAGES)
+    with open_logits(logits) as file:
+        refuse_other(file, index, splits=["train"])
+        count = min(file.views("train").count, MOST_VIEWS)
+        rows = [int(row) for row in rows_of(file, "train", [image.id for image in chosen])]
+        shown = [untouched_and_views(file, index, "train", row, count) for row in rows]
+    save(view_grid(shown, [image.label for image in chosen]), output)
+
+
+def view_grid(shown: Sequence[tuple[Pixels, Pixels]], labels: Sequence[str]) -> Figure:
+    """Draws a row for each image: itself, then its views.
+
+    Args:
+        shown: for each image its pixels (height, width, channels) and those of its views
+            (V, height, width, channels), values 0 to 255; channels is 1 or 3, V the same for all.
+        labels: the name of each one's class.
+    """
+    columns = 1 + len(shown[0][1])
+    height, width = shown[0][0].shape[:2]
+    side = min(WIDTH / columns, LARGEST_SIDE)
+    row_height = 0.65 + side * min(height / width, 2.0)
+    figure = Figure(figsize=(max(NARROWEST, columns * side), 0.4 + len(shown) * row_height), layout="constrained")
+    rows = figure.subfigures(len(shown), squeeze=False)[:, 0]
+    for row, (image, views), label in zip(rows, shown, labels, strict=True):
+        title_all(row, short(label, 60), size=10)
+        for axes, pixels, number in zip(row.subplots(1, columns), [image, *views], range(-1, len(views)), strict=True):
+            show_image(axes, pixels, "untouched" if number < 0 else f"view {number}")
+    title_all(figure, "Training images and views of them, as the teacher saw them")
+    return figure

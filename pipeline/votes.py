@@ -1,0 +1,163 @@
+"""What annotators' votes tell of a two-class model: how good it is where they agree, and whether it shares their doubt.
+
+MHIST's seven annotators each chose one of two classes (Wei et al., arXiv:2101.12355).
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from pipeline.index import Image
+from pipeline.metrics import (
+    Floats,
+    Ints,
+    accuracy,
+    area_under_roc_curve,
+    log_softmax,
+    negative_log_likelihood,
+    over_seeds,
+)
+
+ANNOTATORS = 7
+LEVELS = {f"{most}-{ANNOTATORS - most}": most for most in range(ANNOTATORS, ANNOTATORS // 2, -1)}
+"""Levels of agreement, the majority first: 7-0, 6-1, 5-2, 4-3; and the size of the majority."""
+
+ROUNDING = 1e-12
+"""Numbers that differ by less than this share of the largest count as equal."""
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes on those of N images that were voted on.
+
+    Attributes:
+        rows: the M rows of these images among the N.
+        positive: how many annotators chose the positive class: (M,) integers, 0 to 7.
+        labels: (M,) class indices.
+    """
+
+    rows: Ints
+    positive: Ints
+    labels: Ints
+
+
+def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | None:
+    """The votes on images; None where nobody voted, or where there are not two classes.
+
+    More votes than there are annotators are told of, and then none are used.
+
+    Args:
+        images: N images.
+        labels: (N,) class indices; of two classes, the last is the positive one.
+        classes: how many there are.
+    """
+    rows = np.array([row for row, image in enumerate(images) if image.votes], np.int64)
+    if classes != 2 or not len(rows):
+        return None
+    positive = np.array([int(images[row].votes) for row in rows], np.int64)
+    if positive.max() > ANNOTATORS:
+        print(f"votes are left out: an image has {positive.max()} of at most {ANNOTATORS}.", file=sys.stderr)
+        return None
+    return Votes(rows, positive, labels[rows])
+
+
+def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Report:
+    """What the votes tell of one model.
+
+    Args:
+        logits: (N, 2), of all images.
+        votes: on some of them.
+        temperatures: T of each correlation, as it is written in params.yaml; T = 1 is added.
+
+    Returns:
+        "levels": `by_agreement`, and "correlation": for each T, ascending ("T1", "T4"), `correlations`.
+    """
+    voted = logits[votes.rows]
+    fractions = votes.positive / ANNOTATORS
+    written = {float(t): t for t in ("1", *temperatures)}
+    found = {f"T{written[t]}": correlations(voted, fractions, t) for t in sorted(written)}
+    return {
+        "levels": by_agreement(voted, votes),
+        "correlation": {key: defined for key, defined in found.items() if defined},
+    }
+
+
+def by_agreement(logits: Floats, votes: Votes) -> dict[str, dict[str, Any]]:
+    """Metrics for each level of agreement that has images.
+
+    Args:
+        logits: (M, 2), of the images that were voted on.
+        votes: on them.
+
+    Returns:
+        For each level: images (how many), accuracy, nll in nats, and auc if the level has images of both classes.
+    """
+    majority = np.maximum(votes.positive, ANNOTATORS - votes.positive)
+    levels = {}
+    for name, size in LEVELS.items():
+        chosen = majority == size
+        if chosen.any():
+            levels[name] = {"images": int(chosen.sum())} | _quality(logits[chosen], votes.labels[chosen])
+    return levels
+
+
+def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[str, float]:
+    """Correlation of the softened probability of the positive class with the fraction of votes for it.
+
+    Args:
+        logits: (M, 2).
+        fractions: (M,), 0 to 1.
+        temperature: T of the probability softmax(v / T).
+
+    Returns:
+        pearson (linear) and spearman (of ranks), -1 to 1; without what is not defined, as for equal numbers.
+    """
+    probability = np.exp(log_softmax(np.asarray(logits, np.float64) / temperature)[:, 1])
+    # The margin ranks as the probability does, without its ties near 0 and 1.
+    margin = np.asarray(logits[:, 1], np.float64) - logits[:, 0]
+    found = {
+        "pearson": _correlation(probability, np.asarray(fractions, np.float64)),
+        "spearman": _correlation(rankdata(margin), rankdata(fractions)),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def report_over_seeds(by_seed: Mapping[str, Report]) -> Report:
+    """Mean and standard deviation over seeds of every number of `vote_report`, but for the counts of images."""
+    reports = list(by_seed.values())
+    levels = {}
+    for name, first in reports[0]["levels"].items():
+        of_seeds = {seed: _without_count(one["levels"][name]) for seed, one in by_seed.items()}
+        levels[name] = {"images": first["images"]} | over_seeds(of_seeds)
+    temperatures = dict.fromkeys(key for one in reports for key in one["correlation"])
+    correlation = {
+        key: over_seeds({seed: one["correlation"].get(key, {}) for seed, one in by_seed.items()})
+        for key in temperatures
+    }
+    return {"levels": levels, "correlation": correlation}
+
+
+def _without_count(level: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in level.items() if name != "images"}
+
+
+def _quality(logits: Floats, labels: Ints) -> dict[str, float]:
+    quality = {"accuracy": accuracy(logits, labels)}
+    if len(np.unique(labels)) == 2:
+        quality["auc"] = area_under_roc_curve(logits, labels)
+    return quality | {"nll": negative_log_likelihood(logits, labels)}
+
+
+def _correlation(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> float | None:
+    """Pearson's r; None where one side does not vary."""
+    if any(np.ptp(side) <= ROUNDING * np.max(np.abs(side)) for side in (left, right)):
+        return None
+    left, right = left - left.mean(), right - right.mean()
+    return float(left @ right / (np.linalg.norm(left) * np.linalg.norm(right)))

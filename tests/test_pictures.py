@@ -1,0 +1,402 @@
+"""Pictures of images: which are chosen, what is drawn, and that the files are sound."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from soft_label_files import write_logits
+
+from pipeline import figures, sample_grid, softening_picture, view_grid
+from pipeline.errors import PipelineError
+from pipeline.images import read_original
+from pipeline.index import SPLITS, Image, Index
+from pipeline.storage import Dense, TopK
+from pipeline.views import Augmentation, Views
+
+SIDE = 168  # a teacher of 12 x 12 pixels is shown 14 times larger; images of that size are not resized at all
+LOGITS, OUTPUT = Path("data/teacher_logits.h5"), Path("results/pictures/picture.png")
+VIEWS = Views(3, 5, Augmentation(horizontal_flip=True, vertical_flip=True, brightness=0.25))
+HARD_NAMES = ["a $\\frac$ b_c", "<b>HP</b> $x$ & y", "図 " + "long " * 20 + "$_$"]
+TEMPERATURES = [1.0, 5.0, 20.0]
+
+
+def pixels_of(image_id):
+    seed = int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:4], "big")
+    return np.random.default_rng(seed).integers(20, 236, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def image(split, number, label):
+    image_id = f"{split}_{number}.png"
+    path = Path("data/split") / split / image_id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tf.io.encode_png(pixels_of(image_id)).numpy())
+    return Image(image_id, path.as_posix(), label, split, "", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def logits_of(views, count, classes):
+    return np.random.default_rng(count).normal(0, 2, (views, count, classes)).astype(np.float32)
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Makes a project of images and logits; returns its index."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+    def project(classes=("HP", "SSA"), channels=3, counts=(7, 3, 5), **options):
+        index = Index(
+            image(split, number, classes[number % len(classes)])
+            for split, count in zip(SPLITS, counts, strict=True)
+            for number in range(count)
+        )
+        shown = {"input_shape": [12, 12, channels], "resize": "bilinear"}
+        options = {"views": VIEWS, "logits": logits_of, "stored_as": Dense("float32")} | options
+        write_logits(LOGITS, index=index, preprocessing=shown, **options)
+        return index
+
+    return project
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, as they are saved."""
+    saved, save = [], Figure.savefig
+
+    def remember(figure, *arguments, **options):
+        saved.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    return saved
+
+
+def shown_in(axes):
+    return np.asarray(axes.images[0].get_array())
+
+
+def pictures(figure):
+    return [shown_in(axes) for axes in figure.axes if axes.images]
+
+
+def bars(axes):
+    return [bar.get_width() for bar in axes.patches]
+
+
+def charts(figure):
+    return [axes for axes in figure.axes if axes.patches]
+
+
+def names_beside(axes):
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def all_texts(figure):
+    return figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_text() and artist.get_visible())
+
+
+def noise(height=20, width=20, channels=3):
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def size_on_disk(path):
+    return keras.utils.img_to_array(keras.utils.load_img(path)).shape[:2]
+
+
+# What all pictures share
+
+
+def test_a_picture_is_a_png_of_the_figures_size(tmp_path):
+    figures.save(Figure(figsize=(8, 2.5)), tmp_path / "a/b.png")
+    assert (tmp_path / "a/b.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert size_on_disk(tmp_path / "a/b.png") == (250, 800)
+
+
+def test_a_picture_does_not_name_the_software_that_drew_it(tmp_path):
+    figures.save(Figure(), tmp_path / "a.png")
+    assert b"atplotlib" not in (tmp_path / "a.png").read_bytes()
+
+
+def test_a_picture_that_fails_leaves_the_older_one(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"older")
+    figure = Figure()
+    figure.suptitle("$\\frac$")  # a formula that is none
+    with pytest.raises(ValueError, match="frac"):
+        figures.save(figure, path)
+    assert [path.read_bytes() for path in tmp_path.glob("a*")] == [b"older"]
+
+
+@pytest.mark.parametrize(
+    ("name", "longest", "expected"),
+    [("HP", 5, "HP"), ("12345", 5, "12345"), ("123456", 5, "12…56"), ("123456789", 6, "12…789"), ("", 4, "")],
+)
+def test_a_long_name_loses_its_middle(name, longest, expected):
+    assert figures.short(name, longest) == expected
+    assert len(expected) <= longest
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(3, 9, [0, 1, 2]), (9, 9, list(range(9))), (10, 4, [0, 3, 6, 9]), (12, 3, [0, 5, 11]), (0, 4, []), (1, 4, [0])],
+)
+def test_few_keeps_both_ends(count, most, expected):
+    assert figures.few(list(range(count)), most) == expected
+
+
+def test_a_picture_is_read_in_its_own_size_and_colours(tmp_path):
+    tf.io.write_file(str(tmp_path / "a.png"), tf.io.encode_png(noise(7, 11)))
+    np.testing.assert_array_equal(read_original(tmp_path / "a.png"), noise(7, 11))
+    tf.io.write_file(str(tmp_path / "grey.png"), tf.io.encode_png(noise(5, 9, 1)))
+    np.testing.assert_array_equal(read_original(tmp_path / "grey.png"), np.repeat(noise(5, 9, 1), 3, axis=2))
+
+
+# Samples
+
+
+def entries(labels):
+    return [Image(f"{number}.png", f"{number}.png", label, "train", "", "") for number, label in enumerate(labels)]
+
+
+def hashed(image):
+    return hashlib.sha256(image.id.encode()).hexdigest()
+
+
+def test_images_come_from_each_class_in_turn_the_smallest_hash_first():
+    images = entries("ab" * 10 + "c")
+    chosen = sample_grid.spread_over_classes(images, 9)
+    # Of c there is one; a and b share the other eight places.
+    assert [image.label for image in chosen] == ["a", "b", "c", "a", "b", "a", "b", "a", "b"]
+    for label in "ab":
+        of_class = sorted((image for image in images if image.label == label), key=hashed)
+        assert [image for image in chosen if image.label == label] == of_class[:4]
+
+
+def test_the_choice_does_not_depend_on_the_order():
+    images = entries("abc" * 9)
+    assert sample_grid.spread_over_classes(images[::-1], 9) == sample_grid.spread_over_classes(images, 9)
+
+
+def test_of_many_classes_some_from_first_to_last_are_shown_once_each():
+    chosen = sample_grid.spread_over_classes(entries([f"{number % 100:02}" for number in range(300)]), 9)
+    assert [image.label for image in chosen] == ["00", "11", "22", "33", "44", "55", "66", "77", "88"]
+
+
+def test_of_fewer_images_than_places_all_are_shown():
+    assert len(sample_grid.spread_over_classes(entries("aab"), 9)) == 3
+
+
+def test_the_samples_are_the_files_pixels_under_their_labels(make, drawn):
+    index = make()
+    sample_grid.draw_samples(index, OUTPUT)
+    chosen = sample_grid.spread_over_classes(index.split("train"), 9)
+    assert len(chosen) == 7
+    shown = [axes for axes in drawn[0].axes if axes.images]
+    assert [axes.get_title() for axes in shown] == [image.label for image in chosen]
+    for axes, image in zip(shown, chosen, strict=True):
+        np.testing.assert_array_equal(shown_in(axes), pixels_of(image.id))
+
+
+def test_only_training_images_are_samples(make, drawn):
+    index = make(counts=(2, 9, 9))
+    sample_grid.draw_samples(index, OUTPUT)
+    assert len(pictures(drawn[0])) == 2
+    assert size_on_disk(OUTPUT) == (300, 800)  # one row
+
+
+def test_samples_of_other_shapes_and_one_sample_alone(tmp_path):
+    wide = [noise(10, 200), noise(200, 10), noise(1, 1), noise(9, 9, 1)]
+    figures.save(sample_grid.sample_grid(wide, [*HARD_NAMES, "x"]), tmp_path / "a.png")
+    figures.save(sample_grid.sample_grid(wide[:1], ["x"]), tmp_path / "b.png")
+    assert size_on_disk(tmp_path / "b.png") == (300, 800)
+
+
+# Views
+
+
+def seen_by_numpy(row, view, pixels):
+    """A flip of either axis, then the brightness, as the file's numbers say."""
+    with h5py.File(LOGITS) as content:
+        a, _, _, _, d, _ = content["train/affine"][view, row].tolist()
+        colour = content["train/colour"][view, row].astype(np.float64)
+    return np.clip(pixels[:: int(d), :: int(a)] + 255 * colour[3:], 0, 255)
+
+
+def test_rows_are_the_untouched_image_and_its_stored_views(make, drawn):
+    classes = ["HP", "SSA", "TA"]
+    index = make(classes)
+    view_grid.draw_views(LOGITS, index, OUTPUT)
+    chosen = sample_grid.spread_over_classes(index.split("train"), 3)
+    assert [image.label for image in chosen] == classes
+    assert [row.get_suptitle() for row in drawn[0].subfigs] == classes
+    for image, row in zip(chosen, drawn[0].subfigs, strict=True):
+        assert [axes.get_title() for axes in row.axes] == ["untouched", "view 0", "view 1", "view 2"]
+        untouched, *views = map(shown_in, row.axes)
+        np.testing.assert_array_equal(untouched, pixels_of(image.id))
+        number = [entry.id for entry in index.split("train")].index(image.id)
+        for view, seen in enumerate(views):
+            expected = seen_by_numpy(number, view, pixels_of(image.id))
+            # rounded to whole values: half a value, and what float32 loses
+            np.testing.assert_allclose(seen, expected, rtol=0, atol=0.51)
+    assert size_on_disk(OUTPUT)[1] == 800
+
+
+def test_of_many_views_seven_are_shown(make, drawn):
+    view_grid.draw_views(LOGITS, make(views=Views(12, 5, Augmentation(rotation=0.2))), OUTPUT)
+    assert len(pictures(drawn[0])) == 3 * 8
+    assert size_on_disk(OUTPUT)[1] == 800
+
+
+def test_one_untouched_view_of_two_classes(make, drawn):
+    index = make(views=Views(1, 0, Augmentation()), counts=(2, 1, 2))
+    view_grid.draw_views(LOGITS, index, OUTPUT)
+    for row in drawn[0].subfigs:
+        untouched, view = map(shown_in, row.axes)
+        np.testing.assert_array_equal(untouched, view)
+    assert len(drawn[0].subfigs) == 2
+
+
+def test_a_grey_teachers_views_are_grey(make, drawn):
+    view_grid.draw_views(LOGITS, make(channels=1), OUTPUT)
+    assert {picture.shape for picture in pictures(drawn[0])} == {(SIDE, SIDE)}
+
+
+def test_a_class_without_training_images_is_not_shown(make, drawn):
+    index = make(counts=(2, 1, 3), classes=["HP", "SSA", "TA"])  # TA has a test image only
+    view_grid.draw_views(LOGITS, index, OUTPUT)
+    sample_grid.draw_samples(index, OUTPUT)
+    assert [row.get_suptitle() for row in drawn[0].subfigs] == ["HP", "SSA"]
+    assert len(pictures(drawn[1])) == 2
+
+
+def test_views_of_images_that_changed_since_are_refused(make):
+    index = make()
+    other = Index([replace(entry, sha256="0" * 64) for entry in index.images])
+    with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from other content of 7 train image\(s\)"):
+        view_grid.draw_views(LOGITS, other, OUTPUT)
+    for entry in index.split("train"):
+        Path(entry.path).unlink()
+    with pytest.raises(PipelineError, match=r"image file\(s\) are missing"):
+        view_grid.draw_views(LOGITS, index, OUTPUT)
+    assert not OUTPUT.exists()
+
+
+# Softening
+
+
+def stored(split="test"):
+    with h5py.File(LOGITS) as content:
+        return content[split]["logits"][0].astype(np.float64)
+
+
+def entropies():
+    return scipy.special.entr(scipy.special.softmax(stored(), axis=1)).sum(axis=1)
+
+
+def test_the_image_whose_entropy_is_the_upper_quartile_is_chosen():
+    """Of five rows, the upper quartile is the second largest: here row 3 (p = 0.8), below row 0 (p = 0.6)."""
+    positive = np.array([0.6, 0.99, 0.95, 0.8, 0.9])
+    logits = np.log(np.stack([positive, 1 - positive], axis=1)) + 5
+    assert softening_picture.some_doubt(logits) == 3
+
+
+def test_among_equals_the_first_is_chosen_and_certainty_is_no_trouble():
+    assert softening_picture.some_doubt(np.zeros((4, 3))) == 0
+    assert softening_picture.some_doubt(np.array([[1e4, -1e4], [-1e4, 1e4]])) == 0
+
+
+def test_bars_are_softmax_of_the_stored_logits_at_each_temperature(make, drawn):
+    index = make(["HP", "SSA", "TA"])
+    softening_picture.draw_softening(LOGITS, index, [20.0, 1.0, 5.0, 1.0], OUTPUT)
+    row = int(np.argsort(entropies())[3])
+    found = charts(drawn[0])
+    assert [axes.get_title() for axes in found] == ["T = 1", "T = 5", "T = 20"]
+    for axes, temperature in zip(found, TEMPERATURES, strict=True):
+        expected = scipy.special.softmax(stored()[row] / temperature)
+        assert bars(axes) == pytest.approx(expected.tolist(), abs=1e-6)
+    assert [names_beside(axes) for axes in found] == [["HP", "SSA", "TA"], ["", "", ""], ["", "", ""]]
+    (picture,) = pictures(drawn[0])
+    np.testing.assert_array_equal(picture, pixels_of(f"test_{row}.png"))
+    assert drawn[0].get_suptitle() == f"Soft labels of test_{row}.png (test)"
+
+
+def test_the_labelled_class_has_another_colour():
+    figure = softening_picture.softening_figure("x", noise(), {1.0: np.array([0.2, 0.5, 0.3])}, ["a", "b", "c"], 2)
+    colours = [bar.get_facecolor() for bar in charts(figure)[0].patches]
+    assert colours[0] == colours[1] != colours[2]
+    assert figure.get_supxlabel() == "softened probability; orange: the labelled class"
+
+
+def test_of_many_classes_the_ten_most_probable_and_the_rest_together():
+    probabilities = np.roll(np.arange(1, 15), 5) / 105  # the largest, 14, at class 04; the four smallest at 05 to 08
+    names = [f"class {number:02}" for number in range(14)]
+    figure = softening_picture.softening_figure("x", noise(), {1.0: probabilities, 9.0: probabilities}, names, 6)
+    for axes in charts(figure):
+        assert bars(axes) == pytest.approx([n / 105 for n in (10, 11, 12, 13, 14, 5, 6, 7, 8, 9, 1 + 2 + 3 + 4)])
+    kept = [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]
+    assert names_beside(charts(figure)[0]) == [*(names[number] for number in kept), "4 others"]
+    assert figure.get_supxlabel() == "softened probability; labelled class 06, one of the others"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 9])
+def test_every_temperature_has_its_panel_and_each_row_its_names(count):
+    by_temperature = {float(t): np.array([0.3, 0.7]) for t in range(1, count + 1)}
+    figure = softening_picture.softening_figure("x", noise(), by_temperature, ["HP", "SSA"], 0)
+    found = charts(figure)
+    assert [axes.get_title() for axes in found] == [f"T = {t}" for t in range(1, count + 1)]
+    named = [axes for axes in found if names_beside(axes) == ["HP", "SSA"]]
+    assert len(named) == -(-count // 3)
+
+
+def test_of_many_temperatures_nine_are_shown(make, drawn):
+    softening_picture.draw_softening(LOGITS, make(), [float(t) for t in range(1, 31)], OUTPUT)
+    titles = [axes.get_title() for axes in charts(drawn[0])]
+    assert len(titles) == 9
+    assert (titles[0], titles[-1]) == ("T = 1", "T = 30")
+
+
+def test_topk_logits_are_softened_as_students_see_them(make, drawn):
+    kind = TopK(2, "float32")
+    softening_picture.draw_softening(LOGITS, make([*"abcd"], stored_as=kind), TEMPERATURES, OUTPUT)
+    row = int(drawn[0].get_suptitle().split("_")[1].split(".")[0])
+    with h5py.File(LOGITS) as content:
+        columns = {name: content["test"][name][0, row : row + 1] for name in kind.columns(4)}
+    for axes, temperature in zip(charts(drawn[0]), TEMPERATURES, strict=True):
+        expected = kind.probabilities(kind.soften(columns, temperature, 4), 4)[0]
+        assert bars(axes) == pytest.approx(expected.tolist())
+
+
+# All of them
+
+
+def draw_all(index):
+    sample_grid.draw_samples(index, Path("1.png"))
+    view_grid.draw_views(LOGITS, index, Path("2.png"))
+    softening_picture.draw_softening(LOGITS, index, TEMPERATURES, Path("3.png"))
+    return [Path(f"{number}.png").read_bytes() for number in (1, 2, 3)]
+
+
+def test_the_same_input_gives_the_same_bytes(make):
+    index = make()
+    assert draw_all(index) == draw_all(index)
+
+
+def test_names_are_drawn_as_they_are_written_and_no_formulas(make, drawn):
+    draw_all(make(HARD_NAMES))
+    for figure in drawn:
+        texts = [text for text in all_texts(figure) if any(sign in text.get_text() for sign in "$<_")]
+        assert texts
+        assert [text for text in texts if text.get_parse_math()] == []
+        assert any("$\\frac$" in text.get_text() for text in texts)
+
+
+def test_a_hundred_classes_with_long_names(make):
+    index = make([f"class number {number} of a hundred, at length" for number in range(100)], counts=(100, 1, 100))
+    assert all(content.startswith(b"\x89PNG") for content in draw_all(index))
