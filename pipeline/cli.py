@@ -115,6 +115,7 @@ def split() -> None:
         settings=section.model_dump(exclude={"layout"}),
         split_folder=SPLIT_FOLDER,
         index=INDEX,
+        picture=PICTURES / "samples.png",
     )
 
 
@@ -145,6 +146,7 @@ def precompute() -> None:
         batch_size=values.precompute.batch_size,
         previous=earlier_versions(LOGITS),
         output=LOGITS,
+        picture=PICTURES / "views.png",
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.soft_labels import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.tensorflow_start import numerics
 from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.view_grid import draw_views
 from pipeline.views import Views
 
 
@@ -30,6 +31,7 @@ def run(
     batch_size: int,
     previous: Sequence[Path],
     output: Path,
+    picture: Path,
 ) -> None:
     """Writes `teacher_logits.h5`: V views of every training image, the untouched image of every other.
 
@@ -44,6 +46,7 @@ def run(
         batch_size: images in one forward pass.
         previous: earlier versions of the output, whose rows are taken where they hold.
         output: the file to write.
+        picture: the PNG file of some images' views to write.
 
     Raises:
         PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits, or
@@ -70,6 +73,7 @@ def run(
             publish_copy(finished, output)
     else:
         _ensemble(teachers, average, data, provenance, output)
+    draw_views(output, data, picture)
     print(f"wrote {output}")
 
 

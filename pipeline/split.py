@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError, first_few
 from pipeline.images import refuse_undecodable
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.progress import Progress
+from pipeline.sample_grid import draw_samples
 from pipeline.tables import read_csv, read_mhist
 
 LAYOUTS: dict[str, Callable[..., DataSet]] = {
@@ -28,7 +29,7 @@ LAYOUTS: dict[str, Callable[..., DataSet]] = {
 }
 
 
-def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: Path) -> None:
+def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: Path, picture: Path) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
     Args:
@@ -36,6 +37,7 @@ def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: 
         settings: the arguments of that layout's reader.
         split_folder: where the images go.
         index: the CSV file to write.
+        picture: the PNG file of some images with their labels to write.
 
     Raises:
         PipelineError: the labels or images cannot be used; nothing was written.
@@ -49,6 +51,7 @@ def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: 
         copied = _copy(rows, splits, folder, split_folder)
     with publish(index) as partial:
         write_index(partial, copied)
+    draw_samples(copied, picture)
     _print_counts(copied)
     print(_origins(data_set.drawn))
     if data_set.left_out:

@@ -41,7 +41,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 def run(section: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Runs `split` with the section as params.yaml would have it; returns the rows of the index by id."""
     layout, settings = as_read(section)
-    split.run(layout=layout, settings=settings, split_folder=FOLDER, index=INDEX)
+    split.run(picture=Path("samples.png"), layout=layout, settings=settings, split_folder=FOLDER, index=INDEX)
     with INDEX.open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 

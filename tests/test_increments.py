@@ -83,6 +83,7 @@ def from_scratch(project: Path, views: Views, dtype: str, monkeypatch: pytest.Mo
         patch.chdir(project)
         patch.setenv("DVC_ROOT", str(project / "scratch"))
         precompute.run(
+            picture=Path("views.png"),
             index=INDEX,
             teacher=TEACHER,
             views=views,
@@ -110,6 +111,7 @@ def project(data_set, tmp_path, monkeypatch):
 
 def make_split(data_set: Path) -> None:
     split.run(
+        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),
@@ -134,6 +136,7 @@ def compute(
     dtype: str = "float32",
 ) -> bytes:
     precompute.run(
+        picture=Path("views.png"),
         index=INDEX,
         teacher=TEACHER,
         views=Views(count, 5, augmentation),

@@ -296,6 +296,7 @@ def small(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     split.run(
+        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),
@@ -306,6 +307,7 @@ def small(data_set, tmp_path, monkeypatch):
 
 def compute(output: str) -> None:
     precompute.run(
+        picture=Path("views.png"),
         index=Path("data/index.csv"),
         teacher=Path("teacher.keras"),
         views=Views(4, 3, Augmentation(rotation=0.1)),

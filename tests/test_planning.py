@@ -107,6 +107,7 @@ def change_params(name, value):
 
 def do_split():
     split.run(
+        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(Path("raw")),
         split_folder=Path("data/split"),

@@ -49,6 +49,7 @@ def make(numbers: range) -> None:
 
 def run(val_fraction: float = 0.3) -> None:
     split.run(
+        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(Path("raw"), val_fraction),
         split_folder=FOLDER,

@@ -53,6 +53,7 @@ def project(unlabelled):
 
 def make_split(data_set):
     split.run(
+        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),
@@ -66,6 +67,7 @@ def make_teacher(classes=2, seed=1, record=None):
 
 def label(views=VIEWS, stored_as=Dense("float32"), batch_size=16):  # noqa: B008
     precompute.run(
+        picture=Path("views.png"),
         index=INDEX,
         teacher=TEACHER,
         views=views,

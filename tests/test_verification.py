@@ -179,9 +179,16 @@ def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
     monkeypatch.delenv("DVC_ROOT", raising=False)
     write_params(TopK(1, "float16"))
     index, teacher = Path("data/index.csv"), Path("models/teacher.keras")
-    split.run(layout="mhist", settings=mhist_in(data_set), split_folder=Path("data/split"), index=index)
+    split.run(
+        picture=Path("samples.png"),
+        layout="mhist",
+        settings=mhist_in(data_set),
+        split_folder=Path("data/split"),
+        index=index,
+    )
     model_files.save(models.build(**MODEL, classes=2, seed=1), teacher)
     precompute.run(
+        picture=Path("views.png"),
         index=index,
         teacher=teacher,
         views=VIEWS,
