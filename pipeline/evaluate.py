@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import flops, model_files
 from pipeline.artifacts import forget_finished, publish, sha256_file
 from pipeline.figures import save
-from pipeline.identity import refuse_other, rows_of
+from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
 from pipeline.inference import all_logits
@@ -129,7 +129,7 @@ def _teacher_logits(data: Index, teacher: Path, path: Path) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
     test = data.split("test")
     with open_logits(path) as file:
-        refuse_other(file, data, teacher_sha256=sha256_file(teacher))
+        refuse_other(file, data, Expected(teacher_sha256=sha256_file(teacher)))
         rows = rows_of(file, "test", [image.id for image in test])
         return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 

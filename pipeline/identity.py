@@ -1,6 +1,7 @@
 """Whether a soft-label file belongs to what it is used with; if not, what differs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,74 +12,67 @@ from pipeline.soft_labels import SoftLabelFile
 from pipeline.views import Views
 
 
-def refuse_other(
-    file: SoftLabelFile,
-    index: Index,
-    *,
-    splits: Sequence[str] = SPLITS,
-    views: Views | None = None,
-    teacher_sha256: str | None = None,
-    logits_sha256: str | None = None,
-    temperature: float | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Expected:
+    """What a soft-label file should have been made from; None where it does not matter or is not at hand.
+
+    Attributes:
+        splits: whose images will be used.
+        views: of the training images.
+        teacher_sha256: of the teacher's file.
+        logits_sha256: of the logits that soft targets should be made from.
+        temperature: T.
+    """
+
+    splits: Sequence[str] = SPLITS
+    views: Views | None = None
+    teacher_sha256: str | None = None
+    logits_sha256: str | None = None
+    temperature: float | None = None
+
+
+ANY = Expected()
+
+
+def refuse_other(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> None:
     """Compares a file with what it is going to be used with, before anything of it is used.
 
     Args:
         file: the file.
         index: the data set.
-        splits: whose images will be used.
-        views: of the training images, if they matter.
-        teacher_sha256: of the teacher's file, if it is at hand.
-        logits_sha256: of the logits that soft targets should be made from, if they are at hand.
-        temperature: T, if it matters.
+        expected: what else is known.
 
     Raises:
         PipelineError: names what differs and the command that mends it.
     """
-    found = differences(
-        file,
-        index,
-        splits=splits,
-        views=views,
-        teacher_sha256=teacher_sha256,
-        logits_sha256=logits_sha256,
-        temperature=temperature,
-    )
+    found = differences(file, index, expected)
     if found:
         raise PipelineError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
 
 
-def differences(
-    file: SoftLabelFile,
-    index: Index,
-    *,
-    splits: Sequence[str] = SPLITS,
-    views: Views | None = None,
-    teacher_sha256: str | None = None,
-    logits_sha256: str | None = None,
-    temperature: float | None = None,
-) -> list[str]:
+def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> list[str]:
     """As `refuse_other`, but returns everything that differs, the most telling first."""
     made = file.provenance
     if list(made.class_names) != index.class_names:
         return [f"has the classes {list(made.class_names)}, the index has {index.class_names}"]
-    found = [difference for split in splits for difference in _other_images(file, index, split)]
+    found = [difference for split in expected.splits for difference in _other_images(file, index, split)]
     if not found and made.dataset != index.fingerprint():
         found.append(
             f"was made from another data set: its fingerprint is {made.dataset[:12]}, "
             f"the index has {index.fingerprint()[:12]}"
         )
-    if teacher_sha256 is not None and made.teacher_sha256 != teacher_sha256:
+    if expected.teacher_sha256 not in (None, made.teacher_sha256):
         found.append(
             f"was made from another teacher: its fingerprint is {made.teacher_sha256[:12]}, "
-            f"expected {teacher_sha256[:12]}"
+            f"expected {str(expected.teacher_sha256)[:12]}"
         )
-    if logits_sha256 is not None and file.logits_sha256 != logits_sha256:
-        found.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits_sha256[:12]}")
-    if views is not None and made.views != views.as_json():
-        found.append(other_views(made.views, views.as_json()))
-    if temperature is not None and file.temperature != temperature:
-        found.append(f"was softened at temperature {file.temperature:g}, not {temperature:g}")
+    if expected.logits_sha256 not in (None, file.logits_sha256):
+        logits = str(expected.logits_sha256)
+        found.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits[:12]}")
+    if expected.views is not None and made.views != expected.views.as_json():
+        found.append(other_views(made.views, expected.views.as_json()))
+    if expected.temperature not in (None, file.temperature):
+        found.append(f"was softened at temperature {file.temperature:g}, not {expected.temperature:g}")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.batches import Examples
 from pipeline.checked_hdf5 import sealed_sha256
-from pipeline.identity import refuse_other
+from pipeline.identity import Expected, refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Recipe
@@ -50,10 +50,13 @@ def run(
     """
     data = read_index(index)
     with open_soft_targets(soft_targets) as file:
-        expected = sealed_sha256(logits) if logits.is_file() else None
-        refuse_other(
-            file, data, splits=("train", "val"), views=views, logits_sha256=expected, temperature=loss.temperature
+        expected = Expected(
+            splits=("train", "val"),
+            views=views,
+            logits_sha256=sealed_sha256(logits) if logits.is_file() else None,
+            temperature=loss.temperature,
         )
+        refuse_other(file, data, expected)
         train_on, validate_on = (
             Examples.of(images, model["input_shape"], HardAndSoftLabels(file, split, images, data.one_hot(images)))
             for split, images in (("train", data.split("train")), ("val", recipe.validation_images(data)))

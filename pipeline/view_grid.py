@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pipeline.figures import WIDTH, Pixels, save, short, show_image, title_all
-from pipeline.identity import refuse_other, rows_of
+from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.index import Index
 from pipeline.sample_grid import spread_over_classes
 from pipeline.seen_views import untouched_and_views
@@ -32,7 +32,7 @@ def draw_views(logits: Path, index: Index, output: Path) -> None:
     """
     chosen = spread_over_classes(index.split("train"), MOST_IMAGES)
     with open_logits(logits) as file:
-        refuse_other(file, index, splits=["train"])
+        refuse_other(file, index, Expected(splits=["train"]))
         count = min(file.views("train").count, MOST_VIEWS)
         rows = [int(row) for row in rows_of(file, "train", [image.id for image in chosen])]
         shown = [untouched_and_views(file, index, "train", row, count) for row in rows]

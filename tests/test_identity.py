@@ -7,7 +7,7 @@ import pytest
 from soft_label_files import CLASS_NAMES, IDS, INDEX, VIEWS, edit, image, write_both
 
 from pipeline.errors import PipelineError
-from pipeline.identity import differences, refuse_other, rows_of
+from pipeline.identity import Expected, differences, refuse_other, rows_of
 from pipeline.index import Index
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.views import Augmentation, Views
@@ -28,7 +28,7 @@ def refusal(folder, name, index=INDEX, **used_with):
     """The message: it names the file and the command that makes it up to date."""
     opened, stage = FORMATS[name]
     with opened(folder / name) as file, pytest.raises(PipelineError) as refused:
-        refuse_other(file, index, **used_with)
+        refuse_other(file, index, Expected(**used_with))
     message = str(refused.value)
     assert message.startswith(f"{folder / name} ")
     assert message.endswith(f". Bring it up to date with `dvc repro {stage}`.")
@@ -51,9 +51,9 @@ def changed(**by_id):
 def test_what_belongs_together_is_accepted(folder, name):
     opened, _ = FORMATS[name]
     with opened(folder / name) as file:
-        assert differences(file, INDEX, views=VIEWS, teacher_sha256="ab" * 32) == []
-        refuse_other(file, INDEX, views=VIEWS, teacher_sha256="ab" * 32)
-        refuse_other(file, Index(reversed(INDEX.images)), splits=("train", "val"))
+        assert differences(file, INDEX, Expected(views=VIEWS, teacher_sha256="ab" * 32)) == []
+        refuse_other(file, INDEX, Expected(views=VIEWS, teacher_sha256="ab" * 32))
+        refuse_other(file, Index(reversed(INDEX.images)), Expected(splits=("train", "val")))
 
 
 OTHER_IMAGES = {
@@ -165,7 +165,7 @@ def test_views_that_are_written_in_another_way_are_the_same(folder, name):
     same = Augmentation(rotation=0.25, translation=0.125, contrast=0.25, zoom=0, crop_area=(1, 1))
     opened, _ = FORMATS[name]
     with opened(folder / name) as file:
-        assert differences(file, INDEX, views=Views(3, 5, same)) == []
+        assert differences(file, INDEX, Expected(views=Views(3, 5, same))) == []
 
 
 @of_both_formats
@@ -178,7 +178,7 @@ def test_a_file_renamed_from_another_temperature_is_refused(folder, tmp_path):
     (tmp_path / "soft_targets_T4.h5").write_bytes((folder / "soft_targets_T4.h5").read_bytes())
     assert "was softened at temperature 4, not 2. " in refusal(tmp_path, "soft_targets_T4.h5", temperature=2.0)
     with open_soft_targets(tmp_path / "soft_targets_T4.h5") as file:
-        assert differences(file, INDEX, temperature=4.0) == []
+        assert differences(file, INDEX, Expected(temperature=4.0)) == []
 
 
 @of_both_formats
@@ -200,7 +200,7 @@ def test_everything_that_differs_is_listed(folder, name):
     index = changed(d={"label": "HP"}, j={"sha256": "f" * 64})
     opened, _ = FORMATS[name]
     with opened(folder / name) as file:
-        found = differences(file, index, views=replace(VIEWS, seed=1), teacher_sha256="ac" * 32)
+        found = differences(file, index, Expected(views=replace(VIEWS, seed=1), teacher_sha256="ac" * 32))
     assert [difference.split(":")[0] for difference in found] == [
         "has other labels than the index for 1 train image(s)",
         "was made from other content of 1 test image(s)",
