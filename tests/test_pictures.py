@@ -345,6 +345,13 @@ def test_of_many_classes_the_ten_most_probable_and_the_rest_together():
     assert figure.get_supxlabel() == "softened probability; labelled class 06, one of the others"
 
 
+def test_a_label_below_the_axis_is_no_formula(tmp_path):
+    names = ["$\\frac$", *map(str, range(12))]
+    figure = softening_picture.softening_figure("x", noise(), {1.0: np.arange(13) / 78}, names, 0)
+    assert figure.get_supxlabel() == "softened probability; labelled $\\frac$, one of the others"
+    figures.save(figure, tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 9])
 def test_every_temperature_has_its_panel_and_each_row_its_names(count):
     by_temperature = {float(t): np.array([0.3, 0.7]) for t in range(1, count + 1)}
