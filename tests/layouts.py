@@ -108,8 +108,8 @@ def with_key(section: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**section, **changes}
 
 
-def readme_sections() -> list[dict[str, Any]]:
-    """The sections `split` that README.md shows."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def documented_sections() -> list[dict[str, Any]]:
+    """The sections `split` that docs/data.md shows."""
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
     return [YAML(typ="safe").load(block)["split"] for block in blocks if block.startswith("split:")]

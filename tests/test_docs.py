@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from layouts import as_read, readme_sections
+from layouts import as_read, documented_sections
 from soft_label_files import CLASS_NAMES, IDS, TOP2, logits_of, write_both, write_logits
 
 from pipeline.soft_label_writing import soften_file
@@ -130,10 +130,10 @@ def test_every_link_into_a_document_leads_to_a_heading(document):
         assert place in {"", *anchors(target)}, f"{document.name} links to {file}#{place}"
 
 
-def test_the_readme_shows_every_layout_with_all_its_keys(tmp_path, monkeypatch):
+def test_every_layout_is_shown_with_all_its_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [section["layout"] for section in readme_sections()] == list(LAYOUTS)
-    for section in readme_sections():
+    assert [section["layout"] for section in documented_sections()] == list(LAYOUTS)
+    for section in documented_sections():
         layout, settings = as_read(section)
         assert {"layout": layout, **settings}.keys() == section.keys()
         assert settings.keys() == inspect.signature(LAYOUTS[layout]).parameters.keys()
