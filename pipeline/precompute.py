@@ -96,27 +96,23 @@ def _logits_of(
 
 def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance: Provenance, output: Path) -> None:
     """The logits of every member, in full precision, then their average."""
-    with ExitStack() as stack:
-        files = []
-        for number, teacher in enumerate(teachers):
-            print(f"precompute: {teacher.described}", file=sys.stderr)
-            own = replace(
-                provenance,
-                teacher=teacher.name,
-                teacher_sha256=teacher.sha256,
-                storage=storage.Dense("float32").as_json(),
-            )
-            kept = output.with_name(f"{output.stem}_member{number}{output.suffix}")
-            files.append(stack.enter_context(_logits_of(teacher, data, own, [], kept)))
-        members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
-        provenance = replace(provenance, ensemble={"average": average, "members": members})
-        with workspace(output, provenance=asdict(provenance), numerics=numerics()) as folder:
-            finished = folder / "finished.h5"
-            unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
-            with unfinished:
-                _average(files, average, unfinished)
-            unfinished.finish(finished)
-            publish_copy(finished, output)
+    files = []
+    for number, teacher in enumerate(teachers):
+        print(f"precompute: {teacher.described}", file=sys.stderr)
+        in_full = storage.Dense("float32").as_json()
+        own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
+        place = output.with_name(f"{output.stem}_member{number}{output.suffix}")
+        with _logits_of(teacher, data, own, [], place) as finished:
+            files.append(finished)  # it stays in the work folder
+    members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
+    provenance = replace(provenance, ensemble={"average": average, "members": members})
+    with workspace(output, provenance=asdict(provenance), numerics=numerics()) as folder:
+        finished = folder / "finished.h5"
+        unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
+        with unfinished:
+            _average(files, average, unfinished)
+        unfinished.finish(finished)
+        publish_copy(finished, output)
 
 
 def _average(files: Sequence[Path], average: str, unfinished: UnfinishedLogits) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,17 @@ def run(
         with _ready(teachers[0], data, output) as result:
             result.publish(output, history)
         return
-    with ExitStack() as stack:
-        results = []
-        for number, teacher in enumerate(teachers):
-            place = output.with_name(f"{output.stem}_member{number}{output.suffix}")
-            results.append(stack.enter_context(_ready(teacher, data, place)))
-        tables = [pd.read_csv(result.curves) for result in results]
-        for number, table in enumerate(tables):
-            table.insert(0, "member", number)
-        with publish(history) as partial:
-            pd.concat(tables).to_csv(partial, index=False, mode="x", lineterminator="\n")
-        with publish(output) as partial:
-            save_ensemble([result.model for result in results], average, data.class_names, partial)
+    results = []
+    for number, teacher in enumerate(teachers):
+        with _ready(teacher, data, output.with_name(f"{output.stem}_member{number}{output.suffix}")) as result:
+            results.append(result)  # what is finished stays in the work folder
+    tables = [pd.read_csv(result.curves) for result in results]
+    for number, table in enumerate(tables):
+        table.insert(0, "member", number)
+    with publish(history) as partial:
+        pd.concat(tables).to_csv(partial, index=False, mode="x", lineterminator="\n")
+    with publish(output) as partial:
+        save_ensemble([result.model for result in results], average, data.class_names, partial)
     print(f"wrote {output} and {history}")
 
 
