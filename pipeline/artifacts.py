@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -89,6 +89,14 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
         yield folder
         for other in stale:
             _remove(other)
+
+
+def forget_work_of_others(outputs: Sequence[Path], pattern: str) -> None:
+    """Removes the workspaces of outputs whose names match a pattern, but for those of `outputs`."""
+    kept = {_flat(output) for output in outputs}
+    for folder in _work_folder().glob(_flat(Path(pattern))):
+        if folder.is_dir() and folder.name not in kept:
+            _remove(folder)
 
 
 def earlier_finished(output: Path) -> list[Path]:

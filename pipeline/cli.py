@@ -146,7 +146,6 @@ def precompute() -> None:
         batch_size=values.precompute.batch_size,
         previous=earlier_versions(LOGITS),
         output=LOGITS,
-        picture=PICTURES / "views.png",
     )
 
 

@@ -50,18 +50,26 @@ def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str
     """
     keras.utils.clear_session()
     models = [model_files.load_classifier(file, class_names) for file in files]
-    shapes = [model.input_shape[1:] for model in models]
-    if len(set(shapes)) > 1:
-        raise PipelineError(
-            f"the teachers of an ensemble must take images of one size, but these take {shapes}. "
-            "Give all of them the same input_shape."
-        )
+    refuse_other_sizes([model.input_shape[1:] for model in models])
     members = [
         {"name": model.name, "sha256": sha256_file(file), "record": model_files.read_record(file)}
         for model, file in zip(models, files, strict=True)
     ]
     record = {"class_names": list(class_names), "average": average, "members": members}
     model_files.save(combined(models, average), path, record)
+
+
+def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
+    """Compares the input shapes of the members.
+
+    Raises:
+        PipelineError: they are not all the same.
+    """
+    if len(set(shapes)) > 1:
+        raise PipelineError(
+            f"the teachers of an ensemble must take images of one size, but these take {list(shapes)}. "
+            "Give all of them the same input_shape."
+        )
 
 
 def combined(models: Sequence[Any], average: str) -> Any:

@@ -1,7 +1,7 @@
 """Stage `evaluate`: teacher, students and baselines on the test images."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ from pipeline.soft_labels import open_logits
 from pipeline.softening_picture import draw_softening
 from pipeline.temperature_curves import temperature_figure
 from pipeline.training_curves import read_curves, training_figure
+from pipeline.view_grid import draw_views
 from pipeline.votes import Votes, report_over_seeds, vote_report, votes_on
 
 Report = dict[str, Any]
+
+LADDER = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
+"""Temperatures that show how softening works, where the students have only a few of their own."""
 
 
 def run(
@@ -52,7 +56,7 @@ def run(
         batch_size: images in one forward pass.
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
-        pictures: the folder in which to write soft_labels.png, temperature.png and training.png.
+        pictures: the folder in which to write views.png, soft_labels.png, temperature.png and training.png.
 
     Raises:
         PipelineError: a file is missing or does not belong to this data set.
@@ -83,11 +87,17 @@ def run(
         _add_gain(reports[f"student_T{temperature}"], reports["baseline"])
     _write_json({"test_images": len(test), "models": reports}, output)
     write_plots(plots, scores, labels, data.class_names, reports, curves)
-    draw_softening(logits, data, [1.0, *map(float, students)], pictures / "soft_labels.png")
+    draw_views(logits, data, pictures / "views.png")
+    draw_softening(logits, data, _shown_temperatures(students), pictures / "soft_labels.png")
     save(temperature_figure(reports), pictures / "temperature.png")
     save(training_figure(curves), pictures / "training.png")
     forget_finished(teacher, *(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {pictures}")
+
+
+def _shown_temperatures(students: Iterable[str]) -> list[float]:
+    own = {1.0, *map(float, students)}
+    return sorted(own if len(own) >= len(LADDER) else own | set(LADDER))
 
 
 class _Judge:

@@ -56,7 +56,7 @@ def load(path: Path) -> Any:
         PipelineError: there is no such file, or it is not a whole `.keras` file.
     """
     if not path.is_file():
-        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`.")
+        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
     if not zipfile.is_zipfile(path):
         raise PipelineError(
             f"{path} is no whole `.keras` file (a zip archive with its configuration and weights). "
@@ -89,24 +89,44 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
             was trained on other classes.
     """
     model = load(path)
-    if model.output_shape[-1] != len(class_names):
+    refuse_other_shapes(model, path, len(class_names))
+    record = read_record(path)
+    if record is not None and record["class_names"] != list(class_names):
         raise PipelineError(
-            f"{path} gives {model.output_shape[-1]} logits, but the data set has {len(class_names)} classes: "
-            f"{list(class_names)}. Train it on this data set with `dvc repro`."
+            f"{path} was trained on the classes {record['class_names']}, but the data set has {list(class_names)}. "
+            "Train it on this data set with `dvc repro`, or give another file."
         )
-    input_shape = model.input_shape[1:]
+    return model
+
+
+def refuse_other_shapes(model: Any, path: Path, classes: int) -> None:
+    """Looks at what a model takes and gives.
+
+    Raises:
+        PipelineError: it does not take images of a fixed size, or does not give `classes` logits of each.
+    """
+    taken: Any = getattr(model, "input_shape", None)
+    given: Any = getattr(model, "output_shape", None)
+    if not (_is_of_one_tensor(taken) and _is_of_one_tensor(given) and len(given) == 2):
+        raise PipelineError(
+            f"{path} is no classifier of images: it takes {taken} and gives {given}; expected one batch of images, "
+            "(batch, height, width, channels), and one of logits, (batch, classes)."
+        )
+    input_shape, count = taken[1:], given[1]
+    if count != classes:
+        raise PipelineError(
+            f"{path} gives {count} logits, but the data set has {classes} classes. "
+            "Train it on this data set with `dvc repro`, or give another file."
+        )
     if len(input_shape) != 3 or None in input_shape or input_shape[2] not in (1, 3):
         raise PipelineError(
             f"{path} takes inputs of shape {input_shape}; expected images of a fixed size, (height, width, 1 or 3). "
             "Save it with such an input."
         )
-    record = read_record(path)
-    if record is not None and record["class_names"] != list(class_names):
-        raise PipelineError(
-            f"{path} was trained on the classes {record['class_names']}, but the data set has {list(class_names)}. "
-            "Train it on this data set with `dvc repro`."
-        )
-    return model
+
+
+def _is_of_one_tensor(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(size is None or isinstance(size, int) for size in shape)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -124,8 +144,8 @@ def refuse_probabilities(model: Any, path: Path | str) -> None:
     Raises:
         PipelineError: it is softmax or sigmoid.
     """
-    last = model.layers[-1].get_config()
-    if last.get("activation") in ("softmax", "sigmoid"):
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax) or last.get_config().get("activation") in ("softmax", "sigmoid"):
         raise PipelineError(f"{path} {NO_LOGITS}")
 
 

@@ -5,6 +5,7 @@ exactly those: reading any other one fails.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,15 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import PipelineError
 from pipeline.params_schema import Params
 from pipeline.section import Section
+
+MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
+"""How pydantic names the members of unions of plain types."""
+
+SAID = {
+    "model_type": "expected keys with values below it, as in presets/",
+    "model_attributes_type": "expected keys with values below it, as in presets/",
+    "path_type": "expected a path",
+}
 
 
 def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: Path = Path("dvc.yaml")) -> Params:
@@ -35,7 +45,11 @@ def read_params(path: Path) -> Params:
     try:
         return Params.model_validate(_read_yaml(path))
     except ValidationError as error:
-        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        told = [_explain(problem) for problem in error.errors()]
+        by_location: dict[str, list[str]] = {}
+        for location, said in told:
+            by_location.setdefault(location, []).append(said)
+        problems = "\n".join(f"  {location}: {' or '.join(said)}" for location, said in by_location.items())
         raise PipelineError(f"{path} is not valid:\n{problems}") from None
 
 
@@ -78,25 +92,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any) -> tuple[str, str]:
+    """Where a problem is, as in the file, and what it is."""
     parts, known = _walk(problem["loc"])
     location = ".".join(map(str, parts))
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(parts[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-        return f"{location}: unknown key; {hint}"
+        return location, f"unknown key; {hint}"
     if problem["type"] == "missing":
-        return f"{location}: missing; every key must be there."
+        return location, "missing; every key must be there."
     context = problem.get("ctx", {})
     key = context.get("discriminator", "").strip("'")
     if problem["type"] == "union_tag_not_found":
-        return f"{location}.{key}: missing; every key must be there."
+        return f"{location}.{key}", "missing; every key must be there."
     if problem["type"] == "union_tag_invalid":
         expected = context["expected_tags"].replace("'", "").split(", ")
         near = difflib.get_close_matches(context["tag"], expected, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{location}.{key}: unknown {key} {context['tag']!r}; known are {', '.join(expected)}.{hint}"
-    return f"{location}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})"
+        return f"{location}.{key}", f"unknown {key} {context['tag']!r}; known are {', '.join(expected)}.{hint}"
+    said = SAID.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    got = problem["input"]
+    return location, said if isinstance(got, dict) else f"{said} (got {got!r})"
 
 
 def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
@@ -109,8 +126,8 @@ def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
     parts: list[str | int] = []
     for number, part in enumerate(location):
         of_tag = [section for section in sections if part in _tags(section)]
-        if str(part).startswith("$") or (of_tag and number < len(location) - 1):
-            sections = of_tag or sections  # pydantic's tag of a union's member, no key of the file
+        if str(part).startswith("$") or of_tag or MEMBER_OF_UNION.fullmatch(str(part)):
+            sections = of_tag or sections  # pydantic's name of a union's member, no key of the file
             continue
         parts.append(part)
         fields = [section.model_fields[part] for section in sections if part in section.model_fields]

@@ -25,8 +25,8 @@ class _Model(Section):
     @model_validator(mode="after")
     def _imagenet_has_three_channels(self) -> "_Model":
         if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
-            what = "pretrained weights" if self.weights is not None else "the preprocessing caffe"
-            raise ValueError(f"{what} need images of 3 channels: set input_shape: [height, width, 3]")
+            what = "pretrained weights need" if self.weights is not None else "the preprocessing caffe needs"
+            raise ValueError(f"{what} images of 3 channels: set input_shape: [height, width, 3]")
         return self
 
 

@@ -10,7 +10,7 @@ from pipeline.params_split import Split
 from pipeline.section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-Temperature = Annotated[int, Field(gt=0, strict=True)] | Annotated[float, Field(gt=0, strict=True)]
+Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)]
 Range = tuple[Annotated[float, Field(strict=True)], Annotated[float, Field(strict=True)]]
 Distinct = TypeVar("Distinct", int, float)
 
@@ -22,6 +22,16 @@ def _within(lowest: float, highest: float) -> Callable[[Range], Range]:
         return value
 
     return check
+
+
+def _in_float32(temperature: Number) -> Number:
+    """Beyond this range, logits over T or T^2 have no room in float32."""
+    if not 1e-6 <= temperature <= 1e6:
+        raise ValueError("expected a temperature above 0, from 0.000001 to 1000000")
+    return temperature
+
+
+Temperature = Annotated[Number, AfterValidator(_in_float32)]
 
 
 class Augmentation(Section):

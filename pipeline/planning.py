@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import flops, model_files, models, storage
-from pipeline.ensembles import combined
+from pipeline.ensembles import combined, refuse_other_sizes
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, read_index
 from pipeline.recipe import Phase, Recipe
@@ -175,11 +175,11 @@ def _images_seen(phase: Phase, batch_size: int, count: int) -> int:
     return phase.epochs * of_an_epoch
 
 
-def untrained_teacher(teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, classes: int) -> Any:
+def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, classes: int) -> Any:
     """The teacher's Keras model, loaded from a given file or untrained; of several, the ensemble.
 
     Raises:
-        PipelineError: a given file is missing or cannot be loaded.
+        PipelineError: a given file is missing or cannot be used, or the members of an ensemble do not fit together.
     """
     found = []
     for teacher in teachers:
@@ -189,6 +189,8 @@ def untrained_teacher(teachers: Sequence[TeacherToTrain | GivenTeacher], average
             found.append(untrained(teacher.weights_of, classes))
         else:
             found.append(model_files.load(teacher.file))
+            model_files.refuse_other_shapes(found[-1], teacher.file, classes)
+    refuse_other_sizes([model.input_shape[1:] for model in found])
     return found[0] if len(found) == 1 else combined(found, average)
 
 

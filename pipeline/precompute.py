@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import storage
-from pipeline.artifacts import earlier_finished, publish_copy, sha256_file, workspace
+from pipeline.artifacts import earlier_finished, forget_work_of_others, publish_copy, sha256_file, workspace
 from pipeline.checked_hdf5 import damage
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import Teacher, average_of, load_teacher
@@ -18,7 +18,6 @@ from pipeline.soft_labels import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.tensorflow_start import numerics
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.view_grid import draw_views
 from pipeline.views import Views
 
 
@@ -31,12 +30,11 @@ def run(
     batch_size: int,
     previous: Sequence[Path],
     output: Path,
-    picture: Path,
 ) -> None:
     """Writes `teacher_logits.h5`: V views of every training image, the untouched image of every other.
 
-    Of an ensemble, each member's logits are kept beside it in the work folder, so that a change of one member
-    computes the logits of no other again.
+    Of an ensemble, each member's logits are kept in the work folder under the member's fingerprint, so that a change
+    of one member computes the logits of no other again.
 
     Args:
         index: `data/index.csv`.
@@ -46,7 +44,6 @@ def run(
         batch_size: images in one forward pass.
         previous: earlier versions of the output, whose rows are taken where they hold.
         output: the file to write.
-        picture: the PNG file of some images' views to write.
 
     Raises:
         PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits, or
@@ -73,7 +70,6 @@ def run(
             publish_copy(finished, output)
     else:
         _ensemble(teachers, average, data, provenance, output)
-    draw_views(output, data, picture)
     print(f"wrote {output}")
 
 
@@ -96,12 +92,11 @@ def _logits_of(
 
 def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance: Provenance, output: Path) -> None:
     """The logits of every member, in full precision, then their average."""
-    files = []
-    for number, teacher in enumerate(teachers):
+    files, places = [], [output.with_name(f"{output.stem}_of_{one.sha256[:16]}{output.suffix}") for one in teachers]
+    for teacher, place in zip(teachers, places, strict=True):
         print(f"precompute: {teacher.described}", file=sys.stderr)
         in_full = storage.Dense("float32").as_json()
         own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
-        place = output.with_name(f"{output.stem}_member{number}{output.suffix}")
         with _logits_of(teacher, data, own, [], place) as finished:
             files.append(finished)  # it stays in the work folder
     members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
@@ -113,6 +108,7 @@ def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance
             _average(files, average, unfinished)
         unfinished.finish(finished)
         publish_copy(finished, output)
+    forget_work_of_others(places, str(output.with_name(f"{output.stem}_of_*{output.suffix}")))
 
 
 def _average(files: Sequence[Path], average: str, unfinished: UnfinishedLogits) -> None:

@@ -128,7 +128,7 @@ def _write(image: Any, target: Path, name: str) -> None:
 
 def _origins(drawn: Mapping[str, float]) -> str:
     """One line that tells where validation and test images come from."""
-    of = {"val": "the training images", "test": "all images"}
+    of = {"val": "the training images", "test": "the images that are not named"}
     told = {
         split: f"{drawn[split]:g} of {of[split]}, by a hash of class and id" if split in drawn else "as the data say"
         for split in of

@@ -137,14 +137,16 @@ class TeacherPass:
 
     def _refuse_less_accurate(self) -> None:
         """Compares the teacher's accuracy on its validation images with the one recorded in its file."""
-        record = self.record
         images = self.data.split("val")
         accuracy = float(np.mean(self.unfinished.predictions("val") == self.data.labels(images)))
-        if record is None or record["validation"]["images"] != fingerprint_of(images):
-            then = "not recorded" if record is None else f"{record['validation']['accuracy']:.4f}, on other images"
-            print(f"validation accuracy of the teacher: {accuracy:.4f} (when it was trained: {then})", file=sys.stderr)
+        recorded = None if self.record is None else self.record.get("validation")
+        if recorded is None or recorded["images"] != fingerprint_of(images):
+            then = "not recorded" if recorded is None else f"{recorded['accuracy']:.4f}, on other images"
+            print(
+                f"validation accuracy of {self.teacher}: {accuracy:.4f} (when it was trained: {then})", file=sys.stderr
+            )
             return
-        then = record["validation"]["accuracy"]
+        then = recorded["accuracy"]
         if abs(accuracy - then) > max(1, len(images) / 200) / len(images) + 1e-6:
             raise PipelineError(
                 f"{self.teacher} is right on {accuracy:.4f} of its {len(images)} validation images, but it was on "

@@ -3,16 +3,17 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pandas as pd
 
 from pipeline import model_files, models
-from pipeline.artifacts import publish, replace_whole, sha256_file, workspace
-from pipeline.ensembles import load_teacher, save_ensemble
-from pipeline.errors import PipelineError
+from pipeline.artifacts import fingerprint, forget_work_of_others, publish, replace_whole, sha256_file, workspace
+from pipeline.ensembles import load_teacher, refuse_other_sizes, save_ensemble
+from pipeline.errors import PipelineError, first_few
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import Index, read_index
 from pipeline.recipe import Recipe
@@ -72,9 +73,13 @@ def run(
         with _ready(teachers[0], data, output) as result:
             result.publish(output, history)
         return
-    results = []
-    for number, teacher in enumerate(teachers):
-        with _ready(teacher, data, output.with_name(f"{output.stem}_member{number}{output.suffix}")) as result:
+    _refuse_unlike(teachers, data)
+    names = [fingerprint(**_named(teacher))[:16] for teacher in teachers]
+    if len(set(names)) < len(names):
+        raise PipelineError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
+    results, places = [], [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
+    for teacher, place in zip(teachers, places, strict=True):
+        with _ready(teacher, data, place) as result:
             results.append(result)  # what is finished stays in the work folder
     tables = [pd.read_csv(result.curves) for result in results]
     for number, table in enumerate(tables):
@@ -83,14 +88,34 @@ def run(
         pd.concat(tables).to_csv(partial, index=False, mode="x", lineterminator="\n")
     with publish(output) as partial:
         save_ensemble([result.model for result in results], average, data.class_names, partial)
+    forget_work_of_others(places, str(output.with_name(f"{output.stem}_of_*{output.suffix}")))
     print(f"wrote {output} and {history}")
+
+
+def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
+    """What tells a teacher from others, JSON-serialisable."""
+    if isinstance(teacher, GivenTeacher):
+        return {"file": _sha256(teacher.file), "weights_of": teacher.weights_of}
+    return asdict(teacher)
+
+
+def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Index) -> None:
+    """Finds what would make an ensemble impossible before its first member is trained."""
+    shapes: list[tuple[int, ...]] = []
+    for teacher in teachers:
+        described = teacher.model if isinstance(teacher, TeacherToTrain) else teacher.weights_of
+        if described is not None:
+            shapes.append(tuple(described["input_shape"]))
+        elif isinstance(teacher, GivenTeacher):
+            shapes.append(load_teacher(_there(teacher.file), data.class_names)[0].input_shape[1:])
+    refuse_other_sizes(shapes)
 
 
 @contextmanager
 def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path) -> Iterator[Trained]:
     """One teacher, trained, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
-        with workspace(output, file=_sha256(teacher.file), model=teacher.weights_of) as work:
+        with workspace(output, **_named(teacher)) as work:
             yield _given(teacher, data, work)
         return
     with trained_on_hard_labels(
@@ -106,12 +131,16 @@ def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path) ->
 
 
 def _sha256(file: Path) -> str:
+    return sha256_file(_there(file))
+
+
+def _there(file: Path) -> Path:
     if not file.is_file():
         raise PipelineError(
             f"there is no teacher at {file}. Put it there, or name another file in train_teacher.model, or describe "
             "a model there to train one."
         )
-    return sha256_file(file)
+    return file
 
 
 def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
@@ -119,7 +148,7 @@ def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
     result = Trained(work / "finished.keras", work / "finished.csv")
     if teacher.weights_of is not None:
         model = models.build(**{**teacher.weights_of, "weights": None}, classes=len(data.class_names), seed=0)
-        _load_weights(model, teacher.file)
+        _load_weights(model, teacher.file, work)
         model_files.save(model, result.model)
     else:
         load_teacher(teacher.file, data.class_names)
@@ -131,11 +160,33 @@ def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
     return result
 
 
-def _load_weights(model: Any, file: Path) -> None:
-    try:
-        model.load_weights(file)
-    except (ValueError, KeyError, OSError) as error:
+def _load_weights(model: Any, file: Path, work: Path) -> None:
+    """Keras would leave out what does not fit, so both are compared first, array by array."""
+    expected = work / "expected.weights.h5"
+    model.save_weights(expected)
+    wanted, found = _arrays_in(expected), _arrays_in(file)
+    expected.unlink()
+    lacking, unknown = sorted(wanted - found), sorted(found - wanted)
+    if lacking or unknown:
+        told = [f"lacks {first_few(lacking)}"] * bool(lacking) + [f"also has {first_few(unknown)}"] * bool(unknown)
         raise PipelineError(
-            f"the weights {file} do not fit the model that train_teacher.weights_of describes: "
-            f"{str(error).strip().splitlines()[0]} They must be saved from a model of the same layers."
-        ) from None
+            f"the weights {file} are not those of the model that train_teacher.weights_of describes: the file "
+            f"{' and '.join(told)}. Describe the model that it was saved from, layer by layer."
+        )
+    model.load_weights(file)
+
+
+def _arrays_in(file: Path) -> set[str]:
+    """Every array of a weights file with its shape, but for those of an optimizer."""
+    found: set[str] = set()
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
+            found.add(f"{name} {item.shape}")
+
+    try:
+        with h5py.File(file, "r") as weights:
+            weights.visititems(note)
+    except OSError as error:
+        raise PipelineError(f"{file} cannot be read as a file of weights (HDF5): {error}. Save it again.") from None
+    return found

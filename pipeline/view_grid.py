@@ -1,4 +1,4 @@
-"""Stage `precompute`'s picture: views of some training images, as the teacher saw them."""
+"""A picture of stage `evaluate`: views of some training images, as the teacher saw them."""
 
 from collections.abc import Sequence
 from pathlib import Path

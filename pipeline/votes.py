@@ -41,21 +41,24 @@ class Votes:
         rows: the M rows of these images among the N.
         positive: how many annotators chose the positive class: (M,) integers, 0 to 7.
         labels: (M,) class indices.
+        positive_class: the index of the class that the votes count.
     """
 
     rows: Ints
     positive: Ints
     labels: Ints
+    positive_class: int = 1
 
 
 def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | None:
     """The votes on images; None where nobody voted, or where there are not two classes.
 
-    More votes than there are annotators are told of, and then none are used.
+    The class that the votes count is the one whose images have more of them. More votes than there are annotators are
+    told of, and then none are used.
 
     Args:
         images: N images.
-        labels: (N,) class indices; of two classes, the last is the positive one.
+        labels: (N,) class indices.
         classes: how many there are.
     """
     rows = np.array([row for row, image in enumerate(images) if image.votes], np.int64)
@@ -65,7 +68,10 @@ def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | Non
     if positive.max() > ANNOTATORS:
         print(f"votes are left out: an image has {positive.max()} of at most {ANNOTATORS}.", file=sys.stderr)
         return None
-    return Votes(rows, positive, labels[rows])
+    labels = labels[rows]
+    of_each = [positive[labels == number].mean() if (labels == number).any() else None for number in range(2)]
+    first, last = (ANNOTATORS / 2 if mean is None else mean for mean in of_each)
+    return Votes(rows, positive, labels, int(last >= first))
 
 
 def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Report:
@@ -82,7 +88,8 @@ def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Re
     voted = logits[votes.rows]
     fractions = votes.positive / ANNOTATORS
     written = {float(t): t for t in ("1", *temperatures)}
-    found = {f"T{written[t]}": correlations(voted, fractions, t) for t in sorted(written)}
+    ordered = voted if votes.positive_class == 1 else voted[:, ::-1]
+    found = {f"T{written[t]}": correlations(ordered, fractions, t) for t in sorted(written)}
     return {
         "levels": by_agreement(voted, votes),
         "correlation": {key: defined for key, defined in found.items() if defined},
@@ -112,7 +119,7 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
     """Correlation of the softened probability of the positive class with the fraction of votes for it.
 
     Args:
-        logits: (M, 2).
+        logits: (M, 2), the positive class last.
         fractions: (M,), 0 to 1.
         temperature: T of the probability softmax(v / T).
 

@@ -80,7 +80,7 @@ def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
     for name, row in rows.items():
         assert row["split"] == drawn_split(row["label"], name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert "Test images: 0.25 of all images, by a hash of class and id." in capsys.readouterr().out
+    assert "Test images: 0.25 of the images that are not named, by a hash of class and id." in capsys.readouterr().out
 
 
 def test_a_held_test_split_is_kept_beside_drawn_validation_images():

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from pipeline import artifacts
-from pipeline.artifacts import fingerprint, forget_finished, publish, publish_copy, sha256_file, workspace
+from pipeline.artifacts import (
+    earlier_finished,
+    fingerprint,
+    forget_finished,
+    forget_work_of_others,
+    publish,
+    publish_copy,
+    sha256_file,
+    workspace,
+)
 from pipeline.errors import PipelineError
 
 FINAL = Path("out/logits.h5")
@@ -196,9 +205,9 @@ def test_workspace_of_other_inputs_is_removed():
         work_until_stopped("a")
     (stale,) = Path(".work").glob("*/*/")
     with workspace(FINAL, inputs="b") as folder:
-        assert list(Path(".work").glob("*/*/")) == [folder]
         assert folder != stale
-        assert list(folder.iterdir()) == []
+        assert not list(Path(".work").glob("*/*/*"))
+    assert list(Path(".work").glob("*/*/")) == [folder]
 
 
 @pytest.mark.parametrize(
@@ -238,8 +247,8 @@ def test_work_of_another_version_of_the_code_is_removed(monkeypatch, tmp_path):
         module.write("\n")
     with workspace(FINAL, inputs="a") as after:
         assert after != before
-        assert list(after.iterdir()) == []
-        assert not before.exists()
+        assert not list(Path(".work").glob("*/*/*"))
+    assert not before.exists()
 
 
 @pytest.mark.parametrize("root", [None, "elsewhere"])
@@ -286,6 +295,92 @@ def test_finished_work_is_forgotten_and_unfinished_work_is_not():
         assert (folder / "finished.h5").is_file()
     forget_finished(FINAL, Path("out/another.h5"))
     assert [path.name for path in folder.iterdir()] == ["state.npz"]
+
+
+def finish(inputs: str, content: bytes = b"rows") -> Path:
+    """Leaves a finished file and other work in the workspace of some inputs."""
+    with workspace(FINAL, inputs=inputs) as folder:
+        (folder / "finished.h5").write_bytes(content)
+        (folder / "unfinished.h5").write_bytes(b"half")
+        (folder / "blocks").mkdir()
+        (folder / "blocks" / "0").write_bytes(b"half")
+    return folder
+
+
+def test_what_other_inputs_finished_stays_until_the_new_work_is_done():
+    """Its rows may still hold; its unfinished work is of no use to anybody."""
+    before = finish("a")
+    with workspace(FINAL, inputs="b") as folder:
+        assert folder != before
+        assert [path.name for path in before.iterdir()] == ["finished.h5"]
+        assert earlier_finished(FINAL) == [before / "finished.h5"]
+    assert not before.exists()
+    assert earlier_finished(FINAL) == []
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Stopped])
+def test_what_other_inputs_finished_outlives_work_that_is_stopped(error):
+    before = finish("a")
+
+    def work(inputs):
+        with workspace(FINAL, inputs=inputs):
+            raise error
+
+    for inputs in ("b", "c"):
+        with pytest.raises(error):
+            work(inputs)
+        assert earlier_finished(FINAL) == [before / "finished.h5"]
+    with workspace(FINAL, inputs="a") as again:
+        assert (again / "finished.h5").read_bytes() == b"rows"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
+def test_what_other_inputs_finished_outlives_a_killed_process():
+    before = finish("a")
+    killed("with workspace(Path('out/logits.h5'), inputs='b') as folder:\n    (folder / 'block_0').write_bytes(b'x')")
+    assert earlier_finished(FINAL) == [before / "finished.h5"]
+    with workspace(FINAL, inputs="b") as folder:
+        assert (folder / "block_0").read_bytes() == b"x"
+    assert not before.exists()
+
+
+def test_finished_files_of_the_same_inputs_are_found_too_in_a_fixed_order():
+    with pytest.raises(Stopped):
+        work_until_stopped("a")
+    assert earlier_finished(FINAL) == []
+    first = finish("a")
+    zeros = first.with_name("0" * 16)
+    zeros.mkdir()
+    for folder in (first, zeros):
+        for name in ("finished.keras", "finished.csv"):
+            (folder / name).write_bytes(b"model")
+    found = [path.relative_to(first.parent).as_posix() for path in earlier_finished(FINAL)]
+    of_first = [f"{first.name}/finished.{suffix}" for suffix in ("csv", "h5", "keras")]
+    assert found == [f"{zeros.name}/finished.csv", f"{zeros.name}/finished.keras", *of_first]
+
+
+@pytest.mark.parametrize("other", ["data/teacher_logits.h5", "out/logits.h5x", "out/logits", "out/logits.h5/part"])
+def test_finished_files_of_other_outputs_are_not_found(other):
+    finish("a")
+    assert earlier_finished(Path(other)) == []
+    with workspace(Path(other), inputs="b"):
+        assert len(earlier_finished(FINAL)) == 1
+    assert len(earlier_finished(FINAL)) == 1
+
+
+def test_finished_files_are_looked_for_below_dvc_root(monkeypatch):
+    finish("a")
+    monkeypatch.setenv("DVC_ROOT", "elsewhere")
+    assert earlier_finished(FINAL) == []
+    finished = finish("a") / "finished.h5"
+    assert earlier_finished(FINAL) == [finished]
+    assert finished.is_relative_to("elsewhere")
+
+
+def test_a_forgotten_file_is_not_found():
+    finish("a")
+    forget_finished(FINAL)
+    assert earlier_finished(FINAL) == []
 
 
 def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
@@ -389,3 +484,12 @@ def test_sha256_of_the_published_test_vectors(content, digest):
     """FIPS 180-4's examples."""
     Path("file").write_bytes(content)
     assert sha256_file(Path("file")) == digest
+
+
+def test_work_of_others_goes_and_locks_and_other_names_stay():
+    for name in ("m/a_of_1.keras", "m/a_of_2.keras", "m/a.keras", "m/b_of_1.keras"):
+        with workspace(Path(name)) as folder:
+            (folder / "finished.keras").write_text(name)
+    forget_work_of_others([Path("m/a_of_2.keras")], "m/a_of_*.keras")
+    left = {path.parent.parent.name for path in Path(".work").glob("*/*/finished.keras")}
+    assert left == {"m-a_of_2.keras", "m-a.keras", "m-b_of_1.keras"}

@@ -83,7 +83,7 @@ def test_class_folders_alone_are_drawn_from_by_the_stated_rule(capsys):
     for name, row in rows.items():
         assert row["split"] == drawn_split(name.split("/")[0], name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert "Test images: 0.25 of all images, by a hash of class and id." in capsys.readouterr().out
+    assert "Test images: 0.25 of the images that are not named, by a hash of class and id." in capsys.readouterr().out
 
 
 def test_other_images_and_classes_move_none():

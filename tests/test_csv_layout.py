@@ -77,7 +77,7 @@ def test_images_are_copied_byte_for_byte_and_drawn_by_the_stated_rule(capsys):
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
     assert capsys.readouterr().out.splitlines()[-1] == (
         "Validation images: 0.25 of the training images, by a hash of class and id. "
-        "Test images: 0.25 of all images, by a hash of class and id."
+        "Test images: 0.25 of the images that are not named, by a hash of class and id."
     )
 
 

@@ -83,7 +83,6 @@ def from_scratch(project: Path, views: Views, dtype: str, monkeypatch: pytest.Mo
         patch.chdir(project)
         patch.setenv("DVC_ROOT", str(project / "scratch"))
         precompute.run(
-            picture=Path("views.png"),
             index=INDEX,
             teacher=TEACHER,
             views=views,
@@ -136,7 +135,6 @@ def compute(
     dtype: str = "float32",
 ) -> bytes:
     precompute.run(
-        picture=Path("views.png"),
         index=INDEX,
         teacher=TEACHER,
         views=Views(count, 5, augmentation),

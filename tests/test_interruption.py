@@ -307,7 +307,6 @@ def small(data_set, tmp_path, monkeypatch):
 
 def compute(output: str) -> None:
     precompute.run(
-        picture=Path("views.png"),
         index=Path("data/index.csv"),
         teacher=Path("teacher.keras"),
         views=Views(4, 3, Augmentation(rotation=0.1)),

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.losses import DistillationLoss, kl_divergence
+from pipeline.losses import DistillationLoss, cross_entropy, kl_divergence
 
 ULP = 2.0**-24  # half the gap between neighbouring float32 numbers, relative: one rounding's largest error
 
@@ -226,6 +226,94 @@ def test_soft_term_agrees_with_keras_kl_divergence_where_that_does_not_clip():
     keras_own = keras.losses.KLDivergence(reduction="none")(soft, softmax(STUDENT, 4.0).astype(np.float32)).numpy()
     ours = per_row(DistillationLoss(4.0, 0.0), targets(LABELS, soft), STUDENT)
     np.testing.assert_allclose(ours / 16.0, keras_own, rtol=0, atol=64 * ULP)
+
+
+# The cross-entropy in place of the divergence
+
+
+def test_cross_entropy_by_hand():
+    # p = (3/4, 1/4), z = (0, ln 3): softmax = (1/4, 3/4).
+    # -3/4 ln(1/4) - 1/4 ln(3/4) = 1.03972077 + 0.07192052 = 1.11164129
+    logits = tf.constant([[0.0, np.log(3.0)]], tf.float32)
+    assert cross_entropy(tf.constant([[0.75, 0.25]]), logits).numpy() == pytest.approx([1.11164129], rel=16 * ULP)
+
+
+@pytest.mark.parametrize(("scaled", "expected"), [(True, 2.37517516), (False, 0.61749991)])
+def test_cross_entropy_as_soft_term_by_hand(scaled, expected):
+    # T = 2, z = (0, 2 ln 3), label 1, p = (1/2, 1/2): softmax(z / 2) = (1/4, 3/4), and the hard term is
+    # ln(10/9) = 0.10536052. The soft term is -1/2 ln(1/4) - 1/2 ln(3/4) = 1/2 ln(16/3) = 0.83698822.
+    # w = 0.3: 0.03160816 + 0.7 * 4 * 0.83698822 = 2.37517516 scaled, 0.03160816 + 0.7 * 0.83698822 = 0.61749991.
+    loss = DistillationLoss(2.0, 0.3, scaled, "cross_entropy")
+    found = per_row(loss, [[0, 1, 0.5, 0.5]], [[0.0, 2 * np.log(3.0)]])
+    assert found == pytest.approx([expected], rel=32 * ULP)
+
+
+SYSTEMS_TEMPERATURES = [0.3, 1.0, 3.25, 40.0]
+
+
+def both_kinds(temperature, scaled=True, weight=0.0):
+    return [DistillationLoss(temperature, weight, scaled, kind) for kind in ("cross_entropy", "kl_divergence")]
+
+
+@pytest.mark.parametrize("temperature", SYSTEMS_TEMPERATURES)
+def test_cross_entropy_is_the_divergence_and_the_entropy_of_the_soft_labels(temperature):
+    p = softmax(TEACHER, temperature)
+    entropy = -np.sum(p * np.log(p), axis=1)
+    of_cross_entropy, of_divergence = (
+        per_row(loss, targets(LABELS, p), STUDENT) for loss in both_kinds(temperature, scaled=False)
+    )
+    bound = 2 * rounding_bound(STUDENT, temperature, 0.0, False)
+    np.testing.assert_allclose(of_cross_entropy, of_divergence + entropy, rtol=0, atol=bound)
+    np.testing.assert_array_less(of_divergence, of_cross_entropy)
+
+
+@pytest.mark.parametrize("temperature", SYSTEMS_TEMPERATURES)
+@pytest.mark.parametrize("scaled", [True, False])
+def test_cross_entropy_has_the_gradient_of_the_divergence(temperature, scaled):
+    y_true = targets(LABELS, softmax(TEACHER, temperature))
+    of_cross_entropy, of_divergence = (gradient(loss, y_true, STUDENT) for loss in both_kinds(temperature, scaled))
+    factor = temperature if scaled else 1 / temperature
+    # As in test_gradient_of_the_soft_term.
+    bound = ULP * factor * (2 * (10 * 4 / temperature + 2 * 4 + 8) + 4)
+    np.testing.assert_allclose(of_cross_entropy, of_divergence, rtol=0, atol=2 * bound)
+    expected = factor * (softmax(STUDENT, temperature) - softmax(TEACHER, temperature))
+    np.testing.assert_allclose(of_cross_entropy, expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("temperature", SYSTEMS_TEMPERATURES)
+def test_cross_entropy_is_that_of_keras_on_divided_logits(temperature):
+    soft = softmax(TEACHER, temperature).astype(np.float32)
+    z = (STUDENT / temperature).astype(np.float32)
+    keras_own = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="none")(soft, z).numpy()
+    found = per_row(DistillationLoss(temperature, 0.0, False, "cross_entropy"), targets(LABELS, soft), STUDENT)
+    np.testing.assert_allclose(found, keras_own, rtol=0, atol=2 * rounding_bound(STUDENT, temperature, 0.0, False))
+
+
+def test_another_soft_loss_is_refused():
+    with pytest.raises(ValueError, match=r"soft_loss is 'kl'; expected one of \['cross_entropy', 'kl_divergence'\]"):
+        DistillationLoss(2.0, 0.5, soft_loss="kl")
+
+
+@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize(("weight", "scaled"), [(0.0, True), (0.05, False), (0.5, True), (0.9, False), (1.0, True)])
+def test_the_part_that_is_reported_makes_up_the_loss(kind, weight, scaled):
+    loss = DistillationLoss(3.25, weight, scaled, kind)
+    y_true = targets(LABELS, softmax(TEACHER, 3.25))
+    assert list(loss.parts) == ["soft_loss"]
+    soft = loss.parts["soft_loss"](tf.constant(y_true), tf.constant(STUDENT, tf.float32)).numpy().astype(np.float64)
+    expected = soft_term_in_float64(y_true, STUDENT, 3.25, scaled, kind)
+    bound = rounding_bound(STUDENT, 3.25, 0.0, scaled)
+    np.testing.assert_allclose(soft, expected, rtol=0, atol=bound)
+    hard = -log_softmax(STUDENT)[range(3), LABELS]
+    found = per_row(loss, y_true, STUDENT)
+    np.testing.assert_allclose(found, weight * hard + (1 - weight) * soft, rtol=0, atol=bound)
+
+
+def soft_term_in_float64(y_true, z, temperature, scaled, kind):
+    """The formulas of the two kinds, written out."""
+    p = np.asarray(y_true, np.float64)[:, z.shape[1] :]
+    logarithms = np.log(p) if kind == "kl_divergence" else np.zeros_like(p)
+    return (temperature**2 if scaled else 1.0) * np.sum(p * (logarithms - log_softmax(z / temperature)), axis=1)
 
 
 # The scale, the weights of rows, extreme logits

@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from weights import weights_sha256
 
 from pipeline import backbones, flops, model_files, models, params_schema
@@ -162,6 +163,162 @@ def test_phases_share_their_weights():
     phase = models.for_phase(model, None)
     phase.get_layer("logits").bias.assign([3.0, -1.0])
     np.testing.assert_array_equal(model.get_layer("logits").bias.numpy(), [3.0, -1.0])
+
+
+# Options of the small networks, hidden layers and preprocessing
+
+
+@pytest.mark.parametrize(
+    ("options", "sides"),
+    [
+        # n -> n - 2, then a third of it, rounded down; a factor of 1 leaves no pooling.
+        ({"padding": "valid", "factor": [3, 3, 1]}, [126, 42, 40, 13, 11]),
+        # Convolutions keep n; then a half, a third and a fourth of it, rounded up.
+        ({"padding": "same", "factor": [2, 3, 4]}, [128, 64, 64, 22, 22, 6]),
+        ({"padding": "valid", "factor": 2, "kernel_size": 4}, [125, 62, 59, 29, 26, 13]),
+        # With strides: (n - 4) / 3 + 1 rounded down, or n / 3 rounded up.
+        ({"padding": "valid", "factor": 3, "kernel_size": 4, "downsampling": "stride"}, [42, 13, 4]),
+        ({"padding": "same", "factor": [3, 1, 3], "kernel_size": 4, "downsampling": "stride"}, [43, 43, 15]),
+    ],
+)
+def test_cnn_sides_by_hand(options, sides):
+    given = {"filters": [16, 32, 64], "downsampling": "max_pooling", "pooling": "flatten"} | options
+    model = build("cnn", (128, 128, 3), **given)
+    shapes = [layer.output.shape for layer in model.get_layer("backbone").layers[1:]]
+    assert [shape[1:3] for shape in shapes] == [(side, side) for side in sides]
+    kernel = given.get("kernel_size", 3)
+    # Each filter sees kernel * kernel pixels of all channels, and has a bias.
+    backbone = [(kernel**2 * before + 1) * after for before, after in ((3, 16), (16, 32), (32, 64))]
+    assert flops.parameters(model)["total"] == sum(backbone) + (sides[-1] ** 2 * 64 + 1) * 2
+
+
+def test_cnn_convolves_and_pools_as_computed_by_hand():
+    """One filter of ones on a 5x5 image of 0 to 24, without padding: each value is 9 times its middle pixel."""
+    options = {"filters": [1], "padding": "valid", "downsampling": "max_pooling", "preprocessing": "none"}
+    model = build("cnn", (5, 5, 1), factor=3, pooling="flatten", dropout=0.0, **options)
+    model.set_weights([np.ones((3, 3, 1, 1)), np.array([2.0]), np.array([[1.0, -1.0]]), np.zeros(2)])
+    pixels = np.arange(25, dtype=np.float32).reshape(1, 5, 5, 1)
+    # The largest of the middle pixels is 18: 9 * 18 + 2 = 164.
+    np.testing.assert_allclose(model(pixels), [[164.0, -164.0]], rtol=1e-6)
+
+
+def mlp(input_shape=(1, 1, 3), classes=3, **changes):
+    return build("mlp", input_shape, classes, **({"pooling": "flatten", "dropout": 0.0} | changes))
+
+
+def test_mlp_has_the_weights_of_its_head_alone():
+    """A hidden layer of 64 on 32x32 RGB pixels, ten classes: 3072 * 64 + 64 and 64 * 10 + 10."""
+    model = mlp((32, 32, 3), 10, dense=[64])
+    assert flops.parameters(model)["total"] == 196_672 + 650
+    assert model.get_layer("backbone").count_params() == 0
+    assert model.get_layer("backbone").output_shape == (None, 3072)
+
+
+def test_mlp_trains_alike_whether_the_head_or_all_is_trained():
+    """Its backbone holds no weights, so nothing can be frozen."""
+    names = [f"{layer}/{kind}" for layer in ("dense1", "dense2", "logits") for kind in ("kernel", "bias")]
+    pixels = np.random.default_rng(0).uniform(0, 255, (6, 4, 4, 3)).astype(np.float32)
+    results = []
+    for trainable_from in (None, "all"):
+        model = mlp((4, 4, 3), dense=[5, 4], dropout=0.5)
+        phase = models.for_phase(model, trainable_from)
+        assert [weight.path for weight in phase.trainable_weights] == names
+        phase.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+        phase.train_on_batch(pixels, np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]])
+        results.append([weight.numpy() for weight in phase.weights])
+    for head, everything in zip(*results, strict=True):
+        np.testing.assert_array_equal(head, everything)
+
+
+def test_hidden_layers_are_dense_with_relu_before_the_dropout():
+    model = small(dense=[7, 5], batch_normalization=True)
+    assert [layer.name for layer in model.layers][3:] == [
+        "pooling", "head_normalization", "dense1", "dense2", "dropout", "logits",
+    ]  # fmt: skip
+    assert [model.get_layer(name).kernel.shape for name in ("dense1", "dense2", "logits")] == [(8, 7), (7, 5), (5, 2)]
+
+
+def test_a_hidden_layer_by_hand():
+    """2 x - 10, cut at 0, then 3 h + 1."""
+    model = mlp((1, 1, 1), 1, dense=[1], preprocessing="none")
+    model.set_weights([np.array([[2.0]]), np.array([-10.0]), np.array([[3.0]]), np.array([1.0])])
+    pixels = np.array([4.0, 10.0], np.float32).reshape(2, 1, 1, 1)
+    np.testing.assert_allclose(model(pixels), [[1.0], [31.0]])
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "seen"),
+    [
+        ("none", [255.0, 51.0, 0.0]),
+        ("unit", [1.0, 0.2, 0.0]),
+        ("own", [1.0, 0.2, 0.0]),  # of an mlp
+        ("symmetric", [1.0, -0.6, -1.0]),
+        ("caffe", [0 - 103.939, 51 - 116.779, 255 - 123.68]),
+    ],
+)
+def test_preprocessing_by_hand(preprocessing, seen):
+    """Logits that are what the first layer sees of one pixel."""
+    model = mlp(preprocessing=preprocessing)
+    model.set_weights([np.eye(3), np.zeros(3)])
+    np.testing.assert_allclose(model(np.array([[[[255.0, 51.0, 0.0]]]])), [seen], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["resnet50", "efficientnetb0"])
+def test_preprocessing_of_a_pretrained_backbone_can_be_another(architecture):
+    model = build(architecture, preprocessing="symmetric")
+    inside = keras.Model(model.input, model.get_layer("backbone")._inbound_nodes[-1].input_tensors[0])
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(inside(pixels), pixels / 127.5 - 1, rtol=0, atol=1e-6)
+
+
+# Batch normalisation that keeps its statistics while it is trained
+
+
+def learning(phase, pixels):
+    """Which weights a training step would move: statistics by themselves, others by a gradient that is not 0."""
+    before = [weight.numpy() for weight in phase.non_trainable_weights]
+    with tf.GradientTape() as tape:
+        logits = phase(pixels, training=True)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)(np.eye(2)[np.arange(len(pixels)) % 2], logits)
+    gradients = tape.gradient(loss, [weight.value for weight in phase.trainable_weights])
+    moved = [
+        weight.path
+        for weight, old in zip(phase.non_trainable_weights, before, strict=True)
+        if not np.array_equal(weight.numpy(), old)
+    ]
+    return set(moved), {
+        weight.path
+        for weight, gradient in zip(phase.trainable_weights, gradients, strict=True)
+        if np.abs(gradient).max() > 0
+    }
+
+
+@pytest.mark.parametrize("trainable_from", ["all", 100])
+def test_in_inference_mode_statistics_stay_and_gamma_and_beta_learn(trainable_from):
+    model = build("mobilenetv2", alpha=0.35, dropout=0.0, batch_normalization=True)
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    free = models.for_phase(model, trainable_from)
+    trained = [weight.path for weight in free.trainable_weights]
+    of_head = {"head_normalization/moving_mean", "head_normalization/moving_variance"}
+    assert learning(free, pixels)[0] > of_head
+    kept = models.for_phase(model, trainable_from, True)
+    assert [weight.path for weight in kept.trainable_weights] == trained
+    statistics, learned = learning(kept, pixels)
+    assert statistics == of_head, "the head's own normalisation is not the backbone's"
+    assert learned <= set(trained)
+    for name in ("gamma", "beta"):
+        assert f"block_16_depthwise_BN/{name}" in learned
+        assert (f"bn_Conv1/{name}" in trained) == (trainable_from == "all")
+
+
+def test_trainable_weights_in_inference_mode_are_counted_by_hand():
+    """MobileNetV2 with all layers trained: everything but 2 statistics for each of its normalised channels."""
+    model = build("mobilenetv2", alpha=1.0)
+    phase = models.for_phase(model, "all", True)
+    normalised = [layer for layer in model.get_layer("backbone").layers if hasattr(layer, "moving_mean")]
+    # 17,056 channels are normalised, as keras.applications prints: 34,112 weights are not trainable.
+    assert sum(layer.moving_mean.shape[0] for layer in normalised) == 17_056
+    assert flops.parameters(phase) == {"total": 2_260_546, "trainable": 2_260_546 - 34_112}
 
 
 SAVE = """

@@ -1,6 +1,7 @@
 """params.yaml: what is valid, how each mistake is named, and what a stage may read of it."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
+from pipeline import from_params
 from pipeline.errors import PipelineError
 from pipeline.params import load_params, read_params, restrict
 
@@ -30,6 +32,16 @@ RESNET = {
     "batch_normalization": True,
     "dropout": 0.5,
 }
+MLP = {
+    "architecture": "mlp",
+    "input_shape": [28, 28, 1],
+    "weights": None,
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dense": [64],
+    "dropout": 0.0,
+}
+SGD = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "trainable_from": "all"}
 MOBILENET = RESNET | {"architecture": "mobilenetv2", "alpha": 0.35}
 MODEL = "student.model"
 PHASE = "train_teacher.phases.0"
@@ -98,6 +110,15 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {MODEL: MOBILENET},
         {MODEL: MOBILENET | {"input_shape": [96, 64, 1], "weights": None}},
         {MODEL: CNN | {"dropout": 0.999}},
+        {MODEL: CNN | {"factor": [1, 3], "kernel_size": 1, "padding": "valid", "dense": [1], "preprocessing": "none"}},
+        {MODEL: CNN | {"input_shape": [8, 8, 3], "preprocessing": "caffe", "dense": []}},
+        {MODEL: RESNET | {"preprocessing": "unit"}},
+        {MODEL: MLP},
+        {PHASE: SGD | {"momentum": 0.999, "steps_per_epoch": 1, "backbone_in_inference_mode": True}},
+        {PHASE: SGD | {"optimizer": "rmsprop"}},
+        {PHASE: SGD | {"optimizer": "adam", "momentum": 0.0, "steps_per_epoch": None}},
+        {"student.validation_steps": 1},
+        {"distill.soft_loss": "cross_entropy"},
         {"split.val_fraction": 0.999},
         {f"{PHASE}.trainable_from": 100},
         {f"{PHASE}.trainable_from": None},
@@ -121,9 +142,10 @@ def test_values_at_the_edge_of_their_range_are_kept(tmp_path, changes):
 
 
 REFUSED = {
-    "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "greater than 0", "got 0"]),
-    "T of 0.0": ({TEMPERATURES: [0.0]}, ["distill.temperatures.0", "greater than 0", "got 0.0"]),
-    "T below 0": ({TEMPERATURES: [-1]}, ["distill.temperatures.0", "greater than 0", "got -1"]),
+    "T beyond float32": ({TEMPERATURES: [4, 1e-46]}, ["distill.temperatures.1", "from 0.000001 to 1000000", "1e-46"]),
+    "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "above 0", "got 0"]),
+    "T of 0.0": ({TEMPERATURES: [0.0]}, ["distill.temperatures.0", "above 0", "got 0.0"]),
+    "T below 0": ({TEMPERATURES: [-1]}, ["distill.temperatures.0", "above 0", "got -1"]),
     "T a string": ({TEMPERATURES: ["4"]}, ["distill.temperatures.0", "valid number", "got '4'"]),
     "T true": ({TEMPERATURES: [True]}, ["distill.temperatures.0", "valid number", "got True"]),
     "T infinite": ({TEMPERATURES: [float("inf")]}, ["distill.temperatures.0", "finite", "got inf"]),
@@ -200,6 +222,68 @@ REFUSED = {
     "no filters": ({MODEL: CNN | {"filters": []}}, ["student.model", "filters", "at least 1"]),
     "dropout 1": ({MODEL: CNN | {"dropout": 1}}, ["student.model", "dropout", "less than 1", "got 1"]),
     "pooling unknown": ({MODEL: CNN | {"pooling": "mean"}}, ["student.model", "pooling", "'flatten'", "got 'mean'"]),
+    "factors for other filters": (
+        {MODEL: CNN | {"factor": [3, 3, 1]}},
+        ["student.model", "factor has 3 numbers for 2 filters: give one number, or one each"],
+    ),
+    "factor 0": ({MODEL: CNN | {"factor": 0}}, ["student.model", "factor", "greater than or equal to 1", "got 0"]),
+    "factor 0 of one": ({MODEL: CNN | {"factor": [2, 0]}}, ["student.model", "greater than or equal to 1", "got 0"]),
+    "kernel size 0": ({MODEL: CNN | {"kernel_size": 0}}, [f"{MODEL}.kernel_size:", "than or equal to 1", "got 0"]),
+    "padding unknown": ({MODEL: CNN | {"padding": "full"}}, [f"{MODEL}.padding:", "'same' or 'valid'", "got 'full'"]),
+    "hidden layer of none": ({MODEL: CNN | {"dense": [0]}}, [f"{MODEL}.dense.0:", "than or equal to 1", "got 0"]),
+    "hidden layers no list": ({MODEL: CNN | {"dense": 64}}, [f"{MODEL}.dense:", "list", "got 64"]),
+    "preprocessing unknown": (
+        {MODEL: CNN | {"preprocessing": "imagenet"}},
+        [f"{MODEL}.preprocessing:", "'own', 'none', 'unit', 'symmetric' or 'caffe'", "got 'imagenet'"],
+    ),
+    "caffe on grey images": (
+        {MODEL: CNN | {"preprocessing": "caffe"}},
+        ["student.model", "the preprocessing caffe", "images of 3 channels", "set input_shape: [height, width, 3]"],
+    ),
+    "mlp with pooling": ({MODEL: MLP | {"pooling": "avg"}}, [f"{MODEL}.pooling:", "'flatten'", "got 'avg'"]),
+    "mlp with weights": ({MODEL: MLP | {"weights": "imagenet"}}, [f"{MODEL}.weights:", "got 'imagenet'"]),
+    "mlp with filters": ({MODEL: MLP | {"filters": [8]}}, [f"{MODEL}.filters: unknown key"]),
+    "momentum of adam": (
+        {f"{PHASE}.momentum": 0.9},
+        [f"{PHASE}:", "momentum is for sgd and rmsprop; adam takes none: leave it out"],
+    ),
+    "momentum of adamw": (
+        {PHASE: SGD | {"optimizer": "adamw"}},
+        [f"{PHASE}:", "momentum is for sgd and rmsprop; adamw takes none: leave it out"],
+    ),
+    "momentum 1": ({PHASE: SGD | {"momentum": 1}}, [f"{PHASE}.momentum:", "less than 1", "got 1"]),
+    "momentum below 0": ({PHASE: SGD | {"momentum": -0.1}}, [f"{PHASE}.momentum:", "than or equal to 0", "got -0.1"]),
+    "optimizer misspelt": (
+        {f"{PHASE}.optimizer": "adma"},
+        [f"{PHASE}.optimizer:", "'adam', 'adamw', 'rmsprop' or 'sgd'", "got 'adma'"],
+    ),
+    "steps per epoch 0": (
+        {f"{PHASE}.steps_per_epoch": 0},
+        [f"{PHASE}.steps_per_epoch:", "than or equal to 1", "got 0"],
+    ),
+    "steps per epoch half": ({f"{PHASE}.steps_per_epoch": 1.5}, [f"{PHASE}.steps_per_epoch:", "integer", "got 1.5"]),
+    "inference mode a number": (
+        {f"{PHASE}.backbone_in_inference_mode": 1},
+        [f"{PHASE}.backbone_in_inference_mode:", "valid boolean", "got 1"],
+    ),
+    "validation steps 0": (
+        {"student.validation_steps": 0},
+        ["student.validation_steps:", "greater than or equal to 1", "got 0"],
+    ),
+    "validation steps 0 of the teacher": (
+        {"train_teacher.validation_steps": 0},
+        ["train_teacher.validation_steps:", "greater than or equal to 1", "got 0"],
+    ),
+    "validation steps missing": ({"student.validation_steps": ...}, ["student.validation_steps: missing"]),
+    "soft loss misspelt": (
+        {"distill.soft_loss": "kl_divergance"},
+        ["distill.soft_loss:", "'kl_divergence' or 'cross_entropy'", "got 'kl_divergance'"],
+    ),
+    "soft loss missing": ({"distill.soft_loss": ...}, ["distill.soft_loss: missing"]),
+    "scale a word": (
+        {"distill.scale_by_temperature_squared": "yes"},
+        ["distill.scale_by_temperature_squared:", "valid boolean", "got 'yes'"],
+    ),
     "storage without a kind": ({STORAGE: {"dtype": "float32"}}, [f"{STORAGE}.kind: missing"]),
     "storage of an unknown kind": (
         {STORAGE: {"kind": "zip", "dtype": "float32"}},
@@ -348,6 +432,178 @@ def test_values_do_not_change():
     params = read_params(ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
         params.evaluate.batch_size = 1
+
+
+# Several teachers, and teachers that are given
+
+TRAINED = yaml(ROOT / "params.yaml")["train_teacher"]
+FILE = {"model": "teachers/one.keras"}
+WEIGHTS = {"model": "teachers/two.weights.h5", "weights_of": CNN}
+FORMS = {
+    "one to train": TRAINED,
+    "one file": FILE,
+    "one of weights": WEIGHTS,
+    "a list": [TRAINED, TRAINED | {"seed": 2}],
+    "a list of all kinds": [FILE, TRAINED, WEIGHTS],
+    "the mean of probabilities": {"average": "probabilities", "members": [TRAINED, FILE]},
+    "the mean of logits": {"average": "logits", "members": [FILE, FILE, WEIGHTS]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_teacher_is_read_as_written(tmp_path, form):
+    file = write(tmp_path, {"train_teacher": FORMS[form]})
+    assert plain(read_params(file)) == yaml(file)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stage_reads_every_form_of_a_teacher(tmp_path, form):
+    file = write(tmp_path, {"train_teacher": FORMS[form]})
+    assert plain(load_params("train_teacher", file, ROOT / "dvc.yaml").train_teacher) == FORMS[form]
+    undeclared(lambda: load_params("precompute", file, ROOT / "dvc.yaml").train_teacher)
+
+
+def test_the_stage_is_given_teachers_in_the_order_of_the_file(tmp_path):
+    found, average = teachers_of(tmp_path, FORMS["a list of all kinds"])
+    assert average == "logits"
+    assert [type(teacher).__name__ for teacher in found] == ["GivenTeacher", "TeacherToTrain", "GivenTeacher"]
+    assert [found[0].file, found[0].weights_of] == [Path("teachers/one.keras"), None]
+    assert (found[1].recipe.seed, found[1].recipe.batch_size) == (TRAINED["seed"], TRAINED["batch_size"])
+    assert found[1].model["filters"] == TRAINED["model"]["filters"]
+    assert found[2].file == Path("teachers/two.weights.h5")
+    assert found[2].weights_of["filters"] == CNN["filters"]
+
+
+def teachers_of(folder, section):
+    return from_params.teachers(read_params(write(folder, {"train_teacher": section})).train_teacher)
+
+
+@pytest.mark.parametrize(
+    ("form", "average", "count"),
+    [
+        ("one to train", "logits", 1),
+        ("one file", "logits", 1),
+        ("a list", "logits", 2),
+        ("the mean of probabilities", "probabilities", 2),
+        ("the mean of logits", "logits", 3),
+    ],
+)
+def test_a_list_is_the_mean_of_logits_and_another_average_is_named(tmp_path, form, average, count):
+    found, named = teachers_of(tmp_path, FORMS[form])
+    assert (named, len(found)) == (average, count)
+
+
+def test_a_member_may_be_another_one_with_a_change(tmp_path):
+    """YAML's anchors and merge keys, as DVC reads them too."""
+    text = f"[&one {json.dumps(TRAINED)}, {{<<: *one , seed: 7}}, {{<<: *one , batch_size: 3}}]"
+    found, _ = from_params.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    seed, size = TRAINED["seed"], TRAINED["batch_size"]
+    assert [(teacher.recipe.seed, teacher.recipe.batch_size) for teacher in found] == [
+        (seed, size),
+        (7, size),
+        (seed, 3),
+    ]
+    assert len({json.dumps(teacher.model) for teacher in found}) == 1
+
+
+def test_an_anchor_may_name_a_model_too(tmp_path):
+    text = f"[{{model: a.weights.h5, weights_of: &cnn {json.dumps(CNN)}}}, {{model: b.weights.h5, weights_of: *cnn }}]"
+    found, _ = from_params.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    assert found[0].weights_of == found[1].weights_of
+    assert [teacher.file.name for teacher in found] == ["a.weights.h5", "b.weights.h5"]
+
+
+def ensemble_of(*members: Any, **others: Any) -> dict[str, Any]:
+    return {"average": "logits", "members": list(members)} | others
+
+
+ENDS = "the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone"
+ONLY_OF_WEIGHTS = "weights_of describes the model of a .weights.h5 file, and of no other"
+REFUSED_TEACHERS = {
+    "empty list": ([], ["train_teacher: ", "at least 2 items", "got []"]),
+    "list of one": ([TRAINED], ["train_teacher: ", "at least 2 items"]),
+    "no members": (ensemble_of(), ["train_teacher.members: ", "at least 2 items", "got []"]),
+    "one member": (ensemble_of(FILE), ["train_teacher.members: ", "at least 2 items"]),
+    "members of nothing": (ensemble_of(members=None), ["train_teacher.members: ", "valid list", "got None"]),
+    "average unknown": (
+        ensemble_of(FILE, FILE, average="votes"),
+        ["train_teacher.average: ", "'logits' or 'probabilities'", "got 'votes'"],
+    ),
+    "average missing": ({"members": [FILE, FILE]}, ["train_teacher.average: missing"]),
+    "average misspelt": (
+        {"avrage": "logits", "members": [FILE, FILE]},
+        ["train_teacher.average: missing", "train_teacher.avrage: unknown key; did you mean 'average'?"],
+    ),
+    "seed of an ensemble": (
+        ensemble_of(FILE, FILE, seed=1),
+        ["train_teacher.seed: unknown key", "known are average, members"],
+    ),
+    "key missing in member 1": ([TRAINED, without(TRAINED, "seed")], ["train_teacher.1.seed: missing"]),
+    "key missing in member 1 of an ensemble": (
+        ensemble_of(TRAINED, without(TRAINED, "phases")),
+        ["train_teacher.members.1.phases: missing"],
+    ),
+    "key unknown in member 1": (
+        [FILE, TRAINED | {"batchsize": 3}],
+        ["train_teacher.1.batchsize: unknown key; did you mean 'batch_size'?"],
+    ),
+    "key of a trained teacher beside a file": (
+        [TRAINED, FILE | {"seed": 1}],
+        ["train_teacher.1.seed: unknown key", "known are model, weights_of"],
+    ),
+    "value wrong in a phase of member 1": (
+        [FILE, TRAINED | {"phases": [*TRAINED["phases"], TRAINED["phases"][0] | {"epochs": 0}]}],
+        ["train_teacher.1.phases.1.epochs: ", "greater than or equal to 1", "got 0"],
+    ),
+    "filters of member 0 missing": (
+        ensemble_of(TRAINED | {"model": without(CNN, "filters")}, FILE),
+        ["train_teacher.members.0.model.filters: missing"],
+    ),
+    "architecture of member 1 unknown": (
+        [FILE, TRAINED | {"model": CNN | {"architecture": "cnm"}}],
+        ["train_teacher.1.model.architecture: unknown architecture 'cnm'", "Did you mean 'cnn'?"],
+    ),
+    "member 1 a number": ([FILE, 3], ["train_teacher.1: ", "got 3"]),
+    "member 1 a file's name": ([FILE, "two.keras"], ["train_teacher.1: ", "got 'two.keras'"]),
+    "a file's name alone": ("one.keras", ["train_teacher: ", "got 'one.keras'"]),
+    "nothing": (None, ["train_teacher: ", "got None"]),
+    "an ensemble in an ensemble": ([FILE, [FILE, FILE]], ["train_teacher.1: "]),
+    "a file of no name": ({"model": ""}, ["train_teacher.model: ", "at least 1 character"]),
+    "a legacy file": ({"model": "teacher.h5"}, ["train_teacher: ", ENDS]),
+    "a saved folder": ([FILE, {"model": "teacher"}], ["train_teacher.1: ", ENDS]),
+    "weights without their model": (
+        {"model": "w.weights.h5"},
+        ["train_teacher: ", ONLY_OF_WEIGHTS, "add it, with the keys of a model"],
+    ),
+    "a model for a whole file": (
+        ensemble_of(FILE, FILE | {"weights_of": CNN}),
+        ["train_teacher.members.1: ", ONLY_OF_WEIGHTS, "leave it out"],
+    ),
+    "a mistake in the model of weights": (
+        [FILE, WEIGHTS | {"weights_of": CNN | {"dropuot": 0.1}}],
+        ["train_teacher.1.weights_of.dropuot: unknown key; did you mean 'dropout'?"],
+    ),
+    "weights beside a model to train": (
+        TRAINED | {"weights_of": CNN},
+        ["train_teacher.weights_of: unknown key"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED_TEACHERS)
+def test_each_mistake_in_a_teacher_is_named_as_in_the_file(tmp_path, mistake):
+    section, said = REFUSED_TEACHERS[mistake]
+    message = refusal(write(tmp_path, {"train_teacher": section}))
+    assert [words for words in said if words not in message] == [], message
+    assert "$" not in message
+    assert not [line for line in message.splitlines()[1:] if not line.startswith("  train_teacher")]
+
+
+def test_mistakes_in_several_members_are_named_at_once(tmp_path):
+    section = [without(TRAINED, "seed"), {"model": "a.pt"}, TRAINED | {"batch_size": 0}]
+    message = refusal(write(tmp_path, {"train_teacher": section}))
+    locations = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
+    assert locations == ["train_teacher.0.seed", "train_teacher.1", "train_teacher.2.batch_size"]
 
 
 def undeclared(read: Any) -> str:

@@ -7,21 +7,24 @@ from fractions import Fraction
 from pathlib import Path
 
 import h5py
+import keras
 import pytest
 from click.testing import CliRunner
 from conftest import mhist_in
 from hypothesis import given
 from hypothesis import strategies as st
 from real_project import ROOT, change
+from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline import split
+from pipeline import flops, model_files, models, split
 from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, Image, Index, write_index
-from pipeline.planning import Images, Plan, as_text, count_images, make_plan, untrained
+from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model, untrained
 from pipeline.recipe import Phase, Recipe
 from pipeline.storage import Dense, TopK
+from pipeline.train_teacher import GivenTeacher, TeacherToTrain
 from pipeline.views import UNTOUCHED, Augmentation, Views
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
@@ -197,6 +200,91 @@ def test_pretrained_weights_are_not_needed_to_count():
     assert there == planned(images)
 
 
+OF_A_CNN = 2 * 36 * 3 * 27 + 36 * 3 + 2 * 108 * 4 + 4 + 2 * 432
+"""FLOPs of `TEACHER` for four classes, as above."""
+
+OF_A_DENSE_LAYER = 2 * 432 * 4 + 4 + 2 * 432
+"""FLOPs of a dense layer on 12 x 12 x 3 scaled pixels, with its biases."""
+
+
+def flops_of(*teachers, average="logits"):
+    return flops.forward_flops(teacher_model(teachers, average, classes=4))
+
+
+def to_train(**changes):
+    return TeacherToTrain(TEACHER | changes, SEVEN, Augmentation())
+
+
+def write_dense_layer(path, classes=4):
+    layers = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    keras.Sequential([*layers, keras.layers.Dense(classes)]).save(path)
+    return GivenTeacher(Path(path), None)
+
+
+def test_flops_of_each_kind_of_teacher_by_hand(tmp_path):
+    """Of a file, what it holds; of weights, the model that is described: the file is not needed to count."""
+    assert flops_of(to_train()) == OF_A_CNN
+    assert flops_of(write_dense_layer(tmp_path / "given.keras")) == OF_A_DENSE_LAYER
+    assert flops_of(GivenTeacher(tmp_path / "absent.weights.h5", TEACHER | {"weights": "nowhere.h5"})) == OF_A_CNN
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_flops_of_an_ensemble_are_those_of_its_members(tmp_path, average):
+    """And of the averaging: a few operations on each of 3 x 4 logits."""
+    given_file = write_dense_layer(tmp_path / "given.keras")
+    wider = to_train(filters=[6])
+    members = OF_A_CNN + OF_A_DENSE_LAYER + 2 * 36 * 6 * 27 + 36 * 6 + 2 * 216 * 4 + 4 + 2 * 432
+    counted = flops_of(to_train(), given_file, wider, average=average)
+    assert members + 12 <= counted <= members + 10 * 12
+
+
+def test_a_given_file_that_is_missing_is_refused(tmp_path):
+    with pytest.raises(PipelineError, match=r"no model at .*absent\.keras"):
+        flops_of(to_train(), GivenTeacher(tmp_path / "absent.keras", None))
+
+
+# ---- epochs of a number of steps
+
+
+def with_steps(*phases, batch_size=8):
+    return Recipe([Phase(epochs, 0.1, "all", steps) for epochs, steps in phases], batch_size, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "seen"),
+    [
+        (with_steps((3, None), (4, None)), 7 * 10),
+        (with_steps((3, 5)), 3 * 5 * 8),
+        (with_steps((3, 5), (4, None)), 3 * 5 * 8 + 4 * 10),
+        (with_steps((3, 5), (4, 1), batch_size=2), 3 * 5 * 2 + 4 * 1 * 2),
+        (with_steps((1, 1), batch_size=1), 1),
+    ],
+)
+def test_images_seen_by_hand(recipe, seen):
+    """Of ten training images in three views, 35 views offline: a student pays off when it sees more."""
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    found = planned(images, recipe=recipe)
+    assert (found.images_seen, found.offline_passes) == (seen, 35)
+    assert found.online_passes == found.student_passes == 6 * seen
+    assert (found.pays_off_from - 1) * seen <= 35 < found.pays_off_from * seen
+    assert found.epochs == sum(phase.epochs for phase in recipe.phases)
+
+
+@pytest.mark.parametrize(("views", "never"), [(16, 0), (17, 1), (20, 4)])
+def test_views_that_no_student_reaches_by_hand(views, never):
+    """Three epochs of five steps of eight, and four passes: 160 images are sixteen passes over ten."""
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    found = planned(images, replace(PLAIN, count=views), recipe=with_steps((3, 5), (4, None)))
+    assert found.views_never_seen == never
+
+
+def test_a_started_pass_shows_its_views_too():
+    """Eleven images of ten are two passes: the second view is reached."""
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    recipe = with_steps((11, 1), batch_size=1)
+    assert [planned(images, replace(PLAIN, count=count), recipe=recipe).views_never_seen for count in (2, 3)] == [0, 1]
+
+
 # ---- bytes
 
 # 10 training images in 3 views, 5 others in one: 35 rows of an affine (12) and of logits or soft labels, and 15
@@ -333,6 +421,38 @@ def test_measuring_adds_hours(project):
     assert all(re.fullmatch(r"[\d,]+\.\d\d", row[-1]) for row in rows.values())
     speeds = re.search(r"measured here: ([\d,]+) images/s through the teacher, ([\d,]+) through", text)
     assert all(int(speed.replace(",", "")) > 0 for speed in speeds.groups())
+
+
+def test_the_plan_counts_epochs_by_their_steps(project):
+    phase = {"epochs": 3, "steps_per_epoch": 5, "learning_rate": 0.1, "trainable_from": "all"}
+    change_params("student.phases", [phase, {"epochs": 2, "learning_rate": 0.1, "trainable_from": "all"}])
+    text = plan()
+    train = numbers(text)[2]
+    seen = 3 * 5 * 4 + 2 * train
+    assert table(text, "teacher passes")["online"][0] == f"{6 * seen:,}"
+
+
+def teraflops(text):
+    return float(table(text, "teacher passes")["offline"][1])
+
+
+def test_the_plan_of_an_ensemble_is_that_of_its_members_together(project):
+    trained = YAML(typ="safe").load(Path("params.yaml"))["train_teacher"]
+    model_files.save(models.build(**(TEACHER | {"filters": [60]}), classes=2, seed=1), Path("given.keras"))
+    of_each = []
+    for section in (trained, {"model": "given.keras"}):
+        change_params("train_teacher", section)
+        of_each.append(teraflops(plan()))
+    for section in ([trained, {"model": "given.keras"}], {"average": "probabilities", "members": [trained] * 2}):
+        change_params("train_teacher", section)
+        members = sum(of_each) if isinstance(section, list) else 2 * of_each[0]
+        assert teraflops(plan()) == pytest.approx(members, rel=5e-3)
+    assert of_each[1] > 3 * of_each[0]
+
+
+def test_a_given_teacher_that_is_missing_is_refused(project):
+    change_params("train_teacher", {"model": "absent.keras"})
+    assert "absent.keras" in refused()
 
 
 def test_one_view_with_an_augmentation_is_called_a_poor_choice(project):

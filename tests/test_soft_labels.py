@@ -97,6 +97,7 @@ by_dataset_of_rows = pytest.mark.parametrize(
 by_attribute_that_is_read = pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind in KINDS for name in ATTRIBUTES[kind] if name != "logits"]
 )
+by_storage = pytest.mark.parametrize("stored_as", STORAGES)
 by_attribute = pytest.mark.parametrize(
     ("kind", "name"), [pytest.param(kind, name, id=f"{kind} {name}") for kind in KINDS for name in ATTRIBUTES[kind]]
 )
@@ -860,6 +861,73 @@ def test_a_class_name_too_many_is_refused(copy_of, kind, name):
     path = copy_of(kind)
     edit(path, replaced("class_names", lambda values: np.concatenate([values, np.array([b"new"], values.dtype)])))
     assert re.search(rf"/{name} as float32 of shape \(3, 5, 3\), expected float32 of shape \(3, 5, 4\)", refusal(path))
+
+
+# Several teachers in one
+
+ENSEMBLE = {
+    "average": "probabilities",
+    "members": [
+        {"teacher": "cnn", "teacher_sha256": "cd" * 32},
+        {"teacher": "réseau", "teacher_sha256": "ef" * 32},
+    ],
+}
+
+
+@by_storage
+def test_both_files_name_the_members_of_an_ensemble(tmp_path, stored_as):
+    """docs/format.md: a JSON attribute, with plain h5py; and the same through the reader."""
+    for path in write_both(tmp_path, stored_as=STORAGES[stored_as], ensemble=ENSEMBLE):
+        with h5py.File(path) as file:
+            assert json.loads(file.attrs["ensemble"]) == ENSEMBLE
+        with opened(path) as file:
+            assert file.provenance.ensemble == ENSEMBLE
+
+
+@by_kind
+def test_a_single_teacher_has_no_members(made, kind):
+    with h5py.File(made[kind]) as file:
+        assert "ensemble" not in file.attrs
+    with opened(made[kind]) as file:
+        assert file.provenance.ensemble is None
+
+
+def test_other_members_are_another_file_and_the_same_ones_are_the_same(tmp_path):
+    turned = ENSEMBLE | {"members": ENSEMBLE["members"][::-1]}
+    reordered = dict(reversed(ENSEMBLE.items()))
+    made = {"first": ENSEMBLE, "again": reordered, "turned": turned, "none": None}
+    files = {name: write_both(tmp_path / name, ensemble=ensemble) for name, ensemble in made.items()}
+    digests = {name: [sealed_sha256(path) for path in paths] for name, paths in files.items()}
+    assert digests["first"] == digests["again"]
+    for number in (0, 1):
+        assert len({found[number] for found in digests.values()}) == 3
+
+
+MEMBER = ENSEMBLE["members"][0]
+
+
+@by_kind
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "cnn and mlp",
+        json.dumps([MEMBER, MEMBER]),
+        json.dumps(ENSEMBLE | {"average": "votes"}),
+        json.dumps(ENSEMBLE | {"members": []}),
+        json.dumps(ENSEMBLE | {"members": 2}),
+        json.dumps(ENSEMBLE | {"members": ["cnn", "cnn"]}),
+        json.dumps(ENSEMBLE | {"members": [MEMBER, {"teacher": "cnn"}]}),
+        json.dumps(ENSEMBLE | {"members": [MEMBER, {"teacher_sha256": "ab" * 32}]}),
+        json.dumps(ENSEMBLE | {"members": [MEMBER, MEMBER | {"teacher_sha256": 7}]}),
+        json.dumps({"members": [MEMBER, MEMBER]}),
+        json.dumps({"average": "logits"}),
+    ],
+)
+def test_an_ensemble_that_cannot_be_understood_is_refused(copy_of, kind, value):
+    path = copy_of(kind)
+    edit(path, attribute("ensemble", value))
+    assert "lacks what its format demands" in refusal(path)
 
 
 @by_kind

@@ -67,7 +67,6 @@ def make_teacher(classes=2, seed=1, record=None):
 
 def label(views=VIEWS, stored_as=Dense("float32"), batch_size=16):  # noqa: B008
     precompute.run(
-        picture=Path("views.png"),
         index=INDEX,
         teacher=TEACHER,
         views=views,
@@ -369,7 +368,7 @@ def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
 
 def test_precompute_refuses_a_teacher_of_another_number_of_classes(unlabelled):
     make_teacher(classes=3)
-    refused(["gives 3 logits, but the data set has 2 classes: ['HP', 'SSA']"])
+    refused(["gives 3 logits, but the data set has 2 classes."])
 
 
 @pytest.mark.parametrize("names", [["SSA", "HP"], ["benign", "malignant"]], ids=["another order", "other names"])
@@ -472,7 +471,7 @@ def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys
 def test_a_teacher_without_a_record_is_accepted(unlabelled, capsys):
     label()
     found = accuracy_on_val(unlabelled)
-    said = f"validation accuracy of the teacher: {found:.4f} (when it was trained: not recorded)"
+    said = f"validation accuracy of {TEACHER}: {found:.4f} (when it was trained: not recorded)"
     assert said in capsys.readouterr().err
 
 
@@ -629,10 +628,10 @@ def test_where_nobody_voted_nothing_is_said_of_votes(project):
     assert not any("votes" in report for report in assess_one_student().values())
 
 
-def test_evaluate_draws_three_pictures_the_same_every_time(project):
+def test_evaluate_draws_four_pictures_the_same_every_time(project):
     assess_one_student()
     before = {path.name: path.read_bytes() for path in Path("pictures").iterdir()}
-    assert sorted(before) == ["soft_labels.png", "temperature.png", "training.png"]
+    assert sorted(before) == ["soft_labels.png", "temperature.png", "training.png", "views.png"]
     assert all(keras.utils.load_img(f"pictures/{name}").width == 800 for name in before)
     assess_one_student()
     assert {path.name: path.read_bytes() for path in Path("pictures").iterdir()} == before
@@ -700,3 +699,15 @@ def test_sample_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(PipelineError, match="pip install 'softlabel\\[sample\\]'"):
         sample.run(annotations=tmp_path / "annotations.csv", images=tmp_path / "images")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("students", "shown"),
+    [
+        (["4"], [1, 4, 5, 10, 20, 35, 50]),
+        (["0.3", "5.0"], [0.3, 1, 5, 10, 20, 35, 50]),
+        (["1", "2", "4", "16", "32", "64"], [1, 2, 4, 16, 32, 64]),
+    ],
+)
+def test_few_temperatures_are_shown_among_those_of_a_ladder(students, shown):
+    assert evaluate._shown_temperatures(students) == shown

@@ -1,5 +1,6 @@
 """Training: resume after a kill, dropout by key, the best epoch, what is published, clear failures."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,8 +20,10 @@ from pipeline import model_files, models
 from pipeline.artifacts import sha256_file
 from pipeline.batches import Examples, HardLabels
 from pipeline.errors import PipelineError
+from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images import Images
 from pipeline.index import Image, Index, fingerprint_of
+from pipeline.losses import DistillationLoss
 from pipeline.recipe import Phase, Recipe
 from pipeline.training import hard_label_accuracy, hard_label_cross_entropy, train, trained
 from pipeline.training_state import TrainingState
@@ -250,6 +253,271 @@ def test_kill_9_at_several_moments_then_byte_identical_files(tmp_path, data_set)
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     assert len(pd.read_csv(killed / "m.csv")) == 80
     assert not list(killed.glob(".work/*/*/state.npz")), "the state goes when the model is there"
+
+
+# Optimizers, against steps that are computed here
+
+
+LINEAR = {
+    "architecture": "mlp",
+    "input_shape": (12, 12, 3),
+    "weights": None,
+    "pooling": "flatten",
+    "batch_normalization": False,
+    "dropout": 0.0,
+}
+"""Softmax regression on pixels of 0 to 1."""
+
+
+def after(work, data_set, phase) -> list[np.ndarray]:
+    """Kernel and bias after the last epoch of a training whose only batch are the 26 untouched images."""
+    train_on, validate_on = (examples(data_set, rows, Augmentation()) for rows in (range(26), range(26, 40)))
+    state = TrainingState(work / "state.npz")
+    recipe = Recipe([phase], batch_size=26, seed=5)
+    train(models.build(**LINEAR, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, recipe, state)
+    return [state.arrays[f"weight{number}"] for number in range(2)]
+
+
+def gradients(data_set, kernel, bias) -> list[np.ndarray]:
+    """Of the mean cross-entropy: x (softmax(x W + b) - y), averaged over the images."""
+    given = examples(data_set, range(26), Augmentation())
+    pixels = given.images.rows(np.arange(26)).numpy().reshape(26, -1) / 255
+    powers = np.exp(pixels @ kernel + bias)
+    missed = powers / powers.sum(axis=1, keepdims=True) - targets_of(given)
+    return [pixels.T @ missed / 26, missed.mean(axis=0)]
+
+
+def start_weights() -> list[np.ndarray]:
+    return [weight.astype(np.float64) for weight in models.build(**LINEAR, classes=2, seed=5).get_weights()]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_steps_by_hand(tmp_path, data_set, momentum):
+    """v <- m v - r g, then w <- w + v: one step, and two."""
+    rate, weights = 0.05, start_weights()
+    speeds = [np.zeros_like(weight) for weight in weights]
+    for steps in (1, 2):
+        slopes = gradients(data_set, *weights)
+        speeds = [momentum * speed - rate * slope for speed, slope in zip(speeds, slopes, strict=True)]
+        weights = [weight + speed for weight, speed in zip(weights, speeds, strict=True)]
+        found = after(tmp_path / str(steps), data_set, Phase(steps, rate, "all", optimizer="sgd", momentum=momentum))
+        for ours, expected in zip(found, weights, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-6)
+
+
+KERAS_OWN = {
+    "adam": ({}, keras.optimizers.Adam),
+    "adamw": ({}, keras.optimizers.AdamW),
+    "rmsprop": ({}, keras.optimizers.RMSprop),
+    "rmsprop with momentum": ({"momentum": 0.5}, keras.optimizers.RMSprop),
+}
+
+
+@pytest.mark.parametrize("named", KERAS_OWN)
+def test_other_optimizers_take_the_steps_of_keras(tmp_path, data_set, named):
+    options, of_keras = KERAS_OWN[named]
+    variables = [keras.Variable(weight) for weight in start_weights()]
+    optimizer = of_keras(learning_rate=0.1, **options)
+    for _ in range(3):
+        slopes = gradients(data_set, *(variable.numpy() for variable in variables))
+        optimizer.apply([keras.ops.convert_to_tensor(slope) for slope in slopes], variables)
+    found = after(tmp_path, data_set, Phase(3, 0.1, "all", optimizer=named.split()[0], **options))
+    for ours, variable in zip(found, variables, strict=True):
+        np.testing.assert_allclose(ours, variable.numpy(), rtol=0, atol=2e-6)
+
+
+def test_every_optimizer_goes_its_own_way(tmp_path, data_set):
+    """So the comparisons above tell them apart: weights end further from each other than those tolerate."""
+    ways = [
+        ("adam", 0.0), ("adamw", 0.0), ("rmsprop", 0.0), ("rmsprop", 0.5), ("sgd", 0.0), ("sgd", 0.5),
+    ]  # fmt: skip
+    ends = []
+    for number, (name, momentum) in enumerate(ways):
+        phase = Phase(3, 0.1, "all", optimizer=name, momentum=momentum)
+        ends.append(after(tmp_path / str(number), data_set, phase)[0])
+    for number, one in enumerate(ends):
+        for other in ends[:number]:
+            assert np.abs(one - other).max() > 1e-4
+
+
+# Epochs of a fixed number of batches
+
+
+class Watched(HardLabels):
+    """Notes which images are shown in which view; asking for one image alone is no batch of these tests."""
+
+    def take(self, view, rows):
+        if len(rows) > 1:
+            self.shown = [*getattr(self, "shown", []), (view, rows.tolist())]
+        return super().take(view, rows)
+
+
+def shown_in(work, data_set, phases, count=None):
+    """The batches of a training on 26 images, 8 a batch: 8, 8, 8, 2 in a pass."""
+    plain = examples(data_set, range(26))
+    names = [name for name, _ in plain.content]
+    watched = Watched(names, targets_of(plain), SHIFTS, 5, count)
+    recipe = Recipe(phases, batch_size=8, seed=5)
+    run(work, Examples(plain.content, plain.images, watched), examples(data_set, range(26, 40)), recipe)
+    return watched.shown
+
+
+def test_batches_go_on_through_the_images_over_epochs_and_phases(tmp_path, data_set):
+    phases = [Phase(2, 0.01, None, steps_per_epoch=3), Phase(3, 0.01, "all", steps_per_epoch=2)]
+    shown = shown_in(tmp_path / "steps", data_set, phases)
+    assert shown == shown_in(tmp_path / "passes", data_set, [Phase(3, 0.01, "all")])
+    assert [len(rows) for _, rows in shown] == 3 * [8, 8, 8, 2]
+    assert [view for view, _ in shown] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+    for number in range(3):
+        of_a_pass = [row for _, rows in shown[4 * number : 4 * number + 4] for row in rows]
+        assert sorted(of_a_pass) == list(range(26))
+
+
+def test_of_a_fixed_number_of_views_each_pass_shows_the_next(tmp_path, data_set):
+    """Not each epoch: five epochs of two batches are two and a half passes."""
+    shown = shown_in(tmp_path, data_set, [Phase(5, 0.01, "all", steps_per_epoch=2)], count=2)
+    assert [view for view, _ in shown] == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0]
+
+
+def test_an_epoch_may_be_longer_than_a_pass(tmp_path, data_set):
+    shown = shown_in(tmp_path, data_set, [Phase(1, 0.01, "all", steps_per_epoch=9)])
+    assert shown == shown_in(tmp_path / "again", data_set, [Phase(3, 0.01, "all", steps_per_epoch=3)])
+    assert [view for view, _ in shown] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+
+
+OF_STEPS = Recipe(
+    [
+        Phase(2, 0.01, None, steps_per_epoch=3, optimizer="sgd", momentum=0.9),
+        Phase(2, 0.002, "all", steps_per_epoch=2, optimizer="rmsprop", backbone_in_inference_mode=True),
+    ],
+    batch_size=8,
+    seed=5,
+)
+
+
+@pytest.mark.parametrize("stop_in_epoch", [0, 1, 2, 3])
+def test_a_stopped_training_of_fixed_steps_ends_bit_identical(
+    tmp_path, train_on, validate_on, stop_in_epoch, monkeypatch
+):
+    expected = run(tmp_path / "whole", train_on, validate_on, OF_STEPS)
+
+    def stop(self, epoch, logs=None):
+        if epoch == stop_in_epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training._Report.on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", train_on, validate_on, OF_STEPS)
+    assert run(tmp_path / "stopped", train_on, validate_on, OF_STEPS) == expected
+
+
+def with_normalisation_in_the_backbone() -> keras.Model:
+    pixels = keras.Input((12, 12, 3))
+    backbone = keras.Sequential([keras.Input((12, 12, 3)), keras.layers.BatchNormalization()], name="backbone")
+    return keras.Model(pixels, keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(backbone(pixels))))
+
+
+@pytest.mark.parametrize("in_inference_mode", [True, False])
+def test_a_phase_in_inference_mode_moves_no_statistics_of_the_backbone(
+    tmp_path, train_on, validate_on, in_inference_mode
+):
+    """It starts with mean 0 and variance 1, and learns gamma and beta in either mode."""
+    keras.utils.set_random_seed(1)
+    phase = Phase(1, 0.01, "all", backbone_in_inference_mode=in_inference_mode)
+    state = TrainingState(tmp_path / "state.npz")
+    recipe = Recipe([phase], batch_size=8, seed=5)
+    model = train(with_normalisation_in_the_backbone(), train_on, validate_on, CROSS_ENTROPY, recipe, state)
+    gamma, beta, mean, variance = model.get_layer("backbone").get_weights()
+    assert (gamma != 1).all()
+    assert (beta != 0).all()
+    assert (mean == 0).all() == in_inference_mode
+    assert (variance == 1).all() == in_inference_mode
+
+
+# Validation on a part of the images
+
+
+def chosen_by_hand(data_set, count):
+    """The 14 validation images with the smallest SHA-256 of their ids."""
+    names = [f"MHIST_{number:03d}.png" for number in range(26, 40)]
+    return sorted(sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:count])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps", "count"), [(8, 1, 8), (3, 2, 6), (5, 2, 10), (8, 2, 14), (8, 40, 14), (8, None, 14)]
+)
+def test_validation_images_are_chosen_by_their_ids_alone(data_set, batch_size, steps, count):
+    expected = chosen_by_hand(data_set, count)
+    data = index_of(data_set)
+    turned = Index(sorted(data.images, key=lambda image: image.id, reverse=True))
+    for seed, index in ((1, data), (2, data), (1, turned)):
+        used = Recipe([Phase(1, 0.01, "all")], batch_size, seed, steps).validation_images(index)
+        assert [image.id for image in used] == expected
+        assert {image.split for image in used} == {"val"}
+
+
+@pytest.mark.parametrize("steps", [2, None])
+def test_every_epoch_is_validated_on_the_images_that_the_record_names(data_set, here, steps):
+    """Weights that do not move give the same loss after every epoch: that of these images."""
+    data = index_of(data_set)
+    recipe = Recipe([Phase(3, 1e-30, "all", optimizer="sgd")], 4, 5, validation_steps=steps)
+    with trained_on_hard_labels(
+        data,
+        model=LINEAR,
+        recipe=recipe,
+        augmentation=Augmentation(),
+        view_seed=1,
+        view_count=1,
+        output=Path("m.keras"),
+    ) as result:
+        record, model = model_files.read_record(result.model), keras.saving.load_model(result.model)
+        table = pd.read_csv(result.curves)
+    names = chosen_by_hand(data_set, 14 if steps is None else 8)
+    used = [image for image in data.images if image.id in names]
+    assert record["validation"]["images"] == fingerprint_of(used)
+    numbers = [int(name[6:9]) for name in names]
+    pixels = np.stack([examples(data_set, range(n, n + 1)).images.rows(np.zeros(1, int))[0] for n in numbers])
+    logits = model.predict(pixels.astype(np.float32), verbose=0)
+    labels = np.array(numbers) % 2
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    np.testing.assert_allclose(table["val_loss"], np.full(3, losses.mean()), rtol=1e-5)
+    np.testing.assert_allclose(table["val_accuracy"], np.full(3, np.mean(logits.argmax(axis=1) == labels)))
+    assert record["validation"]["accuracy"] == pytest.approx(table["val_accuracy"].max())
+
+
+# The parts of a student's loss
+
+
+@pytest.mark.parametrize(("soft_loss", "scaled"), [("kl_divergence", True), ("cross_entropy", False)])
+def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate_on, soft_loss, scaled):
+    loss = DistillationLoss(3.0, 0.3, scaled, soft_loss)
+    told = []
+    for given in (train_on, validate_on):
+        soft = np.random.default_rng(len(given.images)).dirichlet([1.0, 1.0], len(given.images))
+        both = np.concatenate([targets_of(given), soft], axis=1).astype(np.float32)
+        names = [name for name, _ in given.content]
+        told.append(Examples(given.content, given.images, HardLabels(names, both, Augmentation(), 0, 1)))
+    state = TrainingState(tmp_path / "state.npz")
+    recipe = Recipe([Phase(3, 0.01, "all")], batch_size=8, seed=5)
+    best = train(models.build(**MODEL, classes=2, seed=5), *told, loss, recipe, state)
+    for row in state.history:
+        for kind in ("", "val_"):
+            parts = 0.3 * row[f"{kind}cross_entropy"] + 0.7 * row[f"{kind}soft_loss"]
+            assert row[f"{kind}loss"] == pytest.approx(parts, rel=1e-5)
+    logits = best.predict(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32), verbose=0) / 3
+    soft = targets_of(told[1])[:, 2:]
+    surprise = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
+    if soft_loss == "kl_divergence":
+        surprise = 9 * (surprise + np.log(soft))
+    assert state.best()["val_soft_loss"] == pytest.approx((soft * surprise).sum(axis=1).mean(), rel=1e-4)
+
+
+def test_the_curves_of_a_teacher_have_no_soft_loss(tmp_path, train_on, validate_on):
+    history = run(tmp_path, train_on, validate_on, SHORT)[1]
+    assert set(history[0]) == {"epoch", "phase", "learning_rate"} | {
+        f"{kind}{name}" for kind in ("", "val_") for name in ("loss", "accuracy", "cross_entropy")
+    }
 
 
 # What is published

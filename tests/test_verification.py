@@ -145,6 +145,32 @@ def spoil(file, change_file):
     return findings(file)
 
 
+# ---- who made it
+
+MEMBERS = [{"teacher": "cnn", "teacher_sha256": "0123456789abcdef" * 4}, {"teacher": "mlp", "teacher_sha256": "f" * 64}]
+
+
+@of_each_format
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_the_members_of_an_ensemble_are_named(dense, file, average):
+    made_by = {"teacher": "ensemble", "teacher_sha256": sha256_file(Path("models/teacher.keras"))}
+    Path(LOGITS).unlink()
+    write(**made_by, ensemble={"average": average, "members": MEMBERS})
+    words = f"ensemble, mean of the {average} of cnn 0123456789ab, mlp ffffffffffff"
+    shown = verify(file)
+    assert shown.exit_code == 0
+    assert re.search(rf"^ok +teacher +{words}, the file models/teacher\.keras$", shown.stdout, re.MULTILINE)
+    told = CliRunner().invoke(main, ["inspect", file])
+    assert told.exit_code == 0
+    assert re.search(rf"^teacher +{words}, file {made_by['teacher_sha256'][:12]}$", told.stdout, re.MULTILINE)
+
+
+@of_each_format
+def test_a_single_teacher_is_named_alone(dense, file):
+    shown = verify(file).stdout
+    assert re.search(r"^ok +teacher +cnn, the file models/teacher\.keras$", shown, re.MULTILINE)
+
+
 # ---- sound
 
 
@@ -188,7 +214,6 @@ def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
     )
     model_files.save(models.build(**MODEL, classes=2, seed=1), teacher)
     precompute.run(
-        picture=Path("views.png"),
         index=index,
         teacher=teacher,
         views=VIEWS,

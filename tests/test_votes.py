@@ -211,3 +211,10 @@ def test_reports_are_json_without_nan():
     for logits in (LOGITS, np.zeros((8, 2))):
         report = vote_report(logits, all_votes(), ["4"])
         assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_class_that_the_votes_count_may_be_either():
+    """Names sort as they like: with the classes swapped, in labels and logits alike, nothing else changes."""
+    swapped, logits = votes_on(images(VOTES), 1 - LABELS, 2), LOGITS - np.array([0.0, 1e-6])  # without the tie
+    assert (all_votes().positive_class, swapped.positive_class) == (1, 0)
+    assert vote_report(logits[:, ::-1], swapped, ["4"]) == vote_report(logits, all_votes(), ["4"])

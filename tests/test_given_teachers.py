@@ -1,0 +1,458 @@
+"""Teachers that are trained already: files that are copied, weights that are put into a model, and what is refused."""
+
+import hashlib
+import json
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MODEL, mhist_in, write_data_set
+
+from pipeline import model_files, models, precompute, split, train_teacher
+from pipeline.ensembles import save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.recipe import Phase, Recipe
+from pipeline.storage import Dense
+from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+from pipeline.views import Augmentation, Views
+
+INDEX, TEACHER, HISTORY = Path("data/index.csv"), Path("models/teacher.keras"), Path("history/teacher.csv")
+CLASSES = ["HP", "SSA"]
+PIXELS = np.random.default_rng(0).uniform(0, 255, (5, 12, 12, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A split data set; to be copied."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_data_set(Path("raw"))
+        split.run(
+            picture=Path("samples.png"),
+            layout="mhist",
+            settings=mhist_in(Path("raw")),
+            split_folder=Path("data/split"),
+            index=INDEX,
+        )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _project(data, tmp_path, monkeypatch):
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def build(seed=1, classes=2, **changes):
+    return models.build(**(MODEL | changes), classes=classes, seed=seed)
+
+
+def of_another_make(*layers):
+    """A model that `models.build` never builds, saved by Keras alone."""
+    keras.utils.set_random_seed(4)
+    first = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    return keras.Sequential([*first, *(layers or [keras.layers.Dense(2)])], name="foreign")
+
+
+def take(*teachers, average="logits"):
+    train_teacher.run(index=INDEX, teachers=teachers, average=average, output=TEACHER, history=HISTORY)
+
+
+def given(file, weights_of=None):
+    return GivenTeacher(Path(file), weights_of)
+
+
+def compute(teacher=TEACHER, output="logits.h5"):
+    """The teacher's logits, by split, with plain h5py."""
+    precompute.run(
+        index=INDEX,
+        teacher=Path(teacher),
+        views=Views(2, 5, Augmentation(translation=0.2)),
+        stored_as=Dense("float32"),
+        batch_size=8,
+        previous=[],
+        output=Path(output),
+    )
+    with h5py.File(output) as file:
+        return {name: file[name]["logits"][...] for name in ("train", "val", "test")}
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+# Files
+
+
+def write_ours():
+    record = {"class_names": CLASSES, "validation": {"images": "ab" * 32, "accuracy": 0.75}}
+    model_files.save(build(), Path("given.keras"), record)
+
+
+def write_of_another_make():
+    of_another_make().save("given.keras")
+
+
+def write_ensemble():
+    for seed in (1, 2):
+        model_files.save(build(seed), Path(f"{seed}.keras"))
+    save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", CLASSES, Path("given.keras"))
+
+
+def write_with_one_channel():
+    build(input_shape=(7, 9, 1)).save("given.keras")
+
+
+@pytest.mark.parametrize("write", [write_ours, write_of_another_make, write_ensemble, write_with_one_channel])
+def test_a_file_is_copied_byte_for_byte_and_nothing_trains(monkeypatch, capsys, write):
+    write()
+    content = Path("given.keras").read_bytes()
+
+    def fail(*_, **__):
+        raise AssertionError("a given teacher was trained")
+
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    take(given("given.keras"))
+    assert TEACHER.read_bytes() == content == Path("given.keras").read_bytes()
+    assert HISTORY.read_text() == "epoch,phase,learning_rate\n"
+    assert "given.keras is taken as it is: nothing is trained" in capsys.readouterr().out
+
+
+def test_another_file_under_the_same_name_is_noticed():
+    of_another_make().save("given.keras")
+    take(given("given.keras"))
+    of_another_make(keras.layers.Dense(3), keras.layers.Dense(2)).save("given.keras")
+    take(given("given.keras"))
+    assert TEACHER.read_bytes() == Path("given.keras").read_bytes()
+
+
+def test_a_teacher_of_another_make_labels_the_images():
+    """Each logit against a forward pass with plain Keras of the untouched image."""
+    of_another_make().save("given.keras")
+    take(given("given.keras"))
+    found = compute()["val"][0]
+    images = pd.read_csv(INDEX)
+    paths = images[images["split"] == "val"].sort_values("id")["path"]
+    pixels = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths])
+    expected = keras.saving.load_model("given.keras")(pixels).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_given_ensemble_is_run_member_by_member():
+    write_ensemble()
+    take(given("given.keras"))
+    compute()
+    members = [{"teacher": "cnn", "teacher_sha256": sha256(f"{seed}.keras")} for seed in (1, 2)]
+    with h5py.File("logits.h5") as file:
+        assert json.loads(file.attrs["ensemble"]) == {"average": "probabilities", "members": members}
+
+
+def test_an_ensemble_may_be_a_member():
+    write_ensemble()
+    model_files.save(build(3), Path("3.keras"))
+    take(given("given.keras"), given("3.keras"))
+    found = compute()
+    members = [compute("given.keras", "ensemble.h5"), compute("3.keras", "single.h5")]
+    for name in found:
+        np.testing.assert_allclose(found[name], np.mean([logits[name] for logits in members], axis=0), rtol=1e-5)
+
+
+# Weights
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"filters": [3, 2], "batch_normalization": True, "dense": [4], "dropout": 0.5, "pooling": "avg"},
+        {"input_shape": (8, 8, 1)},
+    ],
+    ids=["plain", "all parts", "grey"],
+)
+def test_weights_give_the_logits_of_the_model_they_were_saved_from(changes):
+    source = build(5, **changes)
+    for weight in source.weights:  # also those that are zeros and ones at first
+        if "seed" not in weight.path:
+            weight.assign(np.random.default_rng(1).uniform(0.1, 1, weight.shape))
+    source.save_weights("given.weights.h5")
+    pixels = PIXELS[:, : source.input_shape[1], : source.input_shape[2], : source.input_shape[3]]
+    expected = source(pixels).numpy()
+    take(given("given.weights.h5", MODEL | changes))
+    np.testing.assert_array_equal(keras.saving.load_model(TEACHER, safe_mode=True)(pixels).numpy(), expected)
+    assert HISTORY.read_text() == "epoch,phase,learning_rate\n"
+
+
+def test_weights_that_were_saved_after_training_are_taken():
+    """Keras puts the optimizer's state beside the layers."""
+    source = build(5)
+    source.compile(optimizer="adam", loss="mse")
+    source.fit(PIXELS, np.zeros((5, 2)), verbose=0)
+    source.save_weights("given.weights.h5")
+    with h5py.File("given.weights.h5") as file:
+        assert "optimizer" in file
+    take(given("given.weights.h5", MODEL))
+    np.testing.assert_array_equal(keras.saving.load_model(TEACHER)(PIXELS).numpy(), source(PIXELS).numpy())
+
+
+def test_the_same_weights_are_the_same_bytes():
+    build(5).save_weights("given.weights.h5")
+    take(given("given.weights.h5", MODEL))
+    first = TEACHER.read_bytes()
+    take(given("given.weights.h5", MODEL))
+    assert TEACHER.read_bytes() == first
+
+
+def test_the_backbones_own_weights_are_not_looked_for():
+    """`weights: imagenet` describes where a model began; the file that is given holds them all."""
+    build(5).save_weights("given.weights.h5")
+    take(given("given.weights.h5", MODEL | {"weights": "nowhere.h5"}))
+    assert TEACHER.is_file()
+
+
+# Refusals
+
+
+def write_legacy(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        of_another_make().save("given.h5")
+    if name != "given.h5":
+        shutil.move("given.h5", name)
+
+
+def cut_off(path, size):
+    Path(path).write_bytes(Path(path).read_bytes()[:size])
+
+
+def write_cut_off():
+    write_of_another_make()
+    cut_off("given.keras", -100)
+
+
+def write_damaged():
+    write_of_another_make()
+    content = bytearray(Path("given.keras").read_bytes())
+    content[len(content) // 2] ^= 255
+    Path("given.keras").write_bytes(content)
+
+
+def write_another_archive():
+    with zipfile.ZipFile("given.keras", "w") as archive:
+        archive.writestr("letter.txt", "Dear Keras")
+
+
+def write_other_layer():
+    class Odd(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    of_another_make(keras.layers.Dense(2), Odd()).save("given.keras")
+
+
+def write_classes(names, count=2):
+    def write():
+        record = {"class_names": names, "validation": {"images": "ab" * 32, "accuracy": 0.75}}
+        model_files.save(build(classes=count), Path("given.keras"), record)
+
+    return write
+
+
+def write_layers(*layers):
+    return lambda: of_another_make(*(layer() for layer in layers)).save("given.keras")
+
+
+def dense(**options):
+    return lambda: keras.layers.Dense(2, **options)
+
+
+PROBABILITIES = ["given.keras gives probabilities, not logits", "activation=None"]
+NO_ARCHIVE = ["is no whole `.keras` file", "model.save('NAME.keras')"]
+REFUSED = {
+    "missing": (lambda: None, ["there is no teacher at given.keras", "Put it there, or name another file"]),
+    "a folder": (lambda: Path("given.keras").mkdir(), ["there is no teacher at given.keras"]),
+    "empty": (lambda: Path("given.keras").write_bytes(b""), NO_ARCHIVE),
+    "legacy HDF5 under another name": (lambda: write_legacy("given.keras"), NO_ARCHIVE),
+    "cut off": (write_cut_off, NO_ARCHIVE),
+    "damaged": (write_damaged, ["cannot be loaded as a Keras model"]),
+    "an archive of something else": (write_another_archive, ["cannot be loaded as a Keras model", "config.json"]),
+    "a Lambda layer": (
+        write_layers(dense(), lambda: keras.layers.Lambda(lambda x: 2 * x)),
+        ["wants to run code of its own", "Lambda", "Save the model without such layers"],
+    ),
+    "a layer of its own": (write_other_layer, ["cannot be loaded as a Keras model", "from Keras' own layers only"]),
+    "softmax": (write_layers(dense(activation="softmax")), PROBABILITIES),
+    "sigmoid": (write_layers(dense(activation="sigmoid")), PROBABILITIES),
+    "an activation layer": (write_layers(dense(), lambda: keras.layers.Activation("softmax")), PROBABILITIES),
+    "three classes": (
+        write_layers(lambda: keras.layers.Dense(3)),
+        ["given.keras gives 3 logits, but the data set has 2 classes"],
+    ),
+    "classes in another order": (
+        write_classes(CLASSES[::-1]),
+        ["given.keras was trained on the classes ['SSA', 'HP'], but the data set has ['HP', 'SSA']"],
+    ),
+    "other classes": (write_classes(["cat", "dog"]), ["was trained on the classes ['cat', 'dog']"]),
+    "two inputs": (
+        lambda: two_inputs().save("given.keras"),
+        ["given.keras is no classifier of images", "expected one batch of images"],
+    ),
+    "inputs of no fixed size": (
+        lambda: of_any_size().save("given.keras"),
+        ["takes inputs of shape (None, None, 3)", "expected images of a fixed size"],
+    ),
+}
+
+
+def two_inputs():
+    inputs = [keras.Input((12, 12, 3)), keras.Input((12, 12, 3))]
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.Add()(inputs))))
+
+
+def of_any_size():
+    layers = [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    return keras.Sequential(layers)
+
+
+def refused(*teachers):
+    with pytest.raises(PipelineError) as refusal:
+        take(*teachers)
+    assert not TEACHER.parent.exists()
+    assert not HISTORY.parent.exists()
+    assert not list(Path(".work").glob("*/*/finished.*"))
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_teacher_is_refused_and_nothing_is_written(case):
+    write, said = REFUSED[case]
+    write()
+    message = refused(given("given.keras"))
+    assert [words for words in said if words not in message] == [], message
+
+
+def test_when_one_member_is_refused_nothing_is_written():
+    of_another_make(keras.layers.Dense(2, activation="softmax")).save("given.keras")
+    model_files.save(build(), Path("sound.keras"))
+    message = refused(given("given.keras"), given("sound.keras"))
+    assert "given.keras gives probabilities" in message
+
+
+def test_an_older_teacher_stays_when_a_new_one_is_refused():
+    write_ours()
+    take(given("given.keras"))
+    older = TEACHER.read_bytes()
+    with pytest.raises(PipelineError, match=r"no teacher at absent\.keras"):
+        take(given("absent.keras"))
+    assert TEACHER.read_bytes() == older
+
+
+WRONG_WEIGHTS = {
+    "wider": {"filters": [3]},
+    "deeper": {"filters": [2, 2]},
+    "a hidden layer more": {"dense": [4]},
+    "batch normalisation": {"batch_normalization": True},
+    "larger kernels": {"kernel_size": 5},
+    "another pooling": {"pooling": "avg"},
+    "larger images": {"input_shape": (16, 16, 3)},
+}
+
+
+@pytest.mark.parametrize("described", WRONG_WEIGHTS)
+def test_weights_of_another_model_are_refused(described):
+    build().save_weights("given.weights.h5")
+    message = refused(given("given.weights.h5", MODEL | WRONG_WEIGHTS[described]))
+    said = "the weights given.weights.h5 are not those of the model that train_teacher.weights_of describes: the file "
+    assert message.startswith(said)
+    assert "lacks layers/" in message
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [{"filters": [2, 2]}, {"dense": [2]}, {"batch_normalization": True}],
+    ids=["a convolution", "a hidden layer", "batch normalisation"],
+)
+def test_weights_of_a_model_with_more_layers_are_refused(saved):
+    """Keras loads what the described model takes and leaves out the rest, which is another function."""
+    build(**({"pooling": "avg"} | saved)).save_weights("given.weights.h5")
+    assert "the file also has layers/" in refused(given("given.weights.h5", MODEL | {"pooling": "avg"}))
+
+
+def test_weights_for_other_classes_are_refused():
+    build(classes=3).save_weights("given.weights.h5")
+    message = refused(given("given.weights.h5", MODEL))
+    assert "(72, 2)" in message
+    assert "(72, 3)" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None], ids=["empty", "text", "cut off"])
+def test_a_file_that_holds_no_weights_is_refused(content):
+    build().save_weights("given.weights.h5")
+    cut_off("given.weights.h5", 500)
+    if content is not None:
+        Path("given.weights.h5").write_bytes(content)
+    assert "given.weights.h5 cannot be read as a file of weights" in refused(given("given.weights.h5", MODEL))
+
+
+def test_missing_weights_are_refused():
+    assert "there is no teacher at given.weights.h5" in refused(given("given.weights.h5", MODEL))
+
+
+def test_a_softmax_layer_is_refused_before_others_train():
+    of_another_make(keras.layers.Dense(2), keras.layers.Softmax()).save("given.keras")
+    assert "gives probabilities" in refused(given("given.keras"))
+
+
+def test_a_model_that_labels_every_pixel_is_refused():
+    inputs = keras.Input((12, 12, 3))
+    keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs)).save("given.keras")
+    assert "gives (None, 10, 10, 2); expected" in refused(given("given.keras"))
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_a_model_that_was_never_built_is_refused():
+    keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]).save("given.keras")
+    assert "given.keras is no classifier of images" in refused(given("given.keras"))
+
+
+# Together
+
+
+def test_one_trained_one_file_and_one_of_weights_are_an_ensemble():
+    of_another_make().save("given.keras")
+    build(5).save_weights("given.weights.h5")
+    trained = TeacherToTrain(MODEL, Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1), Augmentation())
+    take(trained)
+    shutil.copy(TEACHER, "trained.keras")
+    take(given("given.keras"), trained, given("given.weights.h5", MODEL))
+    history = pd.read_csv(HISTORY)
+    assert list(history.columns[:4]) == ["member", "epoch", "phase", "learning_rate"]
+    assert history[["member", "epoch", "phase"]].values.tolist() == [[1, 1, 1]]
+    assert HISTORY.read_text().splitlines()[1].startswith("1,1,1,0.01,")
+
+    model_files.save(build(5), Path("weights.keras"))
+    files = ["given.keras", "trained.keras", "weights.keras"]
+    found = compute()
+    with h5py.File("logits.h5") as file:
+        assert json.loads(file.attrs["ensemble"])["members"] == [
+            {"teacher": name, "teacher_sha256": sha256(path)}
+            for name, path in zip(["foreign", "cnn", "cnn"], files, strict=True)
+        ]
+    alone = [compute(path, "alone.h5") for path in files]
+    for name, logits in found.items():
+        mean = np.mean([of_member[name] for of_member in alone], axis=0, dtype=np.float64)
+        np.testing.assert_array_equal(logits, mean.astype(np.float32))
+
+
+def test_an_ensemble_of_files_alone_has_a_header_for_its_curves():
+    for seed in (1, 2):
+        model_files.save(build(seed), Path(f"{seed}.keras"))
+    take(given("1.keras"), given("2.keras"), average="probabilities")
+    assert HISTORY.read_text() == "member,epoch,phase,learning_rate\n"
