@@ -10,7 +10,7 @@ repro: .venv/installed
 	softlabel table
 
 test: lint
-	pytest
+	pytest --numprocesses auto --dist loadfile
 
 lint: .venv/installed
 	ruff check .

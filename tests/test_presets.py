@@ -644,15 +644,6 @@ def test_a_run_leaves_sound_soft_labels(project):
         assert file["train/logits"].dtype == np.float32
 
 
-def test_what_the_head_tells_to_run_after_it_runs(project):
-    text = (ROOT / f"presets/{project.name}.yaml").read_text()
-    commands = re.findall(r"^# softlabel (.*?)(?: \.\.\.)?$", text, re.MULTILINE)
-    assert len(commands) == (1 if project.name == "cifar10_cnn" else 0)
-    for command in commands:
-        (written,) = re.findall(r"^wrote (.*\.png)$", softlabel(*command.split()), re.MULTILINE)
-        assert Path(written).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-
-
 MEASURES = ["accuracy", "cross_entropy", "loss"]
 
 
