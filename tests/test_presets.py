@@ -709,3 +709,16 @@ def test_the_validation_loss_is_the_published_formula_of_the_student_that_was_ke
     best = table.sort_values(["val_accuracy", "val_cross_entropy"], ascending=[False, True]).iloc[0]
     assert best["val_loss"] == pytest.approx(expected, rel=1e-4)
     assert best["val_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == hard.argmax(1)))
+
+
+def test_the_teacher_that_cassava_may_train_instead_is_valid(tmp_path):
+    """The block at the end of the file, with its comment marks taken away, in place of train_teacher."""
+    text = (ROOT / "presets/cassava.yaml").read_text()
+    before, _, block = text.partition("# A teacher that is trained here:\n")
+    block = re.sub("^# ", "", block, flags=re.MULTILINE)
+    without = re.sub(r"^train_teacher:\n(?: .*\n)+", "", before, flags=re.MULTILINE)
+    (tmp_path / "params.yaml").write_text(without + block)
+    teacher = read_params(tmp_path / "params.yaml").train_teacher
+    assert [(phase.epochs, phase.steps_per_epoch, phase.trainable_from) for phase in teacher.phases] == [
+        (12, 300, None), (12, 300, "block5a_expand_conv"),
+    ]  # fmt: skip
