@@ -258,6 +258,7 @@ def test_refuses_what_makes_no_sense_and_writes_nothing(change, said, older):
         ({"test": "../test"}, ["split.test: expected a path relative to split.data"]),
         ({"train": None}, ["split.train: "]),
         ({"val": "train"}, ["split.val: expected another folder than 'train'"]),
+        ({"train": ".", "val": "."}, ["split.val: expected another folder than '.'"]),
         ({"test": "./val"}, ["split.test: expected another folder than 'val'"]),
         ({"test": "train/cat/test"}, ["split.test: expected another folder than 'train', beside it or directly in it"]),
         ({"val_fraction": 0.1}, ["split.val_fraction: expected null, because split.val names these images"]),
