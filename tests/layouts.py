@@ -113,3 +113,16 @@ def documented_sections() -> list[dict[str, Any]]:
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
     return [YAML(typ="safe").load(block)["split"] for block in blocks if block.startswith("split:")]
+
+
+def assert_one_mistake(section: dict[str, Any], said: list[str]) -> None:
+    """The section is refused in one line below the file's name, with these words."""
+    message = invalid(section)
+    assert [words for words in said if words not in message] == []
+    assert len(message.splitlines()) == 2
+
+
+def assert_every_key_must_be_there(section: dict[str, Any]) -> None:
+    for key in section:
+        lacking = {name: value for name, value in section.items() if name != key}
+        assert f"split.{key}: missing; every key must be there." in invalid(lacking)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from layouts import (
+    assert_every_key_must_be_there,
+    assert_one_mistake,
     check_copies,
     drawn_split,
     files_below,
-    invalid,
     planned,
     png,
     refusal,
@@ -271,12 +272,8 @@ def test_refuses_what_makes_no_sense_and_writes_nothing(change, said, older):
     ids=str,
 )
 def test_mistakes_in_the_section_are_named(changes, said):
-    message = invalid(with_key(NAMED, **changes))
-    assert [words for words in said if words not in message] == []
-    assert len(message.splitlines()) == 2
+    assert_one_mistake(with_key(NAMED, **changes), said)
 
 
 def test_every_key_must_be_there():
-    for key in NAMED:
-        section = {name: value for name, value in NAMED.items() if name != key}
-        assert f"split.{key}: missing; every key must be there." in invalid(section)
+    assert_every_key_must_be_there(NAMED)

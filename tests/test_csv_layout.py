@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from layouts import (
+    assert_every_key_must_be_there,
+    assert_one_mistake,
     check_copies,
     drawn_split,
     files_below,
-    invalid,
     planned,
     png,
     refusal,
@@ -321,15 +322,11 @@ def test_refuses_one_class():
     ids=str,
 )
 def test_mistakes_in_the_section_are_named(changes, said):
-    message = invalid(with_key(DRAWN, **changes))
-    assert [words for words in said if words not in message] == []
-    assert len(message.splitlines()) == 2
+    assert_one_mistake(with_key(DRAWN, **changes), said)
 
 
 def test_every_key_must_be_there():
-    for key in DRAWN:
-        section = {name: value for name, value in DRAWN.items() if name != key}
-        assert f"split.{key}: missing; every key must be there." in invalid(section)
+    assert_every_key_must_be_there(DRAWN)
 
 
 def test_real_leaves():
