@@ -1,0 +1,46 @@
+"""Paired timing: variants take turns in one process, so that a machine whose speed drifts slows all of them alike."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+
+def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Times every variant once a round, each round in another order.
+
+    Args:
+        variants: what to run, by name. A variant must have finished its work when it returns.
+        rounds: counted rounds.
+        warm_up: rounds before them that are not counted (tracing, caches).
+
+    Returns:
+        Seconds of each variant in each round.
+    """
+    names = list(variants)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(warm_up + rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            variants[name]()
+            taken = time.perf_counter() - start
+            if number >= warm_up:
+                seconds[name].append(taken)
+    return seconds
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Round by round: how many times as much the first is as the second."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """The median, and in brackets the quartiles, with `digits` significant digits."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return f"{_written(median, digits)} ({_written(low, digits)} to {_written(high, digits)})"
+
+
+def _written(value: float, digits: int) -> str:
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(value))))) if value else 0
+    return f"{value:,.{decimals}f}"
