@@ -1,4 +1,4 @@
-"""What a benchmark found: printed as tables, kept as `benchmarks/results/NAME.json` with the machine and the command."""
+"""What a benchmark found: printed as tables, and kept as JSON with the machine and the command."""
 
 import argparse
 import json
