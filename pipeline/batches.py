@@ -81,14 +81,16 @@ class Examples:
     supervision: Supervision
 
     @classmethod
-    def of(cls, images: Sequence[Image], input_shape: Sequence[int], supervision: Supervision) -> "Examples":
-        """The examples of N rows of the index, at a model's input size.
+    def of(
+        cls, images: Sequence[Image], input_shape: Sequence[int], supervision: Supervision, *, keep: bool = True
+    ) -> "Examples":
+        """The examples of N rows of the index, at a model's input size; `keep` as in `Images`.
 
         Raises:
             PipelineError: image files are missing or changed.
         """
         refuse_changed(images)
-        pixels = Images([image.path for image in images], input_shape, keep=True)
+        pixels = Images([image.path for image in images], input_shape, keep=keep)
         return cls([(image.id, image.sha256) for image in images], pixels, supervision)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import from_params
-from pipeline.cli_tools import inspect, plan, table, verify
+from pipeline.cli_options import SEED, checked_temperature
+from pipeline.cli_tools import inspect, parity, plan, table, verify
 from pipeline.errors import PipelineError
 from pipeline.places import (
     HISTORY,
@@ -43,27 +44,16 @@ class Program(click.Group):
             raise click.ClickException(f"the system refused: {error}. Check the disk and the permissions.") from error
 
 
-def _checked_temperature(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Keeps a temperature as it is written, because it is part of a file's name."""
-    try:
-        number = float(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a number.") from None
-    if not 0 < number < float("inf"):
-        raise click.BadParameter(f"{value} is not above 0.")
-    return value
-
-
 temperature_option = click.option(
     "--temperature",
     metavar="T",
-    callback=_checked_temperature,
+    callback=checked_temperature,
     required=True,
     help="One of distill.temperatures, as it is written there.",
 )
 seed_option = click.option(
     "--seed",
-    type=click.IntRange(min=0, max=2**32 - 1),
+    type=SEED,
     required=True,
     help="Of initial weights, order and dropout; one of student.seeds.",
 )
@@ -221,7 +211,7 @@ def evaluate() -> None:
     )
 
 
-for command in (table, verify, inspect, plan):
+for command in (table, verify, inspect, plan, parity):
     main.add_command(command)
 
 

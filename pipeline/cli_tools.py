@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from pipeline import from_params
+from pipeline.cli_options import SEED, checked_temperature
 from pipeline.errors import PipelineError
-from pipeline.places import INDEX, LOGITS, METRICS, TEACHER
+from pipeline.places import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.tensorflow_start import start_tensorflow
 
 
@@ -129,3 +130,38 @@ def plan(measure: bool) -> None:
     click.echo(planning.as_text(found, speed))
     if advice := from_params.views(values.views).advice:
         click.echo(f"\n{advice}")
+
+
+@click.command()
+@click.option("--steps", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Of each phase.")
+@click.option(
+    "--temperature", metavar="T", callback=checked_temperature, help="[default: the first of distill.temperatures]"
+)
+@click.option("--seed", type=SEED, help="[default: the first of student.seeds]")
+def parity(steps: int, temperature: str | None, seed: int | None) -> None:
+    """Prove that offline equals online, on your data and models.
+
+    Trains the student of params.yaml for N steps of each phase, once from the soft labels and once with the teacher
+    in the loop (keras.distillation.Distiller), prints both loss curves and the largest difference. Exit code 0 if
+    they differ by no more than rounding, 1 if by more. Nothing is written.
+    """
+    from pipeline.params import read_params
+
+    values = read_params(Path("params.yaml"))
+    start_tensorflow()
+    from pipeline import parity as proof
+
+    written = temperature or str(values.distill.temperatures[0])
+    found = proof.run(
+        index=INDEX,
+        teacher=TEACHER,
+        soft_targets=soft_targets_file(written),
+        views=from_params.views(values.views),
+        loss=from_params.loss(values.distill, float(written)),
+        model=values.student.model.model_dump(),
+        recipe=from_params.recipe(values.student, values.student.seeds[0] if seed is None else seed),
+        steps=steps,
+    )
+    click.echo(proof.as_text(found))
+    if proof.is_equal(found) is False:
+        raise SystemExit(1)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -31,6 +32,11 @@ class Phase:
     optimizer: str = "adam"
     momentum: float = 0.0
     backbone_in_inference_mode: bool = False
+
+    def new_optimizer(self) -> Any:
+        """The Keras optimizer, fresh."""
+        momentum = {"momentum": self.momentum} if self.momentum else {}
+        return OPTIMIZERS[self.optimizer](self.learning_rate, **momentum)
 
 
 OPTIMIZERS = {

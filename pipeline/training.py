@@ -24,7 +24,7 @@ from pipeline.artifacts import publish_copy, replace_whole, sha256_file, workspa
 from pipeline.batches import Examples, steps_of_a_pass, training_batches, validation_batches
 from pipeline.index import Index, fingerprint_of
 from pipeline.progress import Progress
-from pipeline.recipe import OPTIMIZERS, Phase, Recipe
+from pipeline.recipe import Phase, Recipe
 from pipeline.tensorflow_start import numerics
 from pipeline.training_state import KeepState, TrainingState
 from pipeline.views import philox_words
@@ -120,7 +120,7 @@ def train(
         steps_per_epoch = phase.steps_per_epoch or of_a_pass
         start, end = end, end + phase.epochs
         last_step += phase.epochs * steps_per_epoch
-        fitted = _compiled(models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode), phase, loss)
+        fitted = compiled(models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode), phase, loss)
         epochs = range(max(start, state.restore(fitted, number)), end)
         if not epochs:
             continue
@@ -134,7 +134,7 @@ def train(
             shuffle=False,
             verbose=0,
             callbacks=[
-                _Reseed(recipe.seed),
+                Reseed(fitted, recipe.seed),
                 _Report(len(train_on.images) * steps_per_epoch // of_a_pass, last_epoch),
                 KeepState(state, number, phase.learning_rate),
             ],
@@ -154,15 +154,15 @@ def hard_label_cross_entropy(y_true: Any, y_pred: Any) -> Any:
     return ops.categorical_crossentropy(y_true[:, : y_pred.shape[-1]], y_pred, from_logits=True)
 
 
-def _compiled(model: Any, phase: Phase, loss: Any) -> Any:
-    momentum = {"momentum": phase.momentum} if phase.momentum else {}
+def compiled(model: Any, phase: Phase, loss: Any) -> Any:
+    """Makes a model ready for `fit`, with the metrics of a training and a fresh optimizer; returns it."""
     reported = {
         "accuracy": hard_label_accuracy,
         "cross_entropy": hard_label_cross_entropy,
         **getattr(loss, "parts", {}),
     }
     model.compile(
-        optimizer=OPTIMIZERS[phase.optimizer](phase.learning_rate, **momentum),
+        optimizer=phase.new_optimizer(),
         loss=loss,
         metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in reported.items()],
         jit_compile=False,
@@ -175,15 +175,16 @@ def _content_of_file(weights: str | None) -> str | None:
     return sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights
 
 
-class _Reseed(keras.callbacks.Callback):
-    """Makes each epoch's dropout a function of (seed, epoch)."""
+class Reseed(keras.callbacks.Callback):
+    """Makes each epoch's dropout in `dropping`, a model of `models.for_phase`, a function of (seed, epoch)."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, dropping: Any, seed: int) -> None:
         super().__init__()
-        self.seed = seed
+        self.dropping, self.seed = dropping, seed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        layers = [inner for layer in self.model.layers for inner in (layer, *getattr(layer, "layers", ()))]
+        """Sets the state of every generator."""
+        layers = [inner for layer in self.dropping.layers for inner in (layer, *getattr(layer, "layers", ()))]
         generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
         for number, generator in enumerate(generators):
             words = philox_words(2, "dropout", self.seed, epoch, number)

@@ -1,0 +1,206 @@
+"""Command `parity`: a student's first steps from the file, and with the teacher in the loop, side by side.
+
+Offline, the steps are those of stage `train_student`. Online, they are those of `keras.distillation.Distiller` with
+the same initial weights, on the same batches. What rounding alone does is measured too: the Distiller runs once more,
+with every pixel and every initial weight moved by one unit in the last place. The rounding errors of that run have
+nothing in common with those of the other, so the two drift apart as any two equal methods do in float32.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import models
+from pipeline.artifacts import sha256_file
+from pipeline.batches import Examples
+from pipeline.ensembles import load_teacher
+from pipeline.errors import PipelineError
+from pipeline.identity import Expected, refuse_other
+from pipeline.index import read_index
+from pipeline.losses import DistillationLoss
+from pipeline.recipe import Recipe
+from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
+from pipeline.soft_labels import open_soft_targets
+from pipeline.storage import Dense
+from pipeline.table import aligned
+from pipeline.targets import HardAndSoftLabels
+from pipeline.views import Views
+
+MARGIN = 10.0
+"""How many times as far apart as two runs that differ in rounding alone equal methods may be. Both distances are the
+largest of a few random numbers of one size, so they rarely differ by more than a few times."""
+
+EXACT = Dense("float32").as_json()
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The same steps of three trainings.
+
+    Attributes:
+        offline: from the file.
+        online: with the teacher in the loop.
+        rounded: as `online`, with other rounding errors.
+        phases: the number of each step's phase, from 1.
+        loss: of the student.
+        classes: C.
+        stored_as: the storage of the teacher's logits, as `Storage.as_json` describes it.
+    """
+
+    offline: Steps
+    online: Steps
+    rounded: Steps
+    phases: list[int]
+    loss: DistillationLoss
+    classes: int
+    stored_as: dict[str, Any]
+
+
+def run(
+    *,
+    index: Path,
+    teacher: Path,
+    soft_targets: Path,
+    views: Views,
+    loss: DistillationLoss,
+    model: dict[str, Any],
+    recipe: Recipe,
+    steps: int,
+) -> Parity:
+    """Trains a student for the first `steps` steps of each phase, offline and online; writes nothing.
+
+    Args:
+        index: `data/index.csv`.
+        teacher: the `.keras` file of the teacher.
+        soft_targets: the `soft_targets_T<T>.h5` to learn from.
+        views: that the file must hold.
+        loss: of the student. Cross-entropy with the soft labels is compared as the KL divergence, which has the same
+            gradient, because the Distiller has no other.
+        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        recipe: how to train.
+        steps: of each phase.
+
+    Raises:
+        PipelineError: the teacher or the soft labels are missing, or do not belong together or to the index.
+    """
+    data = read_index(index)
+    if not teacher.is_file():
+        raise PipelineError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
+    with open_soft_targets(soft_targets) as file:
+        expected = Expected(("train",), views, teacher_sha256=sha256_file(teacher), temperature=loss.temperature)
+        refuse_other(file, data, expected)
+        images = data.split("train")
+        labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
+        of_teacher = load_teacher(teacher, data.class_names)[0]
+        seen = Examples.of(images, model["input_shape"], labels, keep=False)
+        seen_by_teacher = None
+        if of_teacher.input_shape[1:] != tuple(model["input_shape"]):
+            seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, keep=False)
+        loss = DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
+        short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
+
+        def student() -> Any:
+            return models.build(**model, classes=len(data.class_names), seed=recipe.seed)
+
+        return Parity(
+            offline=offline_steps(student(), seen, loss, short),
+            online=online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher),
+            rounded=online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher, rounded=True),
+            phases=[number for number in range(1, len(recipe.phases) + 1) for _ in range(steps)],
+            loss=loss,
+            classes=len(data.class_names),
+            stored_as=file.storage.as_json(),
+        )
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two trainings are from the one with the teacher in the loop.
+
+    Attributes:
+        offline: the offline one.
+        rounding: the one with other rounding errors, or one unit in the last place of what is added up, if that is
+            more.
+    """
+
+    offline: float
+    rounding: float
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether rounding explains it."""
+        return self.offline <= MARGIN * self.rounding
+
+
+def distances(parity: Parity) -> dict[str, Distance]:
+    """The largest distances: of the loss of a step, and of a weight at the end."""
+    offline, online, rounded = parity.offline, parity.online, parity.rounded
+    # The KL divergence is the difference of two cross-entropies, and keeps their rounding errors.
+    scale = parity.loss.temperature**2 if parity.loss.scale_by_temperature_squared else 1.0
+    subtracted = (1.0 - parity.loss.hard_label_weight) * scale * math.log(parity.classes)
+    losses = [[np.array(steps.losses)] for steps in (offline, online, rounded)]
+    weights = [steps.weights for steps in (offline, online, rounded)]
+    return {"the loss of a step": _distance(losses, 2.0 * subtracted), "a weight at the end": _distance(weights)}
+
+
+def _distance(numbers: list[list[Any]], subtracted: float = 0.0) -> Distance:
+    offline, online, rounded = numbers
+    largest = subtracted + max(float(np.max(np.abs(values), initial=0.0)) for values in online)
+    return Distance(_furthest(offline, online), max(_furthest(rounded, online), LAST_PLACE * largest))
+
+
+def _furthest(some: list[Any], others: list[Any]) -> float:
+    return max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(some, others, strict=True))
+
+
+def is_equal(parity: Parity) -> bool | None:
+    """Whether offline equals online; None where the file does not hold the logits as the teacher gave them."""
+    if parity.stored_as != EXACT:
+        return None
+    return all(distance.is_rounding for distance in distances(parity).values())
+
+
+def as_text(parity: Parity) -> str:
+    """Both loss curves, the largest differences, and what they mean."""
+    found = distances(parity)
+    largest = [
+        [f"largest difference of {name}", f"{distance.offline:.1e}", f"{distance.rounding:.1e}"]
+        for name, distance in found.items()
+    ]
+    return "\n".join(
+        [
+            f"The student at T = {parity.loss.temperature:g}: the loss of each step, before it changes the weights.",
+            "",
+            *aligned([["phase", "step", "offline", "online", "difference"], *_curves(parity)], str.rjust),
+            "",
+            *aligned([["", "offline from online", "rounding alone"], *largest], str.rjust),
+            "",
+            "Online: keras.distillation.Distiller. Rounding alone: the same, with pixels and initial weights moved by",
+            "one unit in the last place.",
+            "",
+            _verdict(parity, found),
+        ]
+    )
+
+
+def _curves(parity: Parity) -> Iterator[list[str]]:
+    step = 0
+    rows = zip(parity.phases, parity.offline.losses, parity.online.losses, strict=True)
+    for before, (phase, offline, online) in zip([0, *parity.phases], rows, strict=False):
+        step = step + 1 if phase == before else 1
+        yield [str(phase), str(step), f"{offline:.7f}", f"{online:.7f}", f"{offline - online:+.1e}"]
+
+
+def _verdict(parity: Parity, found: dict[str, Distance]) -> str:
+    equal = is_equal(parity)
+    if equal is None:
+        storage = ", ".join(f"{name} {value}" for name, value in parity.stored_as.items())
+        return f"The logits are stored rounded ({storage}): this is how far the student drifts."
+    if equal:
+        return "Offline equals online: they differ by no more than rounding."
+    worst = max(distance.offline / distance.rounding for distance in found.values())
+    return f"Offline is not online: they differ by {worst:.0f} times what rounding does; {MARGIN:.0f} is the limit."

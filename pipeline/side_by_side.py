@@ -1,0 +1,175 @@
+"""A student's steps as our stage takes them, and as `keras.distillation.Distiller` takes them on the same batches."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from keras import ops
+
+from pipeline import models
+from pipeline.batches import Examples, training_batches
+from pipeline.losses import DistillationLoss
+from pipeline.progress import Progress
+from pipeline.recipe import Phase, Recipe
+from pipeline.training import Reseed, compiled
+
+LAST_PLACE = 2.0**-23
+"""One unit in the last place of a float32, relative."""
+
+UNCLIPPED = 1e-37
+"""About the smallest normal float32. `keras.losses.KLDivergence` clips probabilities at Keras' epsilon, 1e-7."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Some steps of one training.
+
+    Attributes:
+        losses: of each step, before the step changed the weights.
+        weights: all weights after the last step.
+    """
+
+    losses: list[float]
+    weights: list[npt.NDArray[Any]]
+
+
+def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, recipe: Recipe) -> Steps:
+    """Trains a student as stage `train_student` does, one epoch a phase, without validation.
+
+    Args:
+        student: a model of `models.build`.
+        examples: with `HardAndSoftLabels`.
+        loss: of the student.
+        recipe: whose phases have one epoch each, of as many steps.
+    """
+
+    def batches(steps: range) -> Any:
+        return training_batches(examples, recipe.batch_size, recipe.seed, steps)
+
+    return _steps("offline", student, recipe, lambda within, phase: compiled(within, phase, loss), batches)
+
+
+def online_steps(
+    student: Any,
+    examples: Examples,
+    loss: DistillationLoss,
+    recipe: Recipe,
+    teacher: Any,
+    seen_by_teacher: Examples | None = None,
+    rounded: bool = False,
+) -> Steps:
+    """Trains a student with `keras.distillation.Distiller`, otherwise as `offline_steps`; the soft labels are not used.
+
+    Args:
+        student: as there.
+        examples: as there.
+        loss: of KL divergence; says the temperature and the weights.
+        recipe: as there.
+        teacher: from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
+        seen_by_teacher: the same examples in the teacher's size, if it is not the student's.
+        rounded: whether pixels and initial weights are moved by one unit in the last place.
+    """
+
+    def batches(steps: range) -> Any:
+        found = training_batches(examples, recipe.batch_size, recipe.seed, steps)
+        found = found.map(lambda pixels, targets: (pixels, targets[:, : targets.shape[1] // 2]))
+        if seen_by_teacher is not None:
+            larger = training_batches(seen_by_teacher, recipe.batch_size, recipe.seed, steps)
+            found = tf.data.Dataset.zip(found, larger).map(lambda one, other: ((one[0], other[0]), one[1]))
+        return found.map(_rounded_pixels) if rounded else found
+
+    def distiller(within: Any, phase: Phase) -> Any:
+        shapes = (
+            [within.input_shape[1:]] if seen_by_teacher is None else [within.input_shape[1:], teacher.input_shape[1:]]
+        )
+        made = keras.distillation.Distiller(
+            teacher=_seeing(teacher, shapes, -1),
+            student=_seeing(within, shapes, 0),
+            distillation_losses=[keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())],
+            distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
+            student_loss_weight=loss.hard_label_weight,
+        )
+        hard = keras.losses.CategoricalCrossentropy(from_logits=True)
+        made.compile(optimizer=phase.new_optimizer(), loss=hard, jit_compile=False)
+        return made
+
+    if rounded:
+        signs = np.random.default_rng(0)
+        for weight in student.weights:
+            moved = 1.0 + LAST_PLACE * signs.choice([-1.0, 1.0], weight.shape)
+            weight.assign(ops.convert_to_numpy(weight) * moved.astype(np.float32))
+    with _unclipped():
+        return _steps("online, rounded otherwise" if rounded else "online", student, recipe, distiller, batches)
+
+
+def _steps(
+    title: str,
+    student: Any,
+    recipe: Recipe,
+    ready: Callable[[Any, Phase], Any],
+    batches: Callable[[range], Any],
+) -> Steps:
+    tf.config.experimental.enable_op_determinism()
+    counts = [phase.steps_per_epoch or 0 for phase in recipe.phases]
+    with Progress(f"parity, {title}", sum(counts), "steps") as progress:
+        losses = _Losses(progress)
+        for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
+            within = models.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
+            ready(within, phase).fit(
+                batches(range(sum(counts[:number]), sum(counts[: number + 1]))),
+                steps_per_epoch=count,
+                initial_epoch=number,
+                epochs=number + 1,
+                shuffle=False,
+                verbose=0,
+                callbacks=[Reseed(within, recipe.seed), losses],
+            )
+    return Steps(losses.values, [ops.convert_to_numpy(weight) for weight in student.weights])
+
+
+class _Losses(keras.callbacks.Callback):
+    """Keeps the loss of every step; Keras itself reports the mean of an epoch so far."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.values: list[float] = []
+        self.progress = progress
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.values.append(float((logs or {})["loss"]))
+        self.progress.advance(1)
+
+
+def _seeing(model: Any, shapes: list[tuple[int, ...]], which: int) -> Any:
+    """The model, of one or of two inputs, of which it sees one."""
+    if len(shapes) == 1:
+        return model
+    inputs = [keras.Input(shape) for shape in shapes]
+    return keras.Model(inputs, model(inputs[which]), name=f"seeing_{which}")
+
+
+def _rounded_pixels(pixels: Any, labels: Any) -> tuple[Any, Any]:
+    def moved(values: Any) -> Any:
+        signs = tf.random.stateless_uniform(tf.shape(values), seed=(0, 0), minval=0, maxval=2, dtype=tf.int32) * 2 - 1
+        return values * (1.0 + LAST_PLACE * tf.cast(signs, tf.float32))
+
+    return tf.nest.map_structure(moved, pixels), labels
+
+
+@contextmanager
+def _unclipped() -> Iterator[None]:
+    """Lets `keras.losses.KLDivergence` see probabilities as they are."""
+    before = keras.config.epsilon()
+    keras.config.set_epsilon(UNCLIPPED)
+    try:
+        yield
+    finally:
+        keras.config.set_epsilon(before)

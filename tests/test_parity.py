@@ -1,0 +1,397 @@
+"""Offline equals online: our stage from the file, against Keras' own distiller with the teacher in the loop."""
+
+import hashlib
+import itertools
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import MODEL
+from real_project import attempt, change, copy_without
+from scipy.special import log_softmax, softmax
+from soft_label_files import edit
+
+from pipeline import model_files, models, parity, precompute, soften, split
+from pipeline.batches import Examples, training_batches
+from pipeline.ensembles import save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.index import read_index
+from pipeline.losses import DistillationLoss
+from pipeline.parity import Distance, Parity
+from pipeline.recipe import Phase, Recipe
+from pipeline.side_by_side import Steps
+from pipeline.soft_labels import open_soft_targets
+from pipeline.storage import Dense, TopK
+from pipeline.targets import HardAndSoftLabels
+from pipeline.training import train
+from pipeline.training_state import TrainingState
+from pipeline.views import Augmentation, Views
+
+INDEX, TEACHER = Path("data/index.csv"), Path("teacher.keras")
+CLASSES, SIDE, BATCH = 6, 16, 8
+NAMES = [f"c{number}" for number in range(CLASSES)]
+VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))
+CNN = MODEL | {"input_shape": (SIDE, SIDE, 3), "filters": [4, 8], "batch_normalization": True}
+MOBILENET = {
+    "architecture": "mobilenetv2",
+    "input_shape": (32, 32, 3),
+    "weights": None,
+    "pooling": "avg",
+    "batch_normalization": False,
+    "dropout": 0.0,
+    "alpha": 0.35,
+}
+ONE_PLACE = 2.0**-23
+TEMPERATURES, WEIGHTS = (0.5, 1.0, 4.0, 20.0), (0.0, 0.3, 1.0)
+OPTIMIZERS = ({"optimizer": "sgd", "learning_rate": 0.02}, {"optimizer": "adam", "learning_rate": 0.002})
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Six classes of 16 x 16 images, and a teacher of dropout, batch normalisation and large logits."""
+    folder = tmp_path_factory.mktemp("labelled")
+    noise = np.random.default_rng(3)
+    for part, count in (("train", 5), ("val", 2), ("test", 2)):
+        for label in range(CLASSES):
+            (folder / f"raw/{part}/c{label}").mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(noise.normal(40 * label, 40, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+                (folder / f"raw/{part}/c{label}/{part}{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        settings = {"data": Path("raw"), "train": "train", "val": "val", "test": "test"}
+        settings |= {"val_fraction": None, "test_fraction": None}
+        split.run(
+            layout="folders", settings=settings, split_folder=Path("data/split"), index=INDEX, picture=Path("p.png")
+        )
+        write_teacher(4)
+        label_images(Path("logits.h5"))
+    return folder
+
+
+def write_teacher(scale):
+    """An untrained teacher, with logits so many times as large as they come."""
+    teacher = models.build(**CNN | {"filters": [8, 16], "dropout": 0.4}, classes=CLASSES, seed=1)
+    head = teacher.get_layer("logits")
+    head.set_weights([scale * value for value in head.get_weights()])
+    model_files.save(teacher, TEACHER, {"class_names": NAMES})
+
+
+def label_images(logits, stored_as=Dense("float32"), views=VIEWS):  # noqa: B008
+    precompute.run(
+        index=INDEX, teacher=TEACHER, views=views, stored_as=stored_as, batch_size=16, previous=[], output=logits
+    )
+
+
+@pytest.fixture
+def project(labelled, tmp_path, monkeypatch):
+    """A copy of it, in the current folder."""
+    shutil.copytree(labelled, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def soft_targets(temperature, logits="logits.h5"):
+    path = Path(f"T{temperature:g}.h5")
+    soften.run(logits=Path(logits), soft_targets=path, temperature=temperature)
+    return path
+
+
+def examples_in(file, name, shape):
+    data = read_index(INDEX)
+    images = data.split(name)
+    return Examples.of(images, shape, HardAndSoftLabels(file, name, images, data.one_hot(images)))
+
+
+def offline(targets, model, loss, recipe):
+    """The stage's own training: an epoch a step, so that its history has the loss of every step."""
+    state = TrainingState(Path(f"{targets.stem}.npz"))
+    with open_soft_targets(targets) as file:
+        train_on, validate_on = (examples_in(file, name, model["input_shape"]) for name in ("train", "val"))
+        train(models.build(**model, classes=CLASSES, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
+    weights = [state.arrays[f"weight{number}"] for number in range(sum(name[:6] == "weight" for name in state.arrays))]
+    return [row["loss"] for row in state.history], weights
+
+
+def online(targets, model, loss, recipe, places=0.0):
+    """Keras' distiller, step by step; pixels and weights are moved by some units in the last place."""
+    student = models.build(**model, classes=CLASSES, seed=recipe.seed)
+    teacher, losses, step = model_files.load(TEACHER), [], 0
+    noise = np.random.default_rng(11)
+
+    def moved(values):
+        values = np.asarray(values)
+        return values * (1 + places * ONE_PLACE * noise.choice([-1, 1], values.shape)).astype(np.float32)
+
+    for weight in student.weights:
+        weight.assign(moved(weight))
+    with open_soft_targets(targets) as file:
+        examples = examples_in(file, "train", model["input_shape"])
+        for phase in recipe.phases:
+            distiller = keras.distillation.Distiller(
+                teacher=teacher,
+                student=models.for_phase(student, phase.trainable_from),
+                distillation_losses=keras.distillation.LogitsDistillation(
+                    loss=keras.losses.KLDivergence(), temperature=loss.temperature
+                ),
+                student_loss_weight=loss.hard_label_weight,
+            )
+            optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[phase.optimizer]
+            distiller.compile(optimizer(phase.learning_rate), keras.losses.CategoricalCrossentropy(from_logits=True))
+            steps = range(step, step := step + phase.epochs)
+            for pixels, labels in training_batches(examples, recipe.batch_size, recipe.seed, steps):
+                distiller.reset_metrics()
+                logs = distiller.train_on_batch(moved(pixels), labels[:, :CLASSES], return_dict=True)
+                losses.append(float(logs["total_loss"]))
+    return losses, [keras.ops.convert_to_numpy(weight) for weight in student.weights]
+
+
+def furthest(some, others):
+    return max(np.max(np.abs(a - b), initial=0) for a, b in zip(some, others, strict=True))
+
+
+def assert_equal_but_for_rounding(ours, theirs, rounded, loss):
+    """Two float32 trainings drift apart as two do that differ in their rounding errors alone, or ten times as far.
+
+    In the first step nothing has drifted yet. What is rounded there are the terms of the loss; the KL divergence is the
+    difference of two cross-entropies, each of up to log C nats, whose rounding errors it keeps.
+    """
+    terms = theirs[0][0] + 2 * (1 - loss.hard_label_weight) * loss.temperature**2 * np.log(CLASSES)
+    assert abs(ours[0][0] - theirs[0][0]) <= 4 * ONE_PLACE * terms
+    largest = ONE_PLACE * terms, ONE_PLACE * max(np.max(np.abs(values), initial=0) for values in theirs[1])
+    for our, their, other, one_place in zip(ours, theirs, rounded, largest, strict=True):
+        assert furthest(our, their) <= 10 * max(furthest(other, their), one_place)
+
+
+def compare(model, temperature, weight, phases, steps=4):
+    recipe = Recipe([Phase(epochs=steps, steps_per_epoch=1, **phase) for phase in phases], BATCH, seed=2)
+    loss, targets = DistillationLoss(temperature, weight), soft_targets(temperature)
+    runs = offline(targets, model, loss, recipe), *(online(targets, model, loss, recipe, places) for places in (0, 1))
+    assert_equal_but_for_rounding(*runs, loss)
+    start = [np.asarray(value) for value in models.build(**model, classes=CLASSES, seed=2).weights]
+    assert furthest(runs[0][1], start) > 1e-3  # it has learned something
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("temperature", "weight", "optimizer"),
+    [
+        (temperature, weight, OPTIMIZERS[(row + column) % 2])
+        for (row, temperature), (column, weight) in itertools.product(enumerate(TEMPERATURES), enumerate(WEIGHTS))
+    ],
+)
+def test_the_stage_takes_the_steps_of_keras_own_distiller(project, temperature, weight, optimizer):
+    """On stored views, with batch normalisation, the backbone frozen and then not, over the end of a pass."""
+    compare(CNN, temperature, weight, [optimizer | {"trainable_from": part} for part in (None, "all")])
+
+
+def test_so_it_does_with_batch_normalisation_all_through_a_backbone_that_is_frozen_and_then_fine_tuned(project):
+    teacher = models.build(**MOBILENET, classes=CLASSES, seed=1)
+    model_files.save(teacher, TEACHER, {"class_names": NAMES})
+    label_images(Path("logits.h5"))
+    compare(MOBILENET, 4.0, 0.3, [OPTIMIZERS[0] | {"trainable_from": part} for part in (None, 100)], steps=2)
+
+
+def test_the_default_loss_of_keras_distiller_is_wrong_and_the_one_with_an_instance_is_right():
+    """At T = 3 the softened logits are (1, 0, -1) and (0, 1, -1), whose softmaxes have one normaliser.
+
+    So KL = p0 (1 - 0) + p1 (0 - 1) = (e - 1) / (e + 1 + 1/e), times T^2. The default takes the softened logits for
+    probabilities, clipped to 1e-7 and 1: 1 log(1 / 1e-7), and 1e-7 log 1e-7, which is nothing. No T^2.
+    """
+    teacher, student = keras.ops.convert_to_tensor([[3.0, 0, -3]]), keras.ops.convert_to_tensor([[0.0, 3, -3]])
+    right = keras.distillation.LogitsDistillation(temperature=3.0, loss=keras.losses.KLDivergence())
+    expected = 9 * (np.e - 1) / (np.e + 1 + 1 / np.e)
+    np.testing.assert_allclose(right.compute_loss(teacher, student), expected, rtol=1e-6)
+    np.testing.assert_allclose(right.compute_loss(teacher + 5.0, student - 2.0), expected, rtol=1e-5)
+    default = keras.distillation.LogitsDistillation(temperature=3.0)
+    np.testing.assert_allclose(default.compute_loss(teacher, student), 7 * np.log(10), rtol=1e-5)
+    np.testing.assert_allclose(
+        default.compute_loss(teacher - 3.0, student), 0, atol=1e-5
+    )  # (0, -1, -2) are all clipped
+    ours = DistillationLoss(3.0, 0.0)(np.array([[1, 0, 0, *softmax([1.0, 0, -1])]], np.float32), student)
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+ONE_PHASE = Recipe([Phase(3, **OPTIMIZERS[1], trainable_from="all")], BATCH, seed=2)
+
+
+def proof(targets, model=CNN, recipe=ONE_PHASE, steps=4, loss=None):
+    with open_soft_targets(targets) as file:
+        temperature = file.temperature
+    return parity.run(
+        index=INDEX,
+        teacher=TEACHER,
+        soft_targets=targets,
+        views=VIEWS,
+        loss=loss or DistillationLoss(temperature, 0.3),
+        model=model,
+        recipe=recipe,
+        steps=steps,
+    )
+
+
+def test_the_proof_says_that_they_are_equal_and_its_offline_side_is_the_stage(project):
+    targets = soft_targets(4.0)
+    found = proof(targets)
+    assert parity.is_equal(found) is True
+    in_stage = replace(ONE_PHASE, phases=[replace(ONE_PHASE.phases[0], epochs=4, steps_per_epoch=1)])
+    losses, weights = offline(targets, CNN, DistillationLoss(4.0, 0.3), in_stage)
+    np.testing.assert_array_equal(found.offline.losses, losses)
+    assert furthest(found.offline.weights, weights) == 0
+    assert found.phases == [1, 1, 1, 1]
+    assert found.rounded.losses != found.online.losses
+    assert keras.config.epsilon() == 1e-7
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        (CNN | {"dropout": 0.5}, None),
+        (CNN | {"input_shape": (12, 10, 3)}, None),
+        (CNN, DistillationLoss(4.0, 0.3, scale_by_temperature_squared=False)),
+        (CNN, DistillationLoss(4.0, 0.3, soft_loss="cross_entropy")),
+    ],
+    ids=["dropout", "another size than the teacher's", "not scaled by T^2", "cross-entropy"],
+)
+def test_the_proof_holds_with(project, model, loss):
+    found = proof(soft_targets(4.0), model, loss=loss)
+    assert parity.is_equal(found) is True
+    if loss is not None:
+        as_ever = proof(soft_targets(4.0))
+        same = loss.scale_by_temperature_squared
+        assert (furthest(found.offline.weights, as_ever.offline.weights) == 0) == same  # the same gradient or not
+
+
+def test_the_proof_holds_with_an_ensemble(project):
+    for number in (1, 2):
+        member = models.build(**CNN, classes=CLASSES, seed=number)
+        model_files.save(member, Path(f"{number}.keras"), {"class_names": NAMES})
+    save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", NAMES, TEACHER)
+    label_images(Path("logits.h5"))
+    assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda soft: soft[:, [1, 0, *range(2, soft.shape[1])]],
+        lambda soft: np.roll(soft, 1, axis=0),
+        lambda soft: np.roll(soft, 1, axis=2),
+        lambda soft: softmax(np.log(soft) * 1.01, axis=2),
+    ],
+    ids=["two images exchanged", "the views shifted", "the classes shifted", "another temperature by 1 %"],
+)
+def test_what_is_wrong_with_the_soft_labels_is_no_rounding(project, damage):
+    targets = soft_targets(4.0)
+
+    def change_soft(file):
+        file["train/soft"][:] = damage(file["train/soft"][:])
+
+    edit(targets, change_soft)
+    found = proof(targets)
+    assert parity.is_equal(found) is False
+    assert re.search(r"Offline is not online: they differ by [\d,]{3,} times what rounding does", parity.as_text(found))
+
+
+@pytest.mark.parametrize("stored_as", [Dense("float16"), TopK(2, "float32")], ids=["float16", "two largest"])
+def test_how_far_rounded_storage_drifts(project, stored_as):
+    """The first step's drift as NumPy computes it from the two sets of soft labels; and it is no rounding."""
+
+    def first_batch(targets):
+        with open_soft_targets(targets) as file:
+            examples = examples_in(file, "train", CNN["input_shape"])
+            (pixels, labels), *_ = training_batches(examples, BATCH, ONE_PHASE.seed, range(1))
+        return pixels, labels[:, CLASSES:].numpy().astype(np.float64)
+
+    write_teacher(32)
+    label_images(Path("logits.h5"))
+    pixels, exact = first_batch(soft_targets(1.0))
+    label_images(Path("rounded.h5"), stored_as)
+    targets = soft_targets(1.0, "rounded.h5")
+    found = proof(targets)
+    student = models.build(**CNN, classes=CLASSES, seed=ONE_PHASE.seed)
+    told = log_softmax(student(pixels, training=True).numpy().astype(np.float64), axis=1)
+
+    def divergence(p):
+        return np.mean(np.sum(p * (np.log(p) - told), axis=1))
+
+    drift = 0.7 * (divergence(first_batch(targets)[1]) - divergence(exact))
+    rounding = 4 * ONE_PLACE * (found.online.losses[0] + 2 * np.log(CLASSES))
+    assert abs(drift) > 3 * rounding
+    np.testing.assert_allclose(found.offline.losses[0] - found.online.losses[0], drift, atol=rounding)
+    assert parity.is_equal(found) is None
+    assert "The logits are stored rounded (kind " in parity.as_text(found)
+
+
+def test_who_does_not_belong_together_is_refused(project):
+    targets = soft_targets(4.0)
+    other = models.build(**CNN, classes=CLASSES, seed=9)
+    model_files.save(other, TEACHER, {"class_names": NAMES})
+    with pytest.raises(PipelineError, match=r"T4\.h5 was made from another teacher"):
+        proof(targets)
+    TEACHER.unlink()
+    with pytest.raises(PipelineError, match=r"there is no teacher at teacher\.keras\. Make it with `dvc repro train_t"):
+        proof(targets)
+
+
+def three_trainings(offline, rounded, stored_as=Dense("float32")):  # noqa: B008
+    """Two steps in each of two phases; the weights are one number."""
+    online = Steps([2.0, 1.5, 1.0, 0.5], [np.array([3.0])])
+    of = [Steps([loss + far for loss, far in zip(online.losses, more, strict=True)], [np.array([3.0 + more[-1]])])
+          for more in (offline, rounded)]  # fmt: skip
+    return Parity(of[0], online, of[1], [1, 1, 2, 2], DistillationLoss(1.0, 1.0), 10, stored_as.as_json())
+
+
+def test_the_report_shows_both_curves_and_the_largest_differences():
+    text = parity.as_text(three_trainings([0, 0, -4e-3, 2e-3], [0, 1e-3, 0, 5e-4]))
+    rows = [line.split() for line in text.splitlines()]
+    assert ["2", "1", "0.9960000", "1.0000000", "-4.0e-03"] in rows
+    assert ["1", "2", "1.5000000", "1.5000000", "+0.0e+00"] in rows
+    assert [*["largest", "difference", "of", "the", "loss", "of", "a", "step"], "4.0e-03", "1.0e-03"] in rows
+    assert [*["largest", "difference", "of", "a", "weight", "at", "the", "end"], "2.0e-03", "5.0e-04"] in rows
+    assert text.endswith("Offline equals online: they differ by no more than rounding.")
+
+
+@pytest.mark.parametrize(("times", "equal"), [(9.9, True), (10.1, False)])
+def test_ten_times_what_rounding_does_is_the_limit(times, equal):
+    assert parity.is_equal(three_trainings([0, 0, 0, times * 1e-3], [0, 0, 0, 1e-3])) is equal
+
+
+def test_rounding_is_at_least_one_unit_in_the_last_place():
+    found = parity.distances(three_trainings([0, 0, 0, 0], [0, 0, 0, 0]))
+    assert found["the loss of a step"] == Distance(0, 2 * ONE_PLACE)
+    assert found["a weight at the end"] == Distance(0, 3 * ONE_PLACE)
+
+
+def test_the_command_proves_it_and_writes_nothing(reproduced, tmp_path):
+    project = copy_without(reproduced, tmp_path / "project", ".dvc/cache")
+
+    def everything():
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in project.rglob("*") if path.is_file()}
+
+    before = everything()
+    done = attempt("softlabel", "parity", "--steps", "3", cwd=project)
+    assert done.returncode == 0, done.stdout
+    curve = re.findall(r"^1 +(\d) +(\d\.\d{7}) +(\d\.\d{7}) +[+-]\d\.\de-0[6-9]|^1 .*\+0\.0e\+00$", done.stdout, re.M)
+    assert len(curve) == 3
+    assert "Offline equals online" in done.stdout
+    assert everything() == before
+    change(project / "params.yaml", "views.seed", 5)
+    refused = attempt("softlabel", "parity", cwd=project)
+    assert refused.returncode == 1
+    assert "Error: data/soft_labels/soft_targets_T4.h5 holds other views: seed 1, expected 5" in refused.stdout
+    change(project / "params.yaml", "views.seed", 1)
+
+    def exchange(file):
+        file["train/soft"][:] = file["train/soft"][:][:, ::-1]
+
+    edit(project / "data/soft_labels/soft_targets_T4.h5", exchange)
+    unequal = attempt("softlabel", "parity", "--steps", "2", "--temperature", "4", "--seed", "7", cwd=project)
+    assert unequal.returncode == 1
+    assert "Offline is not online" in unequal.stdout
