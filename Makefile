@@ -1,9 +1,9 @@
-# `make repro` runs the main job, `make test` the tests; both set up what they need.
+# `make repro` runs the main job, `make test` the tests, `make bench` the benchmarks; all set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint format lock clean
+.PHONY: repro test bench bench-quick lint format lock clean
 
 repro: .venv/installed
 	dvc repro
@@ -11,6 +11,16 @@ repro: .venv/installed
 
 test: lint
 	pytest --numprocesses auto --dist loadfile
+
+# Everything that docs/benchmarks.md shows, but `quality`, which needs data that are not ours: see its --help.
+BENCHMARKS := student_step student_epoch precompute soft_label_file sweep memory
+
+bench: .venv/installed
+	for name in $(BENCHMARKS); do python -m benchmarks.$$name || exit 1; done
+	python -m benchmarks.document
+
+bench-quick: .venv/installed
+	for name in $(BENCHMARKS) quality; do python -m benchmarks.$$name --quick || exit 1; done
 
 lint: .venv/installed
 	ruff check .

@@ -1,0 +1,46 @@
+"""docs/benchmarks.md shows what the records say."""
+
+import json
+import re
+
+import pytest
+
+from benchmarks.document import BLOCK, DOCUMENT, filled
+from benchmarks.record import RESULTS
+
+RECORD = {
+    "command": "python -m benchmarks.one",
+    "tables": [{"title": "Steps.", "header": ["variant", "seconds"], "rows": [["plain", "1"], ["ours", "2"]]}],
+}
+
+
+def test_a_block_gets_its_records_command_and_tables(tmp_path):
+    (tmp_path / "one.json").write_text(json.dumps(RECORD))
+    text = "Before.\n<!-- one -->\nold\n<!-- end -->\nafter\n"
+    once = filled(text, tmp_path)
+    table = "variant  seconds\n----------------\nplain    1\nours     2"
+    block = f"`python -m benchmarks.one`\n\n```\nSteps.\n\n{table}\n```\n"
+    assert once == f"Before.\n<!-- one -->\n{block}<!-- end -->\nafter\n"
+    assert filled(once, tmp_path) == once
+
+
+def test_a_block_without_a_record_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        filled("<!-- one -->\n<!-- end -->\n", tmp_path)
+
+
+def test_the_document_is_what_the_records_say():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert filled(text, RESULTS) == text
+
+
+def test_every_record_is_in_the_document():
+    shown = {found[1] for found in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))}
+    assert shown == {path.stem for path in RESULTS.glob("*.json") if not path.stem.endswith("_quick")}
+
+
+def test_records_name_no_host_and_no_path():
+    for path in RESULTS.glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert set(record["machine"]) >= {"processor", "cores", "memory_gib", "system", "python", "tensorflow", "keras"}
+        assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8")), path
