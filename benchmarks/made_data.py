@@ -46,9 +46,15 @@ def write_images(folder: Path, count: int, input_shape: Sequence[int]) -> list[P
     return files
 
 
-def index_of(files: Sequence[Path], classes: int) -> Index:
-    """An index of image files with made labels: one image for validation, one for the test, the others to train on."""
-    parts = ["val", "test", *["train"] * (len(files) - 2)]
+def index_of(files: Sequence[Path], classes: int, validation: int = 1) -> Index:
+    """An index of image files with made labels.
+
+    Args:
+        files: the first are validation images, the next one is the test image, the others are trained on.
+        classes: C.
+        validation: how many validation images.
+    """
+    parts = [*["val"] * validation, "test", *["train"] * (len(files) - validation - 1)]
     rows = enumerate(zip(files, parts, strict=True))
     return Index(
         Image(file.name, str(file), f"class {number % classes:04d}", part, "", sha256_file(file))

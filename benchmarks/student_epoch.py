@@ -27,7 +27,6 @@ from benchmarks.made_data import index_of, write_images, write_soft_targets
 from benchmarks.paired import interleaved, interval_of_median, ratios, spread
 from benchmarks.record import Record, arguments
 from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
-from pipeline import from_params
 from pipeline.batches import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
 from pipeline.images import Images
 from pipeline.rendering import render
@@ -73,8 +72,7 @@ def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
         if len(set(files)) < wanted:
             raise SystemExit(f"{images} holds {len(set(files))} images where {wanted} are needed.")
         data = index_of(files, pair.classes)
-        views = from_params.views(pair.params.views)
-        to_train = data.split("train")
+        views, to_train = pair.views, data.split("train")
         ids, one_hot = [image.id for image in to_train], data.one_hot(to_train)
         with open_soft_targets(write_soft_targets(folder, data, views, TEMPERATURE)) as file:
             varied = HardLabels(ids, one_hot, views.augmentation, views.seed, views.count)
@@ -124,8 +122,6 @@ def parts_of(data: Data, batch_size: int) -> dict[str, Epoch]:
     transforms = [tuple(part.astype(np.float32) for part in varied.take(0, of_batch)[:2]) for of_batch in rows]
     pixels = [data.images[MEMORY].rows(of_batch) for of_batch in rows]
     decoded, rendered = tf.function(data.images[FILES].rows), tf.function(render)
-    number_of = {len(of_batch) for of_batch in rows}
-    assert number_of  # noqa: S101
 
     def take(supervision: Supervision) -> None:
         view = supervision.view(next(passes))
@@ -147,10 +143,11 @@ def parts_of(data: Data, batch_size: int) -> dict[str, Epoch]:
 def measure_epochs(pair: Pair, data: Data, rounds: int, online: bool) -> dict[str, list[float]]:
     """Seconds of an epoch of every variant; with Keras' Distiller if `online`."""
     phase, batch_size = pair.recipe.phases[0], pair.recipe.batch_size
-    models = pair.variants(phase) | {UNTOUCHED: plain(pair.student(phase), phase)}
     chosen = [(MEMORY, UNTOUCHED), (MEMORY, PLAIN), (MEMORY, OURS), (FILES, PLAIN), (FILES, OURS)]
     if online:
         chosen.append((MEMORY, DISTILLER))
+    models = {UNTOUCHED: plain(pair.student(phase), phase)}
+    models |= {name: pair.variant(name, phase) for name in dict.fromkeys(name for _, name in chosen[1:])}
     variants = {
         f"{variant}, {place}": epochs_of(models[variant], data.examples(place, variant), batch_size)
         for place, variant in chosen

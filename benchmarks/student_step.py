@@ -27,12 +27,14 @@ from pipeline.storage import softmax
 
 AGAIN, TEACHER = "plain, again", "teacher's forward pass"
 
+PHASES = ("frozen", "fine-tuned from layer 100")
+
 Step = Callable[[], object]
 
 
-def fixed_batch(pair: Pair, size: int) -> dict[str, tuple[Any, Any]]:
+def fixed_batch(pair: Pair, size: int, seed: int = 0) -> dict[str, tuple[Any, Any]]:
     """Pixels, and what each variant is told of them: a one-hot label, and for ours the teacher's soft label beside."""
-    noise = np.random.default_rng(0)
+    noise = np.random.default_rng(seed)
     pixels = tf.constant(noise.uniform(0, 255, (size, *pair.teacher.input_shape[1:])), tf.float32)
     hard = np.eye(pair.classes, dtype=np.float32)[noise.integers(0, pair.classes, size)]
     soft = softmax(pair.teacher(pixels, training=False).numpy(), pair.loss.temperature)
@@ -110,20 +112,24 @@ def report(record: Record, title: str, batch_size: int, seconds: dict[str, list[
     record.keep(**{title: seconds})
 
 
+def title_of(pair: Pair, phase: str) -> str:
+    """The name of a measurement of system 1's pair."""
+    return f"ResNet50V2 -> MobileNetV2, batch {pair.recipe.batch_size}, {phase}"
+
+
 def main() -> None:
     """Measures both pairs."""
     given = arguments(__doc__)
     tf.config.experimental.enable_op_determinism()  # as the stages do
     record = Record("student_step", given)
     pair = Pair("presets/mhist.yaml", classes=2)
-    phases = dict(zip(("frozen", "fine-tuned from layer 100"), pair.recipe.phases, strict=True))
+    phases = dict(zip(PHASES, pair.recipe.phases, strict=True))
     if given.quick:
-        del phases["frozen"]
+        del phases[PHASES[0]]
     size = {"rounds": 2, "steps": 1, "online": 1} if given.quick else {"rounds": 14, "steps": 3, "online": 1}
     for name, phase in phases.items():
         seconds = measure(pair, phase, pair.recipe.batch_size, **size)
-        title = f"ResNet50V2 -> MobileNetV2, batch {pair.recipe.batch_size}, {name}"
-        report(record, title, pair.recipe.batch_size, seconds)
+        report(record, title_of(pair, name), pair.recipe.batch_size, seconds)
     pair = Pair("params.yaml", classes=10)
     size = {"rounds": 10, "steps": 20, "online": 5} if given.quick else {"rounds": 120, "steps": 20, "online": 5}
     seconds = measure(pair, pair.recipe.phases[0], pair.recipe.batch_size, **size)

@@ -1,5 +1,6 @@
 """Ways to train one student: without a teacher, from a file of soft labels, and twice with the teacher in the loop."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from pipeline.params import read_params
 from pipeline.params_schema import Params
 from pipeline.planning import untrained
 from pipeline.recipe import Phase, Recipe
+from pipeline.views import Views
 
 ROOT = Path(__file__).parents[1]
 TEMPERATURE = 4.0
 
 PLAIN, OURS, DISTILLER, BY_HAND = "plain", "ours", "keras Distiller", "train_step by hand"
+VARIANTS = (PLAIN, OURS, DISTILLER, BY_HAND)
 
 
 class Pair:
@@ -28,25 +31,26 @@ class Pair:
         classes: C.
 
     Attributes:
-        teacher: the Keras model.
         params: the whole file.
         classes: C.
         recipe: of the student.
+        views: of the training images.
         loss: of a student at `TEMPERATURE`.
     """
 
     def __init__(self, params: str, classes: int) -> None:
         self.params: Params = read_params(ROOT / params)
         self.classes = classes
-        self.teacher = untrained(self.teacher_settings, classes)
-        self.teacher.trainable = False
         self.recipe: Recipe = from_params.recipe(self.params.student, seed=1)
+        self.views: Views = from_params.views(self.params.views)
         self.loss: DistillationLoss = from_params.loss(self.params.distill, TEMPERATURE)
 
-    @property
-    def teacher_settings(self) -> dict[str, Any]:
-        """The arguments of `models.build` for the teacher."""
-        return self.params.train_teacher.model.model_dump()
+    @cached_property
+    def teacher(self) -> Any:
+        """The teacher's Keras model, built when it is first asked for."""
+        teacher = untrained(self.params.train_teacher.model.model_dump(), self.classes)
+        teacher.trainable = False
+        return teacher
 
     @property
     def student_settings(self) -> dict[str, Any]:
@@ -58,14 +62,18 @@ class Pair:
         model = models.build(**self.student_settings, classes=self.classes, seed=self.recipe.seed)
         return models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
 
+    def variant(self, name: str, phase: Phase) -> Any:
+        """One of `VARIANTS`, compiled, with a student of its own and, if it has one in the loop, this teacher."""
+        student = self.student(phase)
+        if name == PLAIN:
+            return plain(student, phase)
+        if name == OURS:
+            return training._compiled(student, phase, self.loss)
+        return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
+
     def variants(self, phase: Phase) -> dict[str, Any]:
-        """The four, compiled, each with a student of its own and all with this teacher."""
-        return {
-            PLAIN: plain(self.student(phase), phase),
-            OURS: training._compiled(self.student(phase), phase, self.loss),
-            DISTILLER: distiller(self.student(phase), phase, self.teacher, self.loss),
-            BY_HAND: by_hand(self.student(phase), phase, self.teacher, self.loss),
-        }
+        """All of them."""
+        return {name: self.variant(name, phase) for name in VARIANTS}
 
 
 def cross_entropy() -> Any:
@@ -126,7 +134,7 @@ class Distilled(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One forward pass of the teacher, one step of the student."""
-        pixels, labels = data
+        pixels, labels = data[:2]
         taught = ops.softmax(self.teacher(pixels, training=False) / self.temperature)
         with tf.GradientTape() as tape:
             logits = self.student(pixels, training=True)
