@@ -166,7 +166,7 @@ def measure_epochs(pair: Pair, data: Data, rounds: int, epochs: int, online: boo
 
 
 def report(record: Record, title: str, pair: Pair, data: Data, size: dict[str, int]) -> None:
-    """Measures one pair, and adds its two tables; `size` is what `measure_epochs` takes."""
+    """Measures one pair, and adds its tables; `size` is what `measure_epochs` takes."""
     number = len(data.images[MEMORY])
     epochs, rows = measure_epochs(pair, data, **size), []
     for name, taken in epochs.items():
@@ -175,6 +175,8 @@ def report(record: Record, title: str, pair: Pair, data: Data, size: dict[str, i
         rows.append([name, spread(taken), speed, spread(of_plain, 4), interval_of_median(of_plain)])
     header = ["variant", "s an epoch", "images/s", "of plain there", "its median, 95 %"]
     record.table(f"{title}: an epoch of {number} images", header, rows)
+    rows = [[name, spread(ratios(epochs[f"{name}, {FILES}"], epochs[f"{name}, {MEMORY}"]))] for name in (PLAIN, OURS)]
+    record.table(f"{title}: what decoding in every epoch costs", ["variant", "of the same from memory"], rows)
     alone = measure_input(pair, data, size["rounds"])
     rows = [
         [name, spread([number / value for value in taken]), spread([1000 * value / number for value in taken])]
