@@ -37,7 +37,7 @@ def fixed_batch(pair: Pair, size: int, seed: int = 0) -> dict[str, tuple[Any, An
     noise = np.random.default_rng(seed)
     pixels = tf.constant(noise.uniform(0, 255, (size, *pair.teacher.input_shape[1:])), tf.float32)
     hard = np.eye(pair.classes, dtype=np.float32)[noise.integers(0, pair.classes, size)]
-    soft = softmax(pair.teacher(pixels, training=False).numpy(), pair.loss.temperature)
+    soft = softmax(pair.teacher.predict_on_batch(pixels), pair.loss.temperature)
     batches = dict.fromkeys((PLAIN, AGAIN, DISTILLER, BY_HAND), (pixels, tf.constant(hard)))
     return batches | {OURS: (pixels, tf.constant(np.concatenate([hard, soft], axis=1)))}
 
@@ -45,7 +45,7 @@ def fixed_batch(pair: Pair, size: int, seed: int = 0) -> dict[str, tuple[Any, An
 def steps_of(model: Any, batch: tuple[Any, Any], count: int) -> Step:
     """`count` training steps on one batch, by the function that `fit` calls for each."""
     batches = tf.data.Dataset.from_tensors(batch).repeat()
-    model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)  # builds and traces everything
+    model.make_train_function()
     iterator = iter(batches)
 
     def run() -> None:
