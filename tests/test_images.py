@@ -107,6 +107,19 @@ def test_jpeg_is_close_to_its_original():
     assert np.abs(decoded - rgb).max() <= 4
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_the_right_size_is_what_the_resizer_makes_of_it(channels):
+    """Decoding leaves the resizer out then. In grey, its rounding is that of the resized image too."""
+    pixels = noise(19, 23, 3)
+    weights = np.float32([0.299, 0.587, 0.114])
+    told = pixels if channels == 3 else np.tensordot(pixels.astype(np.float32), weights, axes=1)[..., None]
+    through = tf.raw_ops.ScaleAndTranslate(
+        images=told[None].astype(np.float32), size=[19, 23], scale=[1.0, 1.0], translation=[0.0, 0.0],
+        kernel_type="triangle", antialias=True,
+    )[0]  # fmt: skip
+    np.testing.assert_array_equal(decode(tf.constant(png(pixels)), (19, 23, channels)), np.round(through))
+
+
 @pytest.mark.parametrize("size", [(3, 5), (6, 8), (13, 16), (29, 1)])
 def test_constant_image_stays_constant_at_every_size(size):
     colour = np.array([200, 3, 255], np.uint8)

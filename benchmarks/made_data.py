@@ -1,0 +1,90 @@
+"""Data to time with: image files, an index of them, and soft labels that no teacher said."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tensorflow as tf
+from scipy.ndimage import gaussian_filter
+
+from pipeline import storage
+from pipeline.artifacts import sha256_file
+from pipeline.checked_hdf5 import seal
+from pipeline.index import SPLITS, Image, Index
+from pipeline.soft_label_writing import create_logits, soften_file
+from pipeline.soft_labels import Provenance
+from pipeline.teacher_pass import rows_of_index
+from pipeline.views import Views
+
+NOISE = 4.0
+"""Of a made image's values, as a sensor adds it; it makes a file of 224x224 pixels about 100 kB large."""
+
+
+def write_images(folder: Path, count: int, input_shape: Sequence[int]) -> list[Path]:
+    """Writes PNG files of smooth random colours with a little noise, as large as a model takes them.
+
+    Args:
+        folder: a new one.
+        count: how many.
+        input_shape: (height, width, channels); grey images are written as grey.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    height, width, channels = input_shape
+    field = gaussian_filter(noise.normal(size=(4 * height, 4 * width, channels)), (3, 3, 0))
+    field *= 40 / field.std()
+    files = []
+    for number in range(count):
+        top, left = noise.integers(0, 3 * height), noise.integers(0, 3 * width)
+        pixels = 140 + field[top : top + height, left : left + width] + noise.normal(0, NOISE, input_shape)
+        files.append(folder / f"{number:06d}.png")
+        files[-1].write_bytes(tf.io.encode_png(np.clip(pixels, 0, 255).astype(np.uint8)).numpy())
+    return files
+
+
+def index_of(files: Sequence[Path], classes: int, validation: int = 1) -> Index:
+    """An index of image files with made labels.
+
+    Args:
+        files: the first are validation images, the next one is the test image, the others are trained on.
+        classes: C.
+        validation: how many validation images.
+    """
+    parts = [*["val"] * validation, "test", *["train"] * (len(files) - validation - 1)]
+    rows = enumerate(zip(files, parts, strict=True))
+    return Index(
+        Image(file.name, str(file), f"class {number % classes:04d}", part, "", sha256_file(file))
+        for number, (file, part) in rows
+    )
+
+
+def write_soft_targets(folder: Path, data: Index, views: Views, temperature: float) -> Path:
+    """Writes random logits of every view with the pipeline's own writer, and softens them.
+
+    Returns:
+        The `soft_targets_T<T>.h5`.
+    """
+    logits, targets = folder / "teacher_logits.h5", folder / f"soft_targets_T{temperature:g}.h5"
+    stored_as = storage.Dense("float32")
+    provenance = Provenance(
+        class_names=tuple(data.class_names),
+        teacher="none",
+        teacher_sha256="0" * 64,
+        dataset=data.fingerprint(),
+        preprocessing={},
+        batch_size=1,
+        views=views.as_json(),
+        storage=stored_as.as_json(),
+    )
+    create_logits(logits, provenance, rows_of_index(data))
+    noise = np.random.default_rng(1)
+    with h5py.File(logits, "r+") as file:
+        for split in SPLITS:
+            file[split]["logits"][...] = noise.normal(0, 3, file[split]["logits"].shape)
+    seal(logits)
+    soften_file(logits, targets, temperature)
+    return targets

@@ -1,0 +1,223 @@
+"""A whole epoch of a student's training from image files: decode, show a view, join with the labels, train.
+
+    python -m benchmarks.student_epoch [--quick] [--images FOLDER]
+
+Every variant runs `fit` on `training_batches`, as the stages do, and all take turns in one process. "plain" is the
+baseline's training with the student's views; "untouched" is the same without any. Images are made (PNG files of
+smooth colours with a little noise), or taken from a folder of one's own. They are kept in memory, or decoded in every
+epoch, as sets are that do not fit. The student's backbone is frozen: the faster a step, the more its input weighs.
+
+The last tables time the input alone: the batches as they are trained on, and the parts that make them.
+
+One call of `fit` holds one epoch of system 1's pair and ten of the default pair, whose epochs are short.
+
+Goal: ours / plain at most 1.03. Four minutes; --quick 40 seconds.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.made_data import index_of, write_images, write_soft_targets
+from benchmarks.paired import interleaved, interval_of_median, ratios, spread
+from benchmarks.record import Record, arguments
+from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
+from pipeline.batches import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
+from pipeline.images import Images
+from pipeline.rendering import render
+from pipeline.soft_labels import open_soft_targets
+from pipeline.targets import HardAndSoftLabels
+from pipeline.views import Augmentation
+
+UNTOUCHED = "untouched"
+MEMORY, FILES = "from memory", "from files"
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
+
+Epoch = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set in every form that a variant needs.
+
+    Attributes:
+        images: the pixels, kept in memory and decoded as they are used.
+        supervision: the views and targets of every variant.
+    """
+
+    images: Mapping[str, Images]
+    supervision: Mapping[str, Supervision]
+
+    def examples(self, place: str, variant: str) -> Examples:
+        """What a variant is trained on."""
+        return Examples([], self.images[place], self.supervision[variant])
+
+
+@contextmanager
+def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
+    """Makes a data set of `number` training images in a temporary folder; the images may be one's own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, shape = Path(name), pair.student_settings["input_shape"]
+        wanted = number + 2
+        if images is None:
+            files = write_images(folder / "images", wanted, shape)
+        else:
+            found = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+            files = (found * -(-wanted // len(found)))[:wanted]
+        if len(set(files)) < wanted:
+            raise SystemExit(f"{images} holds {len(set(files))} images where {wanted} are needed.")
+        data = index_of(files, pair.classes)
+        views, to_train = pair.views, data.split("train")
+        ids, one_hot = [image.id for image in to_train], data.one_hot(to_train)
+        with open_soft_targets(write_soft_targets(folder, data, views, TEMPERATURE)) as file:
+            varied = HardLabels(ids, one_hot, views.augmentation, views.seed, views.count)
+            yield Data(
+                {
+                    place: Images([image.path for image in to_train], shape, keep=place == MEMORY)
+                    for place in (MEMORY, FILES)
+                },
+                {
+                    UNTOUCHED: HardLabels(ids, one_hot, Augmentation(), 0, 1),
+                    PLAIN: varied,
+                    OURS: HardAndSoftLabels(file, "train", to_train, one_hot),
+                    DISTILLER: varied,
+                },
+            )
+
+
+def epochs_of(model: Any, examples: Examples, batch_size: int, epochs: int = 1) -> Epoch:
+    """One call of `fit` of some epochs, which are the next passes over the images."""
+    steps, passes = steps_of_a_pass(examples, batch_size), count(0, epochs)
+
+    def run() -> None:
+        first = next(passes)
+        batches = training_batches(examples, batch_size, 1, range(first * steps, (first + epochs) * steps))
+        model.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+
+    return run
+
+
+def batches_of(examples: Examples, batch_size: int) -> Epoch:
+    """As `epochs_of`, without a model."""
+    steps, passes = steps_of_a_pass(examples, batch_size), count()
+
+    def run() -> None:
+        number = next(passes)
+        for _ in training_batches(examples, batch_size, 1, range(number * steps, (number + 1) * steps)):
+            pass
+
+    return run
+
+
+def parts_of(data: Data, batch_size: int) -> dict[str, Epoch]:
+    """What makes the batches of one pass, each part alone and one batch after another."""
+    total = len(data.images[MEMORY])
+    rows = [np.arange(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
+    varied, passes = data.supervision[PLAIN], count()
+    transforms = [tuple(part.astype(np.float32) for part in varied.take(0, of_batch)[:2]) for of_batch in rows]
+    pixels = [data.images[MEMORY].rows(of_batch) for of_batch in rows]
+    decoded, rendered = tf.function(data.images[FILES].rows), tf.function(render)
+
+    def take(supervision: Supervision) -> None:
+        view = supervision.view(next(passes))
+        for of_batch in rows:
+            supervision.take(view, of_batch)
+
+    def render_all() -> None:
+        for images, (affines, colours) in zip(pixels, transforms, strict=True):
+            rendered(images, affines, colours, varied.augmentation)
+
+    return {
+        "decode": lambda: [decoded(tf.constant(of_batch)) for of_batch in rows],
+        "render": render_all,
+        "draw views, one-hot labels (plain)": lambda: take(varied),
+        "read views, join labels (ours)": lambda: take(data.supervision[OURS]),
+    }
+
+
+def measure_epochs(pair: Pair, data: Data, rounds: int, epochs: int, online: bool) -> dict[str, list[float]]:
+    """Seconds of an epoch of every variant.
+
+    Args:
+        pair: the models.
+        data: the data set.
+        rounds: counted rounds.
+        epochs: of one call of `fit`.
+        online: whether Keras' Distiller is one of the variants.
+    """
+    phase, batch_size = pair.recipe.phases[0], pair.recipe.batch_size
+    chosen = [(MEMORY, UNTOUCHED), (MEMORY, PLAIN), (MEMORY, OURS), (FILES, PLAIN), (FILES, OURS)]
+    if online:
+        chosen.append((MEMORY, DISTILLER))
+    models = {UNTOUCHED: plain(pair.student(phase), phase)}
+    models |= {name: pair.variant(name, phase) for name in dict.fromkeys(name for _, name in chosen[1:])}
+    variants = {
+        f"{variant}, {place}": epochs_of(models[variant], data.examples(place, variant), batch_size, epochs)
+        for place, variant in chosen
+    }
+    return {name: [each / epochs for each in taken] for name, taken in interleaved(variants, rounds).items()}
+
+
+def report(record: Record, title: str, pair: Pair, data: Data, size: dict[str, int]) -> None:
+    """Measures one pair, and adds its tables; `size` is what `measure_epochs` takes."""
+    number = len(data.images[MEMORY])
+    epochs, rows = measure_epochs(pair, data, **size), []
+    for name, taken in epochs.items():
+        of_plain = ratios(taken, epochs[f"{PLAIN}, {FILES if name.endswith(FILES) else MEMORY}"])
+        speed = spread([number / value for value in taken])
+        rows.append([name, spread(taken), speed, spread(of_plain, 4), interval_of_median(of_plain)])
+    header = ["variant", "s an epoch", "images/s", "of plain there", "its median, 95 %"]
+    record.table(f"{title}: an epoch of {number} images", header, rows)
+    rows = [[name, spread(ratios(epochs[f"{name}, {FILES}"], epochs[f"{name}, {MEMORY}"]))] for name in (PLAIN, OURS)]
+    record.table(f"{title}: what decoding in every epoch costs", ["variant", "of the same from memory"], rows)
+    alone = measure_input(pair, data, size["rounds"])
+    rows = [
+        [name, spread([number / value for value in taken]), spread([1000 * value / number for value in taken])]
+        for name, taken in alone.items()
+    ]
+    record.table(f"{title}: input alone", ["what", "images/s", "ms an image"], rows)
+    record.keep(**{title: {"epochs": epochs, "input": alone}})
+
+
+def measure_input(pair: Pair, data: Data, rounds: int) -> dict[str, list[float]]:
+    """Seconds for the batches of one pass without a model, and for what makes them."""
+    batch_size = pair.recipe.batch_size
+    variants = {
+        f"batches, {variant}, {place}": batches_of(data.examples(place, variant), batch_size)
+        for place in (MEMORY, FILES)
+        for variant in (UNTOUCHED, PLAIN, OURS)
+    }
+    return interleaved(variants | parts_of(data, batch_size), rounds)
+
+
+def main() -> None:
+    """Measures both pairs."""
+    given = arguments(
+        __doc__, ("--images", {"type": Path, "metavar": "FOLDER", "help": "Image files.  [default: made ones]"})
+    )
+    tf.config.experimental.enable_op_determinism()  # as the stages do
+    record = Record("student_epoch", given)
+    pair = Pair("presets/mhist.yaml", classes=2)
+    with data_of(pair, given.images, 64 if given.quick else 192) as data:
+        size = (
+            {"rounds": 2, "epochs": 1, "online": False} if given.quick else {"rounds": 6, "epochs": 1, "online": True}
+        )
+        report(record, "ResNet50V2 -> MobileNetV2, frozen", pair, data, size)
+    pair = Pair("params.yaml", classes=10)
+    with data_of(pair, None, 640 if given.quick else 1280) as data:
+        size = (
+            {"rounds": 4, "epochs": 1, "online": True} if given.quick else {"rounds": 10, "epochs": 10, "online": True}
+        )
+        report(record, "CNN -> small CNN", pair, data, size)
+    record.write()
+
+
+if __name__ == "__main__":
+    main()

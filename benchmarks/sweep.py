@@ -1,0 +1,235 @@
+"""A temperature curve, offline against online: how often the teacher runs, and how long it takes.
+
+    python -m benchmarks.sweep [--quick] [--steps benchmarks/results/student_step.json]
+
+First, computed: six students of system 1 (ResNet50V2 -> MobileNetV2, 2,175 training images of 224x224, 10 epochs
+frozen and 25 fine-tuned), from steps that are measured here or read from a result of `student_step`. Offline, the
+teacher labels 35 views of each image, one for each epoch, and the 977 test images; online, it labels every batch of
+every student. Validation, decoding and starting up are left out of both.
+
+Then, measured in full: six students of the default pair on made images, from the same initial weights on the same
+batches, with validation after every epoch. Offline are the stages `precompute`, `soften` and `train_student`; online
+is Keras' Distiller.
+
+Four minutes; --quick 50 seconds.
+"""
+
+import io
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.made_data import index_of, write_images
+from benchmarks.paired import ratios, spread
+from benchmarks.record import Record, arguments
+from benchmarks.student_step import PHASES, TEACHER, measure, title_of
+from benchmarks.variants import DISTILLER, OURS, Pair, distiller
+from pipeline import from_params, model_files, precompute, soften, storage, train_student
+from pipeline.batches import Examples, HardLabels, steps_of_a_pass, training_batches, validation_batches
+from pipeline.index import Index, write_index
+from pipeline.planning import Images, Plan, make_plan
+from pipeline.recipe import Recipe
+from pipeline.views import Augmentation, Views
+
+TEMPERATURES = (1, 2, 4, 16, 32, 64)
+SYSTEM_1 = Images(Path("MHIST"), {"train": 2175, "val": 0, "test": 977}, 2, {"train": 13, "val": 0, "test": 13})
+
+
+def plan_of(pair: Pair, images: Images, views: Views, recipe: Recipe, temperatures: int) -> Plan:
+    """What a curve takes, one student for each temperature."""
+    student = pair.student(recipe.phases[0])
+    counted = {"teacher": pair.teacher, "student": student, "recipe": recipe}
+    return make_plan(images, views, storage.Dense("float32"), **counted, temperatures=temperatures, seeds=1)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Measured seconds.
+
+    Attributes:
+        ours: of a student's step, for each phase.
+        online: of a step with the teacher in the loop, for each phase.
+        forward: of one forward pass of the teacher, a batch.
+    """
+
+    ours: Sequence[float]
+    online: Sequence[float]
+    forward: float
+
+
+def seconds_offline(plan: Plan, steps: Sequence[int], seconds: Seconds, batch_size: int) -> float:
+    """The teacher's one pass, and all students' steps.
+
+    Args:
+        plan: the counts.
+        steps: of one student in each phase.
+        seconds: as measured.
+        batch_size: images a step, and in a forward pass.
+    """
+    students = sum(count * each for count, each in zip(steps, seconds.ours, strict=True))
+    return plan.offline_passes / batch_size * seconds.forward + plan.students * students
+
+
+def seconds_online(plan: Plan, steps: Sequence[int], seconds: Seconds) -> float:
+    """All students' steps, each with the teacher in it."""
+    return plan.students * sum(count * each for count, each in zip(steps, seconds.online, strict=True))
+
+
+def read_seconds(pair: Pair, result: Path | None, rounds: int) -> Seconds:
+    """Medians from a result of `student_step`, or measured now."""
+    found: list[dict[str, list[float]]] = []
+    for name, phase in zip(PHASES, pair.recipe.phases, strict=True):
+        if result is not None:
+            found.append(json.loads(result.read_text(encoding="utf-8"))["measured"][title_of(pair, name)])
+        else:
+            found.append(measure(pair, phase, pair.recipe.batch_size, rounds, steps=2, online=1))
+    ours, online, forward = ([float(np.median(of[name])) for of in found] for name in (OURS, DISTILLER, TEACHER))
+    return Seconds(ours, online, float(np.mean(forward)))
+
+
+def steps_of(recipe: Recipe, images: int) -> list[int]:
+    """Steps of each phase of one student, whose epochs are passes over the images."""
+    return [phase.epochs * -(-images // recipe.batch_size) for phase in recipe.phases]
+
+
+def computed(record: Record, result: Path | None, rounds: int) -> None:
+    """System 1's curve."""
+    pair = Pair("presets/mhist.yaml", classes=2)
+    seconds = read_seconds(pair, result, rounds)
+    steps, views = steps_of(pair.recipe, SYSTEM_1.counts["train"]), pair.views
+    rows = []
+    for label, of_teacher in (
+        (f"offline, {views.count} views", views),
+        ("offline, untouched", Views(1, 0, Augmentation())),
+    ):
+        plan = plan_of(pair, SYSTEM_1, of_teacher, pair.recipe, len(TEMPERATURES))
+        hours = seconds_offline(plan, steps, seconds, pair.recipe.batch_size) / 3600
+        rows.append([label, plan.offline_passes, hours])
+    rows.append(["online", plan.online_passes, seconds_online(plan, steps, seconds) / 3600])
+    as_text = [[label, f"{passes:,}", f"{hours:.2f}", f"{rows[-1][2] / hours:.2f}"] for label, passes, hours in rows]
+    title = f"System 1: {len(TEMPERATURES)} temperatures, 35 epochs (computed)"
+    record.table(title, ["", "images through the teacher", "hours", "online takes, times as long"], as_text)
+    record.keep(computed={"seconds": vars(seconds), "rows": rows})
+
+
+def train_online(pair: Pair, data: Index, views: Views, recipe: Recipe, temperature: float) -> None:
+    """One student with Keras' Distiller, on the batches that a stage would take."""
+    phase = recipe.phases[0]
+    model = distiller(pair.student(phase), phase, pair.teacher, loss_at(pair, temperature))
+    splits = []
+    for split, seen in (("train", views), ("val", views.of_split("val"))):
+        images = data.split(split)
+        ids = [image.id for image in images]
+        labels = HardLabels(ids, data.one_hot(images), seen.augmentation, seen.seed, seen.count)
+        splits.append(Examples.of(images, pair.student_settings["input_shape"], labels))
+    of_a_pass = steps_of_a_pass(splits[0], recipe.batch_size)
+    model.fit(
+        training_batches(splits[0], recipe.batch_size, recipe.seed, range(phase.epochs * of_a_pass)),
+        validation_data=validation_batches(splits[1], recipe.batch_size),
+        steps_per_epoch=of_a_pass,
+        epochs=phase.epochs,
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def loss_at(pair: Pair, temperature: float) -> Any:
+    """The pair's loss at another temperature."""
+    return from_params.loss(pair.params.distill, temperature)
+
+
+def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Recipe) -> dict[str, float]:
+    """The stages, in the current folder, which must be new: seconds of each."""
+    seconds, logits = {}, Path("teacher_logits.h5")
+    start = time.perf_counter()
+    precompute.run(
+        index=index,
+        teacher=teacher,
+        views=views,
+        stored_as=storage.Dense("float32"),
+        batch_size=pair.params.precompute.batch_size,
+        previous=[],
+        output=logits,
+    )
+    seconds["precompute"] = time.perf_counter() - start
+    start = time.perf_counter()
+    for temperature in TEMPERATURES:
+        soften.run(logits=logits, soft_targets=Path(f"T{temperature}.h5"), temperature=float(temperature))
+    seconds["soften"] = time.perf_counter() - start
+    start = time.perf_counter()
+    for temperature in TEMPERATURES:
+        train_student.run(
+            index=index,
+            soft_targets=Path(f"T{temperature}.h5"),
+            logits=logits,
+            views=views,
+            loss=loss_at(pair, float(temperature)),
+            model=pair.student_settings,
+            recipe=recipe,
+            output=Path(f"T{temperature}.keras"),
+            history=Path(f"T{temperature}.csv"),
+        )
+    seconds["students"] = time.perf_counter() - start
+    return seconds
+
+
+def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
+    """The default pair's curve, in full."""
+    pair = Pair("params.yaml", classes=10)
+    recipe = replace(pair.recipe, phases=[replace(pair.recipe.phases[0], epochs=epochs)])
+    views = Views(epochs, 1, Augmentation(horizontal_flip=True, rotation=0.2))
+    offline, online = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder, validation = Path(name), number // 6
+        files = write_images(folder / "images", number + validation + 1, pair.student_settings["input_shape"])
+        data = index_of(files, pair.classes, validation)
+        write_index(folder / "index.csv", data)
+        model_files.save(pair.teacher, folder / "teacher.keras")
+        for turn in range(rounds):
+            work = folder / f"round{turn}"
+            work.mkdir()
+            with chdir(work), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                offline.append(run_offline(pair, folder / "index.csv", folder / "teacher.keras", views, recipe))
+            start = time.perf_counter()
+            for temperature in TEMPERATURES:
+                train_online(pair, data, views, recipe, float(temperature))
+            online.append(time.perf_counter() - start)
+    images = Images(folder, {"train": number, "val": validation, "test": 1}, 10, {"train": 10, "val": 10, "test": 10})
+    plan = plan_of(pair, images, views, recipe, len(TEMPERATURES))
+    # Keras' Distiller runs the teacher in validation too.
+    online_passes = plan.online_passes + len(TEMPERATURES) * epochs * validation
+    totals = [sum(parts.values()) for parts in offline]
+    rows = [[f"offline: {part}", "", spread([parts[part] for parts in offline]), ""] for part in offline[0]]
+    rows.append(["offline, all", f"{plan.offline_passes:,}", spread(totals), spread(ratios(online, totals))])
+    rows.append(["online", f"{online_passes:,}", spread(online), "1"])
+    title = f"Default pair: {len(TEMPERATURES)} temperatures, {epochs} epochs of {number:,} images (measured)"
+    record.table(title, ["", "images through the teacher", "seconds", "online takes, times as long"], rows)
+    record.keep(measured={"offline": offline, "online": online})
+
+
+def main() -> None:
+    """Computes system 1's curve, and measures a small one."""
+    steps: tuple[str, dict[str, Any]] = (
+        "--steps",
+        {"type": Path, "metavar": "FILE", "help": "A result of student_step.  [default: measure a few steps]"},
+    )
+    given = arguments(__doc__, steps)
+    tf.config.experimental.enable_op_determinism()  # as the stages do
+    record = Record("sweep", given)
+    if given.steps is not None or not given.quick:
+        computed(record, given.steps, rounds=3)
+    size = {"number": 640, "epochs": 3, "rounds": 1} if given.quick else {"number": 2560, "epochs": 10, "rounds": 2}
+    measured(record, **size)
+    record.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Ways to train one student: without a teacher, from a file of soft labels, and twice with the teacher in the loop."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from pipeline import from_params, models, training
+from pipeline.losses import DistillationLoss
+from pipeline.params import read_params
+from pipeline.params_schema import Params
+from pipeline.planning import untrained
+from pipeline.recipe import Phase, Recipe
+from pipeline.views import Views
+
+ROOT = Path(__file__).parents[1]
+TEMPERATURE = 4.0
+
+PLAIN, OURS, DISTILLER, BY_HAND = "plain", "ours", "keras Distiller", "train_step by hand"
+VARIANTS = (PLAIN, OURS, DISTILLER, BY_HAND)
+
+
+class Pair:
+    """The teacher and the student of a params.yaml, without pretrained weights, and how the student is trained.
+
+    Args:
+        params: a file, relative to this repository's root.
+        classes: C.
+
+    Attributes:
+        params: the whole file.
+        classes: C.
+        recipe: of the student.
+        views: of the training images.
+        loss: of a student at `TEMPERATURE`.
+    """
+
+    def __init__(self, params: str, classes: int) -> None:
+        self.params: Params = read_params(ROOT / params)
+        self.classes = classes
+        self.recipe: Recipe = from_params.recipe(self.params.student, seed=1)
+        self.views: Views = from_params.views(self.params.views)
+        self.loss: DistillationLoss = from_params.loss(self.params.distill, TEMPERATURE)
+
+    @cached_property
+    def teacher(self) -> Any:
+        """The teacher's Keras model, built when it is first asked for."""
+        teacher = untrained(self.params.train_teacher.model.model_dump(), self.classes)
+        teacher.trainable = False
+        return teacher
+
+    @property
+    def student_settings(self) -> dict[str, Any]:
+        """The arguments of `models.build` for the student."""
+        return self.params.student.model.model_dump() | {"weights": None}
+
+    def student(self, phase: Phase) -> Any:
+        """A new student, always with the same weights, wired for one phase of its training."""
+        model = models.build(**self.student_settings, classes=self.classes, seed=self.recipe.seed)
+        return models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
+
+    def variant(self, name: str, phase: Phase) -> Any:
+        """One of `VARIANTS`, compiled, with a student of its own and, if it has one in the loop, this teacher."""
+        student = self.student(phase)
+        if name == PLAIN:
+            return plain(student, phase)
+        if name == OURS:
+            return training._compiled(student, phase, self.loss)
+        return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
+
+    def variants(self, phase: Phase) -> dict[str, Any]:
+        """All of them."""
+        return {name: self.variant(name, phase) for name in VARIANTS}
+
+
+def cross_entropy() -> Any:
+    """The loss of hard labels alone."""
+    return keras.losses.CategoricalCrossentropy(from_logits=True)
+
+
+def plain(student: Any, phase: Phase) -> Any:
+    """Training on hard labels alone, compiled as the baseline's stage compiles it."""
+    return training._compiled(student, phase, cross_entropy())
+
+
+def distiller(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
+    """Keras' own, told to compute the same loss: its default one is another."""
+    soft = keras.distillation.LogitsDistillation(temperature=loss.temperature, loss=keras.losses.KLDivergence())
+    online = keras.distillation.Distiller(teacher, student, soft, student_loss_weight=loss.hard_label_weight)
+    return _compiled_alike(online, student, phase, loss=cross_entropy())
+
+
+def by_hand(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
+    """`Distilled`, compiled as the others are."""
+    return _compiled_alike(Distilled(teacher, student, loss.temperature, loss.hard_label_weight), student, phase)
+
+
+def _compiled_alike(online: Any, student: Any, phase: Phase, **loss: Any) -> Any:
+    """Gives a model with a teacher in it the optimizer and the metrics that a stage gives a student."""
+    metrics = {"accuracy": training.hard_label_accuracy, "cross_entropy": training.hard_label_cross_entropy}
+    online.compile(
+        optimizer=plain(student, phase).optimizer,
+        metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in metrics.items()],
+        jit_compile=False,
+        **loss,
+    )
+    return online
+
+
+class Distilled(keras.Model):
+    """A distiller as tutorials write it: one `train_step` that calls both models.
+
+    Args:
+        teacher: from pixels to logits (B, C).
+        student: the same.
+        temperature: T.
+        hard_label_weight: w.
+    """
+
+    def __init__(self, teacher: Any, student: Any, temperature: float, hard_label_weight: float) -> None:
+        super().__init__()
+        self.teacher, self.student = teacher, student
+        self.teacher.trainable = False
+        self.temperature, self.weight = temperature, hard_label_weight
+        self.hard_loss, self.soft_loss = cross_entropy(), keras.losses.KLDivergence()
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The student's logits."""
+        return self.student(inputs, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One forward pass of the teacher, one step of the student."""
+        pixels, labels = data[:2]
+        taught = ops.softmax(self.teacher(pixels, training=False) / self.temperature)
+        with tf.GradientTape() as tape:
+            logits = self.student(pixels, training=True)
+            soft = self.soft_loss(taught, ops.softmax(logits / self.temperature)) * self.temperature**2
+            loss = self.weight * self.hard_loss(labels, logits) + (1 - self.weight) * soft
+        weights = self.student.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        self.loss_tracker.update_state(loss)
+        return self.compute_metrics(pixels, labels, logits)
