@@ -68,7 +68,7 @@ class Pair:
         if name == PLAIN:
             return plain(student, phase)
         if name == OURS:
-            return training._compiled(student, phase, self.loss)
+            return training.compiled(student, phase, self.loss)
         return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
 
     def variants(self, phase: Phase) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def cross_entropy() -> Any:
 
 def plain(student: Any, phase: Phase) -> Any:
     """Training on hard labels alone, compiled as the baseline's stage compiles it."""
-    return training._compiled(student, phase, cross_entropy())
+    return training.compiled(student, phase, cross_entropy())
 
 
 def distiller(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
