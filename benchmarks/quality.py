@@ -322,17 +322,17 @@ def main() -> None:
     given = arguments(__doc__, *OPTIONS)
     record = Record("quality", given)
     runs = chosen(given)
-    record.document["command"] += "".join(
-        f" --{name} {'FILE' if name == 'cifar10' else 'FOLDER'}" for name in runs if runs[name]
-    )
+    for name, data in runs.items():
+        record.document["command"] += f" --{name} {'FILE' if data.is_file() else 'FOLDER'}" if data else ""
+    if given.only:
+        record.document["command"] += f" --only {' '.join(runs)}"
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         for name, data in runs.items():
-            start = time.monotonic()
             found = run_set_up(name, (QUICK if given.quick else SET_UPS)[name], data, work)
             for title, header, rows in tables(name, found):
                 record.table(title, header, rows)
-            record.keep(**{name: measured(found) | {"seconds": round(time.monotonic() - start)}})
+            record.keep(**{name: measured(found)})
             record.write()
 
 

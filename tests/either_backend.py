@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-STEPS, LEARNING_RATE = 6, 0.05
+STEPS, LEARNING_RATE = 6, 0.002
 ROOT = Path(__file__).parents[1]
 REFUSE = """
 import sys
