@@ -42,7 +42,7 @@ def run_on_jax(code: str, cwd: Path) -> str:
     return done.stdout
 
 
-def train_from_file(model, targets, index, pixels, loss, trainable_from="all"):
+def train_from_file(model, targets, index, pixels, loss, trainable_from="all", inference_mode=False):
     """Trains a model by plain `compile` and `fit` with SGD on the rows of a soft-label file, all images a step.
 
     Args:
@@ -52,6 +52,7 @@ def train_from_file(model, targets, index, pixels, loss, trainable_from="all"):
         pixels: (V, N, height, width, channels), what stands for the rendered views.
         loss: of targets and logits.
         trainable_from: as in `models.for_phase`.
+        inference_mode: as in `models.for_phase`.
 
     Returns:
         The loss of each step, and the weights at the end, by path.
@@ -65,7 +66,7 @@ def train_from_file(model, targets, index, pixels, loss, trainable_from="all"):
 
     images = index.split("train")
     rows = np.arange(len(images))
-    student = for_phase(model, trainable_from)
+    student = for_phase(model, trainable_from, inference_mode)
     student.compile(OPTIMIZERS["sgd"](LEARNING_RATE), loss, jit_compile=False)
     losses = []
     with open_soft_targets(targets) as file:
