@@ -8,9 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import MODEL
+from either_backend import run_on_jax
 from layouts import as_read, documented_sections
-from soft_label_files import CLASS_NAMES, IDS, TOP2, logits_of, write_both, write_logits
+from PIL import Image as PngImage
+from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
+from pipeline import model_files, models
+from pipeline.index import write_index
 from pipeline.soft_label_writing import soften_file
 from pipeline.split import LAYOUTS
 from pipeline.storage import TopK
@@ -73,6 +78,30 @@ def test_the_example_needs_h5py_and_numpy_only():
     assert re.findall(r"^(?:import|from) (\w+)", BLOCKS[0], re.MULTILINE) == ["h5py", "numpy"]
 
 
+def test_the_example_on_jax_trains_a_student_on_the_pixels_and_labels_of_the_files(folder):
+    write_both(SOFT_TARGETS.parent)
+    write_index(folder / "data/index.csv", INDEX)
+    images = INDEX.split("train")
+    expected = np.random.default_rng(1).integers(0, 256, (len(images), 28, 28, 1)).astype(np.uint8)
+    for image, pixels in zip(images, expected, strict=True):
+        Path(image.path).parent.mkdir(parents=True, exist_ok=True)
+        PngImage.fromarray(pixels[..., 0]).save(image.path)
+    model = MODEL | {"input_shape": (28, 28, 1)}
+    student = models.build(**model, classes=len(CLASS_NAMES), seed=1)
+    before = student.get_weights()
+    model_files.save(student, folder / "models/students/T4_seed1.keras")
+    keep = "np.savez('after.npz', *student.get_weights(), pixels=pixels, targets=targets)"
+    run_on_jax(f"{the_block_with('.fit(')}{keep}", folder)
+    after = np.load(folder / "after.npz")
+    np.testing.assert_array_equal(after["pixels"], expected)
+    with h5py.File(SOFT_TARGETS) as file:
+        both = np.concatenate([file["train/hard"][:], file["train/soft"][0]], axis=1)
+    np.testing.assert_array_equal(after["targets"], both)
+    for number, weight in enumerate(before):  # Adam's first step is its learning rate, unless there is no slope
+        moved = np.abs(after[f"arr_{number}"] - weight)
+        assert moved.max() == pytest.approx(0.002, rel=1e-2)
+
+
 def test_the_illustration_of_topk_gives_the_probabilities_that_students_learn_from(folder):
     """Three of seven classes are kept; every row of every view."""
     classes, kind = [f"class {number}" for number in range(7)], TopK(3, "float16")
@@ -97,7 +126,7 @@ def test_the_document_names_the_datasets_of_a_topk_file(folder):
 
 
 def test_all_blocks_are_valid_python():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     for block in BLOCKS:
         assert compile(block, "docs/reading.md", "exec")
 

@@ -1,0 +1,340 @@
+"""Does it help? Teacher, distilled student and baseline on whole data sets, several seeds, by real `dvc repro`.
+
+Each set-up is a project of its own: one of the presets, with the changes in `SET_UPS`. Its variants are run one after
+another in the same project, so that DVC takes what they share (the split, and mostly the teacher) from its cache:
+
+- as the preset has it (mnist, cifar10);
+- V = 1: students and baselines see one augmented view of each training image, always the same, with one label;
+- V = epochs: they see another view in each epoch, each with the teacher's label of that very view. "A patient and
+  consistent teacher" (Beyer et al., arXiv:2106.05237) finds that this is what makes distillation work. In V = 1
+  and V = epochs the teacher is trained with the same augmentation.
+
+Reported are the means over seeds and, PAIRED seed by seed (the same initial weights, order and views), the mean
+difference with its 95 % interval: Student's t over the n seeds, n - 1 degrees of freedom. The interval speaks of other
+seeds of these models, with this teacher and these images; not of another teacher or other images.
+
+    python -m benchmarks.quality [--cifar10 FILE] [--mhist FOLDER] [--only NAME ...] [--work FOLDER]
+
+`mnist` needs nothing, `cifar10` an .npz file (docs/data.md), `mhist` a folder in MHIST's layout and ImageNet's weights
+of MobileNetV2 1.0 and 0.35 (Keras downloads them, or finds them in KERAS_HOME). A set-up without data is left out.
+With `--work`, what was killed goes on where it stopped when the same command is given again.
+
+There is no goal: whatever comes out is the finding. On two CPU cores: mnist about 12 minutes, cifar10 on 6,000 images
+about 20, mhist on 1,000 tiles about 15; `--quick` (mnist, two seeds, a few epochs) about 40 seconds.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from scipy import stats
+
+from benchmarks.record import Record, arguments
+
+ROOT = Path(__file__).parents[1]
+METRICS = {"accuracy": "accuracy", "auc": "AUC", "nll": "NLL", "ece": "ECE"}
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("--cifar10", {"type": Path, "metavar": "FILE", "help": "An .npz file of CIFAR-10, or of a part of it."}),
+    ("--mhist", {"type": Path, "metavar": "FOLDER", "help": "annotations.csv and images/, as MHIST has them."}),
+    ("--only", {"nargs": "+", "metavar": "NAME", "help": "Some of mnist, cifar10, mhist."}),
+    ("--work", {"type": Path, "metavar": "FOLDER", "help": "Keeps the projects here.  [default: a temporary folder]"}),
+]
+
+Seeds = Mapping[str, Mapping[str, float]]
+"""The metrics of each seed, as in `results/metrics.json`."""
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """One data set, with its models.
+
+    Attributes:
+        preset: the name in `presets/`.
+        changes: values that replace the preset's, by their path in params.yaml.
+        variants: what each variant changes beside them, by its name.
+        data: where the data lie in the project; None where the project makes them.
+    """
+
+    preset: str
+    changes: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    data: Path | None = None
+
+
+def views(count: int, augmentation: Mapping[str, Any]) -> dict[str, Any]:
+    """V views of each training image for students and baselines, and the same augmentation for the teacher."""
+    return {
+        "views.count": count,
+        "views.augmentation": dict(augmentation),
+        "train_teacher.augmentation": dict(augmentation),
+    }
+
+
+SHIFTS = {"translation": 0.1, "fill_mode": "constant"}
+"""What the preset trains its MNIST teacher with."""
+
+SHIFTS_AND_FLIPS = {"horizontal_flip": True, "translation": 0.1, "fill_mode": "reflect"}
+TILES = {"horizontal_flip": True, "rotation": 0.2}
+"""What the preset trains on histology with."""
+
+
+def fine_tuned(head_epochs: int, epochs: int) -> list[dict[str, Any]]:
+    """The preset's student phases, shorter: the head alone, then the layers from the hundredth."""
+    above = {"trainable_from": 100, "backbone_in_inference_mode": True}
+    return [
+        {"epochs": head_epochs, "learning_rate": 0.001, "trainable_from": None},
+        {"epochs": epochs, "learning_rate": 0.0001, **above},
+    ]
+
+
+SET_UPS = {
+    "mnist": SetUp(
+        "mnist",
+        {"student.seeds": [1, 2, 3, 4, 5]},
+        {"preset": {}, "V = 1": views(1, SHIFTS), "V = 40": views(40, SHIFTS)},
+    ),
+    "cifar10": SetUp(
+        "cifar10_cnn",
+        {"student.seeds": [1, 2, 3, 4, 5], "split.data": "data/raw/given/cifar10.npz"},
+        {"preset": {}, "V = 1": views(1, SHIFTS_AND_FLIPS), "V = 50": views(50, SHIFTS_AND_FLIPS)},
+        Path("data/raw/given/cifar10.npz"),
+    ),
+    "mhist": SetUp(
+        "mhist",
+        {
+            "student.seeds": [1, 2, 3],
+            "distill.temperatures": [4],
+            "train_teacher.model.architecture": "mobilenetv2",
+            "train_teacher.model.alpha": 1.0,
+            "train_teacher.phases": fine_tuned(3, 4),
+            "student.model.alpha": 0.35,
+            "student.phases": fine_tuned(3, 5),
+        },
+        {"V = 1": views(1, TILES), "V = 8": views(8, TILES)},
+        Path("data/raw/mhist"),
+    ),
+}
+QUICK = {
+    "mnist": SetUp(
+        "mnist",
+        {"student.seeds": [1, 2], "train_teacher.phases.0.epochs": 2, "student.phases.0.epochs": 3},
+        {"preset": {}},
+    )
+}
+
+
+def write_params(set_up: SetUp, variant: str, params: Path) -> None:
+    """Writes the params.yaml of one variant of a set-up."""
+    yaml = YAML()
+    content = yaml.load(ROOT / "presets" / f"{set_up.preset}.yaml")
+    for path, value in {**set_up.changes, **set_up.variants[variant]}.items():
+        *outer, last = path.split(".")
+        section = content
+        for name in outer:
+            section = section[int(name) if name.isdigit() else name]
+        section[last] = value
+    yaml.dump(content, params)
+
+
+def make_project(set_up: SetUp, given: Path | None, project: Path) -> None:
+    """Copies the pipeline and the data set into a folder of their own; what an earlier run made there stays."""
+    for source in (*ROOT.glob("pipeline/*.py"), ROOT / "dvc.yaml", *ROOT.glob("data/*/dvc.yaml"), ROOT / ".dvcignore"):
+        copy = project / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    (project / ".dvc").mkdir(exist_ok=True)
+    (project / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n", encoding="utf-8")
+    if set_up.data and given:
+        data = project / set_up.data
+        data.parent.mkdir(parents=True, exist_ok=True)
+        if given.is_dir():
+            shutil.copytree(given, data, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(given, data)
+
+
+def reproduce(project: Path, described: str) -> None:
+    """Runs `dvc repro` on the project's own copy of the pipeline; says which stage is run.
+
+    Raises:
+        SystemExit: it failed; shows the end of what it printed.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    environment["PYTHONPATH"] = str(project)
+    start, printed = time.monotonic(), []
+    with subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    ) as dvc:
+        for line in dvc.stdout or ():
+            printed.append(line)
+            if line.startswith("Running stage"):
+                print(f"{described}  {time.monotonic() - start:5.0f} s  {line.split(chr(39))[1]}", flush=True)
+    if dvc.returncode:
+        raise SystemExit(f"`dvc repro` failed in {project}:\n{''.join(printed[-40:])}")
+    print(f"{described}  {time.monotonic() - start:5.0f} s  finished", flush=True)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The metrics of one variant.
+
+    Attributes:
+        teacher: by metric.
+        distilled: the students, by seed, then by metric.
+        baseline: the same without a teacher.
+    """
+
+    teacher: Mapping[str, float]
+    distilled: Seeds
+    baseline: Seeds
+
+
+def quality_of(document: Mapping[str, Any]) -> Quality:
+    """Reads a `metrics.json` with students of one temperature."""
+    models = document["models"]
+    (student,) = [name for name in models if name.startswith("student_T")]
+    return Quality(models["teacher"]["quality"], models[student]["seeds"], models["baseline"]["seeds"])
+
+
+def differences(first: Seeds, second: Seeds, metric: str) -> list[float]:
+    """First less second, seed by seed, in the order of the seeds.
+
+    Raises:
+        ValueError: they have not the same seeds.
+    """
+    if first.keys() != second.keys():
+        raise ValueError(f"seeds {sorted(first)} cannot be paired with {sorted(second)}")
+    return [first[seed][metric] - second[seed][metric] for seed in sorted(first, key=int)]
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of n values and the interval around it, by Student's t with n - 1 degrees of freedom.
+
+    Raises:
+        ValueError: there are fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two values, not {len(values)}")
+    mean = float(np.mean(values))
+    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return mean, mean - float(reach), mean + float(reach)
+
+
+def tables(name: str, found: Mapping[str, Quality]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, header and rows of a set-up's tables."""
+    first = next(iter(found.values()))
+    seeds = len(first.distilled)
+    header = ["", "", *METRICS.values()]
+    levels = [
+        [variant, model, *cells]
+        for variant, quality in found.items()
+        for model, cells in (
+            ("teacher", [f"{quality.teacher[metric]:.4f}" for metric in METRICS]),
+            ("distilled", [_mean_and_deviation(quality.distilled, metric) for metric in METRICS]),
+            ("baseline", [_mean_and_deviation(quality.baseline, metric) for metric in METRICS]),
+        )
+    ]
+    pairs = [
+        (variant, "distilled less baseline", quality.distilled, quality.baseline) for variant, quality in found.items()
+    ]
+    *others, (last, fresh) = found.items()
+    if others and others[-1][0] == "V = 1":
+        fixed = others[-1][1]
+        pairs += [
+            (f"{last} less V = 1", "distilled", fresh.distilled, fixed.distilled),
+            (f"{last} less V = 1", "baseline", fresh.baseline, fixed.baseline),
+        ]
+    gains = [[variant, what, *(_interval_of(a, b, metric) for metric in METRICS)] for variant, what, a, b in pairs]
+    return [
+        (f"{name}: mean over {seeds} seeds ± standard deviation (one teacher)", header, levels),
+        (f"{name}: paired difference, mean over {seeds} seeds and its 95 % interval", header, gains),
+    ]
+
+
+def _mean_and_deviation(seeds: Seeds, metric: str) -> str:
+    values = [metrics[metric] for metrics in seeds.values()]
+    return f"{np.mean(values):.4f} ±{np.std(values, ddof=1):.4f}"
+
+
+def _interval_of(first: Seeds, second: Seeds, metric: str) -> str:
+    mean, low, high = interval(differences(first, second, metric))
+    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def measured(found: Mapping[str, Quality]) -> dict[str, Any]:
+    """What is kept of a set-up: every metric of every seed."""
+    return {
+        variant: {"teacher": quality.teacher, "distilled": quality.distilled, "baseline": quality.baseline}
+        for variant, quality in found.items()
+    }
+
+
+def run_set_up(name: str, set_up: SetUp, given: Path | None, work: Path) -> dict[str, Quality]:
+    """Runs all variants of a set-up, and returns their metrics by name."""
+    project, found = work / name, {}
+    make_project(set_up, given, project)
+    for variant in set_up.variants:
+        write_params(set_up, variant, project / "params.yaml")
+        reproduce(project, f"{name}, {variant}")
+        found[variant] = quality_of(json.loads((project / "results/metrics.json").read_text(encoding="utf-8")))
+    return found
+
+
+def chosen(given: argparse.Namespace) -> dict[str, Path | None]:
+    """The set-ups to run, and where the data of each lie.
+
+    Raises:
+        SystemExit: there is no such set-up, or its data are missing.
+    """
+    data = {"mnist": None, "cifar10": given.cifar10, "mhist": given.mhist}
+    names = given.only or [name for name in SET_UPS if name == "mnist" or (data[name] and not given.quick)]
+    for name in names:
+        if name not in (QUICK if given.quick else SET_UPS):
+            raise SystemExit(
+                f"there is no set-up {name!r} to run; expected some of {list(SET_UPS)}, with --quick mnist."
+            )
+        if name != "mnist" and not (data[name] and data[name].exists()):
+            raise SystemExit(f"{name} needs data: give --{name} what is there; found nothing at {data[name]}.")
+    return {name: data[name] for name in names}
+
+
+def main() -> None:
+    """Runs the set-ups and writes the record after each."""
+    given = arguments(__doc__, *OPTIONS)
+    record = Record("quality", given)
+    runs = chosen(given)
+    for name, data in runs.items():
+        record.document["command"] += f" --{name} {'FILE' if data.is_file() else 'FOLDER'}" if data else ""
+    if given.only:
+        record.document["command"] += f" --only {' '.join(runs)}"
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (given.work or Path(temporary)).resolve()
+        for name, data in runs.items():
+            found = run_set_up(name, (QUICK if given.quick else SET_UPS)[name], data, work)
+            for title, header, rows in tables(name, found):
+                record.table(title, header, rows)
+            record.keep(**{name: measured(found)})
+            record.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Losses, reader and models without TensorFlow: on Keras' JAX backend they give what they give on TensorFlow."""
+
+import ast
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import MODEL
+from either_backend import LEARNING_RATE, ROOT, STEPS, run_on_jax, train_from_file
+from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
+from test_losses import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
+
+from pipeline import ensembles, model_files, models
+from pipeline.index import write_index
+from pipeline.losses import DistillationLoss
+
+FREE_OF_TENSORFLOW = [
+    *("losses", "soft_labels", "checked_hdf5", "storage", "views", "index", "artifacts", "errors", "targets"),
+    *("identity", "models", "backbones", "model_files", "ensembles", "recipe"),
+]
+
+SIDE = 32
+IMAGE = {"input_shape": (SIDE, SIDE, 3), "batch_normalization": False, "dropout": 0.0, "weights": None}
+CNN = MODEL | IMAGE | {"filters": [4, 8], "downsampling": "max_pooling"}
+MODELS = {
+    "softmax_regression": IMAGE | {"architecture": "mlp", "pooling": "flatten"},
+    "cnn": CNN | {"batch_normalization": True, "dense": [8]},
+    "caffe": CNN | {"preprocessing": "caffe", "downsampling": "stride"},
+    "mobilenetv2": IMAGE | {"architecture": "mobilenetv2", "alpha": 0.35, "pooling": "avg"},
+}
+TRAINED = {"softmax_regression": {}, "cnn": {}, "mobilenetv2": {"trainable_from": "Conv_1", "inference_mode": True}}
+AVERAGES = ("logits", "probabilities")
+TEMPERATURE, WEIGHT = 4.0, 0.3
+
+LOSSES = [
+    {"temperature": t, "hard_label_weight": w, "scale_by_temperature_squared": scaled, "soft_loss": kind}
+    for t in (0.5, 1.0, 4.0, 20.0)
+    for w in (0.0, 0.3, 1.0)
+    for scaled, kind in ((True, "kl_divergence"), (False, "cross_entropy"))
+]
+ON_JAX = """
+import json
+from pathlib import Path
+
+import jax
+import keras
+import numpy as np
+from either_backend import train_from_file
+
+from pipeline import ensembles, model_files
+from pipeline.index import read_index
+from pipeline.losses import DistillationLoss
+
+case = json.loads(Path("case.json").read_text())
+given, found = np.load("given.npz"), {}
+for number, settings in enumerate(case["losses"]):
+    loss = DistillationLoss(**settings)
+    y_true, z = given[f"targets {settings['temperature']:g}"], given["z"]
+    found[f"loss {number}"] = loss.call(y_true, z)
+    found[f"gradient {number}"] = jax.grad(lambda z: loss.call(y_true, z).sum())(jax.numpy.asarray(z))
+pixels = given["pixels"]
+for name in case["models"]:
+    model = model_files.load_classifier(Path(f"{name}.keras"), case["class_names"])
+    found[f"logits {name}"] = model.predict(pixels[0], verbose=0)
+for average in case["averages"]:
+    model, members, kind = ensembles.load_teacher(Path(f"{average}.keras"), case["class_names"])
+    assert kind == average
+    found[f"logits {average}"] = model.predict(pixels[0], verbose=0)
+    for number, member in enumerate(members):
+        found[f"logits {average} {number}"] = member.model.predict(pixels[0], verbose=0)
+for name, phase in case["trained"].items():
+    losses, weights = train_from_file(
+        model_files.load(Path(f"{name}.keras")), Path("soft_targets_T4.h5"), read_index(Path("index.csv")), pixels,
+        DistillationLoss(**case["loss"]), **phase,
+    )
+    found |= {f"losses {name}": losses} | {f"weights {name} {path}": value for path, value in weights.items()}
+np.savez("found.npz", **found)
+print(keras.backend.backend())
+"""
+
+
+# Imports
+
+
+@pytest.fixture(scope="module")
+def failed_imports(tmp_path_factory):
+    """Which of the modules cannot be imported on JAX without TensorFlow, and why; Keras alone can."""
+    code = f"""
+import importlib
+import keras
+for name in {FREE_OF_TENSORFLOW}:
+    try:
+        importlib.import_module("pipeline." + name)
+    except ImportError as error:
+        print(name, error)
+assert keras.backend.backend() == "jax"
+assert "tensorflow" not in sys.modules
+"""
+    return run_on_jax(code, tmp_path_factory.mktemp("imports"))
+
+
+@pytest.mark.parametrize("name", FREE_OF_TENSORFLOW)
+def test_the_module_is_imported_where_there_is_no_tensorflow(name, failed_imports):
+    assert name not in [line.split()[0] for line in failed_imports.splitlines()], failed_imports
+
+
+def imported(module):
+    """Everything that a module imports, also within functions."""
+    for node in ast.walk(ast.parse((ROOT / f"pipeline/{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("name", FREE_OF_TENSORFLOW)
+def test_the_module_imports_no_other_than_these(name):
+    names = set(imported(name))
+    assert not [other for other in names if other.split(".")[0] == "tensorflow"]
+    ours = {other.split(".")[1] for other in names if other.startswith("pipeline.")}
+    assert ours <= set(FREE_OF_TENSORFLOW)
+
+
+def test_what_needs_tensorflow_is_refused(tmp_path):
+    code = "try:\n    import pipeline.batches\nexcept ImportError as error:\n    print(error)"
+    assert run_on_jax(code, tmp_path) == "tensorflow is refused\n"
+
+
+# The same numbers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models, ensembles, soft labels and pixels, written on TensorFlow, and `found.npz`, which JAX made of them."""
+    folder = tmp_path_factory.mktemp("jax")
+    for number, (name, model) in enumerate(MODELS.items()):
+        built = models.build(**model, classes=len(CLASS_NAMES), seed=number)
+        take_statistics(built)
+        model_files.save(built, folder / f"{name}.keras")
+    for average in AVERAGES:
+        members = [folder / f"{name}.keras" for name in ("softmax_regression", "caffe")]
+        ensembles.save_ensemble(members, average, CLASS_NAMES, folder / f"{average}.keras")
+    write_both(folder)
+    write_index(folder / "index.csv", INDEX)
+    np.savez(folder / "given.npz", pixels=PIXELS, z=LOGITS, **{f"targets {t:g}": y for t, y in TARGETS.items()})
+    case = {
+        "losses": LOSSES,
+        "models": list(MODELS),
+        "class_names": CLASS_NAMES,
+        "averages": AVERAGES,
+        "trained": TRAINED,
+        "loss": {"temperature": TEMPERATURE, "hard_label_weight": WEIGHT},
+    }
+    (folder / "case.json").write_text(json.dumps(case), encoding="utf-8")
+    assert run_on_jax(ON_JAX, folder) == "jax\n"
+    return folder
+
+
+def take_statistics(model):
+    """Gives batch normalisations the statistics of pixels; the signal would die out in so many fresh ones."""
+    layers = [inner for layer in model.layers for inner in (layer, *getattr(layer, "layers", ()))]
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(PIXELS[0], training=True)
+
+
+GENERATOR = np.random.default_rng(3)
+PIXELS = GENERATOR.integers(0, 256, (VIEWS.count, len(INDEX.split("train")), SIDE, SIDE, 3)).astype(np.float32)
+LOGITS = GENERATOR.normal(0, 5, (40, 7)).astype(np.float32)
+TEACHER = GENERATOR.normal(0, 5, (40, 7))
+TARGETS = {t: targets(GENERATOR.integers(7, size=40), softmax(TEACHER, t)) for t in (0.5, 1.0, 4.0, 20.0)}
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return np.load(folder / "found.npz")
+
+
+@pytest.mark.parametrize("number", range(len(LOSSES)), ids=lambda number: "-".join(map(str, LOSSES[number].values())))
+def test_loss_and_gradient_are_those_of_the_formula(number, found):
+    t, w, scaled, kind = LOSSES[number].values()
+    z, y_true = LOGITS.astype(np.float64), TARGETS[t]
+    y, p = np.split(y_true.astype(np.float64), 2, axis=1)
+    loss = w * -np.sum(y * log_softmax(z), axis=1) + (1 - w) * soft_term_in_float64(y_true, z, t, scaled, kind)
+    np.testing.assert_allclose(found[f"loss {number}"], loss, rtol=0, atol=rounding_bound(z, t, w, scaled))
+    factor = t if scaled else 1 / t
+    gradient = w * (softmax(z) - y) + (1 - w) * factor * (softmax(z, t) - p)
+    # As in test_gradient_of_the_soft_term, of both terms; p sums to 1 within C roundings.
+    size, classes = np.abs(z).max(), z.shape[1]
+    bound = ULP * sum(
+        weight * (10 * size / divisor + 2 * classes + 8 + classes + 4)
+        for weight, divisor in ((w, 1), ((1 - w) * factor, t))
+    )
+    np.testing.assert_allclose(found[f"gradient {number}"], gradient, rtol=0, atol=bound)
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx("float32")
+
+
+def in_float64(path):
+    """The model of a file, with its weights, computing in float64."""
+    model = model_files.load(path)
+    exact = keras.models.model_from_json(model.to_json().replace('"float32"', '"float64"'))
+    exact.set_weights(model.get_weights())
+    return exact
+
+
+def assert_as_near(on_jax, on_tensorflow, exact):
+    """JAX may miss what float64 gives by four times what TensorFlow misses it by, or by four roundings.
+
+    Both round the same operations in float32, in another order of summing; the largest of many such errors differs
+    little from one order to the other.
+    """
+    missed = np.abs(on_tensorflow - exact).max()
+    allowed = max(4 * missed, 4 * ULP * np.abs(exact).max())
+    np.testing.assert_allclose(on_jax, exact, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *AVERAGES])
+def test_a_model_file_gives_the_same_logits(name, folder, found, float64):
+    exact = in_float64(folder / f"{name}.keras").predict(PIXELS[0].astype(np.float64), verbose=0)
+    keras.config.set_floatx("float32")
+    on_tensorflow = model_files.load(folder / f"{name}.keras").predict(PIXELS[0], verbose=0)
+    assert exact.dtype == np.float64
+    assert np.ptp(exact, axis=0).max() > 0.01
+    assert_as_near(found[f"logits {name}"], on_tensorflow, exact)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_the_members_of_an_ensemble_say_what_they_say_alone(average, found):
+    members = [found[f"logits {average} {number}"] for number in range(2)]
+    for member, name in zip(members, ("softmax_regression", "caffe"), strict=True):
+        np.testing.assert_allclose(member, found[f"logits {name}"], rtol=0, atol=16 * ULP * np.abs(member).max())
+    expected = ensembles.average_of(np.stack(members), average)
+    np.testing.assert_allclose(found[f"logits {average}"], expected, rtol=0, atol=16 * ULP * np.abs(members).max())
+
+
+# Training
+
+
+def trained_on_tensorflow(folder, name, model, pixels=PIXELS):
+    loss = DistillationLoss(TEMPERATURE, WEIGHT)
+    return train_from_file(model, folder / "soft_targets_T4.h5", INDEX, pixels, loss, **TRAINED[name])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_student_ends_where_it_does_on_tensorflow(name, folder, found, float64):
+    losses, weights = trained_on_tensorflow(folder, name, in_float64(folder / f"{name}.keras"), PIXELS.astype(float))
+    keras.config.set_floatx("float32")
+    student = model_files.load(folder / f"{name}.keras")
+    before = {weight.path: weight.numpy() for weight in student.weights}
+    losses32, weights32 = trained_on_tensorflow(folder, name, student)
+    assert_as_near(found[f"losses {name}"], losses32, losses)
+    moved = 0
+    for path, exact in weights.items():
+        on_jax = found[f"weights {name} {path}"]
+        if np.array_equal(exact, before[path]):
+            np.testing.assert_array_equal(on_jax, before[path])
+            continue
+        moved += 1
+        assert np.abs(exact - before[path]).max() > 100 * np.abs(exact - on_jax).max()
+        assert_as_near(on_jax, weights32[path], exact)
+    # Of the backbone, the last convolution's kernel and its normalisation's scale and offset, but not its statistics.
+    assert moved == (3 + 2 if TRAINED[name] else len(weights))
+
+
+def test_a_student_of_one_layer_ends_where_the_formula_does(folder, found):
+    """Softmax regression by gradient descent, in float64 NumPy, from logits and labels by id."""
+    model = model_files.load(folder / "softmax_regression.keras")
+    before = model.get_weights()
+    kernel, bias = (weight.astype(np.float64) for weight in before)
+    images = INDEX.split("train")
+    y = INDEX.one_hot(images)
+    teacher = logits_of(VIEWS.count, len(images)).astype(np.float64)
+    losses = []
+    for step in range(STEPS):
+        pixels, v = PIXELS[step % VIEWS.count].reshape(len(images), -1) / 255.0, teacher[step % VIEWS.count]
+        z, p = pixels @ kernel + bias, softmax(v, TEMPERATURE)
+        hard = -np.sum(y * log_softmax(z), axis=1)
+        soft = np.sum(p * (log_softmax(v / TEMPERATURE) - log_softmax(z / TEMPERATURE)), axis=1)
+        losses.append(np.mean(WEIGHT * hard + (1 - WEIGHT) * TEMPERATURE**2 * soft))
+        slope = WEIGHT * (softmax(z) - y) + (1 - WEIGHT) * TEMPERATURE * (softmax(z, TEMPERATURE) - p)
+        kernel -= LEARNING_RATE * pixels.T @ slope / len(images)
+        bias -= LEARNING_RATE * slope.mean(axis=0)
+    losses32, weights32 = trained_on_tensorflow(folder, "softmax_regression", model)
+    assert_as_near(found["losses softmax_regression"], losses32, losses)
+    assert np.ptp(losses) > 1000 * np.abs(losses32 - losses).max()
+    for (path, on_tensorflow), exact, start in zip(weights32.items(), (kernel, bias), before, strict=True):
+        assert_as_near(found[f"weights softmax_regression {path}"], on_tensorflow, exact)
+        assert np.abs(exact - start).max() > 1000 * np.abs(on_tensorflow - exact).max()
