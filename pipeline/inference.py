@@ -70,6 +70,7 @@ class Forward:
                 transforms = affines[of_views, of_rows], colours[of_views, of_rows]
                 yield distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
 
+        @tf.autograph.experimental.do_not_convert  # it has nothing to convert, and looking takes a third of a second
         def show(distinct: Any, copies: Any, of_affines: Any, of_colours: Any) -> Any:
             return render(tf.gather(images.rows(distinct), copies), of_affines, of_colours, augmentation)
 

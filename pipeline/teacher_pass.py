@@ -1,9 +1,9 @@
 """The teacher's pass over whatever views have no logits yet."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,11 @@ from pipeline.soft_labels import Rows
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import Augmentation, Floats16, Views
 
-BLOCK_BATCHES = 8
-"""Batches between two writes: as much is computed again after a kill."""
+WRITING_SHARE = 0.02
+"""Of the time: so many batches are gathered that writing them, and waiting for the disk, takes no more."""
+
+LONGEST_BLOCK_SECONDS = 10.0
+"""However slow the disk is: so much, and a batch, is computed again after a kill."""
 
 ROUNDING = 5e-3
 """Of the sum of probabilities that were stored as float16."""
@@ -101,7 +104,7 @@ class TeacherPass:
     def _compute(self, split: "_Split", progress: Progress) -> None:
         rows, views = np.nonzero(self.unfinished.missing(split.name).T)
         start = 0
-        for block in _blocks(self._logits(split, views, rows)):
+        for block in blocks(self._logits(split, views, rows)):
             part = slice(start, start + len(block))
             self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
             progress.advance(len(block))
@@ -167,7 +170,22 @@ class _Split:
     colours: Floats16
 
 
-def _blocks(batches: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
-    """Joins every `BLOCK_BATCHES` batches."""
-    while block := list(islice(batches, BLOCK_BATCHES)):
-        yield np.concatenate(block)
+def blocks(
+    batches: Iterator[npt.NDArray[np.float32]], clock: Callable[[], float] = time.monotonic
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Joins batches to blocks that take long to compute compared with what is done with one block.
+
+    Args:
+        batches: logits, (R, C) each.
+        clock: seconds.
+    """
+    gathered, start, shortest = [], clock(), 0.0
+    for logits in batches:
+        gathered.append(logits)
+        if clock() - start >= shortest:
+            before = clock()
+            yield np.concatenate(gathered)
+            gathered, start = [], clock()
+            shortest = min((start - before) / WRITING_SHARE, LONGEST_BLOCK_SECONDS)
+    if gathered:
+        yield np.concatenate(gathered)
