@@ -70,14 +70,14 @@ class Forward:
                 transforms = affines[of_views, of_rows], colours[of_views, of_rows]
                 yield distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
 
-        @tf.autograph.experimental.do_not_convert  # it has nothing to convert, and looking takes a third of a second
         def show(distinct: Any, copies: Any, of_affines: Any, of_colours: Any) -> Any:
             return render(tf.gather(images.rows(distinct), copies), of_affines, of_colours, augmentation)
 
         numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
         signature = (numbers, numbers, transforms, transforms)
         planned = tf.data.Dataset.from_generator(plan, output_signature=signature)
-        shown = planned.map(show, num_parallel_calls=tf.data.AUTOTUNE)
+        plain = tf.autograph.experimental.do_not_convert(show)  # to look for loops in it takes a third of a second
+        shown = planned.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
         yield from self(shown.rebatch(self.batch_size).prefetch(tf.data.AUTOTUNE))
 
 
