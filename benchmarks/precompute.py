@@ -13,7 +13,8 @@ pass: the table gives the ratio that is left if both are simply added, from deco
 On a GPU the cores are free for them.
 
 Mixed precision: the largest and the mean absolute error of the logits against float32, in how many images the largest
-class changes, and the ratio of the times. MobileNetV2 has ImageNet's weights if Keras finds them.
+class changes, and the ratio of the times. The logits are those of a random layer of ten classes. MobileNetV2
+below it has ImageNet's weights if Keras finds them (KERAS_HOME), else random ones.
 
 Takes four minutes with ResNet50V2 at 224x224 on two cores; `--quick`, a CNN at 64x64, half a minute.
 """
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -42,10 +44,12 @@ from scipy.ndimage import gaussian_filter  # noqa: E402
 
 from pipeline import model_files, models, split, storage  # noqa: E402
 from pipeline.ensembles import Teacher, load_teacher  # noqa: E402
+from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.images import Images  # noqa: E402
 from pipeline.index import Index, read_index, refuse_changed  # noqa: E402
 from pipeline.inference import Forward  # noqa: E402
-from pipeline.soft_labels import Provenance  # noqa: E402
+from pipeline.precision import lower  # noqa: E402
+from pipeline.soft_labels import MIXED_PRECISIONS, Provenance  # noqa: E402
 from pipeline.teacher_pass import TeacherPass, rows_of_index  # noqa: E402
 from pipeline.unfinished_logits import UnfinishedLogits  # noqa: E402
 from pipeline.views import Augmentation, Views  # noqa: E402
@@ -55,6 +59,7 @@ AUGMENTATION = Augmentation(horizontal_flip=True, rotation=0.2)
 
 CLASSES = 2
 VIEWS_EACH = (1, 4)
+CLASSES_OF_PRECISION = 10
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,15 @@ class Size:
         model: arguments of `models.build`.
         views: how many views are computed in a round, for each batch size.
         rounds: counted ones.
+        lowered: models whose logits are compared in mixed precision, by name.
+        images: how many for that.
     """
 
     model: dict[str, Any]
     views: dict[int, int]
     rounds: int
+    lowered: dict[str, dict[str, Any]]
+    images: int
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -87,8 +96,9 @@ CNN = {
     "filters": [64, 128, 256],
     "downsampling": "max_pooling",
 }
-FULL = Size(RESNET, {1: 64, 32: 96, 128: 256}, rounds=3)
-QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, rounds=3)
+LOWERED = {"MobileNetV2 (ImageNet)": MOBILENET | {"weights": "imagenet"}, "ResNet50V2 (random)": RESNET}
+FULL = Size(RESNET, {1: 64, 32: 96, 128: 256}, 3, LOWERED, images=16)
+QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, 3, {"CNN (random)": CNN}, images=32)
 
 
 def write_images(folder: Path, count: int, size: tuple[int, int, int]) -> None:
@@ -292,6 +302,54 @@ def measure_fixed_costs(size: Size, data: Index, starting: float, record: Record
     return teacher
 
 
+def measure_precisions(size: Size, data: Index, record: Record) -> None:
+    """Errors of the logits, and times, of mixed precision against float32, on full batches of the images."""
+    rows, measured = [], {}
+    for name, model in size.lowered.items():
+        images = Images([image.path for image in data.split("train")[: size.images]], model["input_shape"], keep=True)
+        pixels = [next(iter(images.batches(size.images)))]
+        full = Forward(with_weights(model), size.images)
+        said = np.concatenate(list(full(pixels)))
+        for precision in MIXED_PRECISIONS:
+            lowered = with_weights(model)
+            lower(lowered, precision)
+            forward = Forward(lowered, size.images)
+            errors = np.abs(np.concatenate(list(forward(pixels))) - said)
+            changed = (np.concatenate(list(forward(pixels))).argmax(1) != said.argmax(1)).sum()
+            works = {"float32": partial(run_through, full, pixels), precision: partial(run_through, forward, pixels)}
+            seconds = interleaved(works, size.rounds)
+            found = ratios(seconds[precision], seconds["float32"])
+            largest, mean = float(errors.max()), float(errors.mean())
+            measured[f"{name}, {precision}"] = {"largest": largest, "mean": mean, "times": found}
+            rows.append(
+                [
+                    name,
+                    precision,
+                    f"{said.std():.3g}",
+                    f"{largest:.2g}",
+                    f"{mean:.2g}",
+                    f"{changed} of {len(said)}",
+                    spread(found),
+                ]
+            )
+    record.keep(precision=measured)
+    header = ["model", "precision", "std of logits", "largest error", "mean", "other largest class", "time / float32"]
+    record.table("Logits in mixed precision against float32", header, rows)
+
+
+def run_through(forward: Forward, batches: Any) -> list[Any]:
+    """The logits of all batches."""
+    return list(forward(batches))
+
+
+def with_weights(model: dict[str, Any]) -> Any:
+    """The model; with random weights if those it asks for are not at hand."""
+    try:
+        return models.build(**model, classes=CLASSES_OF_PRECISION, seed=1)
+    except PipelineError:
+        return models.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1)
+
+
 def main() -> None:
     """Measures and writes the record."""
     given = arguments(__doc__)
@@ -304,6 +362,7 @@ def main() -> None:
             data = make_data(max(size.views.values()), size.input_shape)
             teacher = measure_fixed_costs(size, data, starting, record)
             measure_passes(size, data, teacher, record)
+            measure_precisions(size, data, record)
         finally:
             os.chdir(given_output)
     record.write()

@@ -4,13 +4,13 @@ A million rows of a thousand float16 logits, two gigabytes, made of random numbe
 
 - write: `create_logits`, its datasets filled in slabs, the file flushed to the disk; against `numpy.save` of the same
   array, flushed. What our file has beyond it is timed apart: the SHA-256 of `seal`.
-- read: one view in slabs of 4,096 rows and as one, as `soften` and `HardAndSoftLabels` read; against a sum-free copy of the
-  same slabs out of `numpy.memmap`. Before each the file is dropped from the page cache as far as a user can
-  (`posix_fadvise`), or read once, so that both find it in the cache.
+- read: one view in slabs of 4,096 rows and as one, as `soften` and `HardAndSoftLabels` read; against copies of the
+  same rows out of `numpy.memmap`. Before each the file is dropped from the page cache as far as a user can
+  (`posix_fadvise`), or was read just before, so that both find it in the cache.
 
-Then, alone: opening (SHA-256 of the whole file) and SHA-256 and Fletcher-32 of memory; the rows a second of one epoch of
-`HardAndSoftLabels.take` in shuffled batches of 128; `soften`; the peak memory of writing and of softening N and 4 N
-rows, each in a process of its own; and the bytes of a view.
+Then, alone: opening (SHA-256 of the whole file), and SHA-256 and Fletcher-32 of memory; the rows a second of one
+epoch of `HardAndSoftLabels.take` in shuffled batches of 128; `soften`; the peak memory of writing, softening and
+joining N and 4 N rows, each in a process of its own; and the bytes of a view.
 
 Goal: throughput at least 0.8 of NumPy's; peak memory the same for N and 4 N.
 
@@ -19,14 +19,16 @@ Takes about four minutes and 10 GB of disk; `--quick`, 40,000 rows, half a minut
 
 import hashlib
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -35,7 +37,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.paired import interleaved, ratios, spread
+from benchmarks.paired import ratios, spread
 from benchmarks.record import Record, arguments
 from pipeline import storage
 from pipeline.checked_hdf5 import damage, seal
@@ -104,7 +106,6 @@ def parts_of(rows: int) -> Iterator[slice]:
 
 def write_ours(folder: Path, images: dict[str, Rows], slab: np.ndarray) -> Path:
     """The logits file, complete on the disk but unsealed."""
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with UnfinishedLogits(folder, PROVENANCE, images) as file:
         for split, of_split in images.items():
@@ -116,8 +117,7 @@ def write_ours(folder: Path, images: dict[str, Rows], slab: np.ndarray) -> Path:
 
 def write_numpy(path: Path, values: np.ndarray) -> None:
     """`numpy.save`, and to the disk."""
-    path.unlink(missing_ok=True)
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         np.save(file, values)
         file.flush()
         os.fsync(file.fileno())
@@ -158,31 +158,39 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def in_turns(
+    variants: Mapping[str, Callable[[], object]], before: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
+    """As `interleaved`, with something done before each that is not timed."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(-1, rounds):
+        for name in sorted(variants, reverse=number % 2 == 0):
+            before[name]()
+            taken = seconds_of(variants[name])
+            if number >= 0:
+                seconds[name].append(taken)
+    return seconds
+
+
 def compare_throughput(folder: Path, rows: int, rounds: int, record: Record) -> Path:
     """Writing and reading in turns with NumPy; returns our file, sealed."""
     images, slab = rows_of(rows), some_logits()
     values = np.concatenate([slab] * -(-rows // WRITE_ROWS))[:rows]
     ours, numpys = folder / "ours/unfinished.h5", folder / "numpy.npy"
-    writing = interleaved(
-        {"ours": lambda: write_ours(folder / "ours", images, slab), "numpy": lambda: write_numpy(numpys, values)},
-        rounds,
-        warm_up=0,
-    )
-    del values
-    found = {"write, flushed to the disk": writing}
-    for where in ("from the page cache", "dropped from it before"):
-        for whole in (False, True):
-            seconds: dict[str, list[float]] = {"ours": [], "numpy": []}
-            for number in range(rounds + 1):
-                for name, path, read in [("ours", ours, read_ours), ("numpy", numpys, read_numpy)][
-                    :: 1 - 2 * (number % 2)
-                ]:
-                    if where != "from the page cache":
-                        forget(path)
-                    taken = seconds_of(lambda read=read, path=path: read(path, whole))
-                    if number:
-                        seconds[name].append(taken)
-            found[f"read {'at once' if whole else 'in slabs'}, {where}"] = seconds
+    found = {
+        "write, flushed to the disk": in_turns(
+            {"ours": lambda: write_ours(ours.parent, images, slab), "numpy": lambda: write_numpy(numpys, values)},
+            {"ours": lambda: shutil.rmtree(ours.parent, ignore_errors=True), "numpy": lambda: numpys.unlink(True)},
+            rounds,
+        )
+    }
+    for where, before in (("from the page cache", Path.exists), ("dropped from it before", forget)):
+        for how, whole in (("in slabs", False), ("at once", True)):
+            found[f"read {how}, {where}"] = in_turns(
+                {"ours": partial(read_ours, ours, whole), "numpy": partial(read_numpy, numpys, whole)},
+                {"ours": partial(before, ours), "numpy": partial(before, numpys)},
+                rounds,
+            )
     size = rows * CLASSES * 2
     table = [
         [
@@ -208,9 +216,8 @@ def measure_digests(path: Path, record: Record) -> None:
         opening = seconds_of(lambda: damage(path))
     buffer = some_logits()
     hashing = min(seconds_of(lambda: hashlib.sha256(buffer).digest()) for _ in range(3))
-    plain, checked = (
-        min(seconds_of(lambda: _in_memory(buffer, checked)) for _ in range(3)) for checked in (False, True)
-    )
+    plain = min(seconds_of(lambda: _in_memory(buffer, False)) for _ in range(3))
+    checked = min(seconds_of(lambda: _in_memory(buffer, True)) for _ in range(3))
     rows = [
         ["SHA-256 of bytes in memory, one core", f"{buffer.nbytes / hashing / 1e6:,.0f}"],
         ["seal: SHA-256 of the whole file when it is finished", f"{size / sealing / 1e6:,.0f}"],
@@ -238,7 +245,8 @@ def measure_use(path: Path, rows: int, record: Record) -> None:
         block = path.stat().st_size
         with open_logits(path) as file:
             kind, some = file.storage, file.columns("train", 0, slice(0, min(rows, 4 * 4096)))
-            computing = seconds_of(lambda: kind.soften(some, TEMPERATURE, CLASSES)) * rows / len(some["logits"])
+            softmax = partial(kind.soften, some, TEMPERATURE, CLASSES)
+            computing = min(seconds_of(softmax) for _ in range(3)) * rows / len(some["logits"])
         path.unlink()
         with open_soft_targets(targets) as file:
             names = rows_of(rows)["train"]
@@ -277,6 +285,7 @@ def alone(task: str, rows: int) -> None:
         if task == "start":
             pass
         elif task == "write":
+            shutil.rmtree(folder, ignore_errors=True)
             file = write_ours(folder, rows_of(rows), some_logits())
             seal(file)
             file.rename(logits)
@@ -287,7 +296,15 @@ def alone(task: str, rows: int) -> None:
                 images = [Image(image_id, "", "", "train", "", "") for image_id in opened.ids("train")]
                 one_hot = np.broadcast_to(np.eye(1, CLASSES, dtype=np.float32), (rows, CLASSES))
                 HardAndSoftLabels(opened, "train", images, one_hot).take(0, np.arange(BATCH))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    print(_peak_mib())
+
+
+def _peak_mib() -> float:
+    """Of this process, and not of the one that started it, as `getrusage` would have it on Linux."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[0]) / 2**10
 
 
 def measure_memory(folder: Path, rows: int, record: Record) -> None:
@@ -333,10 +350,9 @@ def main() -> None:
     given = arguments(__doc__, more)
     rows = ROWS[given.quick]
     needed, base = rows * CLASSES * 10, given.folder or Path(tempfile.gettempdir())
-    if shutil.disk_usage(base).free < needed:
-        raise SystemExit(
-            f"{base} has {shutil.disk_usage(base).free / 1e9:.1f} GB free, and {needed / 1e9:.1f} are needed."
-        )
+    free = shutil.disk_usage(base).free
+    if free < needed:
+        raise SystemExit(f"{base} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} are needed; see --folder.")
     record = Record("soft_label_file", given)
     with tempfile.TemporaryDirectory(dir=base) as name:
         folder = Path(name)
