@@ -178,8 +178,11 @@ def refuse_other_structure(group: h5py.Group, expected: Mapping[str, Column], pa
 
 def strings(texts: Sequence[str]) -> npt.NDArray[Any]:
     """Texts as fixed-length UTF-8 strings, which HDF5 stores as plain bytes."""
-    encoded = [text.encode() for text in texts]
-    return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded))))
+    if not "".join(texts).isascii():
+        texts = [text.encode().decode("latin-1") for text in texts]  # a character for each byte
+    width = max(map(len, texts))
+    padded = "".join([text.ljust(width, "\0") for text in texts]).encode("latin-1")
+    return np.frombuffer(padded, h5py.string_dtype("utf-8", width))
 
 
 def texts(values: Any) -> tuple[str, ...]:

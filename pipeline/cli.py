@@ -134,6 +134,7 @@ def precompute() -> None:
         views=from_params.views(values.views),
         stored_as=from_params.stored_as(values.precompute),
         batch_size=values.precompute.batch_size,
+        precision=values.precompute.precision,
         previous=earlier_versions(LOGITS),
         output=LOGITS,
     )

@@ -36,7 +36,8 @@ def verify(file: Path, as_json: bool) -> None:
 
     try:
         values = read_params(Path("params.yaml"))
-        wanted = from_params.views(values.views), from_params.stored_as(values.precompute)
+        precompute = values.precompute
+        wanted = from_params.views(values.views), from_params.stored_as(precompute), precompute.precision
     except PipelineError:
         wanted = None
     checks = verification.verify(file, INDEX, TEACHER, LOGITS, wanted)

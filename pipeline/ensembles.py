@@ -26,6 +26,7 @@ class Teacher:
         model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
         sha256: of its own `.keras` file.
         record: what its file says of its training, as `model_files.read_record` returns it.
+        in_full: where `model` computes in mixed precision, the same in float32; else None.
     """
 
     described: str
@@ -33,6 +34,7 @@ class Teacher:
     model: Any
     sha256: str
     record: dict[str, Any] | None
+    in_full: Any = None
 
 
 def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str], path: Path) -> None:

@@ -47,6 +47,8 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     yield "data set", made.dataset[:12]
     yield "preprocessing", ", ".join(f"{name} {value}" for name, value in made.preprocessing.items())
     yield "batch size", str(made.batch_size)
+    if made.precision is not None:
+        yield "precision", made.precision
     yield "views", f"{views['count']} of each training image, seed {views['seed']}: {ranges}"
     yield "storage", ", ".join(f"{name} {value}" for name, value in sorted(made.storage.items(), reverse=True))
     if file.format != LOGITS_FORMAT:

@@ -156,6 +156,7 @@ class Precompute(Section):
     """The teacher's one pass."""
 
     batch_size: Positive
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     storage: Annotated[Dense | TopK, Field(discriminator="kind")]
 
 

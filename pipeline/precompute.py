@@ -14,6 +14,7 @@ from pipeline.checked_hdf5 import damage
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import Teacher, average_of, load_teacher
 from pipeline.index import SPLITS, Index, read_index, refuse_changed
+from pipeline.precision import lower
 from pipeline.soft_labels import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.tensorflow_start import numerics
@@ -28,6 +29,7 @@ def run(
     views: Views,
     stored_as: storage.Storage,
     batch_size: int,
+    precision: str = "float32",
     previous: Sequence[Path],
     output: Path,
 ) -> None:
@@ -42,15 +44,18 @@ def run(
         views: which views there are.
         stored_as: how the logits are stored.
         batch_size: images in one forward pass.
+        precision: "float32", in which the teacher computes as its file says; or "mixed_float16" or "mixed_bfloat16".
         previous: earlier versions of the output, whose rows are taken where they hold.
         output: the file to write.
 
     Raises:
-        PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits, or
-            is less accurate than when it was trained.
+        PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits or
+            none that are finite, or is less accurate than when it was trained.
     """
     data = read_index(index)
     model, teachers, average = load_teacher(teacher, data.class_names)
+    if precision != "float32":
+        teachers = _in_mixed_precision(teachers, load_teacher(teacher, data.class_names)[1], precision)
     refuse_changed(data.images)
     if views.advice:
         print(views.advice, file=sys.stderr)
@@ -64,6 +69,7 @@ def run(
         batch_size=batch_size,
         views=views.as_json(),
         storage=stored_as.as_json(),
+        precision=None if precision == "float32" else precision,
     )
     if average is None:
         with _logits_of(teachers[0], data, provenance, previous, output) as finished:
@@ -71,6 +77,13 @@ def run(
     else:
         _ensemble(teachers, average, data, provenance, output)
     print(f"wrote {output}")
+
+
+def _in_mixed_precision(teachers: Sequence[Teacher], again: Sequence[Teacher], precision: str) -> list[Teacher]:
+    """The same teachers, of whose two copies the second computes in mixed precision."""
+    for copy in again:
+        lower(copy.model, precision)
+    return [replace(copy, in_full=teacher.model) for teacher, copy in zip(teachers, again, strict=True)]
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
 
 
 def _id_bytes(images: Rows) -> int:
-    return max(len(image_id.encode()) for image_id in images.ids)
+    return max([len(image_id.encode()) for image_id in images.ids])
 
 
 def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: storage.RowColumns) -> None:

@@ -33,6 +33,7 @@ from pipeline.views import SAME_COLOUR, Floats16, Views
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
 MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
+MIXED_PRECISIONS = ("mixed_float16", "mixed_bfloat16")
 SLAB_ROWS = 4096
 
 
@@ -51,6 +52,8 @@ class Provenance:
         storage: `as_json` of a class in `storage`.
         ensemble: None, or of an ensemble its "average" ("logits" or "probabilities") and its "members", a list of
             {"teacher": name of the architecture, "teacher_sha256": SHA-256 of the member's `.keras` file}.
+        precision: None for float32, or the mixed precision in which the teacher computed ("mixed_float16" or
+            "mixed_bfloat16").
     """
 
     class_names: tuple[str, ...]
@@ -62,6 +65,7 @@ class Provenance:
     views: dict[str, Any]
     storage: dict[str, Any]
     ensemble: dict[str, Any] | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +270,17 @@ def _read_provenance(file: h5py.File) -> Provenance:
         views=json.loads(attributes["views"]),
         storage=json.loads(attributes["storage"]),
         ensemble=_ensemble(attributes),
+        precision=_precision(attributes),
     )
+
+
+def _precision(attributes: h5py.AttributeManager) -> str | None:
+    if "precision" not in attributes:
+        return None
+    precision = str(attributes["precision"])
+    if precision not in MIXED_PRECISIONS:
+        raise ValueError(f"its precision is {precision!r}")
+    return precision
 
 
 def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """What a student is trained on: the stored views, each with its one-hot label beside its soft label."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ class HardAndSoftLabels:
         self, file: SoftLabelFile, split: str, images: Sequence[Image], one_hot: npt.NDArray[np.float32]
     ) -> None:
         self._file, self._split, self._one_hot = file, split, one_hot
-        self._rows = rows_of(file, split, [image.id for image in images])
+        rows = rows_of(file, split, [image.id for image in images])
+        in_order = np.array_equal(rows, np.arange(file.count(split)))
+        self._rows: Any = slice(None) if in_order else rows  # a slice makes no second copy of a view
         self._views = file.views(split)
         self.augmentation = self._views.augmentation
         self.fingerprint = fingerprint(file=file.sha256, split=split)

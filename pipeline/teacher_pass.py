@@ -1,9 +1,9 @@
 """The teacher's pass over whatever views have no logits yet."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,28 @@ from pipeline.errors import PipelineError, first_few
 from pipeline.images import Images
 from pipeline.index import SPLITS, Index, fingerprint_of
 from pipeline.inference import Forward, Ints
+from pipeline.precision import difference
 from pipeline.progress import Progress
 from pipeline.soft_labels import Rows
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import Augmentation, Floats16, Views
 
-BLOCK_BATCHES = 8
-"""Batches between two writes: as much is computed again after a kill."""
+WRITING_SHARE = 0.02
+"""Of the time: so many batches are gathered that writing them, and waiting for the disk, takes no more."""
+
+LONGEST_BLOCK_SECONDS = 10.0
+"""However slow the disk is: so much, and a batch, is computed again after a kill."""
 
 ROUNDING = 5e-3
 """Of the sum of probabilities that were stored as float16."""
+
+RETRAIN = (
+    "Train it again, with a lower learning rate: `dvc repro --single-item --force train_teacher`, then `dvc repro`."
+)
+OTHER_PRECISION = (
+    "It computes in mixed precision, of which float16 holds nothing above 65504. Set precompute.precision to "
+    "mixed_bfloat16 or float32."
+)
 
 ORDER = ("val", "test", "train")
 """Validation images first: they show whether the teacher can be trusted at all."""
@@ -56,6 +68,7 @@ class TeacherPass:
     ) -> None:
         self.data, self.unfinished = data, unfinished
         self.forward, self.teacher, self.record = Forward(teacher.model, batch_size), teacher.described, teacher.record
+        self.in_full = None if teacher.in_full is None else Forward(teacher.in_full, batch_size)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
 
     def _split(self, split: str, views: Views) -> "_Split":
@@ -68,6 +81,8 @@ class TeacherPass:
         """Takes what earlier files have, and computes the rest."""
         if before is not None:
             self._take(before)
+        if self.in_full is not None and self.unfinished.missing("val").any():
+            self._compare_precisions(self.in_full)
         missing = {split: int(self.unfinished.missing(split).sum()) for split in ORDER}
         with Progress("precompute", sum(missing.values()), "views") as progress:
             for split in ORDER:
@@ -98,10 +113,19 @@ class TeacherPass:
         now, then = self.unfinished.encode(logits), before.read(few)
         return all(np.array_equal(now[name], then[name]) for name in now)
 
+    def _compare_precisions(self, in_full: Forward) -> None:
+        """Says how one batch of validation images differs from what the teacher says of it in float32."""
+        split = self.splits["val"]
+        rows = np.arange(min(in_full.batch_size, len(split.rows.ids)))
+        of_rows = split.images, np.zeros_like(rows), rows, split.affines, split.colours, split.augmentation
+        (full,) = in_full.of_views(*of_rows)
+        (lowered,) = self._logits(split, np.zeros_like(rows), rows)
+        print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
+
     def _compute(self, split: "_Split", progress: Progress) -> None:
         rows, views = np.nonzero(self.unfinished.missing(split.name).T)
         start = 0
-        for block in _blocks(self._logits(split, views, rows)):
+        for block in blocks(self._logits(split, views, rows)):
             part = slice(start, start + len(block))
             self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
             progress.advance(len(block))
@@ -121,8 +145,7 @@ class TeacherPass:
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
                 raise PipelineError(
                     f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
-                    f"{first_few(names)}. Train it again, with a lower learning rate: "
-                    "`dvc repro --single-item --force train_teacher`, then `dvc repro`."
+                    f"{first_few(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )
             start += len(logits)
             yield logits
@@ -167,7 +190,22 @@ class _Split:
     colours: Floats16
 
 
-def _blocks(batches: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
-    """Joins every `BLOCK_BATCHES` batches."""
-    while block := list(islice(batches, BLOCK_BATCHES)):
-        yield np.concatenate(block)
+def blocks(
+    batches: Iterator[npt.NDArray[np.float32]], clock: Callable[[], float] = time.monotonic
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Joins batches to blocks that take long to compute compared with what is done with one block.
+
+    Args:
+        batches: logits, (R, C) each.
+        clock: seconds.
+    """
+    gathered, start, shortest = [], clock(), 0.0
+    for logits in batches:
+        gathered.append(logits)
+        if clock() - start >= shortest:
+            before = clock()
+            yield np.concatenate(gathered)
+            gathered, start = [], clock()
+            shortest = min((start - before) / WRITING_SHARE, LONGEST_BLOCK_SECONDS)
+    if gathered:
+        yield np.concatenate(gathered)

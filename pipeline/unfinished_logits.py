@@ -123,10 +123,12 @@ def _can_be_opened(path: Path) -> bool:
 
 
 def _runs(views: Ints, rows: Ints) -> Iterator[Any]:
-    """Splits rows into indices of stretches of one view whose row numbers follow each other."""
+    """Splits rows into stretches of one view whose row numbers follow each other: slices where they lie so already."""
     order = np.lexsort((rows, views))
     ends = (np.diff(views[order]) != 0) | (np.diff(rows[order]) != 1)
-    yield from np.split(order, np.flatnonzero(ends) + 1)
+    for part in np.split(order, np.flatnonzero(ends) + 1):
+        in_place = (np.diff(part) == 1).all()
+        yield slice(part[0], part[-1] + 1) if in_place else part
 
 
 def _to_disk(path: Path) -> None:

@@ -23,6 +23,8 @@ from pipeline.views import Views
 SUM_TOLERANCE = 1e-5
 """Float32 rounding of a few thousand probabilities that sum to 1."""
 
+Wanted = tuple[Views, Storage, str]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -39,7 +41,7 @@ class Check:
     detail: str
 
 
-def verify(path: Path, index: Path, teacher: Path, logits: Path, wanted: tuple[Views, Storage] | None) -> list[Check]:
+def verify(path: Path, index: Path, teacher: Path, logits: Path, wanted: Wanted | None) -> list[Check]:
     """Checks a file of either format.
 
     Args:
@@ -47,7 +49,7 @@ def verify(path: Path, index: Path, teacher: Path, logits: Path, wanted: tuple[V
         index: `data/index.csv`; compared if it is there.
         teacher: the teacher's `.keras` file; compared if it is there.
         logits: `teacher_logits.h5`; soft targets are compared with it if it is there.
-        wanted: the views and the storage that the file should have; None if not known.
+        wanted: the views, the storage and the teacher's precision that the file should have; None if not known.
     """
     with ExitStack() as stack:
         try:
@@ -191,9 +193,7 @@ def _views_as_drawn(file: SoftLabelFile) -> Check:
     return Check("views", True, "all transforms are as drawn from their seed")
 
 
-def _belongings(
-    file: SoftLabelFile, index: Path, teacher: Path, logits: Path, wanted: tuple[Views, Storage] | None
-) -> list[Check]:
+def _belongings(file: SoftLabelFile, index: Path, teacher: Path, logits: Path, wanted: Wanted | None) -> list[Check]:
     """Whether it belongs to the data set, the views, the teacher and the logits that are there."""
     checks = [_data_set(file, index), _wanted(file, wanted), _teacher(file, teacher)]
     return checks if file.format == LOGITS_FORMAT else [*checks, _logits(file, logits)]
@@ -218,14 +218,18 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
     return Check("data set", not found, "; ".join(found) or f"images, labels and classes are those of {index}")
 
 
-def _wanted(file: SoftLabelFile, wanted: tuple[Views, Storage] | None) -> Check:
+def _wanted(file: SoftLabelFile, wanted: Wanted | None) -> Check:
     if wanted is None:
         return Check("params", None, "not compared: there is no valid params.yaml")
-    views, storage = wanted
+    views, storage, precision = wanted
     found = [other_views(file.provenance.views, views.as_json())] if file.provenance.views != views.as_json() else []
     if file.storage != storage:
         found.append(f"is stored as {file.storage.as_json()}, expected {storage.as_json()}")
-    return Check("params", not found, "; ".join(found) or "the views and the storage are those of params.yaml")
+    computed_in = file.provenance.precision or "float32"
+    if computed_in != precision:
+        found.append(f"the teacher computed in {computed_in}, expected {precision}")
+    as_wanted = "the views, the storage and the precision are those of params.yaml"
+    return Check("params", not found, "; ".join(found) or as_wanted)
 
 
 def _teacher(file: SoftLabelFile, teacher: Path) -> Check:

@@ -187,7 +187,9 @@ def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
     assert [re.fullmatch(r"ok {4}(\S+( of \S+| set)?) .*", line)[1] for line in lines] == names
     assert verdict == f"{file} is sound."
     assert re.search("^ok +data set +images, labels and classes are those of data/index.csv$", sound.stdout, re.M)
-    assert re.search("^ok +params +the views and the storage are those of params.yaml$", sound.stdout, re.M)
+    assert re.search(
+        "^ok +params +the views, the storage and the precision are those of params.yaml$", sound.stdout, re.M
+    )
 
 
 @of_each_format

@@ -1,0 +1,426 @@
+"""Mixed precision: which layers compute in 16 bits, how far the logits move, and that no file mixes precisions."""
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from conftest import MODEL, mhist_in
+from real_project import ROOT, change
+from soft_label_files import INDEX as FILE_INDEX
+from soft_label_files import edit, provenance_of, write_both, write_logits
+
+from pipeline import model_files, models, precompute, soften, split, teacher_pass, train_student
+from pipeline.cli import main
+from pipeline.earlier_logits import open_earlier
+from pipeline.ensembles import save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.inference import Forward
+from pipeline.losses import DistillationLoss
+from pipeline.params import read_params
+from pipeline.precision import difference, lower
+from pipeline.recipe import Phase, Recipe
+from pipeline.soft_labels import open_logits, open_soft_targets
+from pipeline.storage import Dense
+from pipeline.views import UNTOUCHED, Augmentation, Views
+
+INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
+VIEWS = Views(3, 5, Augmentation(rotation=0.1, brightness=0.1))
+BITS = {"mixed_float16": 11, "mixed_bfloat16": 8}
+"""Of the significand: IEEE 754 binary16, and the upper half of binary32."""
+
+of_each = pytest.mark.parametrize("precision", sorted(BITS))
+
+
+def dtype_of(precision: str) -> str:
+    return precision.removeprefix("mixed_")
+
+
+def leaves(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
+
+
+# Which layers
+
+
+OPTIONS = {
+    "cnn": {"filters": [2, 3], "downsampling": "max_pooling"},
+    "mlp": {},
+    "mobilenetv2": {"alpha": 0.35},
+    "efficientnetb0": {},
+}
+
+
+def built(architecture: str, **options):
+    settings = {"pooling": "avg" if architecture != "mlp" else "flatten", "batch_normalization": True, "dropout": 0.2}
+    return models.build(
+        **(settings | OPTIONS[architecture] | options),
+        architecture=architecture,
+        input_shape=(32, 32, 3),
+        classes=3,
+        seed=1,
+        weights=None,
+        dense=[4],
+    )
+
+
+@of_each
+@pytest.mark.parametrize("architecture", sorted(OPTIONS))
+def test_all_layers_compute_in_16_bits_but_those_on_pixels_and_the_logits(architecture, precision):
+    model = built(architecture)
+    before, dtypes = [weight.copy() for weight in model.get_weights()], [weight.dtype for weight in model.weights]
+    lower(model, precision)
+    in_full = {layer.name for layer in leaves(model) if layer.compute_dtype == "float32"}
+    on_pixels = {layer.name for layer in leaves(model) if "input" in layer.name or layer.name.startswith("pixels")}
+    on_pixels |= {layer.name for layer in leaves(model) if type(layer).__name__ in ("Rescaling", "Normalization")}
+    assert in_full == on_pixels | {"logits"}
+    assert {layer.compute_dtype for layer in leaves(model)} == {"float32", dtype_of(precision)}
+    assert [weight.dtype for weight in model.weights] == dtypes
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@of_each
+@pytest.mark.parametrize("tail", [[], [keras.layers.Dropout], [keras.layers.Identity, keras.layers.Flatten]], ids=len)
+def test_layers_behind_the_logits_stay_in_float32(tail, precision):
+    inner = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    head = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(2), *(make(0.5) if make is keras.layers.Dropout
+                             else make() for make in tail)])  # fmt: skip
+    model = keras.Sequential([keras.Input((4, 4, 3)), inner, head])
+    lower(model, precision)
+    low = dtype_of(precision)
+    assert [layer.compute_dtype for layer in inner.layers] == [low, low]
+    assert [layer.compute_dtype for layer in head.layers] == [low, "float32", *["float32"] * len(tail)]
+
+
+@of_each
+def test_parts_of_layers_compute_in_16_bits_too(precision):
+    tokens = keras.Input((6, 8))
+    attention = keras.layers.MultiHeadAttention(2, 4)
+    model = keras.Model(tokens, keras.layers.Dense(2)(keras.layers.Flatten()(attention(tokens, tokens))))
+    lower(model, precision)
+    parts = attention._flatten_layers()
+    assert {part.compute_dtype for part in parts} == {dtype_of(precision)}
+
+
+# How far the logits move
+
+
+def two_layers(seed: int):
+    """Rescaled pixels, a hidden layer of 64 numbers, five logits."""
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((4, 4, 3))
+    features = keras.layers.Flatten()(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels))
+    hidden = keras.layers.Dense(64, "relu", name="hidden")(features)
+    return keras.Model(pixels, keras.layers.Dense(5, name="logits")(hidden))
+
+
+def images(count: int = 7) -> np.ndarray:
+    return np.random.default_rng(3).uniform(0, 255, (count, 4, 4, 3)).astype(np.float32)
+
+
+def said_by(model, pixels):
+    return np.concatenate(list(Forward(model, 7)([tf.constant(pixels)])))
+
+
+@of_each
+@pytest.mark.parametrize("seed", range(5))
+def test_the_error_of_the_logits_is_within_the_bound_of_16_bit_rounding(precision, seed):
+    """A sum of n products of numbers rounded to u = 2^-bits is off by at most (n + 3) u of the sum of their sizes.
+
+    That holds for any order and any precision of the accumulation that is not below that of the numbers (Higham,
+    Accuracy and Stability, 3.1). ReLU adds nothing, and the logits are sums of the hidden numbers' errors.
+    """
+    model, pixels = two_layers(seed), images()
+    full = said_by(model, pixels)
+    kernel, _, logits_kernel, _ = model.get_weights()
+    lower(model, precision)
+    lowered = said_by(model, pixels)
+    features = np.abs(pixels.reshape(7, 48) / 127.5 - 1.0)
+    unit = 2.0 ** -BITS[precision]
+    of_hidden = (48 + 3) * unit * (features @ np.abs(kernel))
+    bound = of_hidden @ np.abs(logits_kernel) + 1e-5
+    errors = np.abs(lowered - full)
+    assert (errors <= bound).all()
+    assert errors.max() > unit / 16, "nothing was rounded"
+
+
+def test_float16_is_nearer_than_bfloat16():
+    pixels = images()
+    errors = {}
+    for precision in BITS:
+        model = two_layers(1)
+        full = said_by(model, pixels)
+        lower(model, precision)
+        errors[precision] = np.abs(said_by(model, pixels) - full).mean()
+    assert 2 < errors["mixed_bfloat16"] / errors["mixed_float16"] < 32  # three bits: about eight times
+
+
+@of_each
+def test_logits_are_float32_and_finer_than_16_bits(precision):
+    model = two_layers(1)
+    lower(model, precision)
+    logits = said_by(model, images())
+    assert logits.dtype == np.float32
+    rounded = tf.cast(tf.cast(logits, dtype_of(precision)), tf.float32).numpy()
+    assert (rounded != logits).mean() > 0.5
+
+
+def test_the_difference_in_words():
+    full = np.array([[1.0, 2.0, -3.0], [0.5, 0.25, 0.0]], np.float32)
+    lowered = np.array([[1.0, 2.5, -3.25], [0.0, 0.25, 0.0]], np.float32)
+    assert difference(lowered, full) == (
+        "on 2 image(s) the logits differ from float32's by at most 0.5, on average by 0.208 "
+        "(they spread from -3 to 2); the largest is another class's in 1"
+    )
+
+
+# The stage
+
+
+@pytest.fixture
+def unlabelled(data_set, tmp_path, monkeypatch):
+    """A split data set and an untrained teacher in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    split.run(
+        picture=Path("samples.png"), layout="mhist", settings=mhist_in(data_set), split_folder=Path("data/split"),
+        index=INDEX,
+    )  # fmt: skip
+    make_teacher()
+
+
+def make_teacher(path: Path = TEACHER, seed: int = 1, record=None) -> None:
+    model_files.save(models.build(**MODEL, classes=2, seed=seed), path, record)
+
+
+def label(precision="float32", views=VIEWS, previous=(), output=LOGITS) -> bytes:
+    precompute.run(
+        index=INDEX,
+        teacher=TEACHER,
+        views=views,
+        stored_as=Dense("float32"),
+        batch_size=4,
+        precision=precision,
+        previous=list(previous),
+        output=output,
+    )
+    return output.read_bytes()
+
+
+@of_each
+def test_the_file_names_the_precision_and_so_do_its_soft_labels(unlabelled, precision, capsys):
+    label(precision)
+    soften.run(logits=LOGITS, soft_targets=Path("soft_targets_T4.h5"), temperature=4.0)
+    with open_logits(LOGITS) as logits, open_soft_targets(Path("soft_targets_T4.h5")) as targets:
+        assert logits.provenance.precision == targets.provenance.precision == precision
+    shown = CliRunner().invoke(main, ["inspect", str(LOGITS)]).stdout
+    assert re.search(rf"^precision +{precision}$", shown, re.MULTILINE)
+
+
+def test_a_file_of_float32_names_none_and_has_the_bytes_that_it_always_had(unlabelled):
+    label()
+    with h5py.File(LOGITS) as file:
+        assert "precision" not in file.attrs
+
+
+@of_each
+def test_the_logits_in_the_file_are_those_of_the_lowered_model(unlabelled, precision, capsys):
+    label(precision, UNTOUCHED)
+    model = model_files.load(TEACHER)
+    lower(model, precision)
+    with open_logits(LOGITS) as file:
+        paths = [f"data/split/val/{label}/{name}" for name, label in zip(file.ids("val"), names(file), strict=True)]
+        pixels = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths])
+        expected = np.concatenate([said_of_four(model, pixels[at : at + 4]) for at in range(0, len(pixels), 4)])
+        np.testing.assert_array_equal(file.columns("val", 0)["logits"], expected)
+    full = said_of_four(model_files.load(TEACHER), pixels[:4])
+    said = capsys.readouterr().err
+    assert f"{TEACHER} in mixed precision: {difference(expected[:4], full)}" in said
+
+
+def names(file):
+    return [file.provenance.class_names[number] for number in file.labels("val")]
+
+
+def said_of_four(model, pixels):
+    return np.concatenate(list(Forward(model, 4)([tf.constant(pixels)])))
+
+
+def test_float32_says_nothing_of_precision(unlabelled, capsys):
+    label()
+    assert "precision" not in capsys.readouterr().err
+
+
+def test_numbers_that_float16_cannot_hold_are_refused_with_the_way_out(unlabelled):
+    model = models.build(**MODEL, classes=2, seed=1)
+    kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
+    model.get_layer("backbone").get_layer("conv1").set_weights([kernel, bias + 1e5])
+    model_files.save(model, TEACHER)
+    with pytest.raises(PipelineError, match=r"not finite for 4 view.*mixed_bfloat16 or float32\.$"):
+        label("mixed_float16")
+    assert not LOGITS.exists()
+    label("mixed_bfloat16")
+    label("float32")
+
+
+def test_the_accuracy_is_compared_in_mixed_precision_too(unlabelled):
+    data = precompute.read_index(INDEX)
+    record = {"images": precompute_fingerprint(data), "accuracy": 2.0}
+    make_teacher(record={"class_names": data.class_names, "validation": record})
+    with pytest.raises(PipelineError, match=r"but it was on 2\.0000 when it was trained"):
+        label("mixed_bfloat16")
+
+
+def precompute_fingerprint(data):
+    return teacher_pass.fingerprint_of(data.split("val"))
+
+
+class Killed(BaseException):
+    """Ends the work as abruptly as Python can."""
+
+
+@pytest.mark.parametrize("batches", [1, 6, 15])
+def test_killed_it_goes_on_to_the_same_bytes(unlabelled, monkeypatch, batches):
+    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)  # every batch is written as it comes
+    whole = label("mixed_bfloat16")
+    shutil.rmtree(".work")
+    LOGITS.unlink()
+    original, passes = Forward.__call__, []
+
+    def until_killed(self, pixels):
+        for logits in original(self, pixels):
+            passes.append(len(logits))
+            yield logits
+            if len(passes) == batches:
+                raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Forward, "__call__", until_killed)
+        with pytest.raises(Killed):
+            label("mixed_bfloat16")
+    assert label("mixed_bfloat16") == whole
+
+
+def test_work_begun_in_one_precision_is_not_gone_on_with_in_another(unlabelled, monkeypatch):
+    expected = label("mixed_bfloat16")
+    shutil.rmtree(".work")
+
+    def stop(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.unfinished_logits.UnfinishedLogits.finish", stop)
+        with pytest.raises(Killed):
+            label()
+    assert label("mixed_bfloat16") == expected
+
+
+@pytest.mark.parametrize(("then", "now"), [("float32", "mixed_bfloat16"), ("mixed_bfloat16", "mixed_float16"),
+                                           ("mixed_float16", "float32")])  # fmt: skip
+def test_rows_of_another_precision_are_not_taken(unlabelled, capsys, then, now):
+    from_scratch = label(now, output=Path("scratch.h5"))
+    label(then, output=Path("earlier.h5"))
+    capsys.readouterr()
+    assert label(now, previous=[Path("earlier.h5")]) == from_scratch
+    assert "taken from the earlier file" not in capsys.readouterr().out
+
+
+def test_an_earlier_file_of_another_precision_does_not_fit(tmp_path):
+    made = provenance_of(FILE_INDEX, VIEWS, Dense("float32"))
+    write_logits(tmp_path / "old.h5", views=VIEWS, precision="mixed_float16")
+    with open_earlier([tmp_path / "old.h5"], made) as file:
+        assert file is None
+    made_mixed = provenance_of(FILE_INDEX, VIEWS, Dense("float32"))
+    with open_earlier([tmp_path / "old.h5"], precompute.replace(made_mixed, precision="mixed_float16")) as file:
+        assert file is not None
+
+
+@pytest.mark.parametrize("written", ["float32", "bfloat16", "mixed_int8"])
+def test_a_precision_that_there_is_not_is_no_sound_file(tmp_path, written):
+    logits, _ = write_both(tmp_path)
+    edit(logits, lambda file: file.attrs.__setitem__("precision", written))
+    with pytest.raises(PipelineError, match=f"its precision is '{written}'"), open_logits(logits):
+        pass
+
+
+def test_a_student_refuses_soft_labels_of_logits_in_another_precision(unlabelled):
+    label("mixed_bfloat16", UNTOUCHED)
+    soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
+    label("float32", UNTOUCHED)
+    with pytest.raises(PipelineError, match="was softened from other logits"):
+        train_student.run(
+            index=INDEX,
+            soft_targets=Path("T4.h5"),
+            logits=LOGITS,
+            views=UNTOUCHED,
+            loss=DistillationLoss(4.0, 0.5),
+            model=MODEL,
+            recipe=Recipe([Phase(1, 0.01, "all")], batch_size=8, seed=1),
+            output=Path("student.keras"),
+            history=Path("student.csv"),
+        )
+
+
+@pytest.mark.parametrize(("made_in", "wanted"), [("mixed_bfloat16", "float32"), ("float32", "mixed_float16")])
+def test_verify_says_that_the_precision_is_another(unlabelled, made_in, wanted):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    change(Path("params.yaml"), "precompute.precision", wanted)
+    label(made_in, UNTOUCHED)
+    shown = CliRunner().invoke(main, ["verify", str(LOGITS), "--json"])
+    (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "params"]
+    assert not check["ok"]
+    assert f"the teacher computed in {made_in}, expected {wanted}" in check["detail"]
+    change(Path("params.yaml"), "precompute.precision", made_in)
+    shown = CliRunner().invoke(main, ["verify", str(LOGITS), "--json"])
+    (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "params"]
+    assert "computed in" not in check["detail"]
+
+
+@of_each
+def test_every_member_of_an_ensemble_computes_in_mixed_precision(unlabelled, precision, capsys):
+    for seed in (1, 2):
+        make_teacher(Path(f"member{seed}.keras"), seed)
+    save_ensemble([Path("member1.keras"), Path("member2.keras")], "logits", ["HP", "SSA"], TEACHER)
+    label(precision, UNTOUCHED)
+    assert capsys.readouterr().err.count("in mixed precision: on 4 image(s)") == 2
+    with open_logits(LOGITS) as file:
+        together = file.columns("val", 0)["logits"]
+        assert file.provenance.precision == precision
+    apart = []
+    for seed in (1, 2):
+        make_teacher(seed=seed)
+        label(precision, UNTOUCHED, output=Path(f"{seed}.h5"))
+        with open_logits(Path(f"{seed}.h5")) as file:
+            apart.append(file.columns("val", 0)["logits"].astype(np.float64))
+    np.testing.assert_array_equal(together, np.mean(apart, axis=0).astype(np.float32))
+
+
+# params.yaml
+
+
+def test_params_without_a_precision_mean_float32(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    lines = (tmp_path / "params.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("  precision:")]
+    assert len(kept) == len(lines) - 1
+    (tmp_path / "params.yaml").write_text("\n".join(kept))
+    assert read_params(tmp_path / "params.yaml").precompute.precision == "float32"
+
+
+def test_an_unknown_precision_is_refused_with_the_three(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    change(tmp_path / "params.yaml", "precompute.precision", "float16")
+    with pytest.raises(PipelineError, match=r"precompute\.precision.*float32.*mixed_float16.*mixed_bfloat16"):
+        read_params(tmp_path / "params.yaml")

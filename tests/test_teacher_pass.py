@@ -1,0 +1,69 @@
+"""The teacher's pass: how its batches are gathered between two writes."""
+
+import numpy as np
+import pytest
+
+from pipeline.teacher_pass import blocks
+
+
+class Clock:
+    """Moves only when something is said to take time."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def sizes_of_blocks(batches: int, computing: float, writing: float) -> list[int]:
+    """How many batches are joined, where each is computed and each block written in so many seconds."""
+    clock = Clock()
+
+    def computed():
+        for number in range(batches):
+            clock.now += computing
+            yield np.full((2, 3), number, np.float32)
+
+    sizes, seen = [], []
+    for block in blocks(computed(), clock):
+        clock.now += writing
+        sizes.append(len(block) // 2)
+        seen.extend(block[::2, 0])
+    assert seen == list(range(batches))
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("computing", "writing", "expected"),
+    [
+        (5.0, 0.01, [1] * 100),
+        (0.1, 0.01, [1, *[5] * 19, 4]),
+        (0.0625, 0.0078125, [1, *[7] * 14, 1]),
+        (1.0, 3.0, [1, *[10] * 9, 9]),
+        (0.5, 0.0, [1] * 100),
+    ],
+    ids=["slow model", "fast model", "no round number", "very slow disk", "instant disk"],
+)
+def test_writing_takes_a_fiftieth_of_the_time_or_comes_every_ten_seconds(computing, writing, expected):
+    """A block is as many batches as take 50 times as long as the last write did, but 10 seconds at most."""
+    assert sizes_of_blocks(100, computing, writing) == expected
+
+
+def test_a_clock_that_stood_still_for_a_night_delays_no_write_for_a_month():
+    clock = Clock()
+
+    def computed():
+        for _ in range(60):
+            clock.now += 1.0
+            yield np.zeros((1, 2), np.float32)
+
+    sizes = []
+    for block in blocks(computed(), clock):
+        clock.now += 3600.0 * 8 if not sizes else 0.0
+        sizes.append(len(block))
+    assert sizes == [1, 10, *[1] * 49]
+
+
+def test_no_batches_are_no_blocks():
+    assert list(blocks(iter([]))) == []
