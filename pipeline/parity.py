@@ -48,7 +48,8 @@ class Parity:
         phases: the number of each step's phase, from 1.
         loss: of the student.
         classes: C.
-        stored_as: the storage of the teacher's logits, as `Storage.as_json` describes it.
+        held_as: how the file holds the teacher's logits: the storage, as `Storage.as_json` describes it, and the
+            teacher's precision if it is mixed.
     """
 
     offline: Steps
@@ -57,7 +58,7 @@ class Parity:
     phases: list[int]
     loss: DistillationLoss
     classes: int
-    stored_as: dict[str, Any]
+    held_as: dict[str, Any]
 
 
 def run(
@@ -93,7 +94,7 @@ def run(
     with open_soft_targets(soft_targets) as file:
         expected = Expected(("train",), views, teacher_sha256=sha256_file(teacher), temperature=loss.temperature)
         refuse_other(file, data, expected)
-        images = data.split("train")
+        images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
         of_teacher = load_teacher(teacher, data.class_names)[0]
         seen = Examples.of(images, model["input_shape"], labels, keep=False)
@@ -113,7 +114,7 @@ def run(
             phases=[number for number in range(1, len(recipe.phases) + 1) for _ in range(steps)],
             loss=loss,
             classes=len(data.class_names),
-            stored_as=file.storage.as_json(),
+            held_as=file.storage.as_json() | ({"precision": precision} if precision else {}),
         )
 
 
@@ -159,7 +160,7 @@ def _furthest(some: list[Any], others: list[Any]) -> float:
 
 def is_equal(parity: Parity) -> bool | None:
     """Whether offline equals online; None where the file does not hold the logits as the teacher gave them."""
-    if parity.stored_as != EXACT:
+    if parity.held_as != EXACT:
         return None
     return all(distance.is_rounding for distance in distances(parity).values())
 
@@ -198,8 +199,8 @@ def _curves(parity: Parity) -> Iterator[list[str]]:
 def _verdict(parity: Parity, found: dict[str, Distance]) -> str:
     equal = is_equal(parity)
     if equal is None:
-        storage = ", ".join(f"{name} {value}" for name, value in parity.stored_as.items())
-        return f"The logits are stored rounded ({storage}): this is how far the student drifts."
+        rounded = ", ".join(f"{name} {value}" for name, value in parity.held_as.items())
+        return f"The file holds the logits rounded ({rounded}): this is how far the student drifts."
     if equal:
         return "Offline equals online: they differ by no more than rounding."
     worst = max(distance.offline / distance.rounding for distance in found.values())

@@ -83,9 +83,16 @@ def write_teacher(scale):
     model_files.save(teacher, TEACHER, {"class_names": NAMES})
 
 
-def label_images(logits, stored_as=Dense("float32"), views=VIEWS):  # noqa: B008
+def label_images(logits, stored_as=Dense("float32"), precision="float32"):  # noqa: B008
     precompute.run(
-        index=INDEX, teacher=TEACHER, views=views, stored_as=stored_as, batch_size=16, previous=[], output=logits
+        index=INDEX,
+        teacher=TEACHER,
+        views=VIEWS,
+        stored_as=stored_as,
+        batch_size=16,
+        precision=precision,
+        previous=[],
+        output=logits,
     )
 
 
@@ -326,7 +333,15 @@ def test_how_far_rounded_storage_drifts(project, stored_as):
     assert abs(drift) > 2 * rounding
     np.testing.assert_allclose(found.offline.losses[0] - found.online.losses[0], drift, atol=rounding)
     assert parity.is_equal(found) is None
-    assert "The logits are stored rounded (kind " in parity.as_text(found)
+    assert "The file holds the logits rounded (kind " in parity.as_text(found)
+
+
+def test_a_teacher_in_mixed_precision_is_no_exact_one(project):
+    label_images(Path("mixed.h5"), precision="mixed_bfloat16")
+    found = proof(soft_targets(4.0, "mixed.h5"), steps=1)
+    assert parity.is_equal(found) is None
+    assert "rounded (kind dense, dtype float32, precision mixed_bfloat16): this" in parity.as_text(found)
+    assert abs(found.offline.losses[0] - found.online.losses[0]) > 1e-5
 
 
 def test_who_does_not_belong_together_is_refused(project):
