@@ -40,13 +40,13 @@ start_tensorflow()
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from pipeline import model_files, models, split, storage  # noqa: E402
+from benchmarks.made_data import index_of, write_images  # noqa: E402
+from pipeline import model_files, models, storage  # noqa: E402
 from pipeline.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.images import Images  # noqa: E402
-from pipeline.index import Index, read_index, refuse_changed  # noqa: E402
+from pipeline.index import Index, refuse_changed  # noqa: E402
 from pipeline.inference import Forward  # noqa: E402
 from pipeline.precision import lower  # noqa: E402
 from pipeline.soft_labels import MIXED_PRECISIONS, Provenance  # noqa: E402
@@ -101,19 +101,6 @@ FULL = Size(RESNET, {1: 64, 32: 96, 128: 256}, 3, LOWERED, images=16)
 QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, 3, {"CNN (random)": CNN}, images=32)
 
 
-def write_images(folder: Path, count: int, size: tuple[int, int, int]) -> None:
-    """Writes `count` training images, and four each for validation and test, of two classes, as class folders."""
-    random = np.random.default_rng(0)
-    for number in range(count + 8):
-        kind = "train" if number < count else ("valid" if number < count + 4 else "test")
-        fields = [gaussian_filter(random.normal(size=size[:2]), size[0] / 50) for _ in range(3)]
-        smooth = np.stack([field / np.abs(field).max() for field in fields], axis=-1)
-        pixels = np.clip(128 + 110 * smooth + random.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
-        path = folder / kind / f"class{number % CLASSES}" / f"{number:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(tf.io.encode_png(pixels).numpy())
-
-
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Holds back what stages print."""
@@ -122,19 +109,8 @@ def silence() -> Iterator[None]:
 
 
 def make_data(count: int, size: tuple[int, int, int]) -> Index:
-    """The index of new images, in the current folder."""
-    write_images(Path("raw"), count, size)
-    settings = {name: Path(folder) for name, folder in (("train", "train"), ("val", "valid"), ("test", "test"))}
-    settings |= {"data": Path("raw"), "val_fraction": None, "test_fraction": None}
-    with silence():
-        split.run(
-            layout="folders",
-            settings=settings,
-            split_folder=Path("data/split"),
-            index=Path("data/index.csv"),
-            picture=Path("samples.png"),
-        )
-    return read_index(Path("data/index.csv"))
+    """An index of new images in the current folder: `count` to train on, four for validation, one for the test."""
+    return index_of(write_images(Path("raw"), count + 5, size), CLASSES, validation=4)
 
 
 class Stage:
