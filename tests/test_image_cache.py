@@ -227,7 +227,10 @@ def child(program, *arguments):
 
 
 def ended(process, code=0):
-    said, _ = process.communicate(timeout=120)
+    try:
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == code, said
 
 
