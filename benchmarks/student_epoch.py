@@ -4,8 +4,9 @@
 
 Every variant runs `fit` on `training_batches`, as the stages do, and all take turns in one process. "plain" is the
 baseline's training with the student's views; "untouched" is the same without any. Images are made (PNG files of
-smooth colours with a little noise), or taken from a folder of one's own. They are kept in memory, or decoded in every
-epoch, as sets are that do not fit. The student's backbone is frozen: the faster a step, the more its input weighs.
+smooth colours with a little noise), or taken from a folder of one's own. They are kept in memory, decoded in every
+epoch (`images.cache: none`, and sets that do not fit), or read from a file of pixels (`images.cache: disk`) that the
+system still has in its memory. The student's backbone is frozen: the faster a step, the more its input weighs.
 
 The last tables time the input alone: the batches as they are trained on, and the parts that make them.
 
@@ -18,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ from benchmarks.record import Record, arguments
 from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
 from pipeline.batches import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
 from pipeline.images import Images
+from pipeline.pixel_files import pixels_on_disk
 from pipeline.rendering import render
 from pipeline.soft_labels import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.views import Augmentation
 
 UNTOUCHED = "untouched"
-MEMORY, FILES = "from memory", "from files"
+MEMORY, FILES, DISK = "from memory", "from files", "from disk"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
 
 Epoch = Callable[[], object]
@@ -48,7 +50,7 @@ class Data:
     """One data set in every form that a variant needs.
 
     Attributes:
-        images: the pixels, kept in memory and decoded as they are used.
+        images: the pixels, kept in memory, decoded as they are used, and in a file.
         supervision: the views and targets of every variant.
     """
 
@@ -78,10 +80,12 @@ def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
         ids, one_hot = [image.id for image in to_train], data.one_hot(to_train)
         with open_soft_targets(write_soft_targets(folder, data, views, TEMPERATURE)) as file:
             varied = HardLabels(ids, one_hot, views.augmentation, views.seed, views.count)
+            paths = [image.path for image in to_train]
             yield Data(
                 {
-                    place: Images([image.path for image in to_train], shape, keep=place == MEMORY)
-                    for place in (MEMORY, FILES)
+                    MEMORY: Images(paths, shape, keep=True),
+                    FILES: Images(paths, shape, keep=False),
+                    DISK: Images(paths, shape, keep=False, on_disk=pixels_on_disk(to_train, shape, folder / "pixels")),
                 },
                 {
                     UNTOUCHED: HardLabels(ids, one_hot, Augmentation(), 0, 1),
@@ -153,7 +157,7 @@ def measure_epochs(pair: Pair, data: Data, rounds: int, epochs: int, online: boo
         online: whether Keras' Distiller is one of the variants.
     """
     phase, batch_size = pair.recipe.phases[0], pair.recipe.batch_size
-    chosen = [(MEMORY, UNTOUCHED), (MEMORY, PLAIN), (MEMORY, OURS), (FILES, PLAIN), (FILES, OURS)]
+    chosen = [(MEMORY, UNTOUCHED), (MEMORY, PLAIN), (MEMORY, OURS), (FILES, PLAIN), (FILES, OURS), (DISK, OURS)]
     if online:
         chosen.append((MEMORY, DISTILLER))
     models = {UNTOUCHED: plain(pair.student(phase), phase)}
@@ -170,13 +174,19 @@ def report(record: Record, title: str, pair: Pair, data: Data, size: dict[str, i
     number = len(data.images[MEMORY])
     epochs, rows = measure_epochs(pair, data, **size), []
     for name, taken in epochs.items():
-        of_plain = ratios(taken, epochs[f"{PLAIN}, {FILES if name.endswith(FILES) else MEMORY}"])
         speed = spread([number / value for value in taken])
-        rows.append([name, spread(taken), speed, spread(of_plain, 4), interval_of_median(of_plain)])
+        compared = ["", ""]
+        if not name.endswith(DISK):
+            of_plain = ratios(taken, epochs[f"{PLAIN}, {FILES if name.endswith(FILES) else MEMORY}"])
+            compared = [spread(of_plain, 4), interval_of_median(of_plain)]
+        rows.append([name, spread(taken), speed, *compared])
     header = ["variant", "s an epoch", "images/s", "of plain there", "its median, 95 %"]
     record.table(f"{title}: an epoch of {number} images", header, rows)
-    rows = [[name, spread(ratios(epochs[f"{name}, {FILES}"], epochs[f"{name}, {MEMORY}"]))] for name in (PLAIN, OURS)]
-    record.table(f"{title}: what decoding in every epoch costs", ["variant", "of the same from memory"], rows)
+    rows = [
+        [f"{name}, {place}", spread(ratios(epochs[f"{name}, {place}"], epochs[f"{name}, {MEMORY}"]))]
+        for name, place in ((PLAIN, FILES), (OURS, FILES), (OURS, DISK))
+    ]
+    record.table(f"{title}: what pixels that are not in memory cost", ["variant", "of the same from memory"], rows)
     alone = measure_input(pair, data, size["rounds"])
     rows = [
         [name, spread([number / value for value in taken]), spread([1000 * value / number for value in taken])]
@@ -191,8 +201,7 @@ def measure_input(pair: Pair, data: Data, rounds: int) -> dict[str, list[float]]
     batch_size = pair.recipe.batch_size
     variants = {
         f"batches, {variant}, {place}": batches_of(data.examples(place, variant), batch_size)
-        for place in (MEMORY, FILES)
-        for variant in (UNTOUCHED, PLAIN, OURS)
+        for place, variant in [*product((MEMORY, FILES), (UNTOUCHED, PLAIN, OURS)), (DISK, UNTOUCHED), (DISK, OURS)]
     }
     return interleaved(variants | parts_of(data, batch_size), rounds)
 

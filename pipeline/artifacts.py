@@ -34,6 +34,11 @@ def fingerprint(**inputs: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def work_folder() -> Path:
+    """Where unfinished work lies: `<DVC_ROOT or .>/.work/`."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
+
+
 @contextmanager
 def publish(final: Path) -> Iterator[Path]:
     """Yields a path that does not exist yet; when the block ends well, it becomes `final` in one step.
@@ -44,7 +49,7 @@ def publish(final: Path) -> Iterator[Path]:
     Raises:
         PipelineError: another process is publishing the same file.
     """
-    with _only_one(final, _work_folder() / f"{_flat(final)}.publish.lock"), replace_whole(final) as partial:
+    with _only_one(final, work_folder() / f"{_flat(final)}.publish.lock"), replace_whole(final) as partial:
         yield partial
 
 
@@ -78,7 +83,7 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
     Raises:
         PipelineError: another process is at work on the same output.
     """
-    of_output = _work_folder() / _flat(output)
+    of_output = work_folder() / _flat(output)
     folder = of_output / fingerprint(code=_code_sha256(), **inputs)[:16]
     with _only_one(output, of_output.with_name(f"{of_output.name}.lock")):
         stale = [other for other in of_output.glob("*") if other != folder]
@@ -94,20 +99,20 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
 def forget_work_of_others(outputs: Sequence[Path], pattern: str) -> None:
     """Removes the workspaces of outputs whose names match a pattern, but for those of `outputs`."""
     kept = {_flat(output) for output in outputs}
-    for folder in _work_folder().glob(_flat(Path(pattern))):
+    for folder in work_folder().glob(_flat(Path(pattern))):
         if folder.is_dir() and folder.name not in kept:
             _remove(folder)
 
 
 def earlier_finished(output: Path) -> list[Path]:
     """The finished files that workspaces keep of an output, whatever their inputs were."""
-    return sorted((_work_folder() / _flat(output)).glob("*/finished.*"))
+    return sorted((work_folder() / _flat(output)).glob("*/finished.*"))
 
 
 def forget_finished(*outputs: Path) -> None:
     """Removes what workspaces keep of finished outputs (`finished.*`), once a later stage shows that DVC knows them."""
     for output in outputs:
-        of_output = _work_folder() / _flat(output)
+        of_output = work_folder() / _flat(output)
         with suppress(PipelineError), _only_one(output, of_output.with_name(f"{of_output.name}.lock"), seconds=0):
             for finished in of_output.glob("*/finished.*"):
                 finished.unlink()
@@ -167,10 +172,6 @@ def _code_sha256() -> str:
     for module in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(module.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _work_folder() -> Path:
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
 
 
 def _flat(path: Path) -> str:

@@ -1,22 +1,26 @@
 """Batches of images and targets, in an order and in views that are functions of (seed, pass over the images)."""
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.artifacts import fingerprint
+from pipeline.artifacts import fingerprint, work_folder
 from pipeline.images import Images
 from pipeline.index import Image, refuse_changed
+from pipeline.pixel_files import pixels_on_disk
 from pipeline.rendering import render
 from pipeline.views import Augmentation, Floats16, draw_views, philox_words
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Cache = Literal["none", "memory", "disk"]
+"""Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file below `.work/`."""
 
 
 class Supervision(Protocol):
@@ -82,15 +86,24 @@ class Examples:
 
     @classmethod
     def of(
-        cls, images: Sequence[Image], input_shape: Sequence[int], supervision: Supervision, *, keep: bool = True
+        cls, images: Sequence[Image], input_shape: Sequence[int], supervision: Supervision, *, cache: Cache = "memory"
     ) -> "Examples":
-        """The examples of N rows of the index, at a model's input size; `keep` as in `Images`.
+        """The examples of N rows of the index, at a model's input size; the same ones whatever `cache` is.
 
         Raises:
             PipelineError: image files are missing or changed.
+            OSError: there is no room on the disk for the pixels.
         """
         refuse_changed(images)
-        pixels = Images([image.path for image in images], input_shape, keep=keep)
+        on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels") if cache == "disk" else None
+        paths = [image.path for image in images]
+        pixels = Images(paths, input_shape, keep=cache == "memory", on_disk=on_disk)
+        if cache == "memory" and not pixels.in_memory:
+            print(
+                f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in a quarter of the available "
+                "memory: they are decoded in every pass. `images.cache: disk` in params.yaml keeps them in a file.",
+                file=sys.stderr,
+            )
         return cls([(image.id, image.sha256) for image in images], pixels, supervision)
 
 

@@ -112,12 +112,19 @@ def split() -> None:
 @main.command()
 def train_teacher() -> None:
     """Train the teacher, or several, and keep the best epoch in models/teacher.keras."""
-    section = _load("train_teacher").train_teacher
+    values = _load("train_teacher")
     start_tensorflow()
     from pipeline import train_teacher as stage
 
-    teachers, average = from_params.teachers(section)
-    stage.run(index=INDEX, teachers=teachers, average=average, output=TEACHER, history=HISTORY / "teacher.csv")
+    teachers, average = from_params.teachers(values.train_teacher)
+    stage.run(
+        index=INDEX,
+        teachers=teachers,
+        average=average,
+        output=TEACHER,
+        history=HISTORY / "teacher.csv",
+        cache=values.images.cache,
+    )
 
 
 @main.command()
@@ -169,6 +176,7 @@ def train_student(temperature: str, seed: int) -> None:
         recipe=from_params.recipe(values.student, seed),
         output=student_file(temperature, seed),
         history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
+        cache=values.images.cache,
     )
 
 
@@ -187,6 +195,7 @@ def train_baseline(seed: int) -> None:
         views=from_params.views(values.views),
         output=baseline_file(seed),
         history=HISTORY / f"baseline_seed{seed}.csv",
+        cache=values.images.cache,
     )
 
 

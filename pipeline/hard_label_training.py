@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pipeline.batches import Examples, HardLabels
+from pipeline.batches import Cache, Examples, HardLabels
 from pipeline.index import Index
 from pipeline.recipe import Recipe
 from pipeline.training import Trained, trained
@@ -21,6 +21,7 @@ def trained_on_hard_labels(
     augmentation: Augmentation,
     view_seed: int,
     view_count: int | None,
+    cache: Cache,
     output: Path,
 ) -> AbstractContextManager[Trained]:
     """Trains a model with softmax cross-entropy on the training images' labels.
@@ -33,6 +34,7 @@ def trained_on_hard_labels(
         view_seed: of the views.
         view_count: how many views of each training image there are, shown pass after pass in turn; None for a
             new one in every pass.
+        cache: where decoded pixels are kept.
         output: the `.keras` file that it is for.
 
     Raises:
@@ -45,8 +47,8 @@ def trained_on_hard_labels(
     return trained(
         model,
         data,
-        Examples.of(train_images, model["input_shape"], varied),
-        Examples.of(val_images, model["input_shape"], untouched),
+        Examples.of(train_images, model["input_shape"], varied, cache=cache),
+        Examples.of(val_images, model["input_shape"], untouched, cache=cache),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
         output=output,

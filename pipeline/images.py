@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import tensorflow as tf
 
 from pipeline.errors import PipelineError, first_few
@@ -19,8 +20,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
-MEMORY_LIMIT_BYTES = 2 * 2**30
-"""Pixels that fit in this are decoded once and kept in memory; larger sets are decoded as they are used."""
+MEMORY_SHARE = 0.25
+"""Of the memory that is available: pixels that fit in this are decoded once and kept there, where that is asked for."""
+
+ALIGNMENT = 64
+"""Bytes: TensorFlow copies memory that does not start at a multiple of this."""
 
 
 def decode(content: Any, input_shape: Sequence[int]) -> Any:
@@ -58,44 +62,74 @@ class Images:
         paths: the image files.
         input_shape: (height, width, channels) of the model that will see them.
         keep: whether they will be read more than once, and so are kept in memory if they fit.
+        on_disk: the pixels, if they are decoded already: a memory-mapped (N, *input_shape) array.
     """
 
-    def __init__(self, paths: Sequence[str | Path], input_shape: Sequence[int], *, keep: bool) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        input_shape: Sequence[int],
+        *,
+        keep: bool,
+        on_disk: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
         self.input_shape = tuple(input_shape)
         self._paths = tf.constant([str(path) for path in paths])
-        in_memory = len(paths) * int(np.prod(self.input_shape)) <= MEMORY_LIMIT_BYTES
+        self._on_disk = on_disk
+        in_memory = self.size <= MEMORY_SHARE * psutil.virtual_memory().available
         self._pixels = self._decode_all() if keep and in_memory else None
 
     def __len__(self) -> int:
         """How many images there are."""
         return int(self._paths.shape[0])
 
+    @property
+    def size(self) -> int:
+        """Bytes of all pixels."""
+        return len(self) * int(np.prod(self.input_shape))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are kept in memory."""
+        return self._pixels is not None
+
     def rows(self, rows: Any) -> Any:
         """The images of the given row numbers: (B,) integers become (B, height, width, channels) uint8."""
         if self._pixels is not None:
             return tf.gather(self._pixels, rows)
+        if self._on_disk is not None:
+            # Were it said to be stateful, TensorFlow's determinism would have it run one batch at a time.
+            pixels = tf.numpy_function(self._on_disk.__getitem__, [rows], tf.uint8, stateful=False)
+            return tf.ensure_shape(pixels, (None, *self.input_shape))
         signature = tf.TensorSpec(self.input_shape, tf.uint8)
         return tf.map_fn(self._read, tf.gather(self._paths, rows), fn_output_signature=signature)
 
     def batches(self, batch_size: int) -> Any:
         """A `tf.data.Dataset` of all images in order, in float32 batches of values 0 to 255."""
-        kept = self._pixels is not None
-        images = tf.data.Dataset.from_tensor_slices(self._pixels) if kept else self._decoded()
-        batches = images.batch(batch_size)
+        if self._on_disk is not None:
+            batches = tf.data.Dataset.range(len(self)).batch(batch_size).map(self.rows)
+        else:
+            kept = self._pixels is not None
+            images = tf.data.Dataset.from_tensor_slices(self._pixels) if kept else self.decoded()
+            batches = images.batch(batch_size)
         return batches.map(lambda pixels: tf.cast(pixels, tf.float32)).prefetch(tf.data.AUTOTUNE)
+
+    def decoded(self) -> Any:
+        """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
+        files = tf.data.Dataset.from_tensor_slices(self._paths)
+        return files.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _read(self, path: Any) -> Any:
         return decode(tf.io.read_file(path), self.input_shape)
 
-    def _decoded(self) -> Any:
-        files = tf.data.Dataset.from_tensor_slices(self._paths)
-        return files.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
-
     def _decode_all(self) -> Any:
-        pixels = np.empty((len(self), *self.input_shape), np.uint8)
-        for row, image in enumerate(self._decoded().as_numpy_iterator()):
+        """Decodes into what becomes the tensor's own memory; `tf.constant` would need twice as much for a while."""
+        memory = np.empty(self.size + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        pixels = memory[start : start + self.size].reshape(len(self), *self.input_shape)
+        for row, image in enumerate(self.decoded().as_numpy_iterator()):
             pixels[row] = image
-        return tf.constant(pixels)
+        return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())
 
 
 def refuse_undecodable(files: Mapping[str, Path]) -> None:

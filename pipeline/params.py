@@ -1,7 +1,7 @@
 """`params.yaml`: reads it, checks it, and says which part of it a stage may see.
 
 DVC runs a stage again only when a parameter changed that `dvc.yaml` declares for it. So a stage is given
-exactly those: reading any other one fails.
+exactly those, and what changes no result: reading any other one fails.
 """
 
 import difflib
@@ -20,6 +20,10 @@ from pipeline.section import Section
 MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
 """How pydantic names the members of unions of plain types."""
 
+WITHOUT_EFFECT = ("images",)
+"""Sections that change what a run costs and none of its results: every stage may read them, and dvc.yaml declares them
+nowhere, so that a change of theirs makes no stage run again."""
+
 SAID = {
     "model_type": "expected keys with values below it, as in presets/",
     "model_attributes_type": "expected keys with values below it, as in presets/",
@@ -28,7 +32,7 @@ SAID = {
 
 
 def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: Path = Path("dvc.yaml")) -> Params:
-    """Reads and checks the whole of params.yaml, then keeps what `stage` declares in dvc.yaml.
+    """Reads and checks the whole of params.yaml, then keeps what `stage` declares in dvc.yaml, and `WITHOUT_EFFECT`.
 
     Raises:
         PipelineError: a value is missing, unknown or out of range; says which and what was expected.
@@ -54,8 +58,8 @@ def read_params(path: Path) -> Params:
 
 
 def restrict(params: Params, declared: list[str]) -> Params:
-    """A copy of `params` in which only the declared paths, such as "student.model", can be read."""
-    restricted: Params = _restrict(params, [path.split(".") for path in declared])
+    """A copy of `params` in which only declared paths, such as "student.model", and `WITHOUT_EFFECT` can be read."""
+    restricted: Params = _restrict(params, [path.split(".") for path in (*declared, *WITHOUT_EFFECT)])
     return restricted
 
 

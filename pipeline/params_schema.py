@@ -195,9 +195,16 @@ class Evaluate(Section):
     batch_size: Positive
 
 
+class Images(Section):
+    """How image files are read."""
+
+    cache: Literal["none", "memory", "disk"] = "memory"
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
+    images: Images = Images()
     split: Split
     train_teacher: TrainTeacher
     views: Views

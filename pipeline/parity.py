@@ -97,10 +97,10 @@ def run(
         images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
         of_teacher = load_teacher(teacher, data.class_names)[0]
-        seen = Examples.of(images, model["input_shape"], labels, keep=False)
+        seen = Examples.of(images, model["input_shape"], labels, cache="none")
         seen_by_teacher = None
         if of_teacher.input_shape[1:] != tuple(model["input_shape"]):
-            seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, keep=False)
+            seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, cache="none")
         loss = DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
         short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
 

@@ -3,13 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline.batches import Cache
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import read_index
 from pipeline.recipe import Recipe
 from pipeline.views import Views
 
 
-def run(*, index: Path, model: dict[str, Any], recipe: Recipe, views: Views, output: Path, history: Path) -> None:
+def run(
+    *,
+    index: Path,
+    model: dict[str, Any],
+    recipe: Recipe,
+    views: Views,
+    output: Path,
+    history: Path,
+    cache: Cache = "memory",
+) -> None:
     """Writes a baseline's `.keras` file and its training curves.
 
     Args:
@@ -19,6 +29,7 @@ def run(*, index: Path, model: dict[str, Any], recipe: Recipe, views: Views, out
         views: of the training images.
         output: the `.keras` file to write.
         history: the CSV file to write, as `training.Trained` has it.
+        cache: where decoded pixels are kept; changes no result.
 
     Raises:
         PipelineError: the index or the weights are missing, or training diverged.
@@ -30,6 +41,7 @@ def run(*, index: Path, model: dict[str, Any], recipe: Recipe, views: Views, out
         augmentation=views.augmentation,
         view_seed=views.seed,
         view_count=views.count,
+        cache=cache,
         output=output,
     ) as result:
         result.publish(output, history)

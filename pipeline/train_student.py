@@ -7,7 +7,7 @@ temperature.
 from pathlib import Path
 from typing import Any
 
-from pipeline.batches import Examples
+from pipeline.batches import Cache, Examples
 from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.identity import Expected, refuse_other
 from pipeline.index import read_index
@@ -30,6 +30,7 @@ def run(
     recipe: Recipe,
     output: Path,
     history: Path,
+    cache: Cache = "memory",
 ) -> None:
     """Writes a student's `.keras` file and its training curves.
 
@@ -43,6 +44,7 @@ def run(
         recipe: how to train.
         output: the `.keras` file to write.
         history: the CSV file to write.
+        cache: where decoded pixels are kept; changes no result.
 
     Raises:
         PipelineError: the soft labels are missing, damaged, of another temperature, other views or other images; the
@@ -58,7 +60,12 @@ def run(
         )
         refuse_other(file, data, expected)
         train_on, validate_on = (
-            Examples.of(images, model["input_shape"], HardAndSoftLabels(file, split, images, data.one_hot(images)))
+            Examples.of(
+                images,
+                model["input_shape"],
+                HardAndSoftLabels(file, split, images, data.one_hot(images)),
+                cache=cache,
+            )
             for split, images in (("train", data.split("train")), ("val", recipe.validation_images(data)))
         )
         with trained(model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output) as result:

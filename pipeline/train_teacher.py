@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline import model_files, models
 from pipeline.artifacts import fingerprint, forget_work_of_others, publish, replace_whole, sha256_file, workspace
+from pipeline.batches import Cache
 from pipeline.ensembles import load_teacher, refuse_other_sizes, save_ensemble
 from pipeline.errors import PipelineError, first_few
 from pipeline.hard_label_training import trained_on_hard_labels
@@ -53,7 +54,13 @@ class GivenTeacher:
 
 
 def run(
-    *, index: Path, teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, output: Path, history: Path
+    *,
+    index: Path,
+    teachers: Sequence[TeacherToTrain | GivenTeacher],
+    average: str,
+    output: Path,
+    history: Path,
+    cache: Cache = "memory",
 ) -> None:
     """Writes the teacher's `.keras` file and its training curves.
 
@@ -64,13 +71,14 @@ def run(
         average: of an ensemble's members, as `ensembles.save_ensemble` takes it.
         output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given.
         history: the CSV file to write, as `training.Trained` has it; of an ensemble with the column `member` before.
+        cache: where decoded pixels are kept; changes no result.
 
     Raises:
         PipelineError: the index, a file or weights are missing or do not fit, or training diverged.
     """
     data = read_index(index)
     if len(teachers) == 1:
-        with _ready(teachers[0], data, output) as result:
+        with _ready(teachers[0], data, output, cache) as result:
             result.publish(output, history)
         return
     _refuse_unlike(teachers, data)
@@ -79,7 +87,7 @@ def run(
         raise PipelineError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
     results, places = [], [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
     for teacher, place in zip(teachers, places, strict=True):
-        with _ready(teacher, data, place) as result:
+        with _ready(teacher, data, place, cache) as result:
             results.append(result)  # what is finished stays in the work folder
     tables = [pd.read_csv(result.curves) for result in results]
     for number, table in enumerate(tables):
@@ -112,7 +120,7 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
 
 
 @contextmanager
-def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path) -> Iterator[Trained]:
+def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, cache: Cache) -> Iterator[Trained]:
     """One teacher, trained, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
         with workspace(output, **_named(teacher)) as work:
@@ -125,6 +133,7 @@ def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path) ->
         augmentation=teacher.augmentation,
         view_seed=teacher.recipe.seed,
         view_count=None,
+        cache=cache,
         output=output,
     ) as result:
         yield result

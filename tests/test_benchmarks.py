@@ -60,7 +60,7 @@ def test_plain_and_ours_see_the_same_batches():
                 for pixels, targets in training_batches(data.examples(place, name), 4, 1, range(6))
             ]
             for name in (PLAIN, DISTILLER, OURS)
-            for place in (student_epoch.MEMORY, student_epoch.FILES)
+            for place in (student_epoch.MEMORY, student_epoch.FILES, student_epoch.DISK)
         }
     reference = seen[OURS, student_epoch.FILES]
     assert [len(pixels) for pixels, _ in reference] == [4, 4, 2, 4, 4, 2]

@@ -3,12 +3,13 @@
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
-from pipeline import images as images_module
 from pipeline.errors import PipelineError
 from pipeline.images import Images, decode, refuse_undecodable
 
@@ -149,6 +150,11 @@ def test_halving_a_checkerboard_of_blocks_follows_the_closed_form():
     np.testing.assert_array_equal(resized[:, :, 0], expected)
 
 
+def leave_memory_for(size, monkeypatch):
+    """Of the memory that is available, a quarter is for pixels."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * size))
+
+
 @pytest.mark.parametrize("shape", [(6, 4, 1), (9, 10, 3)])
 @pytest.mark.parametrize("limit", [None, 0])
 def test_rows_are_the_same_from_memory_and_from_files(tmp_path, monkeypatch, shape, limit):
@@ -156,7 +162,7 @@ def test_rows_are_the_same_from_memory_and_from_files(tmp_path, monkeypatch, sha
     files = write(tmp_path, pixels)
     kept = Images(files, shape, keep=True).rows([3, 0, 0, 4])
     if limit is not None:
-        monkeypatch.setattr(images_module, "MEMORY_LIMIT_BYTES", limit)
+        leave_memory_for(limit, monkeypatch)
     read = Images([str(file) for file in files], shape, keep=limit is not None).rows([3, 0, 0, 4])
     assert kept.dtype == read.dtype == tf.uint8
     assert kept.shape == read.shape == (4, *shape)
@@ -170,7 +176,7 @@ def test_rows_are_the_same_from_memory_and_from_files(tmp_path, monkeypatch, sha
     [(True, 2 * 6 * 4, True), (True, 2 * 6 * 4 - 1, False), (True, 0, False), (False, 2 * 6 * 4, False)],
 )
 def test_only_what_is_read_again_and_fits_is_kept(tmp_path, monkeypatch, keep, limit, in_memory):
-    monkeypatch.setattr(images_module, "MEMORY_LIMIT_BYTES", limit)
+    leave_memory_for(limit, monkeypatch)
     pixels = [noise(6, 4, 1, seed) for seed in range(2)]
     files = write(tmp_path, pixels)
     images = Images(files, (6, 4, 1), keep=keep)

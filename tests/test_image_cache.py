@@ -1,0 +1,375 @@
+"""`images.cache`: the same batches whatever it is, and files of pixels that survive kills, damage and company."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+from conftest import MODEL, mhist_in
+from ruamel.yaml import YAML
+
+from pipeline import pixel_files, split, train_baseline
+from pipeline.artifacts import sha256_file
+from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
+from pipeline.images import Images
+from pipeline.index import Image
+from pipeline.params import load_params, read_params
+from pipeline.pixel_files import pixels_on_disk
+from pipeline.recipe import Phase, Recipe
+from pipeline.views import Augmentation, Views
+
+ROOT = Path(__file__).parents[1]
+CACHES = ["none", "memory", "disk"]
+SHAPE = (6, 5, 3)
+COUNT = 7
+BYTES = COUNT * 6 * 5 * 3
+PIXELS = np.random.default_rng(4).integers(0, 256, (COUNT, *SHAPE), np.uint8)
+FOLDER = Path(".work/pixels")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def write_images(pixels=PIXELS, folder="images"):
+    """One PNG file of each array, as rows of an index."""
+    Path(folder).mkdir(exist_ok=True)
+    for number, of_one in enumerate(pixels):
+        Path(folder, f"{number}.png").write_bytes(tf.io.encode_png(of_one).numpy())
+    return listed(folder)
+
+
+def listed(folder="images"):
+    """The rows of what `write_images` wrote."""
+    return [
+        Image(path.name, str(path), "HP", "train", "", sha256_file(path)) for path in sorted(Path(folder).iterdir())
+    ]
+
+
+def examples(images, shape=SHAPE, **cache):
+    augmentation = Augmentation(rotation=0.2, translation=0.2, contrast=0.3)
+    one_hot = np.eye(len(images), dtype=np.float32)
+    return Examples.of(images, shape, HardLabels([i.id for i in images], one_hot, augmentation, 5, None), **cache)
+
+
+def bytes_of(batches):
+    return [(pixels.numpy().tobytes(), targets.numpy().tobytes()) for pixels, targets in batches]
+
+
+def made():
+    return sorted(FOLDER.glob("*"))
+
+
+# The same whatever it is
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (9, 4, 1)], ids=str)
+def test_batches_are_the_same_bit_for_bit(shape):
+    images = write_images()
+    found = [examples(images, shape, cache=cache) for cache in CACHES]
+    training = [bytes_of(training_batches(each, 3, 1, range(7))) for each in found]
+    validation = [bytes_of(validation_batches(each, 3)) for each in found]
+    assert training[0] == training[1] == training[2]
+    assert validation[0] == validation[1] == validation[2]
+    assert len(set(training[0])) == 7
+    assert len(validation[0]) == 3
+
+
+def test_batches_are_the_same_where_tensorflow_must_be_deterministic():
+    """As in a training; in a process of its own, because that cannot be taken back."""
+    write_images()
+    program = """
+import tensorflow as tf
+from test_image_cache import bytes_of, examples, training_batches, write_images
+tf.config.experimental.enable_op_determinism()
+images = write_images()
+found = [bytes_of(training_batches(examples(images, cache=c), 2, 1, range(60))) for c in ("none", "memory", "disk")]
+assert found[0] == found[1] == found[2]
+"""
+    ended(child(program))
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_rows_may_be_repeated_and_out_of_order(cache):
+    rows = [4, 0, 0, 6]
+    found = examples(write_images(), cache=cache).images.rows(rows)
+    assert (found.dtype, found.shape) == (tf.uint8, (4, *SHAPE))
+    np.testing.assert_array_equal(found, PIXELS[rows])
+
+
+def test_a_training_gives_the_same_file_and_another_cache_begins_none_anew(data_set, capfd):
+    settings = mhist_in(data_set)
+    places = {"picture": Path("samples.png"), "split_folder": Path("split"), "index": Path("index.csv")}
+    split.run(layout="mhist", settings=settings, **places)
+    recipe = Recipe(seed=3, batch_size=16, phases=[Phase(2, 0.01, "all")], validation_steps=None)
+
+    def train(cache, folder):
+        train_baseline.run(
+            index=Path("index.csv"),
+            model=MODEL,
+            recipe=recipe,
+            views=Views(2, 7, Augmentation(rotation=0.2)),
+            output=Path(folder, "baseline.keras"),
+            history=Path(folder, "baseline.csv"),
+            cache=cache,
+        )
+        said = capfd.readouterr()
+        return sha256_file(Path(folder, "baseline.keras")), "epoch" in said.out + said.err
+
+    found = {cache: train(cache, cache) for cache in CACHES}
+    assert {trained for _, trained in found.values()} == {True}
+    assert len({digest for digest, _ in found.values()}) == 1
+    assert train("none", "disk") == (found["disk"][0], False)
+    assert {path.name.split(".")[-1] for path in made()} == {"uint8"}
+    assert len(made()) == 2  # of the training images, and of the validation images
+
+
+# The file
+
+
+def test_the_file_holds_the_pixels_row_after_row_and_nothing_else():
+    pixels_on_disk(write_images(), SHAPE, FOLDER)
+    (file,) = made()
+    assert file.read_bytes() == PIXELS.tobytes()
+
+
+def test_images_are_decoded_once_for_all_who_train_on_them(capsys):
+    images = write_images()
+    first = pixels_on_disk(images, SHAPE, FOLDER)
+    assert f"decode: done: {COUNT}/{COUNT} images" in capsys.readouterr().err
+    assert isinstance(first, np.memmap)
+    assert not first.flags.writeable
+    for image in images:
+        Path(image.path).unlink()
+    np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
+    assert capsys.readouterr().err == ""
+
+
+def test_images_are_read_from_the_file_and_no_more_from_their_own():
+    images = write_images()
+    seen = examples(images, cache="disk")
+    for image in images:
+        Path(image.path).unlink()
+    assert len(bytes_of(training_batches(seen, 2, 1, range(8)))) == 8
+    assert len(bytes_of(validation_batches(seen, 2))) == 4
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_only_disk_writes_a_file(cache):
+    examples(write_images(), cache=cache)
+    assert not Path(".work").exists()
+
+
+def test_the_file_lies_in_the_work_folder_of_the_project(monkeypatch, tmp_path):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    examples(write_images(), cache="disk")
+    assert len([*(tmp_path / "project/.work/pixels").glob("*.uint8")]) == 1
+
+
+def test_what_changes_the_pixels_makes_another_file(monkeypatch):
+    images = write_images()
+    pixels_on_disk(images, SHAPE, FOLDER)
+    changed = PIXELS.copy()
+    changed[3, 0, 0, 0] ^= 1
+    pixels_on_disk(write_images(changed, "others"), SHAPE, FOLDER)
+    pixels_on_disk(images[::-1], SHAPE, FOLDER)
+    pixels_on_disk(images[:-1], SHAPE, FOLDER)
+    pixels_on_disk(images, (5, 6, 3), FOLDER)
+    pixels_on_disk(images, (6, 5, 1), FOLDER)
+    monkeypatch.setattr(tf, "__version__", "another")
+    pixels_on_disk(images, SHAPE, FOLDER)
+    assert len(made()) == 7
+    monkeypatch.setattr(pixel_files.decoder, "__file__", str(ROOT / "pipeline/index.py"))
+    pixels_on_disk(images, SHAPE, FOLDER)
+    assert len(made()) == 8
+
+
+def test_names_labels_and_places_do_not():
+    pixels_on_disk(write_images(), SHAPE, FOLDER)
+    elsewhere = [replace(image, id=f"x{image.id}", label="SSA", split="val") for image in write_images(folder="copy")]
+    np.testing.assert_array_equal(pixels_on_disk(elsewhere, list(SHAPE), FOLDER), PIXELS)
+    assert len(made()) == 1
+
+
+@pytest.mark.parametrize("size", [0, BYTES - 1, BYTES + 1, 2 * BYTES])
+def test_a_file_of_another_size_is_made_again(size):
+    images = write_images()
+    pixels_on_disk(images, SHAPE, FOLDER)
+    (file,) = made()
+    os.truncate(file, size)
+    np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
+    assert made() == [file]
+    assert file.stat().st_size == BYTES
+
+
+# Interruption
+
+
+def child(program, *arguments):
+    """A Python process in this folder, which may import the tests."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process, code=0):
+    try:
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == code, said
+
+
+BEGIN = """
+import os, signal, sys, time
+from pathlib import Path
+from pipeline.progress import Progress
+from test_image_cache import FOLDER, PIXELS, SHAPE, listed, pixels_on_disk
+
+count = Progress.advance
+def advance(self, number):
+    count(self, number)
+    if self.done == 3:
+        stop()
+Progress.advance = advance
+"""
+
+
+def test_a_kill_while_decoding_leaves_no_file_and_the_next_run_makes_it():
+    images = write_images()
+    kill = "stop = lambda: os.kill(os.getpid(), signal.SIGKILL)\npixels_on_disk(listed(), SHAPE, FOLDER)"
+    ended(child(BEGIN + kill), -signal.SIGKILL)
+    (left,) = made()
+    assert left.suffix == ".partial"
+    np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
+    (file,) = made()
+    assert file.suffix == ".uint8"
+
+
+def test_two_processes_at_once_both_succeed():
+    """Each waits at its third image until the other has come as far."""
+    write_images()
+    meet = """
+def stop():
+    Path(f"came{sys.argv[1]}").touch()
+    while not (Path("came0").exists() and Path("came1").exists()):
+        time.sleep(0.01)
+    assert len(list(FOLDER.glob("*.partial"))) >= 1
+assert (pixels_on_disk(listed(), SHAPE, FOLDER) == PIXELS).all()
+"""
+    processes = [child(BEGIN + meet, number) for number in "01"]
+    for process in processes:
+        ended(process)
+    (file,) = made()
+    assert file.read_bytes() == PIXELS.tobytes()
+
+
+def test_what_a_living_process_writes_is_left_alone():
+    FOLDER.mkdir(parents=True)
+    of_a_living = FOLDER / f"x.y.{os.getppid()}.partial"
+    of_this_one_before = FOLDER / f"x.y.{os.getpid()}.partial"
+    stranger = FOLDER / "notes.partial"
+    for path in (of_a_living, of_this_one_before, stranger):
+        path.touch()
+    pixels_on_disk(write_images(), SHAPE, FOLDER)
+    assert {path for path in made() if path.suffix != ".uint8"} == {of_a_living, stranger}
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded_and_leaves_nothing(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left on device, and 0\.0 MiB are needed"):
+        examples(write_images(), cache="disk")
+    assert made() == []
+
+
+def test_an_error_while_decoding_leaves_nothing():
+    images = write_images()
+    Path(images[5].path).write_bytes(b"no image")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        pixels_on_disk(images, SHAPE, FOLDER)
+    assert made() == []
+
+
+# Memory
+
+
+@pytest.mark.parametrize(("available", "fits"), [(4 * BYTES, True), (4 * BYTES - 1, False)])
+def test_what_does_not_fit_in_a_quarter_of_the_memory_is_decoded_in_every_pass_and_said(
+    monkeypatch, capsys, available, fits
+):
+    images = write_images()
+    expected = bytes_of(training_batches(examples(images, cache="none"), 3, 1, range(6)))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+    seen = examples(images)
+    said = capsys.readouterr().err
+    assert bytes_of(training_batches(seen, 3, 1, range(6))) == expected
+    assert seen.images.in_memory is fits
+    assert said == (
+        ""
+        if fits
+        else "the pixels of 7 images, 0.0 GB, do not fit in a quarter of the available memory: they are decoded in "
+        "every pass. `images.cache: disk` in params.yaml keeps them in a file.\n"
+    )
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_nobody_else_is_told_of_memory(monkeypatch, capsys, cache):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1))
+    seen = examples(write_images(), cache=cache)
+    assert not seen.images.in_memory
+    assert "memory" not in capsys.readouterr().err
+
+
+def test_pixels_in_memory_outlive_the_files_and_everything_else():
+    """The tensor shares the memory of an array that nobody else holds."""
+    images = [Images([image.path for image in write_images()], SHAPE, keep=True) for _ in range(20)]
+    for path in Path("images").iterdir():
+        path.unlink()
+    for each in images:
+        np.testing.assert_array_equal(each.rows(np.arange(COUNT)), PIXELS)
+
+
+# The setting
+
+
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def test_no_stage_declares_it_so_a_change_makes_none_stale():
+    declared = [str(name) for stage in STAGES.values() for name in stage.get("params", [])]
+    assert "student.model" in declared
+    assert [name for name in declared if name.split(".")[0] == "images"] == []
+    assert "${images" not in (ROOT / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize("stage", ["train_teacher", "train_student", "train_baseline"])
+@pytest.mark.parametrize("cache", CACHES)
+def test_every_stage_that_trains_reads_it(stage, cache):
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    YAML(typ="safe").dump(content | {"images": {"cache": cache}}, Path("params.yaml"))
+    assert load_params(stage, Path("params.yaml"), ROOT / "dvc.yaml").images.cache == cache
+
+
+def test_a_file_without_it_keeps_pixels_in_memory():
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    del content["images"]
+    YAML(typ="safe").dump(content, Path("params.yaml"))
+    assert read_params(Path("params.yaml")).images.cache == "memory"
+    assert load_params("train_student", Path("params.yaml"), ROOT / "dvc.yaml").images.cache == "memory"
