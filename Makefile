@@ -13,14 +13,15 @@ test: lint
 	pytest --numprocesses auto --dist loadfile
 
 # Everything that docs/benchmarks.md shows, but `quality`, which needs data that are not ours: see its --help.
-BENCHMARKS := student_step student_epoch precompute soft_label_file sweep memory
+BENCHMARKS := student_step student_epoch precompute soft_label_file memory
 
 bench: .venv/installed
 	for name in $(BENCHMARKS); do python -m benchmarks.$$name || exit 1; done
+	python -m benchmarks.sweep --steps benchmarks/results/student_step.json
 	python -m benchmarks.document
 
 bench-quick: .venv/installed
-	for name in $(BENCHMARKS) quality; do python -m benchmarks.$$name --quick || exit 1; done
+	for name in $(BENCHMARKS) sweep quality; do python -m benchmarks.$$name --quick || exit 1; done
 
 lint: .venv/installed
 	ruff check .
