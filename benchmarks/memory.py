@@ -11,13 +11,13 @@ Three minutes; --quick 40 seconds (two variants).
 """
 
 import json
-import resource
 import subprocess
 import sys
 from argparse import SUPPRESS
 from typing import Any
 
 from benchmarks.paired import ratios, spread
+from benchmarks.process import peak_mib
 from benchmarks.record import Record, arguments
 
 NO_MODEL = "no model"
@@ -37,9 +37,7 @@ def peaks_of(variant: str) -> dict[str, float]:
         if variant != NO_MODEL:
             examples = data.examples(MEMORY, OURS if variant == OURS else PLAIN)
             epochs_of(pair.variant(variant, pair.recipe.phases[-1]), examples, pair.recipe.batch_size)()
-    peaks = {
-        "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    }
+    peaks = {"process": peak_mib()}
     if tf.config.list_physical_devices("GPU"):
         peaks["GPU"] = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
     return peaks

@@ -7,22 +7,28 @@ import numpy as np
 from scipy.stats import binom
 
 
-def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Times every variant once a round, each round in another order.
+def interleaved(
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 1,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> dict[str, list[float]]:
+    """Times every variant once a round, each round in an order of its own: no variant always follows the same one.
 
     Args:
         variants: what to run, by name. A variant must have finished its work when it returns.
         rounds: counted rounds.
         warm_up: rounds before them that are not counted (tracing, caches).
+        before: what to do before a variant each time, not timed, by its name.
 
     Returns:
         Seconds of each variant in each round.
     """
-    names = list(variants)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(warm_up + rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in np.random.default_rng(number).permutation(list(variants)):
+            if before is not None:
+                before[name]()
             start = time.perf_counter()
             variants[name]()
             taken = time.perf_counter() - start

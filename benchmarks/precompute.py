@@ -1,11 +1,11 @@
 """How near the teacher's pass comes to its bare forward pass, and what a reduced precision of it costs in accuracy.
 
-`stage` is `TeacherPass.run` over image files: reading, decoding, resizing, showing the views, the forward pass, the
-refusals, and writing to the disk. `bare` is the same compiled forward pass over as many float32 tensors that lie in
-memory. Both run in turns in one process. What the stage does once (starting Python, loading and tracing the model,
-comparing the image files with the index, sealing the file) is timed apart, since its share depends on how many images
-there are. The images are PNG files of smoothed random fields with noise, in the model's size. Validation and test
-images are marked as done beforehand, so that every batch is a full one of training views.
+`stage` is `TeacherPass.run` over image files: reading, decoding, showing the views, the forward pass, the refusals, and
+writing to the disk. `bare` is the same compiled forward pass over as many float32 tensors that lie in memory. Both run
+in turns in one process. What the stage does once (starting Python, loading and tracing the model, comparing the image
+files with the index, sealing the file) is timed apart, since its share depends on how many images there are. The
+images are PNG files of smoothed random fields with noise; they have the model's size, so none is resized. Validation
+and test images are marked as done beforehand, so that every batch is a full one of training views.
 
 Goal: images/s of the stage / images/s of the bare pass at least 0.95 at batch sizes 1, 32 and 128, with one view and
 with four of each image. Where forward pass and decoding share the processor cores, nothing can hide behind the forward
@@ -20,7 +20,6 @@ Takes four minutes with ResNet50V2 at 224x224 on two cores; `--quick`, a CNN at 
 """
 
 import contextlib
-import io
 import os
 import tempfile
 import time
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paired import interleaved, ratios, spread
+from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
 from pipeline.tensorflow_start import start_tensorflow
 
@@ -96,16 +96,9 @@ CNN = {
     "filters": [64, 128, 256],
     "downsampling": "max_pooling",
 }
-LOWERED = {"MobileNetV2 (ImageNet)": MOBILENET | {"weights": "imagenet"}, "ResNet50V2 (random)": RESNET}
+LOWERED = {"MobileNetV2": MOBILENET | {"weights": "imagenet"}, "ResNet50V2": RESNET}
 FULL = Size(RESNET, {1: 64, 32: 96, 128: 256}, 3, LOWERED, images=16)
-QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, 3, {"CNN (random)": CNN}, images=32)
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Holds back what stages print."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, 3, {"CNN": CNN}, images=32)
 
 
 def make_data(count: int, size: tuple[int, int, int]) -> Index:
@@ -156,7 +149,7 @@ class Stage:
     def run(self) -> None:
         """Fills one more file."""
         self._pass.unfinished = self._files.pop()
-        with silence():
+        with quiet():
             self._pass.run(None)
         if self._pass.unfinished.missing("train").any():
             raise AssertionError("views are missing")
@@ -284,10 +277,11 @@ def measure_precisions(size: Size, data: Index, record: Record) -> None:
     for name, model in size.lowered.items():
         images = Images([image.path for image in data.split("train")[: size.images]], model["input_shape"], keep=True)
         pixels = [next(iter(images.batches(size.images)))]
-        full = Forward(with_weights(model), size.images)
+        in_full, weights = with_weights(model)
+        full = Forward(in_full, size.images)
         said = np.concatenate(list(full(pixels)))
         for precision in MIXED_PRECISIONS:
-            lowered = with_weights(model)
+            lowered, _ = with_weights(model)
             lower(lowered, precision)
             forward = Forward(lowered, size.images)
             errors = np.abs(np.concatenate(list(forward(pixels))) - said)
@@ -299,7 +293,7 @@ def measure_precisions(size: Size, data: Index, record: Record) -> None:
             measured[f"{name}, {precision}"] = {"largest": largest, "mean": mean, "times": found}
             rows.append(
                 [
-                    name,
+                    f"{name} ({weights})",
                     precision,
                     f"{said.std():.3g}",
                     f"{largest:.2g}",
@@ -318,12 +312,12 @@ def run_through(forward: Forward, batches: Any) -> list[Any]:
     return list(forward(batches))
 
 
-def with_weights(model: dict[str, Any]) -> Any:
-    """The model; with random weights if those it asks for are not at hand."""
+def with_weights(model: dict[str, Any]) -> tuple[Any, str]:
+    """The model, and whose weights it has: random ones if those it asks for are not at hand."""
     try:
-        return models.build(**model, classes=CLASSES_OF_PRECISION, seed=1)
+        return models.build(**model, classes=CLASSES_OF_PRECISION, seed=1), model["weights"] or "random"
     except PipelineError:
-        return models.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1)
+        return models.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1), "random"
 
 
 def main() -> None:

@@ -322,10 +322,6 @@ def main() -> None:
     given = arguments(__doc__, *OPTIONS)
     record = Record("quality", given)
     runs = chosen(given)
-    for name, data in runs.items():
-        record.document["command"] += f" --{name} {'FILE' if data.is_file() else 'FOLDER'}" if data else ""
-    if given.only:
-        record.document["command"] += f" --only {' '.join(runs)}"
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         for name, data in runs.items():

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Record:
         self._output = given.output or RESULTS / f"{kept}.json"
         self.document: dict[str, Any] = {
             "benchmark": name,
-            "command": f"python -m benchmarks.{name}" + (" --quick" if given.quick else ""),
+            "command": " ".join([f"python -m benchmarks.{name}", *_options(given)]),
             "machine": machine(),
             "tables": [],
             "measured": {},
@@ -67,6 +67,18 @@ class Record:
         self._output.parent.mkdir(parents=True, exist_ok=True)
         self._output.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
         print(f"\nwrote {self._output}")
+
+
+def _options(given: argparse.Namespace) -> Iterator[str]:
+    """What was given on the command line and changes what is measured; no path of this machine."""
+    for name, value in vars(given).items():
+        if name in ("output", "work") or value in (None, False):
+            continue
+        yield f"--{name}"
+        if isinstance(value, Path):
+            yield "FOLDER" if value.is_dir() else str(value) if not value.is_absolute() else "FILE"
+        elif value is not True:
+            yield " ".join(value) if isinstance(value, list) else str(value)
 
 
 def as_text(table: dict[str, Any]) -> str:

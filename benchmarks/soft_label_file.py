@@ -19,17 +19,13 @@ Takes about four minutes and 10 GB of disk; `--quick`, 40,000 rows, half a minut
 
 import hashlib
 import os
-import re
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterator
 from functools import partial
-from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,7 +33,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.paired import ratios, spread
+from benchmarks.paired import interleaved, ratios, spread
+from benchmarks.process import peak_mib, quiet
 from benchmarks.record import Record, arguments
 from pipeline import storage
 from pipeline.checked_hdf5 import damage, seal
@@ -151,45 +148,27 @@ def seconds_of(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Holds back notes on long reading."""
-    with redirect_stderr(StringIO()):
-        yield
-
-
-def in_turns(
-    variants: Mapping[str, Callable[[], object]], before: Mapping[str, Callable[[], object]], rounds: int
-) -> dict[str, list[float]]:
-    """As `interleaved`, with something done before each that is not timed."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(-1, rounds):
-        for name in sorted(variants, reverse=number % 2 == 0):
-            before[name]()
-            taken = seconds_of(variants[name])
-            if number >= 0:
-                seconds[name].append(taken)
-    return seconds
-
-
 def compare_throughput(folder: Path, rows: int, rounds: int, record: Record) -> Path:
     """Writing and reading in turns with NumPy; returns our file, sealed."""
     images, slab = rows_of(rows), some_logits()
     values = np.concatenate([slab] * -(-rows // WRITE_ROWS))[:rows]
     ours, numpys = folder / "ours/unfinished.h5", folder / "numpy.npy"
     found = {
-        "write, flushed to the disk": in_turns(
+        "write to the disk, without the digest": interleaved(
             {"ours": lambda: write_ours(ours.parent, images, slab), "numpy": lambda: write_numpy(numpys, values)},
-            {"ours": lambda: shutil.rmtree(ours.parent, ignore_errors=True), "numpy": lambda: numpys.unlink(True)},
             rounds,
+            before={
+                "ours": lambda: shutil.rmtree(ours.parent, ignore_errors=True),
+                "numpy": lambda: numpys.unlink(True),
+            },
         )
     }
     for where, before in (("from the page cache", Path.exists), ("dropped from it before", forget)):
         for how, whole in (("in slabs", False), ("at once", True)):
-            found[f"read {how}, {where}"] = in_turns(
+            found[f"read {how}, {where}, without the digest"] = interleaved(
                 {"ours": partial(read_ours, ours, whole), "numpy": partial(read_numpy, numpys, whole)},
-                {"ours": partial(before, ours), "numpy": partial(before, numpys)},
                 rounds,
+                before={"ours": partial(before, ours), "numpy": partial(before, numpys)},
             )
     size = rows * CLASSES * 2
     table = [
@@ -296,15 +275,8 @@ def alone(task: str, rows: int) -> None:
                 images = [Image(image_id, "", "", "train", "", "") for image_id in opened.ids("train")]
                 one_hot = np.broadcast_to(np.eye(1, CLASSES, dtype=np.float32), (rows, CLASSES))
                 HardAndSoftLabels(opened, "train", images, one_hot).take(0, np.arange(BATCH))
-    print(_peak_mib())
-
-
-def _peak_mib() -> float:
-    """Of this process, and not of the one that started it, as `getrusage` would have it on Linux."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[0]) / 2**10
+    peak = peak_mib()
+    print(peak)
 
 
 def measure_memory(folder: Path, rows: int, record: Record) -> None:

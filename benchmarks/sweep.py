@@ -14,12 +14,11 @@ is Keras' Distiller.
 Four minutes; --quick 50 seconds.
 """
 
-import io
 import json
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import tensorflow as tf
 
 from benchmarks.made_data import index_of, write_images
 from benchmarks.paired import ratios, spread
+from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
@@ -196,7 +196,7 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
         for turn in range(rounds):
             work = folder / f"round{turn}"
             work.mkdir()
-            with chdir(work), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            with chdir(work), quiet():
                 offline.append(run_offline(pair, folder / "index.csv", folder / "teacher.keras", views, recipe))
             start = time.perf_counter()
             for temperature in TEMPERATURES:

@@ -101,7 +101,8 @@ class Examples:
         if cache == "memory" and not pixels.in_memory:
             print(
                 f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in a quarter of the "
-                "available memory: they are decoded in every pass. `images.cache: disk` in params.yaml keeps them in a file.",
+                "available memory: they are decoded in every pass. `images.cache: disk` in params.yaml keeps them in a "
+                "file.",
                 file=sys.stderr,
             )
         return cls([(image.id, image.sha256) for image in images], pixels, supervision)

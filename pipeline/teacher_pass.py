@@ -27,6 +27,9 @@ WRITING_SHARE = 0.02
 LONGEST_BLOCK_SECONDS = 10.0
 """However slow the disk is: so much, and a batch, is computed again after a kill."""
 
+LARGEST_BLOCK_BYTES = 64 * 2**20
+"""However fast the teacher is: what is gathered takes no more memory, and a batch."""
+
 ROUNDING = 5e-3
 """Of the sum of probabilities that were stored as float16."""
 
@@ -202,7 +205,7 @@ def blocks(
     gathered, start, shortest = [], clock(), 0.0
     for logits in batches:
         gathered.append(logits)
-        if clock() - start >= shortest:
+        if clock() - start >= shortest or len(gathered) * logits.nbytes >= LARGEST_BLOCK_BYTES:
             before = clock()
             yield np.concatenate(gathered)
             gathered, start = [], clock()
