@@ -51,8 +51,10 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 def interval_of_median(values: Sequence[float], digits: int = 4) -> str:
     """Where the median of what was sampled lies, with at least 95 % confidence: by ranks, whatever the distribution.
 
-    Five values or fewer cannot say so much; their smallest and largest are given then, which hold less.
+    Five values or fewer cannot say so much.
     """
+    if len(values) < 6:
+        return "-"
     ordered = sorted(values)
     below = max(0, int(binom.ppf(0.025, len(ordered), 0.5)) - 1)
     return f"{_written(ordered[below], digits)} to {_written(ordered[-1 - below], digits)}"

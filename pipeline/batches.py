@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.artifacts import fingerprint, work_folder
+from pipeline.data_flow import ahead, mapped
 from pipeline.images import Images
 from pipeline.index import Image, refuse_changed
 from pipeline.pixel_files import pixels_on_disk
@@ -139,7 +140,7 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
     transforms = tf.TensorSpec((None, 6), tf.float32)
     signature = (tf.TensorSpec((None,), tf.int64), transforms, transforms, _targets_signature(supervision))
     batches = tf.data.Dataset.from_generator(plan, output_signature=signature)
-    return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return ahead(mapped(batches, load))
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:

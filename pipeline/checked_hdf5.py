@@ -180,7 +180,7 @@ def strings(texts: Sequence[str]) -> npt.NDArray[Any]:
     """Texts as fixed-length UTF-8 strings, which HDF5 stores as plain bytes."""
     if not "".join(texts).isascii():
         texts = [text.encode().decode("latin-1") for text in texts]  # a character for each byte
-    width = max(map(len, texts))
+    width = max(1, *map(len, texts))
     padded = "".join([text.ljust(width, "\0") for text in texts]).encode("latin-1")
     return np.frombuffer(padded, h5py.string_dtype("utf-8", width))
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import psutil
 import tensorflow as tf
 
+from pipeline.data_flow import ahead, mapped
 from pipeline.errors import PipelineError, first_few
 
 LUMA = (0.299, 0.587, 0.114)
@@ -112,12 +113,12 @@ class Images:
             kept = self._pixels is not None
             images = tf.data.Dataset.from_tensor_slices(self._pixels) if kept else self.decoded()
             batches = images.batch(batch_size)
-        return batches.map(lambda pixels: tf.cast(pixels, tf.float32)).prefetch(tf.data.AUTOTUNE)
+        return ahead(batches.map(lambda pixels: tf.cast(pixels, tf.float32)))
 
     def decoded(self) -> Any:
         """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
         files = tf.data.Dataset.from_tensor_slices(self._paths)
-        return files.map(self._read, num_parallel_calls=tf.data.AUTOTUNE)
+        return ahead(mapped(files, self._read))
 
     def _read(self, path: Any) -> Any:
         return decode(tf.io.read_file(path), self.input_shape)

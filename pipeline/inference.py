@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.data_flow import ahead, mapped
 from pipeline.images import Images
 from pipeline.progress import Progress
 from pipeline.rendering import render
@@ -77,8 +78,7 @@ class Forward:
         signature = (numbers, numbers, transforms, transforms)
         planned = tf.data.Dataset.from_generator(plan, output_signature=signature)
         plain = tf.autograph.experimental.do_not_convert(show)  # to look for loops in it takes a third of a second
-        shown = planned.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
-        yield from self(shown.rebatch(self.batch_size).prefetch(tf.data.AUTOTUNE))
+        yield from self(ahead(mapped(planned, plain).rebatch(self.batch_size)))
 
 
 def _portions(rows: Ints) -> Ints:

@@ -17,8 +17,9 @@ import numpy as np
 from pipeline import models
 from pipeline.artifacts import sha256_file
 from pipeline.batches import Examples
+from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.ensembles import load_teacher
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few
 from pipeline.identity import Expected, refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
@@ -33,6 +34,9 @@ from pipeline.views import Views
 MARGIN = 10.0
 """How many times as far apart as two runs that differ in rounding alone equal methods may be. Both distances are the
 largest of a few random numbers of one size, so they rarely differ by more than a few times."""
+
+TELLING = 0.1
+"""Of what is compared: if rounding alone may change more than this share of it, equality would mean nothing."""
 
 EXACT = Dense("float32").as_json()
 
@@ -66,6 +70,7 @@ def run(
     index: Path,
     teacher: Path,
     soft_targets: Path,
+    logits: Path,
     views: Views,
     loss: DistillationLoss,
     model: dict[str, Any],
@@ -78,6 +83,7 @@ def run(
         index: `data/index.csv`.
         teacher: the `.keras` file of the teacher.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
+        logits: the `teacher_logits.h5` that they should be made from; compared if it is there.
         views: that the file must hold.
         loss: of the student. Cross-entropy with the soft labels is compared as the KL divergence, which has the same
             gradient, because the Distiller has no other.
@@ -86,13 +92,20 @@ def run(
         steps: of each phase.
 
     Raises:
-        PipelineError: the teacher or the soft labels are missing, or do not belong together or to the index.
+        PipelineError: the teacher or the soft labels are missing, or do not belong together or to the index; or the
+            student diverged.
     """
     data = read_index(index)
     if not teacher.is_file():
         raise PipelineError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
     with open_soft_targets(soft_targets) as file:
-        expected = Expected(("train",), views, teacher_sha256=sha256_file(teacher), temperature=loss.temperature)
+        expected = Expected(
+            splits=("train",),
+            views=views,
+            teacher_sha256=sha256_file(teacher),
+            logits_sha256=sealed_sha256(logits) if logits.is_file() else None,
+            temperature=loss.temperature,
+        )
         refuse_other(file, data, expected)
         images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
@@ -108,14 +121,23 @@ def run(
             return models.build(**model, classes=len(data.class_names), seed=recipe.seed)
 
         return Parity(
-            offline=offline_steps(student(), seen, loss, short),
-            online=online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher),
-            rounded=online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher, rounded=True),
+            offline=_finite(offline_steps(student(), seen, loss, short)),
+            online=_finite(online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher)),
+            rounded=_finite(online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher, rounded=True)),
             phases=[number for number in range(1, len(recipe.phases) + 1) for _ in range(steps)],
             loss=loss,
             classes=len(data.class_names),
             held_as=file.storage.as_json() | ({"precision": precision} if precision else {}),
         )
+
+
+def _finite(steps: Steps) -> Steps:
+    if not all(np.isfinite(values).all() for values in (np.array(steps.losses), *steps.weights)):
+        raise PipelineError(
+            f"the student diverged: its losses were {first_few([f'{loss:.3g}' for loss in steps.losses])}. "
+            "Lower the learning_rate of student.phases, or compare fewer steps."
+        )
+    return steps
 
 
 @dataclass(frozen=True)
@@ -124,17 +146,23 @@ class Distance:
 
     Attributes:
         offline: the offline one.
-        rounding: the one with other rounding errors, or one unit in the last place of what is added up, if that is
-            more.
+        rounding: the one with other rounding errors, or one unit in the last place, if that is more.
+        size: of what was compared.
     """
 
     offline: float
     rounding: float
+    size: float
 
     @property
     def is_rounding(self) -> bool:
         """Whether rounding explains it."""
         return self.offline <= MARGIN * self.rounding
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether rounding is small enough for a difference to be seen."""
+        return MARGIN * self.rounding <= TELLING * self.size
 
 
 def distances(parity: Parity) -> dict[str, Distance]:
@@ -143,15 +171,16 @@ def distances(parity: Parity) -> dict[str, Distance]:
     # The KL divergence is the difference of two cross-entropies, and keeps their rounding errors.
     scale = parity.loss.temperature**2 if parity.loss.scale_by_temperature_squared else 1.0
     subtracted = (1.0 - parity.loss.hard_label_weight) * scale * math.log(parity.classes)
-    losses = [[np.array(steps.losses)] for steps in (offline, online, rounded)]
-    weights = [steps.weights for steps in (offline, online, rounded)]
-    return {"the loss of a step": _distance(losses, 2.0 * subtracted), "a weight at the end": _distance(weights)}
+    losses = ([np.array(steps.losses)] for steps in (offline, online, rounded))
+    return {
+        "the loss of a step": _distance(2.0 * subtracted, *losses),
+        "a weight at the end": _distance(0.0, offline.weights, online.weights, rounded.weights),
+    }
 
 
-def _distance(numbers: list[list[Any]], subtracted: float = 0.0) -> Distance:
-    offline, online, rounded = numbers
-    largest = subtracted + max(float(np.max(np.abs(values), initial=0.0)) for values in online)
-    return Distance(_furthest(offline, online), max(_furthest(rounded, online), LAST_PLACE * largest))
+def _distance(subtracted: float, offline: list[Any], online: list[Any], rounded: list[Any]) -> Distance:
+    size = subtracted + _furthest(online, [np.zeros_like(values) for values in online])
+    return Distance(_furthest(offline, online), max(_furthest(rounded, online), LAST_PLACE * size), size)
 
 
 def _furthest(some: list[Any], others: list[Any]) -> float:
@@ -159,10 +188,15 @@ def _furthest(some: list[Any], others: list[Any]) -> float:
 
 
 def is_equal(parity: Parity) -> bool | None:
-    """Whether offline equals online; None where the file does not hold the logits as the teacher gave them."""
-    if parity.held_as != EXACT:
+    """Whether offline equals online; None where it cannot be told.
+
+    It cannot where the file does not hold the logits as the teacher gave them, and where rounding alone moves the
+    student too far.
+    """
+    found = distances(parity).values()
+    if parity.held_as != EXACT or not all(distance.is_telling for distance in found):
         return None
-    return all(distance.is_rounding for distance in distances(parity).values())
+    return all(distance.is_rounding for distance in found)
 
 
 def as_text(parity: Parity) -> str:
@@ -193,15 +227,21 @@ def _curves(parity: Parity) -> Iterator[list[str]]:
     rows = zip(parity.phases, parity.offline.losses, parity.online.losses, strict=True)
     for before, (phase, offline, online) in zip([0, *parity.phases], rows, strict=False):
         step = step + 1 if phase == before else 1
-        yield [str(phase), str(step), f"{offline:.7f}", f"{online:.7f}", f"{offline - online:+.1e}"]
+        yield [str(phase), str(step), f"{offline:#.9g}", f"{online:#.9g}", f"{offline - online:+.1e}"]
 
 
 def _verdict(parity: Parity, found: dict[str, Distance]) -> str:
-    equal = is_equal(parity)
-    if equal is None:
+    if parity.held_as != EXACT:
         rounded = ", ".join(f"{name} {value}" for name, value in parity.held_as.items())
         return f"The file holds the logits rounded ({rounded}): this is how far the student drifts."
-    if equal:
-        return "Offline equals online: they differ by no more than rounding."
-    worst = max(distance.offline / distance.rounding for distance in found.values())
-    return f"Offline is not online: they differ by {worst:.0f} times what rounding does; {MARGIN:.0f} is the limit."
+    if not all(distance.is_telling for distance in found.values()):
+        return (
+            "Nothing can be told: rounding alone moves the student too far. Compare fewer steps, or lower the "
+            "learning_rate of student.phases."
+        )
+    if not is_equal(parity):
+        worst = max(distance.offline / distance.rounding for distance in found.values())
+        return f"Offline is not online: they differ by {worst:.0f} times what rounding does; {MARGIN:.0f} is the limit."
+    if parity.loss.hard_label_weight == 1.0:
+        return "They are equal, but soft labels have no part in it: distill.hard_label_weight is 1."
+    return "Offline equals online: they differ by no more than rounding."

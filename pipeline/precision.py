@@ -44,7 +44,7 @@ def difference(lowered: npt.NDArray[np.float32], full: npt.NDArray[np.float32]) 
     errors = np.abs(lowered.astype(np.float64) - full)
     others = int((lowered.argmax(axis=1) != full.argmax(axis=1)).sum())
     return (
-        f"on {len(full)} image(s) the logits differ from float32's by at most {errors.max():.3g}, on average by "
-        f"{errors.mean():.3g} (they spread from {full.min():.3g} to {full.max():.3g}); the largest is another "
-        f"class's in {others}"
+        f"on {len(full)} image(s) the logits differ from those of the teacher as it is by at most {errors.max():.3g}, "
+        f"on average by {errors.mean():.3g} (they spread from {full.min():.3g} to {full.max():.3g}); the largest is "
+        f"another class's in {others}"
     )

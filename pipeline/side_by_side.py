@@ -21,6 +21,9 @@ from pipeline.training import Reseed, compiled
 LAST_PLACE = 2.0**-23
 """One unit in the last place of a float32, relative."""
 
+LAST_PLACE_OF_TF32 = 2.0**-10
+"""The same of the numbers that a GPU's tensor cores multiply where TensorFlow lets them take TensorFloat-32."""
+
 UNCLIPPED = 1e-37
 """About the smallest normal float32. `keras.losses.KLDivergence` clips probabilities at Keras' epsilon, 1e-7."""
 
@@ -72,7 +75,7 @@ def online_steps(
         recipe: as there.
         teacher: from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
         seen_by_teacher: the same examples in the teacher's size, if it is not the student's.
-        rounded: whether pixels and initial weights are moved by one unit in the last place.
+        rounded: whether pixels and initial weights are moved by one unit in the last place of what is multiplied.
     """
 
     def batches(steps: range) -> Any:
@@ -81,14 +84,14 @@ def online_steps(
         if seen_by_teacher is not None:
             larger = training_batches(seen_by_teacher, recipe.batch_size, recipe.seed, steps)
             found = tf.data.Dataset.zip(found, larger).map(lambda one, other: ((one[0], other[0]), one[1]))
-        return found.map(_rounded_pixels) if rounded else found
+        return found.map(lambda pixels, labels: (tf.nest.map_structure(_moved, pixels), labels)) if rounded else found
 
     def distiller(within: Any, phase: Phase) -> Any:
         shapes = (
             [within.input_shape[1:]] if seen_by_teacher is None else [within.input_shape[1:], teacher.input_shape[1:]]
         )
         made = keras.distillation.Distiller(
-            teacher=_seeing(teacher, shapes, -1),
+            teacher=_seeing(_in_float32(teacher), shapes, -1),
             student=_seeing(within, shapes, 0),
             distillation_losses=[keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())],
             distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
@@ -101,7 +104,7 @@ def online_steps(
     if rounded:
         signs = np.random.default_rng(0)
         for weight in student.weights:
-            moved = 1.0 + LAST_PLACE * signs.choice([-1.0, 1.0], weight.shape)
+            moved = 1.0 + last_place() * signs.choice([-1.0, 1.0], weight.shape)
             weight.assign(ops.convert_to_numpy(weight) * moved.astype(np.float32))
     with _unclipped():
         return _steps("online, rounded otherwise" if rounded else "online", student, recipe, distiller, batches)
@@ -132,6 +135,13 @@ def _steps(
     return Steps(losses.values, [ops.convert_to_numpy(weight) for weight in student.weights])
 
 
+def _in_float32(teacher: Any) -> Any:
+    """The teacher with float32 logits, which is what the file holds of any, and what the Distiller asks for."""
+    if keras.backend.standardize_dtype(teacher.output.dtype) == "float32":
+        return teacher
+    return keras.Model(teacher.inputs, ops.cast(teacher.output, "float32"), name="teacher_in_float32")
+
+
 class _Losses(keras.callbacks.Callback):
     """Keeps the loss of every step; Keras itself reports the mean of an epoch so far."""
 
@@ -156,12 +166,16 @@ def _seeing(model: Any, shapes: list[tuple[int, ...]], which: int) -> Any:
     return keras.Model(inputs, model(inputs[which]), name=f"seeing_{which}")
 
 
-def _rounded_pixels(pixels: Any, labels: Any) -> tuple[Any, Any]:
-    def moved(values: Any) -> Any:
-        signs = tf.random.stateless_uniform(tf.shape(values), seed=(0, 0), minval=0, maxval=2, dtype=tf.int32) * 2 - 1
-        return values * (1.0 + LAST_PLACE * tf.cast(signs, tf.float32))
+def last_place() -> float:
+    """One unit in the last place, relative, of what this machine's matrix products multiply."""
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    rounds_more = on_gpu and tf.config.experimental.tensor_float_32_execution_enabled()
+    return LAST_PLACE_OF_TF32 if rounds_more else LAST_PLACE
 
-    return tf.nest.map_structure(moved, pixels), labels
+
+def _moved(pixels: Any) -> Any:
+    signs = tf.random.stateless_uniform(tf.shape(pixels), seed=(0, 0), minval=0, maxval=2, dtype=tf.int32) * 2 - 1
+    return pixels * (1.0 + last_place() * tf.cast(signs, tf.float32))
 
 
 @contextmanager

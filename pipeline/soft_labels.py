@@ -52,8 +52,8 @@ class Provenance:
         storage: `as_json` of a class in `storage`.
         ensemble: None, or of an ensemble its "average" ("logits" or "probabilities") and its "members", a list of
             {"teacher": name of the architecture, "teacher_sha256": SHA-256 of the member's `.keras` file}.
-        precision: None for float32, or the mixed precision in which the teacher computed ("mixed_float16" or
-            "mixed_bfloat16").
+        precision: None for the teacher's own (mostly float32), or the mixed precision in which it computed
+            ("mixed_float16" or "mixed_bfloat16").
     """
 
     class_names: tuple[str, ...]

@@ -97,7 +97,7 @@ def test_the_interval_of_a_median_is_that_of_the_sign_test():
     shuffled = np.random.default_rng(0).permutation
     assert paired.interval_of_median(shuffled(12) + 1.0) == "3.000 to 10.00"
     assert paired.interval_of_median(shuffled(30) + 1.0) == "10.00 to 21.00"
-    assert paired.interval_of_median(shuffled(4) + 1.0) == "1.000 to 4.000"
+    assert paired.interval_of_median(shuffled(5) + 1.0) == "-"
 
 
 def test_system_1_by_hand(monkeypatch):

@@ -212,13 +212,13 @@ def in_float64(path):
 
 
 def assert_as_near(on_jax, on_tensorflow, exact):
-    """JAX may miss what float64 gives by four times what TensorFlow misses it by, or by four roundings.
+    """JAX may miss what float64 gives by four times what TensorFlow misses it by, or by 32 roundings.
 
     Both round the same operations in float32, in another order of summing; the largest of many such errors differs
-    little from one order to the other.
+    little from one order to the other. Sums of 3,072 terms gather some 55 roundings, half of them either way.
     """
     missed = np.abs(on_tensorflow - exact).max()
-    allowed = max(4 * missed, 4 * ULP * np.abs(exact).max())
+    allowed = max(4 * missed, 32 * ULP * np.abs(exact).max())
     np.testing.assert_allclose(on_jax, exact, rtol=0, atol=allowed)
 
 

@@ -24,7 +24,7 @@ from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.parity import Distance, Parity
 from pipeline.recipe import Phase, Recipe
-from pipeline.side_by_side import Steps
+from pipeline.side_by_side import Steps, last_place
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.targets import HardAndSoftLabels
@@ -217,6 +217,8 @@ def test_the_default_loss_of_keras_distiller_is_wrong_and_the_one_with_an_instan
     np.testing.assert_allclose(right.compute_loss(teacher, student), expected, rtol=1e-6)
     np.testing.assert_allclose(right.compute_loss(teacher + 5.0, student - 2.0), expected, rtol=1e-5)
     default = keras.distillation.LogitsDistillation(temperature=3.0)
+    by_name = keras.distillation.LogitsDistillation(temperature=3.0, loss="kl_divergence")
+    np.testing.assert_array_equal(by_name.compute_loss(teacher, student), default.compute_loss(teacher, student))
     np.testing.assert_allclose(default.compute_loss(teacher, student), 7 * np.log(10), rtol=1e-5)
     np.testing.assert_allclose(
         default.compute_loss(teacher - 3.0, student), 0, atol=1e-5
@@ -235,6 +237,7 @@ def proof(targets, model=CNN, recipe=ONE_PHASE, steps=4, loss=None):
         index=INDEX,
         teacher=TEACHER,
         soft_targets=targets,
+        logits=Path("logits.h5"),
         views=VIEWS,
         loss=loss or DistillationLoss(temperature, 0.3),
         model=model,
@@ -321,6 +324,7 @@ def test_how_far_rounded_storage_drifts(project, stored_as):
     pixels, exact = first_batch(soft_targets(1.0))
     label_images(Path("rounded.h5"), stored_as)
     targets = soft_targets(1.0, "rounded.h5")
+    shutil.move("rounded.h5", "logits.h5")
     found = proof(targets)
     student = models.build(**CNN, classes=CLASSES, seed=ONE_PHASE.seed)
     told = log_softmax(student(pixels, training=True).numpy().astype(np.float64), axis=1)
@@ -337,11 +341,32 @@ def test_how_far_rounded_storage_drifts(project, stored_as):
 
 
 def test_a_teacher_in_mixed_precision_is_no_exact_one(project):
-    label_images(Path("mixed.h5"), precision="mixed_bfloat16")
-    found = proof(soft_targets(4.0, "mixed.h5"), steps=1)
+    label_images(Path("logits.h5"), precision="mixed_bfloat16")
+    found = proof(soft_targets(4.0), steps=1)
     assert parity.is_equal(found) is None
     assert "rounded (kind dense, dtype float32, precision mixed_bfloat16): this" in parity.as_text(found)
     assert abs(found.offline.losses[0] - found.online.losses[0]) > 1e-5
+
+
+def test_a_teacher_whose_logits_are_no_float32_is_compared_too(project):
+    teacher = models.build(**CNN, classes=CLASSES, seed=1)
+    logits = keras.layers.Activation("linear", dtype="float64", name="in_float64")(teacher.output)
+    model_files.save(keras.Model(teacher.inputs, logits), TEACHER, {"class_names": NAMES})
+    label_images(Path("logits.h5"))
+    assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
+
+
+def test_a_student_that_diverges_is_no_proof(project):
+    wild = replace(ONE_PHASE, phases=[Phase(1, 1e30, "all", optimizer="sgd")])
+    with pytest.raises(PipelineError, match="the student diverged: its losses were .*Lower the learning_rate of stud"):
+        proof(soft_targets(4.0), recipe=wild)
+
+
+def test_soft_labels_of_other_logits_are_refused(project):
+    targets = soft_targets(4.0)
+    label_images(Path("logits.h5"), Dense("float16"))
+    with pytest.raises(PipelineError, match=r"T4\.h5 was softened from other logits"):
+        proof(targets)
 
 
 def test_who_does_not_belong_together_is_refused(project):
@@ -355,19 +380,19 @@ def test_who_does_not_belong_together_is_refused(project):
         proof(targets)
 
 
-def three_trainings(offline, rounded, stored_as=Dense("float32")):  # noqa: B008
+def three_trainings(offline, rounded, weight=0.5):
     """Two steps in each of two phases; the weights are one number."""
     online = Steps([2.0, 1.5, 1.0, 0.5], [np.array([3.0])])
     of = [Steps([loss + far for loss, far in zip(online.losses, more, strict=True)], [np.array([3.0 + more[-1]])])
           for more in (offline, rounded)]  # fmt: skip
-    return Parity(of[0], online, of[1], [1, 1, 2, 2], DistillationLoss(1.0, 1.0), 10, stored_as.as_json())
+    return Parity(of[0], online, of[1], [1, 1, 2, 2], DistillationLoss(1.0, weight), 1, parity.EXACT)
 
 
 def test_the_report_shows_both_curves_and_the_largest_differences():
     text = parity.as_text(three_trainings([0, 0, -4e-3, 2e-3], [0, 1e-3, 0, 5e-4]))
     rows = [line.split() for line in text.splitlines()]
-    assert ["2", "1", "0.9960000", "1.0000000", "-4.0e-03"] in rows
-    assert ["1", "2", "1.5000000", "1.5000000", "+0.0e+00"] in rows
+    assert ["2", "1", "0.996000000", "1.00000000", "-4.0e-03"] in rows
+    assert ["1", "2", "1.50000000", "1.50000000", "+0.0e+00"] in rows
     assert [*["largest", "difference", "of", "the", "loss", "of", "a", "step"], "4.0e-03", "1.0e-03"] in rows
     assert [*["largest", "difference", "of", "a", "weight", "at", "the", "end"], "2.0e-03", "5.0e-04"] in rows
     assert text.endswith("Offline equals online: they differ by no more than rounding.")
@@ -380,8 +405,30 @@ def test_ten_times_what_rounding_does_is_the_limit(times, equal):
 
 def test_rounding_is_at_least_one_unit_in_the_last_place():
     found = parity.distances(three_trainings([0, 0, 0, 0], [0, 0, 0, 0]))
-    assert found["the loss of a step"] == Distance(0, 2 * ONE_PLACE)
-    assert found["a weight at the end"] == Distance(0, 3 * ONE_PLACE)
+    assert found["the loss of a step"] == Distance(0, 2 * ONE_PLACE, 2)
+    assert found["a weight at the end"] == Distance(0, 3 * ONE_PLACE, 3)
+
+
+@pytest.mark.parametrize(("rounding", "equal"), [(0.019, True), (0.021, None)])
+def test_rounding_that_hides_a_tenth_of_the_loss_proves_nothing(rounding, equal):
+    """The largest loss is 2."""
+    found = three_trainings([0, 0, 0, 0], [rounding, 0, 0, 0])
+    assert parity.is_equal(found) is equal
+    assert ("Nothing can be told: rounding alone" in parity.as_text(found)) is (equal is None)
+
+
+def test_soft_labels_without_weight_prove_nothing_of_themselves():
+    assert "but soft labels have no part in it" in parity.as_text(three_trainings([0] * 4, [1e-6] * 4, weight=1.0))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tensor_float_32", "expected"), [([], True, 2**-23), (["GPU:0"], False, 2**-23), (["GPU:0"], True, 2**-10)]
+)
+def test_the_last_place_is_that_of_the_products_operands(monkeypatch, gpus, tensor_float_32, expected):
+    """TensorFloat-32 has ten bits behind the leading one, float32 has twenty-three."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config.experimental, "tensor_float_32_execution_enabled", lambda: tensor_float_32)
+    assert last_place() == expected
 
 
 def test_the_command_proves_it_and_writes_nothing(reproduced, tmp_path):
@@ -393,7 +440,7 @@ def test_the_command_proves_it_and_writes_nothing(reproduced, tmp_path):
     before = everything()
     done = attempt("softlabel", "parity", "--steps", "3", cwd=project)
     assert done.returncode == 0, done.stdout
-    curve = re.findall(r"^1 +(\d) +(\d\.\d{7}) +(\d\.\d{7}) +[+-]\d\.\de-0[6-9]|^1 .*\+0\.0e\+00$", done.stdout, re.M)
+    curve = re.findall(r"^1 +\d +\d\.\d{8} +\d\.\d{8} +(?:[+-]\d\.\de-0[6-9]|\+0\.0e\+00)$", done.stdout, re.M)
     assert len(curve) == 3
     assert "Offline equals online" in done.stdout
     assert everything() == before
@@ -402,11 +449,15 @@ def test_the_command_proves_it_and_writes_nothing(reproduced, tmp_path):
     assert refused.returncode == 1
     assert "Error: data/soft_labels/soft_targets_T4.h5 holds other views: seed 1, expected 5" in refused.stdout
     change(project / "params.yaml", "views.seed", 1)
+    misspelt = attempt("softlabel", "parity", "--temperature", "4.0", cwd=project)
+    assert misspelt.returncode == 2
+    assert "T = 4.0 is none of distill.temperatures, as written there: 4." in misspelt.stdout
 
     def exchange(file):
         file["train/soft"][:] = file["train/soft"][:][:, ::-1]
 
     edit(project / "data/soft_labels/soft_targets_T4.h5", exchange)
     unequal = attempt("softlabel", "parity", "--steps", "2", "--temperature", "4", "--seed", "7", cwd=project)
+    # The exchange is told from rounding, not from a digest: `edit` names the new one, and the logits' stays.
     assert unequal.returncode == 1
     assert "Offline is not online" in unequal.stdout

@@ -181,7 +181,7 @@ def test_the_difference_in_words():
     full = np.array([[1.0, 2.0, -3.0], [0.5, 0.25, 0.0]], np.float32)
     lowered = np.array([[1.0, 2.5, -3.25], [0.0, 0.25, 0.0]], np.float32)
     assert difference(lowered, full) == (
-        "on 2 image(s) the logits differ from float32's by at most 0.5, on average by 0.208 "
+        "on 2 image(s) the logits differ from those of the teacher as it is by at most 0.5, on average by 0.208 "
         "(they spread from -3 to 2); the largest is another class's in 1"
     )
 

@@ -65,5 +65,21 @@ def test_a_clock_that_stood_still_for_a_night_delays_no_write_for_a_month():
     assert sizes == [1, 10, *[1] * 49]
 
 
+def test_no_more_than_64_mib_are_gathered():
+    """Batches of 20 MiB, each a millisecond; a disk on which a write takes so long that ten seconds were to pass."""
+    clock, batch = Clock(), np.zeros((4, 5 * 2**18), np.float32)
+
+    def computed():
+        for _ in range(10):
+            clock.now += 0.001
+            yield batch
+
+    sizes = []
+    for block in blocks(computed(), clock):
+        clock.now += 5.0
+        sizes.append(len(block) // 4)
+    assert sizes == [1, 4, 4, 1]
+
+
 def test_no_batches_are_no_blocks():
     assert list(blocks(iter([]))) == []
