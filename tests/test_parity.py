@@ -358,7 +358,7 @@ def test_a_teacher_whose_logits_are_no_float32_is_compared_too(project):
 
 def test_a_student_that_diverges_is_no_proof(project):
     wild = replace(ONE_PHASE, phases=[Phase(1, 1e30, "all", optimizer="sgd")])
-    with pytest.raises(PipelineError, match="the student diverged: its losses were .*Lower the learning_rate of stud"):
+    with pytest.raises(PipelineError, match=r"the student diverged: its losses were .*Lower the learning_rate of stud"):
         proof(soft_targets(4.0), recipe=wild)
 
 
