@@ -2,8 +2,9 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.artifacts import fingerprint, work_folder
-from pipeline.data_flow import ahead, mapped
+from pipeline.data_flow import ahead, mapped, planned
 from pipeline.images import Images
 from pipeline.index import Image, refuse_changed
 from pipeline.pixel_files import pixels_on_disk
@@ -123,15 +124,15 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
     supervision, count = examples.supervision, len(examples.images)
     of_a_pass = steps_of_a_pass(examples, batch_size)
 
-    def plan() -> Iterator[tuple[Any, ...]]:
-        order, shuffled = np.empty(0, np.int64), -1
-        for step in steps:
-            number, position = divmod(step, of_a_pass)
-            if number != shuffled:
-                order, shuffled = np.argsort(philox_words(count, "order", seed, number), kind="stable"), number
-            rows = order[position * batch_size : (position + 1) * batch_size]
-            affines, colours, targets = supervision.take(supervision.view(number), rows)
-            yield rows, affines.astype(np.float32), colours.astype(np.float32), targets
+    @lru_cache(maxsize=2)
+    def order(number: int) -> Ints:
+        return np.argsort(philox_words(count, "order", seed, number), kind="stable")
+
+    def plan(step: int) -> tuple[Any, ...]:
+        number, position = divmod(int(step), of_a_pass)
+        rows = order(number)[position * batch_size : (position + 1) * batch_size]
+        affines, colours, targets = supervision.take(supervision.view(number), rows)
+        return rows, affines.astype(np.float32), colours.astype(np.float32), targets
 
     def load(rows: Any, affines: Any, colours: Any, targets: Any) -> tuple[Any, Any]:
         pixels = examples.images.rows(rows)
@@ -139,8 +140,7 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
 
     transforms = tf.TensorSpec((None, 6), tf.float32)
     signature = (tf.TensorSpec((None,), tf.int64), transforms, transforms, _targets_signature(supervision))
-    batches = tf.data.Dataset.from_generator(plan, output_signature=signature)
-    return ahead(mapped(batches, load))
+    return ahead(mapped(planned(steps, plan, signature), load))
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
@@ -148,15 +148,11 @@ def validation_batches(examples: Examples, batch_size: int) -> Any:
 
     count = len(examples.images)
 
-    def targets() -> Iterator[Floats32]:
-        for start in range(0, count, batch_size):
-            rows = np.arange(start, min(start + batch_size, count))
-            yield examples.supervision.take(0, rows)[2]
+    def targets(start: int) -> tuple[Floats32]:
+        return (examples.supervision.take(0, np.arange(start, min(start + batch_size, count)))[2],)
 
-    signature = _targets_signature(examples.supervision)
-    told = tf.data.Dataset.from_generator(targets, output_signature=signature)
-    batches = tf.data.Dataset.zip(examples.images.batches(batch_size), told)
-    return batches.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
+    told = planned(range(0, count, batch_size), targets, [_targets_signature(examples.supervision)])
+    return tf.data.Dataset.zip(examples.images.batches(batch_size), told.map(lambda targets: targets))
 
 
 def _targets_signature(supervision: Supervision) -> Any:

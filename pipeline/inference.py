@@ -6,14 +6,13 @@ batch size: not on its neighbours, not on how many there are.
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.data_flow import ahead, mapped
+from pipeline.data_flow import ahead, mapped, planned
 from pipeline.images import Images
 from pipeline.progress import Progress
 from pipeline.rendering import render
@@ -62,23 +61,23 @@ class Forward:
         """
         if not len(rows):
             return
-        cuts = _portions(rows)
+        cuts = [*_portions(rows), len(rows)]
 
-        def plan() -> Iterator[tuple[Any, ...]]:
-            for start, end in pairwise([*cuts, len(rows)]):
-                of_views, of_rows = views[start:end], rows[start:end]
-                distinct, copies = np.unique(of_rows, return_inverse=True)
-                transforms = affines[of_views, of_rows], colours[of_views, of_rows]
-                yield distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
+        def plan(portion: int) -> tuple[Any, ...]:
+            part = slice(cuts[portion], cuts[portion + 1])
+            of_views, of_rows = views[part], rows[part]
+            distinct, copies = np.unique(of_rows, return_inverse=True)
+            transforms = affines[of_views, of_rows], colours[of_views, of_rows]
+            return distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
 
         def show(distinct: Any, copies: Any, of_affines: Any, of_colours: Any) -> Any:
             return render(tf.gather(images.rows(distinct), copies), of_affines, of_colours, augmentation)
 
         numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
         signature = (numbers, numbers, transforms, transforms)
-        planned = tf.data.Dataset.from_generator(plan, output_signature=signature)
+        portions = planned(range(len(cuts) - 1), plan, signature)
         plain = tf.autograph.experimental.do_not_convert(show)  # to look for loops in it takes a third of a second
-        yield from self(ahead(mapped(planned, plain).rebatch(self.batch_size)))
+        yield from self(ahead(mapped(portions, plain).rebatch(self.batch_size)))
 
 
 def _portions(rows: Ints) -> Ints:

@@ -1,16 +1,41 @@
 """Batches flow in order, and no thread of TensorFlow's outlives them."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 from test_training import examples
 
 from pipeline.batches import training_batches, validation_batches
-from pipeline.data_flow import ahead, mapped
+from pipeline.data_flow import ahead, mapped, planned
 
 
 def test_results_come_in_order_and_all_of_them():
     slow_first = mapped(tf.data.Dataset.range(40), lambda number: tf.reduce_sum(tf.ones((1000 * (40 - number),))) + 0.0)
     assert list(ahead(slow_first).as_numpy_iterator()) == [1000.0 * (40 - number) for number in range(40)]
+
+
+def test_each_step_is_planned_once_in_order_and_of_its_shape():
+    asked = []
+
+    def plan(step):
+        asked.append(int(step))
+        return np.full(2, step, np.int64), np.ones((1, 3), np.float32)
+
+    signature = [tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 3), tf.float32)]
+    found = planned(range(5, 11, 2), plan, signature)
+    assert [spec.shape.as_list() for spec in found.element_spec] == [[None], [None, 3]]
+    assert [numbers.tolist() for numbers, _ in ahead(found).as_numpy_iterator()] == [[5, 5], [7, 7], [9, 9]]
+    assert asked == [5, 7, 9]
+
+
+def test_what_plans_is_no_op_with_effects_which_determinism_would_wait_for():
+    """`tf.data` takes the parallelism away behind every op that it counts as stateful."""
+    found = planned(range(3), lambda step: (np.ones(1, np.float32),), [tf.TensorSpec((1,), tf.float32)])
+    graph = found._functions()[0].function.graph.as_graph_def()
+    stateful = {node.op for node in graph.node if op_def_registry.get(node.op).is_stateful}
+    assert stateful == set()
+    assert {"PyFuncStateless", "EagerPyFunc"} & {node.op for node in graph.node}
 
 
 @pytest.mark.parametrize("kind", ["training", "validation", "images"])
