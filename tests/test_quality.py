@@ -222,7 +222,7 @@ def test_a_project_takes_code_and_data_and_keeps_what_was_made(tmp_path):
 
 def test_a_run_that_fails_shows_what_was_printed(tmp_path):
     """A project whose data are missing."""
-    write_params(SET_UPS["mhist"], "V = 1", tmp_path / "params.yaml")
+    write_params(SET_UPS["mhist"], "V = 8", tmp_path / "params.yaml")
     make_project(SET_UPS["mhist"], None, tmp_path)
     with pytest.raises(SystemExit, match=r"`dvc repro` failed in .*(?s:.*)data/raw/mhist"):
         reproduce(tmp_path, "mhist")
