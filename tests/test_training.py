@@ -469,6 +469,7 @@ def test_every_epoch_is_validated_on_the_images_that_the_record_names(data_set, 
         augmentation=Augmentation(),
         view_seed=1,
         view_count=1,
+        cache="memory",
         output=Path("m.keras"),
     ) as result:
         record, model = model_files.read_record(result.model), keras.saving.load_model(result.model)
