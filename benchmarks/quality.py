@@ -122,7 +122,7 @@ SET_UPS = {
             "student.model.alpha": 0.35,
             "student.phases": fine_tuned(3, 5),
         },
-        {"V = 8": views(8, TILES)},
+        {"V = 1": views(1, TILES), "V = 8": views(8, TILES)},
         Path("data/raw/mhist"),
     ),
 }

@@ -104,7 +104,11 @@ def has_ended(process: psutil.Process) -> bool:
 
 def marked(project: Path) -> int:
     """How many views the unfinished logits have, as their marks tell."""
-    return sum(np.count_nonzero(np.fromfile(path, np.uint8)) for path in project.glob(".work/*/*/done_*"))
+    while True:
+        try:
+            return sum(np.count_nonzero(np.fromfile(path, np.uint8)) for path in project.glob(".work/*/*/done_*"))
+        except FileNotFoundError:  # renamed or removed since it was listed
+            continue
 
 
 def sha256(path: Path) -> str:
