@@ -97,7 +97,7 @@ CNN = {
     "downsampling": "max_pooling",
 }
 LOWERED = {"MobileNetV2": MOBILENET | {"weights": "imagenet"}, "ResNet50V2": RESNET}
-FULL = Size(RESNET, {1: 64, 32: 96, 128: 256}, 3, LOWERED, images=16)
+FULL = Size(RESNET, {1: 96, 32: 256, 128: 256}, 3, LOWERED, images=16)
 QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, 3, {"CNN": CNN}, images=32)
 
 
