@@ -21,6 +21,7 @@ from pipeline.places import (
     PLOTS,
     SPLIT_FOLDER,
     TEACHER,
+    TEACHER_DESCRIPTION,
     baseline_file,
     soft_targets_file,
     student_file,
@@ -128,6 +129,16 @@ def train_teacher() -> None:
 
 
 @main.command()
+def describe_teacher() -> None:
+    """Note the teacher's size and FLOPs, so that nobody needs its file for a comparison."""
+    _load("describe_teacher")
+    start_tensorflow()
+    from pipeline import describe_teacher as stage
+
+    stage.run(index=INDEX, teacher=TEACHER, output=TEACHER_DESCRIPTION)
+
+
+@main.command()
 def precompute() -> None:
     """Run the teacher once and keep its logits in data/soft_labels/teacher_logits.h5."""
     values = _load("precompute")
@@ -209,7 +220,7 @@ def evaluate() -> None:
     seeds = values.student.seeds
     stage.run(
         index=INDEX,
-        teacher=TEACHER,
+        teacher=TEACHER_DESCRIPTION,
         logits=LOGITS,
         students={str(t): {seed: student_file(str(t), seed) for seed in seeds} for t in values.distill.temperatures},
         baselines={seed: baseline_file(seed) for seed in seeds},

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import flops, model_files
-from pipeline.artifacts import forget_finished, publish, sha256_file
+from pipeline import model_files
+from pipeline.artifacts import forget_finished, publish
+from pipeline.describe_teacher import cost, read_description
 from pipeline.figures import save
 from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images import Images
@@ -44,11 +45,11 @@ def run(
 ) -> None:
     """Writes `metrics.json`, the tables behind the plots, and pictures.
 
-    The teacher's logits come from the soft-label file; its model is loaded only to be measured.
+    The teacher's logits come from the soft-label file, what it costs from its description; its model is not needed.
 
     Args:
         index: `data/index.csv`.
-        teacher: the teacher's `.keras` file.
+        teacher: the teacher's description, `models/teacher.json`.
         logits: `teacher_logits.h5`.
         students: for each temperature, as written in params.yaml, the `.keras` file of each seed.
         baselines: the `.keras` file of each seed.
@@ -68,15 +69,15 @@ def run(
     test = data.split("test")
     refuse_changed(test)
     labels = np.array(data.labels(test))
-    teacher_model = model_files.load_classifier(teacher, data.class_names)
-    scores = {"teacher": _teacher_logits(data, teacher, logits)}
-    costs = {"teacher": _cost(teacher_model, teacher)}
+    described = read_description(teacher)
+    scores = {"teacher": _teacher_logits(data, described.sha256, logits)}
+    costs = {"teacher": described.cost}
     with_pixels = _PixelCache([image.path for image in test], batch_size)
     for group, files in groups.items():
         for name, file in zip(names[group], files.values(), strict=True):
             model = model_files.load_classifier(file, data.class_names)
             scores[name] = with_pixels.logits(model, name)
-        costs[group] = _cost(model, file)
+        costs[group] = cost(model, file)
     judge = _Judge(labels, scores["teacher"], votes_on(test, labels, len(data.class_names)))
     reports = {"teacher": judge.teacher([*students]) | costs["teacher"]}
     for group, files in groups.items():
@@ -91,7 +92,7 @@ def run(
     draw_softening(logits, data, _shown_temperatures(students), pictures / "soft_labels.png")
     save(temperature_figure(reports), pictures / "temperature.png")
     save(training_figure(curves), pictures / "training.png")
-    forget_finished(teacher, *(file for files in groups.values() for file in files.values()))
+    forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {pictures}")
 
 
@@ -135,22 +136,13 @@ class _PixelCache:
         return all_logits(model, self.images[shape], self.batch_size, title)
 
 
-def _teacher_logits(data: Index, teacher: Path, path: Path) -> Floats:
+def _teacher_logits(data: Index, teacher_sha256: str, path: Path) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
     test = data.split("test")
     with open_logits(path) as file:
-        refuse_other(file, data, Expected(teacher_sha256=sha256_file(teacher)))
+        refuse_other(file, data, Expected(teacher_sha256=teacher_sha256))
         rows = rows_of(file, "test", [image.id for image in test])
         return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
-
-
-def _cost(model: Any, file: Path) -> Report:
-    """What a model costs to store and to run."""
-    return {
-        "parameters": flops.parameters(model),
-        "flops": flops.forward_flops(model),
-        "file_bytes": file.stat().st_size,
-    }
 
 
 def _add_gain(student: Report, baseline: Report) -> None:

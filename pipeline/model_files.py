@@ -138,6 +138,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def architecture(path: Path) -> dict[str, Any]:
+    """The layers of a `.keras` file's model, as Keras serializes them."""
+    with zipfile.ZipFile(path) as archive:
+        layers: dict[str, Any] = json.loads(archive.read("config.json"))
+    return layers
+
+
 def refuse_probabilities(model: Any, path: Path | str) -> None:
     """Looks at the activation of a model's last layer.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 INDEX = Path("data/index.csv")
 SPLIT_FOLDER = Path("data/split")
 TEACHER = Path("models/teacher.keras")
+TEACHER_DESCRIPTION = Path("models/teacher.json")
 LOGITS = Path("data/soft_labels/teacher_logits.h5")
 METRICS = Path("results/metrics.json")
 HISTORY = Path("results/history")
