@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,9 @@ from pipeline.errors import PipelineError
 
 LOCK_SECONDS = 5.0
 """How long to wait for another process, which may just be ending."""
+
+LOCKS = Path(".work")
+"""Where the locks of outputs lie: with the outputs, as each copy of the repository has its own."""
 
 
 def sha256_file(path: Path) -> str:
@@ -35,8 +39,17 @@ def fingerprint(**inputs: Any) -> str:
 
 
 def work_folder() -> Path:
-    """Where unfinished work lies: `<DVC_ROOT or .>/.work/`."""
+    """Where unfinished work lies: `<DVC_ROOT or .>/.work/`.
+
+    DVC runs queued experiments in copies of the repository, which it removes afterwards, and names the repository
+    itself in DVC_ROOT. So the work of experiments outlives their copies, and all of them share it.
+    """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
+
+
+def in_a_copy() -> bool:
+    """Whether this is an experiment in a copy of the repository, beside which others may be at work."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
 
 
 @contextmanager
@@ -49,7 +62,7 @@ def publish(final: Path) -> Iterator[Path]:
     Raises:
         PipelineError: another process is publishing the same file.
     """
-    with _only_one(final, work_folder() / f"{_flat(final)}.publish.lock"), replace_whole(final) as partial:
+    with _only_one(final, LOCKS / f"{_flat(final)}.publish.lock"), replace_whole(final) as partial:
         yield partial
 
 
@@ -80,28 +93,32 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
     the block leaves there stays until then: name the finished files `finished.*` and `publish_copy` them, so that a
     kill between the stage's end and DVC's note of it costs nothing; `forget_finished` removes them.
 
+    Experiments remove no work of other inputs, and wait for one another where they need the same: the second finds
+    what the first has finished.
+
     Raises:
-        PipelineError: another process is at work on the same output.
+        PipelineError: another process is at work on the same output, and this is no experiment in a copy.
     """
     of_output = work_folder() / _flat(output)
     folder = of_output / fingerprint(code=_code_sha256(), **inputs)[:16]
-    with _only_one(output, of_output.with_name(f"{of_output.name}.lock")):
-        stale = [other for other in of_output.glob("*") if other != folder]
-        for unfinished in (entry for other in stale for entry in other.glob("*")):
+    here = LOCKS / f"{of_output.name}.lock"
+    with _only_one(output, here), _only_one(output, _lock_of(folder), patient=in_a_copy()):
+        stale = [] if in_a_copy() else [other for other in of_output.glob("*/") if other != folder]
+        for unfinished in (entry for other in _unused(stale) for entry in other.glob("*")):
             if not unfinished.match("finished.*"):
                 _remove(unfinished)
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
-        for other in stale:
+        for other in _unused(stale):
             _remove(other)
 
 
 def forget_work_of_others(outputs: Sequence[Path], pattern: str) -> None:
-    """Removes the workspaces of outputs whose names match a pattern, but for those of `outputs`."""
+    """Removes the workspaces of outputs whose names match a pattern, but for those of `outputs`; in no experiment."""
     kept = {_flat(output) for output in outputs}
-    for folder in work_folder().glob(_flat(Path(pattern))):
-        if folder.is_dir() and folder.name not in kept:
-            _remove(folder)
+    found = work_folder().glob(f"{_flat(Path(pattern))}/*/")
+    for folder in _unused(folder for folder in found if not in_a_copy() and folder.parent.name not in kept):
+        _remove(folder)
 
 
 def earlier_finished(output: Path) -> list[Path]:
@@ -112,9 +129,8 @@ def earlier_finished(output: Path) -> list[Path]:
 def forget_finished(*outputs: Path) -> None:
     """Removes what workspaces keep of finished outputs (`finished.*`), once a later stage shows that DVC knows them."""
     for output in outputs:
-        of_output = work_folder() / _flat(output)
-        with suppress(PipelineError), _only_one(output, of_output.with_name(f"{of_output.name}.lock"), seconds=0):
-            for finished in of_output.glob("*/finished.*"):
+        for folder in _unused((work_folder() / _flat(output)).glob("*/")):
+            for finished in folder.glob("finished.*"):
                 finished.unlink()
 
 
@@ -150,20 +166,35 @@ def reserve(file: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def _only_one(output: Path, lock: Path, seconds: float | None = None) -> Iterator[None]:
-    """Holds a lock that the system releases when its process dies."""
+def _only_one(output: Path, lock: Path, seconds: float | None = None, patient: bool = False) -> Iterator[None]:
+    """Holds a lock that the system releases when its process dies; one who is patient is not refused, but waits."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock, timeout=LOCK_SECONDS if seconds is None else seconds)
+    held = FileLock(lock)
     try:
-        held.acquire()
+        held.acquire(timeout=LOCK_SECONDS if seconds is None else seconds)
     except Timeout:
-        raise PipelineError(
-            f"another process is already writing {output}. Wait until it ends, or stop it, then run again."
-        ) from None
+        if not patient:
+            raise PipelineError(
+                f"another process is already writing {output}. Wait until it ends, or stop it, then run again."
+            ) from None
+        print(f"waiting for another process that is making the same {output}", file=sys.stderr, flush=True)
+        held.acquire()
     try:
         yield
     finally:
         held.release()
+
+
+def _unused(folders: Iterable[Path]) -> Iterator[Path]:
+    """Those workspaces on which nobody is at work, each kept for the caller until it asks for the next."""
+    for folder in folders:
+        with suppress(PipelineError), _only_one(folder, _lock_of(folder), seconds=0):
+            yield folder
+
+
+def _lock_of(folder: Path) -> Path:
+    """The lock of a workspace lies beside it and stays: whoever waits for it must not wait for a removed file."""
+    return folder.with_suffix(".lock")
 
 
 def _code_sha256() -> str:

@@ -105,20 +105,21 @@ def _logits_of(
 
 def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance: Provenance, output: Path) -> None:
     """The logits of every member, in full precision, then their average."""
-    files, places = [], [output.with_name(f"{output.stem}_of_{one.sha256[:16]}{output.suffix}") for one in teachers]
-    for teacher, place in zip(teachers, places, strict=True):
-        print(f"precompute: {teacher.described}", file=sys.stderr)
-        in_full = storage.Dense("float32").as_json()
-        own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
-        with _logits_of(teacher, data, own, [], place) as finished:
-            files.append(finished)  # it stays in the work folder
+    places = [output.with_name(f"{output.stem}_of_{one.sha256[:16]}{output.suffix}") for one in teachers]
     members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
-    provenance = replace(provenance, ensemble={"average": average, "members": members})
-    with workspace(output, provenance=asdict(provenance), numerics=numerics()) as folder:
+    ensemble = replace(provenance, ensemble={"average": average, "members": members})
+    with ExitStack() as held:  # nobody removes the first member's logits while the last's are computed; all stay
+        made = {}
+        for place, teacher in sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0]):  # as train_teacher
+            print(f"precompute: {teacher.described}", file=sys.stderr)
+            in_full = storage.Dense("float32").as_json()
+            own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
+            made[place] = held.enter_context(_logits_of(teacher, data, own, [], place))
+        folder = held.enter_context(workspace(output, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"
-        unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
+        unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))
         with unfinished:
-            _average(files, average, unfinished)
+            _average([made[place] for place in places], average, unfinished)
         unfinished.finish(finished)
         publish_copy(finished, output)
     forget_work_of_others(places, str(output.with_name(f"{output.stem}_of_*{output.suffix}")))

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,18 @@ def run(
     names = [fingerprint(**_named(teacher))[:16] for teacher in teachers]
     if len(set(names)) < len(names):
         raise PipelineError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
-    results, places = [], [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
-    for teacher, place in zip(teachers, places, strict=True):
-        with _ready(teacher, data, place, cache) as result:
-            results.append(result)  # what is finished stays in the work folder
-    tables = [pd.read_csv(result.curves) for result in results]
-    for number, table in enumerate(tables):
-        table.insert(0, "member", number)
-    with publish(history) as partial:
-        pd.concat(tables).to_csv(partial, index=False, mode="x", lineterminator="\n")
-    with publish(output) as partial:
-        save_ensemble([result.model for result in results], average, data.class_names, partial)
+    places = [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
+    with ExitStack() as held:  # nobody removes the first member while the last is trained; what is finished stays
+        in_one_order = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])  # so nobody waits in a ring
+        made = {place: held.enter_context(_ready(teacher, data, place, cache)) for place, teacher in in_one_order}
+        results = [made[place] for place in places]
+        tables = [pd.read_csv(result.curves) for result in results]
+        for number, table in enumerate(tables):
+            table.insert(0, "member", number)
+        with publish(history) as partial:
+            pd.concat(tables).to_csv(partial, index=False, mode="x", lineterminator="\n")
+        with publish(output) as partial:
+            save_ensemble([result.model for result in results], average, data.class_names, partial)
     forget_work_of_others(places, str(output.with_name(f"{output.stem}_of_*{output.suffix}")))
     print(f"wrote {output} and {history}")
 

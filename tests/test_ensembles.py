@@ -644,7 +644,7 @@ def test_dvc_trains_and_runs_the_changed_member_alone(tmp_path, monkeypatch):
     said = run("dvc", "repro", "precompute", cwd=project)
     assert stages_run(said) == ["split", "train_teacher", "precompute"]
     assert epochs_told(said) == ["1", "2", "1", "2"]
-    assert members_computed(said) == [0, 1]
+    assert sorted(members_computed(said)) == [0, 1]
 
     change(params, "train_teacher", [in_full, in_full | {"seed": 3}])
     said = run("dvc", "repro", "precompute", cwd=project)
