@@ -18,11 +18,23 @@ def stop_with_dvc() -> None:
     """Watches the process of `dvc`, or of the Python program that runs DVC, if one started this process."""
     if "DVC_STAGE" not in os.environ:
         return
-    ancestors = psutil.Process().parents()
-    hosts = [*filter(_is_dvc, ancestors), *filter(_is_python, ancestors)]
+    hosts = _hosts(psutil.Process().parents())
     if not hosts:
         _end()  # it ended before this process could look
-    threading.Thread(target=_watch, args=(hosts[0],), daemon=True).start()
+    threading.Thread(target=_watch, args=hosts, daemon=True).start()
+
+
+def _hosts(ancestors: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes whose end makes a stage useless; none if one of them has ended already.
+
+    A queued experiment is run by `dvc exp exec-run`, which outlives the queue's worker, but nobody else would collect
+    its results. What is above the worker does not count: `dvc queue start` ends at once.
+    """
+    dvc = [*filter(_is_dvc, ancestors), *filter(_is_python, ancestors)][:1]
+    if not any("exec-run" in _words(process) for process in dvc):
+        return dvc
+    worker = [process for process in ancestors if "queue-worker" in _words(process)][:1]
+    return dvc + worker if worker else []
 
 
 def _is_dvc(process: psutil.Process) -> bool:
@@ -43,8 +55,8 @@ def _words(process: psutil.Process) -> list[str]:
         return [""]
 
 
-def _watch(host: psutil.Process) -> None:
-    while _lives(host):
+def _watch(*hosts: psutil.Process) -> None:
+    while all(map(_lives, hosts)):
         time.sleep(LOOK_EVERY_SECONDS)
     _end()
 

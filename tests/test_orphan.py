@@ -135,6 +135,51 @@ def watchers(monkeypatch, parents):
     return len(started)
 
 
+# Queued experiments: `dvc queue start` -> `dvc exp queue-worker` -> `dvc exp exec-run` -> shell -> stage
+
+RUN = ["/usr/bin/python3", "/usr/bin/dvc", "exp", "exec-run", "--infofile", "x.run"]
+WORKER = ["/usr/bin/python3", "/usr/bin/dvc", "exp", "queue-worker", "dvc-exp-1@localhost"]
+STARTER = ["/usr/bin/python3", "/usr/bin/dvc", "queue", "start", "-j", "2"]
+
+
+class Above:
+    """A process above a stage, by its command line."""
+
+    def __init__(self, line):
+        self.line = line
+
+    def cmdline(self):
+        return self.line
+
+
+def watched(*lines):
+    return [host.line for host in orphan._hosts([Above(line) for line in lines])]
+
+
+def test_of_a_queued_experiment_its_run_and_the_worker_are_watched():
+    assert watched(SHELL_LINE, RUN, WORKER, STARTER, ["bash"]) == [RUN, WORKER]
+    assert watched(SHELL_LINE, RUN, WORKER) == [RUN, WORKER]
+
+
+def test_a_queued_experiment_whose_worker_has_ended_has_no_hosts():
+    assert watched(SHELL_LINE, RUN) == []
+    assert watched(SHELL_LINE, RUN, STARTER) == []
+
+
+def test_nothing_above_another_dvc_is_watched():
+    assert watched(SHELL_LINE, DVC_LINE, STARTER) == [DVC_LINE]
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_stage_ends_with_the_first_of_its_hosts(monkeypatch, ended):
+    codes, lives = [], [True, True]
+    monkeypatch.setattr(orphan, "_lives", lives.__getitem__)
+    monkeypatch.setattr(orphan.time, "sleep", lambda seconds: lives.__setitem__(ended, False))
+    monkeypatch.setattr(os, "_exit", codes.append)
+    orphan._watch(0, 1)
+    assert codes == [1]
+
+
 DVC_LINE = ["/usr/bin/python3", "/usr/bin/dvc", "repro"]
 SHELL_LINE = ["/bin/sh", "-c", "softlabel precompute"]
 
