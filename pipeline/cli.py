@@ -238,7 +238,9 @@ for command in (table, verify, inspect, plan, parity):
 
 def _load(stage: str) -> "Params":
     from pipeline.orphan import stop_with_dvc
+    from pipeline.own_code import run_own_code
     from pipeline.params import load_params
 
+    run_own_code()
     stop_with_dvc()
     return load_params(stage)
