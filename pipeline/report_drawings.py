@@ -126,4 +126,4 @@ class Drawings:
 
 
 def _shown(title: str, alt: str, figure: Figure) -> Shown:
-    return Shown(title, alt, Markup(svg(figure, title)))  # noqa: S704 - matplotlib escapes what it draws
+    return Shown(title, alt, Markup(svg(figure, alt)))  # noqa: S704 - matplotlib escapes what it draws
