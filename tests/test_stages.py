@@ -15,7 +15,18 @@ import pytest
 import tensorflow as tf
 from conftest import MODEL, mhist_in
 
-from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
+from pipeline import (
+    describe_teacher,
+    evaluate,
+    model_files,
+    models,
+    precompute,
+    sample,
+    soften,
+    split,
+    train_student,
+    train_teacher,
+)
 from pipeline.artifacts import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
@@ -99,9 +110,10 @@ def student(soft_targets="T4.h5", temperature=4.0, views=VIEWS, model=MODEL):
 def assess(students=None, baselines=None):
     Path("history").mkdir(exist_ok=True)
     Path("history/teacher.csv").write_text("epoch,phase,learning_rate,loss,val_loss\n")  # not trained here
+    describe_teacher.run(index=INDEX, teacher=TEACHER, output=Path("teacher.json"))
     evaluate.run(
         index=INDEX,
-        teacher=TEACHER,
+        teacher=Path("teacher.json"),
         logits=LOGITS,
         students=students or {},
         baselines=baselines or {},
@@ -109,6 +121,7 @@ def assess(students=None, baselines=None):
         batch_size=8,
         output=Path("metrics.json"),
         plots=Path("plots"),
+        predictions=Path("predictions"),
         pictures=Path("pictures"),
     )
 
