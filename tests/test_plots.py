@@ -59,7 +59,7 @@ def test_every_metric_has_a_plot_against_temperature(specs):
 
 
 def test_nothing_of_a_template_is_left_open(specs):
-    assert len(specs) == 18
+    assert "results/plots/training_soft_loss/student_T4_seed1.csv" in specs
     assert "DVC_METRIC" not in json.dumps(list(specs.values()))
 
 

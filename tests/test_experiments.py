@@ -1,0 +1,260 @@
+"""Experiments by DVC's queue: real workers, each experiment in a copy of a small repository that is under git."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from real_project import ROOT, change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
+from ruamel.yaml import YAML
+
+from pipeline.orphan import LOOK_EVERY_SECONDS
+
+FAILED = '"status": 4'
+"""How DVC notes it of an experiment, in a file that may be half written."""
+
+STUDENT = "models-students-T4_seed1.keras"
+EXPERIMENT = re.compile("^refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)$", re.MULTILINE)
+
+
+def blocks(heading, language=""):
+    """The code blocks below a heading of docs/experiments.md."""
+    text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    (section,) = [part for part in text.split("\n## ") if part.startswith(f"{heading}\n")]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def follow(block, folder):
+    """Runs the commands of a document, and returns what they print."""
+    return run("bash", "-euc", block, cwd=folder)
+
+
+def experiments(folder):
+    """The names of the experiments that are finished and collected."""
+    return EXPERIMENT.findall(run("git", "for-each-ref", "--format=%(refname)", "refs/exps", cwd=folder))
+
+
+def said(folder):
+    """What all experiments have printed."""
+    return "\n".join(path.read_text() for path in folder.glob(".dvc/tmp/exps/run/*/*.out"))
+
+
+def await_experiments(folder, count, lost=0):
+    """Waits until so many experiments are finished, while no more than those that are lost have failed."""
+
+    def finished():
+        told = [path.read_text() for path in folder.glob(".dvc/tmp/exps/run/*/*.run")]
+        assert sum(FAILED in text for text in told) <= lost, said(folder)
+        time.sleep(0.2)
+        return len(experiments(folder)) == count
+
+    wait_until(finished, seconds=300)
+
+
+def processes(folder, word):
+    """The processes in a folder and below with such a word in their command line."""
+
+    def fits(process):
+        try:
+            return word in process.cmdline() and Path(process.cwd()).is_relative_to(folder)
+        except (psutil.Error, OSError):
+            return False
+
+    return [process for process in psutil.process_iter() if fits(process)]
+
+
+@pytest.fixture(scope="module")
+def project(reproduced, tmp_path_factory):
+    """The small project with everything committed; its queue's workers are ended in the end."""
+    folder = copy_without(reproduced, tmp_path_factory.mktemp("experiments") / "project")
+    for command in (
+        "config user.name Somebody",
+        "config user.email somebody@example.org",
+        "add --all",
+        "commit --quiet --message=small",
+    ):
+        run("git", *command.split(), cwd=folder)
+    yield folder
+    for word in ("queue-worker", "exec-run"):
+        for process in processes(folder, word):
+            process.kill()
+
+
+# Lists
+
+
+def test_a_list_of_temperatures_is_swept_without_the_teacher(reproduced, tmp_path):
+    """Their soft labels are made, and what is left are the students; test_end_to_end.py trains such."""
+    folder = copy_without(reproduced, tmp_path / "project")
+    (block,) = blocks("Sweep by list", "yaml")
+    temperatures = YAML(typ="safe").load(block)["distill"]["temperatures"]
+    change(folder / "params.yaml", "distill.temperatures", temperatures)
+    new = [temperature for temperature in temperatures if temperature != 4]
+    assert len(new) == 5
+    assert set(stages_run(run("dvc", "repro", "soften", cwd=folder))) == {f"soften@{t}" for t in new}
+    left = {name for name in json.loads(run("dvc", "status", "--json", cwd=folder)) if not name.startswith("data/")}
+    students = {f"train_student@{t}-1" for t in new}
+    assert students <= left <= students | {"evaluate", "report"}
+
+
+# A queue of two
+
+
+@pytest.fixture(scope="module")
+def swept(project, tmp_path_factory):
+    """The project after the document's queue of two experiments has run, two at a time."""
+    (block,) = blocks("Sweep by queue")
+    log = tmp_path_factory.mktemp("queue") / "log"
+    assert start("bash", "-euc", block, cwd=project, log=log).wait(timeout=120) == 0, log.read_text()
+    await_experiments(project, 2)
+    return project
+
+
+def test_both_experiments_are_kept(swept):
+    assert sorted(experiments(swept)) == ["weight-1", "weight-2"]
+
+
+def test_each_ran_only_what_its_weight_touches(swept):
+    assert sorted(stages_run(said(swept))) == sorted(2 * ["train_student@4-1", "evaluate", "report"])
+
+
+def test_the_copies_are_gone_and_the_work_is_in_the_repository(swept):
+    assert [path for path in (swept / ".dvc/tmp/exps").glob("tmp*") if any(path.iterdir())] == []
+    assert len(list(swept.glob(f".work/{STUDENT}/*/"))) == 3
+
+
+def table(text):
+    """The rows of a table in Markdown."""
+    lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_the_table_of_experiments_has_the_columns_that_were_asked_for(swept):
+    show, *_ = blocks("Compare")
+    rows = table(follow(show, swept))
+    quality = "models.student_T4.quality"
+    assert list(rows[0]) == [
+        "Experiment",
+        f"{quality}.accuracy.mean",
+        f"{quality}.nll.mean",
+        "distill.hard_label_weight",
+    ]
+    weights = {row["Experiment"]: row["distill.hard_label_weight"] for row in rows}
+    assert {name[-9:-1]: weight for name, weight in weights.items() if "weight" in name} == {
+        "weight-1": "0.3", "weight-2": "0.7",
+    }  # fmt: skip
+    assert len({row[f"{quality}.nll.mean"] for row in rows}) == 3
+
+
+def test_differences_are_those_of_the_two_weights(swept):
+    _, diff, _ = blocks("Compare")
+    shown = follow(diff, swept)
+    assert re.search(r"^params.yaml +distill.hard_label_weight +0.3 +0.7$", shown, re.MULTILINE)
+    changed = re.findall(r"^results/metrics.json +(\S+) ", shown, re.MULTILINE)
+    assert "models.student_T4.quality.nll.mean" in changed
+    assert not any("teacher." in name or "baseline" in name for name in changed)
+    assert (swept / "dvc_plots/index.html").is_file()
+
+
+def test_both_are_in_one_plot(swept):
+    found = json.loads(run("dvc", "plots", "diff", "weight-1", "weight-2", "--json", cwd=swept))["data"]
+    ((drawn),) = found["results/plots/reliability/student_T4_seed1.csv"]
+    assert drawn["revisions"] == ["weight-1", "weight-2"]
+    assert {row["rev"] for row in drawn["content"]["data"]["values"]} == {"weight-1", "weight-2"}
+    points = drawn["content"]["layer"][-1]["encoding"]
+    assert points["color"]["field"] == "rev"
+    assert points["color"]["scale"]["domain"] == ["weight-1", "weight-2"]
+
+
+# Killed, and queued again
+
+AGAIN = (
+    "dvc exp run --queue --allow-missing --name {name} -S distill.hard_label_weight=0.9 "
+    "-S student.phases.0.epochs=60 train_student"
+)
+
+
+@pytest.fixture(scope="module")
+def resumed(swept, tmp_path_factory):
+    """The project after a worker was killed in the middle of a training, and the same was queued again.
+
+    Returns:
+        The project, what all experiments had printed until then, and what they had in the end.
+    """
+    log = tmp_path_factory.mktemp("resumed") / "log"
+    for process in processes(swept, "queue-worker"):  # nothing is queued: it would end in ten seconds
+        process.kill()
+    follow(AGAIN.format(name="lost"), swept)
+    assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=60) == 0
+    (stage,) = wait_until(lambda: processes(swept, "train-student"))
+    wait_until(lambda: states(swept))
+    stage.suspend()
+    for process in processes(swept, "queue-worker"):
+        process.kill()
+    time.sleep(2 * LOOK_EVERY_SECONDS)
+    stage.resume()
+    wait_until(lambda: has_ended(stage), seconds=15)
+    wait_until(lambda: not processes(swept, "exec-run"))
+    assert len(states(swept)) == 1
+    lost = said(swept)
+    follow("dvc queue kill lost; dvc queue remove --failed", swept)
+    follow(AGAIN.format(name="found"), swept)
+    assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=60) == 0
+    await_experiments(swept, 3, lost=1)
+    return swept, lost, said(swept)
+
+
+def states(folder):
+    """The files of the student's unfinished trainings."""
+    return list(folder.glob(f".work/{STUDENT}/*/state.npz"))
+
+
+def test_a_stage_ends_with_its_worker_and_says_so(resumed):
+    _, lost, _ = resumed
+    assert "dvc has ended; so does this stage." in lost
+    assert "continuing after epoch" not in lost
+
+
+def test_the_next_experiment_goes_on_in_another_copy(resumed):
+    _, _, found = resumed
+    (epoch,) = re.findall(r"continuing after epoch (\d+)", found)
+    assert found.count(f"epoch {epoch}/60  ") == 1
+    assert found.count(f"epoch {int(epoch) + 1}/60  ") == 1
+    assert found.count("epoch 60/60  ") == 1
+
+
+def test_nothing_is_left_of_the_lost_one(resumed):
+    folder, _, _ = resumed
+    assert sorted(experiments(folder)) == ["found", "weight-1", "weight-2"]
+    shown = run("dvc", "queue", "status", cwd=folder)
+    assert "lost" not in shown
+    assert "Running" not in shown
+    assert states(folder) == []
+
+
+# Into the workspace, and back
+
+
+@pytest.fixture(scope="module")
+def kept(resumed):
+    """The project after the first experiment was brought into the workspace and committed."""
+    folder, _, _ = resumed
+    *_, keep = blocks("Compare")
+    follow(keep, folder)
+    return folder
+
+
+def test_an_experiment_that_was_kept_is_up_to_date(kept):
+    assert YAML(typ="safe").load(kept / "params.yaml")["distill"]["hard_label_weight"] == 0.3
+    assert run("git", "status", "--porcelain", cwd=kept) == ""
+    assert stages_run(run("dvc", "repro", cwd=kept)) == []
+
+
+def test_going_back_restores_what_was_before_the_experiments(kept, reproduced):
+    change(kept / "params.yaml", "distill.hard_label_weight", 0.5)
+    assert stages_run(run("dvc", "repro", cwd=kept)) == []
+    for file in ("models/students/T4_seed1.keras", "results/metrics.json", "dvc.lock"):
+        assert sha256(kept / file) == sha256(reproduced / file)
