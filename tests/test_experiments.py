@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_project import ROOT, change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
+from documents import EXPERIMENTS, blocks, follow
+from real_project import change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
 from ruamel.yaml import YAML
 
 from pipeline.orphan import LOOK_EVERY_SECONDS
@@ -17,18 +18,6 @@ FAILED = '"status": 4'
 
 STUDENT = "models-students-T4_seed1.keras"
 EXPERIMENT = re.compile("^refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)$", re.MULTILINE)
-
-
-def blocks(heading, language=""):
-    """The code blocks below a heading of docs/experiments.md."""
-    text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
-    (section,) = [part for part in text.split("\n## ") if part.startswith(f"{heading}\n")]
-    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-
-
-def follow(block, folder):
-    """Runs the commands of a document, and returns what they print."""
-    return run("bash", "-euc", block, cwd=folder)
 
 
 def experiments(folder):
@@ -88,7 +77,7 @@ def project(reproduced, tmp_path_factory):
 def test_a_list_of_temperatures_is_swept_without_the_teacher(reproduced, tmp_path):
     """Their soft labels are made, and what is left are the students; test_end_to_end.py trains such."""
     folder = copy_without(reproduced, tmp_path / "project")
-    (block,) = blocks("Sweep by list", "yaml")
+    (block,) = blocks(EXPERIMENTS, "Sweep by list", "yaml")
     temperatures = YAML(typ="safe").load(block)["distill"]["temperatures"]
     change(folder / "params.yaml", "distill.temperatures", temperatures)
     new = [temperature for temperature in temperatures if temperature != 4]
@@ -105,7 +94,7 @@ def test_a_list_of_temperatures_is_swept_without_the_teacher(reproduced, tmp_pat
 @pytest.fixture(scope="module")
 def swept(project, tmp_path_factory):
     """The project after the document's queue of two experiments has run, two at a time."""
-    (block,) = blocks("Sweep by queue")
+    (block,) = blocks(EXPERIMENTS, "Sweep by queue")
     log = tmp_path_factory.mktemp("queue") / "log"
     assert start("bash", "-euc", block, cwd=project, log=log).wait(timeout=120) == 0, log.read_text()
     await_experiments(project, 2)
@@ -121,7 +110,7 @@ def test_each_ran_only_what_its_weight_touches(swept):
 
 
 def test_the_copies_are_gone_and_the_work_is_in_the_repository(swept):
-    assert [path for path in (swept / ".dvc/tmp/exps").glob("tmp*") if any(path.iterdir())] == []
+    wait_until(lambda: not any((swept / ".dvc/tmp/exps").glob("tmp*")))
     assert len(list(swept.glob(f".work/{STUDENT}/*/"))) == 3
 
 
@@ -133,7 +122,7 @@ def table(text):
 
 
 def test_the_table_of_experiments_has_the_columns_that_were_asked_for(swept):
-    show, *_ = blocks("Compare")
+    show, *_ = blocks(EXPERIMENTS, "Compare")
     rows = table(follow(show, swept))
     quality = "models.student_T4.quality"
     assert list(rows[0]) == [
@@ -150,7 +139,7 @@ def test_the_table_of_experiments_has_the_columns_that_were_asked_for(swept):
 
 
 def test_differences_are_those_of_the_two_weights(swept):
-    _, diff, _ = blocks("Compare")
+    _, diff, _ = blocks(EXPERIMENTS, "Compare")
     shown = follow(diff, swept)
     assert re.search(r"^params.yaml +distill.hard_label_weight +0.3 +0.7$", shown, re.MULTILINE)
     changed = re.findall(r"^results/metrics.json +(\S+) ", shown, re.MULTILINE)
@@ -192,12 +181,13 @@ def resumed(swept, tmp_path_factory):
     (stage,) = wait_until(lambda: processes(swept, "train-student"))
     wait_until(lambda: states(swept))
     stage.suspend()
+    runs = processes(swept, "exec-run")
     for process in processes(swept, "queue-worker"):
         process.kill()
     time.sleep(2 * LOOK_EVERY_SECONDS)
     stage.resume()
     wait_until(lambda: has_ended(stage), seconds=15)
-    wait_until(lambda: not processes(swept, "exec-run"))
+    wait_until(lambda: not any(psutil.pid_exists(process.pid) for process in runs))
     assert len(states(swept)) == 1
     lost = said(swept)
     follow("dvc queue kill lost; dvc queue remove --failed", swept)
@@ -242,7 +232,7 @@ def test_nothing_is_left_of_the_lost_one(resumed):
 def kept(resumed):
     """The project after the first experiment was brought into the workspace and committed."""
     folder, _, _ = resumed
-    *_, keep = blocks("Compare")
+    *_, keep = blocks(EXPERIMENTS, "Compare")
     follow(keep, folder)
     return folder
 
@@ -254,7 +244,7 @@ def test_an_experiment_that_was_kept_is_up_to_date(kept):
 
 
 def test_going_back_restores_what_was_before_the_experiments(kept, reproduced):
-    change(kept / "params.yaml", "distill.hard_label_weight", 0.5)
+    run("git", "checkout", "--quiet", "HEAD~1", "--", "params.yaml", cwd=kept)
     assert stages_run(run("dvc", "repro", cwd=kept)) == []
     for file in ("models/students/T4_seed1.keras", "results/metrics.json", "dvc.lock"):
         assert sha256(kept / file) == sha256(reproduced / file)

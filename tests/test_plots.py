@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from real_project import ROOT, copy_without, run
+from documents import EXPERIMENTS, blocks, follow
+from real_project import ROOT, copy_without
 from ruamel.yaml import YAML
 
 OWN = {path.stem: json.loads(path.read_text()) for path in (ROOT / ".dvc/plots").glob("*.json")}
@@ -16,10 +17,10 @@ STRAIGHT = [{"both": 0}, {"both": 1}]
 @pytest.fixture(scope="module")
 def specs(reproduced, tmp_path_factory):
     """The Vega-Lite specifications on the page that `dvc plots show` writes, by title."""
-    folder = tmp_path_factory.mktemp("plots")
-    project = copy_without(reproduced, folder / "project")
-    run("dvc", "plots", "show", "--out", str(folder / "page"), cwd=project)
-    found = re.findall(r"var spec = (.*);\n", (folder / "page/index.html").read_text(encoding="utf-8"))
+    project = copy_without(reproduced, tmp_path_factory.mktemp("plots") / "project")
+    (show,) = blocks(EXPERIMENTS, "Plots")
+    follow(show, project)
+    found = re.findall(r"var spec = (.*);\n", (project / "dvc_plots/index.html").read_text(encoding="utf-8"))
     return {spec["title"]["text"]: spec for spec in map(json.loads, found)}
 
 
