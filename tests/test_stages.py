@@ -673,6 +673,14 @@ def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeyp
     assert not Path("metrics.json").exists()
 
 
+def test_evaluation_needs_the_description_of_the_teacher_and_not_its_file(project):
+    assess_one_student()
+    expected = Path("metrics.json").read_bytes()
+    TEACHER.unlink()
+    assess_one_student()
+    assert Path("metrics.json").read_bytes() == expected
+
+
 def test_the_student_trains_from_the_file_alone(project):
     TEACHER.unlink()
     LOGITS.unlink()
