@@ -252,7 +252,7 @@ def report() -> None:
         teacher=TEACHER_DESCRIPTION,
         logits=LOGITS,
         students={str(t): student_file(str(t), seed) for t in values.distill.temperatures},
-        params=Path("params.yaml"),
+        params=values.model_dump(mode="json", exclude={"images"}),
         output=REPORT,
     )
 

@@ -1,5 +1,6 @@
 """Stage `report`: everything that came out, on one page that needs nothing else."""
 
+import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ruamel.yaml import YAML
 
 from pipeline import model_files
 from pipeline.artifacts import publish
@@ -42,7 +44,7 @@ def run(
     teacher: Path,
     logits: Path,
     students: Mapping[str, Path],
-    params: Path,
+    params: Mapping[str, Any],
     output: Path,
 ) -> None:
     """Writes the page.
@@ -56,7 +58,7 @@ def run(
         teacher: the teacher's description.
         logits: `teacher_logits.h5`.
         students: for each temperature, as written in params.yaml, the `.keras` file of one seed.
-        params: `params.yaml`, which is shown.
+        params: the sections of params.yaml, which are shown.
         output: the HTML file to write.
 
     Raises:
@@ -100,7 +102,7 @@ def run(
         wrong=_with_pictures(wrong, data),
         provenance=_provenance(provenance, data),
         versions=_versions(),
-        params=params.read_text(encoding="utf-8"),
+        params=_as_yaml(params),
     )
     with publish(output) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -157,6 +159,14 @@ def _provenance(made: Provenance, data: Index) -> list[tuple[str, str]]:
 
 def _versions() -> list[tuple[str, str]]:
     return [("Python", platform.python_version()), *((name, version(name)) for name in LIBRARIES)]
+
+
+def _as_yaml(params: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None  # lists of numbers on one line
+    yaml.dump(dict(params), text)
+    return text.getvalue()
 
 
 def _page(**content: Any) -> str:

@@ -28,8 +28,7 @@ def temperature_figure(models: Mapping[str, Any], metric: str) -> Figure:
     """One metric of the students against T; `models` as `metrics.json` has them."""
     figure, axes = _panel()
     draw_temperatures(axes, models, metric)
-    axes.legend(fontsize=8, frameon=False)
-    return figure
+    return _with_legend(figure)
 
 
 def training_figure(curves: Sequence[Curves], groups: Mapping[str, str], measure: str) -> Figure:
@@ -43,18 +42,15 @@ def training_figure(curves: Sequence[Curves], groups: Mapping[str, str], measure
     figure, axes = _panel()
     for role, group in groups.items():
         tables = [one.table for one in curves if one.group == group and measure in measures_of(one.table)]
-        for column, width, alpha in ((measure, 1.0, 0.45), (f"val_{measure}", 1.8, 1.0)):
+        for column, width, alpha in ((measure, 1.0, 0.6), (f"val_{measure}", 1.8, 1.0)):
             lines = [table.set_index("epoch")[column] for table in tables if column in table]
             if lines:
                 mean = pd.concat(lines).groupby(level=0).mean()
-                label = role if width > 1 else f"{role}, training images"
-                axes.plot(
-                    mean.index, mean, STYLES[role], color=COLOURS[role], linewidth=width, alpha=alpha, label=label
-                )
+                label = role if column != measure else None
+                axes.plot(mean.index, mean, STYLES[role], color=COLOURS[role], lw=width, alpha=alpha, label=label)
     axes.set_xlabel("epoch", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    axes.legend(fontsize=7, frameon=False)
-    return figure
+    return _with_legend(figure)
 
 
 def measures_in(curves: Sequence[Curves], groups: Mapping[str, str]) -> dict[str, str]:
@@ -76,8 +72,7 @@ def roc_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
         axes.plot([0.0, *GRID], [0.0, *mean], STYLES[role], color=COLOURS[role], linewidth=1.8, label=role)
     axes.set_xlabel("false positive rate", fontsize=9)
     axes.set_ylabel("true positive rate", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
-    return figure
+    return _with_legend(figure)
 
 
 def _rates_on_grid(points: pd.DataFrame) -> Floats:
@@ -116,8 +111,7 @@ def reliability_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
         axes.scatter(x, y, sizes, color=COLOURS[role], alpha=0.8, linewidth=0)
     axes.set_xlabel("confidence", fontsize=9)
     axes.set_ylabel("share that is right", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
-    return figure
+    return _with_legend(figure)
 
 
 def confusion_figure(predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Figure:
@@ -162,6 +156,13 @@ def _panel() -> tuple[Figure, Any]:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _with_legend(figure: Figure) -> Figure:
+    """The legend lies below, where it hides nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False, columnspacing=1.2)
+    return figure
 
 
 def _draw_diagonal(axes: Any, label: str) -> None:

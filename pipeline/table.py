@@ -50,10 +50,10 @@ def with_deviations(report: dict[str, Any], key: str, sign: str) -> list[str]:
 
 def with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
     """The mean, and its 95 % interval over seeds and test images."""
-    ends = report["intervals"][key]
+    ends, within = report["intervals"][key], sign.strip()
     return [
         f"{_mean(report[key][metric]):{sign}.3f}"
-        + (f" ({ends[metric][0]:{sign}.3f} to {ends[metric][1]:{sign}.3f})" if metric in ends else "")
+        + (f" ({ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f})" if metric in ends else "")
         for metric in QUALITY
     ]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 
 MODEL = {  # the arguments of `models.build` for the data set below, but for `classes` and `seed`
     "architecture": "cnn",
@@ -63,6 +62,8 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     copy_repository(folder)
     make_small(folder)
-    ran = [name.partition("@")[0] for name in stages_run(run("dvc", "repro", cwd=folder))]
-    assert sorted(ran) == sorted(YAML(typ="safe").load(folder / "dvc.yaml")["stages"])
+    assert stages_run(run("dvc", "repro", cwd=folder)) == [
+        "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@4-1",
+        "train_baseline@1", "evaluate", "report",
+    ]  # fmt: skip
     return folder

@@ -8,7 +8,7 @@ from real_project import ROOT, run
 EXPERIMENTS = ROOT / "docs/experiments.md"
 
 
-def blocks(document: Path, heading: str, language: str = "") -> list[str]:
+def blocks(document: Path, heading: str, language: str = "sh") -> list[str]:
     """The code blocks in one section of a document."""
     sections = document.read_text(encoding="utf-8").split("\n## ")
     (section,) = [section for section in sections if section.startswith(f"{heading}\n")]

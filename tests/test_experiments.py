@@ -1,4 +1,4 @@
-"""Experiments by DVC's queue: real workers, each experiment in a copy of a small repository that is under git."""
+"""docs/experiments.md by DVC's real queue: each experiment in a copy of a small repository that is under git."""
 
 import json
 import re

@@ -135,7 +135,6 @@ def run_all_stages():
         predictions=Path("predictions"),
         pictures=Path("pictures"),
     )
-    Path("params.yaml").write_text("# </pre><script>alert('params')</script>\nviews: {count: 1}\n")
     write_report({temperature: files[1] for temperature, files in students.items()})
 
 
@@ -149,7 +148,7 @@ def write_report(students, output="report.html"):
         teacher=Path("teacher.json"),
         logits=Path("logits.h5"),
         students=students,
-        params=Path("params.yaml"),
+        params={"split": {"data": "</pre><script>alert('params')</script>"}, "views": {"count": 1}},
         output=Path(output),
     )
 
@@ -202,7 +201,7 @@ def test_every_text_stands_out_from_its_background(hostile, chromium, scheme):
     """At least 4.5 to 1 (WCAG 2.2, 1.4.3); what lies on a coloured cell is looked at by eye."""
     with opened(chromium, hostile / "report.html", scheme=scheme) as found:
         colours = found.page.evaluate(
-            """() => [...document.querySelectorAll('p, td, th, h1, h2, h3, dt, dd, li, .interval, .id, caption, pre')]
+            """() => [...document.querySelectorAll('p, td, th, h1, h2, h3, dt, dd, li, .interval, .id, .caption, pre')]
                 .map(e => {
                     let at = e;
                     while (getComputedStyle(at).backgroundColor === 'rgba(0, 0, 0, 0)') at = at.parentElement;
@@ -285,12 +284,12 @@ def test_sections_come_in_the_order_in_which_questions_do(hostile):
 
 def test_the_page_and_the_table_tell_the_same(reproduced):
     """Every mean that `softlabel table` prints, and every interval of `--markdown`, in the page of a real run."""
-    page = (reproduced / "results/report.html").read_text(encoding="utf-8")
+    page = (reproduced / "results/report.html").read_text(encoding="utf-8").partition("</table>")[0]
     cells = [re.sub(r"\s*<.*?>\s*", " ", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", page)]
     means = re.findall(r"[+ -]\d\.\d{3}", run("softlabel", "table", cwd=reproduced).split("\n\nNLL")[0])
     assert len(means) >= 4 * len(QUALITY)
     assert [mean.strip() for mean in means] == [cell.split()[0] for cell in cells if re.match(r"[+-]?\d\.\d{3}", cell)]
-    shown = run("softlabel", "table", "--markdown", cwd=reproduced)
+    shown = run("softlabel", "table", "--markdown", cwd=reproduced).split("\n\nNLL")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in shown.splitlines() if line[:1] == "|"]
     assert [cell for row in rows for cell in row if "(" in cell and " to " in cell] == [
         cell for cell in cells if " to " in cell
