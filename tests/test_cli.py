@@ -22,7 +22,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 evaluate precompute sample soften split train-baseline train-student train-teacher"
-    assert set(COMMANDS) == {*stages.split(), "table", "verify", "inspect", "plan", "parity"}
+    assert set(COMMANDS) == {*stages.split(), "table", "verify", "inspect", "plan", "parity", "init-remote"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
