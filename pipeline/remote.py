@@ -177,7 +177,7 @@ def _refuse_another(root: Path, remote: Remote, replace: bool) -> None:
         if there not in (None, remote.url) and not replace:
             raise PipelineError(
                 f"there is a remote already: '{name}', {there}. Nothing was changed. To replace it: "
-                f"softlabel init-remote --force {remote.url}"
+                f"softlabel init-remote --force {shlex.quote(remote.url)}"
             )
 
 

@@ -43,10 +43,10 @@ def written(project):
 
 def default_url(project):
     """The default remote's URL, as DVC sees it."""
-    from dvc.repo import Repo
+    from dvc.config import Config
 
-    with Repo(str(project)) as repo:
-        return repo.config["remote"][repo.config["core"]["remote"]]["url"]
+    config = Config(str(project / ".dvc"))
+    return config["remote"][config["core"]["remote"]]["url"]
 
 
 def test_a_folder_is_made_and_noted_for_this_clone_alone(project, tmp_path):
