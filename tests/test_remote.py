@@ -215,6 +215,12 @@ def test_a_remote_that_the_user_made_is_respected(project, tmp_path):
     assert "mine" in run("dvc", "remote", "list", cwd=project)
 
 
+def test_a_remote_of_our_name_that_is_not_the_default_is_respected_too(project, tmp_path):
+    run("dvc", "remote", "add", "folder", str(tmp_path / "mine"), cwd=project)
+    with pytest.raises(PipelineError, match=f"'folder', {tmp_path / 'mine'}"):
+        init_remote(project, None)
+
+
 def test_a_shared_remote_takes_the_place_of_a_folder_and_back(project, tmp_path, all_installed):
     """Each in a file of its own; the one that was chosen last holds, and no option of one is read with the other."""
     init_remote(project, S3)
