@@ -25,7 +25,7 @@ def filled(text: str, results: Path) -> str:
 def _block(path: Path) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     tables = "\n\n".join(as_text(table) for table in record["tables"])
-    return f"`{record['command']}`\n\n```\n{tables}\n```\n"
+    return f"`{record['command']}`\n\n```text\n{tables}\n```\n"
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ from pipeline.places import (
     METRICS,
     PICTURES,
     PLOTS,
+    PREDICTIONS,
+    REPORT,
     SPLIT_FOLDER,
     TEACHER,
     TEACHER_DESCRIPTION,
@@ -228,7 +230,30 @@ def evaluate() -> None:
         batch_size=values.evaluate.batch_size,
         output=METRICS,
         plots=PLOTS,
+        predictions=PREDICTIONS,
         pictures=PICTURES,
+    )
+
+
+@main.command()
+def report() -> None:
+    """Write results/report.html, a page of everything that came out."""
+    values = _load("report")
+    start_tensorflow()
+    from pipeline import report as stage
+
+    seed = values.student.seeds[0]
+    stage.run(
+        index=INDEX,
+        metrics=METRICS,
+        plots=PLOTS,
+        predictions=PREDICTIONS,
+        history=HISTORY,
+        teacher=TEACHER_DESCRIPTION,
+        logits=LOGITS,
+        students={str(t): student_file(str(t), seed) for t in values.distill.temperatures},
+        params=values.model_dump(mode="json", exclude={"images"}),
+        output=REPORT,
     )
 
 

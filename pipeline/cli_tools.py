@@ -13,11 +13,12 @@ from pipeline.tensorflow_start import start_tensorflow
 
 
 @click.command()
-def table() -> None:
+@click.option("--markdown", is_flag=True, help="As Markdown, with 95 % intervals, for a pull request.")
+def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines."""
-    from pipeline.table import comparison
+    from pipeline.table import comparison, comparison_in_markdown
 
-    click.echo(comparison(METRICS))
+    click.echo(comparison_in_markdown(METRICS) if markdown else comparison(METRICS))
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Stage `evaluate`: teacher, students and baselines on the test images."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
 from pipeline.inference import all_logits
-from pipeline.metrics import Floats, Ints, over_seeds, summarise
+from pipeline.metrics import Floats
+from pipeline.model_reports import model_reports
 from pipeline.plot_tables import write_plots
+from pipeline.predictions import write_predictions
 from pipeline.soft_labels import open_logits
 from pipeline.softening_picture import draw_softening
 from pipeline.temperature_curves import temperature_figure
 from pipeline.training_curves import read_curves, training_figure
 from pipeline.view_grid import draw_views
-from pipeline.votes import Votes, report_over_seeds, vote_report, votes_on
-
-Report = dict[str, Any]
+from pipeline.votes import votes_on
 
 LADDER = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
 """Temperatures that show how softening works, where the students have only a few of their own."""
@@ -41,9 +41,10 @@ def run(
     batch_size: int,
     output: Path,
     plots: Path,
+    predictions: Path,
     pictures: Path,
 ) -> None:
-    """Writes `metrics.json`, the tables behind the plots, and pictures.
+    """Writes `metrics.json`, the tables behind the plots, what each model says of each test image, and pictures.
 
     The teacher's logits come from the soft-label file, what it costs from its description; its model is not needed.
 
@@ -57,6 +58,7 @@ def run(
         batch_size: images in one forward pass.
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
+        predictions: the folder to write, with a CSV file for each model.
         pictures: the folder in which to write views.png, soft_labels.png, temperature.png and training.png.
 
     Raises:
@@ -78,48 +80,27 @@ def run(
             model = model_files.load_classifier(file, data.class_names)
             scores[name] = with_pixels.logits(model, name)
         costs[group] = cost(model, file)
-    judge = _Judge(labels, scores["teacher"], votes_on(test, labels, len(data.class_names)))
-    reports = {"teacher": judge.teacher([*students]) | costs["teacher"]}
-    for group, files in groups.items():
-        by_seed = {str(seed): scores[name] for seed, name in zip(files, names[group], strict=True)}
-        own = [t for t in students if group == f"student_T{t}"]
-        reports[group] = judge.group(by_seed, own) | costs[group]
-    for temperature in students:
-        _add_gain(reports[f"student_T{temperature}"], reports["baseline"])
+    by_seed = {
+        group: {seed: scores[name] for seed, name in zip(files, names[group], strict=True)}
+        for group, files in groups.items()
+    }
+    votes = votes_on(test, labels, len(data.class_names))
+    found = model_reports(scores["teacher"], by_seed, labels, votes)
+    reports = {group: report | costs[group] for group, report in found.items()}
     _write_json({"test_images": len(test), "models": reports}, output)
     write_plots(plots, scores, labels, data.class_names, reports, curves)
+    write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
     draw_views(logits, data, pictures / "views.png")
     draw_softening(logits, data, _shown_temperatures(students), pictures / "soft_labels.png")
     save(temperature_figure(reports), pictures / "temperature.png")
     save(training_figure(curves), pictures / "training.png")
     forget_finished(*(file for files in groups.values() for file in files.values()))
-    print(f"wrote {output}, {plots} and {pictures}")
+    print(f"wrote {output}, {plots}, {predictions} and {pictures}")
 
 
 def _shown_temperatures(students: Iterable[str]) -> list[float]:
     own = {1.0, *map(float, students)}
     return sorted(own if len(own) >= len(LADDER) else own | set(LADDER))
-
-
-class _Judge:
-    """Turns logits on the test images into the reports of `metrics.json`."""
-
-    def __init__(self, labels: Ints, of_teacher: Floats, votes: Votes | None) -> None:
-        self.labels, self.of_teacher, self.votes = labels, of_teacher, votes
-
-    def teacher(self, temperatures: Sequence[str]) -> Report:
-        report: Report = {"quality": summarise(self.of_teacher, self.labels, self.of_teacher)}
-        if self.votes:
-            report["votes"] = vote_report(self.of_teacher, self.votes, temperatures)
-        return report
-
-    def group(self, by_seed: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
-        seeds = {seed: summarise(logits, self.labels, self.of_teacher) for seed, logits in by_seed.items()}
-        report: Report = {"quality": over_seeds(seeds), "seeds": seeds}
-        if self.votes:
-            of_seeds = {seed: vote_report(logits, self.votes, temperatures) for seed, logits in by_seed.items()}
-            report["votes"] = report_over_seeds(of_seeds)
-        return report
 
 
 class _PixelCache:
@@ -145,16 +126,7 @@ def _teacher_logits(data: Index, teacher_sha256: str, path: Path) -> Floats:
         return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 
 
-def _add_gain(student: Report, baseline: Report) -> None:
-    """Student less baseline, seed by seed."""
-    pairs = {
-        seed: {name: value - baseline["seeds"][seed][name] for name, value in quality.items()}
-        for seed, quality in student["seeds"].items()
-    }
-    student["gain"] = over_seeds(pairs)
-
-
-def _write_json(document: Report, output: Path) -> None:
+def _write_json(document: Mapping[str, Any], output: Path) -> None:
     with publish(output) as partial, partial.open("x", encoding="utf-8") as file:
         json.dump(document, file, indent=2, allow_nan=False)
         file.write("\n")

@@ -1,10 +1,13 @@
 """What all pictures share: how they are saved, their colours, and how images and names are shown in them."""
 
+import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -35,6 +38,26 @@ def save(figure: Figure, path: Path) -> None:
     with publish(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn instead
         figure.savefig(partial, format="png", dpi=INCH, metadata={"Software": None})
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as an SVG element for a page, the same text every time.
+
+    Text stays text, and what is black or white takes the colour of the page's text and background.
+
+    Args:
+        figure: what to draw.
+        name: tells it from the page's other figures.
+    """
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
+    drawn = io.StringIO()
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has more of them
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    element = drawn.getvalue().partition("<svg")
+    found = re.sub(r"<metadata>.*?</metadata>", "", element[1] + element[2], flags=re.DOTALL)
+    found = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", found)  # the same in every figure
+    return found.replace("#000000", "currentColor").strip()
 
 
 def show_image(axes: Any, pixels: Pixels, title: str) -> None:

@@ -26,7 +26,7 @@ def accuracy(logits: Floats, labels: Ints) -> float:
 
 def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
     """AUC: of the last class for two classes, else the mean over classes of one against the rest."""
-    scores = _one_against_rest(logits)
+    scores = one_against_rest(logits)
     classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
 
@@ -94,10 +94,15 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
     """
     log_probabilities = log_softmax(logits)
     confidence = np.exp(log_probabilities.max(axis=1))
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    number = bin_of(confidence, bins)
     correct = np.argmax(logits, axis=1) == labels
     rows = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": correct, "images": 1})
     return rows.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index()
+
+
+def bin_of(confidence: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:
+    """The number of the bin, 0 to K - 1, that each confidence lies in; bin k holds (k/K, (k+1)/K]."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
@@ -112,7 +117,7 @@ def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataF
     Returns:
         Columns class, false_positive_rate, true_positive_rate.
     """
-    scores = _one_against_rest(logits)
+    scores = one_against_rest(logits)
     classes = [1] if len(class_names) == 2 else range(len(class_names))
     curves = []
     for number in classes:
@@ -129,8 +134,8 @@ def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataF
     return pd.concat(curves, ignore_index=True)
 
 
-def _one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of each class, which ranks as p does, without its ties near 0 and 1."""
+def one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
+    """log(p / (1 - p)) of each class of (N, C) logits, which ranks as p does, without its ties near 0 and 1."""
     shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
     powers = np.exp(shifted)
     rest = powers.sum(axis=1, keepdims=True) - powers

@@ -10,6 +10,8 @@ LOGITS = Path("data/soft_labels/teacher_logits.h5")
 METRICS = Path("results/metrics.json")
 HISTORY = Path("results/history")
 PLOTS = Path("results/plots")
+PREDICTIONS = Path("results/predictions")
+REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 
 

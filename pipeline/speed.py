@@ -1,7 +1,7 @@
-"""How fast the two models run here, for `plan --measure`."""
+"""How fast models run here, for `plan --measure` and the report."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -11,6 +11,8 @@ from pipeline.inference import Forward
 from pipeline.losses import DistillationLoss
 
 LEAST_SECONDS = 2.0
+ROUNDS = 5
+ROUND_SECONDS = 0.2
 
 
 def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_batch: int) -> dict[str, float]:
@@ -35,6 +37,37 @@ def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_b
         "teacher": teacher_batch / _seconds(lambda: list(forward(seen))),
         "student": student_batch / _seconds(lambda: student.train_on_batch(pixels, targets)),
     }
+
+
+def forward_speeds(models: Mapping[str, Any], batch_size: int) -> dict[str, float]:
+    """Times forward passes on pixels in memory; the models take turns, so that a machine whose speed drifts is fair.
+
+    Args:
+        models: Keras models from pixels to logits, by name.
+        batch_size: images in one forward pass.
+
+    Returns:
+        Images a second of each, the median over rounds.
+    """
+    passes = {}
+    for name, model in models.items():
+        forward, pixels = Forward(model, batch_size), [_pixels(model, batch_size)]
+        passes[name] = lambda forward=forward, pixels=pixels: list(forward(pixels))
+        passes[name]()
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(ROUNDS):
+        for name, forward_pass in passes.items():
+            seconds[name].append(_mean_seconds(forward_pass))
+    return {name: batch_size / float(np.median(times)) for name, times in seconds.items()}
+
+
+def _mean_seconds(step: Callable[[], Any]) -> float:
+    """Of one call, in a round of them."""
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < ROUND_SECONDS or not calls:
+        step()
+        calls += 1
+    return (time.perf_counter() - start) / calls
 
 
 def _pixels(model: Any, batch_size: int) -> Any:

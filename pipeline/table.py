@@ -1,7 +1,8 @@
-"""The comparison table, from `metrics.json`."""
+"""The comparison of teacher, baselines and students from `metrics.json`: as text, as Markdown, and for the report."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,55 +20,137 @@ QUALITY = {
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: what it is of.
+        header: the heads of its columns.
+        rows: its cells; the first of each names the row.
+        notes: what its words mean.
+        numbers: whether all cells but the first are plain numbers, of which the last digits line up.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+    numbers: bool = False
+
+
+Estimates = Callable[[dict[str, Any], str, str], list[str]]
+"""A cell for each of `QUALITY`, from a report of `metrics.json`, its "quality" or "gain", and the sign to write."""
+
+
+def with_deviations(report: dict[str, Any], key: str, sign: str) -> list[str]:
+    """Mean ± standard deviation over seeds."""
+    return [_number(report[key][metric], sign) for metric in QUALITY]
+
+
+def with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
+    """The mean, and its 95 % interval over seeds and test images."""
+    ends, within = report["intervals"][key], sign.strip()
+    return [
+        f"{_mean(report[key][metric]):{sign}.3f}"
+        + (f" ({ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f})" if metric in ends else "")
+        for metric in QUALITY
+    ]
+
+
 def comparison(metrics: Path) -> str:
     """Quality and cost of teacher, baseline and students as text.
 
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
     """
-    if not metrics.is_file():
-        raise PipelineError(f"there are no metrics at {metrics}. Make them with `dvc repro`.")
+    shown = tables(metrics, with_deviations)
+    return "\n\n".join(_as_text(table, with_title=number == 0) for number, table in enumerate(shown))
+
+
+def comparison_in_markdown(metrics: Path) -> str:
+    """As `comparison`, with intervals, as Markdown that GitHub and GitLab draw.
+
+    Raises:
+        PipelineError: there are no metrics yet, or they are damaged.
+    """
+    return "\n\n".join(map(_as_markdown, tables(metrics, with_intervals)))
+
+
+def tables(metrics: Path, estimates: Estimates) -> list[Table]:
+    """The tables of quality, of cost, and, where there are any, of the annotators' votes.
+
+    Args:
+        metrics: `metrics.json`.
+        estimates: `with_deviations` or `with_intervals`.
+
+    Raises:
+        PipelineError: there are no metrics yet, or they are damaged.
+    """
     try:
-        return _tables(json.loads(metrics.read_text(encoding="utf-8")))
+        document = read_metrics(metrics)
+        models = document["models"]
+        return [_quality(document, estimates), _costs(models), *_votes(models)]
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(metrics, error) from None
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Reads `metrics.json`.
+
+    Raises:
+        PipelineError: there are no metrics yet, or they are damaged.
+    """
+    if not path.is_file():
+        raise PipelineError(f"there are no metrics at {path}. Make them with `dvc repro`.")
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = document["models"].items()
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise PipelineError(
-            f"{metrics} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
-        ) from None
+        raise _damaged(path, error) from None
+    return document
 
 
-def _tables(document: dict[str, Any]) -> str:
-    quality = [["model", "seeds", *(f" {name}" for name in QUALITY.values())]]
-    cost = [["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"]]
-    for key, report in document["models"].items():
-        name = _name(key)
-        quality.append([name, str(len(report.get("seeds", [0]))), *_cells(report["quality"])])
-        if "gain" in report:
-            quality.append(["  less baseline", "", *_cells(report["gain"], sign="+")])
-        cost.append([name, *_cost(report)])
-    return "\n".join(
-        [
-            f"On {document['test_images']} test images: mean over seeds ± standard deviation.",
-            "",
-            *aligned(quality, str.ljust),
-            "",
-            "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
-            "Less baseline: student minus the same model without a teacher, seed by seed.",
-            "",
-            *aligned(cost, str.rjust),
-            "",
-            "A multiply-add counts as two FLOPs.",
-            *_votes(document["models"]),
-        ]
+def _damaged(path: Path, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
     )
 
 
-def _votes(models: dict[str, Any]) -> list[str]:
+def _quality(document: dict[str, Any], estimates: Estimates) -> Table:
+    rows = []
+    for key, report in document["models"].items():
+        rows.append([model_name(key), str(len(report.get("seeds", [0]))), *estimates(report, "quality", " ")])
+        if "gain" in report:
+            rows.append(["  less baseline", "", *estimates(report, "gain", "+")])
+    spread = "± standard deviation" if estimates is with_deviations else "(95 % interval over seeds and test images)"
+    return Table(
+        f"On {document['test_images']} test images: mean over seeds {spread}.",
+        ["model", "seeds", *(f" {name}" for name in QUALITY.values())],
+        rows,
+        [
+            "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
+            "Less baseline: student minus the same model without a teacher, seed by seed.",
+        ],
+    )
+
+
+def _costs(models: dict[str, Any]) -> Table:
+    return Table(
+        "What the models cost.",
+        ["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"],
+        [[model_name(key), *_cost(report)] for key, report in models.items()],
+        ["A multiply-add counts as two FLOPs."],
+        numbers=True,
+    )
+
+
+def _votes(models: dict[str, Any]) -> list[Table]:
     """What the annotators' votes tell of the models that have some; nothing where nobody voted."""
-    reports = {_name(key): report["votes"] for key, report in models.items() if "votes" in report}
+    reports = {model_name(key): report["votes"] for key, report in models.items() if "votes" in report}
     if not reports:
         return []
     sizes = {level: found["images"] for report in reports.values() for level, found in report["levels"].items()}
-    head = ["annotators' votes", *(f" {level}" for level in sizes)]
     counts = ["images", *(f" {images:,}" for images in sizes.values())]
     accuracies = [
         [name, *(_number(report["levels"][level]["accuracy"], " ") for level in sizes)]
@@ -79,27 +162,28 @@ def _votes(models: dict[str, Any]) -> list[str]:
         for key, found in report["correlation"].items()
     ]
     return [
-        "",
-        *aligned([head, counts, *accuracies], str.ljust),
-        "",
-        "Accuracy where so many annotators agreed with each other, the majority first.",
-        "",
-        *aligned([["model", "at T", *(f" {kind}" for kind in CORRELATIONS.values())], *correlations], str.ljust),
-        "",
-        "Correlation of the probability of the positive class, softened at T, with the share of votes for it.",
+        Table(
+            "Where annotators agreed, and where not.",
+            ["annotators' votes", *(f" {level}" for level in sizes)],
+            [counts, *accuracies],
+            ["Accuracy where so many annotators agreed with each other, the majority first."],
+        ),
+        Table(
+            "Doubt of models and annotators.",
+            ["model", "at T", *(f" {kind}" for kind in CORRELATIONS.values())],
+            correlations,
+            ["Correlation of the probability of the positive class, softened at T, with the share of votes for it."],
+        ),
     ]
 
 
-def _name(key: str) -> str:
+def model_name(key: str) -> str:
+    """How people call a group of models of `metrics.json`."""
     return key.replace("_T", " T=")
 
 
 def _optional(value: float | dict[str, float] | None) -> str:
     return "" if value is None else _number(value, " ")
-
-
-def _cells(quality: dict[str, Any], sign: str = " ") -> list[str]:
-    return [_number(quality[metric], sign) for metric in QUALITY]
 
 
 def _cost(report: dict[str, Any]) -> list[str]:
@@ -108,14 +192,32 @@ def _cost(report: dict[str, Any]) -> list[str]:
     return [f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"]
 
 
+def _mean(value: float | dict[str, float]) -> float:
+    return value["mean"] if isinstance(value, dict) else value
+
+
 def _number(value: float | dict[str, float], sign: str) -> str:
-    if isinstance(value, dict):
-        spread = f" ±{value['std']:.3f}" if "std" in value else ""
-        return f"{value['mean']:{sign}.3f}{spread}"
-    return f"{value:{sign}.3f}"
+    spread = f" ±{value['std']:.3f}" if isinstance(value, dict) and "std" in value else ""
+    return f"{_mean(value):{sign}.3f}{spread}"
 
 
-def aligned(rows: list[list[str]], justify: Callable[[str, int], str]) -> list[str]:
+def _as_text(table: Table, with_title: bool) -> str:
+    rows = aligned([table.header, *table.rows], str.rjust if table.numbers else str.ljust)
+    return "\n".join([*([table.title, ""] if with_title else []), *rows, "", *table.notes])
+
+
+def _as_markdown(table: Table) -> str:
+    rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
+    rows = [table.header, rule, *([_markdown_cell(cell) for cell in row] for row in table.rows)]
+    lines = ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows]
+    return "\n".join([f"**{table.title}**", "", *lines, "", *table.notes])
+
+
+def _markdown_cell(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:
     """Rows as lines of text: the first column to the left, a rule below the first row."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

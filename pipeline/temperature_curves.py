@@ -41,18 +41,29 @@ def temperature_figure(models: Mapping[str, Any]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     for axes, (metric, name) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
-        axes.axhline(models["teacher"]["quality"][metric], color=GREEN, linestyle="--", label="teacher")
-        if "baseline" in models:
-            _draw_baseline(axes, models["baseline"]["quality"][metric])
-        _draw_students(axes, temperature_table(models, metric), metric)
+        draw_temperatures(axes, models, metric)
         axes.set_ylabel(f"{name} on the test images", fontsize=9)
-        axes.set_xlabel("temperature T", fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
     title_all(figure, "Students by temperature: mean over seeds ± standard deviation")
     return figure
+
+
+def draw_temperatures(axes: Any, models: Mapping[str, Any], metric: str) -> None:
+    """Draws one metric of the students against T, beside those of the baseline and the teacher.
+
+    Args:
+        axes: to draw on.
+        models: as `metrics.json` has them; the teacher must be there.
+        metric: its key there.
+    """
+    axes.axhline(models["teacher"]["quality"][metric], color=GREEN, linestyle="--", label="teacher")
+    if "baseline" in models:
+        _draw_baseline(axes, models["baseline"]["quality"][metric])
+    _draw_students(axes, temperature_table(models, metric), metric)
+    axes.set_xlabel("temperature T", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_baseline(axes: Any, quality: Mapping[str, float]) -> None:

@@ -63,6 +63,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_repository(folder)
     make_small(folder)
     assert stages_run(run("dvc", "repro", cwd=folder)) == [
-        "split", "train_teacher", "precompute", "soften@4", "train_student@4-1", "train_baseline@1", "evaluate",
+        "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@4-1",
+        "train_baseline@1", "evaluate", "report",
     ]  # fmt: skip
     return folder

@@ -19,7 +19,7 @@ def test_a_block_gets_its_records_command_and_tables(tmp_path):
     text = "Before.\n<!-- one -->\nold\n<!-- end -->\nafter\n"
     once = filled(text, tmp_path)
     table = "variant  seconds\n----------------\nplain    1\nours     2"
-    block = f"`python -m benchmarks.one`\n\n```\nSteps.\n\n{table}\n```\n"
+    block = f"`python -m benchmarks.one`\n\n```text\nSteps.\n\n{table}\n```\n"
     assert once == f"Before.\n<!-- one -->\n{block}<!-- end -->\nafter\n"
     assert filled(once, tmp_path) == once
 

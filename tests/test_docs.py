@@ -25,6 +25,17 @@ READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", READING, re.DOTALL)
 SOFT_TARGETS = Path("data/soft_labels/soft_targets_T4.h5")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+RUN_BY = {
+    ("README.md", "sh"): "test_readme.py",
+    ("README.md", "yaml"): "test_readme.py",
+    ("data.md", "yaml"): "layouts.py",
+    ("reading.md", "python"): "test_docs.py",
+    ("sharing.md", "sh"): "test_sharing.py",
+    ("sharing.md", "python"): "test_use_elsewhere.py",
+}
+"""Which test runs the blocks of a document."""
+
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -125,6 +136,15 @@ def test_the_document_names_the_datasets_of_a_topk_file(folder):
         assert "soft" not in file["train"]
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_is_run_or_marked_as_illustration(document):
+    """Output, and what is only shown, is `text`, or begins with the word."""
+    blocks = BLOCK.findall(document.read_text(encoding="utf-8"))
+    assert document.read_text(encoding="utf-8").count("```") == 2 * len(blocks)
+    for kind in {kind for kind, content in blocks if kind != "text" and not content.startswith("# illustration")}:
+        assert document.name in (ROOT / "tests" / RUN_BY[document.name, kind]).read_text(encoding="utf-8")
+
+
 def test_all_blocks_are_valid_python():
     assert len(BLOCKS) == 4
     for block in BLOCKS:
@@ -156,7 +176,7 @@ def test_every_relative_link_leads_to_a_file(document):
 def test_every_link_into_a_document_leads_to_a_heading(document):
     for file, place in links(document):
         target = document.parent / file if file else document
-        assert place in {"", *anchors(target)}, f"{document.name} links to {file}#{place}"
+        assert not place or place in anchors(target), f"{document.name} links to {file}#{place}"
 
 
 def test_every_layout_is_shown_with_all_its_keys(tmp_path, monkeypatch):

@@ -15,11 +15,16 @@ def project(reproduced, tmp_path_factory):
     """The small project, first with a second temperature, then with a second seed instead; what ran each time."""
     folder = copy_without(reproduced, tmp_path_factory.mktemp("end_to_end") / "project")
     change(folder / "params.yaml", "distill.temperatures", [2, 4])
-    assert stages_run(run("dvc", "repro", cwd=folder)) == ["soften@2", "train_student@2-1", "evaluate"]
+    assert stages_run(run("dvc", "repro", cwd=folder)) == ["soften@2", "train_student@2-1", "evaluate", "report"]
     assert models_compared(folder) == {"teacher", "baseline", "student_T2", "student_T4"}
     change(folder / "params.yaml", "distill.temperatures", [4])
     change(folder / "params.yaml", "student.seeds", [1, 2])
-    assert stages_run(run("dvc", "repro", cwd=folder)) == ["train_student@4-2", "train_baseline@2", "evaluate"]
+    assert stages_run(run("dvc", "repro", cwd=folder)) == [
+        "train_student@4-2",
+        "train_baseline@2",
+        "evaluate",
+        "report",
+    ]
     return folder
 
 
@@ -158,10 +163,10 @@ def test_leftovers_of_another_temperature_are_ignored(project):
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("distill.hard_label_weight", 0.3, ["train_student@4-1", "train_student@4-2"]),
-        ("student.seeds", [1, 2, 3], ["evaluate", "train_baseline@3", "train_student@4-3"]),
-        ("precompute.batch_size", 16, ["precompute"]),
-        ("train_teacher.seed", 2, ["train_teacher"]),
+        ("distill.hard_label_weight", 0.3, ["report", "train_student@4-1", "train_student@4-2"]),
+        ("student.seeds", [1, 2, 3], ["evaluate", "report", "train_baseline@3", "train_student@4-3"]),
+        ("precompute.batch_size", 16, ["precompute", "report"]),
+        ("train_teacher.seed", 2, ["report", "train_teacher"]),
     ],
 )
 def test_a_change_touches_only_the_stages_that_use_it(project, path, value, expected):

@@ -561,6 +561,7 @@ class Project:
     def run(self) -> None:
         softlabel("split")
         softlabel("train-teacher")
+        softlabel("describe-teacher")
         softlabel("precompute")
         for temperature in self.temperatures:
             softlabel("soften", "--temperature", temperature)
@@ -569,6 +570,7 @@ class Project:
         for seed in self.seeds:
             softlabel("train-baseline", "--seed", seed)
         softlabel("evaluate")
+        softlabel("report")
 
     def outputs(self) -> set[str]:
         """What dvc.yaml says that its stages write."""

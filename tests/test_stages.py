@@ -15,7 +15,18 @@ import pytest
 import tensorflow as tf
 from conftest import MODEL, mhist_in
 
-from pipeline import evaluate, model_files, models, precompute, sample, soften, split, train_student, train_teacher
+from pipeline import (
+    describe_teacher,
+    evaluate,
+    model_files,
+    models,
+    precompute,
+    sample,
+    soften,
+    split,
+    train_student,
+    train_teacher,
+)
 from pipeline.artifacts import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
@@ -99,9 +110,11 @@ def student(soft_targets="T4.h5", temperature=4.0, views=VIEWS, model=MODEL):
 def assess(students=None, baselines=None):
     Path("history").mkdir(exist_ok=True)
     Path("history/teacher.csv").write_text("epoch,phase,learning_rate,loss,val_loss\n")  # not trained here
+    if TEACHER.exists():
+        describe_teacher.run(index=INDEX, teacher=TEACHER, output=Path("teacher.json"))
     evaluate.run(
         index=INDEX,
-        teacher=TEACHER,
+        teacher=Path("teacher.json"),
         logits=LOGITS,
         students=students or {},
         baselines=baselines or {},
@@ -109,6 +122,7 @@ def assess(students=None, baselines=None):
         batch_size=8,
         output=Path("metrics.json"),
         plots=Path("plots"),
+        predictions=Path("predictions"),
         pictures=Path("pictures"),
     )
 
@@ -652,10 +666,19 @@ def test_evaluate_writes_the_tables_of_dvcs_plots(project):
 
 
 def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeypatch):
+    TEACHER.unlink()  # so that it is not described
     monkeypatch.setattr(model_files, "load_classifier", lambda *_: 1 / 0)
     with pytest.raises(PipelineError, match=r"history/baseline_seed1\.csv cannot be read"):
         assess({}, {1: Path("student.keras")})
     assert not Path("metrics.json").exists()
+
+
+def test_evaluation_needs_the_description_of_the_teacher_and_not_its_file(project):
+    assess_one_student()
+    expected = Path("metrics.json").read_bytes()
+    TEACHER.unlink()
+    assess_one_student()
+    assert Path("metrics.json").read_bytes() == expected
 
 
 def test_the_student_trains_from_the_file_alone(project):

@@ -1,0 +1,61 @@
+"""What each model says of each test image: `results/predictions/<model>.csv`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.artifacts import publish
+from pipeline.metrics import Floats, Ints, log_softmax
+from pipeline.uncertainty import contributions
+
+COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
+
+
+def prediction_table(
+    ids: Sequence[str], labels: Ints, class_names: Sequence[str], logits: Floats, teacher_logits: Floats
+) -> pd.DataFrame:
+    """A row for each image.
+
+    Args:
+        ids: N image ids.
+        labels: (N,) class indices.
+        class_names: C names.
+        logits: (N, C) of one model.
+        teacher_logits: (N, C) of its teacher.
+
+    Returns:
+        Columns id, actual, predicted (class names), confidence (probability of the predicted class), nll (of the actual
+        class, in nats) and teacher_kl (KL(teacher || model), in nats).
+    """
+    names, parts = np.array(class_names), contributions(logits, labels, teacher_logits)
+    confidence = np.exp(log_softmax(logits).max(axis=1))
+    predicted = names[np.argmax(logits, axis=1)]
+    columns = (ids, names[labels], predicted, confidence, parts["nll"], parts["teacher_kl"])
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def write_predictions(
+    folder: Path, ids: Sequence[str], labels: Ints, class_names: Sequence[str], scores: Mapping[str, Floats]
+) -> None:
+    """Writes the folder in one step, a CSV file for each model's `prediction_table`.
+
+    Args:
+        folder: to write.
+        ids: N image ids.
+        labels: (N,) class indices.
+        class_names: C names.
+        scores: for each model its logits (N, C); one is called "teacher".
+    """
+    with publish(folder) as partial:
+        partial.mkdir()
+        for name, logits in scores.items():
+            table = prediction_table(ids, labels, class_names, logits, scores["teacher"])
+            table.to_csv(partial / f"{name}.csv", index=False, lineterminator="\n", float_format="%.6g")
+
+
+def read_predictions(folder: Path, name: str) -> pd.DataFrame:
+    """Reads one model's table; ids and class names as texts, whatever they look like."""
+    texts = dict.fromkeys(["id", "actual", "predicted"], str)
+    return pd.read_csv(folder / f"{name}.csv", dtype=texts, keep_default_na=False)

@@ -1,0 +1,181 @@
+"""Stage `report`: everything that came out, on one page that needs nothing else."""
+
+import io
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ruamel.yaml import YAML
+
+from pipeline import model_files
+from pipeline.artifacts import publish
+from pipeline.describe_teacher import read_description
+from pipeline.errors import PipelineError
+from pipeline.index import Image, Index, read_index, refuse_changed
+from pipeline.predictions import read_predictions
+from pipeline.report_drawings import Drawings
+from pipeline.soft_labels import Provenance, open_logits
+from pipeline.speed import forward_speeds
+from pipeline.table import Table, model_name, read_metrics, tables, with_intervals
+from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.temperature_curves import STUDENT
+from pipeline.training_curves import read_curves
+from pipeline.verdict import chosen_student, verdict
+
+TEMPLATE = Path(__file__).with_name("report.html")
+MOST_IMAGES = 6
+"""Of each kind of telling image."""
+BATCH_SIZES = (1, 32)
+"""Images in a forward pass whose speed is measured."""
+LIBRARIES = ("softlabel", "tensorflow", "keras", "numpy", "h5py", "dvc")
+
+
+def run(
+    *,
+    index: Path,
+    metrics: Path,
+    plots: Path,
+    predictions: Path,
+    history: Path,
+    teacher: Path,
+    logits: Path,
+    students: Mapping[str, Path],
+    params: Mapping[str, Any],
+    output: Path,
+) -> None:
+    """Writes the page.
+
+    Args:
+        index: `data/index.csv`.
+        metrics: `metrics.json`.
+        plots: the folder of tables behind the plots.
+        predictions: the folder of what each model says of each test image.
+        history: the folder of training curves.
+        teacher: the teacher's description.
+        logits: `teacher_logits.h5`.
+        students: for each temperature, as written in params.yaml, the `.keras` file of one seed.
+        params: the sections of params.yaml, which are shown.
+        output: the HTML file to write.
+
+    Raises:
+        PipelineError: a file is missing, damaged, or belongs to another data set.
+    """
+    document = read_metrics(metrics)
+    models, data = document["models"], read_index(index)
+    if "baseline" not in models or not students:
+        raise PipelineError(
+            f"{metrics} compares nothing. Name a temperature in distill.temperatures, then `dvc repro`."
+        )
+    names = {group: [f"{group}_seed{seed}" for seed in report.get("seeds", [])] for group, report in models.items()}
+    names["teacher"] = ["teacher"]
+    curves = read_curves(history, names)
+    student = chosen_student(models, curves)
+    groups = {"teacher": "teacher", "student": student, "baseline": "baseline"}
+    first = names[student][0]
+    said = {role: [read_predictions(predictions, name) for name in names[group]] for role, group in groups.items()}
+    unlike = most_unlike_teacher(said["student"][0], said["teacher"][0], MOST_IMAGES)
+    wrong = most_surely_wrong(said["student"][0], said["teacher"][0], MOST_IMAGES)
+    with open_logits(logits) as file:
+        provenance = file.provenance
+    drawn = Drawings(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
+    quality, costs, *votes = tables(metrics, with_intervals)
+    page = _page(
+        verdict=verdict(models, student, document["test_images"]),
+        student=model_name(student),
+        seed=first.rpartition("seed")[2],
+        several_temperatures=len(students) > 1,
+        test_images=document["test_images"],
+        quality=quality,
+        costs=_with_speed(costs, _speeds(teacher, students[student.removeprefix(STUDENT)])),
+        device=_device(),
+        temperatures=drawn.temperatures(),
+        training=drawn.training(),
+        roc=drawn.roc(),
+        confusion=[drawn.confusion(role, said[role], data.class_names) for role in ("teacher", "student", "baseline")],
+        reliability=drawn.reliability(),
+        votes=votes,
+        unlike=_with_pictures(unlike, data),
+        wrong=_with_pictures(wrong, data),
+        provenance=_provenance(provenance, data),
+        versions=_versions(),
+        params=_as_yaml(params),
+    )
+    with publish(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+    print(f"wrote {output}")
+
+
+def _with_pictures(found: Sequence[Telling], data: Index) -> list[tuple[Telling, str]]:
+    image_of: dict[str, Image] = {image.id: image for image in data.split("test")}
+    images = [image_of[telling.id] for telling in found]
+    refuse_changed(images)
+    return list(zip(found, data_uris([image.path for image in images]), strict=True))
+
+
+def _speeds(teacher: Path, student: Path) -> dict[str, list[float]]:
+    """Images a second of both models, for each of `BATCH_SIZES`."""
+    measured = {"teacher": read_description(teacher).untrained(), "student": model_files.load(student)}
+    speeds = [forward_speeds(measured, size) for size in BATCH_SIZES]
+    return {role: [of_size[role] for of_size in speeds] for role in measured}
+
+
+def _with_speed(costs: Table, speeds: Mapping[str, Sequence[float]]) -> Table:
+    """The baseline and all students are one architecture."""
+    header = [*costs.header, *(f"images/s, {size} at a time" for size in BATCH_SIZES)]
+    rows = [
+        [*row, *(f"{speed:,.0f}" for speed in speeds["teacher" if row[0] == "teacher" else "student"])]
+        for row in costs.rows
+    ]
+    return Table(costs.title, header, rows, costs.notes, costs.numbers)
+
+
+def _device() -> str:
+    import tensorflow as tf
+
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return ", ".join(map(str, gpus)) or f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
+def _provenance(made: Provenance, data: Index) -> list[tuple[str, str]]:
+    counts = ", ".join(f"{len(data.split(split)):,} {split}" for split in ("train", "val", "test"))
+    views = made.views
+    return [
+        ("Images", f"{counts}, in {len(data.class_names)} classes"),
+        ("Fingerprint of the data set", made.dataset),
+        ("Teacher", made.teacher),
+        ("SHA-256 of the teacher's file", made.teacher_sha256),
+        ("Views of each training image", str(views["count"])),
+        ("How the logits are stored", ", ".join(f"{key} {value}" for key, value in made.storage.items())),
+        ("Precision of the teacher's pass", made.precision or "the teacher's own"),
+    ]
+
+
+def _versions() -> list[tuple[str, str]]:
+    return [("Python", platform.python_version()), *((name, version(name)) for name in LIBRARIES)]
+
+
+def _as_yaml(params: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None  # lists of numbers on one line
+    yaml.dump(dict(params), text)
+    return text.getvalue()
+
+
+def _page(**content: Any) -> str:
+    """Fills the template; everything in it is escaped but for the figures."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE.name).render(**content) + "\n"

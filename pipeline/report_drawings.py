@@ -1,0 +1,129 @@
+"""The figures of the report with the words that go with them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from pipeline.figures import svg
+from pipeline.report_figures import (
+    confusion_figure,
+    measures_in,
+    reliability_figure,
+    roc_figure,
+    temperature_figure,
+    training_figure,
+)
+from pipeline.temperature_curves import METRICS, STUDENT
+from pipeline.training_curves import Curves
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure in the page.
+
+    Attributes:
+        title: above it.
+        alt: what it shows, for those who cannot see it.
+        drawing: an SVG element.
+    """
+
+    title: str
+    alt: str
+    drawing: Markup
+
+
+class Drawings:
+    """Draws the figures of the page.
+
+    Args:
+        models: as `metrics.json` has them.
+        curves: of all trainings.
+        groups: for each role (teacher, student, baseline) the key of its group.
+        names: for each role the names of its models.
+        plots: the folder of tables behind the plots.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        curves: Sequence[Curves],
+        groups: Mapping[str, str],
+        names: Mapping[str, Sequence[str]],
+        plots: Path,
+    ) -> None:
+        self.models, self.curves, self.groups, self.names, self.plots = models, curves, groups, names, plots
+
+    def temperatures(self) -> list[Shown]:
+        """Accuracy and AUC of the students against T."""
+        return [
+            _shown(
+                name,
+                f"{name} of the students on the test images against the temperature, beside teacher and baseline. "
+                + "; ".join(self._of_temperatures(metric)),
+                temperature_figure(self.models, metric),
+            )
+            for metric, name in METRICS.items()
+        ]
+
+    def _of_temperatures(self, metric: str) -> list[str]:
+        return [
+            f"T = {group.removeprefix(STUDENT)}: {report['quality'][metric]['mean']:.3f}"
+            for group, report in self.models.items()
+            if group.startswith(STUDENT)
+        ]
+
+    def training(self) -> list[Shown]:
+        """Each measure of the trainings, epoch by epoch."""
+        return [
+            _shown(
+                name,
+                f"{name} of teacher, student and baseline in each epoch, on training and validation images",
+                training_figure(self.curves, self.groups, measure),
+            )
+            for measure, name in measures_in(self.curves, self.groups).items()
+        ]
+
+    def roc(self) -> Shown:
+        """The ROC of teacher, student and baseline."""
+        areas = [f"{role}: area {self._mean(group, 'auc'):.3f}" for role, group in self.groups.items()]
+        alt = f"True against false positive rate, the mean over classes and seeds. {'; '.join(areas)}"
+        return _shown("ROC", alt, roc_figure(self._tables("roc")))
+
+    def reliability(self) -> Shown:
+        """Their reliability."""
+        errors = [f"{role}: calibration error {self._mean(group, 'ece'):.3f}" for role, group in self.groups.items()]
+        alt = f"Share of right answers against confidence, the diagonal is ideal. {'; '.join(errors)}"
+        return _shown("Reliability", alt, reliability_figure(self._tables("reliability")))
+
+    def confusion(self, role: str, said: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Shown:
+        """The confusion of one of them.
+
+        Args:
+            role: "teacher", "student" or "baseline".
+            said: of each seed its `predictions.prediction_table`.
+            class_names: C names.
+        """
+        alt = (
+            f"Of the images of each class, the per cent for which the {role} chose each class. "
+            f"On the diagonal it is right: {100 * self._mean(self.groups[role], 'accuracy'):.1f} % of all images"
+        )
+        return _shown(f"Confusion of the {role}", alt, confusion_figure(said, class_names))
+
+    def _mean(self, group: str, metric: str) -> float:
+        value = self.models[group]["quality"][metric]
+        return float(value["mean"] if isinstance(value, dict) else value)
+
+    def _tables(self, kind: str) -> dict[str, list[pd.DataFrame]]:
+        return {
+            role: [pd.read_csv(self.plots / kind / f"{name}.csv") for name in names]
+            for role, names in self.names.items()
+        }
+
+
+def _shown(title: str, alt: str, figure: Figure) -> Shown:
+    return Shown(title, alt, Markup(svg(figure, alt)))  # noqa: S704 - matplotlib escapes what it draws

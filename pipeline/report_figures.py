@@ -1,0 +1,171 @@
+"""The figures of the report: small enough for a phone, each with one thing to see."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.figures import BLUE, GREEN, GREY, ORANGE, short
+from pipeline.temperature_curves import draw_temperatures
+from pipeline.training_curves import MEASURES, Curves, measures_of
+
+SIZE = (4.2, 3.3)
+"""Inches: as wide as a phone shows legibly."""
+
+COLOURS = {"teacher": GREEN, "student": BLUE, "baseline": ORANGE}
+STYLES = {"teacher": "--", "student": "-", "baseline": "-."}
+MOST_CELLS_WITH_NUMBERS = 12
+GRID = np.linspace(0.0, 1.0, 201)
+
+Floats = npt.NDArray[np.float64]
+
+
+def temperature_figure(models: Mapping[str, Any], metric: str) -> Figure:
+    """One metric of the students against T; `models` as `metrics.json` has them."""
+    figure, axes = _panel()
+    draw_temperatures(axes, models, metric)
+    return _with_legend(figure)
+
+
+def training_figure(curves: Sequence[Curves], groups: Mapping[str, str], measure: str) -> Figure:
+    """One measure of all trainings, epoch by epoch, the mean over seeds: validation strong, training faint.
+
+    Args:
+        curves: of all trainings.
+        groups: for each of `COLOURS` the group whose curves are drawn.
+        measure: one of `training_curves.MEASURES`.
+    """
+    figure, axes = _panel()
+    for role, group in groups.items():
+        tables = [one.table for one in curves if one.group == group and measure in measures_of(one.table)]
+        for column, width, alpha in ((measure, 1.0, 0.6), (f"val_{measure}", 1.8, 1.0)):
+            lines = [table.set_index("epoch")[column] for table in tables if column in table]
+            if lines:
+                mean = pd.concat(lines).groupby(level=0).mean()
+                label = role if column != measure else None
+                axes.plot(mean.index, mean, STYLES[role], color=COLOURS[role], lw=width, alpha=alpha, label=label)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    return _with_legend(figure)
+
+
+def measures_in(curves: Sequence[Curves], groups: Mapping[str, str]) -> dict[str, str]:
+    """The measures that there are curves of, with their names for people."""
+    found = {measure for one in curves if one.group in groups.values() for measure in measures_of(one.table)}
+    return {measure: name for measure, name in MEASURES.items() if measure in found}
+
+
+def roc_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """The receiver operating characteristic, the mean over classes and seeds.
+
+    Args:
+        tables: for each of `COLOURS` the `metrics.roc_points` of each seed.
+    """
+    figure, axes = _panel()
+    _draw_diagonal(axes, "guessing")
+    for role, of_seeds in tables.items():
+        mean = np.mean([_rates_on_grid(points) for table in of_seeds for _, points in table.groupby("class")], axis=0)
+        axes.plot([0.0, *GRID], [0.0, *mean], STYLES[role], color=COLOURS[role], linewidth=1.8, label=role)
+    axes.set_xlabel("false positive rate", fontsize=9)
+    axes.set_ylabel("true positive rate", fontsize=9)
+    return _with_legend(figure)
+
+
+def _rates_on_grid(points: pd.DataFrame) -> Floats:
+    """The true positive rate at each false positive rate of `GRID`; of a step its upper end."""
+    false_positive, true_positive = (points[f"{kind}_positive_rate"].to_numpy() for kind in ("false", "true"))
+    upper = np.concatenate([false_positive[1:] != false_positive[:-1], [True]])
+    return np.asarray(np.interp(GRID, false_positive[upper], true_positive[upper]))
+
+
+def reliability_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """How often models are right when they are so confident, all seeds together; larger points are more images.
+
+    Args:
+        tables: for each of `COLOURS` the `metrics.reliability` of each seed.
+    """
+    figure, axes = _panel()
+    _draw_diagonal(axes, "confidence is right")
+    for role, of_seeds in tables.items():
+        table = pd.concat(of_seeds)
+        weights = table["images"]
+        sums = (
+            pd.DataFrame(
+                {
+                    "bin": table["bin"],
+                    "confidence": table["confidence"] * weights,
+                    "accuracy": table["accuracy"] * weights,
+                    "images": weights,
+                }
+            )
+            .groupby("bin")
+            .sum()
+        )
+        x, y = sums["confidence"] / sums["images"], sums["accuracy"] / sums["images"]
+        sizes = 8 + 90 * sums["images"] / sums["images"].sum()
+        axes.plot(x, y, STYLES[role], color=COLOURS[role], linewidth=1.0, label=role)
+        axes.scatter(x, y, sizes, color=COLOURS[role], alpha=0.8, linewidth=0)
+    axes.set_xlabel("confidence", fontsize=9)
+    axes.set_ylabel("share that is right", fontsize=9)
+    return _with_legend(figure)
+
+
+def confusion_figure(predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Figure:
+    """Of the images of each class, the share that each class was chosen for, all seeds together.
+
+    Args:
+        predictions: of each seed a table with the columns actual and predicted.
+        class_names: C names.
+    """
+    position = {name: number for number, name in enumerate(class_names)}
+    counts = np.zeros((len(class_names), len(class_names)))
+    for table in predictions:
+        np.add.at(counts, (table["actual"].map(position), table["predicted"].map(position)), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = _panel()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    few_classes = len(class_names) <= MOST_CELLS_WITH_NUMBERS
+    if few_classes:
+        for (row, column), share in np.ndenumerate(shares):
+            if share > 0:
+                colour = "white" if share > 0.5 else "#08306b"
+                axes.text(column, row, _percent(share), ha="center", va="center", fontsize=7, color=colour)
+    numbers = range(len(class_names)) if few_classes else []
+    names = [short(class_names[number], 12) for number in numbers]
+    for axis, turned in ((axes.xaxis, 45 if any(len(name) > 2 for name in names) else 0), (axes.yaxis, 0)):
+        axis.set_ticks(numbers, names, fontsize=8, rotation=turned)
+        for tick in axis.get_major_ticks():
+            tick.label1.set_parse_math(False)
+    axes.set_xlabel("predicted", fontsize=9)
+    axes.set_ylabel("actual", fontsize=9)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.005 else "<1"
+
+
+def _panel() -> tuple[Figure, Any]:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _with_legend(figure: Figure) -> Figure:
+    """The legend lies below, where it hides nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False, columnspacing=1.2)
+    return figure
+
+
+def _draw_diagonal(axes: Any, label: str) -> None:
+    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1.2, label=label)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)

@@ -1,0 +1,116 @@
+"""What is noted of a teacher, and what can be built from it without its file."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MODEL
+
+from pipeline import describe_teacher, ensembles, flops, model_files, models, speed
+from pipeline.describe_teacher import read_description
+from pipeline.errors import PipelineError
+from pipeline.index import Image, Index, write_index
+
+INDEX, TEACHER, OUTPUT = Path("index.csv"), Path("teacher.keras"), Path("teacher.json")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An index of two classes in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    write_index(INDEX, Index([Image(name, f"{name}.png", name, "train", "", "0" * 64) for name in ("HP", "SSA")]))
+    return tmp_path
+
+
+def describe():
+    describe_teacher.run(index=INDEX, teacher=TEACHER, output=OUTPUT)
+    return read_description(OUTPUT)
+
+
+def test_the_cost_is_that_of_the_file(folder):
+    """A convolution of 3 to 2 channels, 3x3, with biases: 56; then 2 x 6 x 6 inputs of two logits: 146."""
+    model_files.save(models.build(**MODEL, classes=2, seed=1), TEACHER)
+    found = describe()
+    assert found.cost["parameters"] == {"total": 56 + 146, "trainable": 56 + 146}
+    assert found.cost["file_bytes"] == TEACHER.stat().st_size
+    assert found.sha256 == hashlib.sha256(TEACHER.read_bytes()).hexdigest()
+
+
+def small(seed, **changes):
+    return models.build(**(MODEL | changes), classes=2, seed=seed)
+
+
+def single():
+    model_files.save(small(1, batch_normalization=True, dropout=0.3), TEACHER)
+
+
+def ensemble():
+    for seed in (1, 2):
+        model_files.save(small(seed), Path(f"{seed}.keras"))
+    ensembles.save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", ["HP", "SSA"], TEACHER)
+
+
+@pytest.mark.parametrize("make", [single, ensemble])
+def test_without_the_file_the_same_layers_can_be_timed(folder, make):
+    make()
+    expected = flops.forward_flops(model_files.load(TEACHER))
+    found = describe()
+    TEACHER.unlink()
+    built = found.untrained()
+    assert flops.forward_flops(built) == expected == found.cost["flops"]
+    assert flops.parameters(built)["total"] == found.cost["parameters"]["total"]
+
+
+def test_the_same_teacher_gives_the_same_bytes(folder):
+    single()
+    describe()
+    first = OUTPUT.read_bytes()
+    describe()
+    assert OUTPUT.read_bytes() == first
+
+
+def test_a_teacher_of_other_classes_is_refused(folder):
+    model_files.save(models.build(**MODEL, classes=3, seed=1), TEACHER)
+    with pytest.raises(PipelineError, match="gives 3 logits, but the data set has 2 classes"):
+        describe()
+    assert not OUTPUT.exists()
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"sha256": "ab", "cost": {}}', "[1]"])
+def test_a_missing_or_damaged_description_is_refused_with_the_remedy(folder, text):
+    if text is not None:
+        OUTPUT.write_text(text)
+    with pytest.raises(PipelineError, match=r"teacher\.json.*dvc repro --single-item --force describe_teacher"):
+        read_description(OUTPUT)
+
+
+def test_speed_is_images_over_the_time_of_a_pass(monkeypatch):
+    """By a clock that only forward passes move: 10 ms of one model, 40 ms of the other."""
+
+    class Passes:
+        now = 0.0
+
+        def __init__(self, model, batch_size):
+            self.seconds = {"fast": 0.01, "slow": 0.04}[model]
+            assert batch_size == 8
+
+        def __call__(self, batches):
+            Passes.now += self.seconds
+            return batches
+
+    monkeypatch.setattr(speed, "Forward", Passes)
+    monkeypatch.setattr(speed, "_pixels", lambda model, batch_size: np.zeros(1))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: Passes.now)
+    found = speed.forward_speeds({"a": "fast", "b": "slow"}, 8)
+    assert found == {"a": pytest.approx(800), "b": pytest.approx(200)}
+
+
+def test_the_description_holds_no_weights_and_no_path(folder):
+    single()
+    describe()
+    text = OUTPUT.read_text()
+    assert str(folder) not in text
+    assert set(json.loads(text)) == {"sha256", "cost", "architecture"}

@@ -1,0 +1,385 @@
+"""The report of a small project with hostile names, as a real browser shows it, and of what `dvc repro` wrote."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from browser import DESKTOP, PHONE, browser, needs_browser, opened
+from conftest import MODEL
+from real_project import run
+
+from pipeline import (
+    describe_teacher,
+    evaluate,
+    model_files,
+    models,
+    precompute,
+    report,
+    soften,
+    split,
+    train_baseline,
+    train_student,
+)
+from pipeline.losses import DistillationLoss
+from pipeline.predictions import read_predictions
+from pipeline.recipe import Phase, Recipe
+from pipeline.storage import Dense
+from pipeline.table import QUALITY
+from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.views import Augmentation, Views
+
+CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20]
+"""Neither is markup nor a formula."""
+
+UNTOUCHED = Views(1, 0, Augmentation())
+SEEDS = (1, 2)
+
+
+def image_name(number):
+    return f'"><script>alert({number})<!--.png'
+
+
+def write_hostile_data(folder):
+    random = np.random.default_rng(5)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in range(60):
+        pixels = np.clip(random.normal(90 + 70 * (number % 2), 45, (12, 12, 3)), 0, 255).astype(np.uint8)
+        (folder / "images" / image_name(number)).write_bytes(tf.io.encode_png(pixels).numpy())
+        rows.append([image_name(number), CLASSES[number % 2]])
+    pd.DataFrame(rows, columns=["image", "label"]).to_csv(folder / "labels.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A folder in which all stages ran, two temperatures and two seeds; its page is report.html."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        run_all_stages()
+    return folder
+
+
+def run_all_stages():
+    index, teacher, logits, history = Path("index.csv"), Path("teacher.keras"), Path("logits.h5"), Path("history")
+    write_hostile_data(Path("raw"))
+    split.run(
+        layout="csv",
+        settings={
+            "data": Path("raw"),
+            "annotations": Path("labels.csv"),
+            "images": Path("images"),
+            "image_column": "image",
+            "label_column": "label",
+            "class_names": None,
+            "validation_ids": None,
+            "test_ids": None,
+            "val_fraction": 0.2,
+            "test_fraction": 0.4,
+        },
+        split_folder=Path("split"),
+        index=index,
+        picture=Path("samples.png"),
+    )
+    model_files.save(models.build(**MODEL, classes=2, seed=3), teacher)
+    describe_teacher.run(index=index, teacher=teacher, output=Path("teacher.json"))
+    precompute.run(
+        index=index,
+        teacher=teacher,
+        views=UNTOUCHED,
+        stored_as=Dense("float32"),
+        batch_size=16,
+        previous=[],
+        output=logits,
+    )
+    history.mkdir()
+    Path("history/teacher.csv").write_text("epoch,phase,learning_rate,loss,val_loss\n")  # not trained here
+    training = {"index": index, "model": MODEL, "views": UNTOUCHED}
+    students: dict[str, dict[int, Path]] = {"2": {}, "4": {}}
+    baselines = {}
+    for seed in SEEDS:
+        recipe = Recipe([Phase(2, 0.01, "all")], batch_size=8, seed=seed)
+        for temperature, files in students.items():
+            targets = Path(f"T{temperature}.h5")
+            soften.run(logits=logits, soft_targets=targets, temperature=float(temperature))
+            files[seed] = Path(f"T{temperature}_seed{seed}.keras")
+            train_student.run(
+                **training,
+                recipe=recipe,
+                soft_targets=targets,
+                logits=logits,
+                loss=DistillationLoss(float(temperature), 0.5),
+                output=files[seed],
+                history=history / f"student_T{temperature}_seed{seed}.csv",
+            )
+        baselines[seed] = Path(f"baseline{seed}.keras")
+        train_baseline.run(
+            **training, recipe=recipe, output=baselines[seed], history=history / f"baseline_seed{seed}.csv"
+        )
+    evaluate.run(
+        index=index,
+        teacher=Path("teacher.json"),
+        logits=logits,
+        students=students,
+        baselines=baselines,
+        history=history,
+        batch_size=8,
+        output=Path("metrics.json"),
+        plots=Path("plots"),
+        predictions=Path("predictions"),
+        pictures=Path("pictures"),
+    )
+    write_report({temperature: files[1] for temperature, files in students.items()})
+
+
+def write_report(students, output="report.html"):
+    report.run(
+        index=Path("index.csv"),
+        metrics=Path("metrics.json"),
+        plots=Path("plots"),
+        predictions=Path("predictions"),
+        history=Path("history"),
+        teacher=Path("teacher.json"),
+        logits=Path("logits.h5"),
+        students=students,
+        params={"split": {"data": "</pre><script>alert('params')</script>"}, "views": {"count": 1}},
+        output=Path(output),
+    )
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as started:
+        yield started
+
+
+# In a browser
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_page_asks_for_nothing_and_nothing_sticks_out(hostile, chromium, size, scheme):
+    with opened(chromium, hostile / "report.html", size, scheme) as found:
+        assert [url for url in found.asked if not url.startswith("data:")] == [(hostile / "report.html").as_uri()]
+        assert found.failed == []
+        assert found.said == []
+        assert found.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        sticking_out = found.page.evaluate(
+            """width => [...document.querySelectorAll('body *')]
+                .filter(e => !e.closest('.wide, pre, svg') && e.getBoundingClientRect().right > width + 0.5)
+                .map(e => e.outerHTML.slice(0, 80))""",
+            size[0],
+        )
+        assert sticking_out == []
+        pictures = found.page.evaluate("[...document.images].map(e => [e.complete, e.naturalWidth])")
+        assert pictures
+        assert all(complete and width == 12 for complete, width in pictures)
+
+
+@needs_browser
+def test_names_from_the_data_are_shown_as_they_are(hostile, chromium):
+    with opened(chromium, hostile / "report.html") as found:
+        text = found.page.evaluate("document.body.textContent")
+        for name in CLASSES:
+            assert name in text
+        assert re.search(r'"><script>alert\(\d+\)<!--\.png', text)
+        assert "</pre><script>alert('params')</script>" in text
+        assert found.page.evaluate("document.scripts.length") == 0
+        assert found.page.evaluate("document.querySelectorAll('[onerror]').length") == 0
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_background(hostile, chromium, scheme):
+    """At least 4.5 to 1 (WCAG 2.2, 1.4.3); what lies on a coloured cell is looked at by eye."""
+    with opened(chromium, hostile / "report.html", scheme=scheme) as found:
+        colours = found.page.evaluate(
+            """() => [...document.querySelectorAll('p, td, th, h1, h2, h3, dt, dd, li, .interval, .id, .caption, pre')]
+                .map(e => {
+                    let at = e;
+                    while (getComputedStyle(at).backgroundColor === 'rgba(0, 0, 0, 0)') at = at.parentElement;
+                    return [getComputedStyle(e).color, getComputedStyle(at).backgroundColor];
+                })"""
+        )
+    assert len(set(map(tuple, colours))) >= 3
+    for ink, paper in colours:
+        assert contrast(ink, paper) >= 4.5, (ink, paper)
+
+
+def contrast(first, second):
+    """WCAG's contrast ratio of two colours, "rgb(r, g, b)"."""
+    lighter, darker = sorted(map(luminance, (first, second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    shares = np.array([int(number) / 255 for number in re.findall(r"\d+", colour)[:3]])
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_contrast_of_known_colours():
+    assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+    assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)
+
+
+# Its text
+
+
+class Outline(HTMLParser):
+    """Headings, figures, images, ids and links."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.headings, self.alts, self.ids, self.addresses = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img" or given.get("role") == "img":
+            self.alts.append(given.get("alt") or given.get("aria-label"))
+        self.ids += [given["id"]] if "id" in given else []
+        self.addresses += [given[name] for name in ("src", "href", "xlink:href") if name in given]
+
+
+@pytest.fixture(scope="module")
+def outline(hostile):
+    return Outline((hostile / "report.html").read_text(encoding="utf-8"))
+
+
+def test_headings_skip_no_level(outline):
+    assert outline.headings[0] == 1
+    assert outline.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
+
+
+def test_every_figure_and_image_has_words(outline):
+    assert len(outline.alts) >= 10
+    assert all(alt and len(alt) > 20 for alt in outline.alts)
+
+
+def test_ids_are_unique_and_nothing_points_outside(outline):
+    assert len(outline.ids) == len(set(outline.ids))
+    assert all(address.startswith(("#", "data:image/")) for address in outline.addresses)
+
+
+def test_sections_come_in_the_order_in_which_questions_do(hostile):
+    page = (hostile / "report.html").read_text(encoding="utf-8")
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads == [
+        "Comparison", "Temperature", "Training", "Where they are right, and how sure they are", "Images to look at",
+        "What made this",
+    ]  # fmt: skip
+    assert page.index('class="verdict"') < page.index("<h2>Comparison")
+
+
+def test_the_page_and_the_table_tell_the_same(reproduced):
+    """Every mean that `softlabel table` prints, and every interval of `--markdown`, in the page of a real run."""
+    page = (reproduced / "results/report.html").read_text(encoding="utf-8").partition("</table>")[0]
+    cells = [re.sub(r"\s*<.*?>\s*", " ", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", page)]
+    means = re.findall(r"[+ -]\d\.\d{3}", run("softlabel", "table", cwd=reproduced).split("\n\nNLL")[0])
+    assert len(means) >= 4 * len(QUALITY)
+    assert [mean.strip() for mean in means] == [cell.split()[0] for cell in cells if re.match(r"[+-]?\d\.\d{3}", cell)]
+    shown = run("softlabel", "table", "--markdown", cwd=reproduced).split("\n\nNLL")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in shown.splitlines() if line[:1] == "|"]
+    assert [cell for row in rows for cell in row if "(" in cell and " to " in cell] == [
+        cell for cell in cells if " to " in cell
+    ]
+
+
+def test_its_provenance_is_that_of_the_files(hostile):
+    page = (hostile / "report.html").read_text(encoding="utf-8")
+    assert json.loads((hostile / "teacher.json").read_text())["sha256"] in page
+    assert tf.__version__ in page
+
+
+def test_figures_are_the_same_every_time(hostile, monkeypatch):
+    """All but the speeds."""
+    monkeypatch.chdir(hostile)
+    write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "again.html")
+    first, second = (
+        re.findall(r"<figure.*?</figure>", Path(name).read_text(encoding="utf-8"), re.DOTALL)
+        for name in ("report.html", "again.html")
+    )
+    assert len(first) >= 8
+    assert first == second
+
+
+# Images to look at
+
+
+def said(*rows):
+    return pd.DataFrame(rows, columns=["id", "actual", "predicted", "confidence", "nll", "teacher_kl"])
+
+
+STUDENT = said(
+    ("a", "cat", "cat", 0.9, 0.1, 0.02),
+    ("b", "cat", "dog", 0.6, 0.9, 0.70),
+    ("c", "dog", "cat", 0.8, 1.6, 0.30),
+    ("d", "dog", "dog", 0.7, 0.4, 0.30),
+)
+TEACHER = said(
+    ("d", "dog", "cat", 0.51, 0.8, 0.0),
+    ("c", "dog", "dog", 0.95, 0.1, 0.0),
+    ("b", "cat", "cat", 0.99, 0.0, 0.0),
+    ("a", "cat", "cat", 0.98, 0.0, 0.0),
+)
+
+
+def test_images_on_which_the_student_departs_most_come_first():
+    found = most_unlike_teacher(STUDENT, TEACHER, 3)
+    assert [image.id for image in found] == ["b", "c", "d"]
+    assert (found[0].actual, found[0].teacher, found[0].student) == ("cat", ("cat", 0.99), ("dog", 0.6))
+
+
+def test_of_the_wrong_ones_the_surest_come_first():
+    assert [image.id for image in most_surely_wrong(STUDENT, TEACHER, 6)] == ["c", "b"]
+
+
+def test_predictions_are_those_of_the_model(hostile, monkeypatch):
+    """Computed again by Keras from the image files."""
+    import keras
+
+    monkeypatch.chdir(hostile)
+    table = read_predictions(Path("predictions"), "student_T4_seed1").set_index("id")
+    index = pd.read_csv("index.csv").query("split == 'test'").set_index("id")
+    assert sorted(table.index) == sorted(index.index)
+    assert (table["actual"] == index["label"].loc[table.index]).all()
+    pixels = np.array([keras.utils.img_to_array(keras.utils.load_img(path)) for path in index["path"].loc[table.index]])
+    model = keras.saving.load_model("T4_seed1.keras")
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(pixels, verbose=0)))
+    names = np.array(sorted(CLASSES))
+    assert (table["predicted"] == names[probabilities.argmax(axis=1)]).all()
+    np.testing.assert_allclose(table["confidence"], probabilities.max(axis=1), rtol=1e-4)
+    actual = probabilities[np.arange(len(table)), (table["actual"] == names[1]).astype(int)]
+    np.testing.assert_allclose(table["nll"], -np.log(actual), rtol=1e-4, atol=1e-5)
+
+
+def test_ids_that_look_like_numbers_or_nothing_stay_as_they_are(tmp_path):
+    (tmp_path / "m.csv").write_text("id,actual,predicted,confidence,nll,teacher_kl\n007,NA,null,0.5,0.7,0.1\n")
+    row = read_predictions(tmp_path, "m").iloc[0]
+    assert (row["id"], row["actual"], row["predicted"]) == ("007", "NA", "null")
+
+
+@pytest.mark.parametrize(("size", "kind", "shown"), [((20, 30), "png", (20, 30)), ((300, 600), "jpeg", (96, 192))])
+def test_pictures_in_the_page_keep_their_shape_and_content(tmp_path, size, kind, shown):
+    import base64
+
+    path = tmp_path / "image.png"
+    path.write_bytes(tf.io.encode_png(np.full((*size, 3), (200, 100, 50), np.uint8)).numpy())
+    (uri,) = data_uris([path])
+    head, content = uri.split(",")
+    assert head == f"data:image/{kind};base64"
+    pixels = tf.io.decode_image(base64.b64decode(content)).numpy()
+    assert pixels.shape == (*shown, 3)
+    assert max(pixels.shape) <= LARGEST_SIDE
+    np.testing.assert_allclose(pixels.mean(axis=(0, 1)), (200, 100, 50), atol=2)
