@@ -10,7 +10,7 @@ import click
 
 from pipeline import from_params
 from pipeline.cli_options import SEED, checked_temperature
-from pipeline.cli_tools import inspect, parity, plan, table, verify
+from pipeline.cli_tools import init_remote, inspect, parity, plan, table, verify
 from pipeline.errors import PipelineError
 from pipeline.places import (
     HISTORY,
@@ -257,7 +257,7 @@ def report() -> None:
     )
 
 
-for command in (table, verify, inspect, plan, parity):
+for command in (table, verify, inspect, plan, parity, init_remote):
     main.add_command(command)
 
 

@@ -174,3 +174,17 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
     click.echo(proof.as_text(found))
     if not proof.is_equal(found) and found.held_as == proof.EXACT:
         raise SystemExit(1)
+
+
+@click.command()
+@click.argument("url", metavar="[URL]", required=False)
+@click.option("--force", is_flag=True, help="Take the place of another default remote.")
+def init_remote(url: str | None, force: bool) -> None:
+    """Set up DVC's default remote, through which clones share what was computed.
+
+    URL is the path of a folder, or begins with s3://, ssh://, gs://, azure://, webdav(s):// or http(s)://. Default:
+    a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git shares.
+    """
+    from pipeline import remote
+
+    click.echo(remote.as_text(remote.init_remote(Path(), url, replace=force)))

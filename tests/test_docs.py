@@ -33,6 +33,8 @@ RUN_BY = {
     ("experiments.md", "sh"): "documents.py",
     ("experiments.md", "yaml"): "test_experiments.py",
     ("reading.md", "python"): "test_docs.py",
+    ("sharing.md", "sh"): "test_sharing.py",
+    ("sharing.md", "python"): "test_use_elsewhere.py",
 }
 """Which test runs the blocks of a document."""
 
