@@ -181,7 +181,7 @@ def test_a_finished_model_is_not_trained_again(killed):
     _, scenes, end = killed
     teacher = scenes["the stage after three blocks"].said.split("Running stage 'precompute'")[0]
     student = end.split("Running stage 'train_baseline@1'")[0]
-    assert stages_run(teacher) == ["train_teacher"]
+    assert stages_run(teacher) == ["train_teacher", "describe_teacher"]
     assert stages_run(student) == ["train_student@4-1"]
     assert "epoch" not in teacher + student
 
