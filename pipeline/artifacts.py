@@ -49,7 +49,8 @@ def work_folder() -> Path:
 
 def in_a_copy() -> bool:
     """Whether this is an experiment in a copy of the repository, beside which others may be at work."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
+    copies = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".dvc" / "tmp" / "exps"
+    return Path.cwd().is_relative_to(copies)
 
 
 @contextmanager
@@ -127,8 +128,11 @@ def earlier_finished(output: Path) -> list[Path]:
 
 
 def forget_finished(*outputs: Path) -> None:
-    """Removes what workspaces keep of finished outputs (`finished.*`), once a later stage shows that DVC knows them."""
-    for output in outputs:
+    """Removes what workspaces keep of finished outputs (`finished.*`), once a later stage shows that DVC knows them.
+
+    Not in an experiment: it knows nothing of what others have finished there.
+    """
+    for output in outputs if not in_a_copy() else ():
         for folder in _unused((work_folder() / _flat(output)).glob("*/")):
             for finished in folder.glob("finished.*"):
                 finished.unlink()

@@ -56,8 +56,13 @@ def svg(figure: Figure, name: str) -> str:
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     element = drawn.getvalue().partition("<svg")
     found = re.sub(r"<metadata>.*?</metadata>", "", element[1] + element[2], flags=re.DOTALL)
-    found = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", found)  # the same in every figure
-    return found.replace("#000000", "currentColor").strip()
+    return re.sub(r"<[^>]*>", _for_a_page, found).strip()
+
+
+def _for_a_page(tag: re.Match[str]) -> str:
+    """A tag without the ids that are the same in every figure, and with the page's colour for black."""
+    without = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", tag[0])
+    return without.replace("#000000", "currentColor")
 
 
 def show_image(axes: Any, pixels: Pixels, title: str) -> None:

@@ -31,15 +31,25 @@ def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
     return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
 
 
+def log_losses(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
+    """-log p(labelled class) of each image, in nats: (N,)."""
+    return np.asarray(-log_softmax(logits)[np.arange(len(labels)), labels])
+
+
 def negative_log_likelihood(logits: Floats, labels: Ints) -> float:
-    """Mean of -log p(labelled class), in nats."""
-    return float(-np.mean(log_softmax(logits)[np.arange(len(labels)), labels]))
+    """The mean of `log_losses`."""
+    return float(np.mean(log_losses(logits, labels)))
+
+
+def brier_scores(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
+    """Squared distance of the probabilities from the one-hot label of each image, 0 to 2 (Brier, 1950): (N,)."""
+    one_hot = np.eye(logits.shape[1])[labels]
+    return np.asarray(np.sum((np.exp(log_softmax(logits)) - one_hot) ** 2, axis=1))
 
 
 def brier_score(logits: Floats, labels: Ints) -> float:
-    """Mean squared distance of the probabilities from the one-hot label, 0 to 2 (Brier, 1950)."""
-    one_hot = np.eye(logits.shape[1])[labels]
-    return float(np.mean(np.sum((np.exp(log_softmax(logits)) - one_hot) ** 2, axis=1)))
+    """The mean of `brier_scores`."""
+    return float(np.mean(brier_scores(logits, labels)))
 
 
 def expected_calibration_error(logits: Floats, labels: Ints, bins: int = BINS) -> float:
@@ -54,10 +64,15 @@ def agreement(logits: Floats, teacher_logits: Floats) -> float:
     return float(np.mean(np.argmax(logits, axis=1) == np.argmax(teacher_logits, axis=1)))
 
 
-def mean_kl_divergence(logits: Floats, teacher_logits: Floats) -> float:
-    """Mean KL(teacher || student) of the probabilities at T = 1, in nats."""
+def kl_divergences(logits: Floats, teacher_logits: Floats) -> npt.NDArray[np.float64]:
+    """KL(teacher || student) of the probabilities at T = 1 of each image, in nats: (N,)."""
     teacher, student = log_softmax(teacher_logits), log_softmax(logits)
-    return float(np.mean(np.sum(np.exp(teacher) * (teacher - student), axis=1)))
+    return np.asarray(np.sum(np.exp(teacher) * (teacher - student), axis=1))
+
+
+def mean_kl_divergence(logits: Floats, teacher_logits: Floats) -> float:
+    """The mean of `kl_divergences`."""
+    return float(np.mean(kl_divergences(logits, teacher_logits)))
 
 
 def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str, float]:
@@ -94,15 +109,10 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
     """
     log_probabilities = log_softmax(logits)
     confidence = np.exp(log_probabilities.max(axis=1))
-    number = bin_of(confidence, bins)
+    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     correct = np.argmax(logits, axis=1) == labels
     rows = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": correct, "images": 1})
     return rows.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index()
-
-
-def bin_of(confidence: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:
-    """The number of the bin, 0 to K - 1, that each confidence lies in; bin k holds (k/K, (k+1)/K]."""
-    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:

@@ -7,10 +7,11 @@ import numpy as np
 
 from pipeline.metrics import Floats, Ints, over_seeds, summarise
 from pipeline.temperature_curves import STUDENT
-from pipeline.uncertainty import Contributions, contributions, interval, interval_of
+from pipeline.uncertainty import Contributions, contributions, interval_of, interval_of_difference
 from pipeline.votes import Votes, report_over_seeds, vote_report
 
 Report = dict[str, Any]
+Intervals = dict[str, list[float]]
 
 
 def model_reports(
@@ -27,22 +28,22 @@ def model_reports(
     Returns:
         For the teacher and each group "quality" (the metrics; of groups their mean and std over seeds), "seeds" (the
         metrics of each), "gain" (of students: less the baseline, seed by seed), "votes", and "intervals" (95 %, two
-        ends): of "quality", of "gain", and of students "less_teacher".
+        ends, of metrics that have one): of "quality", of "gain", and of students "less_teacher".
     """
     judge = _Judge(labels, teacher, votes)
     of_temperatures = [group.removeprefix(STUDENT) for group in groups if group.startswith(STUDENT)]
     reports = {"teacher": judge.teacher(of_temperatures)}
     parts = {name: [contributions(one, labels, teacher) for one in seeds.values()] for name, seeds in groups.items()}
     of_teacher = contributions(teacher, labels, teacher)
-    reports["teacher"]["intervals"] = {"quality": _without_itself(_intervals([of_teacher]))}
+    reports["teacher"]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
     for group, seeds in groups.items():
         own = [group.removeprefix(STUDENT)] if group.startswith(STUDENT) else []
         reports[group] = judge.group({str(seed): logits for seed, logits in seeds.items()}, own)
-        reports[group]["intervals"] = {"quality": _intervals(parts[group])}
+        reports[group]["intervals"] = {"quality": _intervals(parts[group], labels)}
         if own:
             reports[group]["gain"] = _gain(reports[group]["seeds"], reports["baseline"]["seeds"])
-            reports[group]["intervals"]["gain"] = _of_differences(parts[group], parts["baseline"])
-            less_teacher = _of_differences(parts[group], [of_teacher] * len(seeds))
+            reports[group]["intervals"]["gain"] = _of_differences(parts[group], parts["baseline"], labels)
+            less_teacher = _of_differences(parts[group], [of_teacher] * len(seeds), labels)
             reports[group]["intervals"]["less_teacher"] = _without_itself(less_teacher)
     return reports
 
@@ -78,17 +79,24 @@ def _gain(student: Report, baseline: Report) -> Report:
     )
 
 
-def _intervals(of_seeds: Sequence[Contributions]) -> dict[str, list[float]]:
+def _intervals(of_seeds: Sequence[Contributions], labels: Ints) -> Intervals:
     """The interval of each metric's mean over seeds."""
-    return {metric: interval_of(metric, np.stack([parts[metric] for parts in of_seeds])) for metric in of_seeds[0]}
+    found = {
+        metric: interval_of(metric, np.stack([parts[metric] for parts in of_seeds]), labels) for metric in of_seeds[0]
+    }
+    return {metric: ends for metric, ends in found.items() if ends is not None}
 
 
-def _of_differences(first: Sequence[Contributions], second: Sequence[Contributions]) -> dict[str, list[float]]:
+def _of_differences(first: Sequence[Contributions], second: Sequence[Contributions], labels: Ints) -> Intervals:
     """The interval of each metric's mean difference, paired by seed and by image."""
     pairs = [*zip(first, second, strict=True)]
-    return {metric: interval(np.stack([a[metric] - b[metric] for a, b in pairs])) for metric in first[0]}
+    found = {
+        metric: interval_of_difference(metric, np.stack([a[metric] - b[metric] for a, b in pairs]), labels)
+        for metric in first[0]
+    }
+    return {metric: ends for metric, ends in found.items() if ends is not None}
 
 
-def _without_itself(intervals: dict[str, list[float]]) -> dict[str, list[float]]:
+def _without_itself(intervals: Intervals) -> Intervals:
     """Without the teacher's closeness to itself."""
     return {metric: ends for metric, ends in intervals.items() if not metric.startswith("teacher_")}

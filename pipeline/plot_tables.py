@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.artifacts import publish
+from pipeline.errors import PipelineError
 from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points
 from pipeline.temperature_curves import METRICS, temperature_table
 from pipeline.training_curves import Curves, curve_table, measures_of
@@ -40,6 +41,22 @@ def write_plots(
         for one in curves:
             for measure in measures_of(one.table):
                 _write(curve_table(one.table, measure), partial / f"training_{measure}" / f"{one.name}.csv")
+
+
+def read_plot(folder: Path, kind: str, name: str) -> pd.DataFrame:
+    """Reads `<kind>/<model>.csv`; names of classes as texts, whatever they look like.
+
+    Raises:
+        PipelineError: it is missing or cannot be read.
+    """
+    path = folder / kind / f"{name}.csv"
+    try:
+        return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"the table {path} cannot be read: {error}. "
+            "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
+        ) from None
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

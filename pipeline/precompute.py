@@ -114,7 +114,8 @@ def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance
             print(f"precompute: {teacher.described}", file=sys.stderr)
             in_full = storage.Dense("float32").as_json()
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
-            made[place] = held.enter_context(_logits_of(teacher, data, own, [], place))
+            if place not in made:
+                made[place] = held.enter_context(_logits_of(teacher, data, own, [], place))
         folder = held.enter_context(workspace(output, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"
         unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artifacts import publish
-from pipeline.metrics import Floats, Ints, log_softmax
-from pipeline.uncertainty import contributions
+from pipeline.errors import PipelineError
+from pipeline.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
 
@@ -29,10 +29,11 @@ def prediction_table(
         Columns id, actual, predicted (class names), confidence (probability of the predicted class), nll (of the actual
         class, in nats) and teacher_kl (KL(teacher || model), in nats).
     """
-    names, parts = np.array(class_names), contributions(logits, labels, teacher_logits)
+    names = np.array(class_names)
     confidence = np.exp(log_softmax(logits).max(axis=1))
     predicted = names[np.argmax(logits, axis=1)]
-    columns = (ids, names[labels], predicted, confidence, parts["nll"], parts["teacher_kl"])
+    losses = log_losses(logits, labels), kl_divergences(logits, teacher_logits)
+    columns = (ids, names[labels], predicted, confidence, *losses)
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
@@ -56,6 +57,17 @@ def write_predictions(
 
 
 def read_predictions(folder: Path, name: str) -> pd.DataFrame:
-    """Reads one model's table; ids and class names as texts, whatever they look like."""
+    """Reads one model's table; ids and class names as texts, whatever they look like.
+
+    Raises:
+        PipelineError: it is missing or cannot be read.
+    """
+    path = folder / f"{name}.csv"
     texts = dict.fromkeys(["id", "actual", "predicted"], str)
-    return pd.read_csv(folder / f"{name}.csv", dtype=texts, keep_default_na=False)
+    try:
+        return pd.read_csv(path, dtype=texts, keep_default_na=False)[COLUMNS]
+    except (OSError, ValueError, KeyError) as error:
+        raise PipelineError(
+            f"the predictions {path} cannot be read: {error}. "
+            "Bring them back with `dvc checkout`, or make them again with `dvc repro evaluate`."
+        ) from None

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import PipelineError
 
@@ -97,8 +97,9 @@ def as_text(remote: Remote) -> str:
 def _parsed(root: Path, url: str | None) -> Remote:
     if url is None:
         return Remote(str(_cache_folder(root)), None)
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, place = url.partition("://")
     if separator:
+        scheme, url = scheme.lower(), f"{scheme.lower()}://{place}"
         _refuse_bad_url(scheme, url)
         return Remote(url, scheme)
     if re.match(r"[\w.-]+@[\w.-]+:", url):
@@ -124,7 +125,8 @@ def _refuse_bad_url(scheme: str, url: str) -> None:
             "For another one that DVC knows: `dvc remote add --default`."
         )
     user, host, folder = _parts(url)
-    if re.match(r"\w+://[^/@]*:[^@]*@", url) or (user and scheme != "ssh") or "?" in url:
+    password = re.match(r"\w+://[^/@]*:(?!\d+/)[^@]*@", unquote(url))  # not a port, and an @ in the path
+    if password or (user and scheme != "ssh") or "?" in url:
         raise PipelineError(
             f"the {scheme}:// URL holds what looks like a password or a token, and .dvc/config is in git. Give it "
             "without. Credentials go into the environment or, by `dvc remote modify --local`, into .dvc/config.local."
@@ -175,8 +177,9 @@ def _refuse_another(root: Path, remote: Remote, replace: bool) -> None:
     for name in filter(None, (default, remote.name)):
         there = config["remote"].get(name, {}).get("url")
         if there not in (None, remote.url) and not replace:
+            shown = re.sub("//[^/]*@", "//", there)  # a password of .dvc/config.local is nobody's business
             raise PipelineError(
-                f"there is a remote already: '{name}', {there}. Nothing was changed. To replace it: "
+                f"there is a remote already: '{name}', {shown}. Nothing was changed. To replace it: "
                 f"softlabel init-remote --force {shlex.quote(remote.url)}"
             )
 

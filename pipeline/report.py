@@ -20,7 +20,7 @@ from pipeline.predictions import read_predictions
 from pipeline.report_drawings import Drawings
 from pipeline.soft_labels import Provenance, open_logits
 from pipeline.speed import forward_speeds
-from pipeline.table import Table, model_name, read_metrics, tables, with_intervals
+from pipeline.table import INTERVALS, Table, model_name, read_metrics, tables
 from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.temperature_curves import STUDENT
 from pipeline.training_curves import read_curves
@@ -66,9 +66,10 @@ def run(
     """
     document = read_metrics(metrics)
     models, data = document["models"], read_index(index)
-    if "baseline" not in models or not students:
+    if {group for group in models if group.startswith(STUDENT)} != {f"{STUDENT}{t}" for t in students}:
         raise PipelineError(
-            f"{metrics} compares nothing. Name a temperature in distill.temperatures, then `dvc repro`."
+            f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(students)}. "
+            "Bring it up to date with `dvc repro evaluate`."
         )
     names = {group: [f"{group}_seed{seed}" for seed in report.get("seeds", [])] for group, report in models.items()}
     names["teacher"] = ["teacher"]
@@ -82,7 +83,7 @@ def run(
     with open_logits(logits) as file:
         provenance = file.provenance
     drawn = Drawings(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
-    quality, costs, *votes = tables(metrics, with_intervals)
+    quality, costs, *votes = tables(metrics, INTERVALS)
     page = _page(
         verdict=verdict(models, student, document["test_images"]),
         student=model_name(student),
@@ -149,12 +150,19 @@ def _provenance(made: Provenance, data: Index) -> list[tuple[str, str]]:
     return [
         ("Images", f"{counts}, in {len(data.class_names)} classes"),
         ("Fingerprint of the data set", made.dataset),
-        ("Teacher", made.teacher),
+        ("Teacher", _teacher(made)),
         ("SHA-256 of the teacher's file", made.teacher_sha256),
         ("Views of each training image", str(views["count"])),
         ("How the logits are stored", ", ".join(f"{key} {value}" for key, value in made.storage.items())),
         ("Precision of the teacher's pass", made.precision or "the teacher's own"),
     ]
+
+
+def _teacher(made: Provenance) -> str:
+    if made.ensemble is None:
+        return made.teacher
+    members = ", ".join(member["teacher"] for member in made.ensemble["members"])
+    return f"{members}: the average of their {made.ensemble['average']}"
 
 
 def _versions() -> list[tuple[str, str]]:

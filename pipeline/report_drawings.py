@@ -10,13 +10,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pipeline.figures import svg
+from pipeline.plot_tables import read_plot
 from pipeline.report_figures import (
-    confusion_figure,
+    confusion_panel,
     measures_in,
-    reliability_figure,
-    roc_figure,
-    temperature_figure,
-    training_figure,
+    reliability_panel,
+    roc_panel,
+    temperature_panel,
+    training_panel,
 )
 from pipeline.temperature_curves import METRICS, STUDENT
 from pipeline.training_curves import Curves
@@ -65,7 +66,7 @@ class Drawings:
                 name,
                 f"{name} of the students on the test images against the temperature, beside teacher and baseline. "
                 + "; ".join(self._of_temperatures(metric)),
-                temperature_figure(self.models, metric),
+                temperature_panel(self.models, metric),
             )
             for metric, name in METRICS.items()
         ]
@@ -82,23 +83,31 @@ class Drawings:
         return [
             _shown(
                 name,
-                f"{name} of teacher, student and baseline in each epoch, on training and validation images",
-                training_figure(self.curves, self.groups, measure),
+                f"{name} in each epoch, on training and validation images. {self._last(measure)}",
+                training_panel(self.curves, self.groups, measure),
             )
             for measure, name in measures_in(self.curves, self.groups).items()
         ]
+
+    def _last(self, measure: str) -> str:
+        """The last validation value of those that have any, the mean over seeds."""
+        column, found = f"val_{measure}", []
+        for role, group in self.groups.items():
+            last = [one.table[column].iloc[-1] for one in self.curves if one.group == group and column in one.table]
+            found += [f"{role} at the end, on validation images: {sum(last) / len(last):.3f}"] if last else []
+        return "; ".join(found)
 
     def roc(self) -> Shown:
         """The ROC of teacher, student and baseline."""
         areas = [f"{role}: area {self._mean(group, 'auc'):.3f}" for role, group in self.groups.items()]
         alt = f"True against false positive rate, the mean over classes and seeds. {'; '.join(areas)}"
-        return _shown("ROC", alt, roc_figure(self._tables("roc")))
+        return _shown("ROC", alt, roc_panel(self._tables("roc")))
 
     def reliability(self) -> Shown:
         """Their reliability."""
         errors = [f"{role}: calibration error {self._mean(group, 'ece'):.3f}" for role, group in self.groups.items()]
         alt = f"Share of right answers against confidence, the diagonal is ideal. {'; '.join(errors)}"
-        return _shown("Reliability", alt, reliability_figure(self._tables("reliability")))
+        return _shown("Reliability", alt, reliability_panel(self._tables("reliability")))
 
     def confusion(self, role: str, said: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Shown:
         """The confusion of one of them.
@@ -112,17 +121,14 @@ class Drawings:
             f"Of the images of each class, the per cent for which the {role} chose each class. "
             f"On the diagonal it is right: {100 * self._mean(self.groups[role], 'accuracy'):.1f} % of all images"
         )
-        return _shown(f"Confusion of the {role}", alt, confusion_figure(said, class_names))
+        return _shown(f"Confusion of the {role}", alt, confusion_panel(said, class_names))
 
     def _mean(self, group: str, metric: str) -> float:
         value = self.models[group]["quality"][metric]
         return float(value["mean"] if isinstance(value, dict) else value)
 
     def _tables(self, kind: str) -> dict[str, list[pd.DataFrame]]:
-        return {
-            role: [pd.read_csv(self.plots / kind / f"{name}.csv") for name in names]
-            for role, names in self.names.items()
-        }
+        return {role: [read_plot(self.plots, kind, name) for name in names] for role, names in self.names.items()}
 
 
 def _shown(title: str, alt: str, figure: Figure) -> Shown:

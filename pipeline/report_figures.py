@@ -24,14 +24,14 @@ GRID = np.linspace(0.0, 1.0, 201)
 Floats = npt.NDArray[np.float64]
 
 
-def temperature_figure(models: Mapping[str, Any], metric: str) -> Figure:
+def temperature_panel(models: Mapping[str, Any], metric: str) -> Figure:
     """One metric of the students against T; `models` as `metrics.json` has them."""
     figure, axes = _panel()
     draw_temperatures(axes, models, metric)
     return _with_legend(figure)
 
 
-def training_figure(curves: Sequence[Curves], groups: Mapping[str, str], measure: str) -> Figure:
+def training_panel(curves: Sequence[Curves], groups: Mapping[str, str], measure: str) -> Figure:
     """One measure of all trainings, epoch by epoch, the mean over seeds: validation strong, training faint.
 
     Args:
@@ -47,7 +47,9 @@ def training_figure(curves: Sequence[Curves], groups: Mapping[str, str], measure
             if lines:
                 mean = pd.concat(lines).groupby(level=0).mean()
                 label = role if column != measure else None
-                axes.plot(mean.index, mean, STYLES[role], color=COLOURS[role], lw=width, alpha=alpha, label=label)
+                marker = "o" if len(mean) == 1 else None
+                style = {"color": COLOURS[role], "lw": width, "alpha": alpha, "marker": marker, "markersize": 3}
+                axes.plot(mean.index, mean, STYLES[role], label=label, **style)
     axes.set_xlabel("epoch", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     return _with_legend(figure)
@@ -59,7 +61,7 @@ def measures_in(curves: Sequence[Curves], groups: Mapping[str, str]) -> dict[str
     return {measure: name for measure, name in MEASURES.items() if measure in found}
 
 
-def roc_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+def roc_panel(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """The receiver operating characteristic, the mean over classes and seeds.
 
     Args:
@@ -82,7 +84,7 @@ def _rates_on_grid(points: pd.DataFrame) -> Floats:
     return np.asarray(np.interp(GRID, false_positive[upper], true_positive[upper]))
 
 
-def reliability_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+def reliability_panel(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """How often models are right when they are so confident, all seeds together; larger points are more images.
 
     Args:
@@ -114,7 +116,7 @@ def reliability_figure(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     return _with_legend(figure)
 
 
-def confusion_figure(predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Figure:
+def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Figure:
     """Of the images of each class, the share that each class was chosen for, all seeds together.
 
     Args:

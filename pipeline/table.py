@@ -39,17 +39,25 @@ class Table:
     numbers: bool = False
 
 
-Estimates = Callable[[dict[str, Any], str, str], list[str]]
-"""A cell for each of `QUALITY`, from a report of `metrics.json`, its "quality" or "gain", and the sign to write."""
+@dataclass(frozen=True)
+class Estimates:
+    """How numbers are written with their uncertainty.
+
+    Attributes:
+        words: what is written behind them, of one seed and of several.
+        cells: a cell for each of `QUALITY`, from a report of `metrics.json`, its "quality" or "gain", and the sign to
+            write.
+    """
+
+    words: tuple[str, str]
+    cells: Callable[[dict[str, Any], str, str], list[str]]
 
 
-def with_deviations(report: dict[str, Any], key: str, sign: str) -> list[str]:
-    """Mean ± standard deviation over seeds."""
+def _with_deviations(report: dict[str, Any], key: str, sign: str) -> list[str]:
     return [_number(report[key][metric], sign) for metric in QUALITY]
 
 
-def with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
-    """The mean, and its 95 % interval over seeds and test images."""
+def _with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
     ends, within = report["intervals"][key], sign.strip()
     return [
         f"{_mean(report[key][metric]):{sign}.3f}"
@@ -58,13 +66,19 @@ def with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
     ]
 
 
+DEVIATIONS = Estimates(("", " ± standard deviation"), _with_deviations)
+INTERVALS = Estimates(
+    (" (95 % interval over test images)", " (95 % interval over seeds and test images)"), _with_intervals
+)
+
+
 def comparison(metrics: Path) -> str:
     """Quality and cost of teacher, baseline and students as text.
 
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
     """
-    shown = tables(metrics, with_deviations)
+    shown = tables(metrics, DEVIATIONS)
     return "\n\n".join(_as_text(table, with_title=number == 0) for number, table in enumerate(shown))
 
 
@@ -74,7 +88,7 @@ def comparison_in_markdown(metrics: Path) -> str:
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
     """
-    return "\n\n".join(map(_as_markdown, tables(metrics, with_intervals)))
+    return "\n\n".join(map(_as_markdown, tables(metrics, INTERVALS)))
 
 
 def tables(metrics: Path, estimates: Estimates) -> list[Table]:
@@ -82,7 +96,7 @@ def tables(metrics: Path, estimates: Estimates) -> list[Table]:
 
     Args:
         metrics: `metrics.json`.
-        estimates: `with_deviations` or `with_intervals`.
+        estimates: `DEVIATIONS` or `INTERVALS`.
 
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
@@ -120,12 +134,12 @@ def _damaged(path: Path, error: Exception) -> PipelineError:
 def _quality(document: dict[str, Any], estimates: Estimates) -> Table:
     rows = []
     for key, report in document["models"].items():
-        rows.append([model_name(key), str(len(report.get("seeds", [0]))), *estimates(report, "quality", " ")])
+        rows.append([model_name(key), str(len(report.get("seeds", [0]))), *estimates.cells(report, "quality", " ")])
         if "gain" in report:
-            rows.append(["  less baseline", "", *estimates(report, "gain", "+")])
-    spread = "± standard deviation" if estimates is with_deviations else "(95 % interval over seeds and test images)"
+            rows.append(["  less baseline", "", *estimates.cells(report, "gain", "+")])
+    several = any(len(report.get("seeds", [0])) > 1 for report in document["models"].values())
     return Table(
-        f"On {document['test_images']} test images: mean over seeds {spread}.",
+        f"On {document['test_images']:,} test images: mean over seeds{estimates.words[several]}.",
         ["model", "seeds", *(f" {name}" for name in QUALITY.values())],
         rows,
         [

@@ -1,43 +1,44 @@
-"""How sure a metric is: its interval over other seeds and other test images.
+"""How sure a metric is: its 95 % interval over other seeds and other test images.
 
-Every metric is the mean of what each image contributes to it, so that of S seeds and N images the variance of the mean
-is estimated as s²(seeds) / S + s²(images) / N, from the means of each seed and of each image. What seed and image do
-together is counted in both, so the interval is rather too wide than too narrow (Owen, "The pigeonhole bootstrap",
+A metric is the mean of what each image contributes to it, so that of S seeds and N images the variance of the mean is
+estimated as s²(seeds) / S + s²(images) / N, from the means of each seed and of each image. What seed and image do
+together is counted in both, so that the sum is rather too large than too small (Owen, "The pigeonhole bootstrap",
 2007). Degrees of freedom are those of Welch and Satterthwaite. Of one seed nothing is known of others: the interval is
 over images alone.
+
+Three metrics need more than that. Shares have Wilson's interval, which has a width at 0 and 1 too; their differences
+get half an image more of each kind (after Agresti and Min, 2005), or where no two answers differ there would be no
+doubt. The AUC is no surer than the images of the rarer class make it. And the expected calibration error is biased
+upwards, by more than an interval around it would tell: it has none.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
-from pipeline.metrics import BINS, Floats, Ints, bin_of, log_softmax, one_against_rest
+from pipeline.metrics import Floats, Ints, brier_scores, kl_divergences, log_losses, one_against_rest
 
 CONFIDENCE = 0.95
-BOUNDS = {
-    "accuracy": (0.0, 1.0),
-    "auc": (0.0, 1.0),
-    "nll": (0.0, math.inf),
-    "brier": (0.0, 2.0),
-    "ece": (0.0, 1.0),
-    "teacher_agreement": (0.0, 1.0),
-    "teacher_kl": (0.0, math.inf),
-}
-"""The lowest and highest value of each metric of `metrics.summarise`."""
-
 SHARES = ("accuracy", "teacher_agreement")
 """Metrics that count images."""
 
-Contributions = dict[str, npt.NDArray[np.float64]]
+FEWEST_OF_A_CLASS = 10
+"""Images: with fewer of a class nothing is said of how sure an AUC is."""
+
+Values = npt.NDArray[np.float64]
+Contributions = dict[str, Values]
+Parts = list[tuple[float, float]]
+"""Independent parts of a variance: each with its degrees of freedom."""
 
 
 def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contributions:
-    """What each image adds to each metric of `metrics.summarise`.
+    """What each image adds to each metric of `metrics.summarise` that has an interval.
 
     The AUC is no mean over images; its linear part is (DeLong et al., 1988: the share of images of the other kind that
-    one image is ranked rightly against). The ECE's bins keep the signs of their gaps.
+    one image is ranked rightly against).
 
     Args:
         logits: (N, C) of one model.
@@ -47,59 +48,109 @@ def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contr
     Returns:
         For each metric (N,) numbers, whose mean is the metric.
     """
-    log_probabilities, teacher = log_softmax(logits), log_softmax(teacher_logits)
     chosen = np.argmax(logits, axis=1)
-    one_hot = np.eye(logits.shape[1])[labels]
-    right = (chosen == labels).astype(np.float64)
-    return {
-        "accuracy": right,
-        "auc": _of_auc(logits, labels),
-        "nll": -log_probabilities[np.arange(len(labels)), labels],
-        "brier": np.sum((np.exp(log_probabilities) - one_hot) ** 2, axis=1),
-        "ece": _of_calibration(np.exp(log_probabilities.max(axis=1)), right),
+    found = {
+        "accuracy": (chosen == labels).astype(np.float64),
+        "nll": log_losses(logits, labels),
+        "brier": brier_scores(logits, labels),
         "teacher_agreement": (chosen == np.argmax(teacher_logits, axis=1)).astype(np.float64),
-        "teacher_kl": np.sum(np.exp(teacher) * (teacher - log_probabilities), axis=1),
+        "teacher_kl": kl_divergences(logits, teacher_logits),
     }
+    rarest = np.bincount(labels, minlength=logits.shape[1]).min()
+    return found | ({"auc": _of_auc(logits, labels)} if rarest >= FEWEST_OF_A_CLASS else {})
 
 
-def interval_of(metric: str, values: npt.NDArray[np.float64]) -> list[float]:
-    """The interval of a metric's mean over seeds, within what the metric can be.
+def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None:
+    """The interval of a metric's mean over seeds.
 
     Args:
         metric: its name.
         values: the contributions of N images in the models of S seeds, (S, N).
+        labels: (N,) class indices.
 
     Returns:
-        Its lower and its upper end.
+        Its lower and its upper end; None for an AUC of 1, of which the images say only that it is high.
     """
-    lowest, highest = BOUNDS[metric]
-    low, high = _wilson(values) if metric in SHARES else interval(values)
-    return [max(low, lowest), min(high, highest)]
+    if metric in SHARES:
+        return _wilson(values)
+    if metric == "auc":
+        return _of_area(values, labels)
+    low, high = _student(float(values.mean()), _over_seeds(values) + _over_images(values))
+    return [max(low, 0.0), high]
 
 
-def interval(values: npt.NDArray[np.float64]) -> list[float]:
-    """The interval of a mean, or of a mean difference, over seeds and images: (S, N) become the lower and upper end."""
-    mean = float(values.mean())
-    variance, quantile = _variance_and_quantile(values)
+def interval_of_difference(metric: str, values: Values, labels: Ints) -> list[float] | None:
+    """The interval of a metric's mean difference between two models; all as above, of one less the other."""
+    over_images: Callable[[], Parts] = {
+        "accuracy": lambda: _over_few_images(values),
+        "teacher_agreement": lambda: _over_few_images(values),
+        "auc": lambda: _over_classes(values, labels),
+    }.get(metric, lambda: _over_images(values))
+    parts = _over_seeds(values) + over_images()
+    if metric == "auc" and _together(parts)[0] == 0:
+        return None
+    return _student(float(values.mean()), parts)
+
+
+def _student(mean: float, parts: Parts) -> list[float]:
+    """Mean and reach of Student's t: the lower and the upper end."""
+    variance, quantile = _together(parts)
     reach = quantile * math.sqrt(variance)
     return [mean - reach, mean + reach]
 
 
-def _wilson(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The interval of a share (Wilson, 1927), of as many images as the variance tells; 0 and 1 have a width too."""
+def _wilson(values: Values) -> list[float]:
+    """The interval of a share (Wilson, 1927), of as many images as the variance tells."""
     share = float(values.mean())
-    variance, quantile = _variance_and_quantile(values)
+    variance, quantile = _together(_over_seeds(values) + _over_images(values))
     images = share * (1 - share) / variance if variance > 0 else values.shape[1]
     square = quantile**2 / images
     middle = (share + square / 2) / (1 + square)
     reach = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
-    return middle - reach, middle + reach
+    return [max(middle - reach, 0.0), min(middle + reach, 1.0)]
 
 
-def _variance_and_quantile(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The variance of the mean over both axes of (S, N), and Student's quantile for it."""
-    means = [values.mean(axis=1 - axis) for axis in (0, 1)]
-    parts = [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means if len(mean) > 1]
+def _of_area(values: Values, labels: Ints) -> list[float] | None:
+    """On the scale of log(A / (1 - A)), so that it stays below 1 (Pepe, 2003)."""
+    area = float(values.mean())
+    parts = _over_seeds(values) + _over_classes(values, labels)
+    if area >= 1 or _together(parts)[0] == 0:
+        return None
+    slope = area * (1 - area)
+    ends = _student(float(special.logit(area)), [(part / slope**2, degrees) for part, degrees in parts])
+    return [float(special.expit(end)) for end in ends]
+
+
+def _over_seeds(values: Values) -> Parts:
+    return _of_means(values.mean(axis=1))
+
+
+def _over_images(values: Values) -> Parts:
+    return _of_means(values.mean(axis=0))
+
+
+def _over_classes(values: Values, labels: Ints) -> Parts:
+    """Of each class its own part, as large as its share of the images."""
+    means = values.mean(axis=0)
+    of_classes = [(np.mean(labels == number), _of_means(means[labels == number])) for number in np.unique(labels)]
+    return [(float(share) ** 2 * part, degrees) for share, parts in of_classes for part, degrees in parts]
+
+
+def _over_few_images(values: Values) -> Parts:
+    """With an image more on which the first model alone is right, one for the second, each counted as half."""
+    means = values.mean(axis=0)
+    mean, count = means.mean(), len(means) + 1
+    squares = np.sum((means - mean) ** 2) + ((1 - mean) ** 2 + (1 + mean) ** 2) / 2
+    return [(float(squares) / (count - 1) / count, count - 1)]
+
+
+def _of_means(means: Values) -> Parts:
+    """The variance of the mean of independent numbers; nothing can be said of a single one."""
+    return [(float(np.var(means, ddof=1)) / len(means), len(means) - 1)] if len(means) > 1 else []
+
+
+def _together(parts: Parts) -> tuple[float, float]:
+    """The sum of the variances, and Student's quantile for it."""
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return 0.0, float(stats.norm.ppf((1 + CONFIDENCE) / 2))
@@ -107,13 +158,13 @@ def _variance_and_quantile(values: npt.NDArray[np.float64]) -> tuple[float, floa
     return variance, float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
-def _of_auc(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
+def _of_auc(logits: Floats, labels: Ints) -> Values:
     scores = one_against_rest(logits)
     classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     return np.asarray(np.mean([_placements(scores[:, number], labels == number) for number in classes], axis=0))
 
 
-def _placements(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def _placements(scores: Values, positive: npt.NDArray[np.bool_]) -> Values:
     """Of each image the share of the other kind that it is ranked rightly against; weighted, their mean is the AUC."""
     ranks = stats.rankdata(scores)
     found = np.empty(len(scores))
@@ -123,9 +174,3 @@ def _placements(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]
         area = rightly.mean()
         found[kind] = area + (rightly - area) / kind.mean()
     return found
-
-
-def _of_calibration(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    gap, number = right - confidence, bin_of(confidence, BINS)
-    of_bins = np.bincount(number, gap, minlength=BINS)
-    return np.asarray(np.sign(of_bins)[number] * gap)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.table import model_name
 from pipeline.temperature_curves import STUDENT
 from pipeline.training_curves import Curves
 
@@ -36,33 +37,34 @@ def verdict(models: Models, student: str, test_images: int) -> str:
         test_images: N.
     """
     report, teacher = models[student], models["teacher"]
-    accuracy, gain = report["quality"]["accuracy"]["mean"], report["gain"]["accuracy"]["mean"]
+    accuracy = report["quality"]["accuracy"]["mean"]
     alone = models["baseline"]["quality"]["accuracy"]["mean"]
-    low, high = report["intervals"]["gain"]["accuracy"]
+    gain = _compared(report["gain"]["accuracy"]["mean"], report["intervals"]["gain"]["accuracy"])
+    behind = _compared(accuracy - teacher["quality"]["accuracy"], report["intervals"]["less_teacher"]["accuracy"])
+    size = _size(teacher["parameters"]["total"] / report["parameters"]["total"])
     seeds = len(report["seeds"])
-    share = report["parameters"]["total"] / teacher["parameters"]["total"]
-    if low > 0:
-        judged = f"{_points(gain)} more than the same model trained without a teacher"
-    elif high < 0:
-        judged = f"{_points(-gain)} fewer than the same model trained without a teacher"
-    else:
-        judged = "no clear difference from the same model trained without a teacher"
-    interval = f"95 % interval {100 * low:+.1f} to {100 * high:+.1f} points over {_over(seeds)}"
-    behind = accuracy - teacher["quality"]["accuracy"]
-    to_teacher = f"{_points(abs(behind))} {'fewer' if behind < 0 else 'more'} than its teacher"
+    over = f"over {seeds} seeds and the test images" if seeds > 1 else "over the test images, of one seed"
     return (
-        f"The student, with {_size(share)} of its teacher's parameters, is right on {100 * accuracy:.1f} % of the "
-        f"{test_images:,} test images: {judged} ({100 * alone:.1f} %; {interval}), and {to_teacher}."
+        f"The {model_name(student)}, {size} its teacher, is right on {100 * accuracy:.1f} % of the {test_images:,} "
+        f"test images: {gain[0]} the same model trained without a teacher ({100 * alone:.1f} %; 95 % interval of the "
+        f"difference {gain[1]} points, {over}), and {behind[0]} its teacher ({behind[1]})."
     )
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:.1f} points"
+def _compared(difference: float, ends: Sequence[float]) -> tuple[str, str]:
+    """Whether it is more, fewer, or not clear; and the two ends in points, with as many digits as they need."""
+    low, high = (100 * end for end in ends)
+    widest = max(abs(low), abs(high))
+    digits = 1 if widest >= 0.2 else 2 if widest >= 0.02 else 3
+    interval = " to ".join(f"{round(end, digits) + 0.0:+.{digits}f}" for end in (low, high))
+    if low <= 0 <= high:
+        return "no clear difference from", interval
+    return f"{abs(100 * difference):.{digits}f} points {'more' if difference > 0 else 'fewer'} than", interval
 
 
-def _size(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
-
-
-def _over(seeds: int) -> str:
-    return f"{seeds} seeds and the test images" if seeds > 1 else "the test images; one seed"
+def _size(times: float) -> str:
+    """How much smaller or larger, in numbers of parameters."""
+    if 0.95 < times < 1.05:
+        return "as large as"
+    factor, word = (times, "smaller") if times > 1 else (1 / times, "larger")
+    return f"{factor:,.0f} times {word} than" if factor >= 10 else f"{factor:.1f} times {word} than"

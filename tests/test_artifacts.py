@@ -18,6 +18,7 @@ from pipeline.artifacts import (
     fingerprint,
     forget_finished,
     forget_work_of_others,
+    in_a_copy,
     publish,
     publish_copy,
     sha256_file,
@@ -507,6 +508,26 @@ def copies(tmp_path, monkeypatch):
         (tmp_path / ".dvc/tmp/exps" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / ".dvc/tmp/exps/one")
     return tmp_path / ".dvc/tmp/exps"
+
+
+def test_an_experiment_forgets_nothing_that_others_finished(copies, monkeypatch):
+    finished = copies.parents[2] / ".work/out-file.h5/0123456789abcdef/finished.h5"
+    finished.parent.mkdir(parents=True)
+    finished.touch()
+    forget_finished(Path("out/file.h5"))
+    assert finished.exists()
+    in_the_repository(monkeypatch, copies)
+    forget_finished(Path("out/file.h5"))
+    assert not finished.exists()
+
+
+@pytest.mark.parametrize("root", [".", "..", "elsewhere"])
+def test_only_a_copy_below_dvcs_folder_is_one(tmp_path, monkeypatch, root):
+    """A dvc.yaml in a folder below the repository's root, or a DVC_ROOT that was inherited, makes no experiment."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    monkeypatch.setenv("DVC_ROOT", root)
+    assert not in_a_copy()
 
 
 def in_the_repository(monkeypatch, copies):

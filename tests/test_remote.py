@@ -98,7 +98,12 @@ def test_a_url_is_noted_where_git_shares_it(project, all_installed):
 @pytest.mark.parametrize(
     "url",
     [
-        *("ssh://you@host/home/you/project", "ssh://host:2222/srv/project", "gs://bucket", "azure://container/project"),
+        *(
+            "ssh://you@host/home/you/project",
+            "ssh://host:2222/srv/you@team/project",
+            "gs://bucket",
+            "azure://container/project",
+        ),
         *("webdav://host/project", "webdavs://host:8443/project", "http://host/project", "https://host/project"),
     ],
 )
@@ -146,11 +151,11 @@ def test_the_extras_of_this_package_are_declared():
     [
         ("ssh://you:secret@host/srv", "holds what looks like a password"),
         ("ssh://you:se/cr@et@host/srv", "holds what looks like a password"),
+        ("ssh://you%3Asecret@host/srv", "holds what looks like a password"),
         ("https://secret@host/project", "holds what looks like a password"),
         ("https://host/project?sig=secret", "holds what looks like a password"),
         ("s3://key:secret@bucket", "holds what looks like a password"),
         ("ftp://host/project", "ftp:// is not known here"),
-        ("S3://bucket", "S3:// is not known here"),
         ("s3://", "s3:// is not complete: expected s3://NAME/FOLDER"),
         ("ssh://host", "is not complete: expected ssh://USER@HOST:PORT/FOLDER"),
         ("ssh://host:srv/project", "is not complete"),

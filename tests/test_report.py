@@ -1,5 +1,6 @@
 """The report of a small project with hostile names, as a real browser shows it, and of what `dvc repro` wrote."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 from browser import DESKTOP, PHONE, browser, needs_browser, opened
 from conftest import MODEL
+from matplotlib.figure import Figure
 from real_project import run
 
 from pipeline import (
@@ -25,16 +27,20 @@ from pipeline import (
     train_baseline,
     train_student,
 )
+from pipeline.errors import PipelineError
+from pipeline.figures import svg
 from pipeline.losses import DistillationLoss
+from pipeline.plot_tables import read_plot
 from pipeline.predictions import read_predictions
 from pipeline.recipe import Phase, Recipe
+from pipeline.soft_labels import Provenance
 from pipeline.storage import Dense
 from pipeline.table import QUALITY
 from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.views import Augmentation, Views
 
-CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20]
-"""Neither is markup nor a formula."""
+CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]
+"""None of them is markup, a formula or nothing."""
 
 UNTOUCHED = Views(1, 0, Augmentation())
 SEEDS = (1, 2)
@@ -48,10 +54,10 @@ def write_hostile_data(folder):
     random = np.random.default_rng(5)
     (folder / "images").mkdir(parents=True)
     rows = []
-    for number in range(60):
-        pixels = np.clip(random.normal(90 + 70 * (number % 2), 45, (12, 12, 3)), 0, 255).astype(np.uint8)
+    for number in range(90):
+        pixels = np.clip(random.normal(50 + 70 * (number % 3), 45, (12, 12, 3)), 0, 255).astype(np.uint8)
         (folder / "images" / image_name(number)).write_bytes(tf.io.encode_png(pixels).numpy())
-        rows.append([image_name(number), CLASSES[number % 2]])
+        rows.append([image_name(number), CLASSES[number % 3]])
     pd.DataFrame(rows, columns=["image", "label"]).to_csv(folder / "labels.csv", index=False)
 
 
@@ -87,7 +93,7 @@ def run_all_stages():
         index=index,
         picture=Path("samples.png"),
     )
-    model_files.save(models.build(**MODEL, classes=2, seed=3), teacher)
+    model_files.save(models.build(**MODEL, classes=3, seed=3), teacher)
     describe_teacher.run(index=index, teacher=teacher, output=Path("teacher.json"))
     precompute.run(
         index=index,
@@ -314,6 +320,44 @@ def test_figures_are_the_same_every_time(hostile, monkeypatch):
     assert first == second
 
 
+def test_a_class_of_any_name_is_in_the_curves(hostile):
+    tables = [read_plot(hostile / "plots", "roc", name) for name in ("teacher", "student_T4_seed1")]
+    assert all(set(table["class"]) == set(CLASSES) for table in tables)
+
+
+def test_text_in_a_figure_is_left_alone():
+    """Only what is drawn in black takes the page's colour."""
+    figure = Figure()
+    figure.text(0.1, 0.1, '#000000 id="text_1"')
+    drawn = svg(figure, "one")
+    assert '#000000 id="text_1"' in html.unescape(drawn)
+    figure.add_subplot()
+    assert "currentColor" in svg(figure, "one")
+
+
+def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch):
+    monkeypatch.chdir(hostile)
+    with pytest.raises(
+        PipelineError, match=r"student_T2, student_T4, and params\.yaml has T = 8\. .*dvc repro evaluate"
+    ):
+        write_report({"8": Path("T2_seed1.keras")}, "other.html")
+    assert not Path("other.html").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "", "id,actual\n"])
+def test_damaged_predictions_are_refused_with_the_remedy(tmp_path, damage):
+    if damage != "missing":
+        (tmp_path / "m.csv").write_text(damage)
+    with pytest.raises(PipelineError, match=r"predictions .*m\.csv cannot be read: .*dvc repro evaluate"):
+        read_predictions(tmp_path, "m")
+
+
+def test_an_ensemble_is_named_by_its_members():
+    members = [{"teacher": "cnn"}, {"teacher": "mobilenetv2"}]
+    made = Provenance((), "ensemble", "", "", {}, 1, {}, {}, {"average": "logits", "members": members})
+    assert report._teacher(made) == "cnn, mobilenetv2: the average of their logits"
+
+
 # Images to look at
 
 
@@ -351,7 +395,7 @@ def test_predictions_are_those_of_the_model(hostile, monkeypatch):
 
     monkeypatch.chdir(hostile)
     table = read_predictions(Path("predictions"), "student_T4_seed1").set_index("id")
-    index = pd.read_csv("index.csv").query("split == 'test'").set_index("id")
+    index = pd.read_csv("index.csv", keep_default_na=False).query("split == 'test'").set_index("id")
     assert sorted(table.index) == sorted(index.index)
     assert (table["actual"] == index["label"].loc[table.index]).all()
     pixels = np.array([keras.utils.img_to_array(keras.utils.load_img(path)) for path in index["path"].loc[table.index]])
@@ -360,7 +404,7 @@ def test_predictions_are_those_of_the_model(hostile, monkeypatch):
     names = np.array(sorted(CLASSES))
     assert (table["predicted"] == names[probabilities.argmax(axis=1)]).all()
     np.testing.assert_allclose(table["confidence"], probabilities.max(axis=1), rtol=1e-4)
-    actual = probabilities[np.arange(len(table)), (table["actual"] == names[1]).astype(int)]
+    actual = probabilities[np.arange(len(table)), np.searchsorted(names, table["actual"])]
     np.testing.assert_allclose(table["nll"], -np.log(actual), rtol=1e-4, atol=1e-5)
 
 

@@ -2,18 +2,24 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
+from pipeline import uncertainty
 from pipeline.metrics import summarise
-from pipeline.uncertainty import BOUNDS, contributions, interval, interval_of
-
-RANDOM = np.random.default_rng(11)
+from pipeline.uncertainty import FEWEST_OF_A_CLASS, contributions, interval_of, interval_of_difference
 
 
 def scores(images, classes, ties=False):
-    labels = RANDOM.integers(0, classes, images)
-    logits = RANDOM.normal(0, 1, (images, classes)) + 1.5 * np.eye(classes)[labels]
-    return (np.round(logits) if ties else logits), labels, RANDOM.normal(0, 2, (images, classes))
+    random = np.random.default_rng(11)
+    labels = random.integers(0, classes, images)
+    logits = random.normal(0, 1, (images, classes)) + 1.5 * np.eye(classes)[labels]
+    return (np.round(logits) if ties else logits), labels, random.normal(0, 2, (images, classes))
+
+
+def interval(values):
+    """Of a plain mean: one that is no share and no area."""
+    values = np.asarray(values, float)
+    return interval_of_difference("nll", values, np.zeros(values.shape[1], int))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -21,14 +27,15 @@ def scores(images, classes, ties=False):
 def test_contributions_are_those_of_the_metrics(classes, ties):
     logits, labels, teacher = scores(500, classes, ties)
     parts, metrics = contributions(logits, labels, teacher), summarise(logits, labels, teacher)
-    assert parts.keys() == metrics.keys() == BOUNDS.keys()
+    assert parts.keys() == metrics.keys() - {"ece"}
     for name, values in parts.items():
         assert values.shape == (500,)
         assert values.mean() == pytest.approx(metrics[name], rel=1e-9, abs=1e-12), name
 
 
-def test_contributions_to_the_auc_by_hand():
+def test_contributions_to_the_auc_by_hand(monkeypatch):
     """Of two positives, 0.9 is above all three negatives and 0.6 above two: A = 5/6; c = A + (share - A) / weight."""
+    monkeypatch.setattr(uncertainty, "FEWEST_OF_A_CLASS", 2)
     logits = np.log([[0.1, 0.9], [0.4, 0.6], [0.5, 0.5], [0.3, 0.7], [0.9, 0.1]])
     labels = np.array([1, 1, 0, 0, 0])
     of_auc = contributions(logits, labels, logits)["auc"]
@@ -42,16 +49,51 @@ def delong_variance(positive, negative):
     return np.var(of_positives, ddof=1) / len(positive) + np.var(of_negatives, ddof=1) / len(negative)
 
 
-def test_the_interval_of_an_auc_is_delongs():
-    logits, labels, _ = scores(3000, 2)
-    margin = logits[:, 1] - logits[:, 0]
-    low, high = interval_of("auc", contributions(logits, labels, logits)["auc"][None])
-    reach = 1.96 * np.sqrt(delong_variance(margin[labels == 1], margin[labels == 0]))
-    assert (high - low) / 2 == pytest.approx(reach, rel=2e-3)
+def two_groups(positives, negatives, seed, shift=1.5):
+    """Logits and labels of two classes that a margin tells apart, the shift being in its standard deviations."""
+    labels = np.repeat([1, 0], [positives, negatives])
+    margin = np.random.default_rng(seed).normal(0, 1, positives + negatives) + shift * labels
+    return np.stack([np.zeros_like(margin), margin], axis=1), labels
+
+
+def of_auc(positives, negatives, seed, shift=1.5):
+    logits, labels = two_groups(positives, negatives, seed, shift)
+    parts = contributions(logits, labels, logits)["auc"]
+    return parts.mean(), interval_of("auc", parts[None], labels)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(1500, 1500), (40, 960), (300, 60)])
+def test_the_variance_of_an_auc_is_delongs(positives, negatives):
+    """Width on the scale of log(A / (1 - A)): twice the quantile times the standard error over A (1 - A)."""
+    logits, labels = two_groups(positives, negatives, 3)
+    area, (low, high) = of_auc(positives, negatives, 3)
+    error = np.sqrt(delong_variance(logits[labels == 1, 1], logits[labels == 0, 1])) / (area * (1 - area))
+    reach = (special.logit(high) - special.logit(low)) / 2
+    assert stats.t.ppf(0.975, 3000) * error <= reach <= stats.t.ppf(0.975, min(positives, negatives) - 1) * error
+    assert special.logit(high) + special.logit(low) == pytest.approx(2 * special.logit(area))
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(10, 300), (20, 1000), (12, 12), (200, 200)])
+def test_an_auc_holds_the_truth_nine_times_in_ten_even_where_one_class_is_rare(positives, negatives):
+    """The truth of two normal distributions is Phi(shift / sqrt(2)); where all are told apart, nothing is said."""
+    truth = stats.norm.cdf(1.5 / np.sqrt(2))
+    found = [of_auc(positives, negatives, seed)[1] for seed in range(400)]
+    told = [ends for ends in found if ends is not None]
+    assert len(told) > 380
+    assert np.mean([low <= truth <= high for low, high in told]) > 0.9
+    assert all(0 < low < high < 1 for low, high in told)
+
+
+def test_nothing_is_said_of_how_sure_an_auc_of_few_images_or_of_1_is():
+    logits, labels = two_groups(FEWEST_OF_A_CLASS - 1, 100, 1)
+    assert "auc" not in contributions(logits, labels, logits)
+    assert of_auc(20, 20, 1, shift=100.0) == (1.0, None)
+    perfect = contributions(*two_groups(20, 20, 1, shift=100.0), two_groups(20, 20, 1)[0])["auc"]
+    assert interval_of_difference("auc", (perfect - perfect)[None], np.repeat([1, 0], 20)) is None
 
 
 def test_the_interval_of_one_seed_is_students_over_images():
-    values = RANDOM.normal(2, 3, 40)
+    values = np.random.default_rng(2).normal(2, 3, 40)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     np.testing.assert_allclose(interval(values[None]), [expected.low, expected.high], rtol=1e-9)
 
@@ -67,35 +109,57 @@ def test_what_is_always_the_same_has_no_width():
     assert interval(np.full((3, 7), 0.25)) == [0.25, 0.25]
 
 
+def of_share(values):
+    return interval_of("accuracy", values, np.zeros(values.shape[1], int))
+
+
 def test_a_share_of_all_images_has_a_width():
     """Wilson's limits of n of n: n / (n + z^2) and 1; of none 0 and z^2 / (n + z^2)."""
     square = 1.959963985**2
-    np.testing.assert_allclose(interval_of("accuracy", np.ones((1, 10))), [10 / (10 + square), 1], rtol=1e-8)
-    np.testing.assert_allclose(interval_of("accuracy", np.zeros((1, 10))), [0, square / (10 + square)], atol=1e-9)
+    np.testing.assert_allclose(of_share(np.ones((1, 10))), [10 / (10 + square), 1], rtol=1e-8)
+    np.testing.assert_allclose(of_share(np.zeros((1, 10))), [0, square / (10 + square)], atol=1e-9)
 
 
 @pytest.mark.parametrize("right", [3, 50, 97])
 def test_the_interval_of_a_share_is_wilsons(right):
     values = (np.arange(1000) < 10 * right).astype(float)
     expected = stats.binomtest(10 * right, 1000).proportion_ci(method="wilson")
-    np.testing.assert_allclose(interval_of("accuracy", values[None]), [expected.low, expected.high], atol=2e-4)
+    np.testing.assert_allclose(of_share(values[None]), [expected.low, expected.high], atol=2e-4)
 
 
-def test_an_interval_stays_within_what_its_metric_can_be():
-    near_one = np.array([[1.0, 1.0, 1.0, 1.3, 0.6]])
-    assert interval_of("auc", near_one)[1] == 1.0
-    assert interval_of("nll", np.array([[0.0, 0.0, 0.0, 0.1]]))[0] == 0.0
-    assert interval(np.array([[0.0, 0.0, 0.0, 0.1]]))[0] < 0  # a difference has no bounds
+def test_a_loss_is_not_below_zero_but_a_difference_may_be():
+    values = np.array([[0.0, 0.0, 0.0, 0.1]])
+    assert interval_of("nll", values, np.zeros(4, int))[0] == 0.0
+    assert interval(values)[0] < 0
+
+
+def of_gain(values):
+    return interval_of_difference("accuracy", values, np.zeros(values.shape[1], int))
+
+
+def test_where_no_two_answers_differ_the_difference_has_a_width():
+    """Of ten images: the two that are added weigh a half each, so that the variance of the mean is (1 / 10) / 11."""
+    reach = stats.t.ppf(0.975, 10) * np.sqrt(1 / 110)
+    np.testing.assert_allclose(of_gain(np.zeros((1, 10))), [-reach, reach])
+
+
+@pytest.mark.parametrize("images", [20, 50, 150, 1000])
+def test_a_gain_holds_the_truth_even_where_few_images_tell_of_it(images):
+    """The student alone is right on 3 of 100 images, the baseline alone on 1."""
+    random = np.random.default_rng(images)
+    found = [of_gain(random.choice([1.0, -1.0, 0.0], (1, images), p=[0.03, 0.01, 0.96])) for _ in range(1500)]
+    assert np.mean([low <= 0.02 <= high for low, high in found]) > 0.94
 
 
 def experiments(of_seed, of_image, of_both, seeds=3, images=200):
     """Student less baseline of many simulated experiments, whose true mean is 0.5."""
+    random = np.random.default_rng(5)
     for _ in range(1500):
         yield (
             0.5
-            + RANDOM.normal(0, of_seed, (seeds, 1))
-            + RANDOM.normal(0, of_image, (1, images))
-            + RANDOM.normal(0, of_both, (seeds, images))
+            + random.normal(0, of_seed, (seeds, 1))
+            + random.normal(0, of_image, (1, images))
+            + random.normal(0, of_both, (seeds, images))
         )
 
 

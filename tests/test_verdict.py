@@ -7,52 +7,78 @@ from pipeline.training_curves import Curves
 from pipeline.verdict import chosen_student, verdict
 
 
-def student(accuracy=0.9664, gain=0.0286, ends=(0.0161, 0.0411), seeds=3):
+def student(accuracy=0.9664, gain=0.0286, ends=(0.0161, 0.0411), less_teacher=(-0.0265, -0.0101), seeds=3, total=9_098):
     return {
         "quality": {"accuracy": {"mean": accuracy}},
         "gain": {"accuracy": {"mean": gain}},
-        "intervals": {"gain": {"accuracy": list(ends)}},
+        "intervals": {"gain": {"accuracy": list(ends)}, "less_teacher": {"accuracy": list(less_teacher)}},
         "seeds": {str(seed): {} for seed in range(seeds)},
-        "parameters": {"total": 9_098},
+        "parameters": {"total": total},
     }
 
 
-def models(**changes):
+def said_of(**changes):
     teacher = {"quality": {"accuracy": 0.9847}, "parameters": {"total": 113_162}}
-    return {
-        "teacher": teacher,
-        "baseline": {"quality": {"accuracy": {"mean": 0.9378}}},
-        "student_T4": student(**changes),
-    }
+    baseline = {"quality": {"accuracy": {"mean": 0.9378}}}
+    return verdict({"teacher": teacher, "baseline": baseline, "student_T4": student(**changes)}, "student_T4", 1500)
 
 
 def test_a_gain():
-    assert verdict(models(), "student_T4", 1500) == (
-        "The student, with 8 % of its teacher's parameters, is right on 96.6 % of the 1,500 test images: 2.9 points "
-        "more than the same model trained without a teacher (93.8 %; 95 % interval +1.6 to +4.1 points over 3 seeds "
-        "and the test images), and 1.8 points fewer than its teacher."
+    assert said_of() == (
+        "The student T=4, 12 times smaller than its teacher, is right on 96.6 % of the 1,500 test images: 2.9 points "
+        "more than the same model trained without a teacher (93.8 %; 95 % interval of the difference +1.6 to +4.1 "
+        "points, over 3 seeds and the test images), and 1.8 points fewer than its teacher (-2.6 to -1.0)."
     )
 
 
-def test_no_clear_difference_is_not_called_a_gain():
-    said = verdict(models(gain=0.01, ends=(-0.002, 0.022)), "student_T4", 1500)
-    assert (
-        "no clear difference from the same model trained without a teacher (93.8 %; 95 % interval -0.2 to +2.2" in said
-    )
-    assert "more" not in said
+@pytest.mark.parametrize("ends", [(-0.002, 0.022), (0.0, 0.02), (0.0, 0.0)])
+def test_no_clear_difference_is_not_called_a_gain(ends):
+    said = said_of(gain=0.01, ends=ends)
+    assert "no clear difference from the same model trained without a teacher (93.8 %;" in said
+    assert "more than" not in said
 
 
 def test_a_loss_is_called_one():
-    said = verdict(models(gain=-0.021, ends=(-0.03, -0.012)), "student_T4", 1500)
+    said = said_of(gain=-0.021, ends=(-0.03, -0.012))
     assert "2.1 points fewer than the same model trained without a teacher" in said
+    assert "difference -3.0 to -1.2 points" in said
 
 
 def test_one_seed_is_told():
-    assert "over the test images; one seed)" in verdict(models(seeds=1), "student_T4", 1500)
+    assert "points, over the test images, of one seed)" in said_of(seeds=1)
 
 
 def test_a_student_above_its_teacher():
-    assert verdict(models(accuracy=0.9897), "student_T4", 1500).endswith("0.5 points more than its teacher.")
+    said = said_of(accuracy=0.9897, less_teacher=(0.001, 0.009))
+    assert said.endswith("0.5 points more than its teacher (+0.1 to +0.9).")
+
+
+def test_a_student_as_good_as_its_teacher():
+    said = said_of(accuracy=0.9847, less_teacher=(-0.004, 0.004))
+    assert said.endswith("no clear difference from its teacher (-0.4 to +0.4).")
+
+
+def test_small_differences_have_the_digits_that_they_need():
+    said = said_of(gain=0.0004, ends=(0.0002, 0.0006))
+    assert "0.04 points more" in said
+    assert "+0.02 to +0.06 points" in said
+
+
+def test_nothing_is_minus_zero():
+    assert "-0.0 to" not in said_of(ends=(-0.0002, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("total", "said"),
+    [
+        (113_162, "as large as its teacher"),
+        (226_324, "2.0 times larger than its teacher"),
+        (45_265, "2.5 times smaller than its teacher"),
+        (11, "10,287 times smaller than its teacher"),
+    ],
+)
+def test_sizes(total, said):
+    assert said in said_of(total=total)
 
 
 def curves(group, *validation):
