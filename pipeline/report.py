@@ -89,7 +89,6 @@ def run(
         student=model_name(student),
         seed=first.rpartition("seed")[2],
         several_temperatures=len(students) > 1,
-        test_images=document["test_images"],
         quality=quality,
         costs=_with_speed(costs, _speeds(teacher, students[student.removeprefix(STUDENT)])),
         device=_device(),
