@@ -12,9 +12,7 @@ from scipy import stats
 
 from benchmarks.quality import (
     METRICS,
-    QUICK,
     ROOT,
-    SET_UPS,
     Quality,
     chosen,
     differences,
@@ -24,8 +22,8 @@ from benchmarks.quality import (
     quality_of,
     reproduce,
     tables,
-    write_params,
 )
+from benchmarks.set_ups import QUICK, SET_UPS, write_params
 from pipeline.params import read_params
 
 VARIANTS = [(name, variant) for name, set_up in SET_UPS.items() for variant in set_up.variants]
