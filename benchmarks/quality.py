@@ -1,7 +1,7 @@
 """Does it help? Teacher, distilled student and baseline on whole data sets, several seeds, by real `dvc repro`.
 
-Each set-up is a project of its own: one of the presets, with the changes in `set_ups.py`. Its variants are run one after
-another in the same project, so that DVC takes what they share (the split, and mostly the teacher) from its cache:
+Each set-up is a project of its own: one of the presets, with the changes in `set_ups.py`. Its variants are run one
+after another in the same project, so that DVC takes what they share (the split, and mostly the teacher) from its cache:
 
 - as the preset has it (mnist, cifar10);
 - V = 1: students and baselines see one augmented view of each training image, always the same, with one label;
