@@ -27,6 +27,8 @@ class Annotation:
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None where nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
+        drawn_by: what its split is drawn by where the data do not name one; no part of it tells the class. None is
+            its id.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Annotation:
     partition: str
     votes: int | None
     image: Path | npt.NDArray[np.uint8]
+    drawn_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class DataSet:
         drawn: of "val" and "test", those that the data do not name, with the share to draw for each.
         left_out: names of what lies there and is not used.
         because: why it is not used.
+        class_names: the classes in the order of the class axis.
     """
 
     source: Path
@@ -53,6 +57,7 @@ class DataSet:
     drawn: Mapping[str, float]
     left_out: list[str]
     because: str
+    class_names: Sequence[str]
 
 
 def shares_to_draw(val: float | None, test: float | None) -> dict[str, float]:

@@ -40,7 +40,7 @@ def read_arrays(
 
     Args:
         data: the file.
-        class_names: the name of each label; None names a class by its number, in as many digits as the largest.
+        class_names: the name of each label; None names a class by its number.
         val_fraction: share of the training images to draw for validation, or None where the file holds them.
         test_fraction: share of all training images to draw for testing, or None where the file holds them.
 
@@ -71,6 +71,7 @@ def read_arrays(
         drawn=shares_to_draw(val_fraction, test_fraction),
         left_out=sorted(set(arrays) - {name for pair in pairs.values() for name in pair}),
         because=f"these arrays of {data} are neither images nor labels",
+        class_names=[names[number] for number in sorted(names)],
     )
 
 
@@ -181,7 +182,7 @@ def _refuse_labels(labels: npt.NDArray[Any], path: Path, name: str, count: int, 
 
 
 def _names_of(labels: set[int], class_names: Mapping[int, str] | None, path: Path) -> dict[int, str]:
-    """The name of the class of each label, in an order of strings that is the order of the numbers."""
+    """The name of the class of each label."""
     known = class_names if class_names is not None else {label: "" for label in labels if label >= 0}
     unknown = sorted(labels - set(known))
     if unknown:
@@ -190,5 +191,4 @@ def _names_of(labels: set[int], class_names: Mapping[int, str] | None, path: Pat
             f"{path} has the label(s) {first_few([str(label) for label in unknown])}; expected {expected}. "
             "Correct the labels, or name them in split.class_names."
         )
-    width = len(str(max(labels)))
-    return {label: class_names[label] if class_names is not None else f"{label:0{width}d}" for label in labels}
+    return {label: class_names[label] if class_names is not None else str(label) for label in labels}

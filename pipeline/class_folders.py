@@ -15,6 +15,7 @@ from pipeline.annotations import (
     shares_to_draw,
 )
 from pipeline.errors import PipelineError, first_few
+from pipeline.index import in_order
 
 LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini"}
 
@@ -68,7 +69,7 @@ def read_folders(
     for split, folder in folders.items():
         _refuse_unknown_classes(found[split], folder, sorted(classes), folders["train"])
     rows = [
-        Annotation(_id(split, label, name), label, split, None, folder / label / name)
+        Annotation(_id(split, label, name), label, split, None, folder / label / name, drawn_by=name)
         for split, folder in folders.items()
         for label, name in found[split].images
     ]
@@ -79,6 +80,7 @@ def read_folders(
         drawn=shares_to_draw(val_fraction, test_fraction),
         left_out=sorted(path.relative_to(data).as_posix() for path in left_out),
         because=f"they are hidden, or in no folder of a class, in {data}",
+        class_names=in_order(classes),
     )
 
 

@@ -2,7 +2,8 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -37,15 +38,30 @@ class Image:
 
 
 REMEDY = "Make it again with `dvc repro --single-item --force split`."
-COLUMNS = tuple(field.name for field in fields(Image))
+COLUMNS = (*(field.name for field in fields(Image)), "class_index")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names in the order of the class axis where the data state none.
+
+    Whole numbers are in the order of numbers, anything else is sorted as text.
+    """
+    distinct = set(names)
+    are_numbers = all(re.fullmatch(r"-?[0-9]+", name) for name in distinct)
+    return sorted(distinct, key=lambda name: (int(name), name)) if are_numbers else sorted(distinct)
 
 
 class Index:
-    """The images of the data set, sorted by id."""
+    """The images of the data set, sorted by id.
 
-    def __init__(self, images: Iterable[Image]) -> None:
+    Args:
+        images: in any order.
+        class_names: the classes in the order of the class axis; None takes `in_order`.
+    """
+
+    def __init__(self, images: Iterable[Image], class_names: Sequence[str] | None = None) -> None:
         self.images = sorted(images, key=lambda image: image.id)
-        self.class_names = sorted({image.label for image in self.images})
+        self.class_names = in_order({image.label for image in self.images}) if class_names is None else [*class_names]
 
     def split(self, name: str) -> list[Image]:
         """The images of one split, sorted by id.
@@ -100,11 +116,13 @@ def _is_unchanged(image: Image) -> bool:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes the index as CSV: one header line, one line an image."""
+    """Writes the index as CSV: one header line, one line an image; `class_index` keeps the order of the class axis."""
     with path.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(astuple(image) for image in index.images)
+        writer.writerows(
+            (*astuple(image), number) for image, number in zip(index.images, index.labels(index.images), strict=True)
+        )
 
 
 def read_index(path: Path) -> Index:
@@ -127,4 +145,15 @@ def read_index(path: Path) -> Index:
         raise PipelineError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {REMEDY}")
     if len({row[0] for row in rows}) < len(rows):
         raise PipelineError(f"{path} names an image more than once. {REMEDY}")
-    return Index(Image(*row) for row in rows)
+    return Index((Image(*row[:-1]) for row in rows), _class_names(rows, path))
+
+
+def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
+    """The order of the class axis: each class has one number, and the numbers are 0 to C - 1."""
+    label, number = COLUMNS.index("label"), COLUMNS.index("class_index")
+    pairs = sorted({(row[number], row[label]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
+    if [text for text, _ in pairs] != [str(position) for position in range(len({name for _, name in pairs}))]:
+        raise PipelineError(
+            f"{path} does not number its classes from 0, one number for each: {first_few([*map(str, pairs)])}. {REMEDY}"
+        )
+    return [name for _, name in pairs]

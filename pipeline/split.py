@@ -48,7 +48,7 @@ def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: 
     _refuse_empty(rows, splits, data_set.drawn)
     refuse_undecodable({row.id: row.image for row in rows if isinstance(row.image, Path)})
     with publish(split_folder) as folder:
-        copied = _copy(rows, splits, folder, split_folder)
+        copied = Index(_copy(rows, splits, folder, split_folder), data_set.class_names)
     with publish(index) as partial:
         write_index(partial, copied)
     draw_samples(copied, picture)
@@ -60,10 +60,10 @@ def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: 
 
 
 def assign_split(row: Annotation, drawn: Mapping[str, float]) -> str:
-    """The split of one image, which depends on its own id, class and partition alone.
+    """The split of one image, which depends on what it is drawn by and its partition alone.
 
-    What the data name a validation or test image stays one. Of the others, the SHA-256 of class and id
-    decides, so that each class gives about its share, and adding images moves no other: its bytes 8 to 15, as a
+    What the data name a validation or test image stays one. Of the others, the SHA-256 of `drawn_by` decides, so that
+    neither adding images nor correcting a label moves any: its bytes 8 to 15, as a
     number from 0 to 1, make a test image where they lie below the share of "test"; of the rest, its bytes 0
     to 7 make a validation image where they lie below the share of "val".
 
@@ -73,7 +73,7 @@ def assign_split(row: Annotation, drawn: Mapping[str, float]) -> str:
     """
     if row.partition != "train":
         return row.partition
-    digest = hashlib.sha256(f"{row.label}\0{row.id}".encode()).digest()
+    digest = hashlib.sha256((row.id if row.drawn_by is None else row.drawn_by).encode()).digest()
     for split, number in (("test", digest[8:16]), ("val", digest[:8])):
         if int.from_bytes(number, "big") < drawn.get(split, 0.0) * 2**64:
             return split
@@ -99,7 +99,7 @@ def _refuse_empty(rows: Sequence[Annotation], splits: Sequence[str], drawn: Mapp
         print(f"{len(empty)} class(es) have no validation image: {first_few(empty)}. {remedy}.")
 
 
-def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final: Path) -> Index:
+def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final: Path) -> list[Image]:
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
@@ -109,7 +109,7 @@ def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final
             sha256 = sha256_file(folder / place)
             images.append(Image(row.id, (final / place).as_posix(), row.label, split, votes, sha256))
             progress.advance(1)
-    return Index(images)
+    return images
 
 
 def _write(image: Any, target: Path, name: str) -> None:
@@ -130,7 +130,7 @@ def _origins(drawn: Mapping[str, float]) -> str:
     """One line that tells where validation and test images come from."""
     of = {"val": "the training images", "test": "the images that are not named"}
     told = {
-        split: f"{drawn[split]:g} of {of[split]}, by a hash of class and id" if split in drawn else "as the data say"
+        split: f"{drawn[split]:g} of {of[split]}, by a hash of the name" if split in drawn else "as the data say"
         for split in of
     }
     return f"Validation images: {told['val']}. Test images: {told['test']}."

@@ -23,6 +23,7 @@ from pipeline.annotations import (
     shares_to_draw,
 )
 from pipeline.errors import PipelineError, first_few
+from pipeline.index import in_order
 
 NAME = "Image Name"
 LABEL = "Majority Vote Label"
@@ -116,7 +117,8 @@ def _data_set(path: Path, folder: Path, rows: list[Annotation], drawn: dict[str,
     named = {row.id for row in rows}
     others = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and entry.name not in named)
     rows.sort(key=lambda row: row.id)
-    return DataSet(path, rows, drawn, others, f"no row names these files of {folder}")
+    names = in_order(row.label for row in rows)
+    return DataSet(path, rows, drawn, others, f"no row names these files of {folder}", names)
 
 
 def _read_table(data: Path, table_name: Path, columns: Sequence[str], key: str, remedy: str) -> pd.DataFrame:

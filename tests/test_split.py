@@ -15,7 +15,7 @@ from conftest import mhist_in
 from pipeline import split
 from pipeline.annotations import Annotation, DataSet
 from pipeline.errors import PipelineError
-from pipeline.index import read_index
+from pipeline.index import in_order, read_index
 from pipeline.split import assign_split
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
@@ -197,7 +197,7 @@ def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
         for label in ("HP", "SSA")
         for folder in (["x", "y"] if name == "d" else ["x"])
     ]
-    data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "")
+    data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "", in_order(row.label for row in rows))
     monkeypatch.setitem(split.LAYOUTS, "mhist", lambda **_: data_set)
     with pytest.raises(PipelineError, match=r"the image y/d\.png would overwrite another one at d\.png\. Rename it"):
         run()
