@@ -18,6 +18,7 @@ from pipeline.inference import Forward, Ints
 from pipeline.precision import difference
 from pipeline.progress import Progress
 from pipeline.soft_labels import Rows
+from pipeline.storage import Columns
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import Augmentation, Floats16, Views
 
@@ -81,8 +82,10 @@ class TeacherPass:
         return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colours)
 
     def run(self, before: EarlierLogits | None) -> None:
-        """Takes what earlier files have, and computes the rest."""
-        if before is not None:
+        """Takes what an interrupted run and earlier files have, and computes the rest."""
+        self._tell_places()
+        self._forget_what_no_longer_holds()
+        if before is not None and self.forward.is_steady:
             self._take(before)
         if self.in_full is not None and self.unfinished.missing("val").any():
             self._compare_precisions(self.in_full)
@@ -94,10 +97,47 @@ class TeacherPass:
                     self._refuse_probabilities()
                     self._refuse_less_accurate()
 
+    def _tell_places(self) -> None:
+        """Says what the batches lose, and what cannot be promised."""
+        used, of = len(self.forward.places), self.forward.batch_size
+        if not self.forward.is_steady:
+            print(
+                f"warning: the logits that {self.teacher} gives for an image depend on the rest of its batch, or on "
+                "chance. So they are never mixed with those of another run: none are taken from an earlier file, and "
+                "after an interruption all are computed again. Another precompute.batch_size may help.",
+                file=sys.stderr,
+            )
+        elif used < of:
+            print(f"{of - used} of {of} places in a batch round differently here, and stay empty", file=sys.stderr)
+
+    def _forget_what_no_longer_holds(self) -> None:
+        """Leaves aside the rows of an interrupted run if the teacher would not give them again, bit for bit."""
+        done = {split: np.nonzero(~self.unfinished.missing(split)) for split in ORDER}
+        started = [split for split, (views, _) in done.items() if len(views)]
+        if not started or (self.forward.is_steady and self._gives_again(self.splits[started[0]], *done[started[0]])):
+            return
+        print(
+            "what an interrupted run has computed is left aside: the teacher gives other logits now (another "
+            "processor, device or library?)",
+            file=sys.stderr,
+        )
+        self.unfinished.forget()
+
+    def _gives_again(self, split: "_Split", views: Ints, rows: Ints) -> bool:
+        """Compares, bit for bit, one batch of R rows that are done with what the teacher says of them now."""
+        few = np.unique(np.linspace(0, len(rows) - 1, len(self.forward.places)).astype(np.intp))
+        few = few[np.lexsort((views[few], rows[few]))]  # ascending rows, as the forward pass wants them
+        now = self.unfinished.encode(np.concatenate([*self._logits(split, views[few], rows[few])]))
+        then = self.unfinished.columns(split.name, views[few], rows[few])
+        return _same(now, then)
+
     def _take(self, before: EarlierLogits) -> None:
         found = [rows for split in self.splits.values() for rows in self._find(before, split)]
         if not all(self._still_holds(before, rows) for rows in found):
-            print("an earlier file is left aside: the teacher gives other logits now (another device or library?)")
+            print(
+                "an earlier file is left aside: the teacher gives other logits now (another processor, "
+                "device or library?)"
+            )
             return
         for rows in found:
             for part in rows.parts():
@@ -111,18 +151,17 @@ class TeacherPass:
 
     def _still_holds(self, before: EarlierLogits, found: Found) -> bool:
         """Compares, bit for bit, one batch of found rows with what the teacher says of them now."""
-        few = found.sample(self.forward.batch_size)
+        few = found.sample(len(self.forward.places))
         (logits,) = self._logits(self.splits[found.split], np.full(len(few.rows), few.view), few.rows)
-        now, then = self.unfinished.encode(logits), before.read(few)
-        return all(np.array_equal(now[name], then[name]) for name in now)
+        return _same(self.unfinished.encode(logits), before.read(few))
 
     def _compare_precisions(self, in_full: Forward) -> None:
         """Says how one batch of validation images differs from what the teacher says of it in float32."""
         split = self.splits["val"]
         rows = np.arange(min(in_full.batch_size, len(split.rows.ids)))
         of_rows = split.images, np.zeros_like(rows), rows, split.affines, split.colours, split.augmentation
-        (full,) = in_full.of_views(*of_rows)
-        (lowered,) = self._logits(split, np.zeros_like(rows), rows)
+        full = np.concatenate([*in_full.of_views(*of_rows)])
+        lowered = np.concatenate([*self._logits(split, np.zeros_like(rows), rows)])
         print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
 
     def _compute(self, split: "_Split", progress: Progress) -> None:
@@ -179,6 +218,10 @@ class TeacherPass:
                 f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
                 "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."
             )
+
+
+def _same(now: Columns, then: Columns) -> bool:
+    return all(np.array_equal(now[name], then[name]) for name in now)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,19 @@ class UnfinishedLogits:
         _to_disk(self._path)
         self._done[split][views, rows] = 1
 
+    def columns(self, split: str, views: Ints, rows: Ints) -> storage.Columns:
+        """The stored columns of R rows, (R, ...) each."""
+        names = self._kind.columns(self._classes)
+        return {
+            name: np.stack([self._file[split][name][view, row] for view, row in zip(views, rows, strict=True)])
+            for name in names
+        }
+
+    def forget(self) -> None:
+        """Marks every row as missing."""
+        for done in self._done.values():
+            done[:] = 0
+
     def predictions(self, split: str) -> Ints:
         """The class of the largest logit of each image's first view: (N,)."""
         return self._kind.predictions(self._first_view(split))

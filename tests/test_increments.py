@@ -1,17 +1,20 @@
 """Only what is new is computed: forward passes counted, and the file compared with one from scratch."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from conftest import MODEL, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
-from pipeline import model_files, models, precompute, split, storage
+from pipeline import model_files, models, precompute, split, storage, teacher_pass
 from pipeline.checked_hdf5 import seal
 from pipeline.inference import Forward
 from pipeline.views import Augmentation, Views
@@ -264,6 +267,88 @@ def test_an_earlier_file_that_the_teacher_does_not_stand_by_is_left_aside(projec
     assert "the teacher gives other logits now" in capsys.readouterr().out
 
 
+# Teachers whose logits are not the image's own
+
+
+class OfTheBatch(keras.layers.Layer):
+    """Adds something of the whole batch, or a number that is drawn anew in each pass."""
+
+    def __init__(self, by_chance: bool) -> None:
+        super().__init__()
+        self.by_chance = by_chance
+
+    def call(self, logits):
+        if not self.by_chance:
+            return logits + tf.reduce_mean(logits)
+        drawn = tf.numpy_function(lambda: np.float32(np.random.default_rng().normal()), [], tf.float32)
+        return logits + tf.ensure_shape(drawn, ())
+
+
+@pytest.fixture(params=["the batch", "chance"])
+def unsteady(project, monkeypatch, request):
+    """The teacher of the project gives logits that depend on the rest of the batch, or on chance."""
+    load = precompute.load_teacher
+
+    def loaded(path, class_names):
+        model, (teacher,), average = load(path, class_names)
+        whole = keras.Model(model.inputs, OfTheBatch(request.param == "chance")(model.outputs[0]))
+        return model, [replace(teacher, model=whole)], average
+
+    monkeypatch.setattr(precompute, "load_teacher", loaded)
+    return request.param
+
+
+def test_logits_that_are_not_the_images_own_are_never_mixed(unsteady, passes, capsys):
+    compute("first.h5")
+    passes.clear()
+    compute("second.h5", "first.h5")
+    captured = capsys.readouterr()
+    assert captured.err.count("warning: the logits that models/teacher.keras gives for an image depend on") == 2
+    assert "are taken" not in captured.out
+    assert sum(passes) == 3 * images("train") + images("val") + images("test")
+
+
+def test_logits_that_are_not_the_images_own_are_all_computed_again_after_an_interruption(unsteady, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher_pass, "WRITING_SHARE", math.inf)
+        patch.setattr(Forward, "__call__", ended_after(Forward.__call__, batches=20))
+        with pytest.raises(KeyboardInterrupt):
+            compute("whole.h5")
+    computed = compute("whole.h5")
+    assert "what an interrupted run has computed is left aside" in capsys.readouterr().err
+    assert (computed == compute("scratch.h5")) == (unsteady == "the batch")
+
+
+def ended_after(original, batches):
+    left = [batches]
+
+    def counted(self, pixels):
+        for logits in original(self, pixels):
+            yield logits
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+
+    return counted
+
+
+def test_rows_of_an_interrupted_run_on_another_processor_are_left_aside(project, monkeypatch, capsys):
+    """Of the other processor, every logit is one unit in the last place larger."""
+    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)
+    here = Forward.__call__
+
+    def there(self, pixels):
+        return (np.nextafter(logits, np.float32(np.inf)) for logits in here(self, pixels))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Forward, "__call__", ended_after(there, batches=20))
+        with pytest.raises(KeyboardInterrupt):
+            compute("moved.h5", count=4)
+    computed = compute("moved.h5", count=4)
+    assert "what an interrupted run has computed is left aside" in capsys.readouterr().err
+    assert computed == compute("scratch.h5", count=4)
+
+
 def test_a_teacher_with_the_same_weights_but_another_function_is_another_teacher(project):
     """Rows are keyed by the teacher: by all that makes its logits, not by its weights alone."""
     save_with_activation("relu")
@@ -278,8 +363,6 @@ def test_a_teacher_with_the_same_weights_but_another_function_is_another_teacher
 
 
 def save_with_activation(activation: str) -> None:
-    import keras
-
     keras.utils.set_random_seed(3)
     inputs = keras.Input((12, 12, 3), name="pixels")
     hidden = keras.layers.Dense(4, activation=activation, name="hidden")(keras.layers.Flatten(name="flat")(inputs))

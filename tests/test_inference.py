@@ -67,25 +67,95 @@ def test_logits_depend_on_neither_neighbours_nor_order_nor_count(model, pixels, 
     np.testing.assert_array_equal(logits_of(forward, pixels[chosen]), whole[chosen])
 
 
+class StandIn:
+    """A model whose logits are the means of the channels, and whatever `accident` (batch) adds to them."""
+
+    input_shape = (None, *SIZE)
+
+    def __init__(self, accident=lambda batch: 0.0):
+        self.accident, self.seen = accident, []
+
+    def __call__(self, batch, training):
+        assert training is False
+        assert batch.shape.as_list()[1:] == [*SIZE]
+        tf.py_function(lambda values: self.seen.append(values.numpy().copy()), [batch], [])
+        return tf.reduce_mean(batch, axis=(1, 2)) + self.accident(batch)
+
+
 def test_every_batch_has_the_same_shape(pixels):
     """The last is filled up with copies, which are not in the result."""
-    seen = []
-
-    class Watched:
-        input_shape = (None, *SIZE)
-
-        def __call__(self, batch, training):
-            assert training is False
-            seen.append(batch.shape.as_list())
-            tf.py_function(lambda values: seen.append(values.numpy().copy()), [batch], [])
-            return tf.reduce_mean(batch, axis=(1, 2))
-
-    found = logits_of(Forward(Watched(), 8), pixels)
-    assert seen[0] == [8, *SIZE]
-    assert [len(batch) for batch in seen[1:]] == [8, 8, 8]
-    np.testing.assert_array_equal(seen[3][:7], pixels[16:])
-    np.testing.assert_array_equal(seen[3][7], pixels[22])
+    model = StandIn()
+    found = logits_of(Forward(model, 8), pixels)
+    assert {len(batch) for batch in model.seen} == {8}
+    last = model.seen[-1]
+    np.testing.assert_array_equal(last[:7], pixels[16:])
+    np.testing.assert_array_equal(last[7], pixels[22])
     np.testing.assert_allclose(found, pixels.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def of_places(*numbers):
+    """Rounds otherwise in some places of a batch, as the rows left over by a matrix kernel's blocks."""
+
+    def accident(batch):
+        return tf.reduce_sum(tf.one_hot(numbers, len(batch)), axis=0)[:, None] * 1e-3
+
+    return accident
+
+
+PLACES = {
+    "the last two": ((6, 7), [0, 1, 2, 3, 4, 5]),
+    "the first": ((0,), [1, 2, 3, 4, 5, 6, 7]),
+    "in between": ((2, 5), [0, 1, 3, 4, 6, 7]),
+    "just half": ((1, 3, 5, 7), [0, 2, 4, 6]),
+}
+
+
+@pytest.mark.parametrize(("perturbed", "used"), PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("chosen", [[0], [7], [22, 21, 20, 19, 18, 17, 16], list(range(23))[::-1]], ids=len)
+def test_no_image_is_put_where_the_model_rounds_otherwise(pixels, perturbed, used, chosen):
+    """On any processor: were a real row in a perturbed place, it would be off by a thousandth."""
+    forward = Forward(StandIn(of_places(*perturbed)), 8)
+    assert forward.places.tolist() == used
+    assert forward.is_steady
+    whole = logits_of(forward, pixels)
+    np.testing.assert_array_equal(logits_of(forward, pixels[chosen]), whole[chosen])
+    alone = [logits_of(forward, pixels[row : row + 1])[0] for row in range(23)]
+    np.testing.assert_array_equal(whole, alone)
+
+
+def of_neighbours(batch):
+    return tf.reduce_mean(batch)
+
+
+def by_chance(batch):
+    drawn = tf.numpy_function(lambda: np.random.default_rng().normal(size=3).astype(np.float32), [], tf.float32)
+    return tf.ensure_shape(drawn, (3,))
+
+
+@pytest.mark.parametrize("accident", [of_neighbours, by_chance])
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_logits_that_are_not_the_images_own_are_noticed(accident, batch_size):
+    forward = Forward(StandIn(accident), batch_size)
+    assert not forward.is_steady
+    assert forward.places.tolist() == list(range(batch_size))
+
+
+def test_places_that_all_round_otherwise_are_noticed():
+    """To leave them empty would make the pass eight times as long."""
+    forward = Forward(StandIn(lambda batch: tf.cast(tf.range(len(batch)), tf.float32)[:, None]), 8)
+    assert not forward.is_steady
+    assert forward.places.tolist() == list(range(8))
+
+
+def test_the_only_place_of_a_batch_is_used(pixels):
+    forward = Forward(StandIn(), 1)
+    assert (forward.places.tolist(), forward.is_steady) == ([0], True)
+    assert not Forward(StandIn(by_chance), 1).is_steady
+
+
+def test_logits_that_are_not_numbers_are_alike(pixels):
+    """NaN is not equal to NaN, but it is the same bits: what is wrong with it is for others to say."""
+    assert Forward(StandIn(lambda batch: float("nan")), 4).is_steady
 
 
 def test_dropout_is_off(model, pixels):
@@ -115,7 +185,8 @@ def test_each_logit_is_that_of_its_view_of_its_image(model, images):
     forward = Forward(model, 8)
     rows, views = np.nonzero(np.ones((23, 4)))
     blocks = of_views(forward, images, views, rows)
-    assert [len(block) for block in blocks] == [8] * 11 + [4]
+    assert sum(map(len, blocks)) == 23 * 4
+    assert {len(block) for block in blocks[:-1]} == {len(forward.places)}
     affines, colours = transforms()
     for view in range(4):
         shown = render(images.rows(np.arange(23)), affines[view], colours[view], VIEWS.augmentation).numpy()

@@ -1,0 +1,53 @@
+"""A program: the logits of images in several orders and batch sizes, which must not differ in a single bit.
+
+`test_processors` runs it with other instruction sets and numbers of threads, which a process takes once and for all.
+Prints every pair of a model and a batch size at which an image's logits were not its own although they should have
+been, and the logits. Its argument is the number of threads, 0 for TensorFlow's own choice.
+"""
+
+import json
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline import models
+from pipeline.inference import Forward
+
+HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0, "classes": 5, "seed": 1}
+CNN = HEAD | {"architecture": "cnn", "input_shape": (16, 16, 3), "pooling": "flatten", "downsampling": "stride"}
+MODELS = {
+    "cnn": CNN | {"filters": [8, 64]},
+    "mlp": HEAD | {"architecture": "mlp", "input_shape": (16, 16, 3), "pooling": "flatten", "dense": [33]},
+    "mobilenetv2": HEAD | {"architecture": "mobilenetv2", "input_shape": (32, 32, 3), "alpha": 0.35, "pooling": "avg"},
+}
+BATCH_SIZES = (1, 5, 7, 13, 32)
+IMAGES = 40
+
+
+def logits_of(forward: Forward, pixels: np.ndarray) -> np.ndarray:
+    batches = tf.data.Dataset.from_tensor_slices(pixels).batch(len(forward.places))
+    return np.concatenate(list(forward(batches)))
+
+
+def main(threads: int) -> None:
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    random = np.random.default_rng(2)
+    not_their_own, logits = [], {}
+    for name, model in MODELS.items():
+        pixels = random.uniform(0, 255, (IMAGES, *model["input_shape"])).astype(np.float32)
+        built = models.build(**model)
+        for batch_size in BATCH_SIZES:
+            forward = Forward(built, batch_size)
+            whole = logits_of(forward, pixels)
+            orders = [random.permutation(IMAGES)[:count] for count in (1, 3, 17, IMAGES)]
+            if forward.is_steady and any((logits_of(forward, pixels[order]) != whole[order]).any() for order in orders):
+                not_their_own.append([name, batch_size])
+        logits[name] = whole.tolist()
+    print(json.dumps({"not their own": not_their_own, "logits": logits}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
