@@ -18,6 +18,9 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
 ENVIRONMENT["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), ENVIRONMENT["PATH"]])
+HANGS = 1800
+"""Seconds after which a process is taken to hang: so many that no machine, however slow or busy, needs them."""
+
 LOGITS = Path("data/soft_labels/teacher_logits.h5")
 MADE = [
     *("data/split", "data/index.csv", "data/soft_labels", "models", "results"),
@@ -68,14 +71,12 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until(
-    condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, seconds: float = 120
-) -> Any:
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None) -> Any:
     """Polls a condition that stays true once it is, and returns its value.
 
     Fails if a process that should bring it about ends before.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HANGS
     while True:
         ended = process is not None and process.poll() is not None
         if value := condition():

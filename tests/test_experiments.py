@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from documents import EXPERIMENTS, blocks, follow
-from real_project import change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
+from real_project import HANGS, change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
 from ruamel.yaml import YAML
 
 from pipeline.orphan import LOOK_EVERY_SECONDS
@@ -39,7 +39,7 @@ def await_experiments(folder, count, lost=0):
         time.sleep(0.2)
         return len(experiments(folder)) == count
 
-    wait_until(finished, seconds=300)
+    wait_until(finished)
 
 
 def processes(folder, word):
@@ -96,7 +96,7 @@ def swept(project, tmp_path_factory):
     """The project after the document's queue of two experiments has run, two at a time."""
     (block,) = blocks(EXPERIMENTS, "Sweep by queue")
     log = tmp_path_factory.mktemp("queue") / "log"
-    assert start("bash", "-euc", block, cwd=project, log=log).wait(timeout=120) == 0, log.read_text()
+    assert start("bash", "-euc", block, cwd=project, log=log).wait(timeout=HANGS) == 0, log.read_text()
     await_experiments(project, 2)
     return project
 
@@ -177,7 +177,7 @@ def resumed(swept, tmp_path_factory):
     for process in processes(swept, "queue-worker"):  # nothing is queued: it would end in ten seconds
         process.kill()
     follow(AGAIN.format(name="lost"), swept)
-    assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=60) == 0
+    assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=HANGS) == 0
     (stage,) = wait_until(lambda: processes(swept, "train-student"))
     wait_until(lambda: states(swept))
     stage.suspend()
@@ -186,13 +186,13 @@ def resumed(swept, tmp_path_factory):
         process.kill()
     time.sleep(2 * LOOK_EVERY_SECONDS)
     stage.resume()
-    wait_until(lambda: has_ended(stage), seconds=15)
+    wait_until(lambda: has_ended(stage))
     wait_until(lambda: not any(psutil.pid_exists(process.pid) for process in runs))
     assert len(states(swept)) == 1
     lost = said(swept)
     follow("dvc queue kill lost; dvc queue remove --failed", swept)
     follow(AGAIN.format(name="found"), swept)
-    assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=60) == 0
+    assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=HANGS) == 0
     await_experiments(swept, 3, lost=1)
     return swept, lost, said(swept)
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import tensorflow as tf
 from conftest import MODEL, mhist_in
+from real_project import HANGS
 from ruamel.yaml import YAML
 
 from pipeline import pixel_files, split, train_baseline
@@ -228,7 +229,7 @@ def child(program, *arguments):
 
 def ended(process, code=0):
     try:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=HANGS)
     finally:
         process.kill()
     assert process.returncode == code, said

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from conftest import MODEL, mhist_in
 from real_project import (
+    HANGS,
     LOGITS,
     MADE,
     attempt,
@@ -115,8 +116,8 @@ def scene_of(kill: Kill, project: Path, log: Path) -> Scene:
         stage = wait_until(lambda: process_of(kill.stage, dvc), dvc)
         wait_until(lambda: kill.when(project, log.read_text()), dvc)
         {"dvc": lambda: kill_above(stage, dvc), "stage": stage.kill, "both": lambda: kill_group(dvc)}[kill.who]()
-        dvc.wait(timeout=60)
-        wait_until(lambda: has_ended(stage), seconds=15)
+        dvc.wait(timeout=HANGS)
+        wait_until(lambda: has_ended(stage))
     finally:
         stop(dvc)
     assert dvc.returncode != 0
@@ -131,7 +132,7 @@ def kill_above(stage: psutil.Process, dvc) -> None:
     with suppress(psutil.NoSuchProcess):
         stage.suspend()
     dvc.kill()
-    dvc.wait(timeout=60)
+    dvc.wait(timeout=HANGS)
     time.sleep(2 * LOOK_EVERY_SECONDS)
     with suppress(psutil.NoSuchProcess):
         stage.resume()
@@ -263,7 +264,7 @@ def test_a_second_precompute_is_refused_while_the_first_is_at_work(project, repr
         )
         assert not (project / LOGITS).exists()
         first.send_signal(signal.SIGCONT)
-        assert first.wait(timeout=60) == 0
+        assert first.wait(timeout=HANGS) == 0
     finally:
         stop(first)
     assert sha256(project / LOGITS) == sha256(reproduced / LOGITS)

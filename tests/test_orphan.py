@@ -7,7 +7,7 @@ import threading
 
 import psutil
 import pytest
-from real_project import ENVIRONMENT, has_ended, wait_until
+from real_project import ENVIRONMENT, HANGS, has_ended, wait_until
 
 from pipeline import orphan
 
@@ -65,7 +65,7 @@ def test_a_stage_ends_soon_after_dvc_was_killed_and_says_so(chain, tmp_path):
     wait_until((tmp_path / "watching").exists, dvc)
     assert not has_ended(stage)
     dvc.kill()
-    wait_until(lambda: has_ended(stage), seconds=10)
+    wait_until(lambda: has_ended(stage))
     assert b"dvc has ended; so does this stage. `dvc repro` goes on where it stopped." in os.read(reader, 10_000)
     assert not (tmp_path / "ended well").exists()
 
@@ -76,7 +76,7 @@ def test_it_ends_as_well_when_dvc_is_gone_from_the_list_of_processes(chain, tmp_
     wait_until((tmp_path / "watching").exists, dvc)
     dvc.kill()
     dvc.wait()
-    wait_until(lambda: has_ended(stage), seconds=10)
+    wait_until(lambda: has_ended(stage))
 
 
 def test_it_ends_as_well_when_nobody_reads_what_it_prints(chain, tmp_path):
@@ -87,7 +87,7 @@ def test_it_ends_as_well_when_nobody_reads_what_it_prints(chain, tmp_path):
     os.dup2(os.open(os.devnull, os.O_RDONLY), reader)
     dvc.kill()
     dvc.wait()
-    wait_until(lambda: has_ended(stage), seconds=10)
+    wait_until(lambda: has_ended(stage))
 
 
 def test_it_ends_as_well_when_dvc_was_killed_before_it_could_watch(chain, tmp_path):
@@ -97,7 +97,7 @@ def test_it_ends_as_well_when_dvc_was_killed_before_it_could_watch(chain, tmp_pa
     dvc.wait()
     wait_until(lambda: stage.ppid() != dvc.pid)
     (tmp_path / "go").touch()
-    wait_until(lambda: has_ended(stage), seconds=10)
+    wait_until(lambda: has_ended(stage))
 
 
 def test_a_stage_works_on_while_dvc_lives(chain, tmp_path):
@@ -214,5 +214,5 @@ def test_the_watcher_never_keeps_a_stage_from_ending(chain, tmp_path):
     (tmp_path / "go").touch()
     wait_until((tmp_path / "watching").exists, dvc)
     (tmp_path / "end").touch()
-    wait_until(lambda: has_ended(stage), seconds=10)
-    assert dvc.wait(timeout=10) == 0
+    wait_until(lambda: has_ended(stage))
+    assert dvc.wait(timeout=HANGS) == 0

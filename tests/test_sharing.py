@@ -233,7 +233,7 @@ def ssh_server(tmp_path_factory) -> Iterator[tuple[Path, int]]:
     log = folder / "sshd.log"
     process = start(str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config"), cwd=folder, log=log)
     try:
-        wait_until(lambda: answers(port), process, seconds=20)
+        wait_until(lambda: answers(port), process)
         yield folder / "home", port
     finally:
         kill_group(process)
@@ -260,7 +260,7 @@ def s3_server(tmp_path_factory) -> Iterator[int]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = start(*command, cwd=folder, log=folder / "moto.log")
     try:
-        wait_until(lambda: answers(port), process, seconds=60)
+        wait_until(lambda: answers(port), process)
         yield port
     finally:
         kill_group(process)

@@ -154,7 +154,7 @@ def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, batch_siz
         for name in SPLITS:
             assert file.count(name) == len(read_index(INDEX).split(name))
             for pixels, row in zip(pixels_of(unlabelled, file.ids(name)), logits_of(name), strict=True):
-                np.testing.assert_allclose(row, model(pixels[None]).numpy()[0], rtol=0, atol=1e-5)
+                np.testing.assert_allclose(row, model(pixels[None]).numpy()[0], rtol=0, atol=1e-4)
 
 
 def recomputed(data_set, file, name, view, batch_size=16):
