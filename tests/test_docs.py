@@ -194,3 +194,14 @@ def test_there_are_links_to_check():
     assert {document.name for document in DOCUMENTS} >= {"README.md", "format.md", "reading.md", "decisions.md"}
     assert sum(len(links(document)) for document in DOCUMENTS) >= 5
     assert ("../README.md", "change-one-thing") in links(ROOT / "docs/reading.md")
+
+
+def test_every_equality_is_shown_by_a_test_that_there_is():
+    """`docs/reliability.md` names a test, or a file of tests, for each."""
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 15
+    for file, name in named:
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| what", "| ---"))]
+    assert all("`tests/" in row.rpartition(" | ")[2] for row in rows)
