@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.best_epoch import best_epoch
 from pipeline.errors import PipelineError
 from pipeline.figures import BLUE, GREY, ORANGE, WIDTH, title_all
 
@@ -34,6 +35,10 @@ class Curves:
     group: str
     name: str
     table: pd.DataFrame
+
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return int(best_epoch(self.table.to_dict("records"))["epoch"])
 
 
 def read_curves(history: Path, models: Mapping[str, Sequence[str]]) -> list[Curves]:
@@ -133,7 +138,7 @@ def _by_member(name: str, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, float_precision="round_trip")
         _ = table[["epoch", "phase"]]
     except (OSError, ValueError, KeyError) as error:
         raise PipelineError(

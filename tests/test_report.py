@@ -42,6 +42,7 @@ from pipeline.views import Augmentation, Views
 CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]
 """None of them is markup, a formula or nothing."""
 
+PARAMS = {"split": {"data": "</pre><script>alert('params')</script>", "layout": "csv"}, "views": {"count": 1}}
 UNTOUCHED = Views(1, 0, Augmentation())
 SEEDS = (1, 2)
 
@@ -136,6 +137,7 @@ def run_all_stages():
         baselines=baselines,
         history=history,
         batch_size=8,
+        params=PARAMS,
         output=Path("metrics.json"),
         plots=Path("plots"),
         predictions=Path("predictions"),
@@ -154,7 +156,7 @@ def write_report(students, output="report.html"):
         teacher=Path("teacher.json"),
         logits=Path("logits.h5"),
         students=students,
-        params={"split": {"data": "</pre><script>alert('params')</script>"}, "views": {"count": 1}},
+        params=PARAMS,
         output=Path(output),
     )
 
