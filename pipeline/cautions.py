@@ -6,6 +6,7 @@ half as many more.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,13 +23,12 @@ Models = Mapping[str, Any]
 
 
 def cautions(models: Models) -> list[str]:
-    """A sentence for each group of students whose gain is not known, and one on trainings that had not ended.
+    """A text on students whose gain is not known, and one on trainings that had not ended, where there are any.
 
     Args:
         models: as `metrics.json` has them.
     """
-    groups = [group for group, report in models.items() if "gain" in report.get("intervals", {})]
-    return [*filter(None, [_on_gain(group, models) for group in groups]), *_on_trainings(models)]
+    return [*_on_gains(models), *_on_trainings(models)]
 
 
 def model_name(key: str) -> str:
@@ -74,22 +74,28 @@ def what_would_help(seeds: int, needed: float) -> str:
     return f"{seeds} seeds are too few: {f'at least {needed}' if needed <= MOST_SEEDS else 'hundreds'} would help."
 
 
-def _on_gain(group: str, models: Models) -> str:
-    """On the metrics of which it is not known what a teacher gains; "" where it is."""
-    ends, seeds = models[group]["intervals"]["gain"], models[group]["seeds"]
-    baseline = models["baseline"]
-    lacks = {name: 1 - baseline["quality"][name]["mean"] for name in PERFECT_AT_1}
-    lacks |= {name: baseline["quality"][name]["mean"] for name in PERFECT_AT_0}
-    empty = [name for name in lacks if name in ends and says_nothing(ends[name], lacks[name])]
-    if not empty:
-        return ""
-    names = PERFECT_AT_1 | PERFECT_AT_0
-    told = ", ".join(f"{names[name]} ({ends[name][0]:+.3f} to {ends[name][1]:+.3f})" for name in empty)
-    needed = max(seeds_needed(gains(group, models, name), lacks[name]) for name in empty)
-    return (
-        f"The 95 % interval of {model_name(group)} less baseline says nothing of {told}: it reaches from far better to "
-        f"far worse than the baseline. {what_would_help(len(seeds), needed)}"
-    )
+def _on_gains(models: Models) -> Iterator[str]:
+    """On the metrics of which it is not known what students gain from their teacher."""
+    names, told, needed = PERFECT_AT_1 | PERFECT_AT_0, [], [0.0]
+    for group, report in models.items():
+        ends = report.get("intervals", {}).get("gain", {})
+        empty = {name: lack for name, lack in _lacks(models).items() if name in ends and says_nothing(ends[name], lack)}
+        if empty:
+            of_metrics = (f"{names[name]} ({ends[name][0]:+.3f} to {ends[name][1]:+.3f})" for name in empty)
+            told.append(f"{model_name(group)}: {', '.join(of_metrics)}")
+            needed += [seeds_needed(gains(group, models, name), lack) for name, lack in empty.items()]
+    if told:
+        yield (
+            "Less baseline, a 95 % interval says nothing where it reaches from far better to far worse. So it is for "
+            f"{'; '.join(told)}. {what_would_help(len(models['baseline']['seeds']), max(needed))}"
+        )
+
+
+def _lacks(models: Models) -> dict[str, float]:
+    """How far each metric of the baseline is from a perfect model's."""
+    found = models["baseline"]["quality"] if "baseline" in models else {}
+    lacks = {name: 1 - found[name]["mean"] for name in PERFECT_AT_1 if name in found}
+    return lacks | {name: found[name]["mean"] for name in PERFECT_AT_0 if name in found}
 
 
 def gains(group: str, models: Models, metric: str) -> list[float]:
@@ -105,7 +111,7 @@ def _on_trainings(models: Models) -> Iterator[str]:
         epochs = report.get("best_epochs", {})
         open_ended = [name for name, (best, last) in epochs.items() if best == last]
         if open_ended:
-            which = ", ".join(name.removeprefix(f"{group}_") for name in open_ended)
+            which = ", ".join(re.sub(r"(\d+)$", r" \1", name.removeprefix(f"{group}_")) for name in open_ended)
             told.append(model_name(group) + (f" ({which})" if len(epochs) > 1 else ""))
     if told:
         yield (

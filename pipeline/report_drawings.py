@@ -118,7 +118,7 @@ class Drawings:
         title = "ROC of the student, " + ("class by class" if len(shown) == len(of_student) else "of its worst classes")
         by_class = "; ".join(f"{name}: area {of_student[name]:.3f}" for name in shown)
         return [
-            _shown("ROC", alt, roc_panel(tables)),
+            _shown("ROC, mean over classes", alt, roc_panel(tables)),
             _shown(
                 title,
                 f"True against false positive rate of each class against the others, the mean over seeds. {by_class}",

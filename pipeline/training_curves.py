@@ -138,7 +138,7 @@ def _by_member(name: str, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, float_precision="round_trip")
+        table = pd.read_csv(path)
         _ = table[["epoch", "phase"]]
     except (OSError, ValueError, KeyError) as error:
         raise PipelineError(
