@@ -59,7 +59,14 @@ def read_params(path: Path) -> Params:
 
 def with_effect(params: Params) -> dict[str, Any]:
     """The sections on which results depend: all that can be read, but for `WITHOUT_EFFECT`; as JSON has them."""
-    return params.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+    left_out: dict[str, Any] = {}
+    for path in WITHOUT_EFFECT:
+        *sections, last = path.split(".")
+        below = left_out
+        for name in sections:
+            below = below.setdefault(name, {})
+        below[last] = True
+    return params.model_dump(mode="json", exclude=left_out)
 
 
 def restrict(params: Params, declared: list[str]) -> Params:
