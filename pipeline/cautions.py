@@ -86,8 +86,8 @@ def _on_gains(models: Models) -> Iterator[str]:
             needed += [seeds_needed(gains(group, models, name), lack) for name, lack in empty.items()]
     if told:
         yield (
-            "Less baseline, a 95 % interval says nothing where it reaches from far better to far worse. So it is for "
-            f"{'; '.join(told)}. {what_would_help(len(models['baseline']['seeds']), max(needed))}"
+            "These 95 % intervals of the difference from the baseline say nothing, since each holds a great gain as "
+            f"well as a great loss: {'; '.join(told)}. {what_would_help(len(models['baseline']['seeds']), max(needed))}"
         )
 
 

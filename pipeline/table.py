@@ -1,6 +1,7 @@
 """The comparison of teacher, baselines and students from `metrics.json`: as text, as Markdown, and for the report."""
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ QUALITY = {
     "teacher_agreement": "agreement",
     "teacher_kl": "KL",
 }
+WIDTH = 117
+"""Characters of a line of text below the tables."""
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
 
@@ -82,7 +85,7 @@ def comparison(metrics: Path) -> str:
     """
     shown = tables(metrics, DEVIATIONS)
     texts = [_as_text(table, with_title=number == 0) for number, table in enumerate(shown)]
-    return "\n\n".join([*texts, *cautions_on(metrics)])
+    return "\n\n".join([*texts, *(textwrap.fill(said, WIDTH) for said in cautions_on(metrics))])
 
 
 def comparison_in_markdown(metrics: Path) -> str:
