@@ -218,6 +218,7 @@ def evaluate() -> None:
     values = _load("evaluate")
     start_tensorflow()
     from pipeline import evaluate as stage
+    from pipeline.params import with_effect
 
     seeds = values.student.seeds
     stage.run(
@@ -228,6 +229,7 @@ def evaluate() -> None:
         baselines={seed: baseline_file(seed) for seed in seeds},
         history=HISTORY,
         batch_size=values.evaluate.batch_size,
+        params=with_effect(values),
         output=METRICS,
         plots=PLOTS,
         predictions=PREDICTIONS,
@@ -241,6 +243,7 @@ def report() -> None:
     values = _load("report")
     start_tensorflow()
     from pipeline import report as stage
+    from pipeline.params import with_effect
 
     seed = values.student.seeds[0]
     stage.run(
@@ -252,7 +255,7 @@ def report() -> None:
         teacher=TEACHER_DESCRIPTION,
         logits=LOGITS,
         students={str(t): student_file(str(t), seed) for t in values.distill.temperatures},
-        params=values.model_dump(mode="json", exclude={"images"}),
+        params=with_effect(values),
         output=REPORT,
     )
 

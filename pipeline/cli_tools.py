@@ -15,10 +15,20 @@ from pipeline.tensorflow_start import start_tensorflow
 @click.command()
 @click.option("--markdown", is_flag=True, help="As Markdown, with 95 % intervals, for a pull request.")
 def table(markdown: bool) -> None:
-    """Print the comparison of teacher, students and baselines."""
-    from pipeline.table import comparison, comparison_in_markdown
+    """Print the comparison of teacher, students and baselines.
 
-    click.echo(comparison_in_markdown(METRICS) if markdown else comparison(METRICS))
+    Of params.yaml and data/index.csv as they are now: numbers of others are not shown, and the exit code is 1.
+    """
+    from pipeline import made_from
+    from pipeline.index import read_index
+    from pipeline.params import read_params, with_effect
+    from pipeline.table import comparison, comparison_in_markdown, read_metrics
+
+    document = read_metrics(METRICS)
+    dataset = read_index(INDEX).fingerprint() if INDEX.is_file() else None
+    made_from.refuse_others(METRICS, document, with_effect(read_params(Path("params.yaml"))), dataset)
+    shown = comparison_in_markdown(METRICS) if markdown else comparison(METRICS)
+    click.echo(shown if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{shown}")
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Stage `evaluate`: teacher, students and baselines on the test images."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
 from pipeline.inference import all_logits
+from pipeline.made_from import made_from
 from pipeline.metrics import Floats
 from pipeline.model_reports import model_reports
 from pipeline.plot_tables import write_plots
@@ -22,7 +23,7 @@ from pipeline.predictions import write_predictions
 from pipeline.soft_labels import open_logits
 from pipeline.softening_picture import draw_softening
 from pipeline.temperature_curves import temperature_figure
-from pipeline.training_curves import read_curves, training_figure
+from pipeline.training_curves import Curves, read_curves, training_figure
 from pipeline.view_grid import draw_views
 from pipeline.votes import votes_on
 
@@ -39,6 +40,7 @@ def run(
     baselines: Mapping[int, Path],
     history: Path,
     batch_size: int,
+    params: Mapping[str, Any],
     output: Path,
     plots: Path,
     predictions: Path,
@@ -56,6 +58,7 @@ def run(
         baselines: the `.keras` file of each seed.
         history: the folder of training curves, `teacher.csv` and for each other model `<group>_seed<seed>.csv`.
         batch_size: images in one forward pass.
+        params: the sections of params.yaml on which results depend; the file to write tells of them.
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
         predictions: the folder to write, with a CSV file for each model.
@@ -86,8 +89,9 @@ def run(
     }
     votes = votes_on(test, labels, len(data.class_names))
     found = model_reports(scores["teacher"], by_seed, labels, votes)
-    reports = {group: report | costs[group] for group, report in found.items()}
-    _write_json({"test_images": len(test), "models": reports}, output)
+    reports = {group: report | _best_epochs(group, curves) | costs[group] for group, report in found.items()}
+    made = made_from(data.fingerprint(), described.sha256, params)
+    _write_json({"made_from": made, "test_images": len(test), "models": reports}, output)
     write_plots(plots, scores, labels, data.class_names, reports, curves)
     write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
     draw_views(logits, data, pictures / "views.png")
@@ -96,6 +100,12 @@ def run(
     save(training_figure(curves), pictures / "training.png")
     forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots}, {predictions} and {pictures}")
+
+
+def _best_epochs(group: str, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Of each training of a group its best and its last epoch; nothing of a teacher that was not trained here."""
+    found = {one.name: (one.best_epoch(), len(one.table)) for one in curves if one.group == group}
+    return {"best_epochs": found} if found else {}
 
 
 def _shown_temperatures(students: Iterable[str]) -> list[float]:

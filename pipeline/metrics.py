@@ -116,9 +116,16 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
 
 
 def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """One row an image: columns actual and predicted, both class names."""
-    names = np.array(class_names)
-    return pd.DataFrame({"actual": names[labels], "predicted": names[np.argmax(logits, axis=1)]})
+    """One row an image: columns actual and predicted, both class names, and the `_index` of each on the class axis."""
+    names, predicted = np.array(class_names), np.argmax(logits, axis=1)
+    return pd.DataFrame(
+        {
+            "actual": names[labels],
+            "predicted": names[predicted],
+            "actual_index": labels,
+            "predicted_index": predicted,
+        }
+    )
 
 
 def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:

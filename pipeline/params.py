@@ -57,6 +57,18 @@ def read_params(path: Path) -> Params:
         raise PipelineError(f"{path} is not valid:\n{problems}") from None
 
 
+def with_effect(params: Params) -> dict[str, Any]:
+    """The sections on which results depend: all that can be read, but for `WITHOUT_EFFECT`; as JSON has them."""
+    left_out: dict[str, Any] = {}
+    for path in WITHOUT_EFFECT:
+        *sections, last = path.split(".")
+        below = left_out
+        for name in sections:
+            below = below.setdefault(name, {})
+        below[last] = True
+    return params.model_dump(mode="json", exclude=left_out)
+
+
 def restrict(params: Params, declared: list[str]) -> Params:
     """A copy of `params` in which only declared paths, such as "student.model", and `WITHOUT_EFFECT` can be read."""
     restricted: Params = _restrict(params, [path.split(".") for path in (*declared, *WITHOUT_EFFECT)])

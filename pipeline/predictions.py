@@ -11,6 +11,8 @@ from pipeline.errors import PipelineError
 from pipeline.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
+PROBABILITY = "probability_"
+"""Of a class: begins the name of its column."""
 
 
 def prediction_table(
@@ -27,14 +29,17 @@ def prediction_table(
 
     Returns:
         Columns id, actual, predicted (class names), confidence (probability of the predicted class), nll (of the actual
-        class, in nats) and teacher_kl (KL(teacher || model), in nats).
+        class, in nats), teacher_kl (KL(teacher || model), in nats), and `probability_<class>` of each class, in the
+        order of `class_names`.
     """
     names = np.array(class_names)
-    confidence = np.exp(log_softmax(logits).max(axis=1))
+    probabilities = np.exp(log_softmax(logits))
     predicted = names[np.argmax(logits, axis=1)]
     losses = log_losses(logits, labels), kl_divergences(logits, teacher_logits)
-    columns = (ids, names[labels], predicted, confidence, *losses)
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    columns = (ids, names[labels], predicted, probabilities.max(axis=1), *losses)
+    told = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    of_classes = pd.DataFrame(probabilities, columns=[f"{PROBABILITY}{name}" for name in class_names])
+    return pd.concat([told, of_classes], axis=1)
 
 
 def write_predictions(
@@ -57,7 +62,7 @@ def write_predictions(
 
 
 def read_predictions(folder: Path, name: str) -> pd.DataFrame:
-    """Reads one model's table; ids and class names as texts, whatever they look like.
+    """Reads one model's table without the probabilities of each class; ids and class names as texts.
 
     Raises:
         PipelineError: it is missing or cannot be read.
@@ -65,7 +70,7 @@ def read_predictions(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     texts = dict.fromkeys(["id", "actual", "predicted"], str)
     try:
-        return pd.read_csv(path, dtype=texts, keep_default_na=False)[COLUMNS]
+        return pd.read_csv(path, usecols=COLUMNS, dtype=texts, keep_default_na=False)[COLUMNS]
     except (OSError, ValueError, KeyError) as error:
         raise PipelineError(
             f"the predictions {path} cannot be read: {error}. "

@@ -4,23 +4,27 @@ import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from pipeline import model_files
 from pipeline.artifacts import publish
-from pipeline.describe_teacher import read_description
+from pipeline.cautions import cautions, model_name
+from pipeline.describe_teacher import Description, read_description
 from pipeline.errors import PipelineError
+from pipeline.identity import Expected, refuse_other
 from pipeline.index import Image, Index, read_index, refuse_changed
+from pipeline.made_from import refuse_other_teacher, refuse_others
 from pipeline.predictions import read_predictions
 from pipeline.report_drawings import Drawings
-from pipeline.soft_labels import Provenance, open_logits
+from pipeline.report_sources import about, provenance, versions
+from pipeline.soft_labels import open_logits
 from pipeline.speed import forward_speeds
-from pipeline.table import INTERVALS, Table, model_name, read_metrics, tables
+from pipeline.table import INTERVALS, Table, read_metrics, tables
 from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.temperature_curves import STUDENT
 from pipeline.training_curves import read_curves
@@ -31,7 +35,6 @@ MOST_IMAGES = 6
 """Of each kind of telling image."""
 BATCH_SIZES = (1, 32)
 """Images in a forward pass whose speed is measured."""
-LIBRARIES = ("softlabel", "tensorflow", "keras", "numpy", "h5py", "dvc")
 
 
 def run(
@@ -65,7 +68,9 @@ def run(
         PipelineError: a file is missing, damaged, or belongs to another data set.
     """
     document = read_metrics(metrics)
-    models, data = document["models"], read_index(index)
+    models, data, described = document["models"], read_index(index), read_description(teacher)
+    refuse_others(metrics, document, params, data.fingerprint())
+    refuse_other_teacher(metrics, document, described.sha256)
     if {group for group in models if group.startswith(STUDENT)} != {f"{STUDENT}{t}" for t in students}:
         raise PipelineError(
             f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(students)}. "
@@ -78,35 +83,49 @@ def run(
     groups = {"teacher": "teacher", "student": student, "baseline": "baseline"}
     first = names[student][0]
     said = {role: [read_predictions(predictions, name) for name in names[group]] for role, group in groups.items()}
+    _refuse_other_images(predictions, said, data)
+    inputs = [index, logits, metrics]
     unlike = most_unlike_teacher(said["student"][0], said["teacher"][0], MOST_IMAGES)
     wrong = most_surely_wrong(said["student"][0], said["teacher"][0], MOST_IMAGES)
     with open_logits(logits) as file:
-        provenance = file.provenance
+        refuse_other(file, data, Expected(teacher_sha256=described.sha256))
+        made = file.provenance
     drawn = Drawings(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
     quality, costs, *votes = tables(metrics, INTERVALS)
     page = _page(
+        data_set=params["split"]["data"],
+        about=about(params, data, made, inputs),
         verdict=verdict(models, student, document["test_images"]),
+        notes=cautions(models),
         student=model_name(student),
         seed=first.rpartition("seed")[2],
         several_temperatures=len(students) > 1,
         quality=quality,
-        costs=_with_speed(costs, _speeds(teacher, students[student.removeprefix(STUDENT)])),
+        costs=_with_speed(costs, _speeds(described, students[student.removeprefix(STUDENT)])),
         device=_device(),
         temperatures=drawn.temperatures(),
         training=drawn.training(),
-        roc=drawn.roc(),
+        roc=drawn.roc(data.class_names),
         confusion=[drawn.confusion(role, said[role], data.class_names) for role in ("teacher", "student", "baseline")],
         reliability=drawn.reliability(),
         votes=votes,
         unlike=_with_pictures(unlike, data),
         wrong=_with_pictures(wrong, data),
-        provenance=_provenance(provenance, data),
-        versions=_versions(),
+        provenance=provenance(made, data, inputs),
+        versions=versions(),
         params=_as_yaml(params),
     )
     with publish(output) as partial:
         partial.write_text(page, encoding="utf-8")
     print(f"wrote {output}")
+
+
+def _refuse_other_images(predictions: Path, said: Mapping[str, Sequence[pd.DataFrame]], data: Index) -> None:
+    ids = sorted(image.id for image in data.split("test"))
+    if any(sorted(table["id"]) != ids for tables in said.values() for table in tables):
+        raise PipelineError(
+            f"{predictions} is of other test images than the index. Bring it up to date with `dvc repro evaluate`."
+        )
 
 
 def _with_pictures(found: Sequence[Telling], data: Index) -> list[tuple[Telling, str]]:
@@ -116,9 +135,9 @@ def _with_pictures(found: Sequence[Telling], data: Index) -> list[tuple[Telling,
     return list(zip(found, data_uris([image.path for image in images]), strict=True))
 
 
-def _speeds(teacher: Path, student: Path) -> dict[str, list[float]]:
+def _speeds(teacher: Description, student: Path) -> dict[str, list[float]]:
     """Images a second of both models, for each of `BATCH_SIZES`."""
-    measured = {"teacher": read_description(teacher).untrained(), "student": model_files.load(student)}
+    measured = {"teacher": teacher.untrained(), "student": model_files.load(student)}
     speeds = [forward_speeds(measured, size) for size in BATCH_SIZES]
     return {role: [of_size[role] for of_size in speeds] for role in measured}
 
@@ -141,31 +160,6 @@ def _device() -> str:
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     return ", ".join(map(str, gpus)) or f"{os.cpu_count()} CPU cores ({platform.machine()})"
-
-
-def _provenance(made: Provenance, data: Index) -> list[tuple[str, str]]:
-    counts = ", ".join(f"{len(data.split(split)):,} {split}" for split in ("train", "val", "test"))
-    views = made.views
-    return [
-        ("Images", f"{counts}, in {len(data.class_names)} classes"),
-        ("Fingerprint of the data set", made.dataset),
-        ("Teacher", _teacher(made)),
-        ("SHA-256 of the teacher's file", made.teacher_sha256),
-        ("Views of each training image", str(views["count"])),
-        ("How the logits are stored", ", ".join(f"{key} {value}" for key, value in made.storage.items())),
-        ("Precision of the teacher's pass", made.precision or "the teacher's own"),
-    ]
-
-
-def _teacher(made: Provenance) -> str:
-    if made.ensemble is None:
-        return made.teacher
-    members = ", ".join(member["teacher"] for member in made.ensemble["members"])
-    return f"{members}: the average of their {made.ensemble['average']}"
-
-
-def _versions() -> list[tuple[str, str]]:
-    return [("Python", platform.python_version()), *((name, version(name)) for name in LIBRARIES)]
 
 
 def _as_yaml(params: Mapping[str, Any]) -> str:

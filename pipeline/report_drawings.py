@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 from pipeline.figures import svg
 from pipeline.plot_tables import read_plot
 from pipeline.report_figures import (
+    areas_of_classes,
+    class_roc_panel,
     confusion_panel,
+    few_classes,
     measures_in,
     reliability_panel,
     roc_panel,
@@ -97,11 +100,31 @@ class Drawings:
             found += [f"{role} at the end, on validation images: {sum(last) / len(last):.3f}"] if last else []
         return "; ".join(found)
 
-    def roc(self) -> Shown:
-        """The ROC of teacher, student and baseline."""
-        areas = [f"{role}: area {self._mean(group, 'auc'):.3f}" for role, group in self.groups.items()]
-        alt = f"True against false positive rate, the mean over classes and seeds. {'; '.join(areas)}"
-        return _shown("ROC", alt, roc_panel(self._tables("roc")))
+    def roc(self, class_names: Sequence[str]) -> list[Shown]:
+        """The ROC of teacher, student and baseline; of more than two classes, that of the student class by class.
+
+        Args:
+            class_names: C names.
+        """
+        tables = self._tables("roc")
+        areas = "; ".join(f"{role}: area {self._mean(group, 'auc'):.3f}" for role, group in self.groups.items())
+        if len(class_names) == 2:
+            of_one = f"{class_names[1]} against {class_names[0]}"
+            alt = f"True against false positive rate of {of_one}, the mean over seeds. {areas}"
+            return [_shown(f"ROC of {of_one}", alt, roc_panel(tables))]
+        alt = f"True against false positive rate, the mean over classes and seeds. {areas}"
+        of_student = areas_of_classes(tables["student"], class_names)
+        shown = few_classes(of_student)
+        title = "ROC of the student, " + ("class by class" if len(shown) == len(of_student) else "of its worst classes")
+        by_class = "; ".join(f"{name}: area {of_student[name]:.3f}" for name in shown)
+        return [
+            _shown("ROC, mean over classes", alt, roc_panel(tables)),
+            _shown(
+                title,
+                f"True against false positive rate of each class against the others, the mean over seeds. {by_class}",
+                class_roc_panel(tables["student"], shown),
+            ),
+        ]
 
     def reliability(self) -> Shown:
         """Their reliability."""

@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import auc
 
-from pipeline.figures import BLUE, GREEN, GREY, ORANGE, short
+from pipeline.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.temperature_curves import draw_temperatures
 from pipeline.training_curves import MEASURES, Curves, measures_of
 
@@ -18,6 +19,11 @@ SIZE = (4.2, 3.3)
 
 COLOURS = {"teacher": GREEN, "student": BLUE, "baseline": ORANGE}
 STYLES = {"teacher": "--", "student": "-", "baseline": "-."}
+CLASS_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7")
+"""Of curves of classes, solid and then dashed."""
+LEGEND_ROW = 0.17
+"""Inches."""
+MOST_CURVES = 2 * len(CLASS_COLOURS)
 MOST_CELLS_WITH_NUMBERS = 12
 GRID = np.linspace(0.0, 1.0, 201)
 
@@ -75,6 +81,41 @@ def roc_panel(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     axes.set_xlabel("false positive rate", fontsize=9)
     axes.set_ylabel("true positive rate", fontsize=9)
     return _with_legend(figure)
+
+
+def class_roc_panel(tables: Sequence[pd.DataFrame], areas: Mapping[str, float]) -> Figure:
+    """The receiver operating characteristic of each class against the others, the mean over seeds.
+
+    Args:
+        tables: of each seed its `metrics.roc_points`.
+        areas: the classes to draw, each with the area under its curve.
+    """
+    figure, axes = _panel(LEGEND_ROW * len(areas) / 2)
+    _draw_diagonal(axes, "guessing")
+    for number, (name, area) in enumerate(areas.items()):
+        rates = np.mean([_rates_on_grid(table[table["class"] == name]) for table in tables], axis=0)
+        colour, style = CLASS_COLOURS[number % len(CLASS_COLOURS)], ("-", "--")[number // len(CLASS_COLOURS)]
+        label = f"{area:.3f} {short(name, 18)}"  # a label that began with "_" would be left out
+        axes.plot([0.0, *GRID], [0.0, *rates], style, color=colour, linewidth=1.4, label=label)
+    axes.set_xlabel("false positive rate", fontsize=9)
+    axes.set_ylabel("true positive rate", fontsize=9)
+    return _with_legend(figure, columns=2)
+
+
+def areas_of_classes(tables: Sequence[pd.DataFrame], class_names: Sequence[str]) -> dict[str, float]:
+    """The area under the curve of each class, the mean over seeds; tables as above."""
+    points = [dict(list(table.groupby("class"))) for table in tables]
+    return {name: float(np.mean([_area(of_seed[name]) for of_seed in points])) for name in class_names}
+
+
+def few_classes(areas: Mapping[str, float]) -> dict[str, float]:
+    """As many as a figure shows: where there are more, those of the smallest areas; in the order of the class axis."""
+    worst = sorted(areas, key=lambda name: areas[name])[:MOST_CURVES]
+    return {name: area for name, area in areas.items() if name in worst}
+
+
+def _area(points: pd.DataFrame) -> float:
+    return float(auc(points["false_positive_rate"], points["true_positive_rate"]))
 
 
 def _rates_on_grid(points: pd.DataFrame) -> Floats:
@@ -152,18 +193,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.005 else "<1"
 
 
-def _panel() -> tuple[Figure, Any]:
-    figure = Figure(figsize=SIZE, layout="constrained")
+def _panel(below: float = 0.0) -> tuple[Figure, Any]:
+    """A figure with room for a legend so many inches high."""
+    figure = Figure(figsize=(SIZE[0], SIZE[1] + below), layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _with_legend(figure: Figure) -> Figure:
-    """The legend lies below, where it hides nothing."""
+def _with_legend(figure: Figure, columns: int = 4) -> Figure:
+    """The legend lies below, where it hides nothing; its texts are no formulas."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False, columnspacing=1.2)
+    place = {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2}
+    for text in figure.legend(handles, labels, **place, fontsize=8, frameon=False).get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -1,11 +1,14 @@
 """The comparison of teacher, baselines and students from `metrics.json`: as text, as Markdown, and for the report."""
 
 import json
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.cautions import cautions, model_name
 from pipeline.errors import PipelineError
 
 QUALITY = {
@@ -17,6 +20,8 @@ QUALITY = {
     "teacher_agreement": "agreement",
     "teacher_kl": "KL",
 }
+WIDTH = 117
+"""Characters of a line of text below the tables."""
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
 
@@ -79,7 +84,8 @@ def comparison(metrics: Path) -> str:
         PipelineError: there are no metrics yet, or they are damaged.
     """
     shown = tables(metrics, DEVIATIONS)
-    return "\n\n".join(_as_text(table, with_title=number == 0) for number, table in enumerate(shown))
+    texts = [_as_text(table, with_title=number == 0) for number, table in enumerate(shown)]
+    return "\n\n".join([*texts, *(textwrap.fill(said, WIDTH) for said in cautions_on(metrics))])
 
 
 def comparison_in_markdown(metrics: Path) -> str:
@@ -88,7 +94,7 @@ def comparison_in_markdown(metrics: Path) -> str:
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
     """
-    return "\n\n".join(map(_as_markdown, tables(metrics, INTERVALS)))
+    return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS)), *cautions_on(metrics)])
 
 
 def tables(metrics: Path, estimates: Estimates) -> list[Table]:
@@ -101,12 +107,21 @@ def tables(metrics: Path, estimates: Estimates) -> list[Table]:
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
     """
-    try:
-        document = read_metrics(metrics)
-        models = document["models"]
+    document = read_metrics(metrics)
+    models = document["models"]
+    with _refusing_damage(metrics):
         return [_quality(document, estimates), _costs(models), *_votes(models)]
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise _damaged(metrics, error) from None
+
+
+def cautions_on(metrics: Path) -> list[str]:
+    """The sentences of `cautions.cautions`, which belong below the tables.
+
+    Raises:
+        PipelineError: there are no metrics yet, or they are damaged.
+    """
+    models = read_metrics(metrics)["models"]
+    with _refusing_damage(metrics):
+        return cautions(models)
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -117,18 +132,20 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise PipelineError(f"there are no metrics at {path}. Make them with `dvc repro`.")
-    try:
+    with _refusing_damage(path):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = document["models"].items()
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from None
-    return document
+        return document
 
 
-def _damaged(path: Path, error: Exception) -> PipelineError:
-    return PipelineError(
-        f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
-    )
+@contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise PipelineError(
+            f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
+        ) from None
 
 
 def _quality(document: dict[str, Any], estimates: Estimates) -> Table:
@@ -189,11 +206,6 @@ def _votes(models: dict[str, Any]) -> list[Table]:
             ["Correlation of the probability of the positive class, softened at T, with the share of votes for it."],
         ),
     ]
-
-
-def model_name(key: str) -> str:
-    """How people call a group of models of `metrics.json`."""
-    return key.replace("_T", " T=")
 
 
 def _optional(value: float | dict[str, float] | None) -> str:

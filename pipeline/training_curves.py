@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.best_epoch import best_epoch
 from pipeline.errors import PipelineError
 from pipeline.figures import BLUE, GREY, ORANGE, WIDTH, title_all
 
@@ -34,6 +35,10 @@ class Curves:
     group: str
     name: str
     table: pd.DataFrame
+
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return int(best_epoch(self.table.to_dict("records"))["epoch"])
 
 
 def read_curves(history: Path, models: Mapping[str, Sequence[str]]) -> list[Curves]:

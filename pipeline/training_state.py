@@ -15,6 +15,7 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline.artifacts import replace_whole
+from pipeline.best_epoch import best_epoch
 from pipeline.errors import PipelineError
 
 
@@ -72,7 +73,7 @@ class TrainingState:
 
     def best(self) -> dict[str, Any]:
         """The history's row of the best epoch."""
-        return max(self.history, key=_merit)
+        return best_epoch(self.history)
 
     def restore_best(self, model: Any) -> None:
         """Puts the weights of the best epoch into the model."""
@@ -83,10 +84,6 @@ class TrainingState:
             file=sys.stderr,
         )
         _assign(model.weights, self.arrays, "best")
-
-
-def _merit(row: dict[str, Any]) -> tuple[float, float]:
-    return row["val_accuracy"], -row["val_cross_entropy"]
 
 
 def _arrays(variables: Sequence[Any], kind: str) -> dict[str, npt.NDArray[Any]]:

@@ -1,9 +1,9 @@
-"""What came out, in one sentence with its uncertainty."""
+"""What came out, in a sentence with its uncertainty."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.table import model_name
+from pipeline.cautions import gains, model_name, says_nothing, seeds_needed, what_would_help
 from pipeline.temperature_curves import STUDENT
 from pipeline.training_curves import Curves
 
@@ -29,7 +29,7 @@ def chosen_student(models: Models, curves: Sequence[Curves]) -> str:
 
 
 def verdict(models: Models, student: str, test_images: int) -> str:
-    """One sentence.
+    """One sentence, and another where its interval says nothing.
 
     Args:
         models: as `metrics.json` has them.
@@ -48,6 +48,19 @@ def verdict(models: Models, student: str, test_images: int) -> str:
         f"The {model_name(student)}, {size} its teacher, is right on {100 * accuracy:.1f} % of the {test_images:,} "
         f"test images: {gain[0]} the same model trained without a teacher ({100 * alone:.1f} %; 95 % interval of the "
         f"difference {gain[1]} points, {over}), and {behind[0]} its teacher ({behind[1]})."
+        f"{_if_it_says_nothing(models, student)}"
+    )
+
+
+def _if_it_says_nothing(models: Models, student: str) -> str:
+    """A second sentence where it is not known whether the teacher helped."""
+    errors = 1 - models["baseline"]["quality"]["accuracy"]["mean"]
+    if not says_nothing(models[student]["intervals"]["gain"]["accuracy"], errors):
+        return ""
+    of_seeds = gains(student, models, "accuracy")
+    return (
+        " Whether the teacher helped is not known: the interval says nothing, since it holds half as many errors as "
+        f"well as half as many more. {what_would_help(len(of_seeds), seeds_needed(of_seeds, errors))}"
     )
 
 

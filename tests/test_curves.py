@@ -54,6 +54,13 @@ def errorbars(axes):
 # Temperatures
 
 
+def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_cross_entropy_and_is_the_first_of_equals():
+    rows = [(1, 0.9, 0.5), (2, 0.95, 0.4), (3, 0.95, 0.3), (4, 0.95, 0.3), (5, 0.8, 0.1)]
+    table = pd.DataFrame(rows, columns=["epoch", "val_accuracy", "val_cross_entropy"])
+    assert Curves("teacher", "teacher", table).best_epoch() == 3
+    assert Curves("teacher", "teacher", table[::-1]).best_epoch() == 4
+
+
 def test_the_table_has_a_row_for_each_student_the_temperatures_ascending():
     table = temperature_table(MODELS, "auc")
     assert list(table) == ["temperature", "seed", "auc"]

@@ -163,14 +163,14 @@ def test_leftovers_of_another_temperature_are_ignored(project):
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("distill.hard_label_weight", 0.3, ["report", "train_student@4-1", "train_student@4-2"]),
+        ("distill.hard_label_weight", 0.3, ["evaluate", "report", "train_student@4-1", "train_student@4-2"]),
         ("student.seeds", [1, 2, 3], ["evaluate", "report", "train_baseline@3", "train_student@4-3"]),
-        ("precompute.batch_size", 16, ["precompute", "report"]),
-        ("train_teacher.seed", 2, ["report", "train_teacher"]),
+        ("precompute.batch_size", 16, ["evaluate", "precompute", "report"]),
+        ("train_teacher.seed", 2, ["evaluate", "report", "train_teacher"]),
     ],
 )
 def test_a_change_touches_only_the_stages_that_use_it(project, path, value, expected):
-    """As `dvc status` tells, before what follows from them."""
+    """As `dvc status` tells, before what follows from them; the numbers and the page tell of every parameter."""
     original = (project / "params.yaml").read_text()
     change(project / "params.yaml", path, value)
     status = json.loads(run("dvc", "status", "--json", cwd=project))

@@ -306,6 +306,8 @@ def test_confusion_names_what_is_and_what_was_said():
     assert table.to_dict("list") == {
         "actual": ["HP", "SSA", "HP", "SSA"],
         "predicted": ["HP", "HP", "SSA", "SSA"],
+        "actual_index": [0, 1, 0, 1],
+        "predicted_index": [0, 0, 1, 1],
     }
 
 

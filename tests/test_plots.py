@@ -65,7 +65,7 @@ def test_nothing_of_a_template_is_left_open(specs):
 
 
 def test_every_row_has_every_field_that_is_drawn(specs):
-    own = ("roc", "reliability", "temperature")
+    own = ("roc", "reliability", "temperature", "confusion")
     for title, spec in {title: spec for kind in own for title, spec in of_kind(specs, kind).items()}.items():
         for encoding, rows in parts(spec):
             assert rows, title
@@ -137,6 +137,25 @@ def test_the_confusion_is_in_shares_of_each_actual_class(specs):
         } in transforms
         axes = spec["spec"]["encoding"]
         assert (axes["x"]["field"], axes["y"]["field"]) == ("predicted", "actual")
+
+
+def test_classes_are_in_the_order_of_the_class_axis(specs):
+    """As text 10 would come before 2. Of ROC curves: in the order of the rows, which have one class after another."""
+    for spec in of_kind(specs, "confusion").values():
+        for name, axis in (("predicted", "x"), ("actual", "y")):
+            assert {"calculate": f"toNumber(datum.{name}_index)", "as": f"{name}_index"} in spec["spec"]["transform"]
+            assert spec["spec"]["encoding"][axis]["sort"] == {"field": f"{name}_index", "op": "min"}
+        for row in spec["data"]["values"]:
+            assert (row["actual"], row["actual_index"]) in [("HP", "0"), ("SSA", "1")]
+    for spec in of_kind(specs, "roc").values():
+        assert spec["layer"][-1]["encoding"]["color"]["sort"] is None
+
+
+def test_roc_curves_carry_the_names_of_their_classes(specs):
+    for spec in of_kind(specs, "roc").values():
+        colour = spec["layer"][-1]["encoding"]["color"]
+        assert (colour["field"], colour["title"]) == ("class", "class")
+        assert {row["class"] for row in spec["data"]["values"]} == {"SSA"}
 
 
 def test_temperatures_are_on_a_log_axis_with_the_mean_over_seeds(specs):

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -31,8 +32,10 @@ from pipeline.errors import PipelineError
 from pipeline.figures import svg
 from pipeline.losses import DistillationLoss
 from pipeline.plot_tables import read_plot
-from pipeline.predictions import read_predictions
+from pipeline.predictions import read_predictions, write_predictions
 from pipeline.recipe import Phase, Recipe
+from pipeline.report_figures import few_classes
+from pipeline.report_sources import teacher_name
 from pipeline.soft_labels import Provenance
 from pipeline.storage import Dense
 from pipeline.table import QUALITY
@@ -42,6 +45,7 @@ from pipeline.views import Augmentation, Views
 CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]
 """None of them is markup, a formula or nothing."""
 
+PARAMS = {"split": {"data": "</pre><script>alert('params')</script>", "layout": "csv"}, "views": {"count": 1}}
 UNTOUCHED = Views(1, 0, Augmentation())
 SEEDS = (1, 2)
 
@@ -136,6 +140,7 @@ def run_all_stages():
         baselines=baselines,
         history=history,
         batch_size=8,
+        params=PARAMS,
         output=Path("metrics.json"),
         plots=Path("plots"),
         predictions=Path("predictions"),
@@ -154,7 +159,7 @@ def write_report(students, output="report.html"):
         teacher=Path("teacher.json"),
         logits=Path("logits.h5"),
         students=students,
-        params={"split": {"data": "</pre><script>alert('params')</script>"}, "views": {"count": 1}},
+        params=PARAMS,
         output=Path(output),
     )
 
@@ -190,11 +195,31 @@ def test_the_page_asks_for_nothing_and_nothing_sticks_out(hostile, chromium, siz
 
 
 @needs_browser
+def test_a_table_says_that_it_scrolls_where_it_does(hostile, chromium):
+    """On a phone, in its view also after scrolling; not where the table fits, and not on paper."""
+    shown = "[...document.querySelectorAll('.hint')].map(e => [e.offsetWidth, e.getBoundingClientRect().left])"
+    with opened(chromium, hostile / "report.html", PHONE) as found:
+        assert found.page.evaluate("[...document.querySelectorAll('.wide')].every(e => e.scrollWidth > e.clientWidth)")
+        before = found.page.evaluate(shown)
+        assert all(width > 200 for width, _ in before)
+        found.page.evaluate("document.querySelectorAll('.wide').forEach(e => e.scrollLeft = 200)")
+        assert found.page.evaluate(shown) == before
+        found.page.emulate_media(media="print")
+        assert all(width == 0 for width, _ in found.page.evaluate(shown))
+    with opened(chromium, hostile / "report.html", DESKTOP) as found:
+        spare = """[...document.querySelectorAll('.wide')].map(
+            e => [e.scrollWidth - e.clientWidth, e.clientHeight - e.querySelector('table').offsetHeight])"""
+        assert all(box == [0, 0] for box in found.page.evaluate(spare))
+        assert all(width == 0 for width, _ in found.page.evaluate(shown))
+
+
+@needs_browser
 def test_names_from_the_data_are_shown_as_they_are(hostile, chromium):
     with opened(chromium, hostile / "report.html") as found:
         text = found.page.evaluate("document.body.textContent")
+        words = found.page.evaluate("[...document.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()")
         for name in CLASSES:
-            assert name in text
+            assert name in words
         assert re.search(r'"><script>alert\(\d+\)<!--\.png', text)
         assert "</pre><script>alert('params')</script>" in text
         assert found.page.evaluate("document.scripts.length") == 0
@@ -302,6 +327,59 @@ def test_the_page_and_the_table_tell_the_same(reproduced):
     ]
 
 
+def test_data_set_teacher_and_dates_are_told_first(hostile, monkeypatch):
+    """The dates are those of the files, whenever the page is made."""
+    monkeypatch.chdir(hostile)
+    for name, day in (("index.csv", 1), ("logits.h5", 2), ("metrics.json", 3)):
+        os.utime(name, (day * 86_400, day * 86_400))
+    write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "dated.html")
+    page = html.unescape(Path("dated.html").read_text(encoding="utf-8"))
+    data = PARAMS["split"]["data"]
+    told = f"Data set: {data} (layout csv), 90 images in 3 classes. Teacher: cnn. Inputs of 1970-01-02 to 1970-01-04."
+    assert f'<h1>What the student learned from its teacher</h1>\n<p class="about">{told}</p>' in page
+    assert "index.csv 1970-01-02, logits.h5 1970-01-03, metrics.json 1970-01-04 (UTC; " in page
+
+
+def test_what_to_bear_in_mind_stands_below_the_verdict(hostile):
+    """Two epochs are too few; the teacher was not trained here."""
+    page = (hostile / "report.html").read_text(encoding="utf-8")
+    notes = html.unescape(page[page.index('<ul class="notes"') : page.index("<h2>Comparison")])
+    models = json.loads((hostile / "metrics.json").read_text())["models"]
+    assert "best_epochs" not in models["teacher"]
+    for group in ("baseline", "student_T2", "student_T4"):
+        for seed in SEEDS:
+            history = pd.read_csv(hostile / f"history/{group}_seed{seed}.csv")
+            ranked = history.sort_values(["val_accuracy", "val_cross_entropy"], ascending=[False, True])
+            assert models[group]["best_epochs"][f"{group}_seed{seed}"] == [ranked["epoch"].iloc[0], 2]
+    assert f"was the last one, of: {'; '.join(unfinished(models))}. More epochs" in notes
+
+
+def unfinished(models):
+    for group, found in models.items():
+        seeds = [name[-1] for name, (best, last) in found.get("best_epochs", {}).items() if best == last]
+        if seeds:
+            yield f"{group.replace('_T', ' T=')} ({', '.join(f'seed {seed}' for seed in seeds)})"
+
+
+def test_every_class_has_its_roc_curve(hostile):
+    page = html.unescape((hostile / "report.html").read_text(encoding="utf-8"))
+    (words,) = re.findall(r'aria-label="ROC of the student, class by class\. (.*?)\.">', page)
+    tables = [read_plot(hostile / "plots", "roc", f"student_T{page_temperature(page)}_seed{seed}") for seed in SEEDS]
+    for name in CLASSES:
+        areas = [
+            np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)
+            for x, y in (
+                table.loc[table["class"] == name, ["false_positive_rate", "true_positive_rate"]].to_numpy().T
+                for table in tables
+            )
+        ]
+        assert f"{name}: area {np.mean(areas):.3f}" in words
+
+
+def page_temperature(page):
+    return re.search(r"about the students at T=(\d)", page)[1]
+
+
 def test_its_provenance_is_that_of_the_files(hostile):
     page = (hostile / "report.html").read_text(encoding="utf-8")
     assert json.loads((hostile / "teacher.json").read_text())["sha256"] in page
@@ -344,6 +422,39 @@ def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch
     assert not Path("other.html").exists()
 
 
+def refused(said):
+    """Nothing is written."""
+    with pytest.raises(PipelineError, match=said):
+        write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "other.html")
+    assert not Path("other.html").exists()
+
+
+def test_numbers_of_other_parameters_are_refused(hostile, monkeypatch):
+    monkeypatch.chdir(hostile)
+    monkeypatch.setitem(PARAMS, "views", {"count": 2})
+    refused(r"no numbers yet for params\.yaml as it is now.*views\.count 1 \(now 2\)")
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "said"),
+    [
+        ("metrics.json", '"dataset": [\n      "', '"dataset": [\n      "0', "of other images, labels or splits"),
+        ("metrics.json", '"teacher": [\n      "', '"teacher": [\n      "0', "with another teacher"),
+        ("predictions/teacher.csv", "alert(", "alert(9", "predictions is of other test images than the index"),
+    ],
+    ids=["data set", "teacher", "predictions"],
+)
+def test_inputs_that_do_not_belong_together_are_refused(hostile, monkeypatch, file, before, after, said):
+    monkeypatch.chdir(hostile)
+    content = Path(file).read_text(encoding="utf-8")
+    assert before in content
+    try:
+        Path(file).write_text(content.replace(before, after), encoding="utf-8")
+        refused(said)
+    finally:
+        Path(file).write_text(content, encoding="utf-8")
+
+
 @pytest.mark.parametrize("damage", ["missing", "", "id,actual\n"])
 def test_damaged_predictions_are_refused_with_the_remedy(tmp_path, damage):
     if damage != "missing":
@@ -355,7 +466,12 @@ def test_damaged_predictions_are_refused_with_the_remedy(tmp_path, damage):
 def test_an_ensemble_is_named_by_its_members():
     members = [{"teacher": "cnn"}, {"teacher": "mobilenetv2"}]
     made = Provenance((), "ensemble", "", "", {}, 1, {}, {}, {"average": "logits", "members": members})
-    assert report._teacher(made) == "cnn, mobilenetv2: the average of their logits"
+    assert teacher_name(made) == "cnn, mobilenetv2: the average of their logits"
+
+
+def test_of_many_classes_the_worst_curves_are_drawn_in_the_order_of_the_class_axis():
+    areas = {f"class {number}": 0.9 if number % 2 else 0.5 for number in range(20)}
+    assert list(few_classes(areas)) == [f"class {number}" for number in range(0, 20, 2)]
 
 
 # Images to look at
@@ -406,6 +522,19 @@ def test_predictions_are_those_of_the_model(hostile, monkeypatch):
     np.testing.assert_allclose(table["confidence"], probabilities.max(axis=1), rtol=1e-4)
     actual = probabilities[np.arange(len(table)), np.searchsorted(names, table["actual"])]
     np.testing.assert_allclose(table["nll"], -np.log(actual), rtol=1e-4, atol=1e-5)
+    written = pd.read_csv("predictions/student_T4_seed1.csv", dtype={"id": str}).set_index("id").loc[table.index]
+    assert list(written)[5:] == [f"probability_{name}" for name in sorted(CLASSES)]
+    np.testing.assert_allclose(written.iloc[:, 5:], probabilities, rtol=1e-4, atol=1e-7)
+
+
+def test_probabilities_of_many_classes_are_in_the_order_of_the_class_axis(tmp_path):
+    """Of 1,000 classes named by numbers, softmax(log(1 + c)) is (1 + c) / 500,500."""
+    names, logits = [str(number) for number in range(1000)], np.log(np.arange(1.0, 1001.0))[None]
+    write_predictions(tmp_path / "said", ["a"], np.array([0]), names, {"teacher": logits})
+    written = pd.read_csv(tmp_path / "said/teacher.csv")
+    assert list(written)[6:] == [f"probability_{name}" for name in names]
+    np.testing.assert_allclose(written.iloc[0, 6:].astype(float), np.arange(1, 1001) / 500_500, rtol=1e-5)
+    assert read_predictions(tmp_path / "said", "teacher")["predicted"].tolist() == ["999"]
 
 
 def test_ids_that_look_like_numbers_or_nothing_stay_as_they_are(tmp_path):

@@ -120,6 +120,7 @@ def assess(students=None, baselines=None):
         baselines=baselines or {},
         history=Path("history"),
         batch_size=8,
+        params={"split": {"data": "raw"}},
         output=Path("metrics.json"),
         plots=Path("plots"),
         predictions=Path("predictions"),

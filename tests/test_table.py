@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.table import comparison
+from pipeline.table import DEVIATIONS, comparison, comparison_in_markdown, tables
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
 
@@ -220,6 +220,18 @@ def test_votes_come_last_and_change_nothing_above(tmp_path):
 def test_models_without_votes_are_not_among_those_with(tmp_path):
     text = table_of(tmp_path, teacher=TEACHER | {"votes": TEACHER_VOTES}, baseline=BASELINE)
     assert "baseline" not in text[text.index("annotators' votes") :]
+
+
+def test_what_to_bear_in_mind_comes_last_in_text_and_markdown(tmp_path):
+    """The report has it at its top, not among the notes of the table."""
+    unfinished = {"best_epochs": {f"baseline_seed{seed}": [40, 40] for seed in (1, 2, 3)}, "intervals": {"quality": {}}}
+    text = table_of(tmp_path, baseline=BASELINE | unfinished)
+    assert " ".join(text.splitlines()[-2:]).endswith(
+        "of: baseline (seed 1, seed 2, seed 3). More epochs may make them better."
+    )
+    assert max(map(len, text.splitlines()[-2:])) <= 117
+    assert comparison_in_markdown(tmp_path / "metrics.json").endswith(" More epochs may make them better.")
+    assert "More epochs" not in str(tables(tmp_path / "metrics.json", DEVIATIONS))
 
 
 @pytest.mark.parametrize("text", ["", '{"test_images": 1', "{}", "[]", '{"test_images": 1, "models": {"teacher": {}}}'])

@@ -1,0 +1,154 @@
+"""Numbers are shown only where they are those of params.yaml and the index as they are now."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from real_project import ROOT, change
+
+from pipeline.cli import main
+from pipeline.errors import PipelineError
+from pipeline.index import Image, Index, write_index
+from pipeline.made_from import made_from, refuse_other_teacher, refuse_others
+from pipeline.params import read_params, with_effect
+
+METRICS = Path("results/metrics.json")
+INDEX = Path("data/index.csv")
+IMAGES = [
+    Image("a.png", "data/split/train/0/a.png", "0", "train", "", "aa"),
+    Image("b.png", "data/split/test/1/b.png", "1", "test", "", "bb"),
+]
+QUALITY = dict.fromkeys(["accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl"], 0.5)
+COST = {"parameters": {"total": 1, "trainable": 1}, "flops": 1, "file_bytes": 1}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder whose metrics were made from its params.yaml and its index."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    for file in (METRICS, INDEX):
+        file.parent.mkdir()
+    write_index(INDEX, Index(IMAGES))
+    made = made_from(Index(IMAGES).fingerprint(), "teacher" * 9, with_effect(read_params(Path("params.yaml"))))
+    METRICS.write_text(
+        json.dumps(
+            {
+                "made_from": made,
+                "test_images": 1500,
+                "models": {"teacher": {"quality": QUALITY, "intervals": {"quality": {}}} | COST},
+            }
+        )
+    )
+    return tmp_path
+
+
+def table(*options):
+    return CliRunner().invoke(main, ["table", *options])
+
+
+def refusal(*options):
+    """What is said in place of the table."""
+    result = table(*options)
+    assert result.exit_code == 1
+    assert "accuracy" not in result.output
+    assert len(result.output.splitlines()) == 1
+    return result.output
+
+
+def test_numbers_of_these_parameters_and_images_are_shown_without_a_word(project):
+    result = table()
+    assert result.exit_code == 0
+    assert result.output.startswith("On 1,500 test images: mean over seeds.\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--markdown"]])
+def test_numbers_of_other_parameters_are_not_shown(project, options):
+    change(Path("params.yaml"), "split.data", "data/raw/mine")
+    change(Path("params.yaml"), "student.seeds", [1, 2])
+    assert refusal(*options) == (
+        "Error: there are no numbers yet for params.yaml as it is now. Those of results/metrics.json were made with "
+        "split.data data/raw/mnist (now data/raw/mine), student.seeds [1, 2, 3] (now [1, 2]). "
+        "Make your own with `dvc repro`.\n"
+    )
+
+
+def test_of_many_other_parameters_the_data_set_is_told_first_and_the_others_are_counted(project):
+    """As with a preset in place of the default."""
+    shutil.copy(ROOT / "presets/cifar10_cnn.yaml", "params.yaml")
+    said = refusal()
+    assert "split.data data/raw/mnist (now data/raw/cifar10/cifar10.npz), split.layout mhist (now cifar10), " in said
+    assert " more. Make your own" in said
+
+
+def test_a_value_that_is_gone_or_new_is_told(project):
+    metrics = json.loads(METRICS.read_text())
+    lines = metrics["made_from"]["params"]
+    lines[lines.index("views.count: 1")] = "views.number: 1"
+    METRICS.write_text(json.dumps(metrics))
+    assert "views.count not there (now 1), views.number 1 (now not there)" in refusal()
+
+
+@pytest.mark.parametrize(
+    "other", [{"sha256": "cc"}, {"label": "2"}, {"split": "val"}], ids=lambda other: next(iter(other))
+)
+def test_numbers_of_other_images_labels_or_splits_are_not_shown(project, other):
+    INDEX.unlink()
+    write_index(INDEX, Index([IMAGES[0], Image(**(vars(IMAGES[1]) | other))]))
+    said = refusal()
+    assert "no numbers yet for the images of data/index.csv" in said
+    assert f"of other images, labels or splits: data/raw/mnist, fingerprint {Index(IMAGES).fingerprint()[:12]}" in said
+    assert "dvc repro" in said
+
+
+@pytest.mark.parametrize("options", [[], ["--markdown"]])
+def test_without_an_index_the_table_begins_with_whose_numbers_it_has(project, options):
+    """As in a fresh clone."""
+    shown = table(*options).output
+    INDEX.unlink()
+    result = table(*options)
+    assert result.exit_code == 0
+    first, second, empty, *rest = result.output.splitlines()
+    assert first == (
+        "These numbers came with results/metrics.json, and are of data/raw/mnist, fingerprint "
+        f"{Index(IMAGES).fingerprint()[:12]}."
+    )
+    assert "`dvc repro` makes numbers of your own" in second
+    assert (empty, rest) == ("", shown.splitlines())
+
+
+def test_numbers_of_an_earlier_version_that_do_not_say_whose_they_are_are_not_shown(project):
+    metrics = json.loads(METRICS.read_text())
+    del metrics["made_from"]
+    METRICS.write_text(json.dumps(metrics))
+    assert "does not say of which data and parameters its numbers are" in refusal()
+
+
+def test_what_changes_no_result_changes_nothing(project):
+    change(Path("params.yaml"), "images.cache", "none")
+    assert table().exit_code == 0
+
+
+def test_another_teacher_is_told():
+    document = {"made_from": made_from("data", "a" * 64, {"split": {}})}
+    refuse_other_teacher(METRICS, document, "a" * 64)
+    with pytest.raises(PipelineError, match="another teacher, aaaaaaaaaaaa, than the one that is here, bbbbbbbbbbbb"):
+        refuse_other_teacher(METRICS, document, "b" * 64)
+
+
+def test_the_parameters_are_a_line_for_each_value():
+    params = {"a": {"b": 4.0, "c": None, "d": {}}, "e": [{"f": True}, {"f": "é x"}], "g": [1, 2]}
+    assert made_from("data", "teacher", params) == {
+        "dataset": ["data"],
+        "teacher": ["teacher"],
+        "params": ["a.b: 4.0", "a.c: null", "a.d: {}", "e[0].f: true", 'e[1].f: "é x"', "g: [1, 2]"],
+    }
+
+
+def test_a_number_and_the_same_as_text_are_not_the_same():
+    document = {"made_from": made_from("data", "teacher", {"a": 4})}
+    refuse_others(METRICS, document, {"a": 4}, "data")
+    with pytest.raises(PipelineError):
+        refuse_others(METRICS, document, {"a": "4"}, "data")
