@@ -42,7 +42,9 @@ def run_on_jax(code: str, cwd: Path) -> str:
     return done.stdout
 
 
-def train_from_file(model, targets, index, pixels, loss, trainable_from="all", inference_mode=False):
+def train_from_file(
+    model, targets, index, pixels, loss, trainable_from="all", inference_mode=False, learning_rate=LEARNING_RATE
+):
     """Trains a model by plain `compile` and `fit` with SGD on the rows of a soft-label file, all images a step.
 
     Args:
@@ -53,6 +55,7 @@ def train_from_file(model, targets, index, pixels, loss, trainable_from="all", i
         loss: of targets and logits.
         trainable_from: as in `models.for_phase`.
         inference_mode: as in `models.for_phase`.
+        learning_rate: of SGD; where the loss rises, rounding errors rise with it.
 
     Returns:
         The loss of each step, and the weights at the end, by path.
@@ -67,7 +70,7 @@ def train_from_file(model, targets, index, pixels, loss, trainable_from="all", i
     images = index.split("train")
     rows = np.arange(len(images))
     student = for_phase(model, trainable_from, inference_mode)
-    student.compile(OPTIMIZERS["sgd"](LEARNING_RATE), loss, jit_compile=False)
+    student.compile(OPTIMIZERS["sgd"](learning_rate), loss, jit_compile=False)
     losses = []
     with open_soft_targets(targets) as file:
         labels = HardAndSoftLabels(file, "train", images, index.one_hot(images))

@@ -29,7 +29,11 @@ MODELS = {
     "caffe": CNN | {"preprocessing": "caffe", "downsampling": "stride"},
     "mobilenetv2": IMAGE | {"architecture": "mobilenetv2", "alpha": 0.35, "pooling": "avg"},
 }
-TRAINED = {"softmax_regression": {}, "cnn": {}, "mobilenetv2": {"trainable_from": "Conv_1", "inference_mode": True}}
+TRAINED = {
+    "softmax_regression": {},
+    "cnn": {},
+    "mobilenetv2": {"trainable_from": "Conv_1", "inference_mode": True, "learning_rate": 2e-4},
+}
 AVERAGES = ("logits", "probabilities")
 TEMPERATURE, WEIGHT = 4.0, 0.3
 
@@ -224,12 +228,12 @@ def assert_as_near(on_jax, on_tensorflow, exact):
 
 
 def assert_moved_alike(on_jax, exact, before):
-    """In all, JAX misses where float64 ends by less than a hundredth of the way there.
+    """In all, JAX misses where float64 ends by less than a tenth of the way there.
 
     In all, not weight by weight: where rounding takes a ReLU to the other side of zero, a few weights differ by much
     more than rounding.
     """
-    assert np.linalg.norm(on_jax - exact) < 0.01 * np.linalg.norm(exact - before)
+    assert np.linalg.norm(on_jax - exact) < 0.1 * np.linalg.norm(exact - before)
 
 
 @pytest.mark.parametrize("name", [*MODELS, *AVERAGES])
