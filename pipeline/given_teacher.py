@@ -181,9 +181,7 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
     if not layers and not one_logit and list(order) == list(range(outputs)):
         return model
     name = model.name
-    if isinstance(model.input, list):  # as models are that were converted from Keras 2; it would warn at each call
-        model = keras.Model(model.inputs[0], model.outputs[0])
-    model.name = "given"
+    model = keras.Model(model.inputs[0], model.outputs[0], name="given")  # one of lists of tensors would warn
     features = pixels = keras.Input(model.input_shape[1:], name="pixels")
     for layer in layers:
         features = layer(features)
