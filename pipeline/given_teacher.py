@@ -57,9 +57,11 @@ def there(file: Path) -> Path:
     """The file, if there is one.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: there is none, or a folder of another format.
     """
-    if not file.is_file() and other_format(file) is None:
+    if not file.is_file():
+        if (what := other_format(file)) is not None:
+            raise PipelineError(f"{file} {what}")
         raise PipelineError(
             f"there is no teacher at {file}. Put it there, or name another file in train_teacher.model, or describe "
             "a model there to train one."

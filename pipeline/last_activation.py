@@ -75,9 +75,9 @@ def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path)
     distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(given))
     if (distance > ROUNDING).any():
         raise PipelineError(
-            f"the {activation.__name__} at the end of {file} cannot be switched off: it makes of the copy's logits "
-            f"what is up to {np.nanmax(distance):.2g} from what the file gives. Save it with activation=None in its "
-            "last layer."
+            f"the {activation.__name__} at the end of {file} cannot be switched off: of the copy's logits it makes "
+            f"other probabilities than the file gives, by up to {np.nanmax(distance):.2g}. Save the model with "
+            "activation=None in its last layer."
         )
 
 

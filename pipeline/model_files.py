@@ -59,10 +59,10 @@ def load(path: Path) -> Any:
     Raises:
         PipelineError: there is no such file, or it is not a whole `.keras` file.
     """
-    if not path.is_file():
-        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
     if (what := other_format(path)) is not None:
         raise PipelineError(f"{path} {what}")
+    if not path.is_file():
+        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
     if not zipfile.is_zipfile(path):
         raise PipelineError(
             f"{path} is no whole `.keras` file (a zip archive with its configuration and weights). "
