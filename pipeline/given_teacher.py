@@ -202,7 +202,7 @@ def _record(
         "sha256": sha256_file(teacher.file),
         "accuracy": teacher.accuracy,
         "preprocessing": teacher.preprocessing,
-        "classes": teacher.classes,
+        "classes": before["class_names"] if teacher.classes is None and before is not None else teacher.classes,
         "last_activation": activation,
     }
     kept = {} if before is None or "validation" not in before else {"validation": before["validation"]}

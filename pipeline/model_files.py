@@ -19,8 +19,7 @@ RECORD = "softlabel.json"
 
 NO_LOGITS = (
     "gives probabilities, not logits: they cannot be softened at another temperature without loss. "
-    "Take away the softmax or sigmoid at its end (activation=None in its last layer), or name the file in "
-    "train_teacher.model, which does that."
+    "Take away the softmax or sigmoid at its end (activation=None in its last layer)."
 )
 
 
@@ -196,7 +195,7 @@ def refuse_probabilities(model: Any, path: Path | str) -> None:
         PipelineError: it is softmax or sigmoid.
     """
     if last_activation(model) in PROBABILITIES:
-        raise PipelineError(f"{path} {NO_LOGITS}")
+        raise PipelineError(f"{path} {NO_LOGITS} `train_teacher.model: FILE` does so in a copy.")
 
 
 def _without_accidents(content: bytes) -> bytes:

@@ -120,6 +120,7 @@ def test_a_file_of_ours_says_its_order_itself(recorded):
     expected = np.asarray(model(PIXELS))[:, [recorded.index(name) for name in THREE]]
     np.testing.assert_array_equal(found.model(PIXELS), expected)
     assert (found.record["class_names"], found.record["validation"]) == (THREE, images)
+    assert found.record["given"]["classes"] == recorded
     other = complete(THREE, classes=["cat", "dog", "emu", "fox"][: len(recorded)])
     np.testing.assert_array_equal(other.model(PIXELS), np.asarray(model(PIXELS))[:, :3])
 

@@ -1,6 +1,7 @@
 """Models in other formats are told by name, with how to convert them, in a message of a few lines."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -129,6 +130,17 @@ def test_the_conversion_of_h5_that_is_shown_works():
     line = conversion_of("NAME.h5").split("`")[1]
     exec(line, {})  # noqa: S102
     assert model_files.load(Path("NAME.keras")).output_shape == (None, 2)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_so_do_the_lines_of_docs_teachers_md():
+    text = (Path(__file__).parents[1] / "docs/teachers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    model().save("teacher.h5")
+    (shown,) = [block for block in blocks if "# illustration" not in block]
+    exec(shown, {})  # noqa: S102
+    assert model_files.load(Path("teacher.keras")).output_shape == (None, 2)
+    assert all(compile(block, "docs/teachers.md", "exec") for block in blocks)
 
 
 @pytest.mark.parametrize(

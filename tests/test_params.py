@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -519,6 +520,15 @@ def test_the_stage_is_given_what_is_stated_of_a_teacher(tmp_path):
     assert found == GivenTeacher(Path("teachers/one.keras"), None, **stated)
     ((plain,), _) = teachers_of(tmp_path, FILE)
     assert plain == GivenTeacher(Path("teachers/one.keras"))
+
+
+OF_TEACHERS_MD = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/teachers.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", OF_TEACHERS_MD)
+def test_what_docs_teachers_md_shows_is_read_as_written(tmp_path, text):
+    shown = YAML(typ="safe").load(text)
+    assert plain(read_params(write(tmp_path, shown)).train_teacher) == shown["train_teacher"]
 
 
 @pytest.mark.parametrize(
