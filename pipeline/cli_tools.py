@@ -117,7 +117,7 @@ def plan(measure: bool) -> None:
 
     data, student = values.split, values.student
     images = planning.count_images(INDEX, data.layout, data.model_dump(exclude={"layout"}))
-    teacher_model = planning.teacher_model(*from_params.teachers(values.train_teacher), images.classes)
+    teacher_model = planning.teacher_model(*from_params.teachers(values.train_teacher), images.class_names)
     student_model = planning.untrained(student.model.model_dump(), images.classes)
     found = planning.make_plan(
         images,

@@ -75,9 +75,13 @@ def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
 
 
 def combined(models: Sequence[Any], average: str) -> Any:
-    """One Keras model of several that take the same input, which are renamed; `average` as in `save_ensemble`."""
-    for number, model in enumerate(models):
-        model.name = f"member{number}"
+    """One Keras model of several that take the same input; `average` as in `save_ensemble`.
+
+    Its members are called `member0`, `member1` and so on, and are functional models of one tensor, whatever they were.
+    """
+    models = [
+        keras.Model(model.inputs[0], model.outputs[0], name=f"member{number}") for number, model in enumerate(models)
+    ]
     pixels = keras.Input(models[0].input_shape[1:], name="pixels")
     said = [model(pixels) for model in models]
     if average == "logits":

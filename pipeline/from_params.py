@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
+    from pipeline.given_teacher import GivenTeacher
     from pipeline.losses import DistillationLoss
     from pipeline.recipe import Recipe
     from pipeline.storage import Storage
-    from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+    from pipeline.train_teacher import TeacherToTrain
     from pipeline.views import Augmentation, Views
 
 
@@ -32,11 +33,11 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
 
 def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
     from pipeline import params_schema
-    from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+    from pipeline.given_teacher import GivenTeacher
+    from pipeline.train_teacher import TeacherToTrain
 
     if isinstance(section, params_schema.GivenTeacher):
-        weights_of = section.weights_of
-        return GivenTeacher(Path(section.model), None if weights_of is None else weights_of.model_dump())
+        return GivenTeacher(Path(section.model), **section.model_dump(exclude={"model"}))
     return TeacherToTrain(section.model.model_dump(), recipe(section, section.seed), augmentation(section.augmentation))
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 
 from pipeline.artifacts import replace_whole
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, first_few, one_line
+from pipeline.last_activation import PROBABILITIES, last_activation
+from pipeline.other_formats import OF_KERAS_2, foreign_layers, keras_2, other_format
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 RECORD = "softlabel.json"
@@ -30,8 +32,9 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
     Args:
         model: a Keras model.
         path: the file to write.
-        record: what the model was trained on, JSON-serialisable: `class_names`, and `validation` with
-            `images` (their `fingerprint_of`) and `accuracy`.
+        record: what is known of the model, JSON-serialisable: `class_names`; of one that was trained here,
+            `validation` with `images` (their `fingerprint_of`) and `accuracy`; of one that was given, `given` with the
+            `sha256` of its file, the `accuracy` that is stated of it (or None), and what was added to it.
     """
     with replace_whole(path) as partial:
         raw = partial.with_suffix(".raw.keras")
@@ -55,6 +58,8 @@ def load(path: Path) -> Any:
     Raises:
         PipelineError: there is no such file, or it is not a whole `.keras` file.
     """
+    if (what := other_format(path)) is not None:
+        raise PipelineError(f"{path} {what}")
     if not path.is_file():
         raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
     if not zipfile.is_zipfile(path):
@@ -64,21 +69,33 @@ def load(path: Path) -> Any:
         )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
-        if "arbitrary code execution" in str(error) or "safe_mode" in str(error):
-            raise PipelineError(
-                f"{path} wants to run code of its own when it is loaded, as a Lambda layer does. Nobody can see from "
-                "a file what that code will do, so it is refused. Save the model without such layers, with those of "
-                "Keras in their place."
-            ) from None
-        raise PipelineError(
-            f"{path} cannot be loaded as a Keras model: {_first_line(error)}. Make it again with `dvc repro`, "
-            "or, if it is not of this project, from Keras' own layers only."
-        ) from None
+    except LOADING as error:
+        raise PipelineError(f"{path} {_why_not(path, error)}") from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [repr(error)])[0].rstrip(".")
+LOADING = (ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, OSError, zipfile.BadZipFile)
+"""What Keras raises when it cannot load a file."""
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """Why a file cannot be loaded, and what to do; goes on after its name."""
+    if "arbitrary code execution" in str(error) or "safe_mode" in str(error):
+        return (
+            "wants to run code of its own when it is loaded, as a Lambda layer does. Nobody can see from "
+            "a file what that code will do, so it is refused. Save the model without such layers, with those of "
+            "Keras in their place."
+        )
+    if version := keras_2(path):
+        return f"was written by Keras {version}, and Keras {keras.__version__} cannot read it. {OF_KERAS_2}"
+    if foreign := foreign_layers(path):
+        return (
+            f"has layers that are not Keras' own, whose code is not in the file: {first_few(foreign)}. Build the model "
+            "from Keras' own layers only, copy the weights with `layer.set_weights`, and save that."
+        )
+    return (
+        f"cannot be loaded as a Keras model: {one_line(error).rstrip('.')}. Make it again with `dvc repro`, "
+        "or, if it is not of this project, from Keras' own layers only."
+    )
 
 
 def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
@@ -92,11 +109,18 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
     refuse_other_shapes(model, path, len(class_names))
     record = read_record(path)
     if record is not None and record["class_names"] != list(class_names):
-        raise PipelineError(
-            f"{path} was trained on the classes {record['class_names']}, but the data set has {list(class_names)}. "
-            "Train it on this data set with `dvc repro`, or give another file."
-        )
+        raise PipelineError(other_classes(path, record["class_names"], class_names))
     return model
+
+
+def other_classes(path: Path, recorded: Sequence[str], class_names: Sequence[str]) -> str:
+    """What to say of a model of other classes, or of the same in another order."""
+    its, data = (first_few([repr(name) for name in names]) for names in (recorded, class_names))
+    order = " in this order" if sorted(recorded) == sorted(class_names) else ""
+    return (
+        f"{path} was trained on the classes {its}{order}, but the data set has {data}. Train it on this data set with "
+        "`dvc repro`, or give another file in train_teacher.model."
+    )
 
 
 def refuse_other_shapes(model: Any, path: Path, classes: int) -> None:
@@ -105,6 +129,30 @@ def refuse_other_shapes(model: Any, path: Path, classes: int) -> None:
     Raises:
         PipelineError: it does not take images of a fixed size, or does not give `classes` logits of each.
     """
+    refuse_no_classifier(model, path)
+    refuse_other_count(model.output_shape[-1], path, classes)
+
+
+def refuse_other_count(outputs: int, path: Path, classes: int) -> None:
+    """Compares the number of a model's outputs with that of the data set's classes.
+
+    Raises:
+        PipelineError: they differ.
+    """
+    if outputs != classes:
+        more = "name its outputs in train_teacher.classes, train" if outputs > classes else "train"
+        raise PipelineError(
+            f"{path} gives {outputs} logits, but the data set has {classes} classes. "
+            f"{more.capitalize()} it on this data set with `dvc repro`, or give another file."
+        )
+
+
+def refuse_no_classifier(model: Any, path: Path) -> None:
+    """Looks at what a model takes and gives.
+
+    Raises:
+        PipelineError: it does not take images of a fixed size, or does not give one row of outputs for each.
+    """
     taken: Any = getattr(model, "input_shape", None)
     given: Any = getattr(model, "output_shape", None)
     if not (_is_of_one_tensor(taken) and _is_of_one_tensor(given) and len(given) == 2):
@@ -112,12 +160,7 @@ def refuse_other_shapes(model: Any, path: Path, classes: int) -> None:
             f"{path} is no classifier of images: it takes {taken} and gives {given}; expected one batch of images, "
             "(batch, height, width, channels), and one of logits, (batch, classes)."
         )
-    input_shape, count = taken[1:], given[1]
-    if count != classes:
-        raise PipelineError(
-            f"{path} gives {count} logits, but the data set has {classes} classes. "
-            "Train it on this data set with `dvc repro`, or give another file."
-        )
+    input_shape = taken[1:]
     if len(input_shape) != 3 or None in input_shape or input_shape[2] not in (1, 3):
         raise PipelineError(
             f"{path} takes inputs of shape {input_shape}; expected images of a fixed size, (height, width, 1 or 3). "
@@ -146,14 +189,13 @@ def architecture(path: Path) -> dict[str, Any]:
 
 
 def refuse_probabilities(model: Any, path: Path | str) -> None:
-    """Looks at the activation of a model's last layer.
+    """Looks at the last activation of a model.
 
     Raises:
         PipelineError: it is softmax or sigmoid.
     """
-    last = model.layers[-1]
-    if isinstance(last, keras.layers.Softmax) or last.get_config().get("activation") in ("softmax", "sigmoid"):
-        raise PipelineError(f"{path} {NO_LOGITS}")
+    if last_activation(model) in PROBABILITIES:
+        raise PipelineError(f"{path} {NO_LOGITS} `train_teacher.model: FILE` does so in a copy.")
 
 
 def _without_accidents(content: bytes) -> bytes:

@@ -4,13 +4,15 @@ Every model is a chain: input, preprocessing, backbone (a nested model), pooling
 normalisation, any hidden dense layers, optional dropout, dense logits. No TensorFlow is imported here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from pipeline.backbones import ARCHITECTURES, build_backbone
 from pipeline.errors import PipelineError
+
+Preprocessing = str | Mapping[str, Sequence[float]]
 
 PREPROCESSING = {
     "none": "pixels 0 to 255 (the backbone rescales them itself)",
@@ -36,7 +38,7 @@ def build(
     pooling: str,
     batch_normalization: bool,
     dropout: float,
-    preprocessing: str = "own",
+    preprocessing: Preprocessing = "own",
     dense: Sequence[int] = (),
     **options: Any,
 ) -> Any:
@@ -52,7 +54,7 @@ def build(
         pooling: one of `POOLING`.
         batch_normalization: whether the pooled features are normalised.
         dropout: fraction of the features dropped before the logits in training, 0 to 1.
-        preprocessing: one of `PREPROCESSING`, or "own" for what the backbone's weights expect.
+        preprocessing: as `preprocessing_layers` takes it, or "own" for what the backbone's weights expect.
         dense: sizes of hidden dense layers with ReLU between pooling and dropout.
         **options: the architecture's own, as in `build_backbone`.
 
@@ -73,7 +75,7 @@ def build(
         head.append(keras.layers.Dropout(dropout, name="dropout"))
     head.append(keras.layers.Dense(classes, name="logits", dtype="float32"))
     kind = ARCHITECTURES[architecture].preprocessing if preprocessing == "own" else preprocessing
-    return _chain([*_preprocessing(kind), backbone, *head], input_shape, architecture)
+    return _chain([*preprocessing_layers(kind), backbone, *head], input_shape, architecture)
 
 
 def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool = False) -> Any:
@@ -126,14 +128,23 @@ class _InferenceMode(keras.layers.Layer):
         return self.model(inputs, training=False)
 
 
-def _preprocessing(kind: str) -> list[Any]:
+def preprocessing_layers(kind: Preprocessing) -> list[Any]:
+    """The layers from pixels, 0 to 255, to what a model expects.
+
+    Args:
+        kind: one of `PREPROCESSING`; or the `mean` and the `std` of each channel, in units of pixels from 0 to 1, for
+            (pixels / 255 - mean) / std, as torchvision's `Normalize` after `ToTensor`.
+    """
+    if isinstance(kind, Mapping):
+        scale = [1 / (255 * std) for std in kind["std"]]
+        offset = [-mean / std for mean, std in zip(kind["mean"], kind["std"], strict=True)]
+        return [keras.layers.Rescaling(scale, offset, name="rescaling")]
     if kind == "none":
         return []
     if kind == "caffe":
-        offset = [-103.939, -116.779, -123.68]
-        return [_reverse_channels(), keras.layers.Rescaling(1.0, offset, name="rescaling")]
-    scale, offset_ = {"unit": (1 / 255, 0.0), "symmetric": (1 / 127.5, -1.0)}[kind]
-    return [keras.layers.Rescaling(scale, offset_, name="rescaling")]
+        return [_reverse_channels(), keras.layers.Rescaling(1.0, [-103.939, -116.779, -123.68], name="rescaling")]
+    rescaling = {"unit": (1 / 255, 0.0), "symmetric": (1 / 127.5, -1.0)}[kind]
+    return [keras.layers.Rescaling(*rescaling, name="rescaling")]
 
 
 def _reverse_channels() -> Any:

@@ -1,8 +1,8 @@
 """The sections of `params.yaml` that describe a model and how it is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.section import Section
 
@@ -11,12 +11,45 @@ Positive = Annotated[int, Field(ge=1, strict=True)]
 Rate = Annotated[float, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Channels = Literal[1, 3]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
+class Standardization(Section):
+    """Pixels / 255, less a mean, over a standard deviation, both of each channel: torchvision's `Normalize`."""
+
+    tag: ClassVar = "$numbers"
+
+    mean: Annotated[list[Annotated[float, Field(strict=True)]], Field(min_length=1, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(strict=True)]], Field(min_length=1, max_length=3)]
+
+    @model_validator(mode="after")
+    def _of_pixels_from_0_to_1(self) -> "Standardization":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} number(s), std {len(self.std)}: give one each for a channel")
+        if not all(0 <= mean <= 1 for mean in self.mean) or not all(0 < std <= 1 for std in self.std):
+            raise ValueError("mean and std are those of pixels from 0 to 1: divide what belongs to 0 to 255 by 255")
+        return self
+
+
+def _form_of_preprocessing(value: Any) -> str:
+    return Standardization.tag if isinstance(value, dict | Standardization) else "$name"
+
+
+Numbers = Annotated[Standardization, Tag("$numbers")]
+Preprocessing = Annotated[
+    Annotated[Literal["none", "unit", "symmetric", "caffe"], Tag("$name")] | Numbers,
+    Discriminator(_form_of_preprocessing),
+]
+OwnOrOther = Annotated[
+    Annotated[Literal["own", "none", "unit", "symmetric", "caffe"], Tag("$name")] | Numbers,
+    Discriminator(_form_of_preprocessing),
+]
 
 
 class _Model(Section):
     input_shape: tuple[Positive, Positive, Channels]
     weights: str | None
-    preprocessing: Literal["own", "none", "unit", "symmetric", "caffe"] = "own"
+    preprocessing: OwnOrOther = "own"
     pooling: Literal["avg", "max", "flatten"]
     batch_normalization: Flag
     dense: Annotated[list[Positive], Field(default_factory=list)]
@@ -27,6 +60,15 @@ class _Model(Section):
         if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
             what = "pretrained weights need" if self.weights is not None else "the preprocessing caffe needs"
             raise ValueError(f"{what} images of 3 channels: set input_shape: [height, width, 3]")
+        return self
+
+    @model_validator(mode="after")
+    def _a_mean_for_each_channel(self) -> "_Model":
+        given = self.preprocessing
+        if isinstance(given, Standardization) and len(given.mean) != self.input_shape[2]:
+            raise ValueError(
+                f"preprocessing has a mean of {len(given.mean)} channel(s), and input_shape has {self.input_shape[2]}"
+            )
         return self
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from pipeline.params_models import Flag, Model, Phases, Positive
+from pipeline.other_formats import conversion_of
+from pipeline.params_models import Flag, Model, Phases, Positive, Preprocessing, Share
 from pipeline.params_split import Split
 from pipeline.section import Section
 
@@ -83,6 +84,20 @@ class TrainedTeacher(Section):
     phases: Phases
 
 
+def _as_text(name: Any) -> Any:
+    """A class that is called by a whole number is written without quotes."""
+    return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+
+
+ClassName = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+OutputNames = Annotated[list[ClassName | None], Field(min_length=2)]
+OutputNumbers = Annotated[dict[ClassName, Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2)]
+
+
+def _form_of_classes(value: Any) -> str:
+    return "$map" if isinstance(value, dict) else "$list"
+
+
 class GivenTeacher(Section):
     """A teacher that is already trained: a `.keras` file, or the weights of a model that is described."""
 
@@ -90,17 +105,41 @@ class GivenTeacher(Section):
 
     model: Annotated[str, Field(min_length=1)]
     weights_of: Model | None = None
+    preprocessing: Preprocessing = "none"
+    classes: (
+        Annotated[
+            Annotated[OutputNames, Tag("$list")] | Annotated[OutputNumbers, Tag("$map")],
+            Discriminator(_form_of_classes),
+        ]
+        | None
+    ) = None
+    accuracy: Share | None = None
 
     @model_validator(mode="after")
     def _described_if_weights(self) -> "GivenTeacher":
         is_weights = self.model.endswith(".weights.h5")
         if not is_weights and not self.model.endswith(".keras"):
-            raise ValueError("the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone")
+            raise ValueError(
+                "the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone; "
+                f"{self.model} {conversion_of(self.model)}"
+            )
         if is_weights != (self.weights_of is not None):
             raise ValueError(
                 "weights_of describes the model of a .weights.h5 file, and of no other: "
                 + ("add it, with the keys of a model" if is_weights else "leave it out")
             )
+        if is_weights and self.preprocessing != "none":
+            raise ValueError("weights_of has a preprocessing of its own: state it there, and leave it out here")
+        if is_weights and isinstance(self.classes, dict):
+            raise ValueError("beside weights_of, classes is a list: one name for each of the model's outputs")
+        return self
+
+    @model_validator(mode="after")
+    def _each_class_has_one_output(self) -> "GivenTeacher":
+        named: list[Any] = [*self.classes.values()] if isinstance(self.classes, dict) else self.classes or []
+        repeated = sorted({str(one) for one in named if one is not None and named.count(one) > 1})
+        if repeated:
+            raise ValueError(f"each class has one output of its own, but {', '.join(repeated)} is there twice")
         return self
 
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import flops, model_files, models, storage
+from pipeline import flops, models, storage
 from pipeline.ensembles import combined, refuse_other_sizes
 from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.index import SPLITS, read_index
 from pipeline.recipe import Phase, Recipe
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.split import LAYOUTS, assign_split
 from pipeline.table import aligned
-from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+from pipeline.train_teacher import TeacherToTrain
 from pipeline.views import Views
 
 PASSES_A_STEP = 3
@@ -32,14 +33,19 @@ class Images:
     Attributes:
         source: the file that says so.
         counts: how many images each split has.
-        classes: C.
+        class_names: C names, in the order of the class axis.
         id_bytes: length of the longest id of each split.
     """
 
     source: Path
     counts: Mapping[str, int]
-    classes: int
+    class_names: Sequence[str]
     id_bytes: Mapping[str, int]
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.class_names)
 
 
 def count_images(index: Path, layout: str, settings: Mapping[str, Any]) -> Images:
@@ -55,11 +61,12 @@ def count_images(index: Path, layout: str, settings: Mapping[str, Any]) -> Image
     """
     if settings["data"].exists() or not index.is_file():
         data_set = LAYOUTS[layout](**settings)
-        source = data_set.source
+        source, class_names = data_set.source, data_set.class_names
         rows = [(assign_split(row, data_set.drawn), row.label, row.id) for row in data_set.rows]
     else:
-        source = index
-        rows = [(image.split, image.label, image.id) for image in read_index(index).images]
+        found = read_index(index)
+        source, class_names = index, found.class_names
+        rows = [(image.split, image.label, image.id) for image in found.images]
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
@@ -67,7 +74,7 @@ def count_images(index: Path, layout: str, settings: Mapping[str, Any]) -> Image
             f"{source} gives no images for the split(s) {', '.join(empty)}. "
             "Add images, or change split.val_fraction and split.test_fraction."
         )
-    return Images(source, Counter(row[0] for row in rows), len({row[1] for row in rows}), id_bytes)
+    return Images(source, Counter(row[0] for row in rows), class_names, id_bytes)
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ def _images_seen(phase: Phase, batch_size: int, count: int) -> int:
     return phase.epochs * of_an_epoch
 
 
-def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, classes: int) -> Any:
+def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, class_names: Sequence[str]) -> Any:
     """The teacher's Keras model, loaded from a given file or untrained; of several, the ensemble.
 
     Raises:
@@ -184,12 +191,11 @@ def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: st
     found = []
     for teacher in teachers:
         if isinstance(teacher, TeacherToTrain):
-            found.append(untrained(teacher.model, classes))
+            found.append(untrained(teacher.model, len(class_names)))
         elif teacher.weights_of is not None:
-            found.append(untrained(teacher.weights_of, classes))
+            found.append(untrained(teacher.weights_of, len(class_names)))
         else:
-            found.append(model_files.load(teacher.file))
-            model_files.refuse_other_shapes(found[-1], teacher.file, classes)
+            found.append(completed(teacher, class_names).model)
     refuse_other_sizes([model.input_shape[1:] for model in found])
     return found[0] if len(found) == 1 else combined(found, average)
 

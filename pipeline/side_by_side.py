@@ -91,7 +91,7 @@ def online_steps(
             [within.input_shape[1:]] if seen_by_teacher is None else [within.input_shape[1:], teacher.input_shape[1:]]
         )
         made = keras.distillation.Distiller(
-            teacher=_seeing(_in_float32(teacher), shapes, -1),
+            teacher=_seeing(in_float32(teacher), shapes, -1),
             student=_seeing(within, shapes, 0),
             distillation_losses=[keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())],
             distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
@@ -135,11 +135,12 @@ def _steps(
     return Steps(losses.values, [ops.convert_to_numpy(weight) for weight in student.weights])
 
 
-def _in_float32(teacher: Any) -> Any:
-    """The teacher with float32 logits, which is what the file holds of any, and what the Distiller asks for."""
-    if keras.backend.standardize_dtype(teacher.output.dtype) == "float32":
-        return teacher
-    return keras.Model(teacher.inputs, ops.cast(teacher.output, "float32"), name="teacher_in_float32")
+def in_float32(teacher: Any) -> Any:
+    """A teacher of any kind, also `keras.Sequential`, as the Distiller asks for it.
+
+    That is from one tensor to one tensor of float32 logits, which is what the file holds of any teacher.
+    """
+    return keras.Model(teacher.inputs[0], ops.cast(teacher.outputs[0], "float32"), name="teacher_in_float32")
 
 
 class _Losses(keras.callbacks.Callback):

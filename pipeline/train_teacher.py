@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pandas as pd
 
-from pipeline import model_files, models
+from pipeline import model_files
 from pipeline.artifacts import fingerprint, forget_work_of_others, publish, replace_whole, sha256_file, workspace
 from pipeline.batches import Cache
-from pipeline.ensembles import load_teacher, refuse_other_sizes, save_ensemble
-from pipeline.errors import PipelineError, first_few
+from pipeline.ensembles import refuse_other_sizes, save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher, completed, there
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import Index, read_index
 from pipeline.recipe import Recipe
@@ -40,19 +40,6 @@ class TeacherToTrain:
     augmentation: Augmentation
 
 
-@dataclass(frozen=True)
-class GivenTeacher:
-    """A teacher that is already trained.
-
-    Attributes:
-        file: a `.keras` file, or the weights (`.weights.h5`) of a model of `models.build`.
-        weights_of: of weights, the arguments of `models.build`, apart from `classes` and `seed`.
-    """
-
-    file: Path
-    weights_of: dict[str, Any] | None
-
-
 def run(
     *,
     index: Path,
@@ -69,7 +56,8 @@ def run(
         teachers: one, or the members of an ensemble. What is trained of an ensemble stays in the work folder, so that
             a change of one member trains no other again.
         average: of an ensemble's members, as `ensembles.save_ensemble` takes it.
-        output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given.
+        output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given if nothing is stated
+            of it and nothing must be changed.
         history: the CSV file to write, as `training.Trained` has it; of an ensemble with the column `member` before.
         cache: where decoded pixels are kept; changes no result.
 
@@ -104,7 +92,7 @@ def run(
 def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
     """What tells a teacher from others, JSON-serialisable."""
     if isinstance(teacher, GivenTeacher):
-        return {"file": _sha256(teacher.file), "weights_of": teacher.weights_of}
+        return asdict(teacher) | {"file": sha256_file(there(teacher.file))}
     return asdict(teacher)
 
 
@@ -116,7 +104,7 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
         if described is not None:
             shapes.append(tuple(described["input_shape"]))
         elif isinstance(teacher, GivenTeacher):
-            shapes.append(load_teacher(_there(teacher.file), data.class_names)[0].input_shape[1:])
+            shapes.append(completed(teacher, data.class_names).model.input_shape[1:])
     refuse_other_sizes(shapes)
 
 
@@ -124,7 +112,7 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
 def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, cache: Cache) -> Iterator[Trained]:
     """One teacher, trained, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
-        with workspace(output, **_named(teacher)) as work:
+        with workspace(output, class_names=data.class_names, **_named(teacher)) as work:
             yield _given(teacher, data, work)
         return
     with trained_on_hard_labels(
@@ -140,63 +128,17 @@ def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, ca
         yield result
 
 
-def _sha256(file: Path) -> str:
-    return sha256_file(_there(file))
-
-
-def _there(file: Path) -> Path:
-    if not file.is_file():
-        raise PipelineError(
-            f"there is no teacher at {file}. Put it there, or name another file in train_teacher.model, or describe "
-            "a model there to train one."
-        )
-    return file
-
-
 def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
-    """Checks a given teacher, and copies it."""
+    """Checks a given teacher, and copies it, with what is stated of it."""
     result = Trained(work / "finished.keras", work / "finished.csv")
-    if teacher.weights_of is not None:
-        model = models.build(**{**teacher.weights_of, "weights": None}, classes=len(data.class_names), seed=0)
-        _load_weights(model, teacher.file, work)
-        model_files.save(model, result.model)
-    else:
-        load_teacher(teacher.file, data.class_names)
+    found = completed(teacher, data.class_names)
+    if found.record is None and teacher.weights_of is None:
         with replace_whole(result.model) as partial:
             shutil.copyfile(teacher.file, partial)
+    else:
+        model_files.save(found.model, result.model, found.record)
     with replace_whole(result.curves) as partial:
         partial.write_text(NO_CURVES, encoding="utf-8")
-    print(f"{teacher.file} is taken as it is: nothing is trained")
+    as_it_is = " as it is" if not found.said else ""
+    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *found.said]))
     return result
-
-
-def _load_weights(model: Any, file: Path, work: Path) -> None:
-    """Keras would leave out what does not fit, so both are compared first, array by array."""
-    expected = work / "expected.weights.h5"
-    model.save_weights(expected)
-    wanted, found = _arrays_in(expected), _arrays_in(file)
-    expected.unlink()
-    lacking, unknown = sorted(wanted - found), sorted(found - wanted)
-    if lacking or unknown:
-        told = [f"lacks {first_few(lacking)}"] * bool(lacking) + [f"also has {first_few(unknown)}"] * bool(unknown)
-        raise PipelineError(
-            f"the weights {file} are not those of the model that train_teacher.weights_of describes: the file "
-            f"{' and '.join(told)}. Describe the model that it was saved from, layer by layer."
-        )
-    model.load_weights(file)
-
-
-def _arrays_in(file: Path) -> set[str]:
-    """Every array of a weights file with its shape, but for those of an optimizer."""
-    found: set[str] = set()
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
-            found.add(f"{name} {item.shape}")
-
-    try:
-        with h5py.File(file, "r") as weights:
-            weights.visititems(note)
-    except OSError as error:
-        raise PipelineError(f"{file} cannot be read as a file of weights (HDF5): {error}. Save it again.") from None
-    return found

@@ -34,6 +34,8 @@ RUN_BY = {
     ("experiments.md", "yaml"): "test_experiments.py",
     ("reading.md", "python"): "test_docs.py",
     ("sharing.md", "sh"): "test_sharing.py",
+    ("teachers.md", "python"): "test_other_formats.py",
+    ("teachers.md", "yaml"): "test_params.py",
     ("sharing.md", "python"): "test_use_elsewhere.py",
 }
 """Which test runs the blocks of a document."""

@@ -254,6 +254,7 @@ def test_a_hidden_layer_by_hand():
         ("own", [1.0, 0.2, 0.0]),  # of an mlp
         ("symmetric", [1.0, -0.6, -1.0]),
         ("caffe", [0 - 103.939, 51 - 116.779, 255 - 123.68]),
+        ({"mean": [0.5, 0.2, 0.1], "std": [0.5, 0.1, 0.2]}, [1.0, 0.0, -0.5]),
     ],
 )
 def test_preprocessing_by_hand(preprocessing, seen):

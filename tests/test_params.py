@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline import from_params
 from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher
 from pipeline.params import WITHOUT_EFFECT, load_params, read_params, restrict
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +115,8 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {MODEL: CNN | {"factor": [1, 3], "kernel_size": 1, "padding": "valid", "dense": [1], "preprocessing": "none"}},
         {MODEL: CNN | {"input_shape": [8, 8, 3], "preprocessing": "caffe", "dense": []}},
         {MODEL: RESNET | {"preprocessing": "unit"}},
+        {MODEL: RESNET | {"preprocessing": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 1]}}},
+        {MODEL: CNN | {"preprocessing": {"mean": [0], "std": [0.3081]}}},
         {MODEL: MLP},
         {PHASE: SGD | {"momentum": 0.999, "steps_per_epoch": 1, "backbone_in_inference_mode": True}},
         {PHASE: SGD | {"optimizer": "rmsprop"}},
@@ -242,6 +246,34 @@ REFUSED = {
     "caffe on grey images": (
         {MODEL: CNN | {"preprocessing": "caffe"}},
         ["student.model", "the preprocessing caffe", "images of 3 channels", "set input_shape: [height, width, 3]"],
+    ),
+    "mean of pixels to 255": (
+        {MODEL: RESNET | {"preprocessing": {"mean": [123.7, 116.8, 103.9], "std": [1, 1, 1]}}},
+        [f"{MODEL}.preprocessing:", "pixels from 0 to 1: divide what belongs to 0 to 255 by 255"],
+    ),
+    "std of pixels to 255": (
+        {MODEL: RESNET | {"preprocessing": {"mean": [0, 0, 0], "std": [58.4, 57.1, 57.4]}}},
+        [f"{MODEL}.preprocessing:", "pixels from 0 to 1"],
+    ),
+    "std of nothing": (
+        {MODEL: CNN | {"preprocessing": {"mean": [0.5], "std": [0]}}},
+        [f"{MODEL}.preprocessing:", "pixels from 0 to 1"],
+    ),
+    "mean without std": (
+        {MODEL: CNN | {"preprocessing": {"mean": [0.5]}}},
+        [f"{MODEL}.preprocessing.std: missing"],
+    ),
+    "more means than stds": (
+        {MODEL: RESNET | {"preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.5]}}},
+        [f"{MODEL}.preprocessing:", "mean has 3 number(s), std 1: give one each for a channel"],
+    ),
+    "a mean of another number of channels": (
+        {MODEL: RESNET | {"preprocessing": {"mean": [0.5], "std": [0.5]}}},
+        [f"{MODEL}:", "preprocessing has a mean of 1 channel(s), and input_shape has 3"],
+    ),
+    "mean misspelt": (
+        {MODEL: CNN | {"preprocessing": {"meen": [0.5], "std": [0.5]}}},
+        [f"{MODEL}.preprocessing.mean: missing", f"{MODEL}.preprocessing.meen: unknown key; did you mean 'mean'?"],
     ),
     "mlp with pooling": ({MODEL: MLP | {"pooling": "avg"}}, [f"{MODEL}.pooling:", "'flatten'", "got 'avg'"]),
     "mlp with weights": ({MODEL: MLP | {"weights": "imagenet"}}, [f"{MODEL}.weights:", "got 'imagenet'"]),
@@ -442,7 +474,12 @@ def test_values_do_not_change():
 TRAINED = yaml(ROOT / "params.yaml")["train_teacher"]
 FILE = {"model": "teachers/one.keras"}
 WEIGHTS = {"model": "teachers/two.weights.h5", "weights_of": CNN}
+DESCRIBED = FILE | {"preprocessing": "unit", "classes": ["b", None, "a"], "accuracy": 0.92}
 FORMS = {
+    "one file of which more is stated": DESCRIBED,
+    "its classes as a map, its pixels standardised": FILE
+    | {"classes": {"a": 2, "b": 0}, "preprocessing": {"mean": [0.5], "std": [0.25]}, "accuracy": 1},
+    "weights of more classes": WEIGHTS | {"classes": ["b", None, "a"]},
     "one to train": TRAINED,
     "one file": FILE,
     "one of weights": WEIGHTS,
@@ -475,6 +512,33 @@ def test_the_stage_is_given_teachers_in_the_order_of_the_file(tmp_path):
     assert found[1].model["filters"] == TRAINED["model"]["filters"]
     assert found[2].file == Path("teachers/two.weights.h5")
     assert found[2].weights_of["filters"] == CNN["filters"]
+
+
+def test_the_stage_is_given_what_is_stated_of_a_teacher(tmp_path):
+    ((found,), _) = teachers_of(tmp_path, DESCRIBED)
+    stated = {"preprocessing": "unit", "classes": ["b", None, "a"], "accuracy": 0.92}
+    assert found == GivenTeacher(Path("teachers/one.keras"), None, **stated)
+    ((plain,), _) = teachers_of(tmp_path, FILE)
+    assert plain == GivenTeacher(Path("teachers/one.keras"))
+
+
+OF_TEACHERS_MD = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/teachers.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", OF_TEACHERS_MD)
+def test_what_docs_teachers_md_shows_is_read_as_written(tmp_path, text):
+    shown = YAML(typ="safe").load(text)
+    assert plain(read_params(write(tmp_path, shown)).train_teacher) == shown["train_teacher"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("[0, 10, null, 2]", ["0", "10", None, "2"]), ("{0: 1, 10: 0}", {"0": 1, "10": 0}), ("['01', 1]", ["01", "1"])],
+)
+def test_classes_that_are_called_by_numbers_need_no_quotes(tmp_path, written, read):
+    text = f"{{model: one.keras, classes: {written}}}"
+    section = read_params(write_as(tmp_path, "train_teacher", text)).train_teacher
+    assert section.classes == read
 
 
 def teachers_of(folder, section):
@@ -552,7 +616,7 @@ REFUSED_TEACHERS = {
     ),
     "key of a trained teacher beside a file": (
         [TRAINED, FILE | {"seed": 1}],
-        ["train_teacher.1.seed: unknown key", "known are model, weights_of"],
+        ["train_teacher.1.seed: unknown key", "known are accuracy, classes, model, preprocessing, weights_of"],
     ),
     "value wrong in a phase of member 1": (
         [FILE, TRAINED | {"phases": [*TRAINED["phases"], TRAINED["phases"][0] | {"epochs": 0}]}],
@@ -574,6 +638,33 @@ REFUSED_TEACHERS = {
     "a file of no name": ({"model": ""}, ["train_teacher.model: ", "at least 1 character"]),
     "a legacy file": ({"model": "teacher.h5"}, ["train_teacher: ", ENDS]),
     "a saved folder": ([FILE, {"model": "teacher"}], ["train_teacher.1: ", ENDS]),
+    "a legacy file is told how to convert": (
+        {"model": "teacher.h5"},
+        ["teacher.h5 is a model in Keras' older format (HDF5). Convert it: `import keras"],
+    ),
+    "a file of PyTorch": ({"model": "teacher.pt"}, ["teacher.pt is a model of PyTorch. Build the same model"]),
+    "accuracy in percent": (FILE | {"accuracy": 92}, ["train_teacher.accuracy: ", "less than or equal to 1", "got 92"]),
+    "preprocessing of its own": (
+        FILE | {"preprocessing": "own"},
+        ["train_teacher.preprocessing: ", "'none', 'unit', 'symmetric' or 'caffe'", "got 'own'"],
+    ),
+    "preprocessing beside weights": (
+        WEIGHTS | {"preprocessing": "unit"},
+        ["train_teacher: ", "weights_of has a preprocessing of its own: state it there"],
+    ),
+    "a map of classes beside weights": (
+        WEIGHTS | {"classes": {"a": 0, "b": 1}},
+        ["train_teacher: ", "beside weights_of, classes is a list"],
+    ),
+    "a class twice": (FILE | {"classes": ["a", "b", None, None, "a"]}, ["train_teacher: ", "but a is there twice"]),
+    "an output twice": (FILE | {"classes": {"a": 0, "b": 1, "c": 1}}, ["train_teacher: ", "but 1 is there twice"]),
+    "classes in one text": (FILE | {"classes": "a, b"}, ["train_teacher.classes: ", "valid list", "got 'a, b'"]),
+    "one class": (FILE | {"classes": ["a"]}, ["train_teacher.classes: ", "at least 2 items"]),
+    "an output below 0": (
+        FILE | {"classes": {"a": -1, "b": 0}},
+        ["train_teacher.classes.a: ", "greater than or equal to 0", "got -1"],
+    ),
+    "a class that is yes": (FILE | {"classes": [True, "b"]}, ["train_teacher.classes.0: ", "valid string"]),
     "weights without their model": (
         {"model": "w.weights.h5"},
         ["train_teacher: ", ONLY_OF_WEIGHTS, "add it, with the keys of a model"],

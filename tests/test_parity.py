@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.parity import Distance, Parity
 from pipeline.recipe import Phase, Recipe
-from pipeline.side_by_side import Steps, last_place
+from pipeline.side_by_side import Steps, in_float32, last_place
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.targets import HardAndSoftLabels
@@ -283,6 +284,65 @@ def test_the_proof_holds_with_an_ensemble(project):
         member = models.build(**CNN, classes=CLASSES, seed=number)
         model_files.save(member, Path(f"{number}.keras"), {"class_names": NAMES})
     save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", NAMES, TEACHER)
+    label_images(Path("logits.h5"))
+    assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
+
+
+def small_teacher(kind):
+    """A teacher that `models.build` never makes, of layers that were seeded."""
+    keras.utils.set_random_seed(7)
+    shape = (SIDE, SIDE, 3)
+    if kind == "in mixed precision":
+        with mixed_precision():
+            inputs = keras.Input(shape)
+            features = keras.layers.Conv2D(4, 3, 2)(keras.layers.Rescaling(1 / 255)(inputs))
+            return keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(features)))
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3, 2, activation="relu"), keras.layers.Flatten()]
+    sequential = keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(CLASSES)], name="sequential")
+    if kind == "a Sequential":
+        return sequential
+    inputs = keras.Input(shape)
+    wrapped = keras.Model(inputs, sequential(inputs), name="wrapped")
+    if kind == "a Sequential in a Functional":
+        return wrapped
+    if kind == "inputs in a list":
+        return keras.Model([inputs], [sequential(inputs)])
+    return keras.Sequential([keras.Input(shape), wrapped], name="nested")
+
+
+@contextmanager
+def mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+KINDS = ["a Sequential", "a Sequential in a Functional", "nested twice", "inputs in a list", "in mixed precision"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_of_any_kind_enters_the_distiller_as_it_is(kind):
+    """Keras' distiller looks at `teacher.output`, which a Sequential does not have, and which may be a list."""
+    teacher, pixels = small_teacher(kind), np.random.default_rng(1).uniform(0, 255, (3, SIDE, SIDE, 3))
+    entering = in_float32(teacher)
+    assert entering.output.dtype == "float32"
+    assert entering.output.shape == (None, CLASSES)
+    np.testing.assert_array_equal(entering(pixels), teacher([pixels] if kind == "inputs in a list" else pixels))
+
+
+def test_the_proof_holds_with_a_sequential_teacher(project):
+    small_teacher("a Sequential").save(TEACHER)
+    label_images(Path("logits.h5"))
+    assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
+
+
+def test_the_proof_holds_with_an_ensemble_of_such_teachers(project):
+    for number, kind in enumerate(KINDS):
+        small_teacher(kind).save(f"{number}.keras")
+    save_ensemble([Path(f"{number}.keras") for number in range(len(KINDS))], "logits", NAMES, TEACHER)
     label_images(Path("logits.h5"))
     assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
 

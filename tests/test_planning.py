@@ -20,11 +20,12 @@ from soft_label_files import INDEX, write_both
 from pipeline import flops, model_files, models, split
 from pipeline.cli import main
 from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model, untrained
 from pipeline.recipe import Phase, Recipe
 from pipeline.storage import Dense, TopK
-from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+from pipeline.train_teacher import TeacherToTrain
 from pipeline.views import UNTOUCHED, Augmentation, Views
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
@@ -44,9 +45,15 @@ OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
 SOURCE = Path("data/index.csv")
 HDF5_OVERHEAD = 20_480  # user block, groups, attributes, a header a dataset
 SEVEN = Recipe([Phase(3, 0.1, "all"), Phase(4, 0.1, "all")], batch_size=8, seed=0)
+
+
+def names(count):
+    return [f"class {number}" for number in range(count)]
+
+
 EXAMPLE = Plan(
     images=Images(
-        Path("data/index.csv"), {"train": 1000, "val": 200, "test": 300}, classes=4, id_bytes=dict.fromkeys(SPLITS, 10)
+        Path("data/index.csv"), {"train": 1000, "val": 200, "test": 300}, names(4), id_bytes=dict.fromkeys(SPLITS, 10)
     ),
     views=5,
     students=6,
@@ -70,7 +77,7 @@ def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
 def images_of(index):
     counts = {name: len(index.split(name)) for name in SPLITS}
     longest = {name: max(len(image.id.encode()) for image in index.split(name)) for name in SPLITS}
-    return Images(SOURCE, counts, len(index.class_names), longest)
+    return Images(SOURCE, counts, index.class_names, longest)
 
 
 def same_length(index):
@@ -152,7 +159,7 @@ def test_passes_of_the_teacher_by_hand():
 
 
 def test_students_are_one_for_each_temperature_and_seed():
-    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8))
+    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
     assert (found.students, found.epochs, found.views, found.temperatures) == (6, 7, 3, 3)
 
 
@@ -168,7 +175,7 @@ def test_students_are_one_for_each_temperature_and_seed():
     ],
 )
 def test_break_even_by_hand(views, epochs, train, val, test, students):
-    images = Images(SOURCE, {"train": train, "val": val, "test": test}, 2, OF_8)
+    images = Images(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
     assert replace(EXAMPLE, images=images, views=views, images_seen=epochs * train).pays_off_from == students
 
 
@@ -178,7 +185,7 @@ sizes = st.integers(1, 10**6)
 
 @given(sizes, sizes, sizes, counts, counts)
 def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_often(views, epochs, train, val, test):
-    images = Images(SOURCE, {"train": train, "val": val, "test": test}, 2, OF_8)
+    images = Images(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
     found = replace(EXAMPLE, images=images, views=views, images_seen=epochs * train)
     offline = views * train + val + test
     first = found.pays_off_from
@@ -189,13 +196,13 @@ def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_
 
 def test_flops_by_hand():
     """A convolution of stride 2, its biases, a dense layer, its biases, and pixels x scale + offset."""
-    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8))
+    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
     assert found.teacher_flops == 2 * 36 * 3 * 27 + 36 * 3 + 2 * 108 * 4 + 4 + 2 * 432
     assert found.student_flops == 2 * 16 * 2 * 9 + 16 * 2 + 2 * 32 * 4 + 4 + 2 * 64
 
 
 def test_pretrained_weights_are_not_needed_to_count():
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     there = planned(images, teacher=TEACHER | {"weights": "nowhere/weights.h5"})
     assert there == planned(images)
 
@@ -208,7 +215,7 @@ OF_A_DENSE_LAYER = 2 * 432 * 4 + 4 + 2 * 432
 
 
 def flops_of(*teachers, average="logits"):
-    return flops.forward_flops(teacher_model(teachers, average, classes=4))
+    return flops.forward_flops(teacher_model(teachers, average, names(4)))
 
 
 def to_train(**changes):
@@ -239,7 +246,7 @@ def test_flops_of_an_ensemble_are_those_of_its_members(tmp_path, average):
 
 
 def test_a_given_file_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"no model at .*absent\.keras"):
+    with pytest.raises(PipelineError, match=r"no teacher at .*absent\.keras"):
         flops_of(to_train(), GivenTeacher(tmp_path / "absent.keras", None))
 
 
@@ -262,7 +269,7 @@ def with_steps(*phases, batch_size=8):
 )
 def test_images_seen_by_hand(recipe, seen):
     """Of ten training images in three views, 35 views offline: a student pays off when it sees more."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     found = planned(images, recipe=recipe)
     assert (found.images_seen, found.offline_passes) == (seen, 35)
     assert found.online_passes == found.student_passes == 6 * seen
@@ -273,14 +280,14 @@ def test_images_seen_by_hand(recipe, seen):
 @pytest.mark.parametrize(("views", "never"), [(16, 0), (17, 1), (20, 4)])
 def test_views_that_no_student_reaches_by_hand(views, never):
     """Three epochs of five steps of eight, and four passes: 160 images are sixteen passes over ten."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     found = planned(images, replace(PLAIN, count=views), recipe=with_steps((3, 5), (4, None)))
     assert found.views_never_seen == never
 
 
 def test_a_started_pass_shows_its_views_too():
     """Eleven images of ten are two passes: the second view is reached."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     recipe = with_steps((11, 1), batch_size=1)
     assert [planned(images, replace(PLAIN, count=count), recipe=recipe).views_never_seen for count in (2, 3)] == [0, 1]
 
@@ -297,7 +304,7 @@ OF_A_ROW = {"float32": (16, 16), "float16": (8, 16), "topk": (4 + 4 + 8, 4 + 8 +
 @pytest.mark.parametrize("stored_as", STORAGES)
 @pytest.mark.parametrize("views", [PLAIN, COLOURED], ids=["plain", "coloured"])
 def test_bytes_by_hand(stored_as, views):
-    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 4, OF_8), views, STORAGES[stored_as])
+    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8), views, STORAGES[stored_as])
     colour = 3 * 10 * 12 * views.augmentation.recolours
     rest = 35 * 12 + 15 * (8 + 64 + 4) + colour
     logits, soft = OF_A_ROW[stored_as]
@@ -306,7 +313,7 @@ def test_bytes_by_hand(stored_as, views):
 
 def test_bytes_of_one_hot_labels_by_hand():
     """With 1,000 classes: dense soft labels 4,000 and one-hot labels 1,000 a row; top-k of 10 does without both."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, 1000, OF_8)
+    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(1000), OF_8)
     dense, topk = (planned(images, UNTOUCHED, kind) for kind in (Dense("float16"), TopK(10, "float16")))
     of_all = 64 + 8 + 12
     assert dense.logits_bytes == 15 * (of_all + 4 + 2000)

@@ -1,0 +1,158 @@
+"""The last activation of a Keras model: which one it is, and the same model without it.
+
+Both look at the model as Keras serializes it, so that Sequential, Functional and nested models are one case, and
+nothing about a model that is in use changes.
+"""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pipeline.errors import PipelineError
+
+PROBABILITIES = ("softmax", "sigmoid")
+"""The activations whose results lie between 0 and 1."""
+
+LINEAR = "linear"
+PASSING = ("Flatten", "Reshape", "Identity", "Cast")
+"""Layers and operations of Keras that change no value."""
+
+ROUNDING = 1e-2
+"""How far a probability may move that was rounded to 16 bits."""
+
+Node = dict[str, Any]
+
+
+def last_activation(model: Any) -> str | None:
+    """The last activation of a Keras model.
+
+    Returns:
+        "linear" where the last layer has none, so that it gives logits; "softmax", "sigmoid" or another name; None
+        where the end of the model is of another make, so that it cannot be told.
+    """
+    last = _last(keras.saving.serialize_keras_object(model))
+    return None if last is None else _activation(last)
+
+
+def switched_off(model: Any, file: Path) -> Any:
+    """A copy of a model whose last activation is switched off: it gives logits.
+
+    Args:
+        model: a Keras model whose `last_activation` is softmax or sigmoid.
+        file: the `.keras` file that it was loaded from.
+
+    Raises:
+        PipelineError: its outputs are no probabilities of classes of which one is right.
+    """
+    activation, outputs = last_activation(model), model.output_shape[-1]
+    if activation == "sigmoid" and outputs > 1:
+        raise PipelineError(
+            f"{file} ends in a sigmoid of {outputs} outputs, each a yes or no of its own (multi-label): those are not "
+            "probabilities of classes of which one is right. Train it with softmax; or, if its outputs shall be taken "
+            "for logits all the same, save it with activation=None in its last layer."
+        )
+    if activation == "softmax" and outputs == 1:
+        raise PipelineError(
+            f"{file} ends in a softmax of one output, which is always 1. Train it with a sigmoid, or with one output "
+            "for each class."
+        )
+    bare = _without_last_activation(model)
+    bare.load_weights(file)
+    _refuse_another_function(model, bare, ops.softmax if activation == "softmax" else ops.sigmoid, file)
+    return bare
+
+
+def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path) -> None:
+    """Compares, on noise, a model with its copy whose last activation is switched off."""
+    noise = np.random.default_rng(0).uniform(0, 1, (7, *model.input_shape[1:])).astype(np.float32)
+    noise[4:] *= 255
+    given, logits = (ops.cast(one(noise, training=False), "float32") for one in (model, bare))
+    distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(given))
+    if (distance > ROUNDING).any():
+        raise PipelineError(
+            f"the {activation.__name__} at the end of {file} cannot be switched off: of the copy's logits it makes "
+            f"other probabilities than the file gives, by up to {np.nanmax(distance):.2g}. Save the model with "
+            "activation=None in its last layer."
+        )
+
+
+def _without_last_activation(model: Any) -> Any:
+    """A new model of the same layers, with weights that mean nothing."""
+    layers = copy.deepcopy(keras.saving.serialize_keras_object(model))
+    layers["compile_config"] = None
+    last = _last(layers)
+    if last is None:
+        raise ValueError(f"the last activation of {model.name} cannot be told")
+    if last["class_name"].lower() in PROBABILITIES:
+        _become_linear(last)
+    else:
+        last["config"]["activation"] = LINEAR
+    return keras.saving.deserialize_keras_object(layers, safe_mode=True)
+
+
+def _become_linear(last: Node) -> None:
+    """Puts a linear activation in the place of a softmax layer, or of an operation such as `keras.ops.softmax`."""
+    dtype = last["config"].get("dtype")
+    for node in last.get("inbound_nodes", []):
+        node["kwargs"] = {}
+        dtype = dtype or node["args"][0]["config"]["dtype"]
+    config = {"name": last["config"]["name"], "activation": LINEAR, "dtype": dtype}
+    last.update(module="keras.layers", class_name="Activation", registered_name=None, config=config)
+    last.pop("build_config", None)
+
+
+def _activation(last: Node) -> str | None:
+    if last["class_name"].lower() in PROBABILITIES:
+        return str(last["class_name"].lower())
+    if "activation" not in last["config"]:
+        return None
+    found = last["config"]["activation"]
+    if isinstance(found, dict):  # a layer as an activation
+        return str(found["class_name"]).lower() if found.get("module") == "keras.layers" else None
+    return LINEAR if found is None else str(found)
+
+
+def _last(model: Node) -> Node | None:
+    """The last layer or operation that changes values, within nested models too; None where it is used twice."""
+    for node in _from_the_end(model):
+        if len(node.get("inbound_nodes", [])) > 1:
+            return None
+        if "layers" in node["config"]:
+            return _last(node)
+        if node["class_name"] not in PASSING and not (
+            node["class_name"] == "Activation" and node["config"]["activation"] == LINEAR
+        ):
+            return node
+    return None
+
+
+def _from_the_end(model: Node) -> Iterator[Node]:
+    """The layers of a serialized model, each the one that feeds the one before."""
+    layers, outputs = model["config"].get("layers", []), model["config"].get("output_layers")
+    if outputs is None:  # a Sequential model
+        yield from reversed(layers)
+        return
+    by_name = {layer["name"]: layer for layer in layers}
+    history = _first_history(outputs)
+    while history is not None:
+        node = by_name[history]
+        yield node
+        history = _first_history([one["config"]["keras_history"] for one in _tensors(node)])
+
+
+def _tensors(node: Node) -> list[Node]:
+    """The tensors that a layer takes; none where they are not one alone."""
+    args = [one for inbound in node.get("inbound_nodes", []) for one in inbound["args"]]
+    return args if len(args) == 1 and isinstance(args[0], dict) and "keras_history" in args[0]["config"] else []
+
+
+def _first_history(of: Any) -> str | None:
+    """The name of the first layer in Keras' description of tensors: [name, node, tensor], maybe in lists."""
+    while isinstance(of, list) and of:
+        of = of[0]
+    return of if isinstance(of, str) else None

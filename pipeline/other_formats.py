@@ -1,0 +1,95 @@
+"""Models in other formats than `.keras`: what each is called, and how it becomes one."""
+
+import json
+import zipfile
+from pathlib import Path, PurePath
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+STEPS = "docs/teachers.md shows how to convert it."
+OF_KERAS_2 = f"Load it with Keras 2 (the package tf_keras) and save it as `.h5`, then load that with Keras 3. {STEPS}"
+
+LEGACY = (
+    "is a model in Keras' older format (HDF5). Convert it: `import keras; "
+    "keras.saving.load_model('NAME.h5', compile=False).save('NAME.keras')`. "
+    "Weights alone need their model first: build it, then `model.load_weights(...)` and `model.save('NAME.keras')`"
+)
+SAVED_MODEL = f"is a SavedModel of TensorFlow. {OF_KERAS_2.removesuffix('.')}"
+ANOTHER_LIBRARY = (
+    "Build the same model from Keras' layers, copy its weights with `layer.set_weights`, compare what both say of some "
+    "images, and `model.save('NAME.keras')`"
+)
+BY_SUFFIX = {
+    ".h5": LEGACY,
+    ".hdf5": LEGACY,
+    ".pb": SAVED_MODEL,
+    ".tflite": f"is a model of LiteRT (TensorFlow Lite). {ANOTHER_LIBRARY}",
+    ".onnx": f"is a model in ONNX. {ANOTHER_LIBRARY}",
+    ".pt": f"is a model of PyTorch. {ANOTHER_LIBRARY}",
+    ".pth": f"is a model of PyTorch. {ANOTHER_LIBRARY}",
+    ".ckpt": f"is a checkpoint of PyTorch or TensorFlow. {ANOTHER_LIBRARY}",
+    ".safetensors": f"holds weights without their model. {ANOTHER_LIBRARY}",
+    ".pkl": f"is a pickle, which can run any code when it is loaded. {ANOTHER_LIBRARY}",
+    ".joblib": f"is a pickle, which can run any code when it is loaded. {ANOTHER_LIBRARY}",
+    ".json": "holds layers without their weights. Build the model, load its weights, and `model.save('NAME.keras')`",
+    "": f"has no ending, and a folder of TensorFlow's (a SavedModel) is not taken. {OF_KERAS_2.removesuffix('.')}",
+}
+
+
+def conversion_of(file: str) -> str:
+    """What a file's name says that it is, and how to convert it; goes on after the name of the file."""
+    return BY_SUFFIX.get(PurePath(file).suffix.lower(), f"has another ending. {STEPS.removesuffix('.')}")
+
+
+def other_format(path: Path) -> str | None:
+    """What a file or folder is that is called a model and is no `.keras` file; None if it cannot be told.
+
+    The text goes on after the name of the file.
+    """
+    if (path / "saved_model.pb").is_file():
+        return f"{SAVED_MODEL}."
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        if file.read(len(HDF5)) == HDF5:
+            return f"{LEGACY}."
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("data.pkl") for name in archive.namelist()):
+                return f"{BY_SUFFIX['.pt']}."
+    return None
+
+
+def keras_2(path: Path) -> str | None:
+    """The version of Keras 2 that wrote a `.keras` file, such as "2.13.1"; None if it was none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return None
+    return version if version.startswith("2.") else None
+
+
+def foreign_layers(path: Path) -> list[str]:
+    """The layers of a `.keras` file that are not Keras' own, each with its module where the file names one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            layers = json.loads(archive.read("config.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return []
+    found: set[str] = set()
+    waiting = [layers]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+        if isinstance(node, dict) and isinstance(node.get("class_name"), str) and "module" in node:
+            module, registered = node["module"], node.get("registered_name")
+            if not _is_of_keras(module, node["class_name"]):
+                package = str(registered).rpartition(">")[0] if ">" in str(registered) else ""
+                found.add(".".join(part for part in (module or package, node["class_name"]) if part))
+    return sorted(found)
+
+
+def _is_of_keras(module: str | None, name: str) -> bool:
+    if module is None:
+        return False
+    return module in ("keras", "builtins") or module.startswith("keras.")

@@ -1,0 +1,321 @@
+"""Given teachers of which something is stated: preprocessing, order of classes, accuracy; and one logit for two."""
+
+import hashlib
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from scipy.special import expit, softmax
+
+from pipeline import model_files, models, precompute, train_teacher
+from pipeline.ensembles import save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher, completed
+from pipeline.index import Image, Index, read_index, write_index
+from pipeline.storage import Dense
+from pipeline.views import Augmentation, Views
+
+FILE, INDEX, TEACHER = Path("given.keras"), Path("data/index.csv"), Path("models/teacher.keras")
+CLASSES = ["HP", "SSA"]
+SHAPE = (4, 5, 3)
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    keras.utils.set_random_seed(3)
+
+
+def write(outputs=2, activation=None, shape=SHAPE, record=None):
+    """Saves a small teacher; returns it."""
+    model = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(outputs, activation)], name="small")
+    if record is None:
+        model.save(FILE)
+    else:
+        model_files.save(model, FILE, record)
+    return model
+
+
+def complete(class_names=CLASSES, **stated):
+    return completed(GivenTeacher(FILE, **stated), class_names)
+
+
+def refused(class_names=CLASSES, **stated):
+    with pytest.raises(PipelineError) as refusal:
+        complete(class_names, **stated)
+    return str(refusal.value)
+
+
+# Preprocessing
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+PREPARED = {
+    "unit": lambda pixels: pixels / 255,
+    "symmetric": lambda pixels: pixels / 127.5 - 1,
+    "caffe": lambda pixels: pixels[..., ::-1] - [103.939, 116.779, 123.68],
+    "imagenet": lambda pixels: (pixels / 255 - IMAGENET["mean"]) / IMAGENET["std"],
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_pixels_are_prepared_as_they_were_outside_of_the_teacher(name):
+    """The last as torchvision does it: ToTensor, then Normalize."""
+    model = write()
+    found = complete(preprocessing=IMAGENET if name == "imagenet" else name)
+    expected = model(PREPARED[name](PIXELS).astype(np.float32))
+    np.testing.assert_allclose(found.model(PIXELS), expected, rtol=1e-4, atol=1e-4)
+    assert "is put in front of it" in found.said[0]
+
+
+def test_one_channel_has_one_mean():
+    model = write(shape=(4, 5, 1))
+    found = complete(preprocessing={"mean": [0.1307], "std": [0.3081]})
+    expected = model((PIXELS[..., :1] / 255 - 0.1307) / 0.3081)
+    np.testing.assert_allclose(found.model(PIXELS[..., :1]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("preprocessing", ["caffe", IMAGENET], ids=["caffe", "mean and std"])
+def test_preprocessing_of_other_channels_is_refused(preprocessing):
+    write(shape=(4, 5, 1))
+    assert "is for images of 3 channel(s), but given.keras takes 1" in refused(preprocessing=preprocessing)
+
+
+# The order of the classes
+
+THREE = ["cat", "dog", "emu"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "classes", "order"),
+    [
+        (3, ["emu", "cat", "dog"], [1, 2, 0]),
+        (3, {"dog": 0, "cat": 1, "emu": 2}, [1, 0, 2]),
+        (5, ["fox", "emu", "gnu", "cat", "dog"], [3, 4, 1]),
+        (5, [None, "emu", None, "dog", "cat"], [4, 3, 1]),
+        (5, {"cat": 4, "dog": 0, "emu": 2}, [4, 0, 2]),
+        (5, {"cat": 4, "dog": 0, "emu": 2, "fox": 1}, [4, 0, 2]),
+        (4, ["cat", "dog", "emu", None], [0, 1, 2]),
+    ],
+)
+def test_each_class_gets_its_own_output(outputs, classes, order):
+    model = write(outputs)
+    found = complete(THREE, classes=classes)
+    np.testing.assert_array_equal(found.model(PIXELS), np.asarray(model(PIXELS))[:, order])
+    assert any("put in the data set's order" in said for said in found.said) == (order != sorted(order))
+    assert any(f"{outputs - 3} output(s) of classes" in said for said in found.said) == (outputs > 3)
+
+
+@pytest.mark.parametrize("recorded", [["emu", "dog", "cat"], ["fox", "emu", "dog", "cat"]])
+def test_a_file_of_ours_says_its_order_itself(recorded):
+    """A file that `dvc repro` wrote for the same classes in another order, or for more of them."""
+    images = {"images": "ab" * 32, "accuracy": 0.75}
+    model = write(len(recorded), record={"class_names": recorded, "validation": images})
+    found = complete(THREE)
+    expected = np.asarray(model(PIXELS))[:, [recorded.index(name) for name in THREE]]
+    np.testing.assert_array_equal(found.model(PIXELS), expected)
+    assert (found.record["class_names"], found.record["validation"]) == (THREE, images)
+    assert found.record["given"]["classes"] == recorded
+    other = complete(THREE, classes=["cat", "dog", "emu", "fox"][: len(recorded)])
+    np.testing.assert_array_equal(other.model(PIXELS), np.asarray(model(PIXELS))[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "classes", "said"),
+    [
+        (3, ["cat", "dog"], ["names 2 outputs, but given.keras gives 3", "null for one without a class"]),
+        (2, ["cat", "dog", "emu"], ["names 3 outputs, but given.keras gives 2"]),
+        (3, {"cat": 1, "dog": 2, "emu": 3}, ["names output 3", "which has the outputs 0 to 2", "Count from 0"]),
+        (3, ["cat", "Dog", "emu"], ["lacks 1 of the data set's classes: 'dog'", "Is 'Dog' there 'dog' here?"]),
+        (3, {"cat": 0, "emu": 1}, ["lacks 1 of the data set's classes: 'dog'; it has 'cat', 'emu'. Write"]),
+        (3, ["a", "b", "c"], ["lacks 3 of the data set's classes: 'cat', 'dog', 'emu'; it has 'a', 'b', 'c'"]),
+        (4, None, ["gives 4 logits, but the data set has 3 classes", "Name its outputs in train_teacher.classes"]),
+        (2, None, ["gives 2 logits, but the data set has 3 classes"]),
+        (1, None, ["gives 1 logits, but the data set has 3 classes"]),
+    ],
+)
+def test_outputs_that_do_not_fit_the_data_set_are_refused(outputs, classes, said):
+    write(outputs)
+    message = refused(THREE, classes=classes)
+    assert [words for words in said if words not in message] == [], message
+
+
+def test_a_thousand_classes_make_no_long_message():
+    names = [f"class {number}" for number in range(1000)]
+    write(2, record={"class_names": ["one", "two"]})
+    assert len(refused(names)) < 500
+    assert len(refused(names, classes=["one", "two"])) < 500
+
+
+def test_weights_may_be_of_more_classes_than_the_data_set_has():
+    architecture = {"architecture": "mlp", "weights": None, "pooling": "flatten", "input_shape": SHAPE}
+    described = architecture | {"batch_normalization": False, "dropout": 0.0}
+    source = models.build(**described, classes=3, seed=1)
+    source.save_weights("given.weights.h5")
+    teacher = GivenTeacher(Path("given.weights.h5"), described, classes=["SSA", None, "HP"])
+    np.testing.assert_array_equal(completed(teacher, CLASSES).model(PIXELS), np.asarray(source(PIXELS))[:, [2, 0]])
+
+
+# One logit
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+@pytest.mark.parametrize("positive", ["SSA", "HP"])
+def test_one_logit_z_becomes_0_and_z(activation, positive):
+    """Of the two classes the second is the positive one, unless the teacher's order says otherwise."""
+    model = write(1, activation)
+    found = complete(classes=None if positive == "SSA" else ["SSA", "HP"])
+    z = np.asarray(keras.ops.matmul(PIXELS.reshape(6, -1), model.layers[-1].kernel))
+    logits, column = np.asarray(found.model(PIXELS)), CLASSES.index(positive)
+    np.testing.assert_array_equal(logits[:, 1 - column], 0)
+    np.testing.assert_allclose(logits[:, [column]], z, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(softmax(logits, axis=1)[:, [column]], expit(z), rtol=1e-4, atol=1e-6)
+    if activation is not None:
+        np.testing.assert_allclose(softmax(logits, axis=1)[:, [column]], model(PIXELS), rtol=1e-5, atol=1e-6)
+    assert f"its one logit z becomes (0, z), so that a large z means {positive!r}" in found.said
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"preprocessing": IMAGENET}, {"classes": {"SSA": 0, "HP": 1}}, {"accuracy": 0.9}],
+    ids=["preprocessing", "classes", "accuracy"],
+)
+def test_the_file_says_what_was_given_and_stated_and_is_the_same_bytes_again(stated):
+    write_index_of(CLASSES)
+    model = write()
+    first = take(GivenTeacher(FILE, **stated))
+    record = model_files.read_record(TEACHER)
+    assert record["class_names"] == CLASSES
+    assert record["given"] == {
+        "sha256": hashlib.sha256(FILE.read_bytes()).hexdigest(),
+        "accuracy": None,
+        "preprocessing": "none",
+        "classes": None,
+        "last_activation": "linear",
+        **stated,
+    }
+    keras.layers.Dense(3)  # another automatic name is used up
+    assert take(GivenTeacher(FILE, **stated)) == first
+    loaded = keras.saving.load_model(TEACHER, safe_mode=True)
+    assert (loaded.name, loaded.input_shape, loaded.output_shape) == (model.name, (None, *SHAPE), (None, 2))
+
+
+def test_a_teacher_of_which_another_accuracy_is_stated_is_another_member():
+    write_index_of(CLASSES)
+    write()
+    take(GivenTeacher(FILE), GivenTeacher(FILE, accuracy=0.5))
+    with pytest.raises(PipelineError, match="two teachers of the ensemble are the same"):
+        take(GivenTeacher(FILE), GivenTeacher(FILE))
+
+
+def test_members_are_given_each_in_its_own_way():
+    """One with softmax, one with one logit, one of pixels / 255, one that is an ensemble, and their mean."""
+    write_index_of(CLASSES)
+    teachers = []
+    for name, outputs, activation in (("a", 2, "softmax"), ("b", 1, "sigmoid"), ("c", 2, None)):
+        write(outputs, activation).save(f"{name}.keras")
+        teachers.append(GivenTeacher(Path(f"{name}.keras"), preprocessing="none" if activation else "unit"))
+    write().save(FILE)
+    save_ensemble([FILE, FILE], "logits", CLASSES, Path("two.keras"))
+    teachers.append(GivenTeacher(Path("two.keras"), classes=["SSA", "HP"]))
+    alone = [np.asarray(completed(teacher, CLASSES).model(PIXELS)) for teacher in teachers]
+    take(*teachers)
+    found = keras.saving.load_model(TEACHER, safe_mode=True)(PIXELS)
+    np.testing.assert_allclose(found, np.mean(alone, axis=0), rtol=1e-5, atol=1e-4)
+    records = [member["record"] for member in model_files.read_record(TEACHER)["members"]]
+    assert [record["given"]["last_activation"] for record in records] == ["softmax", "sigmoid", "linear", None]
+
+
+def test_a_model_of_lists_of_tensors_is_taken_without_a_warning():
+    """So are models that Keras 3 has read from files of Keras 2."""
+    inputs = keras.Input(SHAPE)
+    keras.Model([inputs], [layers.Dense(2)(layers.Flatten()(inputs))]).save(FILE)
+    assert complete(preprocessing="unit").model(PIXELS).shape == (6, 2)
+
+
+# End to end
+
+
+def write_index_of(class_names):
+    Path("data").mkdir()
+    write_index(INDEX, Index([Image(name, f"{name}.png", name, "train", "", "") for name in class_names], class_names))
+
+
+def take(*teachers):
+    """The bytes of the teacher that the stage writes."""
+    train_teacher.run(index=INDEX, teachers=teachers, average="logits", output=TEACHER, history=Path("history.csv"))
+    return TEACHER.read_bytes()
+
+
+NUMBERS = [str(number) for number in range(11)]
+GREY = {name: 10 + 20 * int(name) for name in NUMBERS}
+"""The one grey of all images of a class."""
+
+
+@pytest.fixture
+def numbered():
+    """Three grey images of each of the classes 0 to 10, one in each split; the classes' order is that of numbers."""
+    images = []
+    for name, grey in GREY.items():
+        for part in ("train", "val", "test"):
+            path = Path(f"data/split/{part}/{name}/{part}_{name}.png")
+            path.parent.mkdir(parents=True)
+            path.write_bytes(tf.io.encode_png(np.full((4, 4, 1), grey, np.uint8)).numpy())
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            images.append(Image(f"{part}_{name}.png", path.as_posix(), name, part, "", sha256))
+    write_index(INDEX, Index(images))
+    assert read_index(INDEX).class_names == NUMBERS
+
+
+def nearest_grey(names, scale=1.0):
+    """Logits -(x - grey)^2 / 100 of each class, but for a part that all share, for an image that is all x."""
+    greys = np.array([GREY.get(name, 250) for name in names])
+    last = layers.Dense(len(names))
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.GlobalAveragePooling2D(), last])
+    last.set_weights([greys[None] * 2 / 100 / scale, -(greys**2) / 100])
+    model.save(FILE)
+
+
+MORE = sorted([*NUMBERS, "unknown"])
+"""In the order of text: 0, 1, 10, 2 and so on."""
+
+
+@pytest.mark.parametrize(
+    ("names", "scale", "stated"),
+    [
+        (NUMBERS, 1.0, {}),
+        (MORE, 1.0, {"classes": MORE}),
+        (NUMBERS, 1 / 255, {"preprocessing": "unit"}),
+        (MORE, 1 / 255, {"preprocessing": "unit", "classes": {name: MORE.index(name) for name in NUMBERS}}),
+    ],
+    ids=["in the order of numbers", "in another order", "scaled outside", "scaled outside, in another order"],
+)
+def test_the_file_of_logits_holds_what_a_teacher_says_of_each_class(numbered, names, scale, stated):
+    nearest_grey(names, scale)
+    take(GivenTeacher(FILE, **stated, accuracy=1.0))
+    precompute.run(
+        index=INDEX,
+        teacher=TEACHER,
+        views=Views(1, 1, Augmentation()),
+        stored_as=Dense("float32"),
+        batch_size=16,
+        previous=[],
+        output=Path("logits.h5"),
+    )
+    greys = np.array([GREY[name] for name in NUMBERS], float)
+    with h5py.File("logits.h5") as file:
+        assert file["class_names"].asstr()[...].tolist() == NUMBERS
+        for part in ("train", "val", "test"):
+            labels, logits = file[part]["label"][...], file[part]["logits"][0]
+            expected = -((greys[labels][:, None] - greys) ** 2) / 100
+            centred = logits - logits.max(axis=1, keepdims=True)
+            np.testing.assert_allclose(centred, expected, rtol=0, atol=0.01)
+            assert (logits.argmax(axis=1) == labels).all()
