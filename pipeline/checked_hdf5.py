@@ -7,7 +7,7 @@ the HDF5 library reads a byte of it. HDF5 itself ends before them, and says so i
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ SEAL = re.compile(rb"softlabel sha256 ([0-9a-f]{64}) of (\d{1,18}) bytes\n\Z")
 NO_DIGEST = "is damaged, or no soft-label file: it does not end with its digest"
 BEGIN_OF_VERSION_1 = b"softlabel sha256 "
 OF_VERSION_1 = f"is of version 1, which has its digest in front, and this softlabel knows version {VERSION}"
-LARGE_BYTES = 2**30
 BLOCK_BYTES = 2**20
 
 Column = tuple[tuple[int, ...], npt.DTypeLike]
@@ -207,12 +206,10 @@ def _last_bytes(path: Path) -> bytes:
 
 def _sha256_of_first(path: Path, length: int) -> str:
     """SHA-256 of the first `length` bytes; says how far it is where that takes long."""
-    digest, title = hashlib.sha256(), f"reading {path.name} for its digest"
-    telling = Progress(title, length >> 20, "MiB") if length >= LARGE_BYTES else nullcontext()
+    digest, telling = hashlib.sha256(), Progress(f"digest of {path.name}", length >> 20, "MiB", short_is_silent=True)
     with path.open("rb", buffering=0) as file, telling as progress:
         for start in range(0, length, BLOCK_BYTES):
             block = file.read(min(BLOCK_BYTES, length - start))
             digest.update(block)
-            if progress is not None:
-                progress.advance(len(block) >> 20)
+            progress.advance(len(block) >> 20)
     return digest.hexdigest()

@@ -85,6 +85,7 @@ class TeacherPass:
         """Takes what an interrupted run and earlier files have, and computes the rest."""
         self._tell_places()
         self._forget_what_no_longer_holds()
+        self._tell_what_is_done()
         if before is not None and self.forward.is_steady:
             self._take(before)
         if self.in_full is not None and self.unfinished.missing("val").any():
@@ -130,6 +131,13 @@ class TeacherPass:
         now = self.unfinished.encode(np.concatenate([*self._logits(split, views[few], rows[few])]))
         then = self.unfinished.columns(split.name, views[few], rows[few])
         return _same(now, then)
+
+    def _tell_what_is_done(self) -> None:
+        """Where an earlier run was interrupted."""
+        missing = [self.unfinished.missing(split) for split in ORDER]
+        total, left = sum(marks.size for marks in missing), sum(int(marks.sum()) for marks in missing)
+        if left < total:
+            print(f"precompute: continuing after {total - left} of {total} views", file=sys.stderr, flush=True)
 
     def _take(self, before: EarlierLogits) -> None:
         found = [rows for split in self.splits.values() for rows in self._find(before, split)]
