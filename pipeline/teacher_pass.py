@@ -141,7 +141,7 @@ class TeacherPass:
 
     def _take(self, before: EarlierLogits) -> None:
         found = [rows for split in self.splits.values() for rows in self._find(before, split)]
-        if not all(self._still_holds(before, rows) for rows in found):
+        if not self._all_hold(before, found):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "
                 "device or library?)"
@@ -156,6 +156,14 @@ class TeacherPass:
     def _find(self, before: EarlierLogits, split: "_Split") -> Iterator[Found]:
         missing = self.unfinished.missing(split.name)
         return before.find(split.name, split.rows, split.affines, split.colours, missing)
+
+    def _all_hold(self, before: EarlierLogits, found: list[Found]) -> bool:
+        with Progress("test of earlier rows", len(found), "batches", short_is_silent=True) as progress:
+            for rows in found:
+                if not self._still_holds(before, rows):
+                    return False
+                progress.advance(1)
+        return True
 
     def _still_holds(self, before: EarlierLogits, found: Found) -> bool:
         """Compares, bit for bit, one batch of found rows with what the teacher says of them now."""

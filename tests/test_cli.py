@@ -151,7 +151,7 @@ def test_verify_of_a_missing_file_tells_it_as_a_finding(tmp_path):
     told = softlabel("verify", "x.h5", cwd=tmp_path)
     assert told.returncode == 1
     assert told.stdout == ("WRONG file  there is no file x.h5. Make it with `dvc repro`.\nx.h5 is not sound: file.\n")
-    assert told.stderr == ""
+    assert told.stderr == "verify: starting\n"
 
 
 def test_plan_without_params_says_where_to_run_it(tmp_path):
