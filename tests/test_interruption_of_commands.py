@@ -39,7 +39,8 @@ def interrupted(monkeypatch, error=KeyboardInterrupt, command="table"):
         ("verify", "Interrupted. Nothing was changed."),
         (
             "precompute",
-            "Interrupted. The views that are done are kept; `dvc repro`, or the same command, computes only the others.",
+            "Interrupted. The views that are done are kept; "
+            "`dvc repro`, or the same command, computes only the others.",
         ),
         (
             "train-teacher",
