@@ -154,7 +154,7 @@ REFUSED = {
     "T infinite": ({TEMPERATURES: [float("inf")]}, ["distill.temperatures.0", "finite", "got inf"]),
     "T no number": ({TEMPERATURES: [float("nan")]}, ["distill.temperatures.0", "finite", "got nan"]),
     "T outside a list": ({TEMPERATURES: 4}, ["distill.temperatures", "expected a list, also of one: [4]", "got 4"]),
-    "T outside a list, as float": ({TEMPERATURES: 2.5}, ["distill.temperatures", "expected a list, also of one: [2.5]"]),
+    "T as float outside a list": ({TEMPERATURES: 2.5}, ["distill.temperatures", "a list, also of one: [2.5]"]),
     "seed outside a list": ({"student.seeds": 3}, ["student.seeds", "expected a list, also of one: [3]", "got 3"]),
     "no T": ({TEMPERATURES: []}, ["distill.temperatures", "at least 1"]),
     "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill", "temperatures must differ", "[2, 4, 4]"]),
