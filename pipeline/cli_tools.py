@@ -13,7 +13,7 @@ from pipeline.places import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.tensorflow_start import start_tensorflow
 
 
-@click.command()
+@click.command(cls=Announced)
 @click.option("--markdown", is_flag=True, help="As Markdown, with 95 % intervals, for a pull request.")
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.

@@ -49,7 +49,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def told(command: str | None, error: KeyboardInterrupt) -> int:
     """Says in a line what an interrupted command leaves and how to go on, and returns the exit code."""
     how = "Ended by SIGTERM" if isinstance(error, Terminated) else "Interrupted"
-    rest = "Nothing was changed."
+    rest = "Nothing is kept; run the same command again."
     if command in KEPT:
         kept, goes_on = KEPT[command]
         rest = f"{kept}; `dvc repro`, or the same command, {goes_on}."

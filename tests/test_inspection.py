@@ -91,7 +91,9 @@ def inspect(*arguments):
 def refused(*arguments):
     told = CliRunner().invoke(main, ["inspect", *arguments])
     assert (told.exit_code, type(told.exception)) == (1, SystemExit), told.exception
-    return told.stderr.split("\n", 1)[-1] if "TensorFlow" in told.stderr.splitlines()[0] else told.stderr
+    first, *others = told.stderr.splitlines(keepends=True)
+    assert first == "inspect: starting\n"
+    return "".join(others[1:] if others[0].startswith("TensorFlow ") else others)
 
 
 def tables(text):

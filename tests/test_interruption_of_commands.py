@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 from pipeline import cli, interruption, speed
 from pipeline.interruption import KEPT, Announced, Terminated
 
-AT_ONCE = {"table", "init-remote"}
-"""They load nothing that takes time."""
+AT_ONCE = {"init-remote"}
+"""It loads nothing that takes time."""
 
 STAGES = {
     stage.replace("_", "-")
@@ -23,7 +23,7 @@ STAGES = {
 }
 
 
-def interrupted(monkeypatch, error=KeyboardInterrupt, command="table"):
+def interrupted(monkeypatch, error=KeyboardInterrupt, command="init-remote"):
     def end(*_, **__):
         raise error
 
@@ -35,8 +35,8 @@ def interrupted(monkeypatch, error=KeyboardInterrupt, command="table"):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("table", "Interrupted. Nothing was changed."),
-        ("verify", "Interrupted. Nothing was changed."),
+        ("init-remote", "Interrupted. Nothing is kept; run the same command again."),
+        ("verify", "Interrupted. Nothing is kept; run the same command again."),
         (
             "precompute",
             "Interrupted. The views that are done are kept; "
@@ -62,28 +62,28 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on_and_code_130(monkeypat
 
 def test_sigterm_is_named(monkeypatch):
     shown = interrupted(monkeypatch, Terminated)
-    assert (shown.exit_code, shown.stderr) == (143, "Ended by SIGTERM. Nothing was changed.\n")
+    assert (shown.exit_code, shown.stderr) == (143, "Ended by SIGTERM. Nothing is kept; run the same command again.\n")
 
 
 def test_a_process_that_gets_sigterm_cleans_up_and_says_so(tmp_path):
     program = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from pipeline import cli, table\n"
+        "from pipeline import cli\n"
         "from pipeline.artifacts import replace_whole\n"
-        "def comparison(metrics):\n"
+        "def act(**_):\n"
         "    with replace_whole(Path('out')) as partial:\n"
         "        partial.write_text('half')\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        signal.pause()\n"
-        "table.comparison = comparison\n"
-        "cli.main(['table'])\n"
+        "cli.main.commands['init-remote'].callback = act\n"
+        "cli.main(['init-remote'])\n"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (143, "Ended by SIGTERM. Nothing was changed.\n")
+    assert (done.returncode, done.stderr) == (143, "Ended by SIGTERM. Nothing is kept; run the same command again.\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -133,7 +133,7 @@ def test_help_and_wrong_use_announce_nothing(arguments):
 def test_a_terminal_gets_the_last_words_on_a_line_of_their_own(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert interruption.told("plan", KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "\nInterrupted. Nothing was changed.\n"
+    assert capsys.readouterr().err == "\nInterrupted. Nothing is kept; run the same command again.\n"
 
 
 def test_a_measurement_tells_of_each_batch_that_takes_long(monkeypatch, capsys):

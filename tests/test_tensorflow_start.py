@@ -123,14 +123,14 @@ def test_a_closed_stderr_is_opened_on_nothing(tmp_path):
     """Otherwise the next file would be descriptor 2, and what a library prints would be written into it."""
     program = (
         "import ctypes, sys\n"
-        "from pipeline import cli, table\n"
-        "def comparison(metrics):\n"
+        "from pipeline import cli\n"
+        "def act(**_):\n"
         "    with open('data', 'w') as file:\n"
         "        ctypes.CDLL(None).dprintf(2, b'said by a library')\n"
         "        print('warning', file=sys.stderr)\n"
-        "        return f'descriptor {file.fileno()}'\n"
-        "table.comparison = comparison\n"
-        "cli.main(['table'])\n"
+        "        print(f'descriptor {file.fileno()}')\n"
+        "cli.main.commands['init-remote'].callback = act\n"
+        "cli.main(['init-remote'])\n"
     )
     command = ["bash", "-c", 'PYTHONPATH="$2" exec "$0" -c "$1" 2>&-', sys.executable, program, str(ROOT)]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
