@@ -1,12 +1,11 @@
 """HDF5 files that are complete, reproducible and checked: what both soft-label files have in common.
 
-The first 512 bytes (HDF5's user block) name the SHA-256 and the length of the file, so a damaged file is
-refused before the HDF5 library reads a byte of it. See `docs/format.md`.
+The last 128 bytes name the SHA-256 and the length of what lies before them, so a damaged file is refused before
+the HDF5 library reads a byte of it. HDF5 itself ends before them, and says so in its superblock. See `docs/format.md`.
 """
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,13 +17,16 @@ import numpy.typing as npt
 
 from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
+from pipeline.progress import Progress
 
-VERSION = 1
-USER_BLOCK_BYTES = 512
-LARGE_BYTES = 2**30
+VERSION = 2
 CLASS_NAMES = "class_names"
-HEADER = re.compile(rb"softlabel sha256 ([0-9a-f]{64}) of (\d{1,18}) bytes\n")
-NO_DIGEST = "is no soft-label file: it does not begin with its digest"
+SEAL_BYTES = 128
+SEAL = re.compile(rb"softlabel sha256 ([0-9a-f]{64}) of (\d{1,18}) bytes\n\Z")
+NO_DIGEST = "is damaged, or no soft-label file: it does not end with its digest"
+BEGIN_OF_VERSION_1 = b"softlabel sha256 "
+OF_VERSION_1 = f"is of version 1, which has its digest in front, and this softlabel knows version {VERSION}"
+BLOCK_BYTES = 2**20
 
 Column = tuple[tuple[int, ...], npt.DTypeLike]
 """Shape and dtype of a dataset."""
@@ -41,7 +43,7 @@ def create(path: Path, format_name: str) -> Iterator[h5py.File]:
 
 def new_file(path: Path, format_name: str) -> h5py.File:
     """A new, open, unsealed file with its format and version."""
-    file = h5py.File(path, "x", userblock_size=USER_BLOCK_BYTES)
+    file = h5py.File(path, "x")
     file.attrs["format"] = format_name
     file.attrs["version"] = VERSION
     return file
@@ -81,11 +83,12 @@ def write_dataset(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> Non
 
 
 def seal(path: Path) -> None:
-    """Writes the digest and the length of a complete, closed file into its user block."""
-    size = path.stat().st_size
-    header = _header(_sha256_of_body(path, size), size)
+    """Writes the digest and the length of a complete, closed file behind it; again, if that was done or half done."""
     with path.open("r+b") as file:
-        file.write(header)
+        end = int.from_bytes(file.read(48)[40:], "little")  # HDF5's own end, as its superblock (version 0) names it
+        file.truncate(end)
+        file.seek(end)
+        file.write(_seal_of(_sha256_of_first(path, end), end))
 
 
 def sealed_sha256(path: Path) -> str:
@@ -94,8 +97,7 @@ def sealed_sha256(path: Path) -> str:
     Raises:
         PipelineError: the file names none.
     """
-    with path.open("rb") as file:
-        named = HEADER.match(file.read(USER_BLOCK_BYTES))
+    named = SEAL.search(_last_bytes(path))
     if named is None:
         raise PipelineError(f"{path} {NO_DIGEST}. {remedy('')}")
     return named[1].decode()
@@ -144,15 +146,16 @@ def remedy(stage: str) -> str:
 
 def damage(path: Path) -> str | None:
     """What is wrong with a file's bytes, or None."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(USER_BLOCK_BYTES)
-    named = HEADER.match(header)
+    last = _last_bytes(path)
+    named = SEAL.search(last)
     if named is None:
-        return NO_DIGEST
-    if int(named[2]) != size:
-        return f"is damaged: it is {size} bytes long, expected {int(named[2])}"
-    if header != _header(_sha256_of_body(path, size), size):
+        with path.open("rb") as file:
+            is_older = file.read(len(BEGIN_OF_VERSION_1)) == BEGIN_OF_VERSION_1
+        return OF_VERSION_1 if is_older else NO_DIGEST
+    length, expected = path.stat().st_size - SEAL_BYTES, int(named[2])
+    if length != expected:
+        return f"is damaged: {length} bytes lie before its digest, expected {expected}"
+    if last != _seal_of(_sha256_of_first(path, length), length):
         return "is damaged: its bytes do not match their digest"
     return None
 
@@ -190,14 +193,23 @@ def texts(values: Any) -> tuple[str, ...]:
     return tuple(value.decode() for value in values)
 
 
-def _header(sha256: str, size: int) -> bytes:
-    return f"softlabel sha256 {sha256} of {size} bytes\n".encode().ljust(USER_BLOCK_BYTES, b"\0")
+def _seal_of(sha256: str, length: int) -> bytes:
+    """Line feeds, then the line that ends the file."""
+    return f"softlabel sha256 {sha256} of {length} bytes\n".encode().rjust(SEAL_BYTES, b"\n")
 
 
-def _sha256_of_body(path: Path, size: int) -> str:
-    """SHA-256 of everything behind the user block."""
-    if size >= LARGE_BYTES:
-        print(f"reading the {size / 2**30:.1f} GiB of {path.name} for their digest", file=sys.stderr, flush=True)
+def _last_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
-        file.seek(USER_BLOCK_BYTES)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(max(0, path.stat().st_size - SEAL_BYTES))
+        return file.read()
+
+
+def _sha256_of_first(path: Path, length: int) -> str:
+    """SHA-256 of the first `length` bytes; says how far it is where that takes long."""
+    digest, telling = hashlib.sha256(), Progress(f"digest of {path.name}", length >> 20, "MiB", short_is_silent=True)
+    with path.open("rb", buffering=0) as file, telling as progress:
+        for start in range(0, length, BLOCK_BYTES):
+            block = file.read(min(BLOCK_BYTES, length - start))
+            digest.update(block)
+            progress.advance(len(block) >> 20)
+    return digest.hexdigest()

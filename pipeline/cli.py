@@ -12,6 +12,7 @@ from pipeline import from_params
 from pipeline.cli_options import SEED, checked_temperature
 from pipeline.cli_tools import init_remote, inspect, parity, plan, table, verify
 from pipeline.errors import PipelineError
+from pipeline.interruption import Announced, heed_sigterm, open_stderr, told
 from pipeline.places import (
     HISTORY,
     INDEX,
@@ -35,12 +36,18 @@ if TYPE_CHECKING:
 
 
 class Program(click.Group):
-    """Turns errors that the user can mend into one message and exit code 1."""
+    """Turns errors that the user can mend into one message and exit code 1, and an interruption into 130."""
+
+    command_class = Announced
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
+        open_stderr()
+        heed_sigterm()
         try:
             return super().invoke(context)
+        except KeyboardInterrupt as error:
+            raise SystemExit(told(context.invoked_subcommand, error)) from None
         except PipelineError as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:

@@ -8,11 +8,12 @@ import click
 from pipeline import from_params
 from pipeline.cli_options import SEED, checked_temperature
 from pipeline.errors import PipelineError
+from pipeline.interruption import Announced
 from pipeline.places import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.tensorflow_start import start_tensorflow
 
 
-@click.command()
+@click.command(cls=Announced)
 @click.option("--markdown", is_flag=True, help="As Markdown, with 95 % intervals, for a pull request.")
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.
@@ -31,7 +32,7 @@ def table(markdown: bool) -> None:
     click.echo(shown if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{shown}")
 
 
-@click.command()
+@click.command(cls=Announced)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def verify(file: Path, as_json: bool) -> None:
@@ -66,7 +67,7 @@ def _finite(context: click.Context, parameter: click.Parameter, values: tuple[fl
     return values
 
 
-@click.command()
+@click.command(cls=Announced)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--sample", metavar="ID", help="Draw this image's views and soft labels instead, as a PNG file.")
 @click.option(
@@ -102,7 +103,7 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
     click.echo(f"wrote {picture}")
 
 
-@click.command()
+@click.command(cls=Announced)
 @click.option("--measure", is_flag=True, help="Time a few batches of both models, and add hours.")
 def plan(measure: bool) -> None:
     """Say what a run will cost before it runs.
@@ -144,7 +145,7 @@ def plan(measure: bool) -> None:
         click.echo(f"\n{advice}")
 
 
-@click.command()
+@click.command(cls=Announced)
 @click.option("--steps", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Of each phase.")
 @click.option(
     "--temperature", metavar="T", callback=checked_temperature, help="[default: the first of distill.temperatures]"

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.checked_hdf5 import VERSION
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
+from pipeline.progress import Progress
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.table import aligned
 from pipeline.verification import Statistics, impossible_rows, in_words, probabilities_of
@@ -75,13 +76,16 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         if impossible:
             raise PipelineError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
-        for view in range(file.views(split).count):
-            for rows in slabs(len(labels)):
-                with np.errstate(invalid="ignore", over="ignore"):
-                    probabilities = probabilities_of(file, split, view, rows)
-                for number in np.unique(labels[rows]):
-                    chosen = labels[rows] == number
-                    by_class[number].add(probabilities[chosen], labels[rows][chosen])
+        views = file.views(split).count
+        with Progress(f"values of {split}", views * len(labels), "rows", short_is_silent=True) as progress:
+            for view in range(views):
+                for rows in slabs(len(labels)):
+                    with np.errstate(invalid="ignore", over="ignore"):
+                        probabilities = probabilities_of(file, split, view, rows)
+                    for number in np.unique(labels[rows]):
+                        chosen = labels[rows] == number
+                        by_class[number].add(probabilities[chosen], labels[rows][chosen])
+                    progress.advance(rows.stop - rows.start)
         for name, found in zip(file.provenance.class_names, by_class, strict=True):
             if found.rows:
                 means = (found.right, found.confidence, found.entropy)

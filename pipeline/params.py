@@ -129,6 +129,8 @@ def _explain(problem: Any) -> tuple[str, str]:
         return f"{location}.{key}", f"unknown {key} {context['tag']!r}; known are {', '.join(expected)}.{hint}"
     said = SAID.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     got = problem["input"]
+    if problem["type"] == "list_type" and isinstance(got, int | float) and parts == list(problem["loc"]):
+        said = f"expected a list, also of one: [{got}]"
     return location, said if isinstance(got, dict) else f"{said} (got {got!r})"
 
 

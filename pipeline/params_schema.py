@@ -240,10 +240,24 @@ class Images(Section):
     cache: Literal["none", "memory", "disk"] = "memory"
 
 
+class Sample(Section):
+    """The embedded data, where `dvc repro` is to write them; `data/sample/dvc.yaml` reads it."""
+
+    mnist: Literal["data/raw/mnist"]
+
+
+class Cifar10(Section):
+    """CIFAR-10, where `dvc repro` is to download it; `data/cifar10/dvc.yaml` reads it."""
+
+    images: Literal["data/raw/cifar10/cifar10.npz"]
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
     images: Images = Images()
+    sample: Sample | None = None
+    cifar10: Cifar10 | None = None
     split: Split
     train_teacher: TrainTeacher
     views: Views

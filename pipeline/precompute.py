@@ -100,6 +100,8 @@ def _logits_of(
             with unfinished, open_earlier(previous, provenance) as before:
                 TeacherPass(data, teacher, provenance.batch_size, unfinished, views).run(before)
             unfinished.finish(finished)
+        else:
+            print(f"precompute: computed before, and kept in {folder}", file=sys.stderr, flush=True)
         yield finished
 
 

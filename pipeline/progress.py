@@ -8,6 +8,7 @@ from typing import Self
 from tqdm import tqdm
 
 LOG_EVERY_SECONDS = 15.0
+SHORT_SECONDS = 1.0
 
 
 class Progress:
@@ -17,13 +18,18 @@ class Progress:
         title: what is being done.
         total: how many units there are.
         unit: their name in the plural, such as "images".
+        short_is_silent: whether nothing is said of what is too short for a line, or on a terminal takes no second.
     """
 
-    def __init__(self, title: str, total: int, unit: str) -> None:
+    def __init__(self, title: str, total: int, unit: str, short_is_silent: bool = False) -> None:
         self.title, self.total, self.unit = title, total, unit
+        self._tells_end = not short_is_silent
         self.done = 0
         self._start = self._last_line = time.monotonic()
-        self._bar = tqdm(total=total, desc=title, unit=f" {unit}", leave=False) if sys.stderr.isatty() else None
+        delay = SHORT_SECONDS if short_is_silent else 0
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, desc=title, unit=f" {unit}", leave=False, delay=delay)
 
     def __enter__(self) -> Self:
         """Starts counting."""
@@ -34,7 +40,7 @@ class Progress:
     ) -> None:
         """Ends the bar; if the work ended well, prints what it took."""
         self.close()
-        if kind is None:
+        if kind is None and self._tells_end:
             self._line("done: ")
 
     def advance(self, count: int) -> None:
@@ -51,7 +57,7 @@ class Progress:
             self._bar.close()
 
     def _line(self, prefix: str) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._tells_end = time.monotonic(), True
         rate = self.done / max(self._last_line - self._start, 1e-9)
         speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         count = f"{self.done}/{self.total} {self.unit}"

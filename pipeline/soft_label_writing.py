@@ -20,6 +20,7 @@ from pipeline.checked_hdf5 import (
     write_dataset,
 )
 from pipeline.index import SPLITS
+from pipeline.progress import Progress
 from pipeline.soft_labels import (
     LOGITS_FORMAT,
     TARGETS_FORMAT,
@@ -127,8 +128,10 @@ def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperat
     views = source.views(split).count
     for name, (shape, dtype) in kind.soft_columns(classes).items():
         empty_dataset(group, name, ((views, count, *shape), dtype))
-    for view in range(views):
-        for rows in slabs(count):
-            soft = kind.soften(source.columns(split, view, rows), temperature, classes)
-            for name, values in soft.items():
-                group[name][view, rows] = values
+    with Progress(f"soften {split}", views * count, "rows", short_is_silent=True) as progress:
+        for view in range(views):
+            for rows in slabs(count):
+                soft = kind.soften(source.columns(split, view, rows), temperature, classes)
+                for name, values in soft.items():
+                    group[name][view, rows] = values
+                progress.advance(rows.stop - rows.start)

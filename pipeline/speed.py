@@ -1,5 +1,6 @@
 """How fast models run here, for `plan --measure` and the report."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from pipeline.inference import Forward
 from pipeline.losses import DistillationLoss
 
 LEAST_SECONDS = 2.0
+WARM_UP = 2
+TELL_FROM_SECONDS = 0.5
 ROUNDS = 5
 ROUND_SECONDS = 0.2
 
@@ -27,16 +30,17 @@ def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_b
     Returns:
         Images a second of "teacher" and "student".
     """
+    print(f"timing forward passes of the teacher, {teacher_batch} images each", file=sys.stderr, flush=True)
     forward = Forward(teacher, teacher_batch)
     classes = student.output_shape[-1]
     student.compile(optimizer=keras.optimizers.Adam(), loss=DistillationLoss(4.0, 0.5, True), jit_compile=False)
     pixels = _pixels(student, student_batch)
     targets = np.full((student_batch, 2 * classes), 1 / classes, np.float32)
     seen = [_pixels(teacher, teacher_batch)]
-    return {
-        "teacher": teacher_batch / _seconds(lambda: list(forward(seen))),
-        "student": student_batch / _seconds(lambda: student.train_on_batch(pixels, targets)),
-    }
+    of_teacher = _seconds(lambda: list(forward(seen)))
+    print(f"timing training steps of the student, {student_batch} images each", file=sys.stderr, flush=True)
+    of_student = _seconds(lambda: student.train_on_batch(pixels, targets))
+    return {"teacher": teacher_batch / of_teacher, "student": student_batch / of_student}
 
 
 def forward_speeds(models: Mapping[str, Any], batch_size: int) -> dict[str, float]:
@@ -76,12 +80,13 @@ def _pixels(model: Any, batch_size: int) -> Any:
 
 
 def _seconds(step: Callable[[], Any]) -> float:
-    """The median time of one call, after two that warm up."""
+    """The median time of one call, after two that warm up; says how long those took that took long."""
     times: list[float] = []
-    step()
-    step()
-    while sum(times) < LEAST_SECONDS:
+    while len(times) < WARM_UP or sum(times[WARM_UP:]) < LEAST_SECONDS:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    return float(np.median(times))
+        if times[-1] >= TELL_FROM_SECONDS:
+            what = "to warm up" if len(times) <= WARM_UP else "timed"
+            print(f"  {times[-1]:.1f} s, {what}", file=sys.stderr, flush=True)
+    return float(np.median(times[WARM_UP:]))

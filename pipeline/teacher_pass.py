@@ -85,6 +85,7 @@ class TeacherPass:
         """Takes what an interrupted run and earlier files have, and computes the rest."""
         self._tell_places()
         self._forget_what_no_longer_holds()
+        self._tell_what_is_done()
         if before is not None and self.forward.is_steady:
             self._take(before)
         if self.in_full is not None and self.unfinished.missing("val").any():
@@ -131,9 +132,16 @@ class TeacherPass:
         then = self.unfinished.columns(split.name, views[few], rows[few])
         return _same(now, then)
 
+    def _tell_what_is_done(self) -> None:
+        """Where an earlier run was interrupted."""
+        missing = [self.unfinished.missing(split) for split in ORDER]
+        total, left = sum(marks.size for marks in missing), sum(int(marks.sum()) for marks in missing)
+        if left < total:
+            print(f"precompute: continuing after {total - left} of {total} views", file=sys.stderr, flush=True)
+
     def _take(self, before: EarlierLogits) -> None:
         found = [rows for split in self.splits.values() for rows in self._find(before, split)]
-        if not all(self._still_holds(before, rows) for rows in found):
+        if not self._all_hold(before, found):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "
                 "device or library?)"
@@ -148,6 +156,14 @@ class TeacherPass:
     def _find(self, before: EarlierLogits, split: "_Split") -> Iterator[Found]:
         missing = self.unfinished.missing(split.name)
         return before.find(split.name, split.rows, split.affines, split.colours, missing)
+
+    def _all_hold(self, before: EarlierLogits, found: list[Found]) -> bool:
+        with Progress("test of earlier rows", len(found), "batches", short_is_silent=True) as progress:
+            for rows in found:
+                if not self._still_holds(before, rows):
+                    return False
+                progress.advance(1)
+        return True
 
     def _still_holds(self, before: EarlierLogits, found: Found) -> bool:
         """Compares, bit for bit, one batch of found rows with what the teacher says of them now."""

@@ -1,14 +1,30 @@
 """Loads TensorFlow without its chatter, and says in one line what it runs on.
 
-What goes wrong still reaches the user: TensorFlow raises it as an exception.
+What goes wrong still reaches the user, also where TensorFlow ends the process itself: see `_native_stderr_held_back`.
 """
 
+import faulthandler
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+WATCHER = """
+import os
+verdict = os.read(0, 1)
+if verdict != b"k":
+    said, start = os.pread(1, 65536, 0), 0
+    while said:
+        start += os.write(2, said)
+        said = os.pread(1, 65536, start)
+if not verdict:
+    os.write(2, b"The process ended while TensorFlow was loading; all that it printed stands above. If that says "
+        b"nothing, the system may have killed it for want of memory.\\n")
+"""
+"""Reads a verdict from descriptor 0: k to keep back what descriptor 1 holds, s to show it; none if the process died."""
 
 
 def start_tensorflow() -> None:
@@ -19,7 +35,7 @@ def start_tensorflow() -> None:
 
         tf.get_logger().setLevel("ERROR")
         names = _device_names()
-    print(f"TensorFlow {tf.__version__} on {', '.join(names)}", file=sys.stderr)
+    print(f"TensorFlow {tf.__version__} on {', '.join(names)}", file=sys.stderr, flush=True)
 
 
 def numerics() -> list[str]:
@@ -40,17 +56,33 @@ def _device_names() -> list[str]:
 
 @contextmanager
 def _native_stderr_held_back() -> Iterator[None]:
-    """Holds back what native code writes to stderr; shows it after all if the block raises."""
+    """Holds back what is written to descriptor 2, by native code too; shows it if the block does not end well.
+
+    A process that dies (a signal, `abort`, `_exit`) can show nothing any more. So a watcher, a process of its own, has
+    what is held, and shows it when it hears no verdict: its pipe ends with this process, however that ends. The same
+    way Python says where it was when a signal came (`faulthandler`).
+    """
     sys.stderr.flush()
     real = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2)
+    verdict = b"s"
+    with tempfile.TemporaryFile() as held, _watcher(held.fileno()) as watcher:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
-            held.seek(0)
-            os.write(real, held.read())
+            verdict = b"k"
+        except KeyboardInterrupt:
+            verdict = b"k"
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(real, 2)
             os.close(real)
+            watcher.communicate(verdict)
+
+
+def _watcher(held: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-I", "-S", "-c", WATCHER]
+    # In a session of its own, so that Ctrl-C and what else a terminal sends to all does not end it before its time.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=held, start_new_session=True)

@@ -91,12 +91,17 @@ def trained(
         finished, curves, kept = work / "finished.keras", work / "finished.csv", work / "state.npz"
         if not (finished.is_file() and curves.is_file()):
             state = TrainingState(kept)
+            if state.history:
+                epochs = sum(phase.epochs for phase in recipe.phases)
+                print(f"{output}: continuing after epoch {len(state.history)} of {epochs}", file=sys.stderr, flush=True)
             built = models.build(**model, classes=len(data.class_names), seed=recipe.seed)
             best = train(built, train_on, validate_on, loss, recipe, state)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
             model_files.save(best, finished, _record(data, recipe, state))
             kept.unlink()
+        else:
+            print(f"{output}: trained before, and kept in {work}", file=sys.stderr, flush=True)
         yield Trained(finished, curves)
 
 

@@ -46,7 +46,6 @@ class TrainingState:
             print(f"{self.path} is damaged; starting at the first epoch again", file=sys.stderr)
             return
         self.arrays = arrays
-        print(f"continuing after epoch {len(self.history)}", file=sys.stderr)
 
     def restore(self, model: Any, phase: int) -> int:
         """Puts the kept weights, and in their own phase the optimizer, into the model.

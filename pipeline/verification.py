@@ -16,6 +16,7 @@ from pipeline.checked_hdf5 import VERSION, sealed_sha256
 from pipeline.errors import PipelineError, first_few
 from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index
+from pipeline.progress import Progress
 from pipeline.soft_labels import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.storage import Columns, Storage, TopK
 from pipeline.views import Views
@@ -128,10 +129,15 @@ def _values(file: SoftLabelFile, split: str) -> Check:
     problems = impossible_rows(file, split)
     if problems:
         return Check(f"values of {split}", False, "; ".join(problems))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for view in range(file.views(split).count):
+    views = file.views(split).count
+    with (
+        np.errstate(invalid="ignore", over="ignore"),
+        Progress(f"values of {split}", views * len(ids), "rows", short_is_silent=True) as progress,
+    ):
+        for view in range(views):
             for rows in slabs(len(ids)):
                 found.add(probabilities_of(file, split, view, rows), labels[rows])
+                progress.advance(rows.stop - rows.start)
     problems += found.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
@@ -181,13 +187,15 @@ def _views_as_drawn(file: SoftLabelFile) -> Check:
     other = []
     for split in SPLITS:
         ids, views = file.ids(split), file.views(split)
-        for view in range(views.count):
-            stored_affines, stored_colours = file.transforms(split, view)
-            for rows in slabs(len(ids)):
-                affines, colours = views.draw(ids[rows], view)
-                same = (stored_affines[rows] == affines).all(1)
-                same &= (stored_colours[rows] == colours).all(1)
-                other += [f"{ids[rows][number]} (view {view})" for number in np.flatnonzero(~same)]
+        with Progress(f"views of {split}", views.count * len(ids), "rows", short_is_silent=True) as progress:
+            for view in range(views.count):
+                stored_affines, stored_colours = file.transforms(split, view)
+                for rows in slabs(len(ids)):
+                    affines, colours = views.draw(ids[rows], view)
+                    same = (stored_affines[rows] == affines).all(1)
+                    same &= (stored_colours[rows] == colours).all(1)
+                    other += [f"{ids[rows][number]} (view {view})" for number in np.flatnonzero(~same)]
+                    progress.advance(rows.stop - rows.start)
     if other:
         return Check("views", False, f"{len(other)} transform(s) are not as drawn from their seed: {first_few(other)}")
     return Check("views", True, "all transforms are as drawn from their seed")

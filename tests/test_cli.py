@@ -143,7 +143,7 @@ def test_a_pipeline_error_ends_with_code_1(monkeypatch):
 
     monkeypatch.setattr("pipeline.table.read_metrics", refuse)
     refused = CliRunner().invoke(main, ["table"])
-    assert (refused.exit_code, refused.output) == (1, "Error: what happened. what to do.\n")
+    assert (refused.exit_code, refused.output) == (1, "table: starting\nError: what happened. what to do.\n")
 
 
 def test_verify_of_a_missing_file_tells_it_as_a_finding(tmp_path):
@@ -151,7 +151,7 @@ def test_verify_of_a_missing_file_tells_it_as_a_finding(tmp_path):
     told = softlabel("verify", "x.h5", cwd=tmp_path)
     assert told.returncode == 1
     assert told.stdout == ("WRONG file  there is no file x.h5. Make it with `dvc repro`.\nx.h5 is not sound: file.\n")
-    assert told.stderr == ""
+    assert told.stderr == "verify: starting\n"
 
 
 def test_plan_without_params_says_where_to_run_it(tmp_path):

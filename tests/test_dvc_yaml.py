@@ -15,7 +15,7 @@ from pipeline.cli import main
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 STAGES = PIPELINE["stages"] | {
-    name: stage
+    name: stage["do"]
     for data in ("sample", "cifar10")
     for name, stage in YAML(typ="safe").load(ROOT / f"data/{data}/dvc.yaml")["stages"].items()
 }
@@ -45,7 +45,7 @@ def closure(name: str) -> set[str]:
 
 def test_closure_of_a_known_case():
     assert closure("soften") == {
-        "soften", "soft_label_writing", "soft_labels", "storage", "checked_hdf5",
+        "soften", "soft_label_writing", "soft_labels", "storage", "checked_hdf5", "progress",
         "views", "index", "artifacts", "errors",
     }  # fmt: skip
 
@@ -119,22 +119,29 @@ def test_presets_are_valid_and_all_there():
     }  # fmt: skip
 
 
+SAMPLE, CIFAR10 = "data/sample/dvc.yaml:sample@mnist", "data/cifar10/dvc.yaml:cifar10@images"
+
+
 @pytest.mark.parametrize(
-    ("section", "before"),
+    ("preset", "data", "made", "named"),
     [
-        ({"layout": "mhist", "data": "data/raw/mnist"}, ["data/sample/dvc.yaml:sample"]),
-        ({"layout": "mhist", "data": "data/raw/mine"}, []),
-        ({"layout": "cifar10", "data": "data/raw/cifar10/cifar10.npz"}, ["data/cifar10/dvc.yaml:cifar10"]),
-        ({"layout": "cifar10", "data": "data/raw/mine/part.npz"}, []),
+        ("mnist", None, [SAMPLE], {SAMPLE}),
+        ("mnist", "data/raw/mine", [], {SAMPLE}),
+        ("mhist", "data/raw/mhist", [], set()),
+        ("cifar10_cnn", None, [CIFAR10], {CIFAR10}),
+        ("cifar10_resnet", "data/raw/mine/part.npz", [], {CIFAR10}),
     ],
-    ids=lambda value: value["data"] if isinstance(value, dict) else "",
 )
-def test_data_are_made_only_if_they_are_those_that_split_reads(tmp_path, section, before):
+def test_data_are_made_if_split_reads_them_and_named_if_the_parameters_do(tmp_path, preset, data, made, named):
     """As DVC would run the stages; with `--dry` it runs none."""
     copy_repository(tmp_path)
-    for file in ("data/raw/mine/part.npz", "data/raw/mnist/images/x.png", "data/raw/cifar10/cifar10.npz"):
-        (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text((ROOT / f"presets/{preset}.yaml").read_text())
+    if data is not None:
+        change(tmp_path / "params.yaml", "split.data", data)
+    for file in ("data/raw/mnist/images/x.png", "data/raw/cifar10/cifar10.npz", *([data] if data else [])):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    for key, value in section.items():
-        change(tmp_path / "params.yaml", f"split.{key}", value)
-    assert stages_run(run("dvc", "repro", "--dry", "split", cwd=tmp_path)) == [*before, "split"]
+    assert stages_run(run("dvc", "repro", "--dry", "split", cwd=tmp_path)) == [*made, "split"]
+    told = run("dvc", "status", cwd=tmp_path).splitlines()
+    assert "split:" in told
+    assert {line.removesuffix(":") for line in told if line.startswith("data/")} == named

@@ -1,4 +1,4 @@
-"""The golden files, read as `docs/format.md` says, with h5py and NumPy alone: what a version 1 file is."""
+"""The golden files, read as `docs/format.md` says, with h5py and NumPy alone: what a version 2 file is."""
 
 import hashlib
 import json
@@ -57,10 +57,10 @@ VIEWS = {
 }
 PREPROCESSING = {"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to uint8"}
 DIGESTS = {
-    "teacher_logits_dense": "04a95466e229fd47d91a2c19b9ab1e56ac5d47b5c035c2245a3037e4d8d83b1b",
-    "teacher_logits_topk": "949a40b569840d84fd5a45a9ea191efd69cb62036e58c1034fcdb981824f8314",
-    "soft_targets_T2_dense": "427bcf7aae8f32e893cbc4967a03fd10c48b39572c954f341a9da57deaa48038",
-    "soft_targets_T2_topk": "31f9a3c232928f4711bf74e063c67c82610c8f921b81a572d0bbfbb12cbba24d",
+    "teacher_logits_dense": "f067d2b16e0990764f94782de66436a85eba10e685655d7168b39d1965d2a9a7",
+    "teacher_logits_topk": "dc7bf3df920815d4d564fa84a13204fbf159a27608ae89249210151860dafa45",
+    "soft_targets_T2_dense": "a26f25877ce64a5a9af9cb49b2c1b971222f7e958ab6f7a747d4eca81bb85a66",
+    "soft_targets_T2_topk": "0c64391cbb83a25af7dee9a30b795586dd5bad73fefefd21bcf53074942bb0bb",
 }
 OF_LOGITS = {"temperature": None, "logits": None}
 OF_TARGETS = {
@@ -134,19 +134,26 @@ def softened_topk(split):
 
 
 @of_each_file
-def test_the_user_block_is_one_line_and_zero_bytes(name):
-    block = path_of(name).read_bytes()[:512]
-    line = re.match(rb"softlabel sha256 [0-9a-f]{64} of \d+ bytes\n", block)[0]
-    assert block == line + bytes(512 - len(line))
+def test_the_last_128_bytes_are_line_feeds_and_one_line(name):
+    last = path_of(name).read_bytes()[-128:]
+    line = re.search(rb"softlabel sha256 [0-9a-f]{64} of \d+ bytes\n\Z", last)[0]
+    assert last == b"\n" * (128 - len(line)) + line
 
 
 @of_each_file
-def test_the_digest_is_over_all_bytes_behind_the_user_block(name):
+def test_the_digest_and_the_length_are_of_all_bytes_before_the_last_128(name):
     content = path_of(name).read_bytes()
-    _, _, digest, _, length, _ = content.split(b"\n", 1)[0].decode().split(" ")
-    assert int(length) == len(content)
-    assert digest == hashlib.sha256(content[512:]).hexdigest()
-    assert content[512:520] == b"\x89HDF\r\n\x1a\n"
+    _, _, digest, _, length, _ = content.splitlines()[-1].decode().split(" ")
+    assert int(length) == len(content) - 128
+    assert digest == hashlib.sha256(content[:-128]).hexdigest()
+
+
+@of_each_file
+def test_hdf5_begins_at_the_first_byte_and_ends_before_the_last_128(name):
+    """The signature, superblock version 0, and its "end of file address" of 8 bytes at byte 40."""
+    content = path_of(name).read_bytes()
+    assert content[:9] == b"\x89HDF\r\n\x1a\n\x00"
+    assert int.from_bytes(content[40:48], "little") == len(content) - 128
 
 
 @of_each_file
@@ -159,7 +166,7 @@ def test_the_root_has_these_attributes(name):
     of_targets = {"temperature": found.pop("temperature", None), "logits": found.pop("logits", None)}
     assert found == {
         "format": name.rsplit("_", 1)[0].replace("_T2", "").replace("_", "-"),
-        "version": 1,
+        "version": 2,
         "teacher": "cnn",
         "teacher_sha256": "7e" * 32,
         "dataset": "da" * 32,
@@ -169,8 +176,8 @@ def test_the_root_has_these_attributes(name):
 
 
 @of_each_file
-def test_its_digest_is_the_one_of_version_1(name):
-    assert path_of(name).read_bytes()[17:81].decode() == DIGESTS[name]
+def test_its_digest_is_the_one_of_version_2(name):
+    assert path_of(name).read_bytes().splitlines()[-1].split(b" ")[2].decode() == DIGESTS[name]
 
 
 @of_each_file

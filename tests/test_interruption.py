@@ -46,6 +46,9 @@ BATCH = 2
 BLOCK = 8 * BATCH
 """Views: kills come after so many and more."""
 
+STARTING = re.compile(r"[a-z-]+: starting$|TensorFlow ")
+"""What every stage prints first."""
+
 VIEWS = 74 * 16 + 10 + 36
 """Of the small project: sixteen of each training image, one of each validation and test image."""
 
@@ -176,6 +179,7 @@ def test_a_killed_training_goes_on_at_its_epoch(killed):
         assert epoch in "234"
         assert f"epoch {epoch}/8  " not in scenes[name].said
         assert f"epoch {int(epoch) + 1}/8  " in scenes[name].said
+        assert f".keras: continuing after epoch {epoch} of 8\n" in scenes[name].said
 
 
 def test_a_finished_model_is_not_trained_again(killed):
@@ -258,7 +262,7 @@ def test_a_second_precompute_is_refused_while_the_first_is_at_work(project, repr
         first.send_signal(signal.SIGSTOP)
         second = attempt("softlabel", "precompute", cwd=project)
         assert second.returncode == 1
-        (message,) = [line for line in second.stdout.splitlines() if not line.startswith("TensorFlow")]
+        (message,) = [line for line in second.stdout.splitlines() if not STARTING.match(line)]
         assert message == (
             f"Error: another process is already writing {LOGITS}. Wait until it ends, or stop it, then run again."
         )
@@ -281,7 +285,7 @@ def files_up_to(size: int) -> Callable[[], None]:
 def refused_by_the_system(*command: str, cwd: Path, size: int) -> None:
     done = attempt(*command, cwd=cwd, preexec_fn=files_up_to(size))
     assert done.returncode == 1, done.stdout
-    message = re.sub("^TensorFlow .*\n", "", done.stdout)
+    message = "".join(line for line in done.stdout.splitlines(keepends=True) if not STARTING.match(line))
     assert message.startswith("Error: the system refused: ")
     assert message.endswith("Check the disk and the permissions.\n")
     assert "Traceback" not in message
@@ -375,6 +379,23 @@ def test_only_what_was_not_yet_written_is_computed_twice(small, monkeypatch, bat
     again = 2 * BATCH  # the batch that was not written, and one by which the others are believed
     assert sum(whole) <= sum(before) + sum(after) <= sum(whole) + again
     assert Path("killed.h5").read_bytes() == Path("whole.h5").read_bytes()
+
+
+def test_it_says_how_much_was_done_before(small, monkeypatch, capsys):
+    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)
+    with monkeypatch.context() as patch:
+        kill_after(9, patch)
+        with pytest.raises(Killed):
+            compute("killed.h5")
+    assert "continuing" not in capsys.readouterr().err
+    compute("killed.h5")
+    said = re.search(r"^precompute: continuing after (\d+) of (\d+) views$", capsys.readouterr().err, re.MULTILINE)
+    before, of_all = said.groups()
+    assert 8 * BATCH <= int(before) <= 9 * BATCH
+    compute("whole.h5")
+    assert f"precompute: done: {of_all}/{of_all} views" in capsys.readouterr().err
+    compute("whole.h5")
+    assert "precompute: computed before, and kept in .work" in capsys.readouterr().err
 
 
 def test_a_finished_model_that_was_damaged_in_its_place_is_not_published_again(small):

@@ -17,7 +17,7 @@ from pipeline.losses import DistillationLoss
 
 FREE_OF_TENSORFLOW = [
     *("losses", "soft_labels", "checked_hdf5", "storage", "views", "index", "artifacts", "errors", "targets"),
-    *("identity", "models", "backbones", "model_files", "ensembles", "recipe"),
+    *("identity", "models", "backbones", "model_files", "ensembles", "recipe", "progress"),
 ]
 
 SIDE = 32

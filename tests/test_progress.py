@@ -116,3 +116,27 @@ def test_a_terminal_gets_a_bar_and_one_final_line(monkeypatch, fails):
     assert "split:   0%" in written
     assert "split: 4/4" not in written  # no plain line beside the bar
     assert ("split: done: 4/4 images, " in written) != fails
+
+
+def test_what_may_be_short_is_silent_unless_a_line_was_printed(clock, capsys):
+    with Progress("digest", 10, "MiB", short_is_silent=True) as counting:
+        clock.now += LOG_EVERY_SECONDS - 0.01
+        counting.advance(10)
+    assert capsys.readouterr().err == ""
+    with Progress("digest", 10, "MiB", short_is_silent=True) as counting:
+        clock.now += LOG_EVERY_SECONDS
+        counting.advance(5)
+        counting.advance(5)
+    assert capsys.readouterr().err.splitlines() == [
+        "digest: 5/10 MiB, 0.33 MiB/s",
+        "digest: done: 10/10 MiB, 0.67 MiB/s",
+    ]
+
+
+def test_what_may_be_short_draws_its_bar_after_a_second(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("digest", 10, "MiB", short_is_silent=True) as counting:
+        counting.advance(10)
+    assert "digest" not in terminal.getvalue()

@@ -34,7 +34,7 @@ from soft_label_files import (
 )
 
 from pipeline import storage
-from pipeline.checked_hdf5 import damage, open_checked, sealed_sha256
+from pipeline.checked_hdf5 import damage, open_checked, seal, sealed_sha256
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, Index
 from pipeline.soft_label_writing import soften_file
@@ -268,13 +268,15 @@ def test_rows_beyond_the_first_slab_are_softened(tmp_path):
 
 
 @by_kind
-def test_the_user_block_names_digest_and_length(made, kind):
+def test_the_last_line_names_digest_and_length_of_what_lies_before_it(made, kind):
     content = made[kind].read_bytes()
-    tail = subprocess.run(["tail", "-c", "+513", made[kind]], check=True, capture_output=True).stdout
-    digest = subprocess.run(["sha256sum"], check=True, input=tail, capture_output=True).stdout.split()[0].decode()
-    line = f"softlabel sha256 {digest} of {len(content)} bytes\n".encode()
-    assert content[:512] == line + b"\0" * (512 - len(line))
-    assert digest == hashlib.sha256(content[512:]).hexdigest() == sealed_sha256(made[kind])
+    last_line = subprocess.run(["tail", "-n", "1", made[kind]], check=True, capture_output=True).stdout
+    length = last_line.split(b" ")[4].decode()
+    first = subprocess.run(["head", "-c", length, made[kind]], check=True, capture_output=True).stdout
+    digest = subprocess.run(["sha256sum"], check=True, input=first, capture_output=True).stdout.split()[0].decode()
+    assert last_line == f"softlabel sha256 {digest} of {len(content) - 128} bytes\n".encode()
+    assert content[-128:] == b"\n" * (128 - len(last_line)) + last_line
+    assert digest == hashlib.sha256(content[:-128]).hexdigest() == sealed_sha256(made[kind])
     with opened(made[kind]) as file:
         assert file.sha256 == digest
 
@@ -282,7 +284,17 @@ def test_the_user_block_names_digest_and_length(made, kind):
 @by_kind
 def test_files_keep_to_the_oldest_hdf5(made, kind):
     # Byte 8 is the superblock's version: 0 is what every HDF5 library reads, and what stays the same bytes.
-    assert made[kind].read_bytes()[512:521] == b"\x89HDF\r\n\x1a\n\x00"
+    assert made[kind].read_bytes()[:9] == b"\x89HDF\r\n\x1a\n\x00"
+
+
+@by_kind
+def test_sealing_again_or_after_half_a_seal_changes_nothing(copy_of, kind):
+    path = copy_of(kind)
+    whole = path.read_bytes()
+    for left in (128, 127, 60, 1, 0):  # bytes of the seal that a kill left there
+        path.write_bytes(whole[: len(whole) - 128 + left])
+        seal(path)
+        assert path.read_bytes() == whole
 
 
 @by_kind
@@ -291,7 +303,7 @@ def test_layout(made, kind):
         assert sorted(file) == ["class_names", "test", "train", "val"]
         assert sorted(file.attrs) == sorted(ATTRIBUTES[kind])
         assert file.attrs["format"] == {"logits": "teacher-logits", "targets": "soft-targets"}[kind.split()[1]]
-        assert file.attrs["version"] == 1
+        assert file.attrs["version"] == 2
         assert file.attrs["teacher"] == "cnn"
         assert file.attrs["teacher_sha256"] == "ab" * 32
         assert file.attrs["dataset"] == INDEX.fingerprint()
@@ -335,7 +347,7 @@ def test_soft_targets_name_their_logits_and_tell_the_same_origin(made, name):
     logits, targets = made[f"{name} logits"], made[f"{name} targets"]
     with h5py.File(logits) as source, h5py.File(targets) as file:
         assert file.attrs["temperature"] == 4.0
-        assert file.attrs["logits"] == hashlib.sha256(logits.read_bytes()[512:]).hexdigest()
+        assert file.attrs["logits"] == hashlib.sha256(logits.read_bytes()[:-128]).hexdigest()
         for attribute in set(PROVENANCE_ATTRIBUTES) - {"format"}:
             assert file.attrs[attribute] == source.attrs[attribute]
         for split in SPLITS:
@@ -499,7 +511,7 @@ def test_a_folder_is_not_a_file(tmp_path):
         pass
 
 
-NO_SOFT_LABELS = "is no soft-label file: it does not begin with its digest. "
+NO_SOFT_LABELS = "is damaged, or no soft-label file: it does not end with its digest. "
 
 
 @by_kind
@@ -510,37 +522,57 @@ NO_SOFT_LABELS = "is no soft-label file: it does not begin with its digest. "
         b"id,HP,SSA\na.png,0.1,0.9\n",
         b"\x89HDF\r\n\x1a\n" + b"\0" * 2000,
         b"softlabel sha256 " + b"0" * 64,
+        b"\x89HDF\r\n\x1a\n" + b"\0" * 2000 + b"softlabel sha256 " + b"0" * 64,
         b"\0" * 3000,
     ],
-    ids=["empty", "text", "HDF5 without a digest", "half a digest", "zeros"],
+    ids=["empty", "text", "HDF5 without a digest", "half a digest", "HDF5 and half a digest", "zeros"],
 )
 def test_what_is_no_soft_label_file_is_refused(copy_of, kind, content):
     path = copy_of(kind)
     path.write_bytes(content)
-    assert NO_SOFT_LABELS in refusal(path)
+    message = refusal(path)
+    assert NO_SOFT_LABELS in message or (content.startswith(b"softlabel") and OF_VERSION_1 in message)
 
 
 def test_a_plain_hdf5_file_is_refused(tmp_path):
     path = tmp_path / "teacher_logits.h5"
-    with h5py.File(path, "w", userblock_size=512) as file:
-        file.attrs["format"], file.attrs["version"] = LOGITS_FORMAT, 1
+    with h5py.File(path, "w") as file:
+        file.attrs["format"], file.attrs["version"] = LOGITS_FORMAT, 2
+    assert NO_SOFT_LABELS in refusal(path)
+
+
+OF_VERSION_1 = "is of version 1, which has its digest in front, and this softlabel knows version 2. Make it again with "
+
+
+@by_kind
+def test_a_file_of_version_1_is_told_from_damage(copy_of, kind):
+    """512 bytes in front of HDF5: a line that names the digest of the rest and the length of all, then zeros."""
+    path = copy_of(kind)
+    body = path.read_bytes()[:-128]
+    line = f"softlabel sha256 {hashlib.sha256(body).hexdigest()} of {512 + len(body)} bytes\n"
+    path.write_bytes(line.encode().ljust(512, b"\0") + body)
+    message = refusal(path)
+    assert OF_VERSION_1 in message
+    assert "damaged" not in message
+
+
+@by_kind
+@pytest.mark.parametrize("change", [-1, -100, -2048, 1, 4096])
+def test_a_file_that_was_cut_off_or_made_longer_is_refused(copy_of, kind, change):
+    path = copy_of(kind)
+    content = path.read_bytes()
+    path.write_bytes((content + b"\0" * 4096)[: len(content) + change])
     assert NO_SOFT_LABELS in refusal(path)
 
 
 @by_kind
-@pytest.mark.parametrize("length", [-1, -2048, 1, 4096])
-def test_another_length_is_refused_with_both_lengths(copy_of, kind, length):
+@pytest.mark.parametrize("change", [-1, -2048, 1, 4096])
+def test_bytes_that_are_lost_or_too_many_in_the_middle_are_refused_with_both_lengths(copy_of, kind, change):
     path = copy_of(kind)
     content = path.read_bytes()
-    path.write_bytes((content + b"\0" * 4096)[: len(content) + length])
-    assert f"is damaged: it is {len(content) + length} bytes long, expected {len(content)}. " in refusal(path)
-
-
-@by_kind
-def test_a_file_cut_off_in_its_user_block_is_refused(copy_of, kind):
-    path = copy_of(kind)
-    path.write_bytes(path.read_bytes()[:300])
-    assert "is damaged: it is 300 bytes long, expected " in refusal(path)
+    length = len(content) - 128
+    path.write_bytes((content[:length] + b"\0" * 4096)[: length + change] + content[length:])
+    assert f"is damaged: {length + change} bytes lie before its digest, expected {length}. " in refusal(path)
 
 
 NO_MATCH = "is damaged: its bytes do not match their digest. "
@@ -593,18 +625,20 @@ def test_a_flipped_bit_in_the_structure_is_refused(copy_of, kind, part):
 
 @by_kind
 @pytest.mark.parametrize(
-    ("position", "said"),
+    ("before", "part", "said"),
     [
-        (0, NO_SOFT_LABELS),  # of "softlabel"
-        (17, "is "),  # of the digest, which is no longer hexadecimal or another
-        (86, "is "),  # of the length
-        (120, NO_MATCH),  # of the zeros behind it
-        (511, NO_MATCH),
+        (128, "", NO_MATCH),  # of the line feeds in front
+        (0, "softlabel", NO_SOFT_LABELS),
+        (0, "sha256 ", NO_SOFT_LABELS),
+        (-7, "sha256 ", "is damaged"),  # of the digest, which is no longer hexadecimal or another
+        (-3, "of ", "is damaged"),  # of the length, which is no longer a number or another
+        (1, "", NO_SOFT_LABELS),  # of the line feed that ends it
     ],
 )
-def test_a_flipped_bit_in_the_user_block_is_refused(copy_of, kind, position, said):
+def test_a_flipped_bit_in_the_seal_is_refused(copy_of, kind, before, part, said):
     path = copy_of(kind)
-    flip(path, position, bit=0)
+    content = path.read_bytes()
+    flip(path, (content.rindex(part.encode(), 0, len(content))) - before, bit=0)
     assert said in refusal(path)
 
 
@@ -686,7 +720,7 @@ def as_group(name):
     [
         (attribute("format", "something-else"), "is of format 'something-else', expected '{format}'. "),
         (without_attribute("format"), "is no HDF5 file with a format and a version"),
-        (attribute("version", 0), "is of version 0 of the format '{format}', and this softlabel knows version 1. "),
+        (attribute("version", 0), "is of version 0 of the format '{format}', and this softlabel knows version 2. "),
         (without_attribute("version"), "is no HDF5 file with a format and a version"),
         (attribute("version", "two"), "is no HDF5 file with a format and a version"),
     ],
@@ -702,10 +736,10 @@ def test_another_format_or_version_is_refused(copy_of, kind, change, said):
 @by_kind
 def test_a_newer_version_is_told_from_damage(copy_of, kind):
     path = copy_of(kind)
-    edit(path, attribute("version", 2))
+    edit(path, attribute("version", 3))
     message = refusal(path)
-    assert "is of version 2 of the format" in message
-    assert "and this softlabel knows version 1. If the file is newer, update softlabel. " in message
+    assert "is of version 3 of the format" in message
+    assert "and this softlabel knows version 2. If the file is newer, update softlabel. " in message
     assert "damaged" not in message
 
 
@@ -954,7 +988,7 @@ def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, kind):
     breaks = {
         "missing": Path.unlink,
         "flipped": lambda path: flip(path, path.stat().st_size - 9),
-        "newer": lambda path: edit(path, attribute("version", 2)),
+        "newer": lambda path: edit(path, attribute("version", 3)),
     }
     breaks[kind](logits_path)
     with pytest.raises(PipelineError, match="precompute"):

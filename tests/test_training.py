@@ -641,5 +641,5 @@ def test_a_full_disk_costs_no_epoch(data_set, here, monkeypatch, capsys):
     capsys.readouterr()
     write(data_set, SHORT)
     printed = capsys.readouterr().err
-    assert "continuing after epoch 1" in printed
+    assert "m.keras: continuing after epoch 1 of 1\n" in printed
     assert "epoch 1/1" not in printed

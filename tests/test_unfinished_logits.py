@@ -178,10 +178,14 @@ def test_a_skeleton_that_was_killed_while_it_was_made_is_made_again(tmp_path, ex
     assert not (tmp_path / "unfinished.h5.partial").exists()
 
 
-def test_a_file_that_was_sealed_but_not_yet_renamed_finishes_to_the_same_bytes(tmp_path, expected):
+@pytest.mark.parametrize("of_the_seal", [0, 1, 64, 127, 128])
+def test_a_file_that_was_sealed_wholly_or_in_part_but_not_yet_renamed_finishes_to_the_same_bytes(
+    tmp_path, expected, of_the_seal
+):
     (tmp_path / "killed").mkdir()
-    whole_file(tmp_path / "killed", STORAGES[0])
-    (tmp_path / "killed/finished.h5").rename(tmp_path / "killed/unfinished.h5")
+    whole = whole_file(tmp_path / "killed", STORAGES[0])
+    (tmp_path / "killed/finished.h5").unlink()
+    (tmp_path / "killed/unfinished.h5").write_bytes(whole[: len(whole) - 128 + of_the_seal])
     again = open_unfinished(tmp_path / "killed")
     with again:
         assert missing_cells(again) == []

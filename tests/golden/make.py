@@ -2,7 +2,7 @@
 
     python tests/golden/make.py
 
-They are what a version 1 file is. Change them only together with the version.
+They are what a version 2 file is. Change them only together with the version.
 """
 
 import sys

@@ -1,0 +1,153 @@
+"""The first word of each command, and its last where Ctrl-C or SIGTERM ends it."""
+
+import itertools
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from real_project import ROOT
+from ruamel.yaml import YAML
+
+from pipeline import cli, interruption, speed
+from pipeline.interruption import KEPT, Announced, Terminated
+
+AT_ONCE = {"init-remote"}
+"""It loads nothing that takes time."""
+
+STAGES = {
+    stage.replace("_", "-")
+    for file in ("dvc.yaml", "data/sample/dvc.yaml", "data/cifar10/dvc.yaml")
+    for stage in YAML(typ="safe").load(ROOT / file)["stages"]
+}
+
+
+def interrupted(monkeypatch, error=KeyboardInterrupt, command="init-remote"):
+    def end(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli.main.commands[command], "callback", end)
+    arguments = {"soften": ["--temperature", "4"], "verify": ["x.h5"], "inspect": ["x.h5"]}
+    return CliRunner().invoke(cli.main, [command, *arguments.get(command, [])])
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("init-remote", "Interrupted. Nothing is kept; run the same command again."),
+        ("verify", "Interrupted. Nothing is kept; run the same command again."),
+        (
+            "precompute",
+            "Interrupted. The views that are done are kept; "
+            "`dvc repro`, or the same command, computes only the others.",
+        ),
+        (
+            "train-teacher",
+            "Interrupted. The epochs that are done are kept; "
+            "`dvc repro`, or the same command, goes on with the one after them.",
+        ),
+        (
+            "soften",
+            "Interrupted. What other stages made is kept; `dvc repro`, or the same command, begins this one again.",
+        ),
+    ],
+)
+def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on_and_code_130(monkeypatch, command, said):
+    shown = interrupted(monkeypatch, command=command)
+    assert shown.exit_code == 130
+    assert shown.stdout == ""
+    assert [line for line in shown.stderr.splitlines() if not line.endswith(": starting")] == [said]
+
+
+def test_sigterm_is_named(monkeypatch):
+    shown = interrupted(monkeypatch, Terminated)
+    assert (shown.exit_code, shown.stderr) == (143, "Ended by SIGTERM. Nothing is kept; run the same command again.\n")
+
+
+def test_a_process_that_gets_sigterm_cleans_up_and_says_so(tmp_path):
+    program = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from pipeline import cli\n"
+        "from pipeline.artifacts import replace_whole\n"
+        "def act(**_):\n"
+        "    with replace_whole(Path('out')) as partial:\n"
+        "        partial.write_text('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "cli.main.commands['init-remote'].callback = act\n"
+        "cli.main(['init-remote'])\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "Ended by SIGTERM. Nothing is kept; run the same command again.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_kept_is_told_of_every_stage_and_of_nothing_else():
+    assert set(KEPT) == STAGES
+
+
+@pytest.mark.parametrize("command", cli.main.commands)
+def test_what_takes_time_to_load_is_announced(command):
+    assert isinstance(cli.main.commands[command], Announced) == (command not in AT_ONCE)
+
+
+FIRST_WORDS = """
+import sys
+
+class Terminal:
+    def write(self, text):
+        print(repr(text), sorted({"numpy", "pydantic", "h5py", "tensorflow", "ruamel.yaml"} & set(sys.modules)))
+        sys.exit()
+    def flush(self): pass
+    def isatty(self): return False
+
+from pipeline.cli import main
+sys.stderr = Terminal()
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["precompute", "plan", "verify x.h5"])
+def test_the_first_word_comes_before_anything_is_loaded(tmp_path, command):
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_WORDS, *command.split()],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"'{command.split()[0]}: starting' []\n"
+
+
+@pytest.mark.parametrize("arguments", [["precompute", "--help"], ["precompute", "--batch"], ["soften"]])
+def test_help_and_wrong_use_announce_nothing(arguments):
+    assert "starting" not in CliRunner().invoke(cli.main, arguments).output
+
+
+def test_a_terminal_gets_the_last_words_on_a_line_of_their_own(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert interruption.told("plan", KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "\nInterrupted. Nothing is kept; run the same command again.\n"
+
+
+def test_a_measurement_tells_of_each_batch_that_takes_long(monkeypatch, capsys):
+    """Batches of 40, 10, 1.5 and 1.5 seconds: two warm up, and two seconds are reached with the next two."""
+    ends = itertools.accumulate([0, 40, 0, 10, 0, 1.5, 0, 1.5])
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(ends)))
+    assert speed._seconds(lambda: None) == 1.5
+    assert capsys.readouterr().err.splitlines() == [
+        "  40.0 s, to warm up", "  10.0 s, to warm up", "  1.5 s, timed", "  1.5 s, timed",
+    ]  # fmt: skip
+
+
+def test_a_measurement_is_silent_about_fast_batches(monkeypatch, capsys):
+    ends = itertools.count(0, 0.25)
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(ends)))
+    assert speed._seconds(lambda: None) == 0.25
+    assert capsys.readouterr().err == ""
