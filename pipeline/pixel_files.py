@@ -1,8 +1,8 @@
 """Decoded pixels in a file, for trainings on more images than memory holds.
 
-A file is named by the content of its images, their order, their size, how they are resized and what decodes them. So teacher, students,
-baselines and seeds that train on the same images at the same size share one, and it never has to be found stale.
-Nothing removes it: the folder may be removed when nothing trains.
+A file is named by the content of its images, their order, their size, how they are resized and what decodes them. So
+teacher, students, baselines and seeds that train on the same images at the same size share one, and it never has to be
+found stale. Nothing removes it: the folder may be removed when nothing trains.
 """
 
 import os

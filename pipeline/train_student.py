@@ -50,8 +50,8 @@ def run(
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
-        PipelineError: the soft labels are missing, damaged, of another temperature, other views, other images or other pixels; the
-            weights are missing; or training diverged.
+        PipelineError: the soft labels are missing, damaged, of another temperature, other views, other images or other
+            pixels; the weights are missing; or training diverged.
     """
     data = read_index(index)
     with open_soft_targets(soft_targets) as file:
