@@ -50,7 +50,8 @@ def verify(path: Path, index: Path, teacher: Path, logits: Path, wanted: Wanted 
         index: `data/index.csv`; compared if it is there.
         teacher: the teacher's `.keras` file; compared if it is there.
         logits: `teacher_logits.h5`; soft targets are compared with it if it is there.
-        wanted: the views, the storage, the teacher's precision and the resizing that the file should have; None if not known.
+        wanted: the views, the storage, the teacher's precision and the resizing that the file should have; None if
+            not known.
     """
     with ExitStack() as stack:
         try:
