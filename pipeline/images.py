@@ -6,7 +6,7 @@ uint8, so that it makes no difference whether they are read from memory or from 
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ MEMORY_SHARE = 0.25
 ALIGNMENT = 64
 """Bytes: TensorFlow copies memory that does not start at a multiple of this."""
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of notes in a file that we do not read, such as broken EXIF
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what it stumbles over in a file beside the pixels
 
 
 def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RESIZE) -> Any:
@@ -224,8 +224,9 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
     Raises:
         PipelineError: some cannot be used; names them and says why.
     """
+    decoded = tf.function(_decoded, input_signature=[tf.TensorSpec((), tf.string)])
     with ThreadPoolExecutor(AT_A_TIME) as threads:
-        found = dict(zip(files, threads.map(_problem, files.values()), strict=True))
+        found = dict(zip(files, threads.map(lambda path: _problem(path, decoded), files.values()), strict=True))
     bad = [f"{name} ({problem})" for name, problem in found.items() if problem]
     if bad:
         raise PipelineError(
@@ -234,7 +235,7 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
         )
 
 
-def _problem(path: Path) -> str | None:
+def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
     """Why an image file cannot be used; None if it can be."""
     content = path.read_bytes()
     try:
@@ -244,7 +245,7 @@ def _problem(path: Path) -> str | None:
     if not content.startswith((PNG, JPEG)):
         return None
     try:
-        found = _decoded(tf.constant(content))
+        found = decoded(content)
     except tf.errors.OpError:
         return "damaged: Pillow reads it, TensorFlow does not"
     return None if np.array_equal(found, expected) else "unfinished: TensorFlow reads other pixels than Pillow"

@@ -25,7 +25,7 @@ WITHOUT_EFFECT = ("images.cache",)
 nowhere, so that a change of theirs makes no stage run again."""
 
 TO_ADD = {
-    "images": "images:\n      resize: {method: bilinear, antialias: true, fit: stretch}",
+    "images": "images:\n        resize: {method: bilinear, antialias: true, fit: stretch}",
     "images.resize": "resize: {method: bilinear, antialias: true, fit: stretch}",
 }
 """Lines that bring a params.yaml of before up to date, without another result."""
