@@ -17,6 +17,7 @@ from pipeline.images import Images
 from pipeline.index import Image, refuse_changed
 from pipeline.pixel_files import pixels_on_disk
 from pipeline.rendering import render
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.views import Augmentation, Floats16, draw_views, philox_words
 
 Floats32 = npt.NDArray[np.float32]
@@ -88,7 +89,13 @@ class Examples:
 
     @classmethod
     def of(
-        cls, images: Sequence[Image], input_shape: Sequence[int], supervision: Supervision, *, cache: Cache = "memory"
+        cls,
+        images: Sequence[Image],
+        input_shape: Sequence[int],
+        supervision: Supervision,
+        resize: Resize = DEFAULT_RESIZE,
+        *,
+        cache: Cache = "memory",
     ) -> "Examples":
         """The examples of N rows of the index, at a model's input size; the same ones whatever `cache` is.
 
@@ -97,9 +104,11 @@ class Examples:
             OSError: there is no room on the disk for the pixels.
         """
         refuse_changed(images)
-        on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels") if cache == "disk" else None
+        on_disk = None
+        if cache == "disk":
+            on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels", resize)
         paths = [image.path for image in images]
-        pixels = Images(paths, input_shape, keep=cache == "memory", on_disk=on_disk)
+        pixels = Images(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk)
         if cache == "memory" and not pixels.in_memory:
             print(
                 f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in a quarter of the "

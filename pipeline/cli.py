@@ -133,6 +133,7 @@ def train_teacher() -> None:
         average=average,
         output=TEACHER,
         history=HISTORY / "teacher.csv",
+        resize=from_params.resize(values.images),
         cache=values.images.cache,
     )
 
@@ -162,6 +163,7 @@ def precompute() -> None:
         stored_as=from_params.stored_as(values.precompute),
         batch_size=values.precompute.batch_size,
         precision=values.precompute.precision,
+        resize=from_params.resize(values.images),
         previous=earlier_versions(LOGITS),
         output=LOGITS,
     )
@@ -196,6 +198,7 @@ def train_student(temperature: str, seed: int) -> None:
         recipe=from_params.recipe(values.student, seed),
         output=student_file(temperature, seed),
         history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
+        resize=from_params.resize(values.images),
         cache=values.images.cache,
     )
 
@@ -215,6 +218,7 @@ def train_baseline(seed: int) -> None:
         views=from_params.views(values.views),
         output=baseline_file(seed),
         history=HISTORY / f"baseline_seed{seed}.csv",
+        resize=from_params.resize(values.images),
         cache=values.images.cache,
     )
 
@@ -236,6 +240,7 @@ def evaluate() -> None:
         baselines={seed: baseline_file(seed) for seed in seeds},
         history=HISTORY,
         batch_size=values.evaluate.batch_size,
+        resize=from_params.resize(values.images),
         params=with_effect(values),
         output=METRICS,
         plots=PLOTS,

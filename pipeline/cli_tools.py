@@ -49,7 +49,12 @@ def verify(file: Path, as_json: bool) -> None:
     try:
         values = read_params(Path("params.yaml"))
         precompute = values.precompute
-        wanted = from_params.views(values.views), from_params.stored_as(precompute), precompute.precision
+        wanted = (
+            from_params.views(values.views),
+            from_params.stored_as(precompute),
+            precompute.precision,
+            from_params.resize(values.images),
+        )
     except PipelineError:
         wanted = None
     checks = verification.verify(file, INDEX, TEACHER, LOGITS, wanted)
@@ -180,6 +185,7 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
         loss=from_params.loss(values.distill, float(written)),
         model=values.student.model.model_dump(),
         recipe=from_params.recipe(values.student, values.student.seeds[0] if seed is None else seed),
+        resize=from_params.resize(values.images),
         steps=steps,
     )
     click.echo(proof.as_text(found))

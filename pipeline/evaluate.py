@@ -20,6 +20,7 @@ from pipeline.metrics import Floats
 from pipeline.model_reports import model_reports
 from pipeline.plot_tables import write_plots
 from pipeline.predictions import write_predictions
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import open_logits
 from pipeline.softening_picture import draw_softening
 from pipeline.temperature_curves import temperature_figure
@@ -41,6 +42,7 @@ def run(
     history: Path,
     batch_size: int,
     params: Mapping[str, Any],
+    resize: Resize = DEFAULT_RESIZE,
     output: Path,
     plots: Path,
     predictions: Path,
@@ -59,6 +61,7 @@ def run(
         history: the folder of training curves, `teacher.csv` and for each other model `<group>_seed<seed>.csv`.
         batch_size: images in one forward pass.
         params: the sections of params.yaml on which results depend; the file to write tells of them.
+        resize: how images are resized.
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
         predictions: the folder to write, with a CSV file for each model.
@@ -75,9 +78,9 @@ def run(
     refuse_changed(test)
     labels = np.array(data.labels(test))
     described = read_description(teacher)
-    scores = {"teacher": _teacher_logits(data, described.sha256, logits)}
+    scores = {"teacher": _teacher_logits(data, described.sha256, logits, resize)}
     costs = {"teacher": described.cost}
-    with_pixels = _PixelCache([image.path for image in test], batch_size)
+    with_pixels = _PixelCache([image.path for image in test], batch_size, resize)
     for group, files in groups.items():
         for name, file in zip(names[group], files.values(), strict=True):
             model = model_files.load_classifier(file, data.class_names)
@@ -116,22 +119,22 @@ def _shown_temperatures(students: Iterable[str]) -> list[float]:
 class _PixelCache:
     """Runs models over the test images, which are decoded once for each input size."""
 
-    def __init__(self, paths: list[str], batch_size: int) -> None:
-        self.paths, self.batch_size = paths, batch_size
+    def __init__(self, paths: list[str], batch_size: int, resize: Resize) -> None:
+        self.paths, self.batch_size, self.resize = paths, batch_size, resize
         self.images: dict[tuple[int, ...], Images] = {}
 
     def logits(self, model: Any, title: str) -> Floats:
         shape = model.input_shape[1:]
         if shape not in self.images:
-            self.images[shape] = Images(self.paths, shape, keep=True)
+            self.images[shape] = Images(self.paths, shape, self.resize, keep=True)
         return all_logits(model, self.images[shape], self.batch_size, title)
 
 
-def _teacher_logits(data: Index, teacher_sha256: str, path: Path) -> Floats:
+def _teacher_logits(data: Index, teacher_sha256: str, path: Path, resize: Resize) -> Floats:
     """The teacher's logits of the untouched test images, joined by id: (N, C)."""
     test = data.split("test")
     with open_logits(path) as file:
-        refuse_other(file, data, Expected(teacher_sha256=teacher_sha256))
+        refuse_other(file, data, Expected(teacher_sha256=teacher_sha256, resize=resize))
         rows = rows_of(file, "test", [image.id for image in test])
         return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 

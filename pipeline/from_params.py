@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pipeline.given_teacher import GivenTeacher
     from pipeline.losses import DistillationLoss
     from pipeline.recipe import Recipe
+    from pipeline.resize import Resize
     from pipeline.storage import Storage
     from pipeline.train_teacher import TeacherToTrain
     from pipeline.views import Augmentation, Views
@@ -69,3 +70,10 @@ def stored_as(section: "sections.Precompute") -> "Storage":
     from pipeline import storage
 
     return storage.of(section.storage.model_dump())
+
+
+def resize(section: "sections.Images") -> "Resize":
+    """How images are resized."""
+    from pipeline.resize import Resize
+
+    return Resize(**section.resize.model_dump())

@@ -9,6 +9,7 @@ import keras
 from pipeline.batches import Cache, Examples, HardLabels
 from pipeline.index import Index
 from pipeline.recipe import Recipe
+from pipeline.resize import Resize
 from pipeline.training import Trained, trained
 from pipeline.views import Augmentation
 
@@ -21,6 +22,7 @@ def trained_on_hard_labels(
     augmentation: Augmentation,
     view_seed: int,
     view_count: int | None,
+    resize: Resize,
     cache: Cache,
     output: Path,
 ) -> AbstractContextManager[Trained]:
@@ -34,6 +36,7 @@ def trained_on_hard_labels(
         view_seed: of the views.
         view_count: how many views of each training image there are, shown pass after pass in turn; None for a
             new one in every pass.
+        resize: how images are resized.
         cache: where decoded pixels are kept.
         output: the `.keras` file that it is for.
 
@@ -47,8 +50,8 @@ def trained_on_hard_labels(
     return trained(
         model,
         data,
-        Examples.of(train_images, model["input_shape"], varied, cache=cache),
-        Examples.of(val_images, model["input_shape"], untouched, cache=cache),
+        Examples.of(train_images, model["input_shape"], varied, resize, cache=cache),
+        Examples.of(val_images, model["input_shape"], untouched, resize, cache=cache),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
         output=output,

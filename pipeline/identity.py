@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import PipelineError, first_few
 from pipeline.index import SPLITS, Index
+from pipeline.resize import Resize, other_pixels
 from pipeline.soft_labels import SoftLabelFile
 from pipeline.views import Views
 
@@ -19,6 +20,7 @@ class Expected:
     Attributes:
         splits: whose images will be used.
         views: of the training images.
+        resize: how images are resized.
         teacher_sha256: of the teacher's file.
         logits_sha256: of the logits that soft targets should be made from.
         temperature: T.
@@ -26,6 +28,7 @@ class Expected:
 
     splits: Sequence[str] = SPLITS
     views: Views | None = None
+    resize: Resize | None = None
     teacher_sha256: str | None = None
     logits_sha256: str | None = None
     temperature: float | None = None
@@ -71,6 +74,8 @@ def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> 
         found.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits[:12]}")
     if expected.views is not None and made.views != expected.views.as_json():
         found.append(other_views(made.views, expected.views.as_json()))
+    if expected.resize is not None and (departure := other_pixels(made.preprocessing, expected.resize)):
+        found.append(departure)
     if expected.temperature not in (None, file.temperature):
         found.append(f"was softened at temperature {file.temperature:g}, not {expected.temperature:g}")
     return found

@@ -1,25 +1,43 @@
 """From image files to batches of pixels.
 
-Every model sees the same pixels: decoded, resized (bilinear, antialiased) to the model's input size, and
-rounded to uint8, so that it makes no difference whether they are read from memory or from the files.
+Every model sees the same pixels: decoded as Pillow decodes them, resized to the model's input size, and rounded to
+uint8, so that it makes no difference whether they are read from memory or from the files.
 """
 
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import psutil
 import tensorflow as tf
 
-from pipeline.data_flow import ahead, mapped
+from pipeline.data_flow import AT_A_TIME, ahead, mapped
 from pipeline.errors import PipelineError, first_few
+from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""What is read, by Pillow's names. The content of a file says its format, not its name."""
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+"""Pillow's names of the pixels of at most 8 bits that it turns into RGB by itself."""
+
+BITS_PER_SAMPLE = 258
+"""The number of TIFF's tag."""
+
+PNG = b"\x89PNG"
+JPEG = b"\xff\xd8\xff"
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
-PNG = b"\x89PNG\r\n\x1a\n"
+LUMA_THOUSANDTHS = (299.0, 587.0, 114.0)
+"""The same as whole numbers, whose sums float32 holds exactly, in whatever order a processor adds them."""
 
 MEMORY_SHARE = 0.25
 """Of the memory that is available: pixels that fit in this are decoded once and kept there, where that is asked for."""
@@ -27,33 +45,90 @@ MEMORY_SHARE = 0.25
 ALIGNMENT = 64
 """Bytes: TensorFlow copies memory that does not start at a multiple of this."""
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what it stumbles over in a file beside the pixels
 
-def decode(content: Any, input_shape: Sequence[int]) -> Any:
-    """Decodes one 8-bit PNG, JPEG, 24-bit BMP or GIF (first frame) and resizes it.
 
-    Transparency is dropped, and a camera's note of orientation (EXIF) is not followed.
+def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RESIZE) -> Any:
+    """Decodes one image file and resizes it.
 
     Args:
-        content: the file's bytes, a scalar string tensor.
+        content: the file's bytes, a scalar string tensor; of an image that `refuse_undecodable` lets pass.
         input_shape: (height, width, channels) in pixels; channels is 1 or 3.
+        resize: how it is resized.
 
     Returns:
         A uint8 tensor of `input_shape`.
     """
-    height, width, channels = input_shape
-    image = tf.io.decode_image(content, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
+    *size, channels = input_shape
+    image = _decoded(content)
     if channels == 1:
-        image = tf.tensordot(tf.cast(image, tf.float32), LUMA, axes=1)[..., None]
+        image = tf.tensordot(tf.cast(image, tf.float32), LUMA_THOUSANDTHS, axes=1)[..., None] / 1000.0
 
     def resized() -> Any:
-        of_size = tf.image.resize(image, (height, width), antialias=True)
-        return tf.cast(tf.clip_by_value(tf.round(of_size), 0.0, 255.0), tf.uint8)
+        of_size = tf.cast(FITS[resize.fit](image, size, resize), tf.float32)
+        return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(of_size), 0.0, 255.0), tf.uint8), input_shape)
 
     def as_it_is() -> Any:  # what the resizer would give, in half of the time
         return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), input_shape)
 
-    return tf.cond(tf.reduce_all(tf.shape(image)[:2] == (height, width)), as_it_is, resized)
+    return tf.cond(tf.reduce_all(tf.shape(image)[:2] == size), as_it_is, resized)
+
+
+def _decoded(content: Any) -> Any:
+    """Pillow's pixels (height, width, 3), uint8; of a PNG or a plain JPEG file TensorFlow gives the same, faster."""
+    beginning = tf.strings.substr(content, 0, 4)
+
+    def of_another_format() -> Any:
+        is_jpeg = tf.strings.substr(beginning, 0, 3) == JPEG
+        is_plain = tf.cond(is_jpeg, lambda: _has_grey_or_colours(content), lambda: tf.constant(False))
+        return tf.cond(is_plain, lambda: _by_tensorflow(content), by_pillow)
+
+    def by_pillow() -> Any:
+        pixels = tf.numpy_function(_read_scalar, [content], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, (None, None, 3))
+
+    return tf.cond(beginning == PNG, lambda: _by_tensorflow(content), of_another_format)
+
+
+def _read_scalar(content: Any) -> npt.NDArray[np.uint8]:
+    return read_pixels(np.asarray(content, object).item())  # bytes in a graph, an array of one object outside of it
+
+
+def _has_grey_or_colours(jpeg: Any) -> Any:
+    """Whether a JPEG file has one component or three; four, for printing, Pillow turns into RGB in its own way."""
+    return tf.reduce_any(tf.image.extract_jpeg_shape(jpeg)[2] == [1, 3])
+
+
+def _by_tensorflow(content: Any) -> Any:
+    image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")  # PNG too, by its content
+    image.set_shape((None, None, 3))
+    return image
+
+
+def _stretched(image: Any, size: Any, resize: Resize) -> Any:
+    return tf.image.resize(image, size, resize.method, antialias=resize.antialias)
+
+
+def _cropped(image: Any, size: Sequence[int], resize: Resize) -> Any:
+    """The largest middle part of the aspect ratio of `size`, resized; rounded as `crop_to_aspect_ratio` in Keras."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    of_width = tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32)
+    of_height = tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32)
+    part = tf.maximum(tf.minimum([of_width, of_height], [height, width]), 1)
+    top, left = tf.unstack(([height, width] - part) // 2)
+    return _stretched(image[top : top + part[0], left : left + part[1]], size, resize)
+
+
+def _padded(image: Any, size: Sequence[int], resize: Resize) -> Any:
+    """The whole image, resized, in the middle of black; rounded as `pad_to_aspect_ratio` in Keras."""
+    sides, target = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
+    within = sides / tf.reduce_max(sides / target)
+    inner = tf.maximum(tf.cast(tf.floor(within), tf.int32), 1)  # a line stays a line
+    top, left = tf.unstack(tf.cast((target - within) / 2.0, tf.int32))
+    return tf.image.pad_to_bounding_box(_stretched(image, inner, resize), top, left, *size)
+
+
+FITS = {"stretch": _stretched, "crop": _cropped, "pad": _padded}
 
 
 class Images:
@@ -62,6 +137,7 @@ class Images:
     Args:
         paths: the image files.
         input_shape: (height, width, channels) of the model that will see them.
+        resize: how they are brought to that size.
         keep: whether they will be read more than once, and so are kept in memory if they fit.
         on_disk: the pixels, if they are decoded already: a memory-mapped (N, *input_shape) array.
     """
@@ -70,11 +146,12 @@ class Images:
         self,
         paths: Sequence[str | Path],
         input_shape: Sequence[int],
+        resize: Resize = DEFAULT_RESIZE,
         *,
         keep: bool,
         on_disk: npt.NDArray[np.uint8] | None = None,
     ) -> None:
-        self.input_shape = tuple(input_shape)
+        self.input_shape, self.resize = tuple(input_shape), resize
         self._paths = tf.constant([str(path) for path in paths])
         self._on_disk = on_disk
         in_memory = self.size <= MEMORY_SHARE * psutil.virtual_memory().available
@@ -88,6 +165,11 @@ class Images:
     def size(self) -> int:
         """Bytes of all pixels."""
         return len(self) * int(np.prod(self.input_shape))
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How the files become these pixels: names them, together with the files' content."""
+        return preprocessing(self.input_shape, self.resize)
 
     @property
     def in_memory(self) -> bool:
@@ -121,7 +203,7 @@ class Images:
         return ahead(mapped(files, self._read))
 
     def _read(self, path: Any) -> Any:
-        return decode(tf.io.read_file(path), self.input_shape)
+        return decode(tf.io.read_file(path), self.input_shape, self.resize)
 
     def _decode_all(self) -> Any:
         """Decodes into what becomes the tensor's own memory; `tf.constant` would need twice as much for a while."""
@@ -134,36 +216,76 @@ class Images:
 
 
 def refuse_undecodable(files: Mapping[str, Path]) -> None:
-    """Decodes every file once.
+    """Decodes every file, as Pillow does and as `decode` does.
 
     Args:
         files: the image files, by the name for messages.
 
     Raises:
-        PipelineError: some are no images; says how many and names the first five.
+        PipelineError: some cannot be used; names them and says why.
     """
-    bad = [name for name, path in files.items() if not _is_decodable(path)]
+    decoded = tf.function(_decoded, input_signature=[tf.TensorSpec((), tf.string)])
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        found = dict(zip(files, threads.map(lambda path: _problem(path, decoded), files.values()), strict=True))
+    bad = [f"{name} ({problem})" for name, problem in found.items() if problem]
     if bad:
         raise PipelineError(
-            f"{len(bad)} of {len(files)} image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
-            f"{first_few(bad)}. Replace them with intact images, or remove them from the data set."
+            f"{len(bad)} of {len(files)} image files cannot be used: {first_few(bad)}. Replace them with intact images "
+            "of at most 8 bits a channel (PNG, JPEG, BMP, GIF, TIFF or WebP), or remove them from the data set."
         )
 
 
-def _is_decodable(path: Path) -> bool:
+def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
+    """Why an image file cannot be used; None if it can be."""
     content = path.read_bytes()
-    if content.startswith(PNG) and content[24:25] > b"\x08":
-        return False  # 16 bits a channel: only the upper 8 would be read
-    if content.startswith(b"BM") and int.from_bytes(content[28:30], "little") < 24:
-        return False  # a palette: its indices would be read as grey values
     try:
-        tf.io.decode_image(content, channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError:
-        return False
-    return True
+        expected = read_pixels(content)
+    except PipelineError as error:
+        return str(error)
+    if not content.startswith((PNG, JPEG)):
+        return None
+    try:
+        found = decoded(content)
+    except tf.errors.OpError:
+        return "damaged: Pillow reads it, TensorFlow does not"
+    return None if np.array_equal(found, expected) else "unfinished: TensorFlow reads other pixels than Pillow"
+
+
+def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
+    """Pillow's pixels of an image file, in its own size: (height, width, 3), values 0 to 255.
+
+    Of several pictures in a file it is the first. Transparency is dropped, colour profiles are not applied.
+
+    Raises:
+        PipelineError: says why there are none.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _refuse_deep(image, content)
+            image.load()
+            image.info.pop("transparency", None)  # which Pillow would look for in the palette
+            return np.asarray(image.convert("RGB"))
+    except PIL.UnidentifiedImageError:
+        raise PipelineError("no image that Pillow can read") from None
+    except PIL.Image.DecompressionBombError:
+        most = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
+        raise PipelineError(f"more than {most:,} pixels, the most that Pillow reads") from None
+    except PipelineError:
+        raise
+    except Exception as error:  # of a damaged file Pillow's formats raise whatever they stumble over
+        raise PipelineError(f"damaged: {str(error)[:80]}") from None
+
+
+def _refuse_deep(image: Any, content: bytes) -> None:
+    """Pillow itself would take the upper 8 bits of some."""
+    bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 0
+    bits = content[24] if image.format == "PNG" else bits
+    if bits > 8:
+        raise PipelineError(f"{image.format} of {bits} bits a channel")
+    if image.mode not in MODES:
+        raise PipelineError(f"{image.format} of Pillow's mode {image.mode}")
 
 
 def read_original(path: str | Path) -> npt.NDArray[np.uint8]:
-    """The pixels of one image file in its own size: (height, width, 3), values 0 to 255."""
-    pixels = tf.io.decode_image(Path(path).read_bytes(), channels=3, expand_animations=False)
-    return np.asarray(pixels.numpy(), np.uint8)
+    """The pixels of one image file, as `read_pixels` gives them."""
+    return read_pixels(Path(path).read_bytes())

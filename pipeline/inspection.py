@@ -46,7 +46,7 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     yield "classes", ", ".join(made.class_names)
     yield "teacher", f"{in_words(made)}, file {made.teacher_sha256[:12]}"
     yield "data set", made.dataset[:12]
-    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in made.preprocessing.items())
+    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(made.preprocessing))
     yield "batch size", str(made.batch_size)
     if made.precision is not None:
         yield "precision", made.precision
@@ -55,6 +55,11 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     if file.format != LOGITS_FORMAT:
         yield "temperature", f"{file.temperature:g}"
         yield "logits", str(file.logits_sha256)
+
+
+def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in described.items():
+        yield from value.items() if isinstance(value, dict) else [(name, value)]
 
 
 def _setting(item: tuple[str, Any]) -> str:

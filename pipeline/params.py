@@ -20,9 +20,15 @@ from pipeline.section import Section
 MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
 """How pydantic names the members of unions of plain types."""
 
-WITHOUT_EFFECT = ("images",)
-"""Sections that change what a run costs and none of its results: every stage may read them, and dvc.yaml declares them
+WITHOUT_EFFECT = ("images.cache",)
+"""Keys that change what a run costs and none of its results: every stage may read them, and dvc.yaml declares them
 nowhere, so that a change of theirs makes no stage run again."""
+
+TO_ADD = {
+    "images": "images:\n        resize: {method: bilinear, antialias: true, fit: stretch}",
+    "images.resize": "resize: {method: bilinear, antialias: true, fit: stretch}",
+}
+"""Lines that bring a params.yaml of before up to date, without another result."""
 
 SAID = {
     "model_type": "expected keys with values below it, as in presets/",
@@ -113,9 +119,13 @@ def _explain(problem: Any) -> tuple[str, str]:
     parts, known = _walk(problem["loc"])
     location = ".".join(map(str, parts))
     if problem["type"] == "extra_forbidden":
+        if parts[-1] == "resize":
+            return location, "unknown key; images are resized alike for teacher and student, as images.resize says."
         near = difflib.get_close_matches(str(parts[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
         return location, f"unknown key; {hint}"
+    if problem["type"] == "missing" and location in TO_ADD:
+        return location, f"missing; images were always resized as this says:\n      {TO_ADD[location]}"
     if problem["type"] == "missing":
         return location, "missing; every key must be there."
     context = problem.get("ctx", {})

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pipeline.other_formats import conversion_of
 from pipeline.params_models import Flag, Model, Phases, Positive, Preprocessing, Share
 from pipeline.params_split import Split
+from pipeline.resize import Fit, Method
 from pipeline.section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
@@ -234,10 +235,25 @@ class Evaluate(Section):
     batch_size: Positive
 
 
+class Resize(Section):
+    """How images are brought to the input size of teacher and student alike."""
+
+    method: Method
+    antialias: Flag
+    fit: Fit
+
+    @model_validator(mode="after")
+    def _antialiased_if_possible(self) -> "Resize":
+        if self.antialias and self.method in ("nearest", "area"):
+            raise ValueError(f"the method {self.method} knows no antialiasing: set antialias: false")
+        return self
+
+
 class Images(Section):
     """How image files are read."""
 
     cache: Literal["none", "memory", "disk"] = "memory"
+    resize: Resize
 
 
 class Sample(Section):
@@ -255,7 +271,7 @@ class Cifar10(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    images: Images = Images()
+    images: Images
     sample: Sample | None = None
     cifar10: Cifar10 | None = None
     split: Split

@@ -24,6 +24,7 @@ from pipeline.identity import Expected, refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Recipe
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense
@@ -75,6 +76,7 @@ def run(
     loss: DistillationLoss,
     model: dict[str, Any],
     recipe: Recipe,
+    resize: Resize = DEFAULT_RESIZE,
     steps: int,
 ) -> Parity:
     """Trains a student for the first `steps` steps of each phase, offline and online; writes nothing.
@@ -89,6 +91,7 @@ def run(
             gradient, because the Distiller has no other.
         model: the arguments of `models.build`, apart from `classes` and `seed`.
         recipe: how to train.
+        resize: how images are resized; the file must be made with it.
         steps: of each phase.
 
     Raises:
@@ -102,6 +105,7 @@ def run(
         expected = Expected(
             splits=("train",),
             views=views,
+            resize=resize,
             teacher_sha256=sha256_file(teacher),
             logits_sha256=sealed_sha256(logits) if logits.is_file() else None,
             temperature=loss.temperature,
@@ -110,10 +114,10 @@ def run(
         images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
         of_teacher = load_teacher(teacher, data.class_names)[0]
-        seen = Examples.of(images, model["input_shape"], labels, cache="none")
+        seen = Examples.of(images, model["input_shape"], labels, resize, cache="none")
         seen_by_teacher = None
         if of_teacher.input_shape[1:] != tuple(model["input_shape"]):
-            seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, cache="none")
+            seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, resize, cache="none")
         loss = DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
         short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
 

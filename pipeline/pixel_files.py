@@ -1,8 +1,8 @@
 """Decoded pixels in a file, for trainings on more images than memory holds.
 
-A file is named by the content of its images, their order, their size and what decodes them. So teacher, students,
-baselines and seeds that train on the same images at the same size share one, and it never has to be found stale.
-Nothing removes it: the folder may be removed when nothing trains.
+A file is named by the content of its images, their order, their size, how they are resized and what decodes them. So
+teacher, students, baselines and seeds that train on the same images at the same size share one, and it never has to be
+found stale. Nothing removes it: the folder may be removed when nothing trains.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 import psutil
 import tensorflow as tf
 
@@ -21,15 +22,19 @@ from pipeline.artifacts import fingerprint, reserve, sha256_file
 from pipeline.images import Images
 from pipeline.index import Image
 from pipeline.progress import Progress
+from pipeline.resize import DEFAULT_RESIZE, Resize
 
 
-def pixels_on_disk(images: Sequence[Image], input_shape: Sequence[int], folder: Path) -> npt.NDArray[np.uint8]:
+def pixels_on_disk(
+    images: Sequence[Image], input_shape: Sequence[int], folder: Path, resize: Resize = DEFAULT_RESIZE
+) -> npt.NDArray[np.uint8]:
     """The pixels of N images, read from the disk as they are used; decoded first where no earlier run has done so.
 
     Args:
         images: rows of the index.
         input_shape: (height, width, channels) in pixels.
         folder: where the files of pixels lie; the file takes N x height x width x channels bytes.
+        resize: how images are resized.
 
     Returns:
         A read-only memory-mapped (N, height, width, channels) array.
@@ -37,11 +42,11 @@ def pixels_on_disk(images: Sequence[Image], input_shape: Sequence[int], folder: 
     Raises:
         OSError: there is no room on the disk.
     """
-    files = Images([image.path for image in images], input_shape, keep=False)
+    files = Images([image.path for image in images], input_shape, resize, keep=False)
     name = fingerprint(
         images=[image.sha256 for image in images],
-        input_shape=list(input_shape),
-        decoder=[tf.__version__, sha256_file(Path(decoder.__file__))],
+        preprocessing=files.preprocessing,
+        decoder=[tf.__version__, PIL.__version__, sha256_file(Path(decoder.__file__))],
     )
     final = folder / f"{name}.uint8"
     if not final.is_file() or final.stat().st_size != files.size:

@@ -15,6 +15,7 @@ from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import Teacher, average_of, load_teacher
 from pipeline.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.precision import lower
+from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.soft_labels import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.tensorflow_start import numerics
@@ -30,6 +31,7 @@ def run(
     stored_as: storage.Storage,
     batch_size: int,
     precision: str = "float32",
+    resize: Resize = DEFAULT_RESIZE,
     previous: Sequence[Path],
     output: Path,
 ) -> None:
@@ -45,6 +47,7 @@ def run(
         stored_as: how the logits are stored.
         batch_size: images in one forward pass.
         precision: "float32", in which the teacher computes as its file says; or "mixed_float16" or "mixed_bfloat16".
+        resize: how images are resized.
         previous: earlier versions of the output, whose rows are taken where they hold.
         output: the file to write.
 
@@ -65,7 +68,7 @@ def run(
         teacher=model.name,
         teacher_sha256=sha256_file(teacher),
         dataset=data.fingerprint(),
-        preprocessing={"input_shape": list(model.input_shape[1:]), "resize": "bilinear, antialiased, rounded to uint8"},
+        preprocessing=preprocessing(model.input_shape[1:], resize),
         batch_size=batch_size,
         views=views.as_json(),
         storage=stored_as.as_json(),
@@ -91,14 +94,14 @@ def _logits_of(
     teacher: Teacher, data: Index, provenance: Provenance, previous: Sequence[Path], output: Path
 ) -> Iterator[Path]:
     """The finished logits of one teacher, in the work folder of `output`."""
-    views = Views.from_json(provenance.views)
+    views, resize = Views.from_json(provenance.views), Resize.of_file(provenance.preprocessing)
     previous = [*previous, *earlier_finished(output)]
     with workspace(output, provenance=asdict(provenance), numerics=numerics()) as folder:
         finished = folder / "finished.h5"
         if not finished.is_file() or damage(finished):
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
             with unfinished, open_earlier(previous, provenance) as before:
-                TeacherPass(data, teacher, provenance.batch_size, unfinished, views).run(before)
+                TeacherPass(data, teacher, provenance.batch_size, unfinished, views, resize).run(before)
             unfinished.finish(finished)
         else:
             print(f"precompute: computed before, and kept in {folder}", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from pipeline.figures import Pixels
 from pipeline.images import Images
 from pipeline.index import Image, Index, refuse_changed
 from pipeline.rendering import render
+from pipeline.resize import Resize
 from pipeline.soft_labels import SoftLabelFile
 
 SMALLEST_SIDE = 160
@@ -29,12 +30,14 @@ def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int,
         The image (height, width, channels) and its views (V, height, width, channels), values 0 to 255.
 
     Raises:
-        PipelineError: the image is not the one that the file was made from.
+        PipelineError: the image is not the one that the file was made from, or the file is of an older version.
     """
-    height, width, channels = file.provenance.preprocessing["input_shape"]
+    preprocessing = file.provenance.preprocessing
+    (height, width, channels), resize = preprocessing["input_shape"], Resize.of_file(preprocessing)
     scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
     image = _image(file, index, split, row)
-    pixels = Images([image.path], (height * scale, width * scale, channels), keep=False).rows([0]).numpy()
+    shown = (height * scale, width * scale, channels)
+    pixels = Images([image.path], shown, resize, keep=False).rows([0]).numpy()
     transforms = [file.transforms(split, view) for view in range(count)]
     affines = np.array([affine[row] for affine, _ in transforms])
     colours = np.array([colour[row] for _, colour in transforms])

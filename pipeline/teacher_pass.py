@@ -17,6 +17,7 @@ from pipeline.index import SPLITS, Index, fingerprint_of
 from pipeline.inference import Forward, Ints
 from pipeline.precision import difference
 from pipeline.progress import Progress
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import Rows
 from pipeline.storage import Columns
 from pipeline.unfinished_logits import UnfinishedLogits
@@ -65,12 +66,19 @@ class TeacherPass:
         batch_size: images in one forward pass.
         unfinished: the file to fill, open.
         views: of the training images.
+        resize: how images are resized.
     """
 
     def __init__(
-        self, data: Index, teacher: Teacher, batch_size: int, unfinished: UnfinishedLogits, views: Views
+        self,
+        data: Index,
+        teacher: Teacher,
+        batch_size: int,
+        unfinished: UnfinishedLogits,
+        views: Views,
+        resize: Resize = DEFAULT_RESIZE,
     ) -> None:
-        self.data, self.unfinished = data, unfinished
+        self.data, self.unfinished, self.resize = data, unfinished, resize
         self.forward, self.teacher, self.record = Forward(teacher.model, batch_size), teacher.described, teacher.record
         self.in_full = None if teacher.in_full is None else Forward(teacher.in_full, batch_size)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
@@ -78,7 +86,7 @@ class TeacherPass:
     def _split(self, split: str, views: Views) -> "_Split":
         images = self.data.split(split)
         affines, colours = self.unfinished.transforms(split)
-        pixels = Images([image.path for image in images], self.forward.input_shape, keep=False)
+        pixels = Images([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
         return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colours)
 
     def run(self, before: EarlierLogits | None) -> None:

@@ -7,6 +7,7 @@ from pipeline.batches import Cache
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import read_index
 from pipeline.recipe import Recipe
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.views import Views
 
 
@@ -18,6 +19,7 @@ def run(
     views: Views,
     output: Path,
     history: Path,
+    resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
 ) -> None:
     """Writes a baseline's `.keras` file and its training curves.
@@ -29,6 +31,7 @@ def run(
         views: of the training images.
         output: the `.keras` file to write.
         history: the CSV file to write, as `training.Trained` has it.
+        resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
@@ -41,6 +44,7 @@ def run(
         augmentation=views.augmentation,
         view_seed=views.seed,
         view_count=views.count,
+        resize=resize,
         cache=cache,
         output=output,
     ) as result:

@@ -13,6 +13,7 @@ from pipeline.identity import Expected, refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Recipe
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.training import trained
@@ -30,6 +31,7 @@ def run(
     recipe: Recipe,
     output: Path,
     history: Path,
+    resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
 ) -> None:
     """Writes a student's `.keras` file and its training curves.
@@ -44,17 +46,19 @@ def run(
         recipe: how to train.
         output: the `.keras` file to write.
         history: the CSV file to write.
+        resize: how images are resized; the file must be made with it.
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
-        PipelineError: the soft labels are missing, damaged, of another temperature, other views or other images; the
-            weights are missing; or training diverged.
+        PipelineError: the soft labels are missing, damaged, of another temperature, other views, other images or other
+            pixels; the weights are missing; or training diverged.
     """
     data = read_index(index)
     with open_soft_targets(soft_targets) as file:
         expected = Expected(
             splits=("train", "val"),
             views=views,
+            resize=resize,
             logits_sha256=sealed_sha256(logits) if logits.is_file() else None,
             temperature=loss.temperature,
         )
@@ -64,6 +68,7 @@ def run(
                 images,
                 model["input_shape"],
                 HardAndSoftLabels(file, split, images, data.one_hot(images)),
+                resize,
                 cache=cache,
             )
             for split, images in (("train", data.split("train")), ("val", recipe.validation_images(data)))

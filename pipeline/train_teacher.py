@@ -18,6 +18,7 @@ from pipeline.given_teacher import GivenTeacher, completed, there
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import Index, read_index
 from pipeline.recipe import Recipe
+from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.training import Trained
 from pipeline.views import Augmentation
 
@@ -47,6 +48,7 @@ def run(
     average: str,
     output: Path,
     history: Path,
+    resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
 ) -> None:
     """Writes the teacher's `.keras` file and its training curves.
@@ -59,6 +61,7 @@ def run(
         output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given if nothing is stated
             of it and nothing must be changed.
         history: the CSV file to write, as `training.Trained` has it; of an ensemble with the column `member` before.
+        resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
@@ -66,7 +69,7 @@ def run(
     """
     data = read_index(index)
     if len(teachers) == 1:
-        with _ready(teachers[0], data, output, cache) as result:
+        with _ready(teachers[0], data, output, resize, cache) as result:
             result.publish(output, history)
         return
     _refuse_unlike(teachers, data)
@@ -76,7 +79,9 @@ def run(
     places = [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
     with ExitStack() as held:  # nobody removes the first member while the last is trained; what is finished stays
         in_one_order = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])  # so nobody waits in a ring
-        made = {place: held.enter_context(_ready(teacher, data, place, cache)) for place, teacher in in_one_order}
+        made = {
+            place: held.enter_context(_ready(teacher, data, place, resize, cache)) for place, teacher in in_one_order
+        }
         results = [made[place] for place in places]
         tables = [pd.read_csv(result.curves) for result in results]
         for number, table in enumerate(tables):
@@ -109,7 +114,9 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
 
 
 @contextmanager
-def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, cache: Cache) -> Iterator[Trained]:
+def _ready(
+    teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, resize: Resize, cache: Cache
+) -> Iterator[Trained]:
     """One teacher, trained, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
         with workspace(output, class_names=data.class_names, **_named(teacher)) as work:
@@ -122,6 +129,7 @@ def _ready(teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, ca
         augmentation=teacher.augmentation,
         view_seed=teacher.recipe.seed,
         view_count=None,
+        resize=resize,
         cache=cache,
         output=output,
     ) as result:

@@ -83,7 +83,10 @@ def trained(
         model=model,
         classes=data.class_names,
         weights=_content_of_file(model["weights"]),
-        examples=[[list(examples.content), examples.supervision.fingerprint] for examples in (train_on, validate_on)],
+        examples=[
+            [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
+            for examples in (train_on, validate_on)
+        ],
         loss=[type(loss).__name__, loss.get_config()],
         recipe=asdict(recipe),
         numerics=numerics(),

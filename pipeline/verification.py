@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError, first_few
 from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index
 from pipeline.progress import Progress
+from pipeline.resize import Resize, other_pixels
 from pipeline.soft_labels import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.storage import Columns, Storage, TopK
 from pipeline.views import Views
@@ -24,7 +25,7 @@ from pipeline.views import Views
 SUM_TOLERANCE = 1e-5
 """Float32 rounding of a few thousand probabilities that sum to 1."""
 
-Wanted = tuple[Views, Storage, str]
+Wanted = tuple[Views, Storage, str, Resize]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def verify(path: Path, index: Path, teacher: Path, logits: Path, wanted: Wanted 
         index: `data/index.csv`; compared if it is there.
         teacher: the teacher's `.keras` file; compared if it is there.
         logits: `teacher_logits.h5`; soft targets are compared with it if it is there.
-        wanted: the views, the storage and the teacher's precision that the file should have; None if not known.
+        wanted: the views, the storage, the teacher's precision and the resizing that the file should have; None if
+            not known.
     """
     with ExitStack() as stack:
         try:
@@ -229,14 +231,16 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
 def _wanted(file: SoftLabelFile, wanted: Wanted | None) -> Check:
     if wanted is None:
         return Check("params", None, "not compared: there is no valid params.yaml")
-    views, storage, precision = wanted
+    views, storage, precision, resize = wanted
     found = [other_views(file.provenance.views, views.as_json())] if file.provenance.views != views.as_json() else []
     if file.storage != storage:
         found.append(f"is stored as {file.storage.as_json()}, expected {storage.as_json()}")
     computed_in = file.provenance.precision or "float32"
     if computed_in != precision:
         found.append(f"the teacher computed in {computed_in}, expected {precision}")
-    as_wanted = "the views, the storage and the precision are those of params.yaml"
+    if departure := other_pixels(file.provenance.preprocessing, resize):
+        found.append(departure)
+    as_wanted = "the views, the storage, the precision and the resizing are those of params.yaml"
     return Check("params", not found, "; ".join(found) or as_wanted)
 
 

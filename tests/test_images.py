@@ -1,17 +1,23 @@
 """From image files to pixels: what a decoder must give back exactly, and the closed forms of resizing."""
 
+import io
+import re
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageCms
 import psutil
 import pytest
 import tensorflow as tf
 
 from pipeline.errors import PipelineError
-from pipeline.images import Images, decode, refuse_undecodable
+from pipeline.images import Images, decode, read_original, refuse_undecodable
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -68,14 +74,12 @@ def test_bmp_decodes_to_exactly_its_pixels():
 
 
 def test_images_whose_pixels_would_be_read_wrongly_are_refused(tmp_path):
-    """A 16-bit PNG would lose its lower byte; a palette's indices in a BMP would be read as grey values."""
+    """A 16-bit PNG would lose its lower byte."""
     deep = tf.io.encode_png(np.full((4, 4, 1), 4095, np.uint16)).numpy()
-    palette = bytearray(bmp(np.zeros((4, 4, 3), np.uint8)))
-    palette[28:30] = (8).to_bytes(2, "little")
-    for name, content in {"deep.png": deep, "palette.bmp": bytes(palette), "good.png": png(noise(4, 4, 1))}.items():
+    for name, content in {"deep.png": deep, "good.png": png(noise(4, 4, 1))}.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(PipelineError, match=r"2 of 3 image files .*: deep\.png, palette\.bmp\. Replace"):
-        refuse_undecodable({name: tmp_path / name for name in ("deep.png", "good.png", "palette.bmp")})
+    with pytest.raises(PipelineError, match=r"1 of 2 image files .*: deep\.png \(PNG of 16 bits a channel\)\. Replace"):
+        refuse_undecodable({name: tmp_path / name for name in ("deep.png", "good.png")})
 
 
 def test_animation_gives_its_first_frame():
@@ -106,6 +110,163 @@ def test_jpeg_is_close_to_its_original():
     rgb = np.repeat(smooth, 3, axis=2).round().astype(np.uint8)
     decoded = decode(tf.io.encode_jpeg(rgb, quality=95), (32, 32, 3)).numpy().astype(int)
     assert np.abs(decoded - rgb).max() <= 4
+
+
+def saved(image: PIL.Image.Image, kind: str, **options) -> bytes:
+    """What Pillow writes."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def picture(mode: str, height: int = 37, width: int = 53) -> PIL.Image.Image:
+    """A smooth picture, as a JPEG file holds one well, in one of Pillow's modes."""
+    colours = PIL.Image.fromarray(noise(6, 8, 4), "RGBA").resize((width, height), PIL.Image.Resampling.BICUBIC)
+    return colours.convert("RGB").quantize(40) if mode == "P" else colours.convert(mode)
+
+
+def packed_png(depth: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Four rows of four noisy bytes, of pixels of `depth` bits: colour type 0 is grey, 3 a palette."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 32 // depth, 4, depth, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in noise(4, 4, 1))
+    inner = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in inner)
+
+
+def rgb_png_of_16_bits() -> bytes:
+    """Pillow writes none, and reads its upper bytes without a word."""
+    return tf.io.encode_png(noise(4, 4, 3).astype(np.uint16) * 257).numpy()
+
+
+RGB, FRAMES = picture("RGB"), [picture("P"), picture("P", 20, 20)]
+TURNED = PIL.Image.Exif()
+TURNED[PIL.ExifTags.Base.Orientation] = 6
+PROFILE = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("LAB")).tobytes()
+PALETTE = b"PLTE", noise(16, 3, 1).tobytes()
+FILES = {
+    "jpeg": saved(RGB, "JPEG", quality=30),
+    "jpeg of full colour": saved(RGB, "JPEG", quality=95, subsampling=0),
+    "jpeg, colours halved once": saved(RGB, "JPEG", subsampling=1),
+    "jpeg, progressive": saved(RGB, "JPEG", progressive=True),
+    "jpeg, progressive and grey": saved(picture("L"), "JPEG", progressive=True),
+    "jpeg, grey": saved(picture("L"), "JPEG"),
+    "jpeg, RGB inside": saved(RGB, "JPEG", keep_rgb=True),
+    "jpeg, CMYK": saved(picture("CMYK"), "JPEG"),
+    "jpeg with restart markers": saved(RGB, "JPEG", restart_marker_blocks=3),
+    "jpeg of one pixel": saved(picture("RGB", 1, 1), "JPEG"),
+    "jpeg on its side": saved(RGB, "JPEG", exif=TURNED),
+    "jpeg with a profile": saved(RGB, "JPEG", icc_profile=PROFILE),
+    "png": saved(RGB, "PNG"),
+    "png, grey": saved(picture("L"), "PNG"),
+    "png, black and white": saved(picture("1"), "PNG"),
+    "png, grey of 2 bits": packed_png(2, 0),
+    "png, grey of 4 bits": packed_png(4, 0),
+    "png, palette of 4 bits": packed_png(4, 3, PALETTE),
+    "png, palette": saved(picture("P"), "PNG"),
+    "png, transparent palette": saved(picture("P"), "PNG", transparency=bytes(range(40))),
+    "png, one transparent colour": saved(RGB, "PNG", transparency=RGB.getpixel((0, 0))),
+    "png, RGBA": saved(picture("RGBA"), "PNG"),
+    "png, grey and alpha": saved(picture("LA"), "PNG"),
+    "png with gamma": packed_png(4, 0, (b"gAMA", struct.pack(">I", 90910))),
+    "png, animated": saved(RGB, "PNG", save_all=True, append_images=[picture("RGB").rotate(180)]),
+    "bmp": saved(RGB, "BMP"),
+    "bmp, 32 bits": saved(picture("RGBA"), "BMP"),
+    "bmp, palette": saved(picture("P"), "BMP"),
+    "bmp, grey": saved(picture("L"), "BMP"),
+    "gif": saved(picture("P"), "GIF", interlace=0),
+    "gif, interlaced": saved(picture("P"), "GIF", interlace=1),
+    "gif, transparent": saved(picture("P"), "GIF", transparency=3),
+    "gif, animated": saved(FRAMES[0], "GIF", save_all=True, append_images=[FRAMES[0].rotate(180)]),
+    "tiff": saved(RGB, "TIFF"),
+    "tiff, grey": saved(picture("L"), "TIFF"),
+    "tiff, black and white": saved(picture("1"), "TIFF"),
+    "tiff, palette": saved(picture("P"), "TIFF"),
+    "tiff, RGBA": saved(picture("RGBA"), "TIFF"),
+    "tiff, CMYK": saved(picture("CMYK"), "TIFF"),
+    "tiff, deflated": saved(RGB, "TIFF", compression="tiff_adobe_deflate"),
+    "tiff, JPEG inside": saved(RGB, "TIFF", compression="jpeg"),
+    "tiff of two pages": saved(RGB, "TIFF", save_all=True, append_images=[picture("L", 9, 9)]),
+    "tiff on its side": saved(RGB, "TIFF", exif=TURNED),
+    "webp": saved(RGB, "WEBP"),
+    "webp, lossless": saved(RGB, "WEBP", lossless=True),
+    "webp, RGBA": saved(picture("RGBA"), "WEBP"),
+    "webp, animated": saved(RGB, "WEBP", save_all=True, append_images=[RGB.rotate(180)]),
+}  # fmt: skip
+"""A file of every kind that is read."""
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_pixels_are_those_of_pillow(tmp_path, kind):
+    """Of the installed one, as anybody would use it."""
+    file = tmp_path / "an image"
+    file.write_bytes(FILES[kind])
+    with PIL.Image.open(file) as image:
+        expected = np.asarray(image.convert("RGB"))
+    refuse_undecodable({"an image": file})
+    np.testing.assert_array_equal(in_a_graph(FILES[kind], expected.shape), expected)
+    np.testing.assert_array_equal(read_original(file), expected)
+
+
+def in_a_graph(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Decoded as a stage does it."""
+    data_set = tf.data.Dataset.from_tensors(content).map(lambda content: decode(content, shape))
+    return data_set.get_single_element().numpy()
+
+
+def test_what_is_read_of_several_pictures_transparency_and_orientation():
+    """The first picture, its colours without alpha, as they are stored; Pillow turns a TIFF file by its orientation."""
+    first, alpha = np.asarray(RGB), np.asarray(picture("RGBA"))
+    for kind in ("png, animated", "tiff of two pages"):
+        np.testing.assert_array_equal(in_a_graph(FILES[kind], first.shape), first)
+    np.testing.assert_array_equal(in_a_graph(FILES["png, RGBA"], first.shape), alpha[:, :, :3])
+    assert alpha[:, :, 3].std() > 10
+    plain, turned = (in_a_graph(FILES[kind], first.shape) for kind in ("jpeg on its side", "jpeg with a profile"))
+    np.testing.assert_array_equal(plain, turned)
+    np.testing.assert_array_equal(in_a_graph(FILES["tiff on its side"], (53, 37, 3)), np.rot90(first, -1))
+
+
+SCAN = b"\xff\xda"
+REFUSED = {
+    "PNG of 16 bits a channel": rgb_png_of_16_bits(),
+    "TIFF of 16 bits a channel": saved(PIL.Image.fromarray(noise(4, 4, 1)[:, :, 0].astype(np.uint16)), "TIFF"),
+    "TIFF of 32 bits a channel": saved(PIL.Image.fromarray(noise(4, 4, 1)[:, :, 0].astype(np.float32)), "TIFF"),
+    "TIFF of Pillow's mode LAB": saved(PIL.Image.fromarray(noise(4, 4, 3), "LAB"), "TIFF"),
+    "no image that Pillow can read": saved(RGB, "PPM"),
+    "damaged: ": FILES["webp"][:-20],
+    "unfinished: TensorFlow reads other pixels": SCAN.join(FILES["jpeg, progressive"].split(SCAN)[:3]) + b"\xff\xd9",
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_refusal_says_why(tmp_path, reason):
+    file = tmp_path / "a.png"
+    file.write_bytes(REFUSED[reason])
+    with pytest.raises(PipelineError, match=rf"^1 of 1 image files cannot be used: a\.png \({re.escape(reason)}"):
+        refuse_undecodable({"a.png": file})
+
+
+def test_an_image_of_too_many_pixels_is_refused_and_of_many_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 20)
+    for side in (6, 7):  # Pillow warns above 20 pixels, and refuses above 40
+        (tmp_path / f"{side}.png").write_bytes(png(noise(side, side, 3)))
+    np.testing.assert_array_equal(read_original(tmp_path / "6.png"), noise(6, 6, 3))
+    with pytest.raises(PipelineError, match=r"1 of 2 .*: 7\.png \(more than 40 pixels, the most that Pillow reads\)"):
+        refuse_undecodable({f"{side}.png": tmp_path / f"{side}.png" for side in (6, 7)})
+
+
+def test_grey_is_the_exact_weighted_sum_rounded_to_even():
+    """Whole numbers until one division, so that no processor rounds otherwise, not even in the middle of two values."""
+    some = noise(1000, 1000, 3).reshape(-1, 3)
+    between = some[some.astype(int) @ [299, 587, 114] % 1000 == 500]
+    assert len(between) > 900
+    colours = np.concatenate([between, some[:3000], [[0, 0, 0], [255, 255, 255]]])
+    thousandths = [299 * r + 587 * g + 114 * b for r, g, b in colours.tolist()]
+    expected = [round(Fraction(value, 1000)) for value in thousandths]
+    assert in_a_graph(png(colours[None].astype(np.uint8)), (1, len(colours), 1)).ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -234,13 +395,17 @@ def test_refuses_files_that_are_no_images_by_name(tmp_path):
     files = {name: tmp_path / name for name in contents}
     with pytest.raises(PipelineError) as refused:
         refuse_undecodable(files)
-    assert str(refused.value) == (
-        "7 of 10 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
-        "bad1.png, bad2.png, bad3.png, bad4.png, bad5.png and 2 more. "
-        "Replace them with intact images, or remove them from the data set."
+    message = str(refused.value)
+    assert message.startswith(
+        "7 of 10 image files cannot be used: bad1.png (no image that Pillow can read), bad2.png ("
     )
-    for name in ("bad6.jpg", "bad7.jpg"):
-        with pytest.raises(PipelineError, match=f"1 of 2 image files .*: {name}"):
+    assert message.endswith(
+        "Replace them with intact images of at most 8 bits a channel (PNG, JPEG, BMP, GIF, TIFF or WebP), or remove "
+        "them from the data set."
+    )
+    assert not any(f" {name} (" in message for name in ("0.png", "8.jpg", "9.png"))
+    for name in ("bad3.png", "bad4.png", "bad5.png", "bad6.jpg", "bad7.jpg"):
+        with pytest.raises(PipelineError, match=rf"1 of 2 image files .*: {name} \(damaged: "):
             refuse_undecodable({"0.png": tmp_path / "0.png", name: tmp_path / name})
 
 
@@ -255,5 +420,5 @@ def test_sound_files_of_every_format_are_accepted(tmp_path):
         (tmp_path / name).write_bytes(content)
     refuse_undecodable({path.name: path for path in tmp_path.iterdir()})
     (tmp_path / "b.bmp").write_bytes(bmp(pixels)[:-1])
-    with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp\."):
+    with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp \(damaged: image file is truncated"):
         refuse_undecodable({path.name: path for path in tmp_path.iterdir()})

@@ -60,7 +60,8 @@ def make(tmp_path, monkeypatch):
         monkeypatch.delenv("DVC_ROOT", raising=False)
         index = Index(image(name, row, classes) for name in SPLITS for row in range(COUNTS[name]))
         write_index(INDEX, index)
-        shown = {"input_shape": [12, 12, channels], "resize": "bilinear"}
+        resize = {"method": "bilinear", "antialias": True, "fit": "stretch"}
+        shown = {"input_shape": [12, 12, channels], "decoder": "Pillow", "resize": resize}
         options = {"views": VIEWS, "logits": logits_of, "stored_as": Dense("float32")} | options
         write_logits(Path(LOGITS), index=index, preprocessing=shown, **options)
         soften_file(Path(LOGITS), Path(TARGETS), 3.0)
@@ -143,7 +144,7 @@ def test_the_provenance_is_the_one_in_the_file(make):
         "classes": "HP, SSA, très plat",
         "teacher": "resnet50v2, file 0123456789ab",
         "data set": index.fingerprint()[:12],
-        "preprocessing": "input_shape [12, 12, 3], resize bilinear",
+        "preprocessing": "decoder Pillow, input_shape [12, 12, 3], antialias True, fit stretch, method bilinear",
         "batch size": "48",
         "views": "3 of each training image, seed 5: brightness 0.25, horizontal_flip, vertical_flip",
         "storage": "kind dense, dtype float32",

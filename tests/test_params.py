@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,35 @@ def test_values_at_the_edge_of_their_range_are_kept(tmp_path, changes):
 REFUSED = {
     "cache unknown": ({"images.cache": "ram"}, ["images.cache", "'none', 'memory' or 'disk'", "got 'ram'"]),
     "cache none at all": ({"images.cache": None}, ["images.cache", "'none', 'memory' or 'disk'", "got None"]),
-    "cache misspelt": ({"images": {"cash": "disk"}}, ["images.cash: unknown key; did you mean 'cache'?"]),
+    "cache misspelt": ({"images.cash": "disk"}, ["images.cash: unknown key; did you mean 'cache'?"]),
+    "resize method unknown": (
+        {"images.resize.method": "lanczos5"},
+        ["images.resize.method", "'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'area'", "got 'lanczos5'"],
+    ),
+    "resize fit unknown": ({"images.resize.fit": "squash"}, ["images.resize.fit", "'stretch', 'crop' or 'pad'"]),
+    "resize without a fit": (
+        {"images.resize": {"method": "area", "antialias": False}},
+        ["images.resize.fit: missing; every key must be there."],
+    ),
+    "nearest cannot be antialiased": (
+        {"images.resize": {"method": "nearest", "antialias": True, "fit": "crop"}},
+        ["images.resize", "the method nearest knows no antialiasing: set antialias: false"],
+    ),
+    "no resize, as in a file of before": (
+        {"images": {"cache": "disk"}},
+        [
+            "images.resize: missing; images were always resized as this says:",
+            "\n      resize: {method: bilinear, antialias: true, fit: stretch}",
+        ],
+    ),
+    "a resize for the teacher": (
+        {"train_teacher.resize": {"fit": "crop"}},
+        ["train_teacher.resize: unknown key; images are resized alike for teacher and student, as images.resize says."],
+    ),
+    "a resize for a given teacher": (
+        {"train_teacher": {"model": "given.keras", "resize": {"fit": "crop"}}},
+        ["train_teacher.resize: unknown key; images are resized alike for teacher and student, as images.resize says."],
+    ),
     "T beyond float32": ({TEMPERATURES: [4, 1e-46]}, ["distill.temperatures.1", "from 0.000001 to 1000000", "1e-46"]),
     "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "above 0", "got 0"]),
     "T of 0.0": ({TEMPERATURES: [0.0]}, ["distill.temperatures.0", "above 0", "got 0.0"]),
@@ -737,7 +766,8 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     before = plain(params)
     some = restrict(params, ["student.seeds"])
     assert undeclared(lambda: dict(some)["student"].model)
-    assert list(dict(some)) == [*WITHOUT_EFFECT, "student"]
+    assert list(dict(some)) == ["images", "student"]
+    assert list(dict(dict(some)["images"])) == ["cache"]
     assert plain(params) == before
     assert plain(restrict(params, ["student"]).student) == before["student"]
 
@@ -747,6 +777,22 @@ def test_only_what_changes_no_result_is_readable_when_nothing_is_declared():
     assert none.images.cache == "memory"
     for name in yaml(ROOT / "params.yaml").keys() - {"images"}:
         assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
+    assert "'resize' of Images" in undeclared(lambda: none.images.resize)
+
+
+def test_lines_to_add_are_the_ones_that_a_file_of_before_needs(tmp_path):
+    """The message for a file without `images` is added to it as it stands."""
+    content = yaml(ROOT / "params.yaml")
+    del content["images"]
+    YAML(typ="safe").dump(content, tmp_path / "params.yaml")
+    with pytest.raises(PipelineError) as refused:
+        read_params(tmp_path / "params.yaml")
+    location, *lines = str(refused.value).splitlines()[1:]
+    assert location == "  images: missing; images were always resized as this says:"
+    with (tmp_path / "params.yaml").open("a") as file:
+        file.write(textwrap.dedent("\n".join(lines)))
+    resize = read_params(tmp_path / "params.yaml").images.resize
+    assert plain(resize) == {"method": "bilinear", "antialias": True, "fit": "stretch"}
 
 
 def test_a_name_that_no_section_has_is_an_ordinary_error():
@@ -781,7 +827,7 @@ def test_every_stage_reads_what_it_declares_and_nothing_else(stage):
                 section = getattr(section, name)
             return section
 
-        if leaf[0] == "images" or any(leaf[: len(path)] == path for path in declared):
+        if ".".join(leaf) in WITHOUT_EFFECT or any(leaf[: len(path)] == path for path in declared):
             assert plain(read()) == value
         else:
             undeclared(read)

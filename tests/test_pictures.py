@@ -57,7 +57,8 @@ def make(tmp_path, monkeypatch):
             for split, count in zip(SPLITS, counts, strict=True)
             for number in range(count)
         )
-        shown = {"input_shape": [12, 12, channels], "resize": "bilinear"}
+        resize = {"method": "bilinear", "antialias": True, "fit": "stretch"}
+        shown = {"input_shape": [12, 12, channels], "decoder": "Pillow", "resize": resize}
         options = {"views": VIEWS, "logits": logits_of, "stored_as": Dense("float32")} | options
         write_logits(LOGITS, index=index, preprocessing=shown, **options)
         return index
