@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
@@ -27,8 +27,9 @@ class Annotation:
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None where nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
-        drawn_by: what its split is drawn by where the data do not name one; no part of it tells the class. None is
-            its id.
+        drawn_by: its name, without its class, by which its split is drawn where the data name none; None is its id.
+        group: what it shares with all images that must lie in its split, such as a patient; it is drawn by this. None
+            where it has no such group.
     """
 
     id: str
@@ -37,6 +38,22 @@ class Annotation:
     votes: int | None
     image: Path | npt.NDArray[np.uint8]
     drawn_by: str | None = None
+    group: str | None = None
+
+    @property
+    def own_name(self) -> str:
+        """Its name, in which its class takes no part."""
+        return self.id if self.drawn_by is None else self.drawn_by
+
+    @property
+    def name(self) -> str:
+        """What its split is drawn by."""
+        return self.own_name if self.group is None else self.group
+
+    @property
+    def unit(self) -> str:
+        """What is drawn as one: its group, or itself."""
+        return self.id if self.group is None else self.group
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class DataSet:
         drawn: of "val" and "test", those that the data do not name, with the share to draw for each.
         left_out: names of what lies there and is not used.
         because: why it is not used.
-        class_names: the classes in the order of the class axis.
+        class_names: the labels of the rows, each once, in the order of the class axis.
     """
 
     source: Path
@@ -125,7 +142,7 @@ def refuse_repeated(names: Iterable[str], source: Path) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise PipelineError(
-            f"{source} names {len(twice)} image(s) more than once: {first_few(twice)}. "
+            f"{source} names {len(twice)} image(s) more than once: {all_named(twice)}. "
             "An image may have one row only: remove the others."
         )
 
@@ -140,7 +157,7 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
     bad = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
     if bad:
         raise PipelineError(
-            f"{len(bad)} image name(s) lead outside the image folder {folder}: {quoted(bad[:5])}. "
+            f"{len(bad)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, bad)])}. "
             "A name must be a plain file name in that folder, and no link that leaves it "
             "(no separators, no control characters)."
         )

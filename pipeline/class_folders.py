@@ -14,7 +14,7 @@ from pipeline.annotations import (
     refuse_unsafe_labels,
     shares_to_draw,
 )
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
 from pipeline.index import in_order
 
 LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini"}
@@ -133,8 +133,8 @@ def _refuse_names(classes: list[str], folder: Path) -> None:
     links = [name for name in classes if (folder / name).is_symlink()]
     if links:
         raise PipelineError(
-            f"{len(links)} folder(s) of classes in {folder} are links: {quoted(links[:5])}. DVC follows none and "
-            "would not see a change there. Put the folders there themselves."
+            f"{len(links)} folder(s) of classes in {folder} are links: {all_named([*map(repr, links)])}. DVC follows "
+            "none and would not see a change there. Put the folders there themselves."
         )
 
 
@@ -145,7 +145,7 @@ def _refuse_no_files(folder: Path, names: list[str]) -> None:
     other = [name for name in names if not (folder / name).is_file()]
     if other:
         raise PipelineError(
-            f"{folder} holds what is no file: {first_few(other)}. Expected images alone: a class has no folders "
+            f"{folder} holds what is no file: {all_named(other)}. Expected images alone: a class has no folders "
             "below its own. Move their images up, or correct split.train, split.val and split.test."
         )
 

@@ -1,11 +1,38 @@
-"""The one exception that reaches the user as a message instead of a traceback."""
+"""The one exception that reaches the user as a message instead of a traceback, and the names in such messages."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 
 class PipelineError(Exception):
     """Bad input or a mismatch: the text says what happened, what was expected and what to do."""
 
 
-def first_few(items: list[str], limit: int = 5) -> str:
+FEW = 5
+"""Names that a message shows."""
+
+
+def first_few(items: Sequence[str], limit: int = FEW) -> str:
     """Joins the first `limit` items for a message, and says how many were left out."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def all_named(names: Sequence[str], file: str = "names") -> str:
+    """As `first_few`; where that leaves names out, all are written to a file (`in_a_file`), and the message says so."""
+    return first_few(names) + (in_a_file(names, file) if len(names) > FEW else "")
+
+
+def in_a_file(lines: Sequence[str], name: str) -> str:
+    """Writes lines to `.work/<name>.txt`, and says so in words that follow a list in a message.
+
+    Where nothing can be written, it says nothing: the message itself must get through.
+    """
+    file = Path(os.environ.get("DVC_ROOT", "."), ".work", f"{name}.txt")  # an experiment's own copy is soon removed
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return ""
+    return f" (all in {file.as_posix()})"

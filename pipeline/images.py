@@ -14,7 +14,7 @@ import psutil
 import tensorflow as tf
 
 from pipeline.data_flow import ahead, mapped
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
@@ -146,7 +146,7 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
     if bad:
         raise PipelineError(
             f"{len(bad)} of {len(files)} image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: "
-            f"{first_few(bad)}. Replace them with intact images, or remove them from the data set."
+            f"{all_named(bad)}. Replace them with intact images, or remove them from the data set."
         )
 
 

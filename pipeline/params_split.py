@@ -46,7 +46,14 @@ def _refuse_both_or_neither(share: float | None, info: ValidationInfo, name: str
     return share
 
 
-class Mhist(Section):
+class DataSection(Section):
+    """What every layout has: how equal pictures are treated, and how many images are used."""
+
+    duplicates: Literal["warn", "refuse", "keep_in_train"] = "warn"
+    limit: Annotated[int, Field(ge=1, strict=True)] | None = None
+
+
+class Mhist(DataSection):
     """A table with MHIST's columns beside one folder of images."""
 
     layout: Literal["mhist"]
@@ -56,7 +63,7 @@ class Mhist(Section):
     val_fraction: Share
 
 
-class Csv(Section):
+class Csv(DataSection):
     """A table with a column of image names and a column of labels, beside one folder of images."""
 
     layout: Literal["csv"]
@@ -65,6 +72,7 @@ class Csv(Section):
     images: Inside
     image_column: Column
     label_column: Column
+    group_column: Column | None = None
     class_names: Inside | None
     validation_ids: Inside | None
     test_ids: Inside | None
@@ -78,6 +86,13 @@ class Csv(Section):
             raise ValueError("expected another column than split.image_column")
         return column
 
+    @field_validator("group_column")
+    @classmethod
+    def _three_columns(cls, column: str | None, info: ValidationInfo) -> str | None:
+        if column is not None and column in (info.data.get("image_column"), info.data.get("label_column")):
+            raise ValueError("expected another column than split.image_column and split.label_column")
+        return column
+
     @field_validator("val_fraction")
     @classmethod
     def _val_once(cls, share: float | None, info: ValidationInfo) -> float | None:
@@ -89,7 +104,7 @@ class Csv(Section):
         return _refuse_both_or_neither(share, info, "test_ids")
 
 
-class Folders(Section):
+class Folders(DataSection):
     """A folder for each split, which holds a folder for each class."""
 
     layout: Literal["folders"]
@@ -116,7 +131,7 @@ class Folders(Section):
         return _refuse_both_or_neither(share, info, str(info.field_name).removesuffix("_fraction"))
 
 
-class Arrays(Section):
+class Arrays(DataSection):
     """An .npz file of images and labels, with the names of Keras or of MedMNIST."""
 
     layout: Literal["arrays"]
@@ -126,7 +141,7 @@ class Arrays(Section):
     test_fraction: Share | None
 
 
-class Cifar10(Section):
+class Cifar10(DataSection):
     """CIFAR-10 as an .npz file with Keras' names."""
 
     layout: Literal["cifar10"]

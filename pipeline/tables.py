@@ -22,7 +22,8 @@ from pipeline.annotations import (
     refuse_repeated,
     shares_to_draw,
 )
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
+from pipeline.groups import grouped
 from pipeline.index import in_order
 
 NAME = "Image Name"
@@ -73,6 +74,7 @@ def read_csv(
     test_ids: Path | None,
     val_fraction: float | None,
     test_fraction: float | None,
+    group_column: str | None = None,
 ) -> DataSet:
     """Reads and checks a table with any two columns for names and labels, and its folder of images.
 
@@ -87,6 +89,7 @@ def read_csv(
         test_ids: the same of the test images.
         val_fraction: share of the training images to draw for validation, or None where they are named.
         test_fraction: share of all images to draw for testing, or None where they are named.
+        group_column: the column of what keeps images in one split, or None.
 
     Returns:
         The data set, its rows sorted by id.
@@ -95,8 +98,9 @@ def read_csv(
         PipelineError: a table, the JSON file or a name in them cannot be used; no image was decoded.
     """
     path, folder = data / annotations, data / images
+    columns = (image_column, label_column) if group_column is None else (image_column, label_column, group_column)
     remedy = "Name its columns in split.image_column and split.label_column. It needs"
-    table = _read_table(data, annotations, (image_column, label_column), "annotations", remedy)
+    table = _read_table(data, annotations, columns, "annotations", remedy)
     names, labels = list(table[image_column]), list(table[label_column])
     refuse_repeated(names, path)
     place = f"the column {label_column!r}"
@@ -110,6 +114,8 @@ def read_csv(
         Annotation(name, label, partitions.get(name, "train"), None, folder / name)
         for name, label in zip(names, labels, strict=True)
     ]
+    if group_column is not None:
+        rows = grouped(rows, list(table[group_column]), path, group_column)
     return _data_set(path, folder, rows, shares_to_draw(val_fraction, test_fraction))
 
 
@@ -155,7 +161,7 @@ def _refuse_partitions_and_votes(table: pd.DataFrame, path: Path) -> None:
     votes = sorted({value for value in table[VOTES] if value and not re.fullmatch("[0-7]", value)})
     if votes:
         raise PipelineError(
-            f"{path} has votes that are no whole numbers from 0 to 7: {first_few(votes)}. "
+            f"{path} has votes that are no whole numbers from 0 to 7: {all_named(votes)}. "
             f"Write a count, or leave the field empty, in the column {VOTES!r}."
         )
 
@@ -167,7 +173,7 @@ def _refuse_images(data: Path, names: list[str], images: Path) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise PipelineError(
-            f"{len(missing)} of {len(names)} annotated images are not in {folder}: {first_few(missing)}. "
+            f"{len(missing)} of {len(names)} annotated images are not in {folder}: {all_named(missing)}. "
             "Copy them there, or remove their rows."
         )
 
@@ -218,13 +224,13 @@ def _read_partitions(
         unknown = sorted(named - set(names))
         if unknown:
             raise PipelineError(
-                f"{data / ids} names {len(unknown)} image(s) that {path} does not: {first_few(unknown)}. "
+                f"{data / ids} names {len(unknown)} image(s) that {path} does not: {all_named(unknown)}. "
                 f"Add their rows there, or remove them from split.{key}."
             )
         both = sorted(named & set(found))
         if both:
             raise PipelineError(
-                f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {first_few(both)}. "
+                f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named(both)}. "
                 "An image is in one split only: remove them from one of the two files."
             )
         found |= dict.fromkeys(named, split)
