@@ -154,7 +154,6 @@ def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
     label, number = COLUMNS.index("label"), COLUMNS.index("class_index")
     pairs = sorted({(row[number], row[label]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
     if [text for text, _ in pairs] != [str(position) for position in range(len({name for _, name in pairs}))]:
-        raise PipelineError(
-            f"{path} does not number its classes from 0, one number for each: {first_few([*map(str, pairs)])}. {REMEDY}"
-        )
+        found = first_few([f"{name!r} has {text!r}" for text, name in pairs])
+        raise PipelineError(f"{path} does not number its classes from 0, one number for each: {found}. {REMEDY}")
     return [name for _, name in pairs]

@@ -82,9 +82,9 @@ def test_class_folders_alone_are_drawn_from_by_the_stated_rule(capsys):
     rows = run(DRAWN)
     assert check_copies(rows) == files
     for name, row in rows.items():
-        assert row["split"] == drawn_split(name.split("/")[0], name, val=0.25, test=0.25)
+        assert row["split"] == drawn_split(name.split("/")[1], val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert "Test images: 0.25 of the images that are not named, by a hash of class and id." in capsys.readouterr().out
+    assert "Test images: 0.25 of the images that are not named, by a hash of the name." in capsys.readouterr().out
 
 
 def test_other_images_and_classes_move_none():
@@ -135,8 +135,10 @@ def test_what_systems_leave_behind_is_told_and_left_out(capsys):
     assert len(run(NAMED)) == 26
     assert (
         "6 left out, because they are hidden, or in no folder of a class, in raw: 'test/.\\udcff', "
-        "'test/cat/desktop.ini', 'train/.git', 'train/cat/.DS_Store', 'train/cat/Thumbs.db' and 1 more\n"
+        "'test/cat/desktop.ini', 'train/.git', 'train/cat/.DS_Store', 'train/cat/Thumbs.db' and 1 more "
+        "(all in .work/left-out.txt)\n"
     ) in capsys.readouterr().out
+    assert Path(".work/left-out.txt").read_text().splitlines()[-1] == "'val/readme.txt'"
 
 
 def test_a_class_without_validation_images_is_told(capsys):
@@ -159,7 +161,7 @@ def test_the_plan_counts_what_split_makes_without_decoding():
 
 def test_the_plan_counts_drawn_splits():
     files = make("raw")
-    counts = Counter(drawn_split(name.split("/")[0], name, val=0.25, test=0.25) for name in files)
+    counts = Counter(drawn_split(name.split("/")[1], val=0.25, test=0.25) for name in files)
     assert planned(DRAWN) == (
         f"40 images in 2 classes: {counts['train']} train, {counts['val']} val, {counts['test']} test (raw)"
     )
