@@ -230,13 +230,11 @@ def rare(rows) -> set[str]:
 
 
 def test_a_limit_does_not_hang_on_the_classes_names():
-    one, other = (
-        draw(
-            data_of([Annotation(f"{label}/{n}", label, "train", None, Path(), drawn_by=f"{n}") for n in range(60)]),
-            limit=9,
-        )
-        for label in ("cat", "wolf")
-    )
+    def chosen(label):
+        rows = [Annotation(f"{label}/{n}", label, "train", None, Path(), drawn_by=str(n)) for n in range(60)]
+        return draw(data_of(rows), limit=9)
+
+    one, other = chosen("cat"), chosen("wolf")
     assert [row.drawn_by for row in one.rows] == [row.drawn_by for row in other.rows]
 
 
@@ -270,9 +268,7 @@ def test_a_group_lies_in_one_split_and_is_drawn_by_its_name():
 
 
 def test_a_whole_group_fills_up_a_class():
-    rows = [
-        image(f"{label}{number}.png", label, group=f"{label}{number % 3}") for label in "ab" for number in range(30)
-    ]
+    rows = [image(f"{label}{n}.png", label, group=f"{label}{n % 3}") for label in "ab" for n in range(30)]
     found = drawn(rows, {"val": 1e-9, "test": 1e-9})
     assert Counter((row.label, found[row.id]) for row in rows) == {
         (label, split): 10 for label in "ab" for split in ("train", "val", "test")
