@@ -36,3 +36,10 @@ def in_a_file(lines: Sequence[str], name: str) -> str:
     except OSError:
         return ""
     return f" (all in {file.as_posix()})"
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """The text of another library's error for a message: one line of at most `limit` characters."""
+    text = str(error) or type(error).__name__
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= limit else f"{line[: limit - 4].rstrip()} ..."

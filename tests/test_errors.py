@@ -1,10 +1,10 @@
-"""Lists of names in messages: a few are shown, all are in a file."""
+"""Lists of names in messages: a few are shown, all are in a file. The texts of other libraries: one line, cut."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import all_named, first_few
+from pipeline.errors import all_named, first_few, one_line
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +38,22 @@ def test_an_experiment_leaves_the_file_where_its_copy_is_not_removed(monkeypatch
 def test_where_nothing_can_be_written_the_few_are_shown():
     Path(".work").write_text("a file, where the folder should be")
     assert all_named(list("abcdef")) == "a, b, c, d, e and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("first\n  second\t\x1b[1mthird\x00"), "first second [1mthird"),
+        (ValueError("é" * 200), "é" * 200),
+        (ValueError("word " * 200), "word " * 39 + "w ..."),
+        (MemoryError(), "MemoryError"),
+        ("a text", "a text"),
+    ],
+)
+def test_the_text_of_an_error_becomes_one_line_of_at_most_200_characters(error, line):
+    assert one_line(error) == line
+    assert len(line) <= 200
+
+
+def test_the_limit_may_be_another_one():
+    assert one_line("0123456789", limit=9) == "01234 ..."
