@@ -4,7 +4,7 @@ A reader of a layout takes the values of the section `split` and returns a `Data
 """
 
 import os
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError, all_named
+from pipeline.errors import PipelineError, all_named, quoted
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
@@ -22,7 +22,7 @@ class Annotation:
     """One labelled image, before it is assigned to a split.
 
     Attributes:
-        id: unique in the data set; its last part, after any "/", is the image's file name.
+        id: unique in the data set.
         label: the name of its class.
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None where nobody voted.
@@ -30,6 +30,7 @@ class Annotation:
         drawn_by: its name, without its class, by which its split is drawn where the data name none; None is its id.
         group: what it shares with all images that must lie in its split, such as a patient; it is drawn by this. None
             where it has no such group.
+        file_name: the name of its copy in the class folder. None is the last part of its id.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Annotation:
     image: Path | npt.NDArray[np.uint8]
     drawn_by: str | None = None
     group: str | None = None
+    file_name: str | None = None
 
     @property
     def own_name(self) -> str:
@@ -133,20 +135,6 @@ def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> Non
         )
 
 
-def refuse_repeated(names: Iterable[str], source: Path) -> None:
-    """An image has one label and stands in one split.
-
-    Raises:
-        PipelineError: a name occurs twice.
-    """
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise PipelineError(
-            f"{source} names {len(twice)} image(s) more than once: {all_named(twice)}. "
-            "An image may have one row only: remove the others."
-        )
-
-
 def refuse_escapes(names: Sequence[str], folder: Path) -> None:
     """Every name is a plain one, of something that lies in the folder itself.
 
@@ -174,9 +162,9 @@ def is_plain_name(name: str) -> bool:
     )
 
 
-def quoted(names: Iterable[str]) -> str:
-    """Names for a message, in which blanks and control characters show."""
-    return ", ".join(repr(name) for name in names)
+def composed(text: str) -> str:
+    """Letters and their accents as one (NFC): macOS writes them apart (NFD)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

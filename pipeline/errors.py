@@ -1,7 +1,8 @@
-"""The one exception that reaches the user as a message instead of a traceback, and the names in such messages."""
+"""The one exception that reaches the user as a message instead of a traceback, and how its text is kept short."""
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -42,4 +43,27 @@ def one_line(error: object, limit: int = 200) -> str:
     """The text of another library's error for a message: one line of at most `limit` characters."""
     text = str(error) or type(error).__name__
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= limit else f"{line[: limit - 4].rstrip()} ..."
+    return shortened(line, limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` characters; one that was cut ends in " ..."."""
+    return text if len(text) <= limit else f"{text[: limit - 4].rstrip()} ..."
+
+
+def first_few(items: list[str], limit: int = 5) -> str:
+    """Joins the first `limit` items for a message, and says how many were left out."""
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def quoted(names: Iterable[str], limit: int = 5) -> str:
+    """The first `limit` names for a message, in which blanks and control characters show."""
+    return first_few([shortened(repr(name), 60) for name in names], limit)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like `name`, whether in upper or lower case; None if none looks like it."""
+    folded: Mapping[str, str] = {other.casefold(): other for other in known}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[found[0]] if found else None

@@ -104,7 +104,7 @@ def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
-            place = Path(split, row.label, row.id.rpartition("/")[2])
+            place = Path(split, row.label, row.file_name or row.id.rpartition("/")[2])
             _write(row.image, folder / place, row.id)
             votes = "" if row.votes is None else str(row.votes)
             sha256 = sha256_file(folder / place)
