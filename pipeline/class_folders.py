@@ -1,7 +1,7 @@
 """Layout `folders`: a folder for each split, which holds a folder of images for each class."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pipeline.annotations import (
     DataSet,
     composed,
     refuse_escapes,
+    refuse_labels,
     refuse_leaving,
     refuse_unsafe_labels,
     shares_to_draw,
@@ -71,36 +72,42 @@ def read_folders(
             f"{folders['train']} holds no folders of classes. Put the images of each class into a folder of its name "
             "there, or correct split.data and split.train."
         )
+    place = "a folder for each class"
+    refuse_labels(classes, folders["train"], place)
     for split, folder in folders.items():
         _refuse_unknown_classes(found[split], folder, sorted(classes), folders["train"])
     images = [(split, label, name) for split in folders for label, name in found[split].images]
     labels = [composed(label) for _, label, _ in images]
-    place = "a folder for each class"
     named, order = name_classes(labels, class_names, data=data, source=folders["train"], place=place)
-    of_class = defaultdict(set)
-    for (_, label, _), class_name in zip(images, named, strict=True):
-        of_class[class_name].add(label)
-    rows = [
-        Annotation(
-            _id(split, label, name),
-            class_name,
-            split,
-            None,
-            folders[split] / label / name,
-            drawn_by=name,
-            file_name=f"{label}__{name}" if len(of_class[class_name]) > 1 else name,
-        )
-        for (split, label, name), class_name in zip(images, named, strict=True)
-    ]
     left_out = [folder / name for split, folder in folders.items() for name in found[split].left_out]
     return DataSet(
         source=data,
-        rows=sorted(rows, key=lambda row: row.id),
+        rows=sorted(_rows(folders, images, named), key=lambda row: row.id),
         drawn=shares_to_draw(val_fraction, test_fraction),
         left_out=sorted(path.relative_to(data).as_posix() for path in left_out),
         because=f"they are in no folder of a class, in {data}",
         class_names=order,
     )
+
+
+def _rows(
+    folders: Mapping[str, Path], images: Sequence[tuple[str, str, str]], classes: Sequence[str]
+) -> Iterator[Annotation]:
+    """Of each (split, folder of the class, file name); where several folders are one class, a copy's name begins with
+    its folder's."""
+    merged = defaultdict(set)
+    for (_, label, _), class_name in zip(images, classes, strict=True):
+        merged[class_name].add(label)
+    for (split, label, name), class_name in zip(images, classes, strict=True):
+        yield Annotation(
+            id=_id(split, label, name),
+            label=class_name,
+            partition=split,
+            votes=None,
+            image=folders[split] / label / name,
+            drawn_by=name,
+            file_name=f"{label}__{name}" if len(merged[class_name]) > 1 else name,
+        )
 
 
 def _refuse_folders(data: Path, folders: Mapping[str, Path]) -> None:
@@ -170,7 +177,8 @@ def _refuse_no_files(folder: Path, names: list[str]) -> None:
 
 
 def _refuse_unknown_classes(found: _Found, folder: Path, classes: list[str], train: Path) -> None:
-    unknown = sorted({label for label, _ in found.images} - set(classes))
+    known = set(map(composed, classes))
+    unknown = sorted({label for label, _ in found.images if composed(label) not in known})
     if unknown:
         near = nearest(unknown[0], classes)
         said = f" The name nearest to {unknown[0]!r} there is {near!r}." if near else ""

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError, nearest, one_line, quoted
 from pipeline.index import in_order
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None
-WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")
 EXPECTED = 'Expected names as ["healthy", "ill"] or {"0": "healthy", "1": "ill"} in JSON, or one name a line.'
 
 

@@ -51,13 +51,7 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 4].rstrip()} ..."
 
 
-def first_few(items: list[str], limit: int = 5) -> str:
-    """Joins the first `limit` items for a message, and says how many were left out."""
-    shown = ", ".join(items[:limit])
-    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
-
-
-def quoted(names: Iterable[str], limit: int = 5) -> str:
+def quoted(names: Iterable[str], limit: int = FEW) -> str:
     """The first `limit` names for a message, in which blanks and control characters show."""
     return first_few([shortened(repr(name), 60) for name in names], limit)
 

@@ -124,8 +124,8 @@ class ImageFolder:
             )
         if missing == [0] and not table.has_header and len(names) > 1:
             raise PipelineError(
-                f"{table.path} names {names[0]!r} on line {table.lines[0]}, where a header would stand, and {self.folder} "
-                "has no such image. If it is a header, set split.header: true and name the columns as it does."
+                f"{self.folder} has no image {names[0]!r}, which line {table.lines[0]} of {table.path} names. "
+                "If that line is a header, set split.header: true, and name the columns as it does."
             )
         if missing:
             told = self._advice(names, [names[row] for row in missing]) if self.files else "It holds no files. "
@@ -144,7 +144,7 @@ class ImageFolder:
         deeper = _by_last_part(self.files, missing[0])
         if len(deeper) == 1:
             return f"{holds}{missing[0]!r} may be {deeper[0]!r}: write names with their folders, as in the latter."
-        near = nearest(missing[0], self.files)
+        near = nearest_file(missing[0], self.files)
         said = f"The name nearest to {missing[0]!r} is {near!r}. " if near else ""
         if none_fits:
             return f"{holds}{said}Write the names as the files have them, or correct split.images."
@@ -176,6 +176,13 @@ def copied_as(name: str, file: str) -> str:
     extension = os.path.splitext(file)[1]
     joined = name.replace("/", "__")
     return joined if composed(joined).endswith(composed(extension)) else joined + extension
+
+
+def nearest_file(name: str, files: Sequence[str]) -> str | None:
+    """The file whose name looks most like `name`, extensions apart; None if none looks like it."""
+    stems = {os.path.splitext(file)[0]: file for file in files}
+    near = nearest(os.path.splitext(name)[0], stems)
+    return None if near is None else stems[near]
 
 
 def _parts(name: str) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline.annotations import Annotation, DataSet, shares_to_draw
 from pipeline.class_names import ClassNames, name_classes
-from pipeline.errors import PipelineError, all_named, nearest, quoted
+from pipeline.errors import PipelineError, all_named, quoted
 from pipeline.groups import grouped
-from pipeline.image_names import ImageFolder, copied_as
+from pipeline.image_names import ImageFolder, copied_as, nearest_file
 from pipeline.table_files import Table, read_table
 from pipeline.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
 
@@ -166,7 +166,7 @@ def _partitions(
         unknown = [row for row, of_row in enumerate(candidates) if len(of_row) != 1]
         if unknown:
             name = table.column(column)[unknown[0]]
-            near = nearest(name, files)
+            near = nearest_file(name, files)
             raise PipelineError(
                 f"{table.path} names {len(unknown)} image(s) that {source} does not: "
                 f"{table.places(unknown, table.column(column))}. "
@@ -174,10 +174,10 @@ def _partitions(
                 + f"Correct the names, or remove those that have no row from split.{key}."
             )
         named = {file for of_row in candidates for file in of_row}
-        both = sorted(named & set(found))
+        both = [repr(file) for file in sorted(named & set(found))]
         if both:
             raise PipelineError(
-                f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named([*map(repr, both)])}. "
+                f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named(both)}. "
                 "An image is in one split only: remove them from one of the two files."
             )
         found |= dict.fromkeys(named, {"validation_ids": "val", "test_ids": "test"}[key])

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ def assert_one_mistake(section: dict[str, Any], said: list[str]) -> None:
     assert len(message.splitlines()) == 2
 
 
-def assert_every_key_must_be_there(section: dict[str, Any]) -> None:
-    for key in section:
+def assert_every_key_must_be_there(section: dict[str, Any], but: Collection[str] = ()) -> None:
+    """Every key of the section, but these, has no default."""
+    for key in set(section) - set(but):
         lacking = {name: value for name, value in section.items() if name != key}
         assert f"split.{key}: missing; every key must be there." in invalid(lacking)

@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import check_copies, drawn_split, invalid, planned, refusal, run, with_key
+from layouts import INDEX, check_copies, drawn_split, invalid, planned, refusal, run, with_key
 
 from pipeline.arrays import read_arrays
 from pipeline.errors import PipelineError
+from pipeline.index import read_index
 
 DRAWN = {"layout": "arrays", "data": "raw.npz", "class_names": None, "val_fraction": 0.25, "test_fraction": 0.25}
 NAMED = DRAWN | {"val_fraction": None, "test_fraction": None}
@@ -115,8 +116,7 @@ def test_classes_without_names_are_numbers_in_the_order_of_numbers(labels, names
     arrays = {KERAS[part][1]: np.array(labels)[np.arange(count) % len(labels)] for part, count in PARTS.items()}
     make(**arrays)
     rows = run(NAMED)
-    order = {row["label"]: int(row["class_index"]) for row in rows.values()}
-    assert sorted(order, key=order.get) == [str(number) for number in sorted(labels)]
+    assert read_index(INDEX).class_names == [str(number) for number in sorted(labels)]
     assert [rows[f"train_0000{number}.png"]["label"] for number in range(len(names))] == names
 
 
@@ -126,6 +126,30 @@ def test_classes_get_their_names(class_names):
     rows = run(with_key(NAMED, class_names=class_names))
     check_copies(rows)
     assert [rows[f"test_0000{number}.png"]["label"] for number in range(4)] == ["zebra", "ant", "zebra", "ant"]
+    assert read_index(INDEX).class_names == ["zebra", "ant"]
+
+
+def test_an_array_of_the_file_may_name_the_classes(capsys):
+    make(names_of_labels=np.array(["zebra", "ant"]), numbers=np.array([1, 2]))
+    rows = run(with_key(NAMED, class_names="names_of_labels"))
+    assert {rows[f"test_0000{number}.png"]["label"] for number in (0, 2)} == {"zebra"}
+    assert read_index(INDEX).class_names == ["zebra", "ant"]
+    assert (
+        "1 left out, because these arrays of raw.npz are neither images nor labels: 'numbers'"
+        in capsys.readouterr().out
+    )
+    assert "raw.npz has no such array; it has 'names_of_labels', 'numbers', " in refusal(
+        with_key(NAMED, class_names="names.json")
+    )
+    assert "raw.npz has it of type int64 and shape (2,)" in refusal(with_key(NAMED, class_names="numbers"))
+
+
+def test_labels_with_one_name_are_one_class():
+    make(classes=3)
+    run(with_key(NAMED, class_names={0: "plant", 1: "animal", 2: "plant"}))
+    index = read_index(INDEX)
+    assert index.class_names == ["plant", "animal"]
+    assert Counter(image.label for image in index.split("test")) == {"plant": 8, "animal": 4}
 
 
 def test_arrays_that_are_neither_images_nor_labels_are_told(capsys):
@@ -169,7 +193,7 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
         ({"y_train": np.array([True, False] * 20)}, ["y_train is of type bool", "expected integers"]),
         ({"y_train": np.arange(39) % 2}, ["x_train has 40 images and y_train has 39 labels"]),
         ({"y_train": np.array(3)}, ["y_train is of type int64 and shape ()"]),
-        ({"y_train": np.arange(40) % 2 - 1}, ["the label(s) -1; expected numbers from 0"]),
+        ({"y_train": np.arange(40) % 2 - 1}, ["has the label -1; expected numbers from 0"]),
         ({"y_train": np.arange(40) % 3}, ["1 split(s) would have no image of a class: test/2"]),
         ({"y_test": np.arange(12) % 3}, ["1 split(s) would have no image of a class: train/2"]),
         ({"y_train": None}, ["raw.npz lacks 'y_train'; it has 'x_test', 'x_train'", "come in pairs"]),
@@ -195,8 +219,8 @@ def test_refuses_arrays_that_make_no_sense(changes, said):
 @pytest.mark.parametrize(
     ("class_names", "said"),
     [
-        (["a"], ["raw.npz has the label(s) 1; expected the labels of split.class_names, [0]", "or name them"]),
-        ({0: "a", 2: "b"}, ["the label(s) 1; expected the labels of split.class_names, [0, 2]"]),
+        (["a"], ["raw.npz has 1 label(s) that split.class_names does not know: '1'; known are '0'", "or write a map"]),
+        ({0: "a", 2: "b"}, ["does not know: '1'; known are '0', '2'. Correct the labels, or add them."]),
         (["a/b", "c"], ["cannot name a folder: 'a/b'", "in split.class_names"]),
         (["..", "c"], ["cannot name a folder: '..'"]),
         ([" a", "c"], ["cannot name a folder: ' a'", "outer blanks"]),
@@ -275,13 +299,16 @@ def test_refuses_entries_that_are_no_arrays():
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null, a list of different names, or"),
-        (NAMED | {"class_names": {0: "a", 1: "a"}}, "split.class_names: expected null, a list of different names"),
-        (NAMED | {"class_names": {"zero": "a"}}, "split.class_names: expected null, a list of different names"),
+        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null, a file in split.data, a list of diff"),
+        (NAMED | {"class_names": {}}, "split.class_names: expected null"),
+        (NAMED | {"class_names": {1.5: "a"}}, "split.class_names: expected null"),
         (NAMED | {"class_names": {True: "a"}}, "split.class_names: expected null"),
         (NAMED | {"class_names": [0, 1]}, "split.class_names: expected null"),
         (NAMED | {"class_names": {0: ["a"]}}, "split.class_names: expected null"),
-        (NAMED | {"class_names": "names.json"}, "split.class_names: expected null"),
+        (
+            NAMED | {"class_names": "../names"},
+            "split.class_names: expected a path relative to split.data and inside it",
+        ),
         (NAMED | {"val_fraction": 0}, "split.val_fraction: Input should be greater than 0 (got 0)"),
         (NAMED | {"images": "x"}, "split.images: unknown key; known are class_names, data, duplicates, layout, limit,"),
         (CIFAR10 | {"val_fraction": None}, "split.val_fraction: Input should be a valid number (got None)"),
@@ -298,7 +325,7 @@ def test_mistakes_in_the_section_are_named(section, said):
 
 @pytest.mark.parametrize("section", [NAMED, CIFAR10], ids=["arrays", "cifar10"])
 def test_every_key_must_be_there(section):
-    for key in section:
+    for key in set(section) - {"class_names"}:
         without = {name: value for name, value in section.items() if name != key}
         assert f"split.{key}: missing; every key must be there." in invalid(without)
 
