@@ -12,6 +12,12 @@ HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (
 GOOD = ("a.png,HP,1,train", "b.png,SSA,6,test")
 
 
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
 def make(folder: Path, lines: tuple[str, ...], header: str = HEADER, names: tuple[str, ...] = ("a.png", "b.png")):
     """Writes an annotations file and empty image files of the given names; returns both paths."""
     images = folder / "images"
@@ -209,7 +215,7 @@ def test_says_how_many_images_are_missing_and_names_five(tmp_path):
     message = refusal(table, images)
     assert f"7 of 9 annotated images are not in {images}: " in message
     assert "'m0.png' (line 4), 'm1.png' (line 5), " in message
-    assert "'m4.png' (line 8) and 2 more. It holds 2 file(s), such as 'a.png', 'b.png'." in message
+    assert "'m4.png' (line 8) and 2 more (all in .work/names.txt). It holds 2 file(s), such as 'a.png', 'b.png'." in message
     assert "remove rows only where an image is lost" in message
 
 
