@@ -312,7 +312,7 @@ def test_one_column_of_one_hot_is_not_taken_for_the_labels():
 def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
     make(["image,male,label,biopsy", "a,1,0,0", "b,1,1,0", "c,0,1,1", "d,0,0,1"], FOUR)
     assert labels() == {"a": "0", "b": "1", "c": "1", "d": "0"}
-    make(["image,male,x,y", "a,1,0,1", "b,1,1,0", "c,0,1,0", "d,1,0,1"], FOUR)
+    make(["image,male,x,y,biopsy", "a,1,0,1,1", "b,1,1,0,0", "c,0,1,0,1", "d,1,0,1,0"], FOUR)
     assert "split.label_columns: [x, y]" in refusal(label_column="y")
 
 
