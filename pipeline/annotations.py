@@ -4,7 +4,7 @@ A reader of a layout takes the values of the section `split` and returns a `Data
 """
 
 import os
-from collections import Counter
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named, quoted
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
@@ -22,13 +22,15 @@ class Annotation:
     """One labelled image, before it is assigned to a split.
 
     Attributes:
-        id: unique in the data set; its last part, after any "/", is the image's file name.
+        id: unique in the data set.
         label: the name of its class.
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None where nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
-        drawn_by: what its split is drawn by where the data do not name one; no part of it tells the class. None is
-            its id.
+        drawn_by: its name, without its class, by which its split is drawn where the data name none; None is its id.
+        group: what it shares with all images that must lie in its split, such as a patient; it is drawn by this. None
+            where it has no such group.
+        file_name: the name of its copy in the class folder. None is the last part of its id.
     """
 
     id: str
@@ -37,6 +39,23 @@ class Annotation:
     votes: int | None
     image: Path | npt.NDArray[np.uint8]
     drawn_by: str | None = None
+    group: str | None = None
+    file_name: str | None = None
+
+    @property
+    def own_name(self) -> str:
+        """Its name, in which its class takes no part."""
+        return self.id if self.drawn_by is None else self.drawn_by
+
+    @property
+    def name(self) -> str:
+        """What its split is drawn by."""
+        return self.own_name if self.group is None else self.group
+
+    @property
+    def unit(self) -> str:
+        """What is drawn as one: its group, or itself."""
+        return self.id if self.group is None else self.group
 
 
 @dataclass(frozen=True)
@@ -49,7 +68,7 @@ class DataSet:
         drawn: of "val" and "test", those that the data do not name, with the share to draw for each.
         left_out: names of what lies there and is not used.
         because: why it is not used.
-        class_names: the classes in the order of the class axis.
+        class_names: the labels of the rows, each once, in the order of the class axis.
     """
 
     source: Path
@@ -116,20 +135,6 @@ def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> Non
         )
 
 
-def refuse_repeated(names: Iterable[str], source: Path) -> None:
-    """An image has one label and stands in one split.
-
-    Raises:
-        PipelineError: a name occurs twice.
-    """
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise PipelineError(
-            f"{source} names {len(twice)} image(s) more than once: {first_few(twice)}. "
-            "An image may have one row only: remove the others."
-        )
-
-
 def refuse_escapes(names: Sequence[str], folder: Path) -> None:
     """Every name is a plain one, of something that lies in the folder itself.
 
@@ -140,7 +145,7 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
     bad = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
     if bad:
         raise PipelineError(
-            f"{len(bad)} image name(s) lead outside the image folder {folder}: {quoted(bad[:5])}. "
+            f"{len(bad)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, bad)])}. "
             "A name must be a plain file name in that folder, and no link that leaves it "
             "(no separators, no control characters)."
         )
@@ -157,9 +162,9 @@ def is_plain_name(name: str) -> bool:
     )
 
 
-def quoted(names: Iterable[str]) -> str:
-    """Names for a message, in which blanks and control characters show."""
-    return ", ".join(repr(name) for name in names)
+def composed(text: str) -> str:
+    """Letters and their accents as one (NFC): macOS writes them apart (NFD)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

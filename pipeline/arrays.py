@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.annotations import Annotation, DataSet, quoted, refuse_labels, shares_to_draw
-from pipeline.errors import PipelineError, first_few
+from pipeline.annotations import Annotation, DataSet, shares_to_draw
+from pipeline.class_names import ClassNames, name_classes
+from pipeline.errors import PipelineError, one_line, quoted
 
 NAMES = {
     "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
@@ -32,7 +33,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def read_arrays(
-    *, data: Path, class_names: Mapping[int, str] | None, val_fraction: float | None, test_fraction: float | None
+    *, data: Path, val_fraction: float | None, test_fraction: float | None, class_names: ClassNames = None
 ) -> DataSet:
     """Reads and checks an .npz file.
 
@@ -40,9 +41,10 @@ def read_arrays(
 
     Args:
         data: the file.
-        class_names: the name of each label; None names a class by its number.
         val_fraction: share of the training images to draw for validation, or None where the file holds them.
         test_fraction: share of all training images to draw for testing, or None where the file holds them.
+        class_names: the names of labels 0, 1, ..., a map from label to name, or the name of an array of names in the
+            file; None names a class by its number.
 
     Returns:
         The data set, its rows sorted by id.
@@ -57,35 +59,62 @@ def read_arrays(
     for images, labels in pairs.values():
         _refuse_images(arrays[images], data, images)
         _refuse_labels(arrays[labels], data, labels, len(arrays[images]), images)
-    numbers = {split: arrays[labels].reshape(-1).tolist() for split, (_, labels) in pairs.items()}
-    names = _names_of({number for of_split in numbers.values() for number in of_split}, class_names, data)
-    refuse_labels(names.values(), data, "split.class_names")
-    rows = [
-        Annotation(f"{split}_{position:05d}.png", names[number], split, None, arrays[pairs[split][0]][position])
-        for split in pairs
-        for position, number in enumerate(numbers[split])
+    numbers = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
+    if class_names is None and min(numbers) < 0:
+        raise PipelineError(
+            f"{data} has the label {min(numbers)}; expected numbers from 0. "
+            "Correct the labels, or leave these images out."
+        )
+    named_in = str(class_names) if isinstance(class_names, Path) else None
+    names = class_names if named_in is None else _names_in(arrays, named_in, data)
+    classes, order = name_classes(
+        [str(number) for number in numbers], names, data=data, source=data, place="the arrays of labels"
+    )
+    images_of = [
+        (f"{split}_{position:05}.png", split, image)
+        for split, (images, _) in pairs.items()
+        for position, image in enumerate(arrays[images])
     ]
+    rows = [
+        Annotation(name, label, split, None, image)
+        for (name, split, image), label in zip(images_of, classes, strict=True)
+    ]
+    used = {name for pair in pairs.values() for name in pair} | {named_in}
     return DataSet(
         source=data,
         rows=sorted(rows, key=lambda row: row.id),
         drawn=shares_to_draw(val_fraction, test_fraction),
-        left_out=sorted(set(arrays) - {name for pair in pairs.values() for name in pair}),
+        left_out=sorted(set(arrays) - used),
         because=f"these arrays of {data} are neither images nor labels",
-        class_names=[names[number] for number in sorted(names)],
+        class_names=order,
     )
 
 
-def read_cifar10(*, data: Path, val_fraction: float) -> DataSet:
+def read_cifar10(*, data: Path, val_fraction: float, class_names: ClassNames = None) -> DataSet:
     """Reads CIFAR-10, or a part of it, as `read_arrays` does, with the names of its ten classes.
 
     Args:
         data: the file.
         val_fraction: share of the training images to draw for validation.
+        class_names: other names, as `read_arrays` takes them; None takes `CIFAR10`.
 
     Raises:
         PipelineError: the file or an array in it cannot be used.
     """
-    return read_arrays(data=data, class_names=dict(enumerate(CIFAR10)), val_fraction=val_fraction, test_fraction=None)
+    names = CIFAR10 if class_names is None else class_names
+    return read_arrays(data=data, val_fraction=val_fraction, test_fraction=None, class_names=names)
+
+
+def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
+    names = arrays.get(name)
+    if names is None or names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) < names.size:
+        no_such = f"no such array; it has {quoted(sorted(arrays), 12)}"
+        has = no_such if names is None else f"it of type {names.dtype} and shape {names.shape}"
+        raise PipelineError(
+            f"split.class_names is {name!r}, and {path} has {has}. "
+            "Expected a list or map in params.yaml, or the name of an array of different texts, one for each class."
+        )
+    return [str(text) for text in names]
 
 
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -102,7 +131,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
                 f"{path} holds an array of Python objects, which could run any code when they are read. "
                 "Store images as uint8 and labels as integers, with images of one size."
             ) from None
-        raise PipelineError(f"{path} cannot be read: {error}. Write it again, it may be damaged.") from None
+        raise PipelineError(f"{path} cannot be read: {one_line(error)}. Write it again, it may be damaged.") from None
 
 
 def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
@@ -114,19 +143,19 @@ def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
     used = [scheme for scheme in held if held[scheme]]
     if len(used) > 1:
         raise PipelineError(
-            f"{path} mixes the names of {' and '.join(used)}: {quoted(sorted(arrays))}. "
+            f"{path} mixes the names of {' and '.join(used)}: {quoted(sorted(arrays), 12)}. "
             f"Expected one of {_schemes()}: rename the arrays."
         )
     if not used or "train" not in held[used[0]]:
         raise PipelineError(
-            f"{path} holds no training images; it has {quoted(sorted(arrays))}. "
+            f"{path} holds no training images; it has {quoted(sorted(arrays), 12)}. "
             f"Expected {_schemes()}: rename the arrays."
         )
     pairs = held[used[0]]
     alone = [name for pair in pairs.values() for name in pair if name not in arrays]
     if alone:
         raise PipelineError(
-            f"{path} lacks {quoted(alone)}; it has {quoted(sorted(arrays))}. "
+            f"{path} lacks {quoted(alone)}; it has {quoted(sorted(arrays), 12)}. "
             "Images and labels come in pairs: add what is missing."
         )
     return pairs
@@ -179,16 +208,3 @@ def _refuse_labels(labels: npt.NDArray[Any], path: Path, name: str, count: int, 
             f"{path}: {images} has {count} images and {name} has {len(labels)} labels; expected as many. "
             "Store both again from the same list."
         )
-
-
-def _names_of(labels: set[int], class_names: Mapping[int, str] | None, path: Path) -> dict[int, str]:
-    """The name of the class of each label."""
-    known = class_names if class_names is not None else {label: "" for label in labels if label >= 0}
-    unknown = sorted(labels - set(known))
-    if unknown:
-        expected = "numbers from 0" if class_names is None else f"the labels of split.class_names, {sorted(known)}"
-        raise PipelineError(
-            f"{path} has the label(s) {first_few([str(label) for label in unknown])}; expected {expected}. "
-            "Correct the labels, or name them in split.class_names."
-        )
-    return {label: class_names[label] if class_names is not None else str(label) for label in labels}

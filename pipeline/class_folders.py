@@ -1,23 +1,23 @@
 """Layout `folders`: a folder for each split, which holds a folder of images for each class."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.annotations import (
     Annotation,
     DataSet,
-    quoted,
+    composed,
     refuse_escapes,
     refuse_labels,
     refuse_leaving,
     refuse_unsafe_labels,
     shares_to_draw,
 )
-from pipeline.errors import PipelineError, first_few
-from pipeline.index import in_order
-
-LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini"}
+from pipeline.class_names import ClassNames, name_classes
+from pipeline.errors import PipelineError, all_named, nearest, quoted
+from pipeline.image_names import is_left_by_a_system
 
 
 @dataclass
@@ -25,8 +25,8 @@ class _Found:
     """What lies in the folder of one split.
 
     Attributes:
-        images: (class, file name) of each image.
-        left_out: what is no image, relative to the folder.
+        images: (folder of the class, file name) of each image.
+        left_out: files in no folder of a class, relative to the folder of the split.
     """
 
     images: list[tuple[str, str]] = field(default_factory=list)
@@ -41,10 +41,11 @@ def read_folders(
     test: Path | None,
     val_fraction: float | None,
     test_fraction: float | None,
+    class_names: ClassNames = None,
 ) -> DataSet:
     """Reads and checks folders of classes.
 
-    An image's id is `<class>/<file>`, with `val/` or `test/` before it where the data name that split.
+    An image's id is `<folder>/<file>`, with `val/` or `test/` before it where the data name that split.
 
     Args:
         data: the folder of the data set; every other path is relative to it.
@@ -53,6 +54,7 @@ def read_folders(
         test: the folder of the test images, or None.
         val_fraction: share of the training images to draw for validation, or None where `val` is given.
         test_fraction: share of all of `train` to draw for testing, or None where `test` is given.
+        class_names: names and order of the classes, as `name_classes` takes them; the labels are the folders' names.
 
     Returns:
         The data set, its rows sorted by id.
@@ -60,28 +62,52 @@ def read_folders(
     Raises:
         PipelineError: a folder is missing or cannot be used; no image was decoded.
     """
-    named = {"train": train, "val": val, "test": test}
-    folders = {split: data / path for split, path in named.items() if path is not None}
+    given = {"train": train, "val": val, "test": test}
+    folders = {split: data / path for split, path in given.items() if path is not None}
     _refuse_folders(data, folders)
     found = {split: _look(folder, list(folders.values())) for split, folder in folders.items()}
     classes = {label for label, _ in found["train"].images}
-    refuse_labels(classes, folders["train"], "a folder for each class")
+    if not classes:
+        raise PipelineError(
+            f"{folders['train']} holds no folders of classes. Put the images of each class into a folder of its name "
+            "there, or correct split.data and split.train."
+        )
+    place = "a folder for each class"
+    refuse_labels(classes, folders["train"], place)
     for split, folder in folders.items():
         _refuse_unknown_classes(found[split], folder, sorted(classes), folders["train"])
-    rows = [
-        Annotation(_id(split, label, name), label, split, None, folder / label / name, drawn_by=name)
-        for split, folder in folders.items()
-        for label, name in found[split].images
-    ]
+    images = [(split, label, name) for split in folders for label, name in found[split].images]
+    labels = [composed(label) for _, label, _ in images]
+    named, order = name_classes(labels, class_names, data=data, source=folders["train"], place=place)
     left_out = [folder / name for split, folder in folders.items() for name in found[split].left_out]
     return DataSet(
         source=data,
-        rows=sorted(rows, key=lambda row: row.id),
+        rows=sorted(_rows(folders, images, named), key=lambda row: row.id),
         drawn=shares_to_draw(val_fraction, test_fraction),
         left_out=sorted(path.relative_to(data).as_posix() for path in left_out),
-        because=f"they are hidden, or in no folder of a class, in {data}",
-        class_names=in_order(classes),
+        because=f"they are in no folder of a class, in {data}",
+        class_names=order,
     )
+
+
+def _rows(
+    folders: Mapping[str, Path], images: Sequence[tuple[str, str, str]], classes: Sequence[str]
+) -> Iterator[Annotation]:
+    """Of each (split, folder of the class, file name); where several folders are one class, a copy's name begins with
+    its folder's."""
+    merged = defaultdict(set)
+    for (_, label, _), class_name in zip(images, classes, strict=True):
+        merged[class_name].add(label)
+    for (split, label, name), class_name in zip(images, classes, strict=True):
+        yield Annotation(
+            id=_id(split, label, name),
+            label=class_name,
+            partition=split,
+            votes=None,
+            image=folders[split] / label / name,
+            drawn_by=name,
+            file_name=f"{label}__{name}" if len(merged[class_name]) > 1 else name,
+        )
 
 
 def _refuse_folders(data: Path, folders: Mapping[str, Path]) -> None:
@@ -107,25 +133,18 @@ def _look(folder: Path, split_folders: Sequence[Path]) -> _Found:
     found = _Found()
     classes = []
     for entry in sorted(folder.iterdir()):
-        if entry in split_folders:
+        if entry in split_folders or is_left_by_a_system(entry.name):
             continue
-        if not entry.is_dir() or _is_hidden(entry):
-            found.left_out.append(entry.name)
-        else:
+        if entry.is_dir():
             classes.append(entry.name)
+        else:
+            found.left_out.append(entry.name)
     _refuse_names(classes, folder)
     for label in classes:
-        entries = sorted(entry.name for entry in (folder / label).iterdir())
-        hidden = [name for name in entries if _is_hidden(folder / label / name)]
-        found.left_out += [f"{label}/{name}" for name in hidden]
-        images = sorted(set(entries) - set(hidden))
+        images = sorted(entry.name for entry in (folder / label).iterdir() if not is_left_by_a_system(entry.name))
         _refuse_no_files(folder / label, images)
         found.images += [(label, name) for name in images]
     return found
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in LEFT_BY_SYSTEMS
 
 
 def _refuse_names(classes: list[str], folder: Path) -> None:
@@ -133,8 +152,8 @@ def _refuse_names(classes: list[str], folder: Path) -> None:
     links = [name for name in classes if (folder / name).is_symlink()]
     if links:
         raise PipelineError(
-            f"{len(links)} folder(s) of classes in {folder} are links: {quoted(links[:5])}. DVC follows none and "
-            "would not see a change there. Put the folders there themselves."
+            f"{len(links)} folder(s) of classes in {folder} are links: {all_named([*map(repr, links)])}. DVC follows "
+            "none and would not see a change there. Put the folders there themselves."
         )
 
 
@@ -143,17 +162,27 @@ def _refuse_no_files(folder: Path, names: list[str]) -> None:
         raise PipelineError(f"{folder} holds no images. Put the images of that class there, or remove the folder.")
     refuse_escapes(names, folder)
     other = [name for name in names if not (folder / name).is_file()]
+    if len(other) == len(names):
+        raise PipelineError(
+            f"{folder} holds only folders: {quoted(other)}. If these are the classes, correct split.data, or "
+            "split.train, split.val and split.test, so that they name the folder above them. If they are parts of one "
+            "class, put their images into that class's folder, each under a name of its own."
+        )
     if other:
         raise PipelineError(
-            f"{folder} holds what is no file: {first_few(other)}. Expected images alone: a class has no folders "
-            "below its own. Move their images up, or correct split.train, split.val and split.test."
+            f"{folder} holds what is no file: {all_named([*map(repr, other)])}. Expected images alone: a class has no "
+            "folders below its own. Put their images into it, each under a name of its own, or move these folders out "
+            "of the data set."
         )
 
 
 def _refuse_unknown_classes(found: _Found, folder: Path, classes: list[str], train: Path) -> None:
-    unknown = sorted({label for label, _ in found.images} - set(classes))
+    known = set(map(composed, classes))
+    unknown = sorted({label for label, _ in found.images if composed(label) not in known})
     if unknown:
+        near = nearest(unknown[0], classes)
+        said = f" The name nearest to {unknown[0]!r} there is {near!r}." if near else ""
         raise PipelineError(
-            f"{folder} has the class(es) {quoted(unknown)}, which {train} lacks; it has {quoted(classes)}. "
-            "Every class needs training images: add them, or remove or rename these folders."
+            f"{folder} has the class(es) {quoted(unknown)}, which {train} lacks; it has {quoted(classes)}.{said} "
+            "Every class needs training images: add them, or rename these folders, or move them out of the data set."
         )

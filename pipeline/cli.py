@@ -111,8 +111,7 @@ def split() -> None:
     from pipeline import split as stage
 
     stage.run(
-        layout=section.layout,
-        settings=section.model_dump(exclude={"layout"}),
+        **from_params.data_set(section),
         split_folder=SPLIT_FOLDER,
         index=INDEX,
         picture=PICTURES / "samples.png",

@@ -121,8 +121,8 @@ def plan(measure: bool) -> None:
     start_tensorflow()
     from pipeline import planning
 
-    data, student = values.split, values.student
-    images = planning.count_images(INDEX, data.layout, data.model_dump(exclude={"layout"}))
+    student = values.student
+    images = planning.count_images(INDEX, **from_params.data_set(values.split))
     teacher_model = planning.teacher_model(*from_params.teachers(values.train_teacher), images.class_names)
     student_model = planning.untrained(student.model.model_dump(), images.classes)
     found = planning.make_plan(

@@ -1,17 +1,24 @@
 """From sections of params.yaml to what the stages take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
     from pipeline.given_teacher import GivenTeacher
     from pipeline.losses import DistillationLoss
+    from pipeline.params_split import DataSection
     from pipeline.recipe import Recipe
     from pipeline.resize import Resize
     from pipeline.storage import Storage
     from pipeline.train_teacher import TeacherToTrain
     from pipeline.views import Augmentation, Views
+
+
+def data_set(section: "DataSection") -> dict[str, Any]:
+    """Where the images come from: the arguments of `split.run` but for its outputs."""
+    own = {"layout", "duplicates", "limit"}
+    return {**section.model_dump(include=own), "settings": section.model_dump(exclude=own)}
 
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
 from pipeline.index import SPLITS, Index
 from pipeline.resize import Resize, other_pixels
 from pipeline.soft_labels import SoftLabelFile
@@ -97,7 +97,11 @@ def _other_images(file: SoftLabelFile, index: Index, split: str) -> list[str]:
             [name for name in both if labels[row_of[name]] != position[images[name].label]],
         ),
     ]
-    return [f"{what} {len(names)} {split} image(s): {first_few(names)}" for what, names in cases if names]
+    return [
+        f"{what} {len(names)} {split} image(s): {all_named(names, f'names-{split}-{number}')}"
+        for number, (what, names) in enumerate(cases, 1)
+        if names
+    ]
 
 
 def other_views(found: dict[str, Any], expected: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ import psutil
 import tensorflow as tf
 
 from pipeline.data_flow import AT_A_TIME, ahead, mapped
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
 from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
@@ -230,7 +230,7 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
     bad = [f"{name} ({problem})" for name, problem in found.items() if problem]
     if bad:
         raise PipelineError(
-            f"{len(bad)} of {len(files)} image files cannot be used: {first_few(bad)}. Replace them with intact images "
+            f"{len(bad)} of {len(files)} image files cannot be used: {all_named(bad)}. Replace them with intact images "
             "of at most 8 bits a channel (PNG, JPEG, BMP, GIF, TIFF or WebP), or remove them from the data set."
         )
 

@@ -5,13 +5,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.artifacts import sha256_file
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named, first_few
 
 SPLITS = ("train", "val", "test")
 
@@ -44,11 +45,11 @@ COLUMNS = (*(field.name for field in fields(Image)), "class_index")
 def in_order(names: Iterable[str]) -> list[str]:
     """Class names in the order of the class axis where the data state none.
 
-    Whole numbers are in the order of numbers, anything else is sorted as text.
+    If all are numbers, they are in the order of numbers; else they are sorted as text.
     """
     distinct = set(names)
-    are_numbers = all(re.fullmatch(r"-?[0-9]+", name) for name in distinct)
-    return sorted(distinct, key=lambda name: (int(name), name)) if are_numbers else sorted(distinct)
+    are_numbers = all(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", name) for name in distinct)
+    return sorted(distinct, key=lambda name: (Decimal(name), name)) if are_numbers else sorted(distinct)
 
 
 class Index:
@@ -106,7 +107,7 @@ def refuse_changed(images: Iterable[Image]) -> None:
     changed = [image.path for image in images if not _is_unchanged(image)]
     if changed:
         raise PipelineError(
-            f"{len(changed)} image file(s) are missing or not those of the index: {first_few(changed)}. {REMEDY}"
+            f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. {REMEDY}"
         )
 
 
@@ -153,7 +154,6 @@ def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
     label, number = COLUMNS.index("label"), COLUMNS.index("class_index")
     pairs = sorted({(row[number], row[label]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
     if [text for text, _ in pairs] != [str(position) for position in range(len({name for _, name in pairs}))]:
-        raise PipelineError(
-            f"{path} does not number its classes from 0, one number for each: {first_few([*map(str, pairs)])}. {REMEDY}"
-        )
+        found = first_few([f"{name!r} has {text!r}" for text, name in pairs])
+        raise PipelineError(f"{path} does not number its classes from 0, one number for each: {found}. {REMEDY}")
     return [name for _, name in pairs]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from pipeline.params_models import Flag
 from pipeline.section import Section
 
 
@@ -20,21 +21,40 @@ def _inside(path: Path) -> Path:
     return path
 
 
-def _names_of_classes(value: Any) -> Any:
-    """A list of names becomes a mapping from label to name."""
-    names = dict(enumerate(value)) if isinstance(value, list) else value
-    if names is None:
+def _class_names(value: Any) -> Any:
+    """Names of classes: a file, a list in the order of the class axis, or a map from label to name, all texts."""
+    if value is None:
         return None
-    good = isinstance(names, dict) and all(type(label) is int and isinstance(names[label], str) for label in names)
-    if not good or len(set(names.values())) < len(names):
-        raise ValueError("expected null, a list of different names, or whole-number labels with different names")
-    return names
+    if isinstance(value, str) and value:
+        return _inside(Path(value))
+    if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value) > 0:
+        return value
+    is_map = isinstance(value, dict) and all(type(label) in {int, str} for label in value)
+    if is_map and value and all(isinstance(name, str) for name in value.values()):
+        return {str(label): name for label, name in value.items()}
+    raise ValueError(
+        "expected null, a file in split.data, a list of different names such as [healthy, ill], or a map from label to "
+        "name such as {0: healthy, 1: ill}; put names that YAML takes for numbers in quotation marks"
+    )
+
+
+def _column(value: Any) -> Any:
+    """A table without a header has columns 1, 2, ..."""
+    return str(value) if type(value) is int else value
+
+
+def _separator(value: str | None) -> str | None:
+    sign = "\t" if value == "\\t" else value
+    if sign is not None and (len(sign) != 1 or sign in '\r\n"'):
+        raise ValueError("expected null or one character: ',', ';', '|', '\\t' for tabs, ' ' for any number of blanks")
+    return sign
 
 
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Inside = Annotated[Path, AfterValidator(_inside)]
-Column = Annotated[str, Field(min_length=1)]
-ClassNames = Annotated[dict[int, str] | None, BeforeValidator(_names_of_classes)]
+Column = Annotated[str, Field(min_length=1), BeforeValidator(_column)]
+Separator = Annotated[str | None, AfterValidator(_separator)]
+ClassNames = Annotated[Any, BeforeValidator(_class_names)]
 
 
 def _refuse_both_or_neither(share: float | None, info: ValidationInfo, name: str) -> float | None:
@@ -46,26 +66,38 @@ def _refuse_both_or_neither(share: float | None, info: ValidationInfo, name: str
     return share
 
 
-class Mhist(Section):
+class DataSection(Section):
+    """What every layout has: how equal pictures are treated, and how many images are used."""
+
+    duplicates: Literal["warn", "refuse", "keep_in_train"] = "warn"
+    limit: Annotated[int, Field(ge=1, strict=True)] | None = None
+
+
+class Mhist(DataSection):
     """A table with MHIST's columns beside one folder of images."""
 
     layout: Literal["mhist"]
     data: Path
     annotations: Inside
     images: Inside
+    class_names: ClassNames = None
     val_fraction: Share
 
 
-class Csv(Section):
-    """A table with a column of image names and a column of labels, beside one folder of images."""
+class Csv(DataSection):
+    """A table with a column of image names and one or several of labels, beside one folder of images."""
 
     layout: Literal["csv"]
     data: Path
     annotations: Inside
     images: Inside
     image_column: Column
-    label_column: Column
-    class_names: Inside | None
+    label_column: Column | None = None
+    label_columns: Annotated[list[Column] | None, Field(validate_default=True)] = None
+    group_column: Column | None = None
+    separator: Separator = None
+    header: Flag | None = None
+    class_names: ClassNames = None
     validation_ids: Inside | None
     test_ids: Inside | None
     val_fraction: Share | None
@@ -73,9 +105,28 @@ class Csv(Section):
 
     @field_validator("label_column")
     @classmethod
-    def _two_columns(cls, column: str, info: ValidationInfo) -> str:
-        if column == info.data.get("image_column"):
+    def _two_columns(cls, column: str | None, info: ValidationInfo) -> str | None:
+        if column is not None and column == info.data.get("image_column"):
             raise ValueError("expected another column than split.image_column")
+        return column
+
+    @field_validator("label_columns")
+    @classmethod
+    def _one_form_of_labels(cls, columns: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if "label_column" in info.data and (info.data["label_column"] is None) == (columns is None):
+            is_given = "null" if columns is None else "given"
+            raise ValueError(f"expected one of split.label_column and split.label_columns; both are {is_given}")
+        named = [*(columns or []), info.data.get("image_column")]
+        if columns is not None and (len(columns) < 2 or len(set(named)) < len(named)):
+            raise ValueError("expected two or more different columns, and none of them split.image_column")
+        return columns
+
+    @field_validator("group_column")
+    @classmethod
+    def _another_column(cls, column: str | None, info: ValidationInfo) -> str | None:
+        taken = (info.data.get("image_column"), info.data.get("label_column"), *(info.data.get("label_columns") or []))
+        if column is not None and column in taken:
+            raise ValueError("expected another column than split.image_column and split.label_column")
         return column
 
     @field_validator("val_fraction")
@@ -89,7 +140,7 @@ class Csv(Section):
         return _refuse_both_or_neither(share, info, "test_ids")
 
 
-class Folders(Section):
+class Folders(DataSection):
     """A folder for each split, which holds a folder for each class."""
 
     layout: Literal["folders"]
@@ -97,6 +148,7 @@ class Folders(Section):
     train: Inside
     val: Inside | None
     test: Inside | None
+    class_names: ClassNames = None
     val_fraction: Share | None
     test_fraction: Share | None
 
@@ -116,21 +168,22 @@ class Folders(Section):
         return _refuse_both_or_neither(share, info, str(info.field_name).removesuffix("_fraction"))
 
 
-class Arrays(Section):
+class Arrays(DataSection):
     """An .npz file of images and labels, with the names of Keras or of MedMNIST."""
 
     layout: Literal["arrays"]
     data: Path
-    class_names: ClassNames
+    class_names: ClassNames = None
     val_fraction: Share | None
     test_fraction: Share | None
 
 
-class Cifar10(Section):
+class Cifar10(DataSection):
     """CIFAR-10 as an .npz file with Keras' names."""
 
     layout: Literal["cifar10"]
     data: Path
+    class_names: ClassNames = None
     val_fraction: Share
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import flops, models, storage
+from pipeline.drawing import draw
 from pipeline.ensembles import combined, refuse_other_sizes
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.index import SPLITS, read_index
 from pipeline.recipe import Phase, Recipe
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
-from pipeline.split import LAYOUTS, assign_split
+from pipeline.split import LAYOUTS
 from pipeline.table import aligned
 from pipeline.train_teacher import TeacherToTrain
 from pipeline.views import Views
@@ -48,13 +49,21 @@ class Images:
         return len(self.class_names)
 
 
-def count_images(index: Path, layout: str, settings: Mapping[str, Any]) -> Images:
+def count_images(
+    index: Path,
+    layout: str,
+    settings: Mapping[str, Any],
+    duplicates: str = "warn",
+    limit: int | None = None,
+) -> Images:
     """Reads what the index is made from, or, where that is not at hand, the index.
 
     Args:
         index: the index, which may be missing.
         layout: one of `split.LAYOUTS`.
         settings: the arguments of that layout's reader.
+        duplicates: as in `split.run`.
+        limit: as in `split.run`.
 
     Raises:
         PipelineError: neither can be read, or a split has no images.
@@ -62,7 +71,8 @@ def count_images(index: Path, layout: str, settings: Mapping[str, Any]) -> Image
     if settings["data"].exists() or not index.is_file():
         data_set = LAYOUTS[layout](**settings)
         source, class_names = data_set.source, data_set.class_names
-        rows = [(assign_split(row, data_set.drawn), row.label, row.id) for row in data_set.rows]
+        drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
+        rows = [(split, row.label, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
     else:
         found = read_index(index)
         source, class_names = index, found.class_names

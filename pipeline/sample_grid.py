@@ -1,22 +1,40 @@
-"""Stage `split`'s picture: some training images of all classes, with their labels."""
+"""Stage `split`'s picture: training images of every class, with their labels."""
 
 import hashlib
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.figures import WIDTH, Pixels, save, short, show_image, title_all
+from pipeline.figures import INCH, WIDTH, Pixels, save, short, show_image, title_all
 from pipeline.images import read_original
 from pipeline.index import Image, Index
 
 SIDE = 3
-"""Rows and columns of the grid."""
+"""Rows and columns of the grid, as long as it has a place for every class."""
+
+MOST_ROWS_OF_ONE_CLASS = 20
+IN_A_ROW = 8
+"""Up to how many classes have a row each, and the images in it."""
+
+NAMES = {IN_A_ROW: (90, 1), 10: (15, 2), 16: (9, 3)}
+"""By the number of columns, how many characters and lines of a name have room above it."""
+
+LINE_HEIGHT = 0.13
+TITLE_HEIGHT = 0.35
+GAP = 0.02
+"""Inches: of a line of a name, of the figure's title, and around an image."""
+
+MOST_CLASSES_SHOWN = 1000
+TITLE = "Training images and their labels"
 
 
 def draw_samples(index: Index, output: Path) -> None:
-    """Writes a PNG: a grid of nine training images under the names of their classes.
+    """Writes a PNG: training images under the names of their classes, of each class at least one.
+
+    Up to nine classes share nine places, up to 20 have a row each, and of up to 1,000 one small image each is shown.
 
     Args:
         index: the data set, whose files are read.
@@ -25,19 +43,39 @@ def draw_samples(index: Index, output: Path) -> None:
     Raises:
         PipelineError: there are no training images.
     """
-    chosen = spread_over_classes(index.split("train"), SIDE * SIDE)
-    save(sample_grid([read_original(image.path) for image in chosen], [image.label for image in chosen]), output)
+    classes = by_class(index)
+    if len(classes) <= SIDE * SIDE:
+        chosen = spread_over_classes(index, SIDE * SIDE)
+        figure = sample_grid([read_original(image.path) for image in chosen], [image.label for image in chosen])
+    elif len(classes) <= MOST_ROWS_OF_ONE_CLASS:
+        figure = small_tiles([of_class[:IN_A_ROW] for of_class in classes], IN_A_ROW)
+    else:
+        shown = spread_over_classes(index, MOST_CLASSES_SHOWN)[: len(classes)]
+        columns = 10 if len(shown) <= 200 else 16
+        title = TITLE if len(shown) == len(classes) else f"{TITLE}: {len(shown):,} of {len(classes):,} classes"
+        rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+        figure = small_tiles(rows, columns, title)
+    save(figure, output)
 
 
-def spread_over_classes(images: Sequence[Image], count: int) -> list[Image]:
-    """Up to `count` images, an image of each class in turn; of each class those whose id's SHA-256 is smallest.
+def by_class(index: Index) -> list[list[Image]]:
+    """The training images of each class that has some, in the order of the class axis.
+
+    Within a class, the smallest SHA-256 of an id comes first.
+    """
+    images = sorted(index.split("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest())
+    found: list[list[Image]] = [[] for _ in index.class_names]
+    for image, number in zip(images, index.labels(images), strict=True):
+        found[number].append(image)
+    return [of_class for of_class in found if of_class]
+
+
+def spread_over_classes(index: Index, count: int) -> list[Image]:
+    """Up to `count` training images, an image of each class in turn.
 
     Of more classes than `count`, every so manieth is shown.
     """
-    by_class: dict[str, list[Image]] = {}
-    for image in sorted(images, key=lambda image: (image.label, hashlib.sha256(image.id.encode()).digest())):
-        by_class.setdefault(image.label, []).append(image)
-    classes = list(by_class.values())
+    classes = by_class(index)
     shown = [classes[number * len(classes) // count] for number in range(count)] if len(classes) > count else classes
     rounds = zip_longest(*(of_class[:count] for of_class in shown))
     return [image for one_round in rounds for image in one_round if image is not None][:count]
@@ -56,5 +94,46 @@ def sample_grid(pictures: Sequence[Pixels], labels: Sequence[str]) -> Figure:
         axes.set_axis_off()
     for axes, pixels, label in zip(figure.axes, pictures, labels, strict=False):
         show_image(axes, pixels, short(label))
-    title_all(figure, "Training images and their labels")
+    title_all(figure, TITLE)
     return figure
+
+
+def small_tiles(rows: Sequence[Sequence[Image]], columns: int, title: str = TITLE) -> Figure:
+    """Draws many small images in rows, in one pair of axes, since hundreds of them take long.
+
+    Args:
+        rows: the images; a name is written above each that begins a class.
+        columns: places in a row, which share the width of the page; a key of `NAMES`.
+        title: of the whole.
+    """
+    characters, lines = NAMES[columns]
+    tile, name_height = WIDTH / columns, 2 * GAP + lines * LINE_HEIGHT
+    height = TITLE_HEIGHT + len(rows) * (tile + name_height)
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.text(0.08, TITLE_HEIGHT / 2, title, fontsize=11, va="center")
+    before = None
+    for number, row in enumerate(rows, 1):
+        top = TITLE_HEIGHT + number * (tile + name_height) - tile
+        for place, image in enumerate(row):
+            if image.label != before:
+                name = _wrapped(short(image.label, characters * lines), characters)
+                axes.text(place * tile + GAP, top - GAP, name, fontsize=7, parse_math=False)
+            before = image.label
+            _show_tile(axes, image, place * tile + GAP, top + GAP, tile - 2 * GAP)
+    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+    axes.set_axis_off()
+    return figure
+
+
+def _wrapped(name: str, characters: int) -> str:
+    return "\n".join(name[start : start + characters] for start in range(0, len(name), characters))
+
+
+def _show_tile(axes: Any, image: Image, left: float, top: float, side: float) -> None:
+    """Shows an image in the middle of a square; no more of its pixels are kept than can be seen."""
+    pixels = read_original(image.path)
+    step = max(1, min(pixels.shape[:2]) // int(2 * side * INCH))
+    height, width = (side * length / max(pixels.shape[:2]) for length in pixels.shape[:2])
+    left, top = left + (side - width) / 2, top + (side - height) / 2
+    axes.imshow(pixels[::step, ::step].copy(), extent=(left, left + width, top + height, top), aspect="auto")

@@ -1,9 +1,9 @@
 """Stage `split`: labelled images are copied into class folders and listed in the index."""
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from pipeline.annotations import Annotation, DataSet
 from pipeline.arrays import read_arrays, read_cifar10
 from pipeline.artifacts import publish, sha256_file
 from pipeline.class_folders import read_folders
-from pipeline.errors import PipelineError, first_few
+from pipeline.drawing import Drawn, draw
+from pipeline.duplicates import tell_copies
+from pipeline.errors import PipelineError, all_named
 from pipeline.images import refuse_undecodable
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.progress import Progress
@@ -29,7 +31,16 @@ LAYOUTS: dict[str, Callable[..., DataSet]] = {
 }
 
 
-def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: Path, picture: Path) -> None:
+def run(
+    *,
+    layout: str,
+    settings: Mapping[str, Any],
+    split_folder: Path,
+    index: Path,
+    picture: Path,
+    duplicates: str = "warn",
+    limit: int | None = None,
+) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
     Args:
@@ -38,72 +49,62 @@ def run(*, layout: str, settings: Mapping[str, Any], split_folder: Path, index: 
         split_folder: where the images go.
         index: the CSV file to write.
         picture: the PNG file of some images with their labels to write.
+        duplicates: what is done about equal pictures in several splits: warn, refuse or keep_in_train.
+        limit: how many images are used at most, or None for all.
 
     Raises:
         PipelineError: the labels or images cannot be used; nothing was written.
     """
     data_set = LAYOUTS[layout](**settings)
-    rows = data_set.rows
-    splits = [assign_split(row, data_set.drawn) for row in rows]
-    _refuse_empty(rows, splits, data_set.drawn)
-    refuse_undecodable({row.id: row.image for row in rows if isinstance(row.image, Path)})
+    drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
+    _refuse_empty(drawn, data_set)
+    refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
     with publish(split_folder) as folder:
-        copied = Index(_copy(rows, splits, folder, split_folder), data_set.class_names)
+        copied = Index(_copy(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
+        tell_copies(copied.images, refuse=duplicates == "refuse")
     with publish(index) as partial:
         write_index(partial, copied)
     draw_samples(copied, picture)
     _print_counts(copied)
-    print(_origins(data_set.drawn))
+    _print_drawing(drawn, data_set)
     if data_set.left_out:
-        names = first_few([repr(name) for name in data_set.left_out])
+        names = all_named([repr(name) for name in data_set.left_out], "left-out")
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
 
 
-def assign_split(row: Annotation, drawn: Mapping[str, float]) -> str:
-    """The split of one image, which depends on what it is drawn by and its partition alone.
-
-    What the data name a validation or test image stays one. Of the others, the SHA-256 of `drawn_by` decides, so that
-    neither adding images nor correcting a label moves any: its bytes 8 to 15, as a
-    number from 0 to 1, make a test image where they lie below the share of "test"; of the rest, its bytes 0
-    to 7 make a validation image where they lie below the share of "val".
-
-    Args:
-        row: the image.
-        drawn: the share, 0 to 1, of each split that the data do not name.
-    """
-    if row.partition != "train":
-        return row.partition
-    digest = hashlib.sha256((row.id if row.drawn_by is None else row.drawn_by).encode()).digest()
-    for split, number in (("test", digest[8:16]), ("val", digest[:8])):
-        if int.from_bytes(number, "big") < drawn.get(split, 0.0) * 2**64:
-            return split
-    return "train"
-
-
-def _refuse_empty(rows: Sequence[Annotation], splits: Sequence[str], drawn: Mapping[str, float]) -> None:
+def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
     """Every class must be trained and tested; validation may lack some of many small classes, not all."""
-    found = set(zip(splits, (row.label for row in rows), strict=True))
-    classes = sorted({row.label for row in rows})
-    empty = [f"{split}/{label}" for split in SPLITS for label in classes if (split, label) not in found]
+    found = set(zip(drawn.splits, (row.label for row in drawn.rows), strict=True))
+    empty = [f"{split}/{label}" for split in SPLITS for label in data_set.class_names if (split, label) not in found]
     vital = [name for name in empty if not name.startswith("val/")]
-    change = "".join(f", or change split.{split}_fraction" for split in drawn)
     if vital:
+        change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
         raise PipelineError(
-            f"{len(vital)} split(s) would have no image of a class: {first_few(vital)}. "
-            f"Every class needs training and test images: add images{change}."
+            f"{len(vital)} split(s) would have no image of a class: {all_named(vital)}. "
+            f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
         )
-    remedy = "Raise split.val_fraction, or add training images" if "val" in drawn else "Add some to the data"
-    if "val" not in splits:
+    remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
+    if "val" not in drawn.splits:
         raise PipelineError(f"no image would be a validation image. {remedy}.")
     if empty:
-        print(f"{len(empty)} class(es) have no validation image: {first_few(empty)}. {remedy}.")
+        print(f"{len(empty)} class(es) have no validation image: {all_named(empty)}. {remedy}.")
+
+
+def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
+    """When a class gets an image in each drawn split for certain, and what has taken images away."""
+    units = "images" if data_set.rows[0].group is None else "groups"
+    splits = len(data_set.drawn) + 1
+    told = f" A class with {splits} {units} that the data do not put in a split gets one in each." if splits > 1 else ""
+    if drawn.kept:
+        told += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
+    return told
 
 
 def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final: Path) -> list[Image]:
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
-            place = Path(split, row.label, row.id.rpartition("/")[2])
+            place = Path(split, row.label, row.file_name or row.id.rpartition("/")[2])
             _write(row.image, folder / place, row.id)
             votes = "" if row.votes is None else str(row.votes)
             sha256 = sha256_file(folder / place)
@@ -126,14 +127,27 @@ def _write(image: Any, target: Path, name: str) -> None:
         target.write_bytes(tf.io.encode_png(image.reshape(*image.shape[:2], -1)).numpy())
 
 
-def _origins(drawn: Mapping[str, float]) -> str:
-    """One line that tells where validation and test images come from."""
+def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
+    """Says where validation and test images come from, and where a share alone would not have done."""
+    shares, hashed = data_set.drawn, "name" if data_set.rows[0].group is None else "group"
     of = {"val": "the training images", "test": "the images that are not named"}
-    told = {
-        split: f"{drawn[split]:g} of {of[split]}, by a hash of the name" if split in drawn else "as the data say"
+    origins = {
+        split: f"{shares[split]:g} of {of[split]}, by a hash of the {hashed}" if split in shares else "as the data say"
         for split in of
     }
-    return f"Validation images: {told['val']}. Test images: {told['test']}."
+    for split, labels in drawn.filled.items():
+        if labels:
+            enough = floor(1000 * drawn.enough[split] + 1) / 1000
+            print(
+                f"split.{split}_fraction {shares[split]:g} gave no {split} image to {len(labels)} of "
+                f"{len(data_set.class_names)} classes, so each got the nearest one"
+                + (f"; {enough:g} would give every class one." if enough < 1 else ".")
+            )
+    if drawn.kept:
+        print(f"split.duplicates: {drawn.kept} image(s) stay in training, since they have copies in other splits.")
+    if len(drawn.rows) < len(data_set.rows):
+        print(f"split.limit: {len(drawn.rows):,} of {len(data_set.rows):,} images are used, for a try-out.")
+    print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
 
 
 def _print_counts(index: Index) -> None:

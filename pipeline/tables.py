@@ -3,27 +3,18 @@
 MHIST is by Wei et al. (https://bmirds.github.io/MHIST); `csv` fits tables such as those of Cassava.
 """
 
-import json
 import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from pipeline.annotations import (
-    Annotation,
-    DataSet,
-    quoted,
-    refuse_escapes,
-    refuse_labels,
-    refuse_leaving,
-    refuse_repeated,
-    shares_to_draw,
-)
-from pipeline.errors import PipelineError, first_few
-from pipeline.index import in_order
+from pipeline.annotations import Annotation, DataSet, shares_to_draw
+from pipeline.class_names import ClassNames, name_classes
+from pipeline.errors import PipelineError, all_named, quoted
+from pipeline.groups import grouped
+from pipeline.image_names import ImageFolder, copied_as, nearest_file
+from pipeline.table_files import Table, read_table
+from pipeline.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
 
 NAME = "Image Name"
 LABEL = "Majority Vote Label"
@@ -33,7 +24,9 @@ COLUMNS = (NAME, LABEL, VOTES, PARTITION)
 PARTITIONS = ("train", "test")
 
 
-def read_mhist(*, data: Path, annotations: Path, images: Path, val_fraction: float) -> DataSet:
+def read_mhist(
+    *, data: Path, annotations: Path, images: Path, val_fraction: float, class_names: ClassNames = None
+) -> DataSet:
     """Reads and checks MHIST's `annotations.csv` and its folder of images.
 
     Args:
@@ -41,6 +34,7 @@ def read_mhist(*, data: Path, annotations: Path, images: Path, val_fraction: flo
         annotations: the table, relative to `data`.
         images: the folder of images, relative to `data`.
         val_fraction: share of the training partition to draw for validation, 0 to 1.
+        class_names: names and order of the classes, as `name_classes` takes them.
 
     Returns:
         The data set, its rows sorted by id.
@@ -48,17 +42,20 @@ def read_mhist(*, data: Path, annotations: Path, images: Path, val_fraction: flo
     Raises:
         PipelineError: the table or a name in it cannot be used; no image was decoded.
     """
-    path, folder = data / annotations, data / images
-    table = _read_table(data, annotations, COLUMNS, "annotations", "Rename its columns to MHIST's")
-    refuse_repeated(table[NAME], path)
-    _refuse_partitions_and_votes(table, path)
-    refuse_labels(table[LABEL], path, f"the column {LABEL!r}")
-    _refuse_images(data, list(table[NAME]), images)
+    remedy = "Rename its columns to MHIST's"
+    table = read_table(data, annotations, COLUMNS, key="annotations", remedy=remedy, header=True)
+    folder = ImageFolder(data, images)
+    found = folder.files_of(table, NAME)
+    _refuse_partitions_and_votes(table)
+    place = f"the column {LABEL!r}"
+    labels = read_labels(table, LABEL, table.column(NAME))
+    classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
+    votes = [int(count) if count else None for count in table.column(VOTES)]
     rows = [
-        Annotation(name, label, partition, int(votes) if votes else None, folder / name)
-        for name, label, votes, partition in zip(*(table[column] for column in COLUMNS), strict=True)
+        Annotation(name, label, partition, count, folder.folder / file, file_name=copied_as(name, file))
+        for (name, file), label, partition, count in zip(found, classes, table.column(PARTITION), votes, strict=True)
     ]
-    return _data_set(path, folder, rows, {"val": val_fraction})
+    return _data_set(folder, table, rows, {"val": val_fraction}, order)
 
 
 def read_csv(
@@ -67,165 +64,121 @@ def read_csv(
     annotations: Path,
     images: Path,
     image_column: str,
-    label_column: str,
-    class_names: Path | None,
+    label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    separator: str | None = None,
+    header: bool | None = None,
+    class_names: ClassNames = None,
     validation_ids: Path | None,
     test_ids: Path | None,
     val_fraction: float | None,
     test_fraction: float | None,
+    group_column: str | None = None,
 ) -> DataSet:
-    """Reads and checks a table with any two columns for names and labels, and its folder of images.
+    """Reads and checks a table with any columns for names and labels, and its folder of images.
 
     Args:
         data: the folder of the data set; every other path is relative to it.
         annotations: the table.
         images: the folder of images.
-        image_column: the column of file names.
-        label_column: the column of labels.
-        class_names: a JSON file that maps labels to names of classes; None takes the labels as they are written.
+        image_column: the column of image names.
+        label_column: the column of labels, or None.
+        label_columns: where that is None, a column of 0 and 1 for each class, in the order of the class axis.
+        separator: what separates the fields of all tables; None finds it.
+        header: whether the first line of a table names its columns; None finds it.
+        class_names: names and order of the classes, as `name_classes` takes them.
         validation_ids: a table whose `image_column` names the validation images, or None.
         test_ids: the same of the test images.
         val_fraction: share of the training images to draw for validation, or None where they are named.
         test_fraction: share of all images to draw for testing, or None where they are named.
+        group_column: the column of what keeps images in one split, or None.
 
     Returns:
         The data set, its rows sorted by id.
 
     Raises:
-        PipelineError: a table, the JSON file or a name in them cannot be used; no image was decoded.
+        PipelineError: a table, the file of names or a name in them cannot be used; no image was decoded.
     """
-    path, folder = data / annotations, data / images
-    remedy = "Name its columns in split.image_column and split.label_column. It needs"
-    table = _read_table(data, annotations, (image_column, label_column), "annotations", remedy)
-    names, labels = list(table[image_column]), list(table[label_column])
-    refuse_repeated(names, path)
-    place = f"the column {label_column!r}"
-    if class_names is not None:
-        labels = _named(labels, path, _read_names(data, class_names))
-        place = f"{data / class_names} and {place}"
-    refuse_labels(labels, path, place)
-    partitions = _read_partitions(data, names, path, image_column, {"val": validation_ids, "test": test_ids})
-    _refuse_images(data, names, images)
+    key = "label_column" if label_columns is None else "label_columns"
+    remedy = f"Name its columns in split.image_column and split.{key}. It needs"
+    columns = [str(label_column)] if label_columns is None else [*label_columns]
+    read = partial(read_table, data, separator=separator, header=header)
+    of_group = [] if group_column is None else [group_column]
+    table = read(annotations, (image_column, *columns, *of_group), key="annotations", remedy=remedy)
+    folder = ImageFolder(data, images)
+    found = folder.files_of(table, image_column)
+    names = table.column(image_column)
+    if label_columns is None:
+        if class_names is None:
+            refuse_column_of_one_hot(table, columns[0])
+        labels, place = read_labels(table, columns[0], names), f"the column {columns[0]!r}"
+    else:
+        labels, place = read_one_hot(table, columns, names), "split.label_columns"
+    stated = label_columns or ()
+    classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place, stated=stated)
+    ids = {"validation_ids": validation_ids, "test_ids": test_ids}
+    remedy = "It needs the column split.image_column"
+    tables = {key: read(name, (image_column,), key=key, remedy=remedy) for key, name in ids.items() if name is not None}
+    partitions = _partitions(tables, image_column, folder, [file for _, file in found], table.path)
     rows = [
-        Annotation(name, label, partitions.get(name, "train"), None, folder / name)
-        for name, label in zip(names, labels, strict=True)
+        Annotation(
+            name, label, partitions.get(file, "train"), None, folder.folder / file, file_name=copied_as(name, file)
+        )
+        for (name, file), label in zip(found, classes, strict=True)
     ]
-    return _data_set(path, folder, rows, shares_to_draw(val_fraction, test_fraction))
+    if group_column is not None:
+        rows = grouped(rows, table.column(group_column), table.path, group_column)
+    return _data_set(folder, table, rows, shares_to_draw(val_fraction, test_fraction), order)
 
 
-def _data_set(path: Path, folder: Path, rows: list[Annotation], drawn: dict[str, float]) -> DataSet:
-    named = {row.id for row in rows}
-    others = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and entry.name not in named)
+def _data_set(
+    folder: ImageFolder, table: Table, rows: list[Annotation], drawn: dict[str, float], order: Sequence[str]
+) -> DataSet:
+    used = {row.image for row in rows} | {table.path}
+    others = [file for file in folder.files if folder.folder / file not in used]
     rows.sort(key=lambda row: row.id)
-    names = in_order(row.label for row in rows)
-    return DataSet(path, rows, drawn, others, f"no row names these files of {folder}", names)
+    return DataSet(table.path, rows, drawn, others, f"no row names these files of {folder.folder}", order)
 
 
-def _read_table(data: Path, table_name: Path, columns: Sequence[str], key: str, remedy: str) -> pd.DataFrame:
-    path = data / table_name
-    if not path.is_file():
-        raise PipelineError(
-            f"there is no {key} file at {path}. Put it there, or correct split.data and split.{key} in params.yaml."
-        )
-    refuse_leaving(data, path, key)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with too many fields
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserWarning) as error:
-        raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise PipelineError(
-            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {quoted(missing)}; "
-            f"it has {quoted(table.columns)}. {remedy}: {quoted(columns)}."
-        )
-    if table.empty:
-        raise PipelineError(f"{path} has its header but no rows. Add a row for each image.")
-    return table
-
-
-def _refuse_partitions_and_votes(table: pd.DataFrame, path: Path) -> None:
-    unknown = sorted(set(table[PARTITION]) - set(PARTITIONS))
+def _refuse_partitions_and_votes(table: Table) -> None:
+    unknown = sorted(set(table.column(PARTITION)) - set(PARTITIONS))
     if unknown:
         raise PipelineError(
-            f"{path} has the partition(s) {quoted(unknown)}; known are {quoted(PARTITIONS)}. "
+            f"{table.path} has the partition(s) {quoted(unknown)}; known are {quoted(PARTITIONS)}. "
             f"Correct the column {PARTITION!r}."
         )
-    votes = sorted({value for value in table[VOTES] if value and not re.fullmatch("[0-7]", value)})
+    votes = sorted({value for value in table.column(VOTES) if value and not re.fullmatch("[0-7]", value)})
     if votes:
         raise PipelineError(
-            f"{path} has votes that are no whole numbers from 0 to 7: {first_few(votes)}. "
+            f"{table.path} has votes that are no whole numbers from 0 to 7: {all_named([*map(repr, votes)])}. "
             f"Write a count, or leave the field empty, in the column {VOTES!r}."
         )
 
 
-def _refuse_images(data: Path, names: list[str], images: Path) -> None:
-    folder = data / images
-    refuse_leaving(data, folder, "images")
-    refuse_escapes(names, folder)
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise PipelineError(
-            f"{len(missing)} of {len(names)} annotated images are not in {folder}: {first_few(missing)}. "
-            "Copy them there, or remove their rows."
-        )
-
-
-def _read_names(data: Path, class_names: Path) -> dict[str, str]:
-    path = data / class_names
-    if not path.is_file():
-        raise PipelineError(f"there is no class_names file at {path}. Put it there, or set split.class_names: null.")
-    refuse_leaving(data, path, "class_names")
-    expected = 'Expected an object of labels and different names, such as {"0": "healthy", "1": "ill"}.'
-    try:
-        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
-    except (ValueError, RecursionError) as error:
-        raise PipelineError(f"{path} cannot be read as JSON in UTF-8: {error}. {expected}") from None
-    if not isinstance(pairs, list) or not all(_is_pair_of_texts(pair) for pair in pairs):
-        raise PipelineError(f"{path} is no JSON object of texts. {expected}")
-    labels, names = [label for label, _ in pairs], [name for _, name in pairs]
-    twice = sorted({text for texts in (labels, names) for text in texts if texts.count(text) > 1})
-    if twice:
-        raise PipelineError(f"{path} uses {quoted(twice)} more than once. {expected}")
-    return dict(pairs)
-
-
-def _is_pair_of_texts(pair: Any) -> bool:
-    return isinstance(pair, tuple) and all(isinstance(text, str) for text in pair)
-
-
-def _named(labels: list[str], path: Path, names: dict[str, str]) -> list[str]:
-    unknown = sorted(set(labels) - set(names))
-    if unknown:
-        raise PipelineError(
-            f"{path} has labels that split.class_names does not know: {quoted(unknown[:5])}; "
-            f"known are {quoted(names)}. Correct the labels, or add them to that file."
-        )
-    return [names[label] for label in labels]
-
-
-def _read_partitions(
-    data: Path, names: list[str], path: Path, column: str, tables: dict[str, Path | None]
+def _partitions(
+    tables: Mapping[str, Table], column: str, folder: ImageFolder, files: Sequence[str], source: Path
 ) -> dict[str, str]:
-    """The split of every image that a table of ids names."""
+    """The split of every file that a table of ids names, by the table's key."""
     found: dict[str, str] = {}
-    for split, ids in tables.items():
-        if ids is None:
-            continue
-        key = {"val": "validation_ids", "test": "test_ids"}[split]
-        named = set(_read_table(data, ids, (column,), key, "It needs the column split.image_column")[column])
-        unknown = sorted(named - set(names))
+    annotated = set(files)
+    for key, table in tables.items():
+        candidates = [annotated.intersection(folder.find(name)) for name in folder.names(table, column)]
+        unknown = [row for row, of_row in enumerate(candidates) if len(of_row) != 1]
         if unknown:
+            name = table.column(column)[unknown[0]]
+            near = nearest_file(name, files)
             raise PipelineError(
-                f"{data / ids} names {len(unknown)} image(s) that {path} does not: {first_few(unknown)}. "
-                f"Add their rows there, or remove them from split.{key}."
+                f"{table.path} names {len(unknown)} image(s) that {source} does not: "
+                f"{table.places(unknown, table.column(column))}. "
+                + (f"The name nearest to {name!r} there is {near!r}. " if near else "")
+                + f"Correct the names, or remove those that have no row from split.{key}."
             )
-        both = sorted(named & set(found))
+        named = {file for of_row in candidates for file in of_row}
+        both = [repr(file) for file in sorted(named & set(found))]
         if both:
             raise PipelineError(
-                f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {first_few(both)}. "
+                f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named(both)}. "
                 "An image is in one split only: remove them from one of the two files."
             )
-        found |= dict.fromkeys(named, split)
+        found |= dict.fromkeys(named, {"validation_ids": "val", "test_ids": "test"}[key])
     return found

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline import model_files
 from pipeline.earlier_logits import EarlierLogits, Found
 from pipeline.ensembles import Teacher
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named
 from pipeline.images import Images
 from pipeline.index import SPLITS, Index, fingerprint_of
 from pipeline.inference import Forward, Ints
@@ -211,7 +211,7 @@ class TeacherPass:
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
                 raise PipelineError(
                     f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
-                    f"{first_few(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
+                    f"{all_named(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )
             start += len(logits)
             yield logits

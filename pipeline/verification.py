@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.artifacts import sha256_file
 from pipeline.checked_hdf5 import VERSION, sealed_sha256
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, all_named, first_few
 from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index
 from pipeline.progress import Progress
@@ -143,7 +143,7 @@ def _values(file: SoftLabelFile, split: str) -> Check:
     problems += found.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
-        problems.append(f"{len(repeated)} image(s) are named more than once: {first_few(repeated)}")
+        problems.append(f"{len(repeated)} image(s) are named more than once: {all_named(repeated)}")
     accuracy, chance = found.right / found.rows, 1 / file.classes
     if accuracy < chance - 3 * math.sqrt(chance * (1 - chance) / len(ids)):
         problems.append(f"the teacher is right on {accuracy:.3f}, far less than by chance: is the class order another?")

@@ -30,7 +30,7 @@ def draw_views(logits: Path, index: Index, output: Path) -> None:
     Raises:
         PipelineError: the logits are damaged, or were made from other images.
     """
-    chosen = spread_over_classes(index.split("train"), MOST_IMAGES)
+    chosen = spread_over_classes(index, MOST_IMAGES)
     with open_logits(logits) as file:
         refuse_other(file, index, Expected(splits=["train"]))
         count = min(file.views("train").count, MOST_VIEWS)

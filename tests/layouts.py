@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from real_project import ROOT, change
 from ruamel.yaml import YAML
 
-from pipeline import split
+from pipeline import from_params, split
 from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.params import read_params
@@ -40,8 +41,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 def run(section: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Runs `split` with the section as params.yaml would have it; returns the rows of the index by id."""
-    layout, settings = as_read(section)
-    split.run(picture=Path("samples.png"), layout=layout, settings=settings, split_folder=FOLDER, index=INDEX)
+    split.run(**as_read(section), picture=Path("samples.png"), split_folder=FOLDER, index=INDEX)
     with INDEX.open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 
@@ -52,11 +52,10 @@ def write_params(section: dict[str, Any]) -> None:
     change(Path("params.yaml"), "split", section)
 
 
-def as_read(section: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The layout and the other values of a section, read from params.yaml."""
+def as_read(section: dict[str, Any]) -> dict[str, Any]:
+    """What `split.run` is given of a section, read from params.yaml."""
     write_params(section)
-    values = read_params(Path("params.yaml")).split
-    return values.layout, values.model_dump(exclude={"layout"})
+    return from_params.data_set(read_params(Path("params.yaml")).split)
 
 
 def refusal(section: dict[str, Any]) -> str:
@@ -95,9 +94,9 @@ def check_copies(rows: dict[str, dict[str, str]]) -> dict[str, bytes]:
     return found
 
 
-def drawn_split(label: str, name: str, val: float | None = None, test: float | None = None) -> str:
-    """The stated rule: bytes 8 to 15 of SHA-256(class, 0, id) draw test images, then bytes 0 to 7 validation."""
-    digest = hashlib.sha256(label.encode() + b"\0" + name.encode()).hexdigest()
+def drawn_split(name: str, val: float | None = None, test: float | None = None) -> str:
+    """The stated rule: bytes 8 to 15 of the SHA-256 of a name draw test images, then bytes 0 to 7 validation images."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
     if int(digest[16:32], 16) / 16**16 < (test or 0):
         return "test"
     return "val" if int(digest[:16], 16) / 16**16 < (val or 0) else "train"
@@ -122,7 +121,8 @@ def assert_one_mistake(section: dict[str, Any], said: list[str]) -> None:
     assert len(message.splitlines()) == 2
 
 
-def assert_every_key_must_be_there(section: dict[str, Any]) -> None:
-    for key in section:
+def assert_every_key_must_be_there(section: dict[str, Any], but: Collection[str] = ()) -> None:
+    """Every key of the section, but these, has no default."""
+    for key in set(section) - set(but):
         lacking = {name: value for name, value in section.items() if name != key}
         assert f"split.{key}: missing; every key must be there." in invalid(lacking)

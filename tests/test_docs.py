@@ -16,6 +16,7 @@ from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_bot
 
 from pipeline import model_files, models
 from pipeline.index import write_index
+from pipeline.params_split import DataSection
 from pipeline.soft_label_writing import soften_file
 from pipeline.split import LAYOUTS
 from pipeline.storage import TopK
@@ -187,9 +188,15 @@ def test_every_layout_is_shown_with_all_its_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [section["layout"] for section in documented_sections()] == list(LAYOUTS)
     for section in documented_sections():
-        layout, settings = as_read(section)
+        values = as_read(section)
+        layout, settings = values["layout"], values["settings"]
         assert {"layout": layout, **settings}.keys() == section.keys()
         assert settings.keys() == inspect.signature(LAYOUTS[layout]).parameters.keys()
+
+
+def test_the_keys_of_every_layout_are_shown_once():
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    assert all(text.count(f"\n  {key}: ") == 1 for key in DataSection.model_fields)
 
 
 def test_there_are_links_to_check():

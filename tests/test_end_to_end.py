@@ -34,7 +34,7 @@ def models_compared(project):
 
 def test_split_wrote_class_folders_and_index(project):
     index = pd.read_csv(project / "data/index.csv")
-    assert list(index.columns) == ["id", "path", "label", "split", "votes", "sha256"]
+    assert list(index.columns) == ["id", "path", "label", "split", "votes", "sha256", "class_index"]
     assert len(index) == 120
     assert index["id"].is_monotonic_increasing
     assert (index["split"] == "test").sum() == 36

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.index import Image, Index, fingerprint_of, read_index, write_index
+from pipeline.index import Image, Index, fingerprint_of, in_order, read_index, write_index
 
 ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)
 TWO = Image("b.png", "data/split/test/HP/b.png", "HP", "test", "", "22" * 32)
 THREE = Image("c.png", "data/split/val/HP/c.png", "HP", "val", "0", "33" * 32)
 IMAGES = (ONE, TWO, THREE)
-HEADER = "id,path,label,split,votes,sha256"
+HEADER = "id,path,label,split,votes,sha256,class_index"
 
 
 def test_file_is_plain_csv_sorted_by_id(tmp_path):
@@ -23,9 +23,9 @@ def test_file_is_plain_csv_sorted_by_id(tmp_path):
     write_index(file, Index([TWO, odd, ONE]))
     assert file.read_bytes().decode() == (
         f"{HEADER}\n"
-        f"a.png,data/split/train/SSA/a.png,SSA,train,6,{'11' * 32}\n"
-        f'"b,""é"".png",data/split/train/H P/b.png,H P,train,,{"44" * 32}\n'
-        f"b.png,data/split/test/HP/b.png,HP,test,,{'22' * 32}\n"
+        f"a.png,data/split/train/SSA/a.png,SSA,train,6,{'11' * 32},2\n"
+        f'"b,""é"".png",data/split/train/H P/b.png,H P,train,,{"44" * 32},0\n'
+        f"b.png,data/split/test/HP/b.png,HP,test,,{'22' * 32},1\n"
     )
 
 
@@ -61,7 +61,7 @@ def test_order_given_changes_neither_file_nor_fingerprint(tmp_path):
 
 def test_rows_of_a_shuffled_file_are_sorted(tmp_path):
     file = tmp_path / "index.csv"
-    file.write_text(f"{HEADER}\nc,p,l,train,,s\na,p,l,train,,s\nb,p,l,train,,s\n")
+    file.write_text(f"{HEADER}\nc,p,l,train,,s,0\na,p,l,train,,s,0\nb,p,l,train,,s,0\n")
     assert [image.id for image in read_index(file).images] == ["a", "b", "c"]
 
 
@@ -118,6 +118,24 @@ def test_classes_are_in_alphabetical_order():
     assert index.labels(index.images) == [4, 1, 3, 0, 2, 3, 5]
 
 
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["10", "9", "0", "1"], ["0", "1", "9", "10"]),
+        (["10", "-2", "2", "1.5"], ["-2", "1.5", "2", "10"]),
+        (["2", "02", "1", "1.0"], ["1", "1.0", "02", "2"]),
+        (["10", "9", "none"], ["10", "9", "none"]),
+        (["1e2", "20"], ["1e2", "20"]),
+        (["²", "10", "9"], ["10", "9", "²"]),
+        ([], []),
+    ],
+    ids=str,
+)
+def test_numbers_are_in_the_order_of_numbers(names, order):
+    assert in_order(names) == order
+    assert in_order([*reversed(names), *names]) == order
+
+
 def test_one_hot_by_hand():
     index = Index([*IMAGES, replace(TWO, id="d.png", label="TA")])  # classes HP, SSA, TA
     hot = index.one_hot(index.images)
@@ -143,9 +161,9 @@ def test_refuses_a_missing_index(tmp_path):
 @pytest.mark.parametrize(
     ("header", "found"),
     [
-        ("id,path,label,split,votes", "'votes']"),
-        ("id,path,label,split,votes,md5", "'md5'"),
-        ("path,id,label,split,votes,sha256", "['path', 'id'"),
+        ("id,path,label,split,votes,sha256", "'sha256']"),
+        ("id,path,label,split,votes,sha256,class", "'class'"),
+        ("path,id,label,split,votes,sha256,class_index", "['path', 'id'"),
         ("", "[]"),
     ],
     ids=["missing", "misnamed", "other order", "empty file"],
@@ -158,7 +176,7 @@ def test_refuses_other_columns(tmp_path, header, found):
     has, expected = str(refused.value).split(", expected ")
     assert str(file) in has
     assert found in has
-    assert expected.startswith("['id', 'path', 'label', 'split', 'votes', 'sha256']. ")
+    assert expected.startswith("['id', 'path', 'label', 'split', 'votes', 'sha256', 'class_index']. ")
     assert "dvc repro --single-item --force split" in expected
 
 
@@ -166,15 +184,55 @@ def test_refuses_other_columns(tmp_path, header, found):
     "rows",
     [
         b"a.png,data/a.png\n",
-        b"a.png,p,HP,train,,s,more\n",
-        b"\xe9.png,p,HP,train,,s\n",
-        b"a.png,p,HP,trian,,s\n",
-        b"a.png,p,HP,train,,s\na.png,p,HP,train,,s\n",
+        b"a.png,p,HP,train,,s\n",
+        b"a.png,p,HP,train,,s,0,more\n",
+        b"\xe9.png,p,HP,train,,s,0\n",
+        b"a.png,p,HP,trian,,s,0\n",
+        b"a.png,p,HP,train,,s,0\na.png,p,HP,train,,s,0\n",
     ],
-    ids=["short row", "long row", "not UTF-8", "unknown split", "duplicate id"],
+    ids=["short row", "no class index", "long row", "not UTF-8", "unknown split", "duplicate id"],
 )
 def test_refuses_damaged_rows(tmp_path, rows):
     file = tmp_path / "index.csv"
     file.write_bytes(HEADER.encode() + b"\n" + rows)
     with pytest.raises(PipelineError, match=r"index\.csv"):
         read_index(file)
+
+
+@pytest.mark.parametrize(
+    "order", [["SSA", "HP"], ["HP", "SSA"], ["10", "9", "x"], [str(number) for number in range(11)]], ids=str
+)
+def test_the_file_keeps_the_order_of_the_class_axis(tmp_path, order):
+    """Whatever the order is; with eleven classes, the number 10 comes after 9 and not after 1."""
+    images = [replace(ONE, id=f"{number:02}", label=label) for number, label in enumerate(reversed(order))]
+    write_index(tmp_path / "index.csv", Index(images, order))
+    rows = [line.split(",") for line in (tmp_path / "index.csv").read_text().splitlines()[1:]]
+    assert {row[2]: int(row[6]) for row in rows} == {label: number for number, label in enumerate(order)}
+    read = read_index(tmp_path / "index.csv")
+    assert read.class_names == order
+    assert read.labels(read.images) == list(range(len(order)))[::-1]
+
+
+@pytest.mark.parametrize(
+    ("numbered", "why"),
+    [
+        ([("HP", "0"), ("SSA", "")], "a number missing"),
+        ([("HP", "1"), ("SSA", "2")], "not from 0"),
+        ([("HP", "0"), ("SSA", "2")], "a gap"),
+        ([("HP", "0"), ("SSA", "0")], "two classes with one number"),
+        ([("HP", "0"), ("HP", "1"), ("SSA", "2")], "one class with two numbers"),
+        ([("HP", "0"), ("SSA", "1"), ("SSA", "0")], "one class with two numbers, each taken"),
+        ([("HP", "first"), ("SSA", "second")], "texts"),
+        ([("HP", "0"), ("SSA", "01")], "not as it is written"),
+        ([("HP", "-1"), ("SSA", "0")], "a negative number"),
+        ([("HP", "0"), ("SSA", "1.0")], "no whole number"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_refuses_numbers_that_are_no_order_of_the_classes(tmp_path, numbered, why):
+    rows = [f"{row}.png,p,{label},train,,s,{number}" for row, (label, number) in enumerate(numbered)]
+    (tmp_path / "index.csv").write_text("\n".join([HEADER, *rows, ""]))
+    with pytest.raises(PipelineError) as refused:
+        read_index(tmp_path / "index.csv")
+    assert "index.csv does not number its classes from 0, one number for each: " in str(refused.value)
+    assert "dvc repro --single-item --force split" in str(refused.value)

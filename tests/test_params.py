@@ -238,7 +238,7 @@ REFUSED = {
     ),
     "key like no other": (
         {"split.xyz": 1},
-        ["split.xyz: unknown key", "known are annotations, data, images, layout, val_fraction"],
+        ["split.xyz: unknown key", "known are annotations, class_names, data, duplicates, images, layout, limit, "],
     ),
     "key that belongs to another section": (
         {"distill.batch_size": 1},

@@ -172,7 +172,7 @@ def hashed(image):
 
 def test_images_come_from_each_class_in_turn_the_smallest_hash_first():
     images = entries("ab" * 10 + "c")
-    chosen = sample_grid.spread_over_classes(images, 9)
+    chosen = sample_grid.spread_over_classes(Index(images), 9)
     # Of c there is one; a and b share the other eight places.
     assert [image.label for image in chosen] == ["a", "b", "c", "a", "b", "a", "b", "a", "b"]
     for label in "ab":
@@ -182,27 +182,79 @@ def test_images_come_from_each_class_in_turn_the_smallest_hash_first():
 
 def test_the_choice_does_not_depend_on_the_order():
     images = entries("abc" * 9)
-    assert sample_grid.spread_over_classes(images[::-1], 9) == sample_grid.spread_over_classes(images, 9)
+    chosen = sample_grid.spread_over_classes(Index(images), 9)
+    assert sample_grid.spread_over_classes(Index(images[::-1]), 9) == chosen
+
+
+def test_classes_are_in_the_order_of_the_class_axis():
+    index = Index(entries("abc" * 9), ["c", "a", "b"])
+    assert [image.label for image in sample_grid.spread_over_classes(index, 4)] == ["c", "a", "b", "c"]
+    assert [of_class[0].label for of_class in sample_grid.by_class(index)] == ["c", "a", "b"]
 
 
 def test_of_many_classes_some_from_first_to_last_are_shown_once_each():
-    chosen = sample_grid.spread_over_classes(entries([f"{number % 100:02}" for number in range(300)]), 9)
+    chosen = sample_grid.spread_over_classes(Index(entries([f"{number % 100:02}" for number in range(300)])), 9)
     assert [image.label for image in chosen] == ["00", "11", "22", "33", "44", "55", "66", "77", "88"]
 
 
 def test_of_fewer_images_than_places_all_are_shown():
-    assert len(sample_grid.spread_over_classes(entries("aab"), 9)) == 3
+    assert len(sample_grid.spread_over_classes(Index(entries("aab")), 9)) == 3
 
 
 def test_the_samples_are_the_files_pixels_under_their_labels(make, drawn):
     index = make()
     sample_grid.draw_samples(index, OUTPUT)
-    chosen = sample_grid.spread_over_classes(index.split("train"), 9)
+    chosen = sample_grid.spread_over_classes(index, 9)
     assert len(chosen) == 7
     shown = [axes for axes in drawn[0].axes if axes.images]
     assert [axes.get_title() for axes in shown] == [image.label for image in chosen]
     for axes, image in zip(shown, chosen, strict=True):
         np.testing.assert_array_equal(shown_in(axes), pixels_of(image.id))
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "size"),
+    [
+        (10, 9, (1205, 800)),  # a row for each class: 35 pixels for the title, and 100 + 17 for each row
+        (21, 2, (365, 800)),  # 10 in a row, one image of each class: 35 + 3 * (80 + 30)
+        (201, 1, (1244, 800)),  # 16 in a row: 35 + 13 * (50 + 43)
+    ],
+)
+def test_every_one_of_many_classes_is_shown(monkeypatch, tmp_path, drawn, classes, each, size):
+    monkeypatch.setattr(sample_grid, "read_original", lambda path: np.full((6, 4, 3), 7, np.uint8))
+    names = [f"class {number}" for number in range(classes)]
+    sample_grid.draw_samples(Index(entries(names * each), names), tmp_path / "many.png")
+    shown = [text.get_text().replace("\n", "") for text in all_texts(drawn[0]) if text.get_text()]
+    assert shown == ["Training images and their labels", *names]
+    assert len(drawn[0].axes[0].images) == (8 * classes if classes <= 20 else classes)
+    assert size_on_disk(tmp_path / "many.png") == size
+
+
+def test_of_more_than_a_thousand_classes_the_title_says_how_many_are_shown(monkeypatch, drawn):
+    monkeypatch.setattr(sample_grid, "read_original", lambda path: np.full((6, 4, 3), 7, np.uint8))
+    monkeypatch.setattr(sample_grid, "MOST_CLASSES_SHOWN", 25)
+    monkeypatch.setattr(sample_grid, "save", lambda figure, path: drawn.append(figure))
+    sample_grid.draw_samples(Index(entries([f"{number:02}" for number in range(50)])), OUTPUT)
+    texts = [text.get_text() for text in all_texts(drawn[0]) if text.get_text()]
+    assert texts == [
+        "Training images and their labels: 25 of 50 classes", *(f"{2 * number:02}" for number in range(25)),
+    ]  # fmt: skip
+
+
+def test_small_tiles_keep_the_shape_and_the_colours(monkeypatch, tmp_path):
+    """A wide red image: 3:1, in the middle of its square; a photograph is thinned out, not cut."""
+    wide = np.zeros((1200, 3600, 3), np.uint8)
+    wide[..., 0] = 255
+    monkeypatch.setattr(sample_grid, "read_original", lambda path: wide)
+    figure = sample_grid.small_tiles([entries(["red"])], 10)
+    (shown,) = figure.axes[0].images
+    left, right, bottom, top = shown.get_extent()
+    assert (right - left) / (bottom - top) == pytest.approx(3)
+    assert max(shown.get_array().shape) <= 4 * 80 * 3
+    figures.save(figure, tmp_path / "red.png")
+    pixels = tf.io.decode_png((tmp_path / "red.png").read_bytes()).numpy()[..., :3]
+    red = np.argwhere((pixels == (255, 0, 0)).all(axis=-1))
+    np.testing.assert_allclose(np.ptp(red, axis=0) + 1, [76 / 3, 76], atol=2)
 
 
 def test_only_training_images_are_samples(make, drawn):
@@ -234,7 +286,7 @@ def test_rows_are_the_untouched_image_and_its_stored_views(make, drawn):
     classes = ["HP", "SSA", "TA"]
     index = make(classes)
     view_grid.draw_views(LOGITS, index, OUTPUT)
-    chosen = sample_grid.spread_over_classes(index.split("train"), 3)
+    chosen = sample_grid.spread_over_classes(index, 3)
     assert [image.label for image in chosen] == classes
     assert [row.get_suptitle() for row in drawn[0].subfigs] == classes
     for image, row in zip(chosen, drawn[0].subfigs, strict=True):

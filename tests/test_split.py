@@ -2,21 +2,19 @@
 
 import errno
 import hashlib
-import math
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import mhist_in
+from layouts import drawn_split, files_below
 
 from pipeline import split
 from pipeline.annotations import Annotation, DataSet
 from pipeline.errors import PipelineError
 from pipeline.index import in_order, read_index
-from pipeline.split import assign_split
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
 FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
@@ -57,15 +55,9 @@ def run(val_fraction: float = 0.3) -> None:
     )
 
 
-def stated_split(name: str, label: str, partition: str, val_fraction: float) -> str:
-    """The rule as the docstring of `assign_split` states it."""
-    number = int(hashlib.sha256(label.encode() + b"\0" + name.encode()).hexdigest(), 16) / 2**256
-    return "test" if partition == "test" else "val" if number < val_fraction else "train"
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder: its name and its content."""
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+def stated_split(name: str, partition: str, val_fraction: float) -> str:
+    """The rule as the docstring of `assign_splits` states it; no class of `make` is so small that it is filled up."""
+    return "test" if partition == "test" else drawn_split(name, val_fraction)
 
 
 def test_images_are_copied_and_listed(capsys):
@@ -78,7 +70,7 @@ def test_images_are_copied_and_listed(capsys):
         name, label, partition = row_of(number)
         content = Path("raw/images", name).read_bytes()
         assert image.label == label
-        assert image.split == stated_split(name, label, partition, 0.3)
+        assert image.split == stated_split(name, partition, 0.3)
         assert image.path == f"data/split/{image.split}/{label}/{name}"
         assert image.votes == ("" if number % 5 == 0 else str(number % 8))
         assert image.sha256 == hashlib.sha256(content).hexdigest()
@@ -90,7 +82,7 @@ def test_images_are_copied_and_listed(capsys):
     *lines, origins = capsys.readouterr().out.splitlines()
     printed = [line.split() for line in lines]
     assert origins == (
-        "Validation images: 0.3 of the training images, by a hash of class and id. Test images: as the data say."
+        "Validation images: 0.3 of the training images, by a hash of the name. Test images: as the data say."
     )
     counts = Counter((image.split, image.label) for image in images)
     assert printed == [
@@ -134,58 +126,6 @@ def test_a_second_run_writes_the_same_bytes():
     first = files_below(Path("data"))
     run()
     assert files_below(Path("data")) == first
-
-
-@pytest.mark.parametrize("val_fraction", [0.05, 0.15, 0.5])
-def test_every_class_gives_about_its_share(val_fraction):
-    """The count of n independent draws lies within 4 sqrt(p (1 - p) / n) of p but for 6 in 100,000 cases."""
-    rows = [Annotation(f"MHIST_{n:05}.png", "SSA" if n % 5 else "HP", "train", None, Path()) for n in range(10_000)]
-    for label, count in (("HP", 2000), ("SSA", 8000)):
-        splits = Counter(assign_split(row, {"val": val_fraction}) for row in rows if row.label == label)
-        assert splits["train"] + splits["val"] == count
-        tolerance = 4 * math.sqrt(val_fraction * (1 - val_fraction) / count)
-        assert abs(splits["val"] / count - val_fraction) < tolerance
-
-
-def test_assignment_follows_the_stated_rule():
-    for number in range(300):
-        name, label, partition = row_of(number)
-        got = assign_split(Annotation(name, label, partition, number % 8, Path(str(number))), {"val": 0.4})
-        assert got == stated_split(name, label, partition, 0.4)
-
-
-def test_a_larger_fraction_only_adds_validation_images():
-    rows = [Annotation(f"{number}", "HP", "train", None, Path()) for number in range(500)]
-    validation = [
-        {row.id for row in rows if assign_split(row, {"val": share}) == "val"} for share in (0.1, 0.2, 0.6, 0.999999)
-    ]
-    assert all(fewer < more for fewer, more in pairwise(validation))
-    assert all(assign_split(Annotation(row.id, "HP", "test", None, Path()), {"val": 0.6}) == "test" for row in rows)
-
-
-@pytest.mark.parametrize("drawn", [{"val": 0.3, "test": 0.4}, {"test": 0.4}, {"val": 0.3}, {}], ids=str)
-def test_test_images_are_drawn_before_validation_images(drawn):
-    """By the digest in hexadecimal: digits 16 to 31 make a test image, digits 0 to 15 a validation image."""
-    for number in range(300):
-        row = Annotation(f"dog/{number}.png", "dog", "train", None, Path())
-        digest = hashlib.sha256(b"dog\0" + row.id.encode()).hexdigest()
-        test, val = (int(digits, 16) / 16**16 for digits in (digest[16:32], digest[:16]))
-        expected = "test" if test < drawn.get("test", 0) else "val" if val < drawn.get("val", 0) else "train"
-        assert assign_split(row, drawn) == expected
-
-
-def test_the_share_of_validation_images_is_one_of_what_testing_leaves():
-    """Of 10,000: 0.2 test, 0.25 of the other 8,000 validation; four standard deviations of each count are allowed."""
-    rows = [Annotation(f"{number}.png", "HP", "train", None, Path()) for number in range(10_000)]
-    splits = Counter(assign_split(row, {"val": 0.25, "test": 0.2}) for row in rows)
-    assert abs(splits["test"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
-    assert abs(splits["val"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
-
-
-def test_a_split_that_the_data_name_is_kept_whatever_is_drawn():
-    for name in ("val", "test"):
-        rows = [Annotation(f"{number}", "HP", name, None, Path()) for number in range(50)]
-        assert {assign_split(row, {"val": 0.999, "test": 0.999}) for row in rows} == {name}
 
 
 def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
@@ -251,39 +191,59 @@ def test_counts_the_files_that_no_row_names(capsys):
 
 
 @pytest.mark.parametrize(
-    ("partition", "val_fraction", "empty"),
+    ("partition", "empty"),
     [
-        ("train", 0.3, "2 split(s) would have no image of a class: test/HP, test/SSA."),
-        ("test", 0.3, "2 split(s) would have no image of a class: train/HP, train/SSA."),
-        (None, 1 - 1e-9, "2 split(s) would have no image of a class: train/HP, train/SSA."),
+        ("train", "2 split(s) would have no image of a class: test/HP, test/SSA."),
+        ("test", "2 split(s) would have no image of a class: train/HP, train/SSA."),
     ],
 )
-def test_refuses_a_split_without_images_of_a_class(partition, val_fraction, empty):
+def test_refuses_a_split_without_images_of_a_class(partition, empty):
     make(range(40))
-    if partition:
-        table = Path("raw/annotations.csv")
-        table.write_text(table.read_text().replace(",test\n", f",{partition}\n").replace(",train\n", f",{partition}\n"))
+    table = Path("raw/annotations.csv")
+    table.write_text(table.read_text().replace(",test\n", f",{partition}\n").replace(",train\n", f",{partition}\n"))
     with pytest.raises(PipelineError) as refused:
-        run(val_fraction)
+        run()
     assert str(refused.value).startswith(empty)
-    assert "add images, or change split.val_fraction" in str(refused.value)
-    assert not Path("data").exists()
+    assert "add images, or change split.val_fraction. A class with 2 images that the data do not" in str(refused.value)
+    assert files_below(Path("data")) == {}
+
+
+@pytest.mark.parametrize("val_fraction", [1e-9, 1 - 1e-9])
+def test_whatever_the_share_each_class_has_training_and_validation_images(val_fraction):
+    make(range(40))
+    run(val_fraction)
+    counts = Counter((image.split, image.label) for image in read_index(INDEX).images)
+    small, large = ("val", "train") if val_fraction < 0.5 else ("train", "val")
+    # of numbers 0 to 39, 14 are HP and 26 SSA; the test images are numbers 0, 4, ..., 36: 4 HP and 6 SSA
+    assert counts == {
+        (small, "HP"): 1, (large, "HP"): 9, ("test", "HP"): 4,
+        (small, "SSA"): 1, (large, "SSA"): 19, ("test", "SSA"): 6,
+    }  # fmt: skip
+
+
+def keep_lines(keep) -> None:
+    """Leaves those rows of the table for which `keep`, of (name, label, votes, partition), says so."""
+    table = Path("raw/annotations.csv")
+    header, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([header, *(line for line in lines if keep(*line.split(",")))]) + "\n")
 
 
 def test_refuses_an_empty_validation_split():
+    """One training image of each class: none can be spared."""
     make(range(40))
+    trained = [f"{number:03}.png" for number in range(40) if stated_split(*row_of(number)[::2], 0.3) == "train"]
+    one = {row_of(int(name[:3]))[1]: name for name in trained}
+    keep_lines(lambda name, label, votes, partition: partition == "test" or name in one.values())
     with pytest.raises(PipelineError, match=r"no image would be a validation image\. Raise split\.val_fraction"):
-        run(1e-9)
+        run()
     assert not Path("data").exists()
 
 
 def test_says_which_classes_have_no_validation_image(capsys):
-    """Of many small classes some will have none; training needs only some validation images."""
+    """Training needs only some validation images."""
     make(range(40))
-    table = Path("raw/annotations.csv")
-    header, *lines = table.read_text().splitlines()
-    validating = {row_of(n)[0] for n in range(40) if stated_split(*row_of(n), 0.3) == "val" and row_of(n)[1] == "HP"}
-    table.write_text("\n".join([header, *(line for line in lines if line.split(",")[0] not in validating)]) + "\n")
+    trained = [f"{n:03}.png" for n in range(0, 40, 3) if stated_split(*row_of(n)[::2], 0.3) == "train"]
+    keep_lines(lambda name, label, votes, partition: label == "SSA" or partition == "test" or name == trained[0])
     run()
     assert "1 class(es) have no validation image: val/HP. Raise split.val_fraction" in capsys.readouterr().out
 

@@ -1,0 +1,146 @@
+"""The classes of a data set: their names, and the order of the class axis.
+
+The order is that of the labels' numbers where labels are whole numbers, else that of `class_names`, else that of sorted
+texts. `class_names` is a list or a map; several labels of a map may share a name, and are one class then.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.annotations import composed, refuse_labels, refuse_leaving
+from pipeline.errors import PipelineError, nearest, one_line, quoted
+from pipeline.index import in_order
+
+ClassNames = Sequence[str] | Mapping[str, str] | Path | None
+WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")
+EXPECTED = 'Expected names as ["healthy", "ill"] or {"0": "healthy", "1": "ill"} in JSON, or one name a line.'
+
+
+def name_classes(
+    labels: Sequence[str],
+    class_names: ClassNames,
+    *,
+    data: Path,
+    source: Path,
+    place: str,
+    stated: Sequence[str] = (),
+) -> tuple[list[str], list[str]]:
+    """The class of each image, and the class axis.
+
+    Args:
+        labels: of the N images.
+        class_names: a list of names, which are those of labels 0, 1, ..., or the labels themselves in order; a map from
+            label to name; a file of such a list or map, relative to `data`; None takes the labels as names.
+        data: the folder of the data set.
+        source: what holds the labels, for messages.
+        place: where the user can change the labels, for messages.
+        stated: all labels in the order of the class axis, where the data state it; else empty.
+
+    Returns:
+        N names of classes, and those that occur in the order of the class axis.
+
+    Raises:
+        PipelineError: the file cannot be used, a label has no name, or the names make no classes.
+    """
+    names, order = _names_and_order(set(labels), class_names, data, source, stated)
+    if class_names is not None:
+        place = f"{data / class_names if isinstance(class_names, Path) else 'split.class_names'} and {place}"
+    refuse_labels(order, source, place)
+    return [names[label] for label in labels], order
+
+
+def _names_and_order(
+    found: set[str], class_names: ClassNames, data: Path, source: Path, stated: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    known = read_class_names(data, class_names) if isinstance(class_names, Path) else class_names
+    ordered = [label for label in stated if label in found] or in_order(found)
+    if known is None:
+        return {label: label for label in ordered}, ordered
+    are_numbers = not stated and all(map(WHOLE_NUMBER.fullmatch, found))
+    if isinstance(known, Mapping):
+        mapped, remedy = {composed(label): name for label, name in known.items()}, "Correct the labels, or add them."
+    elif are_numbers and not found <= set(known):
+        mapped = {str(number): name for number, name in enumerate(known)}
+        remedy = "A list names labels from 0 on: lengthen it, or write a map, such as {1: healthy, 2: ill}."
+    else:
+        mapped, are_numbers = {composed(name): name for name in known}, False
+        remedy = "A list puts the labels themselves in order: add them; to rename them, write a map of label and name."
+    names = _by_number(found, mapped) if are_numbers else {label: mapped[label] for label in found & set(mapped)}
+    _refuse_unknown(found, names, mapped, source, remedy)
+    order = ordered if are_numbers else [label for label in mapped if label in found]
+    return names, list(dict.fromkeys(names[label] for label in order))
+
+
+def _by_number(labels: set[str], names: Mapping[str, str]) -> dict[str, str]:
+    """The names of labels that are numbers: 1, 01 and 1.0 are one."""
+    by_number = {whole_number(label): name for label, name in names.items()}
+    return {label: by_number[whole_number(label)] for label in labels if whole_number(label) in by_number}
+
+
+def _refuse_unknown(
+    found: set[str], names: Mapping[str, str], mapped: Mapping[str, str], source: Path, remedy: str
+) -> None:
+    unknown = in_order(found - set(names))
+    if unknown:
+        near = nearest(unknown[0], mapped)
+        said = f"; the nearest to {unknown[0]!r} is {near!r}" if near else ""
+        raise PipelineError(
+            f"{source} has {len(unknown)} label(s) that split.class_names does not know: {quoted(unknown)}; "
+            f"known are {quoted(mapped)}{said}. {remedy}"
+        )
+
+
+def whole_number(label: str) -> int | None:
+    """The value of a whole number, also as pandas writes it (1.0); None for any other text."""
+    found = WHOLE_NUMBER.fullmatch(label)
+    return int(found[1]) if found else None
+
+
+def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
+    """Reads a JSON file of a list or a map of names, or a file of text with one name a line.
+
+    Args:
+        data: the folder of the data set.
+        file: relative to `data`.
+
+    Raises:
+        PipelineError: there is no such file, or it is neither.
+    """
+    path = data / file
+    if not path.is_file():
+        raise PipelineError(f"there is no class_names file at {path}. Put it there, or set split.class_names: null.")
+    refuse_leaving(data, path, "class_names")
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        is_json = path.suffix.lower() == ".json" or content.lstrip()[:1] in {"{", "["}
+        found = json.loads(content, object_pairs_hook=tuple) if is_json else _lines(content)
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{path} cannot be read as JSON or text in UTF-8: {one_line(error)}. {EXPECTED}") from None
+    return _map_of(found, path) if isinstance(found, tuple) else _list_of(found, path)
+
+
+def _lines(content: str) -> list[str]:
+    return [line.strip() for line in content.splitlines() if line.strip()]
+
+
+def _list_of(found: Any, path: Path) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise PipelineError(f"{path} holds no list or map of texts. {EXPECTED}")
+    _refuse_repeated(found, path)
+    return found
+
+
+def _map_of(found: tuple[tuple[str, Any], ...], path: Path) -> dict[str, str]:
+    if not all(isinstance(name, str) for _, name in found):
+        raise PipelineError(f"{path} maps labels to what is no text. {EXPECTED}")
+    _refuse_repeated([label for label, _ in found], path)
+    return dict(found)
+
+
+def _refuse_repeated(names: Sequence[str], path: Path) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PipelineError(f"{path} uses {quoted(twice)} more than once. {EXPECTED}")

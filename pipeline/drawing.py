@@ -1,0 +1,142 @@
+"""Which images are drawn for validation and testing, where the data do not name them.
+
+An image is drawn by numbers of its own, from the SHA-256 of its name. Neither its class nor any other image takes part
+in them, so that correcting a label moves no image, and adding images moves none but those that fill up a small class.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.annotations import Annotation, DataSet
+from pipeline.duplicates import copies, digest_of
+from pipeline.errors import PipelineError
+
+BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
+"""Where each number lies in the SHA-256."""
+
+NEVER = 2**64
+"""A number that no share reaches: of what must stay in training."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The split of every image that is used.
+
+    Attributes:
+        rows: the images, in the order of the data set.
+        splits: of each.
+        filled: for each drawn split, the classes to which the share gave no image, and the rank one.
+        enough: for each drawn split, the largest of its classes' smallest numbers, 0 to 1: above it, the share
+            gives an image to every class that could fill all splits.
+        kept: how many images stay in training because of their copies.
+    """
+
+    rows: Sequence[Annotation]
+    splits: Sequence[str]
+    filled: Mapping[str, Sequence[str]]
+    enough: Mapping[str, float]
+    kept: int = 0
+
+
+def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | None = None) -> Drawn:
+    """Gives every image of a data set its split.
+
+    Args:
+        data_set: the images.
+        keep_copies_in_train: whether equal pictures that would lie in several splits, with all of their groups, stay
+            in training; this reads every file.
+        limit: how many images are used at most, or None.
+
+    Raises:
+        PipelineError: the limit leaves some class without an image in one of its splits.
+    """
+    drawn = assign_splits(data_set.rows, data_set.drawn)
+    if keep_copies_in_train:
+        drawn = _with_copies_in_train(data_set, drawn)
+    return drawn if limit is None else _limited(drawn, limit)
+
+
+def number(name: str, purpose: str) -> int:
+    """One of the numbers by which a name is drawn, 0 to 2^64 - 1: eight bytes of its SHA-256, big-endian."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[BYTES[purpose]], "big")
+
+
+def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_train: Collection[str] = ()) -> Drawn:
+    """Draws the splits that the data do not name.
+
+    What the data name a validation or test image stays one. Of the others, those whose number for "test" lies below
+    that share of 2^64 are test images; of the rest, those whose number for "val" lies below the other share are
+    validation images. Then every class that has images enough for all splits is filled up: where the share gives it
+    none, the image of the smallest number is taken, and those of the largest numbers are left for the splits that
+    follow. Images of one group count as one.
+
+    Args:
+        rows: the images.
+        shares: the share, 0 to 1, of each split that the data do not name.
+        in_train: the units (`Annotation.unit`) that stay in training, whatever names or draws them.
+    """
+    free = {row.unit: row.name for row in rows if row.partition == "train" or row.unit in in_train}
+    classes = _classes_to_fill(rows, free, len(shares) + 1)
+    taken: dict[str, str] = {}
+    filled, enough = {}, {}
+    for split in [name for name in ("test", "val") if name in shares]:
+        left = [unit for unit in free if unit not in taken]
+        numbers = {unit: NEVER if unit in in_train else number(free[unit], split) for unit in left}
+        spared = 2 if split == "test" and "val" in shares else 1
+        ranked = {label: sorted(units & numbers.keys(), key=numbers.__getitem__) for label, units in classes.items()}
+        ranked = {label: units for label, units in ranked.items() if len(units) > spared}
+        below = {unit for unit in left if numbers[unit] < shares[split] * 2**64}
+        first = {label: units[0] for label, units in ranked.items() if numbers[units[0]] < NEVER}
+        filled[split] = [label for label in first if below.isdisjoint(ranked[label])]
+        enough[split] = max((numbers[unit] / 2**64 for unit in first.values()), default=0.0)
+        stay = {unit for units in ranked.values() for unit in units[-spared:]}
+        taken |= dict.fromkeys((below | {first[label] for label in filled[split]}) - stay, split)
+    splits = [taken.get(row.unit, "train") if row.unit in free else row.partition for row in rows]
+    return Drawn(rows, splits, filled, enough)
+
+
+def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:
+    """The free units of each class that has at least `fewest` of them."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        if row.unit in free:
+            found.setdefault(row.label, set()).add(row.unit)
+    return {label: units for label, units in found.items() if len(units) >= fewest}
+
+
+def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
+    """Draws again until no equal pictures lie in different splits; each time, more units stay in training."""
+    rows = data_set.rows
+    same = copies([digest_of(row.image) for row in rows])
+    in_train: set[str] = set()
+    drawn = first
+    while torn := {
+        rows[place].unit for places in same if len({drawn.splits[place] for place in places}) > 1 for place in places
+    }:
+        in_train |= torn
+        drawn = assign_splits(rows, data_set.drawn, in_train)
+    before = zip(rows, first.splits, strict=True)
+    return replace(drawn, kept=sum(row.unit in in_train and split != "train" for row, split in before))
+
+
+def _limited(drawn: Drawn, limit: int) -> Drawn:
+    """The same share of every class in every split, at least one image of each.
+
+    The images of one class in one split are ranked by their number for "limit". A larger limit only adds images.
+    """
+    if limit >= len(drawn.rows):
+        return drawn
+    cells: dict[tuple[str, str], list[tuple[int, str, int]]] = {}
+    for place, (row, split) in enumerate(zip(drawn.rows, drawn.splits, strict=True)):
+        cells.setdefault((split, row.label), []).append((number(row.own_name, "limit"), row.id, place))
+    if limit < len(cells):
+        raise PipelineError(
+            f"split.limit is {limit}, but {len(cells)} images are needed: one of each class in each split. "
+            f"Set it to {len(cells)} or more, or to null for all images."
+        )
+    ranks = [(rank / len(cell), *entry) for cell in cells.values() for rank, entry in enumerate(sorted(cell))]
+    chosen = sorted(place for *_, place in sorted(ranks)[:limit])
+    return replace(
+        drawn, rows=[drawn.rows[place] for place in chosen], splits=[drawn.splits[place] for place in chosen]
+    )

@@ -1,0 +1,40 @@
+"""Images that must lie in one split, such as all of one patient or slide."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.annotations import Annotation
+from pipeline.errors import PipelineError, all_named
+
+
+def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, column: str) -> list[Annotation]:
+    """Gives each image the group that it shares a split with.
+
+    Args:
+        rows: the images.
+        groups: of each, the field of the table.
+        path: the table.
+        column: its column of groups.
+
+    Raises:
+        PipelineError: a field is empty, or the data put images of one group into different splits.
+    """
+    empty = [row.id for row, group in zip(rows, groups, strict=True) if not group.strip()]
+    if empty:
+        raise PipelineError(
+            f"{path} has {len(empty)} empty field(s) in the column {column!r} (split.group_column), first of: "
+            f"{all_named(empty)}. Fill in the group, or a name of its own for an "
+            "image that belongs to none."
+        )
+    splits: dict[str, set[str]] = {}
+    for row, group in zip(rows, groups, strict=True):
+        splits.setdefault(group, set()).add(row.partition)
+    torn = [repr(group) for group, found in splits.items() if len(found) > 1]
+    if torn:
+        raise PipelineError(
+            f"{len(torn)} group(s) of the column {column!r} have images in several splits: "
+            f"{all_named(torn)}. Name all images of a group in the same one of "
+            "split.validation_ids and split.test_ids, or none of them."
+        )
+    return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]

@@ -1,0 +1,208 @@
+"""Tables as files of text: their separator and header, stated or found, and the lines that an editor shows."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.annotations import refuse_leaving
+from pipeline.errors import PipelineError, all_named, nearest, one_line, quoted
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+LOOKED_AT = 100
+"""Records by which the separator of a table without a header is found."""
+
+LIKE_DATA = re.compile(r"-?[0-9]+(\.[0-9]+)?|.+\.(png|jpe?g|bmp|gif|tiff?|webp)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        path: its file.
+        columns: names of the columns; "1", "2", ... where the file has no header.
+        rows: N rows of as many fields as there are columns.
+        lines: the line of the file on which each row begins, counted from 1.
+        has_header: whether the file names the columns.
+    """
+
+    path: Path
+    columns: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+    has_header: bool
+
+    def column(self, name: str) -> list[str]:
+        """The N fields of a column."""
+        position = self.columns.index(name)
+        return [row[position] for row in self.rows]
+
+    def lines_of(self, rows: Sequence[int]) -> str:
+        """The lines of the first rows, for a message."""
+        return ("lines " if len(rows) > 1 else "line ") + all_named([str(self.lines[row]) for row in rows])
+
+    def places(self, rows: Sequence[int], names: Sequence[str]) -> str:
+        """The names of the first rows with their lines, for a message."""
+        return all_named([f"{quoted([names[row]])} (line {self.lines[row]})" for row in rows])
+
+
+def read_table(
+    data: Path,
+    table_name: Path,
+    columns: Sequence[str],
+    *,
+    key: str,
+    remedy: str,
+    separator: str | None = None,
+    header: bool | None = None,
+) -> Table:
+    """Reads a table in UTF-8, or in UTF-16 as Excel writes it.
+
+    Args:
+        data: the folder of the data set.
+        table_name: the table, relative to `data`.
+        columns: those that it must have.
+        key: of the section `split`, which names the table.
+        remedy: what to do where a column is missing; the names of the columns follow.
+        separator: one character between fields, " " for any number of blanks; None finds it.
+        header: whether the first line names the columns; where it does not, their names are "1", "2", ...
+            None says yes, unless all of `columns` are numbers that the first line does not hold.
+
+    Raises:
+        PipelineError: there is no such file, or it is no table with these columns.
+    """
+    path = data / table_name
+    content = _read_text(data, path, key)
+    has_header = header
+    if has_header is None:
+        has_header = not all(map(str.isdecimal, columns)) or _fitting(content, columns, has_header=True) is not None
+    found = separator or _fitting(content, columns, has_header) or _most_alike(content, columns)
+    records = list(_records(content, found, path))
+    if not records:
+        raise PipelineError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
+    names = records[0][1] if has_header else [str(number + 1) for number in range(max(len(row) for _, row in records))]
+    _refuse_repeated_columns(path, names, columns)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        near = nearest(missing[0], names)
+        said = (f"Did you mean {near!r} by {missing[0]!r}? " if near else "") + f"{remedy}: {quoted(columns, 12)}."
+        raise PipelineError(
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {quoted(missing)}; it has {quoted(names, 12)}. "
+            f"{_cause(content, records[0][1], columns, separator, has_header) or said}"
+        )
+    rows = records[1:] if has_header else records
+    if not rows:
+        raise PipelineError(f"{path} has its header but no rows. Add a row for each image.")
+    _refuse_long_rows(path, rows, len(names), found)
+    filled = [(row + [""] * len(names))[: len(names)] for _, row in rows]
+    return Table(path, names, filled, [line for line, _ in rows], has_header)
+
+
+def _read_text(data: Path, path: Path, key: str) -> str:
+    if not path.is_file():
+        raise PipelineError(
+            f"there is no {key} file at {path}. Put it there, or correct split.data and split.{key} in params.yaml."
+        )
+    refuse_leaving(data, path, key)
+    content = path.read_bytes()
+    if content.startswith(b"PK\x03\x04"):
+        raise PipelineError(f"{path} is a workbook or another zip archive, not a CSV file. Save it as CSV in UTF-8.")
+    try:
+        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PipelineError(
+            f"{path} cannot be read as a CSV file in UTF-8: {one_line(error)}. Save it as CSV in UTF-8."
+        ) from None
+
+
+def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each record that is not empty, with the line on which it begins."""
+    blanks = separator == " "
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, skipinitialspace=not blanks, strict=True)
+    line = 1
+    try:
+        for record in reader:
+            fields = [field for field in record if field] if blanks else record
+            if any(fields):
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise PipelineError(
+            f"{path} cannot be read as a CSV file: the record that begins on line {line} is damaged "
+            f"({one_line(error)}). Look for a quotation mark that is not closed."
+        ) from None
+
+
+def _first(content: str, separator: str, count: int = 1) -> list[list[str]]:
+    """The first records, or none where they cannot be read with this separator."""
+    try:
+        return [fields for _, (_, fields) in zip(range(count), _records(content, separator, Path()), strict=False)]
+    except PipelineError:
+        return []
+
+
+def _fitting(content: str, columns: Sequence[str], has_header: bool) -> str | None:
+    """The separator that gives all columns, or None. Blanks are the last choice, because names hold blanks, too."""
+    return next((sign for sign in SEPARATORS if _fits(content, sign, columns, has_header)), None)
+
+
+def _fits(content: str, separator: str, columns: Sequence[str], has_header: bool) -> bool:
+    if has_header:
+        return set(columns) <= {name for row in _first(content, separator) for name in row}
+    lengths = {len(row) for row in _first(content, separator, LOOKED_AT)}
+    return len(lengths) == 1 and all(name.isdecimal() and int(name) <= min(lengths) for name in columns)
+
+
+def _most_alike(content: str, columns: Sequence[str]) -> str:
+    """Where no separator gives all columns: the one that gives most of them, or else most fields."""
+
+    def rank(sign: str) -> tuple[int, int]:
+        row = next(iter(_first(content, sign)), [])
+        return len(set(columns) & set(row)), 0 if sign == " " else len(row)
+
+    return max(SEPARATORS, key=rank)
+
+
+def _refuse_repeated_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
+    twice = sorted({name for name in columns if names.count(name) > 1})
+    if twice:
+        raise PipelineError(f"{path} has the column {quoted(twice)} more than once. Give each column another name.")
+
+
+def _cause(
+    content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool
+) -> str | None:
+    """Why a table lacks columns, if its separator or its header is not as stated."""
+    fitting = _fitting(content, columns, has_header)
+    if separator is not None and fitting is not None:
+        return (
+            f"Its columns are separated by {SEPARATORS[fitting]}, and split.separator is {separator!r}: "
+            "set split.separator: null."
+        )
+    if not has_header and _fitting(content, columns, has_header=True):
+        return "Its first line is a header that names them: set split.header: null."
+    if not has_header:
+        return (
+            f"A table without a header has columns 1, 2, ...; its first line is {quoted(first)}. "
+            "Name the columns by their numbers."
+        )
+    if not set(columns) & set(first) and any(map(LIKE_DATA.fullmatch, first)):
+        return (
+            "Its first line looks like an image, not like a header: set split.header: false, and name the columns by "
+            "their numbers, from 1 on (layout csv)."
+        )
+    return None
+
+
+def _refuse_long_rows(path: Path, rows: Sequence[tuple[int, list[str]]], count: int, separator: str) -> None:
+    long = [(line, row) for line, row in rows if any(row[count:])]
+    if long:
+        line, row = long[0]
+        raise PipelineError(
+            f"{path} cannot be read as a CSV file separated by {SEPARATORS.get(separator, repr(separator))}: "
+            f"{len(long)} row(s) have more fields than its {count} columns, line {line} has {len(row)}. "
+            "Put a field that holds the separator in quotation marks."
+        )

@@ -1,0 +1,179 @@
+"""The same picture more than once: told, refused, or kept in training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import drawn_split, planned, png, refusal, run, with_key, write_files
+
+CSV = {
+    "layout": "csv",
+    "data": "raw",
+    "annotations": "train.csv",
+    "images": "images",
+    "image_column": "image",
+    "label_column": "label",
+    "class_names": None,
+    "validation_ids": None,
+    "test_ids": "test.csv",
+    "val_fraction": 0.25,
+    "test_fraction": None,
+}
+ARRAYS = {"layout": "arrays", "data": "raw.npz", "class_names": ["a", "b"], "val_fraction": None, "test_fraction": None}
+KEEP = with_key(CSV, duplicates="keep_in_train")
+IN_TRAIN, IN_VAL, IN_TEST = 6, 7, 2
+"""An even image of each split, by the stated rule and the table of test images."""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def make(copies=(), labels=None, count=40, groups=None) -> None:
+    """Images 0 to 39, of classes a and b in turn; those below 10 are test images; `copies`: (image, the one it is)."""
+    same = dict(copies)
+    write_files({f"raw/images/{number:02}.png": png(same.get(number, number)) for number in range(count)})
+    rows = [
+        f"{number:02}.png,{(labels or {}).get(number, 'ab'[number % 2])},{(groups or {}).get(number, f'own{number}')}"
+        for number in range(count)
+    ]
+    Path("raw/train.csv").write_text("\n".join(["image,label,patient", *rows]) + "\n")
+    Path("raw/test.csv").write_text("\n".join(["image", *(f"{number:02}.png" for number in range(10))]) + "\n")
+
+
+def of_split(split: str, label: int) -> list[int]:
+    """The images that are not named, of a class (0 or 1), which the stated rule puts into a split."""
+    return [number for number in range(10 + label, 40, 2) if drawn_split(f"{number:02}.png", 0.25) == split]
+
+
+def warned(capsys) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+
+
+def test_copies_in_one_split_and_class_are_nothing_to_tell(capsys):
+    first, second, *_ = of_split("train", 0)
+    make([(second, first)])
+    run(CSV)
+    assert warned(capsys) == []
+
+
+def test_copies_in_two_splits_are_counted_and_named(capsys):
+    train, (val, *_) = of_split("train", 0), of_split("val", 0)
+    make([(train[0], 2), (train[1], val)])
+    rows = run(CSV)
+    assert rows["02.png"]["sha256"] == rows[f"{train[0]}.png"]["sha256"]
+    (line,) = warned(capsys)
+    assert line.startswith("Warning: 2 picture(s) lie in more than one split, which makes results look better")
+    assert f"02.png (test/a) = {train[0]}.png (train/a)" in line
+    assert f"{min(val, train[1])}.png" in line
+    assert "all in" not in line
+
+
+def test_copies_in_two_classes_are_counted_and_named(capsys):
+    make([(15, 12)], labels={12: "a", 15: "b"})
+    run(CSV)
+    lines = warned(capsys)
+    assert "Warning: 1 picture(s) have more than one class, so that a label is wrong: 12.png (" in lines[-1]
+
+
+def test_of_many_copies_all_are_in_a_file(capsys):
+    make([(number, 30) for number in range(12, 30)] + [(number, 0) for number in (2, 4, 6)])
+    run(CSV)
+    in_splits, _ = warned(capsys)
+    assert in_splits.count("12.png") == 1
+    assert " = … (all in .work/copies-in-splits.txt)." in in_splits
+    assert len(in_splits) < 300
+    (told,) = Path(".work/copies-in-classes.txt").read_text().splitlines()
+    assert [part.split()[0] for part in told.split(" = ")] == [f"{number}.png" for number in range(12, 31)]
+
+
+def test_copies_are_refused_where_that_is_asked_for():
+    Path("data").mkdir()
+    make([(of_split("train", 0)[0], 2)])
+    message = refusal(with_key(CSV, duplicates="refuse"))
+    assert message.startswith("1 picture(s) lie in more than one split")
+    assert "Remove the copies and correct the labels, or set split.duplicates" in message
+    make()
+    assert len(run(with_key(CSV, duplicates="refuse"))) == 40
+
+
+def test_a_wrong_label_is_refused_too():
+    first, second, *_ = of_split("train", 0)
+    Path("data").mkdir()
+    make([(second, first)], labels={second: "b"})
+    assert "1 picture(s) have more than one class" in refusal(with_key(CSV, duplicates="refuse"))
+
+
+def test_copies_stay_in_training_drawn_or_named_alike(capsys):
+    (train, *_), (val, *_) = of_split("train", 0), of_split("val", 0)
+    make([(train, 2), (val, 2), (4, 2)])  # a training image, a validation image and two test images
+    plain = run(CSV)
+    rows = run(KEEP)
+    assert {rows[name]["split"] for name in ("02.png", "04.png", f"{train}.png", f"{val}.png")} == {"train"}
+    others = rows.keys() - {"02.png", "04.png", f"{train}.png", f"{val}.png"}
+    assert {name: rows[name]["split"] for name in others} == {name: plain[name]["split"] for name in others}
+    said = capsys.readouterr().out
+    assert "split.duplicates: 3 image(s) stay in training, since they have copies in other splits." in said
+    assert said.count("Warning") == 1  # of the first run
+    counts = [sum(row["split"] == split for row in rows.values()) for split in ("train", "val", "test")]
+    assert planned(KEEP).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
+
+
+def test_copies_in_one_other_split_stay_there():
+    make([(4, 2)])
+    rows = run(KEEP)
+    assert rows["02.png"]["split"] == rows["04.png"]["split"] == "test"
+
+
+def test_a_class_that_would_lose_its_test_images_is_refused():
+    train = of_split("train", 0)
+    make(list(zip(train[:5], (0, 2, 4, 6, 8), strict=True)))
+    message = refusal(KEEP)
+    assert message.startswith("1 split(s) would have no image of a class: test/a. ")
+    assert message.endswith("split.duplicates: keep_in_train has put 5 image(s) into training; remove their copies.")
+
+
+def test_a_small_class_is_filled_up_with_images_that_have_no_copies():
+    """Four images of which none is drawn by its share; those with a copy elsewhere must not be the ones."""
+    make([(2, 0), (4, 0), (6, 0)], count=12)
+    rows = run(with_key(KEEP, test_ids=None, val_fraction=1e-9, test_fraction=1e-9))
+    assert {rows[f"{number:02}.png"]["split"] for number in (0, 2, 4, 6)} == {"train"}
+    assert {rows[f"{number:02}.png"]["split"] for number in (8, 10)} == {"val", "test"}
+
+
+def test_a_group_stays_whole_when_a_copy_keeps_it_in_training():
+    train, (val, *_) = of_split("train", 0), of_split("val", 0)
+    names = [f"g{number}" for number in range(200) if drawn_split(f"g{number}", 0.25) == "val"]
+    groups = {val: names[0], train[0]: names[0], train[1]: names[0]}
+    make([(val, train[2])], groups=groups | {train[2]: "kept" + "x" * next_in_train("kept")})
+    section = with_key(KEEP, group_column="patient")
+    assert {run(with_key(section, duplicates="warn"))[f"{number}.png"]["split"] for number in groups} == {"val"}
+    assert {run(section)[f"{number}.png"]["split"] for number in (*groups, train[2])} == {"train"}
+
+
+def next_in_train(name: str) -> int:
+    return next(count for count in range(99) if drawn_split(name + "x" * count, 0.25) == "train")
+
+
+def test_of_arrays_what_would_be_written_is_compared(capsys):
+    """A grey image of one channel and one without are the same file; an RGB image of the same grey is another."""
+    images = np.random.default_rng(1).integers(0, 256, (8, 3, 4), np.uint8)
+    test = np.stack([images[0], 255 - images[1]])
+    labels = {"y_train": np.arange(8) % 2, "y_val": np.arange(2), "y_test": np.arange(2)}
+    np.savez("raw.npz", x_train=images, x_val=images[:2, ::-1], x_test=test[..., None], **labels)
+    run(ARRAYS)
+    assert len(warned(capsys)) == 1
+    np.savez("raw.npz", x_train=images, x_val=images[:2, ::-1], x_test=np.stack([test] * 3, -1), **labels)
+    run(ARRAYS)
+    assert warned(capsys) == []
+
+
+def test_of_arrays_copies_are_kept_in_training():
+    images = np.random.default_rng(1).integers(0, 256, (8, 3, 4), np.uint8)
+    more = {"y_train": np.arange(8) % 2, "y_val": np.arange(2), "y_test": np.arange(4) % 2}
+    test = np.concatenate([images[:1], 255 - images[1:4]])[..., None]
+    np.savez("raw.npz", x_train=images, x_val=images[:2, ::-1], x_test=test, **more)
+    rows = run(with_key(ARRAYS, duplicates="keep_in_train"))
+    assert [rows[f"test_0000{number}.png"]["split"] for number in range(4)] == ["train", "test", "test", "test"]

@@ -1,0 +1,123 @@
+"""`group_column`: the images of one patient or slide lie in one split."""
+
+from pathlib import Path
+
+import pytest
+from layouts import assert_one_mistake, drawn_split, planned, png, refusal, run, with_key, write_files
+
+SECTION = {
+    "layout": "csv",
+    "data": "raw",
+    "annotations": "train.csv",
+    "images": "images",
+    "image_column": "image",
+    "label_column": "label",
+    "group_column": "patient",
+    "class_names": None,
+    "validation_ids": None,
+    "test_ids": None,
+    "val_fraction": 0.25,
+    "test_fraction": 0.25,
+}
+NAMED = with_key(SECTION, validation_ids="val.csv", test_ids="test.csv", val_fraction=None, test_fraction=None)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def patient(number: int) -> str:
+    return f"patient {number // 3}"
+
+
+def make(empty=(), count=60) -> None:
+    """Three images of each of 20 patients, of classes a and b; `empty`: images without a patient."""
+    write_files({f"raw/images/{number:02}.png": png(number) for number in range(count)})
+    rows = [f"{n:02}.png,{'ab'[n % 2]},{' ' if n in empty else patient(n)}" for n in range(count)]
+    Path("raw/train.csv").write_text("\n".join(["image,label,patient", *rows]) + "\n")
+
+
+def write_ids(**tables: range) -> None:
+    for name, numbers in tables.items():
+        Path(f"raw/{name}.csv").write_text("\n".join(["image", *(f"{number:02}.png" for number in numbers)]) + "\n")
+
+
+def test_patients_are_drawn_by_their_names(capsys):
+    make()
+    rows = run(SECTION)
+    assert [row["split"] for row in rows.values()] == [drawn_split(patient(n), 0.25, 0.25) for n in range(60)]
+    assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
+    said = capsys.readouterr().out
+    assert "Validation images: 0.25 of the training images, by a hash of the group. Test images: 0.25 of" in said
+    counts = [sum(row["split"] == split for row in rows.values()) for split in ("train", "val", "test")]
+    assert planned(SECTION).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
+
+
+def test_whole_patients_may_be_named():
+    make()
+    write_ids(val=range(6), test=range(30, 36))
+    rows = run(NAMED)
+    assert [number for number in range(60) if rows[f"{number:02}.png"]["split"] == "test"] == [*range(30, 36)]
+
+
+def test_a_patient_in_two_splits_is_refused():
+    make()
+    write_ids(val=range(6), test=range(30, 35))
+    assert refusal(NAMED) == (
+        "1 group(s) of the column 'patient' have images in several splits: 'patient 11'. Name all images of a group "
+        "in the same one of split.validation_ids and split.test_ids, or none of them."
+    )
+
+
+def test_empty_fields_are_counted_and_the_first_named():
+    make(empty=range(40, 47))
+    message = refusal(SECTION)
+    assert message.startswith("raw/train.csv has 7 empty field(s) in the column 'patient' (split.group_column), first")
+    assert "40.png, 41.png, 42.png, 43.png, 44.png and 2 more (all in .work/names.txt)." in message
+
+
+def test_too_few_groups_are_told_as_groups():
+    make(count=6)
+    message = refusal(with_key(SECTION, val_fraction=1e-9, test_fraction=1e-9))
+    assert "test/a, test/b" in message
+    assert "A class with 3 groups that the data do not put in a split gets one in each." in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"group_column": "label"},
+            ["split.group_column: expected another column than split.image_column and split.l"],
+        ),
+        ({"group_column": "image"}, ["split.group_column: expected another column than"]),
+        ({"group_column": ""}, ["split.group_column: ", "at least 1 character"]),
+        ({"group_colum": "x"}, ["split.group_colum: unknown key; did you mean 'group_column'?"]),
+        ({"limit": 0}, ["split.limit: Input should be greater than or equal to 1 (got 0)"]),
+        ({"limit": 1.5}, ["split.limit: "]),
+        (
+            {"duplicates": "keep"},
+            ["split.duplicates: Input should be 'warn', 'refuse' or 'keep_in_train'"],
+        ),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_section_are_named(changes, said):
+    assert_one_mistake(with_key(SECTION, **changes), said)
+
+
+def test_a_column_that_is_not_there_is_refused():
+    make()
+    assert "raw/train.csv lacks the column 'Patient'; it has" in refusal(with_key(SECTION, group_column="Patient"))
+
+
+def test_a_limit_is_told_and_planned(capsys):
+    make()
+    section = with_key(SECTION, limit=12)
+    rows = run(section)
+    assert len(rows) == 12
+    assert "split.limit: 12 of 60 images are used, for a try-out.\n" in capsys.readouterr().out
+    assert planned(section).startswith("12 images in 2 classes: ")
+    assert "split.limit is 5, but 6 images are needed" in refusal(with_key(SECTION, limit=5))

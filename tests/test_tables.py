@@ -1,0 +1,474 @@
+"""Tables as people write them: names of images, separators, headers, one-hot columns, names and order of classes.
+
+The images are empty files: a reader decodes none.
+"""
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layouts import FOLDER, INDEX, files_below, invalid, png, run, with_key, write_files
+
+from pipeline.annotations import DataSet
+from pipeline.class_folders import read_folders
+from pipeline.errors import PipelineError
+from pipeline.index import in_order, read_index
+from pipeline.tables import read_csv, read_mhist
+
+DRAWN = {
+    "layout": "csv",
+    "data": "raw",
+    "annotations": "t.csv",
+    "images": "img",
+    "image_column": "image",
+    "label_column": "label",
+    "validation_ids": None,
+    "test_ids": None,
+    "val_fraction": 0.25,
+    "test_fraction": 0.25,
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def make(lines: list[str], names: list[str] = ("a.png", "b.png"), encoding: str = "utf-8") -> None:
+    """Writes raw/t.csv and empty files of these names below raw/img."""
+    Path("raw").mkdir(exist_ok=True)
+    write_files({f"raw/img/{name}": b"" for name in names})
+    Path("raw/t.csv").write_text("\n".join([*lines, ""]), encoding=encoding)
+
+
+def read(**changes: Any) -> DataSet:
+    """Reads raw/t.csv; the values are those that a valid section gives."""
+    keys = {name: Path(value) if name in {"data", "annotations", "images"} else value for name, value in DRAWN.items()}
+    return read_csv(**{name: value for name, value in (keys | changes).items() if name != "layout"})
+
+
+def labels(**changes: Any) -> dict[str, str]:
+    return {row.id: row.label for row in read(**changes).rows}
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(PipelineError) as refused:
+        read(**changes)
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
+
+
+def nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+# Names of images
+
+
+@pytest.mark.parametrize(
+    ("written", "file", "name", "copy"),
+    [
+        ("x.png", "x.png", "x.png", "x.png"),
+        ("x", "x.jpeg", "x", "x.jpeg"),
+        ("x.y", "x.y.png", "x.y", "x.y.png"),
+        ("scan.1", "scan.1", "scan.1", "scan.1"),
+        ("s/t/x.png", "s/t/x.png", "s/t/x.png", "s__t__x.png"),
+        ("s/x", "s/x.PNG", "s/x", "s__x.PNG"),
+        ("s\\x.png", "s/x.png", "s/x.png", "s__x.png"),
+        ("./s//x.png", "s/x.png", "s/x.png", "s__x.png"),
+        ("né.png", nfd("né.png"), "né.png", "né.png"),
+        (nfd("é/ü"), "é/ü.png", nfd("é/ü"), nfd("é__ü.png")),
+        ('"a, b.png"', "a, b.png", "a, b.png", "a, b.png"),
+    ],
+)
+def test_names_are_found_as_people_write_them(written, file, name, copy):
+    make(["image,label", f"{written},0", "b.png,1"], [file, "b.png"])
+    row = next(row for row in read().rows if row.id == name)
+    assert row.image == Path("raw/img", file)
+    assert row.file_name == copy
+    assert read().left_out == []
+
+
+def test_the_very_name_comes_before_the_other_unicode_form_and_before_one_without_extension():
+    names = [nfd("é.png"), "é.png", "x", "x.png"]
+    make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
+    found = {row.label: row.image.name for row in read().rows}
+    assert found == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
+
+
+def test_an_image_comes_before_a_file_of_notes_with_its_name():
+    make(["image,label", "a,0", "b,1"], ["a.png", "a.txt", "b.png", "b.json"])
+    assert [row.image.name for row in read().rows] == ["a.png", "b.png"]
+    assert read().left_out == ["a.txt", "b.json"]
+
+
+def test_names_without_folders_are_found_in_a_folder_of_folders():
+    """As HAM10000 lies: two folders of images, and a table that names neither folders nor extensions."""
+    make(["image,label", "a,0", "b,1", "part_2/c,1"], ["part_1/a.jpg", "part_2/b.jpg", "part_2/c.jpg"])
+    assert [row.image.as_posix()[8:] for row in read().rows] == ["part_1/a.jpg", "part_2/b.jpg", "part_2/c.jpg"]
+    assert [row.file_name for row in read().rows] == ["a.jpg", "b.jpg", "part_2__c.jpg"]
+
+
+def test_equal_names_of_two_sub_folders_are_two_images():
+    write_files({f"raw/img/{folder}/{number}.png": png(number) for folder in "ab" for number in range(40)})
+    rows = [f"{folder}/{number},{number % 2}" for folder in "ab" for number in range(40)]
+    Path("raw/t.csv").write_text("\n".join(["image,label", *rows]))
+    found = run(DRAWN)
+    assert len(found) == len(files_below(FOLDER)) == 80
+    assert found["a/7"]["path"].endswith("/1/a__7.png")
+    assert Path(found["b/7"]["path"]).read_bytes() == png(7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "said"),
+    [
+        (
+            ["a.jpg,0", "b.jpg,1"],
+            ["a.png", "b.png"],
+            ["2 of 2", "nearest to 'a.jpg' is 'a.png'. Write the names as the"],
+        ),
+        (["A.png,0", "b.png,1"], ["a.png", "b.png"], ["1 of 2", "'A.png' (line 2). It holds 2", "'A.png' is 'a.png'"]),
+        (["img/a.png,0", "img/b.png,1"], ["a.png", "b.png"], ["begin with that folder: set split.images: '.'."]),
+        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png': write names with their folders"]),
+        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. Write them in full"]),
+        (["a,0", "b,1"], ["x/a.png", "y/a.png", "x/b.png"], ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"]),
+        (["a.png,0", "a,1"], ["a.png", "b.png"], ["names 1 image(s) more than once: 'a.png' (line 2), 'a' (line 3)"]),
+        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "no image name in the column 'image': lines 3, 4."]),
+        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "name what is hidden", "'._a.png' (line 2)"]),
+        (["__MACOSX/a.png,0", "b.png,1"], ["__MACOSX/a.png", "b.png"], ["name what is hidden", "line 2"]),
+        (["deep/a.png,0", "b.png,1"], ["b.png"], ["'deep/a.png' (line 2). DVC follows no such link"]),
+        (["a.png,0"], [], ["raw holds no folders"]),
+    ],
+)
+def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, said):
+    make(["image,label", *rows], names)
+    write_files({"raw/other/a.png": b""} if names else {})
+    if "b.png" in names:
+        Path("raw/img/deep").symlink_to(Path("raw/other").resolve(), target_is_directory=True)
+    message = refusal()
+    assert [words for words in said if words not in message] == []
+    assert "remove their rows" not in message
+
+
+def test_what_systems_leave_behind_is_neither_read_nor_told():
+    left = [".DS_Store", "._a.png", "__MACOSX/a.png", "__MACOSX/._a.png", "Thumbs.db", ".git/x", "x/desktop.ini"]
+    make(["image,label", "a.png,0", "b,1"], ["a.png", "b.png", "notes.txt", *left])
+    assert read().left_out == ["notes.txt"]
+
+
+def test_the_table_itself_is_not_left_out_where_the_images_lie_beside_it():
+    make(["image,label", "img/a.png,0", "img/b.png,1"])
+    assert read(images=Path()).left_out == []
+
+
+@pytest.mark.parametrize("ids", [["image", "s/a", "b.png"], ["image;fold", "s\\a.png;1", "b;2"]])
+def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
+    make(["image,label", "s/a.png,0", "b,1", "c,0"], ["s/a.png", "b.png", "c.png"])
+    Path("raw/val.csv").write_text("\n".join(ids))
+    found = read(validation_ids=Path("val.csv"), val_fraction=None)
+    assert {row.id: row.partition for row in found.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
+    Path("raw/val.csv").write_text("image\nb.png\nbb.png\n")
+    message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
+    assert (
+        "names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). The name nearest to 'bb.png' there is" in message
+    )
+
+
+# Separators and headers
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes"),
+    [
+        (["image;label;", "a.png;0;", "b.png;1;", ";;"], {}),
+        (["label\tnote\timage", "0\tx, y; z\ta.png", "1\t\tb.png"], {}),
+        (["image|label", "a.png|0", "b.png|1"], {}),
+        (["image  label", "a.png   0", "", "b.png 1 "], {}),
+        (["image, label", "a.png, 0", 'b.png, "1"'], {}),
+        (["image:label", "a.png:0", "b.png:1"], {"separator": ":"}),
+        (["a.png,0", "b.png,1"], {"image_column": "1", "label_column": "2"}),
+        (["0 x a.png", "1 x b.png"], {"image_column": "3", "label_column": "1"}),
+        (["a.png;0", "b.png;1"], {"image_column": "1", "label_column": "2", "header": False}),
+        (["2,1", "0,a.png", "1,b.png"], {"image_column": "1", "label_column": "2"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_separator_and_header_are_found_or_stated(lines, changes):
+    make(lines)
+    assert labels(**changes) == {"a.png": "0", "b.png": "1"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_excel_writes_is_read(encoding):
+    make(["image;label", "a.png;é", "b.png;f"], encoding=encoding)
+    assert labels() == {"a.png": "é", "b.png": "f"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes", "said"),
+    [
+        (
+            ["image;label", "a.png;0"],
+            {"separator": ","},
+            "it has 'image;label'. Its columns are separated by semicolons, and split.separator is ',': set",
+        ),
+        (
+            ["a.png;0", "b.png;1"],
+            {"separator": ",", "header": False, "image_column": "1", "label_column": "2"},
+            "lacks the column '2'; it has '1'. Its columns are separated by semicolons, and split.separator is ','",
+        ),
+        (["a.png;0", "b.png;1"], {}, "it has 'a.png', '0'. Its first line looks like an image, not like a header: set"),
+        (
+            ["a.png;0", "b.png;1"],
+            {"header": False},
+            "A table without a header has columns 1, 2, ...; its first line is 'a.png', '0'. Name the columns by",
+        ),
+        (
+            ["image,label", "a.png,0"],
+            {"header": False},
+            "first line is a header that names them: set split.header: null",
+        ),
+        (
+            ["picture,label", "a.png,0", "b.png,1"],
+            {"image_column": "1", "label_column": "2"},
+            "no image 'picture', which line 1 of raw/t.csv names. If that line is a header, set split.header: true",
+        ),
+        (["Image,label", "a.png,0"], {}, "it has 'Image', 'label'. Did you mean 'Image' by 'image'? Name its columns"),
+        (["image,label,label", "a.png,0,1"], {}, "has the column 'label' more than once"),
+        (
+            ["image,label", "a.png,0", "b, c.png,1"],
+            {},
+            "separated by commas: 1 row(s) have more fields than its 2 columns",
+        ),
+        (["image,label"], {}, "has its header but no rows"),
+        (["i" * 10_000 + ",label", "a.png,0"], {}, f"it has '{'i' * 55} ..., 'label'."),
+    ],
+)
+def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, said):
+    make(lines)
+    assert said in refusal(**changes)
+
+
+def test_lines_are_those_that_an_editor_shows():
+    make(["image,note,label", 'a.png,"two', 'lines",0', "", "b.png,x,", ",,", "c.png,x,"], ["a.png", "b.png", "c.png"])
+    assert (
+        "2 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 5), 'c.png' (line 7). "
+        in refusal()
+    )
+
+
+# One-hot columns
+
+ONE_HOT = ["image,MEL,NV,BCC", "a,1.0,0.0,0.0", "b,0,1,0", "c,false,false,TRUE", "d,0,0,1"]
+OF_ONE_HOT = {"label_column": None, "label_columns": ["NV", "BCC", "MEL"]}
+FOUR = ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_one_hot_columns_are_the_classes_in_their_order():
+    make(ONE_HOT, FOUR)
+    assert labels(**OF_ONE_HOT) == {"a": "MEL", "b": "NV", "c": "BCC", "d": "BCC"}
+    assert read(**OF_ONE_HOT).class_names == ["NV", "BCC", "MEL"]
+    merged = read(**OF_ONE_HOT, class_names={"MEL": "malignant", "NV": "benign", "BCC": "malignant"})
+    assert [row.label for row in merged.rows] == ["malignant", "benign", "malignant", "malignant"]
+    assert merged.class_names == ["malignant", "benign"]
+
+
+@pytest.mark.parametrize(
+    ("line", "columns", "said"),
+    [
+        (
+            "b,0,1,1",
+            ["MEL", "NV", "BCC"],
+            "1 of 5 rows of raw/t.csv have 2 ones in split.label_columns, not one: 'b' (li",
+        ),
+        ("b,0,0,0", ["MEL", "NV", "BCC"], "1 of 5 rows of raw/t.csv have 0 ones in split.label_columns"),
+        (
+            "b,0,1,0",
+            ["MEL", "NV"],
+            "2 of 5 rows of raw/t.csv have 0 ones in split.label_columns, not one: 'c' (line 4)",
+        ),
+        ("b,0,0.9,0.1", ["MEL", "NV", "BCC"], "fields other than 0 and 1 in split.label_columns: '0.1', '0.9'"),
+        ("b,0,,1", ["MEL", "NV", "BCC"], "fields other than 0 and 1 in split.label_columns: ''"),
+        ("b,0,1,0", ["MEL", "SCC", "NV"], "lacks the column 'SCC'; it has 'image', 'MEL', 'NV', 'BCC'"),
+    ],
+)
+def test_refuses_columns_that_are_not_one_hot(line, columns, said):
+    make([*ONE_HOT, line.replace("b,", "e,")], [*FOUR, "e.png"])
+    assert said.replace("'b' (li", "'e' (li") in refusal(label_column=None, label_columns=columns)
+
+
+def test_one_column_of_one_hot_is_not_taken_for_the_labels():
+    make(ONE_HOT, FOUR)
+    assert (
+        "the column 'NV' of raw/t.csv is one of 3 columns with exactly one 1 in each row: set "
+        "split.label_columns: [MEL, NV, BCC] and split.label_column: null."
+    ) in refusal(label_column="NV")
+    make([ONE_HOT[0], "a,1,0,0", "b,0,1,0"], FOUR)
+    assert labels(label_column="NV", class_names=["other", "nevus"]) == {"a": "other", "b": "nevus"}
+
+
+def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
+    make(["image,male,label,biopsy", "a,1,0,0", "b,1,1,0", "c,0,1,1", "d,0,0,1"], FOUR)
+    assert labels() == {"a": "0", "b": "1", "c": "1", "d": "0"}
+    make(["image,male,x,y,biopsy", "a,1,0,1,1", "b,1,1,0,0", "c,0,1,0,1", "d,1,0,1,0"], FOUR)
+    assert "split.label_columns: [x, y]" in refusal(label_column="y")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"label_columns": ["a", "b"]},
+            "split.label_columns: expected one of split.label_column and split.label_columns",
+        ),
+        (
+            {"label_column": None},
+            "split.label_columns: expected one of split.label_column and split.label_columns; both",
+        ),
+        ({"label_column": None, "label_columns": ["a"]}, "split.label_columns: expected two or more different columns"),
+        ({"label_column": None, "label_columns": ["a", "image"]}, "expected two or more different columns"),
+        ({"label_column": None, "label_columns": ["a", "a"]}, "expected two or more different columns"),
+        ({"separator": ";;"}, "split.separator: expected null or one character"),
+        ({"header": "no"}, "split.header: "),
+        ({"class_names": [1, 2]}, "split.class_names: expected null, a file in split.data, a list of different names"),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_section_are_named(changes, said):
+    message = invalid(with_key(DRAWN, **changes))
+    assert said in message
+    assert len(message.splitlines()) == 2
+
+
+# Names and order of the classes
+
+
+def make_labels(found: list[str]) -> None:
+    make(["image,label", *(f"{number},{label}" for number, label in enumerate(found))], [f"{n}.png" for n in range(99)])
+
+
+ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("found", "class_names", "order"),
+    [
+        (ELEVEN, None, [str(number) for number in range(11)]),
+        (["1.0", "10.0", "2", "1"], None, ["1", "2", "10"]),
+        (["-1", "02", "10"], None, ["-1", "02", "10"]),
+        (["2.5", "10", "0.5"], None, ["0.5", "2.5", "10"]),
+        (["b", "10", "9"], None, ["10", "9", "b"]),
+        (["1.0", "b", "1"], None, ["1", "1.0", "b"]),
+        (["TVA", "HP", "TA"], ["TA", "unused", "TVA", "HP"], ["TA", "TVA", "HP"]),
+        (["TVA", "HP", "TA"], {"TVA": "adenoma", "HP": "polyp", "TA": "adenoma"}, ["adenoma", "polyp"]),
+        (["TVA", "HP", "TA"], {"HP": "polyp", "TVA": "adenoma", "TA": "adenoma"}, ["polyp", "adenoma"]),
+        (["0", "2", "1"], ["zebra", "ant", "bee"], ["zebra", "ant", "bee"]),
+        (["1", "2", "3"], ["3", "1", "2"], ["3", "1", "2"]),
+        (["10", "2", "1"], {"10": "x", "1": "z", "2": "y"}, ["z", "y", "x"]),
+        (["01", "2.0"], {"1": "ill", "2": "healthy"}, ["ill", "healthy"]),
+        (["2", "0", "1"], {"0": "no", "1": "yes", "2": "no"}, ["no", "yes"]),
+        (["é", "f"], {nfd("é"): "tree", "f": "bush"}, ["tree", "bush"]),
+    ],
+)
+def test_the_order_of_the_class_axis(found, class_names, order):
+    make_labels(found)
+    data_set = read(class_names=class_names)
+    assert data_set.class_names == order
+    assert {row.label for row in data_set.rows} == set(order)
+
+
+def test_the_index_keeps_the_order():
+    names = {"10": "zebra", "2": "bee"}
+    write_files({f"raw/img/{number}.png": png(number) for number in range(30)})
+    Path("raw/t.csv").write_text("\n".join(["image,label", *(f"{n},{10 if n % 2 else 2}" for n in range(30))]))
+    rows = run(with_key(DRAWN, class_names=names))
+    assert read_index(INDEX).class_names == ["bee", "zebra"]
+    assert (rows["1"]["label"], rows["1"]["class_index"]) == ("zebra", "1")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "order"),
+    [
+        ("names.txt", "HP\r\n\r\n TA \nTVA\n", ["HP", "TA", "TVA"]),
+        ("names", '["TVA", "TA", "HP"]', ["TVA", "TA", "HP"]),
+        ("names.json", '{"TVA": "b", "HP": "a", "TA": "b"}', ["b", "a"]),
+    ],
+)
+def test_class_names_may_be_a_file(file, content, order):
+    make_labels(["TVA", "HP", "TA"])
+    Path("raw", file).write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert read(class_names=Path(file)).class_names == order
+
+
+@pytest.mark.parametrize(
+    ("found", "class_names", "said"),
+    [
+        (
+            ["TVA", "HP"],
+            {"TVAA": "a", "HP": "b"},
+            "does not know: 'TVA'; known are 'TVAA', 'HP'; the nearest to 'TVA' is",
+        ),
+        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order: add them; to rename them,"),
+        (["1", "2"], ["adenoma", "polyp"], "does not know: '2'; known are '0', '1'. A list names labels from 0 on"),
+        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "has only the class 'a'; a classifier needs at least two."),
+        (["1", "01"], None, "writes one number in different ways in the column 'label': '01', '1'"),
+        ([f"l{number}" for number in range(90)], {"x": "a"}, "'l0', 'l1', 'l10', 'l11', 'l12' and 85 more; known"),
+    ],
+)
+def test_refuses_labels_without_a_name(found, class_names, said):
+    make_labels(found)
+    assert said in refusal(class_names=class_names)
+
+
+def test_numbers_are_in_the_order_of_numbers_however_long():
+    assert in_order(["123456789012345678901", "9", "123456789012345678900", "-1.5"]) == [
+        "-1.5",
+        "9",
+        "123456789012345678900",
+        "123456789012345678901",
+    ]
+
+
+def test_names_and_order_in_the_layout_mhist():
+    header = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+    make([header, "a.png,HP,1,train", "b.png,SSA,6,test"])
+    places = {"data": Path("raw"), "annotations": Path("t.csv"), "images": Path("img"), "val_fraction": 0.3}
+    assert read_mhist(**places).class_names == ["HP", "SSA"]
+    assert read_mhist(**places, class_names=["SSA", "HP"]).class_names == ["SSA", "HP"]
+    named = read_mhist(**places, class_names={"SSA": "serrated", "HP": "polyp"})
+    assert ([row.label for row in named.rows], named.class_names) == (["polyp", "serrated"], ["serrated", "polyp"])
+
+
+def folders(**changes: Any) -> DataSet:
+    keys = {"data": Path("raw"), "train": Path(), "val": None, "test": None, "val_fraction": 0.2, "test_fraction": 0.2}
+    return read_folders(**(keys | changes))
+
+
+def test_names_and_order_in_the_layout_folders():
+    write_files({f"raw/{name}": b"" for name in ("n10/1.png", "n2/1.png", "n3/1.png", "__MACOSX/n2/._1.png")})
+    assert folders().class_names == ["n10", "n2", "n3"]
+    assert folders(class_names=["n3", "n2", "n10"]).class_names == ["n3", "n2", "n10"]
+    merged = folders(class_names={"n3": "fish", "n10": "bird", "n2": "fish"})
+    assert merged.class_names == ["fish", "bird"]
+    assert {row.id: (row.label, row.file_name, row.drawn_by) for row in merged.rows} == {
+        "n10/1.png": ("bird", "1.png", "1.png"),
+        "n2/1.png": ("fish", "n2__1.png", "1.png"),
+        "n3/1.png": ("fish", "n3__1.png", "1.png"),
+    }
+    assert merged.left_out == []
+
+
+def test_folders_with_numbers_are_in_the_order_of_numbers():
+    write_files({f"raw/{number}/1.png": b"" for number in range(12)})
+    assert folders().class_names == [str(number) for number in range(12)]
+
+
+def test_folders_above_the_classes_are_not_to_be_moved():
+    write_files({f"raw/flowers/{name}/1.png": b"" for name in ("daisy", "rose")} | {"raw/__MACOSX/flowers/x": b""})
+    with pytest.raises(
+        PipelineError, match=r"raw/flowers holds only folders: 'daisy', 'rose'. If these are the classes"
+    ):
+        folders()
+    assert folders(train=Path("flowers")).class_names == ["daisy", "rose"]
