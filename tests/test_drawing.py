@@ -109,14 +109,15 @@ def smallest_share(name: str, split: str) -> float:
     return high
 
 
-@given(st.lists(st.integers(0, 99), min_size=2, max_size=30, unique=True), st.sampled_from([0.01, 0.2, 0.5, 0.9]))
+@given(st.lists(st.integers(0, 99), min_size=4, max_size=30, unique=True), st.sampled_from([0.01, 0.2, 0.5, 0.9]))
 def test_the_fraction_that_is_named_would_have_been_enough(numbers, share):
-    """Drawn with a share above it, no class needs to be filled up; below it, one does."""
-    rows = [image(f"{number}.png", "a") for number in numbers]
+    """Drawn with a share above it, no class of a small data set needs to be filled up; below it, one does."""
+    rows = [image(f"{number}.png", "ab"[place % 2]) for place, number in enumerate(numbers)]
     enough = draw(data_of(rows, {"test": share})).enough["test"]
-    assert enough == pytest.approx(min(smallest_share(row.id, "test") for row in rows))
+    smallest = [min(smallest_share(row.id, "test") for row in rows if row.label == label) for label in "ab"]
+    assert enough == pytest.approx(max(smallest))
     assert draw(data_of(rows, {"test": min(enough + 1e-9, 1)})).filled == {"test": []}
-    assert draw(data_of(rows, {"test": enough - 1e-9})).filled == {"test": ["a"]}
+    assert draw(data_of(rows, {"test": enough - 1e-9})).filled == {"test": ["ab"[smallest.index(max(smallest))]]}
 
 
 @given(

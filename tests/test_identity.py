@@ -60,7 +60,8 @@ OTHER_IMAGES = {
     "one image is new": (Index([*INDEX.images, NEW[0]]), "has no soft labels for 1 train image(s): new_0.png. "),
     "seven images are new": (
         Index([*INDEX.images, *NEW]),
-        "has no soft labels for 7 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png and 2 more. ",
+        "has no soft labels for 7 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png and 2 more "
+        "(all in .work/names-train-1.txt). ",
     ),
     "five images are new": (
         Index([*INDEX.images, *NEW[:5]]),
