@@ -32,6 +32,7 @@ def run(
     precision: str = "float32",
     previous: Sequence[Path],
     output: Path,
+    largest_temperature: float = 1.0,
 ) -> None:
     """Writes `teacher_logits.h5`: V views of every training image, the untouched image of every other.
 
@@ -47,10 +48,11 @@ def run(
         precision: "float32", in which the teacher computes as its file says; or "mixed_float16" or "mixed_bfloat16".
         previous: earlier versions of the output, whose rows are taken where they hold.
         output: the file to write.
+        largest_temperature: at which the logits will be softened; words a warning and changes no byte of the output.
 
     Raises:
         PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits or
-            none that are finite, or is less accurate than when it was trained.
+            none that are finite, is less accurate than when it was trained, or `refuse_unsound` refuses it.
     """
     data = read_index(index)
     model, teachers, average = load_teacher(teacher, data.class_names)
@@ -72,10 +74,10 @@ def run(
         precision=None if precision == "float32" else precision,
     )
     if average is None:
-        with _logits_of(teachers[0], data, provenance, previous, output) as finished:
+        with _logits_of(teachers[0], data, provenance, previous, output, largest_temperature) as finished:
             publish_copy(finished, output)
     else:
-        _ensemble(teachers, average, data, provenance, output)
+        _ensemble(teachers, average, data, provenance, output, largest_temperature)
     print(f"wrote {output}")
 
 
@@ -88,7 +90,12 @@ def _in_mixed_precision(teachers: Sequence[Teacher], again: Sequence[Teacher], p
 
 @contextmanager
 def _logits_of(
-    teacher: Teacher, data: Index, provenance: Provenance, previous: Sequence[Path], output: Path
+    teacher: Teacher,
+    data: Index,
+    provenance: Provenance,
+    previous: Sequence[Path],
+    output: Path,
+    largest_temperature: float,
 ) -> Iterator[Path]:
     """The finished logits of one teacher, in the work folder of `output`."""
     views = Views.from_json(provenance.views)
@@ -98,12 +105,20 @@ def _logits_of(
         if not finished.is_file() or damage(finished):
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
             with unfinished, open_earlier(previous, provenance) as before:
-                TeacherPass(data, teacher, provenance.batch_size, unfinished, views).run(before)
+                batch_size = provenance.batch_size
+                TeacherPass(data, teacher, batch_size, unfinished, views, largest_temperature).run(before)
             unfinished.finish(finished)
         yield finished
 
 
-def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance: Provenance, output: Path) -> None:
+def _ensemble(
+    teachers: Sequence[Teacher],
+    average: str,
+    data: Index,
+    provenance: Provenance,
+    output: Path,
+    largest_temperature: float,
+) -> None:
     """The logits of every member, in full precision, then their average."""
     places = [output.with_name(f"{output.stem}_of_{one.sha256[:16]}{output.suffix}") for one in teachers]
     members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
@@ -115,7 +130,7 @@ def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance
             in_full = storage.Dense("float32").as_json()
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
             if place not in made:
-                made[place] = held.enter_context(_logits_of(teacher, data, own, [], place))
+                made[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))
         folder = held.enter_context(workspace(output, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"
         unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))
