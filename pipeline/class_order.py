@@ -22,7 +22,7 @@ CLEARLY = 3
 """So many images must become right for each that becomes wrong: a weak teacher that confuses two classes may have one
 for one, one whose outputs are in another order has many."""
 
-CONVINCING = 0.05
+CONVINCING = 0.1
 """As `SIGNIFICANT`, for classes that change places in one cycle, given that the order as a whole is significant."""
 
 MOST_CLASSES = 2048
@@ -43,7 +43,8 @@ class OtherOrder:
 
     def meanings(self, class_names: Sequence[str]) -> dict[str, str]:
         """For each output, by the class that it was taken for, the class that it means."""
-        return {class_names[output]: name for output, name in zip(self.output_of, class_names, strict=True)}
+        class_of = np.argsort(self.output_of)
+        return {name: class_names[number] for name, number in zip(class_names, class_of, strict=True)}
 
 
 def other_order(labels: Ints, predictions: Ints, classes: int) -> OtherOrder | None:

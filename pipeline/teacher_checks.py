@@ -22,8 +22,8 @@ LONGEST_LIST = 1000
 """Characters of a list of classes that a message shows."""
 
 TRAINED_HERE = (
-    "It was trained here: look whether validation and training images are labelled alike, then train it with other "
-    "settings."
+    "It was trained by this program on these classes: look whether validation and training images are labelled alike, "
+    "then train it again, longer or with other settings."
 )
 CAUSES = (
     "Likely causes: its classes are in another order, or its pixels are scaled or resized otherwise (`classes` and "
@@ -87,11 +87,13 @@ def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:
 
 
 def _order_to_state(other: OtherOrder, class_names: Sequence[str], given: Mapping[str, Any]) -> str:
-    meanings = other.meanings(class_names)
-    names = [meanings.get(name, name) for name in given.get("classes") or class_names]
-    listed = json.dumps(names, ensure_ascii=False)
+    """What to write in `train_teacher.classes`, in the form, a list or a map, in which something stands there now."""
+    meanings, stated = other.meanings(class_names), given.get("classes") or list(class_names)
+    renamed = [meanings.get(name, name) for name in stated]
+    classes = dict(zip(renamed, stated.values(), strict=True)) if isinstance(stated, dict) else renamed
+    listed = json.dumps(classes, ensure_ascii=False)
     if len(listed) > LONGEST_LIST:
-        return "State the order of its outputs, as it was trained, as a list `classes` in train_teacher."
+        return "State the order of its outputs, as it was trained, in train_teacher.classes."
     return f"State the order of its outputs, as it was trained, in train_teacher. This one fits: `classes: {listed}`"
 
 
