@@ -622,7 +622,8 @@ def test_views_of_one_image_are_no_further_evidence_against_the_class_order(tmp_
 
     views = Views(60, 5, Augmentation(**AUGMENTATION))
     write_logits(tmp_path / "x.h5", index=index, views=views, logits=right_on_two)
-    checks = {check["name"]: check["ok"] for check in json.loads(verify("x.h5", "--json").stdout)["checks"]}
-    assert checks["values of train"]
-    assert checks["answers"]
+    checks = {check["name"]: check for check in json.loads(verify("x.h5", "--json").stdout)["checks"]}
+    assert checks["values of train"]["ok"]
+    assert "of train" not in checks["answers"]["detail"]
+    assert "of val, the teacher is right on 0.1250" in checks["answers"]["detail"]  # 2 of 16: two coins in a thousand
     assert statistics("x.h5")["train"][:3] == [8, 60, 0.25]
