@@ -154,7 +154,11 @@ def precompute() -> None:
     start_tensorflow()
     from pipeline import precompute as stage
     from pipeline.dvc_cache import earlier_versions
+    from pipeline.params import read_params
 
+    # They word a warning and change no byte of the output. dvc.yaml does not declare them for this stage, since a new
+    # temperature must never run the teacher again; so they are read apart from what it declares.
+    temperatures = read_params(Path("params.yaml")).distill.temperatures
     stage.run(
         index=INDEX,
         teacher=TEACHER,
@@ -165,6 +169,7 @@ def precompute() -> None:
         resize=from_params.resize(values.images),
         previous=earlier_versions(LOGITS),
         output=LOGITS,
+        largest_temperature=float(max(temperatures)),
     )
 
 

@@ -57,13 +57,23 @@ def verify(file: Path, as_json: bool) -> None:
         )
     except PipelineError:
         wanted = None
-    checks = verification.verify(file, INDEX, TEACHER, LOGITS, wanted)
+    checks = verification.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
     if as_json:
         click.echo(json.dumps(verification.as_json(file, checks), indent=2))
     else:
         click.echo(verification.as_text(file, checks))
     if any(check.ok is False for check in checks):
         raise SystemExit(1)
+
+
+def _largest_temperature() -> float:
+    """Of params.yaml; 1 if there is none that is valid."""
+    from pipeline.params import read_params
+
+    try:
+        return float(max(read_params(Path("params.yaml")).distill.temperatures))
+    except PipelineError:
+        return 1.0
 
 
 def _finite(context: click.Context, parameter: click.Parameter, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -98,7 +108,7 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
             raise click.UsageError("--output needs --sample ID.")
         from pipeline.inspection import describe
 
-        click.echo(describe(file))
+        click.echo(describe(file, _largest_temperature()))
         return
     start_tensorflow()
     from pipeline.sample_picture import draw_sample

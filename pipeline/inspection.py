@@ -11,12 +11,17 @@ from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
 from pipeline.progress import Progress
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.softness import doubt_about
 from pipeline.table import aligned
 from pipeline.verification import Statistics, impossible_rows, in_words, probabilities_of
 
 
-def describe(path: Path) -> str:
-    """The provenance, the datasets and the statistics by class of a file of either format.
+def describe(path: Path, largest_temperature: float = 1.0) -> str:
+    """The provenance, the datasets, the statistics by class and a warning of a file of either format.
+
+    Args:
+        path: the file.
+        largest_temperature: at which logits will be softened.
 
     Raises:
         PipelineError: the file is missing or damaged.
@@ -35,8 +40,14 @@ def describe(path: Path) -> str:
                 "",
                 f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
                 "Confidence: the largest probability. Entropy in nats.",
+                *_warning(file, largest_temperature),
             ]
         )
+
+
+def _warning(file: SoftLabelFile, largest_temperature: float) -> list[str]:
+    found = doubt_about(file, largest_temperature)
+    return [] if found is None else ["", f"warning: {found}"]
 
 
 def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,7 @@ def run(
     resize: Resize = DEFAULT_RESIZE,
     previous: Sequence[Path],
     output: Path,
+    largest_temperature: float = 1.0,
 ) -> None:
     """Writes `teacher_logits.h5`: V views of every training image, the untouched image of every other.
 
@@ -50,10 +51,11 @@ def run(
         resize: how images are resized.
         previous: earlier versions of the output, whose rows are taken where they hold.
         output: the file to write.
+        largest_temperature: at which the logits will be softened; words a warning and changes no byte of the output.
 
     Raises:
         PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits or
-            none that are finite, or is less accurate than when it was trained.
+            none that are finite, is less accurate than when it was trained, or `refuse_unsound` refuses it.
     """
     data = read_index(index)
     model, teachers, average = load_teacher(teacher, data.class_names)
@@ -75,10 +77,10 @@ def run(
         precision=None if precision == "float32" else precision,
     )
     if average is None:
-        with _logits_of(teachers[0], data, provenance, previous, output) as finished:
+        with _logits_of(teachers[0], data, provenance, previous, output, largest_temperature) as finished:
             publish_copy(finished, output)
     else:
-        _ensemble(teachers, average, data, provenance, output)
+        _ensemble(teachers, average, data, provenance, output, largest_temperature)
     print(f"wrote {output}")
 
 
@@ -91,7 +93,12 @@ def _in_mixed_precision(teachers: Sequence[Teacher], again: Sequence[Teacher], p
 
 @contextmanager
 def _logits_of(
-    teacher: Teacher, data: Index, provenance: Provenance, previous: Sequence[Path], output: Path
+    teacher: Teacher,
+    data: Index,
+    provenance: Provenance,
+    previous: Sequence[Path],
+    output: Path,
+    largest_temperature: float,
 ) -> Iterator[Path]:
     """The finished logits of one teacher, in the work folder of `output`."""
     views, resize = Views.from_json(provenance.views), Resize.of_file(provenance.preprocessing)
@@ -101,14 +108,23 @@ def _logits_of(
         if not finished.is_file() or damage(finished):
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
             with unfinished, open_earlier(previous, provenance) as before:
-                TeacherPass(data, teacher, provenance.batch_size, unfinished, views, resize).run(before)
+                batch_size = provenance.batch_size
+                work = TeacherPass(data, teacher, batch_size, unfinished, views, resize, largest_temperature)
+                work.run(before)
             unfinished.finish(finished)
         else:
             print(f"precompute: computed before, and kept in {folder}", file=sys.stderr, flush=True)
         yield finished
 
 
-def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance: Provenance, output: Path) -> None:
+def _ensemble(
+    teachers: Sequence[Teacher],
+    average: str,
+    data: Index,
+    provenance: Provenance,
+    output: Path,
+    largest_temperature: float,
+) -> None:
     """The logits of every member, in full precision, then their average."""
     places = [output.with_name(f"{output.stem}_of_{one.sha256[:16]}{output.suffix}") for one in teachers]
     members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
@@ -120,7 +136,7 @@ def _ensemble(teachers: Sequence[Teacher], average: str, data: Index, provenance
             in_full = storage.Dense("float32").as_json()
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
             if place not in made:
-                made[place] = held.enter_context(_logits_of(teacher, data, own, [], place))
+                made[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))
         folder = held.enter_context(workspace(output, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"
         unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))

@@ -23,6 +23,7 @@ from pipeline.predictions import read_predictions
 from pipeline.report_drawings import Drawings
 from pipeline.report_sources import about, provenance, versions
 from pipeline.soft_labels import open_logits
+from pipeline.softness import doubt_about
 from pipeline.speed import forward_speeds
 from pipeline.table import INTERVALS, Table, read_metrics, tables
 from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
@@ -89,14 +90,14 @@ def run(
     wrong = most_surely_wrong(said["student"][0], said["teacher"][0], MOST_IMAGES)
     with open_logits(logits) as file:
         refuse_other(file, data, Expected(teacher_sha256=described.sha256))
-        made = file.provenance
+        made, warning = file.provenance, doubt_about(file, max(map(float, students)))
     drawn = Drawings(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
     quality, costs, *votes = tables(metrics, INTERVALS)
     page = _page(
         data_set=params["split"]["data"],
         about=about(params, data, made, inputs),
         verdict=verdict(models, student, document["test_images"]),
-        notes=cautions(models),
+        notes=[*([] if warning is None else [f"Warning: {warning}"]), *cautions(models)],
         student=model_name(student),
         seed=first.rpartition("seed")[2],
         several_temperatures=len(students) > 1,

@@ -1,6 +1,7 @@
 """Writing the two soft-label files, a slab of rows at a time. Needs h5py and NumPy only."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,7 @@ from pipeline.soft_labels import (
     open_logits,
     slabs,
 )
+from pipeline.softness import doubt_about
 from pipeline.views import Views
 
 OVERHEAD_BYTES = 2**16
@@ -85,12 +87,14 @@ def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: st
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
-    """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time.
+    """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time; warns if they are not soft.
 
     Raises:
         PipelineError: the logits file is missing, of another format, or damaged.
     """
     with open_logits(logits_path) as source:
+        if found := doubt_about(source, temperature):
+            print(f"warning: {targets_path}: {found}", file=sys.stderr)
         refuse_full_disk(targets_path, sum(_bytes_of_targets(source, split) for split in SPLITS) + OVERHEAD_BYTES)
         with create(targets_path, TARGETS_FORMAT) as target:
             _soften(source, target, temperature)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import model_files
+from pipeline.answers import Answers, sample_of
 from pipeline.earlier_logits import EarlierLogits, Found
 from pipeline.ensembles import Teacher
 from pipeline.errors import PipelineError, all_named
@@ -19,7 +20,9 @@ from pipeline.precision import difference
 from pipeline.progress import Progress
 from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import Rows
+from pipeline.softness import doubt
 from pipeline.storage import Columns
+from pipeline.teacher_checks import refuse_unsound
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import Augmentation, Floats16, Views
 
@@ -67,6 +70,7 @@ class TeacherPass:
         unfinished: the file to fill, open.
         views: of the training images.
         resize: how images are resized.
+        largest_temperature: at which the logits will be softened.
     """
 
     def __init__(
@@ -77,8 +81,10 @@ class TeacherPass:
         unfinished: UnfinishedLogits,
         views: Views,
         resize: Resize = DEFAULT_RESIZE,
+        largest_temperature: float = 1.0,
     ) -> None:
         self.data, self.unfinished, self.resize = data, unfinished, resize
+        self.largest_temperature = largest_temperature
         self.forward, self.teacher, self.record = Forward(teacher.model, batch_size), teacher.described, teacher.record
         self.in_full = None if teacher.in_full is None else Forward(teacher.in_full, batch_size)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
@@ -105,6 +111,7 @@ class TeacherPass:
                 if split == "val":
                     self._refuse_probabilities()
                     self._refuse_less_accurate()
+                    self._refuse_unsound()
 
     def _tell_places(self) -> None:
         """Says what the batches lose, and what cannot be promised."""
@@ -242,6 +249,15 @@ class TeacherPass:
                 f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
                 "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."
             )
+
+    def _refuse_unsound(self) -> None:
+        """Looks at the stored answers, so that a pass that goes on is judged as well."""
+        labels = np.asarray(self.data.labels(self.data.split("val")))
+        logits = self.unfinished.logits("val", sample_of(len(labels)))
+        if found := doubt(logits, self.largest_temperature):
+            print(f"warning: {self.teacher}: {found}", file=sys.stderr)
+        answers = Answers(labels, self.unfinished.predictions("val"), logits)
+        refuse_unsound(answers, self.teacher, self.data.class_names, self.record)
 
 
 def _same(now: Columns, then: Columns) -> bool:

@@ -111,8 +111,12 @@ class UnfinishedLogits:
         """The smallest, the largest and the sum of the outputs for each image's first view: (N,) each."""
         return self._kind.extent(self._first_view(split), self._classes)
 
-    def _first_view(self, split: str) -> storage.Columns:
-        return {name: self._file[split][name][0] for name in self._kind.columns(self._classes)}
+    def logits(self, split: str, rows: slice) -> npt.NDArray[np.float32]:
+        """The logits of some images' first view, as stored: (R, C)."""
+        return self._kind.logits(self._first_view(split, rows), self._classes)
+
+    def _first_view(self, split: str, rows: slice = slice(None)) -> storage.Columns:
+        return {name: self._file[split][name][0, rows] for name in self._kind.columns(self._classes)}
 
     def finish(self, finished: Path) -> None:
         """Seals the closed, complete file and gives it its name."""

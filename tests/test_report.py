@@ -398,6 +398,15 @@ def test_figures_are_the_same_every_time(hostile, monkeypatch):
     assert first == second
 
 
+def test_a_warning_of_hard_labels_is_repeated_at_the_largest_temperature(hostile, monkeypatch):
+    assert "Warning: " not in (hostile / "report.html").read_text(encoding="utf-8")
+    monkeypatch.chdir(hostile)
+    monkeypatch.setattr(report, "doubt_about", lambda file, temperature: f"<i> at T = {temperature:g} in {file.path}")
+    write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "warned.html")
+    page = Path("warned.html").read_text(encoding="utf-8")
+    assert "<li>Warning: &lt;i&gt; at T = 4 in logits.h5</li>" in page
+
+
 def test_a_class_of_any_name_is_in_the_curves(hostile):
     tables = [read_plot(hostile / "plots", "roc", name) for name in ("teacher", "student_T4_seed1")]
     assert all(set(table["class"]) == set(CLASSES) for table in tables)

@@ -183,6 +183,7 @@ def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
     *lines, verdict = sound.stdout.splitlines()
     of_targets = file == TARGETS
     names = ["file", *["name"][:of_targets], *(f"values of {name}" for name in SPLITS), "views", "data set", "params"]
+    names[-3:-3] = ["answers", "softness"]
     names += ["teacher", *["logits"][:of_targets]]
     assert [re.fullmatch(r"ok {4}(\S+( of \S+| set)?) .*", line)[1] for line in lines] == names
     assert verdict == f"{file} is sound."
@@ -387,14 +388,14 @@ VALUES = {
     ),
     "id twice, soft": ("topk", TARGETS, twice, "values of train", "1 image(s) are named more than once: train_09.png"),
     "other labels": (
-        "float32", LOGITS, other_classes_labels, "values of train",
-        "the teacher is right on 0.000, far less than by chance: is the class order another?",
+        "float32", LOGITS, other_classes_labels, "answers",
+        "of train, the teacher is right on 0.0000, but on 0.7500 if its outputs were in another order: ",
     ),
     "other labels, top-k": (
-        "topk", TARGETS, other_classes_labels, "values of train", "the teacher is right on 0.000, far less than by",
+        "topk", TARGETS, other_classes_labels, "answers", "of train, the teacher is right on 0.0000, but on 0.7500 if",
     ),
     "other hard labels": (
-        "float32", TARGETS, other_classes_hard, "values of train", "the teacher is right on 0.000, far less than by",
+        "float32", TARGETS, other_classes_hard, "answers", "of train, the teacher is right on 0.0000, but on 0.7500 if",
     ),
     "transform": (
         "float32", LOGITS, set_cell("train/affine", (1, 3, 2), 0.5), "views",
@@ -621,6 +622,8 @@ def test_views_of_one_image_are_no_further_evidence_against_the_class_order(tmp_
 
     views = Views(60, 5, Augmentation(**AUGMENTATION))
     write_logits(tmp_path / "x.h5", index=index, views=views, logits=right_on_two)
-    checks = {check["name"]: check["ok"] for check in json.loads(verify("x.h5", "--json").stdout)["checks"]}
-    assert checks["values of train"]
+    checks = {check["name"]: check for check in json.loads(verify("x.h5", "--json").stdout)["checks"]}
+    assert checks["values of train"]["ok"]
+    assert "of train" not in checks["answers"]["detail"]
+    assert "of val, the teacher is right on 0.1250" in checks["answers"]["detail"]  # 2 of 16: two coins in a thousand
     assert statistics("x.h5")["train"][:3] == [8, 60, 0.25]

@@ -1,0 +1,55 @@
+"""Whether soft labels are soft: those of a teacher whose logits are far too large are hard ones at any temperature."""
+
+import numpy as np
+
+from pipeline.answers import Floats, answers_in
+from pipeline.soft_labels import SoftLabelFile
+from pipeline.storage import softmax
+
+NO_ENTROPY = 0.01
+"""In nats, of the mean soft label. Sure teachers are above: one of MNIST that is right on 0.98 has 0.04 at T = 1."""
+
+UNHEARD_OF = 200.0
+"""A logit's distance from the mean of its row. Of trained teachers, 99 of 100 lie below 60."""
+
+
+def doubt(logits: Floats, temperature: float) -> str | None:
+    """What speaks against soft labels, with the likely cause, in words; None if nothing does.
+
+    Args:
+        logits: (R, C), each row up to a constant.
+        temperature: the largest that they are softened at. One below 1 sharpens on purpose, so 1 takes its place.
+    """
+    softened_at, nats, distance = max(temperature, 1.0), entropy(logits, max(temperature, 1.0)), size(logits)
+    if nats >= NO_ENTROPY and distance <= UNHEARD_OF:
+        return None
+    found = (
+        f"at T = {softened_at:g} the soft labels have a mean entropy of {nats:.4f} nats, of at most "
+        f"{np.log(logits.shape[1]):.4f}; one logit in a hundred lies {distance:,.0f} or more from the mean of its row"
+    )
+    if distance <= UNHEARD_OF:
+        return f"{found}. They are nearly hard labels: the teacher is very sure. A larger temperature softens them."
+    return (
+        f"{found}. Logits so large turn soft labels into hard ones. Likely causes: the teacher was trained on pixels "
+        "from 0 to 1 and gets 0 to 255 (then state `preprocessing: unit` in train_teacher), or its last layer scales "
+        "the logits."
+    )
+
+
+def entropy(logits: Floats, temperature: float) -> float:
+    """The mean entropy of softmax(v / T) over R rows of logits (R, C), in nats."""
+    soft = softmax(logits, temperature)
+    logs = np.log(soft, where=soft > 0, out=np.zeros_like(soft))
+    return abs(float(-np.sum(soft * logs, dtype=np.float64) / len(soft)))
+
+
+def size(logits: Floats) -> float:
+    """How far logits (R, C) lie from the mean of their row: the distance that one in a hundred exceeds."""
+    rows = logits.astype(np.float64)
+    return float(np.quantile(np.abs(rows - rows.mean(axis=1, keepdims=True)), 0.99))
+
+
+def doubt_about(file: SoftLabelFile, largest_temperature: float) -> str | None:
+    """`doubt` about a soft-label file's validation images; that of soft targets at their own temperature."""
+    temperature = largest_temperature if file.temperature is None else file.temperature
+    return doubt(answers_in(file, "val").logits, temperature)

@@ -1,0 +1,109 @@
+"""Refuses a teacher that its validation images speak against, before the hours of its pass begin."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.answers import Answers
+from pipeline.chance import as_good_as, chance, knows_nothing
+from pipeline.class_order import OtherOrder, other_order
+from pipeline.errors import PipelineError, first_few
+
+SIGNIFICANT = 1e-3
+"""How rarely a teacher as good as stated may be refused."""
+
+TOLERATED = 0.02
+"""Between an accuracy and the one that was stated: that one is rounded, and comes from other images."""
+
+LONGEST_LIST = 1000
+"""Characters of a list of classes that a message shows."""
+
+TRAINED_HERE = (
+    "It was trained by this program on these classes: look whether validation and training images are labelled alike, "
+    "then train it again, longer or with other settings."
+)
+CAUSES = (
+    "Likely causes: its classes are in another order, or its pixels are scaled or resized otherwise (`classes` and "
+    "`preprocessing` in train_teacher, `images.resize`)."
+)
+
+
+def refuse_unsound(
+    answers: Answers, described: str, class_names: Sequence[str], record: Mapping[str, Any] | None
+) -> None:
+    """Compares a teacher's answers on its validation images with chance, with other orders and with what is stated.
+
+    Args:
+        answers: on the validation images.
+        described: how messages name the teacher.
+        class_names: C names.
+        record: what its file says of it, as `model_files.read_record` returns it.
+
+    Raises:
+        PipelineError: it is clearly better under another order of the classes or no better than chance, unless that
+            accuracy is stated; or clearly less accurate than stated.
+    """
+    given = {} if record is None else record.get("given") or {}
+    stated, right = given.get("accuracy"), f"right on {answers.accuracy:.4f} of {len(answers.labels)} validation images"
+    if stated is not None and reaches(answers, stated):
+        if exceeds(answers, stated):
+            said = f"and train_teacher.accuracy says {stated:g}. Was it trained on some of them?"
+            print(f"warning: {described} is {right}, {said}", file=sys.stderr)
+        return
+    other = other_order(answers.labels, answers.predictions, len(class_names))
+    is_ours = record is not None and "given" not in record
+    if other is not None:
+        remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
+        raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
+    if stated is not None:
+        said = f"but train_teacher.accuracy says {stated:g}"
+        raise PipelineError(f"{described} is {right}, {said}. {CAUSES} If they are merely harder, state what is true.")
+    if knows_nothing(answers):
+        remedy = f"{CAUSES} If that is all it can do, state `accuracy: {answers.accuracy:.2f}` in train_teacher."
+        raise PipelineError(
+            f"{described} is {right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f}). "
+            f"{TRAINED_HERE if is_ours else remedy}"
+        )
+
+
+def problem(answers: Answers, class_names: Sequence[str]) -> str | None:
+    """What a soft-label file's answers speak of, in words: another order of the classes, or chance; None if neither."""
+    right = f"the teacher is right on {answers.accuracy:.4f}"
+    other = other_order(answers.labels, answers.predictions, len(class_names))
+    if other is not None:
+        return f"{right}, {in_words(other, class_names)}"
+    if knows_nothing(answers):
+        return f"{right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f})"
+    return None
+
+
+def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:
+    """How good a teacher would be under another order, and which classes move."""
+    moved = [f"{output} means {name}" for output, name in other.meanings(class_names).items() if output != name]
+    return f"but on {other.accuracy:.4f} if its outputs were in another order: {first_few(moved)}"
+
+
+def _order_to_state(other: OtherOrder, class_names: Sequence[str], given: Mapping[str, Any]) -> str:
+    """What to write in `train_teacher.classes`, in the form, a list or a map, in which something stands there now."""
+    meanings, stated = other.meanings(class_names), given.get("classes") or list(class_names)
+    renamed = [meanings.get(name, name) for name in stated]
+    classes = dict(zip(renamed, stated.values(), strict=True)) if isinstance(stated, dict) else renamed
+    listed = json.dumps(classes, ensure_ascii=False)
+    if len(listed) > LONGEST_LIST:
+        return "State the order of its outputs, as it was trained, in train_teacher.classes."
+    return f"State the order of its outputs, as it was trained, in train_teacher. This one fits: `classes: {listed}`"
+
+
+def reaches(answers: Answers, stated: float) -> bool:
+    """Whether answers are as accurate as stated, up to `TOLERATED` and bad luck (exact, one-sided)."""
+    count, wrong = len(answers.labels), int(np.sum(answers.labels != answers.predictions))
+    return bool(as_good_as(wrong, count, 1 - max(stated - TOLERATED, 0.0)) >= SIGNIFICANT)
+
+
+def exceeds(answers: Answers, stated: float) -> bool:
+    """Whether answers are clearly more accurate than stated (exact, one-sided)."""
+    count, right = len(answers.labels), int(np.sum(answers.labels == answers.predictions))
+    return bool(as_good_as(right, count, min(stated + TOLERATED, 1.0)) < SIGNIFICANT)

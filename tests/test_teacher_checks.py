@@ -1,0 +1,541 @@
+"""What the validation images say of a teacher: chance, another order of the classes, a stated accuracy, hard labels.
+
+Each check has cases in which it must fire, and such in which it must not. The numbers are worked out by hand, or are
+SciPy's and scikit-learn's; the cases at the end go through `precompute` with a stand-in teacher.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+from click.testing import CliRunner
+from real_project import ROOT, change
+from sklearn.metrics import cohen_kappa_score
+from soft_label_files import write_both
+
+from pipeline import class_order, model_files, precompute, teacher_pass
+from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
+from pipeline.artifacts import sha256_file
+from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
+from pipeline.class_order import other_order
+from pipeline.cli import main
+from pipeline.ensembles import save_ensemble
+from pipeline.errors import PipelineError
+from pipeline.index import Image, Index, write_index
+from pipeline.soft_labels import open_soft_labels
+from pipeline.softness import doubt, doubt_about, entropy, size
+from pipeline.storage import Dense, TopK
+from pipeline.teacher_checks import refuse_unsound
+from pipeline.views import Augmentation, Views
+
+
+def images_of(confusion):
+    """Labels and predictions of as many images as a table says: a row for each label, a column for each prediction."""
+    table = np.asarray(confusion)
+    labels, predictions = (np.repeat(side.ravel(), table.ravel()) for side in np.indices(table.shape))
+    order = np.random.default_rng(0).permutation(len(labels))
+    return labels[order], predictions[order]
+
+
+def answers_of(confusion):
+    labels, predictions = images_of(confusion)
+    return Answers(labels, predictions, np.eye(len(confusion))[predictions])
+
+
+# ---- chance
+
+
+def test_the_binomial_tail_is_scipys():
+    right, images = np.meshgrid(np.arange(13), np.arange(12, 40))
+    for probability in (0.02, 0.5, 0.9):
+        expected = scipy.stats.binom.sf(right - 1, images, probability)
+        np.testing.assert_allclose(as_good_as(right, images, probability), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 10), (3, 10), (9, 10), (10, 10), (190, 1000)])
+def test_the_highest_accuracy_is_scipys_exact_limit(right, images):
+    limit = scipy.stats.binomtest(right, images, alternative="less").proportion_ci(0.99, method="exact").high
+    assert highest_accuracy(right, images) == pytest.approx(limit, rel=1e-9)
+
+
+def test_chance_by_hand_and_as_in_scikit_learns_kappa():
+    """Three of four images are of class 0, and two of four answers: 3/4 * 1/2 + 1/4 * 1/2."""
+    labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1])
+    assert chance(labels, predictions) == 0.5
+    assert cohen_kappa_score(labels, predictions) == pytest.approx((0.75 - 0.5) / (1 - 0.5))
+
+
+def weak(classes, per_class, right):
+    """A teacher that is right on so many images of each class, and spreads the others evenly."""
+    wrong = (per_class - right) // (classes - 1)
+    return np.full((classes, classes), wrong) + (right - wrong) * np.eye(classes, dtype=int)
+
+
+AT_CHANCE = {
+    "one class for all": [[20 if column == 3 else 0 for column in range(10)] for _ in range(10)],
+    "one class for all, of an imbalanced set": [[710, 0], [290, 0]],
+    "random": weak(10, 50, 5),
+    "two classes the wrong way round": [[15, 35], [35, 15]],
+    "never right": [[0, 6], [6, 0]],
+}
+BETTER = {
+    "weak: kappa 0.11 of ten classes": weak(10, 100, 19),
+    "weak: 116 of 200 images of two classes": [[58, 42], [42, 58]],
+    "below the share of the largest class, above chance": [[800, 100], [30, 70]],
+    "right on 3 of 10": [[2, 3], [4, 1]],
+    "wrong on 10 of 10 of ten classes": np.roll(np.eye(10, dtype=int), 1, axis=1),
+    "one class for all of ten": [[6, 0], [4, 0]],
+    "one class in the data": [[40, 0], [0, 0]],
+    "perfect": [[5, 0], [0, 5]],
+}
+
+
+@pytest.mark.parametrize("case", AT_CHANCE)
+def test_a_teacher_at_or_below_chance_is_found(case):
+    labels, predictions = images_of(AT_CHANCE[case])
+    assert np.mean(labels == predictions) <= chance(labels, predictions) + 1e-9
+    assert knows_nothing(answers_of(AT_CHANCE[case]))
+
+
+@pytest.mark.parametrize("case", BETTER)
+def test_a_weak_teacher_and_one_that_few_images_show_are_not(case):
+    assert not is_no_better_than_chance(*images_of(BETTER[case]))
+
+
+def one_class_for_all(shares, per_image):
+    """Images of which none has its own class as the largest logit unless that is the first; and their logits."""
+    labels = np.repeat(np.arange(len(shares)), shares)
+    logits = np.tile([10.0, *[0.0] * (len(shares) - 1)], (len(labels), 1)) + per_image * np.eye(len(shares))[labels]
+    return Answers(labels, logits.argmax(axis=1), logits[sample_of(len(labels))])
+
+
+@pytest.mark.parametrize(
+    ("shares", "per_image", "found"),
+    [([900, 100], 1.0, False), ([900, 100], 0.0, True), ([600, 200, 200], 1.0, False), ([500, 500], 1.0, True)],
+    ids=["knows the rare class", "knows nothing", "three classes", "as many of each"],
+)
+def test_naming_the_common_class_always_is_sound_if_the_logits_tell_the_rare_one(shares, per_image, found):
+    """Of 1,000 images 100 are ill: a sound teacher may call none of them ill, and know which are more likely so."""
+    answers = one_class_for_all(np.array(shares) * 5, per_image)
+    assert is_no_better_than_chance(answers.labels, answers.predictions)
+    assert knows_nothing(answers) is found
+
+
+# ---- another order
+
+TEXT_ORDER = sorted(range(11), key=str)
+"""0, 1, 10, 2, ...: how eleven numbers are sorted that are taken for text."""
+
+
+def in_text_order(images, right=1.0, seed=0):
+    """Labels 0 to 10, and the places in `TEXT_ORDER` of what a teacher says of them that is right so often."""
+    noise = np.random.default_rng(seed)
+    labels = np.arange(images) % 11
+    said = np.where(noise.random(images) < right, labels, noise.integers(0, 11, images))
+    return labels, np.argsort(TEXT_ORDER)[said]
+
+
+@pytest.mark.parametrize(("images", "right"), [(22, 1.0), (110, 0.8), (440, 0.5)])
+def test_numbers_that_were_sorted_as_text_are_found(images, right):
+    labels, predictions = in_text_order(images, right)
+    found = other_order(labels, predictions, 11)
+    assert found.output_of.tolist() == np.argsort(TEXT_ORDER).tolist()
+    assert found.accuracy == np.mean(np.array(TEXT_ORDER)[predictions] == labels)
+    assert [*found.meanings([*map(str, range(11))]).values()] == [*map(str, TEXT_ORDER)]
+
+
+def swapped(confusion, first, second):
+    """The table of a teacher of whose outputs two have changed places."""
+    table = np.array(confusion)
+    table[:, [first, second]] = table[:, [second, first]]
+    return table
+
+
+OTHER = {
+    "two of ten": swapped(weak(10, 36, 27), 2, 7),
+    "two of two": swapped([[27, 3], [3, 27]], 0, 1),
+    "all of three": np.roll(weak(3, 40, 30), 1, axis=1),
+    "two of an imbalanced set": swapped([[900, 10, 10], [5, 25, 0], [6, 0, 24]], 1, 2),
+}
+OWN = {
+    "sound": weak(10, 18, 9),
+    "one class for all": AT_CHANCE["one class for all"],
+    "two classes that look alike": [[10, 10, 0], [10, 10, 0], [0, 0, 20]],
+    "a class that is mostly called another": [[60, 0, 0], [40, 20, 0], [10, 30, 20]],
+    "each grade is called the next one": [[40, 60, 0, 0], [0, 40, 60, 0], [0, 0, 40, 60], [0, 0, 0, 100]],
+    "rare classes that were never learned": [[9000, 0, 0], [400, 50, 10], [300, 110, 20]],
+    "ten images": [[2, 3], [4, 1]],
+    "ten images of ten classes": np.roll(np.eye(10, dtype=int), 1, axis=1),
+    "no better the other way round": [[15, 20], [20, 15]],
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_classes_that_changed_places_are_found_and_no_others(case):
+    found = other_order(*images_of(OTHER[case]), len(OTHER[case]))
+    right = np.array(OTHER[case])[np.arange(len(OTHER[case])), found.output_of]
+    assert found.accuracy == right.sum() / np.sum(OTHER[case])
+    moved = {"two of ten": [2, 7], "two of two": [0, 1], "all of three": [0, 1, 2], "two of an imbalanced set": [1, 2]}
+    assert np.flatnonzero(found.output_of != np.arange(len(OTHER[case]))).tolist() == moved[case]
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_teacher_in_its_own_order_is_left_alone(case):
+    assert other_order(*images_of(OWN[case]), len(OWN[case])) is None
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_random_answers_fit_no_other_order(classes):
+    """The best order on the images themselves would always be better; of 40 draws one in a thousand may seem so."""
+    noise = np.random.default_rng(3)
+    drawn = [noise.integers(0, classes, (2, 300)) for _ in range(40)]
+    assert [other_order(*pair, classes) for pair in drawn] == [None] * 40
+
+
+def test_where_there_are_very_many_classes_those_with_most_errors_are_looked_at(monkeypatch):
+    monkeypatch.setattr(class_order, "MOST_CLASSES", 2)
+    table = swapped(weak(10, 18, 9), 2, 7)
+    table += 10 * np.eye(10, dtype=int) * (table.diagonal() > 5)
+    found = other_order(*images_of(table), 10)
+    assert np.flatnonzero(found.output_of != np.arange(10)).tolist() == [2, 7]
+
+
+# ---- what is stated, and what is said
+
+NAMES = [*map(str, range(11))]
+GIVEN = {"class_names": NAMES, "given": {"accuracy": None, "classes": None}}
+OURS = {"class_names": NAMES, "validation": {"images": "ab" * 32, "accuracy": 0.1}}
+
+
+def given(**stated):
+    return GIVEN | {"given": GIVEN["given"] | stated}
+
+
+def refused(answers, names, record=None):
+    with pytest.raises(PipelineError) as refusal:
+        refuse_unsound(answers, "given.keras", names, record)
+    return str(refusal.value)
+
+
+def in_text_order_answers():
+    labels, predictions = in_text_order(44)
+    return Answers(labels, predictions, np.eye(11)[predictions])
+
+
+def test_the_order_that_fits_is_printed_as_train_teacher_takes_it():
+    """Output 2 was taken for class 2 and means 10, and so on: two of eleven classes are right."""
+    listed = json.dumps([*map(str, TEXT_ORDER)])
+    assert refused(in_text_order_answers(), NAMES) == (
+        "given.keras is right on 0.1818 of 44 validation images, but on 1.0000 if its outputs were in another order: "
+        "2 means 10, 3 means 2, 4 means 3, 5 means 4, 6 means 5 and 4 more. State the order of its outputs, as it was "
+        f"trained, in train_teacher. This one fits: `classes: {listed}`"
+    )
+
+
+def test_an_order_that_was_stated_wrongly_is_printed_anew():
+    """As a list with an output of no class, and as a map."""
+    table = swapped([[27, 3, 0], [3, 27, 0], [0, 0, 30]], 0, 1)
+    said = refused(answers_of(table), ["a", "b", "c"], given(classes=["c", None, "b", "a"]))
+    assert said.endswith('`classes: ["c", null, "a", "b"]`')
+    said = refused(answers_of(table), ["a", "b", "c"], given(classes={"a": 7, "b": 4, "c": 0}))
+    assert said.endswith('`classes: {"b": 7, "a": 4, "c": 0}`')
+
+
+def test_a_very_long_list_of_classes_is_not_printed():
+    labels = np.arange(2000) % 500
+    said = refused(Answers(labels, labels ^ 1, np.eye(500)[labels]), [f"class {number:03}" for number in range(500)])
+    assert said.endswith("class 004 means class 005 and 495 more. State the order of its outputs, as it was trained, "
+                         "in train_teacher.classes.")  # fmt: skip
+    assert len(said) < 400
+
+
+def test_chance_is_told_with_its_number_and_its_causes():
+    said = refused(answers_of(AT_CHANCE["one class for all"]), NAMES[:10])
+    assert said.startswith("given.keras is right on 0.1000 of 200 validation images, no more than by chance (0.1000).")
+    assert "`preprocessing` in train_teacher" in said
+    assert "state `accuracy: 0.10` in train_teacher" in said
+
+
+@pytest.mark.parametrize("table", [AT_CHANCE["one class for all"], OTHER["two of ten"]], ids=["chance", "order"])
+def test_a_teacher_of_this_program_is_not_told_to_state_what_only_a_given_one_can(table):
+    said = refused(answers_of(table), NAMES[:10], OURS)
+    assert said.endswith("labelled alike, then train it again, longer or with other settings.")
+    assert "`classes: " not in said
+
+
+def right_on(right, images):
+    return answers_of(
+        [[right // 2, images // 2 - right // 2], [images - images // 2 - (right - right // 2), right - right // 2]]
+    )
+
+
+@pytest.mark.parametrize(("right", "images", "stated"), [(270, 300, 0.98), (60, 100, 0.9), (90, 100, 1.0)])
+def test_an_accuracy_clearly_below_the_stated_one_is_refused_with_both(right, images, stated):
+    said = refused(right_on(right, images), ["a", "b"], given(accuracy=stated))
+    assert said.startswith(f"given.keras is right on {right / images:.4f} of {images} validation images, but ")
+    assert f"train_teacher.accuracy says {stated:g}. Likely causes: " in said
+
+
+@pytest.mark.parametrize(("right", "images", "stated"), [(288, 300, 0.98), (7, 10, 0.95), (980, 1000, 1.0)])
+def test_an_accuracy_near_the_stated_one_or_on_few_images_is_taken(capsys, right, images, stated):
+    """A tenth of a point, bad luck with ten images, and two points, which are tolerated."""
+    refuse_unsound(right_on(right, images), "given.keras", ["a", "b"], given(accuracy=stated))
+    assert capsys.readouterr().err == ""
+
+
+def test_an_accuracy_clearly_above_the_stated_one_is_told(capsys):
+    refuse_unsound(right_on(299, 300), "given.keras", ["a", "b"], given(accuracy=0.9))
+    assert "0.9967 of 300 validation images, and train_teacher.accuracy says 0.9. Was it trained on" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("table", [AT_CHANCE["one class for all"], OTHER["two of ten"]], ids=["chance", "order"])
+def test_whoever_states_the_accuracy_that_is_found_is_believed(table):
+    answers = answers_of(table)
+    refuse_unsound(answers, "given.keras", NAMES[:10], given(accuracy=round(answers.accuracy, 2)))
+
+
+def test_another_order_is_named_where_the_stated_accuracy_is_not_reached():
+    assert "This one fits" in refused(in_text_order_answers(), NAMES, given(accuracy=0.99))
+
+
+# ---- hard labels
+
+
+def test_entropy_by_hand():
+    """At T = 2 the odds are 1/2, 1/4, 1/8, 1/8: (1/2 + 2/4 + 3/8 + 3/8) ln 2; an even row has ln 4 = 2 ln 2."""
+    logits = np.array([2 * np.log([0.5, 0.25, 0.125, 0.125]), [3.0] * 4])
+    assert entropy(logits, 2.0) == pytest.approx((1.75 + 2) / 2 * np.log(2), rel=1e-6)
+
+
+def test_size_leaves_a_hundredth_out_and_a_rows_mean():
+    """200 numbers 10 from the mean of their row of two, and one row of a thousand times that."""
+    rows = np.tile([1000.0, 1020.0], (100, 1))
+    assert size(rows) == 10
+    rows[0] = -1e4, 1e4
+    assert size(rows) == pytest.approx(10, abs=100)
+    rows[1] = -1e4, 1e4
+    assert size(rows) == 1e4
+
+
+def margins(margin, rows=50, classes=10):
+    return margin * np.eye(classes)[np.arange(rows) % classes]
+
+
+@pytest.mark.parametrize(
+    ("logits", "temperature", "words"),
+    [
+        (margins(255 * 12.0), 4.0, ["at T = 4 ", "entropy of 0.0000 nats, of at most 2.3026", "`preprocessing: unit`"]),
+        (margins(255 * 12.0), 1e4, ["at T = 10000 ", "lies 2,754 or more", "`preprocessing: unit`"]),
+        (margins(40.0), 1.0, ["at T = 1 ", "the teacher is very sure. A larger temperature softens them"]),
+        (margins(40.0), 0.3, ["at T = 1 "]),
+    ],
+    ids=["pixels of 0 to 1", "whatever the temperature", "very sure", "sharpened"],
+)
+def test_hard_labels_are_told_with_the_number_and_a_cause(logits, temperature, words):
+    found = doubt(logits, temperature)
+    assert [word for word in words if word not in found] == [], found
+
+
+@pytest.mark.parametrize(("margin", "temperature"), [(12.0, 4.0), (8.0, 1.0), (8.0, 0.3), (40.0, 8.0)])
+def test_the_logits_of_a_sure_teacher_are_no_hard_labels(margin, temperature):
+    """Right on 0.978 of MNIST, a teacher has margins of 12, and 0.04 nats at T = 1; sharpening is meant to sharpen."""
+    assert doubt(margins(margin), temperature) is None
+
+
+def labelled(rows_per_class, classes=3):
+    """An index of so many validation images, and few others."""
+    counts = {"train": 3, "val": rows_per_class * classes, "test": 3}
+    names = "abcdefghijk"[:classes]
+    return Index(
+        Image(f"{split}{row:04}.png", f"{split}{row}", names[row % classes], split, "", f"{row:064x}")
+        for split, count in counts.items()
+        for row in range(count)
+    )
+
+
+UNTOUCHED = Views(1, 1, Augmentation())
+
+
+@pytest.mark.parametrize("stored_as", [Dense("float32"), Dense("float16"), TopK(2, "float32")], ids=str)
+@pytest.mark.parametrize("factor", [1, 255])
+def test_both_files_give_the_same_answers_and_the_same_doubt(tmp_path, stored_as, factor):
+    def logits(views, count, classes):
+        rows = np.arange(count)
+        return (factor * np.roll(np.eye(3), 1, axis=1)[rows % 3][None] * (1 + rows % 5)[:, None]).astype(np.float32)
+
+    paths = write_both(tmp_path, index=labelled(5), views=UNTOUCHED, stored_as=stored_as, logits=logits)
+    expected = logits(1, 15, 3)[0]
+    for path in paths:
+        with open_soft_labels(path) as file:
+            found, told = answers_in(file, "val"), doubt_about(file, 4.0)
+        assert found.labels.tolist() == [0, 1, 2] * 5
+        assert found.predictions.tolist() == [1, 2, 0] * 5
+        largest = found.logits.max(axis=1) - found.logits.min(axis=1)
+        most = np.inf if path == paths[0] else 4 * 103.28  # below e^-103.28 a float32 is 0
+        np.testing.assert_allclose(largest, np.minimum(expected.max(axis=1), most), rtol=0.001)
+        assert (told is None) is (factor == 1)
+
+
+def test_of_very_many_images_few_logits_are_looked_at():
+    assert sample_of(10) == slice(0, 10, 1)
+    assert sample_of(MOST_ROWS) == slice(0, MOST_ROWS, 1)
+    assert sample_of(MOST_ROWS + 1) == slice(0, MOST_ROWS + 1, 2)
+    assert len(range(10**6)[sample_of(10**6)]) <= MOST_ROWS
+
+
+def test_soften_verify_and_inspect_repeat_the_warning(tmp_path, monkeypatch, capsys):
+    """A file that is sound all the same; the temperature is the largest of params.yaml, or that of the soft labels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    change(Path("params.yaml"), "distill.temperatures", [2, 20, 4])
+    logits, targets = write_both(
+        tmp_path,
+        index=labelled(4),
+        views=UNTOUCHED,
+        logits=lambda *_: np.tile(margins(2550.0, 12, 3), (1, 1, 1))[:, : _[1]],
+    )
+    assert f"warning: {targets}: at T = 4 the soft labels" in capsys.readouterr().err
+    for path, temperature in ((logits, 20), (targets, 4)):
+        shown = CliRunner().invoke(main, ["verify", str(path), "--json"])
+        (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "softness"]
+        assert check["ok"] is True
+        assert check["detail"].startswith(
+            f"warning: at T = {temperature} the soft labels have a mean entropy of 0.0000 "
+        )
+        text = CliRunner().invoke(main, ["verify", str(path)]).stdout
+        assert "Warning: softness." in text.splitlines()[-1]
+        last = CliRunner().invoke(main, ["inspect", str(path)]).stdout.splitlines()[-1]
+        assert last == check["detail"]
+
+
+# ---- through `precompute`
+
+SIDE, INDEX, TEACHER, LOGITS = 4, Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
+GREYS = 10 + 23 * np.arange(11)
+PER_SPLIT = {"train": 11, "val": 44, "test": 11}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Images of eleven greys, one for each of the classes 0 to 10."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    images, folder = [], Path("data/split")
+    folder.mkdir(parents=True)
+    for split, count in PER_SPLIT.items():
+        for row in range(count):
+            path = folder / f"{split}_{row:02}.png"
+            keras.utils.save_img(path, np.full((SIDE, SIDE, 1), GREYS[row % 11]), scale=False)
+            images.append(Image(path.name, path.as_posix(), str(row % 11), split, "", sha256_file(path)))
+    write_index(INDEX, Index(images))
+    return tmp_path
+
+
+def tells_greys(order=range(11), scale=1 / 500):
+    """A teacher whose logits are minus half the squared distance to each grey, but for what is common to all."""
+    greys = GREYS[[*order]].astype(np.float32)
+    model = keras.Sequential(
+        [keras.Input((SIDE, SIDE, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(11)]
+    )
+    model.layers[-1].set_weights([scale * greys[None], -scale * greys**2 / 2])
+    return model
+
+
+def compute(temperature=4.0):
+    precompute.run(
+        index=INDEX,
+        teacher=TEACHER,
+        views=UNTOUCHED,
+        stored_as=Dense("float32"),
+        batch_size=16,
+        previous=[],
+        output=LOGITS,
+        largest_temperature=temperature,
+    )
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The splits of which logits are computed."""
+    splits = []
+    compute_split = teacher_pass.TeacherPass._compute
+
+    def note(self, split, progress):
+        splits.append((split.name, int(self.unfinished.missing(split.name).sum())))
+        compute_split(self, split, progress)
+
+    monkeypatch.setattr(teacher_pass.TeacherPass, "_compute", note)
+    return splits
+
+
+def test_a_teacher_in_the_order_of_text_is_refused_before_the_training_images_and_again_on_the_next_run(
+    project, computed
+):
+    """Case (a) of the issue."""
+    model_files.save(tells_greys(TEXT_ORDER), TEACHER)
+    for missing in (44, 0):
+        with pytest.raises(PipelineError, match=r'This one fits: `classes: \["0", "1", "10", "2", '):
+            compute()
+        assert computed == [("val", missing)]
+        computed.clear()
+    assert not LOGITS.exists()
+
+
+def test_the_same_teacher_in_the_order_of_numbers_is_taken_without_a_warning(project, computed, capsys):
+    model_files.save(tells_greys(), TEACHER)
+    compute()
+    assert [name for name, _ in computed] == ["val", "test", "train"]
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_teacher_of_pixels_from_0_to_1_is_told_with_its_likely_cause(project, capsys):
+    """Case (b): right on every image, and its soft labels are hard ones."""
+    model_files.save(tells_greys(scale=255 / 500), TEACHER)
+    compute()
+    said = capsys.readouterr().err
+    assert f"warning: {TEACHER}: at T = 4 the soft labels have a mean entropy of 0.0000 nats, of at most 2.3979" in said
+    assert "`preprocessing: unit`" in said
+
+
+def test_a_member_of_an_ensemble_is_refused_by_its_number(project):
+    model_files.save(tells_greys(), Path("0.keras"))
+    model_files.save(tells_greys(TEXT_ORDER), Path("1.keras"))
+    save_ensemble([Path("0.keras"), Path("1.keras")], "logits", [*map(str, range(11))], TEACHER)
+    with pytest.raises(PipelineError, match=rf"^member 1 of {TEACHER} .* is right on 0\.1818 of 44 validation images"):
+        compute()
+    assert not LOGITS.exists()
+
+
+def test_a_stated_accuracy_is_compared_and_a_file_that_is_as_stated_is_sound(project):
+    for accuracy, fits in ((0.99, False), (0.18, True)):
+        record = {"class_names": [*map(str, range(11))], "given": {"accuracy": accuracy, "classes": None}}
+        model_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
+        if fits:
+            compute()
+        else:
+            with pytest.raises(PipelineError, match="This one fits"):
+                compute()
+    assert CliRunner().invoke(main, ["verify", str(LOGITS)]).exit_code == 0
+    TEACHER.unlink()
+    alone = CliRunner().invoke(main, ["verify", str(LOGITS)])
+    assert alone.exit_code == 1
+    assert "not sound: answers. " in alone.stdout
+
+
+def test_the_command_takes_the_largest_temperature_though_dvc_yaml_does_not_declare_it(tmp_path, monkeypatch):
+    """So that a new temperature runs no teacher again."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    change(Path("params.yaml"), "distill.temperatures", [2, 0.5, 16])
+    taken = {}
+    monkeypatch.setattr(precompute, "run", lambda **options: taken.update(options))
+    assert CliRunner().invoke(main, ["precompute"], catch_exceptions=False).exit_code == 0
+    assert taken["largest_temperature"] == 16.0
