@@ -12,11 +12,14 @@ from conftest import MODEL
 from either_backend import run_on_jax
 from layouts import as_read, documented_sections
 from PIL import Image as PngImage
+from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
 from pipeline import model_files, models
+from pipeline.images import Images
 from pipeline.index import write_index
 from pipeline.params_split import DataSection
+from pipeline.resize import Resize
 from pipeline.soft_label_writing import soften_file
 from pipeline.split import LAYOUTS
 from pipeline.storage import TopK
@@ -118,6 +121,23 @@ def test_the_example_on_jax_trains_a_student_on_the_pixels_and_labels_of_the_fil
         assert moved.max() == pytest.approx(0.002, rel=1e-2)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_the_example_reads_the_pixels_that_our_models_see(tmp_path, kind, channels):
+    """Noise in all colours: a JPEG file of it shows every way of decoding, and grey every way of rounding."""
+    noise = np.random.default_rng(5).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    PngImage.fromarray(noise).save(tmp_path / "image", kind)
+    found = run_block(the_block_with("def pixels_of"), np=np)["pixels_of"](tmp_path / "image", channels)
+    expected = Images([tmp_path / "image"], (64, 48, channels), keep=False).rows([0])[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_documented_resizing_is_the_one_of_params_yaml():
+    (block,) = re.findall(r"```yaml\n(images:.*?)```", (ROOT / "docs/data.md").read_text(encoding="utf-8"), re.DOTALL)
+    shown = YAML(typ="safe").load(block)["images"]["resize"]
+    assert shown == YAML(typ="safe").load(ROOT / "params.yaml")["images"]["resize"] == Resize().as_json()
+
+
 def test_the_illustration_of_topk_gives_the_probabilities_that_students_learn_from(folder):
     """Three of seven classes are kept; every row of every view."""
     classes, kind = [f"class {number}" for number in range(7)], TopK(3, "float16")
@@ -151,7 +171,7 @@ def test_every_block_is_run_or_marked_as_illustration(document):
 
 
 def test_all_blocks_are_valid_python():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     for block in BLOCKS:
         assert compile(block, "docs/reading.md", "exec")
 
