@@ -238,7 +238,7 @@ REFUSED = {
     ),
     "key like no other": (
         {"split.xyz": 1},
-        ["split.xyz: unknown key", "known are annotations, class_names, data, duplicates, images, layout, limit, "],
+        ["split.xyz: unknown key", "known are annotations, class_names, data, duplicates, images, layout, limit, val_"],
     ),
     "key that belongs to another section": (
         {"distill.batch_size": 1},
