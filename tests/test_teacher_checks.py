@@ -17,7 +17,7 @@ from real_project import ROOT, change
 from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
-from pipeline import class_order, model_files, precompute, teacher_pass
+from pipeline import class_order, model_files, precompute, teacher_pass, train_teacher
 from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
 from pipeline.artifacts import sha256_file
 from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
@@ -25,6 +25,7 @@ from pipeline.class_order import other_order
 from pipeline.cli import main
 from pipeline.ensembles import save_ensemble
 from pipeline.errors import PipelineError
+from pipeline.given_teacher import GivenTeacher
 from pipeline.index import Image, Index, write_index
 from pipeline.soft_labels import open_soft_labels
 from pipeline.softness import doubt, doubt_about, entropy, size
@@ -448,6 +449,10 @@ def tells_greys(order=range(11), scale=1 / 500):
     return model
 
 
+def take(teacher):
+    train_teacher.run(index=INDEX, teachers=[teacher], average="logits", output=TEACHER, history=Path("teacher.csv"))
+
+
 def compute(temperature=4.0):
     precompute.run(
         index=INDEX,
@@ -486,6 +491,19 @@ def test_a_teacher_in_the_order_of_text_is_refused_before_the_training_images_an
         assert computed == [("val", missing)]
         computed.clear()
     assert not LOGITS.exists()
+
+
+def test_what_the_message_says_is_what_mends_it(project):
+    """The printed list, as `train_teacher.classes`."""
+    tells_greys(TEXT_ORDER).save("given.keras")
+    take(GivenTeacher(Path("given.keras")))
+    with pytest.raises(PipelineError) as refusal:
+        compute()
+    classes = json.loads(str(refusal.value).split("`classes: ")[1].rstrip("`"))
+    take(GivenTeacher(Path("given.keras"), classes=classes, accuracy=0.99))
+    compute()
+    with open_soft_labels(LOGITS) as file:
+        assert answers_in(file, "val").accuracy == 1.0
 
 
 def test_the_same_teacher_in_the_order_of_numbers_is_taken_without_a_warning(project, computed, capsys):
