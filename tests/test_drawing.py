@@ -188,7 +188,7 @@ def write_arrays(labels: list[str]) -> DataSet:
     names = list(dict.fromkeys(labels))
     numbers = [names.index(label) for label in labels]
     np.savez("raw.npz", x_train=np.zeros((len(labels), 2, 2), np.uint8), y_train=numbers)
-    return read_arrays(data=Path("raw.npz"), class_names=dict(enumerate(names)), val_fraction=0.3, test_fraction=0.3)
+    return read_arrays(data=Path("raw.npz"), class_names=names, val_fraction=0.3, test_fraction=0.3)
 
 
 def splits_by_file(data_set: DataSet) -> dict[str, str]:
