@@ -12,7 +12,7 @@ from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.index import Image, Index, write_index
 from pipeline.made_from import made_from, refuse_other_teacher, refuse_others
-from pipeline.params import read_params, with_effect
+from pipeline.params import load_params, read_params, with_effect
 
 METRICS = Path("results/metrics.json")
 INDEX = Path("data/index.csv")
@@ -152,3 +152,11 @@ def test_a_number_and_the_same_as_text_are_not_the_same():
     refuse_others(METRICS, document, {"a": 4}, "data")
     with pytest.raises(PipelineError):
         refuse_others(METRICS, document, {"a": "4"}, "data")
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "report"])
+@pytest.mark.parametrize("preset", ["mnist", "mhist", "cifar10_cnn"])
+def test_a_stage_sees_every_parameter_that_the_table_compares(stage, preset):
+    """Else numbers that were just made would be taken for those of other parameters."""
+    file = ROOT / "presets" / f"{preset}.yaml"
+    assert with_effect(load_params(stage, file, ROOT / "dvc.yaml")) == with_effect(read_params(file))
