@@ -150,9 +150,7 @@ def test_the_plan_counts_what_split_makes_without_decoding():
     make_three()
     Path("raw/train/cat/0.png").write_bytes(b"no image")
     assert planned(NAMED) == "26 images in 2 classes: 12 train, 6 val, 8 test (raw)"
-    assert "1 of 26 image files cannot be decoded as PNG (8 bits), JPEG, BMP (24 bits) or GIF: cat/0.png." in refusal(
-        NAMED
-    )
+    assert "1 of 26 image files cannot be used: cat/0.png (no image" in refusal(NAMED)
     assert not Path("data").exists()
 
 
@@ -230,7 +228,7 @@ def write(name: str, content: bytes = b"?"):
         (write("raw/train/\udcff/1.png"), ["cannot name a folder: '\\udcff'"]),
         (write("raw/train/cat/a\nb.png"), ["1 image name(s) lead outside the image folder raw/train/cat: 'a\\nb.png'"]),
         (write("raw/train/cat/\udcff.png"), ["1 image name(s) lead outside", "'\\udcff.png'"]),
-        (write("raw/test/dog/9.png"), ["1 of 27 image files cannot be decoded", ": test/dog/9.png. Replace"]),
+        (write("raw/test/dog/9.png"), ["1 of 27 image files cannot be used: test/dog/9.png (", "Replace"]),
         (link_folder_of_a_split, ["raw/test leads outside raw by a link", "split.test is relative to it"]),
         (
             link_folder_of_a_class,
