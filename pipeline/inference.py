@@ -9,6 +9,7 @@ its neighbours, not on how many there are. Two things would break that:
   depends on the processor, the model and the batch size, so they are found by trying; no image is put there.
 """
 
+import sys
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -143,6 +144,10 @@ def _bits(logits: Any) -> npt.NDArray[np.uint32]:
 def all_logits(model: Any, images: Images, batch_size: int, title: str) -> Floats32:
     """The model's outputs for the untouched images: (N, C) float32."""
     forward, blocks = Forward(model, batch_size), []
+    if not forward.is_steady:
+        print(
+            f"warning: {title}: the logits of an image depend on the rest of its batch, or on chance", file=sys.stderr
+        )
     with Progress(title, len(images), "images") as progress:
         for logits in forward(images.batches(len(forward.places))):
             progress.advance(len(logits))

@@ -21,8 +21,8 @@ MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
 """How pydantic names the members of unions of plain types."""
 
 WITHOUT_EFFECT = ("images.cache", "sample", "cifar10")
-"""Keys that change what a run costs or where its data come from, and none of its results: every stage may read them, and
-dvc.yaml declares them for none, so that a change of theirs makes no stage run again."""
+"""Keys that change what a run costs or where its data come from, and none of its results. Every stage may read them,
+and dvc.yaml declares them for none, so that a change of theirs makes no stage run again."""
 
 TO_ADD = {
     "images": "images:\n        resize: {method: bilinear, antialias: true, fit: stretch}",

@@ -152,7 +152,9 @@ def _values(file: SoftLabelFile, split: str) -> Check:
     problems += found.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
-        problems.append(f"{len(repeated)} image(s) are named more than once: {all_named(repeated)}")
+        problems.append(
+            f"{len(repeated)} image(s) are named more than once: {all_named(repeated, f'repeated-in-{split}')}"
+        )
     temperature = f"T = {1.0 if file.temperature is None else file.temperature:g}"
     detail = (
         f"{len(ids)} image(s), {file.views(split).count} view(s); "

@@ -43,7 +43,7 @@ STUDENT = MODEL | {"input_shape": (8, 8, 1), "filters": [2]}
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float16")}
 OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
 SOURCE = Path("data/index.csv")
-HDF5_OVERHEAD = 20_480  # user block, groups, attributes, a header a dataset
+HDF5_OVERHEAD = 20_480  # groups, attributes, a header a dataset
 SEVEN = Recipe([Phase(3, 0.1, "all"), Phase(4, 0.1, "all")], batch_size=8, seed=0)
 
 

@@ -22,7 +22,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def found():
-    """What the program found on each kind; two run at a time."""
+    """What the program found on each kind; all run at once."""
     program = Path(__file__).with_name("logits_in_any_order.py")
     path = os.pathsep.join(filter(None, [str(program.parent.parent), os.environ.get("PYTHONPATH")]))
     processes = {
@@ -44,6 +44,7 @@ def found():
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_the_images_own_on_this_kind_of_processor(found, kind):
     assert found[kind]["not their own"] == []
+    assert len(found[kind]["unsteady"]) < 3 * 5  # not of every model at every batch size, or nothing was shown
 
 
 @pytest.mark.parametrize("model", ["cnn", "mlp", "mobilenetv2"])

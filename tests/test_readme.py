@@ -68,7 +68,7 @@ def test_settings_are_valid(tmp_path, text):
 
 
 def test_documents_that_are_named_are_there():
-    named = "experiments sharing report data teachers format reading benchmarks decisions"
+    named = "experiments sharing report data teachers format reading reliability benchmarks decisions"
     for name in named.split():
         assert f"docs/{name}.md" in README
         assert Path(ROOT, f"docs/{name}.md").is_file()
