@@ -25,6 +25,7 @@ IDS = {
 LABELS = {"train": [0, 1, 2, 1, 0], "val": [2, 0], "test": [1, 1, 2]}
 VIEWS = Views(3, 5, Augmentation(rotation=0.25, translation=0.125, contrast=0.25))
 VIEWS_OF = {"train": 3, "val": 1, "test": 1}
+RESIZE = {"method": "bilinear", "antialias": True, "fit": "stretch"}
 DENSE, TOP2 = Dense("float32"), TopK(2, "float16")
 
 
@@ -43,7 +44,7 @@ def provenance_of(index: Index, views: Views, stored_as: storage.Storage) -> Pro
         teacher="cnn",
         teacher_sha256="ab" * 32,
         dataset=index.fingerprint(),
-        preprocessing={"resize": "bilinear", "input_shape": [28, 28, 1]},
+        preprocessing={"input_shape": [28, 28, 1], "decoder": "Pillow", "resize": RESIZE},
         batch_size=16,
         views=views.as_json(),
         storage=stored_as.as_json(),

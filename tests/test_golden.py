@@ -55,12 +55,16 @@ VIEWS = {
     "seed": 7,
     "augmentation": {"horizontal_flip": True, "rotation": 0.25, "fill_mode": "nearest", "brightness": 0.125},
 }
-PREPROCESSING = {"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to uint8"}
+PREPROCESSING = {
+    "input_shape": [8, 6, 3],
+    "decoder": "Pillow",
+    "resize": {"method": "bilinear", "antialias": True, "fit": "stretch"},
+}
 DIGESTS = {
-    "teacher_logits_dense": "f067d2b16e0990764f94782de66436a85eba10e685655d7168b39d1965d2a9a7",
-    "teacher_logits_topk": "dc7bf3df920815d4d564fa84a13204fbf159a27608ae89249210151860dafa45",
-    "soft_targets_T2_dense": "a26f25877ce64a5a9af9cb49b2c1b971222f7e958ab6f7a747d4eca81bb85a66",
-    "soft_targets_T2_topk": "0c64391cbb83a25af7dee9a30b795586dd5bad73fefefd21bcf53074942bb0bb",
+    "teacher_logits_dense": "9a48434a9e3c68ad7b7c0ac3945be7d0773a0e0fc25494a7ab804ff04535b84d",
+    "teacher_logits_topk": "e16a321cf5ee8dc3519942dac2f4176ffd60daad8a9a70367bf3f7abdc391336",
+    "soft_targets_T2_dense": "64d376203f8926ca46ce6b5fc9c3ff2eaec6b05d025993ef7597dacfebd9bd82",
+    "soft_targets_T2_topk": "c5662ca03f05c36534a46c94e6ba8ad2510e3660e22dc4ba187be6c868b3c2c3",
 }
 OF_LOGITS = {"temperature": None, "logits": None}
 OF_TARGETS = {

@@ -309,7 +309,11 @@ def test_layout(made, kind):
         assert file.attrs["dataset"] == INDEX.fingerprint()
         assert file.attrs["batch_size"] == 16
         # The keys in order, so that the same settings are the same bytes.
-        assert file.attrs["preprocessing"] == '{"input_shape": [28, 28, 1], "resize": "bilinear"}'
+        assert json.loads(file.attrs["preprocessing"]) == {
+            "input_shape": [28, 28, 1],
+            "decoder": "Pillow",
+            "resize": {"method": "bilinear", "antialias": True, "fit": "stretch"},
+        }
         assert file.attrs["views"] == (
             '{"augmentation": {"contrast": 0.25, "rotation": 0.25, "translation": 0.125}, "count": 3, "seed": 5}'
         )

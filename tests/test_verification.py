@@ -189,7 +189,9 @@ def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
     assert verdict == f"{file} is sound."
     assert re.search("^ok +data set +images, labels and classes are those of data/index.csv$", sound.stdout, re.M)
     assert re.search(
-        "^ok +params +the views, the storage and the precision are those of params.yaml$", sound.stdout, re.M
+        "^ok +params +the views, the storage, the precision and the resizing are those of params.yaml$",
+        sound.stdout,
+        re.M,
     )
 
 

@@ -31,6 +31,7 @@ LOGITS = {
     "val": [[[-3.0, 0.0, 2.0, 1.0]]],
     "test": [[[0.5, 1.0, 0.0, -0.5], [2.0, -2.0, 1.0, 0.0]]],
 }
+RESIZE = {"method": "bilinear", "antialias": True, "fit": "stretch"}
 KINDS = {"dense": storage.Dense("float32"), "topk": storage.TopK(2, "float16")}
 
 
@@ -42,7 +43,7 @@ def write(folder: Path) -> None:
             teacher="cnn",
             teacher_sha256="7e" * 32,
             dataset="da" * 32,
-            preprocessing={"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to uint8"},
+            preprocessing={"input_shape": [8, 6, 3], "decoder": "Pillow", "resize": RESIZE},
             batch_size=2,
             views=VIEWS.as_json(),
             storage=kind.as_json(),
