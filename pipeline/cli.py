@@ -12,7 +12,7 @@ from pipeline import from_params
 from pipeline.cli_options import SEED, checked_temperature
 from pipeline.cli_tools import init_remote, inspect, parity, plan, table, verify
 from pipeline.errors import PipelineError
-from pipeline.interruption import Announced, heed_sigterm, open_stderr, told
+from pipeline.interruption import Announced, open_stderr, sigterm_as_interruption, told
 from pipeline.places import (
     HISTORY,
     INDEX,
@@ -43,9 +43,9 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
         open_stderr()
-        heed_sigterm()
         try:
-            return super().invoke(context)
+            with sigterm_as_interruption():
+                return super().invoke(context)
         except KeyboardInterrupt as error:
             raise SystemExit(told(context.invoked_subcommand, error)) from None
         except PipelineError as error:

@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -36,10 +38,17 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as `kill` sends it, ends a command as Ctrl-C does: what it was writing is removed."""
 
 
-def heed_sigterm() -> None:
-    """Raises `Terminated` at SIGTERM from now on."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+@contextmanager
+def sigterm_as_interruption() -> Iterator[None]:
+    """Raises `Terminated` at SIGTERM within the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
