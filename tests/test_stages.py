@@ -363,8 +363,8 @@ def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
     bias.assign([0.0, value])
     model_files.save(model, TEACHER)
     names = [image.id for image in read_index(INDEX).split("val")]
-    assert len(names) == 7
-    named = f"not finite for 7 view(s), such as of {', '.join(names[:5])} and 2 more. "
+    assert len(names) == 9
+    named = f"not finite for 9 view(s), such as of {', '.join(names[:5])} and 4 more"
     refused([str(TEACHER), named, "Train it again, with a lower learning rate", "dvc repro"])
 
 
@@ -424,9 +424,13 @@ def accuracy_on_val(data_set):
     return float(np.mean(found == data.labels(data.split("val"))))
 
 
+def validation_images():
+    return len(read_index(INDEX).split("val"))
+
+
 @pytest.mark.parametrize("images_off", [-1, 0, 1])
 def test_an_accuracy_off_by_one_image_is_accepted(unlabelled, capsys, images_off):
-    make_teacher(record=record_of(accuracy_on_val(unlabelled) + images_off / 7))
+    make_teacher(record=record_of(accuracy_on_val(unlabelled) + images_off / validation_images()))
     label()
     assert "when it was trained" not in capsys.readouterr().err
 
@@ -434,8 +438,10 @@ def test_an_accuracy_off_by_one_image_is_accepted(unlabelled, capsys, images_off
 @pytest.mark.parametrize("images_off", [-3, -2, 2, 3])
 def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
     found = accuracy_on_val(unlabelled)
-    make_teacher(record=record_of(found + images_off / 7))
-    both = f"is right on {found:.4f} of its 7 validation images, but it was on {found + images_off / 7:.4f} when"
+    count = validation_images()
+    then = found + images_off / count
+    make_teacher(record=record_of(then))
+    both = f"is right on {found:.4f} of its {count} validation images, but it was on {then:.4f} when"
     refused([str(TEACHER), both, "Its file, the images or the libraries have changed", "force train_teacher"])
 
 
@@ -465,11 +471,12 @@ def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
     record = model_files.read_record(TEACHER)
     model = model_files.load(TEACHER)
     then = record["validation"]["accuracy"]
-    assert then > 0.75
+    assert then > 0.6
     for weight in model.get_layer("logits").weights:
         weight.assign(-weight)
     model_files.save(model, TEACHER, record)
-    refused([f"is right on {1 - then:.4f} of its 7 validation images, but it was on {then:.4f} when it was trained"])
+    said = f"is right on {1 - then:.4f} of its {validation_images()} validation images, but it was on {then:.4f} when"
+    refused([said])
 
 
 def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys):
@@ -478,6 +485,7 @@ def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys
     rows = pd.read_csv(INDEX, dtype=str, keep_default_na=False)
     of_val = rows["split"] == "val"
     rows.loc[of_val, "label"] = rows.loc[of_val, "label"].map({"HP": "SSA", "SSA": "HP"})
+    rows.loc[of_val, "class_index"] = rows.loc[of_val, "class_index"].map({"0": "1", "1": "0"})
     rows.to_csv(INDEX, index=False)
     label()
     assert "(when it was trained: 0.8750, on other images)" in capsys.readouterr().err
