@@ -297,6 +297,18 @@ REFUSED = {
         write_layers(dense(activation="sigmoid")),
         ["given.keras ends in a sigmoid of 2 outputs", "(multi-label)", "Train it with softmax", "activation=None"],
     ),
+    "negative logits cut off": (
+        write_layers(dense(activation="relu")),
+        ["given.keras ends in relu", "Logits are the numbers before any activation", "activation=None"],
+    ),
+    "probabilities times 100": (
+        write_layers(dense(activation="softmax"), lambda: keras.layers.Rescaling(100.0)),
+        ["given.keras ends in softmax, with Rescaling behind it", "nothing behind it"],
+    ),
+    "softmax of probabilities": (
+        write_layers(dense(activation="softmax"), keras.layers.Softmax),
+        ["given.keras without its last softmax gives probabilities, not logits"],
+    ),
     "one output of a kind that is not known": (
         write_layers(lambda: keras.layers.Dense(1), keras.layers.BatchNormalization),
         ["one output for two classes, and its end is of a kind that is not known", "last layer is a Dense layer"],
