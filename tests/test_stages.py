@@ -591,7 +591,7 @@ def test_one_that_was_trained_here_is_taken_with_a_warning(unlabelled, capsys):
     save_classifier(*sigmoids_in_the_disguise_of_logits(), record={"class_names": ["HP", "SSA"]})
     label()
     said = capsys.readouterr().err
-    assert "warning: all outputs of models/teacher.keras for the validation images lie between 0 and 1. Are they" in said
+    assert "warning: all outputs of models/teacher.keras for the validation images lie between 0 and 1. Are" in said
 
 
 def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):
