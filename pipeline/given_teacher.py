@@ -90,8 +90,10 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         model = models.build(**{**teacher.weights_of, "weights": None}, classes=count, seed=0)
         load_weights(model, teacher.file)
     else:
-        model = model_files.load(teacher.file)
-        model_files.refuse_no_classifier(model, teacher.file)
+        loaded = model_files.load(teacher.file)
+        model_files.refuse_no_classifier(loaded, teacher.file)
+        if (model := model_files.of_one_tensor(loaded)) is not loaded:
+            said.append("what it takes and gives is taken out of its map or list")
         if version := keras_2(teacher.file):
             said.append(f"Keras {version} wrote it, and Keras {keras.__version__} reads it: compare its accuracy")
         activation, before = last_activation(model), model_files.read_record(teacher.file)

@@ -1,6 +1,7 @@
 """`.keras` files that are complete, the same bytes for the same model, and safe to load."""
 
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,9 @@ def load(path: Path) -> Any:
             "Make it again with `dvc repro`, or, if it is not of this project, with `model.save('NAME.keras')`."
         )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with warnings.catch_warnings():  # the optimizer of a compiled model, also of an inner one, is of no use here
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except LOADING as error:
         raise PipelineError(f"{path} {_why_not(path, error)}") from None
 
@@ -166,6 +169,22 @@ def refuse_no_classifier(model: Any, path: Path) -> None:
             f"{path} takes inputs of shape {input_shape}; expected images of a fixed size, (height, width, 1 or 3). "
             "Save it with such an input."
         )
+
+
+def of_one_tensor(model: Any) -> Any:
+    """The same layers from one tensor to one, if the only tensor that a model takes or gives is inside a map or lists.
+
+    Args:
+        model: a model that `refuse_no_classifier` takes.
+    """
+    ends = getattr(model, "input", None), getattr(model, "output", None)
+    if all(end is None or keras.utils.is_keras_tensor(_out_of_a_list(end)) for end in ends):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def _out_of_a_list(tensors: Any) -> Any:
+    return tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
 
 
 def _is_of_one_tensor(shape: Any) -> bool:

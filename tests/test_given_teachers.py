@@ -126,6 +126,41 @@ def test_a_file_is_copied_byte_for_byte_and_nothing_trains(monkeypatch, capsys, 
     assert "given.keras is taken as it is: nothing is trained" in capsys.readouterr().out
 
 
+def in_maps_and_lists(kind, activation=None):
+    """A model whose one tensor, taken or given, has a name or is deep in lists."""
+    keras.utils.set_random_seed(4)
+    pixels = keras.Input((12, 12, 3), name="img")
+    logits = keras.layers.Dense(2, activation)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels)))
+    taken = {"img": pixels} if kind in ("input", "both") else pixels
+    return keras.Model(taken, {"output": {"a": logits}, "both": {"a": [logits]}, "lists": [[logits]]}.get(kind, logits))
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("kind", ["input", "output", "both", "lists"])
+def test_the_one_tensor_of_a_map_or_list_is_taken_out(kind, activation, capsys):
+    model = in_maps_and_lists(kind, activation)
+    model.save("given.keras")
+    take(given("given.keras"))
+    assert "what it takes and gives is taken out of its map or list" in capsys.readouterr().out
+    found = model_files.load_classifier(TEACHER, CLASSES)
+    kernel, bias = model.layers[-1].get_weights()
+    by_hand = PIXELS.reshape(5, -1) / 255 @ kernel + bias
+    np.testing.assert_allclose(np.asarray(found(PIXELS, training=False)), by_hand, rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_the_optimizer_of_an_inner_model_is_left_out_in_silence():
+    inner = of_another_make()
+    inner.compile("adam", "mse")
+    inner.fit(PIXELS, np.zeros((5, 2)), verbose=0)
+    outer = keras.Sequential([keras.Input((12, 12, 3)), inner])
+    outer.compile("adam", "mse")
+    outer.fit(PIXELS, np.zeros((5, 2)), verbose=0)
+    outer.save("given.keras")
+    take(given("given.keras"))
+
+
 def test_another_file_under_the_same_name_is_noticed():
     of_another_make().save("given.keras")
     take(given("given.keras"))
