@@ -149,18 +149,6 @@ def test_the_one_tensor_of_a_map_or_list_is_taken_out(kind, activation, capsys):
     np.testing.assert_allclose(np.asarray(found(PIXELS, training=False)), by_hand, rtol=0, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("error::UserWarning")
-def test_the_optimizer_of_an_inner_model_is_left_out_in_silence():
-    inner = of_another_make()
-    inner.compile("adam", "mse")
-    inner.fit(PIXELS, np.zeros((5, 2)), verbose=0)
-    outer = keras.Sequential([keras.Input((12, 12, 3)), inner])
-    outer.compile("adam", "mse")
-    outer.fit(PIXELS, np.zeros((5, 2)), verbose=0)
-    outer.save("given.keras")
-    take(given("given.keras"))
-
-
 def test_another_file_under_the_same_name_is_noticed():
     of_another_make().save("given.keras")
     take(given("given.keras"))
@@ -364,6 +352,14 @@ REFUSED = {
         lambda: two_inputs().save("given.keras"),
         ["given.keras is no classifier of images", "expected one batch of images"],
     ),
+    "a fourth channel": (
+        lambda: of_shape(12, 12, 4).save("given.keras"),
+        ["takes inputs of shape (12, 12, 4)", "Images are read in grey (1) or RGB (3)", "put this one behind"],
+    ),
+    "pixels in a row": (
+        lambda: of_shape(432).save("given.keras"),
+        ["takes inputs of shape (432,)", "`keras.layers.Reshape`, put this one behind"],
+    ),
     "inputs of no fixed size": (
         lambda: of_any_size().save("given.keras"),
         ["takes inputs of shape (None, None, 3)", "expected images of a fixed size"],
@@ -374,6 +370,10 @@ REFUSED = {
 def two_inputs():
     inputs = [keras.Input((12, 12, 3)), keras.Input((12, 12, 3))]
     return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.Add()(inputs))))
+
+
+def of_shape(*shape):
+    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(2)])
 
 
 def of_any_size():
