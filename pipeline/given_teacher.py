@@ -14,6 +14,7 @@ from pipeline.artifacts import sha256_file
 from pipeline.errors import PipelineError, first_few
 from pipeline.given_weights import load_weights
 from pipeline.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
+from pipeline.model_end import refuse_no_logits
 from pipeline.other_formats import keras_2, other_format
 
 
@@ -89,15 +90,20 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         model = models.build(**{**teacher.weights_of, "weights": None}, classes=count, seed=0)
         load_weights(model, teacher.file)
     else:
-        model = model_files.load(teacher.file)
-        model_files.refuse_no_classifier(model, teacher.file)
+        loaded = model_files.load(teacher.file)
+        model_files.refuse_no_classifier(loaded, teacher.file)
+        if (model := model_files.of_one_tensor(loaded)) is not loaded:
+            said.append("what it takes and gives is taken out of its map or list")
         if version := keras_2(teacher.file):
             said.append(f"Keras {version} wrote it, and Keras {keras.__version__} reads it: compare its accuracy")
         activation, before = last_activation(model), model_files.read_record(teacher.file)
         if activation in PROBABILITIES:
             model = switched_off(model, teacher.file)
             said.append(f"the {activation} at its end is switched off in the copy")
+            model_files.refuse_probabilities(model, f"{teacher.file} without its last {activation}")
     one_logit = _is_one_logit(model, teacher.file, activation, class_names)
+    if teacher.weights_of is None and before is None and activation not in PROBABILITIES:
+        refuse_no_logits(model, teacher.file)
     order = _order(teacher, class_names, 2 if one_logit else model.output_shape[-1], before)
     layers = _preprocessing(teacher, model.input_shape[-1])
     if one_logit:

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from pipeline.errors import PipelineError
@@ -36,7 +37,7 @@ def last_activation(model: Any) -> str | None:
         where the end of the model is of another make, so that it cannot be told.
     """
     last = _last(keras.saving.serialize_keras_object(model))
-    return None if last is None else _activation(last)
+    return None if last is None else activation_of(last)
 
 
 def switched_off(model: Any, file: Path) -> Any:
@@ -69,8 +70,7 @@ def switched_off(model: Any, file: Path) -> Any:
 
 def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path) -> None:
     """Compares, on noise, a model with its copy whose last activation is switched off."""
-    noise = np.random.default_rng(0).uniform(0, 1, (7, *model.input_shape[1:])).astype(np.float32)
-    noise[4:] *= 255
+    noise = noise_for(model)
     given, logits = (ops.cast(one(noise, training=False), "float32") for one in (model, bare))
     distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(given))
     if (distance > ROUNDING).any():
@@ -79,6 +79,13 @@ def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path)
             f"other probabilities than the file gives, by up to {np.nanmax(distance):.2g}. Save the model with "
             "activation=None in its last layer."
         )
+
+
+def noise_for(model: Any) -> npt.NDArray[np.float32]:
+    """Seven images, the first of pixels from 0 to 1, the last of pixels from 0 to 255."""
+    noise = np.random.default_rng(0).uniform(0, 1, (7, *model.input_shape[1:])).astype(np.float32)
+    noise[4:] *= 255
+    return noise
 
 
 def _without_last_activation(model: Any) -> Any:
@@ -106,7 +113,8 @@ def _become_linear(last: Node) -> None:
     last.pop("build_config", None)
 
 
-def _activation(last: Node) -> str | None:
+def activation_of(last: Node) -> str | None:
+    """The activation of one serialized layer or operation; None if it has none of Keras'."""
     if last["class_name"].lower() in PROBABILITIES:
         return str(last["class_name"].lower())
     if "activation" not in last["config"]:

@@ -1,6 +1,7 @@
 """`.keras` files that are complete, the same bytes for the same model, and safe to load."""
 
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,9 @@ def load(path: Path) -> Any:
             "Make it again with `dvc repro`, or, if it is not of this project, with `model.save('NAME.keras')`."
         )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with warnings.catch_warnings():  # the optimizer of an inner model that is compiled is of no use here
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except LOADING as error:
         raise PipelineError(f"{path} {_why_not(path, error)}") from None
 
@@ -164,8 +167,40 @@ def refuse_no_classifier(model: Any, path: Path) -> None:
     if len(input_shape) != 3 or None in input_shape or input_shape[2] not in (1, 3):
         raise PipelineError(
             f"{path} takes inputs of shape {input_shape}; expected images of a fixed size, (height, width, 1 or 3). "
-            "Save it with such an input."
+            f"{_other_input(input_shape)}"
         )
+
+
+def _other_input(input_shape: tuple[int | None, ...]) -> str:
+    """What to do with a model that takes something else than images of a fixed size with 1 or 3 channels."""
+    if len(input_shape) != 3:
+        return (
+            "If it takes the pixels in another shape, begin a new model with `keras.Input((height, width, channels))` "
+            "and `keras.layers.Reshape`, put this one behind them, and save both as one."
+        )
+    if None in input_shape:
+        return "Build the same model with an input of a fixed size, and copy the weights with `model.set_weights`."
+    return (
+        "Images are read in grey (1) or RGB (3), so what the others hold is not there. If they can be computed of "
+        "those (such as an alpha that is always 255), begin a new model with 3 channels and Keras' layers that add "
+        "them, put this one behind, and save both as one. Else take a teacher of RGB or grey images."
+    )
+
+
+def of_one_tensor(model: Any) -> Any:
+    """The same layers from one tensor to one, if the only tensor that a model takes or gives is inside a map or lists.
+
+    Args:
+        model: a model that `refuse_no_classifier` takes.
+    """
+    ends = getattr(model, "input", None), getattr(model, "output", None)
+    if all(end is None or keras.utils.is_keras_tensor(_out_of_a_list(end)) for end in ends):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def _out_of_a_list(tensors: Any) -> Any:
+    return tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
 
 
 def _is_of_one_tensor(shape: Any) -> bool:

@@ -13,7 +13,16 @@ LEGACY = (
     "keras.saving.load_model('NAME.h5', compile=False).save('NAME.keras')`. "
     "Weights alone need their model first: build it, then `model.load_weights(...)` and `model.save('NAME.keras')`"
 )
-SAVED_MODEL = f"is a SavedModel of TensorFlow. {OF_KERAS_2.removesuffix('.')}"
+SAVED_MODEL = f"is a SavedModel of TensorFlow that Keras 2 wrote. {OF_KERAS_2.removesuffix('.')}"
+EXPORTED = (
+    "is a SavedModel of TensorFlow without Keras' layers, as `model.export(...)` of Keras 3 and tf.saved_model.save "
+    "write it. It cannot be converted, and inside a `keras.layers.TFSMLayer` nobody can see whether it ends in logits. "
+    "Save the model that it was made from, with `model.save('NAME.keras')`"
+)
+ANY_SAVED_MODEL = (
+    "a SavedModel of TensorFlow is not taken. Save the model that it was made from, with `model.save('NAME.keras')`. "
+    f"If Keras 2 wrote it (beside saved_model.pb is keras_metadata.pb), it can be converted. {STEPS.removesuffix('.')}"
+)
 ANOTHER_LIBRARY = (
     "Build the same model from Keras' layers, copy its weights with `layer.set_weights`, compare what both say of some "
     "images, and `model.save('NAME.keras')`"
@@ -21,7 +30,7 @@ ANOTHER_LIBRARY = (
 BY_SUFFIX = {
     ".h5": LEGACY,
     ".hdf5": LEGACY,
-    ".pb": SAVED_MODEL,
+    ".pb": f"is a part of a SavedModel, and {ANY_SAVED_MODEL}",
     ".tflite": f"is a model of LiteRT (TensorFlow Lite). {ANOTHER_LIBRARY}",
     ".onnx": f"is a model in ONNX. {ANOTHER_LIBRARY}",
     ".pt": f"is a model of PyTorch. {ANOTHER_LIBRARY}",
@@ -31,7 +40,7 @@ BY_SUFFIX = {
     ".pkl": f"is a pickle, which can run any code when it is loaded. {ANOTHER_LIBRARY}",
     ".joblib": f"is a pickle, which can run any code when it is loaded. {ANOTHER_LIBRARY}",
     ".json": "holds layers without their weights. Build the model, load its weights, and `model.save('NAME.keras')`",
-    "": f"has no ending, and a folder of TensorFlow's (a SavedModel) is not taken. {OF_KERAS_2.removesuffix('.')}",
+    "": f"has no ending, and {ANY_SAVED_MODEL}",
 }
 
 
@@ -46,7 +55,7 @@ def other_format(path: Path) -> str | None:
     The text goes on after the name of the file.
     """
     if (path / "saved_model.pb").is_file():
-        return f"{SAVED_MODEL}."
+        return f"{SAVED_MODEL if _is_of_keras_2(path) else EXPORTED}."
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -57,6 +66,11 @@ def other_format(path: Path) -> str | None:
             if any(name.endswith("data.pkl") for name in archive.namelist()):
                 return f"{BY_SUFFIX['.pt']}."
     return None
+
+
+def _is_of_keras_2(folder: Path) -> bool:
+    """Whether a SavedModel describes Keras' layers: in a file of its own since TensorFlow 2.5, else in the graph."""
+    return (folder / "keras_metadata.pb").is_file() or b"_tf_keras_" in (folder / "saved_model.pb").read_bytes()
 
 
 def keras_2(path: Path) -> str | None:

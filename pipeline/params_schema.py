@@ -92,7 +92,24 @@ def _as_text(name: Any) -> Any:
 
 ClassName = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 OutputNames = Annotated[list[ClassName | None], Field(min_length=2)]
-OutputNumbers = Annotated[dict[ClassName, Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2)]
+
+
+def _by_name(named: Any) -> Any:
+    """The numbers of outputs by name, also where the names are stated by number: {0: HP, 1: SSA}."""
+    if not isinstance(named, dict) or not any(isinstance(name, str) for name in named.values()):
+        return named
+    is_by_number = all(type(number) is int for number in named)
+    if not is_by_number or not all(name is None or isinstance(name, str) for name in named.values()):
+        raise ValueError("a map goes from each class to the number of its output, {HP: 0}, or back, {0: HP}; not both")
+    names = [name for name in named.values() if name is not None]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"each class has one output of its own, but {', '.join(repeated)} is there twice")
+    return {name: number for number, name in named.items() if name is not None}
+
+
+OutputNumbers = Annotated[
+    dict[ClassName, Annotated[int, Field(ge=0, strict=True)]], BeforeValidator(_by_name), Field(min_length=2)
+]
 
 
 def _form_of_classes(value: Any) -> str:

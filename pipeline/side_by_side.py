@@ -78,13 +78,21 @@ def online_steps(
         rounded: whether pixels and initial weights are moved by one unit in the last place of what is multiplied.
     """
 
+    takes_whole_numbers = not tf.as_dtype(teacher.inputs[0].dtype).is_floating
+    if takes_whole_numbers and seen_by_teacher is None:
+        seen_by_teacher = examples
+
+    def otherwise(pixels: Any) -> Any:
+        """The student's alone if the teacher cuts off fractions: there one unit in the last place may become 1."""
+        return (_moved(pixels[0]), pixels[1]) if takes_whole_numbers else tf.nest.map_structure(_moved, pixels)
+
     def batches(steps: range) -> Any:
         found = training_batches(examples, recipe.batch_size, recipe.seed, steps)
         found = found.map(lambda pixels, targets: (pixels, targets[:, : targets.shape[1] // 2]))
         if seen_by_teacher is not None:
             larger = training_batches(seen_by_teacher, recipe.batch_size, recipe.seed, steps)
             found = tf.data.Dataset.zip(found, larger).map(lambda one, other: ((one[0], other[0]), one[1]))
-        return found.map(lambda pixels, labels: (tf.nest.map_structure(_moved, pixels), labels)) if rounded else found
+        return found.map(lambda pixels, labels: (otherwise(pixels), labels)) if rounded else found
 
     def distiller(within: Any, phase: Phase) -> Any:
         shapes = (
@@ -138,9 +146,14 @@ def _steps(
 def in_float32(teacher: Any) -> Any:
     """A teacher of any kind, also `keras.Sequential`, as the Distiller asks for it.
 
-    That is from one tensor to one tensor of float32 logits, which is what the file holds of any teacher.
+    That is from one tensor of float32 pixels to one of float32 logits, which is what the file holds of any teacher.
     """
-    return keras.Model(teacher.inputs[0], ops.cast(teacher.outputs[0], "float32"), name="teacher_in_float32")
+    pixels, logits = teacher.inputs[0], teacher.outputs[0]
+    if pixels.dtype != "float32":
+        inner = keras.Model(pixels, logits)
+        pixels = keras.Input(teacher.input_shape[1:], dtype="float32")
+        logits = inner(ops.cast(pixels, teacher.inputs[0].dtype))
+    return keras.Model(pixels, ops.cast(logits, "float32"), name="teacher_in_float32")
 
 
 class _Losses(keras.callbacks.Callback):

@@ -229,7 +229,14 @@ class TeacherPass:
             return
         if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
             raise PipelineError(f"{self.teacher} {model_files.NO_LOGITS}")
-        print(f"warning: all outputs of {self.teacher} lie between 0 and 1. Are they logits?", file=sys.stderr)
+        found = f"all outputs of {self.teacher} for the validation images lie between 0 and 1"
+        if self.record is None or "given" in self.record:
+            raise PipelineError(
+                f"{found}, as those of a sigmoid or another activation do. Logits are the numbers before it: save the "
+                "model with activation=None in its last layer. If they are logits all the same, subtract 1 from each "
+                "bias of that layer: this changes no probability."
+            )
+        print(f"warning: {found}. Are they logits?", file=sys.stderr)
 
     def _refuse_less_accurate(self) -> None:
         """Compares the teacher's accuracy on its validation images with the one recorded in its file."""

@@ -126,6 +126,29 @@ def test_a_file_is_copied_byte_for_byte_and_nothing_trains(monkeypatch, capsys, 
     assert "given.keras is taken as it is: nothing is trained" in capsys.readouterr().out
 
 
+def in_maps_and_lists(kind, activation=None):
+    """A model whose one tensor, taken or given, has a name or is deep in lists."""
+    keras.utils.set_random_seed(4)
+    pixels = keras.Input((12, 12, 3), name="img")
+    logits = keras.layers.Dense(2, activation)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels)))
+    taken = {"img": pixels} if kind in ("input", "both") else pixels
+    return keras.Model(taken, {"output": {"a": logits}, "both": {"a": [logits]}, "lists": [[logits]]}.get(kind, logits))
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("kind", ["input", "output", "both", "lists"])
+def test_the_one_tensor_of_a_map_or_list_is_taken_out(kind, activation, capsys):
+    model = in_maps_and_lists(kind, activation)
+    model.save("given.keras")
+    take(given("given.keras"))
+    assert "what it takes and gives is taken out of its map or list" in capsys.readouterr().out
+    found = model_files.load_classifier(TEACHER, CLASSES)
+    kernel, bias = model.layers[-1].get_weights()
+    by_hand = PIXELS.reshape(5, -1) / 255 @ kernel + bias
+    np.testing.assert_allclose(np.asarray(found(PIXELS, training=False)), by_hand, rtol=0, atol=1e-4)
+
+
 def test_another_file_under_the_same_name_is_noticed():
     of_another_make().save("given.keras")
     take(given("given.keras"))
@@ -297,6 +320,18 @@ REFUSED = {
         write_layers(dense(activation="sigmoid")),
         ["given.keras ends in a sigmoid of 2 outputs", "(multi-label)", "Train it with softmax", "activation=None"],
     ),
+    "negative logits cut off": (
+        write_layers(dense(activation="relu")),
+        ["given.keras ends in relu", "Logits are the numbers before any activation", "activation=None"],
+    ),
+    "probabilities times 100": (
+        write_layers(dense(activation="softmax"), lambda: keras.layers.Rescaling(100.0)),
+        ["given.keras ends in softmax, with Rescaling behind it", "nothing behind it"],
+    ),
+    "softmax of probabilities": (
+        write_layers(dense(activation="softmax"), keras.layers.Softmax),
+        ["given.keras without its last softmax gives probabilities, not logits"],
+    ),
     "one output of a kind that is not known": (
         write_layers(lambda: keras.layers.Dense(1), keras.layers.BatchNormalization),
         ["one output for two classes, and its end is of a kind that is not known", "last layer is a Dense layer"],
@@ -317,6 +352,14 @@ REFUSED = {
         lambda: two_inputs().save("given.keras"),
         ["given.keras is no classifier of images", "expected one batch of images"],
     ),
+    "a fourth channel": (
+        lambda: of_shape(12, 12, 4).save("given.keras"),
+        ["takes inputs of shape (12, 12, 4)", "Images are read in grey (1) or RGB (3)", "put this one behind"],
+    ),
+    "pixels in a row": (
+        lambda: of_shape(432).save("given.keras"),
+        ["takes inputs of shape (432,)", "`keras.layers.Reshape`, put this one behind"],
+    ),
     "inputs of no fixed size": (
         lambda: of_any_size().save("given.keras"),
         ["takes inputs of shape (None, None, 3)", "expected images of a fixed size"],
@@ -327,6 +370,10 @@ REFUSED = {
 def two_inputs():
     inputs = [keras.Input((12, 12, 3)), keras.Input((12, 12, 3))]
     return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.Add()(inputs))))
+
+
+def of_shape(*shape):
+    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(2)])
 
 
 def of_any_size():

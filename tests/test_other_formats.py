@@ -112,9 +112,25 @@ def test_keras_own_text_is_cut():
 def test_a_saved_model_of_tensorflow_is_told():
     FILE.mkdir()
     (FILE / "saved_model.pb").touch()
-    assert "is a SavedModel of TensorFlow. Load it with Keras 2" in refused()
+    (FILE / "keras_metadata.pb").touch()
+    assert "is a SavedModel of TensorFlow that Keras 2 wrote. Load it with Keras 2" in refused()
     with pytest.raises(PipelineError, match=r"given\.keras is a SavedModel of TensorFlow"):
         there(FILE)
+
+
+def test_one_that_was_exported_has_no_layers_to_convert():
+    model().export("exported", verbose=False)
+    Path("exported").rename(FILE)
+    message = refused()
+    assert "without Keras' layers" in message
+    assert "Save the model that it was made from" in message
+    assert "tf_keras" not in message
+
+
+def test_a_saved_model_of_before_tensorflow_2_5_is_keras_2_too():
+    FILE.mkdir()
+    (FILE / "saved_model.pb").write_bytes(b"\n\x0f_tf_keras_model\x12")
+    assert "that Keras 2 wrote" in refused()
 
 
 def test_a_model_of_pytorch_under_another_name_is_told():
@@ -148,7 +164,7 @@ def test_so_do_the_lines_of_docs_teachers_md():
     [
         ("teacher.h5", "Keras' older format (HDF5)"),
         ("TEACHER.HDF5", "Keras' older format (HDF5)"),
-        ("models/teacher", "a folder of TensorFlow's (a SavedModel) is not taken"),
+        ("models/teacher", "a SavedModel of TensorFlow is not taken"),
         ("saved_model.pb", "SavedModel"),
         ("teacher.tflite", "LiteRT"),
         ("teacher.onnx", "ONNX"),

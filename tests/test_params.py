@@ -572,6 +572,29 @@ def test_classes_that_are_called_by_numbers_need_no_quotes(tmp_path, written, re
     assert section.classes == read
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("{0: b, 1: a}", {"b": 0, "a": 1}), ("{0: b, 1: null, 2: '7'}", {"b": 0, "7": 2})],
+)
+def test_classes_may_be_named_by_the_number_of_their_output(tmp_path, written, read):
+    text = f"{{model: one.keras, classes: {written}}}"
+    assert read_params(write_as(tmp_path, "train_teacher", text)).train_teacher.classes == read
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{0: a, 1: a}", "each class has one output of its own, but a is there twice"),
+        ("{0: a, b: 1}", "a map goes from each class to the number of its output, {HP: 0}, or back, {0: HP}; not both"),
+        ("{a: b, c: d}", "a map goes from each class to the number"),
+    ],
+)
+def test_a_map_of_classes_that_goes_both_ways_or_nowhere_is_refused(tmp_path, written, said):
+    text = f"{{model: one.keras, classes: {written}}}"
+    with pytest.raises(PipelineError, match=re.escape(said)):
+        read_params(write_as(tmp_path, "train_teacher", text))
+
+
 def teachers_of(folder, section):
     return from_params.teachers(read_params(write(folder, {"train_teacher": section})).train_teacher)
 

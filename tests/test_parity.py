@@ -416,6 +416,17 @@ def test_a_teacher_whose_logits_are_no_float32_is_compared_too(project):
     assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_a_teacher_whose_pixels_are_no_float32_is_compared_too(project, dtype):
+    keras.utils.set_random_seed(2)
+    pixels = keras.Input((SIDE, SIDE, 3), dtype=dtype)
+    features = keras.layers.Rescaling(1 / 255)(pixels)
+    logits = keras.layers.Dense(CLASSES)(keras.layers.Flatten()(features))
+    model_files.save(keras.Model(pixels, logits), TEACHER, {"class_names": NAMES})
+    label_images(Path("logits.h5"))
+    assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
+
+
 def test_a_student_that_diverges_is_no_proof(project):
     wild = replace(ONE_PHASE, phases=[Phase(1, 1e30, "all", optimizer="sgd")])
     with pytest.raises(PipelineError, match=r"the student diverged: its losses were .*Lower the learning_rate of stud"):

@@ -296,11 +296,11 @@ def refused(said, **options):
     assert LOGITS.read_bytes() == b"older"
 
 
-def save_classifier(*layers):
+def save_classifier(*layers, record=None):
     """A teacher that is Keras' own, of any last layer."""
     keras.utils.set_random_seed(3)
     inputs = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
-    model_files.save(keras.Sequential([*inputs, *layers], name="own"), TEACHER)
+    model_files.save(keras.Sequential([*inputs, *layers], name="own"), TEACHER, record)
 
 
 NO_LOGITS = [str(TEACHER), "gives probabilities, not logits", "activation=None"]
@@ -586,10 +586,20 @@ def test_precompute_refuses_a_teacher_without_a_fixed_input_size(project):
         label()
 
 
-def test_outputs_between_0_and_1_are_warned_of(unlabelled, capsys):
-    save_classifier(keras.layers.Dense(2), keras.layers.Activation("sigmoid"), keras.layers.Identity())
+def sigmoids_in_the_disguise_of_logits():
+    return keras.layers.Dense(2, "sigmoid"), keras.layers.Dense(2, kernel_initializer="identity")
+
+
+def test_a_given_teacher_whose_outputs_lie_between_0_and_1_is_refused(unlabelled):
+    save_classifier(*sigmoids_in_the_disguise_of_logits())
+    refused(["all outputs of models/teacher.keras for the validation images lie between 0 and 1", "subtract 1 from"])
+
+
+def test_one_that_was_trained_here_is_taken_with_a_warning(unlabelled, capsys):
+    save_classifier(*sigmoids_in_the_disguise_of_logits(), record={"class_names": ["HP", "SSA"]})
     label()
-    assert "all outputs of models/teacher.keras lie between 0 and 1. Are they logits?" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "warning: all outputs of models/teacher.keras for the validation images lie between 0 and 1. Are" in said
 
 
 def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):

@@ -1,0 +1,159 @@
+"""Refuses a model whose end makes something else than logits: an activation, or what cannot be understood."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pipeline.errors import PipelineError
+from pipeline.last_activation import PASSING, Node, activation_of, noise_for
+
+LOGITS = ("linear", "log_softmax")
+"""The activations whose results are logits."""
+
+HEADS = (
+    *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D", "DepthwiseConv2D"),
+    *("Matmul", "Dot", "Tensordot", "Einsum"),
+)
+"""What multiplies features with weights: it gives logits if no activation follows."""
+
+BEHIND_LOGITS = (
+    *("Squeeze", "ExpandDims", "Transpose", "Permute", "Concatenate", "Stack", "Take", "GetItem", "ZerosLike"),
+    *("Add", "Subtract", "Average", "Mean", "Sum", "Max", "Maximum", "LogSoftmax", "Logsumexp", "Dropout"),
+    *("BatchNormalization", "LayerNormalization", "Normalization"),
+    *("AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    *("MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
+)
+"""Layers and operations that make logits of logits: they shift, pick, join or average them."""
+
+SCALING = ("Rescaling", "Multiply", "TrueDivide", "Divide")
+"""These do if the factor is a positive constant, as one over a temperature is."""
+
+ROUNDING = 1e-3
+"""Of the sum of probabilities, some of which were rounded to 16 bits."""
+
+REMEDY = (
+    "Logits are the numbers before any activation. Save the model with activation=None in its last layer, and nothing "
+    "behind it."
+)
+
+
+def refuse_no_logits(model: Any, file: Path | str) -> None:
+    """Looks at everything behind the last layer of weights, and at the outputs for noise.
+
+    Args:
+        model: a Keras model that does not end in a softmax or sigmoid that can be switched off.
+        file: how messages name it.
+
+    Raises:
+        PipelineError: its outputs are no logits, or it cannot be understood whether they are.
+    """
+    found, _ = _no_logits(keras.saving.serialize_keras_object(model), "")
+    if found is not None:
+        raise PipelineError(f"{file} ends in {found}: what that gives cannot be understood as logits. {REMEDY}")
+    outputs = ops.convert_to_numpy(ops.cast(model(noise_for(model), training=False), "float32"))
+    if outputs.shape[-1] == 1 or not outputs.min() >= 0:
+        return
+    if np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING):
+        raise PipelineError(
+            f"{file} gives probabilities: for each of {len(outputs)} images of noise, its outputs sum to 1. {REMEDY}"
+        )
+    if outputs.max() > 0 and (outputs == 0).any():
+        raise PipelineError(
+            f"{file} cuts off negative numbers: for {len(outputs)} images of noise, none of its outputs is negative, "
+            f"and some are exactly 0. {REMEDY}"
+        )
+
+
+def _no_logits(model: Node, behind: str) -> tuple[str | None, str | None]:
+    """Looks at a serialized model, from its end to its last layers of weights.
+
+    Args:
+        model: the model.
+        behind: what follows it, in words.
+
+    Returns:
+        What makes no logits, in words, or None; and, if a way from the end to an input meets no layer of weights, what
+        follows that input, in words, else None.
+    """
+    by_name = {layer["config"]["name"]: layer for layer in model["config"].get("layers", [])}
+    names, ends, at_input = [*by_name], model["config"].get("output_layers"), None
+    waiting = [(name, behind) for name in (names[-1:] if ends is None else _names(ends))]
+    seen = set()
+    while waiting:
+        name, behind = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = by_name[name]
+        found, further = _no_logits(node, behind) if "layers" in node["config"] else _of_one(node, behind)
+        if found is not None:
+            return found, None
+        if further is not None:
+            before = names[: names.index(name)][-1:] if ends is None else [*_before(node)]
+            at_input = at_input if before else further
+            waiting += [(one, further) for one in before]
+    return None, at_input
+
+
+def _of_one(node: Node, behind: str) -> tuple[str | None, str | None]:
+    """As `_no_logits`, of one layer or operation."""
+    activation, name = activation_of(node), node["class_name"]
+    if activation is None and isinstance(node["config"].get("activation"), dict):
+        activation = str(node["config"]["activation"]["config"])
+    if activation is not None and activation not in LOGITS:
+        return f"{activation}{behind}", None
+    if name in HEADS:
+        return None, None
+    if name in (*PASSING, "InputLayer", "Activation"):
+        return None, behind
+    if name in BEHIND_LOGITS or (name in SCALING and _is_positive(node)):
+        return None, behind or f", with {name} behind it"
+    return f"{name}{behind}", None
+
+
+def _is_positive(node: Node) -> bool:
+    """Whether what multiplies is a positive constant."""
+    if node["class_name"] == "Rescaling":
+        return _are_positive(node["config"]["scale"])
+    inbound = [one for one in node["inbound_nodes"] if "args" in one]
+    arguments = [one for call in inbound for one in [*call["args"], *call["kwargs"].values()]]
+    constants = [one for one in arguments if not _is_tensor(one)]
+    is_right = node["class_name"] == "Multiply" or (bool(arguments) and _is_tensor(arguments[0]))
+    return is_right and len(constants) == len(inbound) and all(_are_positive(one) for one in constants)
+
+
+def _is_tensor(argument: Any) -> bool:
+    return isinstance(argument, dict) and argument.get("class_name") == "__keras_tensor__"
+
+
+def _are_positive(numbers: Any) -> bool:
+    if isinstance(numbers, dict):  # an array
+        numbers = numbers.get("config", {}).get("value")
+    try:
+        return bool((np.asarray(numbers, np.float64) > 0).all())
+    except (TypeError, ValueError):
+        return False
+
+
+def _before(node: Any) -> Iterator[str]:
+    """The names of the layers whose tensors a serialized layer takes."""
+    if isinstance(node, dict) and "keras_history" in (node.get("config") or {}):
+        yield node["config"]["keras_history"][0]
+        return
+    inside = node.get("inbound_nodes", node) if isinstance(node, dict) else node
+    inside = [*inside.values()] if isinstance(inside, dict) else inside
+    for value in inside if isinstance(inside, list | tuple) else []:
+        yield from _before(value)
+
+
+def _names(tensors: Any) -> list[str]:
+    """The names of the layers in Keras' description of tensors: [name, node, tensor], maybe in lists or maps."""
+    if isinstance(tensors, dict):
+        return [name for one in tensors.values() for name in _names(one)]
+    if tensors and isinstance(tensors[0], str):
+        return [tensors[0]]
+    return [name for one in tensors for name in _names(one)]
