@@ -99,6 +99,16 @@ def whole_number(label: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def names_two(data: Path, class_names: ClassNames) -> bool:
+    """Whether two labels have names, as 0 and 1 may have.
+
+    Raises:
+        PipelineError: the file of names, relative to `data`, cannot be used.
+    """
+    known = read_class_names(data, class_names) if isinstance(class_names, Path) else class_names
+    return known is not None and len(known) == 2
+
+
 def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
     """Reads a JSON file of a list or a map of names, or a file of text with one name a line.
 

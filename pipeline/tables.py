@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.annotations import Annotation, DataSet, shares_to_draw
-from pipeline.class_names import ClassNames, name_classes
+from pipeline.class_names import ClassNames, name_classes, names_two
 from pipeline.errors import PipelineError, all_named, quoted
 from pipeline.groups import grouped
 from pipeline.image_names import ImageFolder, copied_as, nearest_file
@@ -109,8 +109,8 @@ def read_csv(
     found = folder.files_of(table, image_column)
     names = table.column(image_column)
     if label_columns is None:
-        if class_names is None:
-            refuse_column_of_one_hot(table, columns[0])
+        if not names_two(data, class_names):
+            refuse_column_of_one_hot(table, columns[0], names)
         labels, place = read_labels(table, columns[0], names), f"the column {columns[0]!r}"
     else:
         labels, place = read_one_hot(table, columns, names), "split.label_columns"

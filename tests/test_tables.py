@@ -309,6 +309,44 @@ def test_one_column_of_one_hot_is_not_taken_for_the_labels():
     assert labels(label_column="NV", class_names=["other", "nevus"]) == {"a": "other", "b": "nevus"}
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "listed"),
+    [
+        ("image,MEL,patient,NV,BCC", "{a},{n},{b},{c}", "[MEL, NV, BCC]"),
+        ("image,NV,male,MEL,lesion,BCC", "{b},{male},{a},{lesion},{c}", "[NV, MEL, BCC]"),
+        ("image,male,MEL,other", "{male},{a},{not_a}", "[MEL, other]"),
+    ],
+)
+def test_one_hot_columns_need_not_be_adjacent(header, row, listed):
+    lines = []
+    for n in range(40):
+        kind = n % 4  # MEL in a quarter of the rows, so that flags may cover more rows than any other class
+        bits = {"a": kind == 0, "b": kind == 1, "c": kind > 1, "not_a": kind != 0}
+        flags = {"male": n % 5 < 4, "lesion": n % 3 == 0}
+        lines.append(f"{n}," + row.format(n=n + 100, **{name: int(bit) for name, bit in (bits | flags).items()}))
+    make([header, *lines], [f"{n}.png" for n in range(40)])
+    assert f"columns with exactly one 1 in each row: set split.label_columns: {listed} and" in refusal(
+        label_column="MEL"
+    )
+    assert set(labels(label_column="MEL", class_names=["other", "melanoma"]).values()) == {"other", "melanoma"}
+    assert listed in refusal(label_column="MEL", class_names=["MEL", "NV", "BCC"])
+
+
+def test_one_hot_columns_with_a_few_wrong_rows_are_still_none_of_labels():
+    rows = [[float(n % 3 == place) for place in range(3)] for n in range(60)]
+    rows[2], rows[7], rows[9] = [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]
+    lines = ["image,MEL,NV,BCC", *(f"{n},{','.join(map(str, row))}" for n, row in enumerate(rows))]
+    make(lines, [f"{n}.png" for n in range(60)])
+    assert refusal(label_column="MEL") == (
+        "the column 'MEL' of raw/t.csv is one of 3 columns with exactly one 1 in all but 3 of 60 rows: set "
+        "split.label_columns: [MEL, NV, BCC] and split.label_column: null, and correct '2' (line 4), '7' (line 9), "
+        "'9' (line 11). If 0 and 1 are the classes, name these two in split.class_names."
+    )
+    assert "3 of 60 rows of raw/t.csv have 0, 2, 3 ones in split.label_columns, not one: '2' (line 4), '7'" in refusal(
+        label_column=None, label_columns=["MEL", "NV", "BCC"]
+    )
+
+
 def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
     make(["image,male,label,biopsy", "a,1,0,0", "b,1,1,0", "c,0,1,1", "d,0,0,1"], FOUR)
     assert labels() == {"a": "0", "b": "1", "c": "1", "d": "0"}
