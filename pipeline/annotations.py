@@ -167,6 +167,14 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The names that differ only in upper and lower case, those of each word together."""
+    of_word: dict[str, set[str]] = {}
+    for name in names:
+        of_word.setdefault(name.casefold(), set()).add(name)
+    return [sorted(same) for _, same in sorted(of_word.items()) if len(same) > 1]
+
+
 def _lies_in(file: Path, folder: Path) -> bool:
     try:
         return file.resolve().parent == folder
