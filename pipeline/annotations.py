@@ -5,6 +5,7 @@ A reader of a layout takes the values of the section `split` and returns a `Data
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,12 @@ def is_plain_name(name: str) -> bool:
 def composed(text: str) -> str:
     """Letters and their accents as one (NFC): macOS writes them apart (NFD)."""
     return unicodedata.normalize("NFC", text)
+
+
+def ids_of(names: Sequence[str]) -> list[str]:
+    """The ids of images with these names, all different: the names in NFC, but where two would be one, as they are."""
+    counts = Counter(map(composed, names))
+    return [composed(name) if counts[composed(name)] == 1 else name for name in names]
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

@@ -9,6 +9,7 @@ from pipeline.annotations import (
     Annotation,
     DataSet,
     composed,
+    ids_of,
     refuse_escapes,
     refuse_labels,
     refuse_leaving,
@@ -98,9 +99,10 @@ def _rows(
     merged = defaultdict(set)
     for (_, label, _), class_name in zip(images, classes, strict=True):
         merged[class_name].add(label)
-    for (split, label, name), class_name in zip(images, classes, strict=True):
+    ids = ids_of([_id(*image) for image in images])
+    for image_id, (split, label, name), class_name in zip(ids, images, classes, strict=True):
         yield Annotation(
-            id=_id(split, label, name),
+            id=image_id,
             label=class_name,
             partition=split,
             votes=None,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline.annotations import Annotation, DataSet, shares_to_draw
+from pipeline.annotations import Annotation, DataSet, ids_of, shares_to_draw
 from pipeline.class_names import ClassNames, name_classes, names_two
 from pipeline.errors import PipelineError, all_named, quoted
 from pipeline.groups import grouped
@@ -51,9 +51,13 @@ def read_mhist(
     labels = read_labels(table, LABEL, table.column(NAME))
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
     votes = [int(count) if count else None for count in table.column(VOTES)]
+    ids = ids_of([name for name, _ in found])
+    columns = (ids, found, classes, table.column(PARTITION), votes)
     rows = [
         Annotation(name, label, partition, count, folder.folder / file, file_name=copied_as(name, file))
-        for (name, file), label, partition, count in zip(found, classes, table.column(PARTITION), votes, strict=True)
+        for name, (_, file), label, partition, count in zip(
+            ids, found, classes, table.column(PARTITION), votes, strict=True
+        )
     ]
     return _data_set(folder, table, rows, {"val": val_fraction}, order)
 
@@ -124,7 +128,7 @@ def read_csv(
         Annotation(
             name, label, partitions.get(file, "train"), None, folder.folder / file, file_name=copied_as(name, file)
         )
-        for (name, file), label in zip(found, classes, strict=True)
+        for name, (_, file), label in zip(ids_of([name for name, _ in found]), found, classes, strict=True)
     ]
     if group_column is not None:
         rows = grouped(rows, table.column(group_column), table.path, group_column)
