@@ -70,6 +70,7 @@ class DataSet:
         left_out: names of what lies there and is not used.
         because: why it is not used.
         class_names: the labels of the rows, each once, in the order of the class axis.
+        hints: what the user may have meant otherwise, a line each.
     """
 
     source: Path
@@ -78,6 +79,7 @@ class DataSet:
     left_out: list[str]
     because: str
     class_names: Sequence[str]
+    hints: Sequence[str] = ()
 
 
 def shares_to_draw(val: float | None, test: float | None) -> dict[str, float]:

@@ -40,7 +40,7 @@ class ImageFolder:
                 f"there is no folder {self.folder}; {data} holds {_folders_in(data)}. "
                 "Put the images there, or correct split.data and split.images."
             )
-        self.files = _files_below(self.folder)
+        self.files = files_below(self.folder)
         self._all = set(self.files)
         self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
@@ -193,7 +193,8 @@ def _parts(name: str) -> list[str]:
     return parts if all(map(is_plain_name, parts)) else []
 
 
-def _files_below(folder: Path) -> list[str]:
+def files_below(folder: Path) -> list[str]:
+    """The files below a folder, relative to it, sorted, without what systems leave behind; links are not followed."""
     files = []
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_left_by_a_system(name)]

@@ -72,6 +72,8 @@ def run(
     if data_set.left_out:
         names = all_named([repr(name) for name in data_set.left_out], "left-out")
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
+    for hint in data_set.hints:
+        print(hint)
 
 
 def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:

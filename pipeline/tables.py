@@ -55,9 +55,7 @@ def read_mhist(
     columns = (ids, found, classes, table.column(PARTITION), votes)
     rows = [
         Annotation(name, label, partition, count, folder.folder / file, file_name=copied_as(name, file))
-        for name, (_, file), label, partition, count in zip(
-            ids, found, classes, table.column(PARTITION), votes, strict=True
-        )
+        for name, (_, file), label, partition, count in zip(*columns, strict=True)
     ]
     return _data_set(folder, table, rows, {"val": val_fraction}, order)
 
