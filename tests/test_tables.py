@@ -92,6 +92,15 @@ def test_names_are_found_as_people_write_them(written, file, name, copy):
     assert read().left_out == []
 
 
+@pytest.mark.parametrize("above", ["img/", "raw/img/", "./raw//img/", "img\\\\"])
+def test_names_may_begin_with_the_path_of_the_folder(above):
+    make(["image,label", f"{above}a.png,0", f"{above}é,1"], ["a.png", "é.png"])
+    assert {row.id: (row.image.name, row.file_name) for row in read().rows} == {
+        "a.png": ("a.png", "a.png"),
+        "é": ("é.png", "é.png"),
+    }
+
+
 def test_the_very_name_comes_before_the_other_unicode_form_and_before_one_without_extension():
     names = [nfd("é.png"), "é.png", "x", "x.png"]
     make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
@@ -132,7 +141,12 @@ def test_equal_names_of_two_sub_folders_are_two_images():
             ["2 of 2", "nearest to 'a.jpg' is 'a.png'. Write the names as the"],
         ),
         (["A.png,0", "b.png,1"], ["a.png", "b.png"], ["1 of 2", "'A.png' (line 2). It holds 2", "'A.png' is 'a.png'"]),
-        (["img/a.png,0", "img/b.png,1"], ["a.png", "b.png"], ["begin with that folder: set split.images: '.'."]),
+        (
+            ["/home/me/x/a.png,0", "b.png,1"],
+            ["x/a.png", "b.png"],
+            ["1 image name(s)", "'/home/me/x/a.png' (line 2)", "Write 'x/a.png' instead of '/home/me/x/a.png'."],
+        ),
+        (["C:\\\\x\\\\a.png,0", "b.png,1"], ["a.png", "b.png"], ["Write 'a.png' instead of 'C:"]),
         (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png': write names with their folders"]),
         (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. Write them in full"]),
         (["a,0", "b,1"], ["x/a.png", "y/a.png", "x/b.png"], ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"]),
@@ -165,7 +179,15 @@ def test_the_table_itself_is_not_left_out_where_the_images_lie_beside_it():
     assert read(images=Path()).left_out == []
 
 
-@pytest.mark.parametrize("ids", [["image", "s/a", "b.png"], ["image;fold", "s\\a.png;1", "b;2"]])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["image", "s/a", "b.png"],
+        ['"image",fold', '"s/a.png",1', "b,2"],
+        ["image,fold", '"s/a",1', "b,2"],
+        ["image;fold", "s\\a.png;1", "b;2"],
+    ],
+)
 def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
     make(["image,label", "s/a.png,0", "b,1", "c,0"], ["s/a.png", "b.png", "c.png"])
     Path("raw/val.csv").write_text("\n".join(ids))
@@ -176,6 +198,42 @@ def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
     assert (
         "names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). The name nearest to 'bb.png' there is" in message
     )
+
+
+@pytest.mark.parametrize("content", ["a.png\nb, 2\n", "img/a.png \n\n'b'\n".replace("'b'", '"b, 2.png"'), "b, 2\na"])
+@pytest.mark.parametrize("header", [None, True])
+def test_names_of_a_split_may_be_a_list_without_a_header(content, header):
+    make(["image,label", "a.png,0", '"b, 2.png",1', "c.png,0"], ["a.png", "b, 2.png", "c.png"])
+    Path("raw/val.txt").write_text(content)
+    found = read(validation_ids=Path("val.txt"), val_fraction=None, header=header)
+    assert {row.id: row.partition for row in found.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
+
+
+def test_a_list_of_names_may_stand_beside_a_table_without_a_header():
+    make(["0,a.png", "1,b.png"])
+    Path("raw/val.txt").write_text("b.png\n")
+    changes = {"validation_ids": Path("val.txt"), "val_fraction": None, "image_column": "2", "label_column": "1"}
+    assert {row.id: row.partition for row in read(**changes).rows} == {"a.png": "train", "b.png": "val"}
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (
+            "image\nother/a.png\n",
+            "'other/a.png' (line 2). The name nearest to 'other/a.png' there is 'a.png'. Write",
+        ),
+        ("z9.jpg\n", "Its first line looks like an image, not like a header: write a header with 'image' above it"),
+        ("a.png;1\nb.png;1\n", "Its first line looks like an image, not like a header: write a header with 'image'"),
+    ],
+)
+def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, said):
+    make(["image,label", "a.png,0", "b.png,1"])
+    Path("raw/val.csv").write_text(ids)
+    message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
+    assert said in message
+    assert "remove" not in message
+    assert "split.header" not in message
 
 
 # Separators and headers
