@@ -83,7 +83,11 @@ def read_table(
     records = list(_records(content, found, path))
     if not records:
         raise PipelineError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
-    names = records[0][1] if has_header else [str(number + 1) for number in range(max(len(row) for _, row in records))]
+    names = (
+        [name.strip() for name in records[0][1]]
+        if has_header
+        else [str(number + 1) for number in range(max(len(row) for _, row in records))]
+    )
     _refuse_repeated_columns(path, names, columns)
     missing = [name for name in columns if name not in names]
     if missing:
@@ -176,7 +180,7 @@ def _fitting(content: str, columns: Sequence[str], has_header: bool) -> str | No
 
 def _fits(content: str, separator: str, columns: Sequence[str], has_header: bool) -> bool:
     if has_header:
-        return set(columns) <= {name for row in _first(content, separator) for name in row}
+        return set(columns) <= {name.strip() for row in _first(content, separator) for name in row}
     lengths = {len(row) for row in _first(content, separator, LOOKED_AT)}
     return len(lengths) == 1 and all(name.isdecimal() and int(name) <= min(lengths) for name in columns)
 
@@ -186,7 +190,7 @@ def _most_alike(content: str, columns: Sequence[str]) -> str:
 
     def rank(sign: str) -> tuple[int, int]:
         row = next(iter(_first(content, sign)), [])
-        return len(set(columns) & set(row)), 0 if sign == " " else len(row)
+        return len(set(columns) & {name.strip() for name in row}), 0 if sign == " " else len(row)
 
     return max(SEPARATORS, key=rank)
 

@@ -1,6 +1,6 @@
 """The label of every row of a table: one column of labels, or one column for each class (one-hot)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -17,23 +17,30 @@ FEW_OF_ROWS = 0.1
 """The share of rows up to which columns pass for one-hot although these rows have no 1 or several."""
 
 
-def read_labels(table: Table, column: str, names: Sequence[str]) -> list[str]:
+MISSING = {"", "nan", "na", "n/a", "<na>", "null", "none"}
+"""What programs write for no label, in lower case."""
+
+
+def read_labels(table: Table, column: str, names: Sequence[str], named: Collection[str] = ()) -> list[str]:
     """The label of every row; where all are whole numbers, 1.0 becomes 1, as pandas writes numbers beside empty fields.
 
     Args:
         table: N rows.
         column: of the labels.
         names: of the N images, for messages.
+        named: labels that are one although their text, such as none or NA, says that there is none.
 
     Raises:
         PipelineError: a row has no label, or one number is written in two ways.
     """
     labels = [composed(label) for label in table.column(column)]
-    empty = [row for row, label in enumerate(labels) if not label.strip()]
+    empty = [row for row, label in enumerate(labels) if label.strip().lower() in MISSING and label not in named]
     if empty:
+        words = sorted({labels[row] for row in empty if labels[row].strip()})
         raise PipelineError(
             f"{len(empty)} of {len(labels)} rows of {table.path} have no label in the column {column!r}: "
             f"{table.places(empty, names)}. Write their labels, or remove these rows."
+            + (f" If {quoted(words)} is a class, name all classes in split.class_names." if words else "")
         )
     numbers = {label: whole_number(label) for label in set(labels)}
     if None in numbers.values():

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.annotations import Annotation, DataSet, ids_of, shares_to_draw
-from pipeline.class_names import ClassNames, name_classes, names_two
+from pipeline.class_names import ClassNames, labels_in, name_classes
 from pipeline.errors import PipelineError, all_named, quoted
 from pipeline.groups import grouped
 from pipeline.image_names import ImageFolder, copied_as, nearest_file
@@ -48,7 +48,7 @@ def read_mhist(
     found = folder.files_of(table, NAME)
     _refuse_partitions_and_votes(table)
     place = f"the column {LABEL!r}"
-    labels = read_labels(table, LABEL, table.column(NAME))
+    labels = read_labels(table, LABEL, table.column(NAME), labels_in(data, class_names))
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
     votes = [int(count) if count else None for count in table.column(VOTES)]
     ids = ids_of([name for name, _ in found])
@@ -112,9 +112,10 @@ def read_csv(
     found = folder.files_of(table, image_column)
     names = table.column(image_column)
     if label_columns is None:
-        if not names_two(data, class_names):
+        named = labels_in(data, class_names)
+        if len(named) != 2:
             refuse_column_of_one_hot(table, columns[0], names)
-        labels, place = read_labels(table, columns[0], names), f"the column {columns[0]!r}"
+        labels, place = read_labels(table, columns[0], names, named), f"the column {columns[0]!r}"
     else:
         labels, place = read_one_hot(table, columns, names), "split.label_columns"
     stated = label_columns or ()

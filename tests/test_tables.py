@@ -247,6 +247,8 @@ def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, said):
         (["image|label", "a.png|0", "b.png|1"], {}),
         (["image  label", "a.png   0", "", "b.png 1 "], {}),
         (["image, label", "a.png, 0", 'b.png, "1"'], {}),
+        (["image ,label ", "a.png,0", "b.png,1"], {}),
+        ([" image ; label", "a.png;0", "b.png;1"], {}),
         (["image:label", "a.png:0", "b.png:1"], {"separator": ":"}),
         (["a.png,0", "b.png,1"], {"image_column": "1", "label_column": "2"}),
         (["0 x a.png", "1 x b.png"], {"image_column": "3", "label_column": "1"}),
@@ -317,6 +319,18 @@ def test_lines_are_those_that_an_editor_shows():
         "2 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 5), 'c.png' (line 7). "
         in refusal()
     )
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "none", "None", "<NA>"])
+def test_what_programs_write_for_no_label_is_no_class(word):
+    make(["image,label", "a.png,x", f"b.png,{word}", "c.png,y"], ["a.png", "b.png", "c.png"])
+    assert refusal() == (
+        "1 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 3). Write their labels, or remove "
+        f"these rows. If {word!r} is a class, name all classes in split.class_names."
+    )
+    Path("raw/names.txt").write_text(f"x\n{word}\ny\n")
+    for class_names in ([word, "x", "y"], {"x": "1", "y": "2", word: "3"}, Path("names.txt")):
+        assert len(read(class_names=class_names).class_names) == 3
 
 
 # One-hot columns
@@ -468,6 +482,9 @@ ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
         (["01", "2.0"], {"1": "ill", "2": "healthy"}, ["ill", "healthy"]),
         (["2", "0", "1"], {"0": "no", "1": "yes", "2": "no"}, ["no", "yes"]),
         (["é", "f"], {nfd("é"): "tree", "f": "bush"}, ["tree", "bush"]),
+        (["x", "y", "z"], {"x": nfd("é"), "y": "é", "z": "f"}, ["é", "f"]),
+        (["0", "1"], [nfd("é"), "f"], ["é", "f"]),
+        (["é", "f"], ["f", nfd("é")], ["f", "é"]),
     ],
 )
 def test_the_order_of_the_class_axis(found, class_names, order):
