@@ -96,13 +96,13 @@ def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) ->
     Raises:
         PipelineError: says which columns belong together, and which rows have not exactly one 1.
     """
+    if _bits(table.column(column)) is None:
+        return
     of_bits = {
         name: bits
         for name in table.columns
         if table.columns.count(name) == 1 and (bits := _bits(table.column(name))) is not None
     }
-    if column not in of_bits:
-        return
     matrix = np.array(list(of_bits.values()), np.float32)
     together = _one_hot_with([*of_bits].index(column), matrix)
     if not together:
