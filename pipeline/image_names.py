@@ -95,8 +95,8 @@ class ImageFolder:
         if outside:
             raise PipelineError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}: "
-                f"{table.places(outside, written)}. A name is relative to that folder: it has no '..', no drive and "
-                f"no control characters, and is no link that leaves the folder.{self._relative(written[outside[0]])}"
+                f"{table.places(outside, written)}. A name is relative to that folder: no absolute path, no '..', "
+                f"no control characters, and no link that leaves the folder.{self._relative(written[outside[0]])}"
             )
         hidden = [row for row, found in enumerate(parts) if any(map(is_left_by_a_system, found))]
         if hidden:
