@@ -5,6 +5,7 @@ A reader of a layout takes the values of the section `split` and returns a `Data
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ class DataSet:
         left_out: names of what lies there and is not used.
         because: why it is not used.
         class_names: the labels of the rows, each once, in the order of the class axis.
+        hints: what the user may have meant otherwise, a line each.
     """
 
     source: Path
@@ -77,6 +79,7 @@ class DataSet:
     left_out: list[str]
     because: str
     class_names: Sequence[str]
+    hints: Sequence[str] = ()
 
 
 def shares_to_draw(val: float | None, test: float | None) -> dict[str, float]:
@@ -165,6 +168,20 @@ def is_plain_name(name: str) -> bool:
 def composed(text: str) -> str:
     """Letters and their accents as one (NFC): macOS writes them apart (NFD)."""
     return unicodedata.normalize("NFC", text)
+
+
+def ids_of(names: Sequence[str]) -> list[str]:
+    """The ids of images with these names, all different: the names in NFC, but where two would be one, as they are."""
+    counts = Counter(map(composed, names))
+    return [composed(name) if counts[composed(name)] == 1 else name for name in names]
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The names that differ only in upper and lower case, those of each word together."""
+    of_word: dict[str, set[str]] = {}
+    for name in names:
+        of_word.setdefault(name.casefold(), set()).add(name)
+    return [sorted(same) for _, same in sorted(of_word.items()) if len(same) > 1]
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

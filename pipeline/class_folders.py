@@ -9,6 +9,7 @@ from pipeline.annotations import (
     Annotation,
     DataSet,
     composed,
+    ids_of,
     refuse_escapes,
     refuse_labels,
     refuse_leaving,
@@ -17,7 +18,10 @@ from pipeline.annotations import (
 )
 from pipeline.class_names import ClassNames, name_classes
 from pipeline.errors import PipelineError, all_named, nearest, quoted
-from pipeline.image_names import is_left_by_a_system
+from pipeline.image_names import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
+
+USUAL_NAMES = {"val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
+"""Of folders of splits, in lower case."""
 
 
 @dataclass
@@ -80,13 +84,23 @@ def read_folders(
     labels = [composed(label) for _, label, _ in images]
     named, order = name_classes(labels, class_names, data=data, source=folders["train"], place=place)
     left_out = [folder / name for split, folder in folders.items() for name in found[split].left_out]
+    unstated = {} if folders["train"] == data else _unstated(data, list(folders.values()))
+    stated = ", ".join(f"split.{split}" for split in folders)
     return DataSet(
         source=data,
         rows=sorted(_rows(folders, images, named), key=lambda row: row.id),
         drawn=shares_to_draw(val_fraction, test_fraction),
-        left_out=sorted(path.relative_to(data).as_posix() for path in left_out),
-        because=f"they are in no folder of a class, in {data}",
+        left_out=sorted(path.relative_to(data).as_posix() for path in left_out)
+        + [f"{name}/ ({count} images)" for name, count in unstated.items()],
+        because=f"they are in no folder of a class{f' of {stated}' if unstated else ''}, in {data}",
         class_names=order,
+        hints=[
+            f"If {name!r} holds {'validation' if split == 'val' else 'test'} images, set split.{split}: {name} and "
+            f"split.{split}_fraction: null."
+            for split in USUAL_NAMES
+            for name in unstated
+            if split not in folders and name.rpartition("/")[2].lower() in USUAL_NAMES[split]
+        ],
     )
 
 
@@ -98,9 +112,10 @@ def _rows(
     merged = defaultdict(set)
     for (_, label, _), class_name in zip(images, classes, strict=True):
         merged[class_name].add(label)
-    for (split, label, name), class_name in zip(images, classes, strict=True):
+    ids = ids_of([_id(*image) for image in images])
+    for image_id, (split, label, name), class_name in zip(ids, images, classes, strict=True):
         yield Annotation(
-            id=_id(split, label, name),
+            id=image_id,
             label=class_name,
             partition=split,
             votes=None,
@@ -122,6 +137,25 @@ def _refuse_folders(data: Path, folders: Mapping[str, Path]) -> None:
             f"two of {quoted(map(str, folders.values()))} are the same folder by a link. "
             "An image is in one split only: give each split a folder of its own."
         )
+
+
+def _unstated(data: Path, stated: Sequence[Path]) -> dict[str, int]:
+    """The folders of images beside those of the splits, relative to `data`, with the number of their images."""
+    above = {parent for folder in stated for parent in folder.parents if parent.is_relative_to(data)}
+    beside = [
+        entry
+        for folder in above
+        if not any(folder.is_relative_to(split) for split in stated)
+        for entry in folder.iterdir()
+        if entry.is_dir() and entry not in above and entry not in stated and not is_left_by_a_system(entry.name)
+    ]
+    counts = {
+        folder.relative_to(data).as_posix(): sum(
+            Path(name).suffix.lower() in IMAGE_EXTENSIONS for name in files_below(folder)
+        )
+        for folder in sorted(beside)
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def _id(split: str, label: str, name: str) -> str:

@@ -56,17 +56,21 @@ def _names_and_order(
     found: set[str], class_names: ClassNames, data: Path, source: Path, stated: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
     known = read_class_names(data, class_names) if isinstance(class_names, Path) else class_names
+    if isinstance(known, Mapping):
+        known = {composed(label): composed(name) for label, name in known.items()}
+    elif known is not None:
+        known = [composed(name) for name in known]
     ordered = [label for label in stated if label in found] or in_order(found)
     if known is None:
         return {label: label for label in ordered}, ordered
     are_numbers = not stated and all(map(WHOLE_NUMBER.fullmatch, found))
     if isinstance(known, Mapping):
-        mapped, remedy = {composed(label): name for label, name in known.items()}, "Correct the labels, or add them."
+        mapped, remedy = known, "Correct the labels, or add them."
     elif are_numbers and not found <= set(known):
         mapped = {str(number): name for number, name in enumerate(known)}
         remedy = "A list names labels from 0 on: lengthen it, or write a map, such as {1: healthy, 2: ill}."
     else:
-        mapped, are_numbers = {composed(name): name for name in known}, False
+        mapped, are_numbers = {name: name for name in known}, False
         remedy = "A list puts the labels themselves in order: add them; to rename them, write a map of label and name."
     names = _by_number(found, mapped) if are_numbers else {label: mapped[label] for label in found & set(mapped)}
     _refuse_unknown(found, names, mapped, source, remedy)
@@ -97,6 +101,16 @@ def whole_number(label: str) -> int | None:
     """The value of a whole number, also as pandas writes it (1.0); None for any other text."""
     found = WHOLE_NUMBER.fullmatch(label)
     return int(found[1]) if found else None
+
+
+def labels_in(data: Path, class_names: ClassNames) -> list[str]:
+    """The labels that a map names, or the names of a list; none where there are no names.
+
+    Raises:
+        PipelineError: the file of names, relative to `data`, cannot be used.
+    """
+    known = read_class_names(data, class_names) if isinstance(class_names, Path) else class_names
+    return [composed(label) for label in known or ()]
 
 
 def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.annotations import Annotation, DataSet
+from pipeline.annotations import Annotation, DataSet, composed
 from pipeline.duplicates import copies, digest_of
 from pipeline.errors import PipelineError
 
@@ -58,8 +58,8 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
 
 
 def number(name: str, purpose: str) -> int:
-    """One of the numbers by which a name is drawn, 0 to 2^64 - 1: eight bytes of its SHA-256, big-endian."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[BYTES[purpose]], "big")
+    """One of the numbers by which a name is drawn, 0 to 2^64 - 1: eight bytes of its SHA-256 in NFC, big-endian."""
+    return int.from_bytes(hashlib.sha256(composed(name).encode()).digest()[BYTES[purpose]], "big")
 
 
 def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_train: Collection[str] = ()) -> Drawn:

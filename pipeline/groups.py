@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.annotations import Annotation
+from pipeline.annotations import Annotation, composed
+from pipeline.class_names import whole_number
 from pipeline.errors import PipelineError, all_named
 
 
 def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, column: str) -> list[Annotation]:
     """Gives each image the group that it shares a split with.
+
+    A group is one however it is written: in either Unicode form, with outer blanks, a whole number as 7 or 7.0.
 
     Args:
         rows: the images.
@@ -27,6 +30,7 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
             f"{all_named(empty)}. Fill in the group, or a name of its own for an "
             "image that belongs to none."
         )
+    groups = [_name(group) for group in groups]
     splits: dict[str, set[str]] = {}
     for row, group in zip(rows, groups, strict=True):
         splits.setdefault(group, set()).add(row.partition)
@@ -38,3 +42,8 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
             "split.validation_ids and split.test_ids, or none of them."
         )
     return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
+
+
+def _name(field: str) -> str:
+    name = composed(field.strip())
+    return str(whole_number(name)) if "." in name and whole_number(name) is not None else name

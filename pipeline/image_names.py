@@ -40,7 +40,7 @@ class ImageFolder:
                 f"there is no folder {self.folder}; {data} holds {_folders_in(data)}. "
                 "Put the images there, or correct split.data and split.images."
             )
-        self.files = _files_below(self.folder)
+        self.files = files_below(self.folder)
         self._all = set(self.files)
         self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
@@ -62,8 +62,23 @@ class ImageFolder:
         found = self._by_name.get(letters, self._by_stem.get(letters, []))
         return [file for file in found if os.path.splitext(file)[1].lower() in IMAGE_EXTENSIONS] or found
 
+    def knows(self, written: str) -> bool:
+        """Whether a text, as people write names, is that of a file."""
+        parts = _parts(written)
+        return bool(parts) and bool(self.find(self._inside("/".join(parts))))
+
+    def _inside(self, name: str) -> str:
+        """A name that begins with the path of the folder itself, without that; any other one as it is."""
+        if self.find(name):
+            return name
+        parts = self.folder.parts
+        above = [composed("/".join(parts[place:])) + "/" for place in range(len(parts))]
+        letters = composed(name)
+        found = {letters[len(path) :] for path in above if letters.startswith(path) and self.find(letters[len(path) :])}
+        return found.pop() if len(found) == 1 else name
+
     def names(self, table: Table, column: str) -> list[str]:
-        """The names of every row, with "/" between folders.
+        """The names of every row, relative to the folder, with "/" between folders.
 
         Raises:
             PipelineError: a name is empty, leads outside the folder, or is that of something hidden.
@@ -80,8 +95,8 @@ class ImageFolder:
         if outside:
             raise PipelineError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}: "
-                f"{table.places(outside, written)}. A name is relative to that folder: it has no '..', no drive and "
-                "no control characters, and is no link that leaves the folder."
+                f"{table.places(outside, written)}. A name is relative to that folder: no absolute path, no '..', "
+                f"no control characters, and no link that leaves the folder.{self._relative(written[outside[0]])}"
             )
         hidden = [row for row, found in enumerate(parts) if any(map(is_left_by_a_system, found))]
         if hidden:
@@ -89,7 +104,14 @@ class ImageFolder:
                 f"{len(hidden)} row(s) of {table.path} name what is hidden or left behind by a system, not an image: "
                 f"{table.places(hidden, written)}. Remove these rows, or rename the image if it is one."
             )
-        return ["/".join(found) for found in parts]
+        return [self._inside("/".join(found)) for found in parts]
+
+    def _relative(self, written: str) -> str:
+        """What to write instead of an absolute path, if its end is the name of a file."""
+        parts = re.split(r"[/\\\\]+", written)
+        ends = ["/".join(parts[place:]) for place in range(1, len(parts))]
+        found = next((end for end in ends if self.find(end)), None)
+        return f" Write {found!r} instead of {written!r}." if found else ""
 
     def files_of(self, table: Table, column: str) -> list[tuple[str, str]]:
         """Finds the image of every row.
@@ -139,8 +161,6 @@ class ImageFolder:
         """What the folder does hold, and what to do about the names that it lacks."""
         holds = f"It holds {len(self.files)} file(s), such as {quoted(self.files[:2])}. "
         none_fits = len(missing) == len(names)
-        if none_fits and self.images.name and all((self.folder.parent / name).is_file() for name in missing):
-            return f"{holds}The names begin with that folder: set split.images: '{self.images.parent.as_posix()}'."
         deeper = _by_last_part(self.files, missing[0])
         if len(deeper) == 1:
             return f"{holds}{missing[0]!r} may be {deeper[0]!r}: write names with their folders, as in the latter."
@@ -179,7 +199,10 @@ def copied_as(name: str, file: str) -> str:
 
 
 def nearest_file(name: str, files: Sequence[str]) -> str | None:
-    """The file whose name looks most like `name`, extensions apart; None if none looks like it."""
+    """The one file of that name in another folder, else the file whose name looks most like it, extensions apart."""
+    elsewhere = _by_last_part(files, name)
+    if len(elsewhere) == 1:
+        return elsewhere[0]
     stems = {os.path.splitext(file)[0]: file for file in files}
     near = nearest(os.path.splitext(name)[0], stems)
     return None if near is None else stems[near]
@@ -193,7 +216,8 @@ def _parts(name: str) -> list[str]:
     return parts if all(map(is_plain_name, parts)) else []
 
 
-def _files_below(folder: Path) -> list[str]:
+def files_below(folder: Path) -> list[str]:
+    """The files below a folder, relative to it, sorted, without what systems leave behind; links are not followed."""
     files = []
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_left_by_a_system(name)]

@@ -9,13 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.annotations import Annotation, DataSet
+from pipeline.annotations import Annotation, DataSet, alike
 from pipeline.arrays import read_arrays, read_cifar10
 from pipeline.artifacts import publish, sha256_file
 from pipeline.class_folders import read_folders
 from pipeline.drawing import Drawn, draw
 from pipeline.duplicates import tell_copies
-from pipeline.errors import PipelineError, all_named
+from pipeline.errors import PipelineError, all_named, first_few
 from pipeline.images import refuse_undecodable
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.progress import Progress
@@ -67,9 +67,13 @@ def run(
     draw_samples(copied, picture)
     _print_counts(copied)
     _print_drawing(drawn, data_set)
+    _print_alike("classes", data_set.class_names, "write one of them in the data, or give them one name in class_names")
+    _print_alike("groups", [row.group for row in data_set.rows if row.group is not None], "write them alike")
     if data_set.left_out:
         names = all_named([repr(name) for name in data_set.left_out], "left-out")
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
+    for hint in data_set.hints:
+        print(hint)
 
 
 def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
@@ -148,6 +152,12 @@ def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
     if len(drawn.rows) < len(data_set.rows):
         print(f"split.limit: {len(drawn.rows):,} of {len(data_set.rows):,} images are used, for a try-out.")
     print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
+
+
+def _print_alike(what: str, names: Sequence[str], remedy: str) -> None:
+    found = [" and ".join(map(repr, same)) for same in alike(names)]
+    if found:
+        print(f"Some {what} differ only in upper and lower case: {first_few(found)}. If they are the same, {remedy}.")
 
 
 def _print_counts(index: Index) -> None:

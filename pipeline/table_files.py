@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,11 @@ def read_table(
     records = list(_records(content, found, path))
     if not records:
         raise PipelineError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
-    names = records[0][1] if has_header else [str(number + 1) for number in range(max(len(row) for _, row in records))]
+    names = (
+        [name.strip() for name in records[0][1]]
+        if has_header
+        else [str(number + 1) for number in range(max(len(row) for _, row in records))]
+    )
     _refuse_repeated_columns(path, names, columns)
     missing = [name for name in columns if name not in names]
     if missing:
@@ -91,7 +95,7 @@ def read_table(
         said = (f"Did you mean {near!r} by {missing[0]!r}? " if near else "") + f"{remedy}: {quoted(columns, 12)}."
         raise PipelineError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {quoted(missing)}; it has {quoted(names, 12)}. "
-            f"{_cause(content, records[0][1], columns, separator, has_header) or said}"
+            f"{_cause(content, records[0][1], columns, separator, has_header, key) or said}"
         )
     rows = records[1:] if has_header else records
     if not rows:
@@ -99,6 +103,31 @@ def read_table(
     _refuse_long_rows(path, rows, len(names), found)
     filled = [(row + [""] * len(names))[: len(names)] for _, row in rows]
     return Table(path, names, filled, [line for line, _ in rows], has_header)
+
+
+def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callable[[str], bool]) -> Table | None:
+    """Reads a file with a name in each line and no header as a table of one column.
+
+    Args:
+        data: the folder of the data set.
+        name: the file, relative to `data`.
+        column: what the column is called; a first line that says so is a header.
+        key: of the section `split`, which names the file.
+        is_name: whether a line is a name.
+
+    Returns:
+        The table, or None where the first line is no name.
+
+    Raises:
+        PipelineError: there is no such file, or it is no text.
+    """
+    path = data / name
+    content = _read_text(data, path, key)
+    first = [fields[0].strip() for fields in _first(content, "\x1f")]
+    if not first or first[0] == column or not is_name(first[0]):
+        return None
+    records = list(_records(content, "\x1f", path))
+    return Table(path, [column], [[fields[0].strip()] for _, fields in records], [line for line, _ in records], False)
 
 
 def _read_text(data: Path, path: Path, key: str) -> str:
@@ -151,7 +180,7 @@ def _fitting(content: str, columns: Sequence[str], has_header: bool) -> str | No
 
 def _fits(content: str, separator: str, columns: Sequence[str], has_header: bool) -> bool:
     if has_header:
-        return set(columns) <= {name for row in _first(content, separator) for name in row}
+        return set(columns) <= {name.strip() for row in _first(content, separator) for name in row}
     lengths = {len(row) for row in _first(content, separator, LOOKED_AT)}
     return len(lengths) == 1 and all(name.isdecimal() and int(name) <= min(lengths) for name in columns)
 
@@ -161,7 +190,7 @@ def _most_alike(content: str, columns: Sequence[str]) -> str:
 
     def rank(sign: str) -> tuple[int, int]:
         row = next(iter(_first(content, sign)), [])
-        return len(set(columns) & set(row)), 0 if sign == " " else len(row)
+        return len(set(columns) & {name.strip() for name in row}), 0 if sign == " " else len(row)
 
     return max(SEPARATORS, key=rank)
 
@@ -173,9 +202,20 @@ def _refuse_repeated_columns(path: Path, names: Sequence[str], columns: Sequence
 
 
 def _cause(
-    content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool
+    content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool, key: str
 ) -> str | None:
-    """Why a table lacks columns, if its separator or its header is not as stated."""
+    """Why a table lacks columns, if its separator or its header is not as stated.
+
+    What is stated holds for the table of all images, too: one that names those of a split must fit it.
+    """
+    if key != "annotations":
+        looks_like_data = has_header and any(map(LIKE_DATA.fullmatch, first))
+        return (
+            f"Its first line looks like an image, not like a header: write a header with {quoted(columns)} above it, "
+            "or nothing but one name of an image in each line."
+            if looks_like_data
+            else None
+        )
     fitting = _fitting(content, columns, has_header)
     if separator is not None and fitting is not None:
         return (

@@ -1,7 +1,10 @@
 """The label of every row of a table: one column of labels, or one column for each class (one-hot)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.annotations import composed
 from pipeline.class_names import whole_number
@@ -10,24 +13,34 @@ from pipeline.table_files import Table
 
 BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
+FEW_OF_ROWS = 0.1
+"""The share of rows up to which columns pass for one-hot although these rows have no 1 or several."""
 
-def read_labels(table: Table, column: str, names: Sequence[str]) -> list[str]:
+
+MISSING = {"", "nan", "na", "n/a", "<na>", "null", "none"}
+"""What programs write for no label, in lower case."""
+
+
+def read_labels(table: Table, column: str, names: Sequence[str], named: Collection[str] = ()) -> list[str]:
     """The label of every row; where all are whole numbers, 1.0 becomes 1, as pandas writes numbers beside empty fields.
 
     Args:
         table: N rows.
         column: of the labels.
         names: of the N images, for messages.
+        named: labels that are one although their text, such as none or NA, says that there is none.
 
     Raises:
         PipelineError: a row has no label, or one number is written in two ways.
     """
     labels = [composed(label) for label in table.column(column)]
-    empty = [row for row, label in enumerate(labels) if not label.strip()]
+    empty = [row for row, label in enumerate(labels) if label.strip().lower() in MISSING and label not in named]
     if empty:
+        words = sorted({labels[row] for row in empty if labels[row].strip()})
         raise PipelineError(
             f"{len(empty)} of {len(labels)} rows of {table.path} have no label in the column {column!r}: "
             f"{table.places(empty, names)}. Write their labels, or remove these rows."
+            + (f" If {quoted(words)} is a class, name all classes in split.class_names." if words else "")
         )
     numbers = {label: whole_number(label) for label in set(labels)}
     if None in numbers.values():
@@ -72,26 +85,38 @@ def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> 
     return [found[0] for found in ones]
 
 
-def refuse_column_of_one_hot(table: Table, column: str) -> None:
-    """A column that is one of several, of which each row has exactly one 1, does not hold labels 0 and 1.
+def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) -> None:
+    """A column that is one of several, of which nearly each row has exactly one 1, does not hold labels 0 and 1.
+
+    Args:
+        table: N rows.
+        column: of the labels.
+        names: of the N images, for messages.
 
     Raises:
-        PipelineError: says which columns belong together.
+        PipelineError: says which columns belong together, and which rows have not exactly one 1.
     """
-    bits = [_bits(table.column(name)) if table.columns.count(name) == 1 else None for name in table.columns]
-    place = table.columns.index(column)
-    if bits[place] is None:
+    if _bits(table.column(column)) is None:
         return
-    for first in range(place + 1):
-        together = _one_hot_from(first, bits)
-        if together and place < together:
-            found = table.columns[first:together]
-            listed = ", ".join(found) if len(found) <= 12 else f"{', '.join(found[:12])}, ... {found[-1]}"
-            raise PipelineError(
-                f"the column {column!r} of {table.path} is one of {len(found)} columns with exactly one 1 in each row: "
-                f"set split.label_columns: [{listed}] and split.label_column: null. "
-                "If 0 and 1 are the classes, name them in split.class_names."
-            )
+    of_bits = {
+        name: bits
+        for name in table.columns
+        if table.columns.count(name) == 1 and (bits := _bits(table.column(name))) is not None
+    }
+    matrix = np.array(list(of_bits.values()), np.float32)
+    together = _one_hot_with([*of_bits].index(column), matrix)
+    if not together:
+        return
+    found = [name for place, name in enumerate(of_bits) if place in together]
+    wrong = np.flatnonzero(matrix[together].sum(axis=0) != 1).tolist()
+    listed = ", ".join(found) if len(found) <= 12 else f"{', '.join(found[:12])}, ... {found[-1]}"
+    raise PipelineError(
+        f"the column {column!r} of {table.path} is one of {len(found)} columns with exactly one 1 in "
+        + (f"all but {len(wrong)} of {len(names)} rows" if wrong else "each row")
+        + f": set split.label_columns: [{listed}] and split.label_column: null"
+        + (f", and correct {table.places(wrong, names)}. " if wrong else ". ")
+        + "If 0 and 1 are the classes, name these two in split.class_names."
+    )
 
 
 def _bits(fields: Sequence[str]) -> list[int] | None:
@@ -99,16 +124,30 @@ def _bits(fields: Sequence[str]) -> list[int] | None:
     return [bit for bit in bits if bit is not None] if None not in bits else None
 
 
-def _one_hot_from(first: int, bits: Sequence[list[int] | None]) -> int | None:
-    """The end of the longest run of columns from `first` on in which each row has exactly one 1."""
-    end, sums = None, None
-    for position in range(first, len(bits)):
-        column = bits[position]
-        if column is None:
-            break
-        sums = column if sums is None else [total + bit for total, bit in zip(sums, column, strict=True)]
-        if max(sums) > 1:
-            break
-        if min(sums) == 1 and position > first:
-            end = position + 1
-    return end
+def _one_hot_with(column: int, bits: npt.NDArray[np.float32]) -> list[int]:
+    """The rows of `bits`, with `column` among them, of which nearly each place has exactly one 1; or none.
+
+    Args:
+        column: the row to begin with.
+        bits: (K, N), 0 and 1.
+    """
+    common = bits @ bits.T
+    ones = common.diagonal()
+    apart = (ones > 0) & (common[column] <= FEW_OF_ROWS * np.minimum(ones, ones[column]))
+    apart[column] = False
+    for second in sorted(np.flatnonzero(apart).tolist(), key=lambda place: -ones[place]):
+        chosen = [column, second]
+        while (following := _most_apart(chosen, common)) is not None:
+            chosen.append(following)
+        if np.mean(bits[chosen].sum(axis=0) == 1) >= 1 - FEW_OF_ROWS:
+            return chosen
+    return []
+
+
+def _most_apart(chosen: Sequence[int], common: npt.NDArray[np.float32]) -> int | None:
+    """The row that shares the smallest part of its ones with those chosen, and of these the one with most ones."""
+    ones = common.diagonal()
+    shared = common[chosen].sum(axis=0)
+    fits = (ones > 0) & (shared <= FEW_OF_ROWS * np.minimum(ones, ones[chosen].sum()))
+    left = [place for place in np.flatnonzero(fits).tolist() if place not in chosen]
+    return min(left, key=lambda place: (shared[place] / ones[place], -ones[place]), default=None)

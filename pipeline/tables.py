@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline.annotations import Annotation, DataSet, shares_to_draw
-from pipeline.class_names import ClassNames, name_classes
+from pipeline.annotations import Annotation, DataSet, ids_of, shares_to_draw
+from pipeline.class_names import ClassNames, labels_in, name_classes
 from pipeline.errors import PipelineError, all_named, quoted
 from pipeline.groups import grouped
 from pipeline.image_names import ImageFolder, copied_as, nearest_file
-from pipeline.table_files import Table, read_table
+from pipeline.table_files import Table, read_list, read_table
 from pipeline.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
 
 NAME = "Image Name"
@@ -48,12 +48,14 @@ def read_mhist(
     found = folder.files_of(table, NAME)
     _refuse_partitions_and_votes(table)
     place = f"the column {LABEL!r}"
-    labels = read_labels(table, LABEL, table.column(NAME))
+    labels = read_labels(table, LABEL, table.column(NAME), labels_in(data, class_names))
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
     votes = [int(count) if count else None for count in table.column(VOTES)]
+    ids = ids_of([name for name, _ in found])
+    columns = (ids, found, classes, table.column(PARTITION), votes)
     rows = [
         Annotation(name, label, partition, count, folder.folder / file, file_name=copied_as(name, file))
-        for (name, file), label, partition, count in zip(found, classes, table.column(PARTITION), votes, strict=True)
+        for name, (_, file), label, partition, count in zip(*columns, strict=True)
     ]
     return _data_set(folder, table, rows, {"val": val_fraction}, order)
 
@@ -87,7 +89,8 @@ def read_csv(
         separator: what separates the fields of all tables; None finds it.
         header: whether the first line of a table names its columns; None finds it.
         class_names: names and order of the classes, as `name_classes` takes them.
-        validation_ids: a table whose `image_column` names the validation images, or None.
+        validation_ids: a table whose `image_column` names the validation images, or a list of one name a line
+            without a header, or None.
         test_ids: the same of the test images.
         val_fraction: share of the training images to draw for validation, or None where they are named.
         test_fraction: share of all images to draw for testing, or None where they are named.
@@ -109,22 +112,27 @@ def read_csv(
     found = folder.files_of(table, image_column)
     names = table.column(image_column)
     if label_columns is None:
-        if class_names is None:
-            refuse_column_of_one_hot(table, columns[0])
-        labels, place = read_labels(table, columns[0], names), f"the column {columns[0]!r}"
+        named = labels_in(data, class_names)
+        if len(named) != 2:
+            refuse_column_of_one_hot(table, columns[0], names)
+        labels, place = read_labels(table, columns[0], names, named), f"the column {columns[0]!r}"
     else:
         labels, place = read_one_hot(table, columns, names), "split.label_columns"
     stated = label_columns or ()
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place, stated=stated)
     ids = {"validation_ids": validation_ids, "test_ids": test_ids}
     remedy = "It needs the column split.image_column"
-    tables = {key: read(name, (image_column,), key=key, remedy=remedy) for key, name in ids.items() if name is not None}
+    tables = {}
+    for key, name in ids.items():
+        if name is not None:
+            listed = read_list(data, name, image_column, key=key, is_name=folder.knows)
+            tables[key] = listed or read(name, (image_column,), key=key, remedy=remedy)
     partitions = _partitions(tables, image_column, folder, [file for _, file in found], table.path)
     rows = [
         Annotation(
             name, label, partitions.get(file, "train"), None, folder.folder / file, file_name=copied_as(name, file)
         )
-        for (name, file), label in zip(found, classes, strict=True)
+        for name, (_, file), label in zip(ids_of([name for name, _ in found]), found, classes, strict=True)
     ]
     if group_column is not None:
         rows = grouped(rows, table.column(group_column), table.path, group_column)
@@ -167,11 +175,13 @@ def _partitions(
         if unknown:
             name = table.column(column)[unknown[0]]
             near = nearest_file(name, files)
+            is_header = unknown == [0] and not table.has_header and column.isdecimal()
             raise PipelineError(
                 f"{table.path} names {len(unknown)} image(s) that {source} does not: "
                 f"{table.places(unknown, table.column(column))}. "
                 + (f"The name nearest to {name!r} there is {near!r}. " if near else "")
-                + f"Correct the names, or remove those that have no row from split.{key}."
+                + ("If that line is a header, remove it, as split.image_column is a number. " if is_header else "")
+                + f"Write the names in split.{key} as {source} has them, or add rows for these images there."
             )
         named = {file for of_row in candidates for file in of_row}
         both = [repr(file) for file in sorted(named & set(found))]

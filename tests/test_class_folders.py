@@ -138,6 +138,20 @@ def test_what_systems_leave_behind_is_left_out_and_other_files_are_told(capsys):
     assert "1 left out, because they are in no folder of a class, in raw: 'val/readme.txt'\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("above", ["", "images/"])
+def test_labelled_folders_that_no_key_names_are_told(above, capsys):
+    for folder, count in {"train": 12, "test": 4, "Validation": 3, "extra": 2}.items():
+        make(f"raw/{above}{folder}", range(count))
+    write_files({"raw/notes/a.txt": b"?", "raw/.hidden/cat/1.png": b"?"})
+    run(with_key(NAMED, train=f"{above}train", test=f"{above}test", val=None, val_fraction=0.4))
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"2 left out, because they are in no folder of a class of split.train, split.test, in raw: "
+        f"'{above}Validation/ (6 images)', '{above}extra/ (4 images)'",
+        f"If '{above}Validation' holds validation images, set split.val: {above}Validation and "
+        "split.val_fraction: null.",
+    ]
+
+
 def test_a_class_without_validation_images_is_told(capsys):
     make_three()
     shutil.rmtree("raw/val/dog")

@@ -1,6 +1,7 @@
 """How splits are drawn: the rule, what it does for small classes, what moves an image and what does not, the limit."""
 
 import math
+import unicodedata
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import drawn_split
+from layouts import drawn_split, write_files
 
 from pipeline.annotations import Annotation, DataSet
 from pipeline.arrays import read_arrays
@@ -160,6 +161,10 @@ def write_csv(labels: list[str]) -> DataSet:
         Path(f"raw/images/{number}.png").touch()
     rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
     Path("raw/train.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+    return read_table()
+
+
+def read_table() -> DataSet:
     return read_csv(
         data=Path("raw"), annotations=Path("train.csv"), images=Path("images"), image_column="image",
         label_column="label", class_names=None, validation_ids=None, test_ids=None, val_fraction=0.3, test_fraction=0.3,
@@ -181,6 +186,10 @@ def write_folders(labels: list[str]) -> DataSet:
     for number, label in enumerate(labels):
         Path("raw", label).mkdir(parents=True, exist_ok=True)
         Path("raw", label, f"{number}.png").touch()
+    return read_class_folders()
+
+
+def read_class_folders() -> DataSet:
     return read_folders(data=Path("raw"), train=Path(), val=None, test=None, val_fraction=0.3, test_fraction=0.3)
 
 
@@ -206,6 +215,30 @@ def test_neither_a_renamed_class_nor_a_corrected_label_moves_an_image(write, tmp
     assert splits_by_file(write(["cat" if label == "cat" else "wolf" for label in labels])) == before
     corrected = ["dog" if number in (6, 12, 33) else label for number, label in enumerate(labels)]
     assert splits_by_file(write(corrected)) == before
+
+
+@pytest.mark.parametrize("layout", ["csv", "folders"])
+def test_the_unicode_form_of_names_moves_no_image_and_changes_no_id(layout, tmp_path, monkeypatch):
+    """Linux and Windows write é as one character, macOS as two."""
+    found = []
+    for form in ("NFC", "NFD"):
+        (tmp_path / form).mkdir()
+        monkeypatch.chdir(tmp_path / form)
+        names = [unicodedata.normalize(form, f"é{number}.png") for number in range(60)]
+        labels = [unicodedata.normalize(form, "äb"[number % 2]) for number in range(60)]
+        if layout == "csv":
+            write_files({f"raw/images/{name}": b"" for name in names})
+            rows = [f"{name},{label}" for name, label in zip(names, labels, strict=True)]
+            Path("raw/train.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+            data_set = read_table()
+        else:
+            write_files({f"raw/{label}/{name}": b"" for name, label in zip(names, labels, strict=True)})
+            data_set = read_class_folders()
+        drawn = draw(data_set, limit=30)
+        found.append([(row.id, row.label, split) for row, split in zip(drawn.rows, drawn.splits, strict=True)])
+        assert data_set.rows[0].image.is_file()
+    assert found[0] == found[1]
+    assert {label for _, label, _ in found[0]} == {"ä", "b"}
 
 
 # A limit

@@ -55,6 +55,31 @@ def test_patients_are_drawn_by_their_names(capsys):
     assert planned(SECTION).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
 
 
+def test_a_patient_is_one_however_the_name_is_written(capsys):
+    forms = [("7", "7.0"), ("é 1", "e\u0301 1"), ("ab", "ab "), ("12.0", "12.00"), ("x y", "x y")] * 4
+    write_files({f"raw/images/{number}.png": png(number) for number in range(40)})
+    rows = [f"{n}.png,{'ab'[n % 2]},{forms[n % 20][n // 20]}" for n in range(40)]
+    Path("raw/train.csv").write_text("\n".join(["image,label,patient", *rows]) + "\n")
+    section = with_key(SECTION, val_fraction=0.4, test_fraction=0.4)
+    drawn = {row["id"]: row["split"] for row in run(section).values()}
+    assert len(set(drawn.values())) == 3
+    assert [drawn[f"{n}.png"] for n in range(20)] == [drawn[f"{n + 20}.png"] for n in range(20)]
+    assert drawn["0.png"] == drawn_split("7", 0.4, 0.4)
+    assert drawn["1.png"] == drawn_split("é 1", 0.4, 0.4)
+    assert "upper and lower case" not in capsys.readouterr().out
+
+
+def test_groups_that_differ_only_in_case_are_told(capsys):
+    make()
+    table = Path("raw/train.csv")
+    table.write_text(table.read_text().replace("patient 7", "Patient 7", 1))
+    run(SECTION)
+    assert (
+        "Some groups differ only in upper and lower case: 'Patient 7' and 'patient 7'. If they are the same, write "
+        "them alike.\n"
+    ) in capsys.readouterr().out
+
+
 def test_whole_patients_may_be_named():
     make()
     write_ids(val=range(6), test=range(30, 36))

@@ -280,3 +280,18 @@ def test_an_interrupted_run_leaves_nothing_under_the_final_name(monkeypatch, old
     assert FOLDER.exists() == INDEX.exists() == older
     run()
     assert len(read_index(INDEX).images) == len(files_below(FOLDER)) == 60
+
+
+def test_classes_that_differ_only_in_case_are_told(capsys):
+    rows = [
+        Annotation(f"{number}.png", name, "train", None, pixels_of(number))
+        for number, name in enumerate(["Hp", "hp", "SSA"] * 9)
+    ]
+    data_set = DataSet(Path("raw"), rows, {"val": 0.3, "test": 0.3}, [], "", ["Hp", "SSA", "hp"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(split.LAYOUTS, "rows", lambda: data_set)
+        split.run(layout="rows", settings={}, split_folder=FOLDER, index=INDEX, picture=Path("samples.png"))
+    assert (
+        "Some classes differ only in upper and lower case: 'Hp' and 'hp'. If they are the same, write one of them in "
+        "the data, or give them one name in class_names.\n"
+    ) in capsys.readouterr().out

@@ -79,7 +79,8 @@ def nfd(text: str) -> str:
         ("s\\x.png", "s/x.png", "s/x.png", "s__x.png"),
         ("./s//x.png", "s/x.png", "s/x.png", "s__x.png"),
         ("né.png", nfd("né.png"), "né.png", "né.png"),
-        (nfd("é/ü"), "é/ü.png", nfd("é/ü"), nfd("é__ü.png")),
+        (nfd("é/ü"), "é/ü.png", "é/ü", "é__ü.png"),
+        (nfd("né.png"), nfd("né.png"), "né.png", "né.png"),
         ('"a, b.png"', "a, b.png", "a, b.png", "a, b.png"),
     ],
 )
@@ -91,9 +92,19 @@ def test_names_are_found_as_people_write_them(written, file, name, copy):
     assert read().left_out == []
 
 
+@pytest.mark.parametrize("above", ["img/", "raw/img/", "./raw//img/", "img\\\\"])
+def test_names_may_begin_with_the_path_of_the_folder(above):
+    make(["image,label", f"{above}a.png,0", f"{above}é,1"], ["a.png", "é.png"])
+    assert {row.id: (row.image.name, row.file_name) for row in read().rows} == {
+        "a.png": ("a.png", "a.png"),
+        "é": ("é.png", "é.png"),
+    }
+
+
 def test_the_very_name_comes_before_the_other_unicode_form_and_before_one_without_extension():
     names = [nfd("é.png"), "é.png", "x", "x.png"]
     make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
+    assert {row.id for row in read().rows} == set(names)
     found = {row.label: row.image.name for row in read().rows}
     assert found == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
 
@@ -130,7 +141,12 @@ def test_equal_names_of_two_sub_folders_are_two_images():
             ["2 of 2", "nearest to 'a.jpg' is 'a.png'. Write the names as the"],
         ),
         (["A.png,0", "b.png,1"], ["a.png", "b.png"], ["1 of 2", "'A.png' (line 2). It holds 2", "'A.png' is 'a.png'"]),
-        (["img/a.png,0", "img/b.png,1"], ["a.png", "b.png"], ["begin with that folder: set split.images: '.'."]),
+        (
+            ["/home/me/x/a.png,0", "b.png,1"],
+            ["x/a.png", "b.png"],
+            ["1 image name(s)", "'/home/me/x/a.png' (line 2)", "Write 'x/a.png' instead of '/home/me/x/a.png'."],
+        ),
+        (["C:\\\\x\\\\a.png,0", "b.png,1"], ["a.png", "b.png"], ["Write 'a.png' instead of 'C:"]),
         (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png': write names with their folders"]),
         (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. Write them in full"]),
         (["a,0", "b,1"], ["x/a.png", "y/a.png", "x/b.png"], ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"]),
@@ -163,7 +179,15 @@ def test_the_table_itself_is_not_left_out_where_the_images_lie_beside_it():
     assert read(images=Path()).left_out == []
 
 
-@pytest.mark.parametrize("ids", [["image", "s/a", "b.png"], ["image;fold", "s\\a.png;1", "b;2"]])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["image", "s/a", "b.png"],
+        ['"image",fold', '"s/a.png",1', "b,2"],
+        ["image,fold", '"s/a",1', "b,2"],
+        ["image;fold", "s\\a.png;1", "b;2"],
+    ],
+)
 def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
     make(["image,label", "s/a.png,0", "b,1", "c,0"], ["s/a.png", "b.png", "c.png"])
     Path("raw/val.csv").write_text("\n".join(ids))
@@ -174,6 +198,42 @@ def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
     assert (
         "names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). The name nearest to 'bb.png' there is" in message
     )
+
+
+@pytest.mark.parametrize("content", ["a.png\nb, 2\n", "img/a.png \n\n'b'\n".replace("'b'", '"b, 2.png"'), "b, 2\na"])
+@pytest.mark.parametrize("header", [None, True])
+def test_names_of_a_split_may_be_a_list_without_a_header(content, header):
+    make(["image,label", "a.png,0", '"b, 2.png",1', "c.png,0"], ["a.png", "b, 2.png", "c.png"])
+    Path("raw/val.txt").write_text(content)
+    found = read(validation_ids=Path("val.txt"), val_fraction=None, header=header)
+    assert {row.id: row.partition for row in found.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
+
+
+def test_a_list_of_names_may_stand_beside_a_table_without_a_header():
+    make(["0,a.png", "1,b.png"])
+    Path("raw/val.txt").write_text("b.png\n")
+    changes = {"validation_ids": Path("val.txt"), "val_fraction": None, "image_column": "2", "label_column": "1"}
+    assert {row.id: row.partition for row in read(**changes).rows} == {"a.png": "train", "b.png": "val"}
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (
+            "image\nother/a.png\n",
+            "'other/a.png' (line 2). The name nearest to 'other/a.png' there is 'a.png'. Write",
+        ),
+        ("z9.jpg\n", "Its first line looks like an image, not like a header: write a header with 'image' above it"),
+        ("a.png;1\nb.png;1\n", "Its first line looks like an image, not like a header: write a header with 'image'"),
+    ],
+)
+def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, said):
+    make(["image,label", "a.png,0", "b.png,1"])
+    Path("raw/val.csv").write_text(ids)
+    message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
+    assert said in message
+    assert "remove" not in message
+    assert "split.header" not in message
 
 
 # Separators and headers
@@ -187,6 +247,8 @@ def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
         (["image|label", "a.png|0", "b.png|1"], {}),
         (["image  label", "a.png   0", "", "b.png 1 "], {}),
         (["image, label", "a.png, 0", 'b.png, "1"'], {}),
+        (["image ,label ", "a.png,0", "b.png,1"], {}),
+        ([" image ; label", "a.png;0", "b.png;1"], {}),
         (["image:label", "a.png:0", "b.png:1"], {"separator": ":"}),
         (["a.png,0", "b.png,1"], {"image_column": "1", "label_column": "2"}),
         (["0 x a.png", "1 x b.png"], {"image_column": "3", "label_column": "1"}),
@@ -259,6 +321,18 @@ def test_lines_are_those_that_an_editor_shows():
     )
 
 
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "none", "None", "<NA>"])
+def test_what_programs_write_for_no_label_is_no_class(word):
+    make(["image,label", "a.png,x", f"b.png,{word}", "c.png,y"], ["a.png", "b.png", "c.png"])
+    assert refusal() == (
+        "1 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 3). Write their labels, or remove "
+        f"these rows. If {word!r} is a class, name all classes in split.class_names."
+    )
+    Path("raw/names.txt").write_text(f"x\n{word}\ny\n")
+    for class_names in ([word, "x", "y"], {"x": "1", "y": "2", word: "3"}, Path("names.txt")):
+        assert len(read(class_names=class_names).class_names) == 3
+
+
 # One-hot columns
 
 ONE_HOT = ["image,MEL,NV,BCC", "a,1.0,0.0,0.0", "b,0,1,0", "c,false,false,TRUE", "d,0,0,1"]
@@ -307,6 +381,44 @@ def test_one_column_of_one_hot_is_not_taken_for_the_labels():
     ) in refusal(label_column="NV")
     make([ONE_HOT[0], "a,1,0,0", "b,0,1,0"], FOUR)
     assert labels(label_column="NV", class_names=["other", "nevus"]) == {"a": "other", "b": "nevus"}
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "listed"),
+    [
+        ("image,MEL,patient,NV,BCC", "{a},{n},{b},{c}", "[MEL, NV, BCC]"),
+        ("image,NV,male,MEL,lesion,BCC", "{b},{male},{a},{lesion},{c}", "[NV, MEL, BCC]"),
+        ("image,male,MEL,other", "{male},{a},{not_a}", "[MEL, other]"),
+    ],
+)
+def test_one_hot_columns_need_not_be_adjacent(header, row, listed):
+    lines = []
+    for n in range(40):
+        kind = n % 4  # MEL in a quarter of the rows, so that flags may cover more rows than any other class
+        bits = {"a": kind == 0, "b": kind == 1, "c": kind > 1, "not_a": kind != 0}
+        flags = {"male": n % 5 < 4, "lesion": n % 3 == 0}
+        lines.append(f"{n}," + row.format(n=n + 100, **{name: int(bit) for name, bit in (bits | flags).items()}))
+    make([header, *lines], [f"{n}.png" for n in range(40)])
+    assert f"columns with exactly one 1 in each row: set split.label_columns: {listed} and" in refusal(
+        label_column="MEL"
+    )
+    assert set(labels(label_column="MEL", class_names=["other", "melanoma"]).values()) == {"other", "melanoma"}
+    assert listed in refusal(label_column="MEL", class_names=["MEL", "NV", "BCC"])
+
+
+def test_one_hot_columns_with_a_few_wrong_rows_are_still_none_of_labels():
+    rows = [[float(n % 3 == place) for place in range(3)] for n in range(60)]
+    rows[2], rows[7], rows[9] = [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]
+    lines = ["image,MEL,NV,BCC", *(f"{n},{','.join(map(str, row))}" for n, row in enumerate(rows))]
+    make(lines, [f"{n}.png" for n in range(60)])
+    assert refusal(label_column="MEL") == (
+        "the column 'MEL' of raw/t.csv is one of 3 columns with exactly one 1 in all but 3 of 60 rows: set "
+        "split.label_columns: [MEL, NV, BCC] and split.label_column: null, and correct '2' (line 4), '7' (line 9), "
+        "'9' (line 11). If 0 and 1 are the classes, name these two in split.class_names."
+    )
+    assert "3 of 60 rows of raw/t.csv have 0, 2, 3 ones in split.label_columns, not one: '2' (line 4), '7'" in refusal(
+        label_column=None, label_columns=["MEL", "NV", "BCC"]
+    )
 
 
 def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
@@ -370,6 +482,9 @@ ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
         (["01", "2.0"], {"1": "ill", "2": "healthy"}, ["ill", "healthy"]),
         (["2", "0", "1"], {"0": "no", "1": "yes", "2": "no"}, ["no", "yes"]),
         (["é", "f"], {nfd("é"): "tree", "f": "bush"}, ["tree", "bush"]),
+        (["x", "y", "z"], {"x": nfd("é"), "y": "é", "z": "f"}, ["é", "f"]),
+        (["0", "1"], [nfd("é"), "f"], ["é", "f"]),
+        (["é", "f"], ["f", nfd("é")], ["f", "é"]),
     ],
 )
 def test_the_order_of_the_class_axis(found, class_names, order):
