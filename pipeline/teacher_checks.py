@@ -43,21 +43,21 @@ def refuse_unsound(
         record: what its file says of it, as `model_files.read_record` returns it.
 
     Raises:
-        PipelineError: it is clearly better under another order of the classes or no better than chance, unless that
-            accuracy is stated; or clearly less accurate than stated.
+        PipelineError: it is clearly better under another order of the classes; clearly less accurate than stated; or
+            no better than chance, unless that accuracy is stated.
     """
     given = {} if record is None else record.get("given") or {}
     stated, right = given.get("accuracy"), f"right on {answers.accuracy:.4f} of {len(answers.labels)} validation images"
+    is_ours = record is not None and "given" not in record
+    other = other_order(answers.labels, answers.predictions, len(class_names))
+    if other is not None:
+        remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
+        raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None and reaches(answers, stated):
         if exceeds(answers, stated):
             said = f"and train_teacher.accuracy says {stated:g}. Was it trained on some of them?"
             print(f"warning: {described} is {right}, {said}", file=sys.stderr)
         return
-    other = other_order(answers.labels, answers.predictions, len(class_names))
-    is_ours = record is not None and "given" not in record
-    if other is not None:
-        remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
-        raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None:
         said = f"but train_teacher.accuracy says {stated:g}"
         raise PipelineError(f"{described} is {right}, {said}. {CAUSES} If they are merely harder, state what is true.")
@@ -69,15 +69,18 @@ def refuse_unsound(
         )
 
 
-def problem(answers: Answers, class_names: Sequence[str]) -> str | None:
-    """What a soft-label file's answers speak of, in words: another order of the classes, or chance; None if neither."""
-    right = f"the teacher is right on {answers.accuracy:.4f}"
+def speaks_of_order(answers: Answers, class_names: Sequence[str]) -> str | None:
+    """What a soft-label file's answers say of another order of the classes, in words; None if nothing."""
     other = other_order(answers.labels, answers.predictions, len(class_names))
-    if other is not None:
-        return f"{right}, {in_words(other, class_names)}"
-    if knows_nothing(answers):
-        return f"{right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f})"
-    return None
+    return None if other is None else f"the teacher is right on {answers.accuracy:.4f}, {in_words(other, class_names)}"
+
+
+def speaks_of_chance(answers: Answers) -> str | None:
+    """What a soft-label file's answers say of chance, in words; None if they are better, or few."""
+    if not knows_nothing(answers):
+        return None
+    by_chance = chance(answers.labels, answers.predictions)
+    return f"the teacher is right on {answers.accuracy:.4f}, no more than by chance ({by_chance:.4f})"
 
 
 def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:
