@@ -334,25 +334,81 @@ def margins(margin, rows=50, classes=10):
     return margin * np.eye(classes)[np.arange(rows) % classes]
 
 
+def sure_by(margin, right=50, images=50, classes=10):
+    """Answers of which so many are right, each surer than all others by the same margin."""
+    labels = np.arange(images) % classes
+    predictions = np.where(np.arange(images) < right, labels, (labels + 1) % classes)
+    return Answers(labels, predictions, margin * np.eye(classes)[predictions])
+
+
 @pytest.mark.parametrize(
-    ("logits", "temperature", "words"),
+    ("margin", "temperature", "words"),
     [
-        (margins(255 * 12.0), 4.0, ["at T = 4 ", "entropy of 0.0000 nats, of at most 2.3026", "`preprocessing: unit`"]),
-        (margins(255 * 12.0), 1e4, ["at T = 10000 ", "lies 2,754 or more", "`preprocessing: unit`"]),
-        (margins(40.0), 1.0, ["at T = 1 ", "the teacher is very sure. A larger temperature softens them"]),
-        (margins(40.0), 0.3, ["at T = 1 "]),
+        (255 * 12.0, 4.0, ["at T = 4 ", "entropy of 0.0000 nats, of at most 2.3026", "`preprocessing: unit`"]),
+        (255 * 12.0, 1e4, ["at T = 10000 ", "lies 2,754 or more", "`preprocessing: unit`"]),
+        (40.0, 1.0, ["at T = 1 ", "the teacher is very sure. A larger temperature softens them"]),
+        (40.0, 0.3, ["at T = 1 "]),
     ],
     ids=["pixels of 0 to 1", "whatever the temperature", "very sure", "sharpened"],
 )
-def test_hard_labels_are_told_with_the_number_and_a_cause(logits, temperature, words):
-    found = doubt(logits, temperature)
+def test_hard_labels_are_told_with_the_number_and_a_cause(margin, temperature, words):
+    found = doubt(sure_by(margin), temperature)
     assert [word for word in words if word not in found] == [], found
 
 
 @pytest.mark.parametrize(("margin", "temperature"), [(12.0, 4.0), (8.0, 1.0), (8.0, 0.3), (40.0, 8.0)])
 def test_the_logits_of_a_sure_teacher_are_no_hard_labels(margin, temperature):
     """Right on 0.978 of MNIST, a teacher has margins of 12, and 0.04 nats at T = 1; sharpening is meant to sharpen."""
-    assert doubt(margins(margin), temperature) is None
+    assert doubt(sure_by(margin), temperature) is None
+
+
+@pytest.mark.parametrize(
+    ("margin", "temperature", "right", "images", "words"),
+    [
+        (20.0, 4.0, 180, 300, ["entropy of 0.3", "at T = 4 its mean confidence is 0.94, ", "0.60 of 300 validation"]),
+        (20.0, 1.0, 180, 300, ["at T = 1 the soft", "even at T = 4 its mean confidence is 0.94"]),
+        (100.0, 20.0, 15, 60, ["even at T = 20 its mean confidence is 0.94, while it is right on 0.25"]),
+        (40.0, 4.0, 180, 300, ["entropy of 0.0", "even at T = 4 its mean confidence is 1.00"]),
+        (900.0, 4.0, 80, 100, ["entropy of 0.0000", "lies 810 or more", "even at T = 4", "0.80 of 100"]),
+    ],
+    ids=["scale of 20", "softened at 1", "softened at 20", "nearly hard", "hard"],
+)
+def test_a_teacher_that_is_sure_and_wrong_is_told_and_the_scale_of_its_pixels_is_named_first(
+    margin, temperature, right, images, words
+):
+    """At T = 4 a margin of 20 gives e^5 : 9, 0.943; neither the size nor the entropy of such logits is unheard of."""
+    found = doubt(sure_by(margin, right, images), temperature)
+    assert [word for word in words if word not in found] == [], found
+    assert found.split("Likely causes: ")[1].startswith("the teacher was trained on pixels from 0 to 1")
+    assert "A larger temperature" not in found
+
+
+@pytest.mark.parametrize(
+    ("margin", "right", "images", "classes"),
+    [
+        (3.58, 180, 300, 10),
+        (5.1, 550, 1000, 10),
+        (2.2, 140, 200, 2),
+        (3.5, 120, 200, 2),
+        (8.0, 400, 1000, 100),
+        (20.0, 3, 10, 10),
+        (18.5, 15, 20, 10),
+        (20.0, 250, 300, 10),
+    ],
+    ids=[
+        "0.8 sure at T = 1, right on 0.6",
+        "0.95 sure at T = 1, right on 0.55",
+        "two classes: 0.9 sure, right on 0.7",
+        "two classes: 0.97 sure, right on 0.6",
+        "100 classes: 0.97 sure, right on 0.4",
+        "ten images",
+        "few images",
+        "right on 0.83",
+    ],
+)
+def test_a_network_that_is_a_little_too_sure_as_most_are_is_not_told(margin, right, images, classes):
+    assert doubt(sure_by(margin, right, images, classes), 4.0) is None
+    assert "mean confidence" not in (doubt(sure_by(margin, right, images, classes), 1.0) or "")
 
 
 def labelled(rows_per_class, classes=3):
