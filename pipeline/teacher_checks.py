@@ -26,8 +26,9 @@ TRAINED_HERE = (
     "then train it again, longer or with other settings."
 )
 CAUSES = (
-    "Likely causes: its classes are in another order, or its pixels are scaled or resized otherwise (`classes` and "
-    "`preprocessing` in train_teacher, `images.resize`)."
+    "Likely causes: its classes are in another order (`classes`); its pixels are scaled otherwise than "
+    "in its training, or twice, by the model itself and by `preprocessing` in train_teacher; "
+    "they are resized otherwise (`images.resize`)."
 )
 
 
@@ -62,7 +63,7 @@ def refuse_unsound(
         said = f"but train_teacher.accuracy says {stated:g}"
         raise PipelineError(f"{described} is {right}, {said}. {CAUSES} If they are merely harder, state what is true.")
     if knows_nothing(answers):
-        remedy = f"{CAUSES} If that is all it can do, state `accuracy: {answers.accuracy:.2f}` in train_teacher."
+        remedy = f"{CAUSES} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
         raise PipelineError(
             f"{described} is {right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f}). "
             f"{TRAINED_HERE if is_ours else remedy}"
