@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.answers import Answers, Floats, answers_in
-from pipeline.chance import highest_accuracy
+from pipeline.chance import FEWEST, highest_accuracy
 from pipeline.soft_labels import SoftLabelFile
 from pipeline.storage import softmax
 
@@ -20,9 +20,6 @@ others, 2017)."""
 
 TOO_SURE = 0.15
 """So much above the accuracy, and above what so many images can tell of it, the mean confidence is still too high."""
-
-FEWEST = 20
-"""Images of which so much is said."""
 
 FROM_0_TO_1 = (
     "the teacher was trained on pixels from 0 to 1 and gets 0 to 255 (then state `preprocessing: unit` in "

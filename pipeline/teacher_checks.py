@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.answers import Answers
-from pipeline.chance import as_good_as, chance, knows_nothing
+from pipeline.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
 from pipeline.class_order import OtherOrder, other_order
 from pipeline.errors import PipelineError, first_few
 
@@ -17,6 +17,9 @@ SIGNIFICANT = 1e-3
 
 TOLERATED = 0.02
 """Between an accuracy and the one that was stated: that one is rounded, and comes from other images."""
+
+NEARLY_ALL = 0.95
+"""Of a teacher's answers, if they are one class."""
 
 LONGEST_LIST = 1000
 """Characters of a list of classes that a message shows."""
@@ -55,6 +58,7 @@ def refuse_unsound(
         remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
         raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None and reaches(answers, stated):
+        _warn_of_chance(answers, described, class_names, is_ours)
         if exceeds(answers, stated):
             said = f"and train_teacher.accuracy says {stated:g}. Was it trained on some of them?"
             print(f"warning: {described} is {right}, {said}", file=sys.stderr)
@@ -68,6 +72,13 @@ def refuse_unsound(
             f"{described} is {right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f}). "
             f"{TRAINED_HERE if is_ours else remedy}"
         )
+    _warn_of_chance(answers, described, class_names, is_ours)
+
+
+def _warn_of_chance(answers: Answers, described: str, class_names: Sequence[str], is_ours: bool) -> None:
+    if found := may_be_chance(answers, class_names):
+        said = f"of the validation images, {found}. It may know nothing. {TRAINED_HERE if is_ours else CAUSES}"
+        print(f"warning: {described}: {said}", file=sys.stderr)
 
 
 def speaks_of_order(answers: Answers, class_names: Sequence[str]) -> str | None:
@@ -82,6 +93,20 @@ def speaks_of_chance(answers: Answers) -> str | None:
         return None
     by_chance = chance(answers.labels, answers.predictions)
     return f"the teacher is right on {answers.accuracy:.4f}, no more than by chance ({by_chance:.4f})"
+
+
+def may_be_chance(answers: Answers, class_names: Sequence[str]) -> str | None:
+    """What makes a teacher doubtful that too little speaks against to refuse it, in words; None if nothing does."""
+    images, right = len(answers.labels), int(np.sum(answers.labels == answers.predictions))
+    by_chance = chance(answers.labels, answers.predictions)
+    if images < FEWEST or right == images or as_good_as(right, images, by_chance) < ABOVE_CHANCE:
+        return None
+    said = np.bincount(answers.predictions)
+    if (most := said.max()) < NEARLY_ALL * images:
+        return f"{right} of {images} are right, which cannot be told from chance ({by_chance * images:.1f})"
+    name, count = class_names[int(said.argmax())], int(np.sum(answers.labels == said.argmax()))
+    share = f"all {images}" if most == images else f"{most} of {images}"
+    return f"{share} answers are {name}, while {count} images are"
 
 
 def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from pipeline.index import Image, Index, write_index
 from pipeline.soft_labels import open_soft_labels
 from pipeline.softness import doubt, doubt_about, entropy, size
 from pipeline.storage import Dense, TopK
-from pipeline.teacher_checks import reaches, refuse_unsound
+from pipeline.teacher_checks import may_be_chance, reaches, refuse_unsound
 from pipeline.views import Augmentation, Views
 
 
@@ -212,6 +212,9 @@ GIVEN = {"class_names": NAMES, "given": {"accuracy": None, "classes": None}}
 OURS = {"class_names": NAMES, "validation": {"images": "ab" * 32, "accuracy": 0.1}}
 
 
+NAMES_BY_LETTER = [*"abc"]
+
+
 def given(**stated):
     return GIVEN | {"given": GIVEN["given"] | stated}
 
@@ -310,6 +313,35 @@ def test_the_true_accuracy_does_not_hide_two_swapped_classes_on_few_images():
     answers = answers_of(swapped(9 * np.eye(10, dtype=int), 2, 7))
     assert reaches(answers, 0.9)
     assert "2 means 7, 7 means 2" in refused(answers, NAMES[:10], given(accuracy=0.9))
+
+
+MAY_BE_CHANCE = {
+    "all one class": ([[0, 0, 10], [0, 0, 10], [0, 0, 5]], "all 25 answers are c, while 5 images are"),
+    "all one class, which most are": ([[90, 0], [10, 0]], "all 100 answers are a, while 90 images are"),
+    "nearly all": ([[39, 1], [20, 0]], "59 of 60 answers are a, while 40 images are"),
+    "a little above chance": ([[7, 5], [5, 7]], "14 of 24 are right, which cannot be told from chance (12.0)"),
+}
+NO_CHANCE = {
+    "weak": [[58, 42], [42, 58]],
+    "names the rare class on 4 of 100 images, and is right": [[90, 0], [6, 4]],
+    "one class in the data": [[40, 0], [0, 0]],
+    "ten images": [[5, 0], [5, 0]],
+}
+
+
+@pytest.mark.parametrize("case", MAY_BE_CHANCE)
+def test_a_teacher_that_may_know_nothing_is_told_and_not_refused(capsys, case):
+    table, words = MAY_BE_CHANCE[case]
+    for stated in (given(), given(accuracy=0.1), OURS):
+        refuse_unsound(answers_of(table), "given.keras", NAMES_BY_LETTER, stated)
+        said = capsys.readouterr().err
+        assert f"warning: given.keras: of the validation images, {words}. It may know nothing. " in said
+        assert ("Likely causes: " in said) is (stated is not OURS)
+
+
+@pytest.mark.parametrize("case", NO_CHANCE)
+def test_a_teacher_that_knows_something_or_has_few_images_is_not_told(case):
+    assert may_be_chance(answers_of(NO_CHANCE[case]), NAMES_BY_LETTER) is None
 
 
 # ---- hard labels
@@ -477,6 +509,18 @@ def test_soften_verify_and_inspect_repeat_the_warning(tmp_path, monkeypatch, cap
         assert "Warning: softness." in text.splitlines()[-1]
         last = CliRunner().invoke(main, ["inspect", str(path)]).stdout.splitlines()[-1]
         assert last == check["detail"]
+
+
+def test_verify_repeats_that_a_teacher_may_know_nothing(tmp_path, monkeypatch):
+    """24 validation images, and 3 of the other splits, of which so little is said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    always_b = lambda views, count, classes: np.tile(np.float32([0, 5, 1]), (views, count, 1))  # noqa: E731
+    for path in write_both(tmp_path, index=labelled(8), views=UNTOUCHED, logits=always_b):
+        shown = CliRunner().invoke(main, ["verify", str(path), "--json"])
+        (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "answers"]
+        assert check["ok"] is True
+        assert check["detail"] == "warning: of val, all 24 answers are b, while 8 images are"
 
 
 # ---- through `precompute`
