@@ -13,6 +13,9 @@ SLIGHT_AGREEMENT = 0.2
 """Cohen's kappa of a teacher that knows next to nothing. Only one whose kappa is below it with 99 % confidence can be
 refused: a few images show that of none but one that is wrong on nearly all of them."""
 
+FEWEST = 20
+"""Images that a warning is worth."""
+
 
 def as_good_as(right: Ints | int, images: Ints | int, probability: float) -> npt.NDArray[np.float64]:
     """P(X >= right) for X from the binomial distribution of `images` draws: exact, one-sided.

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.answers import Floats, answers_in
+from pipeline.answers import Answers, Floats, answers_in
+from pipeline.chance import FEWEST, highest_accuracy
 from pipeline.soft_labels import SoftLabelFile
 from pipeline.storage import softmax
 
@@ -13,26 +14,60 @@ UNHEARD_OF = 200.0
 """A logit's distance from the mean of its row. Of trained teachers, 99 of 100 lie below 60."""
 
 
-def doubt(logits: Floats, temperature: float) -> str | None:
+UNSURE_AT = 4.0
+"""A temperature at which a trained network is less sure than it is right: one of 1 to 3 makes it as sure (Guo and
+others, 2017)."""
+
+TOO_SURE = 0.15
+"""So much above the accuracy, and above what so many images can tell of it, the mean confidence is still too high."""
+
+FROM_0_TO_1 = (
+    "the teacher was trained on pixels from 0 to 1 and gets 0 to 255 (then state `preprocessing: unit` in "
+    "train_teacher)"
+)
+
+
+def doubt(answers: Answers, temperature: float) -> str | None:
     """What speaks against soft labels, with the likely cause, in words; None if nothing does.
 
     Args:
-        logits: (R, C), each row up to a constant.
+        answers: on the validation images.
         temperature: the largest that they are softened at. One below 1 sharpens on purpose, so 1 takes its place.
     """
-    softened_at, nats, distance = max(temperature, 1.0), entropy(logits, max(temperature, 1.0)), size(logits)
-    if nats >= NO_ENTROPY and distance <= UNHEARD_OF:
+    logits, softened_at = answers.logits, max(temperature, 1.0)
+    nats, distance, sure = entropy(logits, softened_at), size(logits), too_sure(answers, temperature)
+    if nats >= NO_ENTROPY and distance <= UNHEARD_OF and sure is None:
         return None
     found = (
         f"at T = {softened_at:g} the soft labels have a mean entropy of {nats:.4f} nats, of at most "
         f"{np.log(logits.shape[1]):.4f}; one logit in a hundred lies {distance:,.0f} or more from the mean of its row"
     )
+    if sure is not None:
+        return (
+            f"{found}; {sure}. So sure and so often wrong is hardly any network. Likely causes: {FROM_0_TO_1}; its "
+            "classes are in another order (`classes`); its last layer scales the logits; or it is over-fitted."
+        )
     if distance <= UNHEARD_OF:
         return f"{found}. They are nearly hard labels: the teacher is very sure. A larger temperature softens them."
     return (
-        f"{found}. Logits so large turn soft labels into hard ones. Likely causes: the teacher was trained on pixels "
-        "from 0 to 1 and gets 0 to 255 (then state `preprocessing: unit` in train_teacher), or its last layer scales "
-        "the logits."
+        f"{found}. Logits so large turn soft labels into hard ones. Likely causes: {FROM_0_TO_1}, or its last layer "
+        "scales the logits."
+    )
+
+
+def too_sure(answers: Answers, temperature: float) -> str | None:
+    """Whether a teacher is far surer than it is right even at `UNSURE_AT` or above, in words; None if it is not.
+
+    Logits that are too large show here at any scale, as long as the teacher is wrong on some of the images.
+    """
+    softened_at, images = max(temperature, UNSURE_AT), len(answers.labels)
+    confidence = float(softmax(answers.logits, softened_at).max(axis=1).mean(dtype=np.float64))
+    right = int(np.sum(answers.labels == answers.predictions))
+    if images < FEWEST or confidence < max(answers.accuracy + TOO_SURE, highest_accuracy(right, images)):
+        return None
+    return (
+        f"even at T = {softened_at:g} its mean confidence is {confidence:.2f}, while it is right on "
+        f"{answers.accuracy:.2f} of {images} validation images"
     )
 
 
@@ -52,4 +87,4 @@ def size(logits: Floats) -> float:
 def doubt_about(file: SoftLabelFile, largest_temperature: float) -> str | None:
     """`doubt` about a soft-label file's validation images; that of soft targets at their own temperature."""
     temperature = largest_temperature if file.temperature is None else file.temperature
-    return doubt(answers_in(file, "val").logits, temperature)
+    return doubt(answers_in(file, "val"), temperature)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.answers import Answers
-from pipeline.chance import as_good_as, chance, knows_nothing
+from pipeline.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
 from pipeline.class_order import OtherOrder, other_order
 from pipeline.errors import PipelineError, first_few
 
@@ -18,6 +18,9 @@ SIGNIFICANT = 1e-3
 TOLERATED = 0.02
 """Between an accuracy and the one that was stated: that one is rounded, and comes from other images."""
 
+NEARLY_ALL = 0.95
+"""Of a teacher's answers, if they are one class."""
+
 LONGEST_LIST = 1000
 """Characters of a list of classes that a message shows."""
 
@@ -26,8 +29,9 @@ TRAINED_HERE = (
     "then train it again, longer or with other settings."
 )
 CAUSES = (
-    "Likely causes: its classes are in another order, or its pixels are scaled or resized otherwise (`classes` and "
-    "`preprocessing` in train_teacher, `images.resize`)."
+    "Likely causes: its classes are in another order (`classes`); its pixels are scaled otherwise than "
+    "in its training, or twice, by the model itself and by `preprocessing` in train_teacher; "
+    "they are resized otherwise (`images.resize`)."
 )
 
 
@@ -43,41 +47,66 @@ def refuse_unsound(
         record: what its file says of it, as `model_files.read_record` returns it.
 
     Raises:
-        PipelineError: it is clearly better under another order of the classes or no better than chance, unless that
-            accuracy is stated; or clearly less accurate than stated.
+        PipelineError: it is clearly better under another order of the classes; clearly less accurate than stated; or
+            no better than chance, unless that accuracy is stated.
     """
     given = {} if record is None else record.get("given") or {}
     stated, right = given.get("accuracy"), f"right on {answers.accuracy:.4f} of {len(answers.labels)} validation images"
+    is_ours = record is not None and "given" not in record
+    other = other_order(answers.labels, answers.predictions, len(class_names))
+    if other is not None:
+        remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
+        raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None and reaches(answers, stated):
+        _warn_of_chance(answers, described, class_names, is_ours)
         if exceeds(answers, stated):
             said = f"and train_teacher.accuracy says {stated:g}. Was it trained on some of them?"
             print(f"warning: {described} is {right}, {said}", file=sys.stderr)
         return
-    other = other_order(answers.labels, answers.predictions, len(class_names))
-    is_ours = record is not None and "given" not in record
-    if other is not None:
-        remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
-        raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None:
         said = f"but train_teacher.accuracy says {stated:g}"
         raise PipelineError(f"{described} is {right}, {said}. {CAUSES} If they are merely harder, state what is true.")
     if knows_nothing(answers):
-        remedy = f"{CAUSES} If that is all it can do, state `accuracy: {answers.accuracy:.2f}` in train_teacher."
+        remedy = f"{CAUSES} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
         raise PipelineError(
             f"{described} is {right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f}). "
             f"{TRAINED_HERE if is_ours else remedy}"
         )
+    _warn_of_chance(answers, described, class_names, is_ours)
 
 
-def problem(answers: Answers, class_names: Sequence[str]) -> str | None:
-    """What a soft-label file's answers speak of, in words: another order of the classes, or chance; None if neither."""
-    right = f"the teacher is right on {answers.accuracy:.4f}"
+def _warn_of_chance(answers: Answers, described: str, class_names: Sequence[str], is_ours: bool) -> None:
+    if found := may_be_chance(answers, class_names):
+        said = f"of the validation images, {found}. It may know nothing. {TRAINED_HERE if is_ours else CAUSES}"
+        print(f"warning: {described}: {said}", file=sys.stderr)
+
+
+def speaks_of_order(answers: Answers, class_names: Sequence[str]) -> str | None:
+    """What a soft-label file's answers say of another order of the classes, in words; None if nothing."""
     other = other_order(answers.labels, answers.predictions, len(class_names))
-    if other is not None:
-        return f"{right}, {in_words(other, class_names)}"
-    if knows_nothing(answers):
-        return f"{right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f})"
-    return None
+    return None if other is None else f"the teacher is right on {answers.accuracy:.4f}, {in_words(other, class_names)}"
+
+
+def speaks_of_chance(answers: Answers) -> str | None:
+    """What a soft-label file's answers say of chance, in words; None if they are better, or few."""
+    if not knows_nothing(answers):
+        return None
+    by_chance = chance(answers.labels, answers.predictions)
+    return f"the teacher is right on {answers.accuracy:.4f}, no more than by chance ({by_chance:.4f})"
+
+
+def may_be_chance(answers: Answers, class_names: Sequence[str]) -> str | None:
+    """What makes a teacher doubtful that too little speaks against to refuse it, in words; None if nothing does."""
+    images, right = len(answers.labels), int(np.sum(answers.labels == answers.predictions))
+    by_chance = chance(answers.labels, answers.predictions)
+    if images < FEWEST or right == images or as_good_as(right, images, by_chance) < ABOVE_CHANCE:
+        return None
+    said = np.bincount(answers.predictions)
+    if (most := said.max()) < NEARLY_ALL * images:
+        return f"{right} of {images} are right, which cannot be told from chance ({by_chance * images:.1f})"
+    name, count = class_names[int(said.argmax())], int(np.sum(answers.labels == said.argmax()))
+    share = f"all {images}" if most == images else f"{most} of {images}"
+    return f"{share} answers are {name}, while {count} images are"
 
 
 def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:

@@ -261,9 +261,9 @@ class TeacherPass:
         """Looks at the stored answers, so that a pass that goes on is judged as well."""
         labels = np.asarray(self.data.labels(self.data.split("val")))
         logits = self.unfinished.logits("val", sample_of(len(labels)))
-        if found := doubt(logits, self.largest_temperature):
-            print(f"warning: {self.teacher}: {found}", file=sys.stderr)
         answers = Answers(labels, self.unfinished.predictions("val"), logits)
+        if found := doubt(answers, self.largest_temperature):
+            print(f"warning: {self.teacher}: {found}", file=sys.stderr)
         refuse_unsound(answers, self.teacher, self.data.class_names, self.record)
 
 

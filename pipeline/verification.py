@@ -166,13 +166,22 @@ def _values(file: SoftLabelFile, split: str) -> Check:
 
 
 def _answers(file: SoftLabelFile, teacher: Path) -> Check:
-    """Whether they are those of a teacher that knows the classes, in their order; or, as `precompute`, as stated."""
-    found = {split: teacher_checks.problem(answers_in(file, split), file.provenance.class_names) for split in SPLITS}
-    wrong = [f"of {split}, {problem}" for split, problem in found.items() if problem is not None]
-    if not wrong:
+    """Whether they are those of a teacher that knows the classes, in their order; or, but for the order, as stated."""
+    orders, by_chance, doubtful = [], [], []
+    for split in SPLITS:
+        answers = answers_in(file, split)
+        if other := teacher_checks.speaks_of_order(answers, file.provenance.class_names):
+            orders.append(f"of {split}, {other}")
+        elif found := teacher_checks.speaks_of_chance(answers):
+            by_chance.append(f"of {split}, {found}")
+        elif found := teacher_checks.may_be_chance(answers, file.provenance.class_names):
+            doubtful.append(f"of {split}, {found}")
+    if not orders and not by_chance:
+        if doubtful:
+            return Check("answers", True, f"{WARNING}{'; '.join(doubtful)}")
         return Check("answers", True, "nothing speaks for chance, or for another order of the classes")
-    ok = _are_as_stated(file, teacher)
-    return Check("answers", ok, "; ".join(wrong) + ("; it is stated to be no better" if ok else ""))
+    ok = not orders and _are_as_stated(file, teacher)
+    return Check("answers", ok, "; ".join(orders + by_chance) + ("; it is stated to be no better" if ok else ""))
 
 
 def _are_as_stated(file: SoftLabelFile, teacher: Path) -> bool:

@@ -30,7 +30,7 @@ from pipeline.index import Image, Index, write_index
 from pipeline.soft_labels import open_soft_labels
 from pipeline.softness import doubt, doubt_about, entropy, size
 from pipeline.storage import Dense, TopK
-from pipeline.teacher_checks import refuse_unsound
+from pipeline.teacher_checks import may_be_chance, reaches, refuse_unsound
 from pipeline.views import Augmentation, Views
 
 
@@ -212,6 +212,9 @@ GIVEN = {"class_names": NAMES, "given": {"accuracy": None, "classes": None}}
 OURS = {"class_names": NAMES, "validation": {"images": "ab" * 32, "accuracy": 0.1}}
 
 
+NAMES_BY_LETTER = [*"abc"]
+
+
 def given(**stated):
     return GIVEN | {"given": GIVEN["given"] | stated}
 
@@ -257,8 +260,9 @@ def test_a_very_long_list_of_classes_is_not_printed():
 def test_chance_is_told_with_its_number_and_its_causes():
     said = refused(answers_of(AT_CHANCE["one class for all"]), NAMES[:10])
     assert said.startswith("given.keras is right on 0.1000 of 200 validation images, no more than by chance (0.1000).")
-    assert "`preprocessing` in train_teacher" in said
-    assert "state `accuracy: 0.10` in train_teacher" in said
+    assert "twice, by the model itself and by `preprocessing` in train_teacher" in said
+    assert said.endswith("state in train_teacher the `accuracy` that it had there.")
+    assert "accuracy: 0.1" not in said
 
 
 @pytest.mark.parametrize("table", [AT_CHANCE["one class for all"], OTHER["two of ten"]], ids=["chance", "order"])
@@ -295,14 +299,49 @@ def test_an_accuracy_clearly_above_the_stated_one_is_told(capsys):
     )
 
 
-@pytest.mark.parametrize("table", [AT_CHANCE["one class for all"], OTHER["two of ten"]], ids=["chance", "order"])
-def test_whoever_states_the_accuracy_that_is_found_is_believed(table):
-    answers = answers_of(table)
-    refuse_unsound(answers, "given.keras", NAMES[:10], given(accuracy=round(answers.accuracy, 2)))
+def test_whoever_states_that_a_teacher_is_as_bad_as_chance_is_believed():
+    refuse_unsound(answers_of(AT_CHANCE["one class for all"]), "given.keras", NAMES[:10], given(accuracy=0.1))
 
 
-def test_another_order_is_named_where_the_stated_accuracy_is_not_reached():
-    assert "This one fits" in refused(in_text_order_answers(), NAMES, given(accuracy=0.99))
+@pytest.mark.parametrize("accuracy", [0.0, 0.18, 0.99], ids=["exceeded", "reached", "missed"])
+def test_another_order_is_refused_whatever_accuracy_is_stated(accuracy):
+    assert "This one fits" in refused(in_text_order_answers(), NAMES, given(accuracy=accuracy))
+
+
+def test_the_true_accuracy_does_not_hide_two_swapped_classes_on_few_images():
+    """Right on 0.9 elsewhere, and here on 72 of 90, which is not clearly less."""
+    answers = answers_of(swapped(9 * np.eye(10, dtype=int), 2, 7))
+    assert reaches(answers, 0.9)
+    assert "2 means 7, 7 means 2" in refused(answers, NAMES[:10], given(accuracy=0.9))
+
+
+MAY_BE_CHANCE = {
+    "all one class": ([[0, 0, 10], [0, 0, 10], [0, 0, 5]], "all 25 answers are c, while 5 images are"),
+    "all one class, which most are": ([[90, 0], [10, 0]], "all 100 answers are a, while 90 images are"),
+    "nearly all": ([[39, 1], [20, 0]], "59 of 60 answers are a, while 40 images are"),
+    "a little above chance": ([[7, 5], [5, 7]], "14 of 24 are right, which cannot be told from chance (12.0)"),
+}
+NO_CHANCE = {
+    "weak": [[58, 42], [42, 58]],
+    "names the rare class on 4 of 100 images, and is right": [[90, 0], [6, 4]],
+    "one class in the data": [[40, 0], [0, 0]],
+    "ten images": [[5, 0], [5, 0]],
+}
+
+
+@pytest.mark.parametrize("case", MAY_BE_CHANCE)
+def test_a_teacher_that_may_know_nothing_is_told_and_not_refused(capsys, case):
+    table, words = MAY_BE_CHANCE[case]
+    for stated in (given(), given(accuracy=0.1), OURS):
+        refuse_unsound(answers_of(table), "given.keras", NAMES_BY_LETTER, stated)
+        said = capsys.readouterr().err
+        assert f"warning: given.keras: of the validation images, {words}. It may know nothing. " in said
+        assert ("Likely causes: " in said) is (stated is not OURS)
+
+
+@pytest.mark.parametrize("case", NO_CHANCE)
+def test_a_teacher_that_knows_something_or_has_few_images_is_not_told(case):
+    assert may_be_chance(answers_of(NO_CHANCE[case]), NAMES_BY_LETTER) is None
 
 
 # ---- hard labels
@@ -328,25 +367,81 @@ def margins(margin, rows=50, classes=10):
     return margin * np.eye(classes)[np.arange(rows) % classes]
 
 
+def sure_by(margin, right=50, images=50, classes=10):
+    """Answers of which so many are right, each surer than all others by the same margin."""
+    labels = np.arange(images) % classes
+    predictions = np.where(np.arange(images) < right, labels, (labels + 1) % classes)
+    return Answers(labels, predictions, margin * np.eye(classes)[predictions])
+
+
 @pytest.mark.parametrize(
-    ("logits", "temperature", "words"),
+    ("margin", "temperature", "words"),
     [
-        (margins(255 * 12.0), 4.0, ["at T = 4 ", "entropy of 0.0000 nats, of at most 2.3026", "`preprocessing: unit`"]),
-        (margins(255 * 12.0), 1e4, ["at T = 10000 ", "lies 2,754 or more", "`preprocessing: unit`"]),
-        (margins(40.0), 1.0, ["at T = 1 ", "the teacher is very sure. A larger temperature softens them"]),
-        (margins(40.0), 0.3, ["at T = 1 "]),
+        (255 * 12.0, 4.0, ["at T = 4 ", "entropy of 0.0000 nats, of at most 2.3026", "`preprocessing: unit`"]),
+        (255 * 12.0, 1e4, ["at T = 10000 ", "lies 2,754 or more", "`preprocessing: unit`"]),
+        (40.0, 1.0, ["at T = 1 ", "the teacher is very sure. A larger temperature softens them"]),
+        (40.0, 0.3, ["at T = 1 "]),
     ],
     ids=["pixels of 0 to 1", "whatever the temperature", "very sure", "sharpened"],
 )
-def test_hard_labels_are_told_with_the_number_and_a_cause(logits, temperature, words):
-    found = doubt(logits, temperature)
+def test_hard_labels_are_told_with_the_number_and_a_cause(margin, temperature, words):
+    found = doubt(sure_by(margin), temperature)
     assert [word for word in words if word not in found] == [], found
 
 
 @pytest.mark.parametrize(("margin", "temperature"), [(12.0, 4.0), (8.0, 1.0), (8.0, 0.3), (40.0, 8.0)])
 def test_the_logits_of_a_sure_teacher_are_no_hard_labels(margin, temperature):
     """Right on 0.978 of MNIST, a teacher has margins of 12, and 0.04 nats at T = 1; sharpening is meant to sharpen."""
-    assert doubt(margins(margin), temperature) is None
+    assert doubt(sure_by(margin), temperature) is None
+
+
+@pytest.mark.parametrize(
+    ("margin", "temperature", "right", "images", "words"),
+    [
+        (20.0, 4.0, 180, 300, ["entropy of 0.3", "at T = 4 its mean confidence is 0.94, ", "0.60 of 300 validation"]),
+        (20.0, 1.0, 180, 300, ["at T = 1 the soft", "even at T = 4 its mean confidence is 0.94"]),
+        (100.0, 20.0, 15, 60, ["even at T = 20 its mean confidence is 0.94, while it is right on 0.25"]),
+        (40.0, 4.0, 180, 300, ["entropy of 0.0", "even at T = 4 its mean confidence is 1.00"]),
+        (900.0, 4.0, 80, 100, ["entropy of 0.0000", "lies 810 or more", "even at T = 4", "0.80 of 100"]),
+    ],
+    ids=["scale of 20", "softened at 1", "softened at 20", "nearly hard", "hard"],
+)
+def test_a_teacher_that_is_sure_and_wrong_is_told_and_the_scale_of_its_pixels_is_named_first(
+    margin, temperature, right, images, words
+):
+    """At T = 4 a margin of 20 gives e^5 : 9, 0.943; neither the size nor the entropy of such logits is unheard of."""
+    found = doubt(sure_by(margin, right, images), temperature)
+    assert [word for word in words if word not in found] == [], found
+    assert found.split("Likely causes: ")[1].startswith("the teacher was trained on pixels from 0 to 1")
+    assert "A larger temperature" not in found
+
+
+@pytest.mark.parametrize(
+    ("margin", "right", "images", "classes"),
+    [
+        (3.58, 180, 300, 10),
+        (5.1, 550, 1000, 10),
+        (2.2, 140, 200, 2),
+        (3.5, 120, 200, 2),
+        (8.0, 400, 1000, 100),
+        (20.0, 3, 10, 10),
+        (18.5, 15, 20, 10),
+        (20.0, 250, 300, 10),
+    ],
+    ids=[
+        "0.8 sure at T = 1, right on 0.6",
+        "0.95 sure at T = 1, right on 0.55",
+        "two classes: 0.9 sure, right on 0.7",
+        "two classes: 0.97 sure, right on 0.6",
+        "100 classes: 0.97 sure, right on 0.4",
+        "ten images",
+        "few images",
+        "right on 0.83",
+    ],
+)
+def test_a_network_that_is_a_little_too_sure_as_most_are_is_not_told(margin, right, images, classes):
+    assert doubt(sure_by(margin, right, images, classes), 4.0) is None
+    assert "mean confidence" not in (doubt(sure_by(margin, right, images, classes), 1.0) or "")
 
 
 def labelled(rows_per_class, classes=3):
@@ -414,6 +509,18 @@ def test_soften_verify_and_inspect_repeat_the_warning(tmp_path, monkeypatch, cap
         assert "Warning: softness." in text.splitlines()[-1]
         last = CliRunner().invoke(main, ["inspect", str(path)]).stdout.splitlines()[-1]
         assert last == check["detail"]
+
+
+def test_verify_repeats_that_a_teacher_may_know_nothing(tmp_path, monkeypatch):
+    """24 validation images, and 3 of the other splits, of which so little is said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    always_b = lambda views, count, classes: np.tile(np.float32([0, 5, 1]), (views, count, 1))  # noqa: E731
+    for path in write_both(tmp_path, index=labelled(8), views=UNTOUCHED, logits=always_b):
+        shown = CliRunner().invoke(main, ["verify", str(path), "--json"])
+        (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "answers"]
+        assert check["ok"] is True
+        assert check["detail"] == "warning: of val, all 24 answers are b, while 8 images are"
 
 
 # ---- through `precompute`
@@ -531,20 +638,38 @@ def test_a_member_of_an_ensemble_is_refused_by_its_number(project):
     assert not LOGITS.exists()
 
 
+def names_class_3_always():
+    model = tells_greys(scale=0.0)
+    model.layers[-1].set_weights([np.zeros((1, 11)), 5 * np.eye(11)[3]])
+    return model
+
+
 def test_a_stated_accuracy_is_compared_and_a_file_that_is_as_stated_is_sound(project):
-    for accuracy, fits in ((0.99, False), (0.18, True)):
+    for accuracy, fits in ((0.99, False), (0.09, True)):
         record = {"class_names": [*map(str, range(11))], "given": {"accuracy": accuracy, "classes": None}}
-        model_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
+        model_files.save(names_class_3_always(), TEACHER, record)
         if fits:
             compute()
         else:
-            with pytest.raises(PipelineError, match="This one fits"):
+            with pytest.raises(PipelineError, match=r"train_teacher\.accuracy says 0\.99"):
                 compute()
     assert CliRunner().invoke(main, ["verify", str(LOGITS)]).exit_code == 0
     TEACHER.unlink()
     alone = CliRunner().invoke(main, ["verify", str(LOGITS)])
     assert alone.exit_code == 1
     assert "not sound: answers. " in alone.stdout
+
+
+def test_a_file_in_another_order_is_not_sound_though_its_accuracy_is_stated(project, monkeypatch):
+    """As one that was written before the order was refused."""
+    record = {"class_names": [*map(str, range(11))], "given": {"accuracy": 0.18, "classes": None}}
+    model_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher_pass, "refuse_unsound", lambda *_: None)
+        compute()
+    verified = CliRunner().invoke(main, ["verify", str(LOGITS)])
+    assert verified.exit_code == 1
+    assert "if its outputs were in another order: 2 means 10" in verified.stdout
 
 
 def test_the_command_takes_the_largest_temperature_though_dvc_yaml_does_not_declare_it(tmp_path, monkeypatch):
