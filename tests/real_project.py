@@ -52,7 +52,10 @@ def attempt(*command: str, cwd: Path, preexec_fn: Callable[[], None] | None = No
 
 
 def start(*command: str, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Starts a command in a process group of its own; what it prints goes to a file."""
+    """Starts a command in a process group of its own; what it prints goes to a file.
+
+    It gives way to this process, so that on a busy machine, too, who waits for a moment does not see it too late.
+    """
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
@@ -62,6 +65,7 @@ def start(*command: str, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            preexec_fn=lambda: os.nice(10),
         )
 
 
