@@ -54,7 +54,8 @@ def refuse_no_logits(model: Any, file: Path | str) -> None:
     found, _ = _no_logits(keras.saving.serialize_keras_object(model), "")
     if found is not None:
         raise PipelineError(f"{file} ends in {found}: what that gives cannot be understood as logits. {REMEDY}")
-    outputs = ops.convert_to_numpy(ops.cast(model(noise_for(model), training=False), "float32"))
+    of_tensors = keras.Model(model.inputs[0], model.outputs[0])  # one of lists of tensors would warn
+    outputs = ops.convert_to_numpy(ops.cast(of_tensors(noise_for(model), training=False), "float32"))
     if outputs.shape[-1] == 1 or not outputs.min() >= 0:
         return
     if np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING):
