@@ -87,7 +87,7 @@ def run_all_stages():
             "images": Path("images"),
             "image_column": "image",
             "label_column": "label",
-            "class_names": None,
+            "class_names": sorted(CLASSES),
             "validation_ids": None,
             "test_ids": None,
             "val_fraction": 0.2,
