@@ -144,7 +144,7 @@ def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
             enough = floor(1000 * drawn.enough[split] + 1) / 1000
             print(
                 f"split.{split}_fraction {shares[split]:g} gave no {split} image to {len(labels)} of "
-                f"{len(data_set.class_names)} classes, so each got the nearest one"
+                f"{len(data_set.class_names)} classes, so for each the image with the nearest number was taken"
                 + (f"; {enough:g} would give every class one." if enough < 1 else ".")
             )
     if drawn.kept:

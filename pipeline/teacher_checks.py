@@ -65,7 +65,8 @@ def refuse_unsound(
         return
     if stated is not None:
         said = f"but train_teacher.accuracy says {stated:g}"
-        raise PipelineError(f"{described} is {right}, {said}. {CAUSES} If they are merely harder, state what is true.")
+        remedy = "If these images are just harder, state the lower accuracy."
+        raise PipelineError(f"{described} is {right}, {said}. {CAUSES} {remedy}")
     if knows_nothing(answers):
         remedy = f"{CAUSES} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
         raise PipelineError(
