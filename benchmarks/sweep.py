@@ -40,7 +40,9 @@ from pipeline.recipe import Recipe
 from pipeline.views import Augmentation, Views
 
 TEMPERATURES = (1, 2, 4, 16, 32, 64)
-SYSTEM_1 = Images(Path("MHIST"), {"train": 2175, "val": 0, "test": 977}, 2, {"train": 13, "val": 0, "test": 13})
+SYSTEM_1 = Images(
+    Path("MHIST"), {"train": 2175, "val": 0, "test": 977}, ["HP", "SSA"], {"train": 13, "val": 0, "test": 13}
+)
 
 
 def plan_of(pair: Pair, images: Images, views: Views, recipe: Recipe, temperatures: int) -> Plan:
@@ -202,7 +204,9 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
             for temperature in TEMPERATURES:
                 train_online(pair, data, views, recipe, float(temperature))
             online.append(time.perf_counter() - start)
-    images = Images(folder, {"train": number, "val": validation, "test": 1}, 10, {"train": 10, "val": 10, "test": 10})
+    images = Images(
+        folder, {"train": number, "val": validation, "test": 1}, [*"0123456789"], {"train": 10, "val": 10, "test": 10}
+    )
     plan = plan_of(pair, images, views, recipe, len(TEMPERATURES))
     # Keras' Distiller runs the teacher in validation too.
     online_passes = plan.online_passes + len(TEMPERATURES) * epochs * validation
