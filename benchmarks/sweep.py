@@ -194,7 +194,9 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
         files = write_images(folder / "images", number + validation + 1, pair.student_settings["input_shape"])
         data = index_of(files, pair.classes, validation)
         write_index(folder / "index.csv", data)
-        model_files.save(pair.teacher, folder / "teacher.keras")
+        # It knows nothing, for which it would be refused if its file did not say so.
+        untrained = {"class_names": data.class_names, "given": {"accuracy": 0.0}}
+        model_files.save(pair.teacher, folder / "teacher.keras", untrained)
         for turn in range(rounds):
             work = folder / f"round{turn}"
             work.mkdir()
