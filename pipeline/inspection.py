@@ -10,10 +10,11 @@ from pipeline.checked_hdf5 import VERSION
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
 from pipeline.progress import Progress
+from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.softness import doubt_about
 from pipeline.table import aligned
-from pipeline.verification import Statistics, impossible_rows, in_words, probabilities_of
+from pipeline.verification import in_words
 
 
 def describe(path: Path, largest_temperature: float = 1.0) -> str:

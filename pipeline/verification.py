@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline import softness, teacher_checks
 from pipeline.answers import answers_in
@@ -19,12 +18,10 @@ from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index
 from pipeline.progress import Progress
 from pipeline.resize import Resize, other_pixels
+from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.soft_labels import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
-from pipeline.storage import Columns, Storage, TopK
+from pipeline.storage import Storage
 from pipeline.views import Views
-
-SUM_TOLERANCE = 1e-5
-"""Float32 rounding of a few thousand probabilities that sum to 1."""
 
 WARNING = "warning: "
 
@@ -76,62 +73,6 @@ def verify(
             _views_as_drawn(file),
             *_belongings(file, index, teacher, logits, wanted),
         ]
-
-
-@dataclass
-class Statistics:
-    """Of the rows of one split, added up slab by slab.
-
-    Attributes:
-        rows: how many.
-        right: in how many the largest value is the labelled class's.
-        confidence: the sum of the largest probabilities.
-        entropy: the sum of the entropies, in nats.
-        not_finite: how many rows are not finite.
-        negative: how many have a negative probability.
-        worst_sum: of one row's probabilities, the furthest from 1.
-    """
-
-    rows: int = 0
-    right: int = 0
-    confidence: float = 0.0
-    entropy: float = 0.0
-    not_finite: int = 0
-    negative: int = 0
-    worst_sum: float = 1.0
-
-    def add(self, probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
-        """Adds R rows: (R, C) probabilities and (R,) class indices."""
-        finite = np.isfinite(probabilities).all(axis=1)
-        sums = probabilities[finite].sum(axis=1, dtype=np.float64)
-        self.not_finite += int((~finite).sum())
-        self.negative += int((probabilities < 0).any(axis=1).sum())
-        self.worst_sum = max([self.worst_sum, *sums], key=lambda total: abs(total - 1))
-        logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
-        self.rows += len(labels)
-        self.right += int((probabilities.argmax(axis=1) == labels).sum())
-        self.confidence += float(probabilities.max(axis=1).sum(dtype=np.float64))
-        self.entropy -= float((probabilities * logs).sum(dtype=np.float64))
-
-    def problems(self) -> list[str]:
-        """What is wrong with them."""
-        cases = [
-            (self.not_finite > 0, f"{self.not_finite} row(s) are not finite"),
-            (self.negative > 0, f"{self.negative} row(s) have negative soft labels"),
-            (
-                abs(self.worst_sum - 1) > SUM_TOLERANCE,
-                f"soft labels do not sum to 1: one row sums to {self.worst_sum:.6f}",
-            ),
-        ]
-        return [problem for wrong, problem in cases if wrong]
-
-
-def probabilities_of(file: SoftLabelFile, split: str, view: int, rows: slice) -> npt.NDArray[np.float32]:
-    """The soft labels of some rows, (R, C); those of a logits file at temperature 1."""
-    columns = file.columns(split, view, rows)
-    if file.format == LOGITS_FORMAT:
-        columns = file.storage.soften(columns, 1.0, file.classes)
-    return file.storage.probabilities(columns, file.classes)
 
 
 def _values(file: SoftLabelFile, split: str) -> Check:
@@ -198,34 +139,6 @@ def _are_as_stated(file: SoftLabelFile, teacher: Path) -> bool:
 def _softness(file: SoftLabelFile, largest_temperature: float) -> Check:
     found = softness.doubt_about(file, largest_temperature)
     return Check("softness", True, "nothing speaks of hard labels" if found is None else f"{WARNING}{found}")
-
-
-def impossible_rows(file: SoftLabelFile, split: str) -> list[str]:
-    """Labels and kept classes that cannot be, which nothing can be computed from."""
-    group, labels = file.file[split], file.labels(split)
-    found = Counter({"label(s) are of no class": int(((labels < 0) | (labels >= file.classes)).sum())})
-    for rows in slabs(file.count(split)):
-        if "hard" in group:
-            hard = group["hard"][rows]
-            found["hard label(s) are not one-hot"] += int(((hard.sum(1) != 1) | (hard.max(1) != 1)).sum())
-        for view in range(file.views(split).count if isinstance(file.storage, TopK) else 0):
-            columns = file.columns(split, view, rows)
-            found["row(s) keep a class that there is not, or one twice"] += int(_bad_index(columns, file.classes).sum())
-            if file.format == LOGITS_FORMAT:
-                found["row(s) do not keep their largest logits, the largest first"] += int(_bad_order(columns).sum())
-    return [f"{count} {what}" for what, count in found.items() if count]
-
-
-def _bad_index(columns: Columns, classes: int) -> npt.NDArray[np.bool_]:
-    ordered = np.sort(columns["index"].astype(np.int64), axis=1)
-    return np.asarray((ordered[:, -1] >= classes) | (np.diff(ordered, axis=1) == 0).any(axis=1))
-
-
-def _bad_order(columns: Columns) -> npt.NDArray[np.bool_]:
-    """NaN is no question of order."""
-    value = columns["value"].astype(np.float64)
-    slack = 1e-3 * np.maximum(1.0, np.abs(value[:, -1]))  # float16 rounds the kept ones, not the mean of the others
-    return np.asarray((np.diff(value, axis=1) > 0).any(axis=1) | (columns["tail_mean"] > value[:, -1] + slack))
 
 
 def _views_as_drawn(file: SoftLabelFile) -> Check:
