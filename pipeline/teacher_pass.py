@@ -8,22 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import model_files
-from pipeline.answers import Answers, sample_of
 from pipeline.earlier_logits import EarlierLogits, Found
 from pipeline.ensembles import Teacher
 from pipeline.errors import PipelineError, all_named
 from pipeline.images import Images
-from pipeline.index import SPLITS, Index, fingerprint_of
+from pipeline.index import SPLITS, Index
 from pipeline.inference import Forward, Ints
 from pipeline.precision import difference
 from pipeline.progress import Progress
 from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import Rows
-from pipeline.softness import doubt
 from pipeline.storage import Columns
-from pipeline.teacher_checks import refuse_unsound
 from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.validation_answers import judge
 from pipeline.views import Augmentation, Floats16, Views
 
 WRITING_SHARE = 0.02
@@ -34,9 +31,6 @@ LONGEST_BLOCK_SECONDS = 10.0
 
 LARGEST_BLOCK_BYTES = 64 * 2**20
 """However fast the teacher is: what is gathered takes no more memory, and a batch."""
-
-ROUNDING = 5e-3
-"""Of the sum of probabilities that were stored as float16."""
 
 RETRAIN = (
     "Train it again, with a lower learning rate: `dvc repro --single-item --force train_teacher`, then `dvc repro`."
@@ -109,9 +103,7 @@ class TeacherPass:
             for split in ORDER:
                 self._compute(self.splits[split], progress)
                 if split == "val":
-                    self._refuse_probabilities()
-                    self._refuse_less_accurate()
-                    self._refuse_unsound()
+                    judge(self.unfinished, self.data, self.teacher, self.record, self.largest_temperature)
 
     def _tell_places(self) -> None:
         """Says what the batches lose, and what cannot be promised."""
@@ -222,49 +214,6 @@ class TeacherPass:
                 )
             start += len(logits)
             yield logits
-
-    def _refuse_probabilities(self) -> None:
-        smallest, largest, sums = self.unfinished.outputs("val")
-        if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
-            return
-        if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
-            raise PipelineError(f"{self.teacher} {model_files.NO_LOGITS}")
-        found = f"all outputs of {self.teacher} for the validation images lie between 0 and 1"
-        if self.record is None or "given" in self.record:
-            raise PipelineError(
-                f"{found}, as those of a sigmoid or another activation do. Logits are the numbers before it: save the "
-                "model with activation=None in its last layer. If they are logits all the same, subtract 1 from each "
-                "bias of that layer: this changes no probability."
-            )
-        print(f"warning: {found}. Are they logits?", file=sys.stderr)
-
-    def _refuse_less_accurate(self) -> None:
-        """Compares the teacher's accuracy on its validation images with the one recorded in its file."""
-        images = self.data.split("val")
-        accuracy = float(np.mean(self.unfinished.predictions("val") == self.data.labels(images)))
-        recorded = None if self.record is None else self.record.get("validation")
-        if recorded is None or recorded["images"] != fingerprint_of(images):
-            then = "not recorded" if recorded is None else f"{recorded['accuracy']:.4f}, on other images"
-            print(
-                f"validation accuracy of {self.teacher}: {accuracy:.4f} (when it was trained: {then})", file=sys.stderr
-            )
-            return
-        then = recorded["accuracy"]
-        if abs(accuracy - then) > max(1, len(images) / 200) / len(images) + 1e-6:
-            raise PipelineError(
-                f"{self.teacher} is right on {accuracy:.4f} of its {len(images)} validation images, but it was on "
-                f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
-                "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."
-            )
-
-    def _refuse_unsound(self) -> None:
-        """Looks at the stored answers, so that a pass that goes on is judged as well."""
-        labels = np.asarray(self.data.labels(self.data.split("val")))
-        logits = self.unfinished.logits("val", sample_of(len(labels)))
-        answers = Answers(labels, self.unfinished.predictions("val"), logits)
-        if found := doubt(answers, self.largest_temperature):
-            print(f"warning: {self.teacher}: {found}", file=sys.stderr)
-        refuse_unsound(answers, self.teacher, self.data.class_names, self.record)
 
 
 def _same(now: Columns, then: Columns) -> bool:

@@ -17,7 +17,7 @@ from real_project import ROOT, change
 from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
-from pipeline import class_order, model_files, precompute, teacher_pass, train_teacher
+from pipeline import class_order, model_files, precompute, teacher_pass, train_teacher, validation_answers
 from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
 from pipeline.artifacts import sha256_file
 from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
@@ -665,7 +665,7 @@ def test_a_file_in_another_order_is_not_sound_though_its_accuracy_is_stated(proj
     record = {"class_names": [*map(str, range(11))], "given": {"accuracy": 0.18, "classes": None}}
     model_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
     with monkeypatch.context() as patch:
-        patch.setattr(teacher_pass, "refuse_unsound", lambda *_: None)
+        patch.setattr(validation_answers, "refuse_unsound", lambda *_: None)
         compute()
     verified = CliRunner().invoke(main, ["verify", str(LOGITS)])
     assert verified.exit_code == 1

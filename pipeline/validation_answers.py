@@ -1,0 +1,81 @@
+"""What the teacher says of its validation images, looked at before the hours of its pass begin."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline import model_files
+from pipeline.answers import Answers, sample_of
+from pipeline.errors import PipelineError
+from pipeline.index import Image, Index, fingerprint_of
+from pipeline.softness import doubt
+from pipeline.teacher_checks import refuse_unsound
+from pipeline.unfinished_logits import UnfinishedLogits
+
+ROUNDING = 5e-3
+"""Of the sum of probabilities that were stored as float16."""
+
+Record = Mapping[str, Any] | None
+
+
+def judge(
+    unfinished: UnfinishedLogits, data: Index, described: str, record: Record, largest_temperature: float
+) -> None:
+    """Refuses a teacher that its validation images speak against, and warns of what is doubtful.
+
+    Looks at the stored answers, so that a pass that goes on is judged as well.
+
+    Args:
+        unfinished: the file, in which the split "val" is complete.
+        data: the index.
+        described: how messages name the teacher.
+        record: what its file says of it, as `model_files.read_record` returns it.
+        largest_temperature: at which the logits will be softened.
+
+    Raises:
+        PipelineError: it gives no logits, is less accurate than when it was trained, or `refuse_unsound` refuses it.
+    """
+    images = data.split("val")
+    labels = np.asarray(data.labels(images))
+    logits = unfinished.logits("val", sample_of(len(labels)))
+    answers = Answers(labels, unfinished.predictions("val"), logits)
+    _refuse_probabilities(unfinished, described, record)
+    _refuse_less_accurate(answers, images, described, record)
+    if found := doubt(answers, largest_temperature):
+        print(f"warning: {described}: {found}", file=sys.stderr)
+    refuse_unsound(answers, described, data.class_names, record)
+
+
+def _refuse_probabilities(unfinished: UnfinishedLogits, described: str, record: Record) -> None:
+    smallest, largest, sums = unfinished.outputs("val")
+    if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
+        return
+    if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
+        raise PipelineError(f"{described} {model_files.NO_LOGITS}")
+    found = f"all outputs of {described} for the validation images lie between 0 and 1"
+    if record is None or "given" in record:
+        raise PipelineError(
+            f"{found}, as those of a sigmoid or another activation do. Logits are the numbers before it: save the "
+            "model with activation=None in its last layer. If they are logits all the same, subtract 1 from each "
+            "bias of that layer: this changes no probability."
+        )
+    print(f"warning: {found}. Are they logits?", file=sys.stderr)
+
+
+def _refuse_less_accurate(answers: Answers, images: Sequence[Image], described: str, record: Record) -> None:
+    """Compares the teacher's accuracy on its validation images with the one recorded in its file."""
+    accuracy = answers.accuracy
+    recorded = None if record is None else record.get("validation")
+    if recorded is None or recorded["images"] != fingerprint_of(images):
+        then = "not recorded" if recorded is None else f"{recorded['accuracy']:.4f}, on other images"
+        print(f"validation accuracy of {described}: {accuracy:.4f} (when it was trained: {then})", file=sys.stderr)
+        return
+    then = recorded["accuracy"]
+    if abs(accuracy - then) > max(1, len(images) / 200) / len(images) + 1e-6:
+        raise PipelineError(
+            f"{described} is right on {accuracy:.4f} of its {len(images)} validation images, but it was on "
+            f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
+            "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."
+        )
