@@ -19,6 +19,20 @@ from pipeline.errors import PipelineError
 from pipeline.params import read_params
 
 FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
+CSV = {
+    "layout": "csv",
+    "data": "raw",
+    "annotations": "train.csv",
+    "images": "images",
+    "image_column": "image",
+    "label_column": "label",
+    "class_names": None,
+    "validation_ids": None,
+    "test_ids": None,
+    "val_fraction": 0.25,
+    "test_fraction": 0.25,
+}
+"""A section `split` of a table, whose validation and test images are drawn."""
 
 
 def png(number: int, side: int = 5) -> bytes:

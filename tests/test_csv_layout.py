@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from layouts import (
+    CSV,
     assert_every_key_must_be_there,
     assert_one_mistake,
     check_copies,
@@ -21,19 +22,7 @@ from layouts import (
     write_files,
 )
 
-DRAWN = {
-    "layout": "csv",
-    "data": "raw",
-    "annotations": "train.csv",
-    "images": "train_images",
-    "image_column": "image_id",
-    "label_column": "label",
-    "class_names": None,
-    "validation_ids": None,
-    "test_ids": None,
-    "val_fraction": 0.25,
-    "test_fraction": 0.25,
-}
+DRAWN = with_key(CSV, images="train_images", image_column="image_id")
 NAMED = with_key(DRAWN, validation_ids="val.csv", test_ids="test.csv", val_fraction=None, test_fraction=None)
 NAMES = {"0": "CBB", "1": "healthy", "2": "CMD"}
 

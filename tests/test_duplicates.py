@@ -4,23 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import drawn_split, planned, png, refusal, run, with_key, write_files
+from layouts import CSV, drawn_split, planned, png, refusal, run, with_key, write_files
 
-CSV = {
-    "layout": "csv",
-    "data": "raw",
-    "annotations": "train.csv",
-    "images": "images",
-    "image_column": "image",
-    "label_column": "label",
-    "class_names": None,
-    "validation_ids": None,
-    "test_ids": "test.csv",
-    "val_fraction": 0.25,
-    "test_fraction": None,
-}
+TABLE = with_key(CSV, test_ids="test.csv", test_fraction=None)
 ARRAYS = {"layout": "arrays", "data": "raw.npz", "class_names": ["a", "b"], "val_fraction": None, "test_fraction": None}
-KEEP = with_key(CSV, duplicates="keep_in_train")
+KEEP = with_key(TABLE, duplicates="keep_in_train")
 IN_TRAIN, IN_VAL, IN_TEST = 6, 7, 2
 """An even image of each split, by the stated rule and the table of test images."""
 
@@ -55,14 +43,14 @@ def warned(capsys) -> list[str]:
 def test_copies_in_one_split_and_class_are_nothing_to_tell(capsys):
     first, second, *_ = of_split("train", 0)
     make([(second, first)])
-    run(CSV)
+    run(TABLE)
     assert warned(capsys) == []
 
 
 def test_copies_in_two_splits_are_counted_and_named(capsys):
     train, (val, *_) = of_split("train", 0), of_split("val", 0)
     make([(train[0], 2), (train[1], val)])
-    rows = run(CSV)
+    rows = run(TABLE)
     assert rows["02.png"]["sha256"] == rows[f"{train[0]}.png"]["sha256"]
     (line,) = warned(capsys)
     assert line.startswith("Warning: 2 picture(s) lie in more than one split, which makes results look better")
@@ -73,14 +61,14 @@ def test_copies_in_two_splits_are_counted_and_named(capsys):
 
 def test_copies_in_two_classes_are_counted_and_named(capsys):
     make([(15, 12)], labels={12: "a", 15: "b"})
-    run(CSV)
+    run(TABLE)
     lines = warned(capsys)
     assert "Warning: 1 picture(s) have more than one class, so that a label is wrong: 12.png (" in lines[-1]
 
 
 def test_of_many_copies_all_are_in_a_file(capsys):
     make([(number, 30) for number in range(12, 30)] + [(number, 0) for number in (2, 4, 6)])
-    run(CSV)
+    run(TABLE)
     in_splits, _ = warned(capsys)
     assert in_splits.count("12.png") == 1
     assert " = … (all in .work/copies-in-splits.txt)." in in_splits
@@ -92,24 +80,24 @@ def test_of_many_copies_all_are_in_a_file(capsys):
 def test_copies_are_refused_where_that_is_asked_for():
     Path("data").mkdir()
     make([(of_split("train", 0)[0], 2)])
-    message = refusal(with_key(CSV, duplicates="refuse"))
+    message = refusal(with_key(TABLE, duplicates="refuse"))
     assert message.startswith("1 picture(s) lie in more than one split")
     assert "Remove the copies and correct the labels, or set split.duplicates" in message
     make()
-    assert len(run(with_key(CSV, duplicates="refuse"))) == 40
+    assert len(run(with_key(TABLE, duplicates="refuse"))) == 40
 
 
 def test_a_wrong_label_is_refused_too():
     first, second, *_ = of_split("train", 0)
     Path("data").mkdir()
     make([(second, first)], labels={second: "b"})
-    assert "1 picture(s) have more than one class" in refusal(with_key(CSV, duplicates="refuse"))
+    assert "1 picture(s) have more than one class" in refusal(with_key(TABLE, duplicates="refuse"))
 
 
 def test_copies_stay_in_training_drawn_or_named_alike(capsys):
     (train, *_), (val, *_) = of_split("train", 0), of_split("val", 0)
     make([(train, 2), (val, 2), (4, 2)])  # a training image, a validation image and two test images
-    plain = run(CSV)
+    plain = run(TABLE)
     rows = run(KEEP)
     assert {rows[name]["split"] for name in ("02.png", "04.png", f"{train}.png", f"{val}.png")} == {"train"}
     others = rows.keys() - {"02.png", "04.png", f"{train}.png", f"{val}.png"}

@@ -3,22 +3,9 @@
 from pathlib import Path
 
 import pytest
-from layouts import assert_one_mistake, drawn_split, planned, png, refusal, run, with_key, write_files
+from layouts import CSV, assert_one_mistake, drawn_split, planned, png, refusal, run, with_key, write_files
 
-SECTION = {
-    "layout": "csv",
-    "data": "raw",
-    "annotations": "train.csv",
-    "images": "images",
-    "image_column": "image",
-    "label_column": "label",
-    "group_column": "patient",
-    "class_names": None,
-    "validation_ids": None,
-    "test_ids": None,
-    "val_fraction": 0.25,
-    "test_fraction": 0.25,
-}
+SECTION = with_key(CSV, group_column="patient")
 NAMED = with_key(SECTION, validation_ids="val.csv", test_ids="test.csv", val_fraction=None, test_fraction=None)
 
 
