@@ -1,6 +1,5 @@
 """A teacher that somebody brings along, made whole: from pixels (0 to 255) to logits in the data set's class order."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from keras import ops
 
 from pipeline import model_files, models
 from pipeline.artifacts import sha256_file
-from pipeline.errors import PipelineError, first_few
+from pipeline.errors import PipelineError, nearest, quoted
 from pipeline.given_weights import load_weights
 from pipeline.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.model_end import refuse_no_logits
@@ -159,17 +158,13 @@ def _order(
         raise PipelineError(f"{other} If it knows them by other names, state train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
-        near = difflib.get_close_matches(missing[0], known, n=1, cutoff=0.5)
-        hint = f" Is {near[0]!r} there {missing[0]!r} here?" if near else ""
+        near = nearest(missing[0], known)
+        hint = f" Is {near!r} there {missing[0]!r} here?" if near else ""
         raise PipelineError(
-            f"train_teacher.classes lacks {len(missing)} of the data set's classes: {_quoted(missing)}; it has "
-            f"{_quoted(known)}.{hint} Write every class as data/index.csv does."
+            f"train_teacher.classes lacks {len(missing)} of the data set's classes: {quoted(missing)}; it has "
+            f"{quoted(known)}.{hint} Write every class as data/index.csv does."
         )
     return [numbers[name] for name in class_names]
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return first_few([repr(name) for name in names])
 
 
 def _preprocessing(teacher: GivenTeacher, channels: int) -> list[Any]:

@@ -33,7 +33,7 @@ class ImageFolder:
     """
 
     def __init__(self, data: Path, images: Path) -> None:
-        self.data, self.images, self.folder = data, images, data / images
+        self.images, self.folder = images, data / images
         refuse_leaving(data, self.folder, "images")
         if not self.folder.is_dir():
             raise PipelineError(

@@ -72,11 +72,7 @@ def run(
     models, data, described = document["models"], read_index(index), read_description(teacher)
     refuse_others(metrics, document, params, data.fingerprint())
     refuse_other_teacher(metrics, document, described.sha256)
-    if {group for group in models if group.startswith(STUDENT)} != {f"{STUDENT}{t}" for t in students}:
-        raise PipelineError(
-            f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(students)}. "
-            "Bring it up to date with `dvc repro evaluate`."
-        )
+    _refuse_other_temperatures(metrics, models, students)
     names = {group: [f"{group}_seed{seed}" for seed in report.get("seeds", [])] for group, report in models.items()}
     names["teacher"] = ["teacher"]
     curves = read_curves(history, names)
@@ -119,6 +115,14 @@ def run(
     with publish(output) as partial:
         partial.write_text(page, encoding="utf-8")
     print(f"wrote {output}")
+
+
+def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], students: Mapping[str, Path]) -> None:
+    if {group for group in models if group.startswith(STUDENT)} != {f"{STUDENT}{t}" for t in students}:
+        raise PipelineError(
+            f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(students)}. "
+            "Bring it up to date with `dvc repro evaluate`."
+        )
 
 
 def _refuse_other_images(predictions: Path, said: Mapping[str, Sequence[pd.DataFrame]], data: Index) -> None:
