@@ -107,14 +107,19 @@ def _values(file: SoftLabelFile, split: str) -> Check:
 
 
 def _answers(file: SoftLabelFile, teacher: Path) -> Check:
-    """Whether they are those of a teacher that knows the classes, in their order; or, but for the order, as stated."""
-    orders, by_chance, doubtful = [], [], []
+    """Whether they are those of a teacher that knows the classes, in their order; or, but for the order, as stated.
+
+    Chance is judged as `precompute` judges it, by the validation images; elsewhere it is a warning.
+    """
+    orders: list[str] = []
+    by_chance: list[str] = []
+    doubtful: list[str] = []
     for split in SPLITS:
         answers = answers_in(file, split)
         if other := teacher_checks.speaks_of_order(answers, file.provenance.class_names):
             orders.append(f"of {split}, {other}")
         elif found := teacher_checks.speaks_of_chance(answers):
-            by_chance.append(f"of {split}, {found}")
+            (by_chance if split == "val" else doubtful).append(f"of {split}, {found}")
         elif found := teacher_checks.may_be_chance(answers, file.provenance.class_names):
             doubtful.append(f"of {split}, {found}")
     if not orders and not by_chance:

@@ -18,6 +18,7 @@ from pipeline.losses import DistillationLoss
 FREE_OF_TENSORFLOW = [
     *("losses", "soft_labels", "checked_hdf5", "storage", "views", "index", "artifacts", "errors", "targets"),
     *("identity", "models", "backbones", "model_files", "ensembles", "recipe", "progress"),
+    *("resize", "other_formats", "last_activation"),
 ]
 
 SIDE = 32

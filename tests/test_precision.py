@@ -22,6 +22,7 @@ from pipeline.cli import main
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import save_ensemble
 from pipeline.errors import PipelineError
+from pipeline.index import fingerprint_of
 from pipeline.inference import Forward
 from pipeline.losses import DistillationLoss
 from pipeline.params import read_params
@@ -277,14 +278,10 @@ def test_numbers_that_float16_cannot_hold_are_refused_with_the_way_out(unlabelle
 
 def test_the_accuracy_is_compared_in_mixed_precision_too(unlabelled):
     data = precompute.read_index(INDEX)
-    record = {"images": precompute_fingerprint(data), "accuracy": 2.0}
+    record = {"images": fingerprint_of(data.split("val")), "accuracy": 2.0}
     make_teacher(record={"class_names": data.class_names, "validation": record})
     with pytest.raises(PipelineError, match=r"but it was on 2\.0000 when it was trained"):
         label("mixed_bfloat16")
-
-
-def precompute_fingerprint(data):
-    return teacher_pass.fingerprint_of(data.split("val"))
 
 
 class Killed(BaseException):

@@ -345,10 +345,9 @@ def test_probabilities_are_refused_in_every_storage(unlabelled, stored_as):
     [
         lambda: [keras.layers.Dense(2)],
         lambda: [keras.layers.Dense(2), keras.layers.Softmax(), keras.layers.Rescaling(2.0)],
-        lambda: [keras.layers.Dense(2, activation="relu")],
         lambda: [keras.layers.Dense(2, activation="log_softmax")],
     ],
-    ids=["logits", "sums of two", "relu", "log-probabilities"],
+    ids=["logits", "sums of two", "log-probabilities"],
 )
 def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
     save_classifier(*layers())
@@ -389,7 +388,8 @@ def test_precompute_refuses_a_teacher_of_another_number_of_classes(unlabelled):
 @pytest.mark.parametrize("names", [["SSA", "HP"], ["benign", "malignant"]], ids=["another order", "other names"])
 def test_precompute_refuses_a_teacher_that_was_trained_on_other_classes(unlabelled, names):
     make_teacher(record={"class_names": names, "validation": {"images": "", "accuracy": 0.5}})
-    refused([f"was trained on the classes {names}, but the data set has ['HP', 'SSA']", "dvc repro"])
+    named = ", ".join(map(repr, names)) + (" in this order" if set(names) == {"HP", "SSA"} else "")
+    refused([f"was trained on the classes {named}, but the data set has 'HP', 'SSA'", "dvc repro"])
 
 
 def test_precompute_refuses_a_float16_that_is_too_small(unlabelled):

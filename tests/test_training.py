@@ -25,6 +25,7 @@ from pipeline.images import Images
 from pipeline.index import Image, Index, fingerprint_of
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Phase, Recipe
+from pipeline.resize import DEFAULT_RESIZE
 from pipeline.training import hard_label_accuracy, hard_label_cross_entropy, train, trained
 from pipeline.training_state import TrainingState
 from pipeline.views import Augmentation
@@ -474,6 +475,7 @@ def test_every_epoch_is_validated_on_the_images_that_the_record_names(data_set, 
         augmentation=Augmentation(),
         view_seed=1,
         view_count=1,
+        resize=DEFAULT_RESIZE,
         cache="memory",
         output=Path("m.keras"),
     ) as result:

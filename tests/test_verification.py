@@ -629,3 +629,22 @@ def test_views_of_one_image_are_no_further_evidence_against_the_class_order(tmp_
     assert "of train" not in checks["answers"]["detail"]
     assert "of val, the teacher is right on 0.1250" in checks["answers"]["detail"]  # 2 of 16: two coins in a thousand
     assert statistics("x.h5")["train"][:3] == [8, 60, 0.25]
+
+
+@pytest.mark.parametrize(("split", "ok"), [("train", True), ("val", False), ("test", True)])
+def test_chance_is_wrong_in_the_validation_images_alone(tmp_path, monkeypatch, split, ok):
+    """In the other splits it is a warning: a student may learn from images that its teacher has not yet understood."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    counts = {"train": 96, "val": 64, "test": 80}
+    index = Index(image(name, row) for name in SPLITS for row in range(counts[name]))
+
+    def by_chance_in_one_split(views, count, classes):
+        rows = np.arange(count)
+        chosen = (rows + (rows // 4 if count == counts[split] else 0)) % 4  # right on every image, or on every fourth
+        return np.tile(5 * np.eye(4, dtype=np.float32)[chosen], (views, 1, 1))
+
+    write_logits(tmp_path / "x.h5", index=index, views=VIEWS, logits=by_chance_in_one_split)
+    (check,) = [check for check in json.loads(verify("x.h5", "--json").stdout)["checks"] if check["name"] == "answers"]
+    assert check["ok"] is ok
+    assert f"of {split}, the teacher is right on 0.2500, no more than by chance" in check["detail"]
