@@ -5,8 +5,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipeline.artifacts import publish
 from pipeline.errors import PipelineError
+from pipeline.publish import publish
 
 
 def run(*, data: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.places import (
     PLOTS,
     PREDICTIONS,
     REPORT,
+    SPEED,
     SPLIT_FOLDER,
     TEACHER,
     TEACHER_DESCRIPTION,
@@ -114,7 +115,6 @@ def split() -> None:
         **from_params.data_set(section),
         split_folder=SPLIT_FOLDER,
         index=INDEX,
-        picture=PICTURES / "samples.png",
     )
 
 
@@ -249,19 +249,27 @@ def evaluate() -> None:
         output=METRICS,
         plots=PLOTS,
         predictions=PREDICTIONS,
-        pictures=PICTURES,
     )
 
 
 @main.command()
+def measure_speed() -> None:
+    """Time forward passes of teacher and student on this machine."""
+    values = _load("measure_speed")
+    start_tensorflow()
+    from pipeline import measure_speed as stage
+
+    stage.run(teacher=TEACHER_DESCRIPTION, model=values.student.model.model_dump(), output=SPEED)
+
+
+@main.command()
 def report() -> None:
-    """Write results/report.html, a page of everything that came out."""
+    """Write results/report.html, a page of everything that came out, and pictures."""
     values = _load("report")
     start_tensorflow()
     from pipeline import report as stage
     from pipeline.params import with_effect
 
-    seed = values.student.seeds[0]
     stage.run(
         index=INDEX,
         metrics=METRICS,
@@ -270,9 +278,11 @@ def report() -> None:
         history=HISTORY,
         teacher=TEACHER_DESCRIPTION,
         logits=LOGITS,
-        students={str(t): student_file(str(t), seed) for t in values.distill.temperatures},
+        temperatures=[str(t) for t in values.distill.temperatures],
+        speeds=SPEED,
         params=with_effect(values),
         output=REPORT,
+        pictures=PICTURES,
     )
 
 
@@ -282,9 +292,7 @@ for command in (table, verify, inspect, plan, parity, init_remote):
 
 def _load(stage: str) -> "Params":
     from pipeline.orphan import stop_with_dvc
-    from pipeline.own_code import run_own_code
     from pipeline.params import load_params
 
-    run_own_code()
     stop_with_dvc()
     return load_params(stage)

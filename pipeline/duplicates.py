@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import sha256_file
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError, first_few, in_a_file
 from pipeline.index import Image
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline import model_files
-from pipeline.artifacts import sha256_file
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError
 
 

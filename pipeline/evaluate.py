@@ -1,16 +1,16 @@
 """Stage `evaluate`: teacher, students and baselines on the test images."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import model_files
-from pipeline.artifacts import forget_finished, publish
-from pipeline.describe_teacher import cost, read_description
-from pipeline.figures import save
+from pipeline.cost import cost
+from pipeline.curves import Curves, read_curves
+from pipeline.description import read_description
 from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images import Images
 from pipeline.index import Index, read_index, refuse_changed
@@ -20,16 +20,11 @@ from pipeline.metrics import Floats
 from pipeline.model_reports import model_reports
 from pipeline.plot_tables import write_plots
 from pipeline.predictions import write_predictions
+from pipeline.publish import publish
 from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import open_logits
-from pipeline.softening_picture import draw_softening
-from pipeline.temperature_curves import temperature_figure
-from pipeline.training_curves import Curves, read_curves, training_figure
-from pipeline.view_grid import draw_views
 from pipeline.votes import votes_on
-
-LADDER = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
-"""Temperatures that show how softening works, where the students have only a few of their own."""
+from pipeline.workspace import forget_finished
 
 
 def run(
@@ -46,9 +41,8 @@ def run(
     output: Path,
     plots: Path,
     predictions: Path,
-    pictures: Path,
 ) -> None:
-    """Writes `metrics.json`, the tables behind the plots, what each model says of each test image, and pictures.
+    """Writes `metrics.json`, the tables behind the plots, and what each model says of each test image.
 
     The teacher's logits come from the soft-label file, what it costs from its description; its model is not needed.
 
@@ -65,7 +59,6 @@ def run(
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
         predictions: the folder to write, with a CSV file for each model.
-        pictures: the folder in which to write views.png, soft_labels.png, temperature.png and training.png.
 
     Raises:
         PipelineError: a file is missing or does not belong to this data set.
@@ -97,23 +90,14 @@ def run(
     _write_json({"made_from": made, "test_images": len(test), "models": reports}, output)
     write_plots(plots, scores, labels, data.class_names, reports, curves)
     write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
-    draw_views(logits, data, pictures / "views.png")
-    draw_softening(logits, data, _shown_temperatures(students), pictures / "soft_labels.png")
-    save(temperature_figure(reports), pictures / "temperature.png")
-    save(training_figure(curves), pictures / "training.png")
     forget_finished(*(file for files in groups.values() for file in files.values()))
-    print(f"wrote {output}, {plots}, {predictions} and {pictures}")
+    print(f"wrote {output}, {plots} and {predictions}")
 
 
 def _best_epochs(group: str, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
     """Of each training of a group its best and its last epoch; nothing of a teacher that was not trained here."""
     found = {one.name: (one.best_epoch(), len(one.table)) for one in curves if one.group == group}
     return {"best_epochs": found} if found else {}
-
-
-def _shown_temperatures(students: Iterable[str]) -> list[float]:
-    own = {1.0, *map(float, students)}
-    return sorted(own if len(own) >= len(LADDER) else own | set(LADDER))
 
 
 class _PixelCache:

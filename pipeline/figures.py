@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.artifacts import publish
+from pipeline.publish import publish
 
 Pixels = npt.NDArray[np.uint8]
 INCH = 100

@@ -8,10 +8,9 @@ if TYPE_CHECKING:
     from pipeline.given_teacher import GivenTeacher
     from pipeline.losses import DistillationLoss
     from pipeline.params_split import DataSection
-    from pipeline.recipe import Recipe
+    from pipeline.recipe import Recipe, TeacherToTrain
     from pipeline.resize import Resize
     from pipeline.storage import Storage
-    from pipeline.train_teacher import TeacherToTrain
     from pipeline.views import Augmentation, Views
 
 
@@ -42,7 +41,7 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
 def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
     from pipeline import params_schema
     from pipeline.given_teacher import GivenTeacher
-    from pipeline.train_teacher import TeacherToTrain
+    from pipeline.recipe import TeacherToTrain
 
     if isinstance(section, params_schema.GivenTeacher):
         return GivenTeacher(Path(section.model), **section.model_dump(exclude={"model"}))

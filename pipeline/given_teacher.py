@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from pipeline import model_files, models
-from pipeline.artifacts import sha256_file
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError, nearest, quoted
 from pipeline.given_weights import load_weights
 from pipeline.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.artifacts import sha256_file
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError, all_named, first_few
 
 SPLITS = ("train", "val", "test")

@@ -13,7 +13,7 @@ from pipeline.progress import Progress
 from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.softness import doubt_about
-from pipeline.table import aligned
+from pipeline.text_table import aligned
 from pipeline.verification import in_words
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics import Floats, Ints, over_seeds, summarise
-from pipeline.temperature_curves import STUDENT
+from pipeline.temperatures import STUDENT
 from pipeline.uncertainty import Contributions, contributions, interval_of, interval_of_difference
 from pipeline.votes import Votes, report_over_seeds, vote_report
 

@@ -167,3 +167,8 @@ def _first_trainable(backbone: Any, trainable_from: str | int | None) -> int:
         f"trainable_from is {trainable_from!r}, but the backbone has no such layer. Expected null (head only), "
         f"'all', a number from 0 to {count - 1}, or a layer's name, such as {names[count // 2]!r}."
     )
+
+
+def untrained(model: dict[str, Any], classes: int) -> Any:
+    """A model without its pretrained weights, which change nothing about its cost."""
+    return build(**{**model, "weights": None}, classes=classes, seed=0)

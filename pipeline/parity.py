@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import models
-from pipeline.artifacts import sha256_file
 from pipeline.batches import Examples
 from pipeline.checked_hdf5 import sealed_sha256
+from pipeline.digests import sha256_file
 from pipeline.ensembles import load_teacher
 from pipeline.errors import PipelineError, first_few
 from pipeline.identity import Expected, refuse_other
@@ -28,8 +28,8 @@ from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense
-from pipeline.table import aligned
 from pipeline.targets import HardAndSoftLabels
+from pipeline.text_table import aligned
 from pipeline.views import Views
 
 MARGIN = 10.0

@@ -18,10 +18,11 @@ import psutil
 import tensorflow as tf
 
 from pipeline import images as decoder
-from pipeline.artifacts import fingerprint, reserve, sha256_file
+from pipeline.digests import fingerprint, sha256_file
 from pipeline.images import Images
 from pipeline.index import Image
 from pipeline.progress import Progress
+from pipeline.publish import reserve
 from pipeline.resize import DEFAULT_RESIZE, Resize
 
 

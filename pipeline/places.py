@@ -13,6 +13,7 @@ PLOTS = Path("results/plots")
 PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
+SPEED = Path("results/speed.json")
 
 
 def soft_targets_file(temperature: str) -> Path:

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import flops, models, storage
+from pipeline import cost, models, storage
 from pipeline.drawing import draw
 from pipeline.ensembles import combined, refuse_other_sizes
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.index import SPLITS, read_index
-from pipeline.recipe import Phase, Recipe
+from pipeline.layouts import LAYOUTS
+from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
-from pipeline.split import LAYOUTS
-from pipeline.table import aligned
-from pipeline.train_teacher import TeacherToTrain
+from pipeline.text_table import aligned
 from pipeline.views import Views
 
 PASSES_A_STEP = 3
@@ -178,8 +177,8 @@ def make_plan(
         students=temperatures * seeds,
         epochs=sum(phase.epochs for phase in recipe.phases),
         images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),
-        teacher_flops=flops.forward_flops(teacher),
-        student_flops=flops.forward_flops(student),
+        teacher_flops=cost.forward_flops(teacher),
+        student_flops=cost.forward_flops(student),
         logits_bytes=logits_bytes,
         targets_bytes=targets_bytes,
         temperatures=temperatures,
@@ -201,18 +200,13 @@ def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: st
     found = []
     for teacher in teachers:
         if isinstance(teacher, TeacherToTrain):
-            found.append(untrained(teacher.model, len(class_names)))
+            found.append(models.untrained(teacher.model, len(class_names)))
         elif teacher.weights_of is not None:
-            found.append(untrained(teacher.weights_of, len(class_names)))
+            found.append(models.untrained(teacher.weights_of, len(class_names)))
         else:
             found.append(completed(teacher, class_names).model)
     refuse_other_sizes([model.input_shape[1:] for model in found])
     return found[0] if len(found) == 1 else combined(found, average)
-
-
-def untrained(model: dict[str, Any], classes: int) -> Any:
-    """A model without its pretrained weights, which change nothing about its cost."""
-    return models.build(**{**model, "weights": None}, classes=classes, seed=0)
 
 
 def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:

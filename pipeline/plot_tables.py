@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.artifacts import publish
+from pipeline.curves import Curves, curve_table, measures_of
 from pipeline.errors import PipelineError
 from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points
-from pipeline.temperature_curves import METRICS, temperature_table
-from pipeline.training_curves import Curves, curve_table, measures_of
+from pipeline.publish import publish
+from pipeline.temperatures import METRICS, temperature_table
 
 
 def write_plots(

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from pipeline.index import Image, Index
+from pipeline.views import Augmentation
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,18 @@ class Recipe:
             return images
         by_hash = sorted(images, key=lambda image: hashlib.sha256(image.id.encode()).digest())
         return sorted(by_hash[: self.validation_steps * self.batch_size], key=lambda image: image.id)
+
+
+@dataclass(frozen=True)
+class TeacherToTrain:
+    """A teacher to be trained, each pass over the images in new views.
+
+    Attributes:
+        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        recipe: how to train; its seed is also that of the views.
+        augmentation: the ranges of the views.
+    """
+
+    model: dict[str, Any]
+    recipe: Recipe
+    augmentation: Augmentation

@@ -1,9 +1,7 @@
 """Stage `report`: everything that came out, on one page that needs nothing else."""
 
 import io
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +9,34 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
-from pipeline import model_files
-from pipeline.artifacts import publish
 from pipeline.cautions import cautions, model_name
-from pipeline.describe_teacher import Description, read_description
+from pipeline.curves import read_curves
+from pipeline.description import read_description
 from pipeline.errors import PipelineError
 from pipeline.identity import Expected, refuse_other
 from pipeline.index import Image, Index, read_index, refuse_changed
 from pipeline.made_from import refuse_other_teacher, refuse_others
+from pipeline.model_speed import Speed, read_speed
 from pipeline.predictions import read_predictions
+from pipeline.publish import publish
 from pipeline.report_drawings import Drawings
 from pipeline.report_sources import about, provenance, versions
+from pipeline.sample_grid import draw_samples
 from pipeline.soft_labels import open_logits
+from pipeline.softening_picture import draw_softening
 from pipeline.softness import doubt_about
-from pipeline.speed import forward_speeds
-from pipeline.table import INTERVALS, Table, read_metrics, tables
+from pipeline.table import INTERVALS, read_metrics, tables
 from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
-from pipeline.temperature_curves import STUDENT
-from pipeline.training_curves import read_curves
+from pipeline.temperatures import STUDENT
+from pipeline.text_table import Table
 from pipeline.verdict import chosen_student, verdict
+from pipeline.view_grid import draw_views
 
 TEMPLATE = Path(__file__).with_name("report.html")
 MOST_IMAGES = 6
 """Of each kind of telling image."""
-BATCH_SIZES = (1, 32)
-"""Images in a forward pass whose speed is measured."""
+LADDER = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
+"""Temperatures that show how softening works, where the students have only a few of their own."""
 
 
 def run(
@@ -47,11 +48,13 @@ def run(
     history: Path,
     teacher: Path,
     logits: Path,
-    students: Mapping[str, Path],
+    temperatures: Sequence[str],
+    speeds: Path,
     params: Mapping[str, Any],
     output: Path,
+    pictures: Path,
 ) -> None:
-    """Writes the page.
+    """Writes the page and the pictures.
 
     Args:
         index: `data/index.csv`.
@@ -61,9 +64,11 @@ def run(
         history: the folder of training curves.
         teacher: the teacher's description.
         logits: `teacher_logits.h5`.
-        students: for each temperature, as written in params.yaml, the `.keras` file of one seed.
+        temperatures: of the students, as written in params.yaml.
+        speeds: `speed.json`.
         params: the sections of params.yaml, which are shown.
         output: the HTML file to write.
+        pictures: the folder in which to write samples.png, views.png and soft_labels.png.
 
     Raises:
         PipelineError: a file is missing, damaged, or belongs to another data set.
@@ -72,7 +77,7 @@ def run(
     models, data, described = document["models"], read_index(index), read_description(teacher)
     refuse_others(metrics, document, params, data.fingerprint())
     refuse_other_teacher(metrics, document, described.sha256)
-    _refuse_other_temperatures(metrics, models, students)
+    _refuse_other_temperatures(metrics, models, temperatures)
     names = {group: [f"{group}_seed{seed}" for seed in report.get("seeds", [])] for group, report in models.items()}
     names["teacher"] = ["teacher"]
     curves = read_curves(history, names)
@@ -86,7 +91,8 @@ def run(
     wrong = most_surely_wrong(said["student"][0], said["teacher"][0], MOST_IMAGES)
     with open_logits(logits) as file:
         refuse_other(file, data, Expected(teacher_sha256=described.sha256))
-        made, warning = file.provenance, doubt_about(file, max(map(float, students)))
+        made, warning = file.provenance, doubt_about(file, max(map(float, temperatures)))
+    speed = read_speed(speeds)
     drawn = Drawings(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
     quality, costs, *votes = tables(metrics, INTERVALS)
     page = _page(
@@ -96,10 +102,10 @@ def run(
         notes=[*([] if warning is None else [f"Warning: {warning}"]), *cautions(models)],
         student=model_name(student),
         seed=first.rpartition("seed")[2],
-        several_temperatures=len(students) > 1,
+        several_temperatures=len(temperatures) > 1,
         quality=quality,
-        costs=_with_speed(costs, _speeds(described, students[student.removeprefix(STUDENT)])),
-        device=_device(),
+        costs=_with_speed(costs, speed),
+        speed=speed,
         temperatures=drawn.temperatures(),
         training=drawn.training(),
         roc=drawn.roc(data.class_names),
@@ -114,13 +120,16 @@ def run(
     )
     with publish(output) as partial:
         partial.write_text(page, encoding="utf-8")
-    print(f"wrote {output}")
+    draw_samples(data, pictures / "samples.png")
+    draw_views(logits, data, pictures / "views.png")
+    draw_softening(logits, data, _shown_temperatures(temperatures), pictures / "soft_labels.png")
+    print(f"wrote {output} and {pictures}")
 
 
-def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], students: Mapping[str, Path]) -> None:
-    if {group for group in models if group.startswith(STUDENT)} != {f"{STUDENT}{t}" for t in students}:
+def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], temperatures: Sequence[str]) -> None:
+    if {group for group in models if group.startswith(STUDENT)} != {f"{STUDENT}{t}" for t in temperatures}:
         raise PipelineError(
-            f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(students)}. "
+            f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(temperatures)}. "
             "Bring it up to date with `dvc repro evaluate`."
         )
 
@@ -140,31 +149,14 @@ def _with_pictures(found: Sequence[Telling], data: Index) -> list[tuple[Telling,
     return list(zip(found, data_uris([image.path for image in images]), strict=True))
 
 
-def _speeds(teacher: Description, student: Path) -> dict[str, list[float]]:
-    """Images a second of both models, for each of `BATCH_SIZES`."""
-    measured = {"teacher": teacher.untrained(), "student": model_files.load(student)}
-    speeds = [forward_speeds(measured, size) for size in BATCH_SIZES]
-    return {role: [of_size[role] for of_size in speeds] for role in measured}
-
-
-def _with_speed(costs: Table, speeds: Mapping[str, Sequence[float]]) -> Table:
+def _with_speed(costs: Table, speed: Speed) -> Table:
     """The baseline and all students are one architecture."""
-    header = [*costs.header, *(f"images/s, {size} at a time" for size in BATCH_SIZES)]
+    header = [*costs.header, *(f"images/s, {size} at a time" for size in speed.batch_sizes)]
     rows = [
-        [*row, *(f"{speed:,.0f}" for speed in speeds["teacher" if row[0] == "teacher" else "student"])]
+        [*row, *(f"{each:,.0f}" for each in speed.images_per_second["teacher" if row[0] == "teacher" else "student"])]
         for row in costs.rows
     ]
     return Table(costs.title, header, rows, costs.notes, costs.numbers)
-
-
-def _device() -> str:
-    import tensorflow as tf
-
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name")
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return ", ".join(map(str, gpus)) or f"{os.cpu_count()} CPU cores ({platform.machine()})"
 
 
 def _as_yaml(params: Mapping[str, Any]) -> str:
@@ -185,3 +177,8 @@ def _page(**content: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(TEMPLATE.name).render(**content) + "\n"
+
+
+def _shown_temperatures(students: Iterable[str]) -> list[float]:
+    own = {1.0, *map(float, students)}
+    return sorted(own if len(own) >= len(LADDER) else own | set(LADDER))

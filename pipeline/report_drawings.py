@@ -9,6 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from pipeline.curves import Curves
 from pipeline.figures import svg
 from pipeline.plot_tables import read_plot
 from pipeline.report_figures import (
@@ -22,8 +23,7 @@ from pipeline.report_figures import (
     temperature_panel,
     training_panel,
 )
-from pipeline.temperature_curves import METRICS, STUDENT
-from pipeline.training_curves import Curves
+from pipeline.temperatures import METRICS, STUDENT
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
+from pipeline.curves import MEASURES, Curves, measures_of
 from pipeline.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.temperature_curves import draw_temperatures
-from pipeline.training_curves import MEASURES, Curves, measures_of
 
 SIZE = (4.2, 3.3)
 """Inches: as wide as a phone shows legibly."""

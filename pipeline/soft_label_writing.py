@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 
 from pipeline import storage
-from pipeline.artifacts import refuse_full_disk
 from pipeline.checked_hdf5 import (
     CLASS_NAMES,
     create,
@@ -22,6 +21,7 @@ from pipeline.checked_hdf5 import (
 )
 from pipeline.index import SPLITS
 from pipeline.progress import Progress
+from pipeline.publish import refuse_full_disk
 from pipeline.soft_labels import (
     LOGITS_FORMAT,
     TARGETS_FORMAT,

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.annotations import Annotation, DataSet, alike
-from pipeline.arrays import read_arrays, read_cifar10
-from pipeline.artifacts import publish, sha256_file
-from pipeline.class_folders import read_folders
+from pipeline.digests import sha256_file
 from pipeline.drawing import Drawn, draw
 from pipeline.duplicates import tell_copies
 from pipeline.errors import PipelineError, all_named, first_few
 from pipeline.images import refuse_undecodable
 from pipeline.index import SPLITS, Image, Index, write_index
+from pipeline.layouts import LAYOUTS
 from pipeline.progress import Progress
-from pipeline.sample_grid import draw_samples
-from pipeline.tables import read_csv, read_mhist
-
-LAYOUTS: dict[str, Callable[..., DataSet]] = {
-    "mhist": read_mhist,
-    "csv": read_csv,
-    "folders": read_folders,
-    "arrays": read_arrays,
-    "cifar10": read_cifar10,
-}
+from pipeline.publish import publish
 
 
 def run(
@@ -37,7 +27,6 @@ def run(
     settings: Mapping[str, Any],
     split_folder: Path,
     index: Path,
-    picture: Path,
     duplicates: str = "warn",
     limit: int | None = None,
 ) -> None:
@@ -48,7 +37,6 @@ def run(
         settings: the arguments of that layout's reader.
         split_folder: where the images go.
         index: the CSV file to write.
-        picture: the PNG file of some images with their labels to write.
         duplicates: what is done about equal pictures in several splits: warn, refuse or keep_in_train.
         limit: how many images are used at most, or None for all.
 
@@ -64,7 +52,6 @@ def run(
         tell_copies(copied.images, refuse=duplicates == "refuse")
     with publish(index) as partial:
         write_index(partial, copied)
-    draw_samples(copied, picture)
     _print_counts(copied)
     _print_drawing(drawn, data_set)
     _print_alike("classes", data_set.class_names, "write one of them in the data, or give them one name in class_names")

@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.cautions import cautions, model_name
 from pipeline.errors import PipelineError
+from pipeline.text_table import Table, aligned
 
 QUALITY = {
     "accuracy": "accuracy",
@@ -20,28 +21,11 @@ QUALITY = {
     "teacher_agreement": "agreement",
     "teacher_kl": "KL",
 }
+
 WIDTH = 117
 """Characters of a line of text below the tables."""
+
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: what it is of.
-        header: the heads of its columns.
-        rows: its cells; the first of each names the row.
-        notes: what its words mean.
-        numbers: whether all cells but the first are plain numbers, of which the last digits line up.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-    numbers: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +56,7 @@ def _with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
 
 
 DEVIATIONS = Estimates(("", " ± standard deviation"), _with_deviations)
+
 INTERVALS = Estimates(
     (" (95 % interval over test images)", " (95 % interval over seeds and test images)"), _with_intervals
 )
@@ -241,13 +226,3 @@ def _as_markdown(table: Table) -> str:
 
 def _markdown_cell(cell: str) -> str:
     return cell.replace("|", "\\|")
-
-
-def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:
-    """Rows as lines of text: the first column to the left, a rule below the first row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [justify(cell, width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.artifacts import fingerprint
+from pipeline.digests import fingerprint
 from pipeline.identity import rows_of
 from pipeline.index import Image
 from pipeline.soft_labels import SoftLabelFile

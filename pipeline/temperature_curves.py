@@ -1,52 +1,16 @@
-"""Stage `evaluate`'s curves of the students' quality against the temperature."""
+"""The report's curves of the students' quality against the temperature."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from pipeline.figures import BLUE, GREEN, ORANGE, VERMILION, WIDTH, few, title_all
+from pipeline.figures import BLUE, GREEN, ORANGE, VERMILION, few
+from pipeline.temperatures import temperature_table
 
-METRICS = {"accuracy": "accuracy", "auc": "AUC"}
-STUDENT = "student_T"
 MOST_TICKS = 7
+
 DECADE = 10.0
-
-
-def temperature_table(models: Mapping[str, Any], metric: str) -> pd.DataFrame:
-    """One metric of each student.
-
-    Args:
-        models: as `metrics.json` has them.
-        metric: its key there.
-
-    Returns:
-        Columns temperature, seed, and `metric`: a row for each student, the temperatures ascending.
-    """
-    rows = [
-        (float(group.removeprefix(STUDENT)), int(seed), quality[metric])
-        for group, report in models.items()
-        if group.startswith(STUDENT)
-        for seed, quality in report["seeds"].items()
-    ]
-    return pd.DataFrame(sorted(rows), columns=["temperature", "seed", metric])
-
-
-def temperature_figure(models: Mapping[str, Any]) -> Figure:
-    """Draws accuracy and AUC of the students against T, beside those of the baseline and the teacher.
-
-    Args:
-        models: as `metrics.json` has them; the teacher must be there.
-    """
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    for axes, (metric, name) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
-        draw_temperatures(axes, models, metric)
-        axes.set_ylabel(f"{name} on the test images", fontsize=9)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
-    title_all(figure, "Students by temperature: mean over seeds ± standard deviation")
-    return figure
 
 
 def draw_temperatures(axes: Any, models: Mapping[str, Any], metric: str) -> None:

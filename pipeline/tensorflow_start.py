@@ -5,12 +5,13 @@ What goes wrong still reaches the user, also where TensorFlow ends the process i
 
 import faulthandler
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from pipeline.devices import device_names
 
 WATCHER = """
 import os
@@ -34,24 +35,8 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
-        names = _device_names()
+        names = device_names()
     print(f"TensorFlow {tf.__version__} on {', '.join(names)}", file=sys.stderr, flush=True)
-
-
-def numerics() -> list[str]:
-    """What the last bits of a model's results depend on beside its inputs: libraries and devices."""
-    import keras
-    import tensorflow as tf
-
-    return [keras.__version__, tf.__version__, platform.machine(), *_device_names()]
-
-
-def _device_names() -> list[str]:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
-    return names or ["CPU"]
 
 
 @contextmanager

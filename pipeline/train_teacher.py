@@ -3,42 +3,28 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline import model_files
-from pipeline.artifacts import fingerprint, forget_work_of_others, publish, replace_whole, sha256_file, workspace
 from pipeline.batches import Cache
+from pipeline.digests import fingerprint, sha256_file
 from pipeline.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher, completed, there
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import Index, read_index
-from pipeline.recipe import Recipe
+from pipeline.publish import publish, replace_whole
+from pipeline.recipe import TeacherToTrain
 from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.training import Trained
-from pipeline.views import Augmentation
+from pipeline.workspace import forget_work_of_others, workspace
 
 NO_CURVES = "epoch,phase,learning_rate\n"
 """The history of a teacher that was trained elsewhere."""
-
-
-@dataclass(frozen=True)
-class TeacherToTrain:
-    """A teacher that this stage trains, each pass over the images in new views.
-
-    Attributes:
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
-        recipe: how to train; its seed is also that of the views.
-        augmentation: the ranges of the views.
-    """
-
-    model: dict[str, Any]
-    recipe: Recipe
-    augmentation: Augmentation
 
 
 def run(

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline.artifacts import replace_whole
 from pipeline.best_epoch import best_epoch
 from pipeline.errors import PipelineError
+from pipeline.publish import replace_whole
 
 
 class TrainingState:

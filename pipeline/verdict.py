@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.cautions import gains, model_name, says_nothing, seeds_needed, what_would_help
-from pipeline.temperature_curves import STUDENT
-from pipeline.training_curves import Curves
+from pipeline.curves import Curves
+from pipeline.temperatures import STUDENT
 
 Models = Mapping[str, Any]
 

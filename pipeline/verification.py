@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline import softness, teacher_checks
 from pipeline.answers import answers_in
-from pipeline.artifacts import sha256_file
 from pipeline.checked_hdf5 import VERSION, sealed_sha256
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError, all_named, first_few
 from pipeline.identity import differences, other_views
 from pipeline.index import SPLITS, read_index

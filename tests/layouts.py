@@ -55,7 +55,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 def run(section: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Runs `split` with the section as params.yaml would have it; returns the rows of the index by id."""
-    split.run(**as_read(section), picture=Path("samples.png"), split_folder=FOLDER, index=INDEX)
+    split.run(**as_read(section), split_folder=FOLDER, index=INDEX)
     with INDEX.open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
-from pipeline.artifacts import sha256_file
 from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.images import Images
 from pipeline.index import Image, Index

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import MODEL
 
-from pipeline import describe_teacher, ensembles, flops, model_files, models, speed
-from pipeline.describe_teacher import read_description
+from pipeline import cost, describe_teacher, ensembles, forward_speed, model_files, models
+from pipeline.description import read_description
 from pipeline.errors import PipelineError
 from pipeline.index import Image, Index, write_index
 
@@ -56,12 +56,12 @@ def ensemble():
 @pytest.mark.parametrize("make", [single, ensemble])
 def test_without_the_file_the_same_layers_can_be_timed(folder, make):
     make()
-    expected = flops.forward_flops(model_files.load(TEACHER))
+    expected = cost.forward_flops(model_files.load(TEACHER))
     found = describe()
     TEACHER.unlink()
-    built = found.untrained()
-    assert flops.forward_flops(built) == expected == found.cost["flops"]
-    assert flops.parameters(built)["total"] == found.cost["parameters"]["total"]
+    built = cost.untrained(found)
+    assert cost.forward_flops(built) == expected == found.cost["flops"]
+    assert cost.parameters(built)["total"] == found.cost["parameters"]["total"]
 
 
 def test_the_same_teacher_gives_the_same_bytes(folder):
@@ -101,10 +101,10 @@ def test_speed_is_images_over_the_time_of_a_pass(monkeypatch):
             Passes.now += self.seconds
             return batches
 
-    monkeypatch.setattr(speed, "Forward", Passes)
-    monkeypatch.setattr(speed, "_pixels", lambda model, batch_size: np.zeros(1))
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: Passes.now)
-    found = speed.forward_speeds({"a": "fast", "b": "slow"}, 8)
+    monkeypatch.setattr(forward_speed, "Forward", Passes)
+    monkeypatch.setattr(forward_speed, "random_pixels", lambda model, batch_size: np.zeros(1))
+    monkeypatch.setattr(forward_speed.time, "perf_counter", lambda: Passes.now)
+    found = forward_speed.forward_speeds({"a": "fast", "b": "slow"}, 8)
     assert found == {"a": pytest.approx(800), "b": pytest.approx(200)}
 
 

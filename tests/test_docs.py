@@ -18,10 +18,10 @@ from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_bot
 from pipeline import model_files, models
 from pipeline.images import Images
 from pipeline.index import write_index
+from pipeline.layouts import LAYOUTS
 from pipeline.params_split import DataSection
 from pipeline.resize import Resize
 from pipeline.soft_label_writing import soften_file
-from pipeline.split import LAYOUTS
 from pipeline.storage import TopK
 
 ROOT = Path(__file__).parents[1]

@@ -127,11 +127,11 @@ def test_plots_are_complete(project):
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     shown = json.loads(run("dvc", "plots", "show", "--json", cwd=project))
     assert not shown.get("errors")
-    pictures = {f"{name}.png" for name in ("samples", "views", "soft_labels", "temperature", "training")}
+    pictures = {f"{name}.png" for name in ("samples", "views", "soft_labels")}
     of_temperature = {"accuracy.csv", "auc.csv"}
     assert {Path(name).name for name in shown["data"]} == {f"{name}.csv" for name in models} | of_temperature | pictures
     students = [name for name in models if name.startswith("student")]  # only these have a soft-label loss
-    assert len(shown["data"]) == 6 * len(models) + len(students) + 2 + 5
+    assert len(shown["data"]) == 6 * len(models) + len(students) + 2 + 3
     assert all(drawn for drawn in shown["data"].values())
 
 

@@ -21,15 +21,25 @@ from hypothesis.extra.numpy import arrays
 from real_project import LOGITS as PROJECT_LOGITS
 from real_project import change, copy_repository, make_small, run, stages_run
 
-from pipeline import from_params, model_files, models, precompute, soften, split, teacher_pass, train_teacher, training
+from pipeline import (
+    from_params,
+    model_files,
+    models,
+    precompute,
+    soften,
+    split,
+    teacher_pass,
+    train_teacher,
+    training,
+)
 from pipeline.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.errors import PipelineError
 from pipeline.index import fingerprint_of, read_index
 from pipeline.inference import Forward
 from pipeline.params import read_params
-from pipeline.recipe import Phase, Recipe
+from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.storage import Dense, TopK
-from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+from pipeline.train_teacher import GivenTeacher
 from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
@@ -249,7 +259,6 @@ def test_a_member_that_gives_probabilities_is_named(folder):
 
 def make_split(data_set):
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),

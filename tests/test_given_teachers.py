@@ -17,9 +17,9 @@ from conftest import MODEL, mhist_in, write_data_set
 from pipeline import model_files, models, precompute, split, train_teacher
 from pipeline.ensembles import save_ensemble
 from pipeline.errors import PipelineError
-from pipeline.recipe import Phase, Recipe
+from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.storage import Dense
-from pipeline.train_teacher import GivenTeacher, TeacherToTrain
+from pipeline.train_teacher import GivenTeacher
 from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER, HISTORY = Path("data/index.csv"), Path("models/teacher.keras"), Path("history/teacher.csv")
@@ -35,7 +35,6 @@ def data(tmp_path_factory):
         patch.chdir(folder)
         write_data_set(Path("raw"))
         split.run(
-            picture=Path("samples.png"),
             layout="mhist",
             settings=mhist_in(Path("raw")),
             split_folder=Path("data/split"),

@@ -18,8 +18,8 @@ from real_project import HANGS
 from ruamel.yaml import YAML
 
 from pipeline import pixel_files, split, train_baseline
-from pipeline.artifacts import sha256_file
 from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
+from pipeline.digests import sha256_file
 from pipeline.images import Images
 from pipeline.index import Image
 from pipeline.params import load_params, read_params
@@ -111,7 +111,7 @@ def test_rows_may_be_repeated_and_out_of_order(cache):
 
 def test_a_training_gives_the_same_file_and_another_cache_begins_none_anew(data_set, capfd):
     settings = mhist_in(data_set)
-    places = {"picture": Path("samples.png"), "split_folder": Path("split"), "index": Path("index.csv")}
+    places = {"split_folder": Path("split"), "index": Path("index.csv")}
     split.run(layout="mhist", settings=settings, **places)
     recipe = Recipe(seed=3, batch_size=16, phases=[Phase(2, 0.01, "all")], validation_steps=None)
 

@@ -113,7 +113,6 @@ def project(data_set, tmp_path, monkeypatch):
 
 def make_split(data_set: Path) -> None:
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),

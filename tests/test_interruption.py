@@ -36,8 +36,7 @@ from pipeline import model_files, models, precompute, split, storage, teacher_pa
 from pipeline.checked_hdf5 import damage
 from pipeline.inference import Forward
 from pipeline.orphan import LOOK_EVERY_SECONDS
-from pipeline.recipe import Phase, Recipe
-from pipeline.train_teacher import TeacherToTrain
+from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.views import Augmentation, Views
 
 BATCH = 2
@@ -325,7 +324,6 @@ def small(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),

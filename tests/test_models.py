@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from weights import weights_sha256
 
-from pipeline import backbones, flops, model_files, models, params_schema
+from pipeline import backbones, cost, model_files, models, params_schema
 from pipeline.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
@@ -53,14 +53,14 @@ def test_params_and_models_name_the_same_architectures():
 )
 def test_total_parameters(architecture, options, classes, total):
     model = build(architecture, classes=classes, **options)
-    assert flops.parameters(model)["total"] == total
+    assert cost.parameters(model)["total"] == total
     assert model.output_shape == (None, classes)
 
 
 def test_cnn_parameters_and_shapes_by_hand():
     model = small()
     # (3*3*3 + 1) * 4 + (3*3*4 + 1) * 8 convolutions, 8 * 2 + 2 logits.
-    assert flops.parameters(model) == {"total": 112 + 296 + 18, "trainable": 426}
+    assert cost.parameters(model) == {"total": 112 + 296 + 18, "trainable": 426}
     assert model.get_layer("backbone").output_shape == (None, 3, 3, 8)
     assert small(pooling="flatten").get_layer("logits").kernel.shape == (72, 2)
     assert small(downsampling="max_pooling").get_layer("backbone").output_shape == (None, 3, 3, 8)
@@ -72,14 +72,14 @@ def test_cnn_flops_by_hand():
     dense = 2 * (4 * 4 * 2) * 2
     biases = 4 * 4 * 2 + 2
     rescaling = 8 * 8
-    counted = flops.forward_flops(model)
+    counted = cost.forward_flops(model)
     assert convolution + dense + biases <= counted <= convolution + dense + biases + 2 * rescaling + 4
 
 
 def test_flops_of_system_1s_student():
     model = build("mobilenetv2", (224, 224, 3), alpha=1.0)
     # 19,604,230,144 for 32 images by the same profiler, without rescaling and pooling layers of ours.
-    assert flops.forward_flops(model) == pytest.approx(19_604_230_144 / 32, rel=2e-3)
+    assert cost.forward_flops(model) == pytest.approx(19_604_230_144 / 32, rel=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_trainable_parameters_are_those_of_the_last_phase(tmp_path):
     models.for_phase(model, "all")
     models.for_phase(model, None)
     model_files.save(model, tmp_path / "model.keras")
-    counted = flops.parameters(model_files.load(tmp_path / "model.keras"))
+    counted = cost.parameters(model_files.load(tmp_path / "model.keras"))
     assert counted == {"total": 2_260_546, "trainable": 2_562}
 
 
@@ -189,7 +189,7 @@ def test_cnn_sides_by_hand(options, sides):
     kernel = given.get("kernel_size", 3)
     # Each filter sees kernel * kernel pixels of all channels, and has a bias.
     backbone = [(kernel**2 * before + 1) * after for before, after in ((3, 16), (16, 32), (32, 64))]
-    assert flops.parameters(model)["total"] == sum(backbone) + (sides[-1] ** 2 * 64 + 1) * 2
+    assert cost.parameters(model)["total"] == sum(backbone) + (sides[-1] ** 2 * 64 + 1) * 2
 
 
 def test_cnn_convolves_and_pools_as_computed_by_hand():
@@ -209,7 +209,7 @@ def mlp(input_shape=(1, 1, 3), classes=3, **changes):
 def test_mlp_has_the_weights_of_its_head_alone():
     """A hidden layer of 64 on 32x32 RGB pixels, ten classes: 3072 * 64 + 64 and 64 * 10 + 10."""
     model = mlp((32, 32, 3), 10, dense=[64])
-    assert flops.parameters(model)["total"] == 196_672 + 650
+    assert cost.parameters(model)["total"] == 196_672 + 650
     assert model.get_layer("backbone").count_params() == 0
     assert model.get_layer("backbone").output_shape == (None, 3072)
 
@@ -323,7 +323,7 @@ def test_trainable_weights_in_inference_mode_are_counted_by_hand():
     normalised = [layer for layer in model.get_layer("backbone").layers if hasattr(layer, "moving_mean")]
     # 17,056 channels are normalised, as keras.applications prints: 34,112 weights are not trainable.
     assert sum(layer.moving_mean.shape[0] for layer in normalised) == 17_056
-    assert flops.parameters(phase) == {"total": 2_260_546, "trainable": 2_260_546 - 34_112}
+    assert cost.parameters(phase) == {"total": 2_260_546, "trainable": 2_260_546 - 34_112}
 
 
 SAVE = """

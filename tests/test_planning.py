@@ -17,15 +17,14 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline import flops, model_files, models, split
+from pipeline import cost, model_files, models, split
 from pipeline.cli import main
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.index import SPLITS, Image, Index, write_index
-from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model, untrained
-from pipeline.recipe import Phase, Recipe
+from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
+from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.storage import Dense, TopK
-from pipeline.train_teacher import TeacherToTrain
 from pipeline.views import UNTOUCHED, Augmentation, Views
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
@@ -70,7 +69,7 @@ EXAMPLE = Plan(
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
     options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "recipe": SEVEN} | changes
     for name in ("teacher", "student"):
-        options[name] = untrained(options[name], images.classes)
+        options[name] = models.untrained(options[name], images.classes)
     return make_plan(images, views, stored_as, **options)
 
 
@@ -117,7 +116,6 @@ def change_params(name, value):
 
 def do_split():
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(Path("raw")),
         split_folder=Path("data/split"),
@@ -215,7 +213,7 @@ OF_A_DENSE_LAYER = 2 * 432 * 4 + 4 + 2 * 432
 
 
 def flops_of(*teachers, average="logits"):
-    return flops.forward_flops(teacher_model(teachers, average, names(4)))
+    return cost.forward_flops(teacher_model(teachers, average, names(4)))
 
 
 def to_train(**changes):

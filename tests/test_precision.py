@@ -196,7 +196,7 @@ def unlabelled(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     split.run(
-        picture=Path("samples.png"), layout="mhist", settings=mhist_in(data_set), split_folder=Path("data/split"),
+        layout="mhist", settings=mhist_in(data_set), split_folder=Path("data/split"),
         index=INDEX,
     )  # fmt: skip
     make_teacher()

@@ -611,10 +611,10 @@ def project(ran, monkeypatch):
 
 def test_a_run_writes_everything_that_dvc_yaml_names(project):
     outputs = project.outputs()
-    assert len(outputs) == 15 + len(project.temperatures) * (1 + 2 * len(project.seeds)) + 2 * len(project.seeds)
+    assert len(outputs) == 14 + len(project.temperatures) * (1 + 2 * len(project.seeds)) + 2 * len(project.seeds)
     assert [name for name in sorted(outputs) if not Path(name).exists()] == []
     pictures = {name for name in outputs if name.endswith(".png")}
-    assert len(pictures) == 5
+    assert len(pictures) == 3
     for name in pictures:
         content = Path(name).read_bytes()
         assert content.startswith(b"\x89PNG\r\n\x1a\n")

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from real_project import run
 from pipeline import (
     describe_teacher,
     evaluate,
+    measure_speed,
     model_files,
     models,
     precompute,
@@ -31,6 +33,7 @@ from pipeline import (
 from pipeline.errors import PipelineError
 from pipeline.figures import svg
 from pipeline.losses import DistillationLoss
+from pipeline.model_speed import read_speed
 from pipeline.plot_tables import read_plot
 from pipeline.predictions import read_predictions, write_predictions
 from pipeline.recipe import Phase, Recipe
@@ -95,7 +98,6 @@ def run_all_stages():
         },
         split_folder=Path("split"),
         index=index,
-        picture=Path("samples.png"),
     )
     model_files.save(models.build(**MODEL, classes=3, seed=3), teacher)
     describe_teacher.run(index=index, teacher=teacher, output=Path("teacher.json"))
@@ -144,12 +146,12 @@ def run_all_stages():
         output=Path("metrics.json"),
         plots=Path("plots"),
         predictions=Path("predictions"),
-        pictures=Path("pictures"),
     )
-    write_report({temperature: files[1] for temperature, files in students.items()})
+    measure_speed.run(teacher=Path("teacher.json"), model=MODEL, output=Path("speed.json"))
+    write_report(list(students))
 
 
-def write_report(students, output="report.html"):
+def write_report(temperatures, output="report.html"):
     report.run(
         index=Path("index.csv"),
         metrics=Path("metrics.json"),
@@ -158,9 +160,11 @@ def write_report(students, output="report.html"):
         history=Path("history"),
         teacher=Path("teacher.json"),
         logits=Path("logits.h5"),
-        students=students,
+        temperatures=temperatures,
+        speeds=Path("speed.json"),
         params=PARAMS,
         output=Path(output),
+        pictures=Path(output).with_suffix(""),
     )
 
 
@@ -332,7 +336,7 @@ def test_data_set_teacher_and_dates_are_told_first(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     for name, day in (("index.csv", 1), ("logits.h5", 2), ("metrics.json", 3)):
         os.utime(name, (day * 86_400, day * 86_400))
-    write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "dated.html")
+    write_report(["2", "4"], "dated.html")
     page = html.unescape(Path("dated.html").read_text(encoding="utf-8"))
     data = PARAMS["split"]["data"]
     told = f"Data set: {data} (layout csv), 90 images in 3 classes. Teacher: cnn. Inputs of 1970-01-02 to 1970-01-04."
@@ -386,23 +390,31 @@ def test_its_provenance_is_that_of_the_files(hostile):
     assert tf.__version__ in page
 
 
-def test_figures_are_the_same_every_time(hostile, monkeypatch):
-    """All but the speeds."""
+def test_the_same_inputs_give_the_same_page_and_pictures(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
-    write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "again.html")
-    first, second = (
-        re.findall(r"<figure.*?</figure>", Path(name).read_text(encoding="utf-8"), re.DOTALL)
-        for name in ("report.html", "again.html")
-    )
-    assert len(first) >= 8
-    assert first == second
+    write_report(["2", "4"], "again.html")
+    assert Path("again.html").read_bytes() == Path("report.html").read_bytes()
+    first, again = ({path.name: path.read_bytes() for path in Path(name).iterdir()} for name in ("report", "again"))
+    assert sorted(first) == ["samples.png", "soft_labels.png", "views.png"]
+    assert first == again
+    assert all(keras.utils.load_img(f"report/{name}").width >= 300 for name in first)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"device": "", "date": "", "batch_sizes": [1]}', "[]"])
+def test_speeds_that_cannot_be_read_are_refused_with_the_remedy(hostile, tmp_path, monkeypatch, content):
+    monkeypatch.chdir(hostile)
+    speeds = tmp_path / "speed.json"
+    if content is not None:
+        speeds.write_text(content)
+    with pytest.raises(PipelineError, match=r"speed\.json.*measure_speed`"):
+        read_speed(speeds)
 
 
 def test_a_warning_of_hard_labels_is_repeated_at_the_largest_temperature(hostile, monkeypatch):
     assert "Warning: " not in (hostile / "report.html").read_text(encoding="utf-8")
     monkeypatch.chdir(hostile)
     monkeypatch.setattr(report, "doubt_about", lambda file, temperature: f"<i> at T = {temperature:g} in {file.path}")
-    write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "warned.html")
+    write_report(["2", "4"], "warned.html")
     page = Path("warned.html").read_text(encoding="utf-8")
     assert "<li>Warning: &lt;i&gt; at T = 4 in logits.h5</li>" in page
 
@@ -434,7 +446,7 @@ def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch
 def refused(said):
     """Nothing is written."""
     with pytest.raises(PipelineError, match=said):
-        write_report({"2": Path("T2_seed1.keras"), "4": Path("T4_seed1.keras")}, "other.html")
+        write_report(["2", "4"], "other.html")
     assert not Path("other.html").exists()
 
 
@@ -565,3 +577,15 @@ def test_pictures_in_the_page_keep_their_shape_and_content(tmp_path, size, kind,
     assert pixels.shape == (*shown, 3)
     assert max(pixels.shape) <= LARGEST_SIDE
     np.testing.assert_allclose(pixels.mean(axis=(0, 1)), (200, 100, 50), atol=2)
+
+
+@pytest.mark.parametrize(
+    ("students", "shown"),
+    [
+        (["4"], [1, 4, 5, 10, 20, 35, 50]),
+        (["0.3", "5.0"], [0.3, 1, 5, 10, 20, 35, 50]),
+        (["1", "2", "4", "16", "32", "64"], [1, 2, 4, 16, 32, 64]),
+    ],
+)
+def test_few_temperatures_are_shown_among_those_of_a_ladder(students, shown):
+    assert report._shown_temperatures(students) == shown

@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
 from pipeline import images as image_files
-from pipeline.artifacts import sha256_file
 from pipeline.cli import main
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.identity import Expected, differences
 from pipeline.images import decode
@@ -196,7 +196,6 @@ def finished(tmp_path_factory):
         patch.chdir(project)
         patch.delenv("DVC_ROOT", raising=False)
         patch.setattr("pipeline.orphan.stop_with_dvc", lambda: None)
-        patch.setattr("pipeline.own_code.run_own_code", lambda: None)
         noted = image_files.decode
         patch.setattr(image_files, "decode", lambda *args: (read.append((stage, args[2])), noted(*args))[1])
         set_resize(OTHER)
@@ -253,7 +252,6 @@ def test_labels_of_other_pixels_are_refused(finished, monkeypatch, arguments, sa
     monkeypatch.chdir(finished[0])
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr("pipeline.orphan.stop_with_dvc", lambda: None)
-    monkeypatch.setattr("pipeline.own_code.run_own_code", lambda: None)
     assert command("verify", "data/soft_labels/soft_targets_T4.h5")[0] == 0
     set_resize(replace(OTHER, fit="pad"))
     try:

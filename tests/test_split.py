@@ -47,7 +47,6 @@ def make(numbers: range) -> None:
 
 def run(val_fraction: float = 0.3) -> None:
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(Path("raw"), val_fraction),
         split_folder=FOLDER,
@@ -290,7 +289,7 @@ def test_classes_that_differ_only_in_case_are_told(capsys):
     data_set = DataSet(Path("raw"), rows, {"val": 0.3, "test": 0.3}, [], "", ["Hp", "SSA", "hp"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(split.LAYOUTS, "rows", lambda: data_set)
-        split.run(layout="rows", settings={}, split_folder=FOLDER, index=INDEX, picture=Path("samples.png"))
+        split.run(layout="rows", settings={}, split_folder=FOLDER, index=INDEX)
     assert (
         "Some classes differ only in upper and lower case: 'Hp' and 'hp'. If they are the same, write one of them in "
         "the data, or give them one name in class_names.\n"

@@ -27,15 +27,14 @@ from pipeline import (
     train_student,
     train_teacher,
 )
-from pipeline.artifacts import sha256_file
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
 from pipeline.losses import DistillationLoss
-from pipeline.recipe import Phase, Recipe
+from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.rendering import render
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
-from pipeline.train_teacher import TeacherToTrain
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import SAME_COLOUR, Augmentation, Views
 
@@ -64,7 +63,6 @@ def project(unlabelled):
 
 def make_split(data_set):
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),
@@ -124,7 +122,6 @@ def assess(students=None, baselines=None):
         output=Path("metrics.json"),
         plots=Path("plots"),
         predictions=Path("predictions"),
-        pictures=Path("pictures"),
     )
 
 
@@ -661,15 +658,6 @@ def test_where_nobody_voted_nothing_is_said_of_votes(project):
     assert not any("votes" in report for report in assess_one_student().values())
 
 
-def test_evaluate_draws_four_pictures_the_same_every_time(project):
-    assess_one_student()
-    before = {path.name: path.read_bytes() for path in Path("pictures").iterdir()}
-    assert sorted(before) == ["soft_labels.png", "temperature.png", "training.png", "views.png"]
-    assert all(keras.utils.load_img(f"pictures/{name}").width == 800 for name in before)
-    assess_one_student()
-    assert {path.name: path.read_bytes() for path in Path("pictures").iterdir()} == before
-
-
 def test_evaluate_writes_the_tables_of_dvcs_plots(project):
     models = assess_one_student()
     curves = pd.read_csv("student.csv")
@@ -741,15 +729,3 @@ def test_sample_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(PipelineError, match="pip install 'softlabel\\[sample\\]'"):
         sample.run(annotations=tmp_path / "annotations.csv", images=tmp_path / "images")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("students", "shown"),
-    [
-        (["4"], [1, 4, 5, 10, 20, 35, 50]),
-        (["0.3", "5.0"], [0.3, 1, 5, 10, 20, 35, 50]),
-        (["1", "2", "4", "16", "32", "64"], [1, 2, 4, 16, 32, 64]),
-    ],
-)
-def test_few_temperatures_are_shown_among_those_of_a_ladder(students, shown):
-    assert evaluate._shown_temperatures(students) == shown

@@ -19,10 +19,10 @@ from soft_label_files import write_both
 
 from pipeline import class_order, model_files, precompute, teacher_pass, train_teacher, validation_answers
 from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
-from pipeline.artifacts import sha256_file
 from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
 from pipeline.class_order import other_order
 from pipeline.cli import main
+from pipeline.digests import sha256_file
 from pipeline.ensembles import save_ensemble
 from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher

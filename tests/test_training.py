@@ -17,8 +17,8 @@ import pytest
 from weights import weights_sha256
 
 from pipeline import model_files, models
-from pipeline.artifacts import sha256_file
 from pipeline.batches import Examples, HardLabels
+from pipeline.digests import sha256_file
 from pipeline.errors import PipelineError
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images import Images

@@ -16,8 +16,8 @@ from real_project import ROOT, change
 from soft_label_files import edit, write_logits
 
 from pipeline import model_files, models, precompute, soften, split
-from pipeline.artifacts import sha256_file
 from pipeline.cli import main
+from pipeline.digests import sha256_file
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.soft_label_writing import soften_file
 from pipeline.storage import Dense, TopK
@@ -211,7 +211,6 @@ def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
     write_params(TopK(1, "float16"))
     index, teacher = Path("data/index.csv"), Path("models/teacher.keras")
     split.run(
-        picture=Path("samples.png"),
         layout="mhist",
         settings=mhist_in(data_set),
         split_folder=Path("data/split"),

@@ -1,10 +1,23 @@
-"""Counts the floating-point operations of a model's forward pass."""
+"""What a model costs to store and to run."""
 
 import math
+from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from pipeline.description import Description
+
+
+def cost(model: Any, file: Path) -> dict[str, Any]:
+    """What a model costs to store and to run."""
+    return {
+        "parameters": parameters(model),
+        "flops": forward_flops(model),
+        "file_bytes": file.stat().st_size,
+    }
 
 
 def forward_flops(model: Any) -> int:
@@ -28,3 +41,8 @@ def parameters(model: Any) -> dict[str, int]:
         "total": int(model.count_params()),
         "trainable": int(sum(math.prod(weight.shape) for weight in model.trainable_weights)),
     }
+
+
+def untrained(description: Description) -> Any:
+    """A Keras model of the described layers with weights that mean nothing, to be timed."""
+    return keras.saving.deserialize_keras_object(description.architecture, safe_mode=True)

@@ -1,0 +1,85 @@
+"""Training curves: parts of the loss and accuracy, epoch by epoch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.best_epoch import best_epoch
+from pipeline.errors import PipelineError
+
+MEASURES = {
+    "loss": "loss",
+    "cross_entropy": "hard-label loss (nats)",
+    "soft_loss": "soft-label loss (nats)",
+    "accuracy": "accuracy",
+}
+"""The columns of `results/history/*.csv` that are drawn, beside the same on validation images (`val_`)."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How one training went.
+
+    Attributes:
+        group: the kind of model: "teacher", "baseline", "student_T4" ...
+        name: of the model, as its file is called: "student_T4_seed1".
+        table: a row for each epoch: epoch (from 1), phase, and some of `MEASURES`.
+    """
+
+    group: str
+    name: str
+    table: pd.DataFrame
+
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return int(best_epoch(self.table.to_dict("records"))["epoch"])
+
+
+def read_curves(history: Path, models: Mapping[str, Sequence[str]]) -> list[Curves]:
+    """Reads the training curves of models; those of a teacher that was not trained here are empty and left out.
+
+    Args:
+        history: the folder of CSV files.
+        models: for each group the names of its files, without `.csv`. A file of several models has a column
+            `member`, by which they are told apart.
+
+    Raises:
+        PipelineError: a file is missing or cannot be read.
+    """
+    return [
+        Curves(group, member, table)
+        for group, names in models.items()
+        for name in names
+        for member, table in _by_member(name, _read(history / f"{name}.csv"))
+        if len(table)
+    ]
+
+
+def measures_of(table: pd.DataFrame) -> list[str]:
+    """Those of `MEASURES` that a training recorded."""
+    return [measure for measure in MEASURES if {measure, f"val_{measure}"} & set(table)]
+
+
+def curve_table(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The columns epoch, the measure, and `val_` of it, as far as they are there."""
+    return table[[column for column in ("epoch", measure, f"val_{measure}") if column in table]]
+
+
+def _by_member(name: str, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    if "member" not in table:
+        return [(name, table)]
+    return [(f"{name}_member{number}", table[table["member"] == number]) for number in table["member"].unique()]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+        _ = table[["epoch", "phase"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise PipelineError(
+            f"the training curves {path} cannot be read: {error}. "
+            "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
+        ) from None
+    return table

@@ -1,0 +1,16 @@
+"""The layouts in which images and labels can lie, each with its reader."""
+
+from collections.abc import Callable
+
+from pipeline.annotations import DataSet
+from pipeline.arrays import read_arrays, read_cifar10
+from pipeline.class_folders import read_folders
+from pipeline.tables import read_csv, read_mhist
+
+LAYOUTS: dict[str, Callable[..., DataSet]] = {
+    "mhist": read_mhist,
+    "csv": read_csv,
+    "folders": read_folders,
+    "arrays": read_arrays,
+    "cifar10": read_cifar10,
+}
