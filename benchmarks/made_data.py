@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline import storage
 from pipeline.checked_hdf5 import seal
-from pipeline.digests import sha256_file
 from pipeline.index import SPLITS, Image, Index
+from pipeline.runtime.digests import sha256_file
 from pipeline.soft_label_writing import create_logits, soften_file
 from pipeline.soft_labels import Provenance
 from pipeline.teacher_pass import rows_of_index

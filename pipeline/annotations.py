@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError, all_named, quoted
+from pipeline.runtime.errors import PipelineError, all_named, quoted
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.annotations import Annotation, DataSet, shares_to_draw
 from pipeline.class_names import ClassNames, name_classes
-from pipeline.errors import PipelineError, one_line, quoted
+from pipeline.runtime.errors import PipelineError, one_line, quoted
 
 NAMES = {
     "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},

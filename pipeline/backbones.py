@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 
 @dataclass(frozen=True)

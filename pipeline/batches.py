@@ -12,14 +12,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.data_flow import ahead, mapped, planned
-from pipeline.digests import fingerprint
 from pipeline.images import Images
 from pipeline.index import Image, refuse_changed
 from pipeline.pixel_files import pixels_on_disk
 from pipeline.rendering import render
 from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.runtime.digests import fingerprint
+from pipeline.runtime.workspace import work_folder
 from pipeline.views import Augmentation, Floats16, draw_views, philox_words
-from pipeline.workspace import work_folder
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PipelineError
-from pipeline.progress import Progress
-from pipeline.publish import publish
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.publish import publish
 
 VERSION = 2
 CLASS_NAMES = "class_names"

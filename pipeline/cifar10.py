@@ -5,8 +5,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipeline.errors import PipelineError
-from pipeline.publish import publish
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish
 
 
 def run(*, data: Path) -> None:

@@ -17,8 +17,8 @@ from pipeline.annotations import (
     shares_to_draw,
 )
 from pipeline.class_names import ClassNames, name_classes
-from pipeline.errors import PipelineError, all_named, nearest, quoted
 from pipeline.image_names import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
+from pipeline.runtime.errors import PipelineError, all_named, nearest, quoted
 
 USUAL_NAMES = {"val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 """Of folders of splits, in lower case."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.annotations import composed, refuse_labels, refuse_leaving
-from pipeline.errors import PipelineError, nearest, one_line, quoted
 from pipeline.index import in_order
+from pipeline.runtime.errors import PipelineError, nearest, one_line, quoted
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None
 WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")

@@ -11,7 +11,6 @@ import click
 from pipeline import from_params
 from pipeline.cli_options import SEED, checked_temperature
 from pipeline.cli_tools import init_remote, inspect, parity, plan, table, verify
-from pipeline.errors import PipelineError
 from pipeline.interruption import Announced, open_stderr, sigterm_as_interruption, told
 from pipeline.places import (
     HISTORY,
@@ -30,6 +29,7 @@ from pipeline.places import (
     soft_targets_file,
     student_file,
 )
+from pipeline.runtime.errors import PipelineError
 from pipeline.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:

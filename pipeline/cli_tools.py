@@ -7,9 +7,9 @@ import click
 
 from pipeline import from_params
 from pipeline.cli_options import SEED, checked_temperature
-from pipeline.errors import PipelineError
 from pipeline.interruption import Announced
 from pipeline.places import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
+from pipeline.runtime.errors import PipelineError
 from pipeline.tensorflow_start import start_tensorflow
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.best_epoch import best_epoch
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 MEASURES = {
     "loss": "loss",

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from pipeline import model_files
 from pipeline.cost import cost
-from pipeline.digests import sha256_file
 from pipeline.index import read_index
-from pipeline.publish import publish
-from pipeline.workspace import forget_finished
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.publish import publish
+from pipeline.runtime.workspace import forget_finished
 
 
 def run(*, index: Path, teacher: Path, output: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.annotations import Annotation, DataSet, composed
 from pipeline.duplicates import copies, digest_of
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
 """Where each number lies in the SHA-256."""

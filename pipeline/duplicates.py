@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.digests import sha256_file
-from pipeline.errors import PipelineError, first_few, in_a_file
 from pipeline.index import Image
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError, first_few, in_a_file
 
 SHOWN = 3
 """Copies of one picture, and pictures, that a message names."""

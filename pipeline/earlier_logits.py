@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import Provenance, Rows, SoftLabelFile, open_logits, slabs
 from pipeline.views import IDENTITY, Floats16, Views
 

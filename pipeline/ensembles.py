@@ -12,8 +12,8 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline import model_files
-from pipeline.digests import sha256_file
-from pipeline.errors import PipelineError
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from pipeline.metrics import Floats
 from pipeline.model_reports import model_reports
 from pipeline.plot_tables import write_plots
 from pipeline.predictions import write_predictions
-from pipeline.publish import publish
 from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.runtime.publish import publish
+from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels import open_logits
 from pipeline.votes import votes_on
-from pipeline.workspace import forget_finished
 
 
 def run(

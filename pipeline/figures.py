@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.publish import publish
+from pipeline.runtime.publish import publish
 
 Pixels = npt.NDArray[np.uint8]
 INCH = 100

@@ -9,12 +9,12 @@ import keras
 from keras import ops
 
 from pipeline import model_files, models
-from pipeline.digests import sha256_file
-from pipeline.errors import PipelineError, nearest, quoted
 from pipeline.given_weights import load_weights
 from pipeline.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.model_end import refuse_no_logits
 from pipeline.other_formats import keras_2, other_format
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError, nearest, quoted
 
 
 @dataclass(frozen=True)

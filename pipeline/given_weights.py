@@ -6,7 +6,7 @@ from typing import Any
 
 import h5py
 
-from pipeline.errors import PipelineError, first_few, one_line
+from pipeline.runtime.errors import PipelineError, first_few, one_line
 
 
 def load_weights(model: Any, file: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.annotations import Annotation, composed
 from pipeline.class_names import whole_number
-from pipeline.errors import PipelineError, all_named
+from pipeline.runtime.errors import PipelineError, all_named
 
 
 def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, column: str) -> list[Annotation]:

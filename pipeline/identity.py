@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import PipelineError, all_named
 from pipeline.index import SPLITS, Index
 from pipeline.resize import Resize, other_pixels
+from pipeline.runtime.errors import PipelineError, all_named
 from pipeline.soft_labels import SoftLabelFile
 from pipeline.views import Views
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.annotations import composed, is_plain_name, refuse_leaving
-from pipeline.errors import PipelineError, nearest, quoted
+from pipeline.runtime.errors import PipelineError, nearest, quoted
 from pipeline.table_files import Table
 
 LEFT_BY_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}

@@ -18,8 +18,8 @@ import psutil
 import tensorflow as tf
 
 from pipeline.data_flow import AT_A_TIME, ahead, mapped
-from pipeline.errors import PipelineError, all_named
 from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.runtime.errors import PipelineError, all_named
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """What is read, by Pillow's names. The content of a file says its format, not its name."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.digests import sha256_file
-from pipeline.errors import PipelineError, all_named, first_few
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError, all_named, first_few
 
 SPLITS = ("train", "val", "test")
 

@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from pipeline.data_flow import ahead, mapped, planned
 from pipeline.images import Images
-from pipeline.progress import Progress
 from pipeline.rendering import render
+from pipeline.runtime.progress import Progress
 from pipeline.views import Augmentation, Floats16
 
 Floats32 = npt.NDArray[np.float32]

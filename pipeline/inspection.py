@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.checked_hdf5 import VERSION
-from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
-from pipeline.progress import Progress
 from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.softness import doubt_about
 from pipeline.text_table import aligned

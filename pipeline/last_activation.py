@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 PROBABILITIES = ("softmax", "sigmoid")
 """The activations whose results lie between 0 and 1."""

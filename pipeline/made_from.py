@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 FIRST = ("split.data", "split.layout")
 """What is told first of parameters that differ."""

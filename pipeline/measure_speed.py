@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline import cost, models
 from pipeline.description import read_description
-from pipeline.devices import device_names
 from pipeline.forward_speed import BATCH_SIZES, forward_speeds
 from pipeline.model_speed import Speed, write_speed
+from pipeline.runtime.devices import device_names
 
 
 def run(*, teacher: Path, model: dict[str, Any], output: Path) -> None:

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipeline.errors import PipelineError
 from pipeline.last_activation import PASSING, Node, activation_of, noise_for
+from pipeline.runtime.errors import PipelineError
 
 LOGITS = ("linear", "log_softmax")
 """The activations whose results are logits."""

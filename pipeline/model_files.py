@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from pipeline.errors import PipelineError, first_few, one_line
 from pipeline.last_activation import PROBABILITIES, last_activation
 from pipeline.other_formats import OF_KERAS_2, foreign_layers, keras_2, other_format
-from pipeline.publish import replace_whole
+from pipeline.runtime.errors import PipelineError, first_few, one_line
+from pipeline.runtime.publish import replace_whole
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 RECORD = "softlabel.json"

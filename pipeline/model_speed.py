@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.errors import PipelineError
-from pipeline.publish import publish
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish
 
 
 @dataclass(frozen=True)

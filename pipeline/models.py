@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from pipeline.backbones import ARCHITECTURES, build_backbone
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 Preprocessing = str | Mapping[str, Sequence[float]]
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import PipelineError
 from pipeline.params_schema import Params
+from pipeline.runtime.errors import PipelineError
 from pipeline.section import Section
 
 MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")

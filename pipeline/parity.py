@@ -17,14 +17,14 @@ import numpy as np
 from pipeline import models
 from pipeline.batches import Examples
 from pipeline.checked_hdf5 import sealed_sha256
-from pipeline.digests import sha256_file
 from pipeline.ensembles import load_teacher
-from pipeline.errors import PipelineError, first_few
 from pipeline.identity import Expected, refuse_other
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Recipe
 from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError, first_few
 from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense

@@ -18,12 +18,12 @@ import psutil
 import tensorflow as tf
 
 from pipeline import images as decoder
-from pipeline.digests import fingerprint, sha256_file
 from pipeline.images import Images
 from pipeline.index import Image
-from pipeline.progress import Progress
-from pipeline.publish import reserve
 from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.runtime.digests import fingerprint, sha256_file
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.publish import reserve
 
 
 def pixels_on_disk(

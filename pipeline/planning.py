@@ -13,11 +13,11 @@ from typing import Any
 from pipeline import cost, models, storage
 from pipeline.drawing import draw
 from pipeline.ensembles import combined, refuse_other_sizes
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.index import SPLITS, read_index
 from pipeline.layouts import LAYOUTS
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.text_table import aligned
 from pipeline.views import Views

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.curves import Curves, curve_table, measures_of
-from pipeline.errors import PipelineError
 from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points
-from pipeline.publish import publish
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish
 from pipeline.temperatures import METRICS, temperature_table
 
 

@@ -10,19 +10,19 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.checked_hdf5 import damage
-from pipeline.devices import numerics
-from pipeline.digests import sha256_file
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import Teacher, average_of, load_teacher
 from pipeline.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.precision import lower
-from pipeline.publish import publish_copy
 from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.runtime.devices import numerics
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.publish import publish_copy
+from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, workspace
 from pipeline.soft_labels import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.views import Views
-from pipeline.workspace import earlier_finished, forget_work_of_others, workspace
 
 
 def run(

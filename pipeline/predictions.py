@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import PipelineError
 from pipeline.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.publish import publish
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
 PROBABILITY = "probability_"

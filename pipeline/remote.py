@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 NEEDS = {
     "s3": ("dvc_s3", "softlabel[s3]"),

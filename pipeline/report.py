@@ -12,15 +12,15 @@ from ruamel.yaml import YAML
 from pipeline.cautions import cautions, model_name
 from pipeline.curves import read_curves
 from pipeline.description import read_description
-from pipeline.errors import PipelineError
 from pipeline.identity import Expected, refuse_other
 from pipeline.index import Image, Index, read_index, refuse_changed
 from pipeline.made_from import refuse_other_teacher, refuse_others
 from pipeline.model_speed import Speed, read_speed
 from pipeline.predictions import read_predictions
-from pipeline.publish import publish
 from pipeline.report_drawings import Drawings
 from pipeline.report_sources import about, provenance, versions
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish
 from pipeline.sample_grid import draw_samples
 from pipeline.soft_labels import open_logits
 from pipeline.softening_picture import draw_softening

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 DECODER = "Pillow"
 """Whose pixels an image file holds. Part of the files' identity: a change of the pixels changes this name."""

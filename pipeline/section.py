@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 
 class Section(BaseModel):

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import PipelineError
 from pipeline.figures import Pixels
 from pipeline.images import Images
 from pipeline.index import Image, Index, refuse_changed
 from pipeline.rendering import render
 from pipeline.resize import Resize
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import SoftLabelFile
 
 SMALLEST_SIDE = 160

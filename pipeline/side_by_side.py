@@ -14,8 +14,8 @@ from keras import ops
 from pipeline import models
 from pipeline.batches import Examples, training_batches
 from pipeline.losses import DistillationLoss
-from pipeline.progress import Progress
 from pipeline.recipe import Phase, Recipe
+from pipeline.runtime.progress import Progress
 from pipeline.training import Reseed, compiled
 
 LAST_PLACE = 2.0**-23

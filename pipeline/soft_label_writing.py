@@ -20,8 +20,8 @@ from pipeline.checked_hdf5 import (
     write_dataset,
 )
 from pipeline.index import SPLITS
-from pipeline.progress import Progress
-from pipeline.publish import refuse_full_disk
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.publish import refuse_full_disk
 from pipeline.soft_labels import (
     LOGITS_FORMAT,
     TARGETS_FORMAT,

@@ -26,8 +26,8 @@ from pipeline.checked_hdf5 import (
     sealed_sha256,
     texts,
 )
-from pipeline.errors import PipelineError
 from pipeline.index import SPLITS
+from pipeline.runtime.errors import PipelineError
 from pipeline.views import SAME_COLOUR, Floats16, Views
 
 LOGITS_FORMAT = "teacher-logits"

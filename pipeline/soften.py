@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_label_writing import soften_file
-from pipeline.workspace import forget_finished
 
 
 def run(*, logits: Path, soft_targets: Path, temperature: float) -> None:

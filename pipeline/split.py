@@ -10,15 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.annotations import Annotation, DataSet, alike
-from pipeline.digests import sha256_file
 from pipeline.drawing import Drawn, draw
 from pipeline.duplicates import tell_copies
-from pipeline.errors import PipelineError, all_named, first_few
 from pipeline.images import refuse_undecodable
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.layouts import LAYOUTS
-from pipeline.progress import Progress
-from pipeline.publish import publish
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError, all_named, first_few
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.publish import publish
 
 
 def run(

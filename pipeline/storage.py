@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 Columns = dict[str, npt.NDArray[Any]]
 RowColumns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cautions import cautions, model_name
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 from pipeline.text_table import Table, aligned
 
 QUALITY = {

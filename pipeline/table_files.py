@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.annotations import refuse_leaving
-from pipeline.errors import PipelineError, all_named, nearest, one_line, quoted
+from pipeline.runtime.errors import PipelineError, all_named, nearest, one_line, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 LOOKED_AT = 100

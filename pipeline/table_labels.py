@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pipeline.annotations import composed
 from pipeline.class_names import whole_number
-from pipeline.errors import PipelineError, first_few, quoted
+from pipeline.runtime.errors import PipelineError, first_few, quoted
 from pipeline.table_files import Table
 
 BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pipeline.annotations import Annotation, DataSet, ids_of, shares_to_draw
 from pipeline.class_names import ClassNames, labels_in, name_classes
-from pipeline.errors import PipelineError, all_named, quoted
 from pipeline.groups import grouped
 from pipeline.image_names import ImageFolder, copied_as, nearest_file
+from pipeline.runtime.errors import PipelineError, all_named, quoted
 from pipeline.table_files import Table, read_list, read_table
 from pipeline.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
 

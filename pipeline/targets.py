@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.digests import fingerprint
 from pipeline.identity import rows_of
 from pipeline.index import Image
+from pipeline.runtime.digests import fingerprint
 from pipeline.soft_labels import SoftLabelFile
 from pipeline.views import Floats16
 

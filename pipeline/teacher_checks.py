@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.answers import Answers
 from pipeline.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
 from pipeline.class_order import OtherOrder, other_order
-from pipeline.errors import PipelineError, first_few
+from pipeline.runtime.errors import PipelineError, first_few
 
 SIGNIFICANT = 1e-3
 """How rarely a teacher as good as stated may be refused."""

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from pipeline.earlier_logits import EarlierLogits, Found
 from pipeline.ensembles import Teacher
-from pipeline.errors import PipelineError, all_named
 from pipeline.images import Images
 from pipeline.index import SPLITS, Index
 from pipeline.inference import Forward, Ints
 from pipeline.precision import difference
-from pipeline.progress import Progress
 from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import Rows
 from pipeline.storage import Columns
 from pipeline.unfinished_logits import UnfinishedLogits

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.devices import device_names
+from pipeline.runtime.devices import device_names
 
 WATCHER = """
 import os

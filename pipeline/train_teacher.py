@@ -11,17 +11,17 @@ import pandas as pd
 
 from pipeline import model_files
 from pipeline.batches import Cache
-from pipeline.digests import fingerprint, sha256_file
 from pipeline.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher, completed, there
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.index import Index, read_index
-from pipeline.publish import publish, replace_whole
 from pipeline.recipe import TeacherToTrain
 from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.runtime.digests import fingerprint, sha256_file
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish, replace_whole
+from pipeline.runtime.workspace import forget_work_of_others, workspace
 from pipeline.training import Trained
-from pipeline.workspace import forget_work_of_others, workspace
 
 NO_CURVES = "epoch,phase,learning_rate\n"
 """The history of a teacher that was trained elsewhere."""

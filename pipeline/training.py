@@ -21,15 +21,15 @@ from keras import ops
 
 from pipeline import model_files, models
 from pipeline.batches import Examples, steps_of_a_pass, training_batches, validation_batches
-from pipeline.devices import numerics
-from pipeline.digests import sha256_file
 from pipeline.index import Index, fingerprint_of
-from pipeline.progress import Progress
-from pipeline.publish import publish_copy, replace_whole
 from pipeline.recipe import Phase, Recipe
+from pipeline.runtime.devices import numerics
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.publish import publish_copy, replace_whole
+from pipeline.runtime.workspace import workspace
 from pipeline.training_state import KeepState, TrainingState
 from pipeline.views import philox_words
-from pipeline.workspace import workspace
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline.best_epoch import best_epoch
-from pipeline.errors import PipelineError
-from pipeline.publish import replace_whole
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import replace_whole
 
 
 class TrainingState:

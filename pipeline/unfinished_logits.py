@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.checked_hdf5 import full_disk_as_os_error, seal
-from pipeline.publish import replace_whole, reserve
+from pipeline.runtime.publish import replace_whole, reserve
 from pipeline.soft_label_writing import create_logits
 from pipeline.soft_labels import Provenance, Rows, stored_transforms
 from pipeline.views import Floats16, Views

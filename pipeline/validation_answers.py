@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline import model_files
 from pipeline.answers import Answers, sample_of
-from pipeline.errors import PipelineError
 from pipeline.index import Image, Index, fingerprint_of
+from pipeline.runtime.errors import PipelineError
 from pipeline.softness import doubt
 from pipeline.teacher_checks import refuse_unsound
 from pipeline.unfinished_logits import UnfinishedLogits

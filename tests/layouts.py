@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from pipeline import from_params, split
 from pipeline.cli import main
-from pipeline.errors import PipelineError
 from pipeline.params import read_params
+from pipeline.runtime.errors import PipelineError
 
 FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
 CSV = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.annotations import Annotation, DataSet
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 from pipeline.tables import read_mhist
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"

@@ -14,10 +14,10 @@ import pytest
 from real_project import HANGS
 
 from pipeline import artifacts
-from pipeline.digests import fingerprint, sha256_file
-from pipeline.errors import PipelineError
-from pipeline.publish import publish, publish_copy
-from pipeline.workspace import earlier_finished, forget_finished, forget_work_of_others, in_a_copy, workspace
+from pipeline.runtime.digests import fingerprint, sha256_file
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import publish, publish_copy
+from pipeline.runtime.workspace import earlier_finished, forget_finished, forget_work_of_others, in_a_copy, workspace
 
 FINAL = Path("out/logits.h5")
 PARTIAL = Path("out/logits.h5.partial")

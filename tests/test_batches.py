@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
 from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
-from pipeline.digests import sha256_file
-from pipeline.errors import PipelineError
 from pipeline.images import Images
 from pipeline.index import Image, Index
 from pipeline.rendering import render
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.views import Augmentation, Views, draw_views

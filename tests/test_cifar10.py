@@ -11,7 +11,7 @@ from layouts import check_copies, run, write_params
 
 from pipeline import cifar10
 from pipeline.cli import main
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 DATA = Path("data/raw/cifar10/cifar10.npz")
 SECTION = {"layout": "cifar10", "data": str(DATA), "val_fraction": 0.25}

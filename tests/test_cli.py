@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(main.commands)

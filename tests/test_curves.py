@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pipeline import temperature_curves
 from pipeline.curves import curve_table, measures_of, read_curves
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 from pipeline.temperatures import temperature_table
 
 TEACHER = {"quality": {"accuracy": 0.9, "auc": 0.97}}

@@ -13,9 +13,9 @@ from scipy.special import expit, softmax
 
 from pipeline import model_files, models, precompute, train_teacher
 from pipeline.ensembles import save_ensemble
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.index import Image, Index, read_index, write_index
+from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense
 from pipeline.views import Augmentation, Views
 

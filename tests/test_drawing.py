@@ -16,8 +16,8 @@ from pipeline.annotations import Annotation, DataSet
 from pipeline.arrays import read_arrays
 from pipeline.class_folders import read_folders
 from pipeline.drawing import draw
-from pipeline.errors import PipelineError
 from pipeline.index import in_order
+from pipeline.runtime.errors import PipelineError
 from pipeline.tables import COLUMNS, read_csv, read_mhist
 
 BOTH = {"val": 0.2, "test": 0.2}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import all_named, first_few, one_line
+from pipeline.runtime.errors import all_named, first_few, one_line
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from soft_label_files import CLASS_NAMES, IDS, INDEX, VIEWS, edit, image, write_both
 
-from pipeline.errors import PipelineError
 from pipeline.identity import Expected, differences, refuse_other, rows_of
 from pipeline.index import Index
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.views import Augmentation, Views
 

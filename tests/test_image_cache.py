@@ -19,13 +19,13 @@ from ruamel.yaml import YAML
 
 from pipeline import pixel_files, split, train_baseline
 from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
-from pipeline.digests import sha256_file
 from pipeline.images import Images
 from pipeline.index import Image
 from pipeline.params import load_params, read_params
 from pipeline.pixel_files import pixels_on_disk
 from pipeline.recipe import Phase, Recipe
 from pipeline.resize import Resize
+from pipeline.runtime.digests import sha256_file
 from pipeline.views import Augmentation, Views
 
 ROOT = Path(__file__).parents[1]
@@ -244,7 +244,7 @@ def ended(process, code=0):
 BEGIN = """
 import os, signal, sys, time
 from pathlib import Path
-from pipeline.progress import Progress
+from pipeline.runtime.progress import Progress
 from test_image_cache import FOLDER, PIXELS, SHAPE, listed, pixels_on_disk
 
 count = Progress.advance

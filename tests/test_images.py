@@ -16,8 +16,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from pipeline.errors import PipelineError
 from pipeline.images import Images, decode, read_original, refuse_undecodable
+from pipeline.runtime.errors import PipelineError
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -7,8 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.index import Image, Index, fingerprint_of, in_order, read_index, write_index
+from pipeline.runtime.errors import PipelineError
 
 ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)
 TWO = Image("b.png", "data/split/test/HP/b.png", "HP", "test", "", "22" * 32)

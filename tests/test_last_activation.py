@@ -8,8 +8,8 @@ import pytest
 from keras import layers, ops
 from scipy.special import expit, softmax
 
-from pipeline.errors import PipelineError
 from pipeline.last_activation import last_activation, switched_off
+from pipeline.runtime.errors import PipelineError
 
 FILE = Path("given.keras")
 SHAPE = (4, 5, 3)

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from real_project import ROOT, change
 
 from pipeline.cli import main
-from pipeline.errors import PipelineError
 from pipeline.index import Image, Index, write_index
 from pipeline.made_from import made_from, refuse_other_teacher, refuse_others
 from pipeline.params import load_params, read_params, with_effect
+from pipeline.runtime.errors import PipelineError
 
 METRICS = Path("results/metrics.json")
 INDEX = Path("data/index.csv")

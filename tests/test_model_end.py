@@ -8,8 +8,8 @@ from keras import layers, ops
 
 from pipeline import models
 from pipeline.ensembles import combined
-from pipeline.errors import PipelineError
 from pipeline.model_end import refuse_no_logits
+from pipeline.runtime.errors import PipelineError
 
 SHAPE = (4, 5, 3)
 

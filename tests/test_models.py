@@ -16,7 +16,7 @@ import tensorflow as tf
 from weights import weights_sha256
 
 from pipeline import backbones, cost, model_files, models, params_schema
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
 

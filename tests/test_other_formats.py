@@ -10,9 +10,9 @@ import pytest
 from keras import layers
 
 from pipeline import model_files
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import there
 from pipeline.other_formats import BY_SUFFIX, conversion_of, foreign_layers, keras_2
+from pipeline.runtime.errors import PipelineError
 
 FILE = Path("given.keras")
 

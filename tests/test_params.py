@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from pipeline import from_params
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.params import WITHOUT_EFFECT, load_params, read_params, restrict
+from pipeline.runtime.errors import PipelineError
 
 ROOT = Path(__file__).parents[1]
 CNN = {

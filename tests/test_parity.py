@@ -20,11 +20,11 @@ from soft_label_files import edit
 from pipeline import model_files, models, parity, precompute, soften, split
 from pipeline.batches import Examples, training_batches
 from pipeline.ensembles import save_ensemble
-from pipeline.errors import PipelineError
 from pipeline.index import read_index
 from pipeline.losses import DistillationLoss
 from pipeline.parity import Distance, Parity
 from pipeline.recipe import Phase, Recipe
+from pipeline.runtime.errors import PipelineError
 from pipeline.side_by_side import Steps, in_float32, last_place
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense, TopK

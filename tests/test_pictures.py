@@ -15,9 +15,9 @@ from matplotlib.text import Text
 from soft_label_files import write_logits
 
 from pipeline import figures, sample_grid, softening_picture, view_grid
-from pipeline.errors import PipelineError
 from pipeline.images import read_original
 from pipeline.index import SPLITS, Image, Index
+from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
 from pipeline.views import Augmentation, Views
 

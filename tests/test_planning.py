@@ -19,11 +19,11 @@ from soft_label_files import INDEX, write_both
 
 from pipeline import cost, model_files, models, split
 from pipeline.cli import main
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.index import SPLITS, Image, Index, write_index
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
+from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
 from pipeline.views import UNTOUCHED, Augmentation, Views
 

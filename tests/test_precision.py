@@ -21,13 +21,13 @@ from pipeline import model_files, models, precompute, soften, split, teacher_pas
 from pipeline.cli import main
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import save_ensemble
-from pipeline.errors import PipelineError
 from pipeline.index import fingerprint_of
 from pipeline.inference import Forward
 from pipeline.losses import DistillationLoss
 from pipeline.params import read_params
 from pipeline.precision import difference, lower
 from pipeline.recipe import Phase, Recipe
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense
 from pipeline.views import UNTOUCHED, Augmentation, Views

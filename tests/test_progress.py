@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import LOG_EVERY_SECONDS, Progress
+from pipeline.runtime import progress
+from pipeline.runtime.progress import LOG_EVERY_SECONDS, Progress
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from real_project import ROOT, attempt, run
 
 from pipeline.cli import main
-from pipeline.errors import PipelineError
 from pipeline.remote import NEEDS, as_text, init_remote
+from pipeline.runtime.errors import PipelineError
 
 SETTINGS = "[core]\n    analytics = false\n"
 S3 = "s3://bucket/project"

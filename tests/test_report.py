@@ -30,7 +30,6 @@ from pipeline import (
     train_baseline,
     train_student,
 )
-from pipeline.errors import PipelineError
 from pipeline.figures import svg
 from pipeline.losses import DistillationLoss
 from pipeline.model_speed import read_speed
@@ -39,6 +38,7 @@ from pipeline.predictions import read_predictions, write_predictions
 from pipeline.recipe import Phase, Recipe
 from pipeline.report_figures import few_classes
 from pipeline.report_sources import teacher_name
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import Provenance
 from pipeline.storage import Dense
 from pipeline.table import QUALITY

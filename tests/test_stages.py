@@ -27,12 +27,12 @@ from pipeline import (
     train_student,
     train_teacher,
 )
-from pipeline.digests import sha256_file
-from pipeline.errors import PipelineError
 from pipeline.index import SPLITS, fingerprint_of, read_index
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.rendering import render
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.unfinished_logits import UnfinishedLogits

@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as arrays
 from soft_label_files import CLASS_NAMES, INDEX, image, write_both
 
 from pipeline import storage
-from pipeline.errors import PipelineError
 from pipeline.index import Index
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense, TopK, softmax
 from pipeline.views import Augmentation, Views

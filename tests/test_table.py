@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 from pipeline.table import DEVIATIONS, comparison, comparison_in_markdown, tables
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")

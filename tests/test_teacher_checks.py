@@ -22,11 +22,11 @@ from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
 from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
 from pipeline.class_order import other_order
 from pipeline.cli import main
-from pipeline.digests import sha256_file
 from pipeline.ensembles import save_ensemble
-from pipeline.errors import PipelineError
 from pipeline.given_teacher import GivenTeacher
 from pipeline.index import Image, Index, write_index
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_soft_labels
 from pipeline.softness import doubt, doubt_about, entropy, size
 from pipeline.storage import Dense, TopK

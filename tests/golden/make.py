@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import storage
-from pipeline.publish import replace_whole
+from pipeline.runtime.publish import replace_whole
 from pipeline.soft_label_writing import soften_file
 from pipeline.soft_labels import Provenance, Rows
 from pipeline.unfinished_logits import UnfinishedLogits

@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.digests import fingerprint
-from pipeline.errors import PipelineError
-from pipeline.publish import LOCKS, flat_name, only_one, remove
+from pipeline.runtime.digests import fingerprint
+from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.publish import LOCKS, flat_name, only_one, remove
 
-CODE = Path(__file__).parent
+CODE = Path(__file__).parents[1]
 """Where the packages lie."""
 
 

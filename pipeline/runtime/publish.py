@@ -15,7 +15,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import PipelineError
+from pipeline.runtime.errors import PipelineError
 
 LOCK_SECONDS = 5.0
 """How long to wait for another process, which may just be ending."""

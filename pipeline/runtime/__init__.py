@@ -1,0 +1,1 @@
+"""How any run behaves: errors, progress, files that appear whole, work that survives a kill, devices."""
