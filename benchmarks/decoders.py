@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.paired import ratios, spread
-from pipeline import images as reading
-from pipeline.data_flow import ahead, mapped
-from pipeline.images import Images
+from pipeline.images import decoding as reading
+from pipeline.images.decoding import Images
+from pipeline.images.tf_data import ahead, mapped
 
 BATCH, ROUNDS = 32, 9
 OURS = reading._decoded

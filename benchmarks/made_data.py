@@ -10,12 +10,12 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline import storage
 from pipeline.checked_hdf5 import seal
-from pipeline.index import SPLITS, Image, Index
+from pipeline.images.index import SPLITS, Image, Index
+from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_label_writing import create_logits, soften_file
 from pipeline.soft_labels import Provenance
 from pipeline.teacher_pass import rows_of_index
-from pipeline.views import Views
 
 NOISE = 4.0
 """Of a made image's values, as a sensor adds it; it makes a file of 224x224 pixels about 100 kB large."""

@@ -44,15 +44,15 @@ import tensorflow as tf  # noqa: E402
 from benchmarks.made_data import index_of, write_images  # noqa: E402
 from pipeline import model_files, models, storage  # noqa: E402
 from pipeline.ensembles import Teacher, load_teacher  # noqa: E402
-from pipeline.images import Images  # noqa: E402
-from pipeline.index import Index, refuse_changed  # noqa: E402
+from pipeline.images.decoding import Images  # noqa: E402
+from pipeline.images.index import Index, refuse_changed  # noqa: E402
+from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference import Forward  # noqa: E402
 from pipeline.precision import lower  # noqa: E402
 from pipeline.runtime.errors import PipelineError  # noqa: E402
 from pipeline.soft_labels import MIXED_PRECISIONS, Provenance  # noqa: E402
 from pipeline.teacher_pass import TeacherPass, rows_of_index  # noqa: E402
 from pipeline.unfinished_logits import UnfinishedLogits  # noqa: E402
-from pipeline.views import Augmentation, Views  # noqa: E402
 
 AUGMENTATION = Augmentation(horizontal_flip=True, rotation=0.2)
 """That of presets/mhist.yaml."""

@@ -18,9 +18,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipeline.images import Images
-from pipeline.rendering import render
-from pipeline.views import Augmentation, draw_views
+from pipeline.images.decoding import Images
+from pipeline.images.rendering import render
+from pipeline.images.views import Augmentation, draw_views
 
 CLASSES = 1000
 INPUT_SHAPE = (112, 112, 3)

@@ -38,7 +38,8 @@ from benchmarks.process import peak_mib, quiet
 from benchmarks.record import Record, arguments
 from pipeline import storage
 from pipeline.checked_hdf5 import damage, seal
-from pipeline.index import Image
+from pipeline.images.index import Image
+from pipeline.images.views import UNTOUCHED
 from pipeline.soft_label_writing import soften_file
 from pipeline.soft_labels import (
     LOGITS_FORMAT,
@@ -52,7 +53,6 @@ from pipeline.soft_labels import (
 )
 from pipeline.targets import HardAndSoftLabels
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import UNTOUCHED
 
 ROWS = {False: 1_000_000, True: 40_000}
 ROUNDS = {False: 3, True: 5}

@@ -34,10 +34,10 @@ from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
 from pipeline import from_params, model_files, precompute, soften, storage, train_student
 from pipeline.batches import Examples, HardLabels, steps_of_a_pass, training_batches, validation_batches
-from pipeline.index import Index, write_index
+from pipeline.images.index import Index, write_index
+from pipeline.images.views import Augmentation, Views
 from pipeline.planning import Images, Plan, make_plan
 from pipeline.recipe import Recipe
-from pipeline.views import Augmentation, Views
 
 TEMPERATURES = (1, 2, 4, 16, 32, 64)
 SYSTEM_1 = Images(

@@ -9,12 +9,12 @@ import tensorflow as tf
 from keras import ops
 
 from pipeline import from_params, models, training
+from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
 from pipeline.params import read_params
 from pipeline.params_schema import Params
 from pipeline.planning import untrained
 from pipeline.recipe import Phase, Recipe
-from pipeline.views import Views
 
 ROOT = Path(__file__).parents[1]
 TEMPERATURE = 4.0

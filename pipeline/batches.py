@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.data_flow import ahead, mapped, planned
-from pipeline.images import Images
-from pipeline.index import Image, refuse_changed
-from pipeline.pixel_files import pixels_on_disk
-from pipeline.rendering import render
-from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.decoded_files import pixels_on_disk
+from pipeline.images.decoding import Images
+from pipeline.images.index import Image, refuse_changed
+from pipeline.images.rendering import render
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.images.views import Augmentation, Floats16, draw_views, philox_words
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.workspace import work_folder
-from pipeline.views import Augmentation, Floats16, draw_views, philox_words
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

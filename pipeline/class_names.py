@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.annotations import composed, refuse_labels, refuse_leaving
-from pipeline.index import in_order
+from pipeline.images.index import in_order
 from pipeline.runtime.errors import PipelineError, nearest, one_line, quoted
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None

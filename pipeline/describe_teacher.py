@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline import model_files
 from pipeline.cost import cost
-from pipeline.index import read_index
+from pipeline.images.index import read_index
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished

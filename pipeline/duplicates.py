@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.index import Image
+from pipeline.images.index import Image
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, first_few, in_a_file
 

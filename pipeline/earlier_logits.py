@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.index import SPLITS
+from pipeline.images.index import SPLITS
+from pipeline.images.views import IDENTITY, Floats16, Views
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import Provenance, Rows, SoftLabelFile, open_logits, slabs
-from pipeline.views import IDENTITY, Floats16, Views
 
 Ints = npt.NDArray[np.intp]
 

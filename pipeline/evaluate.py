@@ -12,15 +12,15 @@ from pipeline.cost import cost
 from pipeline.curves import Curves, read_curves
 from pipeline.description import read_description
 from pipeline.identity import Expected, refuse_other, rows_of
-from pipeline.images import Images
-from pipeline.index import Index, read_index, refuse_changed
+from pipeline.images.decoding import Images
+from pipeline.images.index import Index, read_index, refuse_changed
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference import all_logits
 from pipeline.made_from import made_from
 from pipeline.metrics import Floats
 from pipeline.model_reports import model_reports
 from pipeline.plot_tables import write_plots
 from pipeline.predictions import write_predictions
-from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels import open_logits

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
     from pipeline.given_teacher import GivenTeacher
+    from pipeline.images.resize import Resize
+    from pipeline.images.views import Augmentation, Views
     from pipeline.losses import DistillationLoss
     from pipeline.params_split import DataSection
     from pipeline.recipe import Recipe, TeacherToTrain
-    from pipeline.resize import Resize
     from pipeline.storage import Storage
-    from pipeline.views import Augmentation, Views
 
 
 def data_set(section: "DataSection") -> dict[str, Any]:
@@ -50,14 +50,14 @@ def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "Tea
 
 def views(section: "sections.Views") -> "Views":
     """The views of the training images."""
-    from pipeline.views import Views
+    from pipeline.images.views import Views
 
     return Views(section.count, section.seed, augmentation(section.augmentation))
 
 
 def augmentation(section: "sections.Augmentation") -> "Augmentation":
     """The ranges of the views."""
-    from pipeline.views import Augmentation
+    from pipeline.images.views import Augmentation
 
     return Augmentation(**section.model_dump())
 
@@ -80,6 +80,6 @@ def stored_as(section: "sections.Precompute") -> "Storage":
 
 def resize(section: "sections.Images") -> "Resize":
     """How images are resized."""
-    from pipeline.resize import Resize
+    from pipeline.images.resize import Resize
 
     return Resize(**section.resize.model_dump())

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from pipeline.batches import Cache, Examples, HardLabels
-from pipeline.index import Index
+from pipeline.images.index import Index
+from pipeline.images.resize import Resize
+from pipeline.images.views import Augmentation
 from pipeline.recipe import Recipe
-from pipeline.resize import Resize
 from pipeline.training import Trained, trained
-from pipeline.views import Augmentation
 
 
 def trained_on_hard_labels(

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.index import SPLITS, Index
-from pipeline.resize import Resize, other_pixels
+from pipeline.images.index import SPLITS, Index
+from pipeline.images.resize import Resize, other_pixels
+from pipeline.images.views import Views
 from pipeline.runtime.errors import PipelineError, all_named
 from pipeline.soft_labels import SoftLabelFile
-from pipeline.views import Views
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.data_flow import ahead, mapped, planned
-from pipeline.images import Images
-from pipeline.rendering import render
+from pipeline.images.decoding import Images
+from pipeline.images.rendering import render
+from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.images.views import Augmentation, Floats16
 from pipeline.runtime.progress import Progress
-from pipeline.views import Augmentation, Floats16
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.checked_hdf5 import VERSION
-from pipeline.index import SPLITS
+from pipeline.images.index import SPLITS
 from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.progress import Progress

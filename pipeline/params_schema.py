@@ -5,10 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from pipeline.images.resize import Fit, Method
 from pipeline.other_formats import conversion_of
 from pipeline.params_models import Flag, Model, Phases, Positive, Preprocessing, Share
 from pipeline.params_split import Split
-from pipeline.resize import Fit, Method
 from pipeline.section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]

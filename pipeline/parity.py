@@ -19,10 +19,11 @@ from pipeline.batches import Examples
 from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.ensembles import load_teacher
 from pipeline.identity import Expected, refuse_other
-from pipeline.index import read_index
+from pipeline.images.index import read_index
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Recipe
-from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, first_few
 from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
@@ -30,7 +31,6 @@ from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense
 from pipeline.targets import HardAndSoftLabels
 from pipeline.text_table import aligned
-from pipeline.views import Views
 
 MARGIN = 10.0
 """How many times as far apart as two runs that differ in rounding alone equal methods may be. Both distances are the

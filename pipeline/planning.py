@@ -14,13 +14,13 @@ from pipeline import cost, models, storage
 from pipeline.drawing import draw
 from pipeline.ensembles import combined, refuse_other_sizes
 from pipeline.given_teacher import GivenTeacher, completed
-from pipeline.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, read_index
+from pipeline.images.views import Views
 from pipeline.layouts import LAYOUTS
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.text_table import aligned
-from pipeline.views import Views
 
 PASSES_A_STEP = 3
 """A training step costs about three forward passes: one forward, and twice that backward."""

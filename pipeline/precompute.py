@@ -12,9 +12,10 @@ from pipeline import storage
 from pipeline.checked_hdf5 import damage
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import Teacher, average_of, load_teacher
-from pipeline.index import SPLITS, Index, read_index, refuse_changed
+from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
+from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.images.views import Views
 from pipeline.precision import lower
-from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy
@@ -22,7 +23,6 @@ from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, 
 from pipeline.soft_labels import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import Views
 
 
 def run(

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from pipeline.index import Image, Index
-from pipeline.views import Augmentation
+from pipeline.images.index import Image, Index
+from pipeline.images.views import Augmentation
 
 
 @dataclass(frozen=True)

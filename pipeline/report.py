@@ -13,7 +13,7 @@ from pipeline.cautions import cautions, model_name
 from pipeline.curves import read_curves
 from pipeline.description import read_description
 from pipeline.identity import Expected, refuse_other
-from pipeline.index import Image, Index, read_index, refuse_changed
+from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.made_from import refuse_other_teacher, refuse_others
 from pipeline.model_speed import Speed, read_speed
 from pipeline.predictions import read_predictions

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.index import Index
+from pipeline.images.index import Index
 from pipeline.soft_labels import Provenance
 
 LIBRARIES = ("softlabel", "tensorflow", "keras", "numpy", "h5py", "dvc")

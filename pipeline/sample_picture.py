@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.figures import MOST_CLASSES, name_bars, save, show_image, title_all
-from pipeline.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, read_index
 from pipeline.runtime.errors import PipelineError
 from pipeline.seen_views import untouched_and_views
 from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels

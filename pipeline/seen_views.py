@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.figures import Pixels
-from pipeline.images import Images
-from pipeline.index import Image, Index, refuse_changed
-from pipeline.rendering import render
-from pipeline.resize import Resize
+from pipeline.images.decoding import Images
+from pipeline.images.index import Image, Index, refuse_changed
+from pipeline.images.rendering import render
+from pipeline.images.resize import Resize
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import SoftLabelFile
 

@@ -19,7 +19,8 @@ from pipeline.checked_hdf5 import (
     strings,
     write_dataset,
 )
-from pipeline.index import SPLITS
+from pipeline.images.index import SPLITS
+from pipeline.images.views import Views
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import refuse_full_disk
 from pipeline.soft_labels import (
@@ -34,7 +35,6 @@ from pipeline.soft_labels import (
     slabs,
 )
 from pipeline.softness import doubt_about
-from pipeline.views import Views
 
 OVERHEAD_BYTES = 2**16
 """Room for HDF5's own structures."""

@@ -26,9 +26,9 @@ from pipeline.checked_hdf5 import (
     sealed_sha256,
     texts,
 )
-from pipeline.index import SPLITS
+from pipeline.images.index import SPLITS
+from pipeline.images.views import SAME_COLOUR, Floats16, Views
 from pipeline.runtime.errors import PipelineError
-from pipeline.views import SAME_COLOUR, Floats16, Views
 
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"

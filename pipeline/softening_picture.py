@@ -21,8 +21,8 @@ from pipeline.figures import (
     show_image,
     title_all,
 )
-from pipeline.images import read_original
-from pipeline.index import Index
+from pipeline.images.decoding import read_original
+from pipeline.images.index import Index
 from pipeline.metrics import Floats, log_softmax
 from pipeline.soft_labels import open_logits
 

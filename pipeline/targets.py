@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.identity import rows_of
-from pipeline.index import Image
+from pipeline.images.index import Image
+from pipeline.images.views import Floats16
 from pipeline.runtime.digests import fingerprint
 from pipeline.soft_labels import SoftLabelFile
-from pipeline.views import Floats16
 
 
 class HardAndSoftLabels:

@@ -10,18 +10,18 @@ import numpy.typing as npt
 
 from pipeline.earlier_logits import EarlierLogits, Found
 from pipeline.ensembles import Teacher
-from pipeline.images import Images
-from pipeline.index import SPLITS, Index
+from pipeline.images.decoding import Images
+from pipeline.images.index import SPLITS, Index
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.views import Augmentation, Floats16, Views
 from pipeline.inference import Forward, Ints
 from pipeline.precision import difference
-from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.errors import PipelineError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import Rows
 from pipeline.storage import Columns
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.validation_answers import judge
-from pipeline.views import Augmentation, Floats16, Views
 
 WRITING_SHARE = 0.02
 """Of the time: so many batches are gathered that writing them, and waiting for the disk, takes no more."""

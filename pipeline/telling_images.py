@@ -10,7 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline.figures import Pixels
-from pipeline.images import read_original
+from pipeline.images.decoding import read_original
 
 LARGEST_SIDE = 192
 """Pixels of a picture in the page."""

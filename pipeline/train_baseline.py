@@ -5,10 +5,10 @@ from typing import Any
 
 from pipeline.batches import Cache
 from pipeline.hard_label_training import trained_on_hard_labels
-from pipeline.index import read_index
+from pipeline.images.index import read_index
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.views import Views
 from pipeline.recipe import Recipe
-from pipeline.resize import DEFAULT_RESIZE, Resize
-from pipeline.views import Views
 
 
 def run(

@@ -10,14 +10,14 @@ from typing import Any
 from pipeline.batches import Cache, Examples
 from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.identity import Expected, refuse_other
-from pipeline.index import read_index
+from pipeline.images.index import read_index
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Recipe
-from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.soft_labels import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.training import trained
-from pipeline.views import Views
 
 
 def run(

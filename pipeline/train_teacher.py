@@ -14,9 +14,9 @@ from pipeline.batches import Cache
 from pipeline.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.given_teacher import GivenTeacher, completed, there
 from pipeline.hard_label_training import trained_on_hard_labels
-from pipeline.index import Index, read_index
+from pipeline.images.index import Index, read_index
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.recipe import TeacherToTrain
-from pipeline.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish, replace_whole

@@ -21,7 +21,8 @@ from keras import ops
 
 from pipeline import model_files, models
 from pipeline.batches import Examples, steps_of_a_pass, training_batches, validation_batches
-from pipeline.index import Index, fingerprint_of
+from pipeline.images.index import Index, fingerprint_of
+from pipeline.images.views import philox_words
 from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
@@ -29,7 +30,6 @@ from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish_copy, replace_whole
 from pipeline.runtime.workspace import workspace
 from pipeline.training_state import KeepState, TrainingState
-from pipeline.views import philox_words
 
 
 @dataclass(frozen=True)

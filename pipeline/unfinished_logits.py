@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.checked_hdf5 import full_disk_as_os_error, seal
+from pipeline.images.views import Floats16, Views
 from pipeline.runtime.publish import replace_whole, reserve
 from pipeline.soft_label_writing import create_logits
 from pipeline.soft_labels import Provenance, Rows, stored_transforms
-from pipeline.views import Floats16, Views
 
 Ints = npt.NDArray[np.intp]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline import model_files
 from pipeline.answers import Answers, sample_of
-from pipeline.index import Image, Index, fingerprint_of
+from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.runtime.errors import PipelineError
 from pipeline.softness import doubt
 from pipeline.teacher_checks import refuse_unsound

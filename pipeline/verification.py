@@ -13,15 +13,15 @@ from pipeline import softness, teacher_checks
 from pipeline.answers import answers_in
 from pipeline.checked_hdf5 import VERSION, sealed_sha256
 from pipeline.identity import differences, other_views
-from pipeline.index import SPLITS, read_index
-from pipeline.resize import Resize, other_pixels
+from pipeline.images.index import SPLITS, read_index
+from pipeline.images.resize import Resize, other_pixels
+from pipeline.images.views import Views
 from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, all_named, first_few
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.storage import Storage
-from pipeline.views import Views
 
 WARNING = "warning: "
 

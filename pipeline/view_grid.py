@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from pipeline.figures import WIDTH, Pixels, save, short, show_image, title_all
 from pipeline.identity import Expected, refuse_other, rows_of
-from pipeline.index import Index
+from pipeline.images.index import Index
 from pipeline.sample_grid import spread_over_classes
 from pipeline.seen_views import untouched_and_views
 from pipeline.soft_labels import open_logits

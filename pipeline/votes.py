@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from pipeline.index import Image
+from pipeline.images.index import Image
 from pipeline.metrics import (
     Floats,
     Ints,

@@ -10,11 +10,11 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.checked_hdf5 import seal
-from pipeline.index import SPLITS, Image, Index
+from pipeline.images.index import SPLITS, Image, Index
+from pipeline.images.views import Augmentation, Views
 from pipeline.soft_label_writing import create_logits, soften_file
 from pipeline.soft_labels import Provenance, Rows
 from pipeline.storage import Dense, TopK
-from pipeline.views import Augmentation, Views
 
 CLASS_NAMES = ["HP", "SSA", "tumeur à part"]
 IDS = {

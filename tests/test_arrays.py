@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from layouts import INDEX, check_copies, drawn_split, invalid, planned, refusal, run, with_key
 
 from pipeline.arrays import read_arrays
-from pipeline.index import read_index
+from pipeline.images.index import read_index
 from pipeline.runtime.errors import PipelineError
 
 DRAWN = {"layout": "arrays", "data": "raw.npz", "class_names": None, "val_fraction": 0.25, "test_fraction": 0.25}

@@ -7,7 +7,7 @@ from tensorflow.python.framework import op_def_registry
 from test_training import examples
 
 from pipeline.batches import training_batches, validation_batches
-from pipeline.data_flow import ahead, mapped, planned
+from pipeline.images.tf_data import ahead, mapped, planned
 
 
 def test_results_come_in_order_and_all_of_them():

@@ -10,7 +10,7 @@ from conftest import MODEL
 
 from pipeline import cost, describe_teacher, ensembles, forward_speed, model_files, models
 from pipeline.description import read_description
-from pipeline.index import Image, Index, write_index
+from pipeline.images.index import Image, Index, write_index
 from pipeline.runtime.errors import PipelineError
 
 INDEX, TEACHER, OUTPUT = Path("index.csv"), Path("teacher.keras"), Path("teacher.json")

@@ -14,10 +14,10 @@ from scipy.special import expit, softmax
 from pipeline import model_files, models, precompute, train_teacher
 from pipeline.ensembles import save_ensemble
 from pipeline.given_teacher import GivenTeacher, completed
-from pipeline.index import Image, Index, read_index, write_index
+from pipeline.images.index import Image, Index, read_index, write_index
+from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense
-from pipeline.views import Augmentation, Views
 
 FILE, INDEX, TEACHER = Path("given.keras"), Path("data/index.csv"), Path("models/teacher.keras")
 CLASSES = ["HP", "SSA"]

@@ -16,11 +16,11 @@ from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
 from pipeline import model_files, models
-from pipeline.images import Images
-from pipeline.index import write_index
+from pipeline.images.decoding import Images
+from pipeline.images.index import write_index
+from pipeline.images.resize import Resize
 from pipeline.layouts import LAYOUTS
 from pipeline.params_split import DataSection
-from pipeline.resize import Resize
 from pipeline.soft_label_writing import soften_file
 from pipeline.storage import TopK
 

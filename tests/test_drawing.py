@@ -16,7 +16,7 @@ from pipeline.annotations import Annotation, DataSet
 from pipeline.arrays import read_arrays
 from pipeline.class_folders import read_folders
 from pipeline.drawing import draw
-from pipeline.index import in_order
+from pipeline.images.index import in_order
 from pipeline.runtime.errors import PipelineError
 from pipeline.tables import COLUMNS, read_csv, read_mhist
 

@@ -8,9 +8,9 @@ import pytest
 
 from pipeline import storage
 from pipeline.earlier_logits import Found, open_earlier
+from pipeline.images.views import SAME_COLOUR, Augmentation, Views
 from pipeline.soft_labels import Provenance, Rows
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import SAME_COLOUR, Augmentation, Views
 
 SHIFTS = Augmentation(translation=0.2, fill_mode="constant")
 VIEWS = Views(2, 7, SHIFTS)

@@ -47,7 +47,7 @@ def test_soft_targets_are_the_softened_logits_of_the_teacher(project):
     """Logits recomputed from the image files and the stored transforms, then softened in float64."""
     import keras
 
-    from pipeline.rendering import apply_affines
+    from pipeline.images.rendering import apply_affines
 
     model = keras.saving.load_model(project / "models/teacher.keras")
     index = pd.read_csv(project / "data/index.csv").set_index("id")

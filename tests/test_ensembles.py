@@ -33,14 +33,14 @@ from pipeline import (
     training,
 )
 from pipeline.ensembles import average_of, load_teacher, save_ensemble
-from pipeline.index import fingerprint_of, read_index
+from pipeline.images.index import fingerprint_of, read_index
+from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.params import read_params
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
 from pipeline.train_teacher import GivenTeacher
-from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
 CLASSES = ["HP", "SSA"]

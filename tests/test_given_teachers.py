@@ -16,11 +16,11 @@ from conftest import MODEL, mhist_in, write_data_set
 
 from pipeline import model_files, models, precompute, split, train_teacher
 from pipeline.ensembles import save_ensemble
+from pipeline.images.views import Augmentation, Views
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense
 from pipeline.train_teacher import GivenTeacher
-from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER, HISTORY = Path("data/index.csv"), Path("models/teacher.keras"), Path("history/teacher.csv")
 CLASSES = ["HP", "SSA"]

@@ -17,16 +17,17 @@ from conftest import MODEL, mhist_in
 from real_project import HANGS
 from ruamel.yaml import YAML
 
-from pipeline import pixel_files, split, train_baseline
+from pipeline import split, train_baseline
 from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
-from pipeline.images import Images
-from pipeline.index import Image
+from pipeline.images import decoded_files
+from pipeline.images.decoded_files import pixels_on_disk
+from pipeline.images.decoding import Images
+from pipeline.images.index import Image
+from pipeline.images.resize import Resize
+from pipeline.images.views import Augmentation, Views
 from pipeline.params import load_params, read_params
-from pipeline.pixel_files import pixels_on_disk
 from pipeline.recipe import Phase, Recipe
-from pipeline.resize import Resize
 from pipeline.runtime.digests import sha256_file
-from pipeline.views import Augmentation, Views
 
 ROOT = Path(__file__).parents[1]
 CACHES = ["none", "memory", "disk"]
@@ -195,7 +196,7 @@ def test_what_changes_the_pixels_makes_another_file(monkeypatch):
     monkeypatch.setattr(PIL, "__version__", "another")
     pixels_on_disk(images, SHAPE, FOLDER)
     assert len(made()) == 9
-    monkeypatch.setattr(pixel_files.decoder, "__file__", str(ROOT / "pipeline/index.py"))
+    monkeypatch.setattr(decoded_files.decoder, "__file__", str(ROOT / "pipeline/images/index.py"))
     pixels_on_disk(images, SHAPE, FOLDER)
     assert len(made()) == 10
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from pipeline.images import Images, decode, read_original, refuse_undecodable
+from pipeline.images.decoding import Images, decode, read_original, refuse_undecodable
 from pipeline.runtime.errors import PipelineError
 
 

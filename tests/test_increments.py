@@ -16,8 +16,8 @@ from real_project import LOGITS, change, copy_without, run, stages_run
 
 from pipeline import model_files, models, precompute, split, storage, teacher_pass
 from pipeline.checked_hdf5 import seal
+from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
-from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 

@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from pipeline.index import Image, Index, fingerprint_of, in_order, read_index, write_index
+from pipeline.images.index import Image, Index, fingerprint_of, in_order, read_index, write_index
 from pipeline.runtime.errors import PipelineError
 
 ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from pipeline import models
-from pipeline.images import Images
+from pipeline.images.decoding import Images
+from pipeline.images.rendering import render
+from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, Views
 from pipeline.inference import PORTION_VIEWS, Forward, _portions, all_logits
-from pipeline.rendering import render
-from pipeline.views import IDENTITY, SAME_COLOUR, Augmentation, Views
 
 SIZE = (16, 16, 3)
 VIEWS = Views(4, 2, Augmentation(rotation=0.3, translation=0.3, horizontal_flip=True, contrast=0.2))

@@ -34,10 +34,10 @@ from ruamel.yaml import YAML
 
 from pipeline import model_files, models, precompute, split, storage, teacher_pass, train_teacher
 from pipeline.checked_hdf5 import damage
+from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.orphan import LOOK_EVERY_SECONDS
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
-from pipeline.views import Augmentation, Views
 
 BATCH = 2
 """precompute.batch_size."""

@@ -12,7 +12,7 @@ from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
 from test_losses import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
 
 from pipeline import ensembles, model_files, models
-from pipeline.index import write_index
+from pipeline.images.index import write_index
 from pipeline.losses import DistillationLoss
 
 FREE_OF_TENSORFLOW = [
@@ -54,7 +54,7 @@ import numpy as np
 from either_backend import train_from_file
 
 from pipeline import ensembles, model_files
-from pipeline.index import read_index
+from pipeline.images.index import read_index
 from pipeline.losses import DistillationLoss
 
 case = json.loads(Path("case.json").read_text())

@@ -20,7 +20,8 @@ from soft_label_files import edit
 from pipeline import model_files, models, parity, precompute, soften, split
 from pipeline.batches import Examples, training_batches
 from pipeline.ensembles import save_ensemble
-from pipeline.index import read_index
+from pipeline.images.index import read_index
+from pipeline.images.views import Augmentation, Views
 from pipeline.losses import DistillationLoss
 from pipeline.parity import Distance, Parity
 from pipeline.recipe import Phase, Recipe
@@ -31,7 +32,6 @@ from pipeline.storage import Dense, TopK
 from pipeline.targets import HardAndSoftLabels
 from pipeline.training import train
 from pipeline.training_state import TrainingState
-from pipeline.views import Augmentation, Views
 
 INDEX, TEACHER = Path("data/index.csv"), Path("teacher.keras")
 CLASSES, SIDE, BATCH = 6, 16, 8

@@ -15,11 +15,11 @@ from matplotlib.text import Text
 from soft_label_files import write_logits
 
 from pipeline import figures, sample_grid, softening_picture, view_grid
-from pipeline.images import read_original
-from pipeline.index import SPLITS, Image, Index
+from pipeline.images.decoding import read_original
+from pipeline.images.index import SPLITS, Image, Index
+from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
-from pipeline.views import Augmentation, Views
 
 SIDE = 168  # a teacher of 12 x 12 pixels is shown 14 times larger; images of that size are not resized at all
 LOGITS, OUTPUT = Path("data/teacher_logits.h5"), Path("results/pictures/picture.png")

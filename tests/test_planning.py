@@ -20,12 +20,12 @@ from soft_label_files import INDEX, write_both
 from pipeline import cost, model_files, models, split
 from pipeline.cli import main
 from pipeline.given_teacher import GivenTeacher
-from pipeline.index import SPLITS, Image, Index, write_index
+from pipeline.images.index import SPLITS, Image, Index, write_index
+from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
-from pipeline.views import UNTOUCHED, Augmentation, Views
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
 COLOURED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))

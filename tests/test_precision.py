@@ -21,7 +21,8 @@ from pipeline import model_files, models, precompute, soften, split, teacher_pas
 from pipeline.cli import main
 from pipeline.earlier_logits import open_earlier
 from pipeline.ensembles import save_ensemble
-from pipeline.index import fingerprint_of
+from pipeline.images.index import fingerprint_of
+from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.losses import DistillationLoss
 from pipeline.params import read_params
@@ -30,7 +31,6 @@ from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense
-from pipeline.views import UNTOUCHED, Augmentation, Views
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
 VIEWS = Views(3, 5, Augmentation(rotation=0.1, brightness=0.1))

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 
 from pipeline import flops, models
 from pipeline.cli import main
-from pipeline.images import Images
+from pipeline.images.decoding import Images
 from pipeline.params import read_params
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))

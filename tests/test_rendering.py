@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.rendering import apply_affines, apply_colours, render
-from pipeline.views import IDENTITY, SAME_COLOUR, Augmentation, draw_view, draw_views
+from pipeline.images.rendering import apply_affines, apply_colours, render
+from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, draw_view, draw_views
 
 EVERYTHING = Augmentation(
     horizontal_flip=True,

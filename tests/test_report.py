@@ -31,6 +31,7 @@ from pipeline import (
     train_student,
 )
 from pipeline.figures import svg
+from pipeline.images.views import Augmentation, Views
 from pipeline.losses import DistillationLoss
 from pipeline.model_speed import read_speed
 from pipeline.plot_tables import read_plot
@@ -43,7 +44,6 @@ from pipeline.soft_labels import Provenance
 from pipeline.storage import Dense
 from pipeline.table import QUALITY
 from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
-from pipeline.views import Augmentation, Views
 
 CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]
 """None of them is markup, a formula or nothing."""

@@ -16,12 +16,12 @@ from real_project import ROOT
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline import images as image_files
 from pipeline.cli import main
 from pipeline.identity import Expected, differences
-from pipeline.images import decode
-from pipeline.index import read_index
-from pipeline.resize import Fit, Method, Resize, other_pixels, preprocessing
+from pipeline.images import decoding as image_files
+from pipeline.images.decoding import decode
+from pipeline.images.index import read_index
+from pipeline.images.resize import Fit, Method, Resize, other_pixels, preprocessing
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets

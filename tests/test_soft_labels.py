@@ -35,11 +35,11 @@ from soft_label_files import (
 
 from pipeline import storage
 from pipeline.checked_hdf5 import damage, open_checked, seal, sealed_sha256
-from pipeline.index import SPLITS, Index
+from pipeline.images.index import SPLITS, Index
+from pipeline.images.views import SAME_COLOUR, Augmentation, Views, draw_views
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_label_writing import soften_file
 from pipeline.soft_labels import LOGITS_FORMAT, open_logits, open_soft_targets
-from pipeline.views import SAME_COLOUR, Augmentation, Views, draw_views
 
 ULP = 2.0**-24
 STORAGES = {"dense": DENSE, "top-k": TOP2}

@@ -13,7 +13,7 @@ from layouts import drawn_split, files_below
 
 from pipeline import split
 from pipeline.annotations import Annotation, DataSet
-from pipeline.index import in_order, read_index
+from pipeline.images.index import in_order, read_index
 from pipeline.runtime.errors import PipelineError
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"

@@ -27,16 +27,16 @@ from pipeline import (
     train_student,
     train_teacher,
 )
-from pipeline.index import SPLITS, fingerprint_of, read_index
+from pipeline.images.index import SPLITS, fingerprint_of, read_index
+from pipeline.images.rendering import render
+from pipeline.images.views import SAME_COLOUR, Augmentation, Views
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
-from pipeline.rendering import render
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import SAME_COLOUR, Augmentation, Views
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("data/teacher_logits.h5")
 VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))

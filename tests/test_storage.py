@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as arrays
 from soft_label_files import CLASS_NAMES, INDEX, image, write_both
 
 from pipeline import storage
-from pipeline.index import Index
+from pipeline.images.index import Index
+from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense, TopK, softmax
-from pipeline.views import Augmentation, Views
 
 ULP = 2.0**-24
 TEMPERATURES = (0.3, 1.0, 4.0, 40.0)

@@ -12,7 +12,7 @@ from layouts import FOLDER, INDEX, files_below, invalid, png, run, with_key, wri
 
 from pipeline.annotations import DataSet
 from pipeline.class_folders import read_folders
-from pipeline.index import in_order, read_index
+from pipeline.images.index import in_order, read_index
 from pipeline.runtime.errors import PipelineError
 from pipeline.tables import read_csv, read_mhist
 

@@ -24,14 +24,14 @@ from pipeline.class_order import other_order
 from pipeline.cli import main
 from pipeline.ensembles import save_ensemble
 from pipeline.given_teacher import GivenTeacher
-from pipeline.index import Image, Index, write_index
+from pipeline.images.index import Image, Index, write_index
+from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_soft_labels
 from pipeline.softness import doubt, doubt_about, entropy, size
 from pipeline.storage import Dense, TopK
 from pipeline.teacher_checks import may_be_chance, reaches, refuse_unsound
-from pipeline.views import Augmentation, Views
 
 
 def images_of(confusion):

@@ -19,16 +19,16 @@ from weights import weights_sha256
 from pipeline import model_files, models
 from pipeline.batches import Examples, HardLabels
 from pipeline.hard_label_training import trained_on_hard_labels
-from pipeline.images import Images
-from pipeline.index import Image, Index, fingerprint_of
+from pipeline.images.decoding import Images
+from pipeline.images.index import Image, Index, fingerprint_of
+from pipeline.images.resize import DEFAULT_RESIZE
+from pipeline.images.views import Augmentation
 from pipeline.losses import DistillationLoss
 from pipeline.recipe import Phase, Recipe
-from pipeline.resize import DEFAULT_RESIZE
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.training import hard_label_accuracy, hard_label_cross_entropy, train, trained
 from pipeline.training_state import TrainingState
-from pipeline.views import Augmentation
 
 MODEL = {
     "architecture": "cnn",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.checked_hdf5 import damage
+from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels import Provenance, Rows, open_logits
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import Augmentation, Views
 
 VIEWS = Views(3, 7, Augmentation(rotation=0.1, brightness=0.2))
 COUNTS = {"train": 5, "val": 2, "test": 3}

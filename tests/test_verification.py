@@ -17,11 +17,11 @@ from soft_label_files import edit, write_logits
 
 from pipeline import model_files, models, precompute, soften, split
 from pipeline.cli import main
-from pipeline.index import SPLITS, Image, Index, write_index
+from pipeline.images.index import SPLITS, Image, Index, write_index
+from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_label_writing import soften_file
 from pipeline.storage import Dense, TopK
-from pipeline.views import Augmentation, Views
 
 COUNTS = {"train": 32, "val": 12, "test": 8}
 CLASS_NAMES = ["a", "b", "c", "d"]

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.views import IDENTITY, SAME_COLOUR, UNTOUCHED, Augmentation, Views, draw_view, draw_views, philox_words
+from pipeline.images.views import (
+    IDENTITY,
+    SAME_COLOUR,
+    UNTOUCHED,
+    Augmentation,
+    Views,
+    draw_view,
+    draw_views,
+    philox_words,
+)
 
 ROOT = Path(__file__).parents[1]
 MOVES = Augmentation(
@@ -468,7 +477,7 @@ def test_threads_draw_what_one_draws():
 
 
 ANOTHER_PROCESS = """
-from pipeline.views import Augmentation, draw_views
+from pipeline.images.views import Augmentation, draw_views
 for transforms in draw_views({augmentation}, 9, {ids}, 4):
     print(transforms.tobytes().hex())
 """
@@ -490,7 +499,7 @@ def test_another_seed_image_or_number_is_another_draw():
 
 
 def test_views_import_no_tensorflow():
-    program = "import sys, pipeline.views; print({'tensorflow', 'keras'} & set(sys.modules))"
+    program = "import sys, pipeline.images.views; print({'tensorflow', 'keras'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
     assert shown.stdout.strip() == "set()"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pipeline.index import Image
+from pipeline.images.index import Image
 from pipeline.votes import by_agreement, correlations, report_over_seeds, vote_report, votes_on
 
 # Eight images; the positive class is the second.

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import storage
+from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.publish import replace_whole
 from pipeline.soft_label_writing import soften_file
 from pipeline.soft_labels import Provenance, Rows
 from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.views import Augmentation, Views
 
 VIEWS = Views(2, 7, Augmentation(horizontal_flip=True, rotation=0.25, fill_mode="nearest", brightness=0.125))
 ROWS = {

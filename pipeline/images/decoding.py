@@ -17,8 +17,8 @@ import PIL.Image
 import psutil
 import tensorflow as tf
 
-from pipeline.data_flow import AT_A_TIME, ahead, mapped
-from pipeline.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.images.tf_data import AT_A_TIME, ahead, mapped
 from pipeline.runtime.errors import PipelineError, all_named
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")

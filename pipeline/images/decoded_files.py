@@ -17,10 +17,10 @@ import PIL
 import psutil
 import tensorflow as tf
 
-from pipeline import images as decoder
-from pipeline.images import Images
-from pipeline.index import Image
-from pipeline.resize import DEFAULT_RESIZE, Resize
+from pipeline.images import decoding as decoder
+from pipeline.images.decoding import Images
+from pipeline.images.index import Image
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import reserve

@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.images import LUMA
-from pipeline.views import Augmentation
+from pipeline.images.decoding import LUMA
+from pipeline.images.views import Augmentation
 
 
 def render(images: Any, affines: Any, colours: Any, augmentation: Augmentation) -> Any:

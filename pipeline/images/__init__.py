@@ -1,0 +1,1 @@
+"""A row of the index becomes pixels, and pixels become a view."""
