@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cost, models, storage
-from pipeline.drawing import draw
+from pipeline.datasets.layouts import LAYOUTS
+from pipeline.datasets.split_drawing import draw
 from pipeline.ensembles import combined, refuse_other_sizes
 from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.views import Views
-from pipeline.layouts import LAYOUTS
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from pipeline.datasets.csv_tables import COLUMNS
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish
-from pipeline.tables import COLUMNS
 
 
 def run(*, annotations: Path, images: Path) -> None:

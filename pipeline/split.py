@@ -9,12 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.annotations import Annotation, DataSet, alike
-from pipeline.drawing import Drawn, draw
-from pipeline.duplicates import tell_copies
+from pipeline.datasets.duplicates import tell_copies
+from pipeline.datasets.labelled import Annotation, DataSet, alike
+from pipeline.datasets.layouts import LAYOUTS
+from pipeline.datasets.split_drawing import Drawn, draw
 from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.index import SPLITS, Image, Index, write_index
-from pipeline.layouts import LAYOUTS
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, all_named, first_few
 from pipeline.runtime.progress import Progress

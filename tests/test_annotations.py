@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.annotations import Annotation, DataSet
+from pipeline.datasets.csv_tables import read_mhist
+from pipeline.datasets.labelled import Annotation, DataSet
 from pipeline.runtime.errors import PipelineError
-from pipeline.tables import read_mhist
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
 GOOD = ("a.png,HP,1,train", "b.png,SSA,6,test")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import INDEX, check_copies, drawn_split, invalid, planned, refusal, run, with_key
 
-from pipeline.arrays import read_arrays
+from pipeline.datasets.arrays import read_arrays
 from pipeline.images.index import read_index
 from pipeline.runtime.errors import PipelineError
 

@@ -16,10 +16,10 @@ from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
 from pipeline import model_files, models
+from pipeline.datasets.layouts import LAYOUTS
 from pipeline.images.decoding import Images
 from pipeline.images.index import write_index
 from pipeline.images.resize import Resize
-from pipeline.layouts import LAYOUTS
 from pipeline.params_split import DataSection
 from pipeline.soft_label_writing import soften_file
 from pipeline.storage import TopK

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import drawn_split, write_files
 
-from pipeline.annotations import Annotation, DataSet
-from pipeline.arrays import read_arrays
-from pipeline.class_folders import read_folders
-from pipeline.drawing import draw
+from pipeline.datasets.arrays import read_arrays
+from pipeline.datasets.class_folders import read_folders
+from pipeline.datasets.csv_tables import COLUMNS, read_csv, read_mhist
+from pipeline.datasets.labelled import Annotation, DataSet
+from pipeline.datasets.split_drawing import draw
 from pipeline.images.index import in_order
 from pipeline.runtime.errors import PipelineError
-from pipeline.tables import COLUMNS, read_csv, read_mhist
 
 BOTH = {"val": 0.2, "test": 0.2}
 

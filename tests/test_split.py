@@ -12,7 +12,7 @@ from conftest import mhist_in
 from layouts import drawn_split, files_below
 
 from pipeline import split
-from pipeline.annotations import Annotation, DataSet
+from pipeline.datasets.labelled import Annotation, DataSet
 from pipeline.images.index import in_order, read_index
 from pipeline.runtime.errors import PipelineError
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from layouts import FOLDER, INDEX, files_below, invalid, png, run, with_key, write_files
 
-from pipeline.annotations import DataSet
-from pipeline.class_folders import read_folders
+from pipeline.datasets.class_folders import read_folders
+from pipeline.datasets.csv_tables import read_csv, read_mhist
+from pipeline.datasets.labelled import DataSet
 from pipeline.images.index import in_order, read_index
 from pipeline.runtime.errors import PipelineError
-from pipeline.tables import read_csv, read_mhist
 
 DRAWN = {
     "layout": "csv",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.annotations import composed, refuse_labels, refuse_leaving
+from pipeline.datasets.labelled import composed, refuse_labels, refuse_leaving
 from pipeline.images.index import in_order
 from pipeline.runtime.errors import PipelineError, nearest, one_line, quoted
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.annotations import Annotation, DataSet, shares_to_draw
-from pipeline.class_names import ClassNames, name_classes
+from pipeline.datasets.class_names import ClassNames, name_classes
+from pipeline.datasets.labelled import Annotation, DataSet, shares_to_draw
 from pipeline.runtime.errors import PipelineError, one_line, quoted
 
 NAMES = {

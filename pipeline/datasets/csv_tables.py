@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline.annotations import Annotation, DataSet, ids_of, shares_to_draw
-from pipeline.class_names import ClassNames, labels_in, name_classes
-from pipeline.groups import grouped
-from pipeline.image_names import ImageFolder, copied_as, nearest_file
+from pipeline.datasets.class_names import ClassNames, labels_in, name_classes
+from pipeline.datasets.groups import grouped
+from pipeline.datasets.image_names import ImageFolder, copied_as, nearest_file
+from pipeline.datasets.labelled import Annotation, DataSet, ids_of, shares_to_draw
+from pipeline.datasets.table_files import Table, read_list, read_table
+from pipeline.datasets.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
 from pipeline.runtime.errors import PipelineError, all_named, quoted
-from pipeline.table_files import Table, read_list, read_table
-from pipeline.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
 
 NAME = "Image Name"
 LABEL = "Majority Vote Label"

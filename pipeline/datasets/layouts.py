@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from pipeline.annotations import DataSet
-from pipeline.arrays import read_arrays, read_cifar10
-from pipeline.class_folders import read_folders
-from pipeline.tables import read_csv, read_mhist
+from pipeline.datasets.arrays import read_arrays, read_cifar10
+from pipeline.datasets.class_folders import read_folders
+from pipeline.datasets.csv_tables import read_csv, read_mhist
+from pipeline.datasets.labelled import DataSet
 
 LAYOUTS: dict[str, Callable[..., DataSet]] = {
     "mhist": read_mhist,

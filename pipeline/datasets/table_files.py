@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.annotations import refuse_leaving
+from pipeline.datasets.labelled import refuse_leaving
 from pipeline.runtime.errors import PipelineError, all_named, nearest, one_line, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}

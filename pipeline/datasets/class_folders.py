@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.annotations import (
+from pipeline.datasets.class_names import ClassNames, name_classes
+from pipeline.datasets.image_names import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
+from pipeline.datasets.labelled import (
     Annotation,
     DataSet,
     composed,
@@ -16,8 +18,6 @@ from pipeline.annotations import (
     refuse_unsafe_labels,
     shares_to_draw,
 )
-from pipeline.class_names import ClassNames, name_classes
-from pipeline.image_names import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.runtime.errors import PipelineError, all_named, nearest, quoted
 
 USUAL_NAMES = {"val": {"val", "valid", "validation"}, "test": {"test", "testing"}}

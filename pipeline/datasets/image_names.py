@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.annotations import composed, is_plain_name, refuse_leaving
+from pipeline.datasets.labelled import composed, is_plain_name, refuse_leaving
+from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import PipelineError, nearest, quoted
-from pipeline.table_files import Table
 
 LEFT_BY_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
 IMAGE_EXTENSIONS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}

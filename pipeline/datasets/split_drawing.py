@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.annotations import Annotation, DataSet, composed
-from pipeline.duplicates import copies, digest_of
+from pipeline.datasets.duplicates import copies, digest_of
+from pipeline.datasets.labelled import Annotation, DataSet, composed
 from pipeline.runtime.errors import PipelineError
 
 BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}

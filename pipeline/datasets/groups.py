@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.annotations import Annotation, composed
-from pipeline.class_names import whole_number
+from pipeline.datasets.class_names import whole_number
+from pipeline.datasets.labelled import Annotation, composed
 from pipeline.runtime.errors import PipelineError, all_named
 
 

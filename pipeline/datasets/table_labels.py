@@ -6,10 +6,10 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.annotations import composed
-from pipeline.class_names import whole_number
+from pipeline.datasets.class_names import whole_number
+from pipeline.datasets.labelled import composed
+from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import PipelineError, first_few, quoted
-from pipeline.table_files import Table
 
 BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
