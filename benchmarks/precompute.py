@@ -42,12 +42,13 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks.made_data import index_of, write_images  # noqa: E402
-from pipeline import model_files, models, storage  # noqa: E402
-from pipeline.ensembles import Teacher, load_teacher  # noqa: E402
+from pipeline import storage  # noqa: E402
 from pipeline.images.decoding import Images  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference import Forward  # noqa: E402
+from pipeline.models import architectures, keras_files  # noqa: E402
+from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.precision import lower  # noqa: E402
 from pipeline.runtime.errors import PipelineError  # noqa: E402
 from pipeline.soft_labels import MIXED_PRECISIONS, Provenance  # noqa: E402
@@ -252,7 +253,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure_fixed_costs(size: Size, data: Index, starting: float, record: Record) -> Teacher:
     """What the stage does once; returns the teacher."""
     path = Path("teacher.keras")
-    model_files.save(models.build(**size.model, classes=CLASSES, seed=1), path)
+    keras_files.save(architectures.build(**size.model, classes=CLASSES, seed=1), path)
     loading, (_, (teacher,), _) = timed(lambda: load_teacher(path, data.class_names))
     comparing, _ = timed(lambda: refuse_changed(data.images))
     forward = Forward(teacher.model, 1)
@@ -315,9 +316,9 @@ def run_through(forward: Forward, batches: Any) -> list[Any]:
 def with_weights(model: dict[str, Any]) -> tuple[Any, str]:
     """The model, and whose weights it has: random ones if those it asks for are not at hand."""
     try:
-        return models.build(**model, classes=CLASSES_OF_PRECISION, seed=1), model["weights"] or "random"
+        return architectures.build(**model, classes=CLASSES_OF_PRECISION, seed=1), model["weights"] or "random"
     except PipelineError:
-        return models.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1), "random"
+        return architectures.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1), "random"
 
 
 def main() -> None:

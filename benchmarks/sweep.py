@@ -32,10 +32,11 @@ from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
-from pipeline import from_params, model_files, precompute, soften, storage, train_student
+from pipeline import from_params, precompute, soften, storage, train_student
 from pipeline.batches import Examples, HardLabels, steps_of_a_pass, training_batches, validation_batches
 from pipeline.images.index import Index, write_index
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import keras_files
 from pipeline.planning import Images, Plan, make_plan
 from pipeline.recipe import Recipe
 
@@ -196,7 +197,7 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
         write_index(folder / "index.csv", data)
         # It knows nothing, for which it would be refused if its file did not say so.
         untrained = {"class_names": data.class_names, "given": {"accuracy": 0.0}}
-        model_files.save(pair.teacher, folder / "teacher.keras", untrained)
+        keras_files.save(pair.teacher, folder / "teacher.keras", untrained)
         for turn in range(rounds):
             work = folder / f"round{turn}"
             work.mkdir()

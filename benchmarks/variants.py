@@ -8,9 +8,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from pipeline import from_params, models, training
+from pipeline import from_params, training
 from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures
 from pipeline.params import read_params
 from pipeline.params_schema import Params
 from pipeline.planning import untrained
@@ -59,8 +60,8 @@ class Pair:
 
     def student(self, phase: Phase) -> Any:
         """A new student, always with the same weights, wired for one phase of its training."""
-        model = models.build(**self.student_settings, classes=self.classes, seed=self.recipe.seed)
-        return models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
+        model = architectures.build(**self.student_settings, classes=self.classes, seed=self.recipe.seed)
+        return architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
 
     def variant(self, name: str, phase: Phase) -> Any:
         """One of `VARIANTS`, compiled, with a student of its own and, if it has one in the loop, this teacher."""

@@ -129,12 +129,13 @@ def plan(measure: bool) -> None:
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline import models, planning
+    from pipeline import planning
+    from pipeline.models import architectures
 
     student = values.student
     images = planning.count_images(INDEX, **from_params.data_set(values.split))
     teacher_model = planning.teacher_model(*from_params.teachers(values.train_teacher), images.class_names)
-    student_model = models.untrained(student.model.model_dump(), images.classes)
+    student_model = architectures.untrained(student.model.model_dump(), images.classes)
     found = planning.make_plan(
         images,
         from_params.views(values.views),

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from pipeline import model_files
 from pipeline.cost import cost
 from pipeline.images.index import read_index
+from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
@@ -22,11 +22,11 @@ def run(*, index: Path, teacher: Path, output: Path) -> None:
     Raises:
         PipelineError: a file is missing, or the teacher does not belong to this data set.
     """
-    model = model_files.load_classifier(teacher, read_index(index).class_names)
+    model = keras_files.load_classifier(teacher, read_index(index).class_names)
     document = {
         "sha256": sha256_file(teacher),
         "cost": cost(model, teacher),
-        "architecture": model_files.architecture(teacher),
+        "architecture": keras_files.architecture(teacher),
     }
     with publish(output) as partial, partial.open("x", encoding="utf-8") as file:
         json.dump(document, file, indent=1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import model_files
 from pipeline.cost import cost
 from pipeline.curves import Curves, read_curves
 from pipeline.description import read_description
@@ -19,6 +18,7 @@ from pipeline.inference import all_logits
 from pipeline.made_from import made_from
 from pipeline.metrics import Floats
 from pipeline.model_reports import model_reports
+from pipeline.models import keras_files
 from pipeline.plot_tables import write_plots
 from pipeline.predictions import write_predictions
 from pipeline.runtime.publish import publish
@@ -76,7 +76,7 @@ def run(
     with_pixels = _PixelCache([image.path for image in test], batch_size, resize)
     for group, files in groups.items():
         for name, file in zip(names[group], files.values(), strict=True):
-            model = model_files.load_classifier(file, data.class_names)
+            model = keras_files.load_classifier(file, data.class_names)
             scores[name] = with_pixels.logits(model, name)
         costs[group] = cost(model, file)
     by_seed = {

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
-    from pipeline.given_teacher import GivenTeacher
     from pipeline.images.resize import Resize
     from pipeline.images.views import Augmentation, Views
     from pipeline.losses import DistillationLoss
+    from pipeline.models.given_teacher import GivenTeacher
     from pipeline.params_split import DataSection
     from pipeline.recipe import Recipe, TeacherToTrain
     from pipeline.storage import Storage
@@ -40,7 +40,7 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
 
 def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
     from pipeline import params_schema
-    from pipeline.given_teacher import GivenTeacher
+    from pipeline.models.given_teacher import GivenTeacher
     from pipeline.recipe import TeacherToTrain
 
     if isinstance(section, params_schema.GivenTeacher):

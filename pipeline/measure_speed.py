@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import cost, models
+from pipeline import cost
 from pipeline.description import read_description
 from pipeline.forward_speed import BATCH_SIZES, forward_speeds
 from pipeline.model_speed import Speed, write_speed
+from pipeline.models import architectures
 from pipeline.runtime.devices import device_names
 
 
@@ -25,7 +26,7 @@ def run(*, teacher: Path, model: dict[str, Any], output: Path) -> None:
         PipelineError: the description is missing or damaged, or the student cannot be built.
     """
     of_teacher = cost.untrained(read_description(teacher))
-    timed = {"teacher": of_teacher, "student": models.untrained(model, of_teacher.output_shape[-1])}
+    timed = {"teacher": of_teacher, "student": architectures.untrained(model, of_teacher.output_shape[-1])}
     found = [forward_speeds(timed, size) for size in BATCH_SIZES]
     rates = {name: [of_size[name] for of_size in found] for name in timed}
     write_speed(Speed(_device(), datetime.now(UTC).date().isoformat(), list(BATCH_SIZES), rates), output)

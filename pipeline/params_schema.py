@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.images.resize import Fit, Method
-from pipeline.other_formats import conversion_of
+from pipeline.models.other_formats import conversion_of
 from pipeline.params_models import Flag, Model, Phases, Positive, Preprocessing, Share
 from pipeline.params_split import Split
 from pipeline.section import Section

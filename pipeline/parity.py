@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import models
 from pipeline.batches import Examples
 from pipeline.checked_hdf5 import sealed_sha256
-from pipeline.ensembles import load_teacher
 from pipeline.identity import Expected, refuse_other
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures
+from pipeline.models.ensembles import load_teacher
 from pipeline.recipe import Recipe
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, first_few
@@ -122,7 +122,7 @@ def run(
         short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
 
         def student() -> Any:
-            return models.build(**model, classes=len(data.class_names), seed=recipe.seed)
+            return architectures.build(**model, classes=len(data.class_names), seed=recipe.seed)
 
         return Parity(
             offline=_finite(offline_steps(student(), seen, loss, short)),

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import cost, models, storage
+from pipeline import cost, storage
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import draw
-from pipeline.ensembles import combined, refuse_other_sizes
-from pipeline.given_teacher import GivenTeacher, completed
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.views import Views
+from pipeline.models import architectures
+from pipeline.models.ensembles import combined, refuse_other_sizes
+from pipeline.models.given_teacher import GivenTeacher, completed
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
@@ -200,9 +201,9 @@ def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: st
     found = []
     for teacher in teachers:
         if isinstance(teacher, TeacherToTrain):
-            found.append(models.untrained(teacher.model, len(class_names)))
+            found.append(architectures.untrained(teacher.model, len(class_names)))
         elif teacher.weights_of is not None:
-            found.append(models.untrained(teacher.weights_of, len(class_names)))
+            found.append(architectures.untrained(teacher.weights_of, len(class_names)))
         else:
             found.append(completed(teacher, class_names).model)
     refuse_other_sizes([model.input_shape[1:] for model in found])

@@ -11,10 +11,10 @@ import numpy as np
 from pipeline import storage
 from pipeline.checked_hdf5 import damage
 from pipeline.earlier_logits import open_earlier
-from pipeline.ensembles import Teacher, average_of, load_teacher
 from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
+from pipeline.models.ensembles import Teacher, average_of, load_teacher
 from pipeline.precision import lower
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
-from pipeline import models
 from pipeline.batches import Examples, training_batches
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures
 from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.progress import Progress
 from pipeline.training import Reseed, compiled
@@ -130,7 +130,7 @@ def _steps(
     with Progress(f"parity, {title}", sum(counts), "steps") as progress:
         losses = _Losses(progress)
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
-            within = models.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
+            within = architectures.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
             ready(within, phase).fit(
                 batches(range(sum(counts[:number]), sum(counts[: number + 1]))),
                 steps_per_epoch=count,

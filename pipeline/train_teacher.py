@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import model_files
 from pipeline.batches import Cache
-from pipeline.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.given_teacher import GivenTeacher, completed, there
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.models import keras_files
+from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
+from pipeline.models.given_teacher import GivenTeacher, completed, there
 from pipeline.recipe import TeacherToTrain
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import PipelineError
@@ -130,7 +130,7 @@ def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
         with replace_whole(result.model) as partial:
             shutil.copyfile(teacher.file, partial)
     else:
-        model_files.save(found.model, result.model, found.record)
+        keras_files.save(found.model, result.model, found.record)
     with replace_whole(result.curves) as partial:
         partial.write_text(NO_CURVES, encoding="utf-8")
     as_it_is = " as it is" if not found.said else ""

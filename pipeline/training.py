@@ -19,10 +19,10 @@ import pandas as pd
 import tensorflow as tf
 from keras import ops
 
-from pipeline import model_files, models
 from pipeline.batches import Examples, steps_of_a_pass, training_batches, validation_batches
 from pipeline.images.index import Index, fingerprint_of
 from pipeline.images.views import philox_words
+from pipeline.models import architectures, keras_files
 from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
@@ -99,11 +99,11 @@ def trained(
             if state.history:
                 epochs = sum(phase.epochs for phase in recipe.phases)
                 print(f"{output}: continuing after epoch {len(state.history)} of {epochs}", file=sys.stderr, flush=True)
-            built = models.build(**model, classes=len(data.class_names), seed=recipe.seed)
+            built = architectures.build(**model, classes=len(data.class_names), seed=recipe.seed)
             best = train(built, train_on, validate_on, loss, recipe, state)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
-            model_files.save(best, finished, _record(data, recipe, state))
+            keras_files.save(best, finished, _record(data, recipe, state))
             kept.unlink()
         else:
             print(f"{output}: trained before, and kept in {work}", file=sys.stderr, flush=True)
@@ -122,7 +122,7 @@ def train(
     """Trains `model` from where `state` stands to the end, and returns it as after its best epoch."""
     tf.config.experimental.enable_op_determinism()
     for phase in recipe.phases:  # so that a wrong layer is found before the first epoch
-        models.for_phase(model, phase.trainable_from)
+        architectures.for_phase(model, phase.trainable_from)
     last_epoch = sum(phase.epochs for phase in recipe.phases)
     of_a_pass = steps_of_a_pass(train_on, recipe.batch_size)
     end = last_step = 0
@@ -130,7 +130,9 @@ def train(
         steps_per_epoch = phase.steps_per_epoch or of_a_pass
         start, end = end, end + phase.epochs
         last_step += phase.epochs * steps_per_epoch
-        fitted = compiled(models.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode), phase, loss)
+        fitted = compiled(
+            architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode), phase, loss
+        )
         epochs = range(max(start, state.restore(fitted, number)), end)
         if not epochs:
             continue

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import model_files
 from pipeline.answers import Answers, sample_of
 from pipeline.images.index import Image, Index, fingerprint_of
+from pipeline.models import keras_files
 from pipeline.runtime.errors import PipelineError
 from pipeline.softness import doubt
 from pipeline.teacher_checks import refuse_unsound
@@ -53,7 +53,7 @@ def _refuse_probabilities(unfinished: UnfinishedLogits, described: str, record: 
     if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
         return
     if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
-        raise PipelineError(f"{described} {model_files.NO_LOGITS}")
+        raise PipelineError(f"{described} {keras_files.NO_LOGITS}")
     found = f"all outputs of {described} for the validation images lie between 0 and 1"
     if record is None or "given" in record:
         raise PipelineError(

@@ -133,9 +133,9 @@ def _answers(file: SoftLabelFile, teacher: Path) -> Check:
 def _are_as_stated(file: SoftLabelFile, teacher: Path) -> bool:
     if not teacher.is_file() or sha256_file(teacher) != file.provenance.teacher_sha256:
         return False
-    from pipeline import model_files  # only a file that seems wrong is worth the seconds in which Keras starts
+    from pipeline.models import keras_files  # only a file that seems wrong is worth the seconds in which Keras starts
 
-    record = model_files.read_record(teacher) or {}
+    record = keras_files.read_record(teacher) or {}
     records = [record, *(member["record"] or {} for member in record.get("members", []))]
     stated = [one["given"].get("accuracy") for one in records if one.get("given")]
     return any(teacher_checks.reaches(answers_in(file, "val"), accuracy) for accuracy in stated if accuracy is not None)

@@ -62,7 +62,7 @@ def train_from_file(
     """
     import keras
 
-    from pipeline.models import for_phase
+    from pipeline.models.architectures import for_phase
     from pipeline.recipe import OPTIMIZERS
     from pipeline.soft_labels import open_soft_targets
     from pipeline.targets import HardAndSoftLabels

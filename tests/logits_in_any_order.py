@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from pipeline import models
 from pipeline.inference import Forward
+from pipeline.models import architectures
 
 HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0, "classes": 5, "seed": 1}
 CNN = HEAD | {"architecture": "cnn", "input_shape": (16, 16, 3), "pooling": "flatten", "downsampling": "stride"}
@@ -39,7 +39,7 @@ def main(threads: int) -> None:
     not_their_own, unsteady, logits = [], [], {}
     for name, model in MODELS.items():
         pixels = random.uniform(0, 255, (IMAGES, *model["input_shape"])).astype(np.float32)
-        built = models.build(**model)
+        built = architectures.build(**model)
         for batch_size in BATCH_SIZES:
             forward = Forward(built, batch_size)
             whole = logits_of(forward, pixels)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import MODEL
 
-from pipeline import cost, describe_teacher, ensembles, forward_speed, model_files, models
+from pipeline import cost, describe_teacher, forward_speed
 from pipeline.description import read_description
 from pipeline.images.index import Image, Index, write_index
+from pipeline.models import architectures, ensembles, keras_files
 from pipeline.runtime.errors import PipelineError
 
 INDEX, TEACHER, OUTPUT = Path("index.csv"), Path("teacher.keras"), Path("teacher.json")
@@ -32,7 +33,7 @@ def describe():
 
 def test_the_cost_is_that_of_the_file(folder):
     """A convolution of 3 to 2 channels, 3x3, with biases: 56; then 2 x 6 x 6 inputs of two logits: 146."""
-    model_files.save(models.build(**MODEL, classes=2, seed=1), TEACHER)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=1), TEACHER)
     found = describe()
     assert found.cost["parameters"] == {"total": 56 + 146, "trainable": 56 + 146}
     assert found.cost["file_bytes"] == TEACHER.stat().st_size
@@ -40,23 +41,23 @@ def test_the_cost_is_that_of_the_file(folder):
 
 
 def small(seed, **changes):
-    return models.build(**(MODEL | changes), classes=2, seed=seed)
+    return architectures.build(**(MODEL | changes), classes=2, seed=seed)
 
 
 def single():
-    model_files.save(small(1, batch_normalization=True, dropout=0.3), TEACHER)
+    keras_files.save(small(1, batch_normalization=True, dropout=0.3), TEACHER)
 
 
 def ensemble():
     for seed in (1, 2):
-        model_files.save(small(seed), Path(f"{seed}.keras"))
+        keras_files.save(small(seed), Path(f"{seed}.keras"))
     ensembles.save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", ["HP", "SSA"], TEACHER)
 
 
 @pytest.mark.parametrize("make", [single, ensemble])
 def test_without_the_file_the_same_layers_can_be_timed(folder, make):
     make()
-    expected = cost.forward_flops(model_files.load(TEACHER))
+    expected = cost.forward_flops(keras_files.load(TEACHER))
     found = describe()
     TEACHER.unlink()
     built = cost.untrained(found)
@@ -73,7 +74,7 @@ def test_the_same_teacher_gives_the_same_bytes(folder):
 
 
 def test_a_teacher_of_other_classes_is_refused(folder):
-    model_files.save(models.build(**MODEL, classes=3, seed=1), TEACHER)
+    keras_files.save(architectures.build(**MODEL, classes=3, seed=1), TEACHER)
     with pytest.raises(PipelineError, match="gives 3 logits, but the data set has 2 classes"):
         describe()
     assert not OUTPUT.exists()

@@ -11,11 +11,12 @@ import tensorflow as tf
 from keras import layers
 from scipy.special import expit, softmax
 
-from pipeline import model_files, models, precompute, train_teacher
-from pipeline.ensembles import save_ensemble
-from pipeline.given_teacher import GivenTeacher, completed
+from pipeline import precompute, train_teacher
 from pipeline.images.index import Image, Index, read_index, write_index
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import architectures, keras_files
+from pipeline.models.ensembles import save_ensemble
+from pipeline.models.given_teacher import GivenTeacher, completed
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense
 
@@ -38,7 +39,7 @@ def write(outputs=2, activation=None, shape=SHAPE, record=None):
     if record is None:
         model.save(FILE)
     else:
-        model_files.save(model, FILE, record)
+        keras_files.save(model, FILE, record)
     return model
 
 
@@ -155,7 +156,7 @@ def test_a_thousand_classes_make_no_long_message():
 def test_weights_may_be_of_more_classes_than_the_data_set_has():
     architecture = {"architecture": "mlp", "weights": None, "pooling": "flatten", "input_shape": SHAPE}
     described = architecture | {"batch_normalization": False, "dropout": 0.0}
-    source = models.build(**described, classes=3, seed=1)
+    source = architectures.build(**described, classes=3, seed=1)
     source.save_weights("given.weights.h5")
     teacher = GivenTeacher(Path("given.weights.h5"), described, classes=["SSA", None, "HP"])
     np.testing.assert_array_equal(completed(teacher, CLASSES).model(PIXELS), np.asarray(source(PIXELS))[:, [2, 0]])
@@ -192,7 +193,7 @@ def test_the_file_says_what_was_given_and_stated_and_is_the_same_bytes_again(sta
     write_index_of(CLASSES)
     model = write()
     first = take(GivenTeacher(FILE, **stated))
-    record = model_files.read_record(TEACHER)
+    record = keras_files.read_record(TEACHER)
     assert record["class_names"] == CLASSES
     assert record["given"] == {
         "sha256": hashlib.sha256(FILE.read_bytes()).hexdigest(),
@@ -230,7 +231,7 @@ def test_members_are_given_each_in_its_own_way():
     take(*teachers)
     found = keras.saving.load_model(TEACHER, safe_mode=True)(PIXELS)
     np.testing.assert_allclose(found, np.mean(alone, axis=0), rtol=1e-5, atol=1e-4)
-    records = [member["record"] for member in model_files.read_record(TEACHER)["members"]]
+    records = [member["record"] for member in keras_files.read_record(TEACHER)["members"]]
     assert [record["given"]["last_activation"] for record in records] == ["softmax", "sigmoid", "linear", None]
 
 

@@ -15,11 +15,11 @@ from PIL import Image as PngImage
 from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
-from pipeline import model_files, models
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.images.decoding import Images
 from pipeline.images.index import write_index
 from pipeline.images.resize import Resize
+from pipeline.models import architectures, keras_files
 from pipeline.params_split import DataSection
 from pipeline.soft_label_writing import soften_file
 from pipeline.storage import TopK
@@ -106,9 +106,9 @@ def test_the_example_on_jax_trains_a_student_on_the_pixels_and_labels_of_the_fil
         Path(image.path).parent.mkdir(parents=True, exist_ok=True)
         PngImage.fromarray(pixels[..., 0]).save(image.path)
     model = MODEL | {"input_shape": (28, 28, 1)}
-    student = models.build(**model, classes=len(CLASS_NAMES), seed=1)
+    student = architectures.build(**model, classes=len(CLASS_NAMES), seed=1)
     before = student.get_weights()
-    model_files.save(student, folder / "models/students/T4_seed1.keras")
+    keras_files.save(student, folder / "models/students/T4_seed1.keras")
     keep = "np.savez('after.npz', *student.get_weights(), pixels=pixels, targets=targets)"
     run_on_jax(f"{the_block_with('.fit(')}{keep}", folder)
     after = np.load(folder / "after.npz")

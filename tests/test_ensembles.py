@@ -21,21 +21,12 @@ from hypothesis.extra.numpy import arrays
 from real_project import LOGITS as PROJECT_LOGITS
 from real_project import change, copy_repository, make_small, run, stages_run
 
-from pipeline import (
-    from_params,
-    model_files,
-    models,
-    precompute,
-    soften,
-    split,
-    teacher_pass,
-    train_teacher,
-    training,
-)
-from pipeline.ensembles import average_of, load_teacher, save_ensemble
+from pipeline import from_params, precompute, soften, split, teacher_pass, train_teacher, training
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
+from pipeline.models import architectures, keras_files
+from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params import read_params
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
@@ -137,7 +128,7 @@ def test_extreme_logits_stay_finite(average, members, expected):
 
 def member(path, seed, **changes):
     """An untrained member's `.keras` file."""
-    model_files.save(models.build(**(MODEL | changes), classes=2, seed=seed), Path(path))
+    keras_files.save(architectures.build(**(MODEL | changes), classes=2, seed=seed), Path(path))
     return Path(path)
 
 
@@ -188,7 +179,7 @@ def sha256(path):
 def test_the_file_names_its_members_by_their_own_files(folder, average):
     record = {"class_names": CLASSES, "validation": {"images": "ab" * 32, "accuracy": 0.75}}
     files = [member("member_1.keras", 1), Path("member_2.keras")]
-    model_files.save(models.build(**MODEL, classes=2, seed=2), files[1], record)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=2), files[1], record)
     save_ensemble(files, average, CLASSES, TEACHER)
     with zipfile.ZipFile(TEACHER) as archive:
         found = json.loads(archive.read("softlabel.json"))
@@ -237,7 +228,7 @@ def test_members_of_another_input_size_are_refused(folder, shape):
 
 def test_a_member_of_another_number_of_classes_is_refused_by_name(folder):
     files = [member("one.keras", 1), Path("three.keras")]
-    model_files.save(models.build(**MODEL, classes=3, seed=1), files[1])
+    keras_files.save(architectures.build(**MODEL, classes=3, seed=1), files[1])
     with pytest.raises(PipelineError, match=r"^three\.keras gives 3 logits, but the data set has 2 classes"):
         save_ensemble(files, "logits", CLASSES, TEACHER)
     assert not TEACHER.parent.exists()
@@ -409,7 +400,7 @@ def test_a_member_that_is_less_accurate_than_when_it_was_trained_is_named(projec
     data = read_index(INDEX)
     validation = {"images": fingerprint_of(data.split("val")), "accuracy": 2.0}  # as no model can be
     record = {"class_names": CLASSES, "validation": validation}
-    model_files.save(models.build(**MODEL, classes=2, seed=7), Path("better.keras"), record)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=7), Path("better.keras"), record)
     save_ensemble([Path("member_1.keras"), Path("better.keras")], "logits", CLASSES, TEACHER)
     with pytest.raises(
         PipelineError, match=r"^member 1 of models/teacher\.keras \(cnn\) is right on .*, but it was on 2"
@@ -564,8 +555,8 @@ def test_a_member_is_trained_as_if_it_were_alone(taught):
     assert list(history.columns[:3]) == ["member", "epoch", "phase"]
     assert history["member"].tolist() == [0, 0, 1, 1]
     alone = teach(to_train(2), output="alone.keras")
-    second = model_files.read_record(TEACHER)["members"][1]
-    record = model_files.read_record(Path("alone.keras"))
+    second = keras_files.read_record(TEACHER)["members"][1]
+    record = keras_files.read_record(Path("alone.keras"))
     assert second == {"name": "cnn", "sha256": sha256("alone.keras"), "record": record}
     of_member = history[history["member"] == 1].drop(columns="member").reset_index(drop=True)
     pd.testing.assert_frame_equal(of_member, alone)
@@ -599,11 +590,11 @@ def epochs_told(said):
 
 
 def test_a_changed_average_trains_nothing(taught, capsys):
-    members = model_files.read_record(TEACHER)["members"]
+    members = keras_files.read_record(TEACHER)["members"]
     teach(to_train(1), to_train(2), average="probabilities")
     assert epochs_told(capsys.readouterr().err) == []
     changed = {"class_names": CLASSES, "average": "probabilities", "members": members}
-    assert model_files.read_record(TEACHER) == changed
+    assert keras_files.read_record(TEACHER) == changed
 
 
 def test_members_of_other_input_sizes_are_refused_before_any_is_trained(taught, capsys):
@@ -623,10 +614,10 @@ def test_a_given_member_that_is_missing_is_found_before_another_is_trained(taugh
 
 
 def test_a_member_in_another_place_is_not_trained_again(taught, capsys):
-    members = model_files.read_record(TEACHER)["members"]
+    members = keras_files.read_record(TEACHER)["members"]
     history = teach(to_train(2), to_train(1))
     assert epochs_told(capsys.readouterr().err) == []
-    assert model_files.read_record(TEACHER)["members"] == members[::-1]
+    assert keras_files.read_record(TEACHER)["members"] == members[::-1]
     assert history["member"].tolist() == [0, 0, 1, 1]
 
 

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from conftest import MODEL, mhist_in, write_data_set
 
-from pipeline import model_files, models, precompute, split, train_teacher
-from pipeline.ensembles import save_ensemble
+from pipeline import precompute, split, train_teacher
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import architectures, keras_files
+from pipeline.models.ensembles import save_ensemble
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense
@@ -51,7 +52,7 @@ def _project(data, tmp_path, monkeypatch):
 
 
 def build(seed=1, classes=2, **changes):
-    return models.build(**(MODEL | changes), classes=classes, seed=seed)
+    return architectures.build(**(MODEL | changes), classes=classes, seed=seed)
 
 
 def of_another_make(*layers):
@@ -93,7 +94,7 @@ def sha256(path):
 
 def write_ours():
     record = {"class_names": CLASSES, "validation": {"images": "ab" * 32, "accuracy": 0.75}}
-    model_files.save(build(), Path("given.keras"), record)
+    keras_files.save(build(), Path("given.keras"), record)
 
 
 def write_of_another_make():
@@ -102,7 +103,7 @@ def write_of_another_make():
 
 def write_ensemble():
     for seed in (1, 2):
-        model_files.save(build(seed), Path(f"{seed}.keras"))
+        keras_files.save(build(seed), Path(f"{seed}.keras"))
     save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", CLASSES, Path("given.keras"))
 
 
@@ -142,7 +143,7 @@ def test_the_one_tensor_of_a_map_or_list_is_taken_out(kind, activation, capsys):
     model.save("given.keras")
     take(given("given.keras"))
     assert "what it takes and gives is taken out of its map or list" in capsys.readouterr().out
-    found = model_files.load_classifier(TEACHER, CLASSES)
+    found = keras_files.load_classifier(TEACHER, CLASSES)
     kernel, bias = model.layers[-1].get_weights()
     by_hand = PIXELS.reshape(5, -1) / 255 @ kernel + bias
     np.testing.assert_allclose(np.asarray(found(PIXELS, training=False)), by_hand, rtol=0, atol=1e-4)
@@ -179,7 +180,7 @@ def test_a_given_ensemble_is_run_member_by_member():
 
 def test_an_ensemble_may_be_a_member():
     write_ensemble()
-    model_files.save(build(3), Path("3.keras"))
+    keras_files.save(build(3), Path("3.keras"))
     take(given("given.keras"), given("3.keras"))
     found = compute()
     members = [compute("given.keras", "ensemble.h5"), compute("3.keras", "single.h5")]
@@ -282,7 +283,7 @@ def write_other_layer():
 def write_classes(names, count=2):
     def write():
         record = {"class_names": names, "validation": {"images": "ab" * 32, "accuracy": 0.75}}
-        model_files.save(build(classes=count), Path("given.keras"), record)
+        keras_files.save(build(classes=count), Path("given.keras"), record)
 
     return write
 
@@ -399,7 +400,7 @@ def test_what_is_no_teacher_is_refused_and_nothing_is_written(case):
 
 def test_when_one_member_is_refused_nothing_is_written():
     of_another_make(keras.layers.Dense(2, activation="sigmoid")).save("given.keras")
-    model_files.save(build(), Path("sound.keras"))
+    keras_files.save(build(), Path("sound.keras"))
     message = refused(given("given.keras"), given("sound.keras"))
     assert "given.keras ends in a sigmoid of 2 outputs" in message
 
@@ -491,7 +492,7 @@ def test_one_trained_one_file_and_one_of_weights_are_an_ensemble():
     assert history[["member", "epoch", "phase"]].values.tolist() == [[1, 1, 1]]
     assert HISTORY.read_text().splitlines()[1].startswith("1,1,1,0.01,")
 
-    model_files.save(build(5), Path("weights.keras"))
+    keras_files.save(build(5), Path("weights.keras"))
     files = ["given.keras", "trained.keras", "weights.keras"]
     found = compute()
     with h5py.File("logits.h5") as file:
@@ -507,6 +508,6 @@ def test_one_trained_one_file_and_one_of_weights_are_an_ensemble():
 
 def test_an_ensemble_of_files_alone_has_a_header_for_its_curves():
     for seed in (1, 2):
-        model_files.save(build(seed), Path(f"{seed}.keras"))
+        keras_files.save(build(seed), Path(f"{seed}.keras"))
     take(given("1.keras"), given("2.keras"), average="probabilities")
     assert HISTORY.read_text() == "member,epoch,phase,learning_rate\n"

@@ -14,10 +14,11 @@ import tensorflow as tf
 from conftest import MODEL, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
-from pipeline import model_files, models, precompute, split, storage, teacher_pass
+from pipeline import precompute, split, storage, teacher_pass
 from pipeline.checked_hdf5 import seal
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
+from pipeline.models import architectures, keras_files
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 
@@ -121,7 +122,7 @@ def make_split(data_set: Path) -> None:
 
 
 def make_teacher(seed: int = 1) -> None:
-    model_files.save(models.build(**MODEL, classes=2, seed=seed), TEACHER)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=seed), TEACHER)
 
 
 SHIFTS = Augmentation(translation=0.2)
@@ -366,4 +367,4 @@ def save_with_activation(activation: str) -> None:
     inputs = keras.Input((12, 12, 3), name="pixels")
     hidden = keras.layers.Dense(4, activation=activation, name="hidden")(keras.layers.Flatten(name="flat")(inputs))
     outputs = keras.layers.Dense(2, name="logits")(keras.layers.Rescaling(1 / 255, name="scale")(hidden))
-    model_files.save(keras.Model(inputs, outputs, name="given"), TEACHER)
+    keras_files.save(keras.Model(inputs, outputs, name="given"), TEACHER)

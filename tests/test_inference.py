@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import models
 from pipeline.images.decoding import Images
 from pipeline.images.rendering import render
 from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, Views
 from pipeline.inference import PORTION_VIEWS, Forward, _portions, all_logits
+from pipeline.models import architectures
 
 SIZE = (16, 16, 3)
 VIEWS = Views(4, 2, Augmentation(rotation=0.3, translation=0.3, horizontal_flip=True, contrast=0.2))
@@ -19,7 +19,7 @@ IDS = [f"{number:02d}.png" for number in range(23)]
 @pytest.fixture(scope="module")
 def model():
     """With a matrix product wide enough that its rounding depends on the shape of the batch."""
-    return models.build(
+    return architectures.build(
         architecture="cnn",
         input_shape=SIZE,
         classes=5,

@@ -32,10 +32,11 @@ from real_project import (
 )
 from ruamel.yaml import YAML
 
-from pipeline import model_files, models, precompute, split, storage, teacher_pass, train_teacher
+from pipeline import precompute, split, storage, teacher_pass, train_teacher
 from pipeline.checked_hdf5 import damage
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
+from pipeline.models import architectures, keras_files
 from pipeline.orphan import LOOK_EVERY_SECONDS
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 
@@ -329,7 +330,7 @@ def small(data_set, tmp_path, monkeypatch):
         split_folder=Path("data/split"),
         index=Path("data/index.csv"),
     )
-    model_files.save(models.build(**MODEL, classes=2, seed=1), Path("teacher.keras"))
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=1), Path("teacher.keras"))
 
 
 def compute(output: str) -> None:

@@ -11,9 +11,9 @@ from either_backend import LEARNING_RATE, ROOT, STEPS, run_on_jax, train_from_fi
 from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
 from test_losses import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
 
-from pipeline import ensembles, model_files, models
 from pipeline.images.index import write_index
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures, ensembles, keras_files
 
 FREE_OF_TENSORFLOW = [
     *("losses", "soft_labels", "checked_hdf5", "storage", "views", "index", "artifacts", "errors", "targets"),
@@ -140,9 +140,9 @@ def folder(tmp_path_factory):
     """Models, ensembles, soft labels and pixels, written on TensorFlow, and `found.npz`, which JAX made of them."""
     folder = tmp_path_factory.mktemp("jax")
     for number, (name, model) in enumerate(MODELS.items()):
-        built = models.build(**model, classes=len(CLASS_NAMES), seed=number)
+        built = architectures.build(**model, classes=len(CLASS_NAMES), seed=number)
         take_statistics(built)
-        model_files.save(built, folder / f"{name}.keras")
+        keras_files.save(built, folder / f"{name}.keras")
     for average in AVERAGES:
         members = [folder / f"{name}.keras" for name in ("softmax_regression", "caffe")]
         ensembles.save_ensemble(members, average, CLASS_NAMES, folder / f"{average}.keras")
@@ -210,7 +210,7 @@ def float64():
 
 def in_float64(path):
     """The model of a file, with its weights, computing in float64."""
-    model = model_files.load(path)
+    model = keras_files.load(path)
     exact = keras.models.model_from_json(model.to_json().replace('"float32"', '"float64"'))
     exact.set_weights(model.get_weights())
     return exact
@@ -241,7 +241,7 @@ def assert_moved_alike(on_jax, exact, before):
 def test_a_model_file_gives_the_same_logits(name, folder, found, float64):
     exact = in_float64(folder / f"{name}.keras").predict(PIXELS[0].astype(np.float64), verbose=0)
     keras.config.set_floatx("float32")
-    on_tensorflow = model_files.load(folder / f"{name}.keras").predict(PIXELS[0], verbose=0)
+    on_tensorflow = keras_files.load(folder / f"{name}.keras").predict(PIXELS[0], verbose=0)
     assert exact.dtype == np.float64
     assert np.ptp(exact, axis=0).max() > 0.01
     assert_as_near(found[f"logits {name}"], on_tensorflow, exact)
@@ -268,7 +268,7 @@ def trained_on_tensorflow(folder, name, model, pixels=PIXELS):
 def test_a_student_ends_where_it_does_on_tensorflow(name, folder, found, float64):
     losses, weights = trained_on_tensorflow(folder, name, in_float64(folder / f"{name}.keras"), PIXELS.astype(float))
     keras.config.set_floatx("float32")
-    student = model_files.load(folder / f"{name}.keras")
+    student = keras_files.load(folder / f"{name}.keras")
     before = {weight.path: weight.numpy() for weight in student.weights}
     losses32, student_weights = trained_on_tensorflow(folder, name, student)
     np.testing.assert_allclose(losses32, losses, rtol=1e-3)
@@ -288,7 +288,7 @@ def test_a_student_ends_where_it_does_on_tensorflow(name, folder, found, float64
 
 def test_a_student_of_one_layer_ends_where_the_formula_does(folder, found):
     """Softmax regression by gradient descent, in float64 NumPy, from logits and labels by id."""
-    model = model_files.load(folder / "softmax_regression.keras")
+    model = keras_files.load(folder / "softmax_regression.keras")
     before = model.get_weights()
     kernel, bias = (weight.astype(np.float64) for weight in before)
     images = INDEX.split("train")

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 from scipy.special import expit, softmax
 
-from pipeline.last_activation import last_activation, switched_off
+from pipeline.models.last_activation import last_activation, switched_off
 from pipeline.runtime.errors import PipelineError
 
 FILE = Path("given.keras")

@@ -15,14 +15,15 @@ import pytest
 import tensorflow as tf
 from weights import weights_sha256
 
-from pipeline import backbones, cost, model_files, models, params_schema
+from pipeline import cost, params_schema
+from pipeline.models import architectures, backbones, keras_files
 from pipeline.runtime.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
 
 
 def build(architecture, input_shape=(32, 32, 3), classes=2, seed=1, **changes):
-    return models.build(
+    return architectures.build(
         architecture=architecture, input_shape=input_shape, classes=classes, seed=seed, **(HEAD | changes)
     )
 
@@ -119,48 +120,48 @@ def trained_names(model):
 def test_phases_train_head_then_upper_layers_then_all():
     model = build("mobilenetv2", alpha=0.35)
     backbone = model.get_layer("backbone")
-    assert trained_names(models.for_phase(model, None)) == {"logits/kernel", "logits/bias"}
-    models.for_phase(model, 100)
+    assert trained_names(architectures.for_phase(model, None)) == {"logits/kernel", "logits/bias"}
+    architectures.for_phase(model, 100)
     assert [layer.trainable for layer in backbone.layers] == [number >= 100 for number in range(len(backbone.layers))]
-    models.for_phase(model, "block_16_expand")
+    architectures.for_phase(model, "block_16_expand")
     first = next(layer.name for layer in backbone.layers if layer.trainable)
     assert first == "block_16_expand"
-    assert len(models.for_phase(model, "all").trainable_weights) == 158
-    assert len(models.for_phase(model, None).trainable_weights) == 2
+    assert len(architectures.for_phase(model, "all").trainable_weights) == 158
+    assert len(architectures.for_phase(model, None).trainable_weights) == 2
 
 
 def test_trainable_parameters_are_those_of_the_last_phase(tmp_path):
     """System 1 prints 2,562 for the head of MobileNetV2 on a frozen backbone: 1280 * 2 + 2."""
     model = build("mobilenetv2", alpha=1.0)
-    models.for_phase(model, "all")
-    models.for_phase(model, None)
-    model_files.save(model, tmp_path / "model.keras")
-    counted = cost.parameters(model_files.load(tmp_path / "model.keras"))
+    architectures.for_phase(model, "all")
+    architectures.for_phase(model, None)
+    keras_files.save(model, tmp_path / "model.keras")
+    counted = cost.parameters(keras_files.load(tmp_path / "model.keras"))
     assert counted == {"total": 2_260_546, "trainable": 2_562}
 
 
 @pytest.mark.parametrize("unknown", ["no_such_layer", 10_000])
 def test_unknown_layer_is_refused(unknown):
     with pytest.raises(PipelineError, match=f"trainable_from is {unknown!r}.*a number from 0 to"):
-        models.for_phase(small(), unknown)
+        architectures.for_phase(small(), unknown)
 
 
 def test_frozen_backbone_runs_in_inference_mode():
     """EfficientNet drops whole paths in training: a frozen backbone must not, nor move its statistics."""
     model = build("efficientnetb0", dropout=0.0)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    frozen = models.for_phase(model, None)
+    frozen = architectures.for_phase(model, None)
     before = [variable.numpy() for variable in frozen.non_trainable_variables]
     np.testing.assert_array_equal(frozen(pixels, training=True), frozen(pixels, training=False))
     after = [variable.numpy() for variable in frozen.non_trainable_variables]
     assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
-    free = models.for_phase(model, "all")
+    free = architectures.for_phase(model, "all")
     assert np.abs(free(pixels, training=True) - free(pixels, training=False)).max() > 1e-4
 
 
 def test_phases_share_their_weights():
     model = small(dropout=0.0)
-    phase = models.for_phase(model, None)
+    phase = architectures.for_phase(model, None)
     phase.get_layer("logits").bias.assign([3.0, -1.0])
     np.testing.assert_array_equal(model.get_layer("logits").bias.numpy(), [3.0, -1.0])
 
@@ -221,7 +222,7 @@ def test_mlp_trains_alike_whether_the_head_or_all_is_trained():
     results = []
     for trainable_from in (None, "all"):
         model = mlp((4, 4, 3), dense=[5, 4], dropout=0.5)
-        phase = models.for_phase(model, trainable_from)
+        phase = architectures.for_phase(model, trainable_from)
         assert [weight.path for weight in phase.trainable_weights] == names
         phase.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
         phase.train_on_batch(pixels, np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]])
@@ -298,7 +299,7 @@ def learning(phase, pixels):
 def test_in_inference_mode_statistics_stay_and_gamma_and_beta_learn(trainable_from):
     model = build("mobilenetv2", alpha=0.35, dropout=0.0)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    free, kept = (models.for_phase(model, trainable_from, inference_mode) for inference_mode in (False, True))
+    free, kept = (architectures.for_phase(model, trainable_from, inference_mode) for inference_mode in (False, True))
     trained = [weight.path for weight in free.trainable_weights]
     assert [weight.path for weight in kept.trainable_weights] == trained
     assert learning(free, pixels)[0]
@@ -312,14 +313,14 @@ def test_in_inference_mode_statistics_stay_and_gamma_and_beta_learn(trainable_fr
 def test_in_inference_mode_the_heads_own_statistics_still_move():
     model = build("mobilenetv2", alpha=0.35, dropout=0.0, batch_normalization=True)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    statistics, _ = learning(models.for_phase(model, "all", True), pixels)
+    statistics, _ = learning(architectures.for_phase(model, "all", True), pixels)
     assert statistics == {"head_normalization/moving_mean", "head_normalization/moving_variance"}
 
 
 def test_trainable_weights_in_inference_mode_are_counted_by_hand():
     """MobileNetV2 with all layers trained: everything but 2 statistics for each of its normalised channels."""
     model = build("mobilenetv2", alpha=1.0)
-    phase = models.for_phase(model, "all", True)
+    phase = architectures.for_phase(model, "all", True)
     normalised = [layer for layer in model.get_layer("backbone").layers if hasattr(layer, "moving_mean")]
     # 17,056 channels are normalised, as keras.applications prints: 34,112 weights are not trainable.
     assert sum(layer.moving_mean.shape[0] for layer in normalised) == 17_056
@@ -352,10 +353,10 @@ def test_files_are_byte_identical_across_processes(tmp_path):
 def test_saved_file_loads_in_plain_keras_to_the_same_predictions(tmp_path):
     model = build("resnet50")
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
-    model_files.save(model, tmp_path / "model.keras")
+    keras_files.save(model, tmp_path / "model.keras")
     plain = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0))
-    assert weights_sha256(model_files.load(tmp_path / "model.keras")) == weights_sha256(model)
+    assert weights_sha256(keras_files.load(tmp_path / "model.keras")) == weights_sha256(model)
 
 
 def test_weights_digest_sees_one_changed_bit():
@@ -368,20 +369,20 @@ def test_weights_digest_sees_one_changed_bit():
 
 def test_missing_damaged_and_code_carrying_files_are_refused(tmp_path):
     with pytest.raises(PipelineError, match=r"no model at .*absent\.keras"):
-        model_files.load(tmp_path / "absent.keras")
+        keras_files.load(tmp_path / "absent.keras")
     path = tmp_path / "model.keras"
-    model_files.save(small(), path)
+    keras_files.save(small(), path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(PipelineError, match=r"model\.keras is no whole `\.keras` file"):
-        model_files.load(path)
+        keras_files.load(path)
     pixels = keras.Input((4, 4, 3))
     keras.Model(pixels, keras.layers.Lambda(lambda x: x * 2)(pixels)).save(path)
     with pytest.raises(PipelineError, match="wants to run code of its own"):
-        model_files.load(path)
+        keras_files.load(path)
 
 
 def test_archive_holds_no_date_and_no_addresses(tmp_path):
-    model_files.save(small(), tmp_path / "model.keras")
+    keras_files.save(small(), tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
         assert json.loads(archive.read("metadata.json"))["date_saved"].startswith("1980")

@@ -9,9 +9,9 @@ import keras
 import pytest
 from keras import layers
 
-from pipeline import model_files
-from pipeline.given_teacher import there
-from pipeline.other_formats import BY_SUFFIX, conversion_of, foreign_layers, keras_2
+from pipeline.models import keras_files
+from pipeline.models.given_teacher import there
+from pipeline.models.other_formats import BY_SUFFIX, conversion_of, foreign_layers, keras_2
 from pipeline.runtime.errors import PipelineError
 
 FILE = Path("given.keras")
@@ -28,7 +28,7 @@ def model(*more):
 
 def refused():
     with pytest.raises(PipelineError) as refusal:
-        model_files.load(FILE)
+        keras_files.load(FILE)
     message = str(refusal.value)
     assert message.startswith("given.keras ")
     assert len(message) < 600
@@ -145,7 +145,7 @@ def test_the_conversion_of_h5_that_is_shown_works():
     model().save("NAME.h5")
     line = conversion_of("NAME.h5").split("`")[1]
     exec(line, {})  # noqa: S102
-    assert model_files.load(Path("NAME.keras")).output_shape == (None, 2)
+    assert keras_files.load(Path("NAME.keras")).output_shape == (None, 2)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -155,7 +155,7 @@ def test_so_do_the_lines_of_docs_teachers_md():
     model().save("teacher.h5")
     (shown,) = [block for block in blocks if "# illustration" not in block]
     exec(shown, {})  # noqa: S102
-    assert model_files.load(Path("teacher.keras")).output_shape == (None, 2)
+    assert keras_files.load(Path("teacher.keras")).output_shape == (None, 2)
     assert all(compile(block, "docs/teachers.md", "exec") for block in blocks)
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from pipeline import from_params
-from pipeline.given_teacher import GivenTeacher
+from pipeline.models.given_teacher import GivenTeacher
 from pipeline.params import WITHOUT_EFFECT, load_params, read_params, restrict
 from pipeline.runtime.errors import PipelineError
 

@@ -17,12 +17,13 @@ from real_project import attempt, change, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
-from pipeline import model_files, models, parity, precompute, soften, split
+from pipeline import parity, precompute, soften, split
 from pipeline.batches import Examples, training_batches
-from pipeline.ensembles import save_ensemble
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures, keras_files
+from pipeline.models.ensembles import save_ensemble
 from pipeline.parity import Distance, Parity
 from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.errors import PipelineError
@@ -78,10 +79,10 @@ def labelled(tmp_path_factory):
 
 def write_teacher(scale):
     """An untrained teacher, with logits so many times as large as they come."""
-    teacher = models.build(**CNN | {"filters": [8, 16], "dropout": 0.4}, classes=CLASSES, seed=1)
+    teacher = architectures.build(**CNN | {"filters": [8, 16], "dropout": 0.4}, classes=CLASSES, seed=1)
     head = teacher.get_layer("logits")
     head.set_weights([scale * value for value in head.get_weights()])
-    model_files.save(teacher, TEACHER, {"class_names": NAMES})
+    keras_files.save(teacher, TEACHER, {"class_names": NAMES})
 
 
 def label_images(logits, stored_as=Dense("float32"), precision="float32"):  # noqa: B008
@@ -122,15 +123,17 @@ def offline(targets, model, loss, recipe):
     state = TrainingState(Path(f"{targets.stem}.npz"))
     with open_soft_targets(targets) as file:
         train_on, validate_on = (examples_in(file, name, model["input_shape"]) for name in ("train", "val"))
-        train(models.build(**model, classes=CLASSES, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
+        train(
+            architectures.build(**model, classes=CLASSES, seed=recipe.seed), train_on, validate_on, loss, recipe, state
+        )
     weights = [state.arrays[f"weight{number}"] for number in range(sum(name[:6] == "weight" for name in state.arrays))]
     return [row["loss"] for row in state.history], weights
 
 
 def online(targets, model, loss, recipe, places=0.0):
     """Keras' distiller, step by step; pixels and weights are moved by some units in the last place."""
-    student = models.build(**model, classes=CLASSES, seed=recipe.seed)
-    teacher, losses, step = model_files.load(TEACHER), [], 0
+    student = architectures.build(**model, classes=CLASSES, seed=recipe.seed)
+    teacher, losses, step = keras_files.load(TEACHER), [], 0
     noise = np.random.default_rng(11)
 
     def moved(values):
@@ -144,7 +147,7 @@ def online(targets, model, loss, recipe, places=0.0):
         for phase in recipe.phases:
             distiller = keras.distillation.Distiller(
                 teacher=teacher,
-                student=models.for_phase(student, phase.trainable_from),
+                student=architectures.for_phase(student, phase.trainable_from),
                 distillation_losses=keras.distillation.LogitsDistillation(
                     loss=keras.losses.KLDivergence(), temperature=loss.temperature
                 ),
@@ -182,7 +185,7 @@ def compare(model, temperature, weight, phases, steps=4):
     loss, targets = DistillationLoss(temperature, weight), soft_targets(temperature)
     runs = offline(targets, model, loss, recipe), *(online(targets, model, loss, recipe, places) for places in (0, 1))
     assert_equal_but_for_rounding(*runs, loss)
-    start = [np.asarray(value) for value in models.build(**model, classes=CLASSES, seed=2).weights]
+    start = [np.asarray(value) for value in architectures.build(**model, classes=CLASSES, seed=2).weights]
     assert furthest(runs[0][1], start) > 1e-3  # it has learned something
     return runs
 
@@ -200,8 +203,8 @@ def test_the_stage_takes_the_steps_of_keras_own_distiller(project, temperature, 
 
 
 def test_so_it_does_with_batch_normalisation_all_through_a_backbone_that_is_frozen_and_then_fine_tuned(project):
-    teacher = models.build(**MOBILENET, classes=CLASSES, seed=1)
-    model_files.save(teacher, TEACHER, {"class_names": NAMES})
+    teacher = architectures.build(**MOBILENET, classes=CLASSES, seed=1)
+    keras_files.save(teacher, TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
     compare(MOBILENET, 4.0, 0.3, [OPTIMIZERS[0] | {"trainable_from": part} for part in (None, 100)], steps=2)
 
@@ -281,8 +284,8 @@ def test_the_proof_holds_with(project, model, loss):
 
 def test_the_proof_holds_with_an_ensemble(project):
     for number in (1, 2):
-        member = models.build(**CNN, classes=CLASSES, seed=number)
-        model_files.save(member, Path(f"{number}.keras"), {"class_names": NAMES})
+        member = architectures.build(**CNN, classes=CLASSES, seed=number)
+        keras_files.save(member, Path(f"{number}.keras"), {"class_names": NAMES})
     save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", NAMES, TEACHER)
     label_images(Path("logits.h5"))
     assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
@@ -386,7 +389,7 @@ def test_how_far_rounded_storage_drifts(project, stored_as):
     targets = soft_targets(1.0, "rounded.h5")
     shutil.move("rounded.h5", "logits.h5")
     found = proof(targets)
-    student = models.build(**CNN, classes=CLASSES, seed=ONE_PHASE.seed)
+    student = architectures.build(**CNN, classes=CLASSES, seed=ONE_PHASE.seed)
     told = log_softmax(student(pixels, training=True).numpy().astype(np.float64), axis=1)
 
     def divergence(p):
@@ -409,9 +412,9 @@ def test_a_teacher_in_mixed_precision_is_no_exact_one(project):
 
 
 def test_a_teacher_whose_logits_are_no_float32_is_compared_too(project):
-    teacher = models.build(**CNN, classes=CLASSES, seed=1)
+    teacher = architectures.build(**CNN, classes=CLASSES, seed=1)
     logits = keras.layers.Activation("linear", dtype="float64", name="in_float64")(teacher.output)
-    model_files.save(keras.Model(teacher.inputs, logits), TEACHER, {"class_names": NAMES})
+    keras_files.save(keras.Model(teacher.inputs, logits), TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
     assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
 
@@ -422,7 +425,7 @@ def test_a_teacher_whose_pixels_are_no_float32_is_compared_too(project, dtype):
     pixels = keras.Input((SIDE, SIDE, 3), dtype=dtype)
     features = keras.layers.Rescaling(1 / 255)(pixels)
     logits = keras.layers.Dense(CLASSES)(keras.layers.Flatten()(features))
-    model_files.save(keras.Model(pixels, logits), TEACHER, {"class_names": NAMES})
+    keras_files.save(keras.Model(pixels, logits), TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
     assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
 
@@ -442,8 +445,8 @@ def test_soft_labels_of_other_logits_are_refused(project):
 
 def test_who_does_not_belong_together_is_refused(project):
     targets = soft_targets(4.0)
-    other = models.build(**CNN, classes=CLASSES, seed=9)
-    model_files.save(other, TEACHER, {"class_names": NAMES})
+    other = architectures.build(**CNN, classes=CLASSES, seed=9)
+    keras_files.save(other, TEACHER, {"class_names": NAMES})
     with pytest.raises(PipelineError, match=r"T4\.h5 was made from another teacher"):
         proof(targets)
     TEACHER.unlink()

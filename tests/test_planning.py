@@ -17,11 +17,12 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline import cost, model_files, models, split
+from pipeline import cost, split
 from pipeline.cli import main
-from pipeline.given_teacher import GivenTeacher
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
+from pipeline.models import architectures, keras_files
+from pipeline.models.given_teacher import GivenTeacher
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
@@ -69,7 +70,7 @@ EXAMPLE = Plan(
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
     options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "recipe": SEVEN} | changes
     for name in ("teacher", "student"):
-        options[name] = models.untrained(options[name], images.classes)
+        options[name] = architectures.untrained(options[name], images.classes)
     return make_plan(images, views, stored_as, **options)
 
 
@@ -443,7 +444,7 @@ def teraflops(text):
 
 def test_the_plan_of_an_ensemble_is_that_of_its_members_together(project):
     trained = YAML(typ="safe").load(Path("params.yaml"))["train_teacher"]
-    model_files.save(models.build(**(TEACHER | {"filters": [60]}), classes=2, seed=1), Path("given.keras"))
+    keras_files.save(architectures.build(**(TEACHER | {"filters": [60]}), classes=2, seed=1), Path("given.keras"))
     of_each = []
     for section in (trained, {"model": "given.keras"}):
         change_params("train_teacher", section)

@@ -17,14 +17,15 @@ from real_project import ROOT, change
 from soft_label_files import INDEX as FILE_INDEX
 from soft_label_files import edit, provenance_of, write_both, write_logits
 
-from pipeline import model_files, models, precompute, soften, split, teacher_pass, train_student
+from pipeline import precompute, soften, split, teacher_pass, train_student
 from pipeline.cli import main
 from pipeline.earlier_logits import open_earlier
-from pipeline.ensembles import save_ensemble
 from pipeline.images.index import fingerprint_of
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures, keras_files
+from pipeline.models.ensembles import save_ensemble
 from pipeline.params import read_params
 from pipeline.precision import difference, lower
 from pipeline.recipe import Phase, Recipe
@@ -65,7 +66,7 @@ OPTIONS = {
 
 def built(architecture: str, **options):
     settings = {"pooling": "avg" if architecture != "mlp" else "flatten", "batch_normalization": True, "dropout": 0.2}
-    return models.build(
+    return architectures.build(
         **(settings | OPTIONS[architecture] | options),
         architecture=architecture,
         input_shape=(32, 32, 3),
@@ -203,7 +204,7 @@ def unlabelled(data_set, tmp_path, monkeypatch):
 
 
 def make_teacher(path: Path = TEACHER, seed: int = 1, record=None) -> None:
-    model_files.save(models.build(**MODEL, classes=2, seed=seed), path, record)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=seed), path, record)
 
 
 def label(precision="float32", views=VIEWS, previous=(), output=LOGITS) -> bytes:
@@ -239,14 +240,14 @@ def test_a_file_of_float32_names_none_and_has_the_bytes_that_it_always_had(unlab
 @of_each
 def test_the_logits_in_the_file_are_those_of_the_lowered_model(unlabelled, precision, capsys):
     label(precision, UNTOUCHED)
-    model = model_files.load(TEACHER)
+    model = keras_files.load(TEACHER)
     lower(model, precision)
     with open_logits(LOGITS) as file:
         paths = [f"data/split/val/{label}/{name}" for name, label in zip(file.ids("val"), names(file), strict=True)]
         pixels = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths])
         expected = np.concatenate([said_of_four(model, pixels[at : at + 4]) for at in range(0, len(pixels), 4)])
         np.testing.assert_array_equal(file.columns("val", 0)["logits"], expected)
-    full = said_of_four(model_files.load(TEACHER), pixels[:4])
+    full = said_of_four(keras_files.load(TEACHER), pixels[:4])
     said = capsys.readouterr().err
     assert f"{TEACHER} in mixed precision: {difference(expected[:4], full)}" in said
 
@@ -265,10 +266,10 @@ def test_float32_says_nothing_of_precision(unlabelled, capsys):
 
 
 def test_numbers_that_float16_cannot_hold_are_refused_with_the_way_out(unlabelled):
-    model = models.build(**MODEL, classes=2, seed=1)
+    model = architectures.build(**MODEL, classes=2, seed=1)
     kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
     model.get_layer("backbone").get_layer("conv1").set_weights([kernel, bias + 1e5])
-    model_files.save(model, TEACHER)
+    keras_files.save(model, TEACHER)
     with pytest.raises(PipelineError, match=r"not finite for 4 view.*mixed_bfloat16 or float32\.$"):
         label("mixed_float16")
     assert not LOGITS.exists()

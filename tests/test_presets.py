@@ -21,9 +21,10 @@ from conftest import write_data_set
 from real_project import ROOT
 from ruamel.yaml import YAML
 
-from pipeline import flops, models
+from pipeline import flops
 from pipeline.cli import main
 from pipeline.images.decoding import Images
+from pipeline.models import architectures
 from pipeline.params import read_params
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -308,7 +309,7 @@ def described(name: str, which: str) -> dict[str, Any]:
 
 
 def build(name: str, which: str, **changes: Any) -> Any:
-    return models.build(**(described(name, which) | changes), classes=classes_of(name), seed=1)
+    return architectures.build(**(described(name, which) | changes), classes=classes_of(name), seed=1)
 
 
 RESNET50 = 23_587_712  # without top, as keras.applications counts it
@@ -344,7 +345,7 @@ def test_models_have_the_weights_of_the_originals(name, which):
 def test_trainable_weights_of_system_1_are_those_that_it_prints(which, count):
     """Those of the heads, on frozen backbones."""
     section = settings("mhist")[{"teacher": "train_teacher", "student": "student"}[which]]
-    frozen = models.for_phase(build("mhist", which), section["phases"][0]["trainable_from"])
+    frozen = architectures.for_phase(build("mhist", which), section["phases"][0]["trainable_from"])
     assert flops.parameters(frozen)["trainable"] == count
 
 
@@ -555,7 +556,7 @@ class Project:
         YAML(typ="safe").dump(self.params, folder / "params.yaml")
         RAW[name](folder / self.params["split"]["data"])
         if "weights_of" in self.params["train_teacher"]:
-            model = models.build(**self.params["train_teacher"]["weights_of"], classes=classes_of(name), seed=9)
+            model = architectures.build(**self.params["train_teacher"]["weights_of"], classes=classes_of(name), seed=9)
             model.save_weights(folder / self.params["train_teacher"]["model"])
 
     def run(self) -> None:

@@ -21,8 +21,6 @@ from pipeline import (
     describe_teacher,
     evaluate,
     measure_speed,
-    model_files,
-    models,
     precompute,
     report,
     soften,
@@ -34,6 +32,7 @@ from pipeline.figures import svg
 from pipeline.images.views import Augmentation, Views
 from pipeline.losses import DistillationLoss
 from pipeline.model_speed import read_speed
+from pipeline.models import architectures, keras_files
 from pipeline.plot_tables import read_plot
 from pipeline.predictions import read_predictions, write_predictions
 from pipeline.recipe import Phase, Recipe
@@ -99,7 +98,7 @@ def run_all_stages():
         split_folder=Path("split"),
         index=index,
     )
-    model_files.save(models.build(**MODEL, classes=3, seed=3), teacher)
+    keras_files.save(architectures.build(**MODEL, classes=3, seed=3), teacher)
     describe_teacher.run(index=index, teacher=teacher, output=Path("teacher.json"))
     precompute.run(
         index=index,

@@ -15,22 +15,12 @@ import pytest
 import tensorflow as tf
 from conftest import MODEL, mhist_in
 
-from pipeline import (
-    describe_teacher,
-    evaluate,
-    model_files,
-    models,
-    precompute,
-    sample,
-    soften,
-    split,
-    train_student,
-    train_teacher,
-)
+from pipeline import describe_teacher, evaluate, precompute, sample, soften, split, train_student, train_teacher
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
 from pipeline.images.rendering import render
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures, keras_files
 from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
@@ -71,7 +61,7 @@ def make_split(data_set):
 
 
 def make_teacher(classes=2, seed=1, record=None):
-    model_files.save(models.build(**MODEL, classes=classes, seed=seed), TEACHER, record)
+    keras_files.save(architectures.build(**MODEL, classes=classes, seed=seed), TEACHER, record)
 
 
 def label(views=VIEWS, stored_as=Dense("float32"), batch_size=16):  # noqa: B008
@@ -297,7 +287,7 @@ def save_classifier(*layers, record=None):
     """A teacher that is Keras' own, of any last layer."""
     keras.utils.set_random_seed(3)
     inputs = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
-    model_files.save(keras.Sequential([*inputs, *layers], name="own"), TEACHER, record)
+    keras_files.save(keras.Sequential([*inputs, *layers], name="own"), TEACHER, record)
 
 
 NO_LOGITS = [str(TEACHER), "gives probabilities, not logits", "activation=None"]
@@ -354,10 +344,10 @@ def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
-    model = models.build(**MODEL, classes=2, seed=1)
+    model = architectures.build(**MODEL, classes=2, seed=1)
     bias = model.get_layer("logits").bias
     bias.assign([0.0, value])
-    model_files.save(model, TEACHER)
+    keras_files.save(model, TEACHER)
     names = [image.id for image in read_index(INDEX).split("val")]
     assert len(names) == 9
     named = f"not finite for 9 view(s), such as of {', '.join(names[:5])} and 4 more"
@@ -370,7 +360,7 @@ def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
     kernel = np.zeros((432, 2), np.float32)
     kernel[0, 0] = np.finfo(np.float32).max / 128
     model.layers[-1].kernel.assign(kernel)
-    model_files.save(model, TEACHER)
+    keras_files.save(model, TEACHER)
     names = [image.id for image in read_index(INDEX).split("val")]
     bad = [name for name, image in zip(names, pixels_of(unlabelled, names), strict=True) if image[0, 0, 0] > 128]
     assert 0 < len(bad) < 6
@@ -390,9 +380,9 @@ def test_precompute_refuses_a_teacher_that_was_trained_on_other_classes(unlabell
 
 
 def test_precompute_refuses_a_float16_that_is_too_small(unlabelled):
-    model = models.build(**MODEL, classes=2, seed=1)
+    model = architectures.build(**MODEL, classes=2, seed=1)
     model.get_layer("logits").bias.assign([0.0, 70000.0])
-    model_files.save(model, TEACHER)
+    keras_files.save(model, TEACHER)
     with pytest.raises(PipelineError, match=r"logits up to 7e\+04, which float16 cannot hold\. Set .*dtype: float32"):
         label(stored_as=Dense("float16"))
     label()
@@ -454,7 +444,7 @@ def train_a_teacher():
 
 def test_a_trained_teacher_records_what_it_was_trained_on_and_is_as_accurate(unlabelled, capsys):
     train_a_teacher()
-    record = model_files.read_record(TEACHER)
+    record = keras_files.read_record(TEACHER)
     best = pd.read_csv("teacher.csv")["val_accuracy"].max()
     assert record == record_of(pytest.approx(best, abs=1e-6))
     capsys.readouterr()
@@ -465,13 +455,13 @@ def test_a_trained_teacher_records_what_it_was_trained_on_and_is_as_accurate(unl
 def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
     """Weights that vote for the other class, in a file that keeps its record."""
     train_a_teacher()
-    record = model_files.read_record(TEACHER)
-    model = model_files.load(TEACHER)
+    record = keras_files.read_record(TEACHER)
+    model = keras_files.load(TEACHER)
     then = record["validation"]["accuracy"]
     assert then > 0.6
     for weight in model.get_layer("logits").weights:
         weight.assign(-weight)
-    model_files.save(model, TEACHER, record)
+    keras_files.save(model, TEACHER, record)
     said = f"is right on {1 - then:.4f} of its {validation_images()} validation images, but it was on {then:.4f} when"
     refused([said])
 
@@ -501,7 +491,7 @@ def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
         assert json.loads(archive.read("softlabel.json")) == record_of(0.5)
     assert keras.saving.load_model(TEACHER).name == "cnn"
     make_teacher()
-    assert model_files.read_record(TEACHER) is None
+    assert keras_files.read_record(TEACHER) is None
 
 
 # What the student and evaluate refuse
@@ -567,7 +557,7 @@ def test_every_stage_refuses_images_that_are_not_those_of_the_index(project, dam
 def test_the_student_refuses_soft_labels_of_another_teacher(project):
     """Of the right images, views and temperature, as after copying the file from another project."""
     soft_labels = Path("T4.h5").read_bytes()
-    model_files.save(models.build(**MODEL, classes=2, seed=77), TEACHER)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=77), TEACHER)
     label()
     Path("T4.h5").write_bytes(soft_labels)
     with pytest.raises(PipelineError, match=r"T4\.h5 was softened from other logits.*dvc repro soften"):
@@ -578,7 +568,7 @@ def test_the_student_refuses_soft_labels_of_another_teacher(project):
 def test_precompute_refuses_a_teacher_without_a_fixed_input_size(project):
     inputs = keras.Input((None, None, 3))
     outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(inputs))
-    model_files.save(keras.Model(inputs, outputs, name="any"), TEACHER)
+    keras_files.save(keras.Model(inputs, outputs, name="any"), TEACHER)
     with pytest.raises(PipelineError, match=r"of shape \(None, None, 3\); expected images of a fixed size"):
         label()
 
@@ -674,7 +664,7 @@ def test_evaluate_writes_the_tables_of_dvcs_plots(project):
 
 def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeypatch):
     TEACHER.unlink()  # so that it is not described
-    monkeypatch.setattr(model_files, "load_classifier", lambda *_: 1 / 0)
+    monkeypatch.setattr(keras_files, "load_classifier", lambda *_: 1 / 0)
     with pytest.raises(PipelineError, match=r"history/baseline_seed1\.csv cannot be read"):
         assess({}, {1: Path("student.keras")})
     assert not Path("metrics.json").exists()

@@ -17,15 +17,16 @@ from real_project import ROOT, change
 from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
-from pipeline import class_order, model_files, precompute, teacher_pass, train_teacher, validation_answers
+from pipeline import class_order, precompute, teacher_pass, train_teacher, validation_answers
 from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
 from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
 from pipeline.class_order import other_order
 from pipeline.cli import main
-from pipeline.ensembles import save_ensemble
-from pipeline.given_teacher import GivenTeacher
 from pipeline.images.index import Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import keras_files
+from pipeline.models.ensembles import save_ensemble
+from pipeline.models.given_teacher import GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_soft_labels
@@ -591,7 +592,7 @@ def test_a_teacher_in_the_order_of_text_is_refused_before_the_training_images_an
     project, computed
 ):
     """Classes 0 to 10, and a teacher whose outputs are in the order 0, 1, 10, 2, ..."""
-    model_files.save(tells_greys(TEXT_ORDER), TEACHER)
+    keras_files.save(tells_greys(TEXT_ORDER), TEACHER)
     for missing in (44, 0):
         with pytest.raises(PipelineError, match=r'This one fits: `classes: \["0", "1", "10", "2", '):
             compute()
@@ -614,7 +615,7 @@ def test_what_the_message_says_is_what_mends_it(project):
 
 
 def test_the_same_teacher_in_the_order_of_numbers_is_taken_without_a_warning(project, computed, capsys):
-    model_files.save(tells_greys(), TEACHER)
+    keras_files.save(tells_greys(), TEACHER)
     compute()
     assert [name for name, _ in computed] == ["val", "test", "train"]
     assert "warning" not in capsys.readouterr().err
@@ -622,7 +623,7 @@ def test_the_same_teacher_in_the_order_of_numbers_is_taken_without_a_warning(pro
 
 def test_a_teacher_of_pixels_from_0_to_1_is_told_with_its_likely_cause(project, capsys):
     """Case (b): right on every image, and its soft labels are hard ones."""
-    model_files.save(tells_greys(scale=255 / 500), TEACHER)
+    keras_files.save(tells_greys(scale=255 / 500), TEACHER)
     compute()
     said = capsys.readouterr().err
     assert f"warning: {TEACHER}: at T = 4 the soft labels have a mean entropy of 0.0000 nats, of at most 2.3979" in said
@@ -630,8 +631,8 @@ def test_a_teacher_of_pixels_from_0_to_1_is_told_with_its_likely_cause(project, 
 
 
 def test_a_member_of_an_ensemble_is_refused_by_its_number(project):
-    model_files.save(tells_greys(), Path("0.keras"))
-    model_files.save(tells_greys(TEXT_ORDER), Path("1.keras"))
+    keras_files.save(tells_greys(), Path("0.keras"))
+    keras_files.save(tells_greys(TEXT_ORDER), Path("1.keras"))
     save_ensemble([Path("0.keras"), Path("1.keras")], "logits", [*map(str, range(11))], TEACHER)
     with pytest.raises(PipelineError, match=rf"^member 1 of {TEACHER} .* is right on 0\.1818 of 44 validation images"):
         compute()
@@ -647,7 +648,7 @@ def names_class_3_always():
 def test_a_stated_accuracy_is_compared_and_a_file_that_is_as_stated_is_sound(project):
     for accuracy, fits in ((0.99, False), (0.09, True)):
         record = {"class_names": [*map(str, range(11))], "given": {"accuracy": accuracy, "classes": None}}
-        model_files.save(names_class_3_always(), TEACHER, record)
+        keras_files.save(names_class_3_always(), TEACHER, record)
         if fits:
             compute()
         else:
@@ -663,7 +664,7 @@ def test_a_stated_accuracy_is_compared_and_a_file_that_is_as_stated_is_sound(pro
 def test_a_file_in_another_order_is_not_sound_though_its_accuracy_is_stated(project, monkeypatch):
     """As one that was written before the order was refused."""
     record = {"class_names": [*map(str, range(11))], "given": {"accuracy": 0.18, "classes": None}}
-    model_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
+    keras_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
     with monkeypatch.context() as patch:
         patch.setattr(validation_answers, "refuse_unsound", lambda *_: None)
         compute()

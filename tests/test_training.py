@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 from weights import weights_sha256
 
-from pipeline import model_files, models
 from pipeline.batches import Examples, HardLabels
 from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images.decoding import Images
@@ -24,6 +23,7 @@ from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation
 from pipeline.losses import DistillationLoss
+from pipeline.models import architectures, keras_files
 from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
@@ -101,7 +101,7 @@ def targets_of(examples):
 def run(work, train_on, validate_on, recipe, model=MODEL):
     state = TrainingState(work / "state.npz")
     trained = train(
-        models.build(**model, classes=2, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state
+        architectures.build(**model, classes=2, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state
     )
     return weights_sha256(trained), state.history
 
@@ -124,7 +124,9 @@ def test_the_best_epoch_is_returned(tmp_path, train_on, validate_on):
 
 def test_history_matches_keras_evaluation_of_the_best_epoch(tmp_path, train_on, validate_on):
     state = TrainingState(tmp_path / "state.npz")
-    trained = train(models.build(**MODEL, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, RECIPE, state)
+    trained = train(
+        architectures.build(**MODEL, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, RECIPE, state
+    )
     best = max(state.history, key=lambda row: (row["val_accuracy"], -row["val_cross_entropy"]))
     logits = trained.predict(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32), verbose=0)
     assert best["val_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == targets_of(validate_on).argmax(1)))
@@ -133,7 +135,7 @@ def test_history_matches_keras_evaluation_of_the_best_epoch(tmp_path, train_on, 
 
 
 def test_head_only_phase_leaves_the_backbone_untouched(tmp_path, train_on, validate_on):
-    model = models.build(**MODEL, classes=2, seed=5)
+    model = architectures.build(**MODEL, classes=2, seed=5)
     before = [weight.numpy() for weight in model.get_layer("backbone").weights]
     head = model.get_layer("logits").kernel.numpy()
     recipe = Recipe([Phase(2, 0.01, None)], batch_size=8, seed=5)
@@ -193,7 +195,7 @@ def test_divergence_is_refused_with_the_remedy(tmp_path, train_on, validate_on):
 
 def test_weights_of_samples_reach_the_metrics_of_a_plain_fit(train_on):
     """The student is a plain Keras model: class weights in `fit` change what it learns."""
-    model = models.for_phase(models.build(**(MODEL | {"dropout": 0.0}), classes=2, seed=1), "all")
+    model = architectures.for_phase(architectures.build(**(MODEL | {"dropout": 0.0}), classes=2, seed=1), "all")
     model.compile(optimizer="sgd", loss=CROSS_ENTROPY)
     pixels = train_on.images.rows(np.arange(26)).numpy().astype(np.float32)
     plain = model.evaluate(pixels, targets_of(train_on), verbose=0)
@@ -280,7 +282,7 @@ def after(work, data_set, phase) -> list[np.ndarray]:
     train_on, validate_on = (examples(data_set, rows, Augmentation()) for rows in (range(26), range(26, 40)))
     state = TrainingState(work / "state.npz")
     recipe = Recipe([phase], batch_size=26, seed=5)
-    train(models.build(**LINEAR, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, recipe, state)
+    train(architectures.build(**LINEAR, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, recipe, state)
     return [state.arrays[f"weight{number}"] for number in range(2)]
 
 
@@ -294,7 +296,7 @@ def gradients(data_set, kernel, bias) -> list[np.ndarray]:
 
 
 def start_weights() -> list[np.ndarray]:
-    return [weight.astype(np.float64) for weight in models.build(**LINEAR, classes=2, seed=5).get_weights()]
+    return [weight.astype(np.float64) for weight in architectures.build(**LINEAR, classes=2, seed=5).get_weights()]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -479,7 +481,7 @@ def test_every_epoch_is_validated_on_the_images_that_the_record_names(data_set, 
         cache="memory",
         output=Path("m.keras"),
     ) as result:
-        record, model = model_files.read_record(result.model), keras.saving.load_model(result.model)
+        record, model = keras_files.read_record(result.model), keras.saving.load_model(result.model)
         table = pd.read_csv(result.curves)
     names = chosen_by_hand(data_set, 14 if steps is None else 8)
     used = [image for image in data.images if image.id in names]
@@ -508,7 +510,7 @@ def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate
         told.append(Examples(given.content, given.images, HardLabels(names, both, Augmentation(), 0, 1)))
     state = TrainingState(tmp_path / "state.npz")
     recipe = Recipe([Phase(3, 0.01, "all")], batch_size=8, seed=5)
-    best = train(models.build(**MODEL, classes=2, seed=5), *told, loss, recipe, state)
+    best = train(architectures.build(**MODEL, classes=2, seed=5), *told, loss, recipe, state)
     for row in state.history:
         for kind in ("", "val_"):
             parts = 0.3 * row[f"{kind}cross_entropy"] + 0.7 * row[f"{kind}soft_loss"]
@@ -552,7 +554,7 @@ def test_the_file_records_classes_and_accuracy(data_set, here):
     write(data_set, RECIPE)
     data = index_of(data_set)
     best = pd.read_csv("m.csv")["val_accuracy"].max()
-    assert model_files.read_record(Path("m.keras")) == {
+    assert keras_files.read_record(Path("m.keras")) == {
         "class_names": ["HP", "SSA"],
         "validation": {"images": fingerprint_of(data.split("val")), "accuracy": pytest.approx(best, abs=1e-9)},
     }
@@ -620,7 +622,7 @@ def test_changed_parameters_start_afresh(data_set, here, monkeypatch):
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.model_files.save", fail)
+        patch.setattr("pipeline.models.keras_files.save", fail)
         with pytest.raises(OSError, match="no space"):
             write(data_set, SHORT)
     assert len(list(Path(".work").glob("*/*/state.npz"))) == 1
@@ -636,7 +638,7 @@ def test_a_full_disk_costs_no_epoch(data_set, here, monkeypatch, capsys):
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.model_files.save", fail)
+        patch.setattr("pipeline.models.keras_files.save", fail)
         with pytest.raises(OSError, match="no space"):
             write(data_set, SHORT)
     assert not Path("m.keras").exists()

@@ -15,10 +15,11 @@ from conftest import mhist_in
 from real_project import ROOT, change
 from soft_label_files import edit, write_logits
 
-from pipeline import model_files, models, precompute, soften, split
+from pipeline import precompute, soften, split
 from pipeline.cli import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_label_writing import soften_file
 from pipeline.storage import Dense, TopK
@@ -56,13 +57,13 @@ def logits_of(views, count, classes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A sound project for each storage; the tests break copies."""
-    teacher = models.build(**MODEL, classes=4, seed=1)
+    teacher = architectures.build(**MODEL, classes=4, seed=1)
     folders = {name: tmp_path_factory.mktemp(name) for name in STORAGES}
     for name, folder in folders.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.delenv("DVC_ROOT", raising=False)
-            model_files.save(teacher, Path("models/teacher.keras"))
+            keras_files.save(teacher, Path("models/teacher.keras"))
             write_params(STORAGES[name])
             write(stored_as=STORAGES[name], teacher_sha256=sha256_file(Path("models/teacher.keras")))
             write_index(Path("data/index.csv"), INDEX)
@@ -216,7 +217,7 @@ def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
         split_folder=Path("data/split"),
         index=index,
     )
-    model_files.save(models.build(**MODEL, classes=2, seed=1), teacher)
+    keras_files.save(architectures.build(**MODEL, classes=2, seed=1), teacher)
     precompute.run(
         index=index,
         teacher=teacher,
@@ -452,7 +453,7 @@ def test_rows_of_all_views_are_counted_together(dense):
 
 def test_several_problems_are_all_named(dense):
     Path("models/teacher.keras").unlink()
-    model_files.save(models.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
+    keras_files.save(architectures.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
     edit(Path(TARGETS), two_classes)
     edit(Path(TARGETS), set_cell("val/soft", (0, 0, 0), 3.0))
     assert list(findings(TARGETS)) == ["values of val", "values of test", "data set", "teacher"]
@@ -543,7 +544,7 @@ def test_params_that_are_not_valid_are_not_compared(dense):
 
 @of_each_format
 def test_another_teacher_is_told(dense, file):
-    model_files.save(models.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
+    keras_files.save(architectures.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
     found = findings(file)
     assert list(found) == ["teacher"]
     assert re.fullmatch(

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from pipeline.backbones import ARCHITECTURES, build_backbone
+from pipeline.models.backbones import ARCHITECTURES, build_backbone
 from pipeline.runtime.errors import PipelineError
 
 Preprocessing = str | Mapping[str, Sequence[float]]

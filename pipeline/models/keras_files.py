@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from pipeline.last_activation import PROBABILITIES, last_activation
-from pipeline.other_formats import OF_KERAS_2, foreign_layers, keras_2, other_format
+from pipeline.models.last_activation import PROBABILITIES, last_activation
+from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2, other_format
 from pipeline.runtime.errors import PipelineError, first_few, one_line
 from pipeline.runtime.publish import replace_whole
 

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline import model_files, models
-from pipeline.given_weights import load_weights
-from pipeline.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
-from pipeline.model_end import refuse_no_logits
-from pipeline.other_formats import keras_2, other_format
+from pipeline.models import architectures, keras_files
+from pipeline.models.given_weights import load_weights
+from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
+from pipeline.models.model_end import refuse_no_logits
+from pipeline.models.other_formats import keras_2, other_format
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, nearest, quoted
 
@@ -33,7 +33,7 @@ class GivenTeacher:
 
     file: Path
     weights_of: dict[str, Any] | None = None
-    preprocessing: models.Preprocessing = "none"
+    preprocessing: architectures.Preprocessing = "none"
     classes: Sequence[str | None] | Mapping[str, int] | None = None
     accuracy: float | None = None
 
@@ -86,20 +86,20 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     before: dict[str, Any] | None = None
     if teacher.weights_of is not None:
         count = len(class_names) if teacher.classes is None else len(teacher.classes)
-        model = models.build(**{**teacher.weights_of, "weights": None}, classes=count, seed=0)
+        model = architectures.build(**{**teacher.weights_of, "weights": None}, classes=count, seed=0)
         load_weights(model, teacher.file)
     else:
-        loaded = model_files.load(teacher.file)
-        model_files.refuse_no_classifier(loaded, teacher.file)
-        if (model := model_files.of_one_tensor(loaded)) is not loaded:
+        loaded = keras_files.load(teacher.file)
+        keras_files.refuse_no_classifier(loaded, teacher.file)
+        if (model := keras_files.of_one_tensor(loaded)) is not loaded:
             said.append("what it takes and gives is taken out of its map or list")
         if version := keras_2(teacher.file):
             said.append(f"Keras {version} wrote it, and Keras {keras.__version__} reads it: compare its accuracy")
-        activation, before = last_activation(model), model_files.read_record(teacher.file)
+        activation, before = last_activation(model), keras_files.read_record(teacher.file)
         if activation in PROBABILITIES:
             model = switched_off(model, teacher.file)
             said.append(f"the {activation} at its end is switched off in the copy")
-            model_files.refuse_probabilities(model, f"{teacher.file} without its last {activation}")
+            keras_files.refuse_probabilities(model, f"{teacher.file} without its last {activation}")
     one_logit = _is_one_logit(model, teacher.file, activation, class_names)
     if teacher.weights_of is None and before is None and activation not in PROBABILITIES:
         refuse_no_logits(model, teacher.file)
@@ -138,7 +138,7 @@ def _order(
     """The number of the output of each class of the data set."""
     named = before["class_names"] if teacher.classes is None and before is not None else teacher.classes
     if named is None:
-        model_files.refuse_other_count(outputs, teacher.file, len(class_names))
+        keras_files.refuse_other_count(outputs, teacher.file, len(class_names))
         return list(range(outputs))
     numbers = dict(named) if isinstance(named, Mapping) else {name: number for number, name in enumerate(named)}
     if isinstance(named, Mapping):
@@ -154,7 +154,7 @@ def _order(
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
-        other = model_files.other_classes(teacher.file, [str(name) for name in named], class_names)
+        other = keras_files.other_classes(teacher.file, [str(name) for name in named], class_names)
         raise PipelineError(f"{other} If it knows them by other names, state train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
@@ -175,7 +175,7 @@ def _preprocessing(teacher: GivenTeacher, channels: int) -> list[Any]:
             f"train_teacher.preprocessing is for images of {needed} channel(s), but {teacher.file} takes {channels}. "
             "State the one that it was trained with."
         )
-    return models.preprocessing_layers(given)
+    return architectures.preprocessing_layers(given)
 
 
 def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[int]) -> Any:

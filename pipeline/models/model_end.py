@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipeline.last_activation import PASSING, Node, activation_of, noise_for
+from pipeline.models.last_activation import PASSING, Node, activation_of, noise_for
 from pipeline.runtime.errors import PipelineError
 
 LOGITS = ("linear", "log_softmax")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline import model_files
+from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 
@@ -51,14 +51,14 @@ def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str
         PipelineError: the members take images of different sizes.
     """
     keras.utils.clear_session()
-    models = [model_files.load_classifier(file, class_names) for file in files]
+    models = [keras_files.load_classifier(file, class_names) for file in files]
     refuse_other_sizes([model.input_shape[1:] for model in models])
     members = [
-        {"name": model.name, "sha256": sha256_file(file), "record": model_files.read_record(file)}
+        {"name": model.name, "sha256": sha256_file(file), "record": keras_files.read_record(file)}
         for model, file in zip(models, files, strict=True)
     ]
     record = {"class_names": list(class_names), "average": average, "members": members}
-    model_files.save(combined(models, average), path, record)
+    keras_files.save(combined(models, average), path, record)
 
 
 def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
@@ -109,15 +109,15 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teac
     Raises:
         PipelineError: as `model_files.load_classifier`, or it gives probabilities.
     """
-    model = model_files.load_classifier(path, class_names)
-    record = model_files.read_record(path)
+    model = keras_files.load_classifier(path, class_names)
+    record = keras_files.read_record(path)
     if record is None or "members" not in record:
-        model_files.refuse_probabilities(model, path)
+        keras_files.refuse_probabilities(model, path)
         return model, [Teacher(str(path), model.name, model, sha256_file(path), record)], None
     teachers = []
     for number, member in enumerate(record["members"]):
         described = f"member {number} of {path} ({member['name']})"
         inner = model.get_layer(f"member{number}")
-        model_files.refuse_probabilities(inner, described)
+        keras_files.refuse_probabilities(inner, described)
         teachers.append(Teacher(described, member["name"], inner, member["sha256"], member["record"]))
     return model, teachers, str(record["average"])

@@ -1,0 +1,1 @@
+"""Keras models and their files: architectures, and teachers that somebody brings along."""
