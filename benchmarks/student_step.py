@@ -22,8 +22,8 @@ import tensorflow as tf
 from benchmarks.paired import interleaved, interval_of_median, ratios, spread
 from benchmarks.record import Record, arguments
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
-from pipeline.recipe import Phase
 from pipeline.storage import softmax
+from pipeline.training.recipe import Phase
 
 AGAIN, TEACHER = "plain, again", "teacher's forward pass"
 

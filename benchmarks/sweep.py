@@ -33,12 +33,18 @@ from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
 from pipeline import from_params, precompute, soften, storage, train_student
-from pipeline.batches import Examples, HardLabels, steps_of_a_pass, training_batches, validation_batches
 from pipeline.images.index import Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.planning import Images, Plan, make_plan
-from pipeline.recipe import Recipe
+from pipeline.training.input_pipeline import (
+    Examples,
+    HardLabels,
+    steps_of_a_pass,
+    training_batches,
+    validation_batches,
+)
+from pipeline.training.recipe import Recipe
 
 TEMPERATURES = (1, 2, 4, 16, 32, 64)
 SYSTEM_1 = Images(

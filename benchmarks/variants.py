@@ -8,14 +8,15 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from pipeline import from_params, training
+from pipeline import from_params
 from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures
 from pipeline.params import read_params
 from pipeline.params_schema import Params
 from pipeline.planning import untrained
-from pipeline.recipe import Phase, Recipe
+from pipeline.training import fit
+from pipeline.training.recipe import Phase, Recipe
 
 ROOT = Path(__file__).parents[1]
 TEMPERATURE = 4.0
@@ -69,7 +70,7 @@ class Pair:
         if name == PLAIN:
             return plain(student, phase)
         if name == OURS:
-            return training.compiled(student, phase, self.loss)
+            return fit.compiled(student, phase, self.loss)
         return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
 
     def variants(self, phase: Phase) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def cross_entropy() -> Any:
 
 def plain(student: Any, phase: Phase) -> Any:
     """Training on hard labels alone, compiled as the baseline's stage compiles it."""
-    return training.compiled(student, phase, cross_entropy())
+    return fit.compiled(student, phase, cross_entropy())
 
 
 def distiller(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
@@ -101,7 +102,7 @@ def by_hand(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) ->
 
 def _compiled_alike(online: Any, student: Any, phase: Phase, **loss: Any) -> Any:
     """Gives a model with a teacher in it the optimizer and the metrics that a stage gives a student."""
-    metrics = {"accuracy": training.hard_label_accuracy, "cross_entropy": training.hard_label_cross_entropy}
+    metrics = {"accuracy": fit.hard_label_accuracy, "cross_entropy": fit.hard_label_cross_entropy}
     online.compile(
         optimizer=plain(student, phase).optimizer,
         metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in metrics.items()],

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.best_epoch import best_epoch
 from pipeline.runtime.errors import PipelineError
+from pipeline.training.best_epoch import best_epoch
 
 MEASURES = {
     "loss": "loss",

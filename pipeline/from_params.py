@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pipeline.losses import DistillationLoss
     from pipeline.models.given_teacher import GivenTeacher
     from pipeline.params_split import DataSection
-    from pipeline.recipe import Recipe, TeacherToTrain
     from pipeline.storage import Storage
+    from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
 def data_set(section: "DataSection") -> dict[str, Any]:
@@ -22,7 +22,7 @@ def data_set(section: "DataSection") -> dict[str, Any]:
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":
     """How a model is trained."""
-    from pipeline.recipe import Phase, Recipe
+    from pipeline.training.recipe import Phase, Recipe
 
     phases = [Phase(**phase.model_dump()) for phase in section.phases]
     return Recipe(phases, section.batch_size, seed, section.validation_steps)
@@ -41,7 +41,7 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
 def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
     from pipeline import params_schema
     from pipeline.models.given_teacher import GivenTeacher
-    from pipeline.recipe import TeacherToTrain
+    from pipeline.training.recipe import TeacherToTrain
 
     if isinstance(section, params_schema.GivenTeacher):
         return GivenTeacher(Path(section.model), **section.model_dump(exclude={"model"}))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.batches import Examples
 from pipeline.checked_hdf5 import sealed_sha256
 from pipeline.identity import Expected, refuse_other
 from pipeline.images.index import read_index
@@ -23,7 +22,6 @@ from pipeline.images.views import Views
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures
 from pipeline.models.ensembles import load_teacher
-from pipeline.recipe import Recipe
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, first_few
 from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
@@ -31,6 +29,8 @@ from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense
 from pipeline.targets import HardAndSoftLabels
 from pipeline.text_table import aligned
+from pipeline.training.input_pipeline import Examples
+from pipeline.training.recipe import Recipe
 
 MARGIN = 10.0
 """How many times as far apart as two runs that differ in rounding alone equal methods may be. Both distances are the

@@ -18,10 +18,10 @@ from pipeline.images.views import Views
 from pipeline.models import architectures
 from pipeline.models.ensembles import combined, refuse_other_sizes
 from pipeline.models.given_teacher import GivenTeacher, completed
-from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.text_table import aligned
+from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PASSES_A_STEP = 3
 """A training step costs about three forward passes: one forward, and twice that backward."""

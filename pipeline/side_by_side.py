@@ -11,12 +11,12 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
-from pipeline.batches import Examples, training_batches
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures
-from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.progress import Progress
-from pipeline.training import Reseed, compiled
+from pipeline.training.fit import Reseed, compiled
+from pipeline.training.input_pipeline import Examples, training_batches
+from pipeline.training.recipe import Phase, Recipe
 
 LAST_PLACE = 2.0**-23
 """One unit in the last place of a float32, relative."""

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.batches import Cache
-from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
-from pipeline.recipe import Recipe
+from pipeline.training.hard_labels import trained_on_hard_labels
+from pipeline.training.input_pipeline import Cache
+from pipeline.training.recipe import Recipe
 
 
 def run(

@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.batches import Cache
-from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.models.given_teacher import GivenTeacher, completed, there
-from pipeline.recipe import TeacherToTrain
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish, replace_whole
 from pipeline.runtime.workspace import forget_work_of_others, workspace
-from pipeline.training import Trained
+from pipeline.training.fit import Trained
+from pipeline.training.hard_labels import trained_on_hard_labels
+from pipeline.training.input_pipeline import Cache
+from pipeline.training.recipe import TeacherToTrain
 
 NO_CURVES = "epoch,phase,learning_rate\n"
 """The history of a teacher that was trained elsewhere."""

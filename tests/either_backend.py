@@ -63,9 +63,9 @@ def train_from_file(
     import keras
 
     from pipeline.models.architectures import for_phase
-    from pipeline.recipe import OPTIMIZERS
     from pipeline.soft_labels import open_soft_targets
     from pipeline.targets import HardAndSoftLabels
+    from pipeline.training.recipe import OPTIMIZERS
 
     images = index.split("train")
     rows = np.arange(len(images))

@@ -6,8 +6,8 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from test_training import examples
 
-from pipeline.batches import training_batches, validation_batches
 from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.training.input_pipeline import training_batches, validation_batches
 
 
 def test_results_come_in_order_and_all_of_them():

@@ -21,17 +21,18 @@ from hypothesis.extra.numpy import arrays
 from real_project import LOGITS as PROJECT_LOGITS
 from real_project import change, copy_repository, make_small, run, stages_run
 
-from pipeline import from_params, precompute, soften, split, teacher_pass, train_teacher, training
+from pipeline import from_params, precompute, soften, split, teacher_pass, train_teacher
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params import read_params
-from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
 from pipeline.train_teacher import GivenTeacher
+from pipeline.training import fit
+from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
 CLASSES = ["HP", "SSA"]
@@ -566,7 +567,7 @@ def test_a_training_killed_in_the_second_member_does_not_repeat_the_first(taught
     whole = TEACHER.read_bytes()
     shutil.rmtree("models")
     shutil.rmtree(".work")
-    original, begun = training.train, []
+    original, begun = fit.train, []
 
     def killed(*arguments):
         begun.append(arguments)
@@ -575,7 +576,7 @@ def test_a_training_killed_in_the_second_member_does_not_repeat_the_first(taught
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train", killed)
+        patch.setattr(fit, "train", killed)
         with pytest.raises(Killed):
             teach(to_train(1), to_train(2))
     assert not TEACHER.exists()

@@ -18,10 +18,10 @@ from pipeline import precompute, split, train_teacher
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
-from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense
 from pipeline.train_teacher import GivenTeacher
+from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 INDEX, TEACHER, HISTORY = Path("data/index.csv"), Path("models/teacher.keras"), Path("history/teacher.csv")
 CLASSES = ["HP", "SSA"]

@@ -18,7 +18,6 @@ from real_project import HANGS
 from ruamel.yaml import YAML
 
 from pipeline import split, train_baseline
-from pipeline.batches import Examples, HardLabels, training_batches, validation_batches
 from pipeline.images import decoded_files
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoding import Images
@@ -26,8 +25,9 @@ from pipeline.images.index import Image
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
 from pipeline.params import load_params, read_params
-from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.digests import sha256_file
+from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
+from pipeline.training.recipe import Phase, Recipe
 
 ROOT = Path(__file__).parents[1]
 CACHES = ["none", "memory", "disk"]

@@ -38,7 +38,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.orphan import LOOK_EVERY_SECONDS
-from pipeline.recipe import Phase, Recipe, TeacherToTrain
+from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 BATCH = 2
 """precompute.batch_size."""

@@ -128,7 +128,7 @@ def test_the_module_imports_no_other_than_these(name):
 
 
 def test_what_needs_tensorflow_is_refused(tmp_path):
-    code = "try:\n    import pipeline.batches\nexcept ImportError as error:\n    print(error)"
+    code = "try:\n    import pipeline.training.input_pipeline\nexcept ImportError as error:\n    print(error)"
     assert run_on_jax(code, tmp_path) == "tensorflow is refused\n"
 
 

@@ -18,21 +18,21 @@ from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
 from pipeline import parity, precompute, soften, split
-from pipeline.batches import Examples, training_batches
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.parity import Distance, Parity
-from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.errors import PipelineError
 from pipeline.side_by_side import Steps, in_float32, last_place
 from pipeline.soft_labels import open_soft_targets
 from pipeline.storage import Dense, TopK
 from pipeline.targets import HardAndSoftLabels
-from pipeline.training import train
-from pipeline.training_state import TrainingState
+from pipeline.training.fit import train
+from pipeline.training.input_pipeline import Examples, training_batches
+from pipeline.training.recipe import Phase, Recipe
+from pipeline.training.state import TrainingState
 
 INDEX, TEACHER = Path("data/index.csv"), Path("teacher.keras")
 CLASSES, SIDE, BATCH = 6, 16, 8

@@ -24,9 +24,9 @@ from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.models.given_teacher import GivenTeacher
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
-from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.errors import PipelineError
 from pipeline.storage import Dense, TopK
+from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
 COLOURED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))

@@ -28,10 +28,10 @@ from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.params import read_params
 from pipeline.precision import difference, lower
-from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense
+from pipeline.training.recipe import Phase, Recipe
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
 VIEWS = Views(3, 5, Augmentation(rotation=0.1, brightness=0.1))

@@ -35,7 +35,6 @@ from pipeline.model_speed import read_speed
 from pipeline.models import architectures, keras_files
 from pipeline.plot_tables import read_plot
 from pipeline.predictions import read_predictions, write_predictions
-from pipeline.recipe import Phase, Recipe
 from pipeline.report_figures import few_classes
 from pipeline.report_sources import teacher_name
 from pipeline.runtime.errors import PipelineError
@@ -43,6 +42,7 @@ from pipeline.soft_labels import Provenance
 from pipeline.storage import Dense
 from pipeline.table import QUALITY
 from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.training.recipe import Phase, Recipe
 
 CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]
 """None of them is markup, a formula or nothing."""

@@ -21,11 +21,11 @@ from pipeline.images.rendering import render
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
-from pipeline.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import open_logits, open_soft_targets
 from pipeline.storage import Dense, TopK
+from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.unfinished_logits import UnfinishedLogits
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("data/teacher_logits.h5")

@@ -16,19 +16,19 @@ import pandas as pd
 import pytest
 from weights import weights_sha256
 
-from pipeline.batches import Examples, HardLabels
-from pipeline.hard_label_training import trained_on_hard_labels
 from pipeline.images.decoding import Images
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
-from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
-from pipeline.training import hard_label_accuracy, hard_label_cross_entropy, train, trained
-from pipeline.training_state import TrainingState
+from pipeline.training.fit import hard_label_accuracy, hard_label_cross_entropy, train, trained
+from pipeline.training.hard_labels import trained_on_hard_labels
+from pipeline.training.input_pipeline import Examples, HardLabels
+from pipeline.training.recipe import Phase, Recipe
+from pipeline.training.state import TrainingState
 
 MODEL = {
     "architecture": "cnn",
@@ -155,7 +155,7 @@ def test_a_stopped_training_ends_bit_identical(tmp_path, train_on, validate_on, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.training._Report.on_epoch_end", stop)
+        patch.setattr("pipeline.training.fit._Report.on_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped", train_on, validate_on, RECIPE)
     assert run(tmp_path / "stopped", train_on, validate_on, RECIPE) == expected
@@ -414,7 +414,7 @@ def test_a_stopped_training_of_fixed_steps_ends_bit_identical(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.training._Report.on_epoch_end", stop)
+        patch.setattr("pipeline.training.fit._Report.on_epoch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped", train_on, validate_on, OF_STEPS)
     assert run(tmp_path / "stopped", train_on, validate_on, OF_STEPS) == expected
@@ -566,7 +566,7 @@ def test_a_finished_training_is_published_again_and_not_repeated(data_set, here,
     before = outputs()
     Path("m.keras").unlink()
     Path("m.csv").unlink()
-    monkeypatch.setattr("pipeline.training.train", never)
+    monkeypatch.setattr("pipeline.training.fit.train", never)
     write(data_set, SHORT)
     assert outputs() == before
 
@@ -603,7 +603,7 @@ OTHER_INPUTS = {
 @pytest.mark.parametrize("other", OTHER_INPUTS)
 def test_another_input_trains_anew(data_set, here, monkeypatch, other):
     write(data_set, SHORT)
-    monkeypatch.setattr("pipeline.training.train", never)
+    monkeypatch.setattr("pipeline.training.fit.train", never)
     changed = {"recipe": SHORT} | OTHER_INPUTS[other](data_set)
     with pytest.raises(AssertionError, match="it trains again"):
         write(data_set, **changed)
@@ -611,7 +611,7 @@ def test_another_input_trains_anew(data_set, here, monkeypatch, other):
 
 def test_changed_content_of_an_image_trains_anew(data_set, here, monkeypatch):
     write(data_set, SHORT)
-    monkeypatch.setattr("pipeline.training.train", never)
+    monkeypatch.setattr("pipeline.training.fit.train", never)
     shutil.copy(data_set / "images/MHIST_002.png", data_set / "images/MHIST_000.png")
     with pytest.raises(AssertionError, match="it trains again"):
         write(data_set, SHORT)

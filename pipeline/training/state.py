@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline.best_epoch import best_epoch
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import replace_whole
+from pipeline.training.best_epoch import best_epoch
 
 
 class TrainingState:

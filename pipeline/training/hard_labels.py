@@ -6,12 +6,12 @@ from typing import Any
 
 import keras
 
-from pipeline.batches import Cache, Examples, HardLabels
 from pipeline.images.index import Index
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation
-from pipeline.recipe import Recipe
-from pipeline.training import Trained, trained
+from pipeline.training.fit import Trained, trained
+from pipeline.training.input_pipeline import Cache, Examples, HardLabels
+from pipeline.training.recipe import Recipe
 
 
 def trained_on_hard_labels(

@@ -19,17 +19,17 @@ import pandas as pd
 import tensorflow as tf
 from keras import ops
 
-from pipeline.batches import Examples, steps_of_a_pass, training_batches, validation_batches
 from pipeline.images.index import Index, fingerprint_of
 from pipeline.images.views import philox_words
 from pipeline.models import architectures, keras_files
-from pipeline.recipe import Phase, Recipe
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish_copy, replace_whole
 from pipeline.runtime.workspace import workspace
-from pipeline.training_state import KeepState, TrainingState
+from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training_batches, validation_batches
+from pipeline.training.recipe import Phase, Recipe
+from pipeline.training.state import KeepState, TrainingState
 
 
 @dataclass(frozen=True)

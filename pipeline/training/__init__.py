@@ -1,0 +1,1 @@
+"""Training by plain `fit`, which goes on after a kill."""
