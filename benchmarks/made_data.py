@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
-from pipeline import storage
-from pipeline.checked_hdf5 import seal
 from pipeline.images.index import SPLITS, Image, Index
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
-from pipeline.soft_label_writing import create_logits, soften_file
-from pipeline.soft_labels import Provenance
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import seal
+from pipeline.soft_labels.reading import Provenance
+from pipeline.soft_labels.writing import create_logits, soften_file
 from pipeline.teacher_pass import rows_of_index
 
 NOISE = 4.0
@@ -69,7 +69,7 @@ def write_soft_targets(folder: Path, data: Index, views: Views, temperature: flo
         The `soft_targets_T<T>.h5`.
     """
     logits, targets = folder / "teacher_logits.h5", folder / f"soft_targets_T{temperature:g}.h5"
-    stored_as = storage.Dense("float32")
+    stored_as = logit_storage.Dense("float32")
     provenance = Provenance(
         class_names=tuple(data.class_names),
         teacher="none",

@@ -42,7 +42,6 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks.made_data import index_of, write_images  # noqa: E402
-from pipeline import storage  # noqa: E402
 from pipeline.images.decoding import Images  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
@@ -51,7 +50,8 @@ from pipeline.models import architectures, keras_files  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.precision import lower  # noqa: E402
 from pipeline.runtime.errors import PipelineError  # noqa: E402
-from pipeline.soft_labels import MIXED_PRECISIONS, Provenance  # noqa: E402
+from pipeline.soft_labels import logit_storage  # noqa: E402
+from pipeline.soft_labels.reading import MIXED_PRECISIONS, Provenance  # noqa: E402
 from pipeline.teacher_pass import TeacherPass, rows_of_index  # noqa: E402
 from pipeline.unfinished_logits import UnfinishedLogits  # noqa: E402
 
@@ -166,7 +166,7 @@ def provenance_of(data: Index, teacher: Teacher, batch_size: int, views: Views) 
         preprocessing={"input_shape": list(teacher.model.input_shape[1:])},
         batch_size=batch_size,
         views=views.as_json(),
-        storage=storage.Dense("float32").as_json(),
+        storage=logit_storage.Dense("float32").as_json(),
     )
 
 

@@ -36,12 +36,11 @@ import numpy as np
 from benchmarks.paired import interleaved, ratios, spread
 from benchmarks.process import peak_mib, quiet
 from benchmarks.record import Record, arguments
-from pipeline import storage
-from pipeline.checked_hdf5 import damage, seal
 from pipeline.images.index import Image
 from pipeline.images.views import UNTOUCHED
-from pipeline.soft_label_writing import soften_file
-from pipeline.soft_labels import (
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import damage, seal
+from pipeline.soft_labels.reading import (
     LOGITS_FORMAT,
     TARGETS_FORMAT,
     Provenance,
@@ -51,6 +50,7 @@ from pipeline.soft_labels import (
     open_soft_targets,
     slabs,
 )
+from pipeline.soft_labels.writing import soften_file
 from pipeline.targets import HardAndSoftLabels
 from pipeline.unfinished_logits import UnfinishedLogits
 
@@ -86,7 +86,7 @@ PROVENANCE = Provenance(
     preprocessing={"input_shape": [224, 224, 3]},
     batch_size=BATCH,
     views=UNTOUCHED.as_json(),
-    storage=storage.Dense("float16").as_json(),
+    storage=logit_storage.Dense("float16").as_json(),
 )
 
 
@@ -300,8 +300,8 @@ def tell_sizes(record: Record) -> None:
     """Bytes of a view of a thousand classes, beside what others store."""
     rows, id_bytes = 1000, 13
     table = [["TinyViT, top 100", "404", "", ""], ["ml-dr, top 10", "about 73", "", ""]]
-    kinds: list[storage.Storage] = [storage.Dense("float32"), storage.Dense("float16")]
-    kinds += [storage.TopK(k, "float16") for k in (10, 13, 96, 100)]
+    kinds: list[logit_storage.Storage] = [logit_storage.Dense("float32"), logit_storage.Dense("float16")]
+    kinds += [logit_storage.TopK(k, "float16") for k in (10, 13, 96, 100)]
     for kind in kinds:
         logits, targets = (
             (bytes_of_split(name, UNTOUCHED, rows, CLASSES, id_bytes, kind)) / rows

@@ -34,7 +34,7 @@ from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoding import Images
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation
-from pipeline.soft_labels import open_soft_targets
+from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.training.input_pipeline import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 from benchmarks.paired import interleaved, interval_of_median, ratios, spread
 from benchmarks.record import Record, arguments
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
-from pipeline.storage import softmax
+from pipeline.soft_labels.logit_storage import softmax
 from pipeline.training.recipe import Phase
 
 AGAIN, TEACHER = "plain, again", "teacher's forward pass"

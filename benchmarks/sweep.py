@@ -32,11 +32,12 @@ from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
-from pipeline import from_params, precompute, soften, storage, train_student
+from pipeline import from_params, precompute, soften, train_student
 from pipeline.images.index import Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.planning import Images, Plan, make_plan
+from pipeline.soft_labels import logit_storage
 from pipeline.training.input_pipeline import (
     Examples,
     HardLabels,
@@ -56,7 +57,7 @@ def plan_of(pair: Pair, images: Images, views: Views, recipe: Recipe, temperatur
     """What a curve takes, one student for each temperature."""
     student = pair.student(recipe.phases[0])
     counted = {"teacher": pair.teacher, "student": student, "recipe": recipe}
-    return make_plan(images, views, storage.Dense("float32"), **counted, temperatures=temperatures, seeds=1)
+    return make_plan(images, views, logit_storage.Dense("float32"), **counted, temperatures=temperatures, seeds=1)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Re
         index=index,
         teacher=teacher,
         views=views,
-        stored_as=storage.Dense("float32"),
+        stored_as=logit_storage.Dense("float32"),
         batch_size=pair.params.precompute.batch_size,
         previous=[],
         output=logits,

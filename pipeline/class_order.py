@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.answers import Ints
-from pipeline.chance import as_good_as
+from pipeline.soft_labels.answers import Ints
+from pipeline.soft_labels.chance import as_good_as
 
 SIGNIFICANT = 1e-3
 """How rarely an order that is no better may seem so."""

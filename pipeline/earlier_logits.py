@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import storage
 from pipeline.images.index import SPLITS
 from pipeline.images.views import IDENTITY, Floats16, Views
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import Provenance, Rows, SoftLabelFile, open_logits, slabs
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
 
 Ints = npt.NDArray[np.intp]
 
@@ -68,7 +68,7 @@ def open_earlier(candidates: Sequence[Path], provenance: Provenance) -> Iterator
                 continue
             may_differ = {name: getattr(provenance, name) for name in ("dataset", "views", "storage")}
             same_teacher = replace(file.provenance, **may_differ) == provenance
-            if same_teacher and file.storage in (storage.of(provenance.storage), storage.Dense("float32")):
+            if same_teacher and file.storage in (logit_storage.of(provenance.storage), logit_storage.Dense("float32")):
                 yield EarlierLogits(file, provenance)
                 return
         yield None
@@ -83,7 +83,7 @@ class EarlierLogits:
     """
 
     def __init__(self, file: SoftLabelFile, provenance: Provenance) -> None:
-        self._file, self._wanted = file, storage.of(provenance.storage)
+        self._file, self._wanted = file, logit_storage.of(provenance.storage)
         fill_mode = Views.from_json(provenance.views).augmentation.fill_mode
         self._same_fill = file.views("train").augmentation.fill_mode == fill_mode
 
@@ -125,7 +125,7 @@ class EarlierLogits:
         new, old = np.array(pairs, np.intp).reshape(-1, 2).T
         return new[old >= 0], old[old >= 0]
 
-    def read(self, found: Found) -> storage.Columns:
+    def read(self, found: Found) -> logit_storage.Columns:
         """The columns of found rows, in the new file's storage."""
         first = found.old_rows.min()
         stretch = self._file.columns(found.old_split, found.view, slice(first, found.old_rows.max() + 1))

@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.cost import cost
 from pipeline.curves import Curves, read_curves
 from pipeline.description import read_description
-from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images.decoding import Images
 from pipeline.images.index import Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
@@ -23,7 +22,8 @@ from pipeline.plot_tables import write_plots
 from pipeline.predictions import write_predictions
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
-from pipeline.soft_labels import open_logits
+from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
+from pipeline.soft_labels.reading import open_logits
 from pipeline.votes import votes_on
 
 

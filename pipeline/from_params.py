@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipeline.losses import DistillationLoss
     from pipeline.models.given_teacher import GivenTeacher
     from pipeline.params_split import DataSection
-    from pipeline.storage import Storage
+    from pipeline.soft_labels.logit_storage import Storage
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
@@ -73,9 +73,9 @@ def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
 
 def stored_as(section: "sections.Precompute") -> "Storage":
     """How logits are stored."""
-    from pipeline import storage
+    from pipeline.soft_labels import logit_storage
 
-    return storage.of(section.storage.model_dump())
+    return logit_storage.of(section.storage.model_dump())
 
 
 def resize(section: "sections.Images") -> "Resize":

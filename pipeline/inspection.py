@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.checked_hdf5 import VERSION
 from pipeline.images.index import SPLITS
 from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.progress import Progress
-from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
-from pipeline.softness import doubt_about
+from pipeline.soft_labels.hdf5 import VERSION
+from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels.softness import doubt_about
 from pipeline.text_table import aligned
 from pipeline.verification import in_words
 

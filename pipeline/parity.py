@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.checked_hdf5 import sealed_sha256
-from pipeline.identity import Expected, refuse_other
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
@@ -25,8 +23,10 @@ from pipeline.models.ensembles import load_teacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, first_few
 from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
-from pipeline.soft_labels import open_soft_targets
-from pipeline.storage import Dense
+from pipeline.soft_labels.hdf5 import sealed_sha256
+from pipeline.soft_labels.identity import Expected, refuse_other
+from pipeline.soft_labels.logit_storage import Dense
+from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.text_table import aligned
 from pipeline.training.input_pipeline import Examples

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import cost, storage
+from pipeline import cost
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import draw
 from pipeline.images.index import SPLITS, read_index
@@ -19,7 +19,8 @@ from pipeline.models import architectures
 from pipeline.models.ensembles import combined, refuse_other_sizes
 from pipeline.models.given_teacher import GivenTeacher, completed
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.reading import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.text_table import aligned
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
@@ -145,7 +146,7 @@ class Plan:
 def make_plan(
     images: Images,
     views: Views,
-    stored_as: storage.Storage,
+    stored_as: logit_storage.Storage,
     *,
     teacher: Any,
     student: Any,

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import storage
-from pipeline.checked_hdf5 import damage
 from pipeline.earlier_logits import open_earlier
 from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
@@ -20,7 +18,9 @@ from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy
 from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, workspace
-from pipeline.soft_labels import Provenance, open_logits, slabs
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import damage
+from pipeline.soft_labels.reading import Provenance, open_logits, slabs
 from pipeline.teacher_pass import TeacherPass, rows_of_index
 from pipeline.unfinished_logits import UnfinishedLogits
 
@@ -30,7 +30,7 @@ def run(
     index: Path,
     teacher: Path,
     views: Views,
-    stored_as: storage.Storage,
+    stored_as: logit_storage.Storage,
     batch_size: int,
     precision: str = "float32",
     resize: Resize = DEFAULT_RESIZE,
@@ -135,7 +135,7 @@ def _ensemble(
         made = {}
         for place, teacher in sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0]):  # as train_teacher
             print(f"precompute: {teacher.described}", file=sys.stderr)
-            in_full = storage.Dense("float32").as_json()
+            in_full = logit_storage.Dense("float32").as_json()
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
             if place not in made:
                 made[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))

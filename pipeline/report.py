@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 from pipeline.cautions import cautions, model_name
 from pipeline.curves import read_curves
 from pipeline.description import read_description
-from pipeline.identity import Expected, refuse_other
 from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.made_from import refuse_other_teacher, refuse_others
 from pipeline.model_speed import Speed, read_speed
@@ -22,9 +21,10 @@ from pipeline.report_sources import about, provenance, versions
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish
 from pipeline.sample_grid import draw_samples
-from pipeline.soft_labels import open_logits
+from pipeline.soft_labels.identity import Expected, refuse_other
+from pipeline.soft_labels.reading import open_logits
+from pipeline.soft_labels.softness import doubt_about
 from pipeline.softening_picture import draw_softening
-from pipeline.softness import doubt_about
 from pipeline.table import INTERVALS, read_metrics, tables
 from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.temperatures import STUDENT

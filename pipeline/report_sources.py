@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.images.index import Index
-from pipeline.soft_labels import Provenance
+from pipeline.soft_labels.reading import Provenance
 
 LIBRARIES = ("softlabel", "tensorflow", "keras", "numpy", "h5py", "dvc")
 

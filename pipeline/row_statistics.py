@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, slabs
-from pipeline.storage import Columns, TopK
+from pipeline.soft_labels.logit_storage import Columns, TopK
+from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
 
 SUM_TOLERANCE = 1e-5
 """Float32 rounding of a few thousand probabilities that sum to 1."""

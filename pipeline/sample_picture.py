@@ -11,7 +11,7 @@ from pipeline.figures import MOST_CLASSES, name_bars, save, show_image, title_al
 from pipeline.images.index import SPLITS, read_index
 from pipeline.runtime.errors import PipelineError
 from pipeline.seen_views import untouched_and_views
-from pipeline.soft_labels import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
+from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
 
 MOST_VIEWS = 8
 COLOURS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")

@@ -10,7 +10,7 @@ from pipeline.images.index import Image, Index, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import SoftLabelFile
+from pipeline.soft_labels.reading import SoftLabelFile
 
 SMALLEST_SIDE = 160
 """In pixels; what the teacher saw smaller than that is too small to look at."""

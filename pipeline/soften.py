@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.runtime.workspace import forget_finished
-from pipeline.soft_label_writing import soften_file
+from pipeline.soft_labels.writing import soften_file
 
 
 def run(*, logits: Path, soft_targets: Path, temperature: float) -> None:

@@ -24,7 +24,7 @@ from pipeline.figures import (
 from pipeline.images.decoding import read_original
 from pipeline.images.index import Index
 from pipeline.metrics import Floats, log_softmax
-from pipeline.soft_labels import open_logits
+from pipeline.soft_labels.reading import open_logits
 
 PANELS_A_ROW = 3
 MOST_TEMPERATURES = 9

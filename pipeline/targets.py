@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.identity import rows_of
 from pipeline.images.index import Image
 from pipeline.images.views import Floats16
 from pipeline.runtime.digests import fingerprint
-from pipeline.soft_labels import SoftLabelFile
+from pipeline.soft_labels.identity import rows_of
+from pipeline.soft_labels.reading import SoftLabelFile
 
 
 class HardAndSoftLabels:

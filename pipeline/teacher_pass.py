@@ -18,8 +18,8 @@ from pipeline.models.ensembles import Teacher
 from pipeline.precision import difference
 from pipeline.runtime.errors import PipelineError, all_named
 from pipeline.runtime.progress import Progress
-from pipeline.soft_labels import Rows
-from pipeline.storage import Columns
+from pipeline.soft_labels.logit_storage import Columns
+from pipeline.soft_labels.reading import Rows
 from pipeline.unfinished_logits import UnfinishedLogits
 from pipeline.validation_answers import judge
 

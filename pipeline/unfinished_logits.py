@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import storage
-from pipeline.checked_hdf5 import full_disk_as_os_error, seal
 from pipeline.images.views import Floats16, Views
 from pipeline.runtime.publish import replace_whole, reserve
-from pipeline.soft_label_writing import create_logits
-from pipeline.soft_labels import Provenance, Rows, stored_transforms
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import full_disk_as_os_error, seal
+from pipeline.soft_labels.reading import Provenance, Rows, stored_transforms
+from pipeline.soft_labels.writing import create_logits
 
 Ints = npt.NDArray[np.intp]
 
@@ -35,7 +35,7 @@ class UnfinishedLogits:
 
     def __init__(self, folder: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
         self._path = folder / "unfinished.h5"
-        self._kind = storage.of(provenance.storage)
+        self._kind = logit_storage.of(provenance.storage)
         self._classes = len(provenance.class_names)
         marks = {split: folder / f"done_{split}" for split in rows}
         if not _can_be_opened(self._path):
@@ -75,11 +75,11 @@ class UnfinishedLogits:
         """The stored transforms of all views, (V, N, 6) each."""
         return stored_transforms(self._file[split], ...)
 
-    def encode(self, logits: npt.NDArray[np.float32]) -> storage.Columns:
+    def encode(self, logits: npt.NDArray[np.float32]) -> logit_storage.Columns:
         """The columns that store logits (R, C)."""
         return self._kind.encode(logits)
 
-    def put(self, split: str, views: Ints, rows: Ints, columns: storage.Columns) -> None:
+    def put(self, split: str, views: Ints, rows: Ints, columns: logit_storage.Columns) -> None:
         """Stores the columns of R rows (their views and their rows, (R,) each), then marks them as done."""
         with full_disk_as_os_error(self._path):
             for part in _runs(views, rows):
@@ -90,7 +90,7 @@ class UnfinishedLogits:
         _to_disk(self._path)
         self._done[split][views, rows] = 1
 
-    def columns(self, split: str, views: Ints, rows: Ints) -> storage.Columns:
+    def columns(self, split: str, views: Ints, rows: Ints) -> logit_storage.Columns:
         """The stored columns of R rows, (R, ...) each."""
         names = self._kind.columns(self._classes)
         return {
@@ -115,7 +115,7 @@ class UnfinishedLogits:
         """The logits of some images' first view, as stored: (R, C)."""
         return self._kind.logits(self._first_view(split, rows), self._classes)
 
-    def _first_view(self, split: str, rows: slice = slice(None)) -> storage.Columns:
+    def _first_view(self, split: str, rows: slice = slice(None)) -> logit_storage.Columns:
         return {name: self._file[split][name][0, rows] for name in self._kind.columns(self._classes)}
 
     def finish(self, finished: Path) -> None:

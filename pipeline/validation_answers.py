@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.answers import Answers, sample_of
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.models import keras_files
 from pipeline.runtime.errors import PipelineError
-from pipeline.softness import doubt
+from pipeline.soft_labels.answers import Answers, sample_of
+from pipeline.soft_labels.softness import doubt
 from pipeline.teacher_checks import refuse_unsound
 from pipeline.unfinished_logits import UnfinishedLogits
 

@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import softness, teacher_checks
-from pipeline.answers import answers_in
-from pipeline.checked_hdf5 import VERSION, sealed_sha256
-from pipeline.identity import differences, other_views
+from pipeline import teacher_checks
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
@@ -20,8 +17,12 @@ from pipeline.row_statistics import Statistics, impossible_rows, probabilities_o
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, all_named, first_few
 from pipeline.runtime.progress import Progress
-from pipeline.soft_labels import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
-from pipeline.storage import Storage
+from pipeline.soft_labels import softness
+from pipeline.soft_labels.answers import answers_in
+from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
+from pipeline.soft_labels.identity import differences, other_views
+from pipeline.soft_labels.logit_storage import Storage
+from pipeline.soft_labels.reading import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
 
 WARNING = "warning: "
 

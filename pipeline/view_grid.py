@@ -6,11 +6,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pipeline.figures import WIDTH, Pixels, save, short, show_image, title_all
-from pipeline.identity import Expected, refuse_other, rows_of
 from pipeline.images.index import Index
 from pipeline.sample_grid import spread_over_classes
 from pipeline.seen_views import untouched_and_views
-from pipeline.soft_labels import open_logits
+from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
+from pipeline.soft_labels.reading import open_logits
 
 MOST_IMAGES = 3
 MOST_VIEWS = 7

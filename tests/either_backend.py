@@ -63,7 +63,7 @@ def train_from_file(
     import keras
 
     from pipeline.models.architectures import for_phase
-    from pipeline.soft_labels import open_soft_targets
+    from pipeline.soft_labels.reading import open_soft_targets
     from pipeline.targets import HardAndSoftLabels
     from pipeline.training.recipe import OPTIMIZERS
 

@@ -8,13 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pipeline import storage
-from pipeline.checked_hdf5 import seal
 from pipeline.images.index import SPLITS, Image, Index
 from pipeline.images.views import Augmentation, Views
-from pipeline.soft_label_writing import create_logits, soften_file
-from pipeline.soft_labels import Provenance, Rows
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import seal
+from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.soft_labels.reading import Provenance, Rows
+from pipeline.soft_labels.writing import create_logits, soften_file
 
 CLASS_NAMES = ["HP", "SSA", "tumeur à part"]
 IDS = {
@@ -38,7 +38,7 @@ def image(split: str, row: int) -> Image:
 INDEX = Index(image(split, row) for split in SPLITS for row in range(len(IDS[split])))
 
 
-def provenance_of(index: Index, views: Views, stored_as: storage.Storage) -> Provenance:
+def provenance_of(index: Index, views: Views, stored_as: logit_storage.Storage) -> Provenance:
     return Provenance(
         class_names=tuple(index.class_names),
         teacher="cnn",
@@ -66,7 +66,7 @@ def write_logits(
     *,
     index: Index = INDEX,
     views: Views = VIEWS,
-    stored_as: storage.Storage = DENSE,
+    stored_as: logit_storage.Storage = DENSE,
     logits: Callable[..., np.ndarray] = logits_of,
     **made_by: Any,
 ) -> Path:

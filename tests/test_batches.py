@@ -15,7 +15,7 @@ from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation, Views, draw_views
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_soft_targets
+from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
 

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import made_data, paired, student_epoch, student_step, sweep
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
-from pipeline.identity import Expected, differences
 from pipeline.images.views import Augmentation, Views
-from pipeline.soft_labels import open_soft_targets
+from pipeline.soft_labels.identity import Expected, differences
+from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training.input_pipeline import training_batches
 
 

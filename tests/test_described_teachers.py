@@ -18,7 +18,7 @@ from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.models.given_teacher import GivenTeacher, completed
 from pipeline.runtime.errors import PipelineError
-from pipeline.storage import Dense
+from pipeline.soft_labels.logit_storage import Dense
 
 FILE, INDEX, TEACHER = Path("given.keras"), Path("data/index.csv"), Path("models/teacher.keras")
 CLASSES = ["HP", "SSA"]

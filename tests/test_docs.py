@@ -21,8 +21,8 @@ from pipeline.images.index import write_index
 from pipeline.images.resize import Resize
 from pipeline.models import architectures, keras_files
 from pipeline.params_split import DataSection
-from pipeline.soft_label_writing import soften_file
-from pipeline.storage import TopK
+from pipeline.soft_labels.logit_storage import TopK
+from pipeline.soft_labels.writing import soften_file
 
 ROOT = Path(__file__).parents[1]
 READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import storage
 from pipeline.earlier_logits import Found, open_earlier
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views
-from pipeline.soft_labels import Provenance, Rows
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.reading import Provenance, Rows
 from pipeline.unfinished_logits import UnfinishedLogits
 
 SHIFTS = Augmentation(translation=0.2, fill_mode="constant")
@@ -199,7 +199,7 @@ def test_an_image_that_two_splits_hold_is_found_once(tmp_path):
 
 @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
 def test_what_is_read_are_the_rows_asked_for_in_the_new_storage(earlier, wanted):
-    kind = storage.of(wanted)
+    kind = logit_storage.of(wanted)
     rows_in_any_order = Found("train", 1, np.array([0, 2, 5]), "train", np.array([3, 0, 2]))
     expected = kind.encode(np.array([logits_of("train", 1, row) for row in (3, 0, 2)], np.float32))
     with open_earlier([earlier], replace(PROVENANCE, storage=wanted)) as file:
@@ -267,7 +267,7 @@ def test_a_sample_spreads_over_all_rows_and_keeps_pairs_together():
 
 
 def test_parts_are_the_whole_in_order(monkeypatch):
-    monkeypatch.setattr("pipeline.soft_labels.SLAB_ROWS", 3)
+    monkeypatch.setattr("pipeline.soft_labels.reading.SLAB_ROWS", 3)
     whole = Found("train", 0, np.arange(8), "val", np.arange(8)[::-1])
     parts = list(whole.parts())
     assert [len(part.rows) for part in parts] == [3, 3, 2]

@@ -29,7 +29,7 @@ from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params import read_params
 from pipeline.runtime.errors import PipelineError
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.train_teacher import GivenTeacher
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain

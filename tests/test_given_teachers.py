@@ -19,7 +19,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.runtime.errors import PipelineError
-from pipeline.storage import Dense
+from pipeline.soft_labels.logit_storage import Dense
 from pipeline.train_teacher import GivenTeacher
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from soft_label_files import CLASS_NAMES, IDS, INDEX, VIEWS, edit, image, write_both
 
-from pipeline.identity import Expected, differences, refuse_other, rows_of
 from pipeline.images.index import Index
 from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_logits, open_soft_targets
+from pipeline.soft_labels.identity import Expected, differences, refuse_other, rows_of
+from pipeline.soft_labels.reading import open_logits, open_soft_targets
 
 FORMATS = {"teacher_logits.h5": (open_logits, "precompute"), "soft_targets_T4.h5": (open_soft_targets, "soften")}
 of_both_formats = pytest.mark.parametrize("name", FORMATS)

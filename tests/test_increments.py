@@ -14,11 +14,12 @@ import tensorflow as tf
 from conftest import MODEL, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
-from pipeline import precompute, split, storage, teacher_pass
-from pipeline.checked_hdf5 import seal
+from pipeline import precompute, split, teacher_pass
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.models import architectures, keras_files
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import seal
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 
@@ -90,7 +91,7 @@ def from_scratch(project: Path, views: Views, dtype: str, monkeypatch: pytest.Mo
             index=INDEX,
             teacher=TEACHER,
             views=views,
-            stored_as=storage.Dense(dtype),
+            stored_as=logit_storage.Dense(dtype),
             batch_size=2,
             previous=[],
             output=Path(f"scratch/{dtype}.h5"),
@@ -141,7 +142,7 @@ def compute(
         index=INDEX,
         teacher=TEACHER,
         views=Views(count, 5, augmentation),
-        stored_as=storage.Dense(dtype),
+        stored_as=logit_storage.Dense(dtype),
         batch_size=batch_size,
         previous=[Path(path) for path in previous],
         output=Path(output),

@@ -19,8 +19,8 @@ from soft_label_files import edit, write_logits
 from pipeline.cli import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
-from pipeline.soft_label_writing import soften_file
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.soft_labels.writing import soften_file
 
 SIDE = 168  # a teacher of 12 x 12 pixels is shown 14 times larger; images of that size are not resized at all
 COUNTS = {"train": 7, "val": 3, "test": 4}

@@ -32,12 +32,13 @@ from real_project import (
 )
 from ruamel.yaml import YAML
 
-from pipeline import precompute, split, storage, teacher_pass, train_teacher
-from pipeline.checked_hdf5 import damage
+from pipeline import precompute, split, teacher_pass, train_teacher
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.orphan import LOOK_EVERY_SECONDS
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import damage
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 BATCH = 2
@@ -338,7 +339,7 @@ def compute(output: str) -> None:
         index=Path("data/index.csv"),
         teacher=Path("teacher.keras"),
         views=Views(4, 3, Augmentation(rotation=0.1)),
-        stored_as=storage.Dense("float32"),
+        stored_as=logit_storage.Dense("float32"),
         batch_size=2,
         previous=[],
         output=Path(output),

@@ -26,8 +26,8 @@ from pipeline.models.ensembles import save_ensemble
 from pipeline.parity import Distance, Parity
 from pipeline.runtime.errors import PipelineError
 from pipeline.side_by_side import Steps, in_float32, last_place
-from pipeline.soft_labels import open_soft_targets
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches

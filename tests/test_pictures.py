@@ -19,7 +19,7 @@ from pipeline.images.decoding import read_original
 from pipeline.images.index import SPLITS, Image, Index
 from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.errors import PipelineError
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.logit_storage import Dense, TopK
 
 SIDE = 168  # a teacher of 12 x 12 pixels is shown 14 times larger; images of that size are not resized at all
 LOGITS, OUTPUT = Path("data/teacher_logits.h5"), Path("results/pictures/picture.png")

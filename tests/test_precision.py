@@ -29,8 +29,8 @@ from pipeline.models.ensembles import save_ensemble
 from pipeline.params import read_params
 from pipeline.precision import difference, lower
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_logits, open_soft_targets
-from pipeline.storage import Dense
+from pipeline.soft_labels.logit_storage import Dense
+from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.training.recipe import Phase, Recipe
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")

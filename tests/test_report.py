@@ -38,8 +38,8 @@ from pipeline.predictions import read_predictions, write_predictions
 from pipeline.report_figures import few_classes
 from pipeline.report_sources import teacher_name
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import Provenance
-from pipeline.storage import Dense
+from pipeline.soft_labels.logit_storage import Dense
+from pipeline.soft_labels.reading import Provenance
 from pipeline.table import QUALITY
 from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.training.recipe import Phase, Recipe

@@ -17,14 +17,14 @@ from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
 from pipeline.cli import main
-from pipeline.identity import Expected, differences
 from pipeline.images import decoding as image_files
 from pipeline.images.decoding import decode
 from pipeline.images.index import read_index
 from pipeline.images.resize import Fit, Method, Resize, other_pixels, preprocessing
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_logits, open_soft_targets
+from pipeline.soft_labels.identity import Expected, differences
+from pipeline.soft_labels.reading import open_logits, open_soft_targets
 
 METHODS, FITS = get_args(Method), get_args(Fit)
 OTHER = Resize("bicubic", False, "crop")

@@ -33,13 +33,13 @@ from soft_label_files import (
     write_both,
 )
 
-from pipeline import storage
-from pipeline.checked_hdf5 import damage, open_checked, seal, sealed_sha256
 from pipeline.images.index import SPLITS, Index
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views, draw_views
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_label_writing import soften_file
-from pipeline.soft_labels import LOGITS_FORMAT, open_logits, open_soft_targets
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
+from pipeline.soft_labels.reading import LOGITS_FORMAT, open_logits, open_soft_targets
+from pipeline.soft_labels.writing import soften_file
 
 ULP = 2.0**-24
 STORAGES = {"dense": DENSE, "top-k": TOP2}
@@ -477,7 +477,7 @@ def test_an_interrupted_softening_leaves_the_older_file(tmp_path, logits_path, t
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(storage, "softmax", fail)
+    monkeypatch.setattr(logit_storage, "softmax", fail)
     with pytest.raises(MemoryError):
         soften_file(logits_path, targets_path, 2.0)
     assert targets_path.read_bytes() == before
@@ -684,7 +684,7 @@ def test_a_damaged_file_is_never_given_to_hdf5(copy_of, monkeypatch, bits):
     def fail(*_, **__):
         raise AssertionError("HDF5 was asked to open a damaged file")
 
-    monkeypatch.setattr("pipeline.checked_hdf5.h5py.File", fail)
+    monkeypatch.setattr("pipeline.soft_labels.hdf5.h5py.File", fail)
     refusal(path)
 
 

@@ -23,8 +23,8 @@ from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_logits, open_soft_targets
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 from pipeline.unfinished_logits import UnfinishedLogits
 

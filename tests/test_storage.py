@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from soft_label_files import CLASS_NAMES, INDEX, image, write_both
 
-from pipeline import storage
 from pipeline.images.index import Index
 from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_soft_targets
-from pipeline.storage import Dense, TopK, softmax
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.logit_storage import Dense, TopK, softmax
+from pipeline.soft_labels.reading import open_soft_targets
 
 ULP = 2.0**-24
 TEMPERATURES = (0.3, 1.0, 4.0, 40.0)
@@ -187,7 +187,7 @@ def test_columns_are_as_they_are_announced(kind):
     assert {name: (values.shape[1:], values.dtype.name) for name, values in columns.items()} == told
     soft = kind.soften(columns, 2.0, 12)
     assert {name: (values.shape[1:], values.dtype.name) for name, values in soft.items()} == kind.soft_columns(12)
-    assert storage.of(kind.as_json()) == kind
+    assert logit_storage.of(kind.as_json()) == kind
     np.testing.assert_array_equal(kind.predictions(columns), LOGITS.argmax(axis=1))
 
 

@@ -18,8 +18,6 @@ from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
 from pipeline import class_order, precompute, teacher_pass, train_teacher, validation_answers
-from pipeline.answers import MOST_ROWS, Answers, answers_in, sample_of
-from pipeline.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
 from pipeline.class_order import other_order
 from pipeline.cli import main
 from pipeline.images.index import Image, Index, write_index
@@ -29,9 +27,11 @@ from pipeline.models.ensembles import save_ensemble
 from pipeline.models.given_teacher import GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
-from pipeline.soft_labels import open_soft_labels
-from pipeline.softness import doubt, doubt_about, entropy, size
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.answers import MOST_ROWS, Answers, answers_in, sample_of
+from pipeline.soft_labels.chance import as_good_as, chance, highest_accuracy, is_no_better_than_chance, knows_nothing
+from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.soft_labels.reading import open_soft_labels
+from pipeline.soft_labels.softness import doubt, doubt_about, entropy, size
 from pipeline.teacher_checks import may_be_chance, reaches, refuse_unsound
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import storage
-from pipeline.checked_hdf5 import damage
 from pipeline.images.views import Augmentation, Views
-from pipeline.soft_labels import Provenance, Rows, open_logits
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import damage
+from pipeline.soft_labels.reading import Provenance, Rows, open_logits
 from pipeline.unfinished_logits import UnfinishedLogits
 
 VIEWS = Views(3, 7, Augmentation(rotation=0.1, brightness=0.2))
@@ -33,10 +33,10 @@ CELLS = [
     for view in range(VIEWS.of_split(split).count)
     for row in range(count)
 ]
-STORAGES = [storage.Dense("float32"), storage.Dense("float16"), storage.TopK(2, "float16")]
+STORAGES = [logit_storage.Dense("float32"), logit_storage.Dense("float16"), logit_storage.TopK(2, "float16")]
 
 
-def provenance_of(kind: storage.Storage) -> Provenance:
+def provenance_of(kind: logit_storage.Storage) -> Provenance:
     return Provenance(
         class_names=("a", "b", "c", "d"),
         teacher="cnn",
@@ -49,7 +49,7 @@ def provenance_of(kind: storage.Storage) -> Provenance:
     )
 
 
-def open_unfinished(folder: Path, kind: storage.Storage = STORAGES[0]) -> UnfinishedLogits:
+def open_unfinished(folder: Path, kind: logit_storage.Storage = STORAGES[0]) -> UnfinishedLogits:
     folder.mkdir(exist_ok=True)
     return UnfinishedLogits(folder, provenance_of(kind), ROWS)
 
@@ -67,7 +67,7 @@ def put(unfinished: UnfinishedLogits, cells) -> None:
         unfinished.put(split, views, rows, unfinished.encode(logits_of(of_split)))
 
 
-def whole_file(folder: Path, kind: storage.Storage) -> bytes:
+def whole_file(folder: Path, kind: logit_storage.Storage) -> bytes:
     unfinished = open_unfinished(folder, kind)
     with unfinished:
         put(unfinished, CELLS)
@@ -127,7 +127,7 @@ def test_any_order_in_any_number_of_sessions_gives_the_same_bytes(tmp_path_facto
     assert not (folder / "unfinished.h5").exists()
 
 
-def reopened(unfinished: UnfinishedLogits, folder: Path, kind: storage.Storage) -> UnfinishedLogits:
+def reopened(unfinished: UnfinishedLogits, folder: Path, kind: logit_storage.Storage) -> UnfinishedLogits:
     unfinished.__exit__(None, None, None)
     return open_unfinished(folder, kind).__enter__()
 

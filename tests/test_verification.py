@@ -21,8 +21,8 @@ from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
-from pipeline.soft_label_writing import soften_file
-from pipeline.storage import Dense, TopK
+from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.soft_labels.writing import soften_file
 
 COUNTS = {"train": 32, "val": 12, "test": 8}
 CLASS_NAMES = ["a", "b", "c", "d"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import storage
 from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.publish import replace_whole
-from pipeline.soft_label_writing import soften_file
-from pipeline.soft_labels import Provenance, Rows
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.reading import Provenance, Rows
+from pipeline.soft_labels.writing import soften_file
 from pipeline.unfinished_logits import UnfinishedLogits
 
 VIEWS = Views(2, 7, Augmentation(horizontal_flip=True, rotation=0.25, fill_mode="nearest", brightness=0.125))
@@ -32,7 +32,7 @@ LOGITS = {
     "test": [[[0.5, 1.0, 0.0, -0.5], [2.0, -2.0, 1.0, 0.0]]],
 }
 RESIZE = {"method": "bilinear", "antialias": True, "fit": "stretch"}
-KINDS = {"dense": storage.Dense("float32"), "topk": storage.TopK(2, "float16")}
+KINDS = {"dense": logit_storage.Dense("float32"), "topk": logit_storage.TopK(2, "float16")}
 
 
 def write(folder: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv
 
-from pipeline.answers import Answers, Ints, sample_of
+from pipeline.soft_labels.answers import Answers, Ints, sample_of
 
 ABOVE_CHANCE = 0.1
 """An accuracy that chance reaches less often than that is above chance: weak teachers shall not be refused."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from pipeline.answers import Answers, Floats, answers_in
-from pipeline.chance import FEWEST, highest_accuracy
-from pipeline.soft_labels import SoftLabelFile
-from pipeline.storage import softmax
+from pipeline.soft_labels.answers import Answers, Floats, answers_in
+from pipeline.soft_labels.chance import FEWEST, highest_accuracy
+from pipeline.soft_labels.logit_storage import softmax
+from pipeline.soft_labels.reading import SoftLabelFile
 
 NO_ENTROPY = 0.01
 """In nats, of the mean soft label. Sure teachers are above: one of MNIST that is right on 0.98 has 0.04 at T = 1."""

@@ -9,8 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline import storage
-from pipeline.checked_hdf5 import (
+from pipeline.images.index import SPLITS
+from pipeline.images.views import Views
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.publish import refuse_full_disk
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
     create,
     empty_dataset,
@@ -19,11 +23,7 @@ from pipeline.checked_hdf5 import (
     strings,
     write_dataset,
 )
-from pipeline.images.index import SPLITS
-from pipeline.images.views import Views
-from pipeline.runtime.progress import Progress
-from pipeline.runtime.publish import refuse_full_disk
-from pipeline.soft_labels import (
+from pipeline.soft_labels.reading import (
     LOGITS_FORMAT,
     TARGETS_FORMAT,
     Provenance,
@@ -34,7 +34,7 @@ from pipeline.soft_labels import (
     open_logits,
     slabs,
 )
-from pipeline.softness import doubt_about
+from pipeline.soft_labels.softness import doubt_about
 
 OVERHEAD_BYTES = 2**16
 """Room for HDF5's own structures."""
@@ -48,7 +48,7 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
         provenance: what will make it.
         rows: the images of each split.
     """
-    views, kind = Views.from_json(provenance.views), storage.of(provenance.storage)
+    views, kind = Views.from_json(provenance.views), logit_storage.of(provenance.storage)
     classes = len(provenance.class_names)
     size = sum(
         bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, _id_bytes(images), kind)
@@ -70,7 +70,7 @@ def _id_bytes(images: Rows) -> int:
     return max([len(image_id.encode()) for image_id in images.ids])
 
 
-def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: storage.RowColumns) -> None:
+def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: logit_storage.RowColumns) -> None:
     """All datasets of a split of the logits file, those of the logits unwritten."""
     count = len(images.ids)
     write_dataset(group, "id", strings(images.ids))
@@ -123,7 +123,7 @@ def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperat
     for name in copied:
         write_dataset(group, name, source.file[split][name][...])
     labels = source.labels(split)
-    if isinstance(kind, storage.Dense):
+    if isinstance(kind, logit_storage.Dense):
         hard = empty_dataset(group, "hard", ((count, classes), "uint8"))
         for rows in slabs(count):
             hard[rows] = labels[rows][:, None] == np.arange(classes)

@@ -10,7 +10,7 @@ from pipeline.images.index import SPLITS, Index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.runtime.errors import PipelineError, all_named
-from pipeline.soft_labels import SoftLabelFile
+from pipeline.soft_labels.reading import SoftLabelFile
 
 
 @dataclass(frozen=True)

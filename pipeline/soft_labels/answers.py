@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.soft_labels import SoftLabelFile, slabs
+from pipeline.soft_labels.reading import SoftLabelFile, slabs
 
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.floating[Any]]

@@ -16,8 +16,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import storage
-from pipeline.checked_hdf5 import (
+from pipeline.images.index import SPLITS
+from pipeline.images.views import SAME_COLOUR, Floats16, Views
+from pipeline.runtime.errors import PipelineError
+from pipeline.soft_labels import logit_storage
+from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
     Column,
     open_checked,
@@ -26,9 +29,6 @@ from pipeline.checked_hdf5 import (
     sealed_sha256,
     texts,
 )
-from pipeline.images.index import SPLITS
-from pipeline.images.views import SAME_COLOUR, Floats16, Views
-from pipeline.runtime.errors import PipelineError
 
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
@@ -114,7 +114,7 @@ class SoftLabelFile:
         try:
             self.provenance = _read_provenance(file)
             self._views = Views.from_json(self.provenance.views)
-            self.storage = storage.of(self.provenance.storage)
+            self.storage = logit_storage.of(self.provenance.storage)
             self.temperature = _temperature(file) if self.format == TARGETS_FORMAT else None
             self.logits_sha256 = str(file.attrs["logits"]) if self.format == TARGETS_FORMAT else None
             self.classes = len(self.provenance.class_names)
@@ -151,12 +151,12 @@ class SoftLabelFile:
         """The affine and the colour transforms of one view, (N, 6) each."""
         return stored_transforms(self.file[split], view)
 
-    def columns(self, split: str, view: int, rows: slice = slice(None)) -> storage.Columns:
+    def columns(self, split: str, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
         """The columns of one view, as `storage` names them, of some rows."""
         names = self._row_columns()
         return {name: self.file[split][name][view, rows] for name in names}
 
-    def _row_columns(self) -> storage.RowColumns:
+    def _row_columns(self) -> logit_storage.RowColumns:
         is_logits = self.format == LOGITS_FORMAT
         return self.storage.columns(self.classes) if is_logits else self.storage.soft_columns(self.classes)
 
@@ -208,7 +208,7 @@ def open_soft_labels(path: Path) -> Iterator[SoftLabelFile]:
         yield SoftLabelFile(path, file)
 
 
-def columns_of_split(views: Views, count: int, row_columns: storage.RowColumns) -> dict[str, Column]:
+def columns_of_split(views: Views, count: int, row_columns: logit_storage.RowColumns) -> dict[str, Column]:
     """The datasets that both formats hold in the group of a split, but for `id` and the labels."""
     expected: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
     expected["affine"] = ((views.count, count, 6), "float16")
@@ -220,7 +220,7 @@ def columns_of_split(views: Views, count: int, row_columns: storage.RowColumns) 
 
 
 def bytes_of_split(
-    format_name: str, views: Views, count: int, classes: int, id_bytes: int, stored_as: storage.Storage
+    format_name: str, views: Views, count: int, classes: int, id_bytes: int, stored_as: logit_storage.Storage
 ) -> int:
     """The bytes of all datasets of a split of `count` images; `id_bytes` is the length of the longest id."""
     is_logits = format_name == LOGITS_FORMAT
@@ -231,9 +231,9 @@ def bytes_of_split(
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
 
 
-def _label_column(format_name: str, count: int, classes: int, stored_as: storage.Storage) -> dict[str, Column]:
+def _label_column(format_name: str, count: int, classes: int, stored_as: logit_storage.Storage) -> dict[str, Column]:
     """Labels are one-hot beside dense soft labels, and class indices where C numbers a row would be too many."""
-    if format_name == TARGETS_FORMAT and isinstance(stored_as, storage.Dense):
+    if format_name == TARGETS_FORMAT and isinstance(stored_as, logit_storage.Dense):
         return {"hard": ((count, classes), "uint8")}
     return {"label": ((count,), "int32")}
 

@@ -1,0 +1,1 @@
+"""The file format of logits and soft labels, without TensorFlow."""
