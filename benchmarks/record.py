@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.text_table import aligned
+from pipeline.evaluation.text_table import aligned
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("tensorflow", "keras", "h5py", "numpy")

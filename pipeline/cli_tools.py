@@ -20,10 +20,10 @@ def table(markdown: bool) -> None:
 
     Of params.yaml and data/index.csv as they are now: numbers of others are not shown, and the exit code is 1.
     """
-    from pipeline import made_from
+    from pipeline.evaluation import made_from
+    from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
     from pipeline.images.index import read_index
     from pipeline.params import read_params, with_effect
-    from pipeline.table import comparison, comparison_in_markdown, read_metrics
 
     document = read_metrics(METRICS)
     dataset = read_index(INDEX).fingerprint() if INDEX.is_file() else None

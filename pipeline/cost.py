@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from pipeline.description import Description
+from pipeline.evaluation.description import Description
 
 
 def cost(model: Any, file: Path) -> dict[str, Any]:

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from pipeline.cost import cost
-from pipeline.curves import Curves, read_curves
-from pipeline.description import read_description
+from pipeline.evaluation.curves import Curves, read_curves
+from pipeline.evaluation.description import read_description
+from pipeline.evaluation.dvc_plots import write_plots
+from pipeline.evaluation.made_from import made_from
+from pipeline.evaluation.metrics import Floats
+from pipeline.evaluation.model_reports import model_reports
+from pipeline.evaluation.predictions import write_predictions
+from pipeline.evaluation.votes import votes_on
 from pipeline.images.decoding import Images
 from pipeline.images.index import Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference import all_logits
-from pipeline.made_from import made_from
-from pipeline.metrics import Floats
-from pipeline.model_reports import model_reports
 from pipeline.models import keras_files
-from pipeline.plot_tables import write_plots
-from pipeline.predictions import write_predictions
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
-from pipeline.votes import votes_on
 
 
 def run(

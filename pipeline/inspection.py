@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
 from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.runtime.errors import PipelineError
@@ -13,7 +14,6 @@ from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.soft_labels.softness import doubt_about
-from pipeline.text_table import aligned
 from pipeline.verification import in_words
 
 

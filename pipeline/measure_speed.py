@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cost
-from pipeline.description import read_description
+from pipeline.evaluation.description import read_description
+from pipeline.evaluation.speed import Speed, write_speed
 from pipeline.forward_speed import BATCH_SIZES, forward_speeds
-from pipeline.model_speed import Speed, write_speed
 from pipeline.models import architectures
 from pipeline.runtime.devices import device_names
 

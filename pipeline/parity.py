@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
@@ -28,7 +29,6 @@ from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.targets import HardAndSoftLabels
-from pipeline.text_table import aligned
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
 

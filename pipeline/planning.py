@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import cost
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import draw
+from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.views import Views
 from pipeline.models import architectures
@@ -21,7 +22,6 @@ from pipeline.models.given_teacher import GivenTeacher, completed
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
-from pipeline.text_table import aligned
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PASSES_A_STEP = 3

@@ -9,13 +9,16 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
-from pipeline.cautions import cautions, model_name
-from pipeline.curves import read_curves
-from pipeline.description import read_description
+from pipeline.evaluation.cautions import cautions, model_name
+from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
+from pipeline.evaluation.curves import read_curves
+from pipeline.evaluation.description import read_description
+from pipeline.evaluation.made_from import refuse_other_teacher, refuse_others
+from pipeline.evaluation.predictions import read_predictions
+from pipeline.evaluation.speed import Speed, read_speed
+from pipeline.evaluation.temperatures import STUDENT
+from pipeline.evaluation.text_table import Table
 from pipeline.images.index import Image, Index, read_index, refuse_changed
-from pipeline.made_from import refuse_other_teacher, refuse_others
-from pipeline.model_speed import Speed, read_speed
-from pipeline.predictions import read_predictions
 from pipeline.report_drawings import Drawings
 from pipeline.report_sources import about, provenance, versions
 from pipeline.runtime.errors import PipelineError
@@ -25,10 +28,7 @@ from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
 from pipeline.softening_picture import draw_softening
-from pipeline.table import INTERVALS, read_metrics, tables
 from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
-from pipeline.temperatures import STUDENT
-from pipeline.text_table import Table
 from pipeline.verdict import chosen_student, verdict
 from pipeline.view_grid import draw_views
 

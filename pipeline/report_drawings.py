@@ -9,9 +9,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipeline.curves import Curves
+from pipeline.evaluation.curves import Curves
+from pipeline.evaluation.dvc_plots import read_plot
+from pipeline.evaluation.temperatures import METRICS, STUDENT
 from pipeline.figures import svg
-from pipeline.plot_tables import read_plot
 from pipeline.report_figures import (
     areas_of_classes,
     class_roc_panel,
@@ -23,7 +24,6 @@ from pipeline.report_figures import (
     temperature_panel,
     training_panel,
 )
-from pipeline.temperatures import METRICS, STUDENT
 
 
 @dataclass(frozen=True)

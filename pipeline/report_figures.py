@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
-from pipeline.curves import MEASURES, Curves, measures_of
+from pipeline.evaluation.curves import MEASURES, Curves, measures_of
 from pipeline.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.temperature_curves import draw_temperatures
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from pipeline.evaluation.metrics import Floats, log_softmax
 from pipeline.figures import (
     BLUE,
     GREY,
@@ -23,7 +24,6 @@ from pipeline.figures import (
 )
 from pipeline.images.decoding import read_original
 from pipeline.images.index import Index
-from pipeline.metrics import Floats, log_softmax
 from pipeline.soft_labels.reading import open_logits
 
 PANELS_A_ROW = 3

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation.temperatures import temperature_table
 from pipeline.figures import BLUE, GREEN, ORANGE, VERMILION, few
-from pipeline.temperatures import temperature_table
 
 MOST_TICKS = 7
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.cautions import gains, model_name, says_nothing, seeds_needed, what_would_help
-from pipeline.curves import Curves
-from pipeline.temperatures import STUDENT
+from pipeline.evaluation.cautions import gains, model_name, says_nothing, seeds_needed, what_would_help
+from pipeline.evaluation.curves import Curves
+from pipeline.evaluation.temperatures import STUDENT
 
 Models = Mapping[str, Any]
 

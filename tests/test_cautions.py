@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.cautions import cautions, says_nothing, seeds_needed, what_would_help
+from pipeline.evaluation.cautions import cautions, says_nothing, seeds_needed, what_would_help
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_errors_of_the_system_are_told_without_traceback(monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "data/x.h5")
 
-    monkeypatch.setattr("pipeline.table.read_metrics", full)
+    monkeypatch.setattr("pipeline.evaluation.comparison.read_metrics", full)
     refused = CliRunner().invoke(main, ["table"])
     assert refused.exit_code == 1
     assert "No space left on device" in refused.output
@@ -133,7 +133,7 @@ def test_a_defect_of_ours_still_shows_its_traceback(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("pipeline.table.read_metrics", broken)
+    monkeypatch.setattr("pipeline.evaluation.comparison.read_metrics", broken)
     assert isinstance(CliRunner().invoke(main, ["table"]).exception, ZeroDivisionError)
 
 
@@ -141,7 +141,7 @@ def test_a_pipeline_error_ends_with_code_1(monkeypatch):
     def refuse(*_, **__):
         raise PipelineError("what happened. what to do.")
 
-    monkeypatch.setattr("pipeline.table.read_metrics", refuse)
+    monkeypatch.setattr("pipeline.evaluation.comparison.read_metrics", refuse)
     refused = CliRunner().invoke(main, ["table"])
     assert (refused.exit_code, refused.output) == (1, "table: starting\nError: what happened. what to do.\n")
 

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline import temperature_curves
-from pipeline.curves import curve_table, measures_of, read_curves
+from pipeline.evaluation.curves import curve_table, measures_of, read_curves
+from pipeline.evaluation.temperatures import temperature_table
 from pipeline.runtime.errors import PipelineError
-from pipeline.temperatures import temperature_table
 
 TEACHER = {"quality": {"accuracy": 0.9, "auc": 0.97}}
 

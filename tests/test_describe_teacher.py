@@ -9,7 +9,7 @@ import pytest
 from conftest import MODEL
 
 from pipeline import cost, describe_teacher, forward_speed
-from pipeline.description import read_description
+from pipeline.evaluation.description import read_description
 from pipeline.images.index import Image, Index, write_index
 from pipeline.models import architectures, ensembles, keras_files
 from pipeline.runtime.errors import PipelineError

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from real_project import ROOT, change
 
 from pipeline.cli import main
+from pipeline.evaluation.made_from import made_from, refuse_other_teacher, refuse_others
 from pipeline.images.index import Image, Index, write_index
-from pipeline.made_from import made_from, refuse_other_teacher, refuse_others
 from pipeline.params import load_params, read_params, with_effect
 from pipeline.runtime.errors import PipelineError
 

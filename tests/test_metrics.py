@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
-from pipeline import metrics
+from pipeline.evaluation import metrics
 
 # Four images of two classes, as probabilities that were worked with by hand.
 #   image  p(HP)  p(SSA)  label  predicted  right  confidence

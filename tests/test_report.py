@@ -28,19 +28,19 @@ from pipeline import (
     train_baseline,
     train_student,
 )
+from pipeline.evaluation.comparison import QUALITY
+from pipeline.evaluation.dvc_plots import read_plot
+from pipeline.evaluation.predictions import read_predictions, write_predictions
+from pipeline.evaluation.speed import read_speed
 from pipeline.figures import svg
 from pipeline.images.views import Augmentation, Views
 from pipeline.losses import DistillationLoss
-from pipeline.model_speed import read_speed
 from pipeline.models import architectures, keras_files
-from pipeline.plot_tables import read_plot
-from pipeline.predictions import read_predictions, write_predictions
 from pipeline.report_figures import few_classes
 from pipeline.report_sources import teacher_name
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import Provenance
-from pipeline.table import QUALITY
 from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.training.recipe import Phase, Recipe
 

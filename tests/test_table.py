@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from pipeline.evaluation.comparison import DEVIATIONS, comparison, comparison_in_markdown, tables
 from pipeline.runtime.errors import PipelineError
-from pipeline.table import DEVIATIONS, comparison, comparison_in_markdown, tables
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
 

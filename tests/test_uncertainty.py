@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from pipeline import uncertainty
-from pipeline.metrics import summarise
-from pipeline.uncertainty import FEWEST_OF_A_CLASS, contributions, interval_of, interval_of_difference
+from pipeline.evaluation import uncertainty
+from pipeline.evaluation.metrics import summarise
+from pipeline.evaluation.uncertainty import FEWEST_OF_A_CLASS, contributions, interval_of, interval_of_difference
 
 
 def scores(images, classes, ties=False):

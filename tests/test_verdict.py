@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.curves import Curves
+from pipeline.evaluation.curves import Curves
 from pipeline.verdict import chosen_student, verdict
 
 

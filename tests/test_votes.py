@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from pipeline.evaluation.votes import by_agreement, correlations, report_over_seeds, vote_report, votes_on
 from pipeline.images.index import Image
-from pipeline.votes import by_agreement, correlations, report_over_seeds, vote_report, votes_on
 
 # Eight images; the positive class is the second.
 #   votes  level  label  p(positive)  right

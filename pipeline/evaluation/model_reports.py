@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import Floats, Ints, over_seeds, summarise
-from pipeline.temperatures import STUDENT
-from pipeline.uncertainty import Contributions, contributions, interval_of, interval_of_difference
-from pipeline.votes import Votes, report_over_seeds, vote_report
+from pipeline.evaluation.metrics import Floats, Ints, over_seeds, summarise
+from pipeline.evaluation.temperatures import STUDENT
+from pipeline.evaluation.uncertainty import Contributions, contributions, interval_of, interval_of_difference
+from pipeline.evaluation.votes import Votes, report_over_seeds, vote_report
 
 Report = dict[str, Any]
 Intervals = dict[str, list[float]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
+from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from pipeline.metrics import Floats, Ints, brier_scores, kl_divergences, log_losses, one_against_rest
+from pipeline.evaluation.metrics import Floats, Ints, brier_scores, kl_divergences, log_losses, one_against_rest
 
 CONFIDENCE = 0.95
 SHARES = ("accuracy", "teacher_agreement")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cautions import cautions, model_name
+from pipeline.evaluation.cautions import cautions, model_name
+from pipeline.evaluation.text_table import Table, aligned
 from pipeline.runtime.errors import PipelineError
-from pipeline.text_table import Table, aligned
 
 QUALITY = {
     "accuracy": "accuracy",

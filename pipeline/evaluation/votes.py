@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from pipeline.images.index import Image
-from pipeline.metrics import (
+from pipeline.evaluation.metrics import (
     Floats,
     Ints,
     accuracy,
@@ -22,6 +21,7 @@ from pipeline.metrics import (
     negative_log_likelihood,
     over_seeds,
 )
+from pipeline.images.index import Image
 
 ANNOTATORS = 7
 LEVELS = {f"{most}-{ANNOTATORS - most}": most for most in range(ANNOTATORS, ANNOTATORS // 2, -1)}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.curves import Curves, curve_table, measures_of
-from pipeline.metrics import Floats, Ints, confusion, reliability, roc_points
+from pipeline.evaluation.curves import Curves, curve_table, measures_of
+from pipeline.evaluation.metrics import Floats, Ints, confusion, reliability, roc_points
+from pipeline.evaluation.temperatures import METRICS, temperature_table
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish
-from pipeline.temperatures import METRICS, temperature_table
 
 
 def write_plots(

@@ -1,0 +1,1 @@
+"""Numbers about models, and tables of them; nothing is drawn here."""
