@@ -45,7 +45,7 @@ from benchmarks.made_data import index_of, write_images  # noqa: E402
 from pipeline.images.decoding import Images  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
-from pipeline.inference import Forward  # noqa: E402
+from pipeline.inference.forward import Forward  # noqa: E402
 from pipeline.models import architectures, keras_files  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.precision import lower  # noqa: E402

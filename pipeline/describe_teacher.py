@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from pipeline.cost import cost
 from pipeline.images.index import read_index
+from pipeline.inference.cost import cost
 from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish

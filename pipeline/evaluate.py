@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cost import cost
 from pipeline.evaluation.curves import Curves, read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.dvc_plots import write_plots
@@ -19,7 +18,8 @@ from pipeline.evaluation.votes import votes_on
 from pipeline.images.decoding import Images
 from pipeline.images.index import Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
-from pipeline.inference import all_logits
+from pipeline.inference.cost import cost
+from pipeline.inference.forward import all_logits
 from pipeline.models import keras_files
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import cost
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.speed import Speed, write_speed
-from pipeline.forward_speed import BATCH_SIZES, forward_speeds
+from pipeline.inference import cost
+from pipeline.inference.forward_speed import BATCH_SIZES, forward_speeds
 from pipeline.models import architectures
 from pipeline.runtime.devices import device_names
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import cost
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import draw
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.views import Views
+from pipeline.inference import cost
 from pipeline.models import architectures
 from pipeline.models.ensembles import combined, refuse_other_sizes
 from pipeline.models.given_teacher import GivenTeacher, completed

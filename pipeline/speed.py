@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipeline.forward_speed import random_pixels
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
+from pipeline.inference.forward_speed import random_pixels
 from pipeline.losses import DistillationLoss
 
 LEAST_SECONDS = 2.0

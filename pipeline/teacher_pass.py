@@ -13,7 +13,7 @@ from pipeline.images.decoding import Images
 from pipeline.images.index import SPLITS, Index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
-from pipeline.inference import Forward, Ints
+from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
 from pipeline.precision import difference
 from pipeline.runtime.errors import PipelineError, all_named

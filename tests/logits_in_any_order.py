@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
 from pipeline.models import architectures
 
 HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0, "classes": 5, "seed": 1}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import MODEL
 
-from pipeline import cost, describe_teacher, forward_speed
+from pipeline import describe_teacher
 from pipeline.evaluation.description import read_description
 from pipeline.images.index import Image, Index, write_index
+from pipeline.inference import cost, forward_speed
 from pipeline.models import architectures, ensembles, keras_files
 from pipeline.runtime.errors import PipelineError
 

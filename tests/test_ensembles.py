@@ -24,7 +24,7 @@ from real_project import change, copy_repository, make_small, run, stages_run
 from pipeline import from_params, precompute, soften, split, teacher_pass, train_teacher
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params import read_params

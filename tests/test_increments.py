@@ -16,7 +16,7 @@ from real_project import LOGITS, change, copy_without, run, stages_run
 
 from pipeline import precompute, split, teacher_pass
 from pipeline.images.views import Augmentation, Views
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pipeline.images.decoding import Images
 from pipeline.images.rendering import render
 from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, Views
-from pipeline.inference import PORTION_VIEWS, Forward, _portions, all_logits
+from pipeline.inference.forward import PORTION_VIEWS, Forward, _portions, all_logits
 from pipeline.models import architectures
 
 SIZE = (16, 16, 3)

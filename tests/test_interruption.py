@@ -34,7 +34,7 @@ from ruamel.yaml import YAML
 
 from pipeline import precompute, split, teacher_pass, train_teacher
 from pipeline.images.views import Augmentation, Views
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.orphan import LOOK_EVERY_SECONDS
 from pipeline.soft_labels import logit_storage

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 from weights import weights_sha256
 
-from pipeline import cost, params_schema
+from pipeline import params_schema
+from pipeline.inference import cost
 from pipeline.models import architectures, backbones, keras_files
 from pipeline.runtime.errors import PipelineError
 

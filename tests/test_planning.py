@@ -17,10 +17,11 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline import cost, split
+from pipeline import split
 from pipeline.cli import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
+from pipeline.inference import cost
 from pipeline.models import architectures, keras_files
 from pipeline.models.given_teacher import GivenTeacher
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model

@@ -22,7 +22,7 @@ from pipeline.cli import main
 from pipeline.earlier_logits import open_earlier
 from pipeline.images.index import fingerprint_of
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
 from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble

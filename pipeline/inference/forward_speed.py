@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipeline.inference import Forward
+from pipeline.inference.forward import Forward
 
 BATCH_SIZES = (1, 32)
 """Images in a forward pass whose speed is measured."""

@@ -1,0 +1,1 @@
+"""A trained model run forward, and what that costs."""
