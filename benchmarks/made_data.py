@@ -15,7 +15,7 @@ from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
 from pipeline.soft_labels.reading import Provenance
 from pipeline.soft_labels.writing import create_logits, soften_file
-from pipeline.teacher_pass import rows_of_index
+from pipeline.teacher_pass.labelling import rows_of_index
 
 NOISE = 4.0
 """Of a made image's values, as a sensor adds it; it makes a file of 224x224 pixels about 100 kB large."""

@@ -48,12 +48,12 @@ from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward  # noqa: E402
 from pipeline.models import architectures, keras_files  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
-from pipeline.precision import lower  # noqa: E402
 from pipeline.runtime.errors import PipelineError  # noqa: E402
 from pipeline.soft_labels import logit_storage  # noqa: E402
 from pipeline.soft_labels.reading import MIXED_PRECISIONS, Provenance  # noqa: E402
-from pipeline.teacher_pass import TeacherPass, rows_of_index  # noqa: E402
-from pipeline.unfinished_logits import UnfinishedLogits  # noqa: E402
+from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index  # noqa: E402
+from pipeline.teacher_pass.precision import lower  # noqa: E402
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits  # noqa: E402
 
 AUGMENTATION = Augmentation(horizontal_flip=True, rotation=0.2)
 """That of presets/mhist.yaml."""

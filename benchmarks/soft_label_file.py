@@ -52,7 +52,7 @@ from pipeline.soft_labels.reading import (
 )
 from pipeline.soft_labels.writing import soften_file
 from pipeline.targets import HardAndSoftLabels
-from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 ROWS = {False: 1_000_000, True: 40_000}
 ROUNDS = {False: 3, True: 5}

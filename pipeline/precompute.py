@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.earlier_logits import open_earlier
 from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
 from pipeline.models.ensembles import Teacher, average_of, load_teacher
-from pipeline.precision import lower
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy
@@ -21,8 +19,10 @@ from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, 
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
 from pipeline.soft_labels.reading import Provenance, open_logits, slabs
-from pipeline.teacher_pass import TeacherPass, rows_of_index
-from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.earlier_logits import open_earlier
+from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index
+from pipeline.teacher_pass.precision import lower
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 
 def run(

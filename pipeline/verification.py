@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import teacher_checks
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
@@ -23,6 +22,7 @@ from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
 from pipeline.soft_labels.identity import differences, other_views
 from pipeline.soft_labels.logit_storage import Storage
 from pipeline.soft_labels.reading import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
+from pipeline.teacher_pass import teacher_checks
 
 WARNING = "warning: "
 

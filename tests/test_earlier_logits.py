@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.earlier_logits import Found, open_earlier
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows
-from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.earlier_logits import Found, open_earlier
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 SHIFTS = Augmentation(translation=0.2, fill_mode="constant")
 VIEWS = Views(2, 7, SHIFTS)

@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 from real_project import LOGITS as PROJECT_LOGITS
 from real_project import change, copy_repository, make_small, run, stages_run
 
-from pipeline import from_params, precompute, soften, split, teacher_pass, train_teacher
+from pipeline import from_params, precompute, soften, split, train_teacher
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
@@ -30,6 +30,7 @@ from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.teacher_pass import labelling
 from pipeline.train_teacher import GivenTeacher
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
@@ -455,7 +456,7 @@ def sampled():
 @pytest.mark.parametrize("kill_after", [9, 60], ids=["first", "second"])
 def test_killed_in_either_member_it_goes_on_to_the_same_bytes(project, monkeypatch, kill_after):
     """Each of the two takes 42 forward passes."""
-    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)  # every batch is written as it comes
+    monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)  # every batch is written as it comes
     shutil.rmtree(".work")
     whole = LOGITS.read_bytes()
     LOGITS.unlink()

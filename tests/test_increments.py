@@ -14,12 +14,13 @@ import tensorflow as tf
 from conftest import MODEL, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
-from pipeline import precompute, split, teacher_pass
+from pipeline import precompute, split
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
+from pipeline.teacher_pass import labelling
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 
@@ -311,7 +312,7 @@ def test_logits_that_are_not_the_images_own_are_never_mixed(unsteady, passes, ca
 
 def test_logits_that_are_not_the_images_own_are_all_computed_again_after_an_interruption(unsteady, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(teacher_pass, "WRITING_SHARE", math.inf)
+        patch.setattr(labelling, "WRITING_SHARE", math.inf)
         patch.setattr(Forward, "__call__", ended_after(Forward.__call__, batches=20))
         with pytest.raises(KeyboardInterrupt):
             compute("whole.h5")
@@ -335,7 +336,7 @@ def ended_after(original, batches):
 
 def test_rows_of_an_interrupted_run_on_another_processor_are_left_aside(project, monkeypatch, capsys):
     """Of the other processor, every logit is one unit in the last place larger."""
-    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)
+    monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)
     here = Forward.__call__
 
     def there(self, pixels):

@@ -32,13 +32,14 @@ from real_project import (
 )
 from ruamel.yaml import YAML
 
-from pipeline import precompute, split, teacher_pass, train_teacher
+from pipeline import precompute, split, train_teacher
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.orphan import LOOK_EVERY_SECONDS
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
+from pipeline.teacher_pass import labelling
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 BATCH = 2
@@ -364,7 +365,7 @@ def kill_after(batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("batches", [1, 7, 8, 9, 25, 40])
 def test_only_what_was_not_yet_written_is_computed_twice(small, monkeypatch, batches):
-    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)  # every batch is written as it comes
+    monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)  # every batch is written as it comes
     with monkeypatch.context() as patch:
         whole = kill_after(10**6, patch)
         compute("whole.h5")
@@ -382,7 +383,7 @@ def test_only_what_was_not_yet_written_is_computed_twice(small, monkeypatch, bat
 
 
 def test_it_says_how_much_was_done_before(small, monkeypatch, capsys):
-    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)
+    monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)
     with monkeypatch.context() as patch:
         kill_after(9, patch)
         with pytest.raises(Killed):

@@ -17,9 +17,8 @@ from real_project import ROOT, change
 from soft_label_files import INDEX as FILE_INDEX
 from soft_label_files import edit, provenance_of, write_both, write_logits
 
-from pipeline import precompute, soften, split, teacher_pass, train_student
+from pipeline import precompute, soften, split, train_student
 from pipeline.cli import main
-from pipeline.earlier_logits import open_earlier
 from pipeline.images.index import fingerprint_of
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference.forward import Forward
@@ -27,10 +26,12 @@ from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.params import read_params
-from pipeline.precision import difference, lower
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
+from pipeline.teacher_pass import labelling
+from pipeline.teacher_pass.earlier_logits import open_earlier
+from pipeline.teacher_pass.precision import difference, lower
 from pipeline.training.recipe import Phase, Recipe
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("logits.h5")
@@ -291,7 +292,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("batches", [1, 6, 15])
 def test_killed_it_goes_on_to_the_same_bytes(unlabelled, monkeypatch, batches):
-    monkeypatch.setattr(teacher_pass, "WRITING_SHARE", math.inf)  # every batch is written as it comes
+    monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)  # every batch is written as it comes
     whole = label("mixed_bfloat16")
     shutil.rmtree(".work")
     LOGITS.unlink()
@@ -319,7 +320,7 @@ def test_work_begun_in_one_precision_is_not_gone_on_with_in_another(unlabelled, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.unfinished_logits.UnfinishedLogits.finish", stop)
+        patch.setattr("pipeline.teacher_pass.unfinished_logits.UnfinishedLogits.finish", stop)
         with pytest.raises(Killed):
             label()
     assert label("mixed_bfloat16") == expected

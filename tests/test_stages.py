@@ -25,8 +25,8 @@ from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
-from pipeline.unfinished_logits import UnfinishedLogits
 
 INDEX, TEACHER, LOGITS = Path("data/index.csv"), Path("models/teacher.keras"), Path("data/teacher_logits.h5")
 VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))
@@ -242,7 +242,7 @@ def test_a_stopped_precompute_leaves_no_file(unlabelled, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.unfinished_logits.UnfinishedLogits.put", stop)
+    monkeypatch.setattr("pipeline.teacher_pass.unfinished_logits.UnfinishedLogits.put", stop)
     with pytest.raises(KeyboardInterrupt):
         label()
     assert sorted(path.name for path in Path("data").iterdir()) == ["index.csv", "split"]

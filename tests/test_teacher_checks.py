@@ -17,8 +17,7 @@ from real_project import ROOT, change
 from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
-from pipeline import class_order, precompute, teacher_pass, train_teacher, validation_answers
-from pipeline.class_order import other_order
+from pipeline import precompute, train_teacher
 from pipeline.cli import main
 from pipeline.images.index import Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
@@ -32,7 +31,9 @@ from pipeline.soft_labels.chance import as_good_as, chance, highest_accuracy, is
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_labels
 from pipeline.soft_labels.softness import doubt, doubt_about, entropy, size
-from pipeline.teacher_checks import may_be_chance, reaches, refuse_unsound
+from pipeline.teacher_pass import class_order, labelling, validation_answers
+from pipeline.teacher_pass.class_order import other_order
+from pipeline.teacher_pass.teacher_checks import may_be_chance, reaches, refuse_unsound
 
 
 def images_of(confusion):
@@ -578,13 +579,13 @@ def compute(temperature=4.0):
 def computed(monkeypatch):
     """The splits of which logits are computed."""
     splits = []
-    compute_split = teacher_pass.TeacherPass._compute
+    compute_split = labelling.TeacherPass._compute
 
     def note(self, split, progress):
         splits.append((split.name, int(self.unfinished.missing(split.name).sum())))
         compute_split(self, split, progress)
 
-    monkeypatch.setattr(teacher_pass.TeacherPass, "_compute", note)
+    monkeypatch.setattr(labelling.TeacherPass, "_compute", note)
     return splits
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.teacher_pass import blocks
+from pipeline.teacher_pass.labelling import blocks
 
 
 class Clock:

@@ -14,7 +14,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
 from pipeline.soft_labels.reading import Provenance, Rows, open_logits
-from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 VIEWS = Views(3, 7, Augmentation(rotation=0.1, brightness=0.2))
 COUNTS = {"train": 5, "val": 2, "test": 3}

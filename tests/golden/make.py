@@ -15,7 +15,7 @@ from pipeline.runtime.publish import replace_whole
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows
 from pipeline.soft_labels.writing import soften_file
-from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 VIEWS = Views(2, 7, Augmentation(horizontal_flip=True, rotation=0.25, fill_mode="nearest", brightness=0.125))
 ROWS = {

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.class_order import OtherOrder, other_order
 from pipeline.runtime.errors import PipelineError, first_few
 from pipeline.soft_labels.answers import Answers
 from pipeline.soft_labels.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
+from pipeline.teacher_pass.class_order import OtherOrder, other_order
 
 SIGNIFICANT = 1e-3
 """How rarely a teacher as good as stated may be refused."""

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.earlier_logits import EarlierLogits, Found
 from pipeline.images.decoding import Images
 from pipeline.images.index import SPLITS, Index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
 from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
-from pipeline.precision import difference
 from pipeline.runtime.errors import PipelineError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.reading import Rows
-from pipeline.unfinished_logits import UnfinishedLogits
-from pipeline.validation_answers import judge
+from pipeline.teacher_pass.earlier_logits import EarlierLogits, Found
+from pipeline.teacher_pass.precision import difference
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.validation_answers import judge
 
 WRITING_SHARE = 0.02
 """Of the time: so many batches are gathered that writing them, and waiting for the disk, takes no more."""

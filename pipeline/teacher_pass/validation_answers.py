@@ -11,8 +11,8 @@ from pipeline.models import keras_files
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.answers import Answers, sample_of
 from pipeline.soft_labels.softness import doubt
-from pipeline.teacher_checks import refuse_unsound
-from pipeline.unfinished_logits import UnfinishedLogits
+from pipeline.teacher_pass.teacher_checks import refuse_unsound
+from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 ROUNDING = 5e-3
 """Of the sum of probabilities that were stored as float16."""
