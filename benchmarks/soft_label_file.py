@@ -36,6 +36,7 @@ import numpy as np
 from benchmarks.paired import interleaved, ratios, spread
 from benchmarks.process import peak_mib, quiet
 from benchmarks.record import Record, arguments
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import Image
 from pipeline.images.views import UNTOUCHED
 from pipeline.soft_labels import logit_storage
@@ -51,7 +52,6 @@ from pipeline.soft_labels.reading import (
     slabs,
 )
 from pipeline.soft_labels.writing import soften_file
-from pipeline.targets import HardAndSoftLabels
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 ROWS = {False: 1_000_000, True: 40_000}

@@ -30,12 +30,12 @@ from benchmarks.made_data import index_of, write_images, write_soft_targets
 from benchmarks.paired import interleaved, interval_of_median, ratios, spread
 from benchmarks.record import Record, arguments
 from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoding import Images
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.targets import HardAndSoftLabels
 from pipeline.training.input_pipeline import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
 
 UNTOUCHED = "untouched"

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from pipeline import from_params
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.views import Views
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures
 from pipeline.params import read_params
 from pipeline.params_schema import Params

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline import params_schema as sections
+    from pipeline.distillation.loss import DistillationLoss
     from pipeline.images.resize import Resize
     from pipeline.images.views import Augmentation, Views
-    from pipeline.losses import DistillationLoss
     from pipeline.models.given_teacher import GivenTeacher
     from pipeline.params_split import DataSection
     from pipeline.soft_labels.logit_storage import Storage
@@ -64,7 +64,7 @@ def augmentation(section: "sections.Augmentation") -> "Augmentation":
 
 def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
     """The loss of a student."""
-    from pipeline.losses import DistillationLoss
+    from pipeline.distillation.loss import DistillationLoss
 
     return DistillationLoss(
         temperature, section.hard_label_weight, section.scale_by_temperature_squared, section.soft_loss

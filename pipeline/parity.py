@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.distillation.loss import DistillationLoss
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures
 from pipeline.models.ensembles import load_teacher
 from pipeline.runtime.digests import sha256_file
@@ -28,7 +29,6 @@ from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.targets import HardAndSoftLabels
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
-from pipeline.losses import DistillationLoss
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.models import architectures
 from pipeline.runtime.progress import Progress
 from pipeline.training.fit import Reseed, compiled

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.inference.forward import Forward
 from pipeline.inference.forward_speed import random_pixels
-from pipeline.losses import DistillationLoss
 
 LEAST_SECONDS = 2.0
 WARM_UP = 2

@@ -7,14 +7,14 @@ temperature.
 from pathlib import Path
 from typing import Any
 
+from pipeline.distillation.loss import DistillationLoss
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
-from pipeline.losses import DistillationLoss
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.targets import HardAndSoftLabels
 from pipeline.training.fit import trained
 from pipeline.training.input_pipeline import Cache, Examples
 from pipeline.training.recipe import Recipe

@@ -62,9 +62,9 @@ def train_from_file(
     """
     import keras
 
+    from pipeline.distillation.targets import HardAndSoftLabels
     from pipeline.models.architectures import for_phase
     from pipeline.soft_labels.reading import open_soft_targets
-    from pipeline.targets import HardAndSoftLabels
     from pipeline.training.recipe import OPTIMIZERS
 
     images = index.split("train")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.decoding import Images
 from pipeline.images.index import Image, Index
 from pipeline.images.rendering import render
@@ -16,7 +17,6 @@ from pipeline.images.views import Augmentation, Views, draw_views
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.targets import HardAndSoftLabels
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
 
 AUGMENTATION = Augmentation(translation=0.2, rotation=0.1, horizontal_flip=True, contrast=0.2, channel_gain=0.1)

@@ -11,8 +11,8 @@ from either_backend import LEARNING_RATE, ROOT, STEPS, run_on_jax, train_from_fi
 from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
 from test_losses import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
 
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import write_index
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, ensembles, keras_files
 
 FREE_OF_TENSORFLOW = [
@@ -55,7 +55,7 @@ from either_backend import train_from_file
 
 from pipeline import ensembles, model_files
 from pipeline.images.index import read_index
-from pipeline.losses import DistillationLoss
+from pipeline.distillation.loss import DistillationLoss
 
 case = json.loads(Path("case.json").read_text())
 given, found = np.load("given.npz"), {}

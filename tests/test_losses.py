@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.losses import DistillationLoss, cross_entropy, kl_divergence
+from pipeline.distillation.loss import DistillationLoss, cross_entropy, kl_divergence
 
 ULP = 2.0**-24  # half the gap between neighbouring float32 numbers, relative: one rounding's largest error
 

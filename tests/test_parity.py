@@ -18,9 +18,10 @@ from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
 from pipeline import parity, precompute, soften, split
+from pipeline.distillation.loss import DistillationLoss
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.parity import Distance, Parity
@@ -28,7 +29,6 @@ from pipeline.runtime.errors import PipelineError
 from pipeline.side_by_side import Steps, in_float32, last_place
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.targets import HardAndSoftLabels
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches
 from pipeline.training.recipe import Phase, Recipe

@@ -19,10 +19,10 @@ from soft_label_files import edit, provenance_of, write_both, write_logits
 
 from pipeline import precompute, soften, split, train_student
 from pipeline.cli import main
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import fingerprint_of
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference.forward import Forward
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.params import read_params

@@ -214,7 +214,7 @@ def test_a_project_takes_code_and_data_and_keeps_what_was_made(tmp_path):
     make_project(SET_UPS["cifar10"], given, project)
     assert (project / "data/raw/given/cifar10.npz").read_bytes() == b"pixels"
     assert (project / "dvc.lock").read_text() == "made"
-    for name in ("dvc.yaml", "pipeline/losses.py", "data/sample/dvc.yaml"):
+    for name in ("dvc.yaml", "pipeline/distillation/loss.py", "data/sample/dvc.yaml"):
         assert (project / name).read_bytes() == (ROOT / name).read_bytes()
 
 

@@ -28,13 +28,13 @@ from pipeline import (
     train_baseline,
     train_student,
 )
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.evaluation.comparison import QUALITY
 from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import read_speed
 from pipeline.figures import svg
 from pipeline.images.views import Augmentation, Views
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.report_figures import few_classes
 from pipeline.report_sources import teacher_name

@@ -16,10 +16,10 @@ import tensorflow as tf
 from conftest import MODEL, mhist_in
 
 from pipeline import describe_teacher, evaluate, precompute, sample, soften, split, train_student, train_teacher
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
 from pipeline.images.rendering import render
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from soft_label_files import DENSE, IDS, INDEX, TOP2, VIEWS, edit, write_both
 
+from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.views import SAME_COLOUR, Augmentation, Views, draw_views
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.targets import HardAndSoftLabels
 
 HARD = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)
 TRAIN = INDEX.split("train")

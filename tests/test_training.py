@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from weights import weights_sha256
 
+from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.decoding import Images
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation
-from pipeline.losses import DistillationLoss
 from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError

@@ -1,0 +1,1 @@
+"""What it is all for: the targets and the loss of a student."""
