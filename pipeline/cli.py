@@ -267,8 +267,8 @@ def report() -> None:
     """Write results/report.html, a page of everything that came out, and pictures."""
     values = _load("report")
     start_tensorflow()
-    from pipeline import report as stage
     from pipeline.params import with_effect
+    from pipeline.stages import report as stage
 
     stage.run(
         index=INDEX,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.figures import MOST_CLASSES, name_bars, save, show_image, title_all
 from pipeline.images.index import SPLITS, read_index
+from pipeline.report.seen_views import untouched_and_views
+from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
 from pipeline.runtime.errors import PipelineError
-from pipeline.seen_views import untouched_and_views
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
 
 MOST_VIEWS = 8

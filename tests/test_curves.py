@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline import temperature_curves
 from pipeline.evaluation.curves import curve_table, measures_of, read_curves
 from pipeline.evaluation.temperatures import temperature_table
+from pipeline.report import temperature_curves
 from pipeline.runtime.errors import PipelineError
 
 TEACHER = {"quality": {"accuracy": 0.9, "auc": 0.97}}

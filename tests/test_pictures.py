@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from soft_label_files import write_logits
 
-from pipeline import figures, sample_grid, softening_picture, view_grid
 from pipeline.images.decoding import read_original
 from pipeline.images.index import SPLITS, Image, Index
 from pipeline.images.views import Augmentation, Views
+from pipeline.report import sample_grid, softening_picture, style, view_grid
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 
@@ -115,13 +115,13 @@ def size_on_disk(path):
 
 
 def test_a_picture_is_a_png_of_the_figures_size(tmp_path):
-    figures.save(Figure(figsize=(8, 2.5)), tmp_path / "a/b.png")
+    style.save(Figure(figsize=(8, 2.5)), tmp_path / "a/b.png")
     assert (tmp_path / "a/b.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert size_on_disk(tmp_path / "a/b.png") == (250, 800)
 
 
 def test_a_picture_does_not_name_the_software_that_drew_it(tmp_path):
-    figures.save(Figure(), tmp_path / "a.png")
+    style.save(Figure(), tmp_path / "a.png")
     assert b"atplotlib" not in (tmp_path / "a.png").read_bytes()
 
 
@@ -131,7 +131,7 @@ def test_a_picture_that_fails_leaves_the_older_one(tmp_path):
     figure = Figure()
     figure.suptitle("$\\frac$")  # a formula that is none
     with pytest.raises(ValueError, match="frac"):
-        figures.save(figure, path)
+        style.save(figure, path)
     assert [path.read_bytes() for path in tmp_path.glob("a*")] == [b"older"]
 
 
@@ -140,7 +140,7 @@ def test_a_picture_that_fails_leaves_the_older_one(tmp_path):
     [("HP", 5, "HP"), ("12345", 5, "12345"), ("123456", 5, "12…56"), ("123456789", 6, "12…789"), ("", 4, "")],
 )
 def test_a_long_name_loses_its_middle(name, longest, expected):
-    assert figures.short(name, longest) == expected
+    assert style.short(name, longest) == expected
     assert len(expected) <= longest
 
 
@@ -149,7 +149,7 @@ def test_a_long_name_loses_its_middle(name, longest, expected):
     [(3, 9, [0, 1, 2]), (9, 9, list(range(9))), (10, 4, [0, 3, 6, 9]), (12, 3, [0, 5, 11]), (0, 4, []), (1, 4, [0])],
 )
 def test_few_keeps_both_ends(count, most, expected):
-    assert figures.few(list(range(count)), most) == expected
+    assert style.few(list(range(count)), most) == expected
 
 
 def test_a_picture_is_read_in_its_own_size_and_colours(tmp_path):
@@ -251,7 +251,7 @@ def test_small_tiles_keep_the_shape_and_the_colours(monkeypatch, tmp_path):
     left, right, bottom, top = shown.get_extent()
     assert (right - left) / (bottom - top) == pytest.approx(3)
     assert max(shown.get_array().shape) <= 4 * 80 * 3
-    figures.save(figure, tmp_path / "red.png")
+    style.save(figure, tmp_path / "red.png")
     pixels = tf.io.decode_png((tmp_path / "red.png").read_bytes()).numpy()[..., :3]
     red = np.argwhere((pixels == (255, 0, 0)).all(axis=-1))
     np.testing.assert_allclose(np.ptp(red, axis=0) + 1, [76 / 3, 76], atol=2)
@@ -266,8 +266,8 @@ def test_only_training_images_are_samples(make, drawn):
 
 def test_samples_of_other_shapes_and_one_sample_alone(tmp_path):
     wide = [noise(10, 200), noise(200, 10), noise(1, 1), noise(9, 9, 1)]
-    figures.save(sample_grid.sample_grid(wide, [*HARD_NAMES, "x"]), tmp_path / "a.png")
-    figures.save(sample_grid.sample_grid(wide[:1], ["x"]), tmp_path / "b.png")
+    style.save(sample_grid.sample_grid(wide, [*HARD_NAMES, "x"]), tmp_path / "a.png")
+    style.save(sample_grid.sample_grid(wide[:1], ["x"]), tmp_path / "b.png")
     assert size_on_disk(tmp_path / "b.png") == (300, 800)
 
 
@@ -402,7 +402,7 @@ def test_a_label_below_the_axis_is_no_formula(tmp_path):
     names = ["$\\frac$", *map(str, range(12))]
     figure = softening_picture.softening_figure("x", noise(), {1.0: np.arange(13) / 78}, names, 0)
     assert figure.get_supxlabel() == "softened probability; labelled $\\frac$, one of the others"
-    figures.save(figure, tmp_path / "a.png")
+    style.save(figure, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 9])

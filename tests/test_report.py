@@ -22,7 +22,6 @@ from pipeline import (
     evaluate,
     measure_speed,
     precompute,
-    report,
     soften,
     split,
     train_baseline,
@@ -33,15 +32,16 @@ from pipeline.evaluation.comparison import QUALITY
 from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import read_speed
-from pipeline.figures import svg
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
-from pipeline.report_figures import few_classes
-from pipeline.report_sources import teacher_name
+from pipeline.report.hardest_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.report.panels import few_classes
+from pipeline.report.sources import teacher_name
+from pipeline.report.style import svg
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import Provenance
-from pipeline.telling_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.stages import report
 from pipeline.training.recipe import Phase, Recipe
 
 CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]

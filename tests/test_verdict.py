@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.curves import Curves
-from pipeline.verdict import chosen_student, verdict
+from pipeline.report.verdict import chosen_student, verdict
 
 
 def student(accuracy=0.9664, gain=0.0286, ends=(0.0161, 0.0411), less_teacher=(-0.0265, -0.0101), seeds=3, total=9_098):

@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.metrics import Floats, log_softmax
-from pipeline.figures import (
+from pipeline.images.decoding import read_original
+from pipeline.images.index import Index
+from pipeline.report.style import (
     BLUE,
     GREY,
     MOST_CLASSES,
@@ -22,8 +24,6 @@ from pipeline.figures import (
     show_image,
     title_all,
 )
-from pipeline.images.decoding import read_original
-from pipeline.images.index import Index
 from pipeline.soft_labels.reading import open_logits
 
 PANELS_A_ROW = 3

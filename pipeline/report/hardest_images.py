@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline.figures import Pixels
 from pipeline.images.decoding import read_original
+from pipeline.report.style import Pixels
 
 LARGEST_SIDE = 192
 """Pixels of a picture in the page."""

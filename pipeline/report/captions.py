@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from pipeline.evaluation.curves import Curves
 from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.temperatures import METRICS, STUDENT
-from pipeline.figures import svg
-from pipeline.report_figures import (
+from pipeline.report.panels import (
     areas_of_classes,
     class_roc_panel,
     confusion_panel,
@@ -24,6 +23,7 @@ from pipeline.report_figures import (
     temperature_panel,
     training_panel,
 )
+from pipeline.report.style import svg
 
 
 @dataclass(frozen=True)

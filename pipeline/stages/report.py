@@ -1,13 +1,10 @@
 """Stage `report`: everything that came out, on one page that needs nothing else."""
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from ruamel.yaml import YAML
 
 from pipeline.evaluation.cautions import cautions, model_name
 from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
@@ -15,26 +12,26 @@ from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.made_from import refuse_other_teacher, refuse_others
 from pipeline.evaluation.predictions import read_predictions
-from pipeline.evaluation.speed import Speed, read_speed
+from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import STUDENT
-from pipeline.evaluation.text_table import Table
 from pipeline.images.index import Image, Index, read_index, refuse_changed
-from pipeline.report_drawings import Drawings
-from pipeline.report_sources import about, provenance, versions
+from pipeline.report.captions import Drawings
+from pipeline.report.hardest_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.report.page import as_yaml, filled, with_speed
+from pipeline.report.sample_grid import draw_samples
+from pipeline.report.softening_picture import draw_softening
+from pipeline.report.sources import about, provenance, versions
+from pipeline.report.verdict import chosen_student, verdict
+from pipeline.report.view_grid import draw_views
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish
-from pipeline.sample_grid import draw_samples
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
-from pipeline.softening_picture import draw_softening
-from pipeline.telling_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
-from pipeline.verdict import chosen_student, verdict
-from pipeline.view_grid import draw_views
 
-TEMPLATE = Path(__file__).with_name("report.html")
 MOST_IMAGES = 6
 """Of each kind of telling image."""
+
 LADDER = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
 """Temperatures that show how softening works, where the students have only a few of their own."""
 
@@ -95,7 +92,7 @@ def run(
     speed = read_speed(speeds)
     drawn = Drawings(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
     quality, costs, *votes = tables(metrics, INTERVALS)
-    page = _page(
+    page = filled(
         data_set=params["split"]["data"],
         about=about(params, data, made, inputs),
         verdict=verdict(models, student, document["test_images"]),
@@ -104,7 +101,7 @@ def run(
         seed=first.rpartition("seed")[2],
         several_temperatures=len(temperatures) > 1,
         quality=quality,
-        costs=_with_speed(costs, speed),
+        costs=with_speed(costs, speed),
         speed=speed,
         temperatures=drawn.temperatures(),
         training=drawn.training(),
@@ -116,7 +113,7 @@ def run(
         wrong=_with_pictures(wrong, data),
         provenance=provenance(made, data, inputs),
         versions=versions(),
-        params=_as_yaml(params),
+        params=as_yaml(params),
     )
     with publish(output) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -147,36 +144,6 @@ def _with_pictures(found: Sequence[Telling], data: Index) -> list[tuple[Telling,
     images = [image_of[telling.id] for telling in found]
     refuse_changed(images)
     return list(zip(found, data_uris([image.path for image in images]), strict=True))
-
-
-def _with_speed(costs: Table, speed: Speed) -> Table:
-    """The baseline and all students are one architecture."""
-    header = [*costs.header, *(f"images/s, {size} at a time" for size in speed.batch_sizes)]
-    rows = [
-        [*row, *(f"{each:,.0f}" for each in speed.images_per_second["teacher" if row[0] == "teacher" else "student"])]
-        for row in costs.rows
-    ]
-    return Table(costs.title, header, rows, costs.notes, costs.numbers)
-
-
-def _as_yaml(params: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = None  # lists of numbers on one line
-    yaml.dump(dict(params), text)
-    return text.getvalue()
-
-
-def _page(**content: Any) -> str:
-    """Fills the template; everything in it is escaped but for the figures."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE.name).render(**content) + "\n"
 
 
 def _shown_temperatures(students: Iterable[str]) -> list[float]:

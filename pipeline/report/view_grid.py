@@ -5,10 +5,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pipeline.figures import WIDTH, Pixels, save, short, show_image, title_all
 from pipeline.images.index import Index
-from pipeline.sample_grid import spread_over_classes
-from pipeline.seen_views import untouched_and_views
+from pipeline.report.sample_grid import spread_over_classes
+from pipeline.report.seen_views import untouched_and_views
+from pipeline.report.style import WIDTH, Pixels, save, short, show_image, title_all
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
 

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
 from pipeline.evaluation.curves import MEASURES, Curves, measures_of
-from pipeline.figures import BLUE, GREEN, GREY, ORANGE, VERMILION, short
-from pipeline.temperature_curves import draw_temperatures
+from pipeline.report.style import BLUE, GREEN, GREY, ORANGE, VERMILION, short
+from pipeline.report.temperature_curves import draw_temperatures
 
 SIZE = (4.2, 3.3)
 """Inches: as wide as a phone shows legibly."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.figures import INCH, WIDTH, Pixels, save, short, show_image, title_all
 from pipeline.images.decoding import read_original
 from pipeline.images.index import Image, Index
+from pipeline.report.style import INCH, WIDTH, Pixels, save, short, show_image, title_all
 
 SIDE = 3
 """Rows and columns of the grid, as long as it has a place for every class."""

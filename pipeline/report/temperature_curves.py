@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation.temperatures import temperature_table
-from pipeline.figures import BLUE, GREEN, ORANGE, VERMILION, few
+from pipeline.report.style import BLUE, GREEN, ORANGE, VERMILION, few
 
 MOST_TICKS = 7
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.figures import Pixels
 from pipeline.images.decoding import Images
 from pipeline.images.index import Image, Index, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize
+from pipeline.report.style import Pixels
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.reading import SoftLabelFile
 

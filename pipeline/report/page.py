@@ -1,0 +1,45 @@
+"""The page: a template that is filled, and the pieces that are made for it."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ruamel.yaml import YAML
+
+from pipeline.evaluation.speed import Speed
+from pipeline.evaluation.text_table import Table
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def with_speed(costs: Table, speed: Speed) -> Table:
+    """The table of costs with the speeds; the baseline and all students are one architecture."""
+    header = [*costs.header, *(f"images/s, {size} at a time" for size in speed.batch_sizes)]
+    rows = [
+        [*row, *(f"{each:,.0f}" for each in speed.images_per_second["teacher" if row[0] == "teacher" else "student"])]
+        for row in costs.rows
+    ]
+    return Table(costs.title, header, rows, costs.notes, costs.numbers)
+
+
+def as_yaml(params: Mapping[str, Any]) -> str:
+    """Params as they would stand in params.yaml."""
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None  # lists of numbers on one line
+    yaml.dump(dict(params), text)
+    return text.getvalue()
+
+
+def filled(**content: Any) -> str:
+    """Fills the template; everything in it is escaped but for the figures."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE.name).render(**content) + "\n"
