@@ -32,12 +32,13 @@ from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
-from pipeline import from_params, precompute, soften, train_student
+from pipeline import from_params
 from pipeline.images.index import Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.planning import Images, Plan, make_plan
 from pipeline.soft_labels import logit_storage
+from pipeline.stages import precompute, soften, train_student
 from pipeline.training.input_pipeline import (
     Examples,
     HardLabels,

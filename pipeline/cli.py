@@ -87,7 +87,7 @@ def sample() -> None:
 
     read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline import sample as stage
+    from pipeline.stages import sample as stage
 
     stage.run(annotations=Path("data/raw/mnist/annotations.csv"), images=Path("data/raw/mnist/images"))
 
@@ -99,7 +99,7 @@ def cifar10() -> None:
 
     read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline import cifar10 as stage
+    from pipeline.stages import cifar10 as stage
 
     stage.run(data=Path("data/raw/cifar10/cifar10.npz"))
 
@@ -109,7 +109,7 @@ def split() -> None:
     """Copy labelled images into class folders and list them in data/index.csv."""
     section = _load("split").split
     start_tensorflow()
-    from pipeline import split as stage
+    from pipeline.stages import split as stage
 
     stage.run(
         **from_params.data_set(section),
@@ -123,7 +123,7 @@ def train_teacher() -> None:
     """Train the teacher, or several, and keep the best epoch in models/teacher.keras."""
     values = _load("train_teacher")
     start_tensorflow()
-    from pipeline import train_teacher as stage
+    from pipeline.stages import train_teacher as stage
 
     teachers, average = from_params.teachers(values.train_teacher)
     stage.run(
@@ -142,7 +142,7 @@ def describe_teacher() -> None:
     """Note the teacher's size and FLOPs, so that nobody needs its file for a comparison."""
     _load("describe_teacher")
     start_tensorflow()
-    from pipeline import describe_teacher as stage
+    from pipeline.stages import describe_teacher as stage
 
     stage.run(index=INDEX, teacher=TEACHER, output=TEACHER_DESCRIPTION)
 
@@ -152,9 +152,9 @@ def precompute() -> None:
     """Run the teacher once and keep its logits in data/soft_labels/teacher_logits.h5."""
     values = _load("precompute")
     start_tensorflow()
-    from pipeline import precompute as stage
     from pipeline.dvc_cache import earlier_versions
     from pipeline.params import read_params
+    from pipeline.stages import precompute as stage
 
     # They word a warning and change no byte of the output. dvc.yaml does not declare them for this stage, since a new
     # temperature must never run the teacher again; so they are read apart from what it declares.
@@ -178,7 +178,7 @@ def precompute() -> None:
 def soften(temperature: str) -> None:
     """Soften the teacher's logits at one temperature."""
     _load("soften")
-    from pipeline import soften as stage
+    from pipeline.stages import soften as stage
 
     stage.run(logits=LOGITS, soft_targets=soft_targets_file(temperature), temperature=float(temperature))
 
@@ -190,7 +190,7 @@ def train_student(temperature: str, seed: int) -> None:
     """Train one student on hard and soft labels; needs no teacher."""
     values = _load("train_student")
     start_tensorflow()
-    from pipeline import train_student as stage
+    from pipeline.stages import train_student as stage
 
     stage.run(
         index=INDEX,
@@ -213,7 +213,7 @@ def train_baseline(seed: int) -> None:
     """Train the same student on the hard labels alone, for comparison."""
     values = _load("train_baseline")
     start_tensorflow()
-    from pipeline import train_baseline as stage
+    from pipeline.stages import train_baseline as stage
 
     stage.run(
         index=INDEX,
@@ -232,8 +232,8 @@ def evaluate() -> None:
     """Compare teacher, students and baselines on the test images."""
     values = _load("evaluate")
     start_tensorflow()
-    from pipeline import evaluate as stage
     from pipeline.params import with_effect
+    from pipeline.stages import evaluate as stage
 
     seeds = values.student.seeds
     stage.run(
@@ -257,7 +257,7 @@ def measure_speed() -> None:
     """Time forward passes of teacher and student on this machine."""
     values = _load("measure_speed")
     start_tensorflow()
-    from pipeline import measure_speed as stage
+    from pipeline.stages import measure_speed as stage
 
     stage.run(teacher=TEACHER_DESCRIPTION, model=values.student.model.model_dump(), output=SPEED)
 

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from real_project import ROOT, change
 from ruamel.yaml import YAML
 
-from pipeline import from_params, split
+from pipeline import from_params
 from pipeline.cli import main
 from pipeline.params import read_params
 from pipeline.runtime.errors import PipelineError
+from pipeline.stages import split
 
 FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
 CSV = {

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from layouts import check_copies, run, write_params
 
-from pipeline import cifar10
 from pipeline.cli import main
 from pipeline.runtime.errors import PipelineError
+from pipeline.stages import cifar10
 
 DATA = Path("data/raw/cifar10/cifar10.npz")
 SECTION = {"layout": "cifar10", "data": str(DATA), "val_fraction": 0.25}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import MODEL
 
-from pipeline import describe_teacher
 from pipeline.evaluation.description import read_description
 from pipeline.images.index import Image, Index, write_index
 from pipeline.inference import cost, forward_speed
 from pipeline.models import architectures, ensembles, keras_files
 from pipeline.runtime.errors import PipelineError
+from pipeline.stages import describe_teacher
 
 INDEX, TEACHER, OUTPUT = Path("index.csv"), Path("teacher.keras"), Path("teacher.json")
 

@@ -11,7 +11,6 @@ import tensorflow as tf
 from keras import layers
 from scipy.special import expit, softmax
 
-from pipeline import precompute, train_teacher
 from pipeline.images.index import Image, Index, read_index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
@@ -19,6 +18,7 @@ from pipeline.models.ensembles import save_ensemble
 from pipeline.models.given_teacher import GivenTeacher, completed
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
+from pipeline.stages import precompute, train_teacher
 
 FILE, INDEX, TEACHER = Path("given.keras"), Path("data/index.csv"), Path("models/teacher.keras")
 CLASSES = ["HP", "SSA"]

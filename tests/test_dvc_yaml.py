@@ -93,7 +93,7 @@ def test_the_student_needs_no_teacher():
 
 
 def test_soften_takes_no_tensorflow():
-    program = "import sys, pipeline.soften; print({'tensorflow', 'keras'} & set(sys.modules))"
+    program = "import sys, pipeline.stages.soften; print({'tensorflow', 'keras'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
     assert shown.stdout.strip() == "set()"
 

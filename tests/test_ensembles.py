@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 from real_project import LOGITS as PROJECT_LOGITS
 from real_project import change, copy_repository, make_small, run, stages_run
 
-from pipeline import from_params, precompute, soften, split, train_teacher
+from pipeline import from_params
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
@@ -30,8 +30,9 @@ from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.stages import precompute, soften, split, train_teacher
+from pipeline.stages.train_teacher import GivenTeacher
 from pipeline.teacher_pass import labelling
-from pipeline.train_teacher import GivenTeacher
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 

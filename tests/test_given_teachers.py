@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from conftest import MODEL, mhist_in, write_data_set
 
-from pipeline import precompute, split, train_teacher
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
-from pipeline.train_teacher import GivenTeacher
+from pipeline.stages import precompute, split, train_teacher
+from pipeline.stages.train_teacher import GivenTeacher
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 INDEX, TEACHER, HISTORY = Path("data/index.csv"), Path("models/teacher.keras"), Path("history/teacher.csv")

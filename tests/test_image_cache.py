@@ -17,7 +17,6 @@ from conftest import MODEL, mhist_in
 from real_project import HANGS
 from ruamel.yaml import YAML
 
-from pipeline import split, train_baseline
 from pipeline.images import decoded_files
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoding import Images
@@ -26,6 +25,7 @@ from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
 from pipeline.params import load_params, read_params
 from pipeline.runtime.digests import sha256_file
+from pipeline.stages import split, train_baseline
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
 from pipeline.training.recipe import Phase, Recipe
 

@@ -14,12 +14,12 @@ import tensorflow as tf
 from conftest import MODEL, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
-from pipeline import precompute, split
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
+from pipeline.stages import precompute, split
 from pipeline.teacher_pass import labelling
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")

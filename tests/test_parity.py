@@ -17,7 +17,7 @@ from real_project import attempt, change, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
-from pipeline import parity, precompute, soften, split
+from pipeline import parity
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
@@ -29,6 +29,7 @@ from pipeline.runtime.errors import PipelineError
 from pipeline.side_by_side import Steps, in_float32, last_place
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
+from pipeline.stages import precompute, soften, split
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches
 from pipeline.training.recipe import Phase, Recipe

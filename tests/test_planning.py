@@ -17,7 +17,6 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline import split
 from pipeline.cli import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
@@ -27,6 +26,7 @@ from pipeline.models.given_teacher import GivenTeacher
 from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
+from pipeline.stages import split
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))

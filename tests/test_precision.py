@@ -17,7 +17,6 @@ from real_project import ROOT, change
 from soft_label_files import INDEX as FILE_INDEX
 from soft_label_files import edit, provenance_of, write_both, write_logits
 
-from pipeline import precompute, soften, split, train_student
 from pipeline.cli import main
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import fingerprint_of
@@ -29,6 +28,7 @@ from pipeline.params import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
+from pipeline.stages import precompute, soften, split, train_student
 from pipeline.teacher_pass import labelling
 from pipeline.teacher_pass.earlier_logits import open_earlier
 from pipeline.teacher_pass.precision import difference, lower

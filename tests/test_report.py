@@ -17,16 +17,6 @@ from conftest import MODEL
 from matplotlib.figure import Figure
 from real_project import run
 
-from pipeline import (
-    describe_teacher,
-    evaluate,
-    measure_speed,
-    precompute,
-    soften,
-    split,
-    train_baseline,
-    train_student,
-)
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.evaluation.comparison import QUALITY
 from pipeline.evaluation.dvc_plots import read_plot
@@ -41,7 +31,17 @@ from pipeline.report.style import svg
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import Provenance
-from pipeline.stages import report
+from pipeline.stages import (
+    describe_teacher,
+    evaluate,
+    measure_speed,
+    precompute,
+    report,
+    soften,
+    split,
+    train_baseline,
+    train_student,
+)
 from pipeline.training.recipe import Phase, Recipe
 
 CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None"]

@@ -11,10 +11,10 @@ import tensorflow as tf
 from conftest import mhist_in
 from layouts import drawn_split, files_below
 
-from pipeline import split
 from pipeline.datasets.labelled import Annotation, DataSet
 from pipeline.images.index import in_order, read_index
 from pipeline.runtime.errors import PipelineError
+from pipeline.stages import split
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
 FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
@@ -270,7 +270,7 @@ def test_an_interrupted_run_leaves_nothing_under_the_final_name(monkeypatch, old
         copied[-1].write_bytes(Path(source).read_bytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.split.shutil.copyfile", copy_three)
+        patch.setattr("pipeline.stages.split.shutil.copyfile", copy_three)
         with pytest.raises(OSError, match="No space left"):
             run()
     assert len(copied) == 3

@@ -15,7 +15,6 @@ import pytest
 import tensorflow as tf
 from conftest import MODEL, mhist_in
 
-from pipeline import describe_teacher, evaluate, precompute, sample, soften, split, train_student, train_teacher
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
 from pipeline.images.rendering import render
@@ -25,6 +24,16 @@ from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
+from pipeline.stages import (
+    describe_teacher,
+    evaluate,
+    precompute,
+    sample,
+    soften,
+    split,
+    train_student,
+    train_teacher,
+)
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 

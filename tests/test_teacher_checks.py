@@ -17,7 +17,6 @@ from real_project import ROOT, change
 from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
-from pipeline import precompute, train_teacher
 from pipeline.cli import main
 from pipeline.images.index import Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
@@ -31,6 +30,7 @@ from pipeline.soft_labels.chance import as_good_as, chance, highest_accuracy, is
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_labels
 from pipeline.soft_labels.softness import doubt, doubt_about, entropy, size
+from pipeline.stages import precompute, train_teacher
 from pipeline.teacher_pass import class_order, labelling, validation_answers
 from pipeline.teacher_pass.class_order import other_order
 from pipeline.teacher_pass.teacher_checks import may_be_chance, reaches, refuse_unsound

@@ -15,7 +15,6 @@ from conftest import mhist_in
 from real_project import ROOT, change
 from soft_label_files import edit, write_logits
 
-from pipeline import precompute, soften, split
 from pipeline.cli import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
@@ -23,6 +22,7 @@ from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.writing import soften_file
+from pipeline.stages import precompute, soften, split
 
 COUNTS = {"train": 32, "val": 12, "test": 8}
 CLASS_NAMES = ["a", "b", "c", "d"]
