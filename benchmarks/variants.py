@@ -12,8 +12,8 @@ from pipeline import from_params
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.views import Views
 from pipeline.models import architectures
-from pipeline.params import read_params
-from pipeline.params_schema import Params
+from pipeline.params.reading import read_params
+from pipeline.params.sections import Params
 from pipeline.planning import untrained
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe

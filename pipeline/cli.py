@@ -33,7 +33,7 @@ from pipeline.runtime.errors import PipelineError
 from pipeline.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
-    from pipeline.params_schema import Params
+    from pipeline.params.sections import Params
 
 
 class Program(click.Group):
@@ -83,7 +83,7 @@ def main() -> None:
 @main.command()
 def sample() -> None:
     """Write the embedded default data, 5,000 MNIST images, to data/raw/mnist."""
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
 
     read_params(Path("params.yaml"))
     start_tensorflow()
@@ -95,7 +95,7 @@ def sample() -> None:
 @main.command()
 def cifar10() -> None:
     """Download CIFAR-10 to data/raw/cifar10/cifar10.npz."""
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
 
     read_params(Path("params.yaml"))
     start_tensorflow()
@@ -153,7 +153,7 @@ def precompute() -> None:
     values = _load("precompute")
     start_tensorflow()
     from pipeline.dvc_cache import earlier_versions
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
     from pipeline.stages import precompute as stage
 
     # They word a warning and change no byte of the output. dvc.yaml does not declare them for this stage, since a new
@@ -232,7 +232,7 @@ def evaluate() -> None:
     """Compare teacher, students and baselines on the test images."""
     values = _load("evaluate")
     start_tensorflow()
-    from pipeline.params import with_effect
+    from pipeline.params.reading import with_effect
     from pipeline.stages import evaluate as stage
 
     seeds = values.student.seeds
@@ -267,7 +267,7 @@ def report() -> None:
     """Write results/report.html, a page of everything that came out, and pictures."""
     values = _load("report")
     start_tensorflow()
-    from pipeline.params import with_effect
+    from pipeline.params.reading import with_effect
     from pipeline.stages import report as stage
 
     stage.run(
@@ -292,7 +292,7 @@ for command in (table, verify, inspect, plan, parity, init_remote):
 
 def _load(stage: str) -> "Params":
     from pipeline.orphan import stop_with_dvc
-    from pipeline.params import load_params
+    from pipeline.params.reading import load_params
 
     stop_with_dvc()
     return load_params(stage)

@@ -23,7 +23,7 @@ def table(markdown: bool) -> None:
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
     from pipeline.images.index import read_index
-    from pipeline.params import read_params, with_effect
+    from pipeline.params.reading import read_params, with_effect
 
     document = read_metrics(METRICS)
     dataset = read_index(INDEX).fingerprint() if INDEX.is_file() else None
@@ -44,7 +44,7 @@ def verify(file: Path, as_json: bool) -> None:
     import json
 
     from pipeline import verification
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
 
     try:
         values = read_params(Path("params.yaml"))
@@ -68,7 +68,7 @@ def verify(file: Path, as_json: bool) -> None:
 
 def _largest_temperature() -> float:
     """Of params.yaml; 1 if there is none that is valid."""
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
 
     try:
         return float(max(read_params(Path("params.yaml")).distill.temperatures))
@@ -125,7 +125,7 @@ def plan(measure: bool) -> None:
 
     Rows, bytes, teacher passes and FLOPs, offline and with the teacher in the students' loops.
     """
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()
@@ -175,7 +175,7 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
     they differ by no more than rounding, 1 if by more or if rounding hides it. Of a file that holds rounded logits
     (float16, the k largest, mixed precision) it says how far the student drifts; exit code 0. Nothing is written.
     """
-    from pipeline.params import read_params
+    from pipeline.params.reading import read_params
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()

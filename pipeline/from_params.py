@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline import params_schema as sections
     from pipeline.distillation.loss import DistillationLoss
     from pipeline.images.resize import Resize
     from pipeline.images.views import Augmentation, Views
     from pipeline.models.given_teacher import GivenTeacher
-    from pipeline.params_split import DataSection
+    from pipeline.params import sections as sections
+    from pipeline.params.split import DataSection
     from pipeline.soft_labels.logit_storage import Storage
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
@@ -30,7 +30,7 @@ def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> 
 
 def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], str]":
     """The teachers, one or several, and what is averaged of several."""
-    from pipeline.params_schema import Ensemble
+    from pipeline.params.sections import Ensemble
 
     if isinstance(section, Ensemble):
         return [_teacher(member) for member in section.members], section.average
@@ -39,11 +39,11 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
 
 
 def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
-    from pipeline import params_schema
     from pipeline.models.given_teacher import GivenTeacher
+    from pipeline.params import sections
     from pipeline.training.recipe import TeacherToTrain
 
-    if isinstance(section, params_schema.GivenTeacher):
+    if isinstance(section, sections.GivenTeacher):
         return GivenTeacher(Path(section.model), **section.model_dump(exclude={"model"}))
     return TeacherToTrain(section.model.model_dump(), recipe(section, section.seed), augmentation(section.augmentation))
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from pipeline import from_params
 from pipeline.cli import main
-from pipeline.params import read_params
+from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.stages import split
 

@@ -20,7 +20,7 @@ from pipeline.images.decoding import Images
 from pipeline.images.index import write_index
 from pipeline.images.resize import Resize
 from pipeline.models import architectures, keras_files
-from pipeline.params_split import DataSection
+from pipeline.params.split import DataSection
 from pipeline.soft_labels.logit_storage import TopK
 from pipeline.soft_labels.writing import soften_file
 

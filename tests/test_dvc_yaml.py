@@ -9,8 +9,8 @@ import pytest
 from real_project import change, copy_repository, run, stages_run
 from ruamel.yaml import YAML
 
-from pipeline import params
 from pipeline.cli import main
+from pipeline.params import reading
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -73,7 +73,7 @@ def test_stage_command_and_module_share_one_name(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_declared_in_params_yaml(stage):
     for path in STAGES[stage].get("params", []):
-        section = params.read_params(ROOT / "params.yaml").model_dump()
+        section = reading.read_params(ROOT / "params.yaml").model_dump()
         for name in path.split("."):
             assert name in section, path
             section = section[name]
@@ -112,7 +112,7 @@ def test_the_default_is_the_mnist_preset():
 
 
 def test_presets_are_valid_and_all_there():
-    found = {path.stem: params.read_params(path).split.layout for path in (ROOT / "presets").glob("*.yaml")}
+    found = {path.stem: reading.read_params(path).split.layout for path in (ROOT / "presets").glob("*.yaml")}
     assert found == {
         "mnist": "mhist", "mhist": "mhist", "cifar10_cnn": "cifar10", "cifar10_resnet": "cifar10", "intel": "folders",
         "cassava": "csv",

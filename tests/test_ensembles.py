@@ -27,7 +27,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
-from pipeline.params import read_params
+from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import precompute, soften, split, train_teacher

@@ -23,7 +23,7 @@ from pipeline.images.decoding import Images
 from pipeline.images.index import Image
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
-from pipeline.params import load_params, read_params
+from pipeline.params.reading import load_params, read_params
 from pipeline.runtime.digests import sha256_file
 from pipeline.stages import split, train_baseline
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches

@@ -11,7 +11,7 @@ from real_project import ROOT, change
 from pipeline.cli import main
 from pipeline.evaluation.made_from import made_from, refuse_other_teacher, refuse_others
 from pipeline.images.index import Image, Index, write_index
-from pipeline.params import load_params, read_params, with_effect
+from pipeline.params.reading import load_params, read_params, with_effect
 from pipeline.runtime.errors import PipelineError
 
 METRICS = Path("results/metrics.json")

@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 from weights import weights_sha256
 
-from pipeline import params_schema
 from pipeline.inference import cost
 from pipeline.models import architectures, backbones, keras_files
+from pipeline.params import sections
 from pipeline.runtime.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
@@ -36,7 +36,7 @@ def small(**changes):
 def test_params_and_models_name_the_same_architectures():
     named = {
         name
-        for kind in get_args(get_args(params_schema.Model)[0])
+        for kind in get_args(get_args(sections.Model)[0])
         for name in get_args(kind.model_fields["architecture"].annotation)
     }
     assert named == set(backbones.ARCHITECTURES)

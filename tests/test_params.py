@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline import from_params
 from pipeline.models.given_teacher import GivenTeacher
-from pipeline.params import WITHOUT_EFFECT, load_params, read_params, restrict
+from pipeline.params.reading import WITHOUT_EFFECT, load_params, read_params, restrict
 from pipeline.runtime.errors import PipelineError
 
 ROOT = Path(__file__).parents[1]

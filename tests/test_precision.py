@@ -24,7 +24,7 @@ from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
-from pipeline.params import read_params
+from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_logits, open_soft_targets

@@ -25,7 +25,7 @@ from pipeline import flops
 from pipeline.cli import main
 from pipeline.images.decoding import Images
 from pipeline.models import architectures
-from pipeline.params import read_params
+from pipeline.params.reading import read_params
 
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 

@@ -24,7 +24,7 @@ from benchmarks.quality import (
     tables,
 )
 from benchmarks.set_ups import QUICK, SET_UPS, write_params
-from pipeline.params import read_params
+from pipeline.params.reading import read_params
 
 VARIANTS = [(name, variant) for name, set_up in SET_UPS.items() for variant in set_up.variants]
 

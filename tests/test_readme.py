@@ -7,7 +7,7 @@ import pytest
 from real_project import ROOT, copy_without, run, stages_run
 from ruamel.yaml import YAML
 
-from pipeline.params import read_params
+from pipeline.params.reading import read_params
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from pipeline.images.resize import Fit, Method
 from pipeline.models.other_formats import conversion_of
-from pipeline.params_models import Flag, Model, Phases, Positive, Preprocessing, Share
-from pipeline.params_split import Split
-from pipeline.section import Section
+from pipeline.params.models import Flag, Model, Phases, Positive, Preprocessing, Share
+from pipeline.params.section import Section
+from pipeline.params.split import Split
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)]

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.params_schema import Params
+from pipeline.params.section import Section
+from pipeline.params.sections import Params
 from pipeline.runtime.errors import PipelineError
-from pipeline.section import Section
 
 MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
 """How pydantic names the members of unions of plain types."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipeline.section import Section
+from pipeline.params.section import Section
 
 Flag = Annotated[bool, Field(strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from pipeline.params_models import Flag
-from pipeline.section import Section
+from pipeline.params.models import Flag
+from pipeline.params.section import Section
 
 
 def _inside(path: Path) -> Path:
