@@ -36,9 +36,9 @@ from pipeline import from_params
 from pipeline.images.index import Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
-from pipeline.planning import Images, Plan, make_plan
 from pipeline.soft_labels import logit_storage
 from pipeline.stages import precompute, soften, train_student
+from pipeline.tools.plan import Images, Plan, make_plan
 from pipeline.training.input_pipeline import (
     Examples,
     HardLabels,

@@ -14,7 +14,7 @@ from pipeline.images.views import Views
 from pipeline.models import architectures
 from pipeline.params.reading import read_params
 from pipeline.params.sections import Params
-from pipeline.planning import untrained
+from pipeline.tools.plan import untrained
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe
 

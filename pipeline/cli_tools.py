@@ -43,8 +43,8 @@ def verify(file: Path, as_json: bool) -> None:
     """
     import json
 
-    from pipeline import verification
     from pipeline.params.reading import read_params
+    from pipeline.tools import verify
 
     try:
         values = read_params(Path("params.yaml"))
@@ -57,11 +57,11 @@ def verify(file: Path, as_json: bool) -> None:
         )
     except PipelineError:
         wanted = None
-    checks = verification.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
+    checks = verify.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
     if as_json:
-        click.echo(json.dumps(verification.as_json(file, checks), indent=2))
+        click.echo(json.dumps(verify.as_json(file, checks), indent=2))
     else:
-        click.echo(verification.as_text(file, checks))
+        click.echo(verify.as_text(file, checks))
     if any(check.ok is False for check in checks):
         raise SystemExit(1)
 
@@ -106,12 +106,12 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
     if sample is None:
         if output is not None:
             raise click.UsageError("--output needs --sample ID.")
-        from pipeline.inspection import describe
+        from pipeline.tools.inspect_file import describe
 
         click.echo(describe(file, _largest_temperature()))
         return
     start_tensorflow()
-    from pipeline.sample_picture import draw_sample
+    from pipeline.tools.sample_picture import draw_sample
 
     picture = output or Path("results/samples") / f"{Path(sample).stem}.png"
     draw_sample(file, sample, INDEX, temperatures, picture)
@@ -129,14 +129,14 @@ def plan(measure: bool) -> None:
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline import planning
     from pipeline.models import architectures
+    from pipeline.tools import plan
 
     student = values.student
-    images = planning.count_images(INDEX, **from_params.data_set(values.split))
-    teacher_model = planning.teacher_model(*from_params.teachers(values.train_teacher), images.class_names)
+    images = plan.count_images(INDEX, **from_params.data_set(values.split))
+    teacher_model = plan.teacher_model(*from_params.teachers(values.train_teacher), images.class_names)
     student_model = architectures.untrained(student.model.model_dump(), images.classes)
-    found = planning.make_plan(
+    found = plan.make_plan(
         images,
         from_params.views(values.views),
         from_params.stored_as(values.precompute),
@@ -148,7 +148,7 @@ def plan(measure: bool) -> None:
     )
     speed = None
     if measure:
-        from pipeline.speed import images_a_second
+        from pipeline.tools.step_speed import images_a_second
 
         speed = images_a_second(
             teacher_model,
@@ -156,7 +156,7 @@ def plan(measure: bool) -> None:
             teacher_batch=values.precompute.batch_size,
             student_batch=student.batch_size,
         )
-    click.echo(planning.as_text(found, speed))
+    click.echo(plan.as_text(found, speed))
     if advice := from_params.views(values.views).advice:
         click.echo(f"\n{advice}")
 
@@ -179,7 +179,7 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline import parity as proof
+    from pipeline.tools import parity as proof
 
     declared = [str(value) for value in values.distill.temperatures]
     written = temperature or declared[0]
@@ -213,6 +213,6 @@ def init_remote(url: str | None, force: bool) -> None:
     URL is the path of a folder, or begins with s3://, ssh://, gs://, azure://, webdav(s):// or http(s)://. Default:
     a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git shares.
     """
-    from pipeline import remote
+    from pipeline.tools import init_remote
 
-    click.echo(remote.as_text(remote.init_remote(Path(), url, replace=force)))
+    click.echo(init_remote.as_text(init_remote.init_remote(Path(), url, replace=force)))

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from real_project import ROOT
 from ruamel.yaml import YAML
 
-from pipeline import cli, interruption, speed
+from pipeline import cli, interruption
 from pipeline.interruption import KEPT, Announced, Terminated
+from pipeline.tools import step_speed
 
 AT_ONCE = {"init-remote"}
 """It loads nothing that takes time."""
@@ -139,8 +140,8 @@ def test_a_terminal_gets_the_last_words_on_a_line_of_their_own(monkeypatch, caps
 def test_a_measurement_tells_of_each_batch_that_takes_long(monkeypatch, capsys):
     """Batches of 40, 10, 1.5 and 1.5 seconds: two warm up, and two seconds are reached with the next two."""
     ends = itertools.accumulate([0, 40, 0, 10, 0, 1.5, 0, 1.5])
-    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(ends)))
-    assert speed._seconds(lambda: None) == 1.5
+    monkeypatch.setattr(step_speed, "time", SimpleNamespace(perf_counter=lambda: next(ends)))
+    assert step_speed._seconds(lambda: None) == 1.5
     assert capsys.readouterr().err.splitlines() == [
         "  40.0 s, to warm up", "  10.0 s, to warm up", "  1.5 s, timed", "  1.5 s, timed",
     ]  # fmt: skip
@@ -148,6 +149,6 @@ def test_a_measurement_tells_of_each_batch_that_takes_long(monkeypatch, capsys):
 
 def test_a_measurement_is_silent_about_fast_batches(monkeypatch, capsys):
     ends = itertools.count(0, 0.25)
-    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(ends)))
-    assert speed._seconds(lambda: None) == 0.25
+    monkeypatch.setattr(step_speed, "time", SimpleNamespace(perf_counter=lambda: next(ends)))
+    assert step_speed._seconds(lambda: None) == 0.25
     assert capsys.readouterr().err == ""

@@ -17,19 +17,19 @@ from real_project import attempt, change, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
-from pipeline import parity
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.models.ensembles import save_ensemble
-from pipeline.parity import Distance, Parity
 from pipeline.runtime.errors import PipelineError
-from pipeline.side_by_side import Steps, in_float32, last_place
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.stages import precompute, soften, split
+from pipeline.tools import parity
+from pipeline.tools.distiller_steps import Steps, in_float32, last_place
+from pipeline.tools.parity import Distance, Parity
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches
 from pipeline.training.recipe import Phase, Recipe

@@ -23,10 +23,10 @@ from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import cost
 from pipeline.models import architectures, keras_files
 from pipeline.models.given_teacher import GivenTeacher
-from pipeline.planning import Images, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import split
+from pipeline.tools.plan import Images, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from real_project import ROOT, attempt, run
 
 from pipeline.cli import main
-from pipeline.remote import NEEDS, as_text, init_remote
 from pipeline.runtime.errors import PipelineError
+from pipeline.tools.init_remote import NEEDS, as_text, init_remote
 
 SETTINGS = "[core]\n    analytics = false\n"
 S3 = "s3://bucket/project"
@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture
 def all_installed(monkeypatch):
-    monkeypatch.setattr("pipeline.remote.find_spec", lambda name: name)
+    monkeypatch.setattr("pipeline.tools.init_remote.find_spec", lambda name: name)
 
 
 def written(project):

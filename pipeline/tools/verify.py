@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.images.index import SPLITS, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
-from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, all_named, first_few
 from pipeline.runtime.progress import Progress
@@ -23,6 +22,7 @@ from pipeline.soft_labels.identity import differences, other_views
 from pipeline.soft_labels.logit_storage import Storage
 from pipeline.soft_labels.reading import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.teacher_pass import teacher_checks
+from pipeline.tools.row_statistics import Statistics, impossible_rows, probabilities_of
 
 WARNING = "warning: "
 

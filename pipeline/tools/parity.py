@@ -24,11 +24,11 @@ from pipeline.models import architectures
 from pipeline.models.ensembles import load_teacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError, first_few
-from pipeline.side_by_side import LAST_PLACE, Steps, offline_steps, online_steps
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_soft_targets
+from pipeline.tools.distiller_steps import LAST_PLACE, Steps, offline_steps, online_steps
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
-from pipeline.row_statistics import Statistics, impossible_rows, probabilities_of
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
 from pipeline.soft_labels.softness import doubt_about
-from pipeline.verification import in_words
+from pipeline.tools.row_statistics import Statistics, impossible_rows, probabilities_of
+from pipeline.tools.verify import in_words
 
 
 def describe(path: Path, largest_temperature: float = 1.0) -> str:
