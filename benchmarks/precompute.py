@@ -33,7 +33,7 @@ from typing import Any
 from benchmarks.paired import interleaved, ratios, spread
 from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
-from pipeline.tensorflow_start import start_tensorflow
+from pipeline.cli.tensorflow_start import start_tensorflow
 
 STARTED = time.perf_counter()
 start_tensorflow()

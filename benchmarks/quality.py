@@ -105,7 +105,7 @@ def reproduce(project: Path, described: str) -> None:
 
 def run_here(project: Path) -> None:
     """Runs the stages of one temperature in this process: most of a small stage's time is TensorFlow's start."""
-    from pipeline.cli import main as softlabel
+    from pipeline.cli.main import main as softlabel
 
     params = YAML(typ="safe").load(project / "params.yaml")
     temperature, seeds = str(params["distill"]["temperatures"][0]), params["student"]["seeds"]

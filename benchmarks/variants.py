@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from pipeline import from_params
+from pipeline.cli import arguments
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.views import Views
 from pipeline.models import architectures
@@ -43,9 +43,9 @@ class Pair:
     def __init__(self, params: str, classes: int) -> None:
         self.params: Params = read_params(ROOT / params)
         self.classes = classes
-        self.recipe: Recipe = from_params.recipe(self.params.student, seed=1)
-        self.views: Views = from_params.views(self.params.views)
-        self.loss: DistillationLoss = from_params.loss(self.params.distill, TEMPERATURE)
+        self.recipe: Recipe = arguments.recipe(self.params.student, seed=1)
+        self.views: Views = arguments.views(self.params.views)
+        self.loss: DistillationLoss = arguments.loss(self.params.distill, TEMPERATURE)
 
     @cached_property
     def teacher(self) -> Any:

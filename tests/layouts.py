@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from real_project import ROOT, change
 from ruamel.yaml import YAML
 
-from pipeline import from_params
-from pipeline.cli import main
+from pipeline.cli import arguments
+from pipeline.cli.main import main
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.stages import split
@@ -70,7 +70,7 @@ def write_params(section: dict[str, Any]) -> None:
 def as_read(section: dict[str, Any]) -> dict[str, Any]:
     """What `split.run` is given of a section, read from params.yaml."""
     write_params(section)
-    return from_params.data_set(read_params(Path("params.yaml")).split)
+    return arguments.data_set(read_params(Path("params.yaml")).split)
 
 
 def refusal(section: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from layouts import check_copies, run, write_params
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.runtime.errors import PipelineError
 from pipeline.stages import cifar10
 

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.runtime.errors import PipelineError
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_a_file_is_named_in_the_usage(command):
 HELP_WITHOUT_HEAVY_IMPORTS = """
 import sys
 from click.testing import CliRunner
-from pipeline.cli import main
+from pipeline.cli.main import main
 for command in [[], *[[name] for name in main.commands]]:
     assert CliRunner().invoke(main, [*command, "--help"]).exit_code == 0
 heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib", "pandas", "pydantic")
@@ -165,7 +165,7 @@ def test_plan_without_params_says_where_to_run_it(tmp_path):
 TABLES_WITHOUT_TENSORFLOW = """
 import sys
 from click.testing import CliRunner
-from pipeline.cli import main
+from pipeline.cli.main import main
 print(CliRunner().invoke(main, ["{command}", "x.h5"]).exit_code, "h5py" in sys.modules, "tensorflow" in sys.modules)
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from real_project import run
 
-from pipeline.dvc_cache import earlier_versions
+from pipeline.cli.dvc_cache import earlier_versions
 
 OUTPUT = Path("data/soft_labels/teacher_logits.h5")
 CONTENT = b"what the teacher said"

@@ -9,7 +9,7 @@ import pytest
 from real_project import change, copy_repository, run, stages_run
 from ruamel.yaml import YAML
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.params import reading
 
 ROOT = Path(__file__).parents[1]

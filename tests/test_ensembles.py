@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 from real_project import LOGITS as PROJECT_LOGITS
 from real_project import change, copy_repository, make_small, run, stages_run
 
-from pipeline import from_params
+from pipeline.cli import arguments
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
@@ -658,7 +658,7 @@ def test_dvc_trains_and_runs_the_changed_member_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     monkeypatch.setenv("DVC_ROOT", str(project / "scratch"))
     values = read_params(params)
-    teachers, average = from_params.teachers(values.train_teacher)
+    teachers, average = arguments.teachers(values.train_teacher)
     assert [teacher.recipe.seed for teacher in teachers] == [1, 3]
     history = Path("scratch/teacher.csv")
     train_teacher.run(index=INDEX, teachers=teachers, average=average, output=Path("scratch.keras"), history=history)
@@ -667,8 +667,8 @@ def test_dvc_trains_and_runs_the_changed_member_alone(tmp_path, monkeypatch):
     precompute.run(
         index=INDEX,
         teacher=TEACHER,
-        views=from_params.views(values.views),
-        stored_as=from_params.stored_as(values.precompute),
+        views=arguments.views(values.views),
+        stored_as=arguments.stored_as(values.precompute),
         batch_size=16,
         previous=[],
         output=Path("scratch.h5"),

@@ -11,7 +11,7 @@ from documents import EXPERIMENTS, blocks, follow
 from real_project import HANGS, change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
 from ruamel.yaml import YAML
 
-from pipeline.orphan import LOOK_EVERY_SECONDS
+from pipeline.cli.orphan import LOOK_EVERY_SECONDS
 
 FAILED = '"status": 4'
 """How DVC notes it of an experiment, in a file that may be half written."""

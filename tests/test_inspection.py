@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from matplotlib.figure import Figure
 from soft_label_files import edit, write_logits
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels.logit_storage import Dense, TopK

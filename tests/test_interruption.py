@@ -32,10 +32,10 @@ from real_project import (
 )
 from ruamel.yaml import YAML
 
+from pipeline.cli.orphan import LOOK_EVERY_SECONDS
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
-from pipeline.orphan import LOOK_EVERY_SECONDS
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
 from pipeline.stages import precompute, split, train_teacher

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from real_project import ROOT
 from ruamel.yaml import YAML
 
-from pipeline import cli, interruption
-from pipeline.interruption import KEPT, Announced, Terminated
+from pipeline.cli import interruption, main
+from pipeline.cli.interruption import KEPT, Announced, Terminated
 from pipeline.tools import step_speed
 
 AT_ONCE = {"init-remote"}
@@ -28,9 +28,9 @@ def interrupted(monkeypatch, error=KeyboardInterrupt, command="init-remote"):
     def end(*_, **__):
         raise error
 
-    monkeypatch.setattr(cli.main.commands[command], "callback", end)
+    monkeypatch.setattr(main.main.commands[command], "callback", end)
     arguments = {"soften": ["--temperature", "4"], "verify": ["x.h5"], "inspect": ["x.h5"]}
-    return CliRunner().invoke(cli.main, [command, *arguments.get(command, [])])
+    return CliRunner().invoke(main.main, [command, *arguments.get(command, [])])
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_what_is_kept_is_told_of_every_stage_and_of_nothing_else():
     assert set(KEPT) == STAGES
 
 
-@pytest.mark.parametrize("command", cli.main.commands)
+@pytest.mark.parametrize("command", main.main.commands)
 def test_what_takes_time_to_load_is_announced(command):
-    assert isinstance(cli.main.commands[command], Announced) == (command not in AT_ONCE)
+    assert isinstance(main.main.commands[command], Announced) == (command not in AT_ONCE)
 
 
 FIRST_WORDS = """
@@ -107,7 +107,7 @@ class Terminal:
     def flush(self): pass
     def isatty(self): return False
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 sys.stderr = Terminal()
 main()
 """
@@ -128,7 +128,7 @@ def test_the_first_word_comes_before_anything_is_loaded(tmp_path, command):
 
 @pytest.mark.parametrize("arguments", [["precompute", "--help"], ["precompute", "--batch"], ["soften"]])
 def test_help_and_wrong_use_announce_nothing(arguments):
-    assert "starting" not in CliRunner().invoke(cli.main, arguments).output
+    assert "starting" not in CliRunner().invoke(main.main, arguments).output
 
 
 def test_a_terminal_gets_the_last_words_on_a_line_of_their_own(monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from real_project import ROOT, change
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.evaluation.made_from import made_from, refuse_other_teacher, refuse_others
 from pipeline.images.index import Image, Index, write_index
 from pipeline.params.reading import load_params, read_params, with_effect

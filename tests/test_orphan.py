@@ -9,7 +9,7 @@ import psutil
 import pytest
 from real_project import ENVIRONMENT, HANGS, has_ended, wait_until
 
-from pipeline import orphan
+from pipeline.cli import orphan
 
 STAGE = """
 import os, time
@@ -18,7 +18,7 @@ Path("pid.partial").write_text(str(os.getpid()))
 Path("pid.partial").rename("pid")
 while not Path("go").exists():
     time.sleep(0.001)
-from pipeline.orphan import stop_with_dvc
+from pipeline.cli.orphan import stop_with_dvc
 stop_with_dvc()
 Path("watching").touch()
 while not Path("end").exists():

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from pipeline import from_params
+from pipeline.cli import arguments
 from pipeline.models.given_teacher import GivenTeacher
 from pipeline.params.reading import WITHOUT_EFFECT, load_params, read_params, restrict
 from pipeline.runtime.errors import PipelineError
@@ -596,7 +596,7 @@ def test_a_map_of_classes_that_goes_both_ways_or_nowhere_is_refused(tmp_path, wr
 
 
 def teachers_of(folder, section):
-    return from_params.teachers(read_params(write(folder, {"train_teacher": section})).train_teacher)
+    return arguments.teachers(read_params(write(folder, {"train_teacher": section})).train_teacher)
 
 
 @pytest.mark.parametrize(
@@ -617,7 +617,7 @@ def test_a_list_is_the_mean_of_logits_and_another_average_is_named(tmp_path, for
 def test_a_member_may_be_another_one_with_a_change(tmp_path):
     """YAML's anchors and merge keys, as DVC reads them too."""
     text = f"[&one {json.dumps(TRAINED)}, {{<<: *one , seed: 7}}, {{<<: *one , batch_size: 3}}]"
-    found, _ = from_params.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    found, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
     seed, size = TRAINED["seed"], TRAINED["batch_size"]
     assert [(teacher.recipe.seed, teacher.recipe.batch_size) for teacher in found] == [
         (seed, size),
@@ -629,7 +629,7 @@ def test_a_member_may_be_another_one_with_a_change(tmp_path):
 
 def test_an_anchor_may_name_a_model_too(tmp_path):
     text = f"[{{model: a.weights.h5, weights_of: &cnn {json.dumps(CNN)}}}, {{model: b.weights.h5, weights_of: *cnn }}]"
-    found, _ = from_params.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    found, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
     assert found[0].weights_of == found[1].weights_of
     assert [teacher.file.name for teacher in found] == ["a.weights.h5", "b.weights.h5"]
 

@@ -17,7 +17,7 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import cost

@@ -17,7 +17,7 @@ from real_project import ROOT, change
 from soft_label_files import INDEX as FILE_INDEX
 from soft_label_files import edit, provenance_of, write_both, write_logits
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import fingerprint_of
 from pipeline.images.views import UNTOUCHED, Augmentation, Views

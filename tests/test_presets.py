@@ -22,7 +22,7 @@ from real_project import ROOT
 from ruamel.yaml import YAML
 
 from pipeline import flops
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.images.decoding import Images
 from pipeline.models import architectures
 from pipeline.params.reading import read_params

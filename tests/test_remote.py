@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from real_project import ROOT, attempt, run
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.runtime.errors import PipelineError
 from pipeline.tools.init_remote import NEEDS, as_text, init_remote
 

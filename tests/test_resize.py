@@ -16,7 +16,7 @@ from real_project import ROOT
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.images import decoding as image_files
 from pipeline.images.decoding import decode
 from pipeline.images.index import read_index
@@ -195,7 +195,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.delenv("DVC_ROOT", raising=False)
-        patch.setattr("pipeline.orphan.stop_with_dvc", lambda: None)
+        patch.setattr("pipeline.cli.orphan.stop_with_dvc", lambda: None)
         noted = image_files.decode
         patch.setattr(image_files, "decode", lambda *args: (read.append((stage, args[2])), noted(*args))[1])
         set_resize(OTHER)
@@ -251,7 +251,7 @@ def test_the_teachers_logits_are_those_of_keras_pixels(finished, monkeypatch):
 def test_labels_of_other_pixels_are_refused(finished, monkeypatch, arguments, said):
     monkeypatch.chdir(finished[0])
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr("pipeline.orphan.stop_with_dvc", lambda: None)
+    monkeypatch.setattr("pipeline.cli.orphan.stop_with_dvc", lambda: None)
     assert command("verify", "data/soft_labels/soft_targets_T4.h5")[0] == 0
     set_resize(replace(OTHER, fit="pad"))
     try:

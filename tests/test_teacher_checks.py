@@ -17,7 +17,7 @@ from real_project import ROOT, change
 from sklearn.metrics import cohen_kappa_score
 from soft_label_files import write_both
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.images.index import Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files

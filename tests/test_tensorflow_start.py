@@ -14,7 +14,7 @@ from real_project import ROOT, has_ended, wait_until
 PROGRAM = """
 import ctypes, faulthandler, os, signal, sys
 import psutil
-from pipeline.tensorflow_start import _native_stderr_held_back
+from pipeline.cli.tensorflow_start import _native_stderr_held_back
 
 end = sys.argv[1]
 print("before", file=sys.stderr, flush=True)

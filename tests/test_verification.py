@@ -15,7 +15,7 @@ from conftest import mhist_in
 from real_project import ROOT, change
 from soft_label_files import edit, write_logits
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files

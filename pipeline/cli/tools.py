@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from pipeline import from_params
-from pipeline.cli_options import SEED, checked_temperature
-from pipeline.interruption import Announced
-from pipeline.places import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
+from pipeline.cli import arguments
+from pipeline.cli.interruption import Announced
+from pipeline.cli.options import SEED, checked_temperature
+from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
+from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import PipelineError
-from pipeline.tensorflow_start import start_tensorflow
 
 
 @click.command(cls=Announced)
@@ -50,10 +50,10 @@ def verify(file: Path, as_json: bool) -> None:
         values = read_params(Path("params.yaml"))
         precompute = values.precompute
         wanted = (
-            from_params.views(values.views),
-            from_params.stored_as(precompute),
+            arguments.views(values.views),
+            arguments.stored_as(precompute),
             precompute.precision,
-            from_params.resize(values.images),
+            arguments.resize(values.images),
         )
     except PipelineError:
         wanted = None
@@ -133,16 +133,16 @@ def plan(measure: bool) -> None:
     from pipeline.tools import plan
 
     student = values.student
-    images = plan.count_images(INDEX, **from_params.data_set(values.split))
-    teacher_model = plan.teacher_model(*from_params.teachers(values.train_teacher), images.class_names)
+    images = plan.count_images(INDEX, **arguments.data_set(values.split))
+    teacher_model = plan.teacher_model(*arguments.teachers(values.train_teacher), images.class_names)
     student_model = architectures.untrained(student.model.model_dump(), images.classes)
     found = plan.make_plan(
         images,
-        from_params.views(values.views),
-        from_params.stored_as(values.precompute),
+        arguments.views(values.views),
+        arguments.stored_as(values.precompute),
         teacher=teacher_model,
         student=student_model,
-        recipe=from_params.recipe(student, seed=0),
+        recipe=arguments.recipe(student, seed=0),
         temperatures=len(values.distill.temperatures),
         seeds=len(student.seeds),
     )
@@ -157,7 +157,7 @@ def plan(measure: bool) -> None:
             student_batch=student.batch_size,
         )
     click.echo(plan.as_text(found, speed))
-    if advice := from_params.views(values.views).advice:
+    if advice := arguments.views(values.views).advice:
         click.echo(f"\n{advice}")
 
 
@@ -192,11 +192,11 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
         teacher=TEACHER,
         soft_targets=soft_targets_file(written),
         logits=LOGITS,
-        views=from_params.views(values.views),
-        loss=from_params.loss(values.distill, float(written)),
+        views=arguments.views(values.views),
+        loss=arguments.loss(values.distill, float(written)),
         model=values.student.model.model_dump(),
-        recipe=from_params.recipe(values.student, values.student.seeds[0] if seed is None else seed),
-        resize=from_params.resize(values.images),
+        recipe=arguments.recipe(values.student, values.student.seeds[0] if seed is None else seed),
+        resize=arguments.resize(values.images),
         steps=steps,
     )
     click.echo(proof.as_text(found))

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import from_params
-from pipeline.cli_options import SEED, checked_temperature
-from pipeline.cli_tools import init_remote, inspect, parity, plan, table, verify
-from pipeline.interruption import Announced, open_stderr, sigterm_as_interruption, told
-from pipeline.places import (
+from pipeline.cli import arguments
+from pipeline.cli.interruption import Announced, open_stderr, sigterm_as_interruption, told
+from pipeline.cli.options import SEED, checked_temperature
+from pipeline.cli.paths import (
     HISTORY,
     INDEX,
     LOGITS,
@@ -29,8 +28,9 @@ from pipeline.places import (
     soft_targets_file,
     student_file,
 )
+from pipeline.cli.tensorflow_start import start_tensorflow
+from pipeline.cli.tools import init_remote, inspect, parity, plan, table, verify
 from pipeline.runtime.errors import PipelineError
-from pipeline.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
@@ -112,7 +112,7 @@ def split() -> None:
     from pipeline.stages import split as stage
 
     stage.run(
-        **from_params.data_set(section),
+        **arguments.data_set(section),
         split_folder=SPLIT_FOLDER,
         index=INDEX,
     )
@@ -125,14 +125,14 @@ def train_teacher() -> None:
     start_tensorflow()
     from pipeline.stages import train_teacher as stage
 
-    teachers, average = from_params.teachers(values.train_teacher)
+    teachers, average = arguments.teachers(values.train_teacher)
     stage.run(
         index=INDEX,
         teachers=teachers,
         average=average,
         output=TEACHER,
         history=HISTORY / "teacher.csv",
-        resize=from_params.resize(values.images),
+        resize=arguments.resize(values.images),
         cache=values.images.cache,
     )
 
@@ -152,7 +152,7 @@ def precompute() -> None:
     """Run the teacher once and keep its logits in data/soft_labels/teacher_logits.h5."""
     values = _load("precompute")
     start_tensorflow()
-    from pipeline.dvc_cache import earlier_versions
+    from pipeline.cli.dvc_cache import earlier_versions
     from pipeline.params.reading import read_params
     from pipeline.stages import precompute as stage
 
@@ -162,11 +162,11 @@ def precompute() -> None:
     stage.run(
         index=INDEX,
         teacher=TEACHER,
-        views=from_params.views(values.views),
-        stored_as=from_params.stored_as(values.precompute),
+        views=arguments.views(values.views),
+        stored_as=arguments.stored_as(values.precompute),
         batch_size=values.precompute.batch_size,
         precision=values.precompute.precision,
-        resize=from_params.resize(values.images),
+        resize=arguments.resize(values.images),
         previous=earlier_versions(LOGITS),
         output=LOGITS,
         largest_temperature=float(max(temperatures)),
@@ -196,13 +196,13 @@ def train_student(temperature: str, seed: int) -> None:
         index=INDEX,
         soft_targets=soft_targets_file(temperature),
         logits=LOGITS,
-        views=from_params.views(values.views),
-        loss=from_params.loss(values.distill, float(temperature)),
+        views=arguments.views(values.views),
+        loss=arguments.loss(values.distill, float(temperature)),
         model=values.student.model.model_dump(),
-        recipe=from_params.recipe(values.student, seed),
+        recipe=arguments.recipe(values.student, seed),
         output=student_file(temperature, seed),
         history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
-        resize=from_params.resize(values.images),
+        resize=arguments.resize(values.images),
         cache=values.images.cache,
     )
 
@@ -218,11 +218,11 @@ def train_baseline(seed: int) -> None:
     stage.run(
         index=INDEX,
         model=values.student.model.model_dump(),
-        recipe=from_params.recipe(values.student, seed),
-        views=from_params.views(values.views),
+        recipe=arguments.recipe(values.student, seed),
+        views=arguments.views(values.views),
         output=baseline_file(seed),
         history=HISTORY / f"baseline_seed{seed}.csv",
-        resize=from_params.resize(values.images),
+        resize=arguments.resize(values.images),
         cache=values.images.cache,
     )
 
@@ -244,7 +244,7 @@ def evaluate() -> None:
         baselines={seed: baseline_file(seed) for seed in seeds},
         history=HISTORY,
         batch_size=values.evaluate.batch_size,
-        resize=from_params.resize(values.images),
+        resize=arguments.resize(values.images),
         params=with_effect(values),
         output=METRICS,
         plots=PLOTS,
@@ -291,7 +291,7 @@ for command in (table, verify, inspect, plan, parity, init_remote):
 
 
 def _load(stage: str) -> "Params":
-    from pipeline.orphan import stop_with_dvc
+    from pipeline.cli.orphan import stop_with_dvc
     from pipeline.params.reading import load_params
 
     stop_with_dvc()

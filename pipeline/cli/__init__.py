@@ -1,0 +1,1 @@
+"""The command line. It alone knows params.yaml and where files lie."""
