@@ -32,7 +32,7 @@ from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
-from pipeline.cli import arguments
+from pipeline.cli.arguments import loss as loss_of
 from pipeline.images.index import Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
@@ -154,7 +154,7 @@ def train_online(pair: Pair, data: Index, views: Views, recipe: Recipe, temperat
 
 def loss_at(pair: Pair, temperature: float) -> Any:
     """The pair's loss at another temperature."""
-    return arguments.loss(pair.params.distill, temperature)
+    return loss_of(pair.params.distill, temperature)
 
 
 def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Recipe) -> dict[str, float]:

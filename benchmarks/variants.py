@@ -12,9 +12,9 @@ from pipeline.cli import arguments
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.views import Views
 from pipeline.models import architectures
+from pipeline.models.architectures import untrained
 from pipeline.params.reading import read_params
 from pipeline.params.sections import Params
-from pipeline.tools.plan import untrained
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from real_project import HANGS
 
-from pipeline import artifacts
+from pipeline.runtime import publish as publishing
+from pipeline.runtime import workspace as work
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish, publish_copy
@@ -41,7 +42,8 @@ def everything() -> list[str]:
 
 def process(program: str) -> subprocess.Popen[str]:
     """Another Python process in the current folder."""
-    imports = "import os, signal, sys\nfrom pathlib import Path\nfrom pipeline.artifacts import publish, workspace\n"
+    imports = "import os, signal, sys\nfrom pathlib import Path\n"
+    imports += "from pipeline.runtime.publish import publish\nfrom pipeline.runtime.workspace import workspace\n"
     return subprocess.Popen(
         [sys.executable, "-c", imports + program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -67,7 +69,7 @@ def publish_until(error: type[BaseException], kind: str) -> None:
 
 def work_until_stopped(inputs: str) -> None:
     """Leaves one block in the workspace, then raises."""
-    with workspace(FINAL, inputs=inputs) as folder:
+    with workspace(FINAL, packages=["runtime"], inputs=inputs) as folder:
         (folder / "block_0").write_bytes(b"rows")
         raise Stopped
 
@@ -157,8 +159,8 @@ def test_content_reaches_the_disk_before_the_name_does(monkeypatch):
         steps.append(("rename", Path(target).name))
         rename(source, target)
 
-    monkeypatch.setattr(artifacts.os, "fsync", noted_flush)
-    monkeypatch.setattr(artifacts.os, "replace", noted_rename)
+    monkeypatch.setattr(publishing.os, "fsync", noted_flush)
+    monkeypatch.setattr(publishing.os, "replace", noted_rename)
     with publish(Path("split")) as partial:
         (partial / "train").mkdir(parents=True)
         for name in ("1", "train/2"):
@@ -188,10 +190,10 @@ def test_workspace_survives_an_exception_and_success():
     """A kill between the stage's end and DVC's note of it must not cost the work."""
     with pytest.raises(Stopped):
         work_until_stopped("a")
-    with workspace(FINAL, inputs="a") as again:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as again:
         assert (again / "block_0").read_bytes() == b"rows"
         (again / "block_1").write_bytes(b"more")
-    with workspace(FINAL, inputs="a") as later:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as later:
         assert sorted(path.name for path in later.iterdir()) == ["block_0", "block_1"]
 
 
@@ -199,7 +201,7 @@ def test_workspace_of_other_inputs_is_removed():
     with pytest.raises(Stopped):
         work_until_stopped("a")
     (stale,) = Path(".work").glob("*/*/")
-    with workspace(FINAL, inputs="b") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
         assert folder != stale
         assert not list(Path(".work").glob("*/*/*"))
     assert list(Path(".work").glob("*/*/")) == [folder]
@@ -215,42 +217,46 @@ def test_workspace_of_other_inputs_is_removed():
     ],
 )
 def test_work_on_other_outputs_is_left_alone(other):
-    with workspace(Path(other), inputs="a") as folder:
+    with workspace(Path(other), packages=["runtime"], inputs="a") as folder:
         (folder / "block_0").write_bytes(b"rows")
-        with workspace(FINAL, inputs="b") as own:
+        with workspace(FINAL, packages=["runtime"], inputs="b") as own:
             assert own != folder
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
 def test_inputs_are_compared_by_value_whatever_their_order():
-    with workspace(FINAL, model={"a": 1, "b": [2, None]}, seed=3) as first:
+    with workspace(FINAL, packages=["runtime"], model={"a": 1, "b": [2, None]}, seed=3) as first:
         pass
-    with workspace(FINAL, seed=3, model={"b": [2, None], "a": 1}) as again:
+    with workspace(FINAL, packages=["runtime"], seed=3, model={"b": [2, None], "a": 1}) as again:
         assert again == first
 
 
-def test_work_of_another_version_of_the_code_is_removed(monkeypatch, tmp_path):
-    """Rows that a mended defect left wrong must not reach the new output."""
-    copy = tmp_path / "code"
-    shutil.copytree(Path(artifacts.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(artifacts, "__file__", str(copy / "artifacts.py"))
-    with workspace(FINAL, inputs="a") as before:
+@pytest.mark.parametrize(("edited", "lost"), [("training", True), ("images", True), ("report", False), ("cli", False)])
+def test_an_edit_of_its_packages_ends_unfinished_work_and_of_others_does_not(monkeypatch, tmp_path, edited, lost):
+    """Rows that a mended defect left wrong must not reach the new output; a new colour must cost no epoch."""
+    monkeypatch.setattr(work, "CODE", Path(shutil.copytree(work.CODE, tmp_path / "code")))
+    packages = ["training", "images"]
+    with workspace(FINAL, packages=packages, inputs="a") as before:
         (before / "block_0").write_bytes(b"rows")
-    with workspace(FINAL, inputs="a") as same:
+    with workspace(FINAL, packages=packages, inputs="a") as same:
         assert same == before
-    with (copy / "storage.py").open("a") as module:
+    with (tmp_path / "code" / edited / "__init__.py").open("a") as module:
         module.write("\n")
-    with workspace(FINAL, inputs="a") as after:
-        assert after != before
-        assert not list(Path(".work").glob("*/*/*"))
-    assert not before.exists()
+    with workspace(FINAL, packages=packages, inputs="a") as after:
+        assert (after != before) == lost
+        assert [path.name for path in Path(".work").glob("*/*/*")] == ([] if lost else ["block_0"])
+
+
+def test_work_of_a_package_that_is_not_there_is_a_mistake_in_the_code():
+    with pytest.raises(ValueError, match="no package artifacts"), workspace(FINAL, packages=["artifacts"]):
+        pass
 
 
 @pytest.mark.parametrize("root", [None, "elsewhere"])
 def test_work_lies_below_dvc_root(monkeypatch, root):
     if root:
         monkeypatch.setenv("DVC_ROOT", root)
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         assert folder.is_dir()
         assert folder.parent.resolve() == Path(root or ".").resolve() / ".work/out-logits.h5"
         assert re.fullmatch("[0-9a-f]{16}", folder.name)
@@ -260,7 +266,7 @@ def test_work_lies_below_dvc_root(monkeypatch, root):
 def test_a_published_copy_stays_in_the_work_folder():
     FINAL.parent.mkdir()
     FINAL.write_bytes(b"older")
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         finished = folder / "finished.h5"
         finished.write_bytes(b"rows")
         publish_copy(finished, FINAL)
@@ -273,7 +279,7 @@ def test_a_published_copy_stays_in_the_work_folder():
 
 def test_damage_to_a_published_copy_does_not_reach_the_work_folder():
     """They were once one file with two names, and the command that mends published the damage again."""
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         finished = folder / "finished.h5"
         finished.write_bytes(b"rows")
         publish_copy(finished, FINAL)
@@ -283,7 +289,7 @@ def test_damage_to_a_published_copy_does_not_reach_the_work_folder():
 
 
 def test_finished_work_is_forgotten_and_unfinished_work_is_not():
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         (folder / "finished.h5").write_bytes(b"rows")
         (folder / "state.npz").write_bytes(b"epoch 3")
         forget_finished(FINAL)  # while somebody is at work, nothing goes
@@ -294,7 +300,7 @@ def test_finished_work_is_forgotten_and_unfinished_work_is_not():
 
 def finish(inputs: str, content: bytes = b"rows") -> Path:
     """Leaves a finished file and other work in the workspace of some inputs."""
-    with workspace(FINAL, inputs=inputs) as folder:
+    with workspace(FINAL, packages=["runtime"], inputs=inputs) as folder:
         (folder / "finished.h5").write_bytes(content)
         (folder / "unfinished.h5").write_bytes(b"half")
         (folder / "blocks").mkdir()
@@ -305,7 +311,7 @@ def finish(inputs: str, content: bytes = b"rows") -> Path:
 def test_what_other_inputs_finished_stays_until_the_new_work_is_done():
     """Its rows may still hold; its unfinished work is of no use to anybody."""
     before = finish("a")
-    with workspace(FINAL, inputs="b") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
         assert folder != before
         assert [path.name for path in before.iterdir()] == ["finished.h5"]
         assert earlier_finished(FINAL) == [before / "finished.h5"]
@@ -318,23 +324,26 @@ def test_what_other_inputs_finished_outlives_work_that_is_stopped(error):
     before = finish("a")
 
     def work(inputs):
-        with workspace(FINAL, inputs=inputs):
+        with workspace(FINAL, packages=["runtime"], inputs=inputs):
             raise error
 
     for inputs in ("b", "c"):
         with pytest.raises(error):
             work(inputs)
         assert earlier_finished(FINAL) == [before / "finished.h5"]
-    with workspace(FINAL, inputs="a") as again:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as again:
         assert (again / "finished.h5").read_bytes() == b"rows"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 def test_what_other_inputs_finished_outlives_a_killed_process():
     before = finish("a")
-    killed("with workspace(Path('out/logits.h5'), inputs='b') as folder:\n    (folder / 'block_0').write_bytes(b'x')")
+    killed(
+        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='b') as folder:\n"
+        "    (folder / 'block_0').write_bytes(b'x')"
+    )
     assert earlier_finished(FINAL) == [before / "finished.h5"]
-    with workspace(FINAL, inputs="b") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
         assert (folder / "block_0").read_bytes() == b"x"
     assert not before.exists()
 
@@ -358,7 +367,7 @@ def test_finished_files_of_the_same_inputs_are_found_too_in_a_fixed_order():
 def test_finished_files_of_other_outputs_are_not_found(other):
     finish("a")
     assert earlier_finished(Path(other)) == []
-    with workspace(Path(other), inputs="b"):
+    with workspace(Path(other), packages=["runtime"], inputs="b"):
         assert len(earlier_finished(FINAL)) == 1
     assert len(earlier_finished(FINAL)) == 1
 
@@ -380,7 +389,7 @@ def test_a_forgotten_file_is_not_found():
 
 def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
     """Two writers once renamed each other's half-written files."""
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     holder = process(
         "with publish(Path('out/logits.h5')) as partial:\n"
         "    partial.write_bytes(b'half')\n"
@@ -401,9 +410,9 @@ def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
 
 
 def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     first = process(
-        "with workspace(Path('out/logits.h5'), inputs='a') as folder:\n"
+        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:\n"
         "    (folder / 'block_0').write_bytes(b'rows')\n"
         "    print(folder, flush=True)\n"
         "    sys.stdin.read()"
@@ -411,32 +420,32 @@ def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
     with first:
         held = Path(first.stdout.readline().strip())
         for inputs in ("a", "b"):
-            with pytest.raises(PipelineError) as refused, workspace(FINAL, inputs=inputs):
+            with pytest.raises(PipelineError) as refused, workspace(FINAL, packages=["runtime"], inputs=inputs):
                 pytest.fail("two processes at work on one output")
             assert "another process is already writing out/logits.h5" in str(refused.value)
             assert "Wait until it ends, or stop it" in str(refused.value)
         assert (held / "block_0").read_bytes() == b"rows"  # the refused ones removed nothing
-        with workspace(Path("out/other.h5"), inputs="a") as other:
+        with workspace(Path("out/other.h5"), packages=["runtime"], inputs="a") as other:
             assert other.is_dir()
         first.communicate("", timeout=HANGS)
     assert first.returncode == 0
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
 def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
     """Seconds, because the owner may be a stage that is just ending."""
-    assert artifacts.LOCK_SECONDS == 5.0
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", float(HANGS))  # a busy machine may take longer than that
+    assert publishing.LOCK_SECONDS == 5.0
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", float(HANGS))  # a busy machine may take longer than that
     ending = process(
         "import time\n"
-        "with workspace(Path('out/logits.h5'), inputs='a') as folder:\n"
+        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:\n"
         "    print('at work', flush=True)\n"
         "    time.sleep(1)\n"
         "    (folder / 'block_0').write_bytes(b'rows')"
     )
     assert ending.stdout.readline() == "at work\n"
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
     ending.communicate(timeout=HANGS)
 
@@ -444,9 +453,10 @@ def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 def test_a_killed_process_leaves_its_work_and_no_lock():
     killed(
-        "with workspace(Path('out/logits.h5'), inputs='a') as folder:\n    (folder / 'block_0').write_bytes(b'rows')"
+        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:\n"
+        "    (folder / 'block_0').write_bytes(b'rows')"
     )
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
@@ -484,7 +494,7 @@ def test_sha256_of_the_published_test_vectors(content, digest):
 
 def test_work_of_others_goes_and_locks_and_other_names_stay():
     for name in ("m/a_of_1.keras", "m/a_of_2.keras", "m/a.keras", "m/b_of_1.keras"):
-        with workspace(Path(name)) as folder:
+        with workspace(Path(name), packages=["runtime"]) as folder:
             (folder / "finished.keras").write_text(name)
     forget_work_of_others([Path("m/a_of_2.keras")], "m/a_of_*.keras")
     left = {path.parent.parent.name for path in Path(".work").glob("*/*/finished.keras")}
@@ -530,7 +540,8 @@ def in_the_repository(monkeypatch, copies):
 
 def experiment(copies: Path, program: str) -> subprocess.Popen[str]:
     """Another experiment, in the second copy, which works on the output until it may go on."""
-    imports = "import os, sys\nfrom pathlib import Path\nfrom pipeline.artifacts import *\n"
+    imports = "import os, sys\nfrom pathlib import Path\n"
+    imports += "from pipeline.runtime.publish import *\nfrom pipeline.runtime.workspace import *\n"
     running = subprocess.Popen(
         [sys.executable, "-c", imports + program],
         cwd=copies / "two",
@@ -544,7 +555,7 @@ def experiment(copies: Path, program: str) -> subprocess.Popen[str]:
 
 
 FINISHES = """
-with workspace(Path('out/logits.h5'), inputs='a') as folder:
+with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:
     print('at work', flush=True)
     sys.stdin.read()
     (folder / 'finished.h5').write_bytes(b'rows')
@@ -557,18 +568,18 @@ def test_what_an_experiment_left_unfinished_is_there_after_its_copy_has_gone(cop
         work_until_stopped("a")
     monkeypatch.chdir(copies / "two")
     shutil.rmtree(copies / "one")
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
     in_the_repository(monkeypatch, copies)
-    with workspace(FINAL, inputs="a") as folder:
+    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
 def test_an_experiment_waits_for_another_and_takes_what_it_finished(copies, capsys, monkeypatch):
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
         threading.Timer(1, other.stdin.close).start()
-        with workspace(FINAL, inputs="a") as folder:
+        with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
             assert (folder / "finished.h5").read_bytes() == b"rows"
             publish_copy(folder / "finished.h5", FINAL)
     assert capsys.readouterr().err == "waiting for another process that is making the same out/logits.h5\n"
@@ -576,11 +587,11 @@ def test_an_experiment_waits_for_another_and_takes_what_it_finished(copies, caps
 
 
 def test_an_experiment_goes_on_where_the_one_that_it_waited_for_was_killed(copies, monkeypatch):
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     begun = FINISHES.replace("print(", "(folder / 'block_0').write_bytes(b'half'); print(")
     with experiment(copies, begun) as other:
         threading.Timer(1, other.kill).start()
-        with workspace(FINAL, inputs="a") as folder:
+        with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
             assert [path.name for path in folder.iterdir()] == ["block_0"]
 
 
@@ -589,7 +600,7 @@ def test_experiments_of_other_inputs_work_at_the_same_time_and_keep_each_others_
     with pytest.raises(Stopped):
         work_until_stopped("c")
     with experiment(copies, FINISHES) as other:
-        with workspace(FINAL, inputs="b") as folder:
+        with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
             (folder / "finished.h5").write_bytes(b"others")
             publish_copy(folder / "finished.h5", FINAL)
         other.communicate("", timeout=HANGS)
@@ -611,7 +622,7 @@ def test_the_repository_removes_the_work_of_experiments_but_for_those_at_work(co
     begun = FINISHES.replace("print(", "(folder / 'state.npz').write_bytes(b'half'); print(")
     in_the_repository(monkeypatch, copies)
     with experiment(copies, begun) as other:
-        with workspace(FINAL, inputs="b"):
+        with workspace(FINAL, packages=["runtime"], inputs="b"):
             assert [path.name for path in work.glob("*/*")] == ["state.npz"]
         forget_work_of_others([], "out/*.h5")
         assert [path.name for path in work.glob("*/*")] == ["state.npz"]
@@ -624,26 +635,32 @@ def test_the_repository_removes_the_work_of_experiments_but_for_those_at_work(co
 
 def test_the_repository_does_not_wait_for_an_experiment(copies, monkeypatch):
     """Whoever sits before it would not know why nothing happens."""
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     in_the_repository(monkeypatch, copies)
     with experiment(copies, FINISHES) as other:
-        with pytest.raises(PipelineError, match=r"already writing out/logits\.h5"), workspace(FINAL, inputs="a"):
+        with (
+            pytest.raises(PipelineError, match=r"already writing out/logits\.h5"),
+            workspace(FINAL, packages=["runtime"], inputs="a"),
+        ):
             pass
         other.communicate("", timeout=HANGS)
 
 
 def test_a_second_process_in_the_same_copy_is_refused(copies, monkeypatch):
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
         monkeypatch.chdir(copies / "two")
         for inputs in ("a", "b"):
-            with pytest.raises(PipelineError, match="already writing"), workspace(FINAL, inputs=inputs):
+            with (
+                pytest.raises(PipelineError, match="already writing"),
+                workspace(FINAL, packages=["runtime"], inputs=inputs),
+            ):
                 pass
         other.communicate("", timeout=HANGS)
 
 
 def test_two_experiments_publish_the_same_output_at_the_same_time(copies, monkeypatch):
-    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     program = (
         "with publish(Path('out/logits.h5')) as partial:\n"
         "    print('at work', flush=True)\n    sys.stdin.read()\n    partial.write_bytes(b'two')"

@@ -61,7 +61,7 @@ def test_without_the_file_the_same_layers_can_be_timed(folder, make):
     expected = cost.forward_flops(keras_files.load(TEACHER))
     found = describe()
     TEACHER.unlink()
-    built = cost.untrained(found)
+    built = cost.untrained(found.architecture)
     assert cost.forward_flops(built) == expected == found.cost["flops"]
     assert cost.parameters(built)["total"] == found.cost["parameters"]["total"]
 

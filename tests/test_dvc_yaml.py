@@ -1,16 +1,19 @@
 """dvc.yaml names what its stages really use."""
 
-import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from imports import closure
 from real_project import change, copy_repository, run, stages_run
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
 from pipeline.params import reading
+from pipeline.stages import precompute, train_student
+from pipeline.training import fit
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -21,53 +24,96 @@ STAGES = PIPELINE["stages"] | {
 }
 
 
-def imports(module: Path) -> set[str]:
-    """Modules of this package that one of its files imports, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "pipeline":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
-            found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pipeline.")}
-    return found
-
-
-def closure(name: str) -> set[str]:
-    seen, waiting = set(), {name}
-    while waiting:
-        module = waiting.pop()
-        seen.add(module)
-        waiting |= imports(ROOT / "pipeline" / f"{module}.py") - seen
-    return seen
-
-
-def test_closure_of_a_known_case():
-    assert closure("soften") == {
-        "soften", "soft_label_writing", "softness", "answers", "chance", "soft_labels", "storage", "checked_hdf5",
-        "progress", "views", "index", "artifacts", "errors",
-    }  # fmt: skip
-
-
-def test_the_package_itself_is_only_a_docstring():
-    """So it need not be a dependency of every stage."""
-    body = ast.parse((ROOT / "pipeline/__init__.py").read_text()).body
-    assert [type(node) for node in body] == [ast.Expr]
+def code_of(stage: str) -> list[str]:
+    return [dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline/")]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_python_deps_are_the_import_closure(stage):
-    declared = [dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")]
-    assert declared == sorted(f"pipeline/{module}.py" for module in closure(stage))
+def test_code_dependencies_are_the_packages_that_a_stage_imports(stage):
+    module = Path(f"pipeline/stages/{stage}.py")
+    folders = sorted({other.parent.as_posix() for other in closure(module) - {module}})
+    assert code_of(stage) == [module.as_posix(), *folders]
+
+
+@pytest.mark.parametrize(
+    ("stage", "packages"),
+    [
+        ("train_teacher", fit.PACKAGES),
+        ("train_baseline", fit.PACKAGES),
+        ("train_student", train_student.PACKAGES),
+        ("precompute", precompute.PACKAGES),
+    ],
+)
+def test_unfinished_work_is_keyed_by_the_packages_of_its_stage(stage, packages):
+    assert sorted(f"pipeline/{package}" for package in packages) == code_of(stage)[1:]
+
+
+TEACHER, LABELS = ["train_teacher", "describe_teacher", "precompute"], ["soften@4"]
+MODELS = ["train_student@4-1", "train_baseline@1"]
+ALL = ["split", *TEACHER, *LABELS, *MODELS, "evaluate", "measure_speed", "report"]
+STAGES_OF_AN_EDIT = {
+    "cli": [],
+    "params": [],
+    "tools": [],
+    "report": ["report"],
+    "evaluation": ["evaluate", "measure_speed", "report"],
+    "distillation": ["train_student@4-1"],
+    "teacher_pass": ["precompute"],
+    "inference": ["describe_teacher", "precompute", "evaluate", "measure_speed"],
+    "soft_labels": ["precompute", *LABELS, "train_student@4-1", "evaluate", "report"],
+    "training": ["train_teacher", *MODELS, "evaluate"],
+    "models": [*TEACHER, *MODELS, "evaluate", "measure_speed"],
+    "datasets": ["split"],
+    "images": ALL,
+    "runtime": ALL,
+}
+"""What DVC runs again after an edit of a package; what depends on its outputs follows if they changed."""
+
+
+def with_stand_ins(project: Path) -> None:
+    """Files of a byte for everything that stages read or write, which DVC takes for the results."""
+    change(project / "params.yaml", "distill.temperatures", [4])
+    change(project / "params.yaml", "student.seeds", [1])
+    change(project / "params.yaml", "split.data", "data/raw/mine")
+    params = YAML().load(project / "params.yaml")
+    params.pop("sample", None)
+    YAML().dump(params, project / "params.yaml")
+    stages = PIPELINE["stages"].values()
+    outs = [out for stage in stages for key in ("outs", "metrics", "plots") for out in stage.get(key, [])]
+    names = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
+    for name in ["data/raw/mine", *names]:
+        file = project / name.replace("${item.temperature}", "4").replace("${item.seed}", "1")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    run("dvc", "init", "--quiet", "--force", cwd=project)
+    run("dvc", "commit", "--force", cwd=project)
+
+
+def named_by_status(project: Path) -> dict[str, object]:
+    return json.loads(run("dvc", "status", "--json", cwd=project))
+
+
+def test_an_edit_runs_the_stages_again_that_import_its_package(tmp_path):
+    """As `dvc status` names them, after `dvc commit` has noted stand-ins for all outputs."""
+    copy_repository(tmp_path)
+    packages = [path.name for path in (tmp_path / "pipeline").glob("*/")]
+    assert sorted(packages) == sorted([*STAGES_OF_AN_EDIT, "stages"])
+    with_stand_ins(tmp_path)
+    assert named_by_status(tmp_path) == {}
+    for package, expected in STAGES_OF_AN_EDIT.items():
+        module = tmp_path / "pipeline" / package / "__init__.py"
+        before = module.read_text()
+        module.write_text(before + "\n")
+        assert sorted(named_by_status(tmp_path)) == sorted(expected), package
+        module.write_text(before)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_command_and_module_share_one_name(stage):
     assert STAGES[stage]["desc"]
-    command = STAGES[stage]["cmd"].split()[:2]
-    assert command == ["softlabel", stage.replace("_", "-")]
-    assert command[1] in main.commands
+    command = STAGES[stage]["cmd"].split()[:4]
+    assert command == ["python", "-m", "pipeline", stage.replace("_", "-")]
+    assert command[3] in main.commands
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -81,15 +127,15 @@ def test_params_are_declared_in_params_yaml(stage):
 
 def test_the_teacher_hangs_on_nothing_of_the_student():
     for stage in ("train_teacher", "precompute"):
-        assert not {"losses", "targets", "train_student"} & closure(stage)
+        assert "pipeline/distillation" not in code_of(stage)
         assert not any(path.startswith(("student", "distill")) for path in STAGES[stage]["params"])
-    assert "soft_labels" not in closure("train_teacher")
+    assert "pipeline/soft_labels" not in code_of("train_teacher")
 
 
 def test_the_student_needs_no_teacher():
     text = str(STAGES["train_student"])
     assert "teacher" not in text.replace("train_teacher", "").replace("no teacher", "")
-    assert not {"precompute", "train_teacher"} & closure("train_student")
+    assert not {"pipeline/teacher_pass", "pipeline/inference"} & set(code_of("train_student"))
 
 
 def test_soften_takes_no_tensorflow():

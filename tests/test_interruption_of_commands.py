@@ -70,8 +70,8 @@ def test_a_process_that_gets_sigterm_cleans_up_and_says_so(tmp_path):
     program = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from pipeline import cli\n"
-        "from pipeline.artifacts import replace_whole\n"
+        "from pipeline.cli import main as cli\n"
+        "from pipeline.runtime.publish import replace_whole\n"
         "def act(**_):\n"
         "    with replace_whole(Path('out')) as partial:\n"
         "        partial.write_text('half')\n"

@@ -333,11 +333,11 @@ import sys, keras
 from pathlib import Path
 if sys.argv[2] == "busy":
     keras.layers.Dense(3)(keras.Input((4,)))
-from pipeline import model_files, models
-model = models.build(architecture="resnet50", input_shape=(32, 32, 3), classes=2, seed=1, weights=None,
+from pipeline.models import architectures, keras_files
+model = architectures.build(architecture="resnet50", input_shape=(32, 32, 3), classes=2, seed=1, weights=None,
                      pooling="avg", batch_normalization=True, dropout=0.2)
-models.for_phase(model, None)
-model_files.save(model, Path(sys.argv[1]))
+architectures.for_phase(model, None)
+keras_files.save(model, Path(sys.argv[1]))
 """
 
 

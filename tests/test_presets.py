@@ -21,9 +21,9 @@ from conftest import write_data_set
 from real_project import ROOT
 from ruamel.yaml import YAML
 
-from pipeline import flops
 from pipeline.cli.main import main
 from pipeline.images.decoding import Images
+from pipeline.inference import cost
 from pipeline.models import architectures
 from pipeline.params.reading import read_params
 
@@ -346,7 +346,7 @@ def test_trainable_weights_of_system_1_are_those_that_it_prints(which, count):
     """Those of the heads, on frozen backbones."""
     section = settings("mhist")[{"teacher": "train_teacher", "student": "student"}[which]]
     frozen = architectures.for_phase(build("mhist", which), section["phases"][0]["trainable_from"])
-    assert flops.parameters(frozen)["trainable"] == count
+    assert cost.parameters(frozen)["trainable"] == count
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_trainable_weights_of_system_1_are_those_that_it_prints(which, count):
 )
 def test_flops_of_system_1(which, of_32_images, giga):
     """As TensorFlow's profiler counts the original's models, which have no rescaling layer."""
-    counted = flops.forward_flops(build("mhist", which))
+    counted = cost.forward_flops(build("mhist", which))
     assert counted == pytest.approx(of_32_images / 32, rel=2e-3)
     assert float(f"{counted / 1e9:.3g}") == giga
 

@@ -123,7 +123,7 @@ def test_a_closed_stderr_is_opened_on_nothing(tmp_path):
     """Otherwise the next file would be descriptor 2, and what a library prints would be written into it."""
     program = (
         "import ctypes, sys\n"
-        "from pipeline import cli\n"
+        "from pipeline.cli import main as cli\n"
         "def act(**_):\n"
         "    with open('data', 'w') as file:\n"
         "        ctypes.CDLL(None).dprintf(2, b'said by a library')\n"

@@ -24,6 +24,7 @@ from pipeline.images.views import Augmentation
 from pipeline.models import architectures, keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
+from pipeline.training.best_epoch import best_epoch
 from pipeline.training.fit import hard_label_accuracy, hard_label_cross_entropy, train, trained
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.input_pipeline import Examples, HardLabels
@@ -647,3 +648,10 @@ def test_a_full_disk_costs_no_epoch(data_set, here, monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert "m.keras: continuing after epoch 1 of 1\n" in printed
     assert "epoch 1/1" not in printed
+
+
+def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_cross_entropy_and_is_the_first_of_equals():
+    rows = [(1, 0.9, 0.5), (2, 0.95, 0.4), (3, 0.95, 0.3), (4, 0.95, 0.3), (5, 0.8, 0.1)]
+    history = [dict(zip(("epoch", "val_accuracy", "val_cross_entropy"), row, strict=True)) for row in rows]
+    assert best_epoch(history)["epoch"] == 3
+    assert best_epoch(history[::-1])["epoch"] == 4

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.runtime.errors import PipelineError
-from pipeline.training.best_epoch import best_epoch
 
 MEASURES = {
     "loss": "loss",
@@ -31,10 +30,6 @@ class Curves:
     group: str
     name: str
     table: pd.DataFrame
-
-    def best_epoch(self) -> int:
-        """The epoch whose weights are kept."""
-        return int(best_epoch(self.table.to_dict("records"))["epoch"])
 
 
 def read_curves(history: Path, models: Mapping[str, Sequence[str]]) -> list[Curves]:

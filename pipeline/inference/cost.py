@@ -8,8 +8,6 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from pipeline.evaluation.description import Description
-
 
 def cost(model: Any, file: Path) -> dict[str, Any]:
     """What a model costs to store and to run."""
@@ -43,6 +41,6 @@ def parameters(model: Any) -> dict[str, int]:
     }
 
 
-def untrained(description: Description) -> Any:
-    """A Keras model of the described layers with weights that mean nothing, to be timed."""
-    return keras.saving.deserialize_keras_object(description.architecture, safe_mode=True)
+def untrained(architecture: dict[str, Any]) -> Any:
+    """A Keras model of these layers, as Keras serializes a model, with weights that mean nothing; to be timed."""
+    return keras.saving.deserialize_keras_object(architecture, safe_mode=True)

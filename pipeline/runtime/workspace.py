@@ -31,8 +31,8 @@ def in_a_copy() -> bool:
 
 
 @contextmanager
-def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
-    """A folder for the work on `output`, keyed by its JSON-serialisable inputs and by this program's code.
+def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterator[Path]:
+    """A folder for the work on `output`, keyed by its JSON-serialisable inputs and by the code that makes it.
 
     It lies in `<DVC_ROOT or .>/.work/` and survives a killed run. Work that other inputs or another version of
     the code left for the same output is removed, but for its finished files, which go when the block ends well. What
@@ -42,11 +42,17 @@ def workspace(output: Path, **inputs: Any) -> Iterator[Path]:
     Experiments remove no work of other inputs, and wait for one another where they need the same: the second finds
     what the first has finished.
 
+    Args:
+        output: the file that is made.
+        packages: those whose code decides what the work becomes, "training", "models" ...; an edit of any other
+            loses no work.
+        inputs: whatever else decides it.
+
     Raises:
         PipelineError: another process is at work on the same output, and this is no experiment in a copy.
     """
     of_output = work_folder() / flat_name(output)
-    folder = of_output / fingerprint(code=_code_sha256(), **inputs)[:16]
+    folder = of_output / fingerprint(code=_code_sha256(packages), **inputs)[:16]
     here = LOCKS / f"{of_output.name}.lock"
     with only_one(output, here), only_one(output, _lock_of(folder), patient=in_a_copy()):
         stale = [] if in_a_copy() else [other for other in of_output.glob("*/") if other != folder]
@@ -95,9 +101,13 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
-def _code_sha256() -> str:
-    """SHA-256 of this program's source, so that unfinished work never outlives the code that began it."""
+def _code_sha256(packages: Sequence[str]) -> str:
+    """SHA-256 of packages' source, so that unfinished work never outlives the code that began it."""
     digest = hashlib.sha256()
-    for module in sorted(CODE.rglob("*.py")):
-        digest.update(module.read_bytes() + b"\0")
+    for package in sorted(packages):
+        modules = sorted((CODE / package).glob("*.py"))
+        if not modules:
+            raise ValueError(f"there is no package {package}")
+        for module in modules:
+            digest.update(f"{package}/{module.name}\0".encode() + module.read_bytes() + b"\0")
     return digest.hexdigest()

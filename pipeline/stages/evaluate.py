@@ -25,6 +25,7 @@ from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
+from pipeline.training.best_epoch import best_epoch
 
 
 def run(
@@ -96,7 +97,11 @@ def run(
 
 def _best_epochs(group: str, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
     """Of each training of a group its best and its last epoch; nothing of a teacher that was not trained here."""
-    found = {one.name: (one.best_epoch(), len(one.table)) for one in curves if one.group == group}
+    found = {
+        one.name: (int(best_epoch(one.table.to_dict("records"))["epoch"]), len(one.table))
+        for one in curves
+        if one.group == group
+    }
     return {"best_epochs": found} if found else {}
 
 

@@ -25,7 +25,7 @@ def run(*, teacher: Path, model: dict[str, Any], output: Path) -> None:
     Raises:
         PipelineError: the description is missing or damaged, or the student cannot be built.
     """
-    of_teacher = cost.untrained(read_description(teacher))
+    of_teacher = cost.untrained(read_description(teacher).architecture)
     timed = {"teacher": of_teacher, "student": architectures.untrained(model, of_teacher.output_shape[-1])}
     found = [forward_speeds(timed, size) for size in BATCH_SIZES]
     rates = {name: [of_size[name] for of_size in found] for name in timed}

@@ -15,9 +15,12 @@ from pipeline.images.views import Views
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.training.fit import trained
+from pipeline.training import fit
 from pipeline.training.input_pipeline import Cache, Examples
 from pipeline.training.recipe import Recipe
+
+PACKAGES = (*fit.PACKAGES, "distillation", "soft_labels")
+"""Whose code decides what a student learns."""
 
 
 def run(
@@ -73,5 +76,7 @@ def run(
             )
             for split, images in (("train", data.split("train")), ("val", recipe.validation_images(data)))
         )
-        with trained(model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output) as result:
+        with fit.trained(
+            model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output, packages=PACKAGES
+        ) as result:
             result.publish(output, history)

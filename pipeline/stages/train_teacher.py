@@ -18,6 +18,7 @@ from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.runtime.publish import publish, replace_whole
 from pipeline.runtime.workspace import forget_work_of_others, workspace
+from pipeline.training import fit
 from pipeline.training.fit import Trained
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.input_pipeline import Cache
@@ -105,7 +106,7 @@ def _ready(
 ) -> Iterator[Trained]:
     """One teacher, trained, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
-        with workspace(output, class_names=data.class_names, **_named(teacher)) as work:
+        with workspace(output, packages=fit.PACKAGES, class_names=data.class_names, **_named(teacher)) as work:
             yield _given(teacher, data, work)
         return
     with trained_on_hard_labels(

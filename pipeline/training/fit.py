@@ -7,7 +7,7 @@ killed, and ends with the weights of one that was never interrupted.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ from pipeline.runtime.workspace import workspace
 from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training_batches, validation_batches
 from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import KeepState, TrainingState
+
+PACKAGES = ("images", "models", "runtime", "training")
+"""Whose code decides what a model learns from hard labels."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def trained(
     loss: Any,
     recipe: Recipe,
     output: Path,
+    packages: Sequence[str] = PACKAGES,
 ) -> Iterator[Trained]:
     """Builds and trains a model.
 
@@ -76,12 +80,14 @@ def trained(
         loss: a Keras loss of targets and logits.
         recipe: how to train.
         output: the `.keras` file that it is for, which names the work folder.
+        packages: those whose code decides what is learned.
 
     Raises:
         PipelineError: the model cannot be built, training diverged, or another process is writing `output`.
     """
     with workspace(
         output,
+        packages=packages,
         model=model,
         classes=data.class_names,
         weights=_content_of_file(model["weights"]),

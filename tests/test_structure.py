@@ -1,0 +1,78 @@
+"""The house: which package may import which."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from imports import ROOT, arrows, closure, imports, modules
+
+ARROWS = arrows()
+MAY_IMPORT = {
+    "runtime": set(),
+    "images": {"runtime"},
+    "datasets": {"images", "runtime"},
+    "models": {"runtime"},
+    "params": {"images", "models", "runtime"},
+    "training": {"images", "models", "runtime"},
+    "soft_labels": {"images", "runtime"},
+    "inference": {"images", "runtime"},
+    "evaluation": {"images", "runtime"},
+    "distillation": {"images", "runtime", "soft_labels"},
+    "teacher_pass": {"images", "inference", "models", "runtime", "soft_labels"},
+    "report": {"evaluation", "images", "runtime", "soft_labels"},
+}
+"""A package below the stages, and what it may import; why, is in docs/decisions.md."""
+
+
+def test_imports_of_a_known_module():
+    assert closure(Path("pipeline/stages/soften.py")) == {
+        Path("pipeline", name)
+        for name in (
+            "stages/soften.py", "images/index.py", "images/views.py", "runtime/digests.py", "runtime/errors.py",
+            "runtime/progress.py", "runtime/publish.py", "runtime/workspace.py", "soft_labels/answers.py",
+            "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/logit_storage.py", "soft_labels/reading.py",
+            "soft_labels/softness.py", "soft_labels/writing.py",
+        )
+    }  # fmt: skip
+
+
+def test_every_module_lies_in_a_package():
+    assert {path.name for path in (ROOT / "pipeline").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert set(ARROWS) == {*MAY_IMPORT, "stages", "tools", "cli"}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_what_it_may(package):
+    assert ARROWS[package] <= MAY_IMPORT[package]
+
+
+def test_only_the_command_line_knows_params_stages_and_tools():
+    knowing = {package for package, known in ARROWS.items() if known & {"params", "stages", "tools"}}
+    assert knowing == {"cli"}
+
+
+def test_nothing_imports_the_command_line():
+    assert not any("cli" in known for known in ARROWS.values())
+
+
+def test_stages_import_no_other_stage():
+    for module in modules():
+        if module.parent.name == "stages":
+            assert not [other for other in imports(module) if other.parent.name == "stages"], module
+
+
+def test_packages_form_no_circle():
+    list(TopologicalSorter(ARROWS).static_order())
+
+
+@pytest.mark.parametrize("package", sorted(ARROWS))
+def test_a_package_itself_is_one_docstring(package):
+    (body,) = ast.parse((ROOT / "pipeline" / package / "__init__.py").read_text(encoding="utf-8")).body
+    assert isinstance(body, ast.Expr)
+
+
+def test_the_way_of_an_image_names_every_package():
+    (told,) = ast.parse((ROOT / "pipeline/__init__.py").read_text(encoding="utf-8")).body
+    named = [line.split("/")[0] for line in told.value.value.splitlines() if line[:1].isalpha() and "/ " in line]
+    assert sorted(named) == sorted(ARROWS)
