@@ -333,9 +333,15 @@ def test_the_page_and_the_table_tell_the_same(reproduced):
 def test_data_set_teacher_and_dates_are_told_first(hostile, monkeypatch):
     """The dates are those of the files, whenever the page is made."""
     monkeypatch.chdir(hostile)
-    for name, day in (("index.csv", 1), ("logits.h5", 2), ("metrics.json", 3)):
+    days = {"index.csv": 1, "logits.h5": 2, "metrics.json": 3}
+    before = {name: Path(name).stat().st_mtime_ns for name in days}
+    for name, day in days.items():
         os.utime(name, (day * 86_400, day * 86_400))
-    write_report(["2", "4"], "dated.html")
+    try:
+        write_report(["2", "4"], "dated.html")
+    finally:
+        for name, time in before.items():
+            os.utime(name, ns=(time, time))
     page = html.unescape(Path("dated.html").read_text(encoding="utf-8"))
     data = PARAMS["split"]["data"]
     told = f"Data set: {data} (layout csv), 90 images in 3 classes. Teacher: cnn. Inputs of 1970-01-02 to 1970-01-04."
