@@ -18,7 +18,7 @@ from pipeline.runtime.errors import PipelineError
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.
 
-    Of params.yaml and data/index.csv as they are now: numbers of others are not shown, and the exit code is 1.
+    Only if it was made from params.yaml and data/index.csv as they are now; otherwise the exit code is 1.
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics

@@ -36,12 +36,12 @@ class Curves:
 
 
 def read_curves(history: Path, models: Mapping[Group, Sequence[str]]) -> list[Curves]:
-    """Reads the training curves of models; those of a teacher that was not trained here are empty and left out.
+    """Reads the training curves of models; the empty ones of a teacher that was not trained here are left out.
 
     Args:
         history: the folder of CSV files.
-        models: for each group the names of its files, without `.csv`. A file of several models has a column
-            `member`, by which they are told apart.
+        models: for each group the names of its files, without `.csv`. The file of an ensemble has a column `member`,
+            which says to which model a row belongs.
 
     Raises:
         PipelineError: a file is missing or cannot be read.
@@ -61,7 +61,7 @@ def measures_of(table: pd.DataFrame) -> list[Measure]:
 
 
 def curve_table(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    """The columns epoch, the measure, and `val_` of it, as far as they are there."""
+    """Those of the columns epoch, the measure and its `val_` that there are."""
     return table[[column for column in ("epoch", measure, f"val_{measure}") if column in table]]
 
 

@@ -1,4 +1,4 @@
-"""A teacher without its weights: what it costs, and what it is made of."""
+"""The description of a teacher: its size, its FLOPs and its layers, without its weights."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Description:
 
 
 def read_description(path: Path) -> Description:
-    """Reads what `run` wrote.
+    """Reads what stage `describe_teacher` wrote.
 
     Raises:
         PipelineError: there is no such file, or it is damaged.

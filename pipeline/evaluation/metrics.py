@@ -27,7 +27,7 @@ def accuracy(logits: Floats, labels: Ints) -> float:
 
 
 def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
-    """AUC: of the last class for two classes, else the mean over classes of one against the rest."""
+    """AUC: with two classes that of the last one, with more the mean over classes of one against the rest."""
     scores = one_against_rest(logits)
     classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
@@ -125,7 +125,7 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
 
 
 def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """One row an image: columns actual and predicted, both class names, and the `_index` of each on the class axis."""
+    """A row for each image: columns actual and predicted (class names), and the `_index` of each on the class axis."""
     names, predicted = np.array(class_names), np.argmax(logits, axis=1)
     return pd.DataFrame(
         {
@@ -138,7 +138,7 @@ def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFr
 
 
 def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """Receiver operating characteristic: the last class for two classes, else each against the rest.
+    """Receiver operating characteristic: with two classes that of the last one, with more each against the rest.
 
     Returns:
         Columns class, false_positive_rate, true_positive_rate.
@@ -161,7 +161,7 @@ def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataF
 
 
 def one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of each class of (N, C) logits, which ranks as p does, without its ties near 0 and 1."""
+    """log(p / (1 - p)) of each class of logits (N, C): it ranks as p does, without the ties of p near 0 and 1."""
     shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
     powers = np.exp(shifted)
     rest = powers.sum(axis=1, keepdims=True) - powers

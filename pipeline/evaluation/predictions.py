@@ -1,4 +1,4 @@
-"""What each model says of each test image: `results/predictions/<model>.csv`."""
+"""What each model answers for each test image: `results/predictions/<model>.csv`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
 PROBABILITY = "probability_"
-"""Of a class: begins the name of its column."""
+"""The name of a column of probabilities begins so; the name of the class follows."""
 
 
 def prediction_table(
@@ -37,9 +37,9 @@ def prediction_table(
     predicted = names[np.argmax(logits, axis=1)]
     losses = log_losses(logits, labels), kl_divergences(logits, teacher_logits)
     columns = (ids, names[labels], predicted, probabilities.max(axis=1), *losses)
-    told = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    answers = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
     of_classes = pd.DataFrame(probabilities, columns=[f"{PROBABILITY}{name}" for name in class_names])
-    return pd.concat([told, of_classes], axis=1)
+    return pd.concat([answers, of_classes], axis=1)
 
 
 def write_predictions(

@@ -26,7 +26,7 @@ class Speed:
 
 
 def write_speed(speed: Speed, path: Path) -> None:
-    """Writes it as JSON, in one step."""
+    """Writes a JSON file, in one step."""
     with publish(path) as partial:
         partial.write_text(json.dumps(asdict(speed), indent=1) + "\n", encoding="utf-8")
 

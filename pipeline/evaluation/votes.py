@@ -1,4 +1,4 @@
-"""What annotators' votes tell of a two-class model: how good it is where they agree, and whether it shares their doubt.
+"""What annotators' votes show of a two-class model: how good it is where they agree, and whether it shares their doubt.
 
 MHIST's seven annotators each chose one of two classes (Wei et al., arXiv:2101.12355).
 """
@@ -36,7 +36,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes on those of N images that were voted on.
+    """The votes on M of N images.
 
     Attributes:
         rows: the M rows of these images among the N.
@@ -54,8 +54,8 @@ class Votes:
 def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | None:
     """The votes on images; None where nobody voted, or where there are not two classes.
 
-    The class that the votes count is the one whose images have more of them. More votes than there are annotators are
-    told of, and then none are used.
+    The class that the votes count is the one whose images have more of them. If an image has more votes than there are
+    annotators, a line on stderr says so, and no votes are used.
 
     Args:
         images: N images.
@@ -76,7 +76,7 @@ def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | Non
 
 
 def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Report:
-    """What the votes tell of one model.
+    """What the votes show of one model.
 
     Args:
         logits: (N, 2), of all images.
@@ -98,7 +98,7 @@ def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Re
 
 
 def by_agreement(logits: Floats, votes: Votes) -> dict[str, dict[str, Any]]:
-    """Metrics for each level of agreement that has images.
+    """Metrics for each level of agreement between annotators that has images.
 
     Args:
         logits: (M, 2), of the images that were voted on.
@@ -125,7 +125,7 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
         temperature: T of the probability softmax(v / T).
 
     Returns:
-        pearson (linear) and spearman (of ranks), -1 to 1; without what is not defined, as for equal numbers.
+        pearson (linear) and spearman (of ranks), -1 to 1; without those that are not defined, as of equal numbers.
     """
     probability = np.exp(log_softmax(np.asarray(logits, np.float64) / temperature)[:, 1])
     # The margin ranks as the probability does, without its ties near 0 and 1.

@@ -1,4 +1,4 @@
-"""Command `inspect`: what is inside a soft-label file, as tables."""
+"""Command `inspect`: what a soft-label file contains, as tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +18,11 @@ from pipeline.tools.verify import in_words
 
 
 def describe(path: Path, largest_temperature: float = 1.0) -> str:
-    """The provenance, the datasets, the statistics by class and a warning of a file of either format.
+    """Describes a file of either format: what it was made from, its datasets, statistics by class, and a warning.
 
     Args:
         path: the file.
-        largest_temperature: at which logits will be softened.
+        largest_temperature: the largest T at which logits will be softened.
 
     Raises:
         PipelineError: the file is missing or damaged.
@@ -47,23 +47,23 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
 
 
 def _warning(file: SoftLabelFile, largest_temperature: float) -> list[str]:
-    found = doubt_about(file, largest_temperature)
-    return [] if found is None else ["", f"warning: {found}"]
+    doubt = doubt_about(file, largest_temperature)
+    return [] if doubt is None else ["", f"warning: {doubt}"]
 
 
 def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
-    made, views = file.provenance, file.provenance.views
+    origin, views = file.provenance, file.provenance.views
     ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
     yield "sha256", file.sha256
-    yield "classes", ", ".join(made.class_names)
-    yield "teacher", f"{in_words(made)}, file {made.teacher_sha256[:12]}"
-    yield "data set", made.dataset[:12]
-    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(made.preprocessing))
-    yield "batch size", str(made.batch_size)
-    if made.precision is not None:
-        yield "precision", made.precision
+    yield "classes", ", ".join(origin.class_names)
+    yield "teacher", f"{in_words(origin)}, file {origin.teacher_sha256[:12]}"
+    yield "data set", origin.dataset[:12]
+    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(origin.preprocessing))
+    yield "batch size", str(origin.batch_size)
+    if origin.precision is not None:
+        yield "precision", origin.precision
     yield "views", f"{views['count']} of each training image, seed {views['seed']}: {ranges}"
-    yield "storage", ", ".join(f"{name} {value}" for name, value in sorted(made.storage.items(), reverse=True))
+    yield "storage", ", ".join(f"{name} {value}" for name, value in sorted(origin.storage.items(), reverse=True))
     if file.format != LOGITS_FORMAT:
         yield "temperature", f"{file.temperature:g}"
         yield "logits", str(file.logits_sha256)
@@ -103,8 +103,8 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
                         chosen = labels[rows] == number
                         by_class[number].add(probabilities[chosen], labels[rows][chosen])
                     progress.advance(rows.stop - rows.start)
-        for name, found in zip(file.provenance.class_names, by_class, strict=True):
-            if found.rows:
-                means = (found.right, found.confidence, found.entropy)
-                images = found.rows // file.views(split).count
-                yield [split, name, f"{images:,}", *(f"{value / found.rows:.4f}" for value in means)]
+        for name, statistics in zip(file.provenance.class_names, by_class, strict=True):
+            if statistics.rows:
+                means = (statistics.right, statistics.confidence, statistics.entropy)
+                images = statistics.rows // file.views(split).count
+                yield [split, name, f"{images:,}", *(f"{value / statistics.rows:.4f}" for value in means)]
