@@ -240,7 +240,7 @@ def test_every_equality_is_shown_by_a_test_that_there_is():
     assert all("`tests/" in row.rpartition(" | ")[2] for row in rows)
 
 
-def test_the_index_of_decisions_lists_every_decision_under_six_heads():
+def test_decisions_has_six_heads_and_a_complete_index():
     headings = re.findall(r"^(##+) (.*)$", (ROOT / "docs/decisions.md").read_text(encoding="utf-8"), re.MULTILINE)
     index = [place for _, place in links(ROOT / "docs/decisions.md")]
     assert sum(level == "##" for level, _ in headings) == 6
