@@ -208,6 +208,12 @@ def test_every_link_into_a_document_leads_to_a_heading(document):
         assert not place or place in anchors(target), f"{document.name} links to {file}#{place}"
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_code_that_a_document_names_is_there(document):
+    named = re.findall(r"`((?:pipeline|tests|benchmarks)/[\w/]+(?:\.py|/))", document.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_layout_is_shown_with_all_its_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [section["layout"] for section in documented_sections()] == list(LAYOUTS)
