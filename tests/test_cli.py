@@ -21,7 +21,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_commands_are_the_stages_and_those_that_only_tell():
-    stages = "cifar10 describe-teacher evaluate precompute report sample soften split"
+    stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
     others = "table verify inspect plan parity init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
