@@ -44,6 +44,7 @@ from scipy import stats
 
 from benchmarks.record import Record, arguments
 from benchmarks.set_ups import QUICK, SET_UPS, SetUp, write_params
+from pipeline.evaluation.temperatures import students
 
 ROOT = Path(__file__).parents[1]
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "nll": "NLL", "ece": "ECE"}
@@ -142,8 +143,9 @@ class Quality:
 def quality_of(document: Mapping[str, Any]) -> Quality:
     """Reads a `metrics.json` with students of one temperature."""
     models = document["models"]
-    (student,) = [name for name in models if name.startswith("student_T")]
-    return Quality(models["teacher"]["quality"], models[student]["seeds"], models["baseline"]["seeds"])
+    (student,) = students(models).values()
+    teacher = {metric: value["mean"] for metric, value in models["teacher"]["quality"].items()}
+    return Quality(teacher, student["seeds"], models["baseline"]["seeds"])
 
 
 def differences(first: Seeds, second: Seeds, metric: str) -> list[float]:

@@ -354,7 +354,7 @@ def test_what_to_bear_in_mind_stands_below_the_verdict(hostile):
             history = pd.read_csv(hostile / f"history/{group}_seed{seed}.csv")
             ranked = history.sort_values(["val_accuracy", "val_cross_entropy"], ascending=[False, True])
             assert models[group]["best_epochs"][f"{group}_seed{seed}"] == [ranked["epoch"].iloc[0], 2]
-    assert f"was the last one, of: {'; '.join(unfinished(models))}. More epochs" in notes
+    assert f"was the last one: {'; '.join(unfinished(models))}. More epochs" in notes
 
 
 def unfinished(models):

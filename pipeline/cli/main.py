@@ -24,9 +24,12 @@ from pipeline.cli.paths import (
     SPLIT_FOLDER,
     TEACHER,
     TEACHER_DESCRIPTION,
+    TEACHER_HISTORY,
     baseline_file,
+    baseline_history,
     soft_targets_file,
     student_file,
+    student_history,
 )
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, parity, plan, table, verify
@@ -143,7 +146,7 @@ def train_teacher() -> None:
         teachers=teachers,
         average=average,
         output=TEACHER,
-        history=HISTORY / "teacher.csv",
+        history=TEACHER_HISTORY,
         resize=arguments.resize(values.images),
         cache=values.images.cache,
     )
@@ -213,7 +216,7 @@ def train_student(temperature: str, seed: int) -> None:
         model=values.student.model.model_dump(),
         recipe=arguments.recipe(values.student, seed),
         output=student_file(temperature, seed),
-        history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
+        history=student_history(temperature, seed),
         resize=arguments.resize(values.images),
         cache=values.images.cache,
     )
@@ -233,7 +236,7 @@ def train_baseline(seed: int) -> None:
         recipe=arguments.recipe(values.student, seed),
         views=arguments.views(values.views),
         output=baseline_file(seed),
-        history=HISTORY / f"baseline_seed{seed}.csv",
+        history=baseline_history(seed),
         resize=arguments.resize(values.images),
         cache=values.images.cache,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -43,7 +43,7 @@ def write_plots(
                 _write(curve_table(one.table, measure), partial / f"training_{measure}" / f"{one.name}.csv")
 
 
-def read_plot(folder: Path, kind: str, name: str) -> pd.DataFrame:
+def read_plot(folder: Path, kind: Literal["roc", "confusion", "reliability"], name: str) -> pd.DataFrame:
     """Reads `<kind>/<model>.csv`; names of classes as texts, whatever they look like.
 
     Raises:

@@ -1,22 +1,24 @@
 """How good a classifier's logits are: quality, calibration, and closeness to the teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 from sklearn.metrics import roc_auc_score, roc_curve
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+Estimate = dict[str, float]
+"""A number of `metrics.json`: "mean", and of several seeds the sample standard deviation "std"."""
 BINS = 15
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     """Natural logarithms of the class probabilities: (N, C) float64."""
-    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    return np.asarray(special.log_softmax(np.asarray(logits, np.float64), axis=1))
 
 
 def accuracy(logits: Floats, labels: Ints) -> float:
@@ -88,13 +90,20 @@ def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str,
     }
 
 
-def over_seeds(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and sample standard deviation of each metric over the seeds that have it; one seed has no deviation."""
-    names = dict.fromkeys(name for metrics in by_seed.values() for name in metrics)
-    return {name: _mean_and_deviation([found[name] for found in by_seed.values() if name in found]) for name in names}
+def over_seeds(of_seeds: Iterable[Mapping[str, float]]) -> dict[str, Estimate]:
+    """The mean of each metric over the seeds that have it, with the standard deviation if there are several.
+
+    Args:
+        of_seeds: the metrics of each seed; of a teacher, which has no seeds, its own alone.
+    """
+    values: dict[str, list[float]] = {}
+    for metrics in of_seeds:
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: _estimate(of_metric) for name, of_metric in values.items()}
 
 
-def _mean_and_deviation(values: list[float]) -> dict[str, float]:
+def _estimate(values: list[float]) -> Estimate:
     mean = {"mean": float(np.mean(values))}
     return mean | {"std": float(np.std(values, ddof=1))} if len(values) > 1 else mean
 

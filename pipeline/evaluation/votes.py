@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import (
     negative_log_likelihood,
     over_seeds,
 )
+from pipeline.evaluation.names import temperature_key
 from pipeline.images.index import Image
 
 ANNOTATORS = 7
@@ -89,10 +90,10 @@ def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Re
     fractions = votes.positive / ANNOTATORS
     written = {float(t): t for t in ("1", *temperatures)}
     ordered = voted if votes.positive_class == 1 else voted[:, ::-1]
-    found = {f"T{written[t]}": correlations(ordered, fractions, t) for t in sorted(written)}
+    at = {temperature_key(written[t]): correlations(ordered, fractions, t) for t in sorted(written)}
     return {
         "levels": by_agreement(voted, votes),
-        "correlation": {key: defined for key, defined in found.items() if defined},
+        "correlation": {key: defined for key, defined in at.items() if defined},
     }
 
 
@@ -129,25 +130,21 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
     probability = np.exp(log_softmax(np.asarray(logits, np.float64) / temperature)[:, 1])
     # The margin ranks as the probability does, without its ties near 0 and 1.
     margin = np.asarray(logits[:, 1], np.float64) - logits[:, 0]
-    found = {
+    both = {
         "pearson": _correlation(probability, np.asarray(fractions, np.float64)),
         "spearman": _correlation(rankdata(margin), rankdata(fractions)),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in both.items() if value is not None}
 
 
-def report_over_seeds(by_seed: Mapping[str, Report]) -> Report:
-    """Mean and standard deviation over seeds of every number of `vote_report`, but for the counts of images."""
-    reports = list(by_seed.values())
-    levels = {}
-    for name, first in reports[0]["levels"].items():
-        of_seeds = {seed: _without_count(one["levels"][name]) for seed, one in by_seed.items()}
-        levels[name] = {"images": first["images"]} | over_seeds(of_seeds)
-    temperatures = dict.fromkeys(key for one in reports for key in one["correlation"])
-    correlation = {
-        key: over_seeds({seed: one["correlation"].get(key, {}) for seed, one in by_seed.items()})
-        for key in temperatures
+def report_over_seeds(reports: Sequence[Report]) -> Report:
+    """Each number of the `vote_report` of each seed as a `metrics.Estimate`; the counts of images stay numbers."""
+    levels = {
+        name: {"images": first["images"]} | over_seeds(_without_count(one["levels"][name]) for one in reports)
+        for name, first in reports[0]["levels"].items()
     }
+    keys = dict.fromkeys(key for one in reports for key in one["correlation"])
+    correlation = {key: over_seeds(one["correlation"].get(key, {}) for one in reports) for key in keys}
     return {"levels": levels, "correlation": correlation}
 
 

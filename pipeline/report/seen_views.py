@@ -13,11 +13,11 @@ from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.reading import SoftLabelFile
 
 SMALLEST_SIDE = 160
-"""In pixels; what the teacher saw smaller than that is too small to look at."""
+"""In pixels: smaller images are enlarged, since people could not see what is in them."""
 
 
 def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int, count: int) -> tuple[Pixels, Pixels]:
-    """One image and its first views, in the teacher's size or a multiple of it.
+    """One image and its first views, in the teacher's input size or a multiple of it.
 
     Args:
         file: of either format.
@@ -40,8 +40,8 @@ def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int,
     pixels = Images([image.path], shown, resize, keep=False).rows([0]).numpy()
     transforms = [file.transforms(split, view) for view in range(count)]
     affines = np.array([affine[row] for affine, _ in transforms])
-    colours = np.array([colour[row] for _, colour in transforms])
-    views: Any = render(np.repeat(pixels, count, axis=0), affines, colours, file.views(split).augmentation)
+    colors = np.array([color[row] for _, color in transforms])
+    views: Any = render(np.repeat(pixels, count, axis=0), affines, colors, file.views(split).augmentation)
     return pixels[0], np.clip(np.round(np.asarray(views)), 0, 255).astype(np.uint8)
 
 

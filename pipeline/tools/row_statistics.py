@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from pipeline.soft_labels.logit_storage import Columns, TopK
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
@@ -42,11 +43,10 @@ class Statistics:
         self.not_finite += int((~finite).sum())
         self.negative += int((probabilities < 0).any(axis=1).sum())
         self.worst_sum = max([self.worst_sum, *sums], key=lambda total: abs(total - 1))
-        logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
         self.rows += len(labels)
         self.right += int((probabilities.argmax(axis=1) == labels).sum())
         self.confidence += float(probabilities.max(axis=1).sum(dtype=np.float64))
-        self.entropy -= float((probabilities * logs).sum(dtype=np.float64))
+        self.entropy += float(special.entr(np.maximum(probabilities, 0)).sum(dtype=np.float64))
 
     def problems(self) -> list[str]:
         """What is wrong with them."""
