@@ -21,7 +21,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_commands_are_the_stages_and_those_that_only_tell():
-    stages = "cifar10 describe-teacher evaluate precompute report sample soften split"
+    stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
     others = "table verify inspect plan parity init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
@@ -137,9 +137,10 @@ def test_a_defect_of_ours_still_shows_its_traceback(monkeypatch):
     assert isinstance(CliRunner().invoke(main, ["table"]).exception, ZeroDivisionError)
 
 
-def test_a_pipeline_error_ends_with_code_1(monkeypatch):
+@pytest.mark.parametrize("error", PipelineError.__subclasses__())
+def test_every_error_of_ours_ends_with_code_1(monkeypatch, error):
     def refuse(*_, **__):
-        raise PipelineError("what happened. what to do.")
+        raise error("what happened. what to do.")
 
     monkeypatch.setattr("pipeline.evaluation.comparison.read_metrics", refuse)
     refused = CliRunner().invoke(main, ["table"])

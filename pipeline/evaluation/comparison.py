@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.evaluation.cautions import cautions, model_name
 from pipeline.evaluation.text_table import Table, aligned
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 QUALITY = {
     "accuracy": "accuracy",
@@ -116,7 +116,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         PipelineError: there are no metrics yet, or they are damaged.
     """
     if not path.is_file():
-        raise PipelineError(f"there are no metrics at {path}. Make them with `dvc repro`.")
+        raise MissingError(f"there are no metrics at {path}. Make them with `dvc repro`.")
     with _refusing_damage(path):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = document["models"].items()
@@ -128,7 +128,7 @@ def _refusing_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
         ) from None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 
 MEASURES = {
     "loss": "loss",
@@ -73,7 +73,7 @@ def _read(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
         _ = table[["epoch", "phase"]]
     except (OSError, ValueError, KeyError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"the training curves {path} cannot be read: {error}. "
             "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
         ) from None

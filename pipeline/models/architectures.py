@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from pipeline.models.backbones import ARCHITECTURES, build_backbone
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 
 Preprocessing = str | Mapping[str, Sequence[float]]
 
@@ -62,7 +62,7 @@ def build(
         A Keras model from (B, height, width, channels) pixels to (B, C) logits.
 
     Raises:
-        PipelineError: the weights are not to be had.
+        MissingError: the weights are not to be had.
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -93,7 +93,7 @@ def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool
         An uncompiled model that shares its layers with `model`.
 
     Raises:
-        PipelineError: the backbone has no such layer.
+        ParameterError: the backbone has no such layer.
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True
@@ -163,7 +163,7 @@ def _first_trainable(backbone: Any, trainable_from: str | int | None) -> int:
         return trainable_from
     if trainable_from in names:
         return names.index(str(trainable_from))
-    raise PipelineError(
+    raise ParameterError(
         f"trainable_from is {trainable_from!r}, but the backbone has no such layer. Expected null (head only), "
         f"'all', a number from 0 to {count - 1}, or a layer's name, such as {names[count // 2]!r}."
     )

@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.params.section import Section
 from pipeline.params.sections import Params
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError, ParameterError
 
 MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
 """How pydantic names the members of unions of plain types."""
@@ -41,7 +41,8 @@ def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: P
     """Reads and checks the whole of params.yaml, then keeps what `stage` declares in dvc.yaml, and `WITHOUT_EFFECT`.
 
     Raises:
-        PipelineError: a value is missing, unknown or out of range; says which and what was expected.
+        MissingError: there is no such file, or dvc.yaml does not know the stage.
+        ParameterError: a value is missing, unknown or out of range; says which and what was expected.
     """
     return restrict(read_params(params_file), _declared(stage, dvc_file))
 
@@ -50,7 +51,8 @@ def read_params(path: Path) -> Params:
     """Reads and checks the whole of params.yaml.
 
     Raises:
-        PipelineError: a value is missing, unknown or out of range; says which and what was expected.
+        MissingError: there is no such file.
+        ParameterError: a value is missing, unknown or out of range; says which and what was expected.
     """
     try:
         return Params.model_validate(_read_yaml(path))
@@ -60,7 +62,7 @@ def read_params(path: Path) -> Params:
         for location, said in told:
             by_location.setdefault(location, []).append(said)
         problems = "\n".join(f"  {location}: {' or '.join(said)}" for location, said in by_location.items())
-        raise PipelineError(f"{path} is not valid:\n{problems}") from None
+        raise ParameterError(f"{path} is not valid:\n{problems}") from None
 
 
 def with_effect(params: Params) -> dict[str, Any]:
@@ -97,20 +99,20 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
 def _declared(stage: str, dvc_file: Path) -> list[str]:
     stages = _read_yaml(dvc_file).get("stages", {})
     if stage not in stages:
-        raise PipelineError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
+        raise MissingError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
     return [str(name) for name in stages[stage].get("params", [])]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     """Reads YAML with the parser that DVC uses, so that both see the same values."""
     if not path.is_file():
-        raise PipelineError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
+        raise MissingError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
     try:
         content = YAML(typ="safe").load(path)
     except (YAMLError, ValueError) as error:
-        raise PipelineError(f"{path} is not valid YAML: {error}") from None
+        raise ParameterError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise PipelineError(f"{path} holds no sections. Compare it with a file in presets/.")
+        raise ParameterError(f"{path} holds no sections. Compare it with a file in presets/.")
     return content
 
 

@@ -90,7 +90,8 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
     """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time; warns if they are not soft.
 
     Raises:
-        PipelineError: the logits file is missing, of another format, or damaged.
+        MissingError: there is no logits file.
+        DamagedError: it is of another format, or damaged.
     """
     with open_logits(logits_path) as source:
         if found := doubt_about(source, temperature):

@@ -14,7 +14,7 @@ from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
 from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
-from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.errors import UnusableError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.reading import Rows
@@ -200,7 +200,7 @@ class TeacherPass:
         """What the teacher says of some views, in batches.
 
         Raises:
-            PipelineError: it is not finite.
+            UnusableError: it is not finite.
         """
         start = 0
         batches = self.forward.of_views(split.images, views, rows, split.affines, split.colours, split.augmentation)
@@ -208,7 +208,7 @@ class TeacherPass:
             bad = ~np.isfinite(logits).all(axis=1)
             if bad.any():
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
-                raise PipelineError(
+                raise UnusableError(
                     f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
                     f"{all_named(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )

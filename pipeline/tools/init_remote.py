@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError, ParameterError
 
 NEEDS = {
     "s3": ("dvc_s3", "softlabel[s3]"),
@@ -60,7 +60,7 @@ def init_remote(root: Path, url: str | None, *, replace: bool = False) -> Remote
             installed, or there is another default remote.
     """
     if not (root / ".dvc").is_dir():
-        raise PipelineError(
+        raise MissingError(
             f"there is no DVC repository in {root.absolute()}: it has no folder .dvc. "
             "Run this in the project's folder; `dvc init` makes a new repository."
         )
@@ -103,7 +103,7 @@ def _parsed(root: Path, url: str | None) -> Remote:
         _refuse_bad_url(scheme, url)
         return Remote(url, scheme)
     if re.match(r"[\w.-]+@[\w.-]+:", url):
-        raise PipelineError(f"{url} is no path. If it is a server's, write ssh://USER@HOST/FOLDER.")
+        raise ParameterError(f"{url} is no path. If it is a server's, write ssh://USER@HOST/FOLDER.")
     return Remote(str(Path(url).expanduser().resolve()), None)
 
 
@@ -120,20 +120,20 @@ def _cache_folder(root: Path) -> Path:
 def _refuse_bad_url(scheme: str, url: str) -> None:
     if scheme not in NEEDS:
         known = ", ".join(f"{scheme}://" for scheme in NEEDS)
-        raise PipelineError(
+        raise ParameterError(
             f"{scheme}:// is not known here. Expected the path of a folder, or a URL that begins with one of {known}. "
             "For another one that DVC knows: `dvc remote add --default`."
         )
     user, host, folder = _parts(url)
     password = re.match(r"\w+://[^/@]*:(?!\d+/)[^@]*@", unquote(url))  # not a port, and an @ in the path
     if password or (user and scheme != "ssh") or "?" in url:
-        raise PipelineError(
+        raise ParameterError(
             f"the {scheme}:// URL holds what looks like a password or a token, and .dvc/config is in git. Give it "
             "without. Credentials go into the environment or, by `dvc remote modify --local`, into .dvc/config.local."
         )
     if not host or (scheme == "ssh" and not folder):
         example = "ssh://USER@HOST:PORT/FOLDER" if scheme == "ssh" else f"{scheme}://NAME/FOLDER"
-        raise PipelineError(f"{url} is not complete: expected {example}.")
+        raise ParameterError(f"{url} is not complete: expected {example}.")
 
 
 def _parts(url: str) -> tuple[str | None, str | None, str]:
@@ -148,7 +148,7 @@ def _parts(url: str) -> tuple[str | None, str | None, str]:
 def _refuse_missing_module(scheme: str) -> None:
     module, package = NEEDS[scheme]
     if find_spec(module) is None:
-        raise PipelineError(
+        raise MissingError(
             f"{scheme}:// needs {module.replace('_', '-')}, which is not installed. Run `pip install '{package}'`, "
             "then this again."
         )
@@ -157,13 +157,13 @@ def _refuse_missing_module(scheme: str) -> None:
 def _refuse_unfit(folder: Path, root: Path) -> None:
     """Makes the folder, and a file in it that goes again."""
     if folder.is_relative_to(root.resolve()):
-        raise PipelineError(f"{folder} lies in the project, where git and DVC look for files. Choose one outside.")
+        raise ParameterError(f"{folder} lies in the project, where git and DVC look for files. Choose one outside.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PipelineError(f"{folder} cannot be written: {error.strerror}. Choose another folder.") from None
+        raise ParameterError(f"{folder} cannot be written: {error.strerror}. Choose another folder.") from None
 
 
 def _refuse_another(root: Path, remote: Remote, replace: bool) -> None:
@@ -172,13 +172,13 @@ def _refuse_another(root: Path, remote: Remote, replace: bool) -> None:
     try:
         config = Config(str(root / ".dvc"))
     except ConfigError as error:
-        raise PipelineError(f"DVC cannot read its configuration in {root / '.dvc'}: {error}") from None
+        raise DamagedError(f"DVC cannot read its configuration in {root / '.dvc'}: {error}") from None
     default = config["core"].get("remote")
     for name in filter(None, (default, remote.name)):
         there = config["remote"].get(name, {}).get("url")
         if there not in (None, remote.url) and not replace:
             shown = re.sub("//[^/]*@", "//", there)  # a password of .dvc/config.local is nobody's business
-            raise PipelineError(
+            raise ParameterError(
                 f"there is a remote already: '{name}', {shown}. Nothing was changed. To replace it: "
                 f"softlabel init-remote --force {shlex.quote(remote.url)}"
             )
@@ -199,4 +199,4 @@ def _write(root: Path, remote: Remote) -> None:
                 written["remote"][remote.name] = {"url": remote.url}
             written["core"]["remote"] = remote.name
     except ConfigError as error:
-        raise PipelineError(f"DVC does not take {remote.url} as a remote: {error}") from None
+        raise ParameterError(f"DVC does not take {remote.url} as a remote: {error}") from None

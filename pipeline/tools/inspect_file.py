@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
@@ -25,7 +25,8 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
         largest_temperature: at which logits will be softened.
 
     Raises:
-        PipelineError: the file is missing or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is damaged.
     """
     with open_soft_labels(path) as file:
         temperature = 1.0 if file.temperature is None else file.temperature
@@ -91,7 +92,7 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         labels = file.labels(split)
         impossible = impossible_rows(file, split)
         if impossible:
-            raise PipelineError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
+            raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
         views = file.views(split).count
         with Progress(f"values of {split}", views * len(labels), "rows", short_is_silent=True) as progress:
