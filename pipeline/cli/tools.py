@@ -210,8 +210,9 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
 def init_remote(url: str | None, force: bool) -> None:
     """Set up DVC's default remote, through which clones share what was computed.
 
-    URL is the path of a folder, or begins with s3://, ssh://, gs://, azure://, webdav(s):// or http(s)://. Default:
-    a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git shares.
+    URL is the path of a folder, or a URL that DVC knows, such as s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER.
+    Default: a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git
+    shares.
     """
     from pipeline.tools import init_remote
 
