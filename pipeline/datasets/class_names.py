@@ -132,14 +132,11 @@ def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
     try:
         content = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json" or content.lstrip()[:1] in {"{", "["}
-        found = json.loads(content, object_pairs_hook=tuple) if is_json else _lines(content)
+        lines = [line.strip() for line in content.splitlines() if line.strip()]
+        found = json.loads(content, object_pairs_hook=tuple) if is_json else lines
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} cannot be read as JSON or text in UTF-8: {one_line(error)}. {EXPECTED}") from None
     return _map_of(found, path) if isinstance(found, tuple) else _list_of(found, path)
-
-
-def _lines(content: str) -> list[str]:
-    return [line.strip() for line in content.splitlines() if line.strip()]
 
 
 def _list_of(found: Any, path: Path) -> list[str]:

@@ -62,7 +62,7 @@ def build(
         A Keras model from (B, height, width, channels) pixels to (B, C) logits.
 
     Raises:
-        MissingError: the weights are not to be had.
+        PipelineError: the weights are not to be had.
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -93,7 +93,7 @@ def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool
         An uncompiled model that shares its layers with `model`.
 
     Raises:
-        ParameterError: the backbone has no such layer.
+        PipelineError: the backbone has no such layer.
     """
     backbone = model.get_layer("backbone")
     backbone.trainable = True

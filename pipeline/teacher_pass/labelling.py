@@ -147,7 +147,10 @@ class TeacherPass:
             print(f"precompute: continuing after {total - left} of {total} views", file=sys.stderr, flush=True)
 
     def _take(self, before: EarlierLogits) -> None:
-        found = [rows for split in self.splits.values() for rows in self._find(before, split)]
+        found: list[Found] = []
+        for split in self.splits.values():
+            missing = self.unfinished.missing(split.name)
+            found += before.find(split.name, split.rows, split.affines, split.colours, missing)
         if not self._all_hold(before, found):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "
@@ -159,10 +162,6 @@ class TeacherPass:
                 self.unfinished.put(part.split, np.full(len(part.rows), part.view), part.rows, before.read(part))
         if found:
             print(f"{sum(len(rows.rows) for rows in found)} views are taken from the earlier file")
-
-    def _find(self, before: EarlierLogits, split: "_Split") -> Iterator[Found]:
-        missing = self.unfinished.missing(split.name)
-        return before.find(split.name, split.rows, split.affines, split.colours, missing)
 
     def _all_hold(self, before: EarlierLogits, found: list[Found]) -> bool:
         with Progress("test of earlier rows", len(found), "batches", short_is_silent=True) as progress:

@@ -29,6 +29,7 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
         DamagedError: it is damaged.
     """
     with open_soft_labels(path) as file:
+        doubt = doubt_about(file, largest_temperature)
         temperature = 1.0 if file.temperature is None else file.temperature
         return "\n".join(
             [
@@ -42,19 +43,15 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
                 "",
                 f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
                 "Confidence: the largest probability. Entropy in nats.",
-                *_warning(file, largest_temperature),
+                *([] if doubt is None else ["", f"warning: {doubt}"]),
             ]
         )
 
 
-def _warning(file: SoftLabelFile, largest_temperature: float) -> list[str]:
-    found = doubt_about(file, largest_temperature)
-    return [] if found is None else ["", f"warning: {found}"]
-
-
 def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     made, views = file.provenance, file.provenance.views
-    ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
+    settings = [name if value is True else f"{name} {value}" for name, value in views["augmentation"].items()]
+    ranges = ", ".join(settings) or "untouched"
     yield "sha256", file.sha256
     yield "classes", ", ".join(made.class_names)
     yield "teacher", f"{in_words(made)}, file {made.teacher_sha256[:12]}"
@@ -73,11 +70,6 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
 def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in described.items():
         yield from value.items() if isinstance(value, dict) else [(name, value)]
-
-
-def _setting(item: tuple[str, Any]) -> str:
-    name, value = item
-    return name if value is True else f"{name} {value}"
 
 
 def _datasets(file: SoftLabelFile) -> Iterator[list[str]]:
