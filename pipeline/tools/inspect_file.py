@@ -29,7 +29,6 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
         DamagedError: it is damaged.
     """
     with open_soft_labels(path) as file:
-        doubt = doubt_about(file, largest_temperature)
         temperature = 1.0 if file.temperature is None else file.temperature
         return "\n".join(
             [
@@ -43,7 +42,7 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
                 "",
                 f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
                 "Confidence: the largest probability. Entropy in nats.",
-                *([] if doubt is None else ["", f"warning: {doubt}"]),
+                *(["", f"warning: {doubt}"] if (doubt := doubt_about(file, largest_temperature)) else []),
             ]
         )
 
