@@ -160,9 +160,10 @@ def test_a_defect_of_ours_still_shows_its_traceback(monkeypatch):
     assert isinstance(CliRunner().invoke(main, ["table"]).exception, ZeroDivisionError)
 
 
-def test_a_pipeline_error_ends_with_code_1(monkeypatch):
+@pytest.mark.parametrize("error", PipelineError.__subclasses__())
+def test_every_error_of_ours_ends_with_code_1(monkeypatch, error):
     def refuse(*_, **__):
-        raise PipelineError("what happened. what to do.")
+        raise error("what happened. what to do.")
 
     monkeypatch.setattr("pipeline.evaluation.comparison.read_metrics", refuse)
     refused = CliRunner().invoke(main, ["table"])

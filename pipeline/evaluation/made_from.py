@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 
 FIRST = ("split.data", "split.layout")
 """What is told first of parameters that differ."""
@@ -60,12 +60,12 @@ def refuse_others(metrics: Path, document: Mapping[str, Any], params: Mapping[st
     """
     made = _of(metrics, document)
     if made["params"] != (now := [*_lines("", params)]):
-        raise PipelineError(
+        raise MismatchError(
             "there are no numbers yet for params.yaml as it is now. "
             f"Those of {metrics} were made with {_changes(made['params'], now)}. Make your own with `dvc repro`."
         )
     if dataset is not None and made["dataset"] != [dataset]:
-        raise PipelineError(
+        raise MismatchError(
             f"there are no numbers yet for the images of data/index.csv (fingerprint {dataset[:DIGITS]}). "
             f"Those of {metrics} are of other images, labels or splits: {whose(made)}. Make your own with `dvc repro`."
         )
@@ -79,7 +79,7 @@ def refuse_other_teacher(metrics: Path, document: Mapping[str, Any], teacher: st
     """
     (of_numbers,) = _of(metrics, document)["teacher"]
     if of_numbers != teacher:
-        raise PipelineError(
+        raise MismatchError(
             f"{metrics} compares students with another teacher, {of_numbers[:DIGITS]}, than the one that is here, "
             f"{teacher[:DIGITS]}. Bring it up to date with `dvc repro evaluate`."
         )
@@ -102,7 +102,7 @@ def whose(made: Made) -> str:
 def _of(metrics: Path, document: Mapping[str, Any]) -> Made:
     made = document.get("made_from")
     if not isinstance(made, Mapping) or not all(made.get(name) for name in ("dataset", "teacher", "params")):
-        raise PipelineError(
+        raise MismatchError(
             f"{metrics} does not say of which data and parameters its numbers are: an earlier version of this program "
             "wrote it. Make it again with `dvc repro`."
         )
