@@ -48,7 +48,7 @@ from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward  # noqa: E402
 from pipeline.models import architectures, keras_files  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
-from pipeline.runtime.errors import PipelineError  # noqa: E402
+from pipeline.runtime.errors import MissingError  # noqa: E402
 from pipeline.soft_labels import logit_storage  # noqa: E402
 from pipeline.soft_labels.reading import MIXED_PRECISIONS, Provenance  # noqa: E402
 from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index  # noqa: E402
@@ -317,7 +317,7 @@ def with_weights(model: dict[str, Any]) -> tuple[Any, str]:
     """The model, and whose weights it has: random ones if those it asks for are not at hand."""
     try:
         return architectures.build(**model, classes=CLASSES_OF_PRECISION, seed=1), model["weights"] or "random"
-    except PipelineError:
+    except MissingError:
         return architectures.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1), "random"
 
 

@@ -718,6 +718,15 @@ REFUSED_TEACHERS = {
         FILE | {"classes": {"a": -1, "b": 0}},
         ["train_teacher.classes.a: ", "greater than or equal to 0", "got -1"],
     ),
+    "an output below 0 of a class that has a type's name": (
+        FILE | {"classes": {"int": -1, "str": 0}},
+        ["train_teacher.classes.int: ", "greater than or equal to 0", "got -1"],
+    ),
+    "an output below 0 by its number": (
+        FILE | {"classes": {-1: "a", 0: "b"}},
+        ["train_teacher.classes: ", "greater than or equal to 0", "got -1"],
+    ),
+    "a class of no name": (FILE | {"classes": {"": 0, "b": 1}}, ["train_teacher.classes.: ", "at least 1 item"]),
     "a class that is yes": (FILE | {"classes": [True, "b"]}, ["train_teacher.classes.0: ", "valid string"]),
     "weights without their model": (
         {"model": "w.weights.h5"},

@@ -571,6 +571,7 @@ class Project:
         for seed in self.seeds:
             softlabel("train-baseline", "--seed", seed)
         softlabel("evaluate")
+        softlabel("measure-speed")
         softlabel("report")
 
     def outputs(self) -> set[str]:

@@ -39,10 +39,22 @@ if TYPE_CHECKING:
     from pipeline.params.sections import Params
 
 
+TOOLS = (table, verify, inspect, plan, parity, init_remote)
+"""The commands that run no stage."""
+
+
 class Program(click.Group):
     """Turns errors that the user can mend into one message and exit code 1, and an interruption into 130."""
 
     command_class = Announced
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the stages in the order in which they run, then the tools."""
+        stages = [command for command in self.commands.values() if command not in TOOLS]
+        room = formatter.width - 6 - max(map(len, self.commands))
+        for heading, commands in (("Stages, in their order", stages), ("Tools", TOOLS)):
+            with formatter.section(heading):
+                formatter.write_dl([(str(command.name), command.get_short_help_str(room)) for command in commands])
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
@@ -78,8 +90,8 @@ seed_option = click.option(
 def main() -> None:
     """Knowledge distillation from precomputed soft labels.
 
-    Run `dvc repro` to run all stages in order, each only if something that it uses has changed. The
-    commands below run one stage by hand, in the folder that holds params.yaml and dvc.yaml.
+    Run `dvc repro` to run all stages in order, each only if something that it uses has changed. Each command
+    works in the folder that holds params.yaml and dvc.yaml; that of a stage runs it by hand.
     """
 
 
@@ -289,7 +301,7 @@ def report() -> None:
     )
 
 
-for command in (table, verify, inspect, plan, parity, init_remote):
+for command in TOOLS:
     main.add_command(command)
 
 

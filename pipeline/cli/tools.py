@@ -10,7 +10,7 @@ from pipeline.cli.interruption import Announced
 from pipeline.cli.options import SEED, checked_temperature
 from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError, ParameterError
 
 
 @click.command(cls=Announced)
@@ -55,7 +55,7 @@ def verify(file: Path, as_json: bool) -> None:
             precompute.precision,
             arguments.resize(values.images),
         )
-    except PipelineError:
+    except (MissingError, ParameterError):
         wanted = None
     checks = verify.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
     if as_json:
@@ -72,7 +72,7 @@ def _largest_temperature() -> float:
 
     try:
         return float(max(read_params(Path("params.yaml")).distill.temperatures))
-    except PipelineError:
+    except (MissingError, ParameterError):
         return 1.0
 
 
@@ -210,8 +210,9 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
 def init_remote(url: str | None, force: bool) -> None:
     """Set up DVC's default remote, through which clones share what was computed.
 
-    URL is the path of a folder, or begins with s3://, ssh://, gs://, azure://, webdav(s):// or http(s)://. Default:
-    a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git shares.
+    URL is the path of a folder, or a URL that DVC knows, such as s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER.
+    Default: a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git
+    shares.
     """
     from pipeline.tools import init_remote
 

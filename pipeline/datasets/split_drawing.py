@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.datasets.duplicates import copies, digest_of
 from pipeline.datasets.labelled import Annotation, DataSet, composed
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 
 BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
 """Where each number lies in the SHA-256."""
@@ -49,7 +49,7 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
         limit: how many images are used at most, or None.
 
     Raises:
-        PipelineError: the limit leaves some class without an image in one of its splits.
+        ParameterError: the limit leaves some class without an image in one of its splits.
     """
     drawn = assign_splits(data_set.rows, data_set.drawn)
     if keep_copies_in_train:
@@ -131,7 +131,7 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
     for place, (row, split) in enumerate(zip(drawn.rows, drawn.splits, strict=True)):
         cells.setdefault((split, row.label), []).append((number(row.own_name, "limit"), row.id, place))
     if limit < len(cells):
-        raise PipelineError(
+        raise ParameterError(
             f"split.limit is {limit}, but {len(cells)} images are needed: one of each class in each split. "
             f"Set it to {len(cells)} or more, or to null for all images."
         )

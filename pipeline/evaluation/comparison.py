@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pipeline.evaluation.cautions import cautions
 from pipeline.evaluation.names import parsed, temperature_of
 from pipeline.evaluation.text_table import Table, aligned
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 QUALITY = {
     "accuracy": "accuracy",
@@ -121,7 +121,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         PipelineError: there are no metrics yet, or they are damaged.
     """
     if not path.is_file():
-        raise PipelineError(f"there are no metrics at {path}. Make them with `dvc repro`.")
+        raise MissingError(f"there are no metrics at {path}. Make them with `dvc repro`.")
     with _refusing_damage(path):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = {parsed(key): report for key, report in document["models"].items()}
@@ -133,7 +133,7 @@ def _refusing_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
         ) from None
 

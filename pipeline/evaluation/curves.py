@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.evaluation.names import Group
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 
 Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy"]
 MEASURES: dict[Measure, str] = {
@@ -76,7 +76,7 @@ def _read(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
         _ = table[["epoch", "phase"]]
     except (OSError, ValueError, KeyError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"the training curves {path} cannot be read: {error}. "
             "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
         ) from None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def read_description(path: Path) -> Description:
     """
     remedy = "Make it again with `dvc repro --single-item --force describe_teacher`."
     if not path.is_file():
-        raise PipelineError(f"there is no description of the teacher at {path}. {remedy}")
+        raise MissingError(f"there is no description of the teacher at {path}. {remedy}")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return Description(document["sha256"], document["cost"], document["architecture"])
     except (ValueError, LookupError, TypeError) as error:
-        raise PipelineError(f"{path} is damaged ({error!r}). {remedy}") from None
+        raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from None

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, confusion, reliability, roc_points
 from pipeline.evaluation.temperatures import METRICS, temperature_table
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.publish import publish
 
 
@@ -53,7 +53,7 @@ def read_plot(folder: Path, kind: Literal["roc", "confusion", "reliability"], na
     try:
         return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"the table {path} cannot be read: {error}. "
             "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
         ) from None

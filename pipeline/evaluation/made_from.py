@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 
 FIRST = ("split.data", "split.layout")
 """Parameters that are named first if they differ."""
@@ -60,12 +60,12 @@ def refuse_others(metrics: Path, document: Mapping[str, Any], params: Mapping[st
     """
     origin = _of(metrics, document)
     if origin["params"] != (now := [*_lines("", params)]):
-        raise PipelineError(
+        raise MismatchError(
             "there are no numbers yet for params.yaml as it is now. "
             f"Those of {metrics} were made with {_changes(origin['params'], now)}. Make your own with `dvc repro`."
         )
     if dataset is not None and origin["dataset"] != [dataset]:
-        raise PipelineError(
+        raise MismatchError(
             f"there are no numbers yet for the images of data/index.csv (fingerprint {dataset[:DIGITS]}). "
             f"Those of {metrics} are of other images, labels or splits: {whose(origin)}. "
             "Make your own with `dvc repro`."
@@ -80,7 +80,7 @@ def refuse_other_teacher(metrics: Path, document: Mapping[str, Any], teacher: st
     """
     (of_numbers,) = _of(metrics, document)["teacher"]
     if of_numbers != teacher:
-        raise PipelineError(
+        raise MismatchError(
             f"{metrics} compares students with another teacher, {of_numbers[:DIGITS]}, than the one that is here, "
             f"{teacher[:DIGITS]}. Bring it up to date with `dvc repro evaluate`."
         )
@@ -103,7 +103,7 @@ def whose(origin: Made) -> str:
 def _of(metrics: Path, document: Mapping[str, Any]) -> Made:
     origin = document.get("made_from")
     if not isinstance(origin, Mapping) or not all(origin.get(name) for name in ("dataset", "teacher", "params")):
-        raise PipelineError(
+        raise MismatchError(
             f"{metrics} does not say of which data and parameters its numbers are: an earlier version of this program "
             "wrote it. Make it again with `dvc repro`."
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 
 DECODER = "Pillow"
 """Whose pixels an image file holds. Part of the files' identity: a change of the pixels changes this name."""
@@ -38,12 +38,12 @@ class Resize:
         """What the `preprocessing` of a soft-label file says.
 
         Raises:
-            PipelineError: the file is older than that.
+            DamagedError: the file is older than that.
         """
         try:
             return cls(**preprocessing["resize"])
         except (KeyError, TypeError):
-            raise PipelineError(
+            raise DamagedError(
                 f"the soft labels do not say how images were resized ({preprocessing.get('resize')!r}): they were made "
                 "by an older version. Make them anew with `dvc repro`."
             ) from None

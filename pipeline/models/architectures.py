@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from pipeline.models.backbones import ARCHITECTURES, build_backbone
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 
 Preprocessing = str | Mapping[str, Sequence[float]]
 
@@ -163,7 +163,7 @@ def _first_trainable(backbone: Any, trainable_from: str | int | None) -> int:
         return trainable_from
     if trainable_from in names:
         return names.index(str(trainable_from))
-    raise PipelineError(
+    raise ParameterError(
         f"trainable_from is {trainable_from!r}, but the backbone has no such layer. Expected null (head only), "
         f"'all', a number from 0 to {count - 1}, or a layer's name, such as {names[count // 2]!r}."
     )

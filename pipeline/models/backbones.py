@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def build_backbone(architecture: str, input_shape: Sequence[int], weights: str |
         A Keras model named "backbone".
 
     Raises:
-        PipelineError: the weights are not to be had, or the input shape does not fit.
+        MissingError: the weights are not to be had.
+        MismatchError: they are those of another model.
+        ParameterError: the input shape does not fit.
     """
     entry = ARCHITECTURES[architecture]
     with _weights_errors(architecture, entry, weights, input_shape, options):
@@ -116,7 +118,7 @@ def _weights_errors(
 ) -> Iterator[None]:
     """Turns failures to load weights into errors that say where a file is expected."""
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
-        raise PipelineError(
+        raise MissingError(
             f"there is no weights file at {weights}. Put it there, or set weights to imagenet or null in params.yaml."
         )
     timeout = socket.getdefaulttimeout()
@@ -128,7 +130,7 @@ def _weights_errors(
     except Exception as error:  # Keras raises a plain Exception where a download fails
         if "URL fetch failure" in str(error):
             where = _imagenet_path(entry, input_shape, options)
-            raise PipelineError(
+            raise MissingError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
                 f"Put the file at {where} (the environment variable KERAS_HOME moves the folder), "
                 "or set weights to a file or to null in params.yaml."
@@ -136,10 +138,10 @@ def _weights_errors(
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
             raise
         if weights is None:
-            raise PipelineError(
+            raise ParameterError(
                 f"{architecture} cannot be built for input_shape {list(input_shape)}: {error}"
             ) from None
-        raise PipelineError(f"the weights {weights} do not fit {architecture}: {error}") from None
+        raise MismatchError(f"the weights {weights} do not fit {architecture}: {error}") from None
     finally:
         socket.setdefaulttimeout(timeout)
 

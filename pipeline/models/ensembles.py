@@ -13,7 +13,7 @@ from keras import ops
 
 from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str
         path: the file to write.
 
     Raises:
-        PipelineError: the members take images of different sizes.
+        MismatchError: the members take images of different sizes.
     """
     keras.utils.clear_session()
     models = [keras_files.load_classifier(file, class_names) for file in files]
@@ -65,10 +65,10 @@ def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
     """Compares the input shapes of the members.
 
     Raises:
-        PipelineError: they are not all the same.
+        MismatchError: they are not all the same.
     """
     if len(set(shapes)) > 1:
-        raise PipelineError(
+        raise MismatchError(
             f"the teachers of an ensemble must take images of one size, but these take {list(shapes)}. "
             "Give all of them the same input_shape."
         )

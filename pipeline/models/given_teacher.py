@@ -14,7 +14,15 @@ from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activati
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.other_formats import keras_2, other_format
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, nearest, quoted
+from pipeline.runtime.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    ParameterError,
+    UnusableError,
+    nearest,
+    quoted,
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,13 @@ def there(file: Path) -> Path:
     """The file, if there is one.
 
     Raises:
-        PipelineError: there is none, or a folder of another format.
+        MissingError: there is none.
+        DamagedError: it is a folder of another format.
     """
     if not file.is_file():
         if (what := other_format(file)) is not None:
-            raise PipelineError(f"{file} {what}")
-        raise PipelineError(
+            raise DamagedError(f"{file} {what}")
+        raise MissingError(
             f"there is no teacher at {file}. Put it there, or name another file in train_teacher.model, or describe "
             "a model there to train one."
         )
@@ -124,7 +133,7 @@ def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: S
     if model.output_shape[-1] != 1 or len(class_names) != 2:
         return False
     if activation not in (LINEAR, "sigmoid"):
-        raise PipelineError(
+        raise UnusableError(
             f"{file} has one output for two classes, and its end is {activation or 'of a kind that is not known'}: it "
             "cannot be told whether that is a logit. Save it so that its last layer is a Dense layer with "
             "activation=None, or with sigmoid."
@@ -143,24 +152,24 @@ def _order(
     numbers = dict(named) if isinstance(named, Mapping) else {name: number for number, name in enumerate(named)}
     if isinstance(named, Mapping):
         if (largest := max(numbers.values())) >= outputs:
-            raise PipelineError(
+            raise ParameterError(
                 f"train_teacher.classes names output {largest} of {teacher.file}, which has the outputs 0 to "
                 f"{outputs - 1}. Count from 0."
             )
     elif len(named) != outputs:
-        raise PipelineError(
+        raise ParameterError(
             f"train_teacher.classes names {len(named)} outputs, but {teacher.file} gives {outputs}. Name all of them "
             "in their order (null for one without a class), or map classes to numbers of outputs, from 0."
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
         other = keras_files.other_classes(teacher.file, [str(name) for name in named], class_names)
-        raise PipelineError(f"{other} If it knows them by other names, state train_teacher.classes.")
+        raise MismatchError(f"{other} If it knows them by other names, state train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
         near = nearest(missing[0], known)
         hint = f" Is {near!r} there {missing[0]!r} here?" if near else ""
-        raise PipelineError(
+        raise ParameterError(
             f"train_teacher.classes lacks {len(missing)} of the data set's classes: {quoted(missing)}; it has "
             f"{quoted(known)}.{hint} Write every class as data/index.csv does."
         )
@@ -171,7 +180,7 @@ def _preprocessing(teacher: GivenTeacher, channels: int) -> list[Any]:
     given = teacher.preprocessing
     needed = len(given["mean"]) if isinstance(given, Mapping) else 3 if given == "caffe" else channels
     if needed != channels:
-        raise PipelineError(
+        raise ParameterError(
             f"train_teacher.preprocessing is for images of {needed} channel(s), but {teacher.file} takes {channels}. "
             "State the one that it was trained with."
         )

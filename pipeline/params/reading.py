@@ -5,7 +5,6 @@ exactly those, and what changes no result: reading any other one fails.
 """
 
 import difflib
-import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,10 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.params.section import Section
 from pipeline.params.sections import Params
-from pipeline.runtime.errors import PipelineError
-
-MEMBER_OF_UNION = re.compile(r"(constrained-|list\[).*|int|float|str")
-"""How pydantic names the members of unions of plain types."""
+from pipeline.runtime.errors import MissingError, ParameterError
 
 WITHOUT_EFFECT = ("images.cache", "sample", "cifar10")
 """Keys that change what a run costs or where its data come from, and none of its results. Every stage may read them,
@@ -41,7 +37,8 @@ def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: P
     """Reads and checks the whole of params.yaml, then keeps what `stage` declares in dvc.yaml, and `WITHOUT_EFFECT`.
 
     Raises:
-        PipelineError: a value is missing, unknown or out of range; says which and what was expected.
+        MissingError: there is no such file, or dvc.yaml does not know the stage.
+        ParameterError: a value is missing, unknown or out of range; says which and what was expected.
     """
     return restrict(read_params(params_file), _declared(stage, dvc_file))
 
@@ -50,17 +47,19 @@ def read_params(path: Path) -> Params:
     """Reads and checks the whole of params.yaml.
 
     Raises:
-        PipelineError: a value is missing, unknown or out of range; says which and what was expected.
+        MissingError: there is no such file.
+        ParameterError: a value is missing, unknown or out of range; says which and what was expected.
     """
+    content = _read_yaml(path)
     try:
-        return Params.model_validate(_read_yaml(path))
+        return Params.model_validate(content)
     except ValidationError as error:
-        told = [_explain(problem) for problem in error.errors()]
+        told = [_explain(problem, content) for problem in error.errors()]
         by_location: dict[str, list[str]] = {}
         for location, said in told:
             by_location.setdefault(location, []).append(said)
         problems = "\n".join(f"  {location}: {' or '.join(said)}" for location, said in by_location.items())
-        raise PipelineError(f"{path} is not valid:\n{problems}") from None
+        raise ParameterError(f"{path} is not valid:\n{problems}") from None
 
 
 def with_effect(params: Params) -> dict[str, Any]:
@@ -97,26 +96,26 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
 def _declared(stage: str, dvc_file: Path) -> list[str]:
     stages = _read_yaml(dvc_file).get("stages", {})
     if stage not in stages:
-        raise PipelineError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
+        raise MissingError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
     return [str(name) for name in stages[stage].get("params", [])]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     """Reads YAML with the parser that DVC uses, so that both see the same values."""
     if not path.is_file():
-        raise PipelineError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
+        raise MissingError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
     try:
         content = YAML(typ="safe").load(path)
     except (YAMLError, ValueError) as error:
-        raise PipelineError(f"{path} is not valid YAML: {error}") from None
+        raise ParameterError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise PipelineError(f"{path} holds no sections. Compare it with a file in presets/.")
+        raise ParameterError(f"{path} holds no sections. Compare it with a file in presets/.")
     return content
 
 
-def _explain(problem: Any) -> tuple[str, str]:
+def _explain(problem: Any, content: Any) -> tuple[str, str]:
     """Where a problem is, as in the file, and what it is."""
-    parts, known = _walk(problem["loc"])
+    parts, known = _walk(problem["loc"], content)
     location = ".".join(map(str, parts))
     if problem["type"] == "extra_forbidden":
         if parts[-1] == "resize":
@@ -144,8 +143,8 @@ def _explain(problem: Any) -> tuple[str, str]:
     return location, said if isinstance(got, dict) else f"{said} (got {got!r})"
 
 
-def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
-    """Follows the location of a problem through the sections.
+def _walk(location: tuple[str | int, ...], content: Any) -> tuple[list[str | int], list[str]]:
+    """Follows the location of a problem through the loaded file and its sections.
 
     Returns:
         The location as in the file, and the known keys of the section that holds its last part.
@@ -153,12 +152,15 @@ def _walk(location: tuple[str | int, ...]) -> tuple[list[str | int], list[str]]:
     sections: list[type[Section]] = [Params]
     parts: list[str | int] = []
     for number, part in enumerate(location):
-        of_tag = [section for section in sections if part in _tags(section)]
-        if str(part).startswith("$") or of_tag or MEMBER_OF_UNION.fullmatch(str(part)):
-            sections = of_tag or sections  # pydantic's name of a union's member, no key of the file
+        below = dict(enumerate(content)) if isinstance(content, list) else content
+        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        is_item = isinstance(content, list) and isinstance(part, int)
+        if not is_item and not (isinstance(below, dict) and (part in below or fields)):
+            # No key of the file: the name of a union's member, which says which of the sections is meant.
+            sections = [section for section in sections if part in _tags(section)] or sections
             continue
         parts.append(part)
-        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        content = below.get(part)
         if fields and number < len(location) - 1:
             sections = _sections(fields[0].annotation)
     return parts, sorted({name for section in sections for name in section.model_fields})

@@ -9,7 +9,7 @@ from pipeline.images.index import Image, Index, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize
 from pipeline.report.style import Pixels
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import SoftLabelFile
 
 SMALLEST_SIDE = 160
@@ -50,7 +50,7 @@ def _image(file: SoftLabelFile, index: Index, split: str, row: int) -> Image:
     image_id, content = file.ids(split)[row], file.image_sha256(split)[row]
     image = next((image for image in index.images if image.id == image_id), None)
     if image is None or image.sha256 != content:
-        raise PipelineError(
+        raise MismatchError(
             f"the index knows no image {image_id!r} with the content that {file.path} was made from. "
             f"Bring it up to date with `dvc repro {file.stage}`."
         )

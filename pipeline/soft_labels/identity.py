@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.images.index import SPLITS, Index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
-from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.errors import MismatchError, all_named
 from pipeline.soft_labels.reading import SoftLabelFile
 
 
@@ -46,11 +46,11 @@ def refuse_other(file: SoftLabelFile, index: Index, expected: Expected = ANY) ->
         expected: what else is known.
 
     Raises:
-        PipelineError: names what differs and the command that mends it.
+        MismatchError: names what differs and the command that mends it.
     """
     found = differences(file, index, expected)
     if found:
-        raise PipelineError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
+        raise MismatchError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
 
 
 def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> list[str]:

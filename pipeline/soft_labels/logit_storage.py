@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 
 Columns = dict[str, npt.NDArray[Any]]
 RowColumns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
@@ -48,7 +48,7 @@ class Dense:
         """Turns logits (R, C) into columns.
 
         Raises:
-            PipelineError: a logit is too large for the dtype.
+            ParameterError: a logit is too large for the dtype.
         """
         return {"logits": _rounded(logits, self.dtype)}
 
@@ -99,10 +99,10 @@ class TopK:
         """The columns of the logits file.
 
         Raises:
-            PipelineError: there are not more than k classes.
+            ParameterError: there are not more than k classes.
         """
         if self.k >= classes:
-            raise PipelineError(
+            raise ParameterError(
                 f"precompute.storage keeps the {self.k} largest logits, but there are only {classes} classes. "
                 "Set kind: dense, or a smaller k."
             )
@@ -117,7 +117,7 @@ class TopK:
         """Turns logits (R, C) into columns; among equal logits the first classes are kept.
 
         Raises:
-            PipelineError: a logit is too large for the dtype.
+            ParameterError: a logit is too large for the dtype.
         """
         order = np.argsort(-logits, axis=1, kind="stable")
         ordered = np.take_along_axis(logits, order, axis=1)
@@ -217,7 +217,7 @@ def _rounded(logits: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         rounded = logits.astype(dtype)
     if not np.isfinite(rounded).all():
-        raise PipelineError(
+        raise ParameterError(
             f"the teacher gives logits up to {np.abs(logits).max():.3g}, which {dtype} cannot hold. "
             "Set precompute.storage to {kind: dense, dtype: float32}."
         )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.images.index import SPLITS
 from pipeline.images.views import SAME_COLOUR, Floats16, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
@@ -102,7 +102,7 @@ class SoftLabelFile:
         remedy: the command that makes it again, as a sentence.
 
     Raises:
-        PipelineError: what it holds is not what its attributes announce.
+        DamagedError: what it holds is not what its attributes announce.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -122,7 +122,7 @@ class SoftLabelFile:
                 raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise PipelineError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
+            raise DamagedError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
 
     def count(self, split: str) -> int:
         """N, the number of images."""
@@ -180,7 +180,8 @@ def open_logits(path: Path) -> Iterator[SoftLabelFile]:
     """Opens a `teacher_logits.h5` for reading.
 
     Raises:
-        PipelineError: the file is missing, of another format or a newer version, or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or a newer version, or damaged.
     """
     with open_checked(path, {LOGITS_FORMAT: MAKERS[LOGITS_FORMAT]}) as file:
         yield SoftLabelFile(path, file)
@@ -191,7 +192,8 @@ def open_soft_targets(path: Path) -> Iterator[SoftLabelFile]:
     """Opens a `soft_targets_T<T>.h5` for reading.
 
     Raises:
-        PipelineError: the file is missing, of another format or a newer version, or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or a newer version, or damaged.
     """
     with open_checked(path, {TARGETS_FORMAT: MAKERS[TARGETS_FORMAT]}) as file:
         yield SoftLabelFile(path, file)
@@ -202,7 +204,8 @@ def open_soft_labels(path: Path) -> Iterator[SoftLabelFile]:
     """Opens a file of either format for reading.
 
     Raises:
-        PipelineError: the file is missing, of another format or a newer version, or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or a newer version, or damaged.
     """
     with open_checked(path, MAKERS) as file:
         yield SoftLabelFile(path, file)

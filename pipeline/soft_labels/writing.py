@@ -50,10 +50,10 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
     """
     views, kind = Views.from_json(provenance.views), logit_storage.of(provenance.storage)
     classes = len(provenance.class_names)
-    size = sum(
-        bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, _id_bytes(images), kind)
-        for split, images in rows.items()
-    )
+    size = 0
+    for split, images in rows.items():
+        id_bytes = max(len(image_id.encode()) for image_id in images.ids)
+        size += bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, id_bytes, kind)
     refuse_full_disk(path, size + OVERHEAD_BYTES)
     with full_disk_as_os_error(path), new_file(path, LOGITS_FORMAT) as file:
         attributes = asdict(provenance)
@@ -64,10 +64,6 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
         for split, images in rows.items():
             _write_images(file.create_group(split), images, views.of_split(split), kind.columns(classes))
-
-
-def _id_bytes(images: Rows) -> int:
-    return max([len(image_id.encode()) for image_id in images.ids])
 
 
 def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: logit_storage.RowColumns) -> None:
@@ -90,7 +86,8 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
     """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time; warns if they are not soft.
 
     Raises:
-        PipelineError: the logits file is missing, of another format, or damaged.
+        MissingError: there is no logits file.
+        DamagedError: it is of another format, or damaged.
     """
     with open_logits(logits_path) as source:
         if found := doubt_about(source, temperature):

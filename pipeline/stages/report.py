@@ -24,7 +24,7 @@ from pipeline.report.softening_picture import draw_softening
 from pipeline.report.sources import about, provenance, versions
 from pipeline.report.verdict import chosen_student, verdict
 from pipeline.report.view_grid import draw_views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.publish import publish
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
@@ -125,7 +125,7 @@ def run(
 
 def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], temperatures: Sequence[str]) -> None:
     if students(models).keys() != {Group("student", temperature) for temperature in temperatures}:
-        raise PipelineError(
+        raise MismatchError(
             f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(temperatures)}. "
             "Bring it up to date with `dvc repro evaluate`."
         )
@@ -134,7 +134,7 @@ def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], tempera
 def _refuse_other_images(predictions: Path, answers: Mapping[Role, Sequence[pd.DataFrame]], data: Index) -> None:
     ids = sorted(image.id for image in data.split("test"))
     if any(sorted(table["id"]) != ids for tables in answers.values() for table in tables):
-        raise PipelineError(
+        raise MismatchError(
             f"{predictions} is of other test images than the index. Bring it up to date with `dvc repro evaluate`."
         )
 

@@ -15,7 +15,7 @@ from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.models.given_teacher import GivenTeacher, completed, there
 from pipeline.runtime.digests import fingerprint, sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import publish, replace_whole
 from pipeline.runtime.workspace import forget_work_of_others, workspace
 from pipeline.training import fit
@@ -62,7 +62,7 @@ def run(
     _refuse_unlike(teachers, data)
     names = [fingerprint(**_named(teacher))[:16] for teacher in teachers]
     if len(set(names)) < len(names):
-        raise PipelineError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
+        raise ParameterError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
     places = [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
     with ExitStack() as held:  # nobody removes the first member while the last is trained; what is finished stays
         in_one_order = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])  # so nobody waits in a ring

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.images.index import SPLITS
 from pipeline.images.views import IDENTITY, Floats16, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
 
@@ -56,14 +56,14 @@ def open_earlier(candidates: Sequence[Path], provenance: Provenance) -> Iterator
     """Opens the first of some earlier files that fits.
 
     Args:
-        candidates: earlier files; a damaged one is no loss, its rows are computed again.
+        candidates: earlier files; a damaged or removed one is no loss, its rows are computed again.
         provenance: of the new file.
     """
     with ExitStack() as stack:
         for path in candidates:
             try:
                 file = stack.enter_context(open_logits(path))
-            except PipelineError as error:
+            except (MissingError, DamagedError) as error:
                 print(f"an earlier file is left aside: {error}", file=sys.stderr)
                 continue
             may_differ = {name: getattr(provenance, name) for name in ("dataset", "views", "storage")}

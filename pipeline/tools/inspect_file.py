@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
@@ -25,7 +25,8 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
         largest_temperature: the largest T at which logits will be softened.
 
     Raises:
-        PipelineError: the file is missing or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is damaged.
     """
     with open_soft_labels(path) as file:
         temperature = 1.0 if file.temperature is None else file.temperature
@@ -41,19 +42,15 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
                 "",
                 f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
                 "Confidence: the largest probability. Entropy in nats.",
-                *_warning(file, largest_temperature),
+                *(["", f"warning: {doubt}"] if (doubt := doubt_about(file, largest_temperature)) else []),
             ]
         )
 
 
-def _warning(file: SoftLabelFile, largest_temperature: float) -> list[str]:
-    doubt = doubt_about(file, largest_temperature)
-    return [] if doubt is None else ["", f"warning: {doubt}"]
-
-
 def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     origin, views = file.provenance, file.provenance.views
-    ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
+    settings = [name if value is True else f"{name} {value}" for name, value in views["augmentation"].items()]
+    ranges = ", ".join(settings) or "untouched"
     yield "sha256", file.sha256
     yield "classes", ", ".join(origin.class_names)
     yield "teacher", f"{in_words(origin)}, file {origin.teacher_sha256[:12]}"
@@ -74,11 +71,6 @@ def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from value.items() if isinstance(value, dict) else [(name, value)]
 
 
-def _setting(item: tuple[str, Any]) -> str:
-    name, value = item
-    return name if value is True else f"{name} {value}"
-
-
 def _datasets(file: SoftLabelFile) -> Iterator[list[str]]:
     for split in SPLITS:
         for dataset in file.file[split].values():
@@ -91,7 +83,7 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         labels = file.labels(split)
         impossible = impossible_rows(file, split)
         if impossible:
-            raise PipelineError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
+            raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
         views = file.views(split).count
         with Progress(f"values of {split}", views * len(labels), "rows", short_is_silent=True) as progress:

@@ -23,7 +23,7 @@ from pipeline.images.views import Views
 from pipeline.models import architectures
 from pipeline.models.ensembles import load_teacher
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, first_few
+from pipeline.runtime.errors import MissingError, ParameterError, first_few
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
@@ -100,7 +100,7 @@ def run(
     """
     data = read_index(index)
     if not teacher.is_file():
-        raise PipelineError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
+        raise MissingError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
     with open_soft_targets(soft_targets) as file:
         expected = Expected(
             splits=("train",),
@@ -137,7 +137,7 @@ def run(
 
 def _finite(steps: Steps) -> Steps:
     if not all(np.isfinite(values).all() for values in (np.array(steps.losses), *steps.weights)):
-        raise PipelineError(
+        raise ParameterError(
             f"the student diverged: its losses were {first_few([f'{loss:.3g}' for loss in steps.losses])}. "
             "Lower the learning_rate of student.phases, or compare fewer steps."
         )

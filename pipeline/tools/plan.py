@@ -19,7 +19,7 @@ from pipeline.inference import cost
 from pipeline.models import architectures
 from pipeline.models.ensembles import combined, refuse_other_sizes
 from pipeline.models.given_teacher import GivenTeacher, completed
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import UnusableError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
@@ -81,7 +81,7 @@ def count_images(
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
-        raise PipelineError(
+        raise UnusableError(
             f"{source} gives no images for the split(s) {', '.join(empty)}. "
             "Add images, or change split.val_fraction and split.test_fraction."
         )

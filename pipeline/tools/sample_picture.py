@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pipeline.images.index import SPLITS, read_index
 from pipeline.report.seen_views import untouched_and_views
 from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
 
 MOST_VIEWS = 8
@@ -48,7 +48,7 @@ def _find(file: SoftLabelFile, image_id: str) -> tuple[str, int]:
         ids = file.ids(split)
         if image_id in ids:
             return split, ids.index(image_id)
-    raise PipelineError(f"{file.path} knows no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
+    raise ParameterError(f"{file.path} knows no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
 
 
 def _soft_labels(file: SoftLabelFile, split: str, view: int, row: int, temperature: float) -> Any:

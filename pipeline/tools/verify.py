@@ -13,7 +13,7 @@ from pipeline.images.index import SPLITS, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, all_named, first_few
+from pipeline.runtime.errors import DamagedError, MissingError, all_named, first_few
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import softness
 from pipeline.soft_labels.answers import answers_in
@@ -61,7 +61,7 @@ def verify(
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_soft_labels(path))
-        except PipelineError as error:
+        except (MissingError, DamagedError) as error:
             return [Check("file", False, str(error))]
         size = path.stat().st_size
         values = [_values(file, split) for split in SPLITS]
@@ -186,7 +186,7 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
         return Check("data set", None, f"not compared: there is no {index}")
     try:
         other = differences(file, read_index(index))
-    except PipelineError as error:
+    except DamagedError as error:
         return Check("data set", None, f"not compared: {error}")
     return Check("data set", not other, "; ".join(other) or f"images, labels and classes are those of {index}")
 
@@ -230,7 +230,7 @@ def _logits(file: SoftLabelFile, logits: Path) -> Check:
         return Check("logits", None, f"not compared: there is no {logits}")
     try:
         expected = sealed_sha256(logits)
-    except PipelineError as error:
+    except DamagedError as error:
         return Check("logits", None, f"not compared: {error}")
     if file.logits_sha256 != expected:
         detail = f"softened from other logits, {str(file.logits_sha256)[:12]}; {logits} is {expected[:12]}"

@@ -101,7 +101,7 @@ class Examples:
         """The examples of N rows of the index, at a model's input size; the same ones whatever `cache` is.
 
         Raises:
-            PipelineError: image files are missing or changed.
+            MismatchError: image files are missing or changed.
             OSError: there is no room on the disk for the pixels.
         """
         refuse_changed(images)
