@@ -61,7 +61,12 @@ Seeds = Mapping[str, Mapping[str, float]]
 
 def make_project(set_up: SetUp, given: Path | None, project: Path) -> None:
     """Copies the pipeline and the data set into a folder of their own; what an earlier run made there stays."""
-    for source in (*ROOT.glob("pipeline/*.py"), ROOT / "dvc.yaml", *ROOT.glob("data/*/dvc.yaml"), ROOT / ".dvcignore"):
+    for source in (
+        *ROOT.glob("pipeline/**/*.*"),
+        ROOT / "dvc.yaml",
+        *ROOT.glob("data/*/dvc.yaml"),
+        ROOT / ".dvcignore",
+    ):
         copy = project / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)

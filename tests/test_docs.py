@@ -3,6 +3,7 @@
 import inspect
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -18,8 +19,8 @@ from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_bot
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.images.decoding import Images
 from pipeline.images.index import write_index
-from pipeline.images.resize import Resize
-from pipeline.models import architectures, keras_files
+from pipeline.images.resize import DEFAULT_RESIZE
+from pipeline.models import keras_files
 from pipeline.params.split import DataSection
 from pipeline.soft_labels.logit_storage import TopK
 from pipeline.soft_labels.writing import soften_file
@@ -110,8 +111,8 @@ def test_the_example_on_jax_trains_a_student_on_the_pixels_and_labels_of_the_fil
     for image, pixels in zip(images, expected, strict=True):
         Path(image.path).parent.mkdir(parents=True, exist_ok=True)
         PngImage.fromarray(pixels[..., 0]).save(image.path)
-    model = MODEL | {"input_shape": (28, 28, 1)}
-    student = architectures.build(**model, classes=len(CLASS_NAMES), seed=1)
+    model = replace(MODEL, input_shape=(28, 28, 1))
+    student = model.build(classes=len(CLASS_NAMES), seed=1)
     before = student.get_weights()
     keras_files.save(student, folder / "models/students/T4_seed1.keras")
     keep = "np.savez('after.npz', *student.get_weights(), pixels=pixels, targets=targets)"
@@ -140,7 +141,7 @@ def test_the_example_reads_the_pixels_that_our_models_see(tmp_path, kind, channe
 def test_the_documented_resizing_is_the_one_of_params_yaml():
     (block,) = re.findall(r"```yaml\n(images:.*?)```", (ROOT / "docs/data.md").read_text(encoding="utf-8"), re.DOTALL)
     shown = YAML(typ="safe").load(block)["images"]["resize"]
-    assert shown == YAML(typ="safe").load(ROOT / "params.yaml")["images"]["resize"] == Resize().as_json()
+    assert shown == YAML(typ="safe").load(ROOT / "params.yaml")["images"]["resize"] == DEFAULT_RESIZE.as_json()
 
 
 def test_the_illustration_of_topk_gives_the_probabilities_that_students_learn_from(folder):

@@ -23,7 +23,7 @@ from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import read_speed
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.report.hardest_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.report.panels import few_classes
 from pipeline.report.sources import teacher_name
@@ -98,7 +98,7 @@ def run_all_stages():
         split_folder=Path("split"),
         index=index,
     )
-    keras_files.save(architectures.build(**MODEL, classes=3, seed=3), teacher)
+    keras_files.save(MODEL.build(classes=3, seed=3), teacher)
     describe_teacher.run(index=index, teacher=teacher, output=Path("teacher.json"))
     precompute.run(
         index=index,

@@ -147,7 +147,7 @@ def train_teacher() -> None:
         average=average,
         output=TEACHER,
         history=TEACHER_HISTORY,
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         cache=values.images.cache,
     )
 
@@ -177,11 +177,11 @@ def precompute() -> None:
     stage.run(
         index=INDEX,
         teacher=TEACHER,
-        views=arguments.views(values.views),
-        stored_as=arguments.stored_as(values.precompute),
+        views=values.views,
+        stored_as=values.precompute.storage,
         batch_size=values.precompute.batch_size,
         precision=values.precompute.precision,
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         previous=earlier_versions(LOGITS),
         output=LOGITS,
         largest_temperature=float(max(temperatures)),
@@ -211,13 +211,13 @@ def train_student(temperature: str, seed: int) -> None:
         index=INDEX,
         soft_targets=soft_targets_file(temperature),
         logits=LOGITS,
-        views=arguments.views(values.views),
+        views=values.views,
         loss=arguments.loss(values.distill, float(temperature)),
-        model=values.student.model.model_dump(),
+        model=values.student.model,
         recipe=arguments.recipe(values.student, seed),
         output=student_file(temperature, seed),
         history=student_history(temperature, seed),
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         cache=values.images.cache,
     )
 
@@ -232,12 +232,12 @@ def train_baseline(seed: int) -> None:
 
     stage.run(
         index=INDEX,
-        model=values.student.model.model_dump(),
+        model=values.student.model,
         recipe=arguments.recipe(values.student, seed),
-        views=arguments.views(values.views),
+        views=values.views,
         output=baseline_file(seed),
         history=baseline_history(seed),
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         cache=values.images.cache,
     )
 
@@ -259,7 +259,7 @@ def evaluate() -> None:
         baselines={seed: baseline_file(seed) for seed in seeds},
         history=HISTORY,
         batch_size=values.evaluate.batch_size,
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         params=with_effect(values),
         output=METRICS,
         plots=PLOTS,
@@ -274,7 +274,7 @@ def measure_speed() -> None:
     start_tensorflow()
     from pipeline.stages import measure_speed as stage
 
-    stage.run(teacher=TEACHER_DESCRIPTION, model=values.student.model.model_dump(), output=SPEED)
+    stage.run(teacher=TEACHER_DESCRIPTION, model=values.student.model, output=SPEED)
 
 
 @main.command()

@@ -49,12 +49,7 @@ def verify(file: Path, as_json: bool) -> None:
     try:
         values = read_params(Path("params.yaml"))
         precompute = values.precompute
-        wanted = (
-            arguments.views(values.views),
-            arguments.stored_as(precompute),
-            precompute.precision,
-            arguments.resize(values.images),
-        )
+        wanted = values.views, precompute.storage, precompute.precision, values.images.resize
     except (MissingError, ParameterError):
         wanted = None
     checks = verify.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
@@ -129,17 +124,16 @@ def plan(measure: bool) -> None:
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline.models import architectures
     from pipeline.tools import plan
 
     student = values.student
     images = plan.count_images(INDEX, **arguments.data_set(values.split))
     teacher_model = plan.teacher_model(*arguments.teachers(values.train_teacher), images.class_names)
-    student_model = architectures.untrained(student.model.model_dump(), images.classes)
+    student_model = student.model.untrained(images.classes)
     found = plan.make_plan(
         images,
-        arguments.views(values.views),
-        arguments.stored_as(values.precompute),
+        values.views,
+        values.precompute.storage,
         teacher=teacher_model,
         student=student_model,
         recipe=arguments.recipe(student, seed=0),
@@ -157,7 +151,7 @@ def plan(measure: bool) -> None:
             student_batch=student.batch_size,
         )
     click.echo(plan.as_text(found, speed))
-    if advice := arguments.views(values.views).advice:
+    if advice := values.views.advice:
         click.echo(f"\n{advice}")
 
 
@@ -192,11 +186,11 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
         teacher=TEACHER,
         soft_targets=soft_targets_file(written),
         logits=LOGITS,
-        views=arguments.views(values.views),
+        views=values.views,
         loss=arguments.loss(values.distill, float(written)),
-        model=values.student.model.model_dump(),
+        model=values.student.model,
         recipe=arguments.recipe(values.student, values.student.seeds[0] if seed is None else seed),
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         steps=steps,
     )
     click.echo(proof.as_text(found))

@@ -7,9 +7,11 @@ in them, so that correcting a label moves no image, and adding images moves none
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from pipeline.datasets.duplicates import copies, digest_of
 from pipeline.datasets.labelled import Annotation, DataSet, composed
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import ParameterError
 
 BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
@@ -33,7 +35,7 @@ class Drawn:
     """
 
     rows: Sequence[Annotation]
-    splits: Sequence[str]
+    splits: Sequence[SplitName]
     filled: Mapping[str, Sequence[str]]
     enough: Mapping[str, float]
     kept: int = 0
@@ -93,7 +95,7 @@ def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_tr
         stay = {unit for units in ranked.values() for unit in units[-spared:]}
         taken |= dict.fromkeys((below | {first[label] for label in filled[split]}) - stay, split)
     splits = [taken.get(row.unit, "train") if row.unit in free else row.partition for row in rows]
-    return Drawn(rows, splits, filled, enough)
+    return Drawn(rows, cast(list[SplitName], splits), filled, enough)
 
 
 def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
-SPLITS = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Image:
         id: unique name of the image.
         path: the image file, relative to the repository's root, with forward slashes.
         label: the name of its class.
-        split: "train", "val" or "test".
+        split: to which it belongs.
         votes: how many annotators chose the positive class, or "" where nobody voted.
         sha256: of the image file's bytes.
     """
@@ -33,7 +35,7 @@ class Image:
     id: str
     path: str
     label: str
-    split: str
+    split: SplitName
     votes: str
     sha256: str
 
@@ -64,7 +66,7 @@ class Index:
         self.images = sorted(images, key=lambda image: image.id)
         self.class_names = in_order({image.label for image in self.images}) if class_names is None else [*class_names]
 
-    def split(self, name: str) -> list[Image]:
+    def split(self, name: SplitName) -> list[Image]:
         """The images of one split, sorted by id.
 
         Raises:
@@ -147,7 +149,11 @@ def read_index(path: Path) -> Index:
         raise DamagedError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {REMEDY}")
     if len({row[0] for row in rows}) < len(rows):
         raise DamagedError(f"{path} names an image more than once. {REMEDY}")
-    return Index((Image(*row[:-1]) for row in rows), _class_names(rows, path))
+    images = (
+        Image(image_id, file, label, cast(SplitName, split), votes, sha256)
+        for image_id, file, label, split, votes, sha256, _ in rows
+    )
+    return Index(images, _class_names(rows, path))
 
 
 def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:

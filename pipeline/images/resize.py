@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.ranges import Flag
 
 DECODER = "Pillow"
 """Whose pixels an image file holds. Part of the files' identity: a change of the pixels changes this name."""
@@ -25,9 +26,9 @@ class Resize:
             both sides, "pad" adds black on both sides.
     """
 
-    method: Method = "bilinear"
-    antialias: bool = True
-    fit: Fit = "stretch"
+    method: Method
+    antialias: Flag
+    fit: Fit
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -49,7 +50,7 @@ class Resize:
             ) from None
 
 
-DEFAULT_RESIZE = Resize()
+DEFAULT_RESIZE = Resize("bilinear", True, "stretch")
 
 
 def preprocessing(input_shape: Sequence[int], resize: Resize) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A teacher that somebody brings along, made whole: from pixels (0 to 255) to logits in the data set's class order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.other_formats import keras_2, other_format
+from pipeline.models.parts import Standardization
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
     DamagedError,
@@ -23,27 +25,6 @@ from pipeline.runtime.errors import (
     nearest,
     quoted,
 )
-
-
-@dataclass(frozen=True)
-class GivenTeacher:
-    """A teacher that is already trained, and what its file does not say of it.
-
-    Attributes:
-        file: a `.keras` file, or the weights (`.weights.h5`) of a model of `models.build`.
-        weights_of: of weights, the arguments of `models.build`, apart from `classes` and `seed`.
-        preprocessing: what happened to pixels, 0 to 255, before they entered the model, as
-            `models.preprocessing_layers` takes it; "none" if the model does that itself.
-        classes: the names of the model's outputs in their order, None for one that has no name; or the number of each
-            class's output. None is the order of the data set, or the one that a file of this program records.
-        accuracy: the share of images on which it was right elsewhere, 0 to 1, if that is known.
-    """
-
-    file: Path
-    weights_of: dict[str, Any] | None = None
-    preprocessing: architectures.Preprocessing = "none"
-    classes: Sequence[str | None] | Mapping[str, int] | None = None
-    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +76,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     before: dict[str, Any] | None = None
     if teacher.weights_of is not None:
         count = len(class_names) if teacher.classes is None else len(teacher.classes)
-        model = architectures.build(**{**teacher.weights_of, "weights": None}, classes=count, seed=0)
+        model = teacher.weights_of.untrained(count)
         load_weights(model, teacher.file)
     else:
         loaded = keras_files.load(teacher.file)
@@ -178,7 +159,7 @@ def _order(
 
 def _preprocessing(teacher: GivenTeacher, channels: int) -> list[Any]:
     given = teacher.preprocessing
-    needed = len(given["mean"]) if isinstance(given, Mapping) else 3 if given == "caffe" else channels
+    needed = len(given.mean) if isinstance(given, Standardization) else 3 if given == "caffe" else channels
     if needed != channels:
         raise ParameterError(
             f"train_teacher.preprocessing is for images of {needed} channel(s), but {teacher.file} takes {channels}. "
@@ -208,12 +189,13 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
 def _record(
     teacher: GivenTeacher, class_names: Sequence[str], activation: str | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    given = {
+    given = teacher.preprocessing
+    stated = {
         "sha256": sha256_file(teacher.file),
         "accuracy": teacher.accuracy,
-        "preprocessing": teacher.preprocessing,
+        "preprocessing": asdict(given) if isinstance(given, Standardization) else given,
         "classes": before["class_names"] if teacher.classes is None and before is not None else teacher.classes,
         "last_activation": activation,
     }
     kept = {} if before is None or "validation" not in before else {"validation": before["validation"]}
-    return {"class_names": list(class_names), "given": given, **kept}
+    return {"class_names": list(class_names), "given": stated, **kept}

@@ -5,6 +5,7 @@ exactly those, and what changes no result: reading any other one fails.
 """
 
 import difflib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.params.section import Section
-from pipeline.params.sections import Params
+from pipeline.params.sections import BY_FORM, Params
 from pipeline.runtime.errors import MissingError, ParameterError
 
 WITHOUT_EFFECT = ("images.cache", "sample", "cifar10")
@@ -26,9 +27,13 @@ TO_ADD = {
 }
 """Lines that bring a params.yaml of before up to date, without another result."""
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a key that a section, or a data class, does not have."""
+
 SAID = {
     "model_type": "expected keys with values below it, as in presets/",
     "model_attributes_type": "expected keys with values below it, as in presets/",
+    "dataclass_type": "expected keys with values below it, as in presets/",
     "path_type": "expected a path",
 }
 
@@ -75,12 +80,21 @@ def with_effect(params: Params) -> dict[str, Any]:
 
 
 def restrict(params: Params, declared: list[str]) -> Params:
-    """A copy of `params` in which only declared paths, such as "student.model", and `WITHOUT_EFFECT` can be read."""
+    """A copy of `params` in which only declared paths, such as "student.model", and `WITHOUT_EFFECT` can be read.
+
+    Raises:
+        PipelineError: a path ends inside a data class, which is read as a whole.
+    """
     restricted: Params = _restrict(params, [path.split(".") for path in (*declared, *WITHOUT_EFFECT)])
     return restricted
 
 
 def _restrict(section: Any, paths: list[list[str]]) -> Any:
+    if is_dataclass(section) and [] not in paths:
+        raise ParameterError(
+            f"dvc.yaml declares the parameter {'.'.join(paths[0])!r} of {type(section).__name__}, whose values are "
+            "read together. Declare the key above it in the stage's params."
+        )
     if not isinstance(section, Section) or [] in paths:
         return section
     copy = section.model_copy()
@@ -117,7 +131,7 @@ def _explain(problem: Any, content: Any) -> tuple[str, str]:
     """Where a problem is, as in the file, and what it is."""
     parts, known = _walk(problem["loc"], content)
     location = ".".join(map(str, parts))
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in UNKNOWN_KEY:
         if parts[-1] == "resize":
             return location, "unknown key; images are resized alike for teacher and student, as images.resize says."
         near = difflib.get_close_matches(str(parts[-1]), known, n=1)
@@ -149,32 +163,39 @@ def _walk(location: tuple[str | int, ...], content: Any) -> tuple[list[str | int
     Returns:
         The location as in the file, and the known keys of the section that holds its last part.
     """
-    sections: list[type[Section]] = [Params]
+    sections: list[type] = [Params]
     parts: list[str | int] = []
     for number, part in enumerate(location):
         below = dict(enumerate(content)) if isinstance(content, list) else content
-        fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+        known = [keys[part] for keys in map(_keys, sections) if part in keys]
         is_item = isinstance(content, list) and isinstance(part, int)
-        if not is_item and not (isinstance(below, dict) and (part in below or fields)):
+        if not is_item and not (isinstance(below, dict) and (part in below or known)):
             # No key of the file: the name of a union's member, which says which of the sections is meant.
             sections = [section for section in sections if part in _tags(section)] or sections
             continue
         parts.append(part)
         content = below.get(part)
-        if fields and number < len(location) - 1:
-            sections = _sections(fields[0].annotation)
-    return parts, sorted({name for section in sections for name in section.model_fields})
+        if known and number < len(location) - 1:
+            sections = _sections(known[0])
+    return parts, sorted({name for section in sections for name in map(str, _keys(section))})
 
 
-def _tags(section: type[Section]) -> tuple[Any, ...]:
+def _keys(section: Any) -> dict[str | int, Any]:
+    """The keys of a section or a data class, and the type of each."""
+    if is_dataclass(section):
+        return {field.name: field.type for field in fields(section)}
+    return {name: field.annotation for name, field in section.model_fields.items()}
+
+
+def _tags(section: type) -> tuple[Any, ...]:
     """The names by which a union knows a section as its member."""
-    fields = [section.model_fields.get(key) for key in ("architecture", "kind", "layout")]
-    tags = tuple(tag for field in fields if field for tag in get_args(field.annotation))
-    return (*tags, section.tag) if hasattr(section, "tag") else tags
+    keys = _keys(section)
+    tags = tuple(tag for key in ("architecture", "kind", "layout") if key in keys for tag in get_args(keys[key]))
+    return (*tags, *(form for form, of_form in BY_FORM.items() if of_form is section))
 
 
-def _sections(annotation: Any) -> list[type[Section]]:
-    """Every section class inside a type such as `list[Phase]` or a union."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+def _sections(annotation: Any) -> list[type]:
+    """Every section and data class inside a type such as `list[Phase]` or a union."""
+    if isinstance(annotation, type) and (issubclass(annotation, Section) or is_dataclass(annotation)):
         return [annotation]
     return [found for inner in get_args(annotation) for found in _sections(inner)]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.decoding import Images
-from pipeline.images.index import Image, Index, refuse_changed
+from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize
 from pipeline.report.style import Pixels
@@ -16,7 +16,9 @@ SMALLEST_SIDE = 160
 """In pixels: smaller images are enlarged, since people could not see what is in them."""
 
 
-def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int, count: int) -> tuple[Pixels, Pixels]:
+def untouched_and_views(
+    file: SoftLabelFile, index: Index, split: SplitName, row: int, count: int
+) -> tuple[Pixels, Pixels]:
     """One image and its first views, in the teacher's input size or a multiple of it.
 
     Args:
@@ -45,7 +47,7 @@ def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int,
     return pixels[0], np.clip(np.round(np.asarray(views)), 0, 255).astype(np.uint8)
 
 
-def _image(file: SoftLabelFile, index: Index, split: str, row: int) -> Image:
+def _image(file: SoftLabelFile, index: Index, split: SplitName, row: int) -> Image:
     """The image of a row, if its file is the one that the teacher saw."""
     image_id, content = file.ids(split)[row], file.image_sha256(split)[row]
     image = next((image for image in index.images if image.id == image_id), None)

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import SPLITS
+from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.views import SAME_COLOUR, Floats16, Views
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
@@ -33,7 +33,8 @@ from pipeline.soft_labels.hdf5 import (
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
 MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
-MIXED_PRECISIONS = ("mixed_float16", "mixed_bfloat16")
+MixedPrecision = Literal["mixed_float16", "mixed_bfloat16"]
+Precision = Literal["float32", MixedPrecision]
 SLAB_ROWS = 4096
 
 
@@ -65,7 +66,7 @@ class Provenance:
     views: dict[str, Any]
     storage: dict[str, Any]
     ensemble: dict[str, Any] | None = None
-    precision: str | None = None
+    precision: MixedPrecision | None = None
 
 
 @dataclass(frozen=True)
@@ -124,34 +125,34 @@ class SoftLabelFile:
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise DamagedError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
 
-    def count(self, split: str) -> int:
+    def count(self, split: SplitName) -> int:
         """N, the number of images."""
         return len(self.file[split]["id"])
 
-    def views(self, split: str) -> Views:
+    def views(self, split: SplitName) -> Views:
         """The views of one split's images."""
         return self._views.of_split(split)
 
-    def ids(self, split: str) -> tuple[str, ...]:
+    def ids(self, split: SplitName) -> tuple[str, ...]:
         """The N image ids."""
         return texts(self.file[split]["id"][:])
 
-    def image_sha256(self, split: str) -> tuple[str, ...]:
+    def image_sha256(self, split: SplitName) -> tuple[str, ...]:
         """SHA-256 of the N image files."""
         return texts(self.file[split]["image_sha256"][:])
 
-    def labels(self, split: str) -> npt.NDArray[np.int64]:
+    def labels(self, split: SplitName) -> npt.NDArray[np.int64]:
         """The N class indices."""
         group = self.file[split]
         if "hard" in group:
             return np.concatenate([group["hard"][rows].argmax(1) for rows in slabs(self.count(split))])
         return np.asarray(group["label"][:], np.int64)
 
-    def transforms(self, split: str, view: int) -> tuple[Floats16, Floats16]:
+    def transforms(self, split: SplitName, view: int) -> tuple[Floats16, Floats16]:
         """The affine and the colour transforms of one view, (N, 6) each."""
         return stored_transforms(self.file[split], view)
 
-    def columns(self, split: str, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
+    def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
         """The columns of one view, as `storage` names them, of some rows."""
         names = self._row_columns()
         return {name: self.file[split][name][view, rows] for name in names}
@@ -277,13 +278,14 @@ def _read_provenance(file: h5py.File) -> Provenance:
     )
 
 
-def _precision(attributes: h5py.AttributeManager) -> str | None:
+def _precision(attributes: h5py.AttributeManager) -> MixedPrecision | None:
     if "precision" not in attributes:
         return None
-    precision = str(attributes["precision"])
-    if precision not in MIXED_PRECISIONS:
+    precision: Any = str(attributes["precision"])
+    if precision not in get_args(MixedPrecision):
         raise ValueError(f"its precision is {precision!r}")
-    return precision
+    mixed: MixedPrecision = precision
+    return mixed
 
 
 def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.images.index import SPLITS
+from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.views import Views
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import refuse_full_disk
@@ -40,7 +40,7 @@ OVERHEAD_BYTES = 2**16
 """Room for HDF5's own structures."""
 
 
-def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
+def create_logits(path: Path, provenance: Provenance, rows: Mapping[SplitName, Rows]) -> None:
     """Writes a `teacher_logits.h5` that lacks nothing but the logits, unsealed.
 
     Args:
@@ -97,7 +97,7 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
             _soften(source, target, temperature)
 
 
-def _bytes_of_targets(source: SoftLabelFile, split: str) -> int:
+def _bytes_of_targets(source: SoftLabelFile, split: SplitName) -> int:
     id_bytes = source.file[split]["id"].dtype.itemsize
     views, count = source.views(split), source.count(split)
     return bytes_of_split(TARGETS_FORMAT, views, count, source.classes, id_bytes, source.storage)
@@ -114,7 +114,7 @@ def _soften(source: SoftLabelFile, target: h5py.File, temperature: float) -> Non
         _soften_split(source, split, target.create_group(split), temperature)
 
 
-def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperature: float) -> None:
+def _soften_split(source: SoftLabelFile, split: SplitName, group: h5py.Group, temperature: float) -> None:
     kind, classes, count = source.storage, source.classes, source.count(split)
     copied = ["id", "image_sha256", "affine", *(["colour"] if "colour" in source.file[split] else [])]
     for name in copied:

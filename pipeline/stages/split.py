@@ -14,7 +14,7 @@ from pipeline.datasets.labelled import Annotation, DataSet, alike
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import Drawn, draw
 from pipeline.images.decoding import refuse_undecodable
-from pipeline.images.index import SPLITS, Image, Index, write_index
+from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import UnusableError, all_named, first_few
 from pipeline.runtime.progress import Progress
@@ -91,7 +91,7 @@ def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
     return told
 
 
-def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final: Path) -> list[Image]:
+def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):

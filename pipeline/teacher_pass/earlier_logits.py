@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import SPLITS
+from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.views import IDENTITY, Floats16, Views
 from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import logit_storage
@@ -34,10 +34,10 @@ class Found:
         old_rows: R row numbers in the earlier file.
     """
 
-    split: str
+    split: SplitName
     view: int
     rows: Ints
-    old_split: str
+    old_split: SplitName
     old_rows: Ints
 
     def sample(self, count: int) -> "Found":
@@ -88,7 +88,7 @@ class EarlierLogits:
         self._same_fill = file.views("train").augmentation.fill_mode == fill_mode
 
     def find(
-        self, split: str, rows: Rows, affines: Floats16, colours: Floats16, missing: npt.NDArray[np.bool_]
+        self, split: SplitName, rows: Rows, affines: Floats16, colours: Floats16, missing: npt.NDArray[np.bool_]
     ) -> Iterator[Found]:
         """Finds what it has of the missing rows of one split.
 
@@ -112,7 +112,7 @@ class EarlierLogits:
                 if same.any():
                     yield Found(split, view, new[same], old_split, old[same])
 
-    def _same_images(self, old_split: str, rows: Rows) -> tuple[Ints, Ints]:
+    def _same_images(self, old_split: SplitName, rows: Rows) -> tuple[Ints, Ints]:
         """The row numbers of the images that both have, in the new and in the old file."""
         names = zip(self._file.image_sha256(old_split), self._file.ids(old_split), strict=True)
         by_content: dict[str | tuple[str, str], int] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.decoding import Images
-from pipeline.images.index import SPLITS, Index
+from pipeline.images.index import SPLITS, Index, SplitName
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
 from pipeline.inference.forward import Forward, Ints
@@ -40,16 +40,16 @@ OTHER_PRECISION = (
     "mixed_bfloat16 or float32."
 )
 
-ORDER = ("val", "test", "train")
+ORDER: tuple[SplitName, ...] = ("val", "test", "train")
 """Validation images first: they show whether the teacher can be trusted at all."""
 
 
-def rows_of_index(data: Index) -> dict[str, Rows]:
+def rows_of_index(data: Index) -> dict[SplitName, Rows]:
     """The images of each split, as a soft-label file names them."""
     return {split: _rows(data, split) for split in SPLITS}
 
 
-def _rows(data: Index, split: str) -> Rows:
+def _rows(data: Index, split: SplitName) -> Rows:
     images = data.split(split)
     return Rows([image.id for image in images], data.labels(images), [image.sha256 for image in images])
 
@@ -83,7 +83,7 @@ class TeacherPass:
         self.in_full = None if teacher.in_full is None else Forward(teacher.in_full, batch_size)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
 
-    def _split(self, split: str, views: Views) -> "_Split":
+    def _split(self, split: SplitName, views: Views) -> "_Split":
         images = self.data.split(split)
         affines, colours = self.unfinished.transforms(split)
         pixels = Images([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
@@ -223,7 +223,7 @@ def _same(now: Columns, then: Columns) -> bool:
 class _Split:
     """The images of one split, and their views as stored: (V, N, 6) each."""
 
-    name: str
+    name: SplitName
     rows: Rows
     images: Images
     augmentation: Augmentation

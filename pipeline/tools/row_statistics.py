@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from pipeline.images.index import SplitName
 from pipeline.soft_labels.logit_storage import Columns, TopK
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
 
@@ -61,7 +62,7 @@ class Statistics:
         return [problem for wrong, problem in cases if wrong]
 
 
-def probabilities_of(file: SoftLabelFile, split: str, view: int, rows: slice) -> npt.NDArray[np.float32]:
+def probabilities_of(file: SoftLabelFile, split: SplitName, view: int, rows: slice) -> npt.NDArray[np.float32]:
     """The soft labels of some rows, (R, C); those of a logits file at temperature 1."""
     columns = file.columns(split, view, rows)
     if file.format == LOGITS_FORMAT:
@@ -69,7 +70,7 @@ def probabilities_of(file: SoftLabelFile, split: str, view: int, rows: slice) ->
     return file.storage.probabilities(columns, file.classes)
 
 
-def impossible_rows(file: SoftLabelFile, split: str) -> list[str]:
+def impossible_rows(file: SoftLabelFile, split: SplitName) -> list[str]:
     """Impossible labels and kept classes, in words; from such rows no statistics can be computed."""
     group, labels = file.file[split], file.labels(split)
     counts = Counter({"label(s) are of no class": int(((labels < 0) | (labels >= file.classes)).sum())})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.images.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.report.seen_views import untouched_and_views
 from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
 from pipeline.runtime.errors import ParameterError
@@ -43,7 +43,7 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
     save(figure, output)
 
 
-def _find(file: SoftLabelFile, image_id: str) -> tuple[str, int]:
+def _find(file: SoftLabelFile, image_id: str) -> tuple[SplitName, int]:
     for split in SPLITS:
         ids = file.ids(split)
         if image_id in ids:
@@ -51,7 +51,7 @@ def _find(file: SoftLabelFile, image_id: str) -> tuple[str, int]:
     raise ParameterError(f"{file.path} knows no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
 
 
-def _soft_labels(file: SoftLabelFile, split: str, view: int, row: int, temperature: float) -> Any:
+def _soft_labels(file: SoftLabelFile, split: SplitName, view: int, row: int, temperature: float) -> Any:
     columns = file.columns(split, view, slice(row, row + 1))
     if file.format == LOGITS_FORMAT:
         columns = file.storage.soften(columns, temperature, file.classes)
@@ -59,7 +59,7 @@ def _soft_labels(file: SoftLabelFile, split: str, view: int, row: int, temperatu
 
 
 def _figure(
-    file: SoftLabelFile, split: str, row: int, pictures: Any, bars: Any, temperatures: Sequence[float]
+    file: SoftLabelFile, split: SplitName, row: int, pictures: Any, bars: Any, temperatures: Sequence[float]
 ) -> Figure:
     """Draws a row for each view; pictures: (V, height, width, channels), bars: (V, temperatures, C)."""
     names, label = file.provenance.class_names, int(file.labels(split)[row])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
@@ -76,7 +76,7 @@ def verify(
         ]
 
 
-def _values(file: SoftLabelFile, split: str) -> Check:
+def _values(file: SoftLabelFile, split: SplitName) -> Check:
     """Whether soft labels are finite distributions, hard labels are one-hot, and no image is there twice."""
     labels, ids, statistics = file.labels(split), file.ids(split), Statistics()
     problems = impossible_rows(file, split)
