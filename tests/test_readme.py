@@ -30,11 +30,13 @@ def test_these_are_all_blocks():
     assert len(SETTINGS) == 2
 
 
+@pytest.mark.slow
 def test_make_knows_its_two_targets():
     for command, expected in zip(lines_with("make repro"), ["dvc repro", "pytest"], strict=True):
         assert expected in run(command[0], "--dry-run", *command[1:], cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_tools_work_as_they_are_shown(project):
     """On the first image of the small project instead of the default's, and with two steps for twenty."""
     said = ""
@@ -46,6 +48,7 @@ def test_the_tools_work_as_they_are_shown(project):
     assert (project / "results/samples/MHIST_000.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_frozen_teacher_is_not_trained(project):
     commands = lines_with("dvc freeze")
     try:
