@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,13 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         may_start_processes = True
         if nextitem is None or nextitem.path != item.path:
             keep_from_garbage_collection()
+
+
+@pytest.fixture(autouse=True)
+def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands start a process beside them that watches TensorFlow load; in this process it is loaded already."""
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr("pipeline.cli.tensorflow_start._native_stderr_held_back", nullcontext)
 
 
 def pytest_collection_finish() -> None:
