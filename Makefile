@@ -1,16 +1,20 @@
 # `make repro` runs the main job, `make test` the tests, `make bench` the benchmarks; all set up what they need.
+# `make quick` runs lint, types and the tests that start no other process and take no more than about two seconds each.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test bench bench-quick lint format lock clean
+.PHONY: repro test quick bench bench-quick lint format lock clean
 
 repro: .venv/installed
 	dvc repro
 	softlabel table
 
 test: lint
-	pytest --numprocesses auto --dist loadfile
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+quick: lint
+	pytest --numprocesses auto --dist loadfile -m "not slow" --durations=5
 
 # Everything that docs/benchmarks.md shows, but `quality`, which needs data that are not ours: see its --help.
 BENCHMARKS := student_step student_epoch precompute soft_label_file memory

@@ -1,10 +1,20 @@
-"""What several test files share: a small labelled data set in MHIST's layout, and a project that was reproduced."""
+"""What several test files share: a small data set, a project that was reproduced, and which tests are slow.
 
+A test that starts another process, or that takes longer than about two seconds, is marked `slow`; `make quick` runs the
+others. A test that is not marked cannot start a process: the interpreter refuses it.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from pipeline.models.descriptions import Cnn
 
@@ -18,6 +28,82 @@ MODEL = Cnn(  # for the data set below
     dropout=0.0,
 )
 COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Selected SSA (Out of 7)", "Partition"]
+
+SLOW_FILES = {
+    "dvc_cache", "end_to_end", "experiments", "foreign_readers", "gitignore", "increments", "interruption",
+    "interruption_of_commands", "jax", "orphan", "parity", "processors", "remote", "run_cache", "sharing",
+    "tensorflow_start", "use_elsewhere",
+}  # fmt: skip
+"""Every test of `test_<name>.py` is slow; in other files each slow test carries the mark itself."""
+
+SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran"}
+"""So is every test that uses one of these."""
+
+LONGEST_FIRST = [
+    "presets", "interruption", "experiments", "end_to_end", "parity", "sharing", "increments", "report",
+    "given_teachers", "ensembles", "readme", "run_cache", "use_elsewhere", "jax", "processors",
+]  # fmt: skip
+"""The files that take longest. They run first, so that no process is left with one of them when the others are done."""
+
+STARTS_A_PROCESS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+"""Events of Python's audit hooks."""
+
+may_start_processes = True
+
+
+def refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook, which sees what module-scoped fixtures and libraries start, too."""
+    if event in STARTS_A_PROCESS and not may_start_processes:
+        raise RuntimeError(f"a test that starts a process ({event} {arguments[:1]}) is marked with @pytest.mark.slow")
+
+
+sys.addaudithook(refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    global may_start_processes
+    may_start_processes = item.get_closest_marker("slow") is not None
+    try:
+        return (yield)
+    finally:
+        may_start_processes = True
+        if nextitem is None or nextitem.path != item.path:
+            keep_from_garbage_collection()
+
+
+@pytest.fixture(autouse=True)
+def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands start a process beside them that watches TensorFlow load; in this process it is loaded already."""
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr("pipeline.cli.tensorflow_start._native_stderr_held_back", nullcontext)
+
+
+def pytest_collection_finish() -> None:
+    keep_from_garbage_collection()
+
+
+def keep_from_garbage_collection() -> None:
+    """Takes what is alive now for ever out of the garbage collector's sight.
+
+    `architectures.build` calls Keras' `clear_session`, which collects all garbage: with half a million objects of
+    TensorFlow and of pytest that took up to a second for every small model.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is slow, and puts the longest files first."""
+    for item in items:
+        if name_of_file(item) in SLOW_FILES or SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(name_of_file(item), len(places)))
+
+
+def name_of_file(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")
 
 
 def write_data_set(folder: Path, per_class: int = 20, side: int = 12) -> None:
@@ -56,15 +142,28 @@ def data_set(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this repository on a small data set, after one `dvc repro` that nothing interrupted; to be copied."""
+    """A copy of this repository on a small data set, after one `dvc repro` that nothing interrupted; to be copied.
+
+    One for all processes of pytest-xdist: the first that needs it makes it, and the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / "reproduced/project"
+    with FileLock(base / "reproduced.lock"):
+        if not folder.exists():
+            make_reproduced(base / "unfinished/project")
+            (base / "unfinished").rename(base / "reproduced")
+    return folder
+
+
+def make_reproduced(folder: Path) -> None:
     from real_project import copy_repository, make_small, run, stages_run
 
-    folder = tmp_path_factory.mktemp("reproduced") / "project"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     copy_repository(folder)
     make_small(folder)
     assert stages_run(run("dvc", "repro", cwd=folder)) == [
         "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@4-1",
         "train_baseline@1", "evaluate", "measure_speed", "report",
     ]  # fmt: skip
-    return folder

@@ -18,6 +18,9 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
 ENVIRONMENT["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), ENVIRONMENT["PATH"]])
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parent / "without_jax"), os.environ.get("PYTHONPATH")])
+)
 HANGS = 1800
 """Seconds after which a process is taken to hang: so many that no machine, however slow or busy, needs them."""
 

@@ -87,6 +87,7 @@ print([name for name in heavy if name in sys.modules])
 """
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy():
     shown = subprocess.run(
         [sys.executable, "-c", HELP_WITHOUT_HEAVY_IMPORTS], capture_output=True, text=True, check=True, cwd=ROOT
@@ -94,11 +95,13 @@ def test_help_imports_nothing_heavy():
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_module_and_console_script_are_the_same_program():
     module = subprocess.run([sys.executable, "-m", "pipeline", "--version"], capture_output=True, text=True, check=True)
     assert module.stdout.split()[-1] == softlabel("--version").stdout.split()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -130,6 +133,7 @@ def test_refusals_are_one_message_without_traceback(tmp_path, arguments, code, m
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name != "data") == ["params.yaml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["sample"], ["cifar10"], ["soften", "--temperature", "4"], ["split"]])
 def test_invalid_params_are_refused_before_anything_is_written(tmp_path, arguments):
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
@@ -170,6 +174,7 @@ def test_every_error_of_ours_ends_with_code_1(monkeypatch, error):
     assert (refused.exit_code, refused.output) == (1, "table: starting\nError: what happened. what to do.\n")
 
 
+@pytest.mark.slow
 def test_verify_of_a_missing_file_tells_it_as_a_finding(tmp_path):
     """On stdout, as every finding, and with code 1, so that a script needs no other case."""
     told = softlabel("verify", "x.h5", cwd=tmp_path)
@@ -178,6 +183,7 @@ def test_verify_of_a_missing_file_tells_it_as_a_finding(tmp_path):
     assert told.stderr == "verify: starting\n"
 
 
+@pytest.mark.slow
 def test_plan_without_params_says_where_to_run_it(tmp_path):
     refused = softlabel("plan", cwd=tmp_path)
     assert refused.returncode == 1
@@ -194,6 +200,7 @@ print(CliRunner().invoke(main, ["{command}", "x.h5"]).exit_code, "h5py" in sys.m
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "inspect"])
 def test_a_file_is_looked_at_without_tensorflow_where_there_is_no_teacher(tmp_path, command):
     for source in sorted((ROOT / "tests/golden").glob("*.h5")):

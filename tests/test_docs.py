@@ -103,6 +103,7 @@ def test_the_example_needs_h5py_and_numpy_only():
     assert re.findall(r"^(?:import|from) (\w+)", BLOCKS[0], re.MULTILINE) == ["h5py", "numpy"]
 
 
+@pytest.mark.slow
 def test_the_example_on_jax_trains_a_student_on_the_pixels_and_labels_of_the_files(folder):
     write_both(SOFT_TARGETS.parent)
     write_index(folder / "data/index.csv", INDEX)
@@ -181,6 +182,7 @@ def test_all_blocks_are_valid_python():
         assert compile(block, "docs/reading.md", "exec")
 
 
+@pytest.mark.slow
 def test_the_shell_line_computes_the_digest_in_the_file(folder):
     compute, last = "head -c LENGTH FILE | sha256sum", "tail -n 1 FILE"
     for document in (READING, (ROOT / "docs/format.md").read_text(encoding="utf-8")):

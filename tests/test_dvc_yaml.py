@@ -93,6 +93,7 @@ def named_by_status(project: Path) -> dict[str, object]:
     return json.loads(run("dvc", "status", "--json", cwd=project))
 
 
+@pytest.mark.slow
 def test_an_edit_runs_the_stages_again_that_import_its_package(tmp_path):
     """As `dvc status` names them, after `dvc commit` has noted stand-ins for all outputs."""
     copy_repository(tmp_path)
@@ -138,6 +139,7 @@ def test_the_student_needs_no_teacher():
     assert not {"pipeline/teacher_pass", "pipeline/inference"} & set(code_of("train_student"))
 
 
+@pytest.mark.slow
 def test_soften_takes_no_tensorflow():
     program = "import sys, pipeline.stages.soften; print({'tensorflow', 'keras'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
@@ -168,6 +170,7 @@ def test_presets_are_valid_and_all_there():
 SAMPLE, CIFAR10 = "data/sample/dvc.yaml:sample@mnist", "data/cifar10/dvc.yaml:cifar10@images"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "data", "made", "named"),
     [

@@ -12,11 +12,10 @@ from real_project import attempt, change, copy_without, run, stages_run
 
 @pytest.fixture(scope="module")
 def project(reproduced, tmp_path_factory):
-    """The small project, first with a second temperature, then with a second seed instead; what ran each time."""
+    """The small project, first with a student of a second temperature, then with a second seed instead."""
     folder = copy_without(reproduced, tmp_path_factory.mktemp("end_to_end") / "project")
     change(folder / "params.yaml", "distill.temperatures", [2, 4])
-    assert stages_run(run("dvc", "repro", cwd=folder)) == ["soften@2", "train_student@2-1", "evaluate", "report"]
-    assert models_compared(folder) == {"teacher", "baseline", "student_T2", "student_T4"}
+    assert stages_run(run("dvc", "repro", "train_student", cwd=folder)) == ["soften@2", "train_student@2-1"]
     change(folder / "params.yaml", "distill.temperatures", [4])
     change(folder / "params.yaml", "student.seeds", [1, 2])
     assert stages_run(run("dvc", "repro", cwd=folder)) == [

@@ -635,6 +635,7 @@ def test_the_same_teacher_twice_is_refused(taught):
 # With the real dvc
 
 
+@pytest.mark.slow
 def test_dvc_trains_and_runs_the_changed_member_alone(tmp_path, monkeypatch):
     project = tmp_path / "project"
     project.mkdir()

@@ -88,6 +88,7 @@ def test_batches_are_the_same_bit_for_bit(shape):
     assert len(validation[0]) == 3
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_where_tensorflow_must_be_deterministic():
     """As in a training; in a process of its own, because that cannot be taken back."""
     write_images()
@@ -257,6 +258,7 @@ Progress.advance = advance
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_decoding_leaves_no_file_and_the_next_run_makes_it():
     images = write_images()
     kill = "stop = lambda: os.kill(os.getpid(), signal.SIGKILL)\npixels_on_disk(listed(), SHAPE, FOLDER)"
@@ -268,6 +270,7 @@ def test_a_kill_while_decoding_leaves_no_file_and_the_next_run_makes_it():
     assert file.suffix == ".uint8"
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_both_succeed():
     """Each waits at its third image until the other has come as far."""
     write_images()

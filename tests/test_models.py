@@ -339,6 +339,7 @@ keras_files.save(model, Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_files_are_byte_identical_across_processes(tmp_path):
     digests = set()
     for number, state in enumerate(["fresh", "busy"]):

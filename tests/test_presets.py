@@ -334,6 +334,7 @@ TOTALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "which"), TOTALS)
 def test_models_have_the_weights_of_the_originals(name, which):
     model = build(name, which)
@@ -342,6 +343,7 @@ def test_models_have_the_weights_of_the_originals(name, which):
     assert model.output_shape == (None, classes_of(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "count"), [("teacher", 4_098), ("student", 2_562)])
 def test_trainable_weights_of_system_1_are_those_that_it_prints(which, count):
     """Those of the heads, on frozen backbones."""
@@ -350,6 +352,27 @@ def test_trainable_weights_of_system_1_are_those_that_it_prints(which, count):
     assert cost.parameters(frozen)["trainable"] == count
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "which", "first", "before"),
+    [
+        ("mhist", "teacher", 100, 99),
+        ("mhist", "student", 100, 99),
+        ("cassava", "student", "block5a_expand_conv", "block4c_add"),
+    ],
+)
+def test_fine_tuning_begins_at_the_layer_that_is_named(name, which, first, before):
+    model = build(name, which)
+    section = settings(name)["train_teacher" if which == "teacher" else "student"]
+    architectures.for_phase(model, section["phases"][1]["trainable_from"])
+    backbone = model.get_layer("backbone")
+    names = [layer.name for layer in backbone.layers]
+    first, before = (names.index(at) if isinstance(at, str) else at for at in (first, before))
+    assert before == first - 1
+    assert [layer.trainable for layer in backbone.layers] == [False] * first + [True] * (len(names) - first)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "of_32_images", "giga"), [("teacher", 223_623_992_512, 6.99), ("student", 19_604_230_144, 0.613)]
 )
@@ -432,6 +455,7 @@ def shake(model: Any) -> None:
             weight.assign(weight.numpy() * 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "which"), ORIGINALS)
 def test_models_are_the_originals(name, which):
     """With the same weights, plain Keras layers say the same of the same pixels."""
@@ -507,10 +531,13 @@ def shrink_model(model: dict[str, Any]) -> None:
         model["input_shape"] = [32, 32, 3]
 
 
-def replace_models_by_small_ones(params: dict[str, Any]) -> None:
-    """A ResNet152 takes minutes at any size of images, and other presets train a ResNet50."""
-    for section in ("train_teacher", "student"):
-        params[section]["model"] |= {"architecture": "cnn", "filters": [8], "downsampling": "stride"}
+def train_a_small_model(section: dict[str, Any]) -> None:
+    """In place of one whose training takes minutes at any size of images; `ORIGINALS` compares the large ones."""
+    if section["model"]["architecture"] not in ("cnn", "mlp"):
+        section["model"].pop("alpha", None)
+        section["model"] |= {"architecture": "cnn", "filters": [8], "downsampling": "stride"}
+        for phase in section["phases"]:
+            phase["trainable_from"] = phase["trainable_from"] and "all"
 
 
 def shrink_training(section: dict[str, Any]) -> None:
@@ -530,12 +557,12 @@ def shrunk(name: str) -> dict[str, Any]:
     else:
         shrink_training(teacher)
         shrink_model(teacher["model"])
+        train_a_small_model(teacher)
     shrink_training(student)
     shrink_model(student["model"])
-    student["seeds"] = student["seeds"][:2]
+    train_a_small_model(student)
+    student["seeds"] = student["seeds"][: 2 if name == "mnist" else 1]
     content["views"]["count"] = min(content["views"]["count"], 2)
-    if name == "intel":
-        replace_models_by_small_ones(content)
     if name == "mhist":
         content["distill"]["temperatures"] = [4]  # the one at which the original distils
     return content

@@ -138,6 +138,7 @@ def test_content_reaches_the_disk_before_the_name_does(monkeypatch):
     assert steps[renamed + 1 :] == [("flush", Path.cwd().name)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 @pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
 def test_a_killed_process_leaves_no_final_file(older):
@@ -154,6 +155,7 @@ def test_a_killed_process_leaves_no_final_file(older):
     assert FINAL.read_bytes() == b"whole"
 
 
+@pytest.mark.slow
 def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
     """Two writers once renamed each other's half-written files."""
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)

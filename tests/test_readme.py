@@ -44,17 +44,20 @@ def block_with(word):
     return next(block for block in SHELL if word in block)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.partition("#")[0].strip())
 def test_every_command_that_is_shown_succeeds(output_of, block):
     output_of(block)
 
 
+@pytest.mark.slow
 def test_make_runs_the_stages_and_the_tests(output_of):
     said = output_of(block_with("make repro"))
     assert "dvc repro" in said
     assert "pytest" in said
 
 
+@pytest.mark.slow
 def test_the_tools_say_what_the_guide_promises(output_of, project):
     said = output_of(block_with("softlabel inspect"))
     assert "Offline pays off from" in said
@@ -62,6 +65,7 @@ def test_the_tools_say_what_the_guide_promises(output_of, project):
     assert (project / "results/samples/MHIST_000.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_frozen_teacher_is_not_trained(output_of):
     assert stages_run(output_of(block_with("dvc freeze"))) == []
 

@@ -34,7 +34,7 @@ for out in YAML(typ="safe").load(Path("{lock}"))["stages"][os.environ["DVC_STAGE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("made from other values")
 """
-"""In the place of `softlabel`: what the stages write is nothing to DVC, and this writes it at once."""
+"""In the place of `python -m pipeline`: what the stages write is nothing to DVC, and this writes it at once."""
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def there_and_back(reproduced, tmp_path_factory):
     """A project in which parameters of every stage were changed, and set back; what `dvc repro` said each time."""
     folder = tmp_path_factory.mktemp("back")
     project = copy_without(reproduced, folder / "project")
-    (folder / "softlabel").write_text(STAND_IN.format(python=sys.executable, lock=reproduced / "dvc.lock"))
-    (folder / "softlabel").chmod(0o755)
+    (folder / "python").write_text(STAND_IN.format(python=sys.executable, lock=reproduced / "dvc.lock"))
+    (folder / "python").chmod(0o755)
     before = (project / "params.yaml").read_text()
     for path, value in {
         "split.val_fraction": 0.3,
@@ -93,7 +93,7 @@ def test_going_back_restores_each_file(there_and_back, reproduced, file):
 def edited(reproduced, tmp_path_factory):
     """A project in which a comment was added to modules of the expensive stages, whose results were then kept."""
     folder = copy_without(reproduced, tmp_path_factory.mktemp("edited") / "project")
-    for module in ("train_teacher", "teacher_pass"):
+    for module in ("stages/train_teacher", "teacher_pass/__init__"):
         with (folder / f"pipeline/{module}.py").open("a") as file:
             file.write("# a remark\n")
     before = json.loads(run("dvc", "status", "--json", cwd=folder))

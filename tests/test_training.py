@@ -241,6 +241,7 @@ def kept_epochs(folder: Path) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_kill_9_at_several_moments_then_byte_identical_files(tmp_path, data_set):
     """In the first phase, between the phases, and in the second before the state of an epoch is kept."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -483,6 +483,7 @@ for transforms in draw_views({augmentation}, 9, {ids}, 4):
 """
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same():
     program = ANOTHER_PROCESS.format(augmentation=EVERYTHING, ids=IDS[:50])
     shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
@@ -498,6 +499,7 @@ def test_another_seed_image_or_number_is_another_draw():
     assert len(set(affines)) == len(set(drawn_colours)) == len(keys)
 
 
+@pytest.mark.slow
 def test_views_import_no_tensorflow():
     program = "import sys, pipeline.images.views; print({'tensorflow', 'keras'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)

@@ -187,6 +187,7 @@ def test_what_other_inputs_finished_outlives_work_that_is_stopped(error):
         assert (again / "finished.h5").read_bytes() == b"rows"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 def test_what_other_inputs_finished_outlives_a_killed_process():
     before = finish("a")
@@ -239,6 +240,7 @@ def test_a_forgotten_file_is_not_found():
     assert earlier_finished(FINAL) == []
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     first = process(
@@ -263,6 +265,7 @@ def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
+@pytest.mark.slow
 def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
     """Seconds, because the owner may be a stage that is just ending."""
     assert publishing.LOCK_SECONDS == 5.0
@@ -280,6 +283,7 @@ def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
     ending.communicate(timeout=HANGS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 def test_a_killed_process_leaves_its_work_and_no_lock():
     killed(
@@ -373,6 +377,7 @@ def test_what_an_experiment_left_unfinished_is_there_after_its_copy_has_gone(cop
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
+@pytest.mark.slow
 def test_an_experiment_waits_for_another_and_takes_what_it_finished(copies, capsys, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
@@ -384,6 +389,7 @@ def test_an_experiment_waits_for_another_and_takes_what_it_finished(copies, caps
     assert FINAL.read_bytes() == (copies / "two" / FINAL).read_bytes() == b"rows"
 
 
+@pytest.mark.slow
 def test_an_experiment_goes_on_where_the_one_that_it_waited_for_was_killed(copies, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     begun = FINISHES.replace("print(", "(folder / 'block_0').write_bytes(b'half'); print(")
@@ -393,6 +399,7 @@ def test_an_experiment_goes_on_where_the_one_that_it_waited_for_was_killed(copie
             assert [path.name for path in folder.iterdir()] == ["block_0"]
 
 
+@pytest.mark.slow
 def test_experiments_of_other_inputs_work_at_the_same_time_and_keep_each_others_work(copies, monkeypatch, capsys):
     """Two architectures, say, which are the same output in two copies."""
     with pytest.raises(Stopped):
@@ -410,6 +417,7 @@ def test_experiments_of_other_inputs_work_at_the_same_time_and_keep_each_others_
     assert sorted(path.name for path in work.glob("*/*")) == ["block_0", "finished.h5", "finished.h5"]
 
 
+@pytest.mark.slow
 def test_the_repository_removes_the_work_of_experiments_but_for_those_at_work(copies, monkeypatch):
     """As it does with its own when the inputs change."""
     with pytest.raises(Stopped):
@@ -431,6 +439,7 @@ def test_the_repository_removes_the_work_of_experiments_but_for_those_at_work(co
     assert list(work.glob("*/")) == []
 
 
+@pytest.mark.slow
 def test_the_repository_does_not_wait_for_an_experiment(copies, monkeypatch):
     """Whoever sits before it would not know why nothing happens."""
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
@@ -444,6 +453,7 @@ def test_the_repository_does_not_wait_for_an_experiment(copies, monkeypatch):
         other.communicate("", timeout=HANGS)
 
 
+@pytest.mark.slow
 def test_a_second_process_in_the_same_copy_is_refused(copies, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
@@ -457,6 +467,7 @@ def test_a_second_process_in_the_same_copy_is_refused(copies, monkeypatch):
         other.communicate("", timeout=HANGS)
 
 
+@pytest.mark.slow
 def test_two_experiments_publish_the_same_output_at_the_same_time(copies, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     program = (
