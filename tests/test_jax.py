@@ -81,7 +81,7 @@ for average in case["averages"]:
         found[f"logits {average} {number}"] = member.model.predict(pixels[0], verbose=0)
 for name, phase in case["trained"].items():
     losses, weights = train_from_file(
-        model_files.load(Path(f"{name}.keras")), Path("soft_targets_T4.h5"), read_index(Path("index.csv")), pixels,
+        keras_files.load(Path(f"{name}.keras")), Path("soft_targets_T4.h5"), read_index(Path("index.csv")), pixels,
         DistillationLoss(**case["loss"]), **phase,
     )
     found |= {f"losses {name}": losses} | {f"weights {name} {path}": value for path, value in weights.items()}
