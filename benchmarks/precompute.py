@@ -24,11 +24,11 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.paired import interleaved, ratios, spread
 from benchmarks.process import quiet
@@ -46,11 +46,12 @@ from pipeline.images.decoding import Images  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward  # noqa: E402
-from pipeline.models import architectures, keras_files  # noqa: E402
+from pipeline.models import keras_files  # noqa: E402
+from pipeline.models.descriptions import Application, Cnn, MobileNetV2, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
-from pipeline.runtime.errors import PipelineError  # noqa: E402
+from pipeline.runtime.errors import MissingError  # noqa: E402
 from pipeline.soft_labels import logit_storage  # noqa: E402
-from pipeline.soft_labels.reading import MIXED_PRECISIONS, Provenance  # noqa: E402
+from pipeline.soft_labels.reading import MixedPrecision, Provenance  # noqa: E402
 from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index  # noqa: E402
 from pipeline.teacher_pass.precision import lower  # noqa: E402
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits  # noqa: E402
@@ -68,36 +69,30 @@ class Size:
     """One size of the benchmark.
 
     Attributes:
-        model: arguments of `models.build`.
+        model: the teacher.
         views: how many views are computed in a round, for each batch size.
         rounds: counted ones.
         lowered: models whose logits are compared in mixed precision, by name.
         images: how many for that.
     """
 
-    model: dict[str, Any]
+    model: Model
     views: dict[int, int]
     rounds: int
-    lowered: dict[str, dict[str, Any]]
+    lowered: dict[str, Model]
     images: int
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Of the model."""
-        return self.model["input_shape"]
+        return self.model.input_shape
 
 
 COMMON = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
-RESNET = {**COMMON, "architecture": "resnet50v2", "input_shape": (224, 224, 3)}
-MOBILENET = {**COMMON, "architecture": "mobilenetv2", "input_shape": (224, 224, 3), "alpha": 1.0}
-CNN = {
-    **COMMON,
-    "architecture": "cnn",
-    "input_shape": (64, 64, 3),
-    "filters": [64, 128, 256],
-    "downsampling": "max_pooling",
-}
-LOWERED = {"MobileNetV2": MOBILENET | {"weights": "imagenet"}, "ResNet50V2": RESNET}
+RESNET = Application(**COMMON, architecture="resnet50v2", input_shape=(224, 224, 3))
+MOBILENET = MobileNetV2(**COMMON, input_shape=(224, 224, 3), alpha=1.0)
+CNN = Cnn(**COMMON, input_shape=(64, 64, 3), filters=[64, 128, 256], downsampling="max_pooling")
+LOWERED = {"MobileNetV2": replace(MOBILENET, weights="imagenet"), "ResNet50V2": RESNET}
 FULL = Size(RESNET, {1: 96, 32: 256, 128: 256}, 3, LOWERED, images=16)
 QUICK = Size(CNN, {1: 256, 32: 512, 128: 768}, 3, {"CNN": CNN}, images=32)
 
@@ -253,7 +248,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure_fixed_costs(size: Size, data: Index, starting: float, record: Record) -> Teacher:
     """What the stage does once; returns the teacher."""
     path = Path("teacher.keras")
-    keras_files.save(architectures.build(**size.model, classes=CLASSES, seed=1), path)
+    keras_files.save(size.model.build(classes=CLASSES, seed=1), path)
     loading, (_, (teacher,), _) = timed(lambda: load_teacher(path, data.class_names))
     comparing, _ = timed(lambda: refuse_changed(data.images))
     forward = Forward(teacher.model, 1)
@@ -276,12 +271,12 @@ def measure_precisions(size: Size, data: Index, record: Record) -> None:
     """Errors of the logits, and times, of mixed precision against float32, on full batches of the images."""
     rows, measured = [], {}
     for name, model in size.lowered.items():
-        images = Images([image.path for image in data.split("train")[: size.images]], model["input_shape"], keep=True)
+        images = Images([image.path for image in data.split("train")[: size.images]], model.input_shape, keep=True)
         pixels = [next(iter(images.batches(size.images)))]
         in_full, weights = with_weights(model)
         full = Forward(in_full, size.images)
         said = np.concatenate(list(full(pixels)))
-        for precision in MIXED_PRECISIONS:
+        for precision in get_args(MixedPrecision):
             lowered, _ = with_weights(model)
             lower(lowered, precision)
             forward = Forward(lowered, size.images)
@@ -313,12 +308,12 @@ def run_through(forward: Forward, batches: Any) -> list[Any]:
     return list(forward(batches))
 
 
-def with_weights(model: dict[str, Any]) -> tuple[Any, str]:
+def with_weights(model: Model) -> tuple[Any, str]:
     """The model, and whose weights it has: random ones if those it asks for are not at hand."""
     try:
-        return architectures.build(**model, classes=CLASSES_OF_PRECISION, seed=1), model["weights"] or "random"
-    except PipelineError:
-        return architectures.build(**model | {"weights": None}, classes=CLASSES_OF_PRECISION, seed=1), "random"
+        return model.build(classes=CLASSES_OF_PRECISION, seed=1), model.weights or "random"
+    except MissingError:
+        return replace(model, weights=None).build(classes=CLASSES_OF_PRECISION, seed=1), "random"
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ from scipy import stats
 
 from benchmarks.record import Record, arguments
 from benchmarks.set_ups import QUICK, SET_UPS, SetUp, write_params
+from pipeline.evaluation.temperatures import students
 
 ROOT = Path(__file__).parents[1]
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "nll": "NLL", "ece": "ECE"}
@@ -60,7 +61,12 @@ Seeds = Mapping[str, Mapping[str, float]]
 
 def make_project(set_up: SetUp, given: Path | None, project: Path) -> None:
     """Copies the pipeline and the data set into a folder of their own; what an earlier run made there stays."""
-    for source in (*ROOT.glob("pipeline/*.py"), ROOT / "dvc.yaml", *ROOT.glob("data/*/dvc.yaml"), ROOT / ".dvcignore"):
+    for source in (
+        *ROOT.glob("pipeline/**/*.*"),
+        ROOT / "dvc.yaml",
+        *ROOT.glob("data/*/dvc.yaml"),
+        ROOT / ".dvcignore",
+    ):
         copy = project / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
@@ -142,8 +148,9 @@ class Quality:
 def quality_of(document: Mapping[str, Any]) -> Quality:
     """Reads a `metrics.json` with students of one temperature."""
     models = document["models"]
-    (student,) = [name for name in models if name.startswith("student_T")]
-    return Quality(models["teacher"]["quality"], models[student]["seeds"], models["baseline"]["seeds"])
+    (student,) = students(models).values()
+    teacher = {metric: value["mean"] for metric, value in models["teacher"]["quality"].items()}
+    return Quality(teacher, student["seeds"], models["baseline"]["seeds"])
 
 
 def differences(first: Seeds, second: Seeds, metric: str) -> list[float]:

@@ -66,7 +66,7 @@ class Data:
 def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
     """Makes a data set of `number` training images in a temporary folder; the images may be one's own."""
     with tempfile.TemporaryDirectory() as name:
-        folder, shape = Path(name), pair.student_settings["input_shape"]
+        folder, shape = Path(name), pair.described_student.input_shape
         wanted = number + 2
         if images is None:
             files = write_images(folder / "images", wanted, shape)

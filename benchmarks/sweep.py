@@ -140,7 +140,7 @@ def train_online(pair: Pair, data: Index, views: Views, recipe: Recipe, temperat
         images = data.split(split)
         ids = [image.id for image in images]
         labels = HardLabels(ids, data.one_hot(images), seen.augmentation, seen.seed, seen.count)
-        splits.append(Examples.of(images, pair.student_settings["input_shape"], labels))
+        splits.append(Examples.of(images, pair.described_student.input_shape, labels))
     of_a_pass = steps_of_a_pass(splits[0], recipe.batch_size)
     model.fit(
         training_batches(splits[0], recipe.batch_size, recipe.seed, range(phase.epochs * of_a_pass)),
@@ -200,7 +200,7 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
     offline, online = [], []
     with tempfile.TemporaryDirectory() as name:
         folder, validation = Path(name), number // 6
-        files = write_images(folder / "images", number + validation + 1, pair.student_settings["input_shape"])
+        files = write_images(folder / "images", number + validation + 1, pair.described_student.input_shape)
         data = index_of(files, pair.classes, validation)
         write_index(folder / "index.csv", data)
         # It knows nothing, for which it would be refused if its file did not say so.

@@ -1,5 +1,6 @@
 """Ways to train one student: without a teacher, from a file of soft labels, and twice with the teacher in the loop."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pipeline.cli import arguments
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.views import Views
 from pipeline.models import architectures
-from pipeline.models.architectures import untrained
+from pipeline.models.descriptions import Model
 from pipeline.params.reading import read_params
 from pipeline.params.sections import Params
 from pipeline.training import fit
@@ -44,24 +45,24 @@ class Pair:
         self.params: Params = read_params(ROOT / params)
         self.classes = classes
         self.recipe: Recipe = arguments.recipe(self.params.student, seed=1)
-        self.views: Views = arguments.views(self.params.views)
+        self.views: Views = self.params.views
         self.loss: DistillationLoss = arguments.loss(self.params.distill, TEMPERATURE)
 
     @cached_property
     def teacher(self) -> Any:
         """The teacher's Keras model, built when it is first asked for."""
-        teacher = untrained(self.params.train_teacher.model.model_dump(), self.classes)
+        teacher = self.params.train_teacher.model.untrained(self.classes)
         teacher.trainable = False
         return teacher
 
     @property
-    def student_settings(self) -> dict[str, Any]:
-        """The arguments of `models.build` for the student."""
-        return self.params.student.model.model_dump() | {"weights": None}
+    def described_student(self) -> Model:
+        """The student, without pretrained weights."""
+        return replace(self.params.student.model, weights=None)
 
     def student(self, phase: Phase) -> Any:
         """A new student, always with the same weights, wired for one phase of its training."""
-        model = architectures.build(**self.student_settings, classes=self.classes, seed=self.recipe.seed)
+        model = self.described_student.build(classes=self.classes, seed=self.recipe.seed)
         return architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
 
     def variant(self, name: str, phase: Phase) -> Any:

@@ -16,16 +16,17 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-MODEL = {  # the arguments of `models.build` for the data set below, but for `classes` and `seed`
-    "architecture": "cnn",
-    "input_shape": (12, 12, 3),
-    "weights": None,
-    "filters": [2],
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
+from pipeline.models.descriptions import Cnn
+
+MODEL = Cnn(  # for the data set below
+    input_shape=(12, 12, 3),
+    weights=None,
+    filters=[2],
+    downsampling="stride",
+    pooling="flatten",
+    batch_normalization=False,
+    dropout=0.0,
+)
 COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Selected SSA (Out of 7)", "Partition"]
 
 SLOW_FILES = {

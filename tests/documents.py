@@ -15,6 +15,11 @@ def blocks(document: Path, heading: str, language: str = "sh") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
+def block_with(words: str, document: Path, heading: str, language: str = "sh") -> str:
+    """The first code block with some words in one section of a document."""
+    return next(block for block in blocks(document, heading, language) if words in block)
+
+
 def follow(block: str, folder: Path) -> str:
     """Runs a block of shell commands, which must succeed, and returns what they print."""
     return run("bash", "-euc", block, cwd=folder)

@@ -48,7 +48,7 @@ def train_from_file(
     """Trains a model by plain `compile` and `fit` with SGD on the rows of a soft-label file, all images a step.
 
     Args:
-        model: of `models.build`.
+        model: of `Description.build`.
         targets: the `soft_targets_T<T>.h5`.
         index: of its images.
         pixels: (V, N, height, width, channels), what stands for the rendered views.
@@ -65,12 +65,11 @@ def train_from_file(
     from pipeline.distillation.targets import HardAndSoftLabels
     from pipeline.models.architectures import for_phase
     from pipeline.soft_labels.reading import open_soft_targets
-    from pipeline.training.recipe import OPTIMIZERS
 
     images = index.split("train")
     rows = np.arange(len(images))
     student = for_phase(model, trainable_from, inference_mode)
-    student.compile(OPTIMIZERS["sgd"](learning_rate), loss, jit_compile=False)
+    student.compile(keras.optimizers.SGD(learning_rate), loss, jit_compile=False)
     losses = []
     with open_soft_targets(targets) as file:
         labels = HardAndSoftLabels(file, "train", images, index.one_hot(images))

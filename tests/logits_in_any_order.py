@@ -13,14 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.inference.forward import Forward
-from pipeline.models import architectures
+from pipeline.models.descriptions import Cnn, Mlp, MobileNetV2
 
-HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0, "classes": 5, "seed": 1}
-CNN = HEAD | {"architecture": "cnn", "input_shape": (16, 16, 3), "pooling": "flatten", "downsampling": "stride"}
+HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0}
 MODELS = {
-    "cnn": CNN | {"filters": [8, 64]},
-    "mlp": HEAD | {"architecture": "mlp", "input_shape": (16, 16, 3), "pooling": "flatten", "dense": [33]},
-    "mobilenetv2": HEAD | {"architecture": "mobilenetv2", "input_shape": (32, 32, 3), "alpha": 0.35, "pooling": "avg"},
+    "cnn": Cnn(**HEAD, input_shape=(16, 16, 3), pooling="flatten", downsampling="stride", filters=[8, 64]),
+    "mlp": Mlp(**HEAD, input_shape=(16, 16, 3), pooling="flatten", dense=[33]),
+    "mobilenetv2": MobileNetV2(**HEAD, input_shape=(32, 32, 3), alpha=0.35, pooling="avg"),
 }
 BATCH_SIZES = (1, 5, 7, 13, 32)
 IMAGES = 40
@@ -38,8 +37,8 @@ def main(threads: int) -> None:
     random = np.random.default_rng(2)
     not_their_own, unsteady, logits = [], [], {}
     for name, model in MODELS.items():
-        pixels = random.uniform(0, 255, (IMAGES, *model["input_shape"])).astype(np.float32)
-        built = architectures.build(**model)
+        pixels = random.uniform(0, 255, (IMAGES, *model.input_shape)).astype(np.float32)
+        built = model.build(classes=5, seed=1)
         for batch_size in BATCH_SIZES:
             forward = Forward(built, batch_size)
             whole = logits_of(forward, pixels)

@@ -37,8 +37,7 @@ def code_blocks() -> list[tuple[str, str]]:
 
 def documented(name: str) -> str:
     """The code of one block."""
-    (code,) = [code for _, code in code_blocks() if code.startswith(BLOCKS[name])]
-    return code
+    return next(code for _, code in code_blocks() if code.startswith(BLOCKS[name]))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def models(student=(0.70, 0.745), gain=(-0.287, 0.285), epochs=None):
     """A baseline that is right on 0.7 and 0.7, a student of the same two seeds."""
     quality = {"accuracy": {"mean": 0.7}, "nll": {"mean": 0.8}}
     return {
-        "teacher": {"quality": {"accuracy": 0.9}} | ({"best_epochs": epochs["teacher"]} if epochs else {}),
+        "teacher": {"quality": {"accuracy": {"mean": 0.9}}} | ({"best_epochs": epochs["teacher"]} if epochs else {}),
         "baseline": {
             "quality": quality,
             "seeds": {"1": {"accuracy": 0.7, "nll": 0.8}, "2": {"accuracy": 0.7, "nll": 0.8}},
@@ -75,7 +75,7 @@ def test_an_interval_that_says_nothing_is_told_with_its_ends_and_what_would_help
 
 def test_where_all_is_known_nothing_is_said():
     assert cautions(models(gain=(0.01, 0.08))) == []
-    assert cautions({"teacher": {"quality": {"accuracy": 0.9}}}) == []
+    assert cautions({"teacher": {"quality": {"accuracy": {"mean": 0.9}}}}) == []
 
 
 def test_trainings_whose_best_epoch_was_the_last_are_named():
@@ -84,15 +84,15 @@ def test_trainings_whose_best_epoch_was_the_last_are_named():
         "student": {"student_T4_seed1": [40, 40], "student_T4_seed2": [39, 40], "student_T4_seed3": [40, 40]},
     }
     assert cautions(models(gain=(0.01, 0.08), epochs=epochs)) == [
-        "Training had not ended, since the best epoch on the validation images was the last one, of: "
-        "teacher (member 2); student T=4 (seed 1, seed 3). More epochs may make them better."
+        "These trainings had not ended, since their best epoch on the validation images was the last one: "
+        "teacher (member 2); student T=4 (seed 1, seed 3). More epochs may make the models better."
     ]
 
 
 def test_a_single_training_needs_no_number():
     epochs = {"teacher": {"teacher": [25, 25]}, "student": {"student_T4_seed1": [7, 40]}}
-    (said,) = cautions(models(gain=(0.01, 0.08), epochs=epochs))
-    assert " of: teacher. More" in said
+    (caution,) = cautions(models(gain=(0.01, 0.08), epochs=epochs))
+    assert " last one: teacher. More" in caution
 
 
 def test_trainings_that_ended_are_not_named():

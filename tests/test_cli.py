@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
 from pipeline.runtime.errors import PipelineError
@@ -21,7 +22,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_commands_are_the_stages_and_those_that_only_tell():
-    stages = "cifar10 describe-teacher evaluate precompute report sample soften split"
+    stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
     others = "table verify inspect plan parity init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
@@ -40,11 +41,33 @@ def test_every_command_explains_itself(command):
         assert option.opts[0] in shown.output
 
 
+def listed_under(heading):
+    """(command, first word of its help) of each line that `softlabel --help` has under a heading."""
+    block = CliRunner().invoke(main, ["--help"]).output.split(f"\n{heading}:\n")[1].partition("\n\n")[0]
+    return [tuple(line.split()[:2]) for line in block.splitlines()]
+
+
+def test_help_lists_stages_in_their_order_then_tools():
+    """The order is that of dvc.yaml, behind the two stages that make data."""
+    in_dvc_yaml = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    stages = ["sample", "cifar10", *(name.replace("_", "-") for name in in_dvc_yaml)]
+    assert [name for name, _ in listed_under("Stages, in their order")] == stages
+    assert [name for name, _ in listed_under("Tools")] == [
+        "table",
+        "verify",
+        "inspect",
+        "plan",
+        "parity",
+        "init-remote",
+    ]
+    headings = [line for line in CliRunner().invoke(main, ["--help"]).output.splitlines() if line.endswith(":")]
+    assert headings == ["Options:", "Stages, in their order:", "Tools:"]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_list_of_commands_names_each(command):
-    lines = CliRunner().invoke(main, ["--help"]).output.split("Commands:")[1].splitlines()
-    (line,) = [line for line in lines if line.split()[:1] == [command]]
-    assert line.split()[1] == main.commands[command].help.split()[0]
+    listed = [*listed_under("Stages, in their order"), *listed_under("Tools")]
+    assert [first for name, first in listed if name == command] == [main.commands[command].help.split()[0]]
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])
@@ -141,9 +164,10 @@ def test_a_defect_of_ours_still_shows_its_traceback(monkeypatch):
     assert isinstance(CliRunner().invoke(main, ["table"]).exception, ZeroDivisionError)
 
 
-def test_a_pipeline_error_ends_with_code_1(monkeypatch):
+@pytest.mark.parametrize("error", PipelineError.__subclasses__())
+def test_every_error_of_ours_ends_with_code_1(monkeypatch, error):
     def refuse(*_, **__):
-        raise PipelineError("what happened. what to do.")
+        raise error("what happened. what to do.")
 
     monkeypatch.setattr("pipeline.evaluation.comparison.read_metrics", refuse)
     refused = CliRunner().invoke(main, ["table"])

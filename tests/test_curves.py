@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from pipeline.evaluation import names
 from pipeline.evaluation.curves import curve_table, measures_of, read_curves
 from pipeline.evaluation.temperatures import temperature_table
 from pipeline.report import temperature_curves
 from pipeline.runtime.errors import PipelineError
 
-TEACHER = {"quality": {"accuracy": 0.9, "auc": 0.97}}
+TEACHER = {"quality": {"accuracy": {"mean": 0.9}, "auc": {"mean": 0.97}}}
 
 
 def group(*accuracies):
@@ -147,16 +148,16 @@ def written(folder, **tables):
 
 def test_files_are_read_by_group_and_no_others(tmp_path):
     tables = {"teacher": history(2, 1), "baseline_seed1": history(3, 2), "student_T9_seed1": history(3, 3)}
-    found = read_curves(written(tmp_path, **tables), {"teacher": ["teacher"], "baseline": ["baseline_seed1"]})
+    found = read_curves(written(tmp_path, **tables), {names.TEACHER: ["teacher"], names.BASELINE: ["baseline_seed1"]})
     assert [(one.group, one.name, len(one.table)) for one in found] == [
-        ("teacher", "teacher", 2),
-        ("baseline", "baseline_seed1", 3),
+        (names.TEACHER, "teacher", 2),
+        (names.BASELINE, "baseline_seed1", 3),
     ]
     pd.testing.assert_frame_equal(found[0].table, tables["teacher"])
 
 
 def test_a_header_alone_is_left_out(tmp_path):
-    models = {"teacher": ["teacher"], "baseline": ["baseline_seed1"]}
+    models = {names.TEACHER: ["teacher"], names.BASELINE: ["baseline_seed1"]}
     folder = written(tmp_path, teacher=history(2).iloc[:0], baseline_seed1=history(2))
     assert [one.name for one in read_curves(folder, models)] == ["baseline_seed1"]
 
@@ -164,8 +165,8 @@ def test_a_header_alone_is_left_out(tmp_path):
 def test_the_members_of_an_ensemble_are_told_apart(tmp_path):
     members = [history(3, number).assign(member=number) for number in (0, 1)]
     folder = written(tmp_path, teacher=pd.concat(members)[["member", *members[0].columns[:-1]]])
-    found = read_curves(folder, {"teacher": ["teacher"]})
-    assert [(one.group, one.name) for one in found] == [("teacher", f"teacher_member{n}") for n in (0, 1)]
+    found = read_curves(folder, {names.TEACHER: ["teacher"]})
+    assert [(one.group, one.name) for one in found] == [(names.TEACHER, f"teacher_member{n}") for n in (0, 1)]
     for one, member in zip(found, members, strict=True):
         assert one.table["val_accuracy"].tolist() == member["val_accuracy"].tolist()
         assert list(curve_table(one.table, "loss")) == ["epoch", "loss", "val_loss"]
@@ -173,7 +174,7 @@ def test_the_members_of_an_ensemble_are_told_apart(tmp_path):
 
 def test_an_ensemble_that_was_not_trained_here_is_left_out(tmp_path):
     folder = written(tmp_path, teacher=history(2).assign(member=0).iloc[:0])
-    assert read_curves(folder, {"teacher": ["teacher"]}) == []
+    assert read_curves(folder, {names.TEACHER: ["teacher"]}) == []
 
 
 @pytest.mark.parametrize("content", [None, "", "loss,accuracy\n1,2\n", 'epoch,phase\n1,"2\n', "\xff"])
@@ -181,7 +182,7 @@ def test_curves_that_cannot_be_read_are_refused_with_the_remedy(tmp_path, conten
     if content is not None:
         (tmp_path / "teacher.csv").write_text(content, encoding="latin-1")
     with pytest.raises(PipelineError, match=r"teacher\.csv cannot be read: .*`dvc checkout`.*`dvc repro`"):
-        read_curves(tmp_path, {"teacher": ["teacher"]})
+        read_curves(tmp_path, {names.TEACHER: ["teacher"]})
 
 
 def test_measures_are_those_that_were_recorded():

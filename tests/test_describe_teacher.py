@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import MODEL
 from pipeline.evaluation.description import read_description
 from pipeline.images.index import Image, Index, write_index
 from pipeline.inference import cost, forward_speed
-from pipeline.models import architectures, ensembles, keras_files
+from pipeline.models import ensembles, keras_files
 from pipeline.runtime.errors import PipelineError
 from pipeline.stages import describe_teacher
 
@@ -34,7 +35,7 @@ def describe():
 
 def test_the_cost_is_that_of_the_file(folder):
     """A convolution of 3 to 2 channels, 3x3, with biases: 56; then 2 x 6 x 6 inputs of two logits: 146."""
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=1), TEACHER)
+    keras_files.save(MODEL.build(classes=2, seed=1), TEACHER)
     found = describe()
     assert found.cost["parameters"] == {"total": 56 + 146, "trainable": 56 + 146}
     assert found.cost["file_bytes"] == TEACHER.stat().st_size
@@ -42,7 +43,7 @@ def test_the_cost_is_that_of_the_file(folder):
 
 
 def small(seed, **changes):
-    return architectures.build(**(MODEL | changes), classes=2, seed=seed)
+    return replace(MODEL, **changes).build(classes=2, seed=seed)
 
 
 def single():
@@ -75,7 +76,7 @@ def test_the_same_teacher_gives_the_same_bytes(folder):
 
 
 def test_a_teacher_of_other_classes_is_refused(folder):
-    keras_files.save(architectures.build(**MODEL, classes=3, seed=1), TEACHER)
+    keras_files.save(MODEL.build(classes=3, seed=1), TEACHER)
     with pytest.raises(PipelineError, match="gives 3 logits, but the data set has 2 classes"):
         describe()
     assert not OUTPUT.exists()

@@ -1,6 +1,7 @@
 """Given teachers of which something is stated: preprocessing, order of classes, accuracy; and one logit for two."""
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -13,9 +14,12 @@ from scipy.special import expit, softmax
 
 from pipeline.images.index import Image, Index, read_index, write_index
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
+from pipeline.models.descriptions import Mlp
 from pipeline.models.ensembles import save_ensemble
-from pipeline.models.given_teacher import GivenTeacher, completed
+from pipeline.models.given_teacher import completed
+from pipeline.models.parts import Standardization
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.stages import precompute, train_teacher
@@ -55,12 +59,12 @@ def refused(class_names=CLASSES, **stated):
 
 # Preprocessing
 
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+IMAGENET = Standardization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 PREPARED = {
     "unit": lambda pixels: pixels / 255,
     "symmetric": lambda pixels: pixels / 127.5 - 1,
     "caffe": lambda pixels: pixels[..., ::-1] - [103.939, 116.779, 123.68],
-    "imagenet": lambda pixels: (pixels / 255 - IMAGENET["mean"]) / IMAGENET["std"],
+    "imagenet": lambda pixels: (pixels / 255 - IMAGENET.mean) / IMAGENET.std,
 }
 
 
@@ -76,7 +80,7 @@ def test_pixels_are_prepared_as_they_were_outside_of_the_teacher(name):
 
 def test_one_channel_has_one_mean():
     model = write(shape=(4, 5, 1))
-    found = complete(preprocessing={"mean": [0.1307], "std": [0.3081]})
+    found = complete(preprocessing=Standardization([0.1307], [0.3081]))
     expected = model((PIXELS[..., :1] / 255 - 0.1307) / 0.3081)
     np.testing.assert_allclose(found.model(PIXELS[..., :1]), expected, rtol=1e-4, atol=1e-5)
 
@@ -154,9 +158,8 @@ def test_a_thousand_classes_make_no_long_message():
 
 
 def test_weights_may_be_of_more_classes_than_the_data_set_has():
-    architecture = {"architecture": "mlp", "weights": None, "pooling": "flatten", "input_shape": SHAPE}
-    described = architecture | {"batch_normalization": False, "dropout": 0.0}
-    source = architectures.build(**described, classes=3, seed=1)
+    described = Mlp(input_shape=SHAPE, weights=None, pooling="flatten", batch_normalization=False, dropout=0.0)
+    source = described.build(classes=3, seed=1)
     source.save_weights("given.weights.h5")
     teacher = GivenTeacher(Path("given.weights.h5"), described, classes=["SSA", None, "HP"])
     np.testing.assert_array_equal(completed(teacher, CLASSES).model(PIXELS), np.asarray(source(PIXELS))[:, [2, 0]])
@@ -186,8 +189,8 @@ def test_one_logit_z_becomes_0_and_z(activation, positive):
 
 @pytest.mark.parametrize(
     "stated",
-    [{"preprocessing": IMAGENET}, {"classes": {"SSA": 0, "HP": 1}}, {"accuracy": 0.9}],
-    ids=["preprocessing", "classes", "accuracy"],
+    [{"preprocessing": "unit"}, {"preprocessing": IMAGENET}, {"classes": {"SSA": 0, "HP": 1}}, {"accuracy": 0.9}],
+    ids=["preprocessing", "mean and std", "classes", "accuracy"],
 )
 def test_the_file_says_what_was_given_and_stated_and_is_the_same_bytes_again(stated):
     write_index_of(CLASSES)
@@ -201,7 +204,7 @@ def test_the_file_says_what_was_given_and_stated_and_is_the_same_bytes_again(sta
         "preprocessing": "none",
         "classes": None,
         "last_activation": "linear",
-        **stated,
+        **{name: asdict(value) if value is IMAGENET else value for name, value in stated.items()},
     }
     keras.layers.Dense(3)  # another automatic name is used up
     assert take(GivenTeacher(FILE, **stated)) == first

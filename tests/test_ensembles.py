@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -25,7 +26,7 @@ from pipeline.cli import arguments
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
@@ -131,7 +132,7 @@ def test_extreme_logits_stay_finite(average, members, expected):
 
 def member(path, seed, **changes):
     """An untrained member's `.keras` file."""
-    keras_files.save(architectures.build(**(MODEL | changes), classes=2, seed=seed), Path(path))
+    keras_files.save(replace(MODEL, **changes).build(classes=2, seed=seed), Path(path))
     return Path(path)
 
 
@@ -182,7 +183,7 @@ def sha256(path):
 def test_the_file_names_its_members_by_their_own_files(folder, average):
     record = {"class_names": CLASSES, "validation": {"images": "ab" * 32, "accuracy": 0.75}}
     files = [member("member_1.keras", 1), Path("member_2.keras")]
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=2), files[1], record)
+    keras_files.save(MODEL.build(classes=2, seed=2), files[1], record)
     save_ensemble(files, average, CLASSES, TEACHER)
     with zipfile.ZipFile(TEACHER) as archive:
         found = json.loads(archive.read("softlabel.json"))
@@ -231,7 +232,7 @@ def test_members_of_another_input_size_are_refused(folder, shape):
 
 def test_a_member_of_another_number_of_classes_is_refused_by_name(folder):
     files = [member("one.keras", 1), Path("three.keras")]
-    keras_files.save(architectures.build(**MODEL, classes=3, seed=1), files[1])
+    keras_files.save(MODEL.build(classes=3, seed=1), files[1])
     with pytest.raises(PipelineError, match=r"^three\.keras gives 3 logits, but the data set has 2 classes"):
         save_ensemble(files, "logits", CLASSES, TEACHER)
     assert not TEACHER.parent.exists()
@@ -403,7 +404,7 @@ def test_a_member_that_is_less_accurate_than_when_it_was_trained_is_named(projec
     data = read_index(INDEX)
     validation = {"images": fingerprint_of(data.split("val")), "accuracy": 2.0}  # as no model can be
     record = {"class_names": CLASSES, "validation": validation}
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=7), Path("better.keras"), record)
+    keras_files.save(MODEL.build(classes=2, seed=7), Path("better.keras"), record)
     save_ensemble([Path("member_1.keras"), Path("better.keras")], "logits", CLASSES, TEACHER)
     with pytest.raises(
         PipelineError, match=r"^member 1 of models/teacher\.keras \(cnn\) is right on .*, but it was on 2"
@@ -525,7 +526,9 @@ def test_added_images_cost_their_own_views_of_every_member(project, passes):
 
 
 def to_train(seed, **changes):
-    return TeacherToTrain(MODEL | changes, Recipe([Phase(2, 0.01, "all")], batch_size=8, seed=seed), Augmentation())
+    return TeacherToTrain(
+        replace(MODEL, **changes), Recipe([Phase(2, 0.01, "all")], batch_size=8, seed=seed), Augmentation()
+    )
 
 
 def teach(*teachers, average="logits", output=TEACHER):
@@ -668,8 +671,8 @@ def test_dvc_trains_and_runs_the_changed_member_alone(tmp_path, monkeypatch):
     precompute.run(
         index=INDEX,
         teacher=TEACHER,
-        views=arguments.views(values.views),
-        stored_as=arguments.stored_as(values.precompute),
+        views=values.views,
+        stored_as=values.precompute.storage,
         batch_size=16,
         previous=[],
         output=Path("scratch.h5"),

@@ -1,16 +1,181 @@
-"""Lists of names in messages: a few are shown, all are in a file. The texts of other libraries: one line, cut."""
+"""The classes of errors: what raises and what catches each. Their texts: few names, one line of other libraries."""
 
+import ast
 from pathlib import Path
 
 import pytest
+from imports import ROOT, modules
+from soft_label_files import DENSE, INDEX, VIEWS, provenance_of, write_logits
 
-from pipeline.runtime.errors import all_named, first_few, one_line
+from pipeline.cli.tools import verify as verify_command
+from pipeline.datasets.table_files import read_table
+from pipeline.images.index import Index, read_index
+from pipeline.params.reading import read_params
+from pipeline.runtime import workspace
+from pipeline.runtime.errors import (
+    BusyError,
+    DamagedError,
+    MismatchError,
+    MissingError,
+    ParameterError,
+    PipelineError,
+    UnusableError,
+    all_named,
+    first_few,
+    one_line,
+)
+from pipeline.runtime.publish import publish
+from pipeline.soft_labels.identity import refuse_other
+from pipeline.soft_labels.logit_storage import TopK
+from pipeline.soft_labels.reading import open_logits
+from pipeline.teacher_pass import earlier_logits
+from pipeline.tools import verify
+
+of_every_class = pytest.mark.parametrize("error", PipelineError.__subclasses__())
+FILE = Path("a.file")
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+
+
+def open_the_logits():
+    with open_logits(FILE):
+        pass
+
+
+def change_a_byte():
+    content = bytearray(write_logits(FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    FILE.write_bytes(content)
+
+
+def use_logits_for_other_images():
+    with open_logits(write_logits(FILE)) as file:
+        refuse_other(file, Index(INDEX.images[1:]))
+
+
+def misspell_a_key():
+    FILE.write_text((ROOT / "params.yaml").read_text().replace("batch_size:", "batch_sice:"))
+
+
+def read_a_table():
+    return read_table(Path(), FILE, ["image", "class"], key="annotations", remedy="Expected")
+
+
+def write_what_another_writes():
+    with publish(FILE), publish(FILE):
+        pass
+
+
+def nothing():
+    pass
+
+
+@pytest.mark.parametrize(
+    ("expected", "before", "act"),
+    [
+        (MissingError, nothing, open_the_logits),
+        (MissingError, nothing, lambda: read_index(FILE)),
+        (MissingError, nothing, lambda: read_params(FILE)),
+        (MissingError, nothing, read_a_table),
+        (DamagedError, change_a_byte, open_the_logits),
+        (DamagedError, lambda: FILE.write_text("id,votes\n"), lambda: read_index(FILE)),
+        (DamagedError, lambda: FILE.write_bytes(b"PK\3\4"), read_a_table),
+        (MismatchError, nothing, use_logits_for_other_images),
+        (ParameterError, misspell_a_key, lambda: read_params(FILE)),
+        (ParameterError, lambda: FILE.write_text("split: {"), lambda: read_params(FILE)),
+        (ParameterError, nothing, lambda: TopK(3, "float16").columns(3)),
+        (UnusableError, lambda: FILE.write_text("image,class\n"), read_a_table),
+        (UnusableError, lambda: FILE.write_text("image,kind\na.png,0\n"), read_a_table),
+        (BusyError, nothing, write_what_another_writes),
+    ],
+)
+def test_a_situation_raises_its_class(expected, before, act, monkeypatch):
+    monkeypatch.setattr("pipeline.runtime.publish.LOCK_SECONDS", 0.0)
+    before()
+    with pytest.raises(PipelineError) as refused:
+        act()
+    assert type(refused.value) is expected
+    assert FILE.name in str(refused.value) or expected is ParameterError
+
+
+def named_in(node):
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+
+
+def test_code_raises_and_catches_the_small_classes():
+    """Only the command line catches all of them, and nothing raises the class that they share."""
+    for module in modules():
+        for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                assert "PipelineError" not in named_in(node.exc), f"{module}:{node.lineno}"
+            if isinstance(node, ast.ExceptHandler) and node.type is not None and module.name != "main.py":
+                assert "PipelineError" not in named_in(node.type), f"{module}:{node.lineno}"
+
+
+def raising(error):
+    def act(*_, **__):
+        raise error("what happened. what to do.")
+
+    return act
+
+
+@of_every_class
+def test_earlier_logits_that_are_gone_or_damaged_are_left_aside(error, monkeypatch):
+    monkeypatch.setattr(earlier_logits, "open_logits", raising(error))
+
+    def opened():
+        with earlier_logits.open_earlier([FILE], provenance_of(INDEX, VIEWS, DENSE)) as earlier:
+            return earlier
+
+    if error in (MissingError, DamagedError):
+        assert opened() is None
+    else:
+        with pytest.raises(error):
+            opened()
+
+
+@of_every_class
+def test_verify_tells_that_a_file_is_missing_or_damaged(error, monkeypatch):
+    monkeypatch.setattr(verify, "open_soft_labels", raising(error))
+
+    def checked():
+        return verify.verify(FILE, Path("index"), Path("teacher"), Path("logits"), None)
+
+    if error in (MissingError, DamagedError):
+        assert [(check.name, check.ok) for check in checked()] == [("file", False)]
+    else:
+        with pytest.raises(error):
+            checked()
+
+
+@of_every_class
+def test_verify_does_without_params_that_are_missing_or_not_valid(error, monkeypatch, capsys):
+    write_logits(FILE)
+    monkeypatch.setattr("pipeline.params.reading.read_params", raising(error))
+    if error in (MissingError, ParameterError):
+        verify_command.callback(FILE, as_json=False)
+        assert "not compared: there is no valid params.yaml" in capsys.readouterr().out
+    else:
+        with pytest.raises(error):
+            verify_command.callback(FILE, as_json=False)
+
+
+@of_every_class
+def test_only_work_that_another_process_does_is_passed_over(error, monkeypatch):
+    finished = Path(".work/a.file/0123/finished.h5")
+    finished.parent.mkdir(parents=True)
+    finished.touch()
+    monkeypatch.setattr(workspace, "only_one", raising(error))
+    if error is BusyError:
+        workspace.forget_finished(FILE)
+        assert finished.exists()
+    else:
+        with pytest.raises(error):
+            workspace.forget_finished(FILE)
 
 
 def test_up_to_five_names_are_shown_and_no_file_is_written():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from documents import EXPERIMENTS, blocks, follow
+from documents import EXPERIMENTS, block_with, follow
 from real_project import HANGS, change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
 from ruamel.yaml import YAML
 
@@ -77,7 +77,7 @@ def project(reproduced, tmp_path_factory):
 def test_a_list_of_temperatures_is_swept_without_the_teacher(reproduced, tmp_path):
     """Their soft labels are made, and what is left are the students; test_end_to_end.py trains such."""
     folder = copy_without(reproduced, tmp_path / "project")
-    (block,) = blocks(EXPERIMENTS, "Sweep by list", "yaml")
+    block = block_with("temperatures:", EXPERIMENTS, "Sweep by list", "yaml")
     temperatures = YAML(typ="safe").load(block)["distill"]["temperatures"]
     change(folder / "params.yaml", "distill.temperatures", temperatures)
     new = [temperature for temperature in temperatures if temperature != 4]
@@ -94,7 +94,7 @@ def test_a_list_of_temperatures_is_swept_without_the_teacher(reproduced, tmp_pat
 @pytest.fixture(scope="module")
 def swept(project, tmp_path_factory):
     """The project after the document's queue of two experiments has run, two at a time."""
-    (block,) = blocks(EXPERIMENTS, "Sweep by queue")
+    block = block_with("dvc queue start", EXPERIMENTS, "Sweep by queue")
     log = tmp_path_factory.mktemp("queue") / "log"
     assert start("bash", "-euc", block, cwd=project, log=log).wait(timeout=HANGS) == 0, log.read_text()
     await_experiments(project, 2)
@@ -122,7 +122,7 @@ def table(text):
 
 
 def test_the_table_of_experiments_has_the_columns_that_were_asked_for(swept):
-    show, *_ = blocks(EXPERIMENTS, "Compare")
+    show = block_with("dvc exp show", EXPERIMENTS, "Compare")
     rows = table(follow(show, swept))
     quality = "models.student_T4.quality"
     assert list(rows[0]) == [
@@ -139,7 +139,7 @@ def test_the_table_of_experiments_has_the_columns_that_were_asked_for(swept):
 
 
 def test_differences_are_those_of_the_two_weights(swept):
-    _, diff, _ = blocks(EXPERIMENTS, "Compare")
+    diff = block_with("dvc metrics diff", EXPERIMENTS, "Compare")
     shown = follow(diff, swept)
     assert re.search(r"^params.yaml +distill.hard_label_weight +0.3 +0.7$", shown, re.MULTILINE)
     changed = re.findall(r"^results/metrics.json +(\S+) ", shown, re.MULTILINE)
@@ -232,7 +232,7 @@ def test_nothing_is_left_of_the_lost_one(resumed):
 def kept(resumed):
     """The project after the first experiment was brought into the workspace and committed."""
     folder, _, _ = resumed
-    *_, keep = blocks(EXPERIMENTS, "Compare")
+    keep = block_with("dvc exp branch", EXPERIMENTS, "Compare")
     follow(keep, folder)
     return folder
 

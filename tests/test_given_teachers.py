@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,7 @@ import pytest
 from conftest import MODEL, mhist_in, write_data_set
 
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
@@ -52,11 +53,11 @@ def _project(data, tmp_path, monkeypatch):
 
 
 def build(seed=1, classes=2, **changes):
-    return architectures.build(**(MODEL | changes), classes=classes, seed=seed)
+    return replace(MODEL, **changes).build(classes=classes, seed=seed)
 
 
 def of_another_make(*layers):
-    """A model that `models.build` never builds, saved by Keras alone."""
+    """A model that `Description.build` never builds, saved by Keras alone."""
     keras.utils.set_random_seed(4)
     first = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
     return keras.Sequential([*first, *(layers or [keras.layers.Dense(2)])], name="foreign")
@@ -208,7 +209,7 @@ def test_weights_give_the_logits_of_the_model_they_were_saved_from(changes):
     source.save_weights("given.weights.h5")
     pixels = PIXELS[:, : source.input_shape[1], : source.input_shape[2], : source.input_shape[3]]
     expected = source(pixels).numpy()
-    take(given("given.weights.h5", MODEL | changes))
+    take(given("given.weights.h5", replace(MODEL, **changes)))
     np.testing.assert_array_equal(keras.saving.load_model(TEACHER, safe_mode=True)(pixels).numpy(), expected)
     assert HISTORY.read_text() == "epoch,phase,learning_rate\n"
 
@@ -236,7 +237,7 @@ def test_the_same_weights_are_the_same_bytes():
 def test_the_backbones_own_weights_are_not_looked_for():
     """`weights: imagenet` describes where a model began; the file that is given holds them all."""
     build(5).save_weights("given.weights.h5")
-    take(given("given.weights.h5", MODEL | {"weights": "nowhere.h5"}))
+    take(given("given.weights.h5", replace(MODEL, weights="nowhere.h5")))
     assert TEACHER.is_file()
 
 
@@ -428,7 +429,7 @@ WRONG_WEIGHTS = {
 @pytest.mark.parametrize("described", WRONG_WEIGHTS)
 def test_weights_of_another_model_are_refused(described):
     build().save_weights("given.weights.h5")
-    message = refused(given("given.weights.h5", MODEL | WRONG_WEIGHTS[described]))
+    message = refused(given("given.weights.h5", replace(MODEL, **WRONG_WEIGHTS[described])))
     said = "the weights given.weights.h5 are not those of the model that train_teacher.weights_of describes: the file "
     assert message.startswith(said)
     assert "lacks layers/" in message
@@ -442,7 +443,7 @@ def test_weights_of_another_model_are_refused(described):
 def test_weights_of_a_model_with_more_layers_are_refused(saved):
     """Keras loads what the described model takes and leaves out the rest, which is another function."""
     build(**({"pooling": "avg"} | saved)).save_weights("given.weights.h5")
-    assert "the file also has layers/" in refused(given("given.weights.h5", MODEL | {"pooling": "avg"}))
+    assert "the file also has layers/" in refused(given("given.weights.h5", replace(MODEL, pooling="avg")))
 
 
 def test_weights_for_other_classes_are_refused():

@@ -190,7 +190,7 @@ def test_what_changes_the_pixels_makes_another_file(monkeypatch):
     pixels_on_disk(images[:-1], SHAPE, FOLDER)
     pixels_on_disk(images, (5, 6, 3), FOLDER)
     pixels_on_disk(images, (6, 5, 1), FOLDER)
-    pixels_on_disk(images, SHAPE, FOLDER, Resize(fit="crop"))
+    pixels_on_disk(images, SHAPE, FOLDER, Resize("bilinear", True, "crop"))
     monkeypatch.setattr(tf, "__version__", "another")
     pixels_on_disk(images, SHAPE, FOLDER)
     assert len(made()) == 8

@@ -16,7 +16,7 @@ from real_project import LOGITS, change, copy_without, run, stages_run
 
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
 from pipeline.stages import precompute, split
@@ -124,7 +124,7 @@ def make_split(data_set: Path) -> None:
 
 
 def make_teacher(seed: int = 1) -> None:
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=seed), TEACHER)
+    keras_files.save(MODEL.build(classes=2, seed=seed), TEACHER)
 
 
 SHIFTS = Augmentation(translation=0.2)

@@ -9,7 +9,7 @@ from pipeline.images.decoding import Images
 from pipeline.images.rendering import render
 from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, Views
 from pipeline.inference.forward import PORTION_VIEWS, Forward, _portions, all_logits
-from pipeline.models import architectures
+from pipeline.models.descriptions import Cnn
 
 SIZE = (16, 16, 3)
 VIEWS = Views(4, 2, Augmentation(rotation=0.3, translation=0.3, horizontal_flip=True, contrast=0.2))
@@ -19,11 +19,8 @@ IDS = [f"{number:02d}.png" for number in range(23)]
 @pytest.fixture(scope="module")
 def model():
     """With a matrix product wide enough that its rounding depends on the shape of the batch."""
-    return architectures.build(
-        architecture="cnn",
+    description = Cnn(
         input_shape=SIZE,
-        classes=5,
-        seed=1,
         weights=None,
         filters=[8, 64],
         downsampling="stride",
@@ -31,6 +28,7 @@ def model():
         batch_normalization=True,
         dropout=0.5,
     )
+    return description.build(classes=5, seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from ruamel.yaml import YAML
 from pipeline.cli.orphan import LOOK_EVERY_SECONDS
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
 from pipeline.stages import precompute, split, train_teacher
@@ -332,7 +332,7 @@ def small(data_set, tmp_path, monkeypatch):
         split_folder=Path("data/split"),
         index=Path("data/index.csv"),
     )
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=1), Path("teacher.keras"))
+    keras_files.save(MODEL.build(classes=2, seed=1), Path("teacher.keras"))
 
 
 def compute(output: str) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,24 +14,26 @@ from test_losses import ULP, log_softmax, rounding_bound, soft_term_in_float64, 
 
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import write_index
-from pipeline.models import architectures, ensembles, keras_files
+from pipeline.models import ensembles, keras_files
+from pipeline.models.descriptions import Mlp, MobileNetV2
 
 FREE_OF_TENSORFLOW = [
     *("distillation.loss", "distillation.targets", "images.index", "images.resize", "images.views"),
-    *("models.architectures", "models.backbones", "models.ensembles", "models.keras_files", "models.last_activation"),
-    *("models.other_formats", "runtime.digests", "runtime.errors", "runtime.progress", "runtime.publish"),
-    *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.logit_storage"),
-    *("soft_labels.reading", "training.recipe"),
+    *("models.architectures", "models.backbones", "models.descriptions", "models.ensembles", "models.keras_files"),
+    *("models.last_activation", "models.other_formats", "models.parts", "models.teacher_file", "runtime.digests"),
+    *("runtime.errors", "runtime.progress", "runtime.publish", "runtime.ranges", "runtime.workspace"),
+    *("soft_labels.hdf5", "soft_labels.identity", "soft_labels.logit_storage", "soft_labels.reading"),
+    "training.recipe",
 ]
 
 SIDE = 32
 IMAGE = {"input_shape": (SIDE, SIDE, 3), "batch_normalization": False, "dropout": 0.0, "weights": None}
-CNN = MODEL | IMAGE | {"filters": [4, 8], "downsampling": "max_pooling"}
+CNN = replace(MODEL, **IMAGE, filters=[4, 8], downsampling="max_pooling")
 MODELS = {
-    "softmax_regression": IMAGE | {"architecture": "mlp", "pooling": "flatten"},
-    "cnn": CNN | {"batch_normalization": True, "dense": [8]},
-    "caffe": CNN | {"preprocessing": "caffe", "downsampling": "stride"},
-    "mobilenetv2": IMAGE | {"architecture": "mobilenetv2", "alpha": 0.35, "pooling": "avg"},
+    "softmax_regression": Mlp(**IMAGE, pooling="flatten"),
+    "cnn": replace(CNN, batch_normalization=True, dense=[8]),
+    "caffe": replace(CNN, preprocessing="caffe", downsampling="stride"),
+    "mobilenetv2": MobileNetV2(**IMAGE, alpha=0.35, pooling="avg"),
 }
 TRAINED = {
     "softmax_regression": {},
@@ -78,7 +81,7 @@ for average in case["averages"]:
         found[f"logits {average} {number}"] = member.model.predict(pixels[0], verbose=0)
 for name, phase in case["trained"].items():
     losses, weights = train_from_file(
-        model_files.load(Path(f"{name}.keras")), Path("soft_targets_T4.h5"), read_index(Path("index.csv")), pixels,
+        keras_files.load(Path(f"{name}.keras")), Path("soft_targets_T4.h5"), read_index(Path("index.csv")), pixels,
         DistillationLoss(**case["loss"]), **phase,
     )
     found |= {f"losses {name}": losses} | {f"weights {name} {path}": value for path, value in weights.items()}
@@ -142,7 +145,7 @@ def folder(tmp_path_factory):
     """Models, ensembles, soft labels and pixels, written on TensorFlow, and `found.npz`, which JAX made of them."""
     folder = tmp_path_factory.mktemp("jax")
     for number, (name, model) in enumerate(MODELS.items()):
-        built = architectures.build(**model, classes=len(CLASS_NAMES), seed=number)
+        built = model.build(classes=len(CLASS_NAMES), seed=number)
         take_statistics(built)
         keras_files.save(built, folder / f"{name}.keras")
     for average in AVERAGES:

@@ -20,7 +20,8 @@ IMAGES = [
     Image("a.png", "data/split/train/0/a.png", "0", "train", "", "aa"),
     Image("b.png", "data/split/test/1/b.png", "1", "test", "", "bb"),
 ]
-QUALITY = dict.fromkeys(["accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl"], 0.5)
+METRICS_OF_A_MODEL = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
+QUALITY = {metric: {"mean": 0.5} for metric in METRICS_OF_A_MODEL}
 COST = {"parameters": {"total": 1, "trainable": 1}, "flops": 1, "file_bytes": 1}
 
 

@@ -346,16 +346,16 @@ def test_roc_points_span_the_square_and_enclose_the_auc(classes):
 
 
 def test_mean_and_sample_deviation_over_seeds_by_hand():
-    found = metrics.over_seeds({"1": {"a": 1.0, "b": 0.5}, "2": {"a": 2.0, "b": 0.5}, "9": {"a": 6.0, "b": 0.5}})
+    found = metrics.over_seeds([{"a": 1.0, "b": 0.5}, {"a": 2.0, "b": 0.5}, {"a": 6.0, "b": 0.5}])
     assert found == {"a": {"mean": 3.0, "std": pytest.approx(7**0.5)}, "b": {"mean": 0.5, "std": 0.0}}
     assert list(found) == ["a", "b"]
 
 
 def test_one_seed_has_a_mean_only():
-    assert metrics.over_seeds({"1": {"a": 0.25}}) == {"a": {"mean": 0.25}}
+    assert metrics.over_seeds([{"a": 0.25}]) == {"a": {"mean": 0.25}}
 
 
 def test_a_metric_is_over_the_seeds_that_have_it():
-    found = metrics.over_seeds({"1": {}, "2": {"a": 1.0}, "3": {"a": 3.0, "b": 4.0}})
+    found = metrics.over_seeds([{}, {"a": 1.0}, {"a": 3.0, "b": 4.0}])
     assert found == {"a": {"mean": 2.0, "std": pytest.approx(2**0.5)}, "b": {"mean": 4.0}}
-    assert metrics.over_seeds({"1": {}}) == {}
+    assert metrics.over_seeds([{}]) == {}

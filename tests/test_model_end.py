@@ -6,7 +6,6 @@ import pytest
 from conftest import MODEL
 from keras import layers, ops
 
-from pipeline.models import architectures
 from pipeline.models.ensembles import combined
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.runtime.errors import PipelineError
@@ -102,7 +101,7 @@ LOGITS = {
     "nested": lambda: nested(layers.Rescaling(2.0)),
     "class maps": lambda: keras.Sequential([keras.Input(SHAPE), layers.Conv2D(3, 1), layers.GlobalAveragePooling2D()]),
     "weights behind a softmax": lambda: sequential(layers.Dense(3, "softmax"), layers.Dense(3)),
-    "our network": lambda: architectures.build(**MODEL, classes=2, seed=1),
+    "our network": lambda: MODEL.build(classes=2, seed=1),
     "our ensemble of logits": lambda: combined([functional(), functional()], "logits"),
     "our ensemble of probabilities": lambda: combined([functional(), functional()], "probabilities"),
     "one output": lambda: functional(units=1),

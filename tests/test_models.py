@@ -13,33 +13,29 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from described_model import described_model
 from weights import weights_sha256
 
 from pipeline.inference import cost
 from pipeline.models import architectures, backbones, keras_files
-from pipeline.params import sections
+from pipeline.models.descriptions import ApplicationName
+from pipeline.models.parts import Standardization
 from pipeline.runtime.errors import PipelineError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
 
 
 def build(architecture, input_shape=(32, 32, 3), classes=2, seed=1, **changes):
-    return architectures.build(
-        architecture=architecture, input_shape=input_shape, classes=classes, seed=seed, **(HEAD | changes)
-    )
+    keys = {"architecture": architecture, "input_shape": input_shape} | HEAD | changes
+    return described_model(**keys).build(classes=classes, seed=seed)
 
 
 def small(**changes):
     return build("cnn", (12, 12, 3), **({"filters": [4, 8], "downsampling": "stride"} | changes))
 
 
-def test_params_and_models_name_the_same_architectures():
-    named = {
-        name
-        for kind in get_args(get_args(sections.Model)[0])
-        for name in get_args(kind.model_fields["architecture"].annotation)
-    }
-    assert named == set(backbones.ARCHITECTURES)
+def test_every_pretrained_architecture_can_be_described():
+    assert {"mobilenetv2", *get_args(ApplicationName)} == set(backbones.PRETRAINED)
 
 
 # Totals as the original notebook of system 1 and keras.applications print them.
@@ -256,7 +252,7 @@ def test_a_hidden_layer_by_hand():
         ("own", [1.0, 0.2, 0.0]),  # of an mlp
         ("symmetric", [1.0, -0.6, -1.0]),
         ("caffe", [0 - 103.939, 51 - 116.779, 255 - 123.68]),
-        ({"mean": [0.5, 0.2, 0.1], "std": [0.5, 0.1, 0.2]}, [1.0, 0.0, -0.5]),
+        (Standardization([0.5, 0.2, 0.1], [0.5, 0.1, 0.2]), [1.0, 0.0, -0.5]),
     ],
 )
 def test_preprocessing_by_hand(preprocessing, seen):
@@ -334,8 +330,10 @@ from pathlib import Path
 if sys.argv[2] == "busy":
     keras.layers.Dense(3)(keras.Input((4,)))
 from pipeline.models import architectures, keras_files
-model = architectures.build(architecture="resnet50", input_shape=(32, 32, 3), classes=2, seed=1, weights=None,
-                     pooling="avg", batch_normalization=True, dropout=0.2)
+from pipeline.models.descriptions import Application
+described = Application(architecture="resnet50", input_shape=(32, 32, 3), weights=None, pooling="avg",
+                        batch_normalization=True, dropout=0.2)
+model = described.build(classes=2, seed=1)
 architectures.for_phase(model, None)
 keras_files.save(model, Path(sys.argv[1]))
 """
@@ -436,7 +434,7 @@ def test_a_defect_while_building_is_not_blamed_on_the_weights(tmp_path, monkeypa
         raise ZeroDivisionError
 
     (tmp_path / "weights.h5").write_bytes(b"")
-    monkeypatch.setitem(backbones.ARCHITECTURES, "mobilenetv2", backbones.Backbone(broken, "symmetric", "x"))
+    monkeypatch.setitem(backbones.PRETRAINED, "mobilenetv2", backbones.Pretrained(broken, "symmetric", "x"))
     with pytest.raises(ZeroDivisionError):
         build("mobilenetv2", alpha=1.0, weights=str(tmp_path / "weights.h5"))
 

@@ -21,6 +21,7 @@ from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
+from pipeline.models.descriptions import MobileNetV2
 from pipeline.models.ensembles import save_ensemble
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
@@ -38,16 +39,15 @@ INDEX, TEACHER = Path("data/index.csv"), Path("teacher.keras")
 CLASSES, SIDE, BATCH = 6, 16, 8
 NAMES = [f"c{number}" for number in range(CLASSES)]
 VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))
-CNN = MODEL | {"input_shape": (SIDE, SIDE, 3), "filters": [4, 8], "batch_normalization": True}
-MOBILENET = {
-    "architecture": "mobilenetv2",
-    "input_shape": (32, 32, 3),
-    "weights": None,
-    "pooling": "avg",
-    "batch_normalization": False,
-    "dropout": 0.0,
-    "alpha": 0.35,
-}
+CNN = replace(MODEL, input_shape=(SIDE, SIDE, 3), filters=[4, 8], batch_normalization=True)
+MOBILENET = MobileNetV2(
+    input_shape=(32, 32, 3),
+    weights=None,
+    pooling="avg",
+    batch_normalization=False,
+    dropout=0.0,
+    alpha=0.35,
+)
 ONE_PLACE = 2.0**-23
 OPTIMIZERS = ({"optimizer": "sgd", "learning_rate": 0.02}, {"optimizer": "adam", "learning_rate": 0.002})
 
@@ -76,7 +76,7 @@ def labelled(tmp_path_factory):
 
 def write_teacher(scale):
     """An untrained teacher, with logits so many times as large as they come."""
-    teacher = architectures.build(**CNN | {"filters": [8, 16], "dropout": 0.4}, classes=CLASSES, seed=1)
+    teacher = replace(CNN, filters=[8, 16], dropout=0.4).build(classes=CLASSES, seed=1)
     head = teacher.get_layer("logits")
     head.set_weights([scale * value for value in head.get_weights()])
     keras_files.save(teacher, TEACHER, {"class_names": NAMES})
@@ -120,16 +120,14 @@ def offline(targets, model, loss, recipe):
     state = TrainingState(Path(f"{targets.stem}.npz"))
     with open_soft_targets(targets) as file:
         train_on, validate_on = (examples_in(file, name, model["input_shape"]) for name in ("train", "val"))
-        train(
-            architectures.build(**model, classes=CLASSES, seed=recipe.seed), train_on, validate_on, loss, recipe, state
-        )
+        train(model.build(classes=CLASSES, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
     weights = [state.arrays[f"weight{number}"] for number in range(sum(name[:6] == "weight" for name in state.arrays))]
     return [row["loss"] for row in state.history], weights
 
 
 def online(targets, model, loss, recipe, places=0.0):
     """Keras' distiller, step by step; pixels and weights are moved by some units in the last place."""
-    student = architectures.build(**model, classes=CLASSES, seed=recipe.seed)
+    student = model.build(classes=CLASSES, seed=recipe.seed)
     teacher, losses, step = keras_files.load(TEACHER), [], 0
     noise = np.random.default_rng(11)
 
@@ -182,7 +180,7 @@ def compare(model, temperature, weight, phases, steps=4):
     loss, targets = DistillationLoss(temperature, weight), soft_targets(temperature)
     runs = offline(targets, model, loss, recipe), *(online(targets, model, loss, recipe, places) for places in (0, 1))
     assert_equal_but_for_rounding(*runs, loss)
-    start = [np.asarray(value) for value in architectures.build(**model, classes=CLASSES, seed=2).weights]
+    start = [np.asarray(value) for value in model.build(classes=CLASSES, seed=2).weights]
     assert furthest(runs[0][1], start) > 1e-3  # it has learned something
     return runs
 
@@ -200,7 +198,7 @@ def test_the_stage_takes_the_steps_of_keras_own_distiller(project, temperature, 
 
 
 def test_so_it_does_with_batch_normalisation_all_through_a_backbone_that_is_frozen_and_then_fine_tuned(project):
-    teacher = architectures.build(**MOBILENET, classes=CLASSES, seed=1)
+    teacher = MOBILENET.build(classes=CLASSES, seed=1)
     keras_files.save(teacher, TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
     compare(MOBILENET, 4.0, 0.3, [OPTIMIZERS[0] | {"trainable_from": part} for part in (None, 100)], steps=2)
@@ -263,8 +261,8 @@ def test_the_proof_says_that_they_are_equal_and_its_offline_side_is_the_stage(pr
 @pytest.mark.parametrize(
     ("model", "loss"),
     [
-        (CNN | {"dropout": 0.5}, None),
-        (CNN | {"input_shape": (12, 10, 3)}, None),
+        (replace(CNN, dropout=0.5), None),
+        (replace(CNN, input_shape=(12, 10, 3)), None),
         (CNN, DistillationLoss(4.0, 0.3, scale_by_temperature_squared=False)),
         (CNN, DistillationLoss(4.0, 0.3, soft_loss="cross_entropy")),
     ],
@@ -281,7 +279,7 @@ def test_the_proof_holds_with(project, model, loss):
 
 def test_the_proof_holds_with_an_ensemble(project):
     for number in (1, 2):
-        member = architectures.build(**CNN, classes=CLASSES, seed=number)
+        member = CNN.build(classes=CLASSES, seed=number)
         keras_files.save(member, Path(f"{number}.keras"), {"class_names": NAMES})
     save_ensemble([Path("1.keras"), Path("2.keras")], "probabilities", NAMES, TEACHER)
     label_images(Path("logits.h5"))
@@ -289,7 +287,7 @@ def test_the_proof_holds_with_an_ensemble(project):
 
 
 def small_teacher(kind):
-    """A teacher that `models.build` never makes, of layers that were seeded."""
+    """A teacher that `Description.build` never makes, of layers that were seeded."""
     keras.utils.set_random_seed(7)
     shape = (SIDE, SIDE, 3)
     if kind == "in mixed precision":
@@ -375,7 +373,7 @@ def test_how_far_rounded_storage_drifts(project, stored_as):
 
     def first_batch(targets):
         with open_soft_targets(targets) as file:
-            examples = examples_in(file, "train", CNN["input_shape"])
+            examples = examples_in(file, "train", CNN.input_shape)
             (pixels, labels), *_ = training_batches(examples, BATCH, ONE_PHASE.seed, range(1))
         return pixels, labels[:, CLASSES:].numpy().astype(np.float64)
 
@@ -386,7 +384,7 @@ def test_how_far_rounded_storage_drifts(project, stored_as):
     targets = soft_targets(1.0, "rounded.h5")
     shutil.move("rounded.h5", "logits.h5")
     found = proof(targets)
-    student = architectures.build(**CNN, classes=CLASSES, seed=ONE_PHASE.seed)
+    student = CNN.build(classes=CLASSES, seed=ONE_PHASE.seed)
     told = log_softmax(student(pixels, training=True).numpy().astype(np.float64), axis=1)
 
     def divergence(p):
@@ -409,7 +407,7 @@ def test_a_teacher_in_mixed_precision_is_no_exact_one(project):
 
 
 def test_a_teacher_whose_logits_are_no_float32_is_compared_too(project):
-    teacher = architectures.build(**CNN, classes=CLASSES, seed=1)
+    teacher = CNN.build(classes=CLASSES, seed=1)
     logits = keras.layers.Activation("linear", dtype="float64", name="in_float64")(teacher.output)
     keras_files.save(keras.Model(teacher.inputs, logits), TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
@@ -442,7 +440,7 @@ def test_soft_labels_of_other_logits_are_refused(project):
 
 def test_who_does_not_belong_together_is_refused(project):
     targets = soft_targets(4.0)
-    other = architectures.build(**CNN, classes=CLASSES, seed=9)
+    other = CNN.build(classes=CLASSES, seed=9)
     keras_files.save(other, TEACHER, {"class_names": NAMES})
     with pytest.raises(PipelineError, match=r"T4\.h5 was made from another teacher"):
         proof(targets)

@@ -21,8 +21,9 @@ from pipeline.cli.main import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import cost
-from pipeline.models import architectures, keras_files
-from pipeline.models.given_teacher import GivenTeacher
+from pipeline.models import keras_files
+from pipeline.models.descriptions import Cnn
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import split
@@ -31,16 +32,16 @@ from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
 COLOURED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))
-MODEL = {
-    "architecture": "cnn",
-    "weights": None,
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
-TEACHER = MODEL | {"input_shape": (12, 12, 3), "filters": [3]}
-STUDENT = MODEL | {"input_shape": (8, 8, 1), "filters": [2]}
+TEACHER = Cnn(
+    input_shape=(12, 12, 3),
+    weights=None,
+    filters=[3],
+    downsampling="stride",
+    pooling="flatten",
+    batch_normalization=False,
+    dropout=0.0,
+)
+STUDENT = replace(TEACHER, input_shape=(8, 8, 1), filters=[2])
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float16")}
 OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
 SOURCE = Path("data/index.csv")
@@ -71,7 +72,7 @@ EXAMPLE = Plan(
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
     options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "recipe": SEVEN} | changes
     for name in ("teacher", "student"):
-        options[name] = architectures.untrained(options[name], images.classes)
+        options[name] = options[name].untrained(images.classes)
     return make_plan(images, views, stored_as, **options)
 
 
@@ -203,7 +204,7 @@ def test_flops_by_hand():
 
 def test_pretrained_weights_are_not_needed_to_count():
     images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
-    there = planned(images, teacher=TEACHER | {"weights": "nowhere/weights.h5"})
+    there = planned(images, teacher=replace(TEACHER, weights="nowhere/weights.h5"))
     assert there == planned(images)
 
 
@@ -219,7 +220,7 @@ def flops_of(*teachers, average="logits"):
 
 
 def to_train(**changes):
-    return TeacherToTrain(TEACHER | changes, SEVEN, Augmentation())
+    return TeacherToTrain(replace(TEACHER, **changes), SEVEN, Augmentation())
 
 
 def write_dense_layer(path, classes=4):
@@ -232,7 +233,7 @@ def test_flops_of_each_kind_of_teacher_by_hand(tmp_path):
     """Of a file, what it holds; of weights, the model that is described: the file is not needed to count."""
     assert flops_of(to_train()) == OF_A_CNN
     assert flops_of(write_dense_layer(tmp_path / "given.keras")) == OF_A_DENSE_LAYER
-    assert flops_of(GivenTeacher(tmp_path / "absent.weights.h5", TEACHER | {"weights": "nowhere.h5"})) == OF_A_CNN
+    assert flops_of(GivenTeacher(tmp_path / "absent.weights.h5", replace(TEACHER, weights="nowhere.h5"))) == OF_A_CNN
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
@@ -254,7 +255,7 @@ def test_a_given_file_that_is_missing_is_refused(tmp_path):
 
 
 def with_steps(*phases, batch_size=8):
-    return Recipe([Phase(epochs, 0.1, "all", steps) for epochs, steps in phases], batch_size, seed=0)
+    return Recipe([Phase(epochs, 0.1, "all", steps_per_epoch=steps) for epochs, steps in phases], batch_size, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +446,7 @@ def teraflops(text):
 
 def test_the_plan_of_an_ensemble_is_that_of_its_members_together(project):
     trained = YAML(typ="safe").load(Path("params.yaml"))["train_teacher"]
-    keras_files.save(architectures.build(**(TEACHER | {"filters": [60]}), classes=2, seed=1), Path("given.keras"))
+    keras_files.save(replace(TEACHER, filters=[60]).build(classes=2, seed=1), Path("given.keras"))
     of_each = []
     for section in (trained, {"model": "given.keras"}):
         change_params("train_teacher", section)

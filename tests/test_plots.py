@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from documents import EXPERIMENTS, blocks, follow
+from documents import EXPERIMENTS, block_with, follow
 from real_project import ROOT, copy_without
 from ruamel.yaml import YAML
 
@@ -18,7 +18,7 @@ STRAIGHT = [{"both": 0}, {"both": 1}]
 def specs(reproduced, tmp_path_factory):
     """The Vega-Lite specifications on the page that `dvc plots show` writes, by title."""
     project = copy_without(reproduced, tmp_path_factory.mktemp("plots") / "project")
-    (show,) = blocks(EXPERIMENTS, "Plots")
+    show = block_with("dvc plots show", EXPERIMENTS, "Plots")
     follow(show, project)
     found = re.findall(r"var spec = (.*);\n", (project / "dvc_plots/index.html").read_text(encoding="utf-8"))
     return {spec["title"]["text"]: spec for spec in map(json.loads, found)}

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from conftest import MODEL, mhist_in
+from described_model import described_model
 from real_project import ROOT, change
 from soft_label_files import INDEX as FILE_INDEX
 from soft_label_files import edit, provenance_of, write_both, write_logits
@@ -22,7 +23,7 @@ from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import fingerprint_of
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference.forward import Forward
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
@@ -67,15 +68,14 @@ OPTIONS = {
 
 def built(architecture: str, **options):
     settings = {"pooling": "avg" if architecture != "mlp" else "flatten", "batch_normalization": True, "dropout": 0.2}
-    return architectures.build(
+    description = described_model(
         **(settings | OPTIONS[architecture] | options),
         architecture=architecture,
         input_shape=(32, 32, 3),
-        classes=3,
-        seed=1,
         weights=None,
         dense=[4],
     )
+    return description.build(classes=3, seed=1)
 
 
 @of_each
@@ -205,7 +205,7 @@ def unlabelled(data_set, tmp_path, monkeypatch):
 
 
 def make_teacher(path: Path = TEACHER, seed: int = 1, record=None) -> None:
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=seed), path, record)
+    keras_files.save(MODEL.build(classes=2, seed=seed), path, record)
 
 
 def label(precision="float32", views=VIEWS, previous=(), output=LOGITS) -> bytes:
@@ -267,7 +267,7 @@ def test_float32_says_nothing_of_precision(unlabelled, capsys):
 
 
 def test_numbers_that_float16_cannot_hold_are_refused_with_the_way_out(unlabelled):
-    model = architectures.build(**MODEL, classes=2, seed=1)
+    model = MODEL.build(classes=2, seed=1)
     kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
     model.get_layer("backbone").get_layer("conv1").set_weights([kernel, bias + 1e5])
     keras_files.save(model, TEACHER)

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from conftest import write_data_set
+from described_model import described_model
 from real_project import ROOT
 from ruamel.yaml import YAML
 
@@ -309,7 +310,7 @@ def described(name: str, which: str) -> dict[str, Any]:
 
 
 def build(name: str, which: str, **changes: Any) -> Any:
-    return architectures.build(**(described(name, which) | changes), classes=classes_of(name), seed=1)
+    return described_model(**(described(name, which) | changes)).build(classes=classes_of(name), seed=1)
 
 
 RESNET50 = 23_587_712  # without top, as keras.applications counts it
@@ -583,7 +584,9 @@ class Project:
         YAML(typ="safe").dump(self.params, folder / "params.yaml")
         RAW[name](folder / self.params["split"]["data"])
         if "weights_of" in self.params["train_teacher"]:
-            model = architectures.build(**self.params["train_teacher"]["weights_of"], classes=classes_of(name), seed=9)
+            model = described_model(**self.params["train_teacher"]["weights_of"]).build(
+                classes=classes_of(name), seed=9
+            )
             model.save_weights(folder / self.params["train_teacher"]["model"])
 
     def run(self) -> None:

@@ -127,7 +127,7 @@ def test_every_metric_of_every_seed_is_kept():
 def document(*students):
     return {
         "models": {
-            "teacher": {"quality": TEACHER},
+            "teacher": {"quality": {metric: {"mean": value} for metric, value in TEACHER.items()}},
             "baseline": {"seeds": FIXED.baseline},
             **{name: {"seeds": FIXED.distilled} for name in students},
         }

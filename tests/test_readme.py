@@ -1,7 +1,7 @@
-"""The commands and settings of README.md, on a small project that was reproduced."""
+"""The commands and settings of README.md and docs/guide.md, on a small project that was reproduced."""
 
 import re
-from pathlib import Path
+from functools import cache
 
 import pytest
 from real_project import ROOT, copy_without, run, stages_run
@@ -10,8 +10,11 @@ from ruamel.yaml import YAML
 from pipeline.params.reading import read_params
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-SETTINGS = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BOTH = README + (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"^```sh\n(.*?)^```", BOTH, re.MULTILINE | re.DOTALL)
+SETTINGS = re.findall(r"^```yaml\n(.*?)^```", BOTH, re.MULTILINE | re.DOTALL)
+SMALL = {"mnist_0000.png": "MHIST_000.png", "20": "2"}
+"""The first image of the small project instead of the default's, and two steps for twenty."""
 
 
 @pytest.fixture(scope="module")
@@ -19,43 +22,56 @@ def project(reproduced, tmp_path_factory):
     return copy_without(reproduced, tmp_path_factory.mktemp("readme") / "project")
 
 
-def lines_with(word):
-    """The commands of the block that has a word in it, without what is said of them."""
-    (block,) = [block for block in SHELL if word in block]
-    return [line.partition("#")[0].split() for line in block.splitlines()]
+@pytest.fixture(scope="module")
+def output_of(project):
+    """Runs a block of commands, which must succeed, and returns what they print; each block once."""
+
+    @cache
+    def run_block(block):
+        commands = [line.partition("#")[0].split() for line in block.splitlines()]
+        return "".join(run(*as_tried(words), cwd=project) for words in commands)
+
+    yield run_block
+    run("dvc", "unfreeze", "train_teacher", cwd=project)
 
 
-def test_these_are_all_blocks():
-    assert len(SHELL) == 3
-    assert len(SETTINGS) == 2
+def as_tried(words):
+    """A command on the small project; `make` only says what it would do."""
+    return ["make", "--dry-run", *words[1:]] if words[0] == "make" else [SMALL.get(word, word) for word in words]
+
+
+def block_with(word):
+    return next(block for block in SHELL if word in block)
 
 
 @pytest.mark.slow
-def test_make_knows_its_two_targets():
-    for command, expected in zip(lines_with("make repro"), ["dvc repro", "pytest"], strict=True):
-        assert expected in run(command[0], "--dry-run", *command[1:], cwd=ROOT)
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.partition("#")[0].strip())
+def test_every_command_that_is_shown_succeeds(output_of, block):
+    output_of(block)
 
 
 @pytest.mark.slow
-def test_the_tools_work_as_they_are_shown(project):
-    """On the first image of the small project instead of the default's, and with two steps for twenty."""
-    said = ""
-    for command in lines_with("softlabel inspect"):
-        words = {"mnist_0000.png": "MHIST_000.png", "20": "2"}
-        said += run(*(words.get(word, word) for word in command), cwd=project)
+def test_make_runs_the_stages_and_the_tests(output_of):
+    said = output_of(block_with("make repro"))
+    assert "dvc repro" in said
+    assert "pytest" in said
+
+
+@pytest.mark.slow
+def test_the_tools_say_what_the_guide_promises(output_of, project):
+    said = output_of(block_with("softlabel inspect"))
     assert "Offline pays off from" in said
     assert "Offline equals online" in said
     assert (project / "results/samples/MHIST_000.png").is_file()
 
 
 @pytest.mark.slow
-def test_a_frozen_teacher_is_not_trained(project):
-    commands = lines_with("dvc freeze")
-    try:
-        said = "".join(run(*command, cwd=project) for command in commands)
-    finally:
-        run("dvc", "unfreeze", "train_teacher", cwd=project)
-    assert stages_run(said) == []
+def test_a_frozen_teacher_is_not_trained(output_of):
+    assert stages_run(output_of(block_with("dvc freeze"))) == []
+
+
+def test_the_settings_of_a_teacher_and_of_views_are_shown():
+    assert {text.partition(":")[0] for text in SETTINGS} >= {"train_teacher", "views"}
 
 
 @pytest.mark.parametrize("text", SETTINGS, ids=lambda text: text.partition(":")[0])
@@ -70,8 +86,10 @@ def test_settings_are_valid(tmp_path, text):
             assert read[section][key] == value or value.items() <= read[section][key].items()
 
 
-def test_documents_that_are_named_are_there():
-    named = "experiments sharing report data teachers format reading reliability benchmarks decisions"
-    for name in named.split():
-        assert f"docs/{name}.md" in README
-        assert Path(ROOT, f"docs/{name}.md").is_file()
+@pytest.mark.parametrize("document", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_the_readme_names_every_document(document):
+    assert f"](docs/{document})" in README
+
+
+def test_the_readme_has_at_most_150_lines():
+    assert len(README.splitlines()) <= 150

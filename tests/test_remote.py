@@ -1,6 +1,5 @@
 """`softlabel init-remote`: what it writes is read back by the real `dvc`; what it refuses changes nothing."""
 
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -10,8 +9,8 @@ from click.testing import CliRunner
 from real_project import ROOT, attempt, run
 
 from pipeline.cli.main import main
-from pipeline.runtime.errors import PipelineError
-from pipeline.tools.init_remote import NEEDS, as_text, init_remote
+from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
+from pipeline.tools.init_remote import as_text, init_remote
 
 SETTINGS = "[core]\n    analytics = false\n"
 S3 = "s3://bucket/project"
@@ -30,11 +29,6 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def all_installed(monkeypatch):
-    monkeypatch.setattr("pipeline.tools.init_remote.find_spec", lambda name: name)
-
-
 def written(project):
     """What is in the two files of DVC's configuration: that of git, that of this clone."""
     files = [project / ".dvc/config", project / ".dvc/config.local"]
@@ -49,12 +43,10 @@ def default_url(project):
     return config["remote"][config["core"]["remote"]]["url"]
 
 
-def test_a_folder_is_made_and_noted_for_this_clone_alone(project, tmp_path):
+def test_a_folder_is_noted_for_this_clone_alone(project, tmp_path):
     folder = tmp_path / "a, b #1/remote"
     remote = init_remote(project, str(folder))
     assert (remote.name, remote.url) == ("folder", str(folder))
-    assert folder.is_dir()
-    assert list(folder.iterdir()) == []
     assert written(project)[0] == SETTINGS
     settings = ("core.remote", "remote.folder.url")
     assert [run("dvc", "config", name, cwd=project) for name in settings] == ["folder\n", f"{folder}\n"]
@@ -86,7 +78,7 @@ def test_a_clone_is_named_as_what_it_was_cloned_from(project, origin):
     assert Path(init_remote(project, None).url).name == "mhist"
 
 
-def test_a_url_is_noted_where_git_shares_it(project, all_installed):
+def test_a_url_is_noted_where_git_shares_it(project):
     remote = init_remote(project, S3)
     shared, own = written(project)
     assert remote.name == "shared"
@@ -107,65 +99,31 @@ def test_a_url_is_noted_where_git_shares_it(project, all_installed):
         *("webdav://host/project", "webdavs://host:8443/project", "http://host/project", "https://host/project"),
     ],
 )
-def test_every_scheme_is_one_that_dvc_takes(project, all_installed, url):
+def test_every_scheme_is_one_that_dvc_takes(project, url):
     init_remote(project, url)
     assert default_url(project) == url
 
 
-def test_the_schemes_are_known_to_dvc_by_these_modules():
-    from dvc_objects.fs import known_implementations
-
-    for scheme, (module, _) in NEEDS.items():
-        assert known_implementations[scheme]["class"].split(".")[0] == module
-
-
-@pytest.mark.parametrize(
-    ("url", "command"),
-    [
-        (S3, "pip install 'softlabel[s3]'"),
-        ("ssh://host/srv", "pip install 'softlabel[ssh]'"),
-        ("gs://bucket", "pip install 'dvc[gs]'"),
-        ("azure://container", "pip install 'dvc[azure]'"),
-        ("webdavs://host/dav", "pip install 'dvc[webdav]'"),
-    ],
-)
-def test_what_is_not_installed_is_named_with_the_command_that_installs_it(project, monkeypatch, url, command):
-    monkeypatch.setitem(sys.modules, NEEDS[url.split(":")[0]][0], None)
-    with pytest.raises(PipelineError, match="is not installed") as refused:
-        init_remote(project, url)
-    assert f"`{command}`" in str(refused.value)
-    assert written(project) == [SETTINGS, ""]
-
-
 def test_the_extras_of_this_package_are_declared():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {
-        package.removeprefix("softlabel[")[:-1] for _, package in NEEDS.values() if package.startswith("softlabel")
-    }
-    assert named == {"s3", "ssh"}
-    assert [extras[extra] for extra in sorted(named)] == [["dvc[s3]"], ["dvc[ssh]"]]
+    assert (extras["s3"], extras["ssh"]) == (["dvc[s3]"], ["dvc[ssh]"])
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         ("ssh://you:secret@host/srv", "holds what looks like a password"),
-        ("ssh://you:se/cr@et@host/srv", "holds what looks like a password"),
-        ("ssh://you%3Asecret@host/srv", "holds what looks like a password"),
         ("https://secret@host/project", "holds what looks like a password"),
         ("https://host/project?sig=secret", "holds what looks like a password"),
         ("s3://key:secret@bucket", "holds what looks like a password"),
-        ("ftp://host/project", "ftp:// is not known here"),
-        ("s3://", "s3:// is not complete: expected s3://NAME/FOLDER"),
-        ("ssh://host", "is not complete: expected ssh://USER@HOST:PORT/FOLDER"),
-        ("ssh://host:srv/project", "is not complete"),
-        ("you@host:/srv/project", "If it is a server's, write ssh://USER@HOST/FOLDER"),
+        ("ftp://host/project", "DVC refuses ftp://host/project"),
+        ("you@host:/srv/project", "a folder outside; that of a server is ssh://USER@HOST/FOLDER"),
         ("remote", "lies in the project"),
         (".", "lies in the project"),
     ],
 )
-def test_what_is_no_remote_is_refused_and_nothing_is_written(project, all_installed, url, message):
-    with pytest.raises(PipelineError) as refused:
+def test_what_is_no_remote_is_refused_and_nothing_is_written(project, url, message):
+    with pytest.raises(ParameterError) as refused:
         init_remote(project, url)
     assert message in str(refused.value)
     assert "secret" not in str(refused.value)
@@ -173,24 +131,7 @@ def test_what_is_no_remote_is_refused_and_nothing_is_written(project, all_instal
     assert sorted(path.name for path in project.iterdir()) == [".dvc", ".git"]
 
 
-def test_a_folder_that_cannot_be_made_is_refused(project, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(PipelineError, match=r"file/remote cannot be written: Not a directory\. Choose another folder"):
-        init_remote(project, str(tmp_path / "file/remote"))
-    assert written(project) == [SETTINGS, ""]
-
-
-def test_a_folder_in_which_nothing_can_be_written_is_refused(project, tmp_path, monkeypatch):
-    folder = tmp_path / "remote"
-    folder.mkdir(mode=0o555)
-    if os.access(folder, os.W_OK):  # root may write everywhere
-        folder = Path("/proc/self/task")
-    with pytest.raises(PipelineError, match="cannot be written"):
-        init_remote(project, str(folder))
-    assert written(project) == [SETTINGS, ""]
-
-
-def test_the_same_again_changes_nothing(project, tmp_path, all_installed):
+def test_the_same_again_changes_nothing(project, tmp_path):
     for url in (str(tmp_path / "remote"), None):
         init_remote(project, url, replace=True)
         before = written(project)
@@ -198,12 +139,12 @@ def test_the_same_again_changes_nothing(project, tmp_path, all_installed):
         assert written(project) == before
 
 
-def test_another_remote_is_only_replaced_when_told(project, tmp_path, all_installed):
+def test_another_remote_is_only_replaced_when_told(project, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     init_remote(project, str(first))
     before = written(project)
     for url in (str(second), S3, None):
-        with pytest.raises(PipelineError, match=f"'folder', {first}. Nothing was changed.*init-remote --force"):
+        with pytest.raises(MismatchError, match=f"'folder', {first}. Nothing was changed.*init-remote --force"):
             init_remote(project, url)
     assert written(project) == before
     assert not second.exists()
@@ -211,9 +152,17 @@ def test_another_remote_is_only_replaced_when_told(project, tmp_path, all_instal
     assert default_url(project) == str(second)
 
 
+def test_a_url_that_dvc_refuses_replaces_nothing(project, tmp_path):
+    init_remote(project, str(tmp_path / "remote"))
+    before = written(project)
+    with pytest.raises(ParameterError, match="DVC refuses"):
+        init_remote(project, "ftp://host/project", replace=True)
+    assert written(project) == before
+
+
 def test_a_remote_that_the_user_made_is_respected(project, tmp_path):
     run("dvc", "remote", "add", "--default", "mine", str(tmp_path / "mine"), cwd=project)
-    with pytest.raises(PipelineError, match=f"'mine', {tmp_path / 'mine'}"):
+    with pytest.raises(MismatchError, match=f"'mine', {tmp_path / 'mine'}"):
         init_remote(project, None)
     init_remote(project, None, replace=True)
     assert default_url(project) == str(tmp_path / "cache/softlabel/project")
@@ -222,11 +171,11 @@ def test_a_remote_that_the_user_made_is_respected(project, tmp_path):
 
 def test_a_remote_of_our_name_that_is_not_the_default_is_respected_too(project, tmp_path):
     run("dvc", "remote", "add", "folder", str(tmp_path / "mine"), cwd=project)
-    with pytest.raises(PipelineError, match=f"'folder', {tmp_path / 'mine'}"):
+    with pytest.raises(MismatchError, match=f"'folder', {tmp_path / 'mine'}"):
         init_remote(project, None)
 
 
-def test_a_shared_remote_takes_the_place_of_a_folder_and_back(project, tmp_path, all_installed):
+def test_a_shared_remote_takes_the_place_of_a_folder_and_back(project, tmp_path):
     """Each in a file of its own; the one that was chosen last holds, and no option of one is read with the other."""
     init_remote(project, S3)
     run("dvc", "remote", "modify", "shared", "endpointurl", "https://s3.example.org", cwd=project)
@@ -237,7 +186,7 @@ def test_a_shared_remote_takes_the_place_of_a_folder_and_back(project, tmp_path,
     assert "endpointurl" in written(project)[0]
 
 
-def test_the_options_of_a_server_go_with_its_url(project, all_installed):
+def test_the_options_of_a_server_go_with_its_url(project):
     init_remote(project, S3)
     run("dvc", "remote", "modify", "--local", "shared", "secret_access_key", "secret", cwd=project)
     run("dvc", "remote", "modify", "shared", "region", "eu-north-1", cwd=project)
@@ -248,14 +197,14 @@ def test_the_options_of_a_server_go_with_its_url(project, all_installed):
 
 
 def test_without_a_repository_nothing_is_made(tmp_path):
-    with pytest.raises(PipelineError, match="there is no DVC repository in"):
+    with pytest.raises(MissingError, match="there is no DVC repository in"):
         init_remote(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_configuration_that_dvc_refuses_is_told(project):
     (project / ".dvc/config").write_text("[core]\n    analytics = perhaps\n")
-    with pytest.raises(PipelineError, match="DVC cannot read its configuration"):
+    with pytest.raises(ParameterError, match=r"what its files in \.dvc hold: .*analytics"):
         init_remote(project, None)
 
 
@@ -266,10 +215,7 @@ def test_the_command_prints_what_was_written_and_what_comes_next(project, tmp_pa
     assert shown.output.splitlines() == [
         f"The default remote is {folder}",
         "It is 'folder' in .dvc/config.local, which is this clone's alone.",
-        "",
-        "  dvc push --run-cache -A   # the files of all commits, and which inputs gave them",
-        f"  softlabel init-remote {folder}   # in another clone",
-        "  dvc pull soften   # in another clone: the soft labels (docs/sharing.md)",
+        "docs/sharing.md says how to push here, and pull in another clone.",
     ]
     refused = CliRunner().invoke(main, ["init-remote", "../elsewhere"])
     assert refused.exit_code == 1
@@ -278,12 +224,8 @@ def test_the_command_prints_what_was_written_and_what_comes_next(project, tmp_pa
     assert replaced.exit_code == 0, replaced.output
 
 
-def test_a_shared_remote_is_to_be_committed(project, all_installed):
-    text = as_text(init_remote(project, "https://host/project"))
-    assert "'shared' in .dvc/config, which git shares" in text
-    assert "git commit .dvc/config" in text
-    assert "--run-cache" not in text, "DVC cannot keep it over HTTP"
-    assert "--run-cache" in as_text(init_remote(project, S3, replace=True))
+def test_a_shared_remote_is_to_be_committed(project):
+    assert "'shared' in .dvc/config, which git shares: commit it" in as_text(init_remote(project, S3))
 
 
 def test_the_real_command_needs_no_tensorflow(project):

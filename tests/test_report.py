@@ -23,7 +23,7 @@ from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import read_speed
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.report.hardest_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.report.panels import few_classes
 from pipeline.report.sources import teacher_name
@@ -98,7 +98,7 @@ def run_all_stages():
         split_folder=Path("split"),
         index=index,
     )
-    keras_files.save(architectures.build(**MODEL, classes=3, seed=3), teacher)
+    keras_files.save(MODEL.build(classes=3, seed=3), teacher)
     describe_teacher.run(index=index, teacher=teacher, output=Path("teacher.json"))
     precompute.run(
         index=index,
@@ -333,9 +333,15 @@ def test_the_page_and_the_table_tell_the_same(reproduced):
 def test_data_set_teacher_and_dates_are_told_first(hostile, monkeypatch):
     """The dates are those of the files, whenever the page is made."""
     monkeypatch.chdir(hostile)
-    for name, day in (("index.csv", 1), ("logits.h5", 2), ("metrics.json", 3)):
+    days = {"index.csv": 1, "logits.h5": 2, "metrics.json": 3}
+    before = {name: Path(name).stat().st_mtime_ns for name in days}
+    for name, day in days.items():
         os.utime(name, (day * 86_400, day * 86_400))
-    write_report(["2", "4"], "dated.html")
+    try:
+        write_report(["2", "4"], "dated.html")
+    finally:
+        for name, time in before.items():
+            os.utime(name, ns=(time, time))
     page = html.unescape(Path("dated.html").read_text(encoding="utf-8"))
     data = PARAMS["split"]["data"]
     told = f"Data set: {data} (layout csv), 90 images in 3 classes. Teacher: cnn. Inputs of 1970-01-02 to 1970-01-04."
@@ -354,7 +360,7 @@ def test_what_to_bear_in_mind_stands_below_the_verdict(hostile):
             history = pd.read_csv(hostile / f"history/{group}_seed{seed}.csv")
             ranked = history.sort_values(["val_accuracy", "val_cross_entropy"], ascending=[False, True])
             assert models[group]["best_epochs"][f"{group}_seed{seed}"] == [ranked["epoch"].iloc[0], 2]
-    assert f"was the last one, of: {'; '.join(unfinished(models))}. More epochs" in notes
+    assert f"was the last one: {'; '.join(unfinished(models))}. More epochs" in notes
 
 
 def unfinished(models):

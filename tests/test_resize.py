@@ -1,7 +1,7 @@
 """How images are resized: as Keras' loader does, as the closed forms say, and the same in every stage."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -20,7 +20,7 @@ from pipeline.cli.main import main
 from pipeline.images import decoding as image_files
 from pipeline.images.decoding import decode
 from pipeline.images.index import read_index
-from pipeline.images.resize import Fit, Method, Resize, other_pixels, preprocessing
+from pipeline.images.resize import DEFAULT_RESIZE, Fit, Method, Resize, other_pixels, preprocessing
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.identity import Expected, differences
@@ -98,9 +98,9 @@ def test_the_fits_by_hand():
 
 def test_a_line_stays_a_line():
     line = np.full((1, 1000, 3), 200, np.uint8)
-    padded = ours(line, (10, 10, 3), Resize(fit="pad"))
+    padded = ours(line, (10, 10, 3), Resize("bilinear", True, "pad"))
     assert [row.tolist() for row in padded[:, :, 0]] == [[0] * 10] * 4 + [[200] * 10] + [[0] * 10] * 5
-    assert (ours(line, (10, 10, 3), Resize(fit="crop")) == 200).all()
+    assert (ours(line, (10, 10, 3), Resize("bilinear", True, "crop")) == 200).all()
 
 
 @pytest.mark.parametrize(("fit", "channels"), [("stretch", 1), ("crop", 3), ("pad", 3)])
@@ -140,7 +140,7 @@ BEFORE = {"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to
         (preprocessing((8, 6, 3), replace(OTHER, fit="pad")), "resize.fit pad, expected crop"),
         (preprocessing((8, 6, 3), OTHER) | {"decoder": "TensorFlow"}, "decoder TensorFlow, expected Pillow"),
         (
-            preprocessing((8, 6, 3), Resize()),
+            preprocessing((8, 6, 3), DEFAULT_RESIZE),
             "resize.method bilinear, expected bicubic; resize.antialias True, expected False; "
             "resize.fit stretch, expected crop",
         ),
@@ -154,7 +154,9 @@ def test_a_file_of_other_pixels_is_told_by_what_differs(tmp_path, made, told):
 
 
 def test_a_file_of_before_is_not_mixed_with_todays_pixels():
-    assert str(other_pixels(BEFORE, Resize())).startswith("was made from other pixels: decoder None, expected Pillow; ")
+    assert str(other_pixels(BEFORE, DEFAULT_RESIZE)).startswith(
+        "was made from other pixels: decoder None, expected Pillow; "
+    )
     with pytest.raises(PipelineError, match=r"made by an older version\. Make them anew with `dvc repro`"):
         Resize.of_file(BEFORE)
 
@@ -183,7 +185,7 @@ def finished(tmp_path_factory):
             image.resize((12 + number % 3, 15), PIL.Image.Resampling.BICUBIC).save(path)
     content = YAML(typ="safe").load(ROOT / "params.yaml")
     content["split"] |= {"data": str(project / "raw"), "val_fraction": 0.3}
-    model = {**MODEL, "input_shape": list(MODEL["input_shape"])}
+    model = asdict(MODEL) | {"input_shape": list(MODEL.input_shape)}
     phases = [{"epochs": 1, "learning_rate": 0.01, "trainable_from": "all"}]
     for section in ("train_teacher", "student"):
         content[section] |= {"model": model, "batch_size": 8, "phases": phases}

@@ -5,7 +5,7 @@ import os
 import sys
 
 import pytest
-from documents import EXPERIMENTS, blocks, follow
+from documents import EXPERIMENTS, block_with, follow
 from real_project import ENVIRONMENT, ROOT, change, copy_without, run, sha256, stages_run
 from ruamel.yaml import YAML
 
@@ -97,7 +97,7 @@ def edited(reproduced, tmp_path_factory):
         with (folder / f"pipeline/{module}.py").open("a") as file:
             file.write("# a remark\n")
     before = json.loads(run("dvc", "status", "--json", cwd=folder))
-    (commit,) = blocks(EXPERIMENTS, "Keep results after an edit that changes none")
+    commit = block_with("dvc commit", EXPERIMENTS, "Keep results after an edit that changes none")
     follow(commit, folder)
     return folder, before
 

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "images": {"runtime"},
     "datasets": {"images", "runtime"},
     "models": {"runtime"},
-    "params": {"images", "models", "runtime"},
+    "params": {"images", "models", "runtime", "soft_labels", "training"},
     "training": {"images", "models", "runtime"},
     "soft_labels": {"images", "runtime"},
     "inference": {"images", "runtime"},
@@ -30,9 +30,9 @@ def test_imports_of_a_known_module():
         Path("pipeline", name)
         for name in (
             "stages/soften.py", "images/index.py", "images/views.py", "runtime/digests.py", "runtime/errors.py",
-            "runtime/progress.py", "runtime/publish.py", "runtime/workspace.py", "soft_labels/answers.py",
-            "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/logit_storage.py", "soft_labels/reading.py",
-            "soft_labels/softness.py", "soft_labels/writing.py",
+            "runtime/progress.py", "runtime/publish.py", "runtime/ranges.py", "runtime/workspace.py",
+            "soft_labels/answers.py", "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/logit_storage.py",
+            "soft_labels/reading.py", "soft_labels/softness.py", "soft_labels/writing.py",
         )
     }  # fmt: skip
 

@@ -28,7 +28,7 @@ def cost(total, trainable, flops, file_bytes):
     return {"parameters": {"total": total, "trainable": trainable}, "flops": flops, "file_bytes": file_bytes}
 
 
-TEACHER = {"quality": plain(0.9876, 0.9994, 0.0449, 0.0233, 0.0101, 1.0, 0.0)} | cost(
+TEACHER = {"quality": one_seed(0.9876, 0.9994, 0.0449, 0.0233, 0.0101, 1.0, 0.0)} | cost(
     23_564_800, 4_098, 6_987_654_321, 94_765_432
 )
 SMALL = cost(1_234, 1_200, 412_300, 25_499)
@@ -89,7 +89,7 @@ def test_quality_of_three_seeds_cell_by_cell(tmp_path):
             "0.100 ±0.012",
         ],
         [
-            "less baseline",
+            "gain over baseline",
             "+0.012 ±0.003",
             "+0.002 ±0.001",
             "-0.147 ±0.040",
@@ -123,14 +123,14 @@ def test_one_seed_has_no_deviation(tmp_path):
     assert rows[4:7] == [
         ["baseline", "1", "0.900", "0.950", "0.300", "0.200", "0.050", "0.850", "0.400"],
         ["student T=4", "1", "0.910", "0.960", "0.250", "0.180", "0.060", "0.900", "0.200"],
-        ["less baseline", "+0.010", "+0.010", "-0.050", "-0.020", "+0.010", "+0.050", "-0.200"],
+        ["gain over baseline", "+0.010", "+0.010", "-0.050", "-0.020", "+0.010", "+0.050", "-0.200"],
     ]
     assert "±" not in text
 
 
 def test_no_gain_is_written_with_a_sign(tmp_path):
     student = STUDENT | {"gain": one_seed(*[0.0] * 7)}
-    assert ["less baseline", *["+0.000"] * 7] in rows_of(table_of(tmp_path, student_T4=student))
+    assert ["gain over baseline", *["+0.000"] * 7] in rows_of(table_of(tmp_path, student_T4=student))
 
 
 def test_each_temperature_has_its_rows_in_the_order_of_the_file(tmp_path):
@@ -141,9 +141,9 @@ def test_each_temperature_has_its_rows_in_the_order_of_the_file(tmp_path):
         "teacher",
         "baseline",
         "student T=0.5",
-        "less baseline",
+        "gain over baseline",
         "student T=20",
-        "less baseline",
+        "gain over baseline",
     ]
 
 
@@ -168,13 +168,16 @@ def test_what_is_better_is_said(tmp_path):
 
 
 def level(images, mean, deviation=None, **others):
-    accuracy = mean if deviation is None else {"mean": mean, "std": deviation}
+    accuracy = {"mean": mean} | ({} if deviation is None else {"std": deviation})
     return {"images": images, "accuracy": accuracy} | others
 
 
 TEACHER_VOTES = {
-    "levels": {"7-0": level(1234, 0.9876, nll=0.1, auc=0.99), "4-3": level(57, 0.5614, nll=0.9)},
-    "correlation": {"T1": {"pearson": 0.7, "spearman": 0.6504}, "T0.5": {"spearman": 0.65}},
+    "levels": {"7-0": level(1234, 0.9876), "4-3": level(57, 0.5614)},
+    "correlation": {
+        "T1": {"pearson": {"mean": 0.7}, "spearman": {"mean": 0.6504}},
+        "T0.5": {"spearman": {"mean": 0.65}},
+    },
 }
 STUDENT_VOTES = {
     "levels": {"7-0": level(1234, 0.95, 0.0041, nll={"mean": 0.2}), "4-3": level(57, 0.6, 0.02, nll={"mean": 0.8})},
@@ -227,10 +230,10 @@ def test_what_to_bear_in_mind_comes_last_in_text_and_markdown(tmp_path):
     unfinished = {"best_epochs": {f"baseline_seed{seed}": [40, 40] for seed in (1, 2, 3)}, "intervals": {"quality": {}}}
     text = table_of(tmp_path, baseline=BASELINE | unfinished)
     assert " ".join(text.splitlines()[-2:]).endswith(
-        "of: baseline (seed 1, seed 2, seed 3). More epochs may make them better."
+        "one: baseline (seed 1, seed 2, seed 3). More epochs may make the models better."
     )
     assert max(map(len, text.splitlines()[-2:])) <= 117
-    assert comparison_in_markdown(tmp_path / "metrics.json").endswith(" More epochs may make them better.")
+    assert comparison_in_markdown(tmp_path / "metrics.json").endswith(" More epochs may make the models better.")
     assert "More epochs" not in str(tables(tmp_path / "metrics.json", DEVIATIONS))
 
 
@@ -239,6 +242,16 @@ def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(PipelineError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
         comparison(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize(
+    "models",
+    [{"teacher": TEACHER | {"quality": plain(*[0.5] * 7)}}, {"student": STUDENT}],
+    ids=["a number without its mean", "an unknown name"],
+)
+def test_models_of_another_shape_are_refused_with_the_remedy(tmp_path, models):
+    with pytest.raises(PipelineError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
+        table_of(tmp_path, **models)
 
 
 def test_missing_metrics_are_refused_with_the_remedy(tmp_path):

@@ -22,7 +22,7 @@ from pipeline.images.index import Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.models.ensembles import save_ensemble
-from pipeline.models.given_teacher import GivenTeacher
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.answers import MOST_ROWS, Answers, answers_in, sample_of

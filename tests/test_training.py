@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -22,6 +23,7 @@ from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation
 from pipeline.models import architectures, keras_files
+from pipeline.models.descriptions import Cnn, Mlp
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.training.best_epoch import best_epoch
@@ -31,16 +33,15 @@ from pipeline.training.input_pipeline import Examples, HardLabels
 from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import TrainingState
 
-MODEL = {
-    "architecture": "cnn",
-    "input_shape": (12, 12, 3),
-    "weights": None,
-    "filters": [4, 8],
-    "downsampling": "stride",
-    "pooling": "flatten",
-    "batch_normalization": True,
-    "dropout": 0.3,
-}
+MODEL = Cnn(
+    input_shape=(12, 12, 3),
+    weights=None,
+    filters=[4, 8],
+    downsampling="stride",
+    pooling="flatten",
+    batch_normalization=True,
+    dropout=0.3,
+)
 CROSS_ENTROPY = keras.losses.CategoricalCrossentropy(from_logits=True)
 SHIFTS = Augmentation(translation=0.2, horizontal_flip=True)
 
@@ -101,9 +102,7 @@ def targets_of(examples):
 
 def run(work, train_on, validate_on, recipe, model=MODEL):
     state = TrainingState(work / "state.npz")
-    trained = train(
-        architectures.build(**model, classes=2, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state
-    )
+    trained = train(model.build(classes=2, seed=recipe.seed), train_on, validate_on, CROSS_ENTROPY, recipe, state)
     return weights_sha256(trained), state.history
 
 
@@ -113,7 +112,7 @@ RECIPE = Recipe([Phase(2, 0.01, None), Phase(3, 0.002, "all")], batch_size=8, se
 def test_the_best_epoch_is_returned(tmp_path, train_on, validate_on):
     """Later epochs at a ruinous learning rate must not spoil the weights that are returned."""
     good = Recipe([Phase(6, 0.01, "all")], batch_size=8, seed=5)
-    model = MODEL | {"batch_normalization": False}
+    model = replace(MODEL, batch_normalization=False)
     digest, history = run(tmp_path / "good", train_on, validate_on, good, model)
     best = max(history, key=lambda row: (row["val_accuracy"], -row["val_cross_entropy"]))
     spoilt = Recipe([Phase(6, 0.01, "all"), Phase(2, 50.0, "all")], batch_size=8, seed=5)
@@ -125,9 +124,7 @@ def test_the_best_epoch_is_returned(tmp_path, train_on, validate_on):
 
 def test_history_matches_keras_evaluation_of_the_best_epoch(tmp_path, train_on, validate_on):
     state = TrainingState(tmp_path / "state.npz")
-    trained = train(
-        architectures.build(**MODEL, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, RECIPE, state
-    )
+    trained = train(MODEL.build(classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, RECIPE, state)
     best = max(state.history, key=lambda row: (row["val_accuracy"], -row["val_cross_entropy"]))
     logits = trained.predict(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32), verbose=0)
     assert best["val_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == targets_of(validate_on).argmax(1)))
@@ -136,7 +133,7 @@ def test_history_matches_keras_evaluation_of_the_best_epoch(tmp_path, train_on, 
 
 
 def test_head_only_phase_leaves_the_backbone_untouched(tmp_path, train_on, validate_on):
-    model = architectures.build(**MODEL, classes=2, seed=5)
+    model = MODEL.build(classes=2, seed=5)
     before = [weight.numpy() for weight in model.get_layer("backbone").weights]
     head = model.get_layer("logits").kernel.numpy()
     recipe = Recipe([Phase(2, 0.01, None)], batch_size=8, seed=5)
@@ -196,7 +193,7 @@ def test_divergence_is_refused_with_the_remedy(tmp_path, train_on, validate_on):
 
 def test_weights_of_samples_reach_the_metrics_of_a_plain_fit(train_on):
     """The student is a plain Keras model: class weights in `fit` change what it learns."""
-    model = architectures.for_phase(architectures.build(**(MODEL | {"dropout": 0.0}), classes=2, seed=1), "all")
+    model = architectures.for_phase(replace(MODEL, dropout=0.0).build(classes=2, seed=1), "all")
     model.compile(optimizer="sgd", loss=CROSS_ENTROPY)
     pixels = train_on.images.rows(np.arange(26)).numpy().astype(np.float32)
     plain = model.evaluate(pixels, targets_of(train_on), verbose=0)
@@ -268,14 +265,13 @@ def test_kill_9_at_several_moments_then_byte_identical_files(tmp_path, data_set)
 # Optimizers, against steps that are computed here
 
 
-LINEAR = {
-    "architecture": "mlp",
-    "input_shape": (12, 12, 3),
-    "weights": None,
-    "pooling": "flatten",
-    "batch_normalization": False,
-    "dropout": 0.0,
-}
+LINEAR = Mlp(
+    input_shape=(12, 12, 3),
+    weights=None,
+    pooling="flatten",
+    batch_normalization=False,
+    dropout=0.0,
+)
 """Softmax regression on pixels of 0 to 1."""
 
 
@@ -284,7 +280,7 @@ def after(work, data_set, phase) -> list[np.ndarray]:
     train_on, validate_on = (examples(data_set, rows, Augmentation()) for rows in (range(26), range(26, 40)))
     state = TrainingState(work / "state.npz")
     recipe = Recipe([phase], batch_size=26, seed=5)
-    train(architectures.build(**LINEAR, classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, recipe, state)
+    train(LINEAR.build(classes=2, seed=5), train_on, validate_on, CROSS_ENTROPY, recipe, state)
     return [state.arrays[f"weight{number}"] for number in range(2)]
 
 
@@ -298,7 +294,7 @@ def gradients(data_set, kernel, bias) -> list[np.ndarray]:
 
 
 def start_weights() -> list[np.ndarray]:
-    return [weight.astype(np.float64) for weight in architectures.build(**LINEAR, classes=2, seed=5).get_weights()]
+    return [weight.astype(np.float64) for weight in LINEAR.build(classes=2, seed=5).get_weights()]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -512,7 +508,7 @@ def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate
         told.append(Examples(given.content, given.images, HardLabels(names, both, Augmentation(), 0, 1)))
     state = TrainingState(tmp_path / "state.npz")
     recipe = Recipe([Phase(3, 0.01, "all")], batch_size=8, seed=5)
-    best = train(architectures.build(**MODEL, classes=2, seed=5), *told, loss, recipe, state)
+    best = train(MODEL.build(classes=2, seed=5), *told, loss, recipe, state)
     for row in state.history:
         for kind in ("", "val_"):
             parts = 0.3 * row[f"{kind}cross_entropy"] + 0.7 * row[f"{kind}soft_loss"]
@@ -593,7 +589,7 @@ OTHER_INPUTS = {
     "epochs": lambda data_set: {"recipe": Recipe([Phase(2, 0.01, "all")], 8, 5)},
     "batch size": lambda data_set: {"recipe": Recipe([Phase(1, 0.01, "all")], 9, 5)},
     "seed": lambda data_set: {"recipe": Recipe([Phase(1, 0.01, "all")], 8, 6)},
-    "model": lambda data_set: {"model": MODEL | {"dropout": 0.4}},
+    "model": lambda data_set: {"model": replace(MODEL, dropout=0.4)},
     "loss": lambda data_set: {"loss": keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)},
     "images": lambda data_set: {"train_on": examples(data_set, range(25))},
     "validation images": lambda data_set: {"validate_on": examples(data_set, range(27, 40))},

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.curves import Curves
+from pipeline.evaluation.names import Group, parsed
 from pipeline.report.verdict import chosen_student, verdict
 
 
@@ -20,12 +21,14 @@ def student(accuracy=0.9664, gain=0.0286, ends=(0.0161, 0.0411), less_teacher=(-
 
 
 def said_of(**changes):
-    teacher = {"quality": {"accuracy": 0.9847}, "parameters": {"total": 113_162}}
+    teacher = {"quality": {"accuracy": {"mean": 0.9847}}, "parameters": {"total": 113_162}}
     baseline = {
         "quality": {"accuracy": {"mean": 0.9378}},
         "seeds": {str(seed): {"accuracy": 0.9378} for seed in range(changes.get("seeds", 3))},
     }
-    return verdict({"teacher": teacher, "baseline": baseline, "student_T4": student(**changes)}, "student_T4", 1500)
+    return verdict(
+        {"teacher": teacher, "baseline": baseline, "student_T4": student(**changes)}, Group("student", "4"), 1500
+    )
 
 
 def test_a_gain():
@@ -108,7 +111,7 @@ def test_sizes(total, said):
 
 def curves(group, *validation):
     table = pd.DataFrame({"epoch": range(1, len(validation) + 1), "phase": 1, "val_accuracy": validation})
-    return Curves(group, group, table)
+    return Curves(parsed(group)[0], f"{group}_seed1", table)
 
 
 def test_of_several_temperatures_the_validation_images_choose():
@@ -122,10 +125,10 @@ def test_of_several_temperatures_the_validation_images_choose():
         curves("baseline", 1.0),
         curves("teacher", 1.0),
     ]
-    assert chosen_student(found, trained) == "student_T4"
+    assert chosen_student(found, trained) == Group("student", "4")
 
 
 @pytest.mark.parametrize("order", [["student_T2", "student_T8"], ["student_T8", "student_T2"]])
 def test_among_equals_the_first(order):
     found = dict.fromkeys(order, student())
-    assert chosen_student(found, [curves(group, 0.9) for group in order]) == order[0]
+    assert chosen_student(found, [curves(group, 0.9) for group in order]).key == order[0]

@@ -18,7 +18,7 @@ from soft_label_files import edit, write_logits
 from pipeline.cli.main import main
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, keras_files
+from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.writing import soften_file
@@ -28,7 +28,7 @@ COUNTS = {"train": 32, "val": 12, "test": 8}
 CLASS_NAMES = ["a", "b", "c", "d"]
 AUGMENTATION = {"rotation": 0.25, "translation": 0.125, "contrast": 0.25}
 VIEWS = Views(2, 5, Augmentation(**AUGMENTATION))
-MODEL = SMALL_MODEL | {"input_shape": (4, 4, 1)}
+MODEL = replace(SMALL_MODEL, input_shape=(4, 4, 1))
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float32")}
 LOGITS, TARGETS = "data/soft_labels/teacher_logits.h5", "data/soft_labels/soft_targets_T2.h5"
 of_each_storage = pytest.mark.parametrize("stored_as", STORAGES)
@@ -57,7 +57,7 @@ def logits_of(views, count, classes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A sound project for each storage; the tests break copies."""
-    teacher = architectures.build(**MODEL, classes=4, seed=1)
+    teacher = MODEL.build(classes=4, seed=1)
     folders = {name: tmp_path_factory.mktemp(name) for name in STORAGES}
     for name, folder in folders.items():
         with pytest.MonkeyPatch.context() as patch:
@@ -217,7 +217,7 @@ def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
         split_folder=Path("data/split"),
         index=index,
     )
-    keras_files.save(architectures.build(**MODEL, classes=2, seed=1), teacher)
+    keras_files.save(MODEL.build(classes=2, seed=1), teacher)
     precompute.run(
         index=index,
         teacher=teacher,
@@ -453,7 +453,7 @@ def test_rows_of_all_views_are_counted_together(dense):
 
 def test_several_problems_are_all_named(dense):
     Path("models/teacher.keras").unlink()
-    keras_files.save(architectures.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
+    keras_files.save(MODEL.build(classes=4, seed=2), Path("models/teacher.keras"))
     edit(Path(TARGETS), two_classes)
     edit(Path(TARGETS), set_cell("val/soft", (0, 0, 0), 3.0))
     assert list(findings(TARGETS)) == ["values of val", "values of test", "data set", "teacher"]
@@ -544,7 +544,7 @@ def test_params_that_are_not_valid_are_not_compared(dense):
 
 @of_each_format
 def test_another_teacher_is_told(dense, file):
-    keras_files.save(architectures.build(**MODEL, classes=4, seed=2), Path("models/teacher.keras"))
+    keras_files.save(MODEL.build(classes=4, seed=2), Path("models/teacher.keras"))
     found = findings(file)
     assert list(found) == ["teacher"]
     assert re.fullmatch(

@@ -179,7 +179,7 @@ def test_mean_and_deviation_over_seeds_by_hand():
         level = {"images": 4, "accuracy": accuracy, "auc": auc}
         return {"levels": {"7-0": level}, "correlation": {"T1": {"pearson": pearson}}}
 
-    found = report_over_seeds({"1": one(0.5, 0.75, 0.1), "2": one(1.0, 0.75, 0.4)})
+    found = report_over_seeds([one(0.5, 0.75, 0.1), one(1.0, 0.75, 0.4)])
     assert found["levels"]["7-0"] == {
         "images": 4,
         "accuracy": {"mean": 0.75, "std": pytest.approx(math.sqrt(0.125))},
@@ -189,7 +189,7 @@ def test_mean_and_deviation_over_seeds_by_hand():
 
 
 def test_a_single_seed_has_no_deviation():
-    found = report_over_seeds({"7": vote_report(LOGITS, all_votes(), ["4"])})
+    found = report_over_seeds([vote_report(LOGITS, all_votes(), ["4"])])
     numbers = [value for level in found["levels"].values() for name, value in level.items() if name != "images"]
     numbers += [value for at in found["correlation"].values() for value in at.values()]
     assert numbers
@@ -200,11 +200,11 @@ def test_a_correlation_that_one_seed_lacks_is_the_mean_of_the_others():
     defined = vote_report(LOGITS, all_votes(), ["4"])
     constant = vote_report(np.zeros((8, 2)), all_votes(), ["4"])
     assert constant["correlation"] == {}
-    found = report_over_seeds({"1": constant, "2": defined})
+    found = report_over_seeds([constant, defined])
     assert found["correlation"]["T4"] == {
         name: {"mean": pytest.approx(value)} for name, value in defined["correlation"]["T4"].items()
     }
-    assert report_over_seeds({"1": constant})["correlation"] == {}
+    assert report_over_seeds([constant])["correlation"] == {}
 
 
 def test_reports_are_json_without_nan():

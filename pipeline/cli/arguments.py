@@ -1,16 +1,12 @@
 """From sections of params.yaml to what the stages take."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
-    from pipeline.images.resize import Resize
-    from pipeline.images.views import Augmentation, Views
-    from pipeline.models.given_teacher import GivenTeacher
+    from pipeline.models.teacher_file import Average, GivenTeacher
     from pipeline.params import sections as sections
     from pipeline.params.split import DataSection
-    from pipeline.soft_labels.logit_storage import Storage
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
@@ -22,13 +18,12 @@ def data_set(section: "DataSection") -> dict[str, Any]:
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":
     """How a model is trained."""
-    from pipeline.training.recipe import Phase, Recipe
+    from pipeline.training.recipe import Recipe
 
-    phases = [Phase(**phase.model_dump()) for phase in section.phases]
-    return Recipe(phases, section.batch_size, seed, section.validation_steps)
+    return Recipe(section.phases, section.batch_size, seed, section.validation_steps)
 
 
-def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], str]":
+def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], Average]":
     """The teachers, one or several, and what is averaged of several."""
     from pipeline.params.sections import Ensemble
 
@@ -38,28 +33,13 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
     return [_teacher(member) for member in members], "logits"
 
 
-def _teacher(section: "sections.TrainedTeacher | sections.GivenTeacher") -> "TeacherToTrain | GivenTeacher":
-    from pipeline.models.given_teacher import GivenTeacher
-    from pipeline.params import sections
+def _teacher(section: "sections.TrainedTeacher | GivenTeacher") -> "TeacherToTrain | GivenTeacher":
+    from pipeline.models.teacher_file import GivenTeacher
     from pipeline.training.recipe import TeacherToTrain
 
-    if isinstance(section, sections.GivenTeacher):
-        return GivenTeacher(Path(section.model), **section.model_dump(exclude={"model"}))
-    return TeacherToTrain(section.model.model_dump(), recipe(section, section.seed), augmentation(section.augmentation))
-
-
-def views(section: "sections.Views") -> "Views":
-    """The views of the training images."""
-    from pipeline.images.views import Views
-
-    return Views(section.count, section.seed, augmentation(section.augmentation))
-
-
-def augmentation(section: "sections.Augmentation") -> "Augmentation":
-    """The ranges of the views."""
-    from pipeline.images.views import Augmentation
-
-    return Augmentation(**section.model_dump())
+    if isinstance(section, GivenTeacher):
+        return section
+    return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
 
 
 def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
@@ -69,17 +49,3 @@ def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
     return DistillationLoss(
         temperature, section.hard_label_weight, section.scale_by_temperature_squared, section.soft_loss
     )
-
-
-def stored_as(section: "sections.Precompute") -> "Storage":
-    """How logits are stored."""
-    from pipeline.soft_labels import logit_storage
-
-    return logit_storage.of(section.storage.model_dump())
-
-
-def resize(section: "sections.Images") -> "Resize":
-    """How images are resized."""
-    from pipeline.images.resize import Resize
-
-    return Resize(**section.resize.model_dump())

@@ -24,9 +24,12 @@ from pipeline.cli.paths import (
     SPLIT_FOLDER,
     TEACHER,
     TEACHER_DESCRIPTION,
+    TEACHER_HISTORY,
     baseline_file,
+    baseline_history,
     soft_targets_file,
     student_file,
+    student_history,
 )
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, parity, plan, table, verify
@@ -36,10 +39,22 @@ if TYPE_CHECKING:
     from pipeline.params.sections import Params
 
 
+TOOLS = (table, verify, inspect, plan, parity, init_remote)
+"""The commands that run no stage."""
+
+
 class Program(click.Group):
     """Turns errors that the user can mend into one message and exit code 1, and an interruption into 130."""
 
     command_class = Announced
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the stages in the order in which they run, then the tools."""
+        stages = [command for command in self.commands.values() if command not in TOOLS]
+        room = formatter.width - 6 - max(map(len, self.commands))
+        for heading, commands in (("Stages, in their order", stages), ("Tools", TOOLS)):
+            with formatter.section(heading):
+                formatter.write_dl([(str(command.name), command.get_short_help_str(room)) for command in commands])
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
@@ -75,8 +90,8 @@ seed_option = click.option(
 def main() -> None:
     """Knowledge distillation from precomputed soft labels.
 
-    Run `dvc repro` to run all stages in order, each only if something that it uses has changed. The
-    commands below run one stage by hand, in the folder that holds params.yaml and dvc.yaml.
+    Run `dvc repro` to run all stages in order, each only if something that it uses has changed. Each command
+    works in the folder that holds params.yaml and dvc.yaml; that of a stage runs it by hand.
     """
 
 
@@ -131,8 +146,8 @@ def train_teacher() -> None:
         teachers=teachers,
         average=average,
         output=TEACHER,
-        history=HISTORY / "teacher.csv",
-        resize=arguments.resize(values.images),
+        history=TEACHER_HISTORY,
+        resize=values.images.resize,
         cache=values.images.cache,
     )
 
@@ -162,11 +177,11 @@ def precompute() -> None:
     stage.run(
         index=INDEX,
         teacher=TEACHER,
-        views=arguments.views(values.views),
-        stored_as=arguments.stored_as(values.precompute),
+        views=values.views,
+        stored_as=values.precompute.storage,
         batch_size=values.precompute.batch_size,
         precision=values.precompute.precision,
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         previous=earlier_versions(LOGITS),
         output=LOGITS,
         largest_temperature=float(max(temperatures)),
@@ -196,13 +211,13 @@ def train_student(temperature: str, seed: int) -> None:
         index=INDEX,
         soft_targets=soft_targets_file(temperature),
         logits=LOGITS,
-        views=arguments.views(values.views),
+        views=values.views,
         loss=arguments.loss(values.distill, float(temperature)),
-        model=values.student.model.model_dump(),
+        model=values.student.model,
         recipe=arguments.recipe(values.student, seed),
         output=student_file(temperature, seed),
-        history=HISTORY / f"student_T{temperature}_seed{seed}.csv",
-        resize=arguments.resize(values.images),
+        history=student_history(temperature, seed),
+        resize=values.images.resize,
         cache=values.images.cache,
     )
 
@@ -217,12 +232,12 @@ def train_baseline(seed: int) -> None:
 
     stage.run(
         index=INDEX,
-        model=values.student.model.model_dump(),
+        model=values.student.model,
         recipe=arguments.recipe(values.student, seed),
-        views=arguments.views(values.views),
+        views=values.views,
         output=baseline_file(seed),
-        history=HISTORY / f"baseline_seed{seed}.csv",
-        resize=arguments.resize(values.images),
+        history=baseline_history(seed),
+        resize=values.images.resize,
         cache=values.images.cache,
     )
 
@@ -244,7 +259,7 @@ def evaluate() -> None:
         baselines={seed: baseline_file(seed) for seed in seeds},
         history=HISTORY,
         batch_size=values.evaluate.batch_size,
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         params=with_effect(values),
         output=METRICS,
         plots=PLOTS,
@@ -259,7 +274,7 @@ def measure_speed() -> None:
     start_tensorflow()
     from pipeline.stages import measure_speed as stage
 
-    stage.run(teacher=TEACHER_DESCRIPTION, model=values.student.model.model_dump(), output=SPEED)
+    stage.run(teacher=TEACHER_DESCRIPTION, model=values.student.model, output=SPEED)
 
 
 @main.command()
@@ -286,7 +301,7 @@ def report() -> None:
     )
 
 
-for command in (table, verify, inspect, plan, parity, init_remote):
+for command in TOOLS:
     main.add_command(command)
 
 

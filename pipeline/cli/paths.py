@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.evaluation import names
+
 INDEX = Path("data/index.csv")
 SPLIT_FOLDER = Path("data/split")
 TEACHER = Path("models/teacher.keras")
@@ -9,6 +11,7 @@ TEACHER_DESCRIPTION = Path("models/teacher.json")
 LOGITS = Path("data/soft_labels/teacher_logits.h5")
 METRICS = Path("results/metrics.json")
 HISTORY = Path("results/history")
+TEACHER_HISTORY = HISTORY / f"{names.TEACHER.key}.csv"
 PLOTS = Path("results/plots")
 PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
@@ -26,6 +29,16 @@ def student_file(temperature: str, seed: int) -> Path:
     return Path(f"models/students/T{temperature}_seed{seed}.keras")
 
 
+def student_history(temperature: str, seed: int) -> Path:
+    """Its training curves."""
+    return HISTORY / f"{names.student(temperature).model(seed)}.csv"
+
+
 def baseline_file(seed: int) -> Path:
     """One student that was trained without soft labels."""
     return Path(f"models/baselines/seed{seed}.keras")
+
+
+def baseline_history(seed: int) -> Path:
+    """Its training curves."""
+    return HISTORY / f"{names.BASELINE.model(seed)}.csv"

@@ -10,7 +10,7 @@ from pipeline.cli.interruption import Announced
 from pipeline.cli.options import SEED, checked_temperature
 from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError, ParameterError
 
 
 @click.command(cls=Announced)
@@ -18,7 +18,7 @@ from pipeline.runtime.errors import PipelineError
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.
 
-    Of params.yaml and data/index.csv as they are now: numbers of others are not shown, and the exit code is 1.
+    Only if it was made from params.yaml and data/index.csv as they are now; otherwise the exit code is 1.
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
@@ -49,13 +49,8 @@ def verify(file: Path, as_json: bool) -> None:
     try:
         values = read_params(Path("params.yaml"))
         precompute = values.precompute
-        wanted = (
-            arguments.views(values.views),
-            arguments.stored_as(precompute),
-            precompute.precision,
-            arguments.resize(values.images),
-        )
-    except PipelineError:
+        wanted = values.views, precompute.storage, precompute.precision, values.images.resize
+    except (MissingError, ParameterError):
         wanted = None
     checks = verify.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
     if as_json:
@@ -72,7 +67,7 @@ def _largest_temperature() -> float:
 
     try:
         return float(max(read_params(Path("params.yaml")).distill.temperatures))
-    except PipelineError:
+    except (MissingError, ParameterError):
         return 1.0
 
 
@@ -129,17 +124,16 @@ def plan(measure: bool) -> None:
 
     values = read_params(Path("params.yaml"))
     start_tensorflow()
-    from pipeline.models import architectures
     from pipeline.tools import plan
 
     student = values.student
     images = plan.count_images(INDEX, **arguments.data_set(values.split))
     teacher_model = plan.teacher_model(*arguments.teachers(values.train_teacher), images.class_names)
-    student_model = architectures.untrained(student.model.model_dump(), images.classes)
+    student_model = student.model.untrained(images.classes)
     found = plan.make_plan(
         images,
-        arguments.views(values.views),
-        arguments.stored_as(values.precompute),
+        values.views,
+        values.precompute.storage,
         teacher=teacher_model,
         student=student_model,
         recipe=arguments.recipe(student, seed=0),
@@ -157,7 +151,7 @@ def plan(measure: bool) -> None:
             student_batch=student.batch_size,
         )
     click.echo(plan.as_text(found, speed))
-    if advice := arguments.views(values.views).advice:
+    if advice := values.views.advice:
         click.echo(f"\n{advice}")
 
 
@@ -192,11 +186,11 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
         teacher=TEACHER,
         soft_targets=soft_targets_file(written),
         logits=LOGITS,
-        views=arguments.views(values.views),
+        views=values.views,
         loss=arguments.loss(values.distill, float(written)),
-        model=values.student.model.model_dump(),
+        model=values.student.model,
         recipe=arguments.recipe(values.student, values.student.seeds[0] if seed is None else seed),
-        resize=arguments.resize(values.images),
+        resize=values.images.resize,
         steps=steps,
     )
     click.echo(proof.as_text(found))
@@ -210,8 +204,9 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
 def init_remote(url: str | None, force: bool) -> None:
     """Set up DVC's default remote, through which clones share what was computed.
 
-    URL is the path of a folder, or begins with s3://, ssh://, gs://, azure://, webdav(s):// or http(s)://. Default:
-    a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git shares.
+    URL is the path of a folder, or a URL that DVC knows, such as s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER.
+    Default: a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git
+    shares.
     """
     from pipeline.tools import init_remote
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.datasets.class_names import ClassNames, name_classes
 from pipeline.datasets.labelled import Annotation, DataSet, shares_to_draw
-from pipeline.runtime.errors import PipelineError, one_line, quoted
+from pipeline.runtime.errors import DamagedError, MissingError, ParameterError, UnusableError, one_line, quoted
 
 NAMES = {
     "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
@@ -61,7 +61,7 @@ def read_arrays(
         _refuse_labels(arrays[labels], data, labels, len(arrays[images]), images)
     numbers = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
     if class_names is None and min(numbers) < 0:
-        raise PipelineError(
+        raise UnusableError(
             f"{data} has the label {min(numbers)}; expected numbers from 0. "
             "Correct the labels, or leave these images out."
         )
@@ -110,7 +110,7 @@ def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
     if names is None or names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) < names.size:
         no_such = f"no such array; it has {quoted(sorted(arrays), 12)}"
         has = no_such if names is None else f"it of type {names.dtype} and shape {names.shape}"
-        raise PipelineError(
+        raise ParameterError(
             f"split.class_names is {name!r}, and {path} has {has}. "
             "Expected a list or map in params.yaml, or the name of an array of different texts, one for each class."
         )
@@ -119,19 +119,19 @@ def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
 
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
-        raise PipelineError(f"there is no file {path}. Put it there, or set split.data in params.yaml.")
+        raise MissingError(f"there is no file {path}. Put it there, or set split.data in params.yaml.")
     if not zipfile.is_zipfile(path):
-        raise PipelineError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
+        raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
     except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
-            raise PipelineError(
+            raise UnusableError(
                 f"{path} holds an array of Python objects, which could run any code when they are read. "
                 "Store images as uint8 and labels as integers, with images of one size."
             ) from None
-        raise PipelineError(f"{path} cannot be read: {one_line(error)}. Write it again, it may be damaged.") from None
+        raise DamagedError(f"{path} cannot be read: {one_line(error)}. Write it again, it may be damaged.") from None
 
 
 def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
@@ -142,19 +142,19 @@ def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
     }
     used = [scheme for scheme in held if held[scheme]]
     if len(used) > 1:
-        raise PipelineError(
+        raise UnusableError(
             f"{path} mixes the names of {' and '.join(used)}: {quoted(sorted(arrays), 12)}. "
             f"Expected one of {_schemes()}: rename the arrays."
         )
     if not used or "train" not in held[used[0]]:
-        raise PipelineError(
+        raise UnusableError(
             f"{path} holds no training images; it has {quoted(sorted(arrays), 12)}. "
             f"Expected {_schemes()}: rename the arrays."
         )
     pairs = held[used[0]]
     alone = [name for pair in pairs.values() for name in pair if name not in arrays]
     if alone:
-        raise PipelineError(
+        raise UnusableError(
             f"{path} lacks {quoted(alone)}; it has {quoted(sorted(arrays), 12)}. "
             "Images and labels come in pairs: add what is missing."
         )
@@ -169,12 +169,12 @@ def _schemes() -> str:
 
 def _refuse_both_or_neither(split: str, share: float | None, pairs: Mapping[str, Any], path: Path) -> None:
     if split in pairs and share is not None:
-        raise PipelineError(
+        raise ParameterError(
             f"{path} holds {split} images ({pairs[split][0]}), and split.{split}_fraction is {share:g}. "
             f"Expected one of the two: set split.{split}_fraction: null (layout arrays), or leave out that array."
         )
     if split not in pairs and share is None:
-        raise PipelineError(
+        raise ParameterError(
             f"{path} holds no {split} images, and there is no split.{split}_fraction to draw them by. "
             f"Set split.{split}_fraction to a number between 0 and 1 (layout arrays), or add the arrays."
         )
@@ -182,11 +182,11 @@ def _refuse_both_or_neither(split: str, share: float | None, pairs: Mapping[str,
 
 def _refuse_images(images: npt.NDArray[Any], path: Path, name: str) -> None:
     if images.dtype != np.uint8:
-        raise PipelineError(
+        raise UnusableError(
             f"{path}: {name} is of type {images.dtype}; expected uint8. Store the pixels as 0 to 255 in uint8."
         )
     if images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}) or 0 in images.shape:
-        raise PipelineError(
+        raise UnusableError(
             f"{path}: {name} is of shape {images.shape}; expected (N, height, width), (N, height, width, 1) for "
             "grey or (N, height, width, 3) for RGB, with no side of 0. Store it so."
         )
@@ -194,17 +194,17 @@ def _refuse_images(images: npt.NDArray[Any], path: Path, name: str) -> None:
 
 def _refuse_labels(labels: npt.NDArray[Any], path: Path, name: str, count: int, images: str) -> None:
     if labels.ndim == 2 and labels.shape[1] != 1:
-        raise PipelineError(
+        raise UnusableError(
             f"{path}: {name} is of shape {labels.shape}, several labels for each image; expected (N,) or (N, 1). "
             "Store the number of one class for each image."
         )
     if labels.dtype.kind not in "iu" or labels.ndim not in {1, 2}:
-        raise PipelineError(
+        raise UnusableError(
             f"{path}: {name} is of type {labels.dtype} and shape {labels.shape}; expected integers of shape (N,) or "
             "(N, 1). Store the number of its class for each image."
         )
     if len(labels) != count:
-        raise PipelineError(
+        raise UnusableError(
             f"{path}: {images} has {count} images and {name} has {len(labels)} labels; expected as many. "
             "Store both again from the same list."
         )

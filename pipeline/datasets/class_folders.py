@@ -18,7 +18,7 @@ from pipeline.datasets.labelled import (
     refuse_unsafe_labels,
     shares_to_draw,
 )
-from pipeline.runtime.errors import PipelineError, all_named, nearest, quoted
+from pipeline.runtime.errors import MissingError, UnusableError, all_named, nearest, quoted
 
 USUAL_NAMES = {"val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 """Of folders of splits, in lower case."""
@@ -72,7 +72,7 @@ def read_folders(
     found = {split: _look(folder, list(folders.values())) for split, folder in folders.items()}
     classes = {label for label, _ in found["train"].images}
     if not classes:
-        raise PipelineError(
+        raise MissingError(
             f"{folders['train']} holds no folders of classes. Put the images of each class into a folder of its name "
             "there, or correct split.data and split.train."
         )
@@ -128,12 +128,12 @@ def _rows(
 def _refuse_folders(data: Path, folders: Mapping[str, Path]) -> None:
     for split, folder in folders.items():
         if not folder.is_dir():
-            raise PipelineError(
+            raise MissingError(
                 f"there is no folder {folder}. Put the images there, or correct split.data and split.{split}."
             )
         refuse_leaving(data, folder, split)
     if len({folder.resolve() for folder in folders.values()}) < len(folders):
-        raise PipelineError(
+        raise UnusableError(
             f"two of {quoted(map(str, folders.values()))} are the same folder by a link. "
             "An image is in one split only: give each split a folder of its own."
         )
@@ -185,7 +185,7 @@ def _refuse_names(classes: list[str], folder: Path) -> None:
     refuse_unsafe_labels(classes, folder, "the folders of the classes")
     links = [name for name in classes if (folder / name).is_symlink()]
     if links:
-        raise PipelineError(
+        raise UnusableError(
             f"{len(links)} folder(s) of classes in {folder} are links: {all_named([*map(repr, links)])}. DVC follows "
             "none and would not see a change there. Put the folders there themselves."
         )
@@ -193,17 +193,17 @@ def _refuse_names(classes: list[str], folder: Path) -> None:
 
 def _refuse_no_files(folder: Path, names: list[str]) -> None:
     if not names:
-        raise PipelineError(f"{folder} holds no images. Put the images of that class there, or remove the folder.")
+        raise UnusableError(f"{folder} holds no images. Put the images of that class there, or remove the folder.")
     refuse_escapes(names, folder)
     other = [name for name in names if not (folder / name).is_file()]
     if len(other) == len(names):
-        raise PipelineError(
+        raise UnusableError(
             f"{folder} holds only folders: {quoted(other)}. If these are the classes, correct split.data, or "
             "split.train, split.val and split.test, so that they name the folder above them. If they are parts of one "
             "class, put their images into that class's folder, each under a name of its own."
         )
     if other:
-        raise PipelineError(
+        raise UnusableError(
             f"{folder} holds what is no file: {all_named([*map(repr, other)])}. Expected images alone: a class has no "
             "folders below its own. Put their images into it, each under a name of its own, or move these folders out "
             "of the data set."
@@ -216,7 +216,7 @@ def _refuse_unknown_classes(found: _Found, folder: Path, classes: list[str], tra
     if unknown:
         near = nearest(unknown[0], classes)
         said = f" The name nearest to {unknown[0]!r} there is {near!r}." if near else ""
-        raise PipelineError(
+        raise UnusableError(
             f"{folder} has the class(es) {quoted(unknown)}, which {train} lacks; it has {quoted(classes)}.{said} "
             "Every class needs training images: add them, or rename these folders, or move them out of the data set."
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.datasets.labelled import composed, refuse_labels, refuse_leaving
 from pipeline.images.index import in_order
-from pipeline.runtime.errors import PipelineError, nearest, one_line, quoted
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, nearest, one_line, quoted
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None
 WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")
@@ -91,7 +91,7 @@ def _refuse_unknown(
     if unknown:
         near = nearest(unknown[0], mapped)
         said = f"; the nearest to {unknown[0]!r} is {near!r}" if near else ""
-        raise PipelineError(
+        raise MismatchError(
             f"{source} has {len(unknown)} label(s) that split.class_names does not know: {quoted(unknown)}; "
             f"known are {quoted(mapped)}{said}. {remedy}"
         )
@@ -121,35 +121,34 @@ def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
         file: relative to `data`.
 
     Raises:
-        PipelineError: there is no such file, or it is neither.
+        MissingError: there is no such file.
+        DamagedError: it cannot be read.
+        UnusableError: it is neither.
     """
     path = data / file
     if not path.is_file():
-        raise PipelineError(f"there is no class_names file at {path}. Put it there, or set split.class_names: null.")
+        raise MissingError(f"there is no class_names file at {path}. Put it there, or set split.class_names: null.")
     refuse_leaving(data, path, "class_names")
     try:
         content = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json" or content.lstrip()[:1] in {"{", "["}
-        found = json.loads(content, object_pairs_hook=tuple) if is_json else _lines(content)
+        lines = [line.strip() for line in content.splitlines() if line.strip()]
+        found = json.loads(content, object_pairs_hook=tuple) if is_json else lines
     except (ValueError, RecursionError) as error:
-        raise PipelineError(f"{path} cannot be read as JSON or text in UTF-8: {one_line(error)}. {EXPECTED}") from None
+        raise DamagedError(f"{path} cannot be read as JSON or text in UTF-8: {one_line(error)}. {EXPECTED}") from None
     return _map_of(found, path) if isinstance(found, tuple) else _list_of(found, path)
-
-
-def _lines(content: str) -> list[str]:
-    return [line.strip() for line in content.splitlines() if line.strip()]
 
 
 def _list_of(found: Any, path: Path) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise PipelineError(f"{path} holds no list or map of texts. {EXPECTED}")
+        raise UnusableError(f"{path} holds no list or map of texts. {EXPECTED}")
     _refuse_repeated(found, path)
     return found
 
 
 def _map_of(found: tuple[tuple[str, Any], ...], path: Path) -> dict[str, str]:
     if not all(isinstance(name, str) for _, name in found):
-        raise PipelineError(f"{path} maps labels to what is no text. {EXPECTED}")
+        raise UnusableError(f"{path} maps labels to what is no text. {EXPECTED}")
     _refuse_repeated([label for label, _ in found], path)
     return dict(found)
 
@@ -157,4 +156,4 @@ def _map_of(found: tuple[tuple[str, Any], ...], path: Path) -> dict[str, str]:
 def _refuse_repeated(names: Sequence[str], path: Path) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise PipelineError(f"{path} uses {quoted(twice)} more than once. {EXPECTED}")
+        raise UnusableError(f"{path} uses {quoted(twice)} more than once. {EXPECTED}")

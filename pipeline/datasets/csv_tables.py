@@ -14,7 +14,7 @@ from pipeline.datasets.image_names import ImageFolder, copied_as, nearest_file
 from pipeline.datasets.labelled import Annotation, DataSet, ids_of, shares_to_draw
 from pipeline.datasets.table_files import Table, read_list, read_table
 from pipeline.datasets.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
-from pipeline.runtime.errors import PipelineError, all_named, quoted
+from pipeline.runtime.errors import MismatchError, UnusableError, all_named, quoted
 
 NAME = "Image Name"
 LABEL = "Majority Vote Label"
@@ -151,13 +151,13 @@ def _data_set(
 def _refuse_partitions_and_votes(table: Table) -> None:
     unknown = sorted(set(table.column(PARTITION)) - set(PARTITIONS))
     if unknown:
-        raise PipelineError(
+        raise UnusableError(
             f"{table.path} has the partition(s) {quoted(unknown)}; known are {quoted(PARTITIONS)}. "
             f"Correct the column {PARTITION!r}."
         )
     votes = sorted({value for value in table.column(VOTES) if value and not re.fullmatch("[0-7]", value)})
     if votes:
-        raise PipelineError(
+        raise UnusableError(
             f"{table.path} has votes that are no whole numbers from 0 to 7: {all_named([*map(repr, votes)])}. "
             f"Write a count, or leave the field empty, in the column {VOTES!r}."
         )
@@ -176,7 +176,7 @@ def _partitions(
             name = table.column(column)[unknown[0]]
             near = nearest_file(name, files)
             is_header = unknown == [0] and not table.has_header and column.isdecimal()
-            raise PipelineError(
+            raise MismatchError(
                 f"{table.path} names {len(unknown)} image(s) that {source} does not: "
                 f"{table.places(unknown, table.column(column))}. "
                 + (f"The name nearest to {name!r} there is {near!r}. " if near else "")
@@ -186,7 +186,7 @@ def _partitions(
         named = {file for of_row in candidates for file in of_row}
         both = [repr(file) for file in sorted(named & set(found))]
         if both:
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named(both)}. "
                 "An image is in one split only: remove them from one of the two files."
             )

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.images.index import Image
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, first_few, in_a_file
+from pipeline.runtime.errors import UnusableError, first_few, in_a_file
 
 SHOWN = 3
 """Copies of one picture, and pictures, that a message names."""
@@ -39,7 +39,7 @@ def tell_copies(images: Sequence[Image], refuse: bool) -> None:
         refuse: whether this is an error.
 
     Raises:
-        PipelineError: there are such pictures, and they are refused.
+        UnusableError: there are such pictures, and they are refused.
     """
     found = [[images[place] for place in places] for places in copies([image.sha256 for image in images])]
     in_splits = [same for same in found if len({image.split for image in same}) > 1]
@@ -56,7 +56,7 @@ def tell_copies(images: Sequence[Image], refuse: bool) -> None:
             f"{_named(in_classes, 'copies-in-classes')}."
         )
     if told and refuse:
-        raise PipelineError(" ".join([*told, "Remove the copies and correct the labels, or set split.duplicates."]))
+        raise UnusableError(" ".join([*told, "Remove the copies and correct the labels, or set split.duplicates."]))
     for line in told:
         print(f"Warning: {line}")
     if in_splits:

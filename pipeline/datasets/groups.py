@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.datasets.class_names import whole_number
 from pipeline.datasets.labelled import Annotation, composed
-from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.errors import UnusableError, all_named
 
 
 def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, column: str) -> list[Annotation]:
@@ -21,11 +21,11 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
         column: its column of groups.
 
     Raises:
-        PipelineError: a field is empty, or the data put images of one group into different splits.
+        UnusableError: a field is empty, or the data put images of one group into different splits.
     """
     empty = [row.id for row, group in zip(rows, groups, strict=True) if not group.strip()]
     if empty:
-        raise PipelineError(
+        raise UnusableError(
             f"{path} has {len(empty)} empty field(s) in the column {column!r} (split.group_column), first of: "
             f"{all_named(empty)}. Fill in the group, or a name of its own for an "
             "image that belongs to none."
@@ -36,7 +36,7 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
         splits.setdefault(group, set()).add(row.partition)
     torn = [repr(group) for group, found in splits.items() if len(found) > 1]
     if torn:
-        raise PipelineError(
+        raise UnusableError(
             f"{len(torn)} group(s) of the column {column!r} have images in several splits: "
             f"{all_named(torn)}. Name all images of a group in the same one of "
             "split.validation_ids and split.test_ids, or none of them."

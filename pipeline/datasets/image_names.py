@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.datasets.labelled import composed, is_plain_name, refuse_leaving
 from pipeline.datasets.table_files import Table
-from pipeline.runtime.errors import PipelineError, nearest, quoted
+from pipeline.runtime.errors import MissingError, UnusableError, nearest, quoted
 
 LEFT_BY_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
 IMAGE_EXTENSIONS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -29,14 +29,15 @@ class ImageFolder:
         images: the folder of images, relative to `data`.
 
     Raises:
-        PipelineError: there is no such folder, or a link leads from it out of `data`.
+        MissingError: there is no such folder.
+        UnusableError: a link leads from it out of `data`.
     """
 
     def __init__(self, data: Path, images: Path) -> None:
         self.images, self.folder = images, data / images
         refuse_leaving(data, self.folder, "images")
         if not self.folder.is_dir():
-            raise PipelineError(
+            raise MissingError(
                 f"there is no folder {self.folder}; {data} holds {_folders_in(data)}. "
                 "Put the images there, or correct split.data and split.images."
             )
@@ -81,26 +82,26 @@ class ImageFolder:
         """The names of every row, relative to the folder, with "/" between folders.
 
         Raises:
-            PipelineError: a name is empty, leads outside the folder, or is that of something hidden.
+            UnusableError: a name is empty, leads outside the folder, or is that of something hidden.
         """
         written = table.column(column)
         empty = [row for row, name in enumerate(written) if not name.strip()]
         if empty:
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(empty)} of {len(written)} rows of {table.path} have no image name in the column {column!r}: "
                 f"{table.lines_of(empty)}. Write the names, or remove these rows."
             )
         parts = [_parts(name) for name in written]
         outside = [row for row, found in enumerate(parts) if not found]
         if outside:
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}: "
                 f"{table.places(outside, written)}. A name is relative to that folder: no absolute path, no '..', "
                 f"no control characters, and no link that leaves the folder.{self._relative(written[outside[0]])}"
             )
         hidden = [row for row, found in enumerate(parts) if any(map(is_left_by_a_system, found))]
         if hidden:
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(hidden)} row(s) of {table.path} name what is hidden or left behind by a system, not an image: "
                 f"{table.places(hidden, written)}. Remove these rows, or rename the image if it is one."
             )
@@ -124,8 +125,9 @@ class ImageFolder:
             For each of N rows the name with "/" between folders, and the file, relative to the folder.
 
         Raises:
-            PipelineError: a name is empty, leads outside the folder, is not there, or can mean several files; two rows
-                name one image.
+            MissingError: an image is not there.
+            UnusableError: a name is empty, leads outside the folder, or can mean several files; or two rows name one
+                image.
         """
         names = self.names(table, column)
         found = [self.find(name) for name in names]
@@ -140,18 +142,18 @@ class ImageFolder:
         missing = [row for row, files in enumerate(found) if not files]
         linked = [row for row in missing if (self.folder / names[row]).is_file()]
         if linked:
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(linked)} image(s) of {table.path} lie behind a link to a folder: {table.places(linked, names)}. "
                 f"DVC follows no such link: put that folder itself into {self.folder}."
             )
         if missing == [0] and not table.has_header and len(names) > 1:
-            raise PipelineError(
+            raise MissingError(
                 f"{self.folder} has no image {names[0]!r}, which line {table.lines[0]} of {table.path} names. "
                 "If that line is a header, set split.header: true, and name the columns as it does."
             )
         if missing:
             told = self._advice(names, [names[row] for row in missing]) if self.files else "It holds no files. "
-            raise PipelineError(
+            raise MissingError(
                 f"{len(missing)} of {len(names)} annotated images are not in {self.folder}: "
                 f"{table.places(missing, names)}. {told}"
                 + ("" if self.files else "Put the images there, or correct split.images.")
@@ -174,7 +176,7 @@ class ImageFolder:
         several = [row for row, files in enumerate(found) if len(files) > 1]
         if several:
             first = several[0]
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(several)} image name(s) of {table.path} can mean more than one file of {self.folder}: "
                 f"{table.places(several, names)}; {names[first]!r} can mean {quoted(found[first])}. "
                 "Write them in full, with the extension."
@@ -185,7 +187,7 @@ class ImageFolder:
         links = [row for row, file in enumerate(files) if (self.folder / file).is_symlink()]
         outside = [row for row in links if not (self.folder / files[row]).resolve().is_relative_to(inside)]
         if outside:
-            raise PipelineError(
+            raise UnusableError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder} by a link: "
                 f"{table.places(outside, names)}. DVC would not see a change there: put the images there themselves."
             )
@@ -245,7 +247,7 @@ def _refuse_repeated(table: Table, names: list[str], files: list[str]) -> None:
     counts = Counter(files)
     twice = [row for row, file in enumerate(files) if counts[file] > 1]
     if twice:
-        raise PipelineError(
+        raise UnusableError(
             f"{table.path} names {len({files[row] for row in twice})} image(s) more than once: "
             f"{table.places(twice, names)}. An image may have one row only: keep the right one of each."
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.errors import PipelineError, all_named, quoted
+from pipeline.runtime.errors import UnusableError, all_named, quoted
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
@@ -91,14 +91,14 @@ def refuse_leaving(data: Path, path: Path, key: str) -> None:
     """DVC watches what lies in the folder of the data set and follows no link to another folder.
 
     Raises:
-        PipelineError: a link leads from `path` out of `data`.
+        UnusableError: a link leads from `path` out of `data`.
     """
     try:
         inside = path.resolve().is_relative_to(data.resolve())
     except (OSError, RuntimeError):  # a loop of links
         inside = False
     if not inside:
-        raise PipelineError(
+        raise UnusableError(
             f"{path} leads outside {data} by a link, where DVC would not see a change. Put the data there "
             f"themselves, or set split.data to the folder that holds them; split.{key} is relative to it."
         )
@@ -113,12 +113,12 @@ def refuse_labels(labels: Iterable[str], source: Path, place: str) -> None:
         place: where the user can change them, as in "correct them in ...".
 
     Raises:
-        PipelineError: a label cannot be used, or there is only one.
+        UnusableError: a label cannot be used, or there is only one.
     """
     names = sorted(set(labels))
     refuse_unsafe_labels(names, source, place)
     if len(names) < 2:
-        raise PipelineError(
+        raise UnusableError(
             f"{source} has only the class {quoted(names)}; a classifier needs at least two. "
             f"Add images of another class in {place}."
         )
@@ -128,11 +128,11 @@ def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> Non
     """Every label names a folder; the arguments are those of `refuse_labels`.
 
     Raises:
-        PipelineError: a label cannot be used.
+        UnusableError: a label cannot be used.
     """
     unsafe = [name for name in labels if not is_plain_name(name) or name != name.strip()]
     if unsafe:
-        raise PipelineError(
+        raise UnusableError(
             f"{source} has labels that cannot name a folder: {quoted(unsafe)}. "
             f"Use names without separators and outer blanks in {place}."
         )
@@ -142,12 +142,12 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
     """Every name is a plain one, of something that lies in the folder itself.
 
     Raises:
-        PipelineError: a name, or the link that it names, leads elsewhere.
+        UnusableError: a name, or the link that it names, leads elsewhere.
     """
     inside = folder.resolve()
     bad = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
     if bad:
-        raise PipelineError(
+        raise UnusableError(
             f"{len(bad)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, bad)])}. "
             "A name must be a plain file name in that folder, and no link that leaves it "
             "(no separators, no control characters)."

@@ -7,10 +7,12 @@ in them, so that correcting a label moves no image, and adding images moves none
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from pipeline.datasets.duplicates import copies, digest_of
 from pipeline.datasets.labelled import Annotation, DataSet, composed
-from pipeline.runtime.errors import PipelineError
+from pipeline.images.index import SplitName
+from pipeline.runtime.errors import ParameterError
 
 BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
 """Where each number lies in the SHA-256."""
@@ -33,7 +35,7 @@ class Drawn:
     """
 
     rows: Sequence[Annotation]
-    splits: Sequence[str]
+    splits: Sequence[SplitName]
     filled: Mapping[str, Sequence[str]]
     enough: Mapping[str, float]
     kept: int = 0
@@ -49,7 +51,7 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
         limit: how many images are used at most, or None.
 
     Raises:
-        PipelineError: the limit leaves some class without an image in one of its splits.
+        ParameterError: the limit leaves some class without an image in one of its splits.
     """
     drawn = assign_splits(data_set.rows, data_set.drawn)
     if keep_copies_in_train:
@@ -93,7 +95,7 @@ def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_tr
         stay = {unit for units in ranked.values() for unit in units[-spared:]}
         taken |= dict.fromkeys((below | {first[label] for label in filled[split]}) - stay, split)
     splits = [taken.get(row.unit, "train") if row.unit in free else row.partition for row in rows]
-    return Drawn(rows, splits, filled, enough)
+    return Drawn(rows, cast(list[SplitName], splits), filled, enough)
 
 
 def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:
@@ -131,7 +133,7 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
     for place, (row, split) in enumerate(zip(drawn.rows, drawn.splits, strict=True)):
         cells.setdefault((split, row.label), []).append((number(row.own_name, "limit"), row.id, place))
     if limit < len(cells):
-        raise PipelineError(
+        raise ParameterError(
             f"split.limit is {limit}, but {len(cells)} images are needed: one of each class in each split. "
             f"Set it to {len(cells)} or more, or to null for all images."
         )

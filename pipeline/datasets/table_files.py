@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.datasets.labelled import refuse_leaving
-from pipeline.runtime.errors import PipelineError, all_named, nearest, one_line, quoted
+from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, all_named, nearest, one_line, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 LOOKED_AT = 100
@@ -72,7 +72,9 @@ def read_table(
             None says yes, unless all of `columns` are numbers that the first line does not hold.
 
     Raises:
-        PipelineError: there is no such file, or it is no table with these columns.
+        MissingError: there is no such file.
+        DamagedError: it cannot be read as a table.
+        UnusableError: it has no rows or not these columns.
     """
     path = data / table_name
     content = _read_text(data, path, key)
@@ -82,7 +84,7 @@ def read_table(
     found = separator or _fitting(content, columns, has_header) or _most_alike(content, columns)
     records = list(_records(content, found, path))
     if not records:
-        raise PipelineError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
+        raise UnusableError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
     names = (
         [name.strip() for name in records[0][1]]
         if has_header
@@ -93,13 +95,13 @@ def read_table(
     if missing:
         near = nearest(missing[0], names)
         said = (f"Did you mean {near!r} by {missing[0]!r}? " if near else "") + f"{remedy}: {quoted(columns, 12)}."
-        raise PipelineError(
+        raise UnusableError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {quoted(missing)}; it has {quoted(names, 12)}. "
             f"{_cause(content, records[0][1], columns, separator, has_header, key) or said}"
         )
     rows = records[1:] if has_header else records
     if not rows:
-        raise PipelineError(f"{path} has its header but no rows. Add a row for each image.")
+        raise UnusableError(f"{path} has its header but no rows. Add a row for each image.")
     _refuse_long_rows(path, rows, len(names), found)
     filled = [(row + [""] * len(names))[: len(names)] for _, row in rows]
     return Table(path, names, filled, [line for line, _ in rows], has_header)
@@ -119,7 +121,8 @@ def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callabl
         The table, or None where the first line is no name.
 
     Raises:
-        PipelineError: there is no such file, or it is no text.
+        MissingError: there is no such file.
+        DamagedError: it is no text.
     """
     path = data / name
     content = _read_text(data, path, key)
@@ -132,17 +135,17 @@ def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callabl
 
 def _read_text(data: Path, path: Path, key: str) -> str:
     if not path.is_file():
-        raise PipelineError(
+        raise MissingError(
             f"there is no {key} file at {path}. Put it there, or correct split.data and split.{key} in params.yaml."
         )
     refuse_leaving(data, path, key)
     content = path.read_bytes()
     if content.startswith(b"PK\x03\x04"):
-        raise PipelineError(f"{path} is a workbook or another zip archive, not a CSV file. Save it as CSV in UTF-8.")
+        raise DamagedError(f"{path} is a workbook or another zip archive, not a CSV file. Save it as CSV in UTF-8.")
     try:
         return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PipelineError(
+        raise DamagedError(
             f"{path} cannot be read as a CSV file in UTF-8: {one_line(error)}. Save it as CSV in UTF-8."
         ) from None
 
@@ -159,7 +162,7 @@ def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, li
                 yield line, fields
             line = reader.line_num + 1
     except csv.Error as error:
-        raise PipelineError(
+        raise DamagedError(
             f"{path} cannot be read as a CSV file: the record that begins on line {line} is damaged "
             f"({one_line(error)}). Look for a quotation mark that is not closed."
         ) from None
@@ -169,7 +172,7 @@ def _first(content: str, separator: str, count: int = 1) -> list[list[str]]:
     """The first records, or none where they cannot be read with this separator."""
     try:
         return [fields for _, (_, fields) in zip(range(count), _records(content, separator, Path()), strict=False)]
-    except PipelineError:
+    except DamagedError:
         return []
 
 
@@ -198,7 +201,7 @@ def _most_alike(content: str, columns: Sequence[str]) -> str:
 def _refuse_repeated_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
     twice = sorted({name for name in columns if names.count(name) > 1})
     if twice:
-        raise PipelineError(f"{path} has the column {quoted(twice)} more than once. Give each column another name.")
+        raise UnusableError(f"{path} has the column {quoted(twice)} more than once. Give each column another name.")
 
 
 def _cause(
@@ -241,7 +244,7 @@ def _refuse_long_rows(path: Path, rows: Sequence[tuple[int, list[str]]], count: 
     long = [(line, row) for line, row in rows if any(row[count:])]
     if long:
         line, row = long[0]
-        raise PipelineError(
+        raise DamagedError(
             f"{path} cannot be read as a CSV file separated by {SEPARATORS.get(separator, repr(separator))}: "
             f"{len(long)} row(s) have more fields than its {count} columns, line {line} has {len(row)}. "
             "Put a field that holds the separator in quotation marks."

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pipeline.datasets.class_names import whole_number
 from pipeline.datasets.labelled import composed
 from pipeline.datasets.table_files import Table
-from pipeline.runtime.errors import PipelineError, first_few, quoted
+from pipeline.runtime.errors import ParameterError, UnusableError, first_few, quoted
 
 BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
@@ -31,13 +31,13 @@ def read_labels(table: Table, column: str, names: Sequence[str], named: Collecti
         named: labels that are one although their text, such as none or NA, says that there is none.
 
     Raises:
-        PipelineError: a row has no label, or one number is written in two ways.
+        UnusableError: a row has no label, or one number is written in two ways.
     """
     labels = [composed(label) for label in table.column(column)]
     empty = [row for row, label in enumerate(labels) if label.strip().lower() in MISSING and label not in named]
     if empty:
         words = sorted({labels[row] for row in empty if labels[row].strip()})
-        raise PipelineError(
+        raise UnusableError(
             f"{len(empty)} of {len(labels)} rows of {table.path} have no label in the column {column!r}: "
             f"{table.places(empty, names)}. Write their labels, or remove these rows."
             + (f" If {quoted(words)} is a class, name all classes in split.class_names." if words else "")
@@ -49,7 +49,7 @@ def read_labels(table: Table, column: str, names: Sequence[str], named: Collecti
     by_number = groupby(sorted(set(whole.values()), key=int), key=int)
     spelled = [spellings for _, same in by_number if len(spellings := list(same)) > 1]
     if spelled:
-        raise PipelineError(
+        raise UnusableError(
             f"{table.path} writes one number in different ways in the column {column!r}: {quoted(sorted(spelled[0]))}. "
             "A class has one label: write the number in one way."
         )
@@ -65,12 +65,12 @@ def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> 
         names: of the N images, for messages.
 
     Raises:
-        PipelineError: a field is neither 0 nor 1, or a row has not exactly one 1.
+        UnusableError: a field is neither 0 nor 1, or a row has not exactly one 1.
     """
     fields = list(zip(*map(table.column, columns), strict=True))
     other = sorted({field for row in fields for field in row if field.lower() not in BITS})
     if other:
-        raise PipelineError(
+        raise UnusableError(
             f"{table.path} has fields other than 0 and 1 in split.label_columns: {quoted(other)}. "
             "Correct them, or name the one column that holds the labels in split.label_column."
         )
@@ -78,7 +78,7 @@ def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> 
     wrong = [row for row, found in enumerate(ones) if len(found) != 1]
     if wrong:
         counts = first_few([str(number) for number in sorted({len(ones[row]) for row in wrong})])
-        raise PipelineError(
+        raise UnusableError(
             f"{len(wrong)} of {len(ones)} rows of {table.path} have {counts} ones in split.label_columns, not one: "
             f"{table.places(wrong, names)}. An image has one class: correct these rows, or name all columns of classes."
         )
@@ -94,7 +94,7 @@ def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) ->
         names: of the N images, for messages.
 
     Raises:
-        PipelineError: says which columns belong together, and which rows have not exactly one 1.
+        ParameterError: says which columns belong together, and which rows have not exactly one 1.
     """
     if _bits(table.column(column)) is None:
         return
@@ -110,7 +110,7 @@ def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) ->
     found = [name for place, name in enumerate(of_bits) if place in together]
     wrong = np.flatnonzero(matrix[together].sum(axis=0) != 1).tolist()
     listed = ", ".join(found) if len(found) <= 12 else f"{', '.join(found[:12])}, ... {found[-1]}"
-    raise PipelineError(
+    raise ParameterError(
         f"the column {column!r} of {table.path} is one of {len(found)} columns with exactly one 1 in "
         + (f"all but {len(wrong)} of {len(names)} rows" if wrong else "each row")
         + f": set split.label_columns: [{listed}] and split.label_column: null"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import Image
+from pipeline.images.index import Image, SplitName
 from pipeline.images.views import Floats16
 from pipeline.runtime.digests import fingerprint
 from pipeline.soft_labels.identity import rows_of
@@ -24,7 +24,7 @@ class HardAndSoftLabels:
     """
 
     def __init__(
-        self, file: SoftLabelFile, split: str, images: Sequence[Image], one_hot: npt.NDArray[np.float32]
+        self, file: SoftLabelFile, split: SplitName, images: Sequence[Image], one_hot: npt.NDArray[np.float32]
     ) -> None:
         self._file, self._split, self._one_hot = file, split, one_hot
         rows = rows_of(file, split, [image.id for image in images])

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.evaluation.cautions import cautions, model_name
+from pipeline.evaluation.cautions import cautions
+from pipeline.evaluation.names import parsed, temperature_of
 from pipeline.evaluation.text_table import Table, aligned
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 QUALITY = {
     "accuracy": "accuracy",
@@ -27,50 +28,54 @@ WIDTH = 117
 
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
+Report = dict[str, Any]
+Part = Literal["quality", "gain"]
+SIGNS: dict[Part, str] = {"quality": " ", "gain": "+"}
+"""How a number that is not negative begins."""
+
 
 @dataclass(frozen=True)
-class Estimates:
+class Uncertainty:
     """How numbers are written with their uncertainty.
 
     Attributes:
-        words: what is written behind them, of one seed and of several.
-        cells: a cell for each of `QUALITY`, from a report of `metrics.json`, its "quality" or "gain", and the sign to
-            write.
+        words: what the table's title says of it, for one seed and for several.
+        cells: a cell for each of `QUALITY`, from what `metrics.json` says of a group, and the part of it to show.
     """
 
     words: tuple[str, str]
-    cells: Callable[[dict[str, Any], str, str], list[str]]
+    cells: Callable[[Report, Part], list[str]]
 
 
-def _with_deviations(report: dict[str, Any], key: str, sign: str) -> list[str]:
-    return [_number(report[key][metric], sign) for metric in QUALITY]
+def _with_deviations(report: Report, part: Part) -> list[str]:
+    return [_number(report[part][metric], SIGNS[part]) for metric in QUALITY]
 
 
-def _with_intervals(report: dict[str, Any], key: str, sign: str) -> list[str]:
-    ends, within = report["intervals"][key], sign.strip()
+def _with_intervals(report: Report, part: Part) -> list[str]:
+    ends, sign, within = report["intervals"][part], SIGNS[part], SIGNS[part].strip()
     return [
-        f"{_mean(report[key][metric]):{sign}.3f}"
+        f"{report[part][metric]['mean']:{sign}.3f}"
         + (f" ({ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f})" if metric in ends else "")
         for metric in QUALITY
     ]
 
 
-DEVIATIONS = Estimates(("", " ± standard deviation"), _with_deviations)
+DEVIATIONS = Uncertainty(("", " ± standard deviation"), _with_deviations)
 
-INTERVALS = Estimates(
+INTERVALS = Uncertainty(
     (" (95 % interval over test images)", " (95 % interval over seeds and test images)"), _with_intervals
 )
 
 
 def comparison(metrics: Path) -> str:
-    """Quality and cost of teacher, baseline and students as text.
+    """Quality and cost of teacher, baselines and students as text.
 
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
     """
-    shown = tables(metrics, DEVIATIONS)
-    texts = [_as_text(table, with_title=number == 0) for number, table in enumerate(shown)]
-    return "\n\n".join([*texts, *(textwrap.fill(said, WIDTH) for said in cautions_on(metrics))])
+    first, *others = tables(metrics, DEVIATIONS)
+    texts = [f"{first.title}\n\n{_as_text(first)}", *map(_as_text, others)]
+    return "\n\n".join([*texts, *(textwrap.fill(caution, WIDTH) for caution in cautions_on(metrics))])
 
 
 def comparison_in_markdown(metrics: Path) -> str:
@@ -82,12 +87,12 @@ def comparison_in_markdown(metrics: Path) -> str:
     return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS)), *cautions_on(metrics)])
 
 
-def tables(metrics: Path, estimates: Estimates) -> list[Table]:
+def tables(metrics: Path, uncertainty: Uncertainty) -> list[Table]:
     """The tables of quality, of cost, and, where there are any, of the annotators' votes.
 
     Args:
         metrics: `metrics.json`.
-        estimates: `DEVIATIONS` or `INTERVALS`.
+        uncertainty: `DEVIATIONS` or `INTERVALS`.
 
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
@@ -95,11 +100,11 @@ def tables(metrics: Path, estimates: Estimates) -> list[Table]:
     document = read_metrics(metrics)
     models = document["models"]
     with _refusing_damage(metrics):
-        return [_quality(document, estimates), _costs(models), *_votes(models)]
+        return [_quality(document, uncertainty), _costs(models), *_votes(models)]
 
 
 def cautions_on(metrics: Path) -> list[str]:
-    """The sentences of `cautions.cautions`, which belong below the tables.
+    """The sentences of `cautions.cautions`, which stand below the tables.
 
     Raises:
         PipelineError: there are no metrics yet, or they are damaged.
@@ -116,10 +121,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
         PipelineError: there are no metrics yet, or they are damaged.
     """
     if not path.is_file():
-        raise PipelineError(f"there are no metrics at {path}. Make them with `dvc repro`.")
+        raise MissingError(f"there are no metrics at {path}. Make them with `dvc repro`.")
     with _refusing_damage(path):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = document["models"].items()
+        _ = {parsed(key): report for key, report in document["models"].items()}
         return document
 
 
@@ -128,61 +133,69 @@ def _refusing_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
         ) from None
 
 
-def _quality(document: dict[str, Any], estimates: Estimates) -> Table:
+def _quality(document: dict[str, Any], uncertainty: Uncertainty) -> Table:
     rows = []
     for key, report in document["models"].items():
-        rows.append([model_name(key), str(len(report.get("seeds", [0]))), *estimates.cells(report, "quality", " ")])
+        rows.append([_words(key), str(_models_in(report)), *uncertainty.cells(report, "quality")])
         if "gain" in report:
-            rows.append(["  less baseline", "", *estimates.cells(report, "gain", "+")])
-    several = any(len(report.get("seeds", [0])) > 1 for report in document["models"].values())
+            rows.append(["  gain over baseline", "", *uncertainty.cells(report, "gain")])
+    several_seeds = any(_models_in(report) > 1 for report in document["models"].values())
     return Table(
-        f"On {document['test_images']:,} test images: mean over seeds{estimates.words[several]}.",
+        f"On {document['test_images']:,} test images: mean over seeds{uncertainty.words[several_seeds]}.",
         ["model", "seeds", *(f" {name}" for name in QUALITY.values())],
         rows,
         [
             "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
-            "Less baseline: student minus the same model without a teacher, seed by seed.",
+            "Gain over baseline: student minus the same model without a teacher, seed by seed.",
         ],
     )
 
 
-def _costs(models: dict[str, Any]) -> Table:
+def _words(key: str) -> str:
+    return parsed(key)[0].words
+
+
+def _models_in(report: Report) -> int:
+    """How many models a group has: one for each seed; the teacher is one."""
+    return len(report["seeds"]) if "seeds" in report else 1
+
+
+def _costs(models: dict[str, Report]) -> Table:
     return Table(
         "What the models cost.",
         ["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"],
-        [[model_name(key), *_cost(report)] for key, report in models.items()],
+        [[_words(key), *_cost(report)] for key, report in models.items()],
         ["A multiply-add counts as two FLOPs."],
         numbers=True,
     )
 
 
-def _votes(models: dict[str, Any]) -> list[Table]:
-    """What the annotators' votes tell of the models that have some; nothing where nobody voted."""
-    reports = {model_name(key): report["votes"] for key, report in models.items() if "votes" in report}
+def _votes(models: dict[str, Report]) -> list[Table]:
+    """What the annotators' votes tell of the models; no table where nobody voted."""
+    reports = {_words(key): report["votes"] for key, report in models.items() if "votes" in report}
     if not reports:
         return []
-    sizes = {level: found["images"] for report in reports.values() for level, found in report["levels"].items()}
+    sizes = {name: level["images"] for report in reports.values() for name, level in report["levels"].items()}
     counts = ["images", *(f" {images:,}" for images in sizes.values())]
     accuracies = [
-        [name, *(_number(report["levels"][level]["accuracy"], " ") for level in sizes)]
-        for name, report in reports.items()
+        [name, *(_number(report["levels"][level]["accuracy"]) for level in sizes)] for name, report in reports.items()
     ]
     correlations = [
-        [name, key.removeprefix("T"), *(_optional(found.get(kind)) for kind in CORRELATIONS)]
+        [name, temperature_of(key), *(_number(at[kind]) if kind in at else "" for kind in CORRELATIONS)]
         for name, report in reports.items()
-        for key, found in report["correlation"].items()
+        for key, at in report["correlation"].items()
     ]
     return [
         Table(
             "Where annotators agreed, and where not.",
             ["annotators' votes", *(f" {level}" for level in sizes)],
             [counts, *accuracies],
-            ["Accuracy where so many annotators agreed with each other, the majority first."],
+            ["Accuracy by how many annotators chose one class and how many the other, the majority first."],
         ),
         Table(
             "Doubt of models and annotators.",
@@ -193,28 +206,21 @@ def _votes(models: dict[str, Any]) -> list[Table]:
     ]
 
 
-def _optional(value: float | dict[str, float] | None) -> str:
-    return "" if value is None else _number(value, " ")
-
-
-def _cost(report: dict[str, Any]) -> list[str]:
+def _cost(report: Report) -> list[str]:
     counts = report["parameters"]
     megaflops, megabytes = report["flops"] / 1e6, report["file_bytes"] / 1e6
     return [f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"]
 
 
-def _mean(value: float | dict[str, float]) -> float:
-    return value["mean"] if isinstance(value, dict) else value
+def _number(value: dict[str, float], sign: str = " ") -> str:
+    """The mean, and the standard deviation of several seeds."""
+    deviation = f" ±{value['std']:.3f}" if "std" in value else ""
+    return f"{value['mean']:{sign}.3f}{deviation}"
 
 
-def _number(value: float | dict[str, float], sign: str) -> str:
-    spread = f" ±{value['std']:.3f}" if isinstance(value, dict) and "std" in value else ""
-    return f"{_mean(value):{sign}.3f}{spread}"
-
-
-def _as_text(table: Table, with_title: bool) -> str:
+def _as_text(table: Table) -> str:
     rows = aligned([table.header, *table.rows], str.rjust if table.numbers else str.ljust)
-    return "\n".join([*([table.title, ""] if with_title else []), *rows, "", *table.notes])
+    return "\n".join([*rows, "", *table.notes])
 
 
 def _as_markdown(table: Table) -> str:

@@ -1,11 +1,11 @@
-"""A teacher without its weights: what it costs, and what it is made of."""
+"""The description of a teacher: its size, its FLOPs and its layers, without its weights."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Description:
 
 
 def read_description(path: Path) -> Description:
-    """Reads what `run` wrote.
+    """Reads what stage `describe_teacher` wrote.
 
     Raises:
         PipelineError: there is no such file, or it is damaged.
     """
     remedy = "Make it again with `dvc repro --single-item --force describe_teacher`."
     if not path.is_file():
-        raise PipelineError(f"there is no description of the teacher at {path}. {remedy}")
+        raise MissingError(f"there is no description of the teacher at {path}. {remedy}")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         return Description(document["sha256"], document["cost"], document["architecture"])
     except (ValueError, LookupError, TypeError) as error:
-        raise PipelineError(f"{path} is damaged ({error!r}). {remedy}") from None
+        raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from None

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, confusion, reliability, roc_points
 from pipeline.evaluation.temperatures import METRICS, temperature_table
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.publish import publish
 
 
@@ -43,7 +43,7 @@ def write_plots(
                 _write(curve_table(one.table, measure), partial / f"training_{measure}" / f"{one.name}.csv")
 
 
-def read_plot(folder: Path, kind: str, name: str) -> pd.DataFrame:
+def read_plot(folder: Path, kind: Literal["roc", "confusion", "reliability"], name: str) -> pd.DataFrame:
     """Reads `<kind>/<model>.csv`; names of classes as texts, whatever they look like.
 
     Raises:
@@ -53,7 +53,7 @@ def read_plot(folder: Path, kind: str, name: str) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"the table {path} cannot be read: {error}. "
             "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
         ) from None

@@ -1,6 +1,6 @@
 """What the numbers of `metrics.json` were made from, so that nobody takes them for numbers of something else.
 
-The file is in git: in a clone it lies there before anything was computed, whatever params.yaml says by then.
+The file is in git: a clone has it before anything was computed there, whatever its params.yaml says.
 """
 
 import json
@@ -8,20 +8,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 
 FIRST = ("split.data", "split.layout")
-"""What is told first of parameters that differ."""
-MOST_TOLD = 3
+"""Parameters that are named first if they differ."""
+MOST_NAMED = 3
 LONGEST_VALUE = 40
 DIGITS = 12
-"""Of a fingerprint, where people read it."""
+"""Of a fingerprint that people read."""
 
 Made = Mapping[str, list[str]]
 
 
 def made_from(dataset: str, teacher: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What `metrics.json` keeps; as lists, which DVC does not take for metrics.
+    """The part "made_from" of `metrics.json`; its values are lists, since DVC takes no list for a metric.
 
     Args:
         dataset: the fingerprint of the index.
@@ -47,7 +47,7 @@ def _lines(path: str, value: Any) -> Iterator[str]:
 
 
 def refuse_others(metrics: Path, document: Mapping[str, Any], params: Mapping[str, Any], dataset: str | None) -> None:
-    """Compares what the numbers were made from with what is here now.
+    """Compares what the numbers were made from with the parameters and images as they are now.
 
     Args:
         metrics: the file that they are in.
@@ -58,62 +58,63 @@ def refuse_others(metrics: Path, document: Mapping[str, Any], params: Mapping[st
     Raises:
         PipelineError: the numbers are of other parameters or images, or do not say of which.
     """
-    made = _of(metrics, document)
-    if made["params"] != (now := [*_lines("", params)]):
-        raise PipelineError(
+    origin = _of(metrics, document)
+    if origin["params"] != (now := [*_lines("", params)]):
+        raise MismatchError(
             "there are no numbers yet for params.yaml as it is now. "
-            f"Those of {metrics} were made with {_changes(made['params'], now)}. Make your own with `dvc repro`."
+            f"Those of {metrics} were made with {_changes(origin['params'], now)}. Make your own with `dvc repro`."
         )
-    if dataset is not None and made["dataset"] != [dataset]:
-        raise PipelineError(
+    if dataset is not None and origin["dataset"] != [dataset]:
+        raise MismatchError(
             f"there are no numbers yet for the images of data/index.csv (fingerprint {dataset[:DIGITS]}). "
-            f"Those of {metrics} are of other images, labels or splits: {whose(made)}. Make your own with `dvc repro`."
+            f"Those of {metrics} are of other images, labels or splits: {whose(origin)}. "
+            "Make your own with `dvc repro`."
         )
 
 
 def refuse_other_teacher(metrics: Path, document: Mapping[str, Any], teacher: str) -> None:
-    """Compares the teacher of the numbers with one whose file has the SHA-256 `teacher`.
+    """Compares the teacher of the numbers with the teacher whose file has the SHA-256 `teacher`.
 
     Raises:
-        PipelineError: it is another one.
+        PipelineError: they differ.
     """
     (of_numbers,) = _of(metrics, document)["teacher"]
     if of_numbers != teacher:
-        raise PipelineError(
+        raise MismatchError(
             f"{metrics} compares students with another teacher, {of_numbers[:DIGITS]}, than the one that is here, "
             f"{teacher[:DIGITS]}. Bring it up to date with `dvc repro evaluate`."
         )
 
 
 def of_unknown_images(metrics: Path, document: Mapping[str, Any]) -> str:
-    """What is told above the numbers where no index says which images there are."""
+    """Two lines that stand above the numbers as long as there is no index to compare them with."""
     return (
         f"These numbers came with {metrics}, and are of {whose(_of(metrics, document))}.\n"
         "There is no data/index.csv yet to compare your images with: `dvc repro` makes numbers of your own."
     )
 
 
-def whose(made: Made) -> str:
+def whose(origin: Made) -> str:
     """The data set in words."""
-    values = dict(line.split(": ", 1) for line in made["params"])
-    return f"{_shown(values.get('split.data'))}, fingerprint {made['dataset'][0][:DIGITS]}"
+    values = dict(line.split(": ", 1) for line in origin["params"])
+    return f"{_shown(values.get('split.data'))}, fingerprint {origin['dataset'][0][:DIGITS]}"
 
 
 def _of(metrics: Path, document: Mapping[str, Any]) -> Made:
-    made = document.get("made_from")
-    if not isinstance(made, Mapping) or not all(made.get(name) for name in ("dataset", "teacher", "params")):
-        raise PipelineError(
+    origin = document.get("made_from")
+    if not isinstance(origin, Mapping) or not all(origin.get(name) for name in ("dataset", "teacher", "params")):
+        raise MismatchError(
             f"{metrics} does not say of which data and parameters its numbers are: an earlier version of this program "
             "wrote it. Make it again with `dvc repro`."
         )
-    return made
+    return origin
 
 
 def _changes(before: list[str], now: list[str]) -> str:
     was, is_now = (dict(line.split(": ", 1) for line in lines) for lines in (before, now))
     changed = [path for path in dict.fromkeys([*FIRST, *is_now, *was]) if was.get(path) != is_now.get(path)]
-    told = [f"{path} {_shown(was.get(path))} (now {_shown(is_now.get(path))})" for path in changed[:MOST_TOLD]]
-    return ", ".join(told) + (f" and {len(changed) - MOST_TOLD} more" if len(changed) > MOST_TOLD else "")
+    changes = [f"{path} {_shown(was.get(path))} (now {_shown(is_now.get(path))})" for path in changed[:MOST_NAMED]]
+    return ", ".join(changes) + (f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else "")
 
 
 def _shown(value: str | None) -> str:

@@ -1,22 +1,24 @@
 """How good a classifier's logits are: quality, calibration, and closeness to the teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 from sklearn.metrics import roc_auc_score, roc_curve
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+Estimate = dict[str, float]
+"""A number of `metrics.json`: "mean", and of several seeds the sample standard deviation "std"."""
 BINS = 15
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     """Natural logarithms of the class probabilities: (N, C) float64."""
-    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    return np.asarray(special.log_softmax(np.asarray(logits, np.float64), axis=1))
 
 
 def accuracy(logits: Floats, labels: Ints) -> float:
@@ -25,7 +27,7 @@ def accuracy(logits: Floats, labels: Ints) -> float:
 
 
 def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
-    """AUC: of the last class for two classes, else the mean over classes of one against the rest."""
+    """AUC: with two classes that of the last one, with more the mean over classes of one against the rest."""
     scores = one_against_rest(logits)
     classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
@@ -88,13 +90,20 @@ def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str,
     }
 
 
-def over_seeds(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and sample standard deviation of each metric over the seeds that have it; one seed has no deviation."""
-    names = dict.fromkeys(name for metrics in by_seed.values() for name in metrics)
-    return {name: _mean_and_deviation([found[name] for found in by_seed.values() if name in found]) for name in names}
+def over_seeds(of_seeds: Iterable[Mapping[str, float]]) -> dict[str, Estimate]:
+    """The mean of each metric over the seeds that have it, with the standard deviation if there are several.
+
+    Args:
+        of_seeds: the metrics of each seed; of a teacher, which has no seeds, its own alone.
+    """
+    values: dict[str, list[float]] = {}
+    for metrics in of_seeds:
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: _estimate(of_metric) for name, of_metric in values.items()}
 
 
-def _mean_and_deviation(values: list[float]) -> dict[str, float]:
+def _estimate(values: list[float]) -> Estimate:
     mean = {"mean": float(np.mean(values))}
     return mean | {"std": float(np.std(values, ddof=1))} if len(values) > 1 else mean
 
@@ -116,7 +125,7 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
 
 
 def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """One row an image: columns actual and predicted, both class names, and the `_index` of each on the class axis."""
+    """A row for each image: columns actual and predicted (class names), and the `_index` of each on the class axis."""
     names, predicted = np.array(class_names), np.argmax(logits, axis=1)
     return pd.DataFrame(
         {
@@ -129,7 +138,7 @@ def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFr
 
 
 def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """Receiver operating characteristic: the last class for two classes, else each against the rest.
+    """Receiver operating characteristic: with two classes that of the last one, with more each against the rest.
 
     Returns:
         Columns class, false_positive_rate, true_positive_rate.
@@ -152,7 +161,7 @@ def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataF
 
 
 def one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of each class of (N, C) logits, which ranks as p does, without its ties near 0 and 1."""
+    """log(p / (1 - p)) of each class of logits (N, C): it ranks as p does, without the ties of p near 0 and 1."""
     shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
     powers = np.exp(shifted)
     rest = powers.sum(axis=1, keepdims=True) - powers

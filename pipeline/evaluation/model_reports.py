@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.metrics import Floats, Ints, over_seeds, summarise
-from pipeline.evaluation.temperatures import STUDENT
+from pipeline.evaluation.metrics import Estimate, Floats, Ints, over_seeds, summarise
+from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.uncertainty import Contributions, contributions, interval_of, interval_of_difference
 from pipeline.evaluation.votes import Votes, report_over_seeds, vote_report
 
@@ -15,36 +15,37 @@ Intervals = dict[str, list[float]]
 
 
 def model_reports(
-    teacher: Floats, groups: Mapping[str, Mapping[int, Floats]], labels: Ints, votes: Votes | None
-) -> dict[str, Report]:
+    teacher: Floats, groups: Mapping[Group, Mapping[int, Floats]], labels: Ints, votes: Votes | None
+) -> dict[Group, Report]:
     """Quality of all models, and what students gain over the baselines.
 
     Args:
         teacher: its logits of the test images, (N, C).
-        groups: for "baseline" and each "student_T<T>" the logits of each seed.
+        groups: for the baselines and the students of each temperature the logits of each seed, (N, C).
         labels: (N,) class indices.
         votes: of annotators, if there are any.
 
     Returns:
-        For the teacher and each group "quality" (the metrics; of groups their mean and std over seeds), "seeds" (the
-        metrics of each), "gain" (of students: less the baseline, seed by seed), "votes", and "intervals" (95 %, two
-        ends, of metrics that have one): of "quality", of "gain", and of students "less_teacher".
+        For the teacher and each group: "quality" (of each metric its `metrics.Estimate`), "seeds" (the
+        metrics of each seed; the teacher has none), "gain" (of students, as "quality": student minus baseline, seed
+        by seed), "votes", and "intervals" (95 %, two ends, of metrics that have one): of "quality", of "gain", and of
+        the difference from the teacher, "less_teacher".
     """
     judge = _Judge(labels, teacher, votes)
-    of_temperatures = [group.removeprefix(STUDENT) for group in groups if group.startswith(STUDENT)]
-    reports = {"teacher": judge.teacher(of_temperatures)}
-    parts = {name: [contributions(one, labels, teacher) for one in seeds.values()] for name, seeds in groups.items()}
+    temperatures = [group.temperature for group in groups if group.temperature]
+    parts = {group: [contributions(one, labels, teacher) for one in seeds.values()] for group, seeds in groups.items()}
     of_teacher = contributions(teacher, labels, teacher)
-    reports["teacher"]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
+    reports = {TEACHER: judge.teacher(temperatures)}
+    reports[TEACHER]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
     for group, seeds in groups.items():
-        own = [group.removeprefix(STUDENT)] if group.startswith(STUDENT) else []
-        reports[group] = judge.group({str(seed): logits for seed, logits in seeds.items()}, own)
-        reports[group]["intervals"] = {"quality": _intervals(parts[group], labels)}
-        if own:
-            reports[group]["gain"] = _gain(reports[group]["seeds"], reports["baseline"]["seeds"])
-            reports[group]["intervals"]["gain"] = _of_differences(parts[group], parts["baseline"], labels)
+        report = judge.group({str(seed): logits for seed, logits in seeds.items()}, group.temperature)
+        report["intervals"] = {"quality": _intervals(parts[group], labels)}
+        if group.role == "student":
+            report["gain"] = _gain(report["seeds"], reports[BASELINE]["seeds"])
+            report["intervals"]["gain"] = _of_differences(parts[group], parts[BASELINE], labels)
             less_teacher = _of_differences(parts[group], [of_teacher] * len(seeds), labels)
-            reports[group]["intervals"]["less_teacher"] = _without_itself(less_teacher)
+            report["intervals"]["less_teacher"] = _without_itself(less_teacher)
+        reports[group] = report
     return reports
 
 
@@ -55,46 +56,46 @@ class _Judge:
         self.labels, self.of_teacher, self.votes = labels, of_teacher, votes
 
     def teacher(self, temperatures: Sequence[str]) -> Report:
-        report: Report = {"quality": summarise(self.of_teacher, self.labels, self.of_teacher)}
+        report: Report = {"quality": over_seeds([self._quality(self.of_teacher)])}
         if self.votes:
-            report["votes"] = vote_report(self.of_teacher, self.votes, temperatures)
+            report["votes"] = report_over_seeds([vote_report(self.of_teacher, self.votes, temperatures)])
         return report
 
-    def group(self, by_seed: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
-        seeds = {seed: summarise(logits, self.labels, self.of_teacher) for seed, logits in by_seed.items()}
-        report: Report = {"quality": over_seeds(seeds), "seeds": seeds}
+    def group(self, by_seed: Mapping[str, Floats], temperature: str) -> Report:
+        seeds = {seed: self._quality(logits) for seed, logits in by_seed.items()}
+        report: Report = {"quality": over_seeds(seeds.values()), "seeds": seeds}
         if self.votes:
-            of_seeds = {seed: vote_report(logits, self.votes, temperatures) for seed, logits in by_seed.items()}
-            report["votes"] = report_over_seeds(of_seeds)
+            own = [temperature] if temperature else []
+            report["votes"] = report_over_seeds([vote_report(logits, self.votes, own) for logits in by_seed.values()])
         return report
 
+    def _quality(self, logits: Floats) -> dict[str, float]:
+        return summarise(logits, self.labels, self.of_teacher)
 
-def _gain(student: Report, baseline: Report) -> Report:
-    """Student less baseline, seed by seed."""
+
+def _gain(student: Report, baseline: Report) -> dict[str, Estimate]:
+    """Student minus baseline, seed by seed."""
     return over_seeds(
-        {
-            seed: {name: value - baseline[seed][name] for name, value in quality.items()}
-            for seed, quality in student.items()
-        }
+        {name: value - baseline[seed][name] for name, value in quality.items()} for seed, quality in student.items()
     )
 
 
 def _intervals(of_seeds: Sequence[Contributions], labels: Ints) -> Intervals:
     """The interval of each metric's mean over seeds."""
-    found = {
+    intervals = {
         metric: interval_of(metric, np.stack([parts[metric] for parts in of_seeds]), labels) for metric in of_seeds[0]
     }
-    return {metric: ends for metric, ends in found.items() if ends is not None}
+    return {metric: ends for metric, ends in intervals.items() if ends is not None}
 
 
 def _of_differences(first: Sequence[Contributions], second: Sequence[Contributions], labels: Ints) -> Intervals:
     """The interval of each metric's mean difference, paired by seed and by image."""
     pairs = [*zip(first, second, strict=True)]
-    found = {
+    intervals = {
         metric: interval_of_difference(metric, np.stack([a[metric] - b[metric] for a, b in pairs]), labels)
         for metric in first[0]
     }
-    return {metric: ends for metric, ends in found.items() if ends is not None}
+    return {metric: ends for metric, ends in intervals.items() if ends is not None}
 
 
 def _without_itself(intervals: Intervals) -> Intervals:

@@ -1,4 +1,4 @@
-"""What each model says of each test image: `results/predictions/<model>.csv`."""
+"""What each model answers for each test image: `results/predictions/<model>.csv`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
 PROBABILITY = "probability_"
-"""Of a class: begins the name of its column."""
+"""The name of a column of probabilities begins so; the name of the class follows."""
 
 
 def prediction_table(
@@ -37,9 +37,9 @@ def prediction_table(
     predicted = names[np.argmax(logits, axis=1)]
     losses = log_losses(logits, labels), kl_divergences(logits, teacher_logits)
     columns = (ids, names[labels], predicted, probabilities.max(axis=1), *losses)
-    told = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    answers = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
     of_classes = pd.DataFrame(probabilities, columns=[f"{PROBABILITY}{name}" for name in class_names])
-    return pd.concat([told, of_classes], axis=1)
+    return pd.concat([answers, of_classes], axis=1)
 
 
 def write_predictions(
@@ -72,7 +72,7 @@ def read_predictions(folder: Path, name: str) -> pd.DataFrame:
     try:
         return pd.read_csv(path, usecols=COLUMNS, dtype=texts, keep_default_na=False)[COLUMNS]
     except (OSError, ValueError, KeyError) as error:
-        raise PipelineError(
+        raise DamagedError(
             f"the predictions {path} cannot be read: {error}. "
             "Bring them back with `dvc checkout`, or make them again with `dvc repro evaluate`."
         ) from None

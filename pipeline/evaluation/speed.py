@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.runtime.publish import publish
 
 
@@ -26,7 +26,7 @@ class Speed:
 
 
 def write_speed(speed: Speed, path: Path) -> None:
-    """Writes it as JSON, in one step."""
+    """Writes a JSON file, in one step."""
     with publish(path) as partial:
         partial.write_text(json.dumps(asdict(speed), indent=1) + "\n", encoding="utf-8")
 
@@ -39,10 +39,10 @@ def read_speed(path: Path) -> Speed:
     """
     remedy = "Measure again with `dvc repro --single-item --force measure_speed`."
     if not path.is_file():
-        raise PipelineError(f"there are no speeds at {path}. {remedy}")
+        raise MissingError(f"there are no speeds at {path}. {remedy}")
     try:
         speed = Speed(**json.loads(path.read_text(encoding="utf-8")))
         _ = [f"{rate:.1f}" for role in ("teacher", "student") for rate in speed.images_per_second[role]]
         return speed
     except (ValueError, LookupError, TypeError) as error:
-        raise PipelineError(f"{path} is damaged ({error!r}). {remedy}") from None
+        raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from None

@@ -1,16 +1,28 @@
 """The quality of students by temperature."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
-METRICS = {"accuracy": "accuracy", "auc": "AUC"}
+from pipeline.evaluation.names import Group, parsed
 
-STUDENT = "student_T"
+Metric = Literal["accuracy", "auc"]
+METRICS: dict[Metric, str] = {"accuracy": "accuracy", "auc": "AUC"}
+"""The metrics that are drawn against the temperature, and what people call them."""
 
 
-def temperature_table(models: Mapping[str, Any], metric: str) -> pd.DataFrame:
+def students(models: Mapping[str, Any]) -> dict[Group, Any]:
+    """The students of each temperature, with what `metrics.json` says of them, in its order.
+
+    Args:
+        models: as `metrics.json` has them.
+    """
+    groups = {parsed(key)[0]: report for key, report in models.items()}
+    return {group: report for group, report in groups.items() if group.role == "student"}
+
+
+def temperature_table(models: Mapping[str, Any], metric: Metric) -> pd.DataFrame:
     """One metric of each student.
 
     Args:
@@ -21,9 +33,8 @@ def temperature_table(models: Mapping[str, Any], metric: str) -> pd.DataFrame:
         Columns temperature, seed, and `metric`: a row for each student, the temperatures ascending.
     """
     rows = [
-        (float(group.removeprefix(STUDENT)), int(seed), quality[metric])
-        for group, report in models.items()
-        if group.startswith(STUDENT)
+        (float(group.temperature), int(seed), quality[metric])
+        for group, report in students(models).items()
         for seed, quality in report["seeds"].items()
     ]
     return pd.DataFrame(sorted(rows), columns=["temperature", "seed", metric])

@@ -1,4 +1,4 @@
-"""Tables of text, and how they are set."""
+"""Tables of text, and how their columns are aligned."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ class Table:
     """A table of text.
 
     Attributes:
-        title: what it is of.
+        title: what it shows.
         header: the heads of its columns.
         rows: its cells; the first of each names the row.
-        notes: what its words mean.
+        notes: sentences that explain its words.
         numbers: whether all cells but the first are plain numbers, of which the last digits line up.
     """
 

@@ -1,15 +1,15 @@
-"""How sure a metric is: its 95 % interval over other seeds and other test images.
+"""How uncertain a metric is: its 95 % interval over other seeds and other test images.
 
 A metric is the mean of what each image contributes to it, so that of S seeds and N images the variance of the mean is
-estimated as s²(seeds) / S + s²(images) / N, from the means of each seed and of each image. What seed and image do
-together is counted in both, so that the sum is rather too large than too small (Owen, "The pigeonhole bootstrap",
-2007). Degrees of freedom are those of Welch and Satterthwaite. Of one seed nothing is known of others: the interval is
+estimated as s²(seeds) / S + s²(images) / N, from the means of each seed and of each image. The interaction of seed and
+image is counted in both, so that the sum is rather too large than too small (Owen, "The pigeonhole bootstrap", 2007).
+Degrees of freedom are those of Welch and Satterthwaite. One seed does not show how seeds differ: then the interval is
 over images alone.
 
-Three metrics need more than that. Shares have Wilson's interval, which has a width at 0 and 1 too; their differences
-get half an image more of each kind (after Agresti and Min, 2005), or where no two answers differ there would be no
-doubt. The AUC is no surer than the images of the rarer class make it. And the expected calibration error is biased
-upwards, by more than an interval around it would tell: it has none.
+Three metrics need more than that. Shares have Wilson's interval, which is not empty at 0 and 1; for the difference of
+two shares half an image of each kind is added (after Agresti and Min, 2005), or the interval would be empty where no
+two answers differ. The variance of the AUC is that of each class by itself, so that few images of one class make it
+large. And the expected calibration error is biased upwards, by more than an interval around it would show: it has none.
 """
 
 import math
@@ -26,7 +26,7 @@ SHARES = ("accuracy", "teacher_agreement")
 """Metrics that count images."""
 
 FEWEST_OF_A_CLASS = 10
-"""Images: with fewer of a class nothing is said of how sure an AUC is."""
+"""Images: with fewer of some class the AUC has no interval."""
 
 Values = npt.NDArray[np.float64]
 Contributions = dict[str, Values]
@@ -35,10 +35,10 @@ Parts = list[tuple[float, float]]
 
 
 def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contributions:
-    """What each image adds to each metric of `metrics.summarise` that has an interval.
+    """What each image contributes to each metric of `metrics.summarise` that has an interval.
 
-    The AUC is no mean over images; its linear part is (DeLong et al., 1988: the share of images of the other kind that
-    one image is ranked rightly against).
+    The AUC is not a mean over images, but its linear part is: an image contributes the share of images of the other
+    kind that it is ranked rightly against (DeLong et al., 1988).
 
     Args:
         logits: (N, C) of one model.
@@ -49,7 +49,7 @@ def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contr
         For each metric (N,) numbers, whose mean is the metric.
     """
     chosen = np.argmax(logits, axis=1)
-    found = {
+    of_images = {
         "accuracy": (chosen == labels).astype(np.float64),
         "nll": log_losses(logits, labels),
         "brier": brier_scores(logits, labels),
@@ -57,7 +57,7 @@ def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contr
         "teacher_kl": kl_divergences(logits, teacher_logits),
     }
     rarest = np.bincount(labels, minlength=logits.shape[1]).min()
-    return found | ({"auc": _of_auc(logits, labels)} if rarest >= FEWEST_OF_A_CLASS else {})
+    return of_images | ({"auc": _of_auc(logits, labels)} if rarest >= FEWEST_OF_A_CLASS else {})
 
 
 def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None:
@@ -69,7 +69,7 @@ def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None
         labels: (N,) class indices.
 
     Returns:
-        Its lower and its upper end; None for an AUC of 1, of which the images say only that it is high.
+        Its lower and its upper end; None for an AUC of 1, of which the images show only that it is high.
     """
     if metric in SHARES:
         return _wilson(values)
@@ -80,7 +80,16 @@ def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None
 
 
 def interval_of_difference(metric: str, values: Values, labels: Ints) -> list[float] | None:
-    """The interval of a metric's mean difference between two models; all as above, of one less the other."""
+    """The interval of a metric's mean difference between two models.
+
+    Args:
+        metric: its name.
+        values: the contributions of N images in the models of S seeds, those of the second model subtracted, (S, N).
+        labels: (N,) class indices.
+
+    Returns:
+        Its lower and its upper end; None for an AUC to which every image of a class contributes the same.
+    """
     over_images: Callable[[], Parts] = {
         "accuracy": lambda: _over_few_images(values),
         "teacher_agreement": lambda: _over_few_images(values),
@@ -93,14 +102,14 @@ def interval_of_difference(metric: str, values: Values, labels: Ints) -> list[fl
 
 
 def _student(mean: float, parts: Parts) -> list[float]:
-    """Mean and reach of Student's t: the lower and the upper end."""
+    """The interval by Student's t: its lower and its upper end."""
     variance, quantile = _together(parts)
     reach = quantile * math.sqrt(variance)
     return [mean - reach, mean + reach]
 
 
 def _wilson(values: Values) -> list[float]:
-    """The interval of a share (Wilson, 1927), of as many images as the variance tells."""
+    """The interval of a share (Wilson, 1927), for the number of images that would give this variance."""
     share = float(values.mean())
     variance, quantile = _together(_over_seeds(values) + _over_images(values))
     images = share * (1 - share) / variance if variance > 0 else values.shape[1]
@@ -111,7 +120,7 @@ def _wilson(values: Values) -> list[float]:
 
 
 def _of_area(values: Values, labels: Ints) -> list[float] | None:
-    """On the scale of log(A / (1 - A)), so that it stays below 1 (Pepe, 2003)."""
+    """The interval of an AUC A, computed for log(A / (1 - A)), so that it stays below 1 (Pepe, 2003)."""
     area = float(values.mean())
     parts = _over_seeds(values) + _over_classes(values, labels)
     if area >= 1 or _together(parts)[0] == 0:
@@ -130,14 +139,14 @@ def _over_images(values: Values) -> Parts:
 
 
 def _over_classes(values: Values, labels: Ints) -> Parts:
-    """Of each class its own part, as large as its share of the images."""
+    """The variance of the mean over images, one part for each class."""
     means = values.mean(axis=0)
     of_classes = [(np.mean(labels == number), _of_means(means[labels == number])) for number in np.unique(labels)]
     return [(float(share) ** 2 * part, degrees) for share, parts in of_classes for part, degrees in parts]
 
 
 def _over_few_images(values: Values) -> Parts:
-    """With an image more on which the first model alone is right, one for the second, each counted as half."""
+    """As `_over_images`, with half an image on which the first model alone is right, and half for the second."""
     means = values.mean(axis=0)
     mean, count = means.mean(), len(means) + 1
     squares = np.sum((means - mean) ** 2) + ((1 - mean) ** 2 + (1 + mean) ** 2) / 2
@@ -145,7 +154,7 @@ def _over_few_images(values: Values) -> Parts:
 
 
 def _of_means(means: Values) -> Parts:
-    """The variance of the mean of independent numbers; nothing can be said of a single one."""
+    """The variance of the mean of independent numbers; empty for a single one, which does not show how they vary."""
     return [(float(np.var(means, ddof=1)) / len(means), len(means) - 1)] if len(means) > 1 else []
 
 
@@ -165,12 +174,12 @@ def _of_auc(logits: Floats, labels: Ints) -> Values:
 
 
 def _placements(scores: Values, positive: npt.NDArray[np.bool_]) -> Values:
-    """Of each image the share of the other kind that it is ranked rightly against; weighted, their mean is the AUC."""
+    """For each image the share of the other kind that it is ranked rightly against, weighted: the mean is the AUC."""
     ranks = stats.rankdata(scores)
-    found = np.empty(len(scores))
+    placements = np.empty(len(scores))
     for kind, sign in ((positive, 1), (~positive, -1)):
         above = (ranks[kind] - stats.rankdata(scores[kind])) / np.count_nonzero(~kind)
         rightly = above if sign > 0 else 1 - above
         area = rightly.mean()
-        found[kind] = area + (rightly - area) / kind.mean()
-    return found
+        placements[kind] = area + (rightly - area) / kind.mean()
+    return placements

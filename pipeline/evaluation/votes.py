@@ -1,4 +1,4 @@
-"""What annotators' votes tell of a two-class model: how good it is where they agree, and whether it shares their doubt.
+"""What annotators' votes show of a two-class model: how good it is where they agree, and whether it shares their doubt.
 
 MHIST's seven annotators each chose one of two classes (Wei et al., arXiv:2101.12355).
 """
@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import (
     negative_log_likelihood,
     over_seeds,
 )
+from pipeline.evaluation.names import temperature_key
 from pipeline.images.index import Image
 
 ANNOTATORS = 7
@@ -35,7 +36,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes on those of N images that were voted on.
+    """The votes on M of N images.
 
     Attributes:
         rows: the M rows of these images among the N.
@@ -53,8 +54,8 @@ class Votes:
 def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | None:
     """The votes on images; None where nobody voted, or where there are not two classes.
 
-    The class that the votes count is the one whose images have more of them. More votes than there are annotators are
-    told of, and then none are used.
+    The class that the votes count is the one whose images have more of them. If an image has more votes than there are
+    annotators, a line on stderr says so, and no votes are used.
 
     Args:
         images: N images.
@@ -75,7 +76,7 @@ def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | Non
 
 
 def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Report:
-    """What the votes tell of one model.
+    """What the votes show of one model.
 
     Args:
         logits: (N, 2), of all images.
@@ -89,15 +90,15 @@ def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Re
     fractions = votes.positive / ANNOTATORS
     written = {float(t): t for t in ("1", *temperatures)}
     ordered = voted if votes.positive_class == 1 else voted[:, ::-1]
-    found = {f"T{written[t]}": correlations(ordered, fractions, t) for t in sorted(written)}
+    at = {temperature_key(written[t]): correlations(ordered, fractions, t) for t in sorted(written)}
     return {
         "levels": by_agreement(voted, votes),
-        "correlation": {key: defined for key, defined in found.items() if defined},
+        "correlation": {key: defined for key, defined in at.items() if defined},
     }
 
 
 def by_agreement(logits: Floats, votes: Votes) -> dict[str, dict[str, Any]]:
-    """Metrics for each level of agreement that has images.
+    """Metrics for each level of agreement between annotators that has images.
 
     Args:
         logits: (M, 2), of the images that were voted on.
@@ -124,30 +125,26 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
         temperature: T of the probability softmax(v / T).
 
     Returns:
-        pearson (linear) and spearman (of ranks), -1 to 1; without what is not defined, as for equal numbers.
+        pearson (linear) and spearman (of ranks), -1 to 1; without those that are not defined, as of equal numbers.
     """
     probability = np.exp(log_softmax(np.asarray(logits, np.float64) / temperature)[:, 1])
     # The margin ranks as the probability does, without its ties near 0 and 1.
     margin = np.asarray(logits[:, 1], np.float64) - logits[:, 0]
-    found = {
+    both = {
         "pearson": _correlation(probability, np.asarray(fractions, np.float64)),
         "spearman": _correlation(rankdata(margin), rankdata(fractions)),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in both.items() if value is not None}
 
 
-def report_over_seeds(by_seed: Mapping[str, Report]) -> Report:
-    """Mean and standard deviation over seeds of every number of `vote_report`, but for the counts of images."""
-    reports = list(by_seed.values())
-    levels = {}
-    for name, first in reports[0]["levels"].items():
-        of_seeds = {seed: _without_count(one["levels"][name]) for seed, one in by_seed.items()}
-        levels[name] = {"images": first["images"]} | over_seeds(of_seeds)
-    temperatures = dict.fromkeys(key for one in reports for key in one["correlation"])
-    correlation = {
-        key: over_seeds({seed: one["correlation"].get(key, {}) for seed, one in by_seed.items()})
-        for key in temperatures
+def report_over_seeds(reports: Sequence[Report]) -> Report:
+    """Each number of the `vote_report` of each seed as a `metrics.Estimate`; the counts of images stay numbers."""
+    levels = {
+        name: {"images": first["images"]} | over_seeds(_without_count(one["levels"][name]) for one in reports)
+        for name, first in reports[0]["levels"].items()
     }
+    keys = dict.fromkeys(key for one in reports for key in one["correlation"])
+    correlation = {key: over_seeds(one["correlation"].get(key, {}) for one in reports) for key in keys}
     return {"levels": levels, "correlation": correlation}
 
 

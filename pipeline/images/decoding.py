@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.tf_data import AT_A_TIME, ahead, mapped
-from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """What is read, by Pillow's names. The content of a file says its format, not its name."""
@@ -222,14 +222,14 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
         files: the image files, by the name for messages.
 
     Raises:
-        PipelineError: some cannot be used; names them and says why.
+        UnusableError: some cannot be used; names them and says why.
     """
     decoded = tf.function(_decoded, input_signature=[tf.TensorSpec((), tf.string)])
     with ThreadPoolExecutor(AT_A_TIME) as threads:
         found = dict(zip(files, threads.map(lambda path: _problem(path, decoded), files.values()), strict=True))
     bad = [f"{name} ({problem})" for name, problem in found.items() if problem]
     if bad:
-        raise PipelineError(
+        raise UnusableError(
             f"{len(bad)} of {len(files)} image files cannot be used: {all_named(bad)}. Replace them with intact images "
             "of at most 8 bits a channel (PNG, JPEG, BMP, GIF, TIFF or WebP), or remove them from the data set."
         )
@@ -240,7 +240,7 @@ def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
     content = path.read_bytes()
     try:
         expected = read_pixels(content)
-    except PipelineError as error:
+    except (DamagedError, UnusableError) as error:
         return str(error)
     if not content.startswith((PNG, JPEG)):
         return None
@@ -257,7 +257,8 @@ def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
     Of several pictures in a file it is the first. Transparency is dropped, colour profiles are not applied.
 
     Raises:
-        PipelineError: says why there are none.
+        DamagedError: it is no image, or not a whole one.
+        UnusableError: it has too many pixels, or pixels of another kind.
     """
     try:
         with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -266,14 +267,14 @@ def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
             image.info.pop("transparency", None)  # which Pillow would look for in the palette
             return np.asarray(image.convert("RGB"))
     except PIL.UnidentifiedImageError:
-        raise PipelineError("no image that Pillow can read") from None
+        raise DamagedError("no image that Pillow can read") from None
     except PIL.Image.DecompressionBombError:
         most = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
-        raise PipelineError(f"more than {most:,} pixels, the most that Pillow reads") from None
-    except PipelineError:
+        raise UnusableError(f"more than {most:,} pixels, the most that Pillow reads") from None
+    except UnusableError:
         raise
     except Exception as error:  # of a damaged file Pillow's formats raise whatever they stumble over
-        raise PipelineError(f"damaged: {str(error)[:80]}") from None
+        raise DamagedError(f"damaged: {str(error)[:80]}") from None
 
 
 def _refuse_deep(image: Any, content: bytes) -> None:
@@ -281,9 +282,9 @@ def _refuse_deep(image: Any, content: bytes) -> None:
     bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 0
     bits = content[24] if image.format == "PNG" else bits
     if bits > 8:
-        raise PipelineError(f"{image.format} of {bits} bits a channel")
+        raise UnusableError(f"{image.format} of {bits} bits a channel")
     if image.mode not in MODES:
-        raise PipelineError(f"{image.format} of Pillow's mode {image.mode}")
+        raise UnusableError(f"{image.format} of Pillow's mode {image.mode}")
 
 
 def read_original(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, all_named, first_few
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
-SPLITS = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Image:
         id: unique name of the image.
         path: the image file, relative to the repository's root, with forward slashes.
         label: the name of its class.
-        split: "train", "val" or "test".
+        split: to which it belongs.
         votes: how many annotators chose the positive class, or "" where nobody voted.
         sha256: of the image file's bytes.
     """
@@ -33,7 +35,7 @@ class Image:
     id: str
     path: str
     label: str
-    split: str
+    split: SplitName
     votes: str
     sha256: str
 
@@ -64,15 +66,15 @@ class Index:
         self.images = sorted(images, key=lambda image: image.id)
         self.class_names = in_order({image.label for image in self.images}) if class_names is None else [*class_names]
 
-    def split(self, name: str) -> list[Image]:
+    def split(self, name: SplitName) -> list[Image]:
         """The images of one split, sorted by id.
 
         Raises:
-            PipelineError: there are none.
+            DamagedError: there are none.
         """
         images = [image for image in self.images if image.split == name]
         if not images:
-            raise PipelineError(f"the index has no images in the split {name!r}. {REMEDY}")
+            raise DamagedError(f"the index has no images in the split {name!r}. {REMEDY}")
         return images
 
     def labels(self, images: Iterable[Image]) -> list[int]:
@@ -102,11 +104,11 @@ def refuse_changed(images: Iterable[Image]) -> None:
     """Compares image files with the index.
 
     Raises:
-        PipelineError: some are missing or have other content; says how many and names the first five.
+        MismatchError: some are missing or have other content; says how many and names the first five.
     """
     changed = [image.path for image in images if not _is_unchanged(image)]
     if changed:
-        raise PipelineError(
+        raise MismatchError(
             f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. {REMEDY}"
         )
 
@@ -130,23 +132,28 @@ def read_index(path: Path) -> Index:
     """Reads `data/index.csv`.
 
     Raises:
-        PipelineError: there is no such file, or its columns are others.
+        MissingError: there is no such file.
+        DamagedError: its columns are others, or its rows are none of an index.
     """
     if not path.is_file():
-        raise PipelineError(f"there is no index at {path}. Make it with `dvc repro split`.")
+        raise MissingError(f"there is no index at {path}. Make it with `dvc repro split`.")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {REMEDY}") from None
+        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {REMEDY}") from None
     if tuple(header) != COLUMNS:
-        raise PipelineError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {REMEDY}")
+        raise DamagedError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {REMEDY}")
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[COLUMNS.index("split")] not in SPLITS]
     if bad:
-        raise PipelineError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {REMEDY}")
+        raise DamagedError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {REMEDY}")
     if len({row[0] for row in rows}) < len(rows):
-        raise PipelineError(f"{path} names an image more than once. {REMEDY}")
-    return Index((Image(*row[:-1]) for row in rows), _class_names(rows, path))
+        raise DamagedError(f"{path} names an image more than once. {REMEDY}")
+    images = (
+        Image(image_id, file, label, cast(SplitName, split), votes, sha256)
+        for image_id, file, label, split, votes, sha256, _ in rows
+    )
+    return Index(images, _class_names(rows, path))
 
 
 def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
@@ -155,5 +162,5 @@ def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
     pairs = sorted({(row[number], row[label]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
     if [text for text, _ in pairs] != [str(position) for position in range(len({name for _, name in pairs}))]:
         found = first_few([f"{name!r} has {text!r}" for text, name in pairs])
-        raise PipelineError(f"{path} does not number its classes from 0, one number for each: {found}. {REMEDY}")
+        raise DamagedError(f"{path} does not number its classes from 0, one number for each: {found}. {REMEDY}")
     return [name for _, name in pairs]

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.images.decoding import LUMA
-from pipeline.images.views import Augmentation
+from pipeline.images.views import Augmentation, FillMode
 
 
 def render(images: Any, affines: Any, colours: Any, augmentation: Augmentation) -> Any:
@@ -29,7 +29,7 @@ def render(images: Any, affines: Any, colours: Any, augmentation: Augmentation) 
     return pixels
 
 
-def apply_affines(images: Any, affines: Any, fill_mode: str) -> Any:
+def apply_affines(images: Any, affines: Any, fill_mode: FillMode) -> Any:
     """Applies one transform to each image with one bilinear interpolation.
 
     Args:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.ranges import Flag
 
 DECODER = "Pillow"
 """Whose pixels an image file holds. Part of the files' identity: a change of the pixels changes this name."""
@@ -25,9 +26,9 @@ class Resize:
             both sides, "pad" adds black on both sides.
     """
 
-    method: Method = "bilinear"
-    antialias: bool = True
-    fit: Fit = "stretch"
+    method: Method
+    antialias: Flag
+    fit: Fit
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -38,18 +39,18 @@ class Resize:
         """What the `preprocessing` of a soft-label file says.
 
         Raises:
-            PipelineError: the file is older than that.
+            DamagedError: the file is older than that.
         """
         try:
             return cls(**preprocessing["resize"])
         except (KeyError, TypeError):
-            raise PipelineError(
+            raise DamagedError(
                 f"the soft labels do not say how images were resized ({preprocessing.get('resize')!r}): they were made "
                 "by an older version. Make them anew with `dvc repro`."
             ) from None
 
 
-DEFAULT_RESIZE = Resize()
+DEFAULT_RESIZE = Resize("bilinear", True, "stretch")
 
 
 def preprocessing(input_shape: Sequence[int], resize: Resize) -> dict[str, Any]:

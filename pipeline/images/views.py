@@ -14,17 +14,33 @@ nor on NumPy's distributions. No TensorFlow is imported here.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field
+
+from pipeline.images.index import SplitName
+from pipeline.runtime.ranges import Flag, Number, Seed, Share
 
 Floats16 = npt.NDArray[np.float16]
 
 IDENTITY = np.array([1, 0, 0, 0, 1, 0], np.float16)
 SAME_COLOUR = np.array([1, 1, 1, 0, 0, 0], np.float16)
+
+FillMode = Literal["reflect", "nearest", "constant"]
+Range = tuple[Number, Number]
+
+
+def _within(lowest: float, highest: float) -> Callable[[Range], Range]:
+    def check(value: Range) -> Range:
+        if not lowest <= value[0] <= value[1] <= highest:
+            raise ValueError(f"expected two numbers from {lowest:g} to {highest:g}, the smaller first")
+        return value
+
+    return check
 
 
 @dataclass(frozen=True)
@@ -51,18 +67,18 @@ class Augmentation:
             1 - channel_gain to 1 + channel_gain.
     """
 
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    rotation: float = 0.0
-    translation: float = 0.0
-    shear: float = 0.0
-    zoom: float = 0.0
-    crop_area: tuple[float, float] = (1.0, 1.0)
-    crop_aspect_ratio: tuple[float, float] = (1.0, 1.0)
-    fill_mode: str = "reflect"
-    brightness: float = 0.0
-    contrast: float = 0.0
-    channel_gain: float = 0.0
+    horizontal_flip: Flag = False
+    vertical_flip: Flag = False
+    rotation: Annotated[float, Field(ge=0, le=0.5, strict=True)] = 0.0
+    translation: Share = 0.0
+    shear: Annotated[float, Field(ge=0, le=60, strict=True)] = 0.0
+    zoom: Annotated[float, Field(ge=0, le=0.9, strict=True)] = 0.0
+    crop_area: Annotated[Range, AfterValidator(_within(0.01, 1.0))] = (1.0, 1.0)
+    crop_aspect_ratio: Annotated[Range, AfterValidator(_within(0.1, 10.0))] = (1.0, 1.0)
+    fill_mode: FillMode = "reflect"
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    channel_gain: Share = 0.0
 
     @property
     def moves(self) -> bool:
@@ -92,8 +108,8 @@ class Views:
         augmentation: the ranges from which they are drawn.
     """
 
-    count: int
-    seed: int
+    count: Annotated[int, Field(ge=1, le=65535, strict=True)]
+    seed: Seed
     augmentation: Augmentation
 
     @classmethod
@@ -129,7 +145,7 @@ class Views:
             "to as many as you can afford, or leave views.augmentation empty."
         )
 
-    def of_split(self, split: str) -> "Views":
+    def of_split(self, split: SplitName) -> "Views":
         """The views of one split's images: only training images are varied."""
         return self if split == "train" else UNTOUCHED
 

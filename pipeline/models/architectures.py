@@ -4,22 +4,13 @@ Every model is a chain: input, preprocessing, backbone (a nested model), pooling
 normalisation, any hidden dense layers, optional dropout, dense logits. No TensorFlow is imported here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from pipeline.models.backbones import ARCHITECTURES, build_backbone
-from pipeline.runtime.errors import PipelineError
-
-Preprocessing = str | Mapping[str, Sequence[float]]
-
-PREPROCESSING = {
-    "none": "pixels 0 to 255 (the backbone rescales them itself)",
-    "unit": "pixels / 255",
-    "symmetric": "pixels / 127.5 - 1",
-    "caffe": "channels in the order BGR, less the ImageNet means 103.939, 116.779, 123.68",
-}
+from pipeline.models.parts import Pooling, Preprocessing, Standardization
+from pipeline.runtime.errors import ParameterError
 
 POOLING = {
     "avg": keras.layers.GlobalAveragePooling2D,
@@ -28,45 +19,32 @@ POOLING = {
 }
 
 
-def build(
+def chain(
+    backbone: Any,
     *,
-    architecture: str,
-    input_shape: Sequence[int],
-    classes: int,
-    seed: int,
-    weights: str | None,
-    pooling: str,
+    preprocessing: Preprocessing,
+    pooling: Pooling,
     batch_normalization: bool,
+    dense: Sequence[int],
     dropout: float,
-    preprocessing: Preprocessing = "own",
-    dense: Sequence[int] = (),
-    **options: Any,
+    classes: int,
+    name: str,
 ) -> Any:
-    """Builds an untrained model, or one with a pretrained backbone.
+    """Puts preprocessing in front of a backbone, and a head behind it.
 
     Args:
-        architecture: one of `ARCHITECTURES`.
-        input_shape: (height, width, channels).
-        classes: C, the number of logits.
-        seed: of the initial weights. Keras' global state is cleared, so that the same arguments give the
-            same names and weights in any process.
-        weights: None (random), "imagenet", or a file of backbone weights.
-        pooling: one of `POOLING`.
+        backbone: a Keras model named "backbone", from (B, height, width, channels) to features.
+        preprocessing: as `preprocessing_layers` takes it.
+        pooling: of the features.
         batch_normalization: whether the pooled features are normalised.
-        dropout: fraction of the features dropped before the logits in training, 0 to 1.
-        preprocessing: as `preprocessing_layers` takes it, or "own" for what the backbone's weights expect.
         dense: sizes of hidden dense layers with ReLU between pooling and dropout.
-        **options: the architecture's own, as in `build_backbone`.
+        dropout: fraction of the features dropped before the logits in training, 0 to 1.
+        classes: C, the number of logits.
+        name: of the whole.
 
     Returns:
-        A Keras model from (B, height, width, channels) pixels to (B, C) logits.
-
-    Raises:
-        PipelineError: the weights are not to be had.
+        A Keras model from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
     """
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    backbone = build_backbone(architecture, input_shape, weights, **options)
     head = [POOLING[pooling](name="pooling")]
     if batch_normalization:
         head.append(keras.layers.BatchNormalization(name="head_normalization"))
@@ -74,15 +52,14 @@ def build(
     if dropout:
         head.append(keras.layers.Dropout(dropout, name="dropout"))
     head.append(keras.layers.Dense(classes, name="logits", dtype="float32"))
-    kind = ARCHITECTURES[architecture].preprocessing if preprocessing == "own" else preprocessing
-    return _chain([*preprocessing_layers(kind), backbone, *head], input_shape, architecture)
+    return _applied([*preprocessing_layers(preprocessing), backbone, *head], backbone.input_shape[1:], name)
 
 
 def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool = False) -> Any:
     """Rewires the same layers for one phase of training.
 
     Args:
-        model: a model of `build`.
+        model: a model of `chain`.
         trainable_from: None trains the head only, with the backbone in inference mode (no dropout, no
             batch statistics); "all" trains every layer; a layer's number or name in the backbone trains
             that layer and all above it.
@@ -103,10 +80,10 @@ def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool
     operations = model.operations[1:]
     if trainable_from is None or inference_mode:
         operations = [_InferenceMode(operation) if operation is backbone else operation for operation in operations]
-    return _chain(operations, model.input_shape[1:], model.name)
+    return _applied(operations, model.input_shape[1:], model.name)
 
 
-def _chain(operations: Sequence[Any], input_shape: Sequence[int], name: str) -> Any:
+def _applied(operations: Sequence[Any], input_shape: Sequence[int], name: str) -> Any:
     features = inputs = keras.Input(tuple(input_shape), name="pixels")
     for operation in operations:
         features = operation(features)
@@ -132,12 +109,11 @@ def preprocessing_layers(kind: Preprocessing) -> list[Any]:
     """The layers from pixels, 0 to 255, to what a model expects.
 
     Args:
-        kind: one of `PREPROCESSING`; or the `mean` and the `std` of each channel, in units of pixels from 0 to 1, for
-            (pixels / 255 - mean) / std, as torchvision's `Normalize` after `ToTensor`.
+        kind: its name, or the mean and the standard deviation of each channel, for (pixels / 255 - mean) / std.
     """
-    if isinstance(kind, Mapping):
-        scale = [1 / (255 * std) for std in kind["std"]]
-        offset = [-mean / std for mean, std in zip(kind["mean"], kind["std"], strict=True)]
+    if isinstance(kind, Standardization):
+        scale = [1 / (255 * std) for std in kind.std]
+        offset = [-mean / std for mean, std in zip(kind.mean, kind.std, strict=True)]
         return [keras.layers.Rescaling(scale, offset, name="rescaling")]
     if kind == "none":
         return []
@@ -163,12 +139,7 @@ def _first_trainable(backbone: Any, trainable_from: str | int | None) -> int:
         return trainable_from
     if trainable_from in names:
         return names.index(str(trainable_from))
-    raise PipelineError(
+    raise ParameterError(
         f"trainable_from is {trainable_from!r}, but the backbone has no such layer. Expected null (head only), "
         f"'all', a number from 0 to {count - 1}, or a layer's name, such as {names[count // 2]!r}."
     )
-
-
-def untrained(model: dict[str, Any], classes: int) -> Any:
-    """A model without its pretrained weights, which change nothing about its cost."""
-    return build(**{**model, "weights": None}, classes=classes, seed=0)

@@ -1,4 +1,4 @@
-"""Backbones: the feature extractors of the architectures, with or without pretrained weights."""
+"""Backbones: the feature extractors, Keras models named "backbone", with or without pretrained weights."""
 
 import os
 import socket
@@ -11,112 +11,111 @@ from typing import Any
 
 import keras
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.models.parts import Downsampling, Padding, PreprocessingName
+from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """How to build one architecture's feature extractor.
+class Pretrained:
+    """A feature extractor of keras.applications.
 
     Attributes:
-        build: takes `input_shape`, `weights` and the architecture's own options; returns a Keras model.
-        preprocessing: which of `models.PREPROCESSING` its weights expect.
-        imagenet_file: name under which Keras looks for its ImageNet weights, with the options' names in
-            braces; None where there are none.
+        constructor: the function of keras.applications.
+        preprocessing: what its weights expect.
+        imagenet_file: name under which Keras looks for its ImageNet weights, with "alpha" and "size" in braces.
     """
 
-    build: Callable[..., Any]
-    preprocessing: str
-    imagenet_file: str | None = None
+    constructor: Callable[..., Any]
+    preprocessing: PreprocessingName
+    imagenet_file: str
 
 
-def _application(constructor: Callable[..., Any]) -> Callable[..., Any]:
-    def build(*, input_shape: Sequence[int], weights: str | None, **options: Any) -> Any:
-        return constructor(include_top=False, input_shape=tuple(input_shape), weights=weights, **options)
-
-    return build
-
-
-def _cnn(
-    *,
+def cnn(
     input_shape: Sequence[int],
-    weights: None,
+    *,
     filters: Sequence[int],
-    downsampling: str,
-    kernel_size: int = 3,
-    padding: str = "same",
-    factor: int | Sequence[int] = 2,
+    downsampling: Downsampling,
+    kernel_size: int,
+    padding: Padding,
+    factor: int | Sequence[int],
 ) -> Any:
-    """Convolutions with ReLU, each dividing the image's sides by its factor, with its stride or by max pooling."""
-    factors = [factor] * len(filters) if isinstance(factor, int) else factor
-    features = inputs = keras.Input(tuple(input_shape), name="pixels")
-    for number, (count, shrink) in enumerate(zip(filters, factors, strict=True), 1):
-        stride = shrink if downsampling == "stride" else 1
-        convolution = keras.layers.Conv2D(
-            count, kernel_size, strides=stride, padding=padding, activation="relu", name=f"conv{number}"
-        )
-        features = convolution(features)
-        if downsampling == "max_pooling" and shrink > 1:
-            features = keras.layers.MaxPooling2D(shrink, padding=padding, name=f"max_pooling{number}")(features)
-    return keras.Model(inputs, features, name="cnn")
+    """Convolutions with ReLU, each dividing the image's sides by its factor, with its stride or by max pooling.
+
+    Args:
+        input_shape: (height, width, channels).
+        filters: of each convolution.
+        downsampling: how each convolution shrinks the image.
+        kernel_size: side of the convolutions in pixels.
+        padding: of convolutions and pooling.
+        factor: one for all, or one each.
+
+    Raises:
+        PipelineError: the images are too small for it.
+    """
+    with _weights_errors("cnn", None, input_shape):
+        factors = [factor] * len(filters) if isinstance(factor, int) else factor
+        features = inputs = keras.Input(tuple(input_shape), name="pixels")
+        for number, (count, shrink) in enumerate(zip(filters, factors, strict=True), 1):
+            stride = shrink if downsampling == "stride" else 1
+            convolution = keras.layers.Conv2D(
+                count, kernel_size, strides=stride, padding=padding, activation="relu", name=f"conv{number}"
+            )
+            features = convolution(features)
+            if downsampling == "max_pooling" and shrink > 1:
+                features = keras.layers.MaxPooling2D(shrink, padding=padding, name=f"max_pooling{number}")(features)
+        return keras.Model(inputs, features, name="backbone")
 
 
-def _mlp(*, input_shape: Sequence[int], weights: None) -> Any:
-    """The pixels in one row: all layers with weights are those of the head."""
+def mlp(input_shape: Sequence[int]) -> Any:
+    """The pixels, (height, width, channels), in one row: all layers with weights are those of the head."""
     inputs = keras.Input(tuple(input_shape), name="pixels")
-    return keras.Model(inputs, keras.layers.Flatten(name="row")(inputs), name="mlp")
+    return keras.Model(inputs, keras.layers.Flatten(name="row")(inputs), name="backbone")
 
 
 _TF = "weights_tf_dim_ordering_tf_kernels"
-ARCHITECTURES = {
-    "cnn": Backbone(_cnn, "unit"),
-    "mlp": Backbone(_mlp, "unit"),
-    "resnet50v2": Backbone(_application(keras.applications.ResNet50V2), "symmetric", f"resnet50v2_{_TF}_notop.h5"),
-    "resnet50": Backbone(_application(keras.applications.ResNet50), "caffe", f"resnet50_{_TF}_notop.h5"),
-    "resnet152": Backbone(_application(keras.applications.ResNet152), "caffe", f"resnet152_{_TF}_notop.h5"),
-    "mobilenetv2": Backbone(
-        _application(keras.applications.MobileNetV2),
+PRETRAINED = {
+    "resnet50v2": Pretrained(keras.applications.ResNet50V2, "symmetric", f"resnet50v2_{_TF}_notop.h5"),
+    "resnet50": Pretrained(keras.applications.ResNet50, "caffe", f"resnet50_{_TF}_notop.h5"),
+    "resnet152": Pretrained(keras.applications.ResNet152, "caffe", f"resnet152_{_TF}_notop.h5"),
+    "mobilenetv2": Pretrained(
+        keras.applications.MobileNetV2,
         "symmetric",
         f"mobilenet_v2_{_TF}_{{alpha}}_{{size}}_no_top.h5",
     ),
-    "efficientnetb0": Backbone(_application(keras.applications.EfficientNetB0), "none", "efficientnetb0_notop.h5"),
+    "efficientnetb0": Pretrained(keras.applications.EfficientNetB0, "none", "efficientnetb0_notop.h5"),
 }
 
 
-def build_backbone(architecture: str, input_shape: Sequence[int], weights: str | None, **options: Any) -> Any:
-    """Builds one of `ARCHITECTURES`.
+def pretrained(architecture: str, input_shape: Sequence[int], weights: str | None, alpha: float | None = None) -> Any:
+    """One of `PRETRAINED`.
 
     Args:
         architecture: its name.
         input_shape: (height, width, channels).
         weights: None (random), "imagenet", or a file of backbone weights.
-        **options: the architecture's own: `alpha` for mobilenetv2; `filters`, `downsampling`, `kernel_size`, `padding`
-            and `factor` for cnn.
-
-    Returns:
-        A Keras model named "backbone".
+        alpha: the width of MobileNetV2; None for all others.
 
     Raises:
-        PipelineError: the weights are not to be had, or the input shape does not fit.
+        MissingError: the weights are not to be had.
+        MismatchError: they are those of another model.
+        ParameterError: the input shape does not fit.
     """
-    entry = ARCHITECTURES[architecture]
-    with _weights_errors(architecture, entry, weights, input_shape, options):
-        backbone = entry.build(input_shape=input_shape, weights=weights, **options)
+    own = {} if alpha is None else {"alpha": alpha}
+    with _weights_errors(architecture, weights, input_shape, alpha):
+        backbone = PRETRAINED[architecture].constructor(
+            include_top=False, input_shape=tuple(input_shape), weights=weights, **own
+        )
     backbone.name = "backbone"
     return backbone
 
 
 @contextmanager
 def _weights_errors(
-    architecture: str,
-    entry: Backbone,
-    weights: str | None,
-    input_shape: Sequence[int],
-    options: dict[str, Any],
+    architecture: str, weights: str | None, input_shape: Sequence[int], alpha: float | None = None
 ) -> Iterator[None]:
     """Turns failures to load weights into errors that say where a file is expected."""
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
-        raise PipelineError(
+        raise MissingError(
             f"there is no weights file at {weights}. Put it there, or set weights to imagenet or null in params.yaml."
         )
     timeout = socket.getdefaulttimeout()
@@ -127,8 +126,8 @@ def _weights_errors(
             yield
     except Exception as error:  # Keras raises a plain Exception where a download fails
         if "URL fetch failure" in str(error):
-            where = _imagenet_path(entry, input_shape, options)
-            raise PipelineError(
+            where = _imagenet_path(architecture, input_shape, alpha)
+            raise MissingError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
                 f"Put the file at {where} (the environment variable KERAS_HOME moves the folder), "
                 "or set weights to a file or to null in params.yaml."
@@ -136,16 +135,16 @@ def _weights_errors(
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
             raise
         if weights is None:
-            raise PipelineError(
+            raise ParameterError(
                 f"{architecture} cannot be built for input_shape {list(input_shape)}: {error}"
             ) from None
-        raise PipelineError(f"the weights {weights} do not fit {architecture}: {error}") from None
+        raise MismatchError(f"the weights {weights} do not fit {architecture}: {error}") from None
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def _imagenet_path(entry: Backbone, input_shape: Sequence[int], options: dict[str, Any]) -> Path:
+def _imagenet_path(architecture: str, input_shape: Sequence[int], alpha: float | None) -> Path:
     height, width = input_shape[:2]
     size = height if height == width and height in (96, 128, 160, 192, 224) else 224
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    return home / "models" / str(entry.imagenet_file).format(size=size, **options)
+    return home / "models" / PRETRAINED[architecture].imagenet_file.format(size=size, alpha=alpha)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline.models import keras_files
+from pipeline.models.teacher_file import Average
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Teacher:
     in_full: Any = None
 
 
-def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str], path: Path) -> None:
+def save_ensemble(files: Sequence[Path], average: Average, class_names: Sequence[str], path: Path) -> None:
     """Writes the `.keras` file of several teachers.
 
     Args:
@@ -48,7 +49,7 @@ def save_ensemble(files: Sequence[Path], average: str, class_names: Sequence[str
         path: the file to write.
 
     Raises:
-        PipelineError: the members take images of different sizes.
+        MismatchError: the members take images of different sizes.
     """
     keras.utils.clear_session()
     models = [keras_files.load_classifier(file, class_names) for file in files]
@@ -65,16 +66,16 @@ def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
     """Compares the input shapes of the members.
 
     Raises:
-        PipelineError: they are not all the same.
+        MismatchError: they are not all the same.
     """
     if len(set(shapes)) > 1:
-        raise PipelineError(
+        raise MismatchError(
             f"the teachers of an ensemble must take images of one size, but these take {list(shapes)}. "
             "Give all of them the same input_shape."
         )
 
 
-def combined(models: Sequence[Any], average: str) -> Any:
+def combined(models: Sequence[Any], average: Average) -> Any:
     """One Keras model of several that take the same input; `average` as in `save_ensemble`.
 
     Its members are called `member0`, `member1` and so on, and are functional models of one tensor, whatever they were.
@@ -90,7 +91,7 @@ def combined(models: Sequence[Any], average: str) -> Any:
     return keras.Model(pixels, ops.logsumexp(stacked, axis=0) - math.log(len(said)), name="ensemble")
 
 
-def average_of(logits: npt.NDArray[np.float32], average: str) -> npt.NDArray[np.float32]:
+def average_of(logits: npt.NDArray[np.float32], average: Average) -> npt.NDArray[np.float32]:
     """The ensemble's logits from its members': (M, R, C) float32 become (R, C) float32, as in `save_ensemble`."""
     exact = logits.astype(np.float64)
     if average == "logits":
@@ -100,7 +101,7 @@ def average_of(logits: npt.NDArray[np.float32], average: str) -> npt.NDArray[np.
     return np.asarray(np.logaddexp.reduce(exact, axis=0) - math.log(len(exact)), np.float32)
 
 
-def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teacher], str | None]:
+def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teacher], Average | None]:
     """Loads a teacher's `.keras` file.
 
     Returns:
@@ -120,4 +121,4 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teac
         inner = model.get_layer(f"member{number}")
         keras_files.refuse_probabilities(inner, described)
         teachers.append(Teacher(described, member["name"], inner, member["sha256"], member["record"]))
-    return model, teachers, str(record["average"])
+    return model, teachers, record["average"]

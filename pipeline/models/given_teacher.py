@@ -1,7 +1,7 @@
 """A teacher that somebody brings along, made whole: from pixels (0 to 255) to logits in the data set's class order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,18 @@ from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.other_formats import keras_2, other_format
+from pipeline.models.parts import Standardization
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, nearest, quoted
-
-
-@dataclass(frozen=True)
-class GivenTeacher:
-    """A teacher that is already trained, and what its file does not say of it.
-
-    Attributes:
-        file: a `.keras` file, or the weights (`.weights.h5`) of a model of `models.build`.
-        weights_of: of weights, the arguments of `models.build`, apart from `classes` and `seed`.
-        preprocessing: what happened to pixels, 0 to 255, before they entered the model, as
-            `models.preprocessing_layers` takes it; "none" if the model does that itself.
-        classes: the names of the model's outputs in their order, None for one that has no name; or the number of each
-            class's output. None is the order of the data set, or the one that a file of this program records.
-        accuracy: the share of images on which it was right elsewhere, 0 to 1, if that is known.
-    """
-
-    file: Path
-    weights_of: dict[str, Any] | None = None
-    preprocessing: architectures.Preprocessing = "none"
-    classes: Sequence[str | None] | Mapping[str, int] | None = None
-    accuracy: float | None = None
+from pipeline.runtime.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    ParameterError,
+    UnusableError,
+    nearest,
+    quoted,
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +46,13 @@ def there(file: Path) -> Path:
     """The file, if there is one.
 
     Raises:
-        PipelineError: there is none, or a folder of another format.
+        MissingError: there is none.
+        DamagedError: it is a folder of another format.
     """
     if not file.is_file():
         if (what := other_format(file)) is not None:
-            raise PipelineError(f"{file} {what}")
-        raise PipelineError(
+            raise DamagedError(f"{file} {what}")
+        raise MissingError(
             f"there is no teacher at {file}. Put it there, or name another file in train_teacher.model, or describe "
             "a model there to train one."
         )
@@ -86,7 +76,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     before: dict[str, Any] | None = None
     if teacher.weights_of is not None:
         count = len(class_names) if teacher.classes is None else len(teacher.classes)
-        model = architectures.build(**{**teacher.weights_of, "weights": None}, classes=count, seed=0)
+        model = teacher.weights_of.untrained(count)
         load_weights(model, teacher.file)
     else:
         loaded = keras_files.load(teacher.file)
@@ -124,7 +114,7 @@ def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: S
     if model.output_shape[-1] != 1 or len(class_names) != 2:
         return False
     if activation not in (LINEAR, "sigmoid"):
-        raise PipelineError(
+        raise UnusableError(
             f"{file} has one output for two classes, and its end is {activation or 'of a kind that is not known'}: it "
             "cannot be told whether that is a logit. Save it so that its last layer is a Dense layer with "
             "activation=None, or with sigmoid."
@@ -143,24 +133,24 @@ def _order(
     numbers = dict(named) if isinstance(named, Mapping) else {name: number for number, name in enumerate(named)}
     if isinstance(named, Mapping):
         if (largest := max(numbers.values())) >= outputs:
-            raise PipelineError(
+            raise ParameterError(
                 f"train_teacher.classes names output {largest} of {teacher.file}, which has the outputs 0 to "
                 f"{outputs - 1}. Count from 0."
             )
     elif len(named) != outputs:
-        raise PipelineError(
+        raise ParameterError(
             f"train_teacher.classes names {len(named)} outputs, but {teacher.file} gives {outputs}. Name all of them "
             "in their order (null for one without a class), or map classes to numbers of outputs, from 0."
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
         other = keras_files.other_classes(teacher.file, [str(name) for name in named], class_names)
-        raise PipelineError(f"{other} If it knows them by other names, state train_teacher.classes.")
+        raise MismatchError(f"{other} If it knows them by other names, state train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
         near = nearest(missing[0], known)
         hint = f" Is {near!r} there {missing[0]!r} here?" if near else ""
-        raise PipelineError(
+        raise ParameterError(
             f"train_teacher.classes lacks {len(missing)} of the data set's classes: {quoted(missing)}; it has "
             f"{quoted(known)}.{hint} Write every class as data/index.csv does."
         )
@@ -169,9 +159,9 @@ def _order(
 
 def _preprocessing(teacher: GivenTeacher, channels: int) -> list[Any]:
     given = teacher.preprocessing
-    needed = len(given["mean"]) if isinstance(given, Mapping) else 3 if given == "caffe" else channels
+    needed = len(given.mean) if isinstance(given, Standardization) else 3 if given == "caffe" else channels
     if needed != channels:
-        raise PipelineError(
+        raise ParameterError(
             f"train_teacher.preprocessing is for images of {needed} channel(s), but {teacher.file} takes {channels}. "
             "State the one that it was trained with."
         )
@@ -199,12 +189,13 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
 def _record(
     teacher: GivenTeacher, class_names: Sequence[str], activation: str | None, before: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    given = {
+    given = teacher.preprocessing
+    stated = {
         "sha256": sha256_file(teacher.file),
         "accuracy": teacher.accuracy,
-        "preprocessing": teacher.preprocessing,
+        "preprocessing": asdict(given) if isinstance(given, Standardization) else given,
         "classes": before["class_names"] if teacher.classes is None and before is not None else teacher.classes,
         "last_activation": activation,
     }
     kept = {} if before is None or "validation" not in before else {"validation": before["validation"]}
-    return {"class_names": list(class_names), "given": given, **kept}
+    return {"class_names": list(class_names), "given": stated, **kept}

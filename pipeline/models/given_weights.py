@@ -6,7 +6,7 @@ from typing import Any
 
 import h5py
 
-from pipeline.runtime.errors import PipelineError, first_few, one_line
+from pipeline.runtime.errors import DamagedError, MismatchError, first_few, one_line
 
 
 def load_weights(model: Any, file: Path) -> None:
@@ -15,7 +15,8 @@ def load_weights(model: Any, file: Path) -> None:
     Keras would leave out what does not fit, so the file's arrays are first compared with the model's, one by one.
 
     Raises:
-        PipelineError: the file cannot be read, or is not of this model.
+        DamagedError: the file cannot be read.
+        MismatchError: it is not of this model.
     """
     with tempfile.TemporaryDirectory() as folder:
         expected = Path(folder, "expected.weights.h5")
@@ -24,7 +25,7 @@ def load_weights(model: Any, file: Path) -> None:
     lacking, unknown = sorted(wanted - found), sorted(found - wanted)
     if lacking or unknown:
         told = [f"lacks {first_few(lacking)}"] * bool(lacking) + [f"also has {first_few(unknown)}"] * bool(unknown)
-        raise PipelineError(
+        raise MismatchError(
             f"the weights {file} are not those of the model that train_teacher.weights_of describes: the file "
             f"{' and '.join(told)}. Describe the model that it was saved from, layer by layer."
         )
@@ -43,7 +44,7 @@ def _arrays_in(file: Path) -> set[str]:
         with h5py.File(file, "r") as weights:
             weights.visititems(note)
     except OSError as error:
-        raise PipelineError(
+        raise DamagedError(
             f"{file} cannot be read as a file of weights (HDF5): {one_line(error)}. Save it again."
         ) from None
     return found

@@ -11,7 +11,7 @@ import keras
 
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2, other_format
-from pipeline.runtime.errors import PipelineError, first_few, one_line
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, first_few, one_line
 from pipeline.runtime.publish import replace_whole
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -57,14 +57,15 @@ def load(path: Path) -> Any:
     """Loads a `.keras` file, uncompiled and in safe mode.
 
     Raises:
-        PipelineError: there is no such file, or it is not a whole `.keras` file.
+        MissingError: there is no such file.
+        DamagedError: it is not a whole `.keras` file.
     """
     if (what := other_format(path)) is not None:
-        raise PipelineError(f"{path} {what}")
+        raise DamagedError(f"{path} {what}")
     if not path.is_file():
-        raise PipelineError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
+        raise MissingError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
     if not zipfile.is_zipfile(path):
-        raise PipelineError(
+        raise DamagedError(
             f"{path} is no whole `.keras` file (a zip archive with its configuration and weights). "
             "Make it again with `dvc repro`, or, if it is not of this project, with `model.save('NAME.keras')`."
         )
@@ -73,7 +74,7 @@ def load(path: Path) -> Any:
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except LOADING as error:
-        raise PipelineError(f"{path} {_why_not(path, error)}") from None
+        raise DamagedError(f"{path} {_why_not(path, error)}") from None
 
 
 LOADING = (ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, OSError, zipfile.BadZipFile)
@@ -112,7 +113,7 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
     refuse_other_shapes(model, path, len(class_names))
     record = read_record(path)
     if record is not None and record["class_names"] != list(class_names):
-        raise PipelineError(other_classes(path, record["class_names"], class_names))
+        raise MismatchError(other_classes(path, record["class_names"], class_names))
     return model
 
 
@@ -130,7 +131,8 @@ def refuse_other_shapes(model: Any, path: Path, classes: int) -> None:
     """Looks at what a model takes and gives.
 
     Raises:
-        PipelineError: it does not take images of a fixed size, or does not give `classes` logits of each.
+        UnusableError: it does not take images of a fixed size, or does not give one row of outputs for each.
+        MismatchError: it gives another number of logits than `classes`.
     """
     refuse_no_classifier(model, path)
     refuse_other_count(model.output_shape[-1], path, classes)
@@ -140,11 +142,11 @@ def refuse_other_count(outputs: int, path: Path, classes: int) -> None:
     """Compares the number of a model's outputs with that of the data set's classes.
 
     Raises:
-        PipelineError: they differ.
+        MismatchError: they differ.
     """
     if outputs != classes:
         more = "name its outputs in train_teacher.classes, train" if outputs > classes else "train"
-        raise PipelineError(
+        raise MismatchError(
             f"{path} gives {outputs} logits, but the data set has {classes} classes. "
             f"{more.capitalize()} it on this data set with `dvc repro`, or give another file."
         )
@@ -154,18 +156,18 @@ def refuse_no_classifier(model: Any, path: Path) -> None:
     """Looks at what a model takes and gives.
 
     Raises:
-        PipelineError: it does not take images of a fixed size, or does not give one row of outputs for each.
+        UnusableError: it does not take images of a fixed size, or does not give one row of outputs for each.
     """
     taken: Any = getattr(model, "input_shape", None)
     given: Any = getattr(model, "output_shape", None)
     if not (_is_of_one_tensor(taken) and _is_of_one_tensor(given) and len(given) == 2):
-        raise PipelineError(
+        raise UnusableError(
             f"{path} is no classifier of images: it takes {taken} and gives {given}; expected one batch of images, "
             "(batch, height, width, channels), and one of logits, (batch, classes)."
         )
     input_shape = taken[1:]
     if len(input_shape) != 3 or None in input_shape or input_shape[2] not in (1, 3):
-        raise PipelineError(
+        raise UnusableError(
             f"{path} takes inputs of shape {input_shape}; expected images of a fixed size, (height, width, 1 or 3). "
             f"{_other_input(input_shape)}"
         )
@@ -227,10 +229,10 @@ def refuse_probabilities(model: Any, path: Path | str) -> None:
     """Looks at the last activation of a model.
 
     Raises:
-        PipelineError: it is softmax or sigmoid.
+        UnusableError: it is softmax or sigmoid.
     """
     if last_activation(model) in PROBABILITIES:
-        raise PipelineError(f"{path} {NO_LOGITS} `train_teacher.model: FILE` does so in a copy.")
+        raise UnusableError(f"{path} {NO_LOGITS} `train_teacher.model: FILE` does so in a copy.")
 
 
 def _without_accidents(content: bytes) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import UnusableError
 
 PROBABILITIES = ("softmax", "sigmoid")
 """The activations whose results lie between 0 and 1."""
@@ -48,17 +48,17 @@ def switched_off(model: Any, file: Path) -> Any:
         file: the `.keras` file that it was loaded from.
 
     Raises:
-        PipelineError: its outputs are no probabilities of classes of which one is right.
+        UnusableError: its outputs are no probabilities of classes of which one is right.
     """
     activation, outputs = last_activation(model), model.output_shape[-1]
     if activation == "sigmoid" and outputs > 1:
-        raise PipelineError(
+        raise UnusableError(
             f"{file} ends in a sigmoid of {outputs} outputs, each a yes or no of its own (multi-label): those are not "
             "probabilities of classes of which one is right. Train it with softmax; or, if its outputs shall be taken "
             "for logits all the same, save it with activation=None in its last layer."
         )
     if activation == "softmax" and outputs == 1:
-        raise PipelineError(
+        raise UnusableError(
             f"{file} ends in a softmax of one output, which is always 1. Train it with a sigmoid, or with one output "
             "for each class."
         )
@@ -74,7 +74,7 @@ def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path)
     given, logits = (ops.cast(one(noise, training=False), "float32") for one in (model, bare))
     distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(given))
     if (distance > ROUNDING).any():
-        raise PipelineError(
+        raise UnusableError(
             f"the {activation.__name__} at the end of {file} cannot be switched off: of the copy's logits it makes "
             f"other probabilities than the file gives, by up to {np.nanmax(distance):.2g}. Save the model with "
             "activation=None in its last layer."

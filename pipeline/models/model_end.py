@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from pipeline.models.last_activation import PASSING, Node, activation_of, noise_for
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import UnusableError
 
 LOGITS = ("linear", "log_softmax")
 """The activations whose results are logits."""
@@ -49,21 +49,21 @@ def refuse_no_logits(model: Any, file: Path | str) -> None:
         file: how messages name it.
 
     Raises:
-        PipelineError: its outputs are no logits, or it cannot be understood whether they are.
+        UnusableError: its outputs are no logits, or it cannot be understood whether they are.
     """
     found, _ = _no_logits(keras.saving.serialize_keras_object(model), "")
     if found is not None:
-        raise PipelineError(f"{file} ends in {found}: what that gives cannot be understood as logits. {REMEDY}")
+        raise UnusableError(f"{file} ends in {found}: what that gives cannot be understood as logits. {REMEDY}")
     of_tensors = keras.Model(model.inputs[0], model.outputs[0])  # one of lists of tensors would warn
     outputs = ops.convert_to_numpy(ops.cast(of_tensors(noise_for(model), training=False), "float32"))
     if outputs.shape[-1] == 1 or not outputs.min() >= 0:
         return
     if np.allclose(outputs.sum(axis=-1), 1, rtol=0, atol=ROUNDING):
-        raise PipelineError(
+        raise UnusableError(
             f"{file} gives probabilities: for each of {len(outputs)} images of noise, its outputs sum to 1. {REMEDY}"
         )
     if outputs.max() > 0 and (outputs == 0).any():
-        raise PipelineError(
+        raise UnusableError(
             f"{file} cuts off negative numbers: for {len(outputs)} images of noise, none of its outputs is negative, "
             f"and some are exactly 0. {REMEDY}"
         )

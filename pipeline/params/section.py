@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 
 
 class Section(BaseModel):
@@ -15,7 +15,7 @@ class Section(BaseModel):
     def __getattr__(self, name: str) -> Any:
         """Explains why a declared field is not there: `restrict` has taken it away."""
         if name in type(self).model_fields:
-            raise PipelineError(
+            raise ParameterError(
                 f"this stage reads the parameter {name!r} of {type(self).__name__}, but dvc.yaml does not declare "
                 "it for the stage. Add it to the stage's params, so that DVC knows when to run it again."
             )

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from pipeline.params.models import Flag
 from pipeline.params.section import Section
+from pipeline.runtime.ranges import Flag, Positive
 
 
 def _inside(path: Path) -> Path:
@@ -70,7 +70,7 @@ class DataSection(Section):
     """What every layout has: how equal pictures are treated, and how many images are used."""
 
     duplicates: Literal["warn", "refuse", "keep_in_train"] = "warn"
-    limit: Annotated[int, Field(ge=1, strict=True)] | None = None
+    limit: Positive | None = None
 
 
 class Mhist(DataSection):

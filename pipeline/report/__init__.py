@@ -1,1 +1,1 @@
-"""What is drawn and said of a run: the page and the pictures."""
+"""What is drawn of a run, and said in words: the page and the pictures."""

@@ -1,17 +1,18 @@
-"""The figures of the report with the words that go with them."""
+"""The figures of the report, with their titles and the texts for those who cannot see them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.curves import Curves
+from pipeline.evaluation.curves import Curves, Measure
 from pipeline.evaluation.dvc_plots import read_plot
-from pipeline.evaluation.temperatures import METRICS, STUDENT
+from pipeline.evaluation.names import Group, Role
+from pipeline.evaluation.temperatures import METRICS, Metric, students
 from pipeline.report.panels import (
     areas_of_classes,
     class_roc_panel,
@@ -47,8 +48,8 @@ class Drawings:
     Args:
         models: as `metrics.json` has them.
         curves: of all trainings.
-        groups: for each role (teacher, student, baseline) the key of its group.
-        names: for each role the names of its models.
+        groups: for each role (teacher, student, baseline) the group that is shown.
+        names: for each role the names of that group's models.
         plots: the folder of tables behind the plots.
     """
 
@@ -56,14 +57,14 @@ class Drawings:
         self,
         models: Mapping[str, Any],
         curves: Sequence[Curves],
-        groups: Mapping[str, str],
-        names: Mapping[str, Sequence[str]],
+        groups: Mapping[Role, Group],
+        names: Mapping[Role, Sequence[str]],
         plots: Path,
     ) -> None:
         self.models, self.curves, self.groups, self.names, self.plots = models, curves, groups, names, plots
 
     def temperatures(self) -> list[Shown]:
-        """Accuracy and AUC of the students against T."""
+        """Accuracy and AUC of the students against the temperature T."""
         return [
             _shown(
                 name,
@@ -74,11 +75,10 @@ class Drawings:
             for metric, name in METRICS.items()
         ]
 
-    def _of_temperatures(self, metric: str) -> list[str]:
+    def _of_temperatures(self, metric: Metric) -> list[str]:
         return [
-            f"T = {group.removeprefix(STUDENT)}: {report['quality'][metric]['mean']:.3f}"
-            for group, report in self.models.items()
-            if group.startswith(STUDENT)
+            f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
+            for group, report in students(self.models).items()
         ]
 
     def training(self) -> list[Shown]:
@@ -92,16 +92,16 @@ class Drawings:
             for measure, name in measures_in(self.curves, self.groups).items()
         ]
 
-    def _last(self, measure: str) -> str:
-        """The last validation value of those that have any, the mean over seeds."""
-        column, found = f"val_{measure}", []
+    def _last(self, measure: Measure) -> str:
+        """The last validation value of each role that has one, the mean over seeds."""
+        column, texts = f"val_{measure}", []
         for role, group in self.groups.items():
             last = [one.table[column].iloc[-1] for one in self.curves if one.group == group and column in one.table]
-            found += [f"{role} at the end, on validation images: {sum(last) / len(last):.3f}"] if last else []
-        return "; ".join(found)
+            texts += [f"{role} at the end, on validation images: {sum(last) / len(last):.3f}"] if last else []
+        return "; ".join(texts)
 
     def roc(self, class_names: Sequence[str]) -> list[Shown]:
-        """The ROC of teacher, student and baseline; of more than two classes, that of the student class by class.
+        """The ROC of teacher, student and baseline; with more than two classes, also the student's for each class.
 
         Args:
             class_names: C names.
@@ -109,9 +109,9 @@ class Drawings:
         tables = self._tables("roc")
         areas = "; ".join(f"{role}: area {self._mean(group, 'auc'):.3f}" for role, group in self.groups.items())
         if len(class_names) == 2:
-            of_one = f"{class_names[1]} against {class_names[0]}"
-            alt = f"True against false positive rate of {of_one}, the mean over seeds. {areas}"
-            return [_shown(f"ROC of {of_one}", alt, roc_panel(tables))]
+            classes = f"{class_names[1]} against {class_names[0]}"
+            alt = f"True against false positive rate of {classes}, the mean over seeds. {areas}"
+            return [_shown(f"ROC of {classes}", alt, roc_panel(tables))]
         alt = f"True against false positive rate, the mean over classes and seeds. {areas}"
         of_student = areas_of_classes(tables["student"], class_names)
         shown = few_classes(of_student)
@@ -127,30 +127,29 @@ class Drawings:
         ]
 
     def reliability(self) -> Shown:
-        """Their reliability."""
+        """Confidence of teacher, student and baseline against how often they are right."""
         errors = [f"{role}: calibration error {self._mean(group, 'ece'):.3f}" for role, group in self.groups.items()]
         alt = f"Share of right answers against confidence, the diagonal is ideal. {'; '.join(errors)}"
         return _shown("Reliability", alt, reliability_panel(self._tables("reliability")))
 
-    def confusion(self, role: str, said: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Shown:
-        """The confusion of one of them.
+    def confusion(self, role: Role, predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Shown:
+        """The confusion matrix of one role.
 
         Args:
-            role: "teacher", "student" or "baseline".
-            said: of each seed its `predictions.prediction_table`.
+            role: of the models.
+            predictions: of each seed its `predictions.prediction_table`.
             class_names: C names.
         """
         alt = (
             f"Of the images of each class, the per cent for which the {role} chose each class. "
             f"On the diagonal it is right: {100 * self._mean(self.groups[role], 'accuracy'):.1f} % of all images"
         )
-        return _shown(f"Confusion of the {role}", alt, confusion_panel(said, class_names))
+        return _shown(f"Confusion of the {role}", alt, confusion_panel(predictions, class_names))
 
-    def _mean(self, group: str, metric: str) -> float:
-        value = self.models[group]["quality"][metric]
-        return float(value["mean"] if isinstance(value, dict) else value)
+    def _mean(self, group: Group, metric: str) -> float:
+        return float(self.models[group.key]["quality"][metric]["mean"])
 
-    def _tables(self, kind: str) -> dict[str, list[pd.DataFrame]]:
+    def _tables(self, kind: Literal["roc", "reliability"]) -> dict[Role, list[pd.DataFrame]]:
         return {role: [read_plot(self.plots, kind, name) for name in names] for role, names in self.names.items()}
 
 

@@ -1,4 +1,4 @@
-"""The test images that tell most of a student: where it departs from its teacher, and where it is sure and wrong."""
+"""The test images to look at: where the student departs from its teacher, and where it is sure and wrong."""
 
 import base64
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ LOSSLESS_SIDE = 64
 
 @dataclass(frozen=True)
 class Telling:
-    """A test image, and what was said of it.
+    """A test image, and what teacher and student answered.
 
     Attributes:
         id: of the image.
         actual: the class of its label.
-        teacher: the class that the teacher chose, and its probability there, 0 to 1.
-        student: the same of the student.
+        teacher: the class that the teacher chose, and the probability that it gave that class, 0 to 1.
+        student: the same for the student.
     """
 
     id: str
@@ -36,18 +36,24 @@ class Telling:
 
 
 def most_unlike_teacher(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[Telling]:
-    """The images with the largest KL(teacher || student), that first.
+    """The images with the largest KL(teacher || student), the largest first.
 
     Args:
         student: its `predictions.prediction_table`.
-        teacher: the same of the teacher, of the same images.
+        teacher: the teacher's, of the same images.
         count: how many at most.
     """
     return _telling(_both(student, teacher).sort_values(["teacher_kl", "id"], ascending=[False, True]), count)
 
 
 def most_surely_wrong(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[Telling]:
-    """Of the images on which the student is wrong those of which it is surest; arguments as above."""
+    """The images on which the student is wrong with the greatest confidence, the greatest first.
+
+    Args:
+        student: its `predictions.prediction_table`.
+        teacher: the teacher's, of the same images.
+        count: how many at most.
+    """
     both = _both(student, teacher)
     wrong = both[both["predicted"] != both["actual"]]
     return _telling(wrong.sort_values(["confidence", "id"], ascending=[False, True]), count)
@@ -71,7 +77,7 @@ def _telling(rows: pd.DataFrame, count: int) -> list[Telling]:
 
 
 def data_uris(paths: Sequence[str | Path]) -> list[str]:
-    """Image files as they are put into a page, made smaller where they are large."""
+    """Image files as data URIs, which a page can hold; large images are made smaller."""
     return [_data_uri(read_original(path)) for path in paths]
 
 

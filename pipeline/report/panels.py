@@ -1,4 +1,4 @@
-"""The figures of the report: small enough for a phone, each with one thing to see."""
+"""The figures of the report: small enough for a phone, and each shows one thing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,40 +10,42 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
-from pipeline.evaluation.curves import MEASURES, Curves, measures_of
+from pipeline.evaluation.curves import MEASURES, Curves, Measure, measures_of
+from pipeline.evaluation.names import Group, Role
+from pipeline.evaluation.temperatures import Metric
 from pipeline.report.style import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.report.temperature_curves import draw_temperatures
 
 SIZE = (4.2, 3.3)
-"""Inches: as wide as a phone shows legibly."""
+"""Inches, width and height: as wide as a phone shows legibly."""
 
-COLOURS = {"teacher": GREEN, "student": BLUE, "baseline": ORANGE}
-STYLES = {"teacher": "--", "student": "-", "baseline": "-."}
-CLASS_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7")
-"""Of curves of classes, solid and then dashed."""
+COLORS: dict[Role, str] = {"teacher": GREEN, "student": BLUE, "baseline": ORANGE}
+STYLES: dict[Role, str] = {"teacher": "--", "student": "-", "baseline": "-."}
+CLASS_COLORS = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7")
+"""Of the curves of single classes, which are first solid, then dashed."""
 LEGEND_ROW = 0.17
 """Inches."""
-MOST_CURVES = 2 * len(CLASS_COLOURS)
-MOST_CELLS_WITH_NUMBERS = 12
+MOST_CURVES = 2 * len(CLASS_COLORS)
+MOST_CLASSES_WITH_NUMBERS = 12
 GRID = np.linspace(0.0, 1.0, 201)
 
 Floats = npt.NDArray[np.float64]
 
 
-def temperature_panel(models: Mapping[str, Any], metric: str) -> Figure:
+def temperature_panel(models: Mapping[str, Any], metric: Metric) -> Figure:
     """One metric of the students against T; `models` as `metrics.json` has them."""
     figure, axes = _panel()
     draw_temperatures(axes, models, metric)
     return _with_legend(figure)
 
 
-def training_panel(curves: Sequence[Curves], groups: Mapping[str, str], measure: str) -> Figure:
+def training_panel(curves: Sequence[Curves], groups: Mapping[Role, Group], measure: Measure) -> Figure:
     """One measure of all trainings, epoch by epoch, the mean over seeds: validation strong, training faint.
 
     Args:
         curves: of all trainings.
-        groups: for each of `COLOURS` the group whose curves are drawn.
-        measure: one of `training_curves.MEASURES`.
+        groups: for each role the group whose curves are drawn.
+        measure: what to draw.
     """
     figure, axes = _panel()
     for role, group in groups.items():
@@ -54,30 +56,30 @@ def training_panel(curves: Sequence[Curves], groups: Mapping[str, str], measure:
                 mean = pd.concat(lines).groupby(level=0).mean()
                 label = role if column != measure else None
                 marker = "o" if len(mean) == 1 else None
-                style = {"color": COLOURS[role], "lw": width, "alpha": alpha, "marker": marker, "markersize": 3}
+                style = {"color": COLORS[role], "lw": width, "alpha": alpha, "marker": marker, "markersize": 3}
                 axes.plot(mean.index, mean, STYLES[role], label=label, **style)
     axes.set_xlabel("epoch", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     return _with_legend(figure)
 
 
-def measures_in(curves: Sequence[Curves], groups: Mapping[str, str]) -> dict[str, str]:
-    """The measures that there are curves of, with their names for people."""
-    found = {measure for one in curves if one.group in groups.values() for measure in measures_of(one.table)}
-    return {measure: name for measure, name in MEASURES.items() if measure in found}
+def measures_in(curves: Sequence[Curves], groups: Mapping[Role, Group]) -> dict[Measure, str]:
+    """The measures of which some of these groups have curves, with their names for people."""
+    recorded = {measure for one in curves if one.group in groups.values() for measure in measures_of(one.table)}
+    return {measure: name for measure, name in MEASURES.items() if measure in recorded}
 
 
-def roc_panel(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+def roc_panel(tables: Mapping[Role, Sequence[pd.DataFrame]]) -> Figure:
     """The receiver operating characteristic, the mean over classes and seeds.
 
     Args:
-        tables: for each of `COLOURS` the `metrics.roc_points` of each seed.
+        tables: for each role the `metrics.roc_points` of each seed.
     """
     figure, axes = _panel()
     _draw_diagonal(axes, "guessing")
     for role, of_seeds in tables.items():
         mean = np.mean([_rates_on_grid(points) for table in of_seeds for _, points in table.groupby("class")], axis=0)
-        axes.plot([0.0, *GRID], [0.0, *mean], STYLES[role], color=COLOURS[role], linewidth=1.8, label=role)
+        axes.plot([0.0, *GRID], [0.0, *mean], STYLES[role], color=COLORS[role], linewidth=1.8, label=role)
     axes.set_xlabel("false positive rate", fontsize=9)
     axes.set_ylabel("true positive rate", fontsize=9)
     return _with_legend(figure)
@@ -94,22 +96,27 @@ def class_roc_panel(tables: Sequence[pd.DataFrame], areas: Mapping[str, float]) 
     _draw_diagonal(axes, "guessing")
     for number, (name, area) in enumerate(areas.items()):
         rates = np.mean([_rates_on_grid(table[table["class"] == name]) for table in tables], axis=0)
-        colour, style = CLASS_COLOURS[number % len(CLASS_COLOURS)], ("-", "--")[number // len(CLASS_COLOURS)]
+        color, style = CLASS_COLORS[number % len(CLASS_COLORS)], ("-", "--")[number // len(CLASS_COLORS)]
         label = f"{area:.3f} {short(name, 18)}"  # a label that began with "_" would be left out
-        axes.plot([0.0, *GRID], [0.0, *rates], style, color=colour, linewidth=1.4, label=label)
+        axes.plot([0.0, *GRID], [0.0, *rates], style, color=color, linewidth=1.4, label=label)
     axes.set_xlabel("false positive rate", fontsize=9)
     axes.set_ylabel("true positive rate", fontsize=9)
     return _with_legend(figure, columns=2)
 
 
 def areas_of_classes(tables: Sequence[pd.DataFrame], class_names: Sequence[str]) -> dict[str, float]:
-    """The area under the curve of each class, the mean over seeds; tables as above."""
+    """The area under the curve of each class, the mean over seeds.
+
+    Args:
+        tables: of each seed its `metrics.roc_points`.
+        class_names: C names.
+    """
     points = [dict(list(table.groupby("class"))) for table in tables]
     return {name: float(np.mean([_area(of_seed[name]) for of_seed in points])) for name in class_names}
 
 
 def few_classes(areas: Mapping[str, float]) -> dict[str, float]:
-    """As many as a figure shows: where there are more, those of the smallest areas; in the order of the class axis."""
+    """The classes that a figure shows: with more than `MOST_CURVES`, those of the smallest areas; in their order."""
     worst = sorted(areas, key=lambda name: areas[name])[:MOST_CURVES]
     return {name: area for name, area in areas.items() if name in worst}
 
@@ -119,17 +126,17 @@ def _area(points: pd.DataFrame) -> float:
 
 
 def _rates_on_grid(points: pd.DataFrame) -> Floats:
-    """The true positive rate at each false positive rate of `GRID`; of a step its upper end."""
+    """The true positive rate at each false positive rate of `GRID`; where the curve steps up, the upper end."""
     false_positive, true_positive = (points[f"{kind}_positive_rate"].to_numpy() for kind in ("false", "true"))
     upper = np.concatenate([false_positive[1:] != false_positive[:-1], [True]])
     return np.asarray(np.interp(GRID, false_positive[upper], true_positive[upper]))
 
 
-def reliability_panel(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """How often models are right when they are so confident, all seeds together; larger points are more images.
+def reliability_panel(tables: Mapping[Role, Sequence[pd.DataFrame]]) -> Figure:
+    """How often answers of about the same confidence are right, over all seeds; a larger point is more images.
 
     Args:
-        tables: for each of `COLOURS` the `metrics.reliability` of each seed.
+        tables: for each role the `metrics.reliability` of each seed.
     """
     figure, axes = _panel()
     _draw_diagonal(axes, "confidence is right")
@@ -150,15 +157,15 @@ def reliability_panel(tables: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
         )
         x, y = sums["confidence"] / sums["images"], sums["accuracy"] / sums["images"]
         sizes = 8 + 90 * sums["images"] / sums["images"].sum()
-        axes.plot(x, y, STYLES[role], color=COLOURS[role], linewidth=1.0, label=role)
-        axes.scatter(x, y, sizes, color=COLOURS[role], alpha=0.8, linewidth=0)
+        axes.plot(x, y, STYLES[role], color=COLORS[role], linewidth=1.0, label=role)
+        axes.scatter(x, y, sizes, color=COLORS[role], alpha=0.8, linewidth=0)
     axes.set_xlabel("confidence", fontsize=9)
     axes.set_ylabel("share that is right", fontsize=9)
     return _with_legend(figure)
 
 
 def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Figure:
-    """Of the images of each class, the share that each class was chosen for, all seeds together.
+    """The share of each actual class's images for which each class was chosen, over all seeds.
 
     Args:
         predictions: of each seed a table with the columns actual and predicted.
@@ -171,13 +178,13 @@ def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[s
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = _panel()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    few_classes = len(class_names) <= MOST_CELLS_WITH_NUMBERS
-    if few_classes:
+    with_numbers = len(class_names) <= MOST_CLASSES_WITH_NUMBERS
+    if with_numbers:
         for (row, column), share in np.ndenumerate(shares):
             if share > 0:
-                colour = "white" if share > 0.5 else "#08306b"
-                axes.text(column, row, _percent(share), ha="center", va="center", fontsize=7, color=colour)
-    numbers = range(len(class_names)) if few_classes else []
+                color = "white" if share > 0.5 else "#08306b"
+                axes.text(column, row, _percent(share), ha="center", va="center", fontsize=7, color=color)
+    numbers = range(len(class_names)) if with_numbers else []
     names = [short(class_names[number], 12) for number in numbers]
     for axis, turned in ((axes.xaxis, 45 if any(len(name) > 2 for name in names) else 0), (axes.yaxis, 0)):
         axis.set_ticks(numbers, names, fontsize=8, rotation=turned)
@@ -194,7 +201,7 @@ def _percent(share: float) -> str:
 
 
 def _panel(below: float = 0.0) -> tuple[Figure, Any]:
-    """A figure with room for a legend so many inches high."""
+    """A figure that is `below` inches higher than `SIZE`, for its legend."""
     figure = Figure(figsize=(SIZE[0], SIZE[1] + below), layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(labelsize=8)

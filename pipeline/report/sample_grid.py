@@ -1,4 +1,4 @@
-"""Stage `split`'s picture: training images of every class, with their labels."""
+"""The report's picture of the data: training images of every class, with their labels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pipeline.images.index import Image, Index
 from pipeline.report.style import INCH, WIDTH, Pixels, save, short, show_image, title_all
 
 SIDE = 3
-"""Rows and columns of the grid, as long as it has a place for every class."""
+"""Rows and columns of the grid, if it has a place for every class."""
 
 MOST_ROWS_OF_ONE_CLASS = 20
 IN_A_ROW = 8
@@ -32,9 +32,10 @@ TITLE = "Training images and their labels"
 
 
 def draw_samples(index: Index, output: Path) -> None:
-    """Writes a PNG: training images under the names of their classes, of each class at least one.
+    """Writes a PNG: training images under the names of their classes, at least one of each class.
 
-    Up to nine classes share nine places, up to 20 have a row each, and of up to 1,000 one small image each is shown.
+    Up to nine classes share nine places, up to 20 have a row each, and up to 1,000 have one small image each; with more
+    classes, evenly spaced ones are shown.
 
     Args:
         index: the data set, whose files are read.
@@ -64,16 +65,16 @@ def by_class(index: Index) -> list[list[Image]]:
     Within a class, the smallest SHA-256 of an id comes first.
     """
     images = sorted(index.split("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest())
-    found: list[list[Image]] = [[] for _ in index.class_names]
+    classes: list[list[Image]] = [[] for _ in index.class_names]
     for image, number in zip(images, index.labels(images), strict=True):
-        found[number].append(image)
-    return [of_class for of_class in found if of_class]
+        classes[number].append(image)
+    return [of_class for of_class in classes if of_class]
 
 
 def spread_over_classes(index: Index, count: int) -> list[Image]:
     """Up to `count` training images, an image of each class in turn.
 
-    Of more classes than `count`, every so manieth is shown.
+    With more classes than `count`, evenly spaced ones are shown.
     """
     classes = by_class(index)
     shown = [classes[number * len(classes) // count] for number in range(count)] if len(classes) > count else classes
@@ -99,7 +100,7 @@ def sample_grid(pictures: Sequence[Pixels], labels: Sequence[str]) -> Figure:
 
 
 def small_tiles(rows: Sequence[Sequence[Image]], columns: int, title: str = TITLE) -> Figure:
-    """Draws many small images in rows, in one pair of axes, since hundreds of them take long.
+    """Draws many small images in rows, in one pair of axes, since hundreds of axes would take long.
 
     Args:
         rows: the images; a name is written above each that begins a class.
@@ -131,7 +132,7 @@ def _wrapped(name: str, characters: int) -> str:
 
 
 def _show_tile(axes: Any, image: Image, left: float, top: float, side: float) -> None:
-    """Shows an image in the middle of a square; no more of its pixels are kept than can be seen."""
+    """Shows an image in the middle of a square, without the pixels that would be too small to see."""
     pixels = read_original(image.path)
     step = max(1, min(pixels.shape[:2]) // int(2 * side * INCH))
     height, width = (side * length / max(pixels.shape[:2]) for length in pixels.shape[:2])

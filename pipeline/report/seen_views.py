@@ -5,19 +5,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.decoding import Images
-from pipeline.images.index import Image, Index, refuse_changed
+from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize
 from pipeline.report.style import Pixels
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import SoftLabelFile
 
 SMALLEST_SIDE = 160
-"""In pixels; what the teacher saw smaller than that is too small to look at."""
+"""In pixels: smaller images are enlarged, since people could not see what is in them."""
 
 
-def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int, count: int) -> tuple[Pixels, Pixels]:
-    """One image and its first views, in the teacher's size or a multiple of it.
+def untouched_and_views(
+    file: SoftLabelFile, index: Index, split: SplitName, row: int, count: int
+) -> tuple[Pixels, Pixels]:
+    """One image and its first views, in the teacher's input size or a multiple of it.
 
     Args:
         file: of either format.
@@ -40,17 +42,17 @@ def untouched_and_views(file: SoftLabelFile, index: Index, split: str, row: int,
     pixels = Images([image.path], shown, resize, keep=False).rows([0]).numpy()
     transforms = [file.transforms(split, view) for view in range(count)]
     affines = np.array([affine[row] for affine, _ in transforms])
-    colours = np.array([colour[row] for _, colour in transforms])
-    views: Any = render(np.repeat(pixels, count, axis=0), affines, colours, file.views(split).augmentation)
+    colors = np.array([color[row] for _, color in transforms])
+    views: Any = render(np.repeat(pixels, count, axis=0), affines, colors, file.views(split).augmentation)
     return pixels[0], np.clip(np.round(np.asarray(views)), 0, 255).astype(np.uint8)
 
 
-def _image(file: SoftLabelFile, index: Index, split: str, row: int) -> Image:
+def _image(file: SoftLabelFile, index: Index, split: SplitName, row: int) -> Image:
     """The image of a row, if its file is the one that the teacher saw."""
     image_id, content = file.ids(split)[row], file.image_sha256(split)[row]
     image = next((image for image in index.images if image.id == image_id), None)
     if image is None or image.sha256 != content:
-        raise PipelineError(
+        raise MismatchError(
             f"the index knows no image {image_id!r} with the content that {file.path} was made from. "
             f"Bring it up to date with `dvc repro {file.stage}`."
         )

@@ -1,4 +1,4 @@
-"""Stage `evaluate`'s picture of softening: one test image's soft labels at rising temperatures."""
+"""The report's picture of softening: one test image's soft labels at rising temperatures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], ou
     Args:
         logits: `teacher_logits.h5`, made from this data set.
         index: the data set, whose files are read.
-        temperatures: T above 0 of each panel; of more than nine, nine are shown.
+        temperatures: T of each panel, above 0; with more than nine, nine of them are shown.
         output: the PNG file to write.
 
     Raises:
@@ -57,7 +57,7 @@ def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], ou
 
 
 def some_doubt(logits: Floats) -> int:
-    """The row of (N, C) logits whose entropy at T = 1 is nearest the upper quartile; among equals the first."""
+    """The row of logits (N, C) whose entropy at T = 1 is nearest the upper quartile; among equals the first."""
     log_probabilities = log_softmax(logits)
     entropy = -np.sum(np.exp(log_probabilities) * log_probabilities, axis=1)
     return int(np.argmin(np.abs(entropy - np.quantile(entropy, QUANTILE))))
@@ -79,10 +79,10 @@ def softening_figure(
     columns = -(-len(soft_labels) // rows)
     kept = np.sort(np.argsort(-next(iter(soft_labels.values())), kind="stable")[:MOST_CLASSES])
     names = [short(class_names[number]) for number in kept]
-    colours = [ORANGE if number == label else BLUE for number in kept]
+    colors = [ORANGE if number == label else BLUE for number in kept]
     if others := len(class_names) - len(kept):
         names.append(f"{others} others")
-        colours.append(GREY)
+        colors.append(GREY)
     figure = Figure(figsize=(WIDTH, 0.8 + rows * (0.5 + 0.19 * max(len(names), 4))), layout="constrained")
     grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[1.4, *[1] * columns])
     show_image(figure.add_subplot(grid[:, 0]), pixels, "untouched")
@@ -90,7 +90,7 @@ def softening_figure(
         row, column = divmod(number, columns)
         axes = figure.add_subplot(grid[row, 1 + column])
         values = [float(probabilities[number]) for number in kept]
-        _draw_bars(axes, [*values, max(0.0, 1 - sum(values))][: len(names)], colours)
+        _draw_bars(axes, [*values, max(0.0, 1 - sum(values))][: len(names)], colors)
         axes.set_title(f"T = {temperature:g}", fontsize=9)
         name_bars(axes, names if column == 0 else [""] * len(names))
     title_all(figure, f"Soft labels of {short(image_id, 40)} (test)")
@@ -99,9 +99,9 @@ def softening_figure(
     return figure
 
 
-def _draw_bars(axes: Any, values: Sequence[float], colours: Sequence[str]) -> None:
+def _draw_bars(axes: Any, values: Sequence[float], colors: Sequence[str]) -> None:
     """Horizontal bars with their values beside them."""
-    bars = axes.barh(range(len(values)), values, 0.75, color=colours)
+    bars = axes.barh(range(len(values)), values, 0.75, color=colors)
     axes.bar_label(bars, fmt="%.3f", padding=2, fontsize=7)
     axes.set_xlim(0, 1.4)  # room for the value beside a bar of 1
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)

@@ -1,4 +1,4 @@
-"""What all pictures share: how they are saved, their colours, and how images and names are shown in them."""
+"""What all pictures share: how they are saved, their colours, and how they show images and names."""
 
 import io
 import re
@@ -47,7 +47,7 @@ def svg(figure: Figure, name: str) -> str:
 
     Args:
         figure: what to draw.
-        name: tells it from the page's other figures.
+        name: differs from those of the page's other figures, so that no two elements share an id.
     """
     settings = {"svg.fonttype": "none", "svg.hashsalt": name}
     drawn = io.StringIO()
@@ -55,8 +55,8 @@ def svg(figure: Figure, name: str) -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has more of them
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     element = drawn.getvalue().partition("<svg")
-    found = re.sub(r"<metadata>.*?</metadata>", "", element[1] + element[2], flags=re.DOTALL)
-    return re.sub(r"<[^>]*>", _for_a_page, found).strip()
+    without_metadata = re.sub(r"<metadata>.*?</metadata>", "", element[1] + element[2], flags=re.DOTALL)
+    return re.sub(r"<[^>]*>", _for_a_page, without_metadata).strip()
 
 
 def _for_a_page(tag: re.Match[str]) -> str:
@@ -66,19 +66,19 @@ def _for_a_page(tag: re.Match[str]) -> str:
 
 
 def show_image(axes: Any, pixels: Pixels, title: str) -> None:
-    """Shows (height, width, 1 or 3) pixels of values 0 to 255 below a title, which is no formula."""
+    """Shows pixels (height, width, 1 or 3), values 0 to 255, below a title, in which "$" begins no formula."""
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, parse_math=False)
 
 
 def title_all(figure: Any, title: str, size: int = 11) -> None:
-    """A title of a whole figure or subfigure, at its left edge; it is no formula."""
+    """A title of a whole figure or subfigure, at its left edge; "$" begins no formula in it."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=size).set_parse_math(False)
 
 
 def name_bars(axes: Any, names: Sequence[str]) -> None:
-    """Names horizontal bars at 0, 1, 2 ... from top to bottom; the names are no formulas."""
+    """Names horizontal bars at 0, 1, 2 ... from top to bottom; "$" begins no formula in a name."""
     for tick in axes.set_yticks(range(len(names)), names, fontsize=9):
         tick.label1.set_parse_math(False)
     axes.invert_yaxis()
@@ -86,7 +86,7 @@ def name_bars(axes: Any, names: Sequence[str]) -> None:
 
 
 def short(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name, its middle left out where it is longer than `longest` characters."""
+    """A name, without its middle if it is longer than `longest` characters."""
     if len(name) <= longest:
         return name
     ahead = (longest - 1) // 2
@@ -94,7 +94,7 @@ def short(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def few(values: Sequence[float], most: int) -> list[float]:
-    """Up to `most` of the values, from the first to the last, evenly spaced."""
+    """At most `most` of the values: with more, evenly spaced ones from the first to the last."""
     if len(values) <= most:
         return list(values)
     return [values[number * (len(values) - 1) // (most - 1)] for number in range(most)]

@@ -1,4 +1,4 @@
-"""A picture of stage `evaluate`: views of some training images, as the teacher saw them."""
+"""The report's picture of views: some training images, as the teacher saw them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ def view_grid(shown: Sequence[tuple[Pixels, Pixels]], labels: Sequence[str]) -> 
     Args:
         shown: for each image its pixels (height, width, channels) and those of its views
             (V, height, width, channels), values 0 to 255; channels is 1 or 3, V the same for all.
-        labels: the name of each one's class.
+        labels: the name of each image's class.
     """
     columns = 1 + len(shown[0][1])
     height, width = shown[0][0].shape[:2]

@@ -1,4 +1,4 @@
-"""The one exception that reaches the user as a message instead of a traceback, and how its text is kept short."""
+"""The exceptions that reach the user as a message instead of a traceback, and how their texts are kept short."""
 
 import difflib
 import os
@@ -7,7 +7,34 @@ from pathlib import Path
 
 
 class PipelineError(Exception):
-    """Bad input or a mismatch: the text says what happened, what was expected and what to do."""
+    """What the user can mend: the text says what happened, what was expected and what to do.
+
+    The command line catches this class and prints the text. Code raises one of its subclasses.
+    """
+
+
+class MissingError(PipelineError):
+    """Something that is needed is not there: a file, a folder, a package, weights."""
+
+
+class DamagedError(PipelineError):
+    """A file cannot be read as what it should be: it is cut, changed, or of another format or version."""
+
+
+class MismatchError(PipelineError):
+    """Two things that must belong together do not: soft labels of other images, a teacher of other classes."""
+
+
+class ParameterError(PipelineError):
+    """A value in params.yaml, or one given to a command, cannot be used."""
+
+
+class UnusableError(PipelineError):
+    """What the user brought, a data set or a model, can be read, but not used as it is."""
+
+
+class BusyError(PipelineError):
+    """Another process is at work on the same file."""
 
 
 FEW = 5

@@ -15,7 +15,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import BusyError
 
 LOCK_SECONDS = 5.0
 """How long to wait for another process, which may just be ending."""
@@ -32,7 +32,7 @@ def publish(final: Path) -> Iterator[Path]:
     older `final` stays as it was. What an earlier, killed run left behind is removed first.
 
     Raises:
-        PipelineError: another process is publishing the same file.
+        BusyError: another process is publishing the same file.
     """
     with only_one(final, LOCKS / f"{flat_name(final)}.publish.lock"), replace_whole(final) as partial:
         yield partial
@@ -96,7 +96,7 @@ def only_one(output: Path, lock: Path, seconds: float | None = None, patient: bo
         held.acquire(timeout=LOCK_SECONDS if seconds is None else seconds)
     except Timeout:
         if not patient:
-            raise PipelineError(
+            raise BusyError(
                 f"another process is already writing {output}. Wait until it ends, or stop it, then run again."
             ) from None
         print(f"waiting for another process that is making the same {output}", file=sys.stderr, flush=True)

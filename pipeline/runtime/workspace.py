@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.digests import fingerprint
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import BusyError
 from pipeline.runtime.publish import LOCKS, flat_name, only_one, remove
 
 CODE = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterat
         inputs: whatever else decides it.
 
     Raises:
-        PipelineError: another process is at work on the same output, and this is no experiment in a copy.
+        BusyError: another process is at work on the same output, and this is no experiment in a copy.
     """
     of_output = work_folder() / flat_name(output)
     folder = of_output / fingerprint(code=_code_sha256(packages), **inputs)[:16]
@@ -92,7 +92,7 @@ def forget_finished(*outputs: Path) -> None:
 def _unused(folders: Iterable[Path]) -> Iterator[Path]:
     """Those workspaces on which nobody is at work, each kept for the caller until it asks for the next."""
     for folder in folders:
-        with suppress(PipelineError), only_one(folder, _lock_of(folder), seconds=0):
+        with suppress(BusyError), only_one(folder, _lock_of(folder), seconds=0):
             yield folder
 
 

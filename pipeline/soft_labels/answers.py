@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.index import SplitName
 from pipeline.soft_labels.reading import SoftLabelFile, slabs
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -40,14 +41,14 @@ def sample_of(count: int) -> slice:
     return slice(0, count, max(1, -(-count // MOST_ROWS)))
 
 
-def answers_in(file: SoftLabelFile, split: str) -> Answers:
+def answers_in(file: SoftLabelFile, split: SplitName) -> Answers:
     """What the teacher says in a soft-label file; soft labels give logits back but for a constant, T log p."""
     count = file.count(split)
     predictions = np.concatenate([_values(file, split, rows).argmax(axis=1) for rows in slabs(count)])
     return Answers(file.labels(split), predictions, _values(file, split, sample_of(count)))
 
 
-def _values(file: SoftLabelFile, split: str, rows: slice) -> Floats:
+def _values(file: SoftLabelFile, split: SplitName, rows: slice) -> Floats:
     columns = file.columns(split, 0, rows)
     if file.temperature is None:
         return file.storage.logits(columns, file.classes)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish
 
@@ -95,11 +95,11 @@ def sealed_sha256(path: Path) -> str:
     """The digest that a sealed file names: the identity of its content.
 
     Raises:
-        PipelineError: the file names none.
+        DamagedError: the file names none.
     """
     named = SEAL.search(_last_bytes(path))
     if named is None:
-        raise PipelineError(f"{path} {NO_DIGEST}. {remedy('')}")
+        raise DamagedError(f"{path} {NO_DIGEST}. {remedy('')}")
     return named[1].decode()
 
 
@@ -112,27 +112,28 @@ def open_checked(path: Path, makers: Mapping[str, str]) -> Iterator[h5py.File]:
         makers: the formats that are expected, and the stage that makes each.
 
     Raises:
-        PipelineError: names what is wrong and the command that mends it.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or version, or damaged. Both name the command that mends it.
     """
     stage = "".join(makers.values()) if len(makers) == 1 else ""
     if not path.is_file():
-        raise PipelineError(f"there is no file {path}. Make it with `{f'dvc repro {stage}'.strip()}`.")
+        raise MissingError(f"there is no file {path}. Make it with `{f'dvc repro {stage}'.strip()}`.")
     problem = damage(path)
     if problem:
-        raise PipelineError(f"{path} {problem}. {remedy(stage)}")
+        raise DamagedError(f"{path} {problem}. {remedy(stage)}")
     with ExitStack() as stack:
         try:
             file = stack.enter_context(h5py.File(path, "r"))
             found, version = str(file.attrs["format"]), int(file.attrs["version"])
         except (OSError, LookupError, TypeError, ValueError) as error:
-            raise PipelineError(
+            raise DamagedError(
                 f"{path} is no HDF5 file with a format and a version: {error}. {remedy(stage)}"
             ) from None
         if found not in makers:
             expected = " or ".join(map(repr, makers))
-            raise PipelineError(f"{path} is of format {found!r}, expected {expected}. {remedy(stage)}")
+            raise DamagedError(f"{path} is of format {found!r}, expected {expected}. {remedy(stage)}")
         if version != VERSION:
-            raise PipelineError(
+            raise DamagedError(
                 f"{path} is of version {version} of the format {found!r}, and this softlabel knows version {VERSION}. "
                 f"If the file is newer, update softlabel. {remedy(makers[found])}"
             )
@@ -164,19 +165,19 @@ def refuse_other_structure(group: h5py.Group, expected: Mapping[str, Column], pa
     """Compares a group's datasets with what the file's attributes announce.
 
     Raises:
-        PipelineError: a dataset is missing, unknown, or of another shape or dtype; says which.
+        DamagedError: a dataset is missing, unknown, or of another shape or dtype; says which.
     """
     if sorted(group) != sorted(expected):
-        raise PipelineError(f"{path} holds {sorted(group)} in {group.name}, expected {sorted(expected)}. {remedy}")
+        raise DamagedError(f"{path} holds {sorted(group)} in {group.name}, expected {sorted(expected)}. {remedy}")
     for name, (shape, dtype) in expected.items():
         dataset = group[name]
         if (dataset.shape, dataset.dtype) != (shape, np.dtype(dtype)):
-            raise PipelineError(
+            raise DamagedError(
                 f"{path} holds {dataset.name} as {dataset.dtype} of shape {dataset.shape}, "
                 f"expected {np.dtype(dtype)} of shape {shape}. {remedy}"
             )
         if dataset.chunks is not None:
-            raise PipelineError(f"{path} holds {dataset.name} in chunks, expected in one run of bytes. {remedy}")
+            raise DamagedError(f"{path} holds {dataset.name} in chunks, expected in one run of bytes. {remedy}")
 
 
 def strings(texts: Sequence[str]) -> npt.NDArray[Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images.index import SPLITS, Index
+from pipeline.images.index import SPLITS, Index, SplitName
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
-from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.errors import MismatchError, all_named
 from pipeline.soft_labels.reading import SoftLabelFile
 
 
@@ -26,7 +26,7 @@ class Expected:
         temperature: T.
     """
 
-    splits: Sequence[str] = SPLITS
+    splits: Sequence[SplitName] = SPLITS
     views: Views | None = None
     resize: Resize | None = None
     teacher_sha256: str | None = None
@@ -46,11 +46,11 @@ def refuse_other(file: SoftLabelFile, index: Index, expected: Expected = ANY) ->
         expected: what else is known.
 
     Raises:
-        PipelineError: names what differs and the command that mends it.
+        MismatchError: names what differs and the command that mends it.
     """
     found = differences(file, index, expected)
     if found:
-        raise PipelineError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
+        raise MismatchError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
 
 
 def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> list[str]:
@@ -81,7 +81,7 @@ def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> 
     return found
 
 
-def _other_images(file: SoftLabelFile, index: Index, split: str) -> list[str]:
+def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[str]:
     """How the images and labels of one split differ from those of the index."""
     images = {image.id: image for image in index.split(split)}
     row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
@@ -111,7 +111,7 @@ def other_views(found: dict[str, Any], expected: dict[str, Any]) -> str:
     return f"holds other views: {', '.join(unequal)}"
 
 
-def rows_of(file: SoftLabelFile, split: str, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def rows_of(file: SoftLabelFile, split: SplitName, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The row of each image: soft labels are joined to images by id, never by position."""
     row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
     return np.array([row_of[image_id] for image_id in ids], np.int64)

@@ -6,14 +6,18 @@ A column is an array of R rows; see `docs/format.md`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.special import log_ndtr
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.ranges import Positive
+
+Dtype = Literal["float32", "float16"]
 
 Columns = dict[str, npt.NDArray[Any]]
 RowColumns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
@@ -31,14 +35,15 @@ class Dense:
     """Every logit.
 
     Attributes:
-        dtype: "float32" or "float16".
+        dtype: of the logits.
     """
 
-    dtype: str
+    kind: Literal["dense"] = field(default="dense", kw_only=True)
+    dtype: Dtype
 
     def as_json(self) -> dict[str, Any]:
         """What `of` takes."""
-        return {"kind": "dense", "dtype": self.dtype}
+        return asdict(self)
 
     def columns(self, classes: int) -> RowColumns:
         """The columns of the logits file."""
@@ -48,7 +53,7 @@ class Dense:
         """Turns logits (R, C) into columns.
 
         Raises:
-            PipelineError: a logit is too large for the dtype.
+            ParameterError: a logit is too large for the dtype.
         """
         return {"logits": _rounded(logits, self.dtype)}
 
@@ -85,24 +90,25 @@ class TopK:
 
     Attributes:
         k: how many are kept; fewer than there are classes.
-        dtype: of the kept logits, "float32" or "float16".
+        dtype: of the kept logits.
     """
 
-    k: int
-    dtype: str
+    kind: Literal["topk"] = field(default="topk", kw_only=True)
+    k: Positive
+    dtype: Annotated[Dtype, Field(default="float16")]  # of params.yaml alone: a file that does not say it is damaged
 
     def as_json(self) -> dict[str, Any]:
         """What `of` takes."""
-        return {"kind": "topk", "k": self.k, "dtype": self.dtype}
+        return asdict(self)
 
     def columns(self, classes: int) -> RowColumns:
         """The columns of the logits file.
 
         Raises:
-            PipelineError: there are not more than k classes.
+            ParameterError: there are not more than k classes.
         """
         if self.k >= classes:
-            raise PipelineError(
+            raise ParameterError(
                 f"precompute.storage keeps the {self.k} largest logits, but there are only {classes} classes. "
                 "Set kind: dense, or a smaller k."
             )
@@ -117,7 +123,7 @@ class TopK:
         """Turns logits (R, C) into columns; among equal logits the first classes are kept.
 
         Raises:
-            PipelineError: a logit is too large for the dtype.
+            ParameterError: a logit is too large for the dtype.
         """
         order = np.argsort(-logits, axis=1, kind="stable")
         ordered = np.take_along_axis(logits, order, axis=1)
@@ -189,8 +195,7 @@ KINDS: dict[str, type[Storage]] = {"dense": Dense, "topk": TopK}
 
 def of(description: Mapping[str, Any]) -> Storage:
     """The storage that `as_json` describes."""
-    options = {name: value for name, value in description.items() if name != "kind"}
-    return KINDS[description["kind"]](**options)
+    return KINDS[description["kind"]](**description)
 
 
 def softmax(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float32]:
@@ -213,11 +218,11 @@ def _index_dtype(classes: int) -> str:
     return "uint16" if classes <= 2**16 else "uint32"
 
 
-def _rounded(logits: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+def _rounded(logits: npt.NDArray[Any], dtype: Dtype) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         rounded = logits.astype(dtype)
     if not np.isfinite(rounded).all():
-        raise PipelineError(
+        raise ParameterError(
             f"the teacher gives logits up to {np.abs(logits).max():.3g}, which {dtype} cannot hold. "
             "Set precompute.storage to {kind: dense, dtype: float32}."
         )

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import SPLITS
+from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.views import SAME_COLOUR, Floats16, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
@@ -33,7 +33,8 @@ from pipeline.soft_labels.hdf5 import (
 LOGITS_FORMAT = "teacher-logits"
 TARGETS_FORMAT = "soft-targets"
 MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
-MIXED_PRECISIONS = ("mixed_float16", "mixed_bfloat16")
+MixedPrecision = Literal["mixed_float16", "mixed_bfloat16"]
+Precision = Literal["float32", MixedPrecision]
 SLAB_ROWS = 4096
 
 
@@ -65,7 +66,7 @@ class Provenance:
     views: dict[str, Any]
     storage: dict[str, Any]
     ensemble: dict[str, Any] | None = None
-    precision: str | None = None
+    precision: MixedPrecision | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class SoftLabelFile:
         remedy: the command that makes it again, as a sentence.
 
     Raises:
-        PipelineError: what it holds is not what its attributes announce.
+        DamagedError: what it holds is not what its attributes announce.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -122,36 +123,36 @@ class SoftLabelFile:
                 raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise PipelineError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
+            raise DamagedError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
 
-    def count(self, split: str) -> int:
+    def count(self, split: SplitName) -> int:
         """N, the number of images."""
         return len(self.file[split]["id"])
 
-    def views(self, split: str) -> Views:
+    def views(self, split: SplitName) -> Views:
         """The views of one split's images."""
         return self._views.of_split(split)
 
-    def ids(self, split: str) -> tuple[str, ...]:
+    def ids(self, split: SplitName) -> tuple[str, ...]:
         """The N image ids."""
         return texts(self.file[split]["id"][:])
 
-    def image_sha256(self, split: str) -> tuple[str, ...]:
+    def image_sha256(self, split: SplitName) -> tuple[str, ...]:
         """SHA-256 of the N image files."""
         return texts(self.file[split]["image_sha256"][:])
 
-    def labels(self, split: str) -> npt.NDArray[np.int64]:
+    def labels(self, split: SplitName) -> npt.NDArray[np.int64]:
         """The N class indices."""
         group = self.file[split]
         if "hard" in group:
             return np.concatenate([group["hard"][rows].argmax(1) for rows in slabs(self.count(split))])
         return np.asarray(group["label"][:], np.int64)
 
-    def transforms(self, split: str, view: int) -> tuple[Floats16, Floats16]:
+    def transforms(self, split: SplitName, view: int) -> tuple[Floats16, Floats16]:
         """The affine and the colour transforms of one view, (N, 6) each."""
         return stored_transforms(self.file[split], view)
 
-    def columns(self, split: str, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
+    def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
         """The columns of one view, as `storage` names them, of some rows."""
         names = self._row_columns()
         return {name: self.file[split][name][view, rows] for name in names}
@@ -180,7 +181,8 @@ def open_logits(path: Path) -> Iterator[SoftLabelFile]:
     """Opens a `teacher_logits.h5` for reading.
 
     Raises:
-        PipelineError: the file is missing, of another format or a newer version, or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or a newer version, or damaged.
     """
     with open_checked(path, {LOGITS_FORMAT: MAKERS[LOGITS_FORMAT]}) as file:
         yield SoftLabelFile(path, file)
@@ -191,7 +193,8 @@ def open_soft_targets(path: Path) -> Iterator[SoftLabelFile]:
     """Opens a `soft_targets_T<T>.h5` for reading.
 
     Raises:
-        PipelineError: the file is missing, of another format or a newer version, or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or a newer version, or damaged.
     """
     with open_checked(path, {TARGETS_FORMAT: MAKERS[TARGETS_FORMAT]}) as file:
         yield SoftLabelFile(path, file)
@@ -202,7 +205,8 @@ def open_soft_labels(path: Path) -> Iterator[SoftLabelFile]:
     """Opens a file of either format for reading.
 
     Raises:
-        PipelineError: the file is missing, of another format or a newer version, or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is of another format or a newer version, or damaged.
     """
     with open_checked(path, MAKERS) as file:
         yield SoftLabelFile(path, file)
@@ -274,13 +278,14 @@ def _read_provenance(file: h5py.File) -> Provenance:
     )
 
 
-def _precision(attributes: h5py.AttributeManager) -> str | None:
+def _precision(attributes: h5py.AttributeManager) -> MixedPrecision | None:
     if "precision" not in attributes:
         return None
-    precision = str(attributes["precision"])
-    if precision not in MIXED_PRECISIONS:
+    precision: Any = str(attributes["precision"])
+    if precision not in get_args(MixedPrecision):
         raise ValueError(f"its precision is {precision!r}")
-    return precision
+    mixed: MixedPrecision = precision
+    return mixed
 
 
 def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:

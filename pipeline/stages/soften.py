@@ -15,7 +15,8 @@ def run(*, logits: Path, soft_targets: Path, temperature: float) -> None:
         temperature: T > 0; above 1 softens, below 1 sharpens.
 
     Raises:
-        PipelineError: the logits file is missing or damaged.
+        MissingError: there is no logits file.
+        DamagedError: it is damaged.
     """
     soften_file(logits, soft_targets, temperature)
     forget_finished(logits)

@@ -14,9 +14,9 @@ from pipeline.datasets.labelled import Annotation, DataSet, alike
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import Drawn, draw
 from pipeline.images.decoding import refuse_undecodable
-from pipeline.images.index import SPLITS, Image, Index, write_index
+from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, all_named, first_few
+from pipeline.runtime.errors import UnusableError, all_named, first_few
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish
 
@@ -70,13 +70,13 @@ def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
     vital = [name for name in empty if not name.startswith("val/")]
     if vital:
         change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
-        raise PipelineError(
+        raise UnusableError(
             f"{len(vital)} split(s) would have no image of a class: {all_named(vital)}. "
             f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
         )
     remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
     if "val" not in drawn.splits:
-        raise PipelineError(f"no image would be a validation image. {remedy}.")
+        raise UnusableError(f"no image would be a validation image. {remedy}.")
     if empty:
         print(f"{len(empty)} class(es) have no validation image: {all_named(empty)}. {remedy}.")
 
@@ -91,7 +91,7 @@ def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
     return told
 
 
-def _copy(rows: Sequence[Annotation], splits: Sequence[str], folder: Path, final: Path) -> list[Image]:
+def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
@@ -108,7 +108,7 @@ def _write(image: Any, target: Path, name: str) -> None:
     """Copies an image file, or writes pixels as a PNG file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():  # two names that this file system takes for one
-        raise PipelineError(
+        raise UnusableError(
             f"the image {name} would overwrite another one at {target.name}. "
             "Rename it, or its class: this disk does not tell upper from lower case or between forms of a letter."
         )

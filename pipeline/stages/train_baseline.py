@@ -1,20 +1,19 @@
 """Stage `train_baseline`: trains the student's model on the hard labels alone, on the very views of the student."""
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
+from pipeline.models.descriptions import Model
 from pipeline.training.hard_labels import trained_on_hard_labels
-from pipeline.training.input_pipeline import Cache
-from pipeline.training.recipe import Recipe
+from pipeline.training.recipe import Cache, Recipe
 
 
 def run(
     *,
     index: Path,
-    model: dict[str, Any],
+    model: Model,
     recipe: Recipe,
     views: Views,
     output: Path,
@@ -26,7 +25,7 @@ def run(
 
     Args:
         index: `data/index.csv`.
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        model: what to train.
         recipe: how to train.
         views: of the training images.
         output: the `.keras` file to write.

@@ -5,19 +5,19 @@ temperature.
 """
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
-from pipeline.images.index import read_index
+from pipeline.images.index import Image, SplitName, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
+from pipeline.models.descriptions import Model
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training import fit
-from pipeline.training.input_pipeline import Cache, Examples
-from pipeline.training.recipe import Recipe
+from pipeline.training.input_pipeline import Examples
+from pipeline.training.recipe import Cache, Recipe
 
 PACKAGES = (*fit.PACKAGES, "distillation", "soft_labels")
 """Whose code decides what a student learns."""
@@ -30,7 +30,7 @@ def run(
     logits: Path,
     views: Views,
     loss: DistillationLoss,
-    model: dict[str, Any],
+    model: Model,
     recipe: Recipe,
     output: Path,
     history: Path,
@@ -45,7 +45,7 @@ def run(
         logits: the `teacher_logits.h5` that they should be made from; compared if it is there.
         views: that the file must hold; the student replays the stored ones.
         loss: its temperature must be that of the file.
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        model: what to train.
         recipe: how to train.
         output: the `.keras` file to write.
         history: the CSV file to write.
@@ -66,15 +66,16 @@ def run(
             temperature=loss.temperature,
         )
         refuse_other(file, data, expected)
+        shown: dict[SplitName, list[Image]] = {"train": data.split("train"), "val": recipe.validation_images(data)}
         train_on, validate_on = (
             Examples.of(
                 images,
-                model["input_shape"],
+                model.input_shape,
                 HardAndSoftLabels(file, split, images, data.one_hot(images)),
                 resize,
                 cache=cache,
             )
-            for split, images in (("train", data.split("train")), ("val", recipe.validation_images(data)))
+            for split, images in shown.items()
         )
         with fit.trained(
             model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output, packages=PACKAGES

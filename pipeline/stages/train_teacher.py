@@ -13,16 +13,16 @@ from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.models.given_teacher import GivenTeacher, completed, there
+from pipeline.models.given_teacher import completed, there
+from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.runtime.digests import fingerprint, sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import publish, replace_whole
 from pipeline.runtime.workspace import forget_work_of_others, workspace
 from pipeline.training import fit
 from pipeline.training.fit import Trained
 from pipeline.training.hard_labels import trained_on_hard_labels
-from pipeline.training.input_pipeline import Cache
-from pipeline.training.recipe import TeacherToTrain
+from pipeline.training.recipe import Cache, TeacherToTrain
 
 NO_CURVES = "epoch,phase,learning_rate\n"
 """The history of a teacher that was trained elsewhere."""
@@ -32,7 +32,7 @@ def run(
     *,
     index: Path,
     teachers: Sequence[TeacherToTrain | GivenTeacher],
-    average: str,
+    average: Average,
     output: Path,
     history: Path,
     resize: Resize = DEFAULT_RESIZE,
@@ -62,7 +62,7 @@ def run(
     _refuse_unlike(teachers, data)
     names = [fingerprint(**_named(teacher))[:16] for teacher in teachers]
     if len(set(names)) < len(names):
-        raise PipelineError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
+        raise ParameterError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
     places = [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
     with ExitStack() as held:  # nobody removes the first member while the last is trained; what is finished stays
         in_one_order = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])  # so nobody waits in a ring
@@ -84,7 +84,9 @@ def run(
 def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
     """What tells a teacher from others, JSON-serialisable."""
     if isinstance(teacher, GivenTeacher):
-        return asdict(teacher) | {"file": sha256_file(there(teacher.file))}
+        stated = asdict(teacher)
+        del stated["model"]  # its content counts, and not its name
+        return stated | {"file": sha256_file(there(teacher.file))}
     return asdict(teacher)
 
 
@@ -94,7 +96,7 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
     for teacher in teachers:
         described = teacher.model if isinstance(teacher, TeacherToTrain) else teacher.weights_of
         if described is not None:
-            shapes.append(tuple(described["input_shape"]))
+            shapes.append(tuple(described.input_shape))
         elif isinstance(teacher, GivenTeacher):
             shapes.append(completed(teacher, data.class_names).model.input_shape[1:])
     refuse_other_sizes(shapes)

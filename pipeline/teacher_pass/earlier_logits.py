@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import SPLITS
+from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.views import IDENTITY, Floats16, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
 
@@ -34,10 +34,10 @@ class Found:
         old_rows: R row numbers in the earlier file.
     """
 
-    split: str
+    split: SplitName
     view: int
     rows: Ints
-    old_split: str
+    old_split: SplitName
     old_rows: Ints
 
     def sample(self, count: int) -> "Found":
@@ -56,14 +56,14 @@ def open_earlier(candidates: Sequence[Path], provenance: Provenance) -> Iterator
     """Opens the first of some earlier files that fits.
 
     Args:
-        candidates: earlier files; a damaged one is no loss, its rows are computed again.
+        candidates: earlier files; a damaged or removed one is no loss, its rows are computed again.
         provenance: of the new file.
     """
     with ExitStack() as stack:
         for path in candidates:
             try:
                 file = stack.enter_context(open_logits(path))
-            except PipelineError as error:
+            except (MissingError, DamagedError) as error:
                 print(f"an earlier file is left aside: {error}", file=sys.stderr)
                 continue
             may_differ = {name: getattr(provenance, name) for name in ("dataset", "views", "storage")}
@@ -88,7 +88,7 @@ class EarlierLogits:
         self._same_fill = file.views("train").augmentation.fill_mode == fill_mode
 
     def find(
-        self, split: str, rows: Rows, affines: Floats16, colours: Floats16, missing: npt.NDArray[np.bool_]
+        self, split: SplitName, rows: Rows, affines: Floats16, colours: Floats16, missing: npt.NDArray[np.bool_]
     ) -> Iterator[Found]:
         """Finds what it has of the missing rows of one split.
 
@@ -112,7 +112,7 @@ class EarlierLogits:
                 if same.any():
                     yield Found(split, view, new[same], old_split, old[same])
 
-    def _same_images(self, old_split: str, rows: Rows) -> tuple[Ints, Ints]:
+    def _same_images(self, old_split: SplitName, rows: Rows) -> tuple[Ints, Ints]:
         """The row numbers of the images that both have, in the new and in the old file."""
         names = zip(self._file.image_sha256(old_split), self._file.ids(old_split), strict=True)
         by_content: dict[str | tuple[str, str], int] = {}

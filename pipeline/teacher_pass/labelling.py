@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.decoding import Images
-from pipeline.images.index import SPLITS, Index
+from pipeline.images.index import SPLITS, Index, SplitName
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
 from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
-from pipeline.runtime.errors import PipelineError, all_named
+from pipeline.runtime.errors import UnusableError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.reading import Rows
@@ -40,16 +40,16 @@ OTHER_PRECISION = (
     "mixed_bfloat16 or float32."
 )
 
-ORDER = ("val", "test", "train")
+ORDER: tuple[SplitName, ...] = ("val", "test", "train")
 """Validation images first: they show whether the teacher can be trusted at all."""
 
 
-def rows_of_index(data: Index) -> dict[str, Rows]:
+def rows_of_index(data: Index) -> dict[SplitName, Rows]:
     """The images of each split, as a soft-label file names them."""
     return {split: _rows(data, split) for split in SPLITS}
 
 
-def _rows(data: Index, split: str) -> Rows:
+def _rows(data: Index, split: SplitName) -> Rows:
     images = data.split(split)
     return Rows([image.id for image in images], data.labels(images), [image.sha256 for image in images])
 
@@ -83,7 +83,7 @@ class TeacherPass:
         self.in_full = None if teacher.in_full is None else Forward(teacher.in_full, batch_size)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
 
-    def _split(self, split: str, views: Views) -> "_Split":
+    def _split(self, split: SplitName, views: Views) -> "_Split":
         images = self.data.split(split)
         affines, colours = self.unfinished.transforms(split)
         pixels = Images([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
@@ -147,7 +147,10 @@ class TeacherPass:
             print(f"precompute: continuing after {total - left} of {total} views", file=sys.stderr, flush=True)
 
     def _take(self, before: EarlierLogits) -> None:
-        found = [rows for split in self.splits.values() for rows in self._find(before, split)]
+        found: list[Found] = []
+        for split in self.splits.values():
+            missing = self.unfinished.missing(split.name)
+            found += before.find(split.name, split.rows, split.affines, split.colours, missing)
         if not self._all_hold(before, found):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "
@@ -159,10 +162,6 @@ class TeacherPass:
                 self.unfinished.put(part.split, np.full(len(part.rows), part.view), part.rows, before.read(part))
         if found:
             print(f"{sum(len(rows.rows) for rows in found)} views are taken from the earlier file")
-
-    def _find(self, before: EarlierLogits, split: "_Split") -> Iterator[Found]:
-        missing = self.unfinished.missing(split.name)
-        return before.find(split.name, split.rows, split.affines, split.colours, missing)
 
     def _all_hold(self, before: EarlierLogits, found: list[Found]) -> bool:
         with Progress("test of earlier rows", len(found), "batches", short_is_silent=True) as progress:
@@ -200,7 +199,7 @@ class TeacherPass:
         """What the teacher says of some views, in batches.
 
         Raises:
-            PipelineError: it is not finite.
+            UnusableError: it is not finite.
         """
         start = 0
         batches = self.forward.of_views(split.images, views, rows, split.affines, split.colours, split.augmentation)
@@ -208,7 +207,7 @@ class TeacherPass:
             bad = ~np.isfinite(logits).all(axis=1)
             if bad.any():
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
-                raise PipelineError(
+                raise UnusableError(
                     f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
                     f"{all_named(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )
@@ -224,7 +223,7 @@ def _same(now: Columns, then: Columns) -> bool:
 class _Split:
     """The images of one split, and their views as stored: (V, N, 6) each."""
 
-    name: str
+    name: SplitName
     rows: Rows
     images: Images
     augmentation: Augmentation

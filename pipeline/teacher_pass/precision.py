@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.soft_labels.reading import MixedPrecision
+
 ON_PIXELS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
 """Values up to 255 with a fraction fill most of 11 bits, and more than the 8 of a bfloat16."""
 
 
-def lower(model: Any, precision: str) -> None:
+def lower(model: Any, precision: MixedPrecision) -> None:
     """Makes the layers of a Keras model compute in mixed precision.
 
     As they are stay the preprocessing of the pixels; the last layer with weights, which gives the logits, and all
@@ -22,7 +24,7 @@ def lower(model: Any, precision: str) -> None:
 
     Args:
         model: a model that was not called yet in a compiled function; its weights stay what they are.
-        precision: "mixed_float16" or "mixed_bfloat16".
+        precision: in which.
     """
     for layer in _before_the_logits(model):
         if not isinstance(layer, ON_PIXELS) and getattr(layer, "quantization_mode", None) is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.runtime.errors import PipelineError, first_few
+from pipeline.runtime.errors import MismatchError, UnusableError, first_few
 from pipeline.soft_labels.answers import Answers
 from pipeline.soft_labels.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
 from pipeline.teacher_pass.class_order import OtherOrder, other_order
@@ -56,7 +56,7 @@ def refuse_unsound(
     other = other_order(answers.labels, answers.predictions, len(class_names))
     if other is not None:
         remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
-        raise PipelineError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
+        raise MismatchError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None and reaches(answers, stated):
         _warn_of_chance(answers, described, class_names, is_ours)
         if exceeds(answers, stated):
@@ -66,10 +66,10 @@ def refuse_unsound(
     if stated is not None:
         said = f"but train_teacher.accuracy says {stated:g}"
         remedy = "If these images are just harder, state the lower accuracy."
-        raise PipelineError(f"{described} is {right}, {said}. {CAUSES} {remedy}")
+        raise MismatchError(f"{described} is {right}, {said}. {CAUSES} {remedy}")
     if knows_nothing(answers):
         remedy = f"{CAUSES} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
-        raise PipelineError(
+        raise UnusableError(
             f"{described} is {right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f}). "
             f"{TRAINED_HERE if is_ours else remedy}"
         )

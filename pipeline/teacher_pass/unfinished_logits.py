@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.index import SplitName
 from pipeline.images.views import Floats16, Views
 from pipeline.runtime.publish import replace_whole, reserve
 from pipeline.soft_labels import logit_storage
@@ -33,7 +34,7 @@ class UnfinishedLogits:
         rows: the images of each split.
     """
 
-    def __init__(self, folder: Path, provenance: Provenance, rows: Mapping[str, Rows]) -> None:
+    def __init__(self, folder: Path, provenance: Provenance, rows: Mapping[SplitName, Rows]) -> None:
         self._path = folder / "unfinished.h5"
         self._kind = logit_storage.of(provenance.storage)
         self._classes = len(provenance.class_names)
@@ -67,11 +68,11 @@ class UnfinishedLogits:
         with full_disk_as_os_error(self._path):
             self._file.close()
 
-    def missing(self, split: str) -> npt.NDArray[np.bool_]:
+    def missing(self, split: SplitName) -> npt.NDArray[np.bool_]:
         """Which rows have no logits yet: (V, N)."""
         return np.asarray(self._done[split] == 0)
 
-    def transforms(self, split: str) -> tuple[Floats16, Floats16]:
+    def transforms(self, split: SplitName) -> tuple[Floats16, Floats16]:
         """The stored transforms of all views, (V, N, 6) each."""
         return stored_transforms(self._file[split], ...)
 
@@ -79,7 +80,7 @@ class UnfinishedLogits:
         """The columns that store logits (R, C)."""
         return self._kind.encode(logits)
 
-    def put(self, split: str, views: Ints, rows: Ints, columns: logit_storage.Columns) -> None:
+    def put(self, split: SplitName, views: Ints, rows: Ints, columns: logit_storage.Columns) -> None:
         """Stores the columns of R rows (their views and their rows, (R,) each), then marks them as done."""
         with full_disk_as_os_error(self._path):
             for part in _runs(views, rows):
@@ -90,7 +91,7 @@ class UnfinishedLogits:
         _to_disk(self._path)
         self._done[split][views, rows] = 1
 
-    def columns(self, split: str, views: Ints, rows: Ints) -> logit_storage.Columns:
+    def columns(self, split: SplitName, views: Ints, rows: Ints) -> logit_storage.Columns:
         """The stored columns of R rows, (R, ...) each."""
         names = self._kind.columns(self._classes)
         return {
@@ -103,19 +104,19 @@ class UnfinishedLogits:
         for done in self._done.values():
             done[:] = 0
 
-    def predictions(self, split: str) -> Ints:
+    def predictions(self, split: SplitName) -> Ints:
         """The class of the largest logit of each image's first view: (N,)."""
         return self._kind.predictions(self._first_view(split))
 
-    def outputs(self, split: str) -> tuple[npt.NDArray[np.float64], ...]:
+    def outputs(self, split: SplitName) -> tuple[npt.NDArray[np.float64], ...]:
         """The smallest, the largest and the sum of the outputs for each image's first view: (N,) each."""
         return self._kind.extent(self._first_view(split), self._classes)
 
-    def logits(self, split: str, rows: slice) -> npt.NDArray[np.float32]:
+    def logits(self, split: SplitName, rows: slice) -> npt.NDArray[np.float32]:
         """The logits of some images' first view, as stored: (R, C)."""
         return self._kind.logits(self._first_view(split, rows), self._classes)
 
-    def _first_view(self, split: str, rows: slice = slice(None)) -> logit_storage.Columns:
+    def _first_view(self, split: SplitName, rows: slice = slice(None)) -> logit_storage.Columns:
         return {name: self._file[split][name][0, rows] for name in self._kind.columns(self._classes)}
 
     def finish(self, finished: Path) -> None:

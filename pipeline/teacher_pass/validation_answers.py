@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.models import keras_files
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError, UnusableError
 from pipeline.soft_labels.answers import Answers, sample_of
 from pipeline.soft_labels.softness import doubt
 from pipeline.teacher_pass.teacher_checks import refuse_unsound
@@ -53,10 +53,10 @@ def _refuse_probabilities(unfinished: UnfinishedLogits, described: str, record: 
     if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
         return
     if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
-        raise PipelineError(f"{described} {keras_files.NO_LOGITS}")
+        raise UnusableError(f"{described} {keras_files.NO_LOGITS}")
     found = f"all outputs of {described} for the validation images lie between 0 and 1"
     if record is None or "given" in record:
-        raise PipelineError(
+        raise UnusableError(
             f"{found}, as those of a sigmoid or another activation do. Logits are the numbers before it: save the "
             "model with activation=None in its last layer. If they are logits all the same, subtract 1 from each "
             "bias of that layer: this changes no probability."
@@ -74,7 +74,7 @@ def _refuse_less_accurate(answers: Answers, images: Sequence[Image], described: 
         return
     then = recorded["accuracy"]
     if abs(accuracy - then) > max(1, len(images) / 200) / len(images) + 1e-6:
-        raise PipelineError(
+        raise MismatchError(
             f"{described} is right on {accuracy:.4f} of its {len(images)} validation images, but it was on "
             f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
             "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."

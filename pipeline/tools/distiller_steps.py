@@ -14,7 +14,7 @@ from keras import ops
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.models import architectures
 from pipeline.runtime.progress import Progress
-from pipeline.training.fit import Reseed, compiled
+from pipeline.training.fit import Reseed, compiled, new_optimizer
 from pipeline.training.input_pipeline import Examples, training_batches
 from pipeline.training.recipe import Phase, Recipe
 
@@ -45,7 +45,7 @@ def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, reci
     """Trains a student as stage `train_student` does, one epoch a phase, without validation.
 
     Args:
-        student: a model of `models.build`.
+        student: a model of `Description.build`.
         examples: with `HardAndSoftLabels`.
         loss: of the student.
         recipe: whose phases have one epoch each, of as many steps.
@@ -106,7 +106,7 @@ def online_steps(
             student_loss_weight=loss.hard_label_weight,
         )
         hard = keras.losses.CategoricalCrossentropy(from_logits=True)
-        made.compile(optimizer=phase.new_optimizer(), loss=hard, jit_compile=False)
+        made.compile(optimizer=new_optimizer(phase), loss=hard, jit_compile=False)
         return made
 
     if rounded:

@@ -1,4 +1,4 @@
-"""Command `inspect`: what is inside a soft-label file, as tables."""
+"""Command `inspect`: what a soft-label file contains, as tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
@@ -18,14 +18,15 @@ from pipeline.tools.verify import in_words
 
 
 def describe(path: Path, largest_temperature: float = 1.0) -> str:
-    """The provenance, the datasets, the statistics by class and a warning of a file of either format.
+    """Describes a file of either format: what it was made from, its datasets, statistics by class, and a warning.
 
     Args:
         path: the file.
-        largest_temperature: at which logits will be softened.
+        largest_temperature: the largest T at which logits will be softened.
 
     Raises:
-        PipelineError: the file is missing or damaged.
+        MissingError: there is no such file.
+        DamagedError: it is damaged.
     """
     with open_soft_labels(path) as file:
         temperature = 1.0 if file.temperature is None else file.temperature
@@ -41,29 +42,25 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
                 "",
                 f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
                 "Confidence: the largest probability. Entropy in nats.",
-                *_warning(file, largest_temperature),
+                *(["", f"warning: {doubt}"] if (doubt := doubt_about(file, largest_temperature)) else []),
             ]
         )
 
 
-def _warning(file: SoftLabelFile, largest_temperature: float) -> list[str]:
-    found = doubt_about(file, largest_temperature)
-    return [] if found is None else ["", f"warning: {found}"]
-
-
 def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
-    made, views = file.provenance, file.provenance.views
-    ranges = ", ".join(map(_setting, views["augmentation"].items())) or "untouched"
+    origin, views = file.provenance, file.provenance.views
+    settings = [name if value is True else f"{name} {value}" for name, value in views["augmentation"].items()]
+    ranges = ", ".join(settings) or "untouched"
     yield "sha256", file.sha256
-    yield "classes", ", ".join(made.class_names)
-    yield "teacher", f"{in_words(made)}, file {made.teacher_sha256[:12]}"
-    yield "data set", made.dataset[:12]
-    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(made.preprocessing))
-    yield "batch size", str(made.batch_size)
-    if made.precision is not None:
-        yield "precision", made.precision
+    yield "classes", ", ".join(origin.class_names)
+    yield "teacher", f"{in_words(origin)}, file {origin.teacher_sha256[:12]}"
+    yield "data set", origin.dataset[:12]
+    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(origin.preprocessing))
+    yield "batch size", str(origin.batch_size)
+    if origin.precision is not None:
+        yield "precision", origin.precision
     yield "views", f"{views['count']} of each training image, seed {views['seed']}: {ranges}"
-    yield "storage", ", ".join(f"{name} {value}" for name, value in sorted(made.storage.items(), reverse=True))
+    yield "storage", ", ".join(f"{name} {value}" for name, value in sorted(origin.storage.items(), reverse=True))
     if file.format != LOGITS_FORMAT:
         yield "temperature", f"{file.temperature:g}"
         yield "logits", str(file.logits_sha256)
@@ -72,11 +69,6 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
 def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in described.items():
         yield from value.items() if isinstance(value, dict) else [(name, value)]
-
-
-def _setting(item: tuple[str, Any]) -> str:
-    name, value = item
-    return name if value is True else f"{name} {value}"
 
 
 def _datasets(file: SoftLabelFile) -> Iterator[list[str]]:
@@ -91,7 +83,7 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         labels = file.labels(split)
         impossible = impossible_rows(file, split)
         if impossible:
-            raise PipelineError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
+            raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
         views = file.views(split).count
         with Progress(f"values of {split}", views * len(labels), "rows", short_is_silent=True) as progress:
@@ -103,8 +95,8 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
                         chosen = labels[rows] == number
                         by_class[number].add(probabilities[chosen], labels[rows][chosen])
                     progress.advance(rows.stop - rows.start)
-        for name, found in zip(file.provenance.class_names, by_class, strict=True):
-            if found.rows:
-                means = (found.right, found.confidence, found.entropy)
-                images = found.rows // file.views(split).count
-                yield [split, name, f"{images:,}", *(f"{value / found.rows:.4f}" for value in means)]
+        for name, statistics in zip(file.provenance.class_names, by_class, strict=True):
+            if statistics.rows:
+                means = (statistics.right, statistics.confidence, statistics.entropy)
+                images = statistics.rows // file.views(split).count
+                yield [split, name, f"{images:,}", *(f"{value / statistics.rows:.4f}" for value in means)]

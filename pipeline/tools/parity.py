@@ -20,10 +20,10 @@ from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
-from pipeline.models import architectures
+from pipeline.models.descriptions import Model
 from pipeline.models.ensembles import load_teacher
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, first_few
+from pipeline.runtime.errors import MissingError, ParameterError, first_few
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
@@ -74,7 +74,7 @@ def run(
     logits: Path,
     views: Views,
     loss: DistillationLoss,
-    model: dict[str, Any],
+    model: Model,
     recipe: Recipe,
     resize: Resize = DEFAULT_RESIZE,
     steps: int,
@@ -89,7 +89,7 @@ def run(
         views: that the file must hold.
         loss: of the student. Cross-entropy with the soft labels is compared as the KL divergence, which has the same
             gradient, because the Distiller has no other.
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        model: the student.
         recipe: how to train.
         resize: how images are resized; the file must be made with it.
         steps: of each phase.
@@ -100,7 +100,7 @@ def run(
     """
     data = read_index(index)
     if not teacher.is_file():
-        raise PipelineError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
+        raise MissingError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
     with open_soft_targets(soft_targets) as file:
         expected = Expected(
             splits=("train",),
@@ -114,15 +114,15 @@ def run(
         images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
         of_teacher = load_teacher(teacher, data.class_names)[0]
-        seen = Examples.of(images, model["input_shape"], labels, resize, cache="none")
+        seen = Examples.of(images, model.input_shape, labels, resize, cache="none")
         seen_by_teacher = None
-        if of_teacher.input_shape[1:] != tuple(model["input_shape"]):
+        if of_teacher.input_shape[1:] != tuple(model.input_shape):
             seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, resize, cache="none")
         loss = DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
         short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
 
         def student() -> Any:
-            return architectures.build(**model, classes=len(data.class_names), seed=recipe.seed)
+            return model.build(classes=len(data.class_names), seed=recipe.seed)
 
         return Parity(
             offline=_finite(offline_steps(student(), seen, loss, short)),
@@ -137,7 +137,7 @@ def run(
 
 def _finite(steps: Steps) -> Steps:
     if not all(np.isfinite(values).all() for values in (np.array(steps.losses), *steps.weights)):
-        raise PipelineError(
+        raise ParameterError(
             f"the student diverged: its losses were {first_few([f'{loss:.3g}' for loss in steps.losses])}. "
             "Lower the learning_rate of student.phases, or compare fewer steps."
         )

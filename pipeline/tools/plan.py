@@ -13,13 +13,13 @@ from typing import Any
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import draw
 from pipeline.evaluation.text_table import aligned
-from pipeline.images.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.images.views import Views
 from pipeline.inference import cost
-from pipeline.models import architectures
 from pipeline.models.ensembles import combined, refuse_other_sizes
-from pipeline.models.given_teacher import GivenTeacher, completed
-from pipeline.runtime.errors import PipelineError
+from pipeline.models.given_teacher import completed
+from pipeline.models.teacher_file import Average, GivenTeacher
+from pipeline.runtime.errors import UnusableError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
@@ -40,9 +40,9 @@ class Images:
     """
 
     source: Path
-    counts: Mapping[str, int]
+    counts: Mapping[SplitName, int]
     class_names: Sequence[str]
-    id_bytes: Mapping[str, int]
+    id_bytes: Mapping[SplitName, int]
 
     @property
     def classes(self) -> int:
@@ -81,7 +81,7 @@ def count_images(
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
-        raise PipelineError(
+        raise UnusableError(
             f"{source} gives no images for the split(s) {', '.join(empty)}. "
             "Add images, or change split.val_fraction and split.test_fraction."
         )
@@ -193,7 +193,9 @@ def _images_seen(phase: Phase, batch_size: int, count: int) -> int:
     return phase.epochs * of_an_epoch
 
 
-def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: str, class_names: Sequence[str]) -> Any:
+def teacher_model(
+    teachers: Sequence[TeacherToTrain | GivenTeacher], average: Average, class_names: Sequence[str]
+) -> Any:
     """The teacher's Keras model, loaded from a given file or untrained; of several, the ensemble.
 
     Raises:
@@ -202,9 +204,9 @@ def teacher_model(teachers: Sequence[TeacherToTrain | GivenTeacher], average: st
     found = []
     for teacher in teachers:
         if isinstance(teacher, TeacherToTrain):
-            found.append(architectures.untrained(teacher.model, len(class_names)))
+            found.append(teacher.model.untrained(len(class_names)))
         elif teacher.weights_of is not None:
-            found.append(architectures.untrained(teacher.weights_of, len(class_names)))
+            found.append(teacher.weights_of.untrained(len(class_names)))
         else:
             found.append(completed(teacher, class_names).model)
     refuse_other_sizes([model.input_shape[1:] for model in found])

@@ -1,30 +1,32 @@
-"""What the rows of a soft-label file are like: statistics of their probabilities, and rows that cannot be."""
+"""The rows of a soft-label file: statistics of their probabilities, and rows that are impossible."""
 
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
+from pipeline.images.index import SplitName
 from pipeline.soft_labels.logit_storage import Columns, TopK
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
 
 SUM_TOLERANCE = 1e-5
-"""Float32 rounding of a few thousand probabilities that sum to 1."""
+"""A few thousand probabilities that sum to 1 miss it by less, for they are rounded to float32."""
 
 
 @dataclass
 class Statistics:
-    """Of the rows of one split, added up slab by slab.
+    """Sums over rows of a file, which are added slab by slab.
 
     Attributes:
-        rows: how many.
-        right: in how many the largest value is the labelled class's.
+        rows: how many rows.
+        right: in how many rows the largest probability is that of the labelled class.
         confidence: the sum of the largest probabilities.
         entropy: the sum of the entropies, in nats.
-        not_finite: how many rows are not finite.
-        negative: how many have a negative probability.
-        worst_sum: of one row's probabilities, the furthest from 1.
+        not_finite: how many rows have a value that is not finite.
+        negative: how many rows have a negative probability.
+        worst_sum: the sum of the row whose probabilities sum to the number furthest from 1.
     """
 
     rows: int = 0
@@ -42,14 +44,13 @@ class Statistics:
         self.not_finite += int((~finite).sum())
         self.negative += int((probabilities < 0).any(axis=1).sum())
         self.worst_sum = max([self.worst_sum, *sums], key=lambda total: abs(total - 1))
-        logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
         self.rows += len(labels)
         self.right += int((probabilities.argmax(axis=1) == labels).sum())
         self.confidence += float(probabilities.max(axis=1).sum(dtype=np.float64))
-        self.entropy -= float((probabilities * logs).sum(dtype=np.float64))
+        self.entropy += float(special.entr(np.maximum(probabilities, 0)).sum(dtype=np.float64))
 
     def problems(self) -> list[str]:
-        """What is wrong with them."""
+        """What is wrong with the rows, in words."""
         cases = [
             (self.not_finite > 0, f"{self.not_finite} row(s) are not finite"),
             (self.negative > 0, f"{self.negative} row(s) have negative soft labels"),
@@ -61,7 +62,7 @@ class Statistics:
         return [problem for wrong, problem in cases if wrong]
 
 
-def probabilities_of(file: SoftLabelFile, split: str, view: int, rows: slice) -> npt.NDArray[np.float32]:
+def probabilities_of(file: SoftLabelFile, split: SplitName, view: int, rows: slice) -> npt.NDArray[np.float32]:
     """The soft labels of some rows, (R, C); those of a logits file at temperature 1."""
     columns = file.columns(split, view, rows)
     if file.format == LOGITS_FORMAT:
@@ -69,20 +70,22 @@ def probabilities_of(file: SoftLabelFile, split: str, view: int, rows: slice) ->
     return file.storage.probabilities(columns, file.classes)
 
 
-def impossible_rows(file: SoftLabelFile, split: str) -> list[str]:
-    """Labels and kept classes that cannot be, which nothing can be computed from."""
+def impossible_rows(file: SoftLabelFile, split: SplitName) -> list[str]:
+    """Impossible labels and kept classes, in words; from such rows no statistics can be computed."""
     group, labels = file.file[split], file.labels(split)
-    found = Counter({"label(s) are of no class": int(((labels < 0) | (labels >= file.classes)).sum())})
+    counts = Counter({"label(s) are of no class": int(((labels < 0) | (labels >= file.classes)).sum())})
     for rows in slabs(file.count(split)):
         if "hard" in group:
             hard = group["hard"][rows]
-            found["hard label(s) are not one-hot"] += int(((hard.sum(1) != 1) | (hard.max(1) != 1)).sum())
+            counts["hard label(s) are not one-hot"] += int(((hard.sum(1) != 1) | (hard.max(1) != 1)).sum())
         for view in range(file.views(split).count if isinstance(file.storage, TopK) else 0):
             columns = file.columns(split, view, rows)
-            found["row(s) keep a class that there is not, or one twice"] += int(_bad_index(columns, file.classes).sum())
+            counts["row(s) keep a class that does not exist, or one twice"] += int(
+                _bad_index(columns, file.classes).sum()
+            )
             if file.format == LOGITS_FORMAT:
-                found["row(s) do not keep their largest logits, the largest first"] += int(_bad_order(columns).sum())
-    return [f"{count} {what}" for what, count in found.items() if count]
+                counts["row(s) do not keep their largest logits, the largest first"] += int(_bad_order(columns).sum())
+    return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 def _bad_index(columns: Columns, classes: int) -> npt.NDArray[np.bool_]:
@@ -91,7 +94,7 @@ def _bad_index(columns: Columns, classes: int) -> npt.NDArray[np.bool_]:
 
 
 def _bad_order(columns: Columns) -> npt.NDArray[np.bool_]:
-    """NaN is no question of order."""
+    """Which rows are not the largest logits, the largest first; a NaN counts as in order."""
     value = columns["value"].astype(np.float64)
     slack = 1e-3 * np.maximum(1.0, np.abs(value[:, -1]))  # float16 rounds the kept ones, not the mean of the others
     return np.asarray((np.diff(value, axis=1) > 0).any(axis=1) | (columns["tail_mean"] > value[:, -1] + slack))

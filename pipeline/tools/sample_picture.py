@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.images.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.report.seen_views import untouched_and_views
 from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
 
 MOST_VIEWS = 8
-COLOURS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")
+COLORS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")
 """Dark to light blue, then greys: the higher the temperature, the paler."""
 
 
@@ -25,7 +25,7 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
         path: a file of either format; soft targets are shown at their own temperature only.
         image_id: the image.
         index: `data/index.csv`, which knows where the image is.
-        temperatures: T of each bar, for a logits file.
+        temperatures: T of each bar, if the file holds logits.
         output: the PNG file to write.
 
     Raises:
@@ -43,15 +43,15 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
     save(figure, output)
 
 
-def _find(file: SoftLabelFile, image_id: str) -> tuple[str, int]:
+def _find(file: SoftLabelFile, image_id: str) -> tuple[SplitName, int]:
     for split in SPLITS:
         ids = file.ids(split)
         if image_id in ids:
             return split, ids.index(image_id)
-    raise PipelineError(f"{file.path} knows no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
+    raise ParameterError(f"{file.path} knows no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
 
 
-def _soft_labels(file: SoftLabelFile, split: str, view: int, row: int, temperature: float) -> Any:
+def _soft_labels(file: SoftLabelFile, split: SplitName, view: int, row: int, temperature: float) -> Any:
     columns = file.columns(split, view, slice(row, row + 1))
     if file.format == LOGITS_FORMAT:
         columns = file.storage.soften(columns, temperature, file.classes)
@@ -59,9 +59,9 @@ def _soft_labels(file: SoftLabelFile, split: str, view: int, row: int, temperatu
 
 
 def _figure(
-    file: SoftLabelFile, split: str, row: int, pictures: Any, bars: Any, temperatures: Sequence[float]
+    file: SoftLabelFile, split: SplitName, row: int, pictures: Any, bars: Any, temperatures: Sequence[float]
 ) -> Figure:
-    """Rows of views; bars: (V, temperatures, C)."""
+    """Draws a row for each view; pictures: (V, height, width, channels), bars: (V, temperatures, C)."""
     names, label = file.provenance.class_names, int(file.labels(split)[row])
     classes = np.sort(np.argsort(-bars.mean(axis=(0, 1)), kind="stable")[:MOST_CLASSES])
     height = max(1.9, 0.2 + 0.13 * len(classes) * (len(temperatures) + 1))
@@ -72,8 +72,8 @@ def _figure(
         show_image(left, pictures[view], f"view {view}")
         for number, temperature in enumerate(temperatures):
             places = np.arange(len(classes)) + (number - (len(temperatures) - 1) / 2) * thickness
-            colour = COLOURS[number % len(COLOURS)]
-            right.barh(places, bars[view, number, classes], thickness, color=colour, label=f"T = {temperature:g}")
+            color = COLORS[number % len(COLORS)]
+            right.barh(places, bars[view, number, classes], thickness, color=color, label=f"T = {temperature:g}")
         ticks = [f"{names[k]} (label)" if k == label else names[k] for k in classes]
         name_bars(right, ticks)
         right.set_xlim(0, 1)

@@ -1,4 +1,4 @@
-"""Command `verify`: everything that can be known about a soft-label file, checked."""
+"""Command `verify`: checks everything that can be known about a soft-label file."""
 
 import re
 from collections import Counter
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images.index import SPLITS, read_index
+from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError, all_named, first_few
+from pipeline.runtime.errors import DamagedError, MissingError, all_named, first_few
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import softness
 from pipeline.soft_labels.answers import answers_in
@@ -34,9 +34,9 @@ class Check:
     """One thing that was checked.
 
     Attributes:
-        name: what.
-        ok: whether it holds; None if there was nothing to compare with.
-        detail: the finding, in words; of a check that holds it may begin with `WARNING`.
+        name: what was checked.
+        ok: whether it is right; None if there was nothing to compare with.
+        detail: the finding, in words; if the check is right, it may begin with `WARNING`.
     """
 
     name: str
@@ -51,17 +51,17 @@ def verify(
 
     Args:
         path: the file.
-        index: `data/index.csv`; compared if it is there.
-        teacher: the teacher's `.keras` file; compared if it is there.
-        logits: `teacher_logits.h5`; soft targets are compared with it if it is there.
+        index: `data/index.csv`; compared if it exists.
+        teacher: the teacher's `.keras` file; compared if it exists.
+        logits: `teacher_logits.h5`; soft targets are compared with it if it exists.
         wanted: the views, the storage, the teacher's precision and the resizing that the file should have; None if
-            not known.
-        largest_temperature: at which logits will be softened.
+            they are not known.
+        largest_temperature: the largest T at which logits will be softened.
     """
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_soft_labels(path))
-        except PipelineError as error:
+        except (MissingError, DamagedError) as error:
             return [Check("file", False, str(error))]
         size = path.stat().st_size
         values = [_values(file, split) for split in SPLITS]
@@ -76,9 +76,9 @@ def verify(
         ]
 
 
-def _values(file: SoftLabelFile, split: str) -> Check:
-    """Finite, distributions, one-hot, each image once."""
-    labels, ids, found = file.labels(split), file.ids(split), Statistics()
+def _values(file: SoftLabelFile, split: SplitName) -> Check:
+    """Whether soft labels are finite distributions, hard labels are one-hot, and no image is there twice."""
+    labels, ids, statistics = file.labels(split), file.ids(split), Statistics()
     problems = impossible_rows(file, split)
     if problems:
         return Check(f"values of {split}", False, "; ".join(problems))
@@ -89,9 +89,9 @@ def _values(file: SoftLabelFile, split: str) -> Check:
     ):
         for view in range(views):
             for rows in slabs(len(ids)):
-                found.add(probabilities_of(file, split, view, rows), labels[rows])
+                statistics.add(probabilities_of(file, split, view, rows), labels[rows])
                 progress.advance(rows.stop - rows.start)
-    problems += found.problems()
+    problems += statistics.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
         problems.append(
@@ -100,17 +100,17 @@ def _values(file: SoftLabelFile, split: str) -> Check:
     temperature = f"T = {1.0 if file.temperature is None else file.temperature:g}"
     detail = (
         f"{len(ids)} image(s), {file.views(split).count} view(s); "
-        f"the teacher is right on {found.right / found.rows:.4f}; "
-        f"at {temperature} confidence {found.confidence / found.rows:.4f}, "
-        f"entropy {found.entropy / found.rows:.4f} nats"
+        f"the teacher is right on {statistics.right / statistics.rows:.4f}; "
+        f"at {temperature} confidence {statistics.confidence / statistics.rows:.4f}, "
+        f"entropy {statistics.entropy / statistics.rows:.4f} nats"
     )
     return Check(f"values of {split}", not problems, "; ".join([*problems, detail]))
 
 
 def _answers(file: SoftLabelFile, teacher: Path) -> Check:
-    """Whether they are those of a teacher that knows the classes, in their order; or, but for the order, as stated.
+    """Whether the teacher knows the classes, in their order; or is no better than chance, as was stated of it.
 
-    Chance is judged as `precompute` judges it, by the validation images; elsewhere it is a warning.
+    As in `precompute`, the validation images decide whether it is better than chance; other images lead to a warning.
     """
     orders: list[str] = []
     by_chance: list[str] = []
@@ -119,14 +119,14 @@ def _answers(file: SoftLabelFile, teacher: Path) -> Check:
         answers = answers_in(file, split)
         if other := teacher_checks.speaks_of_order(answers, file.provenance.class_names):
             orders.append(f"of {split}, {other}")
-        elif found := teacher_checks.speaks_of_chance(answers):
-            (by_chance if split == "val" else doubtful).append(f"of {split}, {found}")
-        elif found := teacher_checks.may_be_chance(answers, file.provenance.class_names):
-            doubtful.append(f"of {split}, {found}")
+        elif chance := teacher_checks.speaks_of_chance(answers):
+            (by_chance if split == "val" else doubtful).append(f"of {split}, {chance}")
+        elif chance := teacher_checks.may_be_chance(answers, file.provenance.class_names):
+            doubtful.append(f"of {split}, {chance}")
     if not orders and not by_chance:
         if doubtful:
             return Check("answers", True, f"{WARNING}{'; '.join(doubtful)}")
-        return Check("answers", True, "nothing speaks for chance, or for another order of the classes")
+        return Check("answers", True, "nothing suggests chance, or another order of the classes")
     ok = not orders and _are_as_stated(file, teacher)
     return Check("answers", ok, "; ".join(orders + by_chance) + ("; it is stated to be no better" if ok else ""))
 
@@ -143,12 +143,12 @@ def _are_as_stated(file: SoftLabelFile, teacher: Path) -> bool:
 
 
 def _softness(file: SoftLabelFile, largest_temperature: float) -> Check:
-    found = softness.doubt_about(file, largest_temperature)
-    return Check("softness", True, "nothing speaks of hard labels" if found is None else f"{WARNING}{found}")
+    doubt = softness.doubt_about(file, largest_temperature)
+    return Check("softness", True, "nothing suggests hard labels" if doubt is None else f"{WARNING}{doubt}")
 
 
 def _views_as_drawn(file: SoftLabelFile) -> Check:
-    """The stored transforms against new draws from the seed."""
+    """Whether the stored transforms are those that the seed gives."""
     other = []
     for split in SPLITS:
         ids, views = file.ids(split), file.views(split)
@@ -167,13 +167,13 @@ def _views_as_drawn(file: SoftLabelFile) -> Check:
 
 
 def _belongings(file: SoftLabelFile, index: Path, teacher: Path, logits: Path, wanted: Wanted | None) -> list[Check]:
-    """Whether it belongs to the data set, the views, the teacher and the logits that are there."""
+    """Whether the file belongs to the data set, the views, the teacher and the logits of this folder."""
     checks = [_data_set(file, index), _wanted(file, wanted), _teacher(file, teacher)]
     return checks if file.format == LOGITS_FORMAT else [*checks, _logits(file, logits)]
 
 
 def _name(file: SoftLabelFile) -> list[Check]:
-    """The temperature in a file's name, where there is one."""
+    """Whether the temperature in the file's name, if there is one, is that of its content."""
     named = re.fullmatch(r"soft_targets_T([0-9.eE+-]+)\.h5", file.path.name)
     if named is None or file.temperature is None:
         return []
@@ -185,44 +185,44 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
     if not index.is_file():
         return Check("data set", None, f"not compared: there is no {index}")
     try:
-        found = differences(file, read_index(index))
-    except PipelineError as error:
+        other = differences(file, read_index(index))
+    except DamagedError as error:
         return Check("data set", None, f"not compared: {error}")
-    return Check("data set", not found, "; ".join(found) or f"images, labels and classes are those of {index}")
+    return Check("data set", not other, "; ".join(other) or f"images, labels and classes are those of {index}")
 
 
 def _wanted(file: SoftLabelFile, wanted: Wanted | None) -> Check:
     if wanted is None:
         return Check("params", None, "not compared: there is no valid params.yaml")
     views, storage, precision, resize = wanted
-    found = [other_views(file.provenance.views, views.as_json())] if file.provenance.views != views.as_json() else []
+    other = [other_views(file.provenance.views, views.as_json())] if file.provenance.views != views.as_json() else []
     if file.storage != storage:
-        found.append(f"is stored as {file.storage.as_json()}, expected {storage.as_json()}")
+        other.append(f"is stored as {file.storage.as_json()}, expected {storage.as_json()}")
     computed_in = file.provenance.precision or "float32"
     if computed_in != precision:
-        found.append(f"the teacher computed in {computed_in}, expected {precision}")
+        other.append(f"the teacher computed in {computed_in}, expected {precision}")
     if departure := other_pixels(file.provenance.preprocessing, resize):
-        found.append(departure)
+        other.append(departure)
     as_wanted = "the views, the storage, the precision and the resizing are those of params.yaml"
-    return Check("params", not found, "; ".join(found) or as_wanted)
+    return Check("params", not other, "; ".join(other) or as_wanted)
 
 
 def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
     if not teacher.is_file():
         return Check("teacher", None, f"not compared: there is no {teacher}")
-    expected, made = sha256_file(teacher), file.provenance
-    if made.teacher_sha256 != expected:
-        detail = f"another one: its file was {made.teacher_sha256[:12]}, {teacher} is {expected[:12]}"
+    expected, origin = sha256_file(teacher), file.provenance
+    if origin.teacher_sha256 != expected:
+        detail = f"another one: its file was {origin.teacher_sha256[:12]}, {teacher} is {expected[:12]}"
         return Check("teacher", False, detail)
-    return Check("teacher", True, f"{in_words(made)}, the file {teacher}")
+    return Check("teacher", True, f"{in_words(origin)}, the file {teacher}")
 
 
-def in_words(made: Provenance) -> str:
-    """The teacher's name; of an ensemble, those of its members with the beginnings of their fingerprints."""
-    if made.ensemble is None:
-        return made.teacher
-    members = ", ".join(f"{member['teacher']} {member['teacher_sha256'][:12]}" for member in made.ensemble["members"])
-    return f"{made.teacher}, mean of the {made.ensemble['average']} of {members}"
+def in_words(origin: Provenance) -> str:
+    """The teacher's name; of an ensemble, also the names of its members with the beginnings of their fingerprints."""
+    if origin.ensemble is None:
+        return origin.teacher
+    members = ", ".join(f"{member['teacher']} {member['teacher_sha256'][:12]}" for member in origin.ensemble["members"])
+    return f"{origin.teacher}, mean of the {origin.ensemble['average']} of {members}"
 
 
 def _logits(file: SoftLabelFile, logits: Path) -> Check:
@@ -230,7 +230,7 @@ def _logits(file: SoftLabelFile, logits: Path) -> Check:
         return Check("logits", None, f"not compared: there is no {logits}")
     try:
         expected = sealed_sha256(logits)
-    except PipelineError as error:
+    except DamagedError as error:
         return Check("logits", None, f"not compared: {error}")
     if file.logits_sha256 != expected:
         detail = f"softened from other logits, {str(file.logits_sha256)[:12]}; {logits} is {expected[:12]}"
@@ -239,7 +239,7 @@ def _logits(file: SoftLabelFile, logits: Path) -> Check:
 
 
 def as_text(path: Path, checks: list[Check]) -> str:
-    """One line a check, then the verdict."""
+    """A line for each check, then the verdict."""
     words = {True: "ok", False: "WRONG", None: "-"}
     width = max(len(check.name) for check in checks)
     lines = [f"{words[check.ok]:<6}{check.name:<{width + 2}}{check.detail}" for check in checks]
@@ -253,7 +253,7 @@ def as_text(path: Path, checks: list[Check]) -> str:
 
 
 def as_json(path: Path, checks: list[Check]) -> dict[str, Any]:
-    """The same for programs."""
+    """What `as_text` says, as JSON for programs."""
     return {
         "file": path.as_posix(),
         "ok": all(check.ok is not False for check in checks),

@@ -22,6 +22,7 @@ from keras import ops
 from pipeline.images.index import Index, fingerprint_of
 from pipeline.images.views import philox_words
 from pipeline.models import architectures, keras_files
+from pipeline.models.descriptions import Model
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.progress import Progress
@@ -57,7 +58,7 @@ class Trained:
 
 @contextmanager
 def trained(
-    model: dict[str, Any],
+    model: Model,
     data: Index,
     train_on: Examples,
     validate_on: Examples,
@@ -73,7 +74,7 @@ def trained(
     cross-entropy.
 
     Args:
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        model: what to train.
         data: the index, which names the classes.
         train_on: the training examples.
         validate_on: the validation examples, seen untouched.
@@ -88,9 +89,9 @@ def trained(
     with workspace(
         output,
         packages=packages,
-        model=model,
+        model=asdict(model),
         classes=data.class_names,
-        weights=_content_of_file(model["weights"]),
+        weights=_content_of_file(model.weights),
         examples=[
             [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
             for examples in (train_on, validate_on)
@@ -105,7 +106,7 @@ def trained(
             if state.history:
                 epochs = sum(phase.epochs for phase in recipe.phases)
                 print(f"{output}: continuing after epoch {len(state.history)} of {epochs}", file=sys.stderr, flush=True)
-            built = architectures.build(**model, classes=len(data.class_names), seed=recipe.seed)
+            built = model.build(classes=len(data.class_names), seed=recipe.seed)
             best = train(built, train_on, validate_on, loss, recipe, state)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
@@ -180,13 +181,27 @@ def compiled(model: Any, phase: Phase, loss: Any) -> Any:
         **getattr(loss, "parts", {}),
     }
     model.compile(
-        optimizer=phase.new_optimizer(),
+        optimizer=new_optimizer(phase),
         loss=loss,
         metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in reported.items()],
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": keras.optimizers.SGD,
+}
+
+
+def new_optimizer(phase: Phase) -> Any:
+    """The Keras optimizer of a phase, fresh."""
+    momentum = {"momentum": phase.momentum} if phase.momentum else {}
+    return OPTIMIZERS[phase.optimizer](phase.learning_rate, **momentum)
 
 
 def _content_of_file(weights: str | None) -> str | None:

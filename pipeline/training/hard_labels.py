@@ -2,22 +2,22 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from pipeline.images.index import Index
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation
+from pipeline.models.descriptions import Model
 from pipeline.training.fit import Trained, trained
-from pipeline.training.input_pipeline import Cache, Examples, HardLabels
-from pipeline.training.recipe import Recipe
+from pipeline.training.input_pipeline import Examples, HardLabels
+from pipeline.training.recipe import Cache, Recipe
 
 
 def trained_on_hard_labels(
     data: Index,
     *,
-    model: dict[str, Any],
+    model: Model,
     recipe: Recipe,
     augmentation: Augmentation,
     view_seed: int,
@@ -30,7 +30,7 @@ def trained_on_hard_labels(
 
     Args:
         data: the index.
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        model: what to train.
         recipe: how to train.
         augmentation: the ranges from which the views of the training images are drawn.
         view_seed: of the views.
@@ -50,8 +50,8 @@ def trained_on_hard_labels(
     return trained(
         model,
         data,
-        Examples.of(train_images, model["input_shape"], varied, resize, cache=cache),
-        Examples.of(val_images, model["input_shape"], untouched, resize, cache=cache),
+        Examples.of(train_images, model.input_shape, varied, resize, cache=cache),
+        Examples.of(val_images, model.input_shape, untouched, resize, cache=cache),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
         output=output,

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,10 @@ from pipeline.images.tf_data import ahead, mapped, planned
 from pipeline.images.views import Augmentation, Floats16, draw_views, philox_words
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.workspace import work_folder
+from pipeline.training.recipe import Cache
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Cache = Literal["none", "memory", "disk"]
 """Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file below `.work/`."""
 
 
@@ -101,7 +101,7 @@ class Examples:
         """The examples of N rows of the index, at a model's input size; the same ones whatever `cache` is.
 
         Raises:
-            PipelineError: image files are missing or changed.
+            MismatchError: image files are missing or changed.
             OSError: there is no room on the disk for the pixels.
         """
         refuse_changed(images)

@@ -2,13 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-import keras
+from pydantic import Field
 
 from pipeline.images.index import Image, Index
 from pipeline.images.views import Augmentation
+from pipeline.models.descriptions import Model
+from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
+
+Cache = Literal["none", "memory", "disk"]
+"""Where decoded pixels are kept while a model is trained."""
+
+Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
+TrainableFrom = Annotated[int, Field(ge=0, strict=True)] | str | None
 
 
 @dataclass(frozen=True)
@@ -17,35 +25,22 @@ class Phase:
 
     Attributes:
         epochs: how many.
-        learning_rate: of the optimizer.
-        trainable_from: as in `models.for_phase`.
         steps_per_epoch: batches in an epoch, which go on through the images where the epoch before ended; None for as
             many as show every image once.
-        optimizer: one of `OPTIMIZERS`.
+        optimizer: by the name that Keras gives it.
+        learning_rate: of the optimizer.
         momentum: of sgd or rmsprop, 0 to below 1.
+        trainable_from: as in `models.for_phase`.
         backbone_in_inference_mode: as `inference_mode` in `models.for_phase`.
     """
 
-    epochs: int
-    learning_rate: float
-    trainable_from: str | int | None
-    steps_per_epoch: int | None = None
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    backbone_in_inference_mode: bool = False
-
-    def new_optimizer(self) -> Any:
-        """The Keras optimizer, fresh."""
-        momentum = {"momentum": self.momentum} if self.momentum else {}
-        return OPTIMIZERS[self.optimizer](self.learning_rate, **momentum)
-
-
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-}
+    epochs: Positive
+    steps_per_epoch: Positive | None = field(default=None, kw_only=True)
+    optimizer: Optimizer = field(default="adam", kw_only=True)
+    learning_rate: Rate
+    momentum: Fraction = field(default=0.0, kw_only=True)
+    trainable_from: TrainableFrom
+    backbone_in_inference_mode: Flag = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -78,11 +73,11 @@ class TeacherToTrain:
     """A teacher to be trained, each pass over the images in new views.
 
     Attributes:
-        model: the arguments of `models.build`, apart from `classes` and `seed`.
+        model: what to train.
         recipe: how to train; its seed is also that of the views.
         augmentation: the ranges of the views.
     """
 
-    model: dict[str, Any]
+    model: Model
     recipe: Recipe
     augmentation: Augmentation

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import replace_whole
 from pipeline.training.best_epoch import best_epoch
 
@@ -105,11 +105,11 @@ class KeepState(keras.callbacks.Callback):
         """Adds one row to the history and writes the state.
 
         Raises:
-            PipelineError: a loss or metric is not finite.
+            ParameterError: a loss or metric is not finite.
         """
         values = {name: float(value) for name, value in sorted((logs or {}).items())}
         if not all(map(math.isfinite, values.values())):
-            raise PipelineError(
+            raise ParameterError(
                 f"training diverged in epoch {epoch + 1}: {values}. Lower the learning_rate of this phase."
             )
         labels = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": self.learning_rate}

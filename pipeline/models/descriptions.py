@@ -1,0 +1,198 @@
+"""A model as params.yaml describes it: one class a kind of architecture, each of which builds its Keras model.
+
+Keras is imported where a model is built: it is not needed to read params.yaml.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.models.parts import Downsampling, OwnOrOther, Padding, Pooling, PreprocessingName, Standardization
+from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
+
+Channels = Literal[1, 3]
+ApplicationName = Literal["resnet50v2", "resnet50", "resnet152", "efficientnetb0"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description(ABC):
+    """What every architecture has: an input, a backbone and a head.
+
+    Attributes:
+        input_shape: (height, width, channels).
+        weights: of the backbone: None (random), "imagenet", or a file.
+        preprocessing: of pixels, 0 to 255, before the backbone.
+        pooling: of the backbone's features.
+        batch_normalization: whether the pooled features are normalised.
+        dense: sizes of hidden dense layers with ReLU between pooling and dropout.
+        dropout: fraction of the features dropped before the logits in training, 0 to 1.
+        architecture: its name.
+    """
+
+    input_shape: tuple[Positive, Positive, Channels]
+    weights: str | None
+    preprocessing: OwnOrOther = "own"
+    pooling: Pooling
+    batch_normalization: Flag
+    dense: list[Positive] = field(default_factory=list)
+    dropout: Fraction
+    architecture: str
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot go together."""
+        if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
+            what = "pretrained weights need" if self.weights is not None else "the preprocessing caffe needs"
+            raise ValueError(f"{what} images of 3 channels: set input_shape: [height, width, 3]")
+        given = self.preprocessing
+        if isinstance(given, Standardization) and len(given.mean) != self.input_shape[2]:
+            raise ValueError(
+                f"preprocessing has a mean of {len(given.mean)} channel(s), and input_shape has {self.input_shape[2]}"
+            )
+
+    def build(self, *, classes: int, seed: int) -> Any:
+        """Builds an untrained model, or one with a pretrained backbone.
+
+        Args:
+            classes: C, the number of logits.
+            seed: of the initial weights. Keras' global state is cleared, so that the same arguments give the same
+                names and weights in any process.
+
+        Returns:
+            A Keras model from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
+
+        Raises:
+            PipelineError: the weights are not to be had, or the input shape does not fit.
+        """
+        import keras
+
+        from pipeline.models import architectures
+
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        return architectures.chain(
+            self._backbone(),
+            preprocessing=self._own_preprocessing() if self.preprocessing == "own" else self.preprocessing,
+            pooling=self.pooling,
+            batch_normalization=self.batch_normalization,
+            dense=self.dense,
+            dropout=self.dropout,
+            classes=classes,
+            name=self.architecture,
+        )
+
+    def untrained(self, classes: int) -> Any:
+        """As `build`, without its pretrained weights, which change nothing about its cost."""
+        return replace(self, weights=None).build(classes=classes, seed=0)
+
+    @abstractmethod
+    def _backbone(self) -> Any:
+        """The feature extractor, a Keras model."""
+
+    @abstractmethod
+    def _own_preprocessing(self) -> PreprocessingName:
+        """What the weights of the backbone expect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cnn(Description):
+    """A small convolutional network.
+
+    Attributes:
+        filters: of each convolution.
+        kernel_size: side of the convolutions in pixels.
+        padding: of convolutions and pooling.
+        downsampling: how each convolution shrinks the image.
+        factor: by how much: one number, or one each.
+    """
+
+    architecture: Literal["cnn"] = "cnn"
+    weights: None
+    filters: Annotated[list[Positive], Field(min_length=1)]
+    kernel_size: Positive = 3
+    padding: Padding = "same"
+    downsampling: Downsampling
+    factor: Positive | list[Positive] = 2
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot go together."""
+        super().__post_init__()
+        if isinstance(self.factor, list) and len(self.factor) != len(self.filters):
+            raise ValueError(
+                f"factor has {len(self.factor)} numbers for {len(self.filters)} filters: give one number, or one each"
+            )
+
+    def _backbone(self) -> Any:
+        from pipeline.models import backbones
+
+        return backbones.cnn(
+            self.input_shape,
+            filters=self.filters,
+            downsampling=self.downsampling,
+            kernel_size=self.kernel_size,
+            padding=self.padding,
+            factor=self.factor,
+        )
+
+    def _own_preprocessing(self) -> PreprocessingName:
+        return "unit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mlp(Description):
+    """Dense layers on the pixels: those of the head, and nothing before them."""
+
+    architecture: Literal["mlp"] = "mlp"
+    weights: None
+    pooling: Literal["flatten"]
+
+    def _backbone(self) -> Any:
+        from pipeline.models import backbones
+
+        return backbones.mlp(self.input_shape)
+
+    def _own_preprocessing(self) -> PreprocessingName:
+        return "unit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV2(Description):
+    """MobileNetV2.
+
+    Attributes:
+        alpha: its width, 1.0 for that of the paper.
+    """
+
+    architecture: Literal["mobilenetv2"] = "mobilenetv2"
+    alpha: Rate
+
+    def _backbone(self) -> Any:
+        from pipeline.models import backbones
+
+        return backbones.pretrained(self.architecture, self.input_shape, self.weights, self.alpha)
+
+    def _own_preprocessing(self) -> PreprocessingName:
+        from pipeline.models import backbones
+
+        return backbones.PRETRAINED[self.architecture].preprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application(Description):
+    """A backbone of keras.applications without options of its own."""
+
+    architecture: ApplicationName
+
+    def _backbone(self) -> Any:
+        from pipeline.models import backbones
+
+        return backbones.pretrained(self.architecture, self.input_shape, self.weights)
+
+    def _own_preprocessing(self) -> PreprocessingName:
+        from pipeline.models import backbones
+
+        return backbones.PRETRAINED[self.architecture].preprocessing
+
+
+Model = Annotated[Cnn | Mlp | MobileNetV2 | Application, Field(discriminator="architecture")]

@@ -1,0 +1,47 @@
+"""What the parts of a model may be; `backbones` and `architectures` make layers of them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from pipeline.runtime.ranges import Number
+
+Padding = Literal["same", "valid"]
+Downsampling = Literal["stride", "max_pooling"]
+Pooling = Literal["avg", "max", "flatten"]
+PreprocessingName = Literal["none", "unit", "symmetric", "caffe"]
+"""Of a preprocessing. none: pixels 0 to 255 (the backbone rescales them itself); unit: pixels / 255; symmetric: pixels
+/ 127.5 - 1; caffe: channels in the order BGR, less the ImageNet means 103.939, 116.779, 123.68."""
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Pixels / 255, less a mean, over a standard deviation: torchvision's `Normalize` after `ToTensor`.
+
+    Attributes:
+        mean: of each channel, of pixels from 0 to 1.
+        std: of each channel, of pixels from 0 to 1.
+    """
+
+    mean: Annotated[list[Number], Field(min_length=1, max_length=3)]
+    std: Annotated[list[Number], Field(min_length=1, max_length=3)]
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that are not those of pixels from 0 to 1."""
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} number(s), std {len(self.std)}: give one each for a channel")
+        if not all(0 <= mean <= 1 for mean in self.mean) or not all(0 < std <= 1 for std in self.std):
+            raise ValueError("mean and std are those of pixels from 0 to 1: divide what belongs to 0 to 255 by 255")
+
+
+def _form(value: Any) -> str:
+    return "$numbers" if isinstance(value, dict | Standardization) else "$name"
+
+
+Numbers = Annotated[Standardization, Tag("$numbers")]
+Preprocessing = Annotated[Annotated[PreprocessingName, Tag("$name")] | Numbers, Discriminator(_form)]
+"""What happens to pixels, 0 to 255, before they enter a backbone."""
+
+OwnOrOther = Annotated[Annotated[Literal["own", PreprocessingName], Tag("$name")] | Numbers, Discriminator(_form)]
+"""As `Preprocessing`, or own: what the weights of the architecture's backbone expect."""

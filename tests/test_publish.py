@@ -1,0 +1,178 @@
+"""How files reach their final names: also after a kill, also with a second process."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from processes import killed, process
+from real_project import HANGS
+
+from pipeline.runtime import publish as publishing
+from pipeline.runtime.errors import BusyError
+from pipeline.runtime.publish import publish
+
+FINAL = Path("out/logits.h5")
+PARTIAL = Path("out/logits.h5.partial")
+
+
+class Stopped(BaseException):
+    """Not an Exception, as KeyboardInterrupt is none."""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def everything() -> list[str]:
+    """Every path below the current folder, but for the folder of locks and unfinished work."""
+    paths = (path.as_posix() for path in Path().rglob("*"))
+    return sorted(path for path in paths if not path.startswith(".work"))
+
+
+def publish_until(error: type[BaseException], kind: str) -> None:
+    """Writes half a file or half a folder, or nothing, then raises."""
+    with publish(FINAL) as partial:
+        if kind == "file":
+            partial.write_bytes(b"half")
+        elif kind == "folder":
+            (partial / "below").mkdir(parents=True)
+            (partial / "below" / "half").write_bytes(b"half")
+        raise error
+
+
+def test_file_appears_after_the_block_and_not_before():
+    with publish(FINAL) as partial:
+        assert not partial.exists()
+        assert partial.parent == FINAL.parent  # one file system: the rename is one step
+        partial.write_bytes(b"half")
+        assert not FINAL.exists()
+        partial.write_bytes(b"whole")
+    assert everything() == ["out", "out/logits.h5"]
+    assert FINAL.read_bytes() == b"whole"
+
+
+def test_older_file_stays_until_the_block_ends():
+    FINAL.parent.mkdir()
+    FINAL.write_bytes(b"older")
+    with publish(FINAL) as partial:
+        partial.write_bytes(b"newer")
+        assert FINAL.read_bytes() == b"older"
+    assert FINAL.read_bytes() == b"newer"
+    assert everything() == ["out", "out/logits.h5"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit, Stopped])
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
+@pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
+def test_an_exception_leaves_nothing_and_keeps_the_older_file(error, kind, older):
+    FINAL.parent.mkdir()
+    if older:
+        FINAL.write_bytes(b"older")
+    with pytest.raises(error):
+        publish_until(error, kind)
+    assert everything() == (["out", "out/logits.h5"] if older else ["out"])
+    assert not older or FINAL.read_bytes() == b"older"
+
+
+def test_a_block_that_writes_nothing_is_an_error():
+    FINAL.parent.mkdir()
+    FINAL.write_bytes(b"older")
+    with pytest.raises(FileNotFoundError, match=r"logits\.h5\.partial"), publish(FINAL):
+        pass
+    assert FINAL.read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("stale", ["file", "folder"])
+@pytest.mark.parametrize("new", ["file", "folder"])
+def test_what_a_killed_run_left_behind_is_removed(stale, new):
+    FINAL.parent.mkdir()
+    if stale == "folder":
+        (PARTIAL / "train").mkdir(parents=True)
+        (PARTIAL / "train" / "stale.png").write_bytes(b"stale")
+    else:
+        PARTIAL.write_bytes(b"stale")
+    with publish(FINAL) as partial:
+        assert not partial.exists()
+        if new == "folder":
+            partial.mkdir()
+            partial = partial / "new"
+        partial.write_bytes(b"new")
+    assert everything() == ["out", "out/logits.h5"] + (["out/logits.h5/new"] if new == "folder" else [])
+
+
+def test_folder_replaces_folder_as_a_whole():
+    folder = Path("data/split")
+    for names in (["a/1", "a/2", "b/1"], ["b/1", "c/1"]):
+        with publish(folder) as partial:
+            for name in names:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                (partial / name).write_text(str(names))
+    assert everything() == ["data", "data/split", "data/split/b", "data/split/b/1", "data/split/c", "data/split/c/1"]
+    assert (folder / "b/1").read_text() == "['b/1', 'c/1']"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names the flushed file through /proc")
+def test_content_reaches_the_disk_before_the_name_does(monkeypatch):
+    """A crash of the machine between rename and flush would leave an empty file under the final name."""
+    steps = []
+    flush, rename = os.fsync, os.replace
+
+    def noted_flush(descriptor):
+        steps.append(("flush", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        flush(descriptor)
+
+    def noted_rename(source, target):
+        steps.append(("rename", Path(target).name))
+        rename(source, target)
+
+    monkeypatch.setattr(publishing.os, "fsync", noted_flush)
+    monkeypatch.setattr(publishing.os, "replace", noted_rename)
+    with publish(Path("split")) as partial:
+        (partial / "train").mkdir(parents=True)
+        for name in ("1", "train/2"):
+            (partial / name).write_bytes(b"x")
+    renamed = steps.index(("rename", "split"))
+    assert {("flush", "1"), ("flush", "2")} <= set(steps[:renamed])
+    assert steps[renamed + 1 :] == [("flush", Path.cwd().name)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
+@pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
+def test_a_killed_process_leaves_no_final_file(older):
+    FINAL.parent.mkdir()
+    if older:
+        FINAL.write_bytes(b"older")
+    killed("with publish(Path('out/logits.h5')) as partial:\n    partial.write_bytes(b'half')")
+    assert PARTIAL.read_bytes() == b"half"  # the kill came in the middle
+    assert FINAL.exists() == older
+    assert not older or FINAL.read_bytes() == b"older"
+    with publish(FINAL) as partial:
+        partial.write_bytes(b"whole")
+    assert everything() == ["out", "out/logits.h5"]
+    assert FINAL.read_bytes() == b"whole"
+
+
+@pytest.mark.slow
+def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
+    """Two writers once renamed each other's half-written files."""
+    monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
+    holder = process(
+        "with publish(Path('out/logits.h5')) as partial:\n"
+        "    partial.write_bytes(b'half')\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    partial.write_bytes(b'whole')"
+    )
+    assert holder.stdout.readline() == "writing\n"
+    with pytest.raises(BusyError, match=r"already writing out/logits\.h5"), publish(FINAL):
+        pass
+    with publish(Path("out/another.h5")) as partial:
+        partial.write_bytes(b"at the same time")
+    holder.communicate("", timeout=HANGS)
+    assert FINAL.read_bytes() == b"whole"
+    with publish(FINAL) as partial:
+        partial.write_bytes(b"later")
+    assert FINAL.read_bytes() == b"later"
