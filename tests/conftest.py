@@ -30,11 +30,13 @@ MODEL = Cnn(  # for the data set below
 COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Selected SSA (Out of 7)", "Partition"]
 
 SLOW_FILES = {
-    "dvc_cache", "end_to_end", "experiments", "foreign_readers", "gitignore", "increments", "interruption",
-    "interruption_of_commands", "jax", "orphan", "parity", "processors", "remote", "run_cache", "sharing",
-    "tensorflow_start", "use_elsewhere",
+    "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers", "gitignore",
+    "given_teachers", "increments", "interruption", "interruption_of_commands", "jax", "models", "orphan", "parity",
+    "planning", "precision", "processors", "remote", "run_cache", "sharing", "stages", "tensorflow_start", "training",
+    "use_elsewhere",
 }  # fmt: skip
-"""Every test of `test_<name>.py` is slow; in other files each slow test carries the mark itself."""
+"""The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
+`make quick`. In other files each slow test carries the mark itself."""
 
 SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran"}
 """So is every test that uses one of these."""

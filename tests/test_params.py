@@ -932,6 +932,7 @@ def test_files_are_those_of_the_current_folder(tmp_path, monkeypatch):
     undeclared(lambda: section.images)
 
 
+@pytest.mark.slow
 def test_reading_imports_neither_tensorflow_nor_keras():
     """`softlabel soften` and `softlabel table` read params.yaml and need neither."""
     script = "import sys, pipeline.params.reading; print(*{'tensorflow', 'keras', 'jax'} & {*sys.modules})"

@@ -1,7 +1,6 @@
 """Offline equals online: our stage from the file, against Keras' own distiller with the teacher in the loop."""
 
 import hashlib
-import itertools
 import re
 import shutil
 from contextlib import contextmanager
@@ -50,7 +49,6 @@ MOBILENET = MobileNetV2(
     alpha=0.35,
 )
 ONE_PLACE = 2.0**-23
-TEMPERATURES, WEIGHTS = (0.5, 1.0, 4.0, 20.0), (0.0, 0.3, 1.0)
 OPTIMIZERS = ({"optimizer": "sgd", "learning_rate": 0.02}, {"optimizer": "adam", "learning_rate": 0.002})
 
 
@@ -70,9 +68,7 @@ def labelled(tmp_path_factory):
         patch.delenv("DVC_ROOT", raising=False)
         settings = {"data": Path("raw"), "train": "train", "val": "val", "test": "test"}
         settings |= {"val_fraction": None, "test_fraction": None}
-        split.run(
-            layout="folders", settings=settings, split_folder=Path("data/split"), index=INDEX, picture=Path("p.png")
-        )
+        split.run(layout="folders", settings=settings, split_folder=Path("data/split"), index=INDEX)
         write_teacher(4)
         label_images(Path("logits.h5"))
     return folder
@@ -192,10 +188,10 @@ def compare(model, temperature, weight, phases, steps=4):
 @pytest.mark.parametrize(
     ("temperature", "weight", "optimizer"),
     [
-        (temperature, weight, OPTIMIZERS[(row + column) % 2])
-        for (row, temperature), (column, weight) in itertools.product(enumerate(TEMPERATURES), enumerate(WEIGHTS))
+        (0.5, 0.3, OPTIMIZERS[1]), (1.0, 0.0, OPTIMIZERS[0]), (4.0, 0.3, OPTIMIZERS[0]), (4.0, 1.0, OPTIMIZERS[1]),
+        (20.0, 0.0, OPTIMIZERS[1]),
     ],
-)
+)  # fmt: skip
 def test_the_stage_takes_the_steps_of_keras_own_distiller(project, temperature, weight, optimizer):
     """On stored views, with batch normalisation, the backbone frozen and then not, over the end of a pass."""
     compare(CNN, temperature, weight, [optimizer | {"trainable_from": part} for part in (None, "all")])

@@ -205,6 +205,7 @@ def test_a_set_up_that_cannot_run_is_refused(given, said):
         chosen(options(**given))
 
 
+@pytest.mark.slow
 def test_a_project_takes_code_and_data_and_keeps_what_was_made(tmp_path):
     given, project = tmp_path / "given.npz", tmp_path / "project"
     given.write_bytes(b"pixels")
@@ -218,6 +219,7 @@ def test_a_project_takes_code_and_data_and_keeps_what_was_made(tmp_path):
         assert (project / name).read_bytes() == (ROOT / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_shows_what_was_printed(tmp_path):
     """A project whose data are missing."""
     write_params(SET_UPS["mhist"], "V = 8", tmp_path / "params.yaml")
