@@ -84,7 +84,7 @@ def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
     assert "Test images: 0.25 of the images that are not named, by a hash of the name." in capsys.readouterr().out
 
 
-def test_a_held_test_split_is_kept_beside_drawn_validation_images():
+def test_a_given_test_split_stays_beside_drawn_validation_images():
     make(["train", "test"])
     rows = run(with_key(DRAWN, test_fraction=None))
     assert {name.split("_")[0] for name, row in rows.items() if row["split"] == "test"} == {"test"}
@@ -112,7 +112,7 @@ def test_images_added_at_the_end_move_none(monkeypatch):
         ([2, 100, 10], ["2", "100", "10"]),
     ],
 )
-def test_classes_without_names_are_numbers_in_the_order_of_numbers(labels, names):
+def test_unnamed_classes_are_numbers_in_numeric_order(labels, names):
     arrays = {KERAS[part][1]: np.array(labels)[np.arange(count) % len(labels)] for part, count in PARTS.items()}
     make(**arrays)
     rows = run(NAMED)

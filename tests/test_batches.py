@@ -141,7 +141,7 @@ def test_views_are_those_of_the_key_whatever_the_batch_size(pixels, batch_size):
 
 
 @pytest.mark.parametrize(("count", "views"), [(None, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 1, 2, 0, 1, 2, 0]), (1, [0] * 7)])
-def test_an_epoch_shows_a_new_view_or_one_of_a_fixed_number_in_turn(pixels, count, views):
+def test_an_epoch_shows_a_new_view_or_the_next_of_a_fixed_number(pixels, count, views):
     supervision = hard_labels(count=count)
     assert [supervision.view(epoch) for epoch in range(7)] == views
     for epoch, batches in enumerate(epochs_of(training_batches(examples(pixels, supervision), 11, 1, range(7)), 1)):
@@ -187,7 +187,7 @@ def soft_file(tmp_path, request):
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 3], [1]], ids=str)
 @pytest.mark.parametrize("view", [0, 1, 2])
-def test_the_baselines_drawn_views_are_the_stored_ones_bit_for_bit(soft_file, view, rows):
+def test_views_drawn_for_the_baseline_equal_the_stored_ones(soft_file, view, rows):
     one_hot = INDEX.one_hot(TRAIN)
     of_student = HardAndSoftLabels(soft_file, "train", TRAIN, one_hot)
     of_baseline = HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count)
@@ -217,7 +217,7 @@ def test_student_and_baseline_see_the_same_pixels(soft_file, files):
         np.testing.assert_array_equal(targets[:, :3], hard)
 
 
-def test_epoch_e_trains_on_view_e_mod_v_with_the_labels_of_that_view(soft_file, files):
+def test_epoch_e_trains_on_view_e_mod_v_with_its_labels(soft_file, files):
     """Against the file itself; every soft row is another, so it tells the image and the view."""
     images = Images(files[:5], (9, 7, 3), keep=True)
     supervision = HardAndSoftLabels(soft_file, "train", TRAIN, INDEX.one_hot(TRAIN))
@@ -250,7 +250,7 @@ def test_validation_is_untouched_and_in_order(pixels, batch_size):
     np.testing.assert_array_equal(np.concatenate([targets.numpy() for _, targets in found]), NAMES_ITSELF)
 
 
-def test_validation_of_a_student_is_told_the_soft_labels_of_its_images(soft_file, files):
+def test_a_student_is_validated_on_the_soft_labels_of_its_images(soft_file, files):
     images = INDEX.split("val")
     two = Images(files[:2], (9, 7, 3), keep=True)
     supervision = HardAndSoftLabels(soft_file, "val", images, INDEX.one_hot(images))
@@ -289,7 +289,7 @@ def test_images_that_are_not_those_of_the_index_are_refused(tmp_path, damage):
         Examples.of(images, (5, 5, 3), hard_labels())
 
 
-def test_views_of_the_file_are_asked_for_by_number_and_not_by_epoch(tmp_path):
+def test_stored_views_are_asked_for_by_number_not_by_epoch(tmp_path):
     """V = 1: every epoch is view 0, whatever its number."""
     _, path = write_both(tmp_path, views=Views(1, 5, VIEWS.augmentation))
     with open_soft_targets(path) as file:

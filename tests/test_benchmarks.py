@@ -116,7 +116,7 @@ def test_system_1_by_hand(monkeypatch):
     assert sweep.seconds_online(plan, steps, seconds) == 6 * (5 * 680 + 6 * 1700)
 
 
-def test_results_of_student_step_are_read_by_the_names_under_which_they_are_kept(tmp_path: Path):
+def test_results_of_student_step_are_read_by_their_stored_names(tmp_path: Path):
     pair = Pair("presets/mhist.yaml", classes=2)
     kept = {
         student_step.title_of(pair, phase): {

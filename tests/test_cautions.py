@@ -66,7 +66,7 @@ def models(student=(0.70, 0.745), gain=(-0.287, 0.285), epochs=None):
     }
 
 
-def test_an_interval_that_says_nothing_is_told_with_its_ends_and_what_would_help():
+def test_an_empty_interval_is_told_with_ends_and_remedy():
     assert cautions(models()) == [
         "These 95 % intervals of the difference from the baseline say nothing, since each holds a great gain as well "
         "as a great loss: student T=4: accuracy (-0.287 to +0.285). 2 seeds are too few: at least 3 would help."

@@ -65,7 +65,7 @@ def test_a_second_run_writes_the_same_bytes_which_hold_no_time(downloaded):
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["no file yet", "a file that was put there"])
-def test_without_a_network_it_says_what_to_do_and_leaves_what_is_there(monkeypatch, older):
+def test_without_a_network_it_says_what_to_do_and_keeps_files(monkeypatch, older):
     def load_data():
         raise Exception("URL fetch failure on https://example.org: None -- Name or service not known")
 

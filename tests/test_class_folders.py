@@ -121,7 +121,7 @@ def test_classes_may_be_called_like_splits():
     assert rows["test/val/0.png"]["path"] == "data/split/test/val/0.png"
 
 
-def test_what_systems_leave_behind_is_left_out_and_other_files_are_told(capsys):
+def test_system_files_are_skipped_and_other_files_are_told(capsys):
     make_three()
     left = [
         "test/.\udcff",

@@ -202,7 +202,7 @@ print(CliRunner().invoke(main, ["{command}", "x.h5"]).exit_code, "h5py" in sys.m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "inspect"])
-def test_a_file_is_looked_at_without_tensorflow_where_there_is_no_teacher(tmp_path, command):
+def test_without_a_teacher_a_file_is_read_without_tensorflow(tmp_path, command):
     for source in sorted((ROOT / "tests/golden").glob("*.h5")):
         (tmp_path / "x.h5").write_bytes(source.read_bytes())
         shown = subprocess.run(

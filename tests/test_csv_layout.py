@@ -55,7 +55,7 @@ def write_names(content) -> dict:
     return with_key(DRAWN, class_names="names.json")
 
 
-def test_images_are_copied_byte_for_byte_and_drawn_by_the_stated_rule(capsys):
+def test_images_are_copied_unchanged_and_drawn_by_the_given_rule(capsys):
     make()
     rows = run(DRAWN)
     copies = check_copies(rows)
@@ -80,7 +80,7 @@ def test_other_images_move_none():
     assert {name: many[name] for name in few} == few
 
 
-def test_named_images_are_validation_and_test_images_and_no_other(capsys):
+def test_only_named_images_are_validation_and_test_images(capsys):
     make()
     validation, test = ([f"{number:03}.png" for number in numbers] for numbers in (range(9), range(20, 35)))
     write_ids(val=validation, test=test)

@@ -61,7 +61,7 @@ def drawn(models, metric="accuracy"):
 # Temperatures
 
 
-def test_the_table_has_a_row_for_each_student_the_temperatures_ascending():
+def test_the_table_has_a_row_per_student_by_temperature():
     table = temperature_table(MODELS, "auc")
     assert list(table) == ["temperature", "seed", "auc"]
     assert table["temperature"].tolist() == [0.5, 0.5, 4, 4, 20, 20]
@@ -81,7 +81,7 @@ def test_students_are_drawn_with_mean_deviation_and_seeds(metric):
     assert lines(axes)["each seed"] == (table["temperature"].tolist(), table[metric].tolist())
 
 
-def test_teacher_and_baseline_are_level_lines_and_the_baseline_has_a_band():
+def test_teacher_and_baseline_are_level_one_with_a_band():
     axes = drawn(MODELS)
     assert lines(axes)["teacher"][1] == [0.9, 0.9]
     assert lines(axes)["baseline"][1] == pytest.approx([0.75, 0.75])
@@ -95,7 +95,7 @@ def test_teacher_and_baseline_are_level_lines_and_the_baseline_has_a_band():
     ("temperatures", "scale"),
     [(["4"], "linear"), (["1", "10"], "linear"), (["1", "10.5"], "log"), (["0.1", "4", "20"], "log")],
 )
-def test_more_than_a_decade_of_temperatures_is_drawn_in_logarithms(temperatures, scale):
+def test_more_than_a_decade_of_temperatures_has_a_log_axis(temperatures, scale):
     axes = drawn({"teacher": TEACHER} | {f"student_T{t}": group(0.8) for t in temperatures})
     assert axes.get_xscale() == scale
     assert [tick.get_text() for tick in axes.get_xticklabels()] == temperatures
@@ -109,7 +109,7 @@ def test_one_seed_has_no_deviation_and_no_dots_of_its_own():
     assert axes.patches[0].get_height() == 0
 
 
-def test_of_many_temperatures_the_axis_names_some_and_the_curve_has_all():
+def test_with_many_temperatures_the_axis_names_only_some():
     models = {"teacher": TEACHER} | {f"student_T{t}": group(0.8) for t in range(1, 31)}
     axes = drawn(models, "auc")
     ticks = axes.get_xticks()

@@ -29,7 +29,7 @@ def test_each_step_is_planned_once_in_order_and_of_its_shape():
     assert asked == [5, 7, 9]
 
 
-def test_what_plans_is_no_op_with_effects_which_determinism_would_wait_for():
+def test_planning_uses_no_op_with_side_effects():
     """`tf.data` takes the parallelism away behind every op that it counts as stateful."""
     found = planned(range(3), lambda step: (np.ones(1, np.float32),), [tf.TensorSpec((1,), tf.float32)])
     graph = found._functions()[0].function.graph.as_graph_def()

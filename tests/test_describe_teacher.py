@@ -83,7 +83,7 @@ def test_a_teacher_of_other_classes_is_refused(folder):
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", '{"sha256": "ab", "cost": {}}', "[1]"])
-def test_a_missing_or_damaged_description_is_refused_with_the_remedy(folder, text):
+def test_a_missing_or_damaged_description_names_the_remedy(folder, text):
     if text is not None:
         OUTPUT.write_text(text)
     with pytest.raises(PipelineError, match=r"teacher\.json.*dvc repro --single-item --force describe_teacher"):

@@ -192,7 +192,7 @@ def test_one_logit_z_becomes_0_and_z(activation, positive):
     [{"preprocessing": "unit"}, {"preprocessing": IMAGENET}, {"classes": {"SSA": 0, "HP": 1}}, {"accuracy": 0.9}],
     ids=["preprocessing", "mean and std", "classes", "accuracy"],
 )
-def test_the_file_says_what_was_given_and_stated_and_is_the_same_bytes_again(stated):
+def test_a_described_teacher_is_recorded_in_the_same_bytes_again(stated):
     write_index_of(CLASSES)
     model = write()
     first = take(GivenTeacher(FILE, **stated))
@@ -212,7 +212,7 @@ def test_the_file_says_what_was_given_and_stated_and_is_the_same_bytes_again(sta
     assert (loaded.name, loaded.input_shape, loaded.output_shape) == (model.name, (None, *SHAPE), (None, 2))
 
 
-def test_a_teacher_of_which_another_accuracy_is_stated_is_another_member():
+def test_another_stated_accuracy_makes_another_member():
     write_index_of(CLASSES)
     write()
     take(GivenTeacher(FILE), GivenTeacher(FILE, accuracy=0.5))
@@ -302,7 +302,7 @@ MORE = sorted([*NUMBERS, "unknown"])
     ],
     ids=["in the order of numbers", "in another order", "scaled outside", "scaled outside, in another order"],
 )
-def test_the_file_of_logits_holds_what_a_teacher_says_of_each_class(numbered, names, scale, stated):
+def test_stored_logits_are_in_the_order_of_the_classes(numbered, names, scale, stated):
     nearest_grey(names, scale)
     take(GivenTeacher(FILE, **stated, accuracy=1.0))
     precompute.run(

@@ -104,7 +104,7 @@ def test_the_example_needs_h5py_and_numpy_only():
 
 
 @pytest.mark.slow
-def test_the_example_on_jax_trains_a_student_on_the_pixels_and_labels_of_the_files(folder):
+def test_the_jax_example_trains_on_the_files_pixels_and_labels(folder):
     write_both(SOFT_TARGETS.parent)
     write_index(folder / "data/index.csv", INDEX)
     images = INDEX.split("train")
@@ -145,7 +145,7 @@ def test_the_documented_resizing_is_the_one_of_params_yaml():
     assert shown == YAML(typ="safe").load(ROOT / "params.yaml")["images"]["resize"] == DEFAULT_RESIZE.as_json()
 
 
-def test_the_illustration_of_topk_gives_the_probabilities_that_students_learn_from(folder):
+def test_the_topk_illustration_gives_what_students_learn_from(folder):
     """Three of seven classes are kept; every row of every view."""
     classes, kind = [f"class {number}" for number in range(7)], TopK(3, "float16")
     logits, targets = folder / "teacher_logits.h5", folder / "soft_targets_T4.h5"

@@ -59,7 +59,7 @@ def test_every_class_gives_about_its_share(share):
         assert abs(splits["val"] / count - share) < 4 * math.sqrt(share * (1 - share) / count)
 
 
-def test_the_share_of_validation_images_is_one_of_what_testing_leaves():
+def test_the_validation_share_is_of_what_testing_leaves():
     """Of 10,000: 0.2 test, 0.25 of the other 8,000 validation; four standard deviations of each count are allowed."""
     splits = Counter(drawn(classes(1, 10_000), {"val": 0.25, "test": 0.2}).values())
     assert abs(splits["test"] - 2000) < 4 * math.sqrt(10_000 * 0.2 * 0.8)
@@ -126,7 +126,7 @@ def test_the_fraction_that_is_named_would_have_been_enough(numbers, share):
     st.sets(st.integers(0, 199), max_size=8),
     st.sampled_from([BOTH, {"val": 0.05}, {"test": 0.05}, {"val": 0.5, "test": 0.5}, {"val": 0.9, "test": 0.9}]),
 )
-def test_adding_images_moves_none_but_those_that_filled_up_a_class(before, added, shares):
+def test_added_images_move_only_those_that_filled_up_a_class(before, added, shares):
     if len(before) <= len(shares):
         return  # too few to fill up
     old = drawn([image(f"{number}.png", "a") for number in before], shares)
@@ -206,7 +206,7 @@ def splits_by_file(data_set: DataSet) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("write", [write_csv, write_mhist, write_folders, write_arrays], ids=lambda w: w.__name__)
-def test_neither_a_renamed_class_nor_a_corrected_label_moves_an_image(write, tmp_path, monkeypatch):
+def test_renamed_classes_and_corrected_labels_move_no_image(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labels = ["cat", "dog"] * 40
     before = splits_by_file(write(labels))
@@ -218,7 +218,7 @@ def test_neither_a_renamed_class_nor_a_corrected_label_moves_an_image(write, tmp
 
 
 @pytest.mark.parametrize("layout", ["csv", "folders"])
-def test_the_unicode_form_of_names_moves_no_image_and_changes_no_id(layout, tmp_path, monkeypatch):
+def test_the_unicode_form_of_names_changes_neither_split_nor_id(layout, tmp_path, monkeypatch):
     """Linux and Windows write é as one character, macOS as two."""
     found = []
     for form in ("NFC", "NFD"):
@@ -244,7 +244,7 @@ def test_the_unicode_form_of_names_moves_no_image_and_changes_no_id(layout, tmp_
 # A limit
 
 
-def test_a_limit_keeps_each_class_in_each_split_and_a_larger_one_only_adds():
+def test_a_limit_keeps_every_class_and_a_larger_one_only_adds():
     rows = [image(f"{number}.png", "rare" if number % 20 == 0 else "common") for number in range(1000)]
     whole = drawn(rows)
     chosen = {limit: drawn(rows, limit=limit) for limit in (6, 7, 50, 200, 999)}
@@ -272,7 +272,7 @@ def test_a_limit_does_not_hang_on_the_classes_names():
     assert [row.drawn_by for row in one.rows] == [row.drawn_by for row in other.rows]
 
 
-def test_a_limit_that_is_too_small_is_refused_with_the_number_that_is_needed():
+def test_a_limit_too_small_is_refused_with_the_number_needed():
     with pytest.raises(PipelineError) as refused:
         drawn(classes(4, 10), limit=11)
     assert str(refused.value) == (

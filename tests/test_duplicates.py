@@ -123,7 +123,7 @@ def test_a_class_that_would_lose_its_test_images_is_refused():
     assert message.endswith("split.duplicates: keep_in_train has put 5 image(s) into training; remove their copies.")
 
 
-def test_a_small_class_is_filled_up_with_images_that_have_no_copies():
+def test_a_small_class_is_filled_up_with_images_without_copies():
     """Four images of which none is drawn by its share; those with a copy elsewhere must not be the ones."""
     make([(2, 0), (4, 0), (6, 0)], count=12)
     rows = run(with_key(KEEP, test_ids=None, val_fraction=1e-9, test_fraction=1e-9))

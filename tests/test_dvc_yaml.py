@@ -181,7 +181,7 @@ SAMPLE, CIFAR10 = "data/sample/dvc.yaml:sample@mnist", "data/cifar10/dvc.yaml:ci
         ("cifar10_resnet", "data/raw/mine/part.npz", [], {CIFAR10}),
     ],
 )
-def test_data_are_made_if_split_reads_them_and_named_if_the_parameters_do(tmp_path, preset, data, made, named):
+def test_sample_data_are_made_only_if_split_reads_them(tmp_path, preset, data, made, named):
     """As DVC would run the stages; with `--dry` it runs none."""
     copy_repository(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / f"presets/{preset}.yaml").read_text())

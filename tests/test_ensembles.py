@@ -95,7 +95,7 @@ def test_the_mean_of_logits_commutes_with_softening(logits, temperature):
 
 
 @given(ROWS, arrays(np.float32, (3, 4, 1), elements=st.integers(-50, 50)))
-def test_the_mean_of_probabilities_is_a_distribution_and_knows_no_offsets(logits, offsets):
+def test_the_mean_of_probabilities_ignores_offsets_of_logits(logits, offsets):
     found = average_of(logits, "probabilities")
     np.testing.assert_allclose(np.exp(found.astype(np.float64)).sum(axis=1), 1, rtol=0, atol=1e-5)
     np.testing.assert_allclose(average_of(logits + offsets, "probabilities"), found, rtol=0, atol=5e-5)
@@ -198,7 +198,7 @@ def test_the_file_names_its_members_by_their_own_files(folder, average):
 
 
 @of_each_average
-def test_the_same_members_are_the_same_bytes_and_another_order_is_not(folder, average):
+def test_equal_members_give_equal_bytes_unless_reordered(folder, average):
     files = ensemble(1, 2, average=average)
     keras.layers.Dense(3)(keras.Input((4,)))  # Keras counts what it names
     save_ensemble(files, average, CLASSES, Path("again.keras"))
@@ -230,7 +230,7 @@ def test_members_of_another_input_size_are_refused(folder, shape):
     assert not TEACHER.parent.exists()
 
 
-def test_a_member_of_another_number_of_classes_is_refused_by_name(folder):
+def test_a_member_with_other_classes_is_refused_by_name(folder):
     files = [member("one.keras", 1), Path("three.keras")]
     keras_files.save(MODEL.build(classes=3, seed=1), files[1])
     with pytest.raises(PipelineError, match=r"^three\.keras gives 3 logits, but the data set has 2 classes"):
@@ -335,7 +335,7 @@ def mean_of_members(count):
 
 
 @pytest.mark.parametrize(("path", "count"), [("logits.h5", 2), ("of_three.h5", 3)])
-def test_logits_are_numpys_mean_of_the_members_logits_bit_for_bit(read_only, path, count):
+def test_logits_are_numpys_mean_of_the_members_bit_for_bit(read_only, path, count):
     found, expected = columns(path), mean_of_members(count)
     for name in VIEWS:
         np.testing.assert_array_equal(found[name], expected[name])
@@ -390,7 +390,7 @@ def test_a_teacher_that_is_one_model_has_no_such_attribute(read_only):
         assert file.attrs["teacher"] == "cnn"
 
 
-def test_a_member_whose_outputs_are_probabilities_is_named_and_nothing_is_written(project):
+def test_precompute_refuses_a_member_that_gives_probabilities(project):
     keras.utils.set_random_seed(1)
     layers = [keras.Input((12, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(2), keras.layers.Softmax()]
     keras.Sequential(layers, name="softened").save("softmax.keras")
@@ -400,7 +400,7 @@ def test_a_member_whose_outputs_are_probabilities_is_named_and_nothing_is_writte
     assert not Path("new.h5").exists()
 
 
-def test_a_member_that_is_less_accurate_than_when_it_was_trained_is_named(project):
+def test_a_member_less_accurate_than_when_trained_is_named(project):
     data = read_index(INDEX)
     validation = {"images": fingerprint_of(data.split("val")), "accuracy": 2.0}  # as no model can be
     record = {"class_names": CLASSES, "validation": validation}
@@ -568,7 +568,7 @@ def test_a_member_is_trained_as_if_it_were_alone(taught):
     pd.testing.assert_frame_equal(of_member, alone)
 
 
-def test_a_training_killed_in_the_second_member_does_not_repeat_the_first(taught, monkeypatch, capsys):
+def test_a_kill_in_the_second_member_does_not_repeat_the_first(taught, monkeypatch, capsys):
     whole = TEACHER.read_bytes()
     shutil.rmtree("models")
     shutil.rmtree(".work")
@@ -603,7 +603,7 @@ def test_a_changed_average_trains_nothing(taught, capsys):
     assert keras_files.read_record(TEACHER) == changed
 
 
-def test_members_of_other_input_sizes_are_refused_before_any_is_trained(taught, capsys):
+def test_members_of_unequal_sizes_are_refused_before_training(taught, capsys):
     shutil.rmtree("models")
     with pytest.raises(PipelineError, match="must take images of one size"):
         teach(to_train(7), to_train(8, input_shape=(8, 8, 3)))
@@ -611,7 +611,7 @@ def test_members_of_other_input_sizes_are_refused_before_any_is_trained(taught, 
     assert not TEACHER.parent.exists()
 
 
-def test_a_given_member_that_is_missing_is_found_before_another_is_trained(taught, capsys):
+def test_a_missing_given_member_is_found_before_training(taught, capsys):
     shutil.rmtree("models")
     with pytest.raises(PipelineError, match=r"there is no teacher at absent\.keras"):
         teach(to_train(7), GivenTeacher(Path("absent.keras"), None))

@@ -153,7 +153,7 @@ def test_verify_tells_that_a_file_is_missing_or_damaged(error, monkeypatch):
 
 
 @of_every_class
-def test_verify_does_without_params_that_are_missing_or_not_valid(error, monkeypatch, capsys):
+def test_verify_does_without_missing_or_invalid_params(error, monkeypatch, capsys):
     write_logits(FILE)
     monkeypatch.setattr("pipeline.params.reading.read_params", raising(error))
     if error in (MissingError, ParameterError):
@@ -194,7 +194,7 @@ def test_of_more_names_all_are_in_a_file():
     assert Path(".work/names.txt").read_text().split() == list("ghijkl")
 
 
-def test_an_experiment_leaves_the_file_where_its_copy_is_not_removed(monkeypatch, tmp_path):
+def test_an_experiment_writes_the_error_outside_its_copy(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     assert all_named(list("abcdef"), "others").endswith(f"(all in {tmp_path}/repository/.work/others.txt)")
     assert (tmp_path / "repository/.work/others.txt").read_text() == "a\nb\nc\nd\ne\nf\n"
@@ -215,7 +215,7 @@ def test_where_nothing_can_be_written_the_few_are_shown():
         ("a text", "a text"),
     ],
 )
-def test_the_text_of_an_error_becomes_one_line_of_at_most_200_characters(error, line):
+def test_an_error_becomes_one_line_of_at_most_200_characters(error, line):
     assert one_line(error) == line
     assert len(line) <= 200
 

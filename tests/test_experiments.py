@@ -121,7 +121,7 @@ def table(text):
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
-def test_the_table_of_experiments_has_the_columns_that_were_asked_for(swept):
+def test_the_table_of_experiments_has_the_requested_columns(swept):
     show = block_with("dvc exp show", EXPERIMENTS, "Compare")
     rows = table(follow(show, swept))
     quality = "models.student_T4.quality"

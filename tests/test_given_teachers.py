@@ -201,7 +201,7 @@ def test_an_ensemble_may_be_a_member():
     ],
     ids=["plain", "all parts", "grey"],
 )
-def test_weights_give_the_logits_of_the_model_they_were_saved_from(changes):
+def test_weights_give_the_logits_of_their_model(changes):
     source = build(5, **changes)
     for weight in source.weights:  # also those that are zeros and ones at first
         if "seed" not in weight.path:

@@ -145,7 +145,7 @@ def test_the_last_128_bytes_are_line_feeds_and_one_line(name):
 
 
 @of_each_file
-def test_the_digest_and_the_length_are_of_all_bytes_before_the_last_128(name):
+def test_digest_and_length_cover_all_but_the_last_128_bytes(name):
     content = path_of(name).read_bytes()
     _, _, digest, _, length, _ = content.splitlines()[-1].decode().split(" ")
     assert int(length) == len(content) - 128
@@ -153,7 +153,7 @@ def test_the_digest_and_the_length_are_of_all_bytes_before_the_last_128(name):
 
 
 @of_each_file
-def test_hdf5_begins_at_the_first_byte_and_ends_before_the_last_128(name):
+def test_hdf5_spans_all_but_the_last_128_bytes(name):
     """The signature, superblock version 0, and its "end of file address" of 8 bytes at byte 40."""
     content = path_of(name).read_bytes()
     assert content[:9] == b"\x89HDF\r\n\x1a\n\x00"
@@ -280,7 +280,7 @@ def test_dense_soft_labels_are_softmax_of_the_logits_at_t_2(split):
 
 
 @of_each_split
-def test_topk_keeps_the_largest_logits_and_the_moments_of_the_others(split):
+def test_topk_keeps_the_largest_logits_and_the_others_moments(split):
     with opened("teacher_logits_topk") as file:
         same(file[split]["index"][...], INDEX[split])
         same(file[split]["value"][...], VALUE[split])
@@ -298,7 +298,7 @@ def test_topk_soft_labels_follow_the_documents_formula(split):
 
 
 @of_each_split
-def test_topk_soft_labels_sum_to_1_and_the_tail_lies_below_what_is_kept(split):
+def test_topk_soft_labels_sum_to_1_with_the_tail_below_the_rest(split):
     with opened("soft_targets_T2_topk") as file:
         probability, tail = (file[split][name][...].astype(np.float64) for name in ("probability", "tail"))
     np.testing.assert_allclose(probability.sum(-1) + tail, 1, rtol=0, atol=3 * 2.0**-24)

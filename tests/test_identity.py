@@ -110,7 +110,7 @@ def test_other_images_are_counted_and_the_first_are_named(folder, name, other):
 
 
 @of_both_formats
-def test_images_of_other_splits_matter_only_through_the_fingerprint(folder, name):
+def test_other_splits_matter_only_through_the_fingerprint(folder, name):
     """The student asks for train and val; its labels were made in one pass with those of test."""
     index = without("h.png")
     message = refusal(folder, name, index, splits=("train", "val"))

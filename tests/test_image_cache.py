@@ -89,7 +89,7 @@ def test_batches_are_the_same_bit_for_bit(shape):
 
 
 @pytest.mark.slow
-def test_batches_are_the_same_where_tensorflow_must_be_deterministic():
+def test_batches_are_equal_where_tensorflow_is_deterministic():
     """As in a training; in a process of its own, because that cannot be taken back."""
     write_images()
     program = """
@@ -111,7 +111,7 @@ def test_rows_may_be_repeated_and_out_of_order(cache):
     np.testing.assert_array_equal(found, PIXELS[rows])
 
 
-def test_a_training_gives_the_same_file_and_another_cache_begins_none_anew(data_set, capfd):
+def test_the_cache_neither_changes_nor_restarts_a_training(data_set, capfd):
     settings = mhist_in(data_set)
     places = {"split_folder": Path("split"), "index": Path("index.csv")}
     split.run(layout="mhist", settings=settings, **places)
@@ -141,7 +141,7 @@ def test_a_training_gives_the_same_file_and_another_cache_begins_none_anew(data_
 # The file
 
 
-def test_the_file_holds_the_pixels_row_after_row_and_nothing_else():
+def test_the_cache_file_holds_the_pixels_and_nothing_else():
     pixels_on_disk(write_images(), SHAPE, FOLDER)
     (file,) = made()
     assert file.read_bytes() == PIXELS.tobytes()
@@ -159,7 +159,7 @@ def test_images_are_decoded_once_for_all_who_train_on_them(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_images_are_read_from_the_file_and_no_more_from_their_own():
+def test_cached_images_are_not_read_from_their_own_files():
     images = write_images()
     seen = examples(images, cache="disk")
     for image in images:
@@ -259,7 +259,7 @@ Progress.advance = advance
 
 
 @pytest.mark.slow
-def test_a_kill_while_decoding_leaves_no_file_and_the_next_run_makes_it():
+def test_a_kill_while_decoding_leaves_no_cache_file():
     images = write_images()
     kill = "stop = lambda: os.kill(os.getpid(), signal.SIGKILL)\npixels_on_disk(listed(), SHAPE, FOLDER)"
     ended(child(BEGIN + kill), -signal.SIGKILL)
@@ -300,7 +300,7 @@ def test_what_a_living_process_writes_is_left_alone():
     assert {path for path in made() if path.suffix != ".uint8"} == {of_a_living, stranger}
 
 
-def test_a_full_disk_is_told_before_anything_is_decoded_and_leaves_nothing(monkeypatch, capsys):
+def test_a_full_disk_is_told_before_anything_is_decoded(monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -322,9 +322,7 @@ def test_an_error_while_decoding_leaves_nothing():
 
 
 @pytest.mark.parametrize(("available", "fits"), [(4 * BYTES, True), (4 * BYTES - 1, False)])
-def test_what_does_not_fit_in_a_quarter_of_the_memory_is_decoded_in_every_pass_and_said(
-    monkeypatch, capsys, available, fits
-):
+def test_images_beyond_a_quarter_of_memory_are_decoded_each_pass(monkeypatch, capsys, available, fits):
     images = write_images()
     expected = bytes_of(training_batches(examples(images, cache="none"), 3, 1, range(6)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))

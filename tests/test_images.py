@@ -217,7 +217,7 @@ def in_a_graph(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return data_set.get_single_element().numpy()
 
 
-def test_what_is_read_of_several_pictures_transparency_and_orientation():
+def test_frames_transparency_and_orientation_of_an_image():
     """The first picture, its colours without alpha, as they are stored; Pillow turns a TIFF file by its orientation."""
     first, alpha = np.asarray(RGB), np.asarray(picture("RGBA"))
     for kind in ("png, animated", "tiff of two pages"):
@@ -249,7 +249,7 @@ def test_a_refusal_says_why(tmp_path, reason):
         refuse_undecodable({"a.png": file})
 
 
-def test_an_image_of_too_many_pixels_is_refused_and_of_many_is_read(tmp_path, monkeypatch):
+def test_an_image_is_refused_only_above_the_limit_of_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 20)
     for side in (6, 7):  # Pillow warns above 20 pixels, and refuses above 40
         (tmp_path / f"{side}.png").write_bytes(png(noise(side, side, 3)))
@@ -270,7 +270,7 @@ def test_grey_is_the_exact_weighted_sum_rounded_to_even():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_of_the_right_size_is_what_the_resizer_makes_of_it(channels):
+def test_an_image_of_the_right_size_equals_its_resized_form(channels):
     """Decoding leaves the resizer out then. In grey, its rounding is that of the resized image too."""
     pixels = noise(19, 23, 3)
     weights = np.float32([0.299, 0.587, 0.114])
@@ -295,7 +295,7 @@ def test_enlarging_interpolates_between_pixel_centres():
     np.testing.assert_array_equal(decode(tf.constant(png(pixels)), (1, 4, 1))[0, :, 0], [0, 25, 75, 100])
 
 
-def test_halving_a_checkerboard_of_blocks_follows_the_closed_form():
+def test_halving_a_checkerboard_follows_the_closed_form():
     """Halving weighs two pixels 3/8 and their two neighbours 1/8: a block keeps 1/2 of its contrast.
 
     At the border one neighbour is missing: weights 3/7, 3/7, 1/7 keep 5/7. A checkerboard is

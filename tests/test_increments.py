@@ -28,7 +28,7 @@ INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 # With the real dvc
 
 
-def test_with_a_frozen_teacher_dvc_repro_computes_only_what_is_new(reproduced, tmp_path, monkeypatch):
+def test_dvc_repro_computes_only_what_is_new(reproduced, tmp_path, monkeypatch):
     """More views, then other images, then another dtype: each file is that of a run that knows no earlier one."""
     project = copy_without(reproduced, tmp_path / "project")
     params, views = project / "params.yaml", Views(18, 1, Augmentation(translation=0.2, horizontal_flip=True))
@@ -181,7 +181,7 @@ def test_nothing_new_needs_one_batch_of_each_view(project, passes):
     assert computed == Path("earlier.h5").read_bytes()
 
 
-def test_more_views_cost_what_is_new_and_one_batch_of_each_old_view(project, passes):
+def test_more_views_cost_the_new_ones_and_a_batch_of_each_old(project, passes):
     incremental = compute("more.h5", "earlier.h5", count=5)
     new = 2 * images("train")
     assert sum(passes) - new == sum(min(BATCH, images(name)) for name in ("val", "test", "train", "train", "train"))
@@ -255,7 +255,7 @@ def test_a_damaged_earlier_file_is_left_aside_with_a_message(project, passes, ca
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
-def test_an_earlier_file_that_the_teacher_does_not_stand_by_is_left_aside(project, passes, capsys, name):
+def test_an_earlier_file_with_other_logits_is_left_aside(project, passes, capsys, name):
     """Its digest is right, so only the teacher can tell: as after a change of device or library."""
     original = Path("earlier.h5").read_bytes()
     Path("edited.h5").write_bytes(original)
@@ -310,7 +310,7 @@ def test_logits_that_are_not_the_images_own_are_never_mixed(unsteady, passes, ca
     assert sum(passes) == 3 * images("train") + images("val") + images("test")
 
 
-def test_logits_that_are_not_the_images_own_are_all_computed_again_after_an_interruption(unsteady, monkeypatch, capsys):
+def test_unsteady_logits_are_all_computed_again_after_a_kill(unsteady, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(labelling, "WRITING_SHARE", math.inf)
         patch.setattr(Forward, "__call__", ended_after(Forward.__call__, batches=20))
@@ -334,7 +334,7 @@ def ended_after(original, batches):
     return counted
 
 
-def test_rows_of_an_interrupted_run_on_another_processor_are_left_aside(project, monkeypatch, capsys):
+def test_unfinished_rows_of_another_processor_are_left_aside(project, monkeypatch, capsys):
     """Of the other processor, every logit is one unit in the last place larger."""
     monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)
     here = Forward.__call__
@@ -351,7 +351,7 @@ def test_rows_of_an_interrupted_run_on_another_processor_are_left_aside(project,
     assert computed == compute("scratch.h5", count=4)
 
 
-def test_a_teacher_with_the_same_weights_but_another_function_is_another_teacher(project):
+def test_equal_weights_in_another_function_are_another_teacher(project):
     """Rows are keyed by the teacher: by all that makes its logits, not by its weights alone."""
     save_with_activation("relu")
     compute("relu.h5")

@@ -99,7 +99,7 @@ def test_fingerprint_does_not_see_where_the_file_lies():
     assert Index([ONE, replace(TWO, path="elsewhere/b.png"), THREE]).fingerprint() == Index(IMAGES).fingerprint()
 
 
-def test_fingerprint_tells_exchanged_images_and_missing_images_apart():
+def test_the_fingerprint_sees_exchanged_and_missing_images():
     exchanged = [replace(ONE, sha256=TWO.sha256), replace(TWO, sha256=ONE.sha256), THREE]
     shifted = [replace(ONE, id="a.pngt", split="rain"), TWO, THREE]
     sets = [IMAGES, exchanged, shifted, IMAGES[:2], IMAGES[1:], ()]

@@ -229,7 +229,7 @@ def test_each_image_is_decoded_once(model, images, monkeypatch):
     assert len(decoded) == len(set(decoded)) == 23
 
 
-def test_logits_of_untouched_images_are_those_of_the_identity_view(model, images, capsys):
+def test_untouched_images_have_the_logits_of_the_identity_view(model, images, capsys):
     """`evaluate` and `precompute` say the same of an image, bit for bit, at one batch size."""
     plain = all_logits(model, images, 8, "evaluate")
     affines, colours = np.tile(IDENTITY, (1, 23, 1)), np.tile(SAME_COLOUR, (1, 23, 1))
@@ -240,7 +240,7 @@ def test_logits_of_untouched_images_are_those_of_the_identity_view(model, images
 
 
 @pytest.mark.parametrize("views", [1, 3, 15, 16, 17, 40, 200])
-def test_portions_are_small_and_cut_an_image_only_if_it_has_very_many_views(views):
+def test_portions_cut_an_image_only_if_it_has_very_many_views(views):
     rows = np.repeat(np.arange(7), views)
     cuts = [*_portions(rows), len(rows)]
     sizes = np.diff(cuts)

@@ -122,7 +122,7 @@ def probabilities(name, split, temperature):
 
 @of_each_format
 @pytest.mark.parametrize("stored_as", [Dense("float32"), Dense("float16"), TOP2], ids=["float32", "float16", "topk"])
-def test_datasets_are_listed_with_the_shape_dtype_and_bytes_of_h5py(make, stored_as, file):
+def test_datasets_are_listed_with_shape_dtype_and_bytes(make, stored_as, file):
     make(stored_as=stored_as)
     listed = {row[0]: row[1:] for row in tables(inspect(file))["dataset"]}
     with h5py.File(file) as content:
@@ -257,7 +257,7 @@ def seen_by_numpy(file, split, row, view, pixels):
 
 
 @of_each_format
-def test_the_views_are_the_images_pixels_under_the_stored_transforms(make, drawn, file):
+def test_shown_views_are_the_pixels_under_stored_transforms(make, drawn, file):
     index = make()
     flips = set()
     for row, entry in enumerate(index.split("train")):
@@ -330,7 +330,7 @@ def test_topk_spreads_its_tail_evenly(make, drawn, file):
     assert names == ["a", "b", "c", "d (label)"]
 
 
-def test_of_many_classes_the_ten_most_probable_are_shown_in_their_order(make, drawn):
+def test_with_many_classes_the_ten_most_probable_are_shown(make, drawn):
     classes = [f"class {number:02}" for number in range(14)]
 
     def logits(views, count, _):
@@ -362,7 +362,7 @@ def test_the_picture_is_a_png_with_something_on_it(make):
         assert len(np.unique(right.reshape(-1, 3), axis=0)) > 3, "bars of several colours"
 
 
-def test_the_same_sample_gives_the_same_bytes_where_it_is_told_to(make):
+def test_the_same_sample_gives_the_same_bytes(make):
     make()
     for name in ("a.png", "b/c.png"):
         inspect(LOGITS, "--sample", "train_2.png", "--output", name)
@@ -414,7 +414,7 @@ def test_an_image_file_that_changed_is_refused(make):
 
 
 @pytest.mark.parametrize(("file", "stage"), [(LOGITS, "precompute"), (TARGETS, "soften")])
-def test_an_image_that_changed_together_with_the_index_is_refused(make, file, stage):
+def test_an_image_changed_together_with_the_index_is_refused(make, file, stage):
     index = make()
     changed = Path("data/split/train/train_0.png")
     changed.write_bytes(Path("data/split/train/train_1.png").read_bytes())

@@ -151,7 +151,7 @@ def stop(process):
         process.wait()
 
 
-def test_after_ten_kills_dvc_lock_is_that_of_an_uninterrupted_run(killed, reproduced):
+def test_after_ten_kills_dvc_lock_is_as_without_them(killed, reproduced):
     """Up to the evaluation: speeds are never the same, and the report shows them."""
     project, _, _ = killed
     stages, expected = (YAML(typ="safe").load(folder / "dvc.lock")["stages"] for folder in (project, reproduced))
@@ -163,7 +163,7 @@ def test_after_ten_kills_dvc_lock_is_that_of_an_uninterrupted_run(killed, reprod
 @pytest.mark.parametrize(
     "name", [str(LOGITS), "models/teacher.keras", "models/students/T4_seed1.keras", "results/metrics.json"]
 )
-def test_after_ten_kills_each_file_is_that_of_an_uninterrupted_run(killed, reproduced, name):
+def test_after_ten_kills_each_file_is_as_without_them(killed, reproduced, name):
     project, _, _ = killed
     assert sha256(project / name) == sha256(reproduced / name)
 
@@ -207,7 +207,7 @@ def test_only_views_that_were_not_marked_are_computed(killed):
     assert counts == (str(VIEWS - before), str(VIEWS - before))
 
 
-def test_logits_that_were_published_but_not_noted_are_not_computed_again(killed):
+def test_published_logits_unknown_to_dvc_are_not_computed_again(killed):
     _, scenes, _ = killed
     assert LOGITS.name not in scenes["both when the logits were published"].lock
     assert "precompute: done" not in scenes["dvc while it notes the logits"].said
@@ -237,7 +237,7 @@ def project(trained, tmp_path):
 MOMENTS = [exists(".work/*/*/unfinished.h5*"), has_marked(VIEWS), exists(".work/*/*/finished.h5")]
 
 
-def test_killed_while_it_prepares_and_while_it_finishes_then_the_same_bytes(project, reproduced, tmp_path):
+def test_kills_at_the_start_and_the_end_change_no_byte(project, reproduced, tmp_path):
     counts = [0]
     for moment in MOMENTS:
         stage = start("softlabel", "precompute", cwd=project, log=tmp_path / "log")
@@ -257,7 +257,7 @@ def test_killed_while_it_prepares_and_while_it_finishes_then_the_same_bytes(proj
     assert sorted(path.name for path in (project / LOGITS).parent.iterdir()) == [LOGITS.name]
 
 
-def test_a_second_precompute_is_refused_while_the_first_is_at_work(project, reproduced, tmp_path):
+def test_a_second_precompute_is_refused_while_the_first_works(project, reproduced, tmp_path):
     first = start("softlabel", "precompute", cwd=project, log=tmp_path / "log")
     try:
         wait_until(lambda: marked(project) >= BLOCK, first)
@@ -293,7 +293,7 @@ def refused_by_the_system(*command: str, cwd: Path, size: int) -> None:
     assert "Traceback" not in message
 
 
-def test_precompute_on_a_full_disk_says_so_before_the_teacher_runs_and_leaves_nothing(project):
+def test_a_full_disk_is_told_before_the_teacher_runs(project):
     """Of two hundred views the file needs 300 kB; 100 kB are enough for all that comes before."""
     change(project / "params.yaml", "views.count", 200)
     change(project / "params.yaml", "precompute.batch_size", 128)
@@ -399,7 +399,7 @@ def test_it_says_how_much_was_done_before(small, monkeypatch, capsys):
     assert "precompute: computed before, and kept in .work" in capsys.readouterr().err
 
 
-def test_a_finished_model_that_was_damaged_in_its_place_is_not_published_again(small):
+def test_a_finished_model_damaged_in_place_is_not_published(small):
     """The published file and the one that is kept may be one file with two names."""
     train()
     whole = Path("trained.keras").read_bytes()

@@ -54,7 +54,7 @@ def interrupted(monkeypatch, error=KeyboardInterrupt, command="init-remote"):
         ),
     ],
 )
-def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on_and_code_130(monkeypatch, command, said):
+def test_ctrl_c_ends_with_code_130_and_how_to_go_on(monkeypatch, command, said):
     shown = interrupted(monkeypatch, command=command)
     assert shown.exit_code == 130
     assert shown.stdout == ""

@@ -101,7 +101,7 @@ def values(model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_its_last_activation_it_gives_the_logits_of_a_copy_made_by_hand(kind):
+def test_without_its_last_activation_it_gives_its_logits(kind):
     given, by_hand = (make() for make in KINDS[kind])
     for model in (given, by_hand):
         model.set_weights([np.random.default_rng(5).normal(0, 1, weight.shape) for weight in given.weights])

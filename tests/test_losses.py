@@ -215,13 +215,13 @@ def test_hard_labels_alone_are_keras_cross_entropy_bit_for_bit(temperature):
 
 @pytest.mark.parametrize("weight", [0.0, 0.4])
 @pytest.mark.parametrize("scaled", [True, False])
-def test_soft_labels_that_are_hard_at_temperature_one_are_plain_cross_entropy(weight, scaled):
+def test_one_hot_soft_labels_at_t_1_give_plain_cross_entropy(weight, scaled):
     y_true = targets(LABELS, np.eye(4)[LABELS])
     found = per_row(DistillationLoss(1.0, weight, scaled), y_true, STUDENT)
     np.testing.assert_allclose(found, -log_softmax(STUDENT)[range(3), LABELS], rtol=32 * ULP)
 
 
-def test_soft_term_agrees_with_keras_kl_divergence_where_that_does_not_clip():
+def test_the_soft_term_is_keras_kl_divergence_where_none_clips():
     soft = softmax(TEACHER, 4.0).astype(np.float32)
     keras_own = keras.losses.KLDivergence(reduction="none")(soft, softmax(STUDENT, 4.0).astype(np.float32)).numpy()
     ours = per_row(DistillationLoss(4.0, 0.0), targets(LABELS, soft), STUDENT)
@@ -256,7 +256,7 @@ def both_kinds(temperature, scaled=True, weight=0.0):
 
 
 @pytest.mark.parametrize("temperature", SYSTEMS_TEMPERATURES)
-def test_cross_entropy_is_the_divergence_and_the_entropy_of_the_soft_labels(temperature):
+def test_cross_entropy_is_divergence_plus_entropy_of_soft_labels(temperature):
     p = softmax(TEACHER, temperature)
     entropy = -np.sum(p * np.log(p), axis=1)
     of_cross_entropy, of_divergence = (

@@ -59,7 +59,7 @@ def refusal(*options):
     return message
 
 
-def test_numbers_of_these_parameters_and_images_are_shown_without_a_word(project):
+def test_numbers_of_these_parameters_are_shown_without_a_warning(project):
     result = table()
     assert result.exit_code == 0
     assert result.stdout.startswith("On 1,500 test images: mean over seeds.\n")
@@ -76,7 +76,7 @@ def test_numbers_of_other_parameters_are_not_shown(project, options):
     )
 
 
-def test_of_many_other_parameters_the_data_set_is_told_first_and_the_others_are_counted(project):
+def test_the_data_set_is_the_first_of_many_differences_told(project):
     """As with a preset in place of the default."""
     shutil.copy(ROOT / "presets/cifar10_cnn.yaml", "params.yaml")
     said = refusal()
@@ -105,7 +105,7 @@ def test_numbers_of_other_images_labels_or_splits_are_not_shown(project, other):
 
 
 @pytest.mark.parametrize("options", [[], ["--markdown"]])
-def test_without_an_index_the_table_begins_with_whose_numbers_it_has(project, options):
+def test_without_an_index_the_table_says_whose_numbers_it_has(project, options):
     """As in a fresh clone."""
     shown = table(*options).stdout
     INDEX.unlink()
@@ -120,7 +120,7 @@ def test_without_an_index_the_table_begins_with_whose_numbers_it_has(project, op
     assert (empty, rest) == ("", shown.splitlines())
 
 
-def test_numbers_of_an_earlier_version_that_do_not_say_whose_they_are_are_not_shown(project):
+def test_numbers_without_their_origin_are_not_shown(project):
     metrics = json.loads(METRICS.read_text())
     del metrics["made_from"]
     METRICS.write_text(json.dumps(metrics))

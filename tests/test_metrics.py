@@ -84,7 +84,7 @@ def test_expected_calibration_error_of_shared_bins_by_hand():
     assert metrics.expected_calibration_error(logits, labels) == pytest.approx(0.398, abs=1e-12)
 
 
-def test_expected_calibration_error_of_an_honest_classifier_is_zero():
+def test_calibration_error_of_an_honest_classifier_is_zero():
     # 4 images at 0.75, of which 3 are right.
     logits = np.log(np.tile([0.75, 0.25], (4, 1)))
     assert metrics.expected_calibration_error(logits, np.array([0, 0, 0, 1])) == pytest.approx(0.0, abs=1e-12)
@@ -199,7 +199,7 @@ def test_auc_ignores_a_constant_on_each_image():
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 1000])
-def test_nll_of_the_uniform_distribution_is_the_logarithm_of_the_class_count(classes):
+def test_nll_of_the_uniform_distribution_is_log_of_the_classes(classes):
     logits = np.full((5, classes), 7.25, np.float32)
     assert metrics.negative_log_likelihood(logits, np.arange(5) % classes) == pytest.approx(np.log(classes), rel=1e-14)
 

@@ -293,7 +293,7 @@ def learning(phase, pixels):
 
 
 @pytest.mark.parametrize("trainable_from", ["all", 100])
-def test_in_inference_mode_statistics_stay_and_gamma_and_beta_learn(trainable_from):
+def test_inference_mode_keeps_statistics_and_trains_gamma_beta(trainable_from):
     model = build("mobilenetv2", alpha=0.35, dropout=0.0)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
     free, kept = (architectures.for_phase(model, trainable_from, inference_mode) for inference_mode in (False, True))

@@ -70,7 +70,7 @@ def test_a_stage_ends_soon_after_dvc_was_killed_and_says_so(chain, tmp_path):
     assert not (tmp_path / "ended well").exists()
 
 
-def test_it_ends_as_well_when_dvc_is_gone_from_the_list_of_processes(chain, tmp_path):
+def test_a_stage_ends_when_dvc_is_no_longer_listed(chain, tmp_path):
     dvc, stage, _ = chain
     (tmp_path / "go").touch()
     wait_until((tmp_path / "watching").exists, dvc)
@@ -90,7 +90,7 @@ def test_it_ends_as_well_when_nobody_reads_what_it_prints(chain, tmp_path):
     wait_until(lambda: has_ended(stage))
 
 
-def test_it_ends_as_well_when_dvc_was_killed_before_it_could_watch(chain, tmp_path):
+def test_a_stage_ends_when_dvc_died_before_it_could_watch(chain, tmp_path):
     """The first moments of a stage go into starting Python."""
     dvc, stage, _ = chain
     dvc.kill()
@@ -156,7 +156,7 @@ def watched(*lines):
     return [host.line for host in orphan._hosts([Above(line) for line in lines])]
 
 
-def test_of_a_queued_experiment_its_run_and_the_worker_are_watched():
+def test_a_queued_experiment_watches_its_run_and_worker():
     assert watched(SHELL_LINE, RUN, WORKER, STARTER, ["bash"]) == [RUN, WORKER]
     assert watched(SHELL_LINE, RUN, WORKER) == [RUN, WORKER]
 

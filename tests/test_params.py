@@ -631,7 +631,7 @@ def test_classes_may_be_named_by_the_number_of_their_output(tmp_path, written, r
         ("{a: b, c: d}", "a map goes from each class to the number"),
     ],
 )
-def test_a_map_of_classes_that_goes_both_ways_or_nowhere_is_refused(tmp_path, written, said):
+def test_an_ambiguous_or_useless_map_of_classes_is_refused(tmp_path, written, said):
     text = f"{{model: one.keras, classes: {written}}}"
     with pytest.raises(PipelineError, match=re.escape(said)):
         read_params(write_as(tmp_path, "train_teacher", text))
@@ -651,7 +651,7 @@ def teachers_of(folder, section):
         ("the mean of logits", "logits", 3),
     ],
 )
-def test_a_list_is_the_mean_of_logits_and_another_average_is_named(tmp_path, form, average, count):
+def test_a_list_of_teachers_averages_logits_by_default(tmp_path, form, average, count):
     found, named = teachers_of(tmp_path, FORMS[form])
     assert (named, len(found)) == (average, count)
 
@@ -850,7 +850,7 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     assert plain(restrict(params, ["student"]).student) == before["student"]
 
 
-def test_only_what_changes_no_result_is_readable_when_nothing_is_declared():
+def test_undeclared_parameters_that_change_results_are_hidden():
     none = restrict(read_params(ROOT / "params.yaml"), [])
     assert none.images.cache == "memory"
     for name in yaml(ROOT / "params.yaml").keys() - {"images", "sample"}:

@@ -197,14 +197,14 @@ def test_the_stage_takes_the_steps_of_keras_own_distiller(project, temperature, 
     compare(CNN, temperature, weight, [optimizer | {"trainable_from": part} for part in (None, "all")])
 
 
-def test_so_it_does_with_batch_normalisation_all_through_a_backbone_that_is_frozen_and_then_fine_tuned(project):
+def test_fine_tuning_a_batch_normalised_backbone_equals_keras(project):
     teacher = MOBILENET.build(classes=CLASSES, seed=1)
     keras_files.save(teacher, TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
     compare(MOBILENET, 4.0, 0.3, [OPTIMIZERS[0] | {"trainable_from": part} for part in (None, 100)], steps=2)
 
 
-def test_the_default_loss_of_keras_distiller_is_wrong_and_the_one_with_an_instance_is_right():
+def test_keras_default_distillation_loss_is_wrong_and_ours_right():
     """At T = 3 the softened logits are (1, 0, -1) and (0, 1, -1), whose softmaxes have one normaliser.
 
     So KL = p0 (1 - 0) + p1 (0 - 1) = (e - 1) / (e + 1 + 1/e), times T^2. The default takes the softened logits for
@@ -245,7 +245,7 @@ def proof(targets, model=CNN, recipe=ONE_PHASE, steps=4, loss=None):
     )
 
 
-def test_the_proof_says_that_they_are_equal_and_its_offline_side_is_the_stage(project):
+def test_the_offline_side_of_the_proof_is_the_stage(project):
     targets = soft_targets(4.0)
     found = proof(targets)
     assert parity.is_equal(found) is True
@@ -457,7 +457,7 @@ def three_trainings(offline, rounded, weight=0.5):
     return Parity(of[0], online, of[1], [1, 1, 2, 2], DistillationLoss(1.0, weight), 1, parity.EXACT)
 
 
-def test_the_report_shows_both_curves_and_the_largest_differences():
+def test_the_text_shows_both_curves_and_largest_differences():
     text = parity.as_text(three_trainings([0, 0, -4e-3, 2e-3], [0, 1e-3, 0, 5e-4]))
     rows = [line.split() for line in text.splitlines()]
     assert ["2", "1", "0.996000000", "1.00000000", "-4.0e-03"] in rows

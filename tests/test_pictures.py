@@ -170,7 +170,7 @@ def hashed(image):
     return hashlib.sha256(image.id.encode()).hexdigest()
 
 
-def test_images_come_from_each_class_in_turn_the_smallest_hash_first():
+def test_images_come_from_each_class_in_turn_by_their_hash():
     images = entries("ab" * 10 + "c")
     chosen = sample_grid.spread_over_classes(Index(images), 9)
     # Of c there is one; a and b share the other eight places.
@@ -192,7 +192,7 @@ def test_classes_are_in_the_order_of_the_class_axis():
     assert [of_class[0].label for of_class in sample_grid.by_class(index)] == ["c", "a", "b"]
 
 
-def test_of_many_classes_some_from_first_to_last_are_shown_once_each():
+def test_with_many_classes_evenly_spaced_ones_are_shown():
     chosen = sample_grid.spread_over_classes(Index(entries([f"{number % 100:02}" for number in range(300)])), 9)
     assert [image.label for image in chosen] == ["00", "11", "22", "33", "44", "55", "66", "77", "88"]
 
@@ -230,7 +230,7 @@ def test_every_one_of_many_classes_is_shown(monkeypatch, tmp_path, drawn, classe
     assert size_on_disk(tmp_path / "many.png") == size
 
 
-def test_of_more_than_a_thousand_classes_the_title_says_how_many_are_shown(monkeypatch, drawn):
+def test_beyond_1000_classes_the_title_says_how_many_are_shown(monkeypatch, drawn):
     monkeypatch.setattr(sample_grid, "read_original", lambda path: np.full((6, 4, 3), 7, np.uint8))
     monkeypatch.setattr(sample_grid, "MOST_CLASSES_SHOWN", 25)
     monkeypatch.setattr(sample_grid, "save", lambda figure, path: drawn.append(figure))
@@ -360,12 +360,12 @@ def test_the_image_whose_entropy_is_the_upper_quartile_is_chosen():
     assert softening_picture.some_doubt(logits) == 3
 
 
-def test_among_equals_the_first_is_chosen_and_certainty_is_no_trouble():
+def test_the_first_of_equals_is_chosen_also_when_all_are_certain():
     assert softening_picture.some_doubt(np.zeros((4, 3))) == 0
     assert softening_picture.some_doubt(np.array([[1e4, -1e4], [-1e4, 1e4]])) == 0
 
 
-def test_bars_are_softmax_of_the_stored_logits_at_each_temperature(make, drawn):
+def test_bars_are_softmax_of_stored_logits_at_each_temperature(make, drawn):
     index = make(["HP", "SSA", "TA"])
     softening_picture.draw_softening(LOGITS, index, [20.0, 1.0, 5.0, 1.0], OUTPUT)
     row = int(np.argsort(entropies())[3])
@@ -387,7 +387,7 @@ def test_the_labelled_class_has_another_colour():
     assert figure.get_supxlabel() == "softened probability; orange: the labelled class"
 
 
-def test_of_many_classes_the_ten_most_probable_and_the_rest_together():
+def test_with_many_classes_all_but_ten_bars_are_one_rest():
     probabilities = np.roll(np.arange(1, 15), 5) / 105  # the largest, 14, at class 04; the four smallest at 05 to 08
     names = [f"class {number:02}" for number in range(14)]
     figure = softening_picture.softening_figure("x", noise(), {1.0: probabilities, 9.0: probabilities}, names, 6)

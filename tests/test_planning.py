@@ -185,7 +185,7 @@ sizes = st.integers(1, 10**6)
 
 
 @given(sizes, sizes, sizes, counts, counts)
-def test_break_even_is_the_first_student_with_whom_online_runs_the_teacher_more_often(views, epochs, train, val, test):
+def test_break_even_is_where_online_runs_the_teacher_more_often(views, epochs, train, val, test):
     images = Images(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
     found = replace(EXAMPLE, images=images, views=views, images_seen=epochs * train)
     offline = views * train + val + test
@@ -335,7 +335,7 @@ def test_planned_bytes_are_those_of_the_files(tmp_path, monkeypatch, stored_as, 
         assert size < path.stat().st_size < size + HDF5_OVERHEAD
 
 
-def test_planned_bytes_are_those_of_the_files_where_one_split_has_longer_ids(tmp_path, monkeypatch):
+def test_planned_bytes_are_right_where_one_split_has_longer_ids(tmp_path, monkeypatch):
     """Each split stores its ids at the length of its own longest: here 13, 9 and 60 bytes."""
     monkeypatch.chdir(tmp_path)
     found = planned(images_from(tmp_path, INDEX))

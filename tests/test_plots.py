@@ -90,7 +90,7 @@ def test_each_own_template_is_used(template):
         ("reliability", "confidence", "accuracy"),
     ],
 )
-def test_shares_are_drawn_on_equal_axes_from_0_to_1_with_the_diagonal(specs, kind, x, y):
+def test_shares_have_equal_axes_from_0_to_1_and_the_diagonal(specs, kind, x, y):
     for spec in of_kind(specs, kind).values():
         assert spec["width"] == spec["height"]
         diagonal, *drawn = spec["layer"]

@@ -80,7 +80,7 @@ def built(architecture: str, **options):
 
 @of_each
 @pytest.mark.parametrize("architecture", sorted(OPTIONS))
-def test_all_layers_compute_in_16_bits_but_those_on_pixels_and_the_logits(architecture, precision):
+def test_all_layers_but_the_first_and_last_compute_in_16_bits(architecture, precision):
     model = built(architecture)
     before, dtypes = [weight.copy() for weight in model.get_weights()], [weight.dtype for weight in model.weights]
     lower(model, precision)
@@ -139,7 +139,7 @@ def said_by(model, pixels):
 
 @of_each
 @pytest.mark.parametrize("seed", range(5))
-def test_the_error_of_the_logits_is_within_the_bound_of_16_bit_rounding(precision, seed):
+def test_the_error_of_logits_is_within_16_bit_rounding(precision, seed):
     """A sum of n products of numbers rounded to u = 2^-bits is off by at most (n + 3) u of the sum of their sizes.
 
     That holds for any order and any precision of the accumulation that is not below that of the numbers (Higham,
@@ -232,7 +232,7 @@ def test_the_file_names_the_precision_and_so_do_its_soft_labels(unlabelled, prec
     assert re.search(rf"^precision +{precision}$", shown, re.MULTILINE)
 
 
-def test_a_file_of_float32_names_none_and_has_the_bytes_that_it_always_had(unlabelled):
+def test_a_float32_file_names_no_precision_and_keeps_its_bytes(unlabelled):
     label()
     with h5py.File(LOGITS) as file:
         assert "precision" not in file.attrs
@@ -266,7 +266,7 @@ def test_float32_says_nothing_of_precision(unlabelled, capsys):
     assert "precision" not in capsys.readouterr().err
 
 
-def test_numbers_that_float16_cannot_hold_are_refused_with_the_way_out(unlabelled):
+def test_an_overflow_of_float16_is_refused_with_the_remedy(unlabelled):
     model = MODEL.build(classes=2, seed=1)
     kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
     model.get_layer("backbone").get_layer("conv1").set_weights([kernel, bias + 1e5])
@@ -312,7 +312,7 @@ def test_killed_it_goes_on_to_the_same_bytes(unlabelled, monkeypatch, batches):
     assert label("mixed_bfloat16") == whole
 
 
-def test_work_begun_in_one_precision_is_not_gone_on_with_in_another(unlabelled, monkeypatch):
+def test_unfinished_work_of_another_precision_is_not_continued(unlabelled, monkeypatch):
     expected = label("mixed_bfloat16")
     shutil.rmtree(".work")
 
@@ -354,7 +354,7 @@ def test_a_precision_that_there_is_not_is_no_sound_file(tmp_path, written):
         pass
 
 
-def test_a_student_refuses_soft_labels_of_logits_in_another_precision(unlabelled):
+def test_a_student_refuses_soft_labels_of_another_precision(unlabelled):
     label("mixed_bfloat16", UNTOUCHED)
     soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
     label("float32", UNTOUCHED)

@@ -227,7 +227,7 @@ def test_settings_are_the_published_ones(name):
 
 
 @pytest.mark.parametrize("name", AUGMENTED)
-def test_augmentation_is_the_published_one_for_teacher_and_students(name):
+def test_augmentation_is_the_published_one(name):
     params = read_params(ROOT / f"presets/{name}.yaml")
     sections = [params.views, *([params.train_teacher] if hasattr(params.train_teacher, "augmentation") else [])]
     assert len(sections) == (1 if name == "cassava" else 2)
@@ -249,7 +249,7 @@ def test_cassava_draws_as_many_views_as_its_student_makes_passes():
     assert settings("cassava")["views"]["count"] >= passes_without_validation
 
 
-def test_the_teacher_that_cassava_offers_to_train_is_its_student_and_is_valid(tmp_path):
+def test_the_teacher_that_cassava_offers_is_its_student(tmp_path):
     text = (ROOT / "presets/cassava.yaml").read_text()
     (_, block) = text.split("\n# A teacher that is trained here:\n")
     content = YAML(typ="safe").load(text)
@@ -653,7 +653,7 @@ def test_a_run_writes_everything_that_dvc_yaml_names(project):
         assert np.ptp(tf.io.decode_png(content).numpy()) > 0
 
 
-def test_a_run_compares_teacher_baseline_and_the_students_of_each_temperature(project):
+def test_a_run_compares_teacher_baseline_and_all_students(project):
     report = json.loads(Path("results/metrics.json").read_text())
     index = pd.read_csv("data/index.csv")
     assert report["test_images"] == (index["split"] == "test").sum()
@@ -719,7 +719,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
 
 
-def test_the_validation_loss_is_the_published_formula_of_the_student_that_was_kept(project):
+def test_the_validation_loss_is_the_published_formula(project):
     """Recomputed from the student's file, the soft labels of the file and the image files."""
     temperature, seed = project.temperatures[-1], project.seeds[-1]
     published = PUBLISHED["mhist"] | PUBLISHED.get(project.name, {})

@@ -48,7 +48,7 @@ def test_logits_are_the_images_own_on_this_kind_of_processor(found, kind):
 
 
 @pytest.mark.parametrize("model", ["cnn", "mlp", "mobilenetv2"])
-def test_between_kinds_of_processors_logits_differ_by_rounding_alone(found, model):
+def test_logits_of_other_processors_differ_by_rounding_alone(found, model):
     """A thousand units in the last place of the largest logit: sums of some thousand terms, in another order."""
     first, *others = (np.array(found[kind]["logits"][model]) for kind in KINDS)
     for other in others:

@@ -65,7 +65,7 @@ def test_a_path_is_made_absolute(project, tmp_path, monkeypatch, path):
     assert default_url(project) == str(expected)
 
 
-def test_the_default_is_a_folder_in_the_cache_named_after_the_project(project, tmp_path):
+def test_the_default_remote_is_a_cache_folder_of_the_project(project, tmp_path):
     assert init_remote(project, None).url == str(tmp_path / "cache/softlabel/project")
 
 
@@ -169,7 +169,7 @@ def test_a_remote_that_the_user_made_is_respected(project, tmp_path):
     assert "mine" in run("dvc", "remote", "list", cwd=project)
 
 
-def test_a_remote_of_our_name_that_is_not_the_default_is_respected_too(project, tmp_path):
+def test_a_remote_of_our_name_is_kept_if_not_the_default(project, tmp_path):
     run("dvc", "remote", "add", "folder", str(tmp_path / "mine"), cwd=project)
     with pytest.raises(MismatchError, match=f"'folder', {tmp_path / 'mine'}"):
         init_remote(project, None)

@@ -132,7 +132,7 @@ def test_whole_pixel_shifts_equal_padded_arrays(fill_mode, right, down):
 
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
 @pytest.mark.parametrize(("right", "down"), [(-7, 0), (5, -4), (8, 8), (-11, 0)])
-def test_whole_pixel_shifts_of_about_a_picture_equal_padded_arrays(fill_mode, right, down):
+def test_shifts_by_about_a_whole_image_equal_padded_arrays(fill_mode, right, down):
     found, expected = shifted_and_expected(fill_mode, right, down)
     np.testing.assert_array_equal(found, expected)
 

@@ -415,7 +415,7 @@ def test_speeds_that_cannot_be_read_are_refused_with_the_remedy(hostile, tmp_pat
         read_speed(speeds)
 
 
-def test_a_warning_of_hard_labels_is_repeated_at_the_largest_temperature(hostile, monkeypatch):
+def test_the_warning_of_hard_labels_names_the_top_temperature(hostile, monkeypatch):
     assert "Warning: " not in (hostile / "report.html").read_text(encoding="utf-8")
     monkeypatch.chdir(hostile)
     monkeypatch.setattr(report, "doubt_about", lambda file, temperature: f"<i> at T = {temperature:g} in {file.path}")
@@ -495,7 +495,7 @@ def test_an_ensemble_is_named_by_its_members():
     assert teacher_name(made) == "cnn, mobilenetv2: the average of their logits"
 
 
-def test_of_many_classes_the_worst_curves_are_drawn_in_the_order_of_the_class_axis():
+def test_with_many_classes_the_worst_curves_keep_class_order():
     areas = {f"class {number}": 0.9 if number % 2 else 0.5 for number in range(20)}
     assert list(few_classes(areas)) == [f"class {number}" for number in range(0, 20, 2)]
 
@@ -553,7 +553,7 @@ def test_predictions_are_those_of_the_model(hostile, monkeypatch):
     np.testing.assert_allclose(written.iloc[:, 5:], probabilities, rtol=1e-4, atol=1e-7)
 
 
-def test_probabilities_of_many_classes_are_in_the_order_of_the_class_axis(tmp_path):
+def test_probabilities_of_many_classes_keep_class_order(tmp_path):
     """Of 1,000 classes named by numbers, softmax(log(1 + c)) is (1 + c) / 500,500."""
     names, logits = [str(number) for number in range(1000)], np.log(np.arange(1.0, 1001.0))[None]
     write_predictions(tmp_path / "said", ["a"], np.array([0]), names, {"teacher": logits})

@@ -104,7 +104,7 @@ def test_a_line_stays_a_line():
 
 
 @pytest.mark.parametrize(("fit", "channels"), [("stretch", 1), ("crop", 3), ("pad", 3)])
-def test_an_image_of_the_right_size_is_not_touched_whatever_the_method(fit, channels):
+def test_an_image_of_the_right_size_is_untouched_by_any_method(fit, channels):
     """So the short cut for such images gives what Keras' loader gives."""
     pixels = pictures([(12, 18)])[0][..., :channels]
     as_stored = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels

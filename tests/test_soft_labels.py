@@ -201,7 +201,7 @@ def test_the_stored_transforms_are_those_of_the_draw(made, kind):
             np.testing.assert_array_equal(colours, np.tile(SAME_COLOUR, (len(affines), 1)))
 
 
-def test_dense_logits_and_their_soft_labels_are_those_of_their_view_and_row(made):
+def test_dense_columns_are_those_of_their_view_and_row(made):
     with opened(made["dense logits"]) as logits, opened(made["dense targets"]) as targets:
         for split in SPLITS:
             expected = logits_of(VIEWS_OF[split], len(IDS[split]))
@@ -286,7 +286,7 @@ def test_rows_beyond_the_first_slab_are_softened(tmp_path):
 
 @pytest.mark.slow
 @by_format
-def test_the_last_line_names_digest_and_length_of_what_lies_before_it(made, kind):
+def test_the_last_line_names_digest_and_length_of_the_rest(made, kind):
     content = made[kind].read_bytes()
     last_line = subprocess.run(["tail", "-n", "1", made[kind]], check=True, capture_output=True).stdout
     length = last_line.split(b" ")[4].decode()
@@ -504,7 +504,7 @@ def test_an_interrupted_softening_leaves_the_older_file(tmp_path, logits_path, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["soft_targets_T4.h5", "teacher_logits.h5"]
 
 
-def test_a_target_that_cannot_be_written_is_not_blamed_on_the_source(tmp_path, logits_path):
+def test_an_unwritable_target_is_not_blamed_on_the_source(tmp_path, logits_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"):
         soften_file(logits_path, tmp_path / "file" / "soft_targets_T4.h5", 4.0)
@@ -593,7 +593,7 @@ def made_longer(content, change):
 
 
 @by_format
-def test_bytes_that_are_lost_or_too_many_in_the_middle_are_refused_with_both_lengths(copy_of, kind):
+def test_a_wrong_length_is_refused_with_both_lengths(copy_of, kind):
     path = copy_of(kind)
     content = path.read_bytes()
     length = len(content) - 128
@@ -956,7 +956,7 @@ def test_a_single_teacher_has_no_members(made, kind):
         assert file.provenance.ensemble is None
 
 
-def test_other_members_are_another_file_and_the_same_ones_are_the_same(tmp_path):
+def test_the_digest_depends_on_the_members_and_their_order(tmp_path):
     turned = ENSEMBLE | {"members": ENSEMBLE["members"][::-1]}
     reordered = dict(reversed(ENSEMBLE.items()))
     made = {"first": ENSEMBLE, "again": reordered, "turned": turned, "none": None}

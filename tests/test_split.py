@@ -206,7 +206,7 @@ def test_refuses_a_split_without_images_of_a_class(partition, empty):
 
 
 @pytest.mark.parametrize("val_fraction", [1e-9, 1 - 1e-9])
-def test_whatever_the_share_each_class_has_training_and_validation_images(val_fraction):
+def test_every_class_has_training_and_validation_images(val_fraction):
     make(range(40))
     run(val_fraction)
     counts = Counter((image.split, image.label) for image in read_index(INDEX).images)

@@ -167,7 +167,7 @@ def recomputed(data_set, file, name, view, batch_size=16):
     return np.concatenate([forward(batch).numpy() for batch in batches])[: len(shown)]
 
 
-def test_logits_recomputed_from_the_stored_transforms_are_the_stored_ones_bit_for_bit(project):
+def test_recomputed_logits_equal_the_stored_ones_bit_for_bit(project):
     with open_logits(LOGITS) as file:
         for name in SPLITS:
             for view in range(file.views(name).count):
@@ -318,7 +318,7 @@ def test_precompute_refuses_a_teacher_that_ends_in_an_activation(unlabelled, act
     ],
     ids=["layer", "activation layer", "before a dropout", "inside a nested model"],
 )
-def test_precompute_refuses_a_teacher_whose_outputs_are_probabilities(unlabelled, layers):
+def test_precompute_refuses_a_teacher_that_gives_probabilities(unlabelled, layers):
     save_classifier(*layers())
     refused(NO_LOGITS)
 
@@ -376,13 +376,13 @@ def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
     refused([f"not finite for {len(bad)} view(s), such as of {', '.join(bad)}. "])
 
 
-def test_precompute_refuses_a_teacher_of_another_number_of_classes(unlabelled):
+def test_precompute_refuses_a_teacher_with_more_or_fewer_classes(unlabelled):
     make_teacher(classes=3)
     refused(["gives 3 logits, but the data set has 2 classes."])
 
 
 @pytest.mark.parametrize("names", [["SSA", "HP"], ["benign", "malignant"]], ids=["another order", "other names"])
-def test_precompute_refuses_a_teacher_that_was_trained_on_other_classes(unlabelled, names):
+def test_precompute_refuses_a_teacher_of_other_classes(unlabelled, names):
     make_teacher(record={"class_names": names, "validation": {"images": "", "accuracy": 0.5}})
     named = ", ".join(map(repr, names)) + (" in this order" if set(names) == {"HP", "SSA"} else "")
     refused([f"was trained on the classes {named}, but the data set has 'HP', 'SSA'", "dvc repro"])
@@ -398,7 +398,7 @@ def test_precompute_refuses_a_float16_that_is_too_small(unlabelled):
     assert logits_of("val").max() > 65504
 
 
-def test_precompute_refuses_to_keep_as_many_logits_as_there_are_classes(unlabelled):
+def test_precompute_refuses_a_top_k_of_all_classes(unlabelled):
     with pytest.raises(PipelineError, match=r"keeps the 2 largest logits, but there are only 2 classes.*smaller k"):
         label(stored_as=TopK(2, "float16"))
     assert not LOGITS.exists()
@@ -451,7 +451,7 @@ def train_a_teacher():
     )
 
 
-def test_a_trained_teacher_records_what_it_was_trained_on_and_is_as_accurate(unlabelled, capsys):
+def test_a_trained_teacher_records_its_data_and_true_accuracy(unlabelled, capsys):
     train_a_teacher()
     record = keras_files.read_record(TEACHER)
     best = pd.read_csv("teacher.csv")["val_accuracy"].max()
@@ -506,7 +506,7 @@ def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
 # What the student and evaluate refuse
 
 
-def test_the_student_refuses_a_file_renamed_from_another_temperature(project):
+def test_the_student_refuses_a_renamed_file_of_another_t(project):
     Path("T4.h5").rename("T2.h5")
     with pytest.raises(PipelineError, match=r"T2\.h5 was softened at temperature 4, not 2.*soften"):
         student("T2.h5", 2.0)
@@ -528,7 +528,7 @@ def test_the_student_refuses_other_views(project, views, said):
     assert said in str(refusal.value)
 
 
-def test_the_student_and_evaluate_refuse_labels_of_changed_images(project):
+def test_student_and_evaluate_refuse_labels_of_changed_images(project):
     image = project / "images/MHIST_001.png"
     image.write_bytes((project / "images/MHIST_003.png").read_bytes())
     make_split(project)
@@ -553,7 +553,7 @@ def test_the_student_refuses_labels_that_lack_new_images(project):
 
 
 @pytest.mark.parametrize("damage", ["missing", "another image"])
-def test_every_stage_refuses_images_that_are_not_those_of_the_index(project, damage):
+def test_every_stage_refuses_images_that_the_index_does_not_know(project, damage):
     image, other = sorted(Path("data/split/train/SSA").iterdir())[:2]
     image.unlink() if damage == "missing" else image.write_bytes(other.read_bytes())
     expected = rf"1 image file\(s\) are missing or not those of the index: data/split/train/SSA/{image.name}.*split"
@@ -586,7 +586,7 @@ def sigmoids_in_the_disguise_of_logits():
     return keras.layers.Dense(2, "sigmoid"), keras.layers.Dense(2, kernel_initializer="identity")
 
 
-def test_a_given_teacher_whose_outputs_lie_between_0_and_1_is_refused(unlabelled):
+def test_a_given_teacher_with_outputs_from_0_to_1_is_refused(unlabelled):
     save_classifier(*sigmoids_in_the_disguise_of_logits())
     refused(["all outputs of models/teacher.keras for the validation images lie between 0 and 1", "subtract 1 from"])
 
@@ -679,7 +679,7 @@ def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeyp
     assert not Path("metrics.json").exists()
 
 
-def test_evaluation_needs_the_description_of_the_teacher_and_not_its_file(project):
+def test_evaluation_needs_the_teachers_description_not_its_file(project):
     assess_one_student()
     expected = Path("metrics.json").read_bytes()
     TEACHER.unlink()

@@ -267,7 +267,7 @@ def test_soft_labels_are_distributions_at_every_temperature(logits, temperature,
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(ROWS, TEMPERATURE, st.integers(1, 8))
-def test_the_tail_lies_between_its_mean_and_the_smallest_kept_logit(logits, temperature, k):
+def test_the_tail_lies_between_its_mean_and_the_least_kept_logit(logits, temperature, k):
     """Jensen's inequality below, and no logit of the tail above the smallest that is kept."""
     kind = TopK(k, "float32")
     columns = kind.encode(logits)

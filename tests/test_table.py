@@ -209,7 +209,7 @@ def test_correlations_cell_by_cell(tmp_path):
     ]
 
 
-def test_a_correlation_that_is_not_defined_leaves_its_own_cell_empty(tmp_path):
+def test_an_undefined_correlation_leaves_its_cell_empty(tmp_path):
     head, _, first, second, _ = voted(tmp_path).splitlines()[-7:-2]
     assert head.index(" Spearman") == second.index(" 0.650") == first.index(" 0.650")
 

@@ -101,7 +101,7 @@ def test_names_may_begin_with_the_path_of_the_folder(above):
     }
 
 
-def test_the_very_name_comes_before_the_other_unicode_form_and_before_one_without_extension():
+def test_the_exact_name_precedes_other_forms_of_it():
     names = [nfd("é.png"), "é.png", "x", "x.png"]
     make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
     assert {row.id for row in read().rows} == set(names)
@@ -174,7 +174,7 @@ def test_what_systems_leave_behind_is_neither_read_nor_told():
     assert read().left_out == ["notes.txt"]
 
 
-def test_the_table_itself_is_not_left_out_where_the_images_lie_beside_it():
+def test_the_table_beside_the_images_is_no_stray_file():
     make(["image,label", "img/a.png,0", "img/b.png,1"])
     assert read(images=Path()).left_out == []
 
@@ -188,7 +188,7 @@ def test_the_table_itself_is_not_left_out_where_the_images_lie_beside_it():
         ["image;fold", "s\\a.png;1", "b;2"],
     ],
 )
-def test_named_splits_may_be_written_in_another_way_than_the_rows(ids):
+def test_named_splits_may_be_written_unlike_the_rows(ids):
     make(["image,label", "s/a.png,0", "b,1", "c,0"], ["s/a.png", "b.png", "c.png"])
     Path("raw/val.csv").write_text("\n".join(ids))
     found = read(validation_ids=Path("val.csv"), val_fraction=None)
@@ -209,7 +209,7 @@ def test_names_of_a_split_may_be_a_list_without_a_header(content, header):
     assert {row.id: row.partition for row in found.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
 
 
-def test_a_list_of_names_may_stand_beside_a_table_without_a_header():
+def test_a_list_of_names_may_go_with_a_table_without_header():
     make(["0,a.png", "1,b.png"])
     Path("raw/val.txt").write_text("b.png\n")
     changes = {"validation_ids": Path("val.txt"), "val_fraction": None, "image_column": "2", "label_column": "1"}
@@ -406,7 +406,7 @@ def test_one_hot_columns_need_not_be_adjacent(header, row, listed):
     assert listed in refusal(label_column="MEL", class_names=["MEL", "NV", "BCC"])
 
 
-def test_one_hot_columns_with_a_few_wrong_rows_are_still_none_of_labels():
+def test_one_hot_columns_with_wrong_rows_are_not_read_as_labels():
     rows = [[float(n % 3 == place) for place in range(3)] for n in range(60)]
     rows[2], rows[7], rows[9] = [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]
     lines = ["image,MEL,NV,BCC", *(f"{n},{','.join(map(str, row))}" for n, row in enumerate(rows))]

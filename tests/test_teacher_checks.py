@@ -121,7 +121,7 @@ def one_class_for_all(shares, per_image):
     [([900, 100], 1.0, False), ([900, 100], 0.0, True), ([600, 200, 200], 1.0, False), ([500, 500], 1.0, True)],
     ids=["knows the rare class", "knows nothing", "three classes", "as many of each"],
 )
-def test_naming_the_common_class_always_is_sound_if_the_logits_tell_the_rare_one(shares, per_image, found):
+def test_a_constant_answer_is_sound_if_logits_show_a_rare_class(shares, per_image, found):
     """Of 1,000 images 100 are ill: a sound teacher may call none of them ill, and know which are more likely so."""
     answers = one_class_for_all(np.array(shares) * 5, per_image)
     assert is_no_better_than_chance(answers.labels, answers.predictions)
@@ -199,7 +199,7 @@ def test_random_answers_fit_no_other_order(classes):
     assert [other_order(*pair, classes) for pair in drawn] == [None] * 40
 
 
-def test_where_there_are_very_many_classes_those_with_most_errors_are_looked_at(monkeypatch):
+def test_with_very_many_classes_the_most_confused_are_checked(monkeypatch):
     monkeypatch.setattr(class_order, "MOST_CLASSES", 2)
     table = swapped(weak(10, 18, 9), 2, 7)
     table += 10 * np.eye(10, dtype=int) * (table.diagonal() > 5)
@@ -232,7 +232,7 @@ def in_text_order_answers():
     return Answers(labels, predictions, np.eye(11)[predictions])
 
 
-def test_the_order_that_fits_is_printed_as_train_teacher_takes_it():
+def test_the_fitting_order_is_printed_as_params_take_it():
     """Output 2 was taken for class 2 and means 10, and so on: two of eleven classes are right."""
     listed = json.dumps([*map(str, TEXT_ORDER)])
     assert refused(in_text_order_answers(), NAMES) == (
@@ -268,7 +268,7 @@ def test_chance_is_told_with_its_number_and_its_causes():
 
 
 @pytest.mark.parametrize("table", [AT_CHANCE["one class for all"], OTHER["two of ten"]], ids=["chance", "order"])
-def test_a_teacher_of_this_program_is_not_told_to_state_what_only_a_given_one_can(table):
+def test_only_a_given_teacher_is_told_to_state_its_properties(table):
     said = refused(answers_of(table), NAMES[:10], OURS)
     assert said.endswith("labelled alike, then train it again, longer or with other settings.")
     assert "`classes: " not in said
@@ -281,14 +281,14 @@ def right_on(right, images):
 
 
 @pytest.mark.parametrize(("right", "images", "stated"), [(270, 300, 0.98), (60, 100, 0.9), (90, 100, 1.0)])
-def test_an_accuracy_clearly_below_the_stated_one_is_refused_with_both(right, images, stated):
+def test_an_accuracy_far_below_the_stated_one_is_refused(right, images, stated):
     said = refused(right_on(right, images), ["a", "b"], given(accuracy=stated))
     assert said.startswith(f"given.keras is right on {right / images:.4f} of {images} validation images, but ")
     assert f"train_teacher.accuracy says {stated:g}. Likely causes: " in said
 
 
 @pytest.mark.parametrize(("right", "images", "stated"), [(288, 300, 0.98), (7, 10, 0.95), (980, 1000, 1.0)])
-def test_an_accuracy_near_the_stated_one_or_on_few_images_is_taken(capsys, right, images, stated):
+def test_an_accuracy_near_the_stated_one_is_taken(capsys, right, images, stated):
     """A tenth of a point, bad luck with ten images, and two points, which are tolerated."""
     refuse_unsound(right_on(right, images), "given.keras", ["a", "b"], given(accuracy=stated))
     assert capsys.readouterr().err == ""
@@ -301,7 +301,7 @@ def test_an_accuracy_clearly_above_the_stated_one_is_told(capsys):
     )
 
 
-def test_whoever_states_that_a_teacher_is_as_bad_as_chance_is_believed():
+def test_a_stated_accuracy_of_chance_is_believed():
     refuse_unsound(answers_of(AT_CHANCE["one class for all"]), "given.keras", NAMES[:10], given(accuracy=0.1))
 
 
@@ -310,7 +310,7 @@ def test_another_order_is_refused_whatever_accuracy_is_stated(accuracy):
     assert "This one fits" in refused(in_text_order_answers(), NAMES, given(accuracy=accuracy))
 
 
-def test_the_true_accuracy_does_not_hide_two_swapped_classes_on_few_images():
+def test_a_true_accuracy_does_not_hide_two_swapped_classes():
     """Right on 0.9 elsewhere, and here on 72 of 90, which is not clearly less."""
     answers = answers_of(swapped(9 * np.eye(10, dtype=int), 2, 7))
     assert reaches(answers, 0.9)
@@ -342,7 +342,7 @@ def test_a_teacher_that_may_know_nothing_is_told_and_not_refused(capsys, case):
 
 
 @pytest.mark.parametrize("case", NO_CHANCE)
-def test_a_teacher_that_knows_something_or_has_few_images_is_not_told(case):
+def test_a_useful_or_little_tested_teacher_gets_no_warning(case):
     assert may_be_chance(answers_of(NO_CHANCE[case]), NAMES_BY_LETTER) is None
 
 
@@ -408,9 +408,7 @@ def test_the_logits_of_a_sure_teacher_are_no_hard_labels(margin, temperature):
     ],
     ids=["scale of 20", "softened at 1", "softened at 20", "nearly hard", "hard"],
 )
-def test_a_teacher_that_is_sure_and_wrong_is_told_and_the_scale_of_its_pixels_is_named_first(
-    margin, temperature, right, images, words
-):
+def test_a_sure_and_wrong_teacher_is_told_its_pixel_scale_first(margin, temperature, right, images, words):
     """At T = 4 a margin of 20 gives e^5 : 9, 0.943; neither the size nor the entropy of such logits is unheard of."""
     found = doubt(sure_by(margin, right, images), temperature)
     assert [word for word in words if word not in found] == [], found
@@ -441,7 +439,7 @@ def test_a_teacher_that_is_sure_and_wrong_is_told_and_the_scale_of_its_pixels_is
         "right on 0.83",
     ],
 )
-def test_a_network_that_is_a_little_too_sure_as_most_are_is_not_told(margin, right, images, classes):
+def test_a_slightly_overconfident_teacher_gets_no_warning(margin, right, images, classes):
     assert doubt(sure_by(margin, right, images, classes), 4.0) is None
     assert "mean confidence" not in (doubt(sure_by(margin, right, images, classes), 1.0) or "")
 
@@ -589,9 +587,7 @@ def computed(monkeypatch):
     return splits
 
 
-def test_a_teacher_in_the_order_of_text_is_refused_before_the_training_images_and_again_on_the_next_run(
-    project, computed
-):
+def test_a_teacher_in_text_order_is_refused_early_and_every_time(project, computed):
     """Classes 0 to 10, and a teacher whose outputs are in the order 0, 1, 10, 2, ..."""
     keras_files.save(tells_greys(TEXT_ORDER), TEACHER)
     for missing in (44, 0):
@@ -615,14 +611,14 @@ def test_what_the_message_says_is_what_mends_it(project):
         assert answers_in(file, "val").accuracy == 1.0
 
 
-def test_the_same_teacher_in_the_order_of_numbers_is_taken_without_a_warning(project, computed, capsys):
+def test_a_teacher_in_numeric_order_is_taken_without_a_warning(project, computed, capsys):
     keras_files.save(tells_greys(), TEACHER)
     compute()
     assert [name for name, _ in computed] == ["val", "test", "train"]
     assert "warning" not in capsys.readouterr().err
 
 
-def test_a_teacher_of_pixels_from_0_to_1_is_told_with_its_likely_cause(project, capsys):
+def test_a_teacher_of_pixels_from_0_to_1_is_told_so(project, capsys):
     """Case (b): right on every image, and its soft labels are hard ones."""
     keras_files.save(tells_greys(scale=255 / 500), TEACHER)
     compute()
@@ -646,7 +642,7 @@ def names_class_3_always():
     return model
 
 
-def test_a_stated_accuracy_is_compared_and_a_file_that_is_as_stated_is_sound(project):
+def test_a_file_as_accurate_as_stated_is_sound(project):
     for accuracy, fits in ((0.99, False), (0.09, True)):
         record = {"class_names": [*map(str, range(11))], "given": {"accuracy": accuracy, "classes": None}}
         keras_files.save(names_class_3_always(), TEACHER, record)
@@ -662,7 +658,7 @@ def test_a_stated_accuracy_is_compared_and_a_file_that_is_as_stated_is_sound(pro
     assert "not sound: answers. " in alone.stdout
 
 
-def test_a_file_in_another_order_is_not_sound_though_its_accuracy_is_stated(project, monkeypatch):
+def test_a_file_in_another_order_is_unsound_despite_its_accuracy(project, monkeypatch):
     """As one that was written before the order was refused."""
     record = {"class_names": [*map(str, range(11))], "given": {"accuracy": 0.18, "classes": None}}
     keras_files.save(tells_greys(TEXT_ORDER), TEACHER, record)
@@ -674,7 +670,7 @@ def test_a_file_in_another_order_is_not_sound_though_its_accuracy_is_stated(proj
     assert "if its outputs were in another order: 2 means 10" in verified.stdout
 
 
-def test_the_command_takes_the_largest_temperature_though_dvc_yaml_does_not_declare_it(tmp_path, monkeypatch):
+def test_verify_reads_the_largest_temperature_undeclared(tmp_path, monkeypatch):
     """So that a new temperature runs no teacher again."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)

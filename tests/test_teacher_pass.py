@@ -45,12 +45,12 @@ def sizes_of_blocks(batches: int, computing: float, writing: float) -> list[int]
     ],
     ids=["slow model", "fast model", "no round number", "very slow disk", "instant disk"],
 )
-def test_writing_takes_a_fiftieth_of_the_time_or_comes_every_ten_seconds(computing, writing, expected):
+def test_writing_takes_a_fiftieth_of_the_time(computing, writing, expected):
     """A block is as many batches as take 50 times as long as the last write did, but 10 seconds at most."""
     assert sizes_of_blocks(100, computing, writing) == expected
 
 
-def test_a_clock_that_stood_still_for_a_night_delays_no_write_for_a_month():
+def test_a_night_asleep_does_not_delay_the_next_write():
     clock = Clock()
 
     def computed():

@@ -165,7 +165,7 @@ def test_other_seed_other_weights_same_seed_same_weights(tmp_path, train_on, val
     assert first == again != run(tmp_path / "c", train_on, validate_on, other)[0]
 
 
-def test_a_wrong_layer_of_a_later_phase_is_found_before_the_first_epoch(tmp_path, train_on, validate_on, capsys):
+def test_a_wrong_layer_of_a_later_phase_is_found_at_the_start(tmp_path, train_on, validate_on, capsys):
     recipe = Recipe([Phase(2, 0.01, None), Phase(2, 0.01, "conv_1")], batch_size=8, seed=5)
     with pytest.raises(PipelineError, match="trainable_from is 'conv_1'"):
         run(tmp_path, train_on, validate_on, recipe)
@@ -425,9 +425,7 @@ def with_normalisation_in_the_backbone() -> keras.Model:
 
 
 @pytest.mark.parametrize("in_inference_mode", [True, False])
-def test_a_phase_in_inference_mode_moves_no_statistics_of_the_backbone(
-    tmp_path, train_on, validate_on, in_inference_mode
-):
+def test_inference_mode_moves_no_statistics_of_the_backbone(tmp_path, train_on, validate_on, in_inference_mode):
     """It starts with mean 0 and variance 1, and learns gamma and beta in either mode."""
     keras.utils.set_random_seed(1)
     phase = Phase(1, 0.01, "all", backbone_in_inference_mode=in_inference_mode)
@@ -464,7 +462,7 @@ def test_validation_images_are_chosen_by_their_ids_alone(data_set, batch_size, s
 
 
 @pytest.mark.parametrize("steps", [2, None])
-def test_every_epoch_is_validated_on_the_images_that_the_record_names(data_set, here, steps):
+def test_every_epoch_is_validated_on_the_recorded_images(data_set, here, steps):
     """Weights that do not move give the same loss after every epoch: that of these images."""
     data = index_of(data_set)
     recipe = Recipe([Phase(3, 1e-30, "all", optimizer="sgd")], 4, 5, validation_steps=steps)
@@ -647,7 +645,7 @@ def test_a_full_disk_costs_no_epoch(data_set, here, monkeypatch, capsys):
     assert "epoch 1/1" not in printed
 
 
-def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_cross_entropy_and_is_the_first_of_equals():
+def test_the_best_epoch_is_by_accuracy_then_loss_then_time():
     rows = [(1, 0.9, 0.5), (2, 0.95, 0.4), (3, 0.95, 0.3), (4, 0.95, 0.3), (5, 0.8, 0.1)]
     history = [dict(zip(("epoch", "val_accuracy", "val_cross_entropy"), row, strict=True)) for row in rows]
     assert best_epoch(history)["epoch"] == 3

@@ -74,7 +74,7 @@ def test_the_variance_of_an_auc_is_delongs(positives, negatives):
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(10, 300), (20, 1000), (12, 12), (200, 200)])
-def test_an_auc_holds_the_truth_nine_times_in_ten_even_where_one_class_is_rare(positives, negatives):
+def test_an_auc_interval_holds_the_truth_for_a_rare_class_too(positives, negatives):
     """The truth of two normal distributions is Phi(shift / sqrt(2)); where all are told apart, nothing is said."""
     truth = stats.norm.cdf(1.5 / np.sqrt(2))
     found = [of_auc(positives, negatives, seed)[1] for seed in range(400)]
@@ -84,7 +84,7 @@ def test_an_auc_holds_the_truth_nine_times_in_ten_even_where_one_class_is_rare(p
     assert all(0 < low < high < 1 for low, high in told)
 
 
-def test_nothing_is_said_of_how_sure_an_auc_of_few_images_or_of_1_is():
+def test_an_auc_of_1_or_of_few_images_has_no_interval():
     logits, labels = two_groups(FEWEST_OF_A_CLASS - 1, 100, 1)
     assert "auc" not in contributions(logits, labels, logits)
     assert of_auc(20, 20, 1, shift=100.0) == (1.0, None)
@@ -98,7 +98,7 @@ def test_the_interval_of_one_seed_is_students_over_images():
     np.testing.assert_allclose(interval(values[None]), [expected.low, expected.high], rtol=1e-9)
 
 
-def test_where_all_images_are_alike_the_interval_is_students_over_seeds():
+def test_with_equal_images_the_interval_is_student_t_over_seeds():
     """Three seeds, 1, 2 and 6: mean 3, s = sqrt(7), quantile of two degrees of freedom 4.3027."""
     values = np.repeat([[1.0], [2.0], [6.0]], 25, axis=1)
     reach = 4.302652730 * np.sqrt(7 / 3)
@@ -164,7 +164,7 @@ def experiments(of_seed, of_image, of_both, seeds=3, images=200):
 
 
 @pytest.mark.parametrize("spreads", [(0.1, 0.1, 0.5), (0.0, 1.0, 1.0), (0.05, 1.0, 0.3), (0.0, 0.0, 1.0)])
-def test_intervals_hold_the_truth_in_95_of_100_experiments_or_more(spreads):
+def test_intervals_hold_the_truth_in_95_of_100_experiments(spreads):
     """The standard error of a share of 0.95 in 1,500 experiments is 0.0056."""
     held = [low <= 0.5 <= high for low, high in map(interval, experiments(*spreads))]
     assert np.mean(held) > 0.95 - 3 * 0.0056

@@ -80,7 +80,7 @@ def missing_cells(unfinished: UnfinishedLogits) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("kind", STORAGES, ids=str)
-def test_each_row_holds_its_own_logits_and_the_file_passes_the_reader(tmp_path, kind):
+def test_each_row_holds_its_own_logits_in_a_sound_file(tmp_path, kind):
     whole_file(tmp_path, kind)
     assert damage(tmp_path / "finished.h5") is None
     with open_logits(tmp_path / "finished.h5") as file:
@@ -111,7 +111,7 @@ def sessions(draw):
 
 @given(sessions=sessions(), kind=st.sampled_from(STORAGES))
 @settings(max_examples=25, deadline=None)
-def test_any_order_in_any_number_of_sessions_gives_the_same_bytes(tmp_path_factory, expected, sessions, kind):
+def test_any_order_in_any_sessions_gives_the_same_bytes(tmp_path_factory, expected, sessions, kind):
     folder = tmp_path_factory.mktemp("sessions")
     done: set[tuple[str, int, int]] = set()
     unfinished = open_unfinished(folder, kind)
@@ -158,7 +158,7 @@ def test_a_file_that_lacks_a_row_is_never_finished(tmp_path, cell):
 
 
 @pytest.mark.parametrize("split", sorted(COUNTS))
-def test_marks_that_are_gone_mean_that_all_rows_of_their_split_are_missing(tmp_path, split):
+def test_without_its_marks_all_rows_of_a_split_are_missing(tmp_path, split):
     with open_unfinished(tmp_path) as unfinished:
         put(unfinished, CELLS)
     (tmp_path / f"done_{split}").unlink()
@@ -172,16 +172,14 @@ def test_marks_without_their_file_are_not_believed(tmp_path):
     assert missing_cells(open_unfinished(tmp_path)) == CELLS
 
 
-def test_a_skeleton_that_was_killed_while_it_was_made_is_made_again(tmp_path, expected):
+def test_a_half_made_skeleton_is_made_again(tmp_path, expected):
     (tmp_path / "unfinished.h5.partial").write_bytes(b"half")
     assert whole_file(tmp_path, STORAGES[0]) == expected[STORAGES[0]]
     assert not (tmp_path / "unfinished.h5.partial").exists()
 
 
 @pytest.mark.parametrize("of_the_seal", [0, 1, 64, 127, 128])
-def test_a_file_that_was_sealed_wholly_or_in_part_but_not_yet_renamed_finishes_to_the_same_bytes(
-    tmp_path, expected, of_the_seal
-):
+def test_a_sealed_file_not_yet_renamed_ends_as_the_same_bytes(tmp_path, expected, of_the_seal):
     (tmp_path / "killed").mkdir()
     whole = whole_file(tmp_path / "killed", STORAGES[0])
     (tmp_path / "killed/finished.h5").unlink()
@@ -214,7 +212,7 @@ def test_the_disk_is_taken_before_the_first_row_is_computed(tmp_path):
     assert status.st_blocks * 512 >= status.st_size
 
 
-def test_a_disk_without_room_leaves_nothing_and_says_how_much_is_needed(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing_and_says_how_much_is_needed(tmp_path, monkeypatch):
     def no_room(descriptor, offset, length):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -259,7 +259,7 @@ TOLERANCE = {"float32": 6e-5, "float16": 2e-3, "topk": 6e-5}
 
 @of_each_format
 @of_each_storage
-def test_accuracy_confidence_and_entropy_are_those_computed_by_hand(project, stored_as, file):
+def test_accuracy_confidence_and_entropy_are_as_by_hand(project, stored_as, file):
     """Two classes of every row are alike, so that the two-class tail of top-k is exact."""
     project(stored_as)
     found = statistics(file)
@@ -493,7 +493,7 @@ def test_another_index_is_told_by_its_images(dense, case, file):
     assert finding in found["data set"]
 
 
-def test_an_image_that_went_to_another_split_is_told_on_both_sides(dense):
+def test_an_image_that_changed_its_split_is_told_on_both_sides(dense):
     rewrite_index(with_first(split="val"))
     finding = findings(LOGITS)["data set"]
     assert "has soft labels that the index does not know, for 1 train image(s): train_00.png" in finding
@@ -610,7 +610,7 @@ def test_a_sha256_that_is_no_text_is_told(dense):
     assert findings(LOGITS)
 
 
-def test_views_of_one_image_are_no_further_evidence_against_the_class_order(tmp_path, monkeypatch):
+def test_views_of_one_image_count_once_against_the_class_order(tmp_path, monkeypatch):
     """Right on 2 of 8 images of two classes: 14 of 100 coins do no better, however many views there are."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)

@@ -234,7 +234,7 @@ def test_transforms_with_everything_on_never_change(seed, image_id, number, expe
     np.testing.assert_array_equal(colour, np.array(expected_colour, np.float16))
 
 
-def test_a_transform_undoes_crop_flip_zoom_shear_rotation_and_shift():
+def test_a_transform_undoes_all_its_parts():
     """The definition, forwards: a point of the image is cropped, flipped, zoomed, sheared, rotated, then shifted."""
     for number in range(25):
         fractions = fractions_by_hand(5, "a.png", number)

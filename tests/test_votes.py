@@ -155,7 +155,7 @@ def test_a_saturated_model_has_ranks_but_no_linear_correlation():
 # Reports
 
 
-def test_a_report_has_t_1_and_the_given_temperatures_ascending_and_as_written():
+def test_votes_are_shown_at_t_1_and_each_temperature_as_written():
     report = vote_report(LOGITS, all_votes(), ["20", "0.5", "4"])
     assert list(report) == ["levels", "correlation"]
     assert list(report["correlation"]) == ["T0.5", "T1", "T4", "T20"]
@@ -196,7 +196,7 @@ def test_a_single_seed_has_no_deviation():
     assert all(list(value) == ["mean"] for value in numbers)
 
 
-def test_a_correlation_that_one_seed_lacks_is_the_mean_of_the_others():
+def test_a_correlation_one_seed_lacks_is_the_mean_of_the_rest():
     defined = vote_report(LOGITS, all_votes(), ["4"])
     constant = vote_report(np.zeros((8, 2)), all_votes(), ["4"])
     assert constant["correlation"] == {}

@@ -84,7 +84,7 @@ def test_inputs_are_compared_by_value_whatever_their_order():
 
 
 @pytest.mark.parametrize(("edited", "lost"), [("training", True), ("images", True), ("report", False), ("cli", False)])
-def test_an_edit_of_its_packages_ends_unfinished_work_and_of_others_does_not(monkeypatch, tmp_path, edited, lost):
+def test_only_an_edit_of_its_own_packages_ends_unfinished_work(monkeypatch, tmp_path, edited, lost):
     """Rows that a mended defect left wrong must not reach the new output; a new colour must cost no epoch."""
     monkeypatch.setattr(work, "CODE", Path(shutil.copytree(work.CODE, tmp_path / "code")))
     packages = ["training", "images"]
@@ -99,7 +99,7 @@ def test_an_edit_of_its_packages_ends_unfinished_work_and_of_others_does_not(mon
         assert [path.name for path in Path(".work").glob("*/*/*")] == ([] if lost else ["block_0"])
 
 
-def test_work_of_a_package_that_is_not_there_is_a_mistake_in_the_code():
+def test_work_keyed_by_an_unknown_package_raises():
     with pytest.raises(ValueError, match="no package absent"), workspace(FINAL, packages=["absent"]):
         pass
 
@@ -129,7 +129,7 @@ def test_a_published_copy_stays_in_the_work_folder():
     assert [*Path("out").iterdir()] == [FINAL]
 
 
-def test_damage_to_a_published_copy_does_not_reach_the_work_folder():
+def test_damage_to_a_published_file_spares_the_work_folder():
     """They were once one file with two names, and the command that mends published the damage again."""
     with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
         finished = folder / "finished.h5"
@@ -160,7 +160,7 @@ def finish(inputs: str, content: bytes = b"rows") -> Path:
     return folder
 
 
-def test_what_other_inputs_finished_stays_until_the_new_work_is_done():
+def test_earlier_finished_work_stays_until_new_work_is_done():
     """Its rows may still hold; its unfinished work is of no use to anybody."""
     before = finish("a")
     with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
@@ -172,7 +172,7 @@ def test_what_other_inputs_finished_stays_until_the_new_work_is_done():
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Stopped])
-def test_what_other_inputs_finished_outlives_work_that_is_stopped(error):
+def test_earlier_finished_work_outlives_stopped_work(error):
     before = finish("a")
 
     def work(inputs):
@@ -201,7 +201,7 @@ def test_what_other_inputs_finished_outlives_a_killed_process():
     assert not before.exists()
 
 
-def test_finished_files_of_the_same_inputs_are_found_too_in_a_fixed_order():
+def test_finished_files_of_equal_inputs_come_in_a_fixed_order():
     with pytest.raises(Stopped):
         work_until_stopped("a")
     assert earlier_finished(FINAL) == []
@@ -365,7 +365,7 @@ with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folde
 """
 
 
-def test_what_an_experiment_left_unfinished_is_there_after_its_copy_has_gone(copies, monkeypatch):
+def test_unfinished_work_of_an_experiment_outlives_its_copy(copies, monkeypatch):
     with pytest.raises(Stopped):
         work_until_stopped("a")
     monkeypatch.chdir(copies / "two")
@@ -378,7 +378,7 @@ def test_what_an_experiment_left_unfinished_is_there_after_its_copy_has_gone(cop
 
 
 @pytest.mark.slow
-def test_an_experiment_waits_for_another_and_takes_what_it_finished(copies, capsys, monkeypatch):
+def test_an_experiment_waits_and_takes_what_another_finished(copies, capsys, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
         threading.Timer(1, other.stdin.close).start()
@@ -390,7 +390,7 @@ def test_an_experiment_waits_for_another_and_takes_what_it_finished(copies, caps
 
 
 @pytest.mark.slow
-def test_an_experiment_goes_on_where_the_one_that_it_waited_for_was_killed(copies, monkeypatch):
+def test_an_experiment_resumes_the_killed_one_it_waited_for(copies, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     begun = FINISHES.replace("print(", "(folder / 'block_0').write_bytes(b'half'); print(")
     with experiment(copies, begun) as other:
@@ -400,7 +400,7 @@ def test_an_experiment_goes_on_where_the_one_that_it_waited_for_was_killed(copie
 
 
 @pytest.mark.slow
-def test_experiments_of_other_inputs_work_at_the_same_time_and_keep_each_others_work(copies, monkeypatch, capsys):
+def test_experiments_of_other_inputs_run_at_once_and_keep_work(copies, monkeypatch, capsys):
     """Two architectures, say, which are the same output in two copies."""
     with pytest.raises(Stopped):
         work_until_stopped("c")
@@ -418,7 +418,7 @@ def test_experiments_of_other_inputs_work_at_the_same_time_and_keep_each_others_
 
 
 @pytest.mark.slow
-def test_the_repository_removes_the_work_of_experiments_but_for_those_at_work(copies, monkeypatch):
+def test_the_repository_keeps_only_work_of_running_experiments(copies, monkeypatch):
     """As it does with its own when the inputs change."""
     with pytest.raises(Stopped):
         work_until_stopped("c")
@@ -468,7 +468,7 @@ def test_a_second_process_in_the_same_copy_is_refused(copies, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_experiments_publish_the_same_output_at_the_same_time(copies, monkeypatch):
+def test_two_experiments_publish_one_output_at_the_same_time(copies, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     program = (
         "with publish(Path('out/logits.h5')) as partial:\n"
