@@ -38,7 +38,7 @@ SLOW_FILES = {
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""
 
-SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran"}
+SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran", "finished"}
 """So is every test that uses one of these."""
 
 LONGEST_FIRST = [
