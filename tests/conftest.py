@@ -88,7 +88,7 @@ def pytest_collection_finish() -> None:
 def keep_from_garbage_collection() -> None:
     """Takes what is alive now for ever out of the garbage collector's sight.
 
-    `architectures.build` calls Keras' `clear_session`, which collects all garbage: with half a million objects of
+    `Model.build` calls Keras' `clear_session`, which collects all garbage: with half a million objects of
     TensorFlow and of pytest that took up to a second for every small model.
     """
     gc.collect()

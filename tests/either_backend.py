@@ -53,8 +53,8 @@ def train_from_file(
         index: of its images.
         pixels: (V, N, height, width, channels), what stands for the rendered views.
         loss: of targets and logits.
-        trainable_from: as in `models.for_phase`.
-        inference_mode: as in `models.for_phase`.
+        trainable_from: as in `architectures.for_phase`.
+        inference_mode: as in `architectures.for_phase`.
         learning_rate: of SGD; where the loss rises, rounding errors rise with it.
 
     Returns:

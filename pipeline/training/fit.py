@@ -209,7 +209,7 @@ def _content_of_file(weights: str | None) -> str | None:
 
 
 class Reseed(keras.callbacks.Callback):
-    """Makes each epoch's dropout in `dropping`, a model of `models.for_phase`, a function of (seed, epoch)."""
+    """Makes each epoch's dropout in `dropping`, a model of `architectures.for_phase`, a function of (seed, epoch)."""
 
     def __init__(self, dropping: Any, seed: int) -> None:
         super().__init__()

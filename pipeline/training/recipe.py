@@ -30,8 +30,8 @@ class Phase:
         optimizer: by the name that Keras gives it.
         learning_rate: of the optimizer.
         momentum: of sgd or rmsprop, 0 to below 1.
-        trainable_from: as in `models.for_phase`.
-        backbone_in_inference_mode: as `inference_mode` in `models.for_phase`.
+        trainable_from: as in `architectures.for_phase`.
+        backbone_in_inference_mode: as `inference_mode` in `architectures.for_phase`.
     """
 
     epochs: Positive
