@@ -119,7 +119,7 @@ def offline(targets, model, loss, recipe):
     """The stage's own training: an epoch a step, so that its history has the loss of every step."""
     state = TrainingState(Path(f"{targets.stem}.npz"))
     with open_soft_targets(targets) as file:
-        train_on, validate_on = (examples_in(file, name, model["input_shape"]) for name in ("train", "val"))
+        train_on, validate_on = (examples_in(file, name, model.input_shape) for name in ("train", "val"))
         train(model.build(classes=CLASSES, seed=recipe.seed), train_on, validate_on, loss, recipe, state)
     weights = [state.arrays[f"weight{number}"] for number in range(sum(name[:6] == "weight" for name in state.arrays))]
     return [row["loss"] for row in state.history], weights
@@ -138,7 +138,7 @@ def online(targets, model, loss, recipe, places=0.0):
     for weight in student.weights:
         weight.assign(moved(weight))
     with open_soft_targets(targets) as file:
-        examples = examples_in(file, "train", model["input_shape"])
+        examples = examples_in(file, "train", model.input_shape)
         for phase in recipe.phases:
             distiller = keras.distillation.Distiller(
                 teacher=teacher,
