@@ -31,8 +31,7 @@ def output_of(project):
         commands = [line.partition("#")[0].split() for line in block.splitlines()]
         return "".join(run(*as_tried(words), cwd=project) for words in commands)
 
-    yield run_block
-    run("dvc", "unfreeze", "train_teacher", cwd=project)
+    return run_block
 
 
 def as_tried(words):

@@ -18,7 +18,7 @@ KEPT = {
         ("The epochs that are done are kept", "goes on with the one after them"),
     ),
     **dict.fromkeys(
-        ("sample", "cifar10", "split", "describe-teacher", "soften", "evaluate", "report"),
+        ("sample", "cifar10", "split", "describe-teacher", "soften", "evaluate", "measure-speed", "report"),
         ("What other stages made is kept", "begins this one again"),
     ),
 }
