@@ -542,7 +542,7 @@ def shrunk(name: str) -> dict[str, Any]:
 def softlabel(*words: Any) -> str:
     done = CliRunner().invoke(main, [str(word) for word in words])
     assert done.exit_code == 0, f"softlabel {words}: {done.output}"
-    return done.output
+    return done.stdout
 
 
 class Project:
