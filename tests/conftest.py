@@ -30,10 +30,10 @@ MODEL = Cnn(  # for the data set below
 COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Selected SSA (Out of 7)", "Partition"]
 
 SLOW_FILES = {
-    "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers", "gitignore",
-    "given_teachers", "increments", "interruption", "interruption_of_commands", "jax", "models", "orphan", "parity",
-    "planning", "precision", "processors", "remote", "run_cache", "sharing", "stages", "tensorflow_start", "training",
-    "use_elsewhere",
+    "benchmarks", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers",
+    "gitignore", "given_teachers", "image_cache", "increments", "inspection", "interruption",
+    "interruption_of_commands", "jax", "models", "orphan", "parity", "planning", "precision", "processors", "remote",
+    "resize", "run_cache", "sharing", "stages", "tensorflow_start", "training", "use_elsewhere",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""
