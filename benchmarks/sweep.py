@@ -183,7 +183,7 @@ def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Re
             logits=logits,
             views=views,
             loss=loss_at(pair, float(temperature)),
-            model=pair.student_settings,
+            model=pair.described_student,
             recipe=recipe,
             output=Path(f"T{temperature}.keras"),
             history=Path(f"T{temperature}.csv"),

@@ -1,6 +1,7 @@
 """The house: which package may import which."""
 
 import ast
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -76,3 +77,11 @@ def test_the_way_of_an_image_names_every_package():
     (told,) = ast.parse((ROOT / "pipeline/__init__.py").read_text(encoding="utf-8")).body
     named = [line.split("/")[0] for line in told.value.value.splitlines() if line[:1].isalpha() and "/ " in line]
     assert sorted(named) == sorted(ARROWS)
+
+
+def test_files_that_are_no_modules_are_installed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    named = {
+        ROOT / package.replace(".", "/") / name for package, names in settings["package-data"].items() for name in names
+    }
+    assert named == {path for path in (ROOT / "pipeline").rglob("*.*") if path.suffix not in (".py", ".pyc")}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
     from pipeline.models.teacher_file import Average, GivenTeacher
-    from pipeline.params import sections as sections
+    from pipeline.params import sections
     from pipeline.params.split import DataSection
     from pipeline.training.recipe import Recipe, TeacherToTrain
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.evaluation.names import Group
-from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy"]
 MEASURES: dict[Measure, str] = {
@@ -72,12 +72,12 @@ def _by_member(group: Group, name: str, table: pd.DataFrame) -> list[tuple[str, 
 
 
 def _read(path: Path) -> pd.DataFrame:
+    remedy = "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
+    if not path.is_file():
+        raise MissingError(f"the training curves {path} cannot be read: there is no such file. {remedy}")
     try:
         table = pd.read_csv(path)
         _ = table[["epoch", "phase"]]
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedError(
-            f"the training curves {path} cannot be read: {error}. "
-            "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
-        ) from None
+        raise DamagedError(f"the training curves {path} cannot be read: {error}. {remedy}") from None
     return table

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, confusion, reliability, roc_points
 from pipeline.evaluation.temperatures import METRICS, temperature_table
-from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.runtime.publish import publish
 
 
@@ -50,13 +50,13 @@ def read_plot(folder: Path, kind: Literal["roc", "confusion", "reliability"], na
         PipelineError: it is missing or cannot be read.
     """
     path = folder / kind / f"{name}.csv"
+    remedy = "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
+    if not path.is_file():
+        raise MissingError(f"the table {path} cannot be read: there is no such file. {remedy}")
     try:
         return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DamagedError(
-            f"the table {path} cannot be read: {error}. "
-            "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
-        ) from None
+        raise DamagedError(f"the table {path} cannot be read: {error}. {remedy}") from None
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
@@ -69,10 +69,10 @@ def read_predictions(folder: Path, name: str) -> pd.DataFrame:
     """
     path = folder / f"{name}.csv"
     texts = dict.fromkeys(["id", "actual", "predicted"], str)
+    remedy = "Bring them back with `dvc checkout`, or make them again with `dvc repro evaluate`."
+    if not path.is_file():
+        raise MissingError(f"the predictions {path} cannot be read: there is no such file. {remedy}")
     try:
         return pd.read_csv(path, usecols=COLUMNS, dtype=texts, keep_default_na=False)[COLUMNS]
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedError(
-            f"the predictions {path} cannot be read: {error}. "
-            "Bring them back with `dvc checkout`, or make them again with `dvc repro evaluate`."
-        ) from None
+        raise DamagedError(f"the predictions {path} cannot be read: {error}. {remedy}") from None

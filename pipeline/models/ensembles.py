@@ -26,7 +26,7 @@ class Teacher:
         name: of its architecture.
         model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
         sha256: of its own `.keras` file.
-        record: what its file says of its training, as `model_files.read_record` returns it.
+        record: what its file says of its training, as `keras_files.read_record` returns it.
         in_full: where `model` computes in mixed precision, the same in float32; else None.
     """
 
@@ -108,7 +108,7 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teac
         The model; the teachers that it consists of, which is one but for an ensemble; and an ensemble's average.
 
     Raises:
-        PipelineError: as `model_files.load_classifier`, or it gives probabilities.
+        PipelineError: as `keras_files.load_classifier`, or it gives probabilities.
     """
     model = keras_files.load_classifier(path, class_names)
     record = keras_files.read_record(path)

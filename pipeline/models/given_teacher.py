@@ -33,7 +33,7 @@ class Completed:
 
     Attributes:
         model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
-        record: what its file should say of it, for `model_files.save`; None if the given file says all of it.
+        record: what its file should say of it, for `keras_files.save`; None if the given file says all of it.
         said: what was done, one item each.
     """
 

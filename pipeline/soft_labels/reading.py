@@ -50,7 +50,7 @@ class Provenance:
         preprocessing: how an image file becomes the teacher's input; JSON-serialisable.
         batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.
         views: `Views.as_json` of the training images.
-        storage: `as_json` of a class in `storage`.
+        storage: `as_json` of a class in `logit_storage`.
         ensemble: None, or of an ensemble its "average" ("logits" or "probabilities") and its "members", a list of
             {"teacher": name of the architecture, "teacher_sha256": SHA-256 of the member's `.keras` file}.
         precision: None for the teacher's own (mostly float32), or the mixed precision in which it computed
@@ -153,7 +153,7 @@ class SoftLabelFile:
         return stored_transforms(self.file[split], view)
 
     def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
-        """The columns of one view, as `storage` names them, of some rows."""
+        """The columns of one view, as `self.storage` names them, of some rows."""
         names = self._row_columns()
         return {name: self.file[split][name][view, rows] for name in names}
 

@@ -29,7 +29,7 @@ def run(
         recipe: how to train.
         views: of the training images.
         output: the `.keras` file to write.
-        history: the CSV file to write, as `training.Trained` has it.
+        history: the CSV file to write, as `fit.Trained` has it.
         resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
 

@@ -47,7 +47,7 @@ def run(
         average: of an ensemble's members, as `ensembles.save_ensemble` takes it.
         output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given if nothing is stated
             of it and nothing must be changed.
-        history: the CSV file to write, as `training.Trained` has it; of an ensemble with the column `member` before.
+        history: the CSV file to write, as `fit.Trained` has it; of an ensemble with the column `member` before.
         resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
 

@@ -44,7 +44,7 @@ def refuse_unsound(
         answers: on the validation images.
         described: how messages name the teacher.
         class_names: C names.
-        record: what its file says of it, as `model_files.read_record` returns it.
+        record: what its file says of it, as `keras_files.read_record` returns it.
 
     Raises:
         PipelineError: it is clearly better under another order of the classes; clearly less accurate than stated; or

@@ -31,7 +31,7 @@ def judge(
         unfinished: the file, in which the split "val" is complete.
         data: the index.
         described: how messages name the teacher.
-        record: what its file says of it, as `model_files.read_record` returns it.
+        record: what its file says of it, as `keras_files.read_record` returns it.
         largest_temperature: at which the logits will be softened.
 
     Raises:

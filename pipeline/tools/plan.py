@@ -61,7 +61,7 @@ def count_images(
 
     Args:
         index: the index, which may be missing.
-        layout: one of `split.LAYOUTS`.
+        layout: one of `layouts.LAYOUTS`.
         settings: the arguments of that layout's reader.
         duplicates: as in `split.run`.
         limit: as in `split.run`.

@@ -24,7 +24,6 @@ from pipeline.training.recipe import Cache
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-"""Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file below `.work/`."""
 
 
 class Supervision(Protocol):

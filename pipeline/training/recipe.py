@@ -13,7 +13,7 @@ from pipeline.models.descriptions import Model
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
 
 Cache = Literal["none", "memory", "disk"]
-"""Where decoded pixels are kept while a model is trained."""
+"""Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file below `.work/`."""
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 TrainableFrom = Annotated[int, Field(ge=0, strict=True)] | str | None
