@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from benchmarks.paired import ratios, spread
 from pipeline.images import decoding as reading
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.tf_data import ahead, mapped
 
 BATCH, ROUNDS = 32, 9
@@ -40,7 +40,7 @@ def as_before(content: Any) -> Any:
     return image
 
 
-def seconds_of_a_pass(decoded: Callable[[Any], Any], images: Images, in_batches: bool) -> float:
+def seconds_of_a_pass(decoded: Callable[[Any], Any], images: DecodedImages, in_batches: bool) -> float:
     """Goes over all images once: the processors' seconds, of all threads."""
     reading._decoded, start = decoded, time.process_time()
     if in_batches:
@@ -57,7 +57,7 @@ def main() -> None:
     folder, *shape = sys.argv[1:]
     files = sorted(path for path in Path(folder).iterdir() if path.is_file())
     tf.config.experimental.enable_op_determinism()  # as the stages do
-    images = Images(files, tuple(map(int, shape)), keep=False)
+    images = DecodedImages(files, tuple(map(int, shape)), keep=False)
     decoders = {"before": as_before, "ours": OURS, "Pillow": by_pillow}
     for way in ("decoded", "rows"):
         seconds: dict[str, list[float]] = {name: [] for name in decoders}

@@ -22,7 +22,7 @@ NOISE = 4.0
 
 
 def write_images(folder: Path, count: int, input_shape: Sequence[int]) -> list[Path]:
-    """Writes PNG files of smooth random colours with a little noise, as large as a model takes them.
+    """Writes PNG files of smooth random colors with a little noise, as large as a model takes them.
 
     Args:
         folder: a new one.

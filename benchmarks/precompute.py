@@ -42,7 +42,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks.made_data import index_of, write_images  # noqa: E402
-from pipeline.images.decoding import Images  # noqa: E402
+from pipeline.images.decoding import DecodedImages  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward  # noqa: E402
@@ -179,13 +179,13 @@ def preparing_pass(data: Index, forward: Forward, count: int, views_each: int) -
     """Seconds to read, decode, resize and show `count` views alone, on all cores."""
     images = data.split("train")[: count // views_each]
     views = Views(views_each, 1, AUGMENTATION if views_each > 1 else Augmentation())
-    draws = [views.draw([image.id for image in images], view) for view in range(views_each)]
-    affines, colours = (np.stack(transforms) for transforms in zip(*draws, strict=True))
+    draws = [views.sample([image.id for image in images], view) for view in range(views_each)]
+    affines, colors = (np.stack(transforms) for transforms in zip(*draws, strict=True))
     rows, numbers = np.nonzero(np.ones((len(images), views_each)))
-    pixels = Images([image.path for image in images], forward.input_shape, keep=False)
+    pixels = DecodedImages([image.path for image in images], forward.input_shape, keep=False)
     alone = NoModel(forward)
     start = time.perf_counter()
-    for _ in alone.of_views(pixels, numbers, rows, affines, colours, views.augmentation):
+    for _ in alone.of_views(pixels, numbers, rows, affines, colors, views.augmentation):
         pass
     return time.perf_counter() - start
 
@@ -271,7 +271,9 @@ def measure_precisions(size: Size, data: Index, record: Record) -> None:
     """Errors of the logits, and times, of mixed precision against float32, on full batches of the images."""
     rows, measured = [], {}
     for name, model in size.lowered.items():
-        images = Images([image.path for image in data.split("train")[: size.images]], model.input_shape, keep=True)
+        images = DecodedImages(
+            [image.path for image in data.split("train")[: size.images]], model.input_shape, keep=True
+        )
         pixels = [next(iter(images.batches(size.images)))]
         in_full, weights = with_weights(model)
         full = Forward(in_full, size.images)

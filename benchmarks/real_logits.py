@@ -18,9 +18,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.rendering import render
-from pipeline.images.views import Augmentation, draw_views
+from pipeline.images.views import Augmentation, sample_views
 
 CLASSES = 1000
 INPUT_SHAPE = (112, 112, 3)
@@ -53,11 +53,11 @@ def choose_images(folders: list[Path]) -> list[Path]:
     return chosen
 
 
-def features_of_view(backbone: keras.Model, images: Images, names: list[str], number: int) -> np.ndarray:
+def features_of_view(backbone: keras.Model, images: DecodedImages, names: list[str], number: int) -> np.ndarray:
     """The backbone's pooled features of one view of every image: (1000, 1280) float32."""
-    affines, colours = draw_views(AUGMENTATION, 0, names, number)
+    affines, colors = sample_views(AUGMENTATION, 0, names, number)
     batches = [np.arange(start, min(start + 100, len(names))) for start in range(0, len(names), 100)]
-    views = (render(images.rows(rows), affines[rows], colours[rows], AUGMENTATION) for rows in batches)
+    views = (render(images.rows(rows), affines[rows], colors[rows], AUGMENTATION) for rows in batches)
     return np.concatenate([backbone.predict_on_batch(view / 127.5 - 1.0) for view in views])
 
 
@@ -84,7 +84,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     paths = choose_images(arguments.folders)
     names = [path.name for path in paths]
-    images = Images(paths, INPUT_SHAPE, keep=True)
+    images = DecodedImages(paths, INPUT_SHAPE, keep=True)
     backbone = keras.applications.MobileNetV2(INPUT_SHAPE, include_top=False, weights="imagenet", pooling="avg")
     features = np.stack([features_of_view(backbone, images, names, number) for number in range(TRAINING_VIEWS + 1)])
     head = train_head(features[:-1])

@@ -4,7 +4,7 @@
 
 Every variant runs `fit` on `training_batches`, as the stages do, and all take turns in one process. "plain" is the
 baseline's training with the student's views; "untouched" is the same without any. Images are made (PNG files of
-smooth colours with a little noise), or taken from a folder of one's own. They are kept in memory, decoded in every
+smooth colors with a little noise), or taken from a folder of one's own. They are kept in memory, decoded in every
 epoch (`images.cache: none`, and sets that do not fit), or read from a file of pixels (`images.cache: disk`) that the
 system still has in its memory. The student's backbone is frozen: the faster a step, the more its input weighs.
 
@@ -32,7 +32,7 @@ from benchmarks.record import Record, arguments
 from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation
 from pipeline.soft_labels.reading import open_soft_targets
@@ -54,7 +54,7 @@ class Data:
         supervision: the views and targets of every variant.
     """
 
-    images: Mapping[str, Images]
+    images: Mapping[str, DecodedImages]
     supervision: Mapping[str, Supervision]
 
     def examples(self, place: str, variant: str) -> Examples:
@@ -83,9 +83,11 @@ def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
             paths = [image.path for image in to_train]
             yield Data(
                 {
-                    MEMORY: Images(paths, shape, keep=True),
-                    FILES: Images(paths, shape, keep=False),
-                    DISK: Images(paths, shape, keep=False, on_disk=pixels_on_disk(to_train, shape, folder / "pixels")),
+                    MEMORY: DecodedImages(paths, shape, keep=True),
+                    FILES: DecodedImages(paths, shape, keep=False),
+                    DISK: DecodedImages(
+                        paths, shape, keep=False, on_disk=pixels_on_disk(to_train, shape, folder / "pixels")
+                    ),
                 },
                 {
                     UNTOUCHED: HardLabels(ids, one_hot, Augmentation(), 0, 1),
@@ -135,8 +137,8 @@ def parts_of(data: Data, batch_size: int) -> dict[str, Epoch]:
             supervision.take(view, of_batch)
 
     def render_all() -> None:
-        for images, (affines, colours) in zip(pixels, transforms, strict=True):
-            rendered(images, affines, colours, varied.augmentation)
+        for images, (affines, colors) in zip(pixels, transforms, strict=True):
+            rendered(images, affines, colors, varied.augmentation)
 
     return {
         "decode": lambda: [decoded(tf.constant(of_batch)) for of_batch in rows],

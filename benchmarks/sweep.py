@@ -38,7 +38,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.stages import precompute, soften, train_student
-from pipeline.tools.plan import Images, Plan, make_plan
+from pipeline.tools.plan import ImageCounts, Plan, make_plan
 from pipeline.training.input_pipeline import (
     Examples,
     HardLabels,
@@ -49,12 +49,12 @@ from pipeline.training.input_pipeline import (
 from pipeline.training.recipe import Recipe
 
 TEMPERATURES = (1, 2, 4, 16, 32, 64)
-SYSTEM_1 = Images(
+SYSTEM_1 = ImageCounts(
     Path("MHIST"), {"train": 2175, "val": 0, "test": 977}, ["HP", "SSA"], {"train": 13, "val": 0, "test": 13}
 )
 
 
-def plan_of(pair: Pair, images: Images, views: Views, recipe: Recipe, temperatures: int) -> Plan:
+def plan_of(pair: Pair, images: ImageCounts, views: Views, recipe: Recipe, temperatures: int) -> Plan:
     """What a curve takes, one student for each temperature."""
     student = pair.student(recipe.phases[0])
     counted = {"teacher": pair.teacher, "student": student, "recipe": recipe}
@@ -215,7 +215,7 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
             for temperature in TEMPERATURES:
                 train_online(pair, data, views, recipe, float(temperature))
             online.append(time.perf_counter() - start)
-    images = Images(
+    images = ImageCounts(
         folder, {"train": number, "val": validation, "test": 1}, [*"0123456789"], {"train": 10, "val": 10, "test": 10}
     )
     plan = plan_of(pair, images, views, recipe, len(TEMPERATURES))

@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def opened(started: Any, file: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Iterator[Opened]:
-    """A file in a window of `size` (width, height), with the colour scheme "light" or "dark"."""
+    """A file in a window of `size` (width, height), with the color scheme "light" or "dark"."""
     width, height = size
     context = started.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=True)
     page = context.new_page()

@@ -102,7 +102,7 @@ def check_copies(rows: dict[str, dict[str, str]]) -> dict[str, bytes]:
     """Compares the index with the class folders, and returns the content of each image by id."""
     found = {}
     for name, row in rows.items():
-        assert row["path"] == f"data/split/{row['split']}/{row['label']}/{name.split('/')[-1]}"
+        assert row["path"] == f"data/split/{row['split']}/{row['class_name']}/{name.split('/')[-1]}"
         found[name] = Path(row["path"]).read_bytes()
         assert hashlib.sha256(found[name]).hexdigest() == row["sha256"]
     assert len(files_below(FOLDER)) == len(rows)

@@ -18,7 +18,7 @@ from pipeline.models.descriptions import Cnn, Mlp, MobileNetV2
 HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0}
 MODELS = {
     "cnn": Cnn(**HEAD, input_shape=(16, 16, 3), pooling="flatten", downsampling="stride", filters=[8, 64]),
-    "mlp": Mlp(**HEAD, input_shape=(16, 16, 3), pooling="flatten", dense=[33]),
+    "mlp": Mlp(**HEAD, input_shape=(16, 16, 3), pooling="flatten", hidden_units=[33]),
     "mobilenetv2": MobileNetV2(**HEAD, input_shape=(32, 32, 3), alpha=0.35, pooling="avg"),
 }
 BATCH_SIZES = (1, 5, 7, 13, 32)

@@ -59,7 +59,7 @@ def test_names_and_labels_stay_as_they_are_written(tmp_path):
     names = ("007", "NA", "null", 'say "é", twice.png')
     lines = ("007,0,1,train", "NA,inf,,train", "null,1e3,2,test", '"say ""é"", twice.png",TRUE,3,test')
     rows = rows_of(*make(tmp_path, lines, names=names))
-    assert [(row.id, row.label) for row in rows] == list(zip(names, ("0", "inf", "1e3", "TRUE"), strict=True))
+    assert [(row.id, row.class_name) for row in rows] == list(zip(names, ("0", "inf", "1e3", "TRUE"), strict=True))
 
 
 def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):

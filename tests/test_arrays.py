@@ -68,7 +68,7 @@ def test_files_hold_the_pixels_of_the_arrays(names, shape, column, capsys):
             name = f"{part}_{number:05}.png"
             image = decoded(copies[name])
             np.testing.assert_array_equal(image, arrays[names[part][0]][number].reshape(4, 6, -1))
-            assert (rows[name]["split"], rows[name]["label"], rows[name]["votes"]) == (part, str(number % 2), "")
+            assert (rows[name]["split"], rows[name]["class_name"], rows[name]["votes"]) == (part, str(number % 2), "")
     assert capsys.readouterr().out.splitlines()[-1] == (
         "Validation images: as the data say. Test images: as the data say."
     )
@@ -117,7 +117,7 @@ def test_unnamed_classes_are_numbers_in_numeric_order(labels, names):
     make(**arrays)
     rows = run(NAMED)
     assert read_index(INDEX).class_names == [str(number) for number in sorted(labels)]
-    assert [rows[f"train_0000{number}.png"]["label"] for number in range(len(names))] == names
+    assert [rows[f"train_0000{number}.png"]["class_name"] for number in range(len(names))] == names
 
 
 @pytest.mark.parametrize("class_names", [["zebra", "ant", "unused"], {1: "ant", 0: "zebra", 7: "unused"}], ids=str)
@@ -125,14 +125,14 @@ def test_classes_get_their_names(class_names):
     make()
     rows = run(with_key(NAMED, class_names=class_names))
     check_copies(rows)
-    assert [rows[f"test_0000{number}.png"]["label"] for number in range(4)] == ["zebra", "ant", "zebra", "ant"]
+    assert [rows[f"test_0000{number}.png"]["class_name"] for number in range(4)] == ["zebra", "ant", "zebra", "ant"]
     assert read_index(INDEX).class_names == ["zebra", "ant"]
 
 
 def test_an_array_of_the_file_may_name_the_classes(capsys):
     make(names_of_labels=np.array(["zebra", "ant"]), numbers=np.array([1, 2]))
     rows = run(with_key(NAMED, class_names="names_of_labels"))
-    assert {rows[f"test_0000{number}.png"]["label"] for number in (0, 2)} == {"zebra"}
+    assert {rows[f"test_0000{number}.png"]["class_name"] for number in (0, 2)} == {"zebra"}
     assert read_index(INDEX).class_names == ["zebra", "ant"]
     assert (
         "1 left out, because these arrays of raw.npz are neither images nor labels: 'numbers'"
@@ -149,7 +149,7 @@ def test_labels_with_one_name_are_one_class():
     run(with_key(NAMED, class_names={0: "plant", 1: "animal", 2: "plant"}))
     index = read_index(INDEX)
     assert index.class_names == ["plant", "animal"]
-    assert Counter(image.label for image in index.split("test")) == {"plant": 8, "animal": 4}
+    assert Counter(image.class_name for image in index.split("test")) == {"plant": 8, "animal": 4}
 
 
 def test_arrays_that_are_neither_images_nor_labels_are_told(capsys):
@@ -276,7 +276,7 @@ def test_a_file_with_one_other_byte_is_read_or_refused(tmp_path_factory, positio
         rows = read_arrays(data=path, class_names=None, val_fraction=0.2, test_fraction=0.2).rows
     except PipelineError:
         return
-    assert [row.label for row in rows] == [str(label) for label in labels]
+    assert [row.class_name for row in rows] == [str(label) for label in labels]
     np.testing.assert_array_equal([row.image for row in rows], images)
 
 
@@ -337,7 +337,7 @@ def test_cifar10_knows_the_names_of_its_classes():
     for part in ("train", "test"):
         for number in range(PARTS[part]):
             name = f"{part}_{number:05}.png"
-            assert rows[name]["label"] == CLASSES[number % 10]
+            assert rows[name]["class_name"] == CLASSES[number % 10]
             np.testing.assert_array_equal(decoded(copies[name]), arrays[f"x_{part}"][number])
             if part == "test" or number % 10 < 8:  # of ships and trucks, the share gives none for validation
                 assert rows[name]["split"] == (part if part == "test" else drawn_split(name, 0.25))
@@ -357,5 +357,5 @@ def test_real_cifar10():
             for number in range(0, len(images), 97):
                 name = f"{part}_{number:05}.png"
                 np.testing.assert_array_equal(decoded(copies[name]), images[number])
-                assert rows[name]["label"] == CLASSES[int(labels[number])]
+                assert rows[name]["class_name"] == CLASSES[int(labels[number])]
         assert len(rows) == len(arrays["x_train"]) + len(arrays["x_test"])

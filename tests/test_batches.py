@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
 from pipeline.distillation.targets import HardAndSoftLabels
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image, Index
 from pipeline.images.rendering import render
-from pipeline.images.views import Augmentation, Views, draw_views
+from pipeline.images.views import Augmentation, Views, sample_views
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.reading import open_soft_targets
@@ -37,7 +37,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pixels(files):
-    return Images(files, (9, 7, 3), keep=True)
+    return DecodedImages(files, (9, 7, 3), keep=True)
 
 
 def examples(pixels, supervision):
@@ -55,8 +55,8 @@ def epochs_of(batches, per_epoch):
 
 def shown(pixels, view, augmentation=AUGMENTATION, seed=3):
     """One view of every image, rendered at once."""
-    affines, colours = draw_views(augmentation, seed, IDS, view)
-    return render(pixels.rows(np.arange(11)), affines, colours, augmentation).numpy()
+    affines, colors = sample_views(augmentation, seed, IDS, view)
+    return render(pixels.rows(np.arange(11)), affines, colors, augmentation).numpy()
 
 
 # Order
@@ -192,17 +192,17 @@ def test_views_drawn_for_the_baseline_equal_the_stored_ones(soft_file, view, row
     of_student = HardAndSoftLabels(soft_file, "train", TRAIN, one_hot)
     of_baseline = HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count)
     assert of_student.augmentation == of_baseline.augmentation
-    affines, colours, targets = of_student.take(view, np.array(rows))
-    drawn_affines, drawn_colours, hard = of_baseline.take(view, np.array(rows))
+    affines, colors, targets = of_student.take(view, np.array(rows))
+    drawn_affines, drawn_colors, hard = of_baseline.take(view, np.array(rows))
     assert affines.dtype == drawn_affines.dtype == np.float16
     assert affines.tobytes() == drawn_affines.tobytes()
-    assert colours.tobytes() == drawn_colours.tobytes()
+    assert colors.tobytes() == drawn_colors.tobytes()
     np.testing.assert_array_equal(targets[:, :3], hard)
     assert [of_student.view(epoch) for epoch in range(9)] == [of_baseline.view(epoch) for epoch in range(9)]
 
 
 def test_student_and_baseline_see_the_same_pixels(soft_file, files):
-    images = Images(files[:5], (9, 7, 3), keep=True)
+    images = DecodedImages(files[:5], (9, 7, 3), keep=True)
     one_hot = INDEX.one_hot(TRAIN)
     supervisions = (
         HardAndSoftLabels(soft_file, "train", TRAIN, one_hot),
@@ -219,7 +219,7 @@ def test_student_and_baseline_see_the_same_pixels(soft_file, files):
 
 def test_epoch_e_trains_on_view_e_mod_v_with_its_labels(soft_file, files):
     """Against the file itself; every soft row is another, so it tells the image and the view."""
-    images = Images(files[:5], (9, 7, 3), keep=True)
+    images = DecodedImages(files[:5], (9, 7, 3), keep=True)
     supervision = HardAndSoftLabels(soft_file, "train", TRAIN, INDEX.one_hot(TRAIN))
     soft = [soft_file.storage.probabilities(soft_file.columns("train", view), soft_file.classes) for view in range(3)]
     assert len(np.unique(np.concatenate(soft), axis=0)) == 15
@@ -230,8 +230,8 @@ def test_epoch_e_trains_on_view_e_mod_v_with_its_labels(soft_file, files):
         rows = np.array([np.flatnonzero((soft[view] == row[3:]).all(axis=1))[0] for row in found])
         assert sorted(rows) == [0, 1, 2, 3, 4]
         np.testing.assert_array_equal(found[:, :3], INDEX.one_hot(TRAIN)[rows])
-        affines, colours = soft_file.transforms("train", view)
-        expected = render(images.rows(np.arange(5)), affines, colours, VIEWS.augmentation).numpy()
+        affines, colors = soft_file.transforms("train", view)
+        expected = render(images.rows(np.arange(5)), affines, colors, VIEWS.augmentation).numpy()
         np.testing.assert_array_equal(np.concatenate([shown for shown, _ in of_epoch]), expected[rows])
 
 
@@ -252,7 +252,7 @@ def test_validation_is_untouched_and_in_order(pixels, batch_size):
 
 def test_a_student_is_validated_on_the_soft_labels_of_its_images(soft_file, files):
     images = INDEX.split("val")
-    two = Images(files[:2], (9, 7, 3), keep=True)
+    two = DecodedImages(files[:2], (9, 7, 3), keep=True)
     supervision = HardAndSoftLabels(soft_file, "val", images, INDEX.one_hot(images))
     ((_, targets),) = validation_batches(Examples([], two, supervision), 8)
     np.testing.assert_array_equal(targets[:, :3], INDEX.one_hot(images))

@@ -52,7 +52,7 @@ def test_split_reads_the_file(downloaded):
     rows = run(SECTION)
     check_copies(rows)
     assert len(rows) == 120
-    assert [rows[f"test_0000{number}.png"]["label"] for number in (0, 1, 9)] == ["airplane", "automobile", "truck"]
+    assert [rows[f"test_0000{number}.png"]["class_name"] for number in (0, 1, 9)] == ["airplane", "automobile", "truck"]
 
 
 def test_a_second_run_writes_the_same_bytes_which_hold_no_time(downloaded):

@@ -64,7 +64,7 @@ def test_given_folders_are_the_splits_though_file_names_repeat(capsys):
     assert list(rows) == sorted(expected)
     for name, row in rows.items():
         *split, label, _ = name.split("/")
-        assert (row["split"], row["label"], row["votes"]) == (*(split or ["train"]), label, "")
+        assert (row["split"], row["class_name"], row["votes"]) == (*(split or ["train"]), label, "")
     assert capsys.readouterr().out.splitlines()[-1] == (
         "Validation images: as the data say. Test images: as the data say."
     )
@@ -102,7 +102,7 @@ def test_a_test_folder_beside_the_classes_is_no_class():
     make("raw/test", range(5))
     rows = run(with_key(DRAWN, test="test", test_fraction=None))
     check_copies(rows)
-    assert {row["label"] for row in rows.values()} == {"cat", "dog"}
+    assert {row["class_name"] for row in rows.values()} == {"cat", "dog"}
     assert [name for name, row in rows.items() if row["split"] == "test"] == sorted(
         f"test/{label}/{number}.png" for label in ("cat", "dog") for number in range(5)
     )

@@ -62,7 +62,7 @@ def test_images_are_copied_unchanged_and_drawn_by_the_given_rule(capsys):
     assert list(rows) == [f"{number:03}.png" for number in range(60)]
     for number, (name, row) in enumerate(rows.items()):
         assert copies[name] == png(number)
-        assert (row["label"], row["votes"]) == (label_of(number), "")
+        assert (row["class_name"], row["votes"]) == (label_of(number), "")
         assert row["split"] == drawn_split(name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
     assert capsys.readouterr().out.splitlines()[-1] == (
@@ -104,7 +104,7 @@ def test_the_json_names_the_classes():
     make()
     rows = run(write_names(NAMES | {"3": "unused"}))
     check_copies(rows)
-    assert all(row["label"] == NAMES[label_of(number)] for number, row in enumerate(rows.values()))
+    assert all(row["class_name"] == NAMES[label_of(number)] for number, row in enumerate(rows.values()))
     assert rows["000.png"]["split"] == drawn_split("000.png", val=0.25, test=0.25)
 
 
@@ -117,7 +117,7 @@ def test_labels_may_be_texts_and_columns_any():
     columns = {"image_column": "The File", "label_column": "Its, Label"}
     rows = run(with_key(DRAWN, **columns, test_ids="test.csv", test_fraction=None))
     assert rows["a.png"]["path"] == "data/split/test/leaf rot/a.png"
-    assert Counter(row["label"] for row in rows.values()) == {"leaf rot": 5, "é": 21}
+    assert Counter(row["class_name"] for row in rows.values()) == {"leaf rot": 5, "é": 21}
 
 
 def test_files_that_no_row_names_are_told_and_left_out(capsys):
@@ -346,7 +346,7 @@ def test_real_leaves():
     names = json.loads((data / "label_num_to_disease_map.json").read_text())
     with (data / "train.csv").open(newline="") as file:
         expected = {row["image_id"]: names[row["label"]] for row in csv.DictReader(file)}
-    assert {name: row["label"] for name, row in rows.items()} == expected
+    assert {name: row["class_name"] for name, row in rows.items()} == expected
     originals = files_below(data / "train_images")
     assert all(copies[name] == originals[name] for name in rows)
     counts = Counter(row["split"] for row in rows.values())

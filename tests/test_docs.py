@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
 from pipeline.datasets.layouts import LAYOUTS
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import write_index
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.models import keras_files
@@ -131,11 +131,11 @@ def test_the_jax_example_trains_on_the_files_pixels_and_labels(folder):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_the_example_reads_the_pixels_that_our_models_see(tmp_path, kind, channels):
-    """Noise in all colours: a JPEG file of it shows every way of decoding, and grey every way of rounding."""
+    """Noise in all colors: a JPEG file of it shows every way of decoding, and grey every way of rounding."""
     noise = np.random.default_rng(5).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     PngImage.fromarray(noise).save(tmp_path / "image", kind)
     found = run_block(the_block_with("def pixels_of"), np=np)["pixels_of"](tmp_path / "image", channels)
-    expected = Images([tmp_path / "image"], (64, 48, channels), keep=False).rows([0])[0]
+    expected = DecodedImages([tmp_path / "image"], (64, 48, channels), keep=False).rows([0])[0]
     np.testing.assert_array_equal(found, expected)
 
 

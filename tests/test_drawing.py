@@ -28,7 +28,7 @@ def image(name, label, partition="train", group=None) -> Annotation:
 
 
 def data_of(rows, shares=BOTH) -> DataSet:
-    return DataSet(Path("raw"), rows, shares, [], "", in_order(row.label for row in rows))
+    return DataSet(Path("raw"), rows, shares, [], "", in_order(row.class_name for row in rows))
 
 
 def drawn(rows, shares=BOTH, **options) -> dict[str, str]:
@@ -54,7 +54,7 @@ def test_every_class_gives_about_its_share(share):
     rows = [image(f"MHIST_{number:05}.png", "SSA" if number % 5 else "HP") for number in range(10_000)]
     found = drawn(rows, {"val": share})
     for label, count in (("HP", 2000), ("SSA", 8000)):
-        splits = Counter(found[row.id] for row in rows if row.label == label)
+        splits = Counter(found[row.id] for row in rows if row.class_name == label)
         assert splits["train"] + splits["val"] == count
         assert abs(splits["val"] / count - share) < 4 * math.sqrt(share * (1 - share) / count)
 
@@ -84,7 +84,7 @@ def test_a_split_that_the_data_name_is_kept_whatever_is_drawn():
 def test_small_classes_have_an_image_in_each_split(count, images):
     rows = classes(count, images)
     found = drawn(rows)
-    assert {(row.label, found[row.id]) for row in rows} == {
+    assert {(row.class_name, found[row.id]) for row in rows} == {
         (f"c{number}", split) for number in range(count) for split in ("train", "val", "test")
     }
     by_share = {row.id: drawn_split(row.id, 0.2, 0.2) for row in rows}
@@ -115,7 +115,7 @@ def test_the_fraction_that_is_named_would_have_been_enough(numbers, share):
     """Drawn with a share above it, no class of a small data set needs to be filled up; below it, one does."""
     rows = [image(f"{number}.png", "ab"[place % 2]) for place, number in enumerate(numbers)]
     enough = draw(data_of(rows, {"test": share})).enough["test"]
-    smallest = [min(smallest_share(row.id, "test") for row in rows if row.label == label) for label in "ab"]
+    smallest = [min(smallest_share(row.id, "test") for row in rows if row.class_name == label) for label in "ab"]
     assert enough == pytest.approx(max(smallest))
     assert draw(data_of(rows, {"test": min(enough + 1e-9, 1)})).filled == {"test": []}
     assert draw(data_of(rows, {"test": enough - 1e-9})).filled == {"test": ["ab"[smallest.index(max(smallest))]]}
@@ -149,7 +149,7 @@ def test_named_test_images_are_neither_filled_up_nor_taken_away():
     rows = [*classes(2, 5), image("x.png", "c0", "test"), image("y.png", "c0", "test")]
     found = drawn(rows, {"val": 0.01})
     assert [name for name, split in found.items() if split == "test"] == ["x.png", "y.png"]
-    assert Counter(found[row.id] for row in rows if row.label == "c1") == {"train": 4, "val": 1}
+    assert Counter(found[row.id] for row in rows if row.class_name == "c1") == {"train": 4, "val": 1}
 
 
 # Renaming
@@ -235,7 +235,7 @@ def test_the_unicode_form_of_names_changes_neither_split_nor_id(layout, tmp_path
             write_files({f"raw/{label}/{name}": b"" for name, label in zip(names, labels, strict=True)})
             data_set = read_class_folders()
         drawn = draw(data_set, limit=30)
-        found.append([(row.id, row.label, split) for row, split in zip(drawn.rows, drawn.splits, strict=True)])
+        found.append([(row.id, row.class_name, split) for row, split in zip(drawn.rows, drawn.splits, strict=True)])
         assert data_set.rows[0].image.is_file()
     assert found[0] == found[1]
     assert {label for _, label, _ in found[0]} == {"ä", "b"}
@@ -260,7 +260,7 @@ def test_a_limit_keeps_every_class_and_a_larger_one_only_adds():
 
 
 def rare(rows) -> set[str]:
-    return {row.id for row in rows if row.label == "rare"}
+    return {row.id for row in rows if row.class_name == "rare"}
 
 
 def test_a_limit_does_not_hang_on_the_classes_names():
@@ -304,7 +304,7 @@ def test_a_group_lies_in_one_split_and_is_drawn_by_its_name():
 def test_a_whole_group_fills_up_a_class():
     rows = [image(f"{label}{n}.png", label, group=f"{label}{n % 3}") for label in "ab" for n in range(30)]
     found = drawn(rows, {"val": 1e-9, "test": 1e-9})
-    assert Counter((row.label, found[row.id]) for row in rows) == {
+    assert Counter((row.class_name, found[row.id]) for row in rows) == {
         (label, split): 10 for label in "ab" for split in ("train", "val", "test")
     }
     assert len({(row.group, found[row.id]) for row in rows}) == 6

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.images.views import SAME_COLOUR, Augmentation, Views
+from pipeline.images.views import SAME_COLOR, Augmentation, Views
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows
 from pipeline.teacher_pass.earlier_logits import Found, open_earlier
@@ -59,18 +59,18 @@ def write(folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, R
 
 def transforms(split: str, images: Rows, views: Views) -> tuple[np.ndarray, np.ndarray]:
     drawn = [views.of_split(split).draw(images.ids, view) for view in range(views.of_split(split).count)]
-    affines, colours = zip(*drawn, strict=True)
-    return np.array(affines), np.array(colours)
+    affines, colors = zip(*drawn, strict=True)
+    return np.array(affines), np.array(colors)
 
 
 def found(path: Path, split: str, images: Rows, views: Views = VIEWS, missing=None) -> dict:
     """Where each (view, id) of a split is found: in which split and row of the earlier file."""
-    affines, colours = transforms(split, images, views)
+    affines, colors = transforms(split, images, views)
     missing = np.ones(affines.shape[:2], bool) if missing is None else missing
     with open_earlier([path], replace(PROVENANCE, views=views.as_json())) as earlier:
         return {
             (part.view, images.ids[row]): (part.old_split, int(old_row))
-            for part in earlier.find(split, images, affines, colours, missing)
+            for part in earlier.find(split, images, affines, colors, missing)
             for row, old_row in zip(part.rows, part.old_rows, strict=True)
         }
 
@@ -149,7 +149,7 @@ def test_copies_of_one_image_are_found_by_their_own_ids(tmp_path):
         Views(2, 7, replace(SHIFTS, brightness=0.1)),
         Views(2, 7, replace(SHIFTS, fill_mode="reflect")),
     ],
-    ids=["another seed", "another range", "colours as well", "another fill mode"],
+    ids=["another seed", "another range", "colors as well", "another fill mode"],
 )
 def test_other_views_are_not_found_but_untouched_images_are(earlier, views):
     assert found(earlier, "train", OLD["train"], views) == {}
@@ -157,21 +157,21 @@ def test_other_views_are_not_found_but_untouched_images_are(earlier, views):
 
 
 def test_a_view_with_one_other_number_is_not_taken(earlier):
-    affines, colours = transforms("train", OLD["train"], VIEWS)
+    affines, colors = transforms("train", OLD["train"], VIEWS)
     affines[1, 2, 5] = np.nextafter(affines[1, 2, 5], np.float16(9))
-    colours[0, 0, 3] = np.float16(1e-7)
+    colors[0, 0, 3] = np.float16(1e-7)
     with open_earlier([earlier], PROVENANCE) as file:
-        parts = list(file.find("train", OLD["train"], affines, colours, np.ones((2, 4), bool)))
+        parts = list(file.find("train", OLD["train"], affines, colors, np.ones((2, 4), bool)))
     assert [(part.view, part.rows.tolist()) for part in parts] == [(0, [1, 2, 3]), (1, [0, 1, 3])]
 
 
-def test_colours_of_an_earlier_file_count(tmp_path):
-    coloured = Views(2, 7, replace(SHIFTS, contrast=0.3))
-    path = write(tmp_path, replace(PROVENANCE, views=coloured.as_json()))
-    assert len(found(path, "train", OLD["train"], coloured)) == 8
-    affines, _ = transforms("train", OLD["train"], coloured)
-    grey = np.broadcast_to(SAME_COLOUR, affines.shape)
-    with open_earlier([path], replace(PROVENANCE, views=coloured.as_json())) as file:
+def test_colors_of_an_earlier_file_count(tmp_path):
+    colored = Views(2, 7, replace(SHIFTS, contrast=0.3))
+    path = write(tmp_path, replace(PROVENANCE, views=colored.as_json()))
+    assert len(found(path, "train", OLD["train"], colored)) == 8
+    affines, _ = transforms("train", OLD["train"], colored)
+    grey = np.broadcast_to(SAME_COLOR, affines.shape)
+    with open_earlier([path], replace(PROVENANCE, views=colored.as_json())) as file:
         assert list(file.find("train", OLD["train"], affines, grey, np.ones((2, 4), bool))) == []
 
 
@@ -191,9 +191,9 @@ def test_an_image_that_two_splits_hold_is_found_once(tmp_path):
     twice = OLD | {"val": rows("v=ee"), "test": rows("t=ee", "u=bc")}
     path = write(tmp_path, images=twice)
     images = rows("w=ee")
-    affines, colours = transforms("test", images, VIEWS)
+    affines, colors = transforms("test", images, VIEWS)
     with open_earlier([path], PROVENANCE) as earlier:
-        parts = list(earlier.find("test", images, affines, colours, np.ones((1, 1), bool)))
+        parts = list(earlier.find("test", images, affines, colors, np.ones((1, 1), bool)))
     assert [(part.view, part.rows.tolist()) for part in parts] == [(0, [0])]
 
 

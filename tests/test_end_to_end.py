@@ -33,12 +33,12 @@ def models_compared(project):
 
 def test_split_wrote_class_folders_and_index(project):
     index = pd.read_csv(project / "data/index.csv")
-    assert list(index.columns) == ["id", "path", "label", "split", "votes", "sha256", "class_index"]
+    assert list(index.columns) == ["id", "path", "class_name", "split", "votes", "sha256", "label"]
     assert len(index) == 120
     assert index["id"].is_monotonic_increasing
     assert (index["split"] == "test").sum() == 36
     for row in index.itertuples():
-        assert row.path == f"data/split/{row.split}/{row.label}/{row.id}"
+        assert row.path == f"data/split/{row.split}/{row.class_name}/{row.id}"
         assert (project / row.path).read_bytes() == (project / "data/raw/small/images" / row.id).read_bytes()
 
 
@@ -69,7 +69,7 @@ def test_soft_targets_are_the_softened_logits_of_the_teacher(project):
             np.testing.assert_allclose(
                 targets_file[split]["soft"][:], powers / powers.sum(-1, keepdims=True), rtol=0, atol=1e-7
             )
-            labels = (index.label[ids] == "SSA").to_numpy().astype(int)
+            labels = (index.class_name[ids] == "SSA").to_numpy().astype(int)
             np.testing.assert_array_equal(targets_file[split]["hard"][:], np.eye(2)[labels])
 
 
@@ -81,7 +81,7 @@ def test_metrics_can_be_computed_again_from_the_files(project):
     assert metrics["test_images"] == 36
     assert set(metrics["models"]) == {"teacher", "baseline", "student_T4"}
     pixels = np.array([keras.utils.img_to_array(keras.utils.load_img(project / path)) for path in index.path])
-    labels = (index.label == "SSA").to_numpy().astype(int)
+    labels = (index.class_name == "SSA").to_numpy().astype(int)
     for group, folder, pattern in [
         ("baseline", "baselines", "seed{}.keras"),
         ("student_T4", "students", "T4_seed{}.keras"),

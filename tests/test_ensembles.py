@@ -166,7 +166,7 @@ def test_members_of_several_architectures_agree_on_grey_images(folder, average):
     shape = {"input_shape": (8, 8, 1)}
     files = [
         member("cnn.keras", 1, **shape),
-        member("deep.keras", 2, **shape, filters=[3, 2], dense=[5], dropout=0.5, batch_normalization=True),
+        member("deep.keras", 2, **shape, filters=[3, 2], hidden_units=[5], dropout=0.5, batch_normalization=True),
     ]
     save_ensemble(files, average, CLASSES, TEACHER)
     pixels = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 1)).astype(np.float32)

@@ -196,7 +196,7 @@ def test_an_ensemble_may_be_a_member():
     "changes",
     [
         {},
-        {"filters": [3, 2], "batch_normalization": True, "dense": [4], "dropout": 0.5, "pooling": "avg"},
+        {"filters": [3, 2], "batch_normalization": True, "hidden_units": [4], "dropout": 0.5, "pooling": "avg"},
         {"input_shape": (8, 8, 1)},
     ],
     ids=["plain", "all parts", "grey"],
@@ -418,7 +418,7 @@ def test_an_older_teacher_stays_when_a_new_one_is_refused():
 WRONG_WEIGHTS = {
     "wider": {"filters": [3]},
     "deeper": {"filters": [2, 2]},
-    "a hidden layer more": {"dense": [4]},
+    "a hidden layer more": {"hidden_units": [4]},
     "batch normalisation": {"batch_normalization": True},
     "larger kernels": {"kernel_size": 5},
     "another pooling": {"pooling": "avg"},
@@ -437,7 +437,7 @@ def test_weights_of_another_model_are_refused(described):
 
 @pytest.mark.parametrize(
     "saved",
-    [{"filters": [2, 2]}, {"dense": [2]}, {"batch_normalization": True}],
+    [{"filters": [2, 2]}, {"hidden_units": [2]}, {"batch_normalization": True}],
     ids=["a convolution", "a hidden layer", "batch normalisation"],
 )
 def test_weights_of_a_model_with_more_layers_are_refused(saved):

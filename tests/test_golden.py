@@ -61,10 +61,10 @@ PREPROCESSING = {
     "resize": {"method": "bilinear", "antialias": True, "fit": "stretch"},
 }
 DIGESTS = {
-    "teacher_logits_dense": "9a48434a9e3c68ad7b7c0ac3945be7d0773a0e0fc25494a7ab804ff04535b84d",
-    "teacher_logits_topk": "e16a321cf5ee8dc3519942dac2f4176ffd60daad8a9a70367bf3f7abdc391336",
-    "soft_targets_T2_dense": "64d376203f8926ca46ce6b5fc9c3ff2eaec6b05d025993ef7597dacfebd9bd82",
-    "soft_targets_T2_topk": "c5662ca03f05c36534a46c94e6ba8ad2510e3660e22dc4ba187be6c868b3c2c3",
+    "teacher_logits_dense": "0e291e0f4fd27963f69db1a86bd671b93e5c9da24cb2df4a345966c19158f74e",
+    "teacher_logits_topk": "9b009519277bee919e604b7eeb6d274125f6c5e3898f52bbebf9f4253a69e439",
+    "soft_targets_T2_dense": "df7ec5e25989519820eab8e49932e8ba0d1c29781c28aa35f35879f89046fe78",
+    "soft_targets_T2_topk": "095ae3f5b77480d58c820e2edaf5cfc6f3abf027a8faad7c8dcdb9eb62472bf1",
 }
 OF_LOGITS = {"temperature": None, "logits": None}
 OF_TARGETS = {
@@ -91,8 +91,8 @@ DATASETS = {
     | LABEL
     | {"index": ((2,), True, "<u2"), "probability": ((2,), True, "<f4"), "tail": ((), True, "<f4")},
 }
-COLOUR = {"colour": ((6,), True, "<f2")}
-COLOUR_OF = {"train": COLOUR, "val": {}, "test": {}}  # the untouched image has no colour transform
+COLOR = {"color": ((6,), True, "<f2")}
+COLOR_OF = {"train": COLOR, "val": {}, "test": {}}  # the untouched image has no color transform
 
 of_each_file = pytest.mark.parametrize("name", FILES)
 of_each_split = pytest.mark.parametrize("split", VIEWS_OF)
@@ -196,14 +196,14 @@ def test_there_are_these_groups_and_datasets_and_no_others(name):
         assert sorted(file) == ["class_names", "test", "train", "val"]
         assert isinstance(file["class_names"], h5py.Dataset)
         for split in VIEWS_OF:
-            assert sorted(file[split]) == sorted(DATASETS[name] | COLOUR_OF[split])
+            assert sorted(file[split]) == sorted(DATASETS[name] | COLOR_OF[split])
 
 
 @of_each_split
 @of_each_file
 def test_shapes_and_dtypes_are_those_of_the_table(name, split):
     with opened(name) as file:
-        for dataset, (row, of_each_view, dtype) in (DATASETS[name] | COLOUR_OF[split]).items():
+        for dataset, (row, of_each_view, dtype) in (DATASETS[name] | COLOR_OF[split]).items():
             views = (VIEWS_OF[split],) if of_each_view else ()
             assert file[split][dataset].shape == (*views, len(IDS[split]), *row), dataset
             expected = f"S{max(len(text.encode()) for text in IDS[split])}" if dataset == "id" else dtype
@@ -258,9 +258,9 @@ def test_affine_transforms_are_these_for_ever(name, split):
 
 
 @of_each_file
-def test_colour_transforms_are_these_for_ever(name):
+def test_color_transforms_are_these_for_ever(name):
     with opened(name) as file:
-        gains, biases = np.split(file["train/colour"][...], 2, axis=-1)
+        gains, biases = np.split(file["train/color"][...], 2, axis=-1)
     same(gains, np.ones((2, 3, 3)))
     same(biases, np.repeat(np.array(BRIGHTNESS)[..., None], 3, axis=-1))
 

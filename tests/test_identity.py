@@ -86,9 +86,12 @@ OTHER_IMAGES = {
         changed(h={"sha256": image("test", 1).sha256}, j={"sha256": image("test", 0).sha256}),
         "was made from other content of 2 test image(s): h.png, j.png. ",
     ),
-    "a label changed": (changed(d={"label": "HP"}), "has other labels than the index for 1 train image(s): d d.png. "),
+    "a label changed": (
+        changed(d={"class_name": "HP"}),
+        "has other labels than the index for 1 train image(s): d d.png. ",
+    ),
     "labels were exchanged": (
-        changed(MHIST_a={"label": "SSA"}, MHIST_e={"label": "HP"}),
+        changed(MHIST_a={"class_name": "SSA"}, MHIST_e={"class_name": "HP"}),
         "has other labels than the index for 2 train image(s): MHIST_aaa.png, MHIST_eee.png. ",
     ),
     "an image moved to another split": (
@@ -137,7 +140,7 @@ def test_another_class_order_and_other_classes_are_refused(tmp_path, name, names
 
 @of_both_formats
 def test_a_class_that_the_index_no_longer_has_is_refused(folder, name):
-    index = Index(entry for entry in INDEX.images if entry.label != "SSA")
+    index = Index(entry for entry in INDEX.images if entry.class_name != "SSA")
     assert f"has the classes {CLASS_NAMES}, the index has ['HP', 'tumeur à part']. " in refusal(folder, name, index)
 
 
@@ -198,7 +201,7 @@ def test_a_label_changed_in_the_file_is_refused(tmp_path, name):
 
 @of_both_formats
 def test_everything_that_differs_is_listed(folder, name):
-    index = changed(d={"label": "HP"}, j={"sha256": "f" * 64})
+    index = changed(d={"class_name": "HP"}, j={"sha256": "f" * 64})
     opened, _ = FORMATS[name]
     with opened(folder / name) as file:
         found = differences(file, index, Expected(views=replace(VIEWS, seed=1), teacher_sha256="ac" * 32))

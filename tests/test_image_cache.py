@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline.images import decoded_files
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
@@ -204,7 +204,9 @@ def test_what_changes_the_pixels_makes_another_file(monkeypatch):
 
 def test_names_labels_and_places_do_not():
     pixels_on_disk(write_images(), SHAPE, FOLDER)
-    elsewhere = [replace(image, id=f"x{image.id}", label="SSA", split="val") for image in write_images(folder="copy")]
+    elsewhere = [
+        replace(image, id=f"x{image.id}", class_name="SSA", split="val") for image in write_images(folder="copy")
+    ]
     np.testing.assert_array_equal(pixels_on_disk(elsewhere, list(SHAPE), FOLDER), PIXELS)
     assert len(made()) == 1
 
@@ -348,7 +350,7 @@ def test_nobody_else_is_told_of_memory(monkeypatch, capsys, cache):
 
 def test_pixels_in_memory_outlive_the_files_and_everything_else():
     """The tensor shares the memory of an array that nobody else holds."""
-    images = [Images([image.path for image in write_images()], SHAPE, keep=True) for _ in range(20)]
+    images = [DecodedImages([image.path for image in write_images()], SHAPE, keep=True) for _ in range(20)]
     for path in Path("images").iterdir():
         path.unlink()
     for each in images:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from pipeline.images.decoding import Images, decode, read_original, refuse_undecodable
+from pipeline.images.decoding import DecodedImages, decode, read_original, refuse_undecodable
 from pipeline.runtime.errors import PipelineError
 
 
@@ -121,17 +121,17 @@ def saved(image: PIL.Image.Image, kind: str, **options) -> bytes:
 
 def picture(mode: str, height: int = 37, width: int = 53) -> PIL.Image.Image:
     """A smooth picture, as a JPEG file holds one well, in one of Pillow's modes."""
-    colours = PIL.Image.fromarray(noise(6, 8, 4), "RGBA").resize((width, height), PIL.Image.Resampling.BICUBIC)
-    return colours.convert("RGB").quantize(40) if mode == "P" else colours.convert(mode)
+    colors = PIL.Image.fromarray(noise(6, 8, 4), "RGBA").resize((width, height), PIL.Image.Resampling.BICUBIC)
+    return colors.convert("RGB").quantize(40) if mode == "P" else colors.convert(mode)
 
 
-def packed_png(depth: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Four rows of four noisy bytes, of pixels of `depth` bits: colour type 0 is grey, 3 a palette."""
+def packed_png(depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """Four rows of four noisy bytes, of pixels of `depth` bits: color type 0 is grey, 3 a palette."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 32 // depth, 4, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 32 // depth, 4, depth, color, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in noise(4, 4, 1))
     inner = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in inner)
@@ -149,8 +149,8 @@ PROFILE = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("LAB")).tobyte
 PALETTE = b"PLTE", noise(16, 3, 1).tobytes()
 FILES = {
     "jpeg": saved(RGB, "JPEG", quality=30),
-    "jpeg of full colour": saved(RGB, "JPEG", quality=95, subsampling=0),
-    "jpeg, colours halved once": saved(RGB, "JPEG", subsampling=1),
+    "jpeg of full color": saved(RGB, "JPEG", quality=95, subsampling=0),
+    "jpeg, colors halved once": saved(RGB, "JPEG", subsampling=1),
     "jpeg, progressive": saved(RGB, "JPEG", progressive=True),
     "jpeg, progressive and grey": saved(picture("L"), "JPEG", progressive=True),
     "jpeg, grey": saved(picture("L"), "JPEG"),
@@ -168,7 +168,7 @@ FILES = {
     "png, palette of 4 bits": packed_png(4, 3, PALETTE),
     "png, palette": saved(picture("P"), "PNG"),
     "png, transparent palette": saved(picture("P"), "PNG", transparency=bytes(range(40))),
-    "png, one transparent colour": saved(RGB, "PNG", transparency=RGB.getpixel((0, 0))),
+    "png, one transparent color": saved(RGB, "PNG", transparency=RGB.getpixel((0, 0))),
     "png, RGBA": saved(picture("RGBA"), "PNG"),
     "png, grey and alpha": saved(picture("LA"), "PNG"),
     "png with gamma": packed_png(4, 0, (b"gAMA", struct.pack(">I", 90910))),
@@ -218,7 +218,7 @@ def in_a_graph(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_frames_transparency_and_orientation_of_an_image():
-    """The first picture, its colours without alpha, as they are stored; Pillow turns a TIFF file by its orientation."""
+    """The first picture, its colors without alpha, as they are stored; Pillow turns a TIFF file by its orientation."""
     first, alpha = np.asarray(RGB), np.asarray(picture("RGBA"))
     for kind in ("png, animated", "tiff of two pages"):
         np.testing.assert_array_equal(in_a_graph(FILES[kind], first.shape), first)
@@ -263,10 +263,10 @@ def test_grey_is_the_exact_weighted_sum_rounded_to_even():
     some = noise(1000, 1000, 3).reshape(-1, 3)
     between = some[some.astype(int) @ [299, 587, 114] % 1000 == 500]
     assert len(between) > 900
-    colours = np.concatenate([between, some[:3000], [[0, 0, 0], [255, 255, 255]]])
-    thousandths = [299 * r + 587 * g + 114 * b for r, g, b in colours.tolist()]
+    colors = np.concatenate([between, some[:3000], [[0, 0, 0], [255, 255, 255]]])
+    thousandths = [299 * r + 587 * g + 114 * b for r, g, b in colors.tolist()]
     expected = [round(Fraction(value, 1000)) for value in thousandths]
-    assert in_a_graph(png(colours[None].astype(np.uint8)), (1, len(colours), 1)).ravel().tolist() == expected
+    assert in_a_graph(png(colors[None].astype(np.uint8)), (1, len(colors), 1)).ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -284,9 +284,9 @@ def test_an_image_of_the_right_size_equals_its_resized_form(channels):
 
 @pytest.mark.parametrize("size", [(3, 5), (6, 8), (13, 16), (29, 1)])
 def test_constant_image_stays_constant_at_every_size(size):
-    colour = np.array([200, 3, 255], np.uint8)
-    resized = decode(tf.constant(png(np.broadcast_to(colour, (6, 8, 3)).copy())), (*size, 3))
-    np.testing.assert_array_equal(resized, np.broadcast_to(colour, (*size, 3)))
+    color = np.array([200, 3, 255], np.uint8)
+    resized = decode(tf.constant(png(np.broadcast_to(color, (6, 8, 3)).copy())), (*size, 3))
+    np.testing.assert_array_equal(resized, np.broadcast_to(color, (*size, 3)))
 
 
 def test_enlarging_interpolates_between_pixel_centres():
@@ -321,10 +321,10 @@ def leave_memory_for(size, monkeypatch):
 def test_rows_are_the_same_from_memory_and_from_files(tmp_path, monkeypatch, shape, limit):
     pixels = [noise(6, 4, shape[2], seed) for seed in range(5)]
     files = write(tmp_path, pixels)
-    kept = Images(files, shape, keep=True).rows([3, 0, 0, 4])
+    kept = DecodedImages(files, shape, keep=True).rows([3, 0, 0, 4])
     if limit is not None:
         leave_memory_for(limit, monkeypatch)
-    read = Images([str(file) for file in files], shape, keep=limit is not None).rows([3, 0, 0, 4])
+    read = DecodedImages([str(file) for file in files], shape, keep=limit is not None).rows([3, 0, 0, 4])
     assert kept.dtype == read.dtype == tf.uint8
     assert kept.shape == read.shape == (4, *shape)
     np.testing.assert_array_equal(kept, read)
@@ -340,7 +340,7 @@ def test_only_what_is_read_again_and_fits_is_kept(tmp_path, monkeypatch, keep, l
     leave_memory_for(limit, monkeypatch)
     pixels = [noise(6, 4, 1, seed) for seed in range(2)]
     files = write(tmp_path, pixels)
-    images = Images(files, (6, 4, 1), keep=keep)
+    images = DecodedImages(files, (6, 4, 1), keep=keep)
     for file in files:
         file.unlink()
     if in_memory:
@@ -354,7 +354,7 @@ def test_only_what_is_read_again_and_fits_is_kept(tmp_path, monkeypatch, keep, l
 @pytest.mark.parametrize(("size", "lengths"), [(3, [3, 3, 1]), (7, [7]), (100, [7]), (1, [1] * 7)])
 def test_batches_hold_every_image_in_order(tmp_path, keep, size, lengths):
     pixels = [noise(4, 6, 3, seed) for seed in range(7)]
-    images = Images(write(tmp_path, pixels), (4, 6, 3), keep=keep)
+    images = DecodedImages(write(tmp_path, pixels), (4, 6, 3), keep=keep)
     batches = list(images.batches(size).as_numpy_iterator())
     assert len(images) == 7
     assert [len(batch) for batch in batches] == lengths
@@ -367,9 +367,9 @@ def test_order_holds_across_blocks_and_slow_files(tmp_path):
     values = np.arange(600) % 251
     sides = np.where(np.arange(600) % 100 == 0, 600, 1)
     files = write(tmp_path, [np.full((s, s, 1), v, np.uint8) for s, v in zip(sides, values, strict=True)])
-    kept = Images(files, (1, 1, 1), keep=True).rows(np.arange(600))
+    kept = DecodedImages(files, (1, 1, 1), keep=True).rows(np.arange(600))
     np.testing.assert_array_equal(np.ravel(kept), values)
-    read = Images(files, (1, 1, 1), keep=False).batches(64).as_numpy_iterator()
+    read = DecodedImages(files, (1, 1, 1), keep=False).batches(64).as_numpy_iterator()
     np.testing.assert_array_equal(np.ravel(np.concatenate(list(read))), values)
 
 

@@ -14,7 +14,7 @@ ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 3
 TWO = Image("b.png", "data/split/test/HP/b.png", "HP", "test", "", "22" * 32)
 THREE = Image("c.png", "data/split/val/HP/c.png", "HP", "val", "0", "33" * 32)
 IMAGES = (ONE, TWO, THREE)
-HEADER = "id,path,label,split,votes,sha256,class_index"
+HEADER = "id,path,class_name,split,votes,sha256,label"
 
 
 def test_file_is_plain_csv_sorted_by_id(tmp_path):
@@ -45,7 +45,7 @@ def test_file_is_plain_csv_sorted_by_id(tmp_path):
 )
 def test_round_trip_of_odd_names(tmp_path, name):
     file = tmp_path / "index.csv"
-    images = [replace(ONE, id=name, path=f"data/split/train/SSA/{name}", label=name), TWO]
+    images = [replace(ONE, id=name, path=f"data/split/train/SSA/{name}", class_name=name), TWO]
     write_index(file, Index(images))
     assert len(read_index(file).images) == 2
     assert set(read_index(file).images) == set(images)
@@ -88,7 +88,7 @@ def test_fingerprint_of_some_images_is_that_of_an_index_of_them():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"id": "bb.png"}, {"id": "B.png"}, {"label": "SSA"}, {"split": "train"}, {"sha256": "23" + "22" * 31}],
+    [{"id": "bb.png"}, {"id": "B.png"}, {"class_name": "SSA"}, {"split": "train"}, {"sha256": "23" + "22" * 31}],
     ids=str,
 )
 def test_fingerprint_sees_every_change_of_identity(changed):
@@ -113,7 +113,7 @@ def test_fingerprint_survives_the_file(tmp_path):
 
 def test_classes_are_in_alphabetical_order():
     labels = ["b", "9", "a", "10", "B", "a", "é"]
-    index = Index(replace(ONE, id=str(number), label=label) for number, label in enumerate(labels))
+    index = Index(replace(ONE, id=str(number), class_name=label) for number, label in enumerate(labels))
     assert index.class_names == ["10", "9", "B", "a", "b", "é"]
     assert index.labels(index.images) == [4, 1, 3, 0, 2, 3, 5]
 
@@ -137,7 +137,7 @@ def test_numbers_are_in_the_order_of_numbers(names, order):
 
 
 def test_one_hot_by_hand():
-    index = Index([*IMAGES, replace(TWO, id="d.png", label="TA")])  # classes HP, SSA, TA
+    index = Index([*IMAGES, replace(TWO, id="d.png", class_name="TA")])  # classes HP, SSA, TA
     hot = index.one_hot(index.images)
     np.testing.assert_array_equal(hot, [[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
     assert hot.dtype == np.float32
@@ -161,9 +161,9 @@ def test_refuses_a_missing_index(tmp_path):
 @pytest.mark.parametrize(
     ("header", "found"),
     [
-        ("id,path,label,split,votes,sha256", "'sha256']"),
-        ("id,path,label,split,votes,sha256,class", "'class'"),
-        ("path,id,label,split,votes,sha256,class_index", "['path', 'id'"),
+        ("id,path,class_name,split,votes,sha256", "'sha256']"),
+        ("id,path,class_name,split,votes,sha256,class", "'class'"),
+        ("path,id,class_name,split,votes,sha256,label", "['path', 'id'"),
         ("", "[]"),
     ],
     ids=["missing", "misnamed", "other order", "empty file"],
@@ -176,7 +176,7 @@ def test_refuses_other_columns(tmp_path, header, found):
     has, expected = str(refused.value).split(", expected ")
     assert str(file) in has
     assert found in has
-    assert expected.startswith("['id', 'path', 'label', 'split', 'votes', 'sha256', 'class_index']. ")
+    assert expected.startswith("['id', 'path', 'class_name', 'split', 'votes', 'sha256', 'label']. ")
     assert "dvc repro --single-item --force split" in expected
 
 
@@ -204,7 +204,7 @@ def test_refuses_damaged_rows(tmp_path, rows):
 )
 def test_the_file_keeps_the_order_of_the_class_axis(tmp_path, order):
     """Whatever the order is; with eleven classes, the number 10 comes after 9 and not after 1."""
-    images = [replace(ONE, id=f"{number:02}", label=label) for number, label in enumerate(reversed(order))]
+    images = [replace(ONE, id=f"{number:02}", class_name=label) for number, label in enumerate(reversed(order))]
     write_index(tmp_path / "index.csv", Index(images, order))
     rows = [line.split(",") for line in (tmp_path / "index.csv").read_text().splitlines()[1:]]
     assert {row[2]: int(row[6]) for row in rows} == {label: number for number, label in enumerate(order)}

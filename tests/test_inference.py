@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.rendering import render
-from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, Views
+from pipeline.images.views import IDENTITY, SAME_COLOR, Augmentation, Views
 from pipeline.inference.forward import PORTION_VIEWS, Forward, _portions, all_logits
 from pipeline.models.descriptions import Cnn
 
@@ -41,7 +41,7 @@ def images(tmp_path_factory, pixels):
     folder = tmp_path_factory.mktemp("images")
     for name, content in zip(IDS, pixels, strict=True):
         (folder / name).write_bytes(tf.io.encode_png(content.astype(np.uint8)).numpy())
-    return Images([folder / name for name in IDS], SIZE, keep=False)
+    return DecodedImages([folder / name for name in IDS], SIZE, keep=False)
 
 
 def logits_of(forward, pixels):
@@ -169,13 +169,13 @@ def test_logits_of_half_precision_models_are_float32():
 
 
 def transforms():
-    affines, colours = zip(*[VIEWS.draw(IDS, view) for view in range(4)], strict=True)
-    return np.stack(affines), np.stack(colours)
+    affines, colors = zip(*[VIEWS.sample(IDS, view) for view in range(4)], strict=True)
+    return np.stack(affines), np.stack(colors)
 
 
 def of_views(forward, images, views, rows):
-    affines, colours = transforms()
-    found = forward.of_views(images, np.array(views), np.array(rows), affines, colours, VIEWS.augmentation)
+    affines, colors = transforms()
+    found = forward.of_views(images, np.array(views), np.array(rows), affines, colors, VIEWS.augmentation)
     return list(found)
 
 
@@ -185,9 +185,9 @@ def test_each_logit_is_that_of_its_view_of_its_image(model, images):
     blocks = of_views(forward, images, views, rows)
     assert sum(map(len, blocks)) == 23 * 4
     assert {len(block) for block in blocks[:-1]} == {len(forward.places)}
-    affines, colours = transforms()
+    affines, colors = transforms()
     for view in range(4):
-        shown = render(images.rows(np.arange(23)), affines[view], colours[view], VIEWS.augmentation).numpy()
+        shown = render(images.rows(np.arange(23)), affines[view], colors[view], VIEWS.augmentation).numpy()
         np.testing.assert_array_equal(np.concatenate(blocks)[views == view], logits_of(forward, shown))
 
 
@@ -217,13 +217,13 @@ def test_no_views_are_no_batches(model, images):
 
 def test_each_image_is_decoded_once(model, images, monkeypatch):
     decoded = []
-    read = Images._read
+    read = DecodedImages._read
 
     def counted(self, path):
         tf.py_function(lambda name: decoded.append(name.numpy()), [path], [])
         return read(self, path)
 
-    monkeypatch.setattr(Images, "_read", counted)
+    monkeypatch.setattr(DecodedImages, "_read", counted)
     rows, views = np.nonzero(np.ones((23, 4)))
     of_views(Forward(model, 8), images, views, rows)
     assert len(decoded) == len(set(decoded)) == 23
@@ -232,9 +232,9 @@ def test_each_image_is_decoded_once(model, images, monkeypatch):
 def test_untouched_images_have_the_logits_of_the_identity_view(model, images, capsys):
     """`evaluate` and `precompute` say the same of an image, bit for bit, at one batch size."""
     plain = all_logits(model, images, 8, "evaluate")
-    affines, colours = np.tile(IDENTITY, (1, 23, 1)), np.tile(SAME_COLOUR, (1, 23, 1))
+    affines, colors = np.tile(IDENTITY, (1, 23, 1)), np.tile(SAME_COLOR, (1, 23, 1))
     views, rows = np.zeros(23, int), np.arange(23)
-    found = Forward(model, 8).of_views(images, views, rows, affines, colours, Augmentation())
+    found = Forward(model, 8).of_views(images, views, rows, affines, colors, Augmentation())
     np.testing.assert_array_equal(np.concatenate(list(found)), plain)
     assert "evaluate" in capsys.readouterr().err
 

@@ -173,7 +173,7 @@ def test_statistics_by_class_are_those_of_numpy(make, file, temperature):
     text = inspect(file)
     rows = tables(text)["split"]
     assert [row[:2] for row in rows] == [[split, name] for split in SPLITS for name in CLASS_NAMES]
-    images = Counter((entry.split, entry.label) for entry in index.images)
+    images = Counter((entry.split, entry.class_name) for entry in index.images)
     for split, name, count, *shown in rows:
         soft, labels = probabilities(file, split, temperature)
         soft = soft[labels == CLASS_NAMES.index(name)]
@@ -250,10 +250,10 @@ def seen_by_numpy(file, split, row, view, pixels):
     """A flip of either axis, then the brightness, as the file's numbers say."""
     with h5py.File(file) as content:
         a, b, x, c, d, y = content[split]["affine"][view, row].tolist()
-        colour = content[split]["colour"][view, row].astype(np.float64) if "colour" in content[split] else [0] * 6
+        color = content[split]["color"][view, row].astype(np.float64) if "color" in content[split] else [0] * 6
     assert (abs(a), b, x, c, abs(d), y) == (1, 0, 0, 0, 1, 0)
     flipped = pixels[:: int(d), :: int(a)].astype(np.float64)
-    return np.clip(flipped + 255 * np.array(colour[3:]), 0, 255), (a, d)
+    return np.clip(flipped + 255 * np.array(color[3:]), 0, 255), (a, d)
 
 
 @of_each_format
@@ -359,7 +359,7 @@ def test_the_picture_is_a_png_with_something_on_it(make):
     for third in np.array_split(shown, 3):
         left, right = third[:, : width // 3], third[:, width // 3 :]
         assert left.std() > 20, "a picture of noise"
-        assert len(np.unique(right.reshape(-1, 3), axis=0)) > 3, "bars of several colours"
+        assert len(np.unique(right.reshape(-1, 3), axis=0)) > 3, "bars of several colors"
 
 
 def test_the_same_sample_gives_the_same_bytes(make):

@@ -31,7 +31,7 @@ IMAGE = {"input_shape": (SIDE, SIDE, 3), "batch_normalization": False, "dropout"
 CNN = replace(MODEL, **IMAGE, filters=[4, 8], downsampling="max_pooling")
 MODELS = {
     "softmax_regression": Mlp(**IMAGE, pooling="flatten"),
-    "cnn": replace(CNN, batch_normalization=True, dense=[8]),
+    "cnn": replace(CNN, batch_normalization=True, hidden_units=[8]),
     "caffe": replace(CNN, preprocessing="caffe", downsampling="stride"),
     "mobilenetv2": MobileNetV2(**IMAGE, alpha=0.35, pooling="avg"),
 }

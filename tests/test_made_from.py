@@ -93,7 +93,7 @@ def test_a_value_that_is_gone_or_new_is_told(project):
 
 
 @pytest.mark.parametrize(
-    "other", [{"sha256": "cc"}, {"label": "2"}, {"split": "val"}], ids=lambda other: next(iter(other))
+    "other", [{"sha256": "cc"}, {"class_name": "2"}, {"split": "val"}], ids=lambda other: next(iter(other))
 )
 def test_numbers_of_other_images_labels_or_splits_are_not_shown(project, other):
     INDEX.unlink()

@@ -206,7 +206,7 @@ def mlp(input_shape=(1, 1, 3), classes=3, **changes):
 
 def test_mlp_has_the_weights_of_its_head_alone():
     """A hidden layer of 64 on 32x32 RGB pixels, ten classes: 3072 * 64 + 64 and 64 * 10 + 10."""
-    model = mlp((32, 32, 3), 10, dense=[64])
+    model = mlp((32, 32, 3), 10, hidden_units=[64])
     assert cost.parameters(model)["total"] == 196_672 + 650
     assert model.get_layer("backbone").count_params() == 0
     assert model.get_layer("backbone").output_shape == (None, 3072)
@@ -218,7 +218,7 @@ def test_mlp_trains_alike_whether_the_head_or_all_is_trained():
     pixels = np.random.default_rng(0).uniform(0, 255, (6, 4, 4, 3)).astype(np.float32)
     results = []
     for trainable_from in (None, "all"):
-        model = mlp((4, 4, 3), dense=[5, 4], dropout=0.5)
+        model = mlp((4, 4, 3), hidden_units=[5, 4], dropout=0.5)
         phase = architectures.for_phase(model, trainable_from)
         assert [weight.path for weight in phase.trainable_weights] == names
         phase.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
@@ -229,7 +229,7 @@ def test_mlp_trains_alike_whether_the_head_or_all_is_trained():
 
 
 def test_hidden_layers_are_dense_with_relu_before_the_dropout():
-    model = small(dense=[7, 5], batch_normalization=True)
+    model = small(hidden_units=[7, 5], batch_normalization=True)
     assert [layer.name for layer in model.layers][3:] == [
         "pooling", "head_normalization", "dense1", "dense2", "dropout", "logits",
     ]  # fmt: skip
@@ -238,7 +238,7 @@ def test_hidden_layers_are_dense_with_relu_before_the_dropout():
 
 def test_a_hidden_layer_by_hand():
     """2 x - 10, cut at 0, then 3 h + 1."""
-    model = mlp((1, 1, 1), 1, dense=[1], preprocessing="none")
+    model = mlp((1, 1, 1), 1, hidden_units=[1], preprocessing="none")
     model.set_weights([np.array([[2.0]]), np.array([-10.0]), np.array([[3.0]]), np.array([1.0])])
     pixels = np.array([4.0, 10.0], np.float32).reshape(2, 1, 1, 1)
     np.testing.assert_allclose(model(pixels), [[1.0], [31.0]])

@@ -43,7 +43,7 @@ MLP = {
     "weights": None,
     "pooling": "flatten",
     "batch_normalization": False,
-    "dense": [64],
+    "hidden_units": [64],
     "dropout": 0.0,
 }
 SGD = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "trainable_from": "all"}
@@ -129,8 +129,11 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {MODEL: MOBILENET},
         {MODEL: MOBILENET | {"input_shape": [96, 64, 1], "weights": None}},
         {MODEL: CNN | {"dropout": 0.999}},
-        {MODEL: CNN | {"factor": [1, 3], "kernel_size": 1, "padding": "valid", "dense": [1], "preprocessing": "none"}},
-        {MODEL: CNN | {"input_shape": [8, 8, 3], "preprocessing": "caffe", "dense": []}},
+        {
+            MODEL: CNN
+            | {"factor": [1, 3], "kernel_size": 1, "padding": "valid", "hidden_units": [1], "preprocessing": "none"}
+        },
+        {MODEL: CNN | {"input_shape": [8, 8, 3], "preprocessing": "caffe", "hidden_units": []}},
         {MODEL: RESNET | {"preprocessing": "unit"}},
         {MODEL: RESNET | {"preprocessing": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 1]}}},
         {MODEL: CNN | {"preprocessing": {"mean": [0], "std": [0.3081]}}},
@@ -276,6 +279,7 @@ REFUSED = {
         {MODEL: CNN | {"dropuot": 0.1}},
         ["student.model", "dropuot: unknown key", "did you mean 'dropout'?"],
     ),
+    "key by its old name": ({MODEL: CNN | {"dense": [4]}}, [f"{MODEL}.dense: ", "'hidden_units'"]),
     "key like no other": (
         {"split.xyz": 1},
         ["split.xyz: unknown key", "known are annotations, class_names, data, duplicates, images, layout, limit, val_"],
@@ -308,8 +312,11 @@ REFUSED = {
     "factor 0 of one": ({MODEL: CNN | {"factor": [2, 0]}}, ["student.model", "greater than or equal to 1", "got 0"]),
     "kernel size 0": ({MODEL: CNN | {"kernel_size": 0}}, [f"{MODEL}.kernel_size:", "than or equal to 1", "got 0"]),
     "padding unknown": ({MODEL: CNN | {"padding": "full"}}, [f"{MODEL}.padding:", "'same' or 'valid'", "got 'full'"]),
-    "hidden layer of none": ({MODEL: CNN | {"dense": [0]}}, [f"{MODEL}.dense.0:", "than or equal to 1", "got 0"]),
-    "hidden layers no list": ({MODEL: CNN | {"dense": 64}}, [f"{MODEL}.dense:", "list", "got 64"]),
+    "hidden layer of none": (
+        {MODEL: CNN | {"hidden_units": [0]}},
+        [f"{MODEL}.hidden_units.0:", "than or equal to 1", "got 0"],
+    ),
+    "hidden layers no list": ({MODEL: CNN | {"hidden_units": 64}}, [f"{MODEL}.hidden_units:", "list", "got 64"]),
     "preprocessing unknown": (
         {MODEL: CNN | {"preprocessing": "imagenet"}},
         [f"{MODEL}.preprocessing:", "'own', 'none', 'unit', 'symmetric' or 'caffe'", "got 'imagenet'"],

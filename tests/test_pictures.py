@@ -152,7 +152,7 @@ def test_few_keeps_both_ends(count, most, expected):
     assert style.few(list(range(count)), most) == expected
 
 
-def test_a_picture_is_read_in_its_own_size_and_colours(tmp_path):
+def test_a_picture_is_read_in_its_own_size_and_colors(tmp_path):
     tf.io.write_file(str(tmp_path / "a.png"), tf.io.encode_png(noise(7, 11)))
     np.testing.assert_array_equal(read_original(tmp_path / "a.png"), noise(7, 11))
     tf.io.write_file(str(tmp_path / "grey.png"), tf.io.encode_png(noise(5, 9, 1)))
@@ -174,10 +174,10 @@ def test_images_come_from_each_class_in_turn_by_their_hash():
     images = entries("ab" * 10 + "c")
     chosen = sample_grid.spread_over_classes(Index(images), 9)
     # Of c there is one; a and b share the other eight places.
-    assert [image.label for image in chosen] == ["a", "b", "c", "a", "b", "a", "b", "a", "b"]
+    assert [image.class_name for image in chosen] == ["a", "b", "c", "a", "b", "a", "b", "a", "b"]
     for label in "ab":
-        of_class = sorted((image for image in images if image.label == label), key=hashed)
-        assert [image for image in chosen if image.label == label] == of_class[:4]
+        of_class = sorted((image for image in images if image.class_name == label), key=hashed)
+        assert [image for image in chosen if image.class_name == label] == of_class[:4]
 
 
 def test_the_choice_does_not_depend_on_the_order():
@@ -188,13 +188,13 @@ def test_the_choice_does_not_depend_on_the_order():
 
 def test_classes_are_in_the_order_of_the_class_axis():
     index = Index(entries("abc" * 9), ["c", "a", "b"])
-    assert [image.label for image in sample_grid.spread_over_classes(index, 4)] == ["c", "a", "b", "c"]
-    assert [of_class[0].label for of_class in sample_grid.by_class(index)] == ["c", "a", "b"]
+    assert [image.class_name for image in sample_grid.spread_over_classes(index, 4)] == ["c", "a", "b", "c"]
+    assert [of_class[0].class_name for of_class in sample_grid.by_class(index)] == ["c", "a", "b"]
 
 
 def test_with_many_classes_evenly_spaced_ones_are_shown():
     chosen = sample_grid.spread_over_classes(Index(entries([f"{number % 100:02}" for number in range(300)])), 9)
-    assert [image.label for image in chosen] == ["00", "11", "22", "33", "44", "55", "66", "77", "88"]
+    assert [image.class_name for image in chosen] == ["00", "11", "22", "33", "44", "55", "66", "77", "88"]
 
 
 def test_of_fewer_images_than_places_all_are_shown():
@@ -207,7 +207,7 @@ def test_the_samples_are_the_files_pixels_under_their_labels(make, drawn):
     chosen = sample_grid.spread_over_classes(index, 9)
     assert len(chosen) == 7
     shown = [axes for axes in drawn[0].axes if axes.images]
-    assert [axes.get_title() for axes in shown] == [image.label for image in chosen]
+    assert [axes.get_title() for axes in shown] == [image.class_name for image in chosen]
     for axes, image in zip(shown, chosen, strict=True):
         np.testing.assert_array_equal(shown_in(axes), pixels_of(image.id))
 
@@ -241,7 +241,7 @@ def test_beyond_1000_classes_the_title_says_how_many_are_shown(monkeypatch, draw
     ]  # fmt: skip
 
 
-def test_small_tiles_keep_the_shape_and_the_colours(monkeypatch, tmp_path):
+def test_small_tiles_keep_the_shape_and_the_colors(monkeypatch, tmp_path):
     """A wide red image: 3:1, in the middle of its square; a photograph is thinned out, not cut."""
     wide = np.zeros((1200, 3600, 3), np.uint8)
     wide[..., 0] = 255
@@ -278,8 +278,8 @@ def seen_by_numpy(row, view, pixels):
     """A flip of either axis, then the brightness, as the file's numbers say."""
     with h5py.File(LOGITS) as content:
         a, _, _, _, d, _ = content["train/affine"][view, row].tolist()
-        colour = content["train/colour"][view, row].astype(np.float64)
-    return np.clip(pixels[:: int(d), :: int(a)] + 255 * colour[3:], 0, 255)
+        color = content["train/color"][view, row].astype(np.float64)
+    return np.clip(pixels[:: int(d), :: int(a)] + 255 * color[3:], 0, 255)
 
 
 def test_rows_are_the_untouched_image_and_its_stored_views(make, drawn):
@@ -287,7 +287,7 @@ def test_rows_are_the_untouched_image_and_its_stored_views(make, drawn):
     index = make(classes)
     view_grid.draw_views(LOGITS, index, OUTPUT)
     chosen = sample_grid.spread_over_classes(index, 3)
-    assert [image.label for image in chosen] == classes
+    assert [image.class_name for image in chosen] == classes
     assert [row.get_suptitle() for row in drawn[0].subfigs] == classes
     for image, row in zip(chosen, drawn[0].subfigs, strict=True):
         assert [axes.get_title() for axes in row.axes] == ["untouched", "view 0", "view 1", "view 2"]
@@ -380,10 +380,10 @@ def test_bars_are_softmax_of_stored_logits_at_each_temperature(make, drawn):
     assert drawn[0].get_suptitle() == f"Soft labels of test_{row}.png (test)"
 
 
-def test_the_labelled_class_has_another_colour():
+def test_the_labelled_class_has_another_color():
     figure = softening_picture.softening_figure("x", noise(), {1.0: np.array([0.2, 0.5, 0.3])}, ["a", "b", "c"], 2)
-    colours = [bar.get_facecolor() for bar in charts(figure)[0].patches]
-    assert colours[0] == colours[1] != colours[2]
+    colors = [bar.get_facecolor() for bar in charts(figure)[0].patches]
+    assert colors[0] == colors[1] != colors[2]
     assert figure.get_supxlabel() == "softened probability; orange: the labelled class"
 
 

@@ -27,11 +27,11 @@ from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import split
-from pipeline.tools.plan import Images, Plan, as_text, count_images, make_plan, teacher_model
+from pipeline.tools.plan import ImageCounts, Plan, as_text, count_images, make_plan, teacher_model
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
-COLOURED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))
+COLORED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))
 TEACHER = Cnn(
     input_shape=(12, 12, 3),
     weights=None,
@@ -54,7 +54,7 @@ def names(count):
 
 
 EXAMPLE = Plan(
-    images=Images(
+    images=ImageCounts(
         Path("data/index.csv"), {"train": 1000, "val": 200, "test": 300}, names(4), id_bytes=dict.fromkeys(SPLITS, 10)
     ),
     views=5,
@@ -79,7 +79,7 @@ def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
 def images_of(index):
     counts = {name: len(index.split(name)) for name in SPLITS}
     longest = {name: max(len(image.id.encode()) for image in index.split(name)) for name in SPLITS}
-    return Images(SOURCE, counts, index.class_names, longest)
+    return ImageCounts(SOURCE, counts, index.class_names, longest)
 
 
 def same_length(index):
@@ -160,7 +160,7 @@ def test_passes_of_the_teacher_by_hand():
 
 
 def test_students_are_one_for_each_temperature_and_seed():
-    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
+    found = planned(ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
     assert (found.students, found.epochs, found.views, found.temperatures) == (6, 7, 3, 3)
 
 
@@ -176,7 +176,7 @@ def test_students_are_one_for_each_temperature_and_seed():
     ],
 )
 def test_break_even_by_hand(views, epochs, train, val, test, students):
-    images = Images(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
+    images = ImageCounts(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
     assert replace(EXAMPLE, images=images, views=views, images_seen=epochs * train).pays_off_from == students
 
 
@@ -186,7 +186,7 @@ sizes = st.integers(1, 10**6)
 
 @given(sizes, sizes, sizes, counts, counts)
 def test_break_even_is_where_online_runs_the_teacher_more_often(views, epochs, train, val, test):
-    images = Images(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
+    images = ImageCounts(SOURCE, {"train": train, "val": val, "test": test}, names(2), OF_8)
     found = replace(EXAMPLE, images=images, views=views, images_seen=epochs * train)
     offline = views * train + val + test
     first = found.pays_off_from
@@ -197,13 +197,13 @@ def test_break_even_is_where_online_runs_the_teacher_more_often(views, epochs, t
 
 def test_flops_by_hand():
     """A convolution of stride 2, its biases, a dense layer, its biases, and pixels x scale + offset."""
-    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
+    found = planned(ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
     assert found.teacher_flops == 2 * 36 * 3 * 27 + 36 * 3 + 2 * 108 * 4 + 4 + 2 * 432
     assert found.student_flops == 2 * 16 * 2 * 9 + 16 * 2 + 2 * 32 * 4 + 4 + 2 * 64
 
 
 def test_pretrained_weights_are_not_needed_to_count():
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     there = planned(images, teacher=replace(TEACHER, weights="nowhere/weights.h5"))
     assert there == planned(images)
 
@@ -270,7 +270,7 @@ def with_steps(*phases, batch_size=8):
 )
 def test_images_seen_by_hand(recipe, seen):
     """Of ten training images in three views, 35 views offline: a student pays off when it sees more."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     found = planned(images, recipe=recipe)
     assert (found.images_seen, found.offline_passes) == (seen, 35)
     assert found.online_passes == found.student_passes == 6 * seen
@@ -281,14 +281,14 @@ def test_images_seen_by_hand(recipe, seen):
 @pytest.mark.parametrize(("views", "never"), [(16, 0), (17, 1), (20, 4)])
 def test_views_that_no_student_reaches_by_hand(views, never):
     """Three epochs of five steps of eight, and four passes: 160 images are sixteen passes over ten."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     found = planned(images, replace(PLAIN, count=views), recipe=with_steps((3, 5), (4, None)))
     assert found.views_never_seen == never
 
 
 def test_a_started_pass_shows_its_views_too():
     """Eleven images of ten are two passes: the second view is reached."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
     recipe = with_steps((11, 1), batch_size=1)
     assert [planned(images, replace(PLAIN, count=count), recipe=recipe).views_never_seen for count in (2, 3)] == [0, 1]
 
@@ -296,25 +296,25 @@ def test_a_started_pass_shows_its_views_too():
 # ---- bytes
 
 # 10 training images in 3 views, 5 others in one: 35 rows of an affine (12) and of logits or soft labels, and 15
-# images of an id (8), a sha256 (64), and a label or 4 one-hot labels (4). Only the training rows have a colour (12).
+# images of an id (8), a sha256 (64), and a label or 4 one-hot labels (4). Only the training rows have a color (12).
 # Logits: 4 x 4, 4 x 2, or index 2 x 2, value 2 x 2, mean and variance. Soft labels: 4 x 4, or index 2 x 2,
 # probability 2 x 4, tail 4.
 OF_A_ROW = {"float32": (16, 16), "float16": (8, 16), "topk": (4 + 4 + 8, 4 + 8 + 4)}
 
 
 @pytest.mark.parametrize("stored_as", STORAGES)
-@pytest.mark.parametrize("views", [PLAIN, COLOURED], ids=["plain", "coloured"])
+@pytest.mark.parametrize("views", [PLAIN, COLORED], ids=["plain", "colored"])
 def test_bytes_by_hand(stored_as, views):
-    found = planned(Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8), views, STORAGES[stored_as])
-    colour = 3 * 10 * 12 * views.augmentation.recolours
-    rest = 35 * 12 + 15 * (8 + 64 + 4) + colour
+    found = planned(ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8), views, STORAGES[stored_as])
+    color = 3 * 10 * 12 * views.augmentation.recolors
+    rest = 35 * 12 + 15 * (8 + 64 + 4) + color
     logits, soft = OF_A_ROW[stored_as]
     assert (found.logits_bytes, found.targets_bytes) == (35 * logits + rest, 35 * soft + rest)
 
 
 def test_bytes_of_one_hot_labels_by_hand():
     """With 1,000 classes: dense soft labels 4,000 and one-hot labels 1,000 a row; top-k of 10 does without both."""
-    images = Images(SOURCE, {"train": 10, "val": 2, "test": 3}, names(1000), OF_8)
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(1000), OF_8)
     dense, topk = (planned(images, UNTOUCHED, kind) for kind in (Dense("float16"), TopK(10, "float16")))
     of_all = 64 + 8 + 12
     assert dense.logits_bytes == 15 * (of_all + 4 + 2000)
@@ -323,7 +323,7 @@ def test_bytes_of_one_hot_labels_by_hand():
     assert topk.targets_bytes == 15 * (of_all + 4 + 20 + 40 + 4)
 
 
-@pytest.mark.parametrize("views", [UNTOUCHED, PLAIN, COLOURED], ids=["one view", "plain", "coloured"])
+@pytest.mark.parametrize("views", [UNTOUCHED, PLAIN, COLORED], ids=["one view", "plain", "colored"])
 @pytest.mark.parametrize("stored_as", STORAGES)
 def test_planned_bytes_are_those_of_the_files(tmp_path, monkeypatch, stored_as, views):
     monkeypatch.chdir(tmp_path)

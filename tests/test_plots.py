@@ -153,8 +153,8 @@ def test_classes_are_in_the_order_of_the_class_axis(specs):
 
 def test_roc_curves_carry_the_names_of_their_classes(specs):
     for spec in of_kind(specs, "roc").values():
-        colour = spec["layer"][-1]["encoding"]["color"]
-        assert (colour["field"], colour["title"]) == ("class", "class")
+        color = spec["layer"][-1]["encoding"]["color"]
+        assert (color["field"], color["title"]) == ("class", "class")
         assert {row["class"] for row in spec["data"]["values"]} == {"SSA"}
 
 

@@ -73,7 +73,7 @@ def built(architecture: str, **options):
         architecture=architecture,
         input_shape=(32, 32, 3),
         weights=None,
-        dense=[4],
+        hidden_units=[4],
     )
     return description.build(classes=3, seed=1)
 

@@ -23,7 +23,7 @@ from real_project import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.views import Augmentation
 from pipeline.inference import cost
 from pipeline.models import architectures
@@ -67,7 +67,7 @@ PUBLISHED = {
         "train_teacher.model.preprocessing": "own",
         "train_teacher.model.pooling": "avg",
         "train_teacher.model.batch_normalization": False,
-        "train_teacher.model.dense": [],
+        "train_teacher.model.hidden_units": [],
         "train_teacher.model.dropout": 0.2,
         "train_teacher.batch_size": 32,
         "train_teacher.validation_steps": None,
@@ -83,7 +83,7 @@ PUBLISHED = {
         "student.model.preprocessing": "own",
         "student.model.pooling": "avg",
         "student.model.batch_normalization": False,
-        "student.model.dense": [],
+        "student.model.hidden_units": [],
         "student.model.dropout": 0.2,
         "student.batch_size": 32,
         "student.validation_steps": None,
@@ -102,7 +102,7 @@ PUBLISHED = {
         "train_teacher.model.factor": 2,
         "train_teacher.model.pooling": "flatten",
         "train_teacher.model.batch_normalization": False,
-        "train_teacher.model.dense": [256],
+        "train_teacher.model.hidden_units": [256],
         "train_teacher.model.dropout": 0.5,
         "train_teacher.batch_size": 128,
         "train_teacher.phases": [adam(20, 1e-3, "all")],
@@ -114,7 +114,7 @@ PUBLISHED = {
         "student.model.input_shape": [32, 32, 3],
         "student.model.preprocessing": "unit",
         "student.model.batch_normalization": False,
-        "student.model.dense": [64],
+        "student.model.hidden_units": [64],
         "student.model.dropout": 0.0,
         "student.batch_size": 128,
         "student.phases": [adam(50, 1e-3, "all")],
@@ -129,7 +129,7 @@ PUBLISHED = {
         "train_teacher.model.weights": "imagenet",
         "train_teacher.model.pooling": "avg",
         "train_teacher.model.batch_normalization": False,
-        "train_teacher.model.dense": [],
+        "train_teacher.model.hidden_units": [],
         "train_teacher.model.dropout": 0.0,
         "train_teacher.batch_size": 32,
         "train_teacher.phases": [adam(20, 1e-3, None)],
@@ -142,7 +142,7 @@ PUBLISHED = {
         "student.model.weights": "imagenet",
         "student.model.pooling": "avg",
         "student.model.batch_normalization": False,
-        "student.model.dense": [],
+        "student.model.hidden_units": [],
         "student.model.dropout": 0.0,
         "student.batch_size": 32,
         "student.phases": [adam(10, 1e-3, "all")],
@@ -155,7 +155,7 @@ PUBLISHED = {
         "train_teacher.model.preprocessing": "unit",
         "train_teacher.model.pooling": "avg",
         "train_teacher.model.batch_normalization": False,
-        "train_teacher.model.dense": [256],
+        "train_teacher.model.hidden_units": [256],
         "train_teacher.model.dropout": 0.0,
         "train_teacher.batch_size": 32,
         "train_teacher.phases": [adam(10, 1e-3, "all")],
@@ -173,7 +173,7 @@ PUBLISHED = {
         "student.model.factor": [3, 3, 1],
         "student.model.pooling": "flatten",
         "student.model.batch_normalization": False,
-        "student.model.dense": [128],
+        "student.model.hidden_units": [128],
         "student.model.dropout": 0.5,
         "student.batch_size": 32,
         "student.phases": [adam(10, 1e-3, "all")],
@@ -189,7 +189,7 @@ PUBLISHED = {
         "train_teacher.weights_of.input_shape": [228, 228, 3],
         "train_teacher.weights_of.pooling": "max",
         "train_teacher.weights_of.batch_normalization": True,
-        "train_teacher.weights_of.dense": [],
+        "train_teacher.weights_of.hidden_units": [],
         "train_teacher.weights_of.dropout": 0.5,
         "distill.temperatures": [3],
         "distill.hard_label_weight": 0.9,
@@ -199,7 +199,7 @@ PUBLISHED = {
         "student.model.input_shape": [228, 228, 3],
         "student.model.pooling": "max",
         "student.model.batch_normalization": True,
-        "student.model.dense": [],
+        "student.model.hidden_units": [],
         "student.model.dropout": 0.5,
         "student.batch_size": 8,
         "student.validation_steps": 40,
@@ -657,7 +657,7 @@ def test_a_run_compares_teacher_baseline_and_all_students(project):
     report = json.loads(Path("results/metrics.json").read_text())
     index = pd.read_csv("data/index.csv")
     assert report["test_images"] == (index["split"] == "test").sum()
-    assert index["label"].nunique() == (2 if project.name == "mnist" else classes_of(project.name))
+    assert index["class_name"].nunique() == (2 if project.name == "mnist" else classes_of(project.name))
     students = {f"student_T{temperature}" for temperature in project.temperatures}
     assert set(report["models"]) == {"teacher", "baseline", *students}
     for name in students | {"baseline"}:
@@ -729,7 +729,7 @@ def test_the_validation_loss_is_the_published_formula(project):
         rows = [ids.index(name) for name in project.validated_on()]
         soft, hard = file["val/soft"][0][rows].astype(np.float64), file["val/hard"][:][rows]
     model = keras.saving.load_model(f"models/students/T{temperature}_seed{seed}.keras")
-    pixels = Images([Path(index.path[ids[row]]) for row in rows], model.input_shape[1:], keep=True)
+    pixels = DecodedImages([Path(index.path[ids[row]]) for row in rows], model.input_shape[1:], keep=True)
     logits = model.predict(pixels.rows(np.arange(len(rows))).numpy().astype(np.float32), verbose=0)
     entropy = -np.sum(soft * np.log(np.maximum(soft, 1e-300)), axis=1)
     soft_loss = -np.sum(soft * log_softmax(logits / temperature), axis=1)

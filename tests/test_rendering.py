@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.images.rendering import apply_affines, apply_colours, render
-from pipeline.images.views import IDENTITY, SAME_COLOUR, Augmentation, draw_view, draw_views
+from pipeline.images.rendering import apply_affines, apply_colors, render
+from pipeline.images.views import IDENTITY, SAME_COLOR, Augmentation, sample_view, sample_views
 
 EVERYTHING = Augmentation(
     horizontal_flip=True,
@@ -24,7 +24,7 @@ EVERYTHING = Augmentation(
     channel_gain=0.1,
 )
 MOVES = Augmentation(rotation=0.2, translation=0.1, fill_mode="nearest")
-COLOUR = Augmentation(brightness=0.2, contrast=0.4, channel_gain=0.1)
+COLOR = Augmentation(brightness=0.2, contrast=0.4, channel_gain=0.1)
 PAD_MODE = {"constant": "constant", "nearest": "edge", "reflect": "symmetric"}
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 NOT_USED = np.nan
@@ -43,13 +43,13 @@ def apply(images, affine, fill_mode="constant"):
     return apply_affines(images, affines, fill_mode).numpy()
 
 
-def recolour(images, gains, biases):
-    colours = np.tile(np.concatenate([gains, biases]), (len(images), 1))
-    return apply_colours(images, colours).numpy()
+def recolor(images, gains, biases):
+    colors = np.tile(np.concatenate([gains, biases]), (len(images), 1))
+    return apply_colors(images, colors).numpy()
 
 
 def drawn(count, augmentation=EVERYTHING, number=0):
-    return draw_views(augmentation, 2, [f"{row}.png" for row in range(count)], number)
+    return sample_views(augmentation, 2, [f"{row}.png" for row in range(count)], number)
 
 
 def normalised(size):
@@ -207,17 +207,17 @@ def test_a_transform_lands_on_the_same_content_at_every_size(shape):
 
 @pytest.mark.parametrize("shape", [(32, 32), (64, 64), (40, 64), (96, 48)])
 def test_a_drawn_view_lands_on_the_same_content_at_every_size(shape):
-    """Moved, cropped and recoloured, wherever the view shows a point between the image's pixel centres."""
+    """Moved, cropped and recolored, wherever the view shows a point between the image's pixel centres."""
     height, width = shape
     x, y = np.meshgrid(normalised(width), normalised(height))
-    affines, colours = drawn(20)
+    affines, colors = drawn(20)
     images = np.tile(content(x, y)[None, :, :, None], (20, 1, 1, 3))
-    found = render(images, affines, colours, EVERYTHING).numpy()
+    found = render(images, affines, colors, EVERYTHING).numpy()
     for row, (a, b, tx, c, d, ty) in enumerate(affines.astype(np.float64)):
         seen_x, seen_y = a * x + b * y + tx, c * x + d * y + ty
         inside = (np.abs(seen_x) < 1 - 1 / width) & (np.abs(seen_y) < 1 - 1 / height)
         assert inside.mean() > 0.5
-        gains, biases = np.split(colours[row].astype(np.float64), 2)
+        gains, biases = np.split(colors[row].astype(np.float64), 2)
         expected = np.clip(content(seen_x, seen_y)[..., None] * gains + 255 * biases, 0, 255)
         bound = (interpolation_bound(height, width) + 60e-5) * max(gains)
         np.testing.assert_allclose(found[row][inside], expected[inside], rtol=0, atol=bound)
@@ -265,18 +265,18 @@ def test_beyond_the_edge_constant_is_black():
 def test_stored_float16_transforms_lose_nothing():
     # What was drawn is already rounded, so that the stored numbers replay the very same view.
     images = picture(10, 10, channels=3)
-    affine, colour = draw_view(EVERYTHING, 2, "a.png", 0)
-    stored = [np.frombuffer(part.tobytes(), np.float16)[None].astype(np.float32) for part in (affine, colour)]
+    affine, color = sample_view(EVERYTHING, 2, "a.png", 0)
+    stored = [np.frombuffer(part.tobytes(), np.float16)[None].astype(np.float32) for part in (affine, color)]
     replayed = render(images, *stored, EVERYTHING)
-    np.testing.assert_array_equal(replayed, render(images, affine[None], colour[None], EVERYTHING))
+    np.testing.assert_array_equal(replayed, render(images, affine[None], color[None], EVERYTHING))
 
 
-# What a transform does to colours
+# What a transform does to colors
 
 
-def test_a_colour_is_a_gain_and_a_bias_of_each_channel():
+def test_a_color_is_a_gain_and_a_bias_of_each_channel():
     images = np.array([[100.0, 100.0, 100.0], [0.0, 160.0, 255.0]]).reshape(1, 1, 2, 3).astype(np.float32)
-    found = recolour(images, [1.5, 1.0, 0.5], [0.25, -0.5, 0.125])
+    found = recolor(images, [1.5, 1.0, 0.5], [0.25, -0.5, 0.125])
     assert found.dtype == np.float32
     # 100 * 1.5 + 255 / 4, 100 - 255 / 2 (cut), 100 / 2 + 255 / 8; then 0, 160 and 255.
     assert found.tolist() == [[[[213.75, 0.0, 81.875], [63.75, 32.5, 159.375]]]]
@@ -284,76 +284,76 @@ def test_a_colour_is_a_gain_and_a_bias_of_each_channel():
 
 def test_what_leaves_the_range_is_cut_at_black_and_white():
     images = np.array([0.0, 50.0, 85.0, 170.0, 250.0, 255.0]).reshape(1, 1, 6, 1).astype(np.float32)
-    darker, lighter = recolour(images, [1.0] * 3, [-0.5] * 3), recolour(images, [2.0] * 3, [0.0] * 3)
+    darker, lighter = recolor(images, [1.0] * 3, [-0.5] * 3), recolor(images, [2.0] * 3, [0.0] * 3)
     assert darker.ravel().tolist() == [0.0, 0.0, 0.0, 42.5, 122.5, 127.5]
     assert lighter.ravel().tolist() == [0.0, 100.0, 170.0, 255.0, 255.0, 255.0]
 
 
-def test_each_image_has_its_own_colour():
+def test_each_image_has_its_own_color():
     images = picture(5, 7, channels=3, count=30)
-    _, colours = drawn(30, COLOUR)
-    gains, biases = np.split(colours.astype(np.float64)[:, None, None], 2, axis=-1)
+    _, colors = drawn(30, COLOR)
+    gains, biases = np.split(colors.astype(np.float64)[:, None, None], 2, axis=-1)
     expected = np.clip(images * gains + 255 * biases, 0, 255)
     # Product and sum, below 512, round by 2^-16 each.
-    np.testing.assert_allclose(apply_colours(images, colours), expected, rtol=0, atol=2.0**-15)
+    np.testing.assert_allclose(apply_colors(images, colors), expected, rtol=0, atol=2.0**-15)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_same_colour_changes_no_bit(channels):
+def test_the_same_color_changes_no_bit(channels):
     images = picture(9, 12, channels=channels, count=5)
-    np.testing.assert_array_equal(recolour(images, SAME_COLOUR[:3], SAME_COLOUR[3:]), images)
+    np.testing.assert_array_equal(recolor(images, SAME_COLOR[:3], SAME_COLOR[3:]), images)
 
 
 def test_drawn_contrast_keeps_mid_grey():
     images = np.full((50, 2, 3, 3), 127.5, np.float32)
-    _, colours = drawn(50, Augmentation(contrast=0.4))
+    _, colors = drawn(50, Augmentation(contrast=0.4))
     # The float16 gain is 2^-11 off, the bias 2^-13.
-    np.testing.assert_allclose(apply_colours(images, colours), 127.5, rtol=0, atol=127.5 * 2.0**-11 + 255 * 2.0**-13)
+    np.testing.assert_allclose(apply_colors(images, colors), 127.5, rtol=0, atol=127.5 * 2.0**-11 + 255 * 2.0**-13)
 
 
 def test_brightness_moves_mid_grey_by_its_share_of_white():
     images = np.full((50, 2, 3, 3), 127.5, np.float32)
-    _, colours = drawn(50, Augmentation(brightness=0.25))
-    expected = 127.5 + 255 * colours[:, 3].astype(np.float64)
-    found = apply_colours(images, colours).numpy()
+    _, colors = drawn(50, Augmentation(brightness=0.25))
+    expected = 127.5 + 255 * colors[:, 3].astype(np.float64)
+    found = apply_colors(images, colors).numpy()
     np.testing.assert_allclose(found, np.broadcast_to(expected[:, None, None, None], found.shape), rtol=2.0**-23)
     assert 127.5 - 63.75 <= found.min() < 70
     assert 185 < found.max() <= 127.5 + 63.75
 
 
-def test_grey_is_the_luma_of_the_transformed_colours():
+def test_grey_is_the_luma_of_the_transformed_colors():
     """Where the channels are equal, and nothing is cut."""
     grey = picture(9, 12, channels=1, count=30) / 4 + 95  # 95 to 159: 0.6 * 0.9 to 1.4 * 1.1 times that, less 51, fits
-    _, colours = drawn(30, COLOUR)
-    coloured = apply_colours(np.repeat(grey, 3, axis=-1), colours).numpy()
-    assert coloured.min() > 0
-    assert coloured.max() < 255
-    found = apply_colours(grey, colours).numpy()
+    _, colors = drawn(30, COLOR)
+    colored = apply_colors(np.repeat(grey, 3, axis=-1), colors).numpy()
+    assert colored.min() > 0
+    assert colored.max() < 255
+    found = apply_colors(grey, colors).numpy()
     assert found.shape == grey.shape
-    np.testing.assert_allclose(found[..., 0], coloured.astype(np.float64) @ LUMA, rtol=0, atol=2.0**-14)
+    np.testing.assert_allclose(found[..., 0], colored.astype(np.float64) @ LUMA, rtol=0, atol=2.0**-14)
 
 
 def test_grey_weighs_the_channels_as_the_eye_does():
     images = np.full((1, 1, 1, 1), 100.0, np.float32)
-    weights = [float(recolour(images, gains, [0.0] * 3)[0, 0, 0, 0]) for gains in np.eye(3)]
+    weights = [float(recolor(images, gains, [0.0] * 3)[0, 0, 0, 0]) for gains in np.eye(3)]
     np.testing.assert_allclose(weights, [29.9, 58.7, 11.4], rtol=2.0**-22)
-    shifts = [float(recolour(0 * images, [1.0] * 3, biases)[0, 0, 0, 0]) for biases in np.eye(3)]
+    shifts = [float(recolor(0 * images, [1.0] * 3, biases)[0, 0, 0, 0]) for biases in np.eye(3)]
     np.testing.assert_allclose(shifts, [76.245, 149.685, 29.07], rtol=2.0**-22)
 
 
 # The whole view
 
 
-def test_a_view_is_moved_then_recoloured():
+def test_a_view_is_moved_then_recolored():
     images = picture(9, 12, channels=3, count=6)
-    affines, colours = drawn(6)
+    affines, colors = drawn(6)
     moved = apply_affines(images, affines, "nearest")
     np.testing.assert_array_equal(
-        render(images, affines, colours, EVERYTHING).numpy(), apply_colours(moved, colours).numpy()
+        render(images, affines, colors, EVERYTHING).numpy(), apply_colors(moved, colors).numpy()
     )
 
 
-def test_what_lies_beyond_the_edge_is_recoloured_with_the_rest():
+def test_what_lies_beyond_the_edge_is_recolored_with_the_rest():
     augmentation = Augmentation(translation=0.5, brightness=0.5, fill_mode="constant")
     # Shifted by half the width: the left half is black, and 255 / 4 lighter.
     found = render(
@@ -364,14 +364,12 @@ def test_what_lies_beyond_the_edge_is_recoloured_with_the_rest():
 
 def test_only_what_is_on_is_done():
     images = picture(9, 12, channels=3, count=6)
-    affines, colours = drawn(6)
+    affines, colors = drawn(6)
     not_used = np.full((6, 6), NOT_USED)
     np.testing.assert_array_equal(
         render(images, affines, not_used, MOVES).numpy(), apply_affines(images, affines, "nearest").numpy()
     )
-    np.testing.assert_array_equal(
-        render(images, not_used, colours, COLOUR).numpy(), apply_colours(images, colours).numpy()
-    )
+    np.testing.assert_array_equal(render(images, not_used, colors, COLOR).numpy(), apply_colors(images, colors).numpy())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -386,7 +384,7 @@ def test_nothing_on_changes_no_bit(dtype):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_everything_on_but_drawn_as_nothing_changes_no_bit(channels):
     images = picture(9, 12, channels=channels, count=6).astype(np.uint8)
-    found = render(images, np.tile(IDENTITY, (6, 1)), np.tile(SAME_COLOUR, (6, 1)), EVERYTHING).numpy()
+    found = render(images, np.tile(IDENTITY, (6, 1)), np.tile(SAME_COLOR, (6, 1)), EVERYTHING).numpy()
     assert found.dtype == np.float32
     assert found.tobytes() == images.astype(np.float32).tobytes()
 
@@ -400,7 +398,7 @@ def test_the_fill_mode_is_the_augmentations(fill_mode):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("augmentation", [EVERYTHING, MOVES, COLOUR, Augmentation()])
+@pytest.mark.parametrize("augmentation", [EVERYTHING, MOVES, COLOR, Augmentation()])
 @pytest.mark.parametrize("shape", [(None, 9, 12, 3), (None, 9, 12, 1), (4, 9, 12, 3), (None, None, None, 3)])
 def test_the_static_shape_is_kept(augmentation, shape):
     traced = tf.function(lambda *tensors: render(*tensors, augmentation)).get_concrete_function(
@@ -414,12 +412,12 @@ def test_the_static_shape_is_kept(augmentation, shape):
 def test_a_view_does_not_depend_on_its_batch(channels):
     count = 33
     images = picture(10, 14, channels=channels, count=count)
-    affines, colours = drawn(count, number=1)
-    together = render(images, affines, colours, EVERYTHING).numpy()
+    affines, colors = drawn(count, number=1)
+    together = render(images, affines, colors, EVERYTHING).numpy()
     for row in range(count):
         only = slice(row, row + 1)
-        alone = render(images[only], affines[only], colours[only], EVERYTHING).numpy()
+        alone = render(images[only], affines[only], colors[only], EVERYTHING).numpy()
         np.testing.assert_array_equal(alone[0], together[row])
     order = np.random.default_rng(0).permutation(count)
-    shuffled = render(images[order], affines[order], colours[order], EVERYTHING).numpy()
+    shuffled = render(images[order], affines[order], colors[order], EVERYTHING).numpy()
     np.testing.assert_array_equal(shuffled, together[order])

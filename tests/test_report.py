@@ -232,9 +232,9 @@ def test_names_from_the_data_are_shown_as_they_are(hostile, chromium):
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out_from_its_background(hostile, chromium, scheme):
-    """At least 4.5 to 1 (WCAG 2.2, 1.4.3); what lies on a coloured cell is looked at by eye."""
+    """At least 4.5 to 1 (WCAG 2.2, 1.4.3); what lies on a colored cell is looked at by eye."""
     with opened(chromium, hostile / "report.html", scheme=scheme) as found:
-        colours = found.page.evaluate(
+        colors = found.page.evaluate(
             """() => [...document.querySelectorAll('p, td, th, h1, h2, h3, dt, dd, li, .interval, .id, .caption, pre')]
                 .map(e => {
                     let at = e;
@@ -242,24 +242,24 @@ def test_every_text_stands_out_from_its_background(hostile, chromium, scheme):
                     return [getComputedStyle(e).color, getComputedStyle(at).backgroundColor];
                 })"""
         )
-    assert len(set(map(tuple, colours))) >= 3
-    for ink, paper in colours:
+    assert len(set(map(tuple, colors))) >= 3
+    for ink, paper in colors:
         assert contrast(ink, paper) >= 4.5, (ink, paper)
 
 
 def contrast(first, second):
-    """WCAG's contrast ratio of two colours, "rgb(r, g, b)"."""
+    """WCAG's contrast ratio of two colors, "rgb(r, g, b)"."""
     lighter, darker = sorted(map(luminance, (first, second)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def luminance(colour):
-    shares = np.array([int(number) / 255 for number in re.findall(r"\d+", colour)[:3]])
+def luminance(color):
+    shares = np.array([int(number) / 255 for number in re.findall(r"\d+", color)[:3]])
     linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
-def test_contrast_of_known_colours():
+def test_contrast_of_known_colors():
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)
 
@@ -430,7 +430,7 @@ def test_a_class_of_any_name_is_in_the_curves(hostile):
 
 
 def test_text_in_a_figure_is_left_alone():
-    """Only what is drawn in black takes the page's colour."""
+    """Only what is drawn in black takes the page's color."""
     figure = Figure()
     figure.text(0.1, 0.1, '#000000 id="text_1"')
     drawn = svg(figure, "one")
@@ -539,7 +539,7 @@ def test_predictions_are_those_of_the_model(hostile, monkeypatch):
     table = read_predictions(Path("predictions"), "student_T4_seed1").set_index("id")
     index = pd.read_csv("index.csv", keep_default_na=False).query("split == 'test'").set_index("id")
     assert sorted(table.index) == sorted(index.index)
-    assert (table["actual"] == index["label"].loc[table.index]).all()
+    assert (table["actual"] == index["class_name"].loc[table.index]).all()
     pixels = np.array([keras.utils.img_to_array(keras.utils.load_img(path)) for path in index["path"].loc[table.index]])
     model = keras.saving.load_model("T4_seed1.keras")
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(pixels, verbose=0)))

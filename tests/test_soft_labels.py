@@ -34,7 +34,7 @@ from soft_label_files import (
 )
 
 from pipeline.images.index import SPLITS, Index
-from pipeline.images.views import SAME_COLOUR, Augmentation, Views, draw_views
+from pipeline.images.views import SAME_COLOR, Augmentation, Views, sample_views
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
@@ -61,7 +61,7 @@ COMMON = {
     "id": (False, (), None),
     "image_sha256": (False, (), np.dtype("S64")),
     "affine": (True, (6,), np.dtype("<f2")),
-    "colour": (True, (6,), np.dtype("<f2")),
+    "color": (True, (6,), np.dtype("<f2")),
 }
 LABEL = {"label": (False, (), np.dtype("<i4"))}
 ROWS = {
@@ -87,7 +87,7 @@ DATASETS = [
     (kind, name)
     for kind in KINDS
     for name in ["class_names", *(f"{split}/{name}" for split in SPLITS for name in ROWS[kind])]
-    if name not in ("val/colour", "test/colour")
+    if name not in ("val/color", "test/color")
 ]
 by_kind = pytest.mark.parametrize("kind", KINDS)
 by_format = pytest.mark.parametrize("kind", ["dense logits", "top-k targets"])
@@ -191,14 +191,14 @@ def test_the_stored_transforms_are_those_of_the_draw(made, kind):
     with opened(made[kind]) as file:
         assert file.views("train") == VIEWS
         for view in range(3):
-            affines, colours = file.transforms("train", view)
-            expected = draw_views(VIEWS.augmentation, VIEWS.seed, IDS["train"], view)
+            affines, colors = file.transforms("train", view)
+            expected = sample_views(VIEWS.augmentation, VIEWS.seed, IDS["train"], view)
             np.testing.assert_array_equal(affines, expected[0])
-            np.testing.assert_array_equal(colours, expected[1])
+            np.testing.assert_array_equal(colors, expected[1])
         for split in ("val", "test"):
-            affines, colours = file.transforms(split, 0)
+            affines, colors = file.transforms(split, 0)
             np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(IDS[split]), 1)))
-            np.testing.assert_array_equal(colours, np.tile(SAME_COLOUR, (len(affines), 1)))
+            np.testing.assert_array_equal(colors, np.tile(SAME_COLOR, (len(affines), 1)))
 
 
 def test_dense_columns_are_those_of_their_view_and_row(made):
@@ -248,25 +248,27 @@ def test_a_file_may_be_renamed(made, tmp_path, kind):
         assert file.ids("val") == tuple(IDS["val"])
 
 
-def test_files_without_colour_transforms_have_none(tmp_path):
+def test_files_without_color_transforms_have_none(tmp_path):
     turned = Views(2, 1, Augmentation(rotation=0.5))
     for path in write_both(tmp_path, views=turned):
         with opened(path) as file, h5py.File(path) as raw:
-            assert "colour" not in file.file["train"]
-            assert "colour" not in raw["train"]
+            assert "color" not in file.file["train"]
+            assert "color" not in raw["train"]
 
 
 def test_a_thousand_long_class_names_fit(tmp_path):
     names = [f"class {number:03d} {'of a kind with a long name ' * 5}" for number in range(1000)]
     images = [
-        replace(image("train", 0), id=f"{split}{number}", split=split, label=name)
+        replace(image("train", 0), id=f"{split}{number}", split=split, class_name=name)
         for number, name in enumerate(names)
         for split in SPLITS
     ]
     _, targets = write_both(tmp_path, index=Index(images), views=Views(1, 0, Augmentation()))
     with open_soft_targets(targets) as file:
         assert file.provenance.class_names == tuple(names)
-        np.testing.assert_array_equal(file.labels("val"), [names.index(e.label) for e in Index(images).split("val")])
+        np.testing.assert_array_equal(
+            file.labels("val"), [names.index(e.class_name) for e in Index(images).split("val")]
+        )
 
 
 def test_rows_beyond_the_first_slab_are_softened(tmp_path):
@@ -446,7 +448,7 @@ def test_reading_changes_nothing(logits_path, targets_path):
 
 def soften_two_classes(folder, row, temperature):
     """What the soft-target file says of one row of two logits."""
-    images = [replace(image(split, number), label=f"class {number}") for split in SPLITS for number in range(2)]
+    images = [replace(image(split, number), class_name=f"class {number}") for split in SPLITS for number in range(2)]
     values = np.tile(np.asarray(row, np.float32), (1, 2, 1))
     _, targets = write_both(
         folder,
@@ -793,7 +795,7 @@ def test_a_missing_attribute_is_named(copy_of, kind):
     [
         ("views", "{"),
         ("views", "{}"),
-        ("views", '{"count": 3, "seed": 5, "augmentation": {"colour": 1}}'),
+        ("views", '{"count": 3, "seed": 5, "augmentation": {"color": 1}}'),
         ("storage", '{"kind": "zipped"}'),
         ("storage", '{"kind": "dense"}'),
         ("preprocessing", "bilinear"),
@@ -841,7 +843,7 @@ OTHER_DTYPE = {
     "id": np.int64,
     "image_sha256": "S65",
     "affine": np.float32,
-    "colour": np.float64,
+    "color": np.float64,
     "label": np.int64,
     "logits": np.float64,
     "hard": np.float32,

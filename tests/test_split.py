@@ -68,7 +68,7 @@ def test_images_are_copied_and_listed(capsys):
     for number, image in enumerate(images):
         name, label, partition = row_of(number)
         content = Path("raw/images", name).read_bytes()
-        assert image.label == label
+        assert image.class_name == label
         assert image.split == stated_split(name, partition, 0.3)
         assert image.path == f"data/split/{image.split}/{label}/{name}"
         assert image.votes == ("" if number % 5 == 0 else str(number % 8))
@@ -83,7 +83,7 @@ def test_images_are_copied_and_listed(capsys):
     assert origins == (
         "Validation images: 0.3 of the training images, by a hash of the name. Test images: as the data say."
     )
-    counts = Counter((image.split, image.label) for image in images)
+    counts = Counter((image.split, image.class_name) for image in images)
     assert printed == [
         ["class", "train", "val", "test"],
         *([label, *(str(counts[part, label]) for part in ("train", "val", "test"))] for label in ("HP", "SSA")),
@@ -136,7 +136,7 @@ def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
         for label in ("HP", "SSA")
         for folder in (["x", "y"] if name == "d" else ["x"])
     ]
-    data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "", in_order(row.label for row in rows))
+    data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "", in_order(row.class_name for row in rows))
     monkeypatch.setitem(split.LAYOUTS, "mhist", lambda **_: data_set)
     with pytest.raises(PipelineError, match=r"the image y/d\.png would overwrite another one at d\.png\. Rename it"):
         run()
@@ -209,7 +209,7 @@ def test_refuses_a_split_without_images_of_a_class(partition, empty):
 def test_every_class_has_training_and_validation_images(val_fraction):
     make(range(40))
     run(val_fraction)
-    counts = Counter((image.split, image.label) for image in read_index(INDEX).images)
+    counts = Counter((image.split, image.class_name) for image in read_index(INDEX).images)
     small, large = ("val", "train") if val_fraction < 0.5 else ("train", "val")
     # of numbers 0 to 39, 14 are HP and 26 SSA; the test images are numbers 0, 4, ..., 36: 4 HP and 6 SSA
     assert counts == {

@@ -18,7 +18,7 @@ from conftest import MODEL, mhist_in
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
 from pipeline.images.rendering import render
-from pipeline.images.views import SAME_COLOUR, Augmentation, Views
+from pipeline.images.views import SAME_COLOR, Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import PipelineError
@@ -158,10 +158,10 @@ def recomputed(data_set, file, name, view, batch_size=16):
     """The teacher's logits of one stored view of all images, by plain rendering and full batches."""
     model = keras.saving.load_model(TEACHER)
     forward = tf.function(lambda pixels: model(pixels, training=False))
-    affines, colours = file.transforms(name, view)
-    colours = np.tile(SAME_COLOUR, (len(affines), 1)) if colours is None else colours
+    affines, colors = file.transforms(name, view)
+    colors = np.tile(SAME_COLOR, (len(affines), 1)) if colors is None else colors
     images = tf.constant(pixels_of(data_set, file.ids(name)))
-    shown = render(images, affines, colours, file.views(name).augmentation).numpy()
+    shown = render(images, affines, colors, file.views(name).augmentation).numpy()
     filled = np.concatenate([shown, np.zeros((-len(shown) % batch_size, 12, 12, 3), np.float32)])
     batches = filled.reshape(-1, batch_size, 12, 12, 3)
     return np.concatenate([forward(batch).numpy() for batch in batches])[: len(shown)]
@@ -184,10 +184,10 @@ def test_validation_and_test_images_are_untouched(project):
         for name in ("val", "test"):
             assert file.views(name) == UNTOUCHED
             assert file.file[name]["logits"].shape == (1, file.count(name), 2)
-            affines, colours = file.transforms(name, 0)
+            affines, colors = file.transforms(name, 0)
             np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
-            np.testing.assert_array_equal(colours, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
-            assert "colour" not in file.file[name]
+            np.testing.assert_array_equal(colors, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
+            assert "color" not in file.file[name]
     before = logits_of("val"), logits_of("test")
     label(UNTOUCHED)
     np.testing.assert_array_equal(logits_of("val"), before[0])
@@ -480,8 +480,8 @@ def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys
     make_teacher(record=record_of(0.875))
     rows = pd.read_csv(INDEX, dtype=str, keep_default_na=False)
     of_val = rows["split"] == "val"
-    rows.loc[of_val, "label"] = rows.loc[of_val, "label"].map({"HP": "SSA", "SSA": "HP"})
-    rows.loc[of_val, "class_index"] = rows.loc[of_val, "class_index"].map({"0": "1", "1": "0"})
+    rows.loc[of_val, "class_name"] = rows.loc[of_val, "class_name"].map({"HP": "SSA", "SSA": "HP"})
+    rows.loc[of_val, "label"] = rows.loc[of_val, "label"].map({"0": "1", "1": "0"})
     rows.to_csv(INDEX, index=False)
     label()
     assert "(when it was trained: 0.8750, on other images)" in capsys.readouterr().err

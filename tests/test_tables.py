@@ -50,7 +50,7 @@ def read(**changes: Any) -> DataSet:
 
 
 def labels(**changes: Any) -> dict[str, str]:
-    return {row.id: row.label for row in read(**changes).rows}
+    return {row.id: row.class_name for row in read(**changes).rows}
 
 
 def refusal(**changes: Any) -> str:
@@ -105,7 +105,7 @@ def test_the_exact_name_precedes_other_forms_of_it():
     names = [nfd("é.png"), "é.png", "x", "x.png"]
     make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
     assert {row.id for row in read().rows} == set(names)
-    found = {row.label: row.image.name for row in read().rows}
+    found = {row.class_name: row.image.name for row in read().rows}
     assert found == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
 
 
@@ -345,7 +345,7 @@ def test_one_hot_columns_are_the_classes_in_their_order():
     assert labels(**OF_ONE_HOT) == {"a": "MEL", "b": "NV", "c": "BCC", "d": "BCC"}
     assert read(**OF_ONE_HOT).class_names == ["NV", "BCC", "MEL"]
     merged = read(**OF_ONE_HOT, class_names={"MEL": "malignant", "NV": "benign", "BCC": "malignant"})
-    assert [row.label for row in merged.rows] == ["malignant", "benign", "malignant", "malignant"]
+    assert [row.class_name for row in merged.rows] == ["malignant", "benign", "malignant", "malignant"]
     assert merged.class_names == ["malignant", "benign"]
 
 
@@ -491,7 +491,7 @@ def test_the_order_of_the_class_axis(found, class_names, order):
     make_labels(found)
     data_set = read(class_names=class_names)
     assert data_set.class_names == order
-    assert {row.label for row in data_set.rows} == set(order)
+    assert {row.class_name for row in data_set.rows} == set(order)
 
 
 def test_the_index_keeps_the_order():
@@ -500,7 +500,7 @@ def test_the_index_keeps_the_order():
     Path("raw/t.csv").write_text("\n".join(["image,label", *(f"{n},{10 if n % 2 else 2}" for n in range(30))]))
     rows = run(with_key(DRAWN, class_names=names))
     assert read_index(INDEX).class_names == ["bee", "zebra"]
-    assert (rows["1"]["label"], rows["1"]["class_index"]) == ("zebra", "1")
+    assert (rows["1"]["class_name"], rows["1"]["label"]) == ("zebra", "1")
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ def test_names_and_order_in_the_layout_mhist():
     assert read_mhist(**places).class_names == ["HP", "SSA"]
     assert read_mhist(**places, class_names=["SSA", "HP"]).class_names == ["SSA", "HP"]
     named = read_mhist(**places, class_names={"SSA": "serrated", "HP": "polyp"})
-    assert ([row.label for row in named.rows], named.class_names) == (["polyp", "serrated"], ["serrated", "polyp"])
+    assert ([row.class_name for row in named.rows], named.class_names) == (["polyp", "serrated"], ["serrated", "polyp"])
 
 
 def folders(**changes: Any) -> DataSet:
@@ -567,7 +567,7 @@ def test_names_and_order_in_the_layout_folders():
     assert folders(class_names=["n3", "n2", "n10"]).class_names == ["n3", "n2", "n10"]
     merged = folders(class_names={"n3": "fish", "n10": "bird", "n2": "fish"})
     assert merged.class_names == ["fish", "bird"]
-    assert {row.id: (row.label, row.file_name, row.drawn_by) for row in merged.rows} == {
+    assert {row.id: (row.class_name, row.file_name, row.drawn_by) for row in merged.rows} == {
         "n10/1.png": ("bird", "1.png", "1.png"),
         "n2/1.png": ("fish", "n2__1.png", "1.png"),
         "n3/1.png": ("fish", "n3__1.png", "1.png"),

@@ -6,7 +6,7 @@ import pytest
 from soft_label_files import DENSE, IDS, INDEX, TOP2, VIEWS, edit, write_both
 
 from pipeline.distillation.targets import HardAndSoftLabels
-from pipeline.images.views import SAME_COLOUR, Augmentation, Views, draw_views
+from pipeline.images.views import SAME_COLOR, Augmentation, Views, sample_views
 from pipeline.soft_labels.reading import open_soft_targets
 
 HARD = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)
@@ -38,14 +38,14 @@ def labels_of(file, images):
 def test_each_image_gets_the_labels_and_transforms_of_its_view(path, asked, view):
     with open_soft_targets(path) as file:
         supervision = labels_of(file, TRAIN)
-        affines, colours, targets = supervision.take(view, np.array(asked))
+        affines, colors, targets = supervision.take(view, np.array(asked))
     assert targets.shape == (len(asked), 6)
     assert targets.dtype == np.float32
     np.testing.assert_array_equal(targets[:, :3], HARD[asked])
     np.testing.assert_array_equal(targets[:, 3:], soft_of(path, view)[asked])
-    expected = draw_views(VIEWS.augmentation, VIEWS.seed, [IDS["train"][row] for row in asked], view)
+    expected = sample_views(VIEWS.augmentation, VIEWS.seed, [IDS["train"][row] for row in asked], view)
     np.testing.assert_array_equal(affines, expected[0])
-    np.testing.assert_array_equal(colours, expected[1])
+    np.testing.assert_array_equal(colors, expected[1])
 
 
 @pytest.mark.parametrize("order", [[4, 3, 2, 1, 0], [2, 0, 4], [1]])
@@ -112,18 +112,18 @@ def test_other_splits_are_untouched(path, split):
     images = INDEX.split(split)
     with open_soft_targets(path) as file:
         supervision = HardAndSoftLabels(file, split, images, INDEX.one_hot(images))
-        affines, colours, targets = supervision.take(supervision.view(17), np.arange(len(images)))
+        affines, colors, targets = supervision.take(supervision.view(17), np.arange(len(images)))
     assert supervision.augmentation.is_identity
     np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(images), 1)))
-    np.testing.assert_array_equal(colours, np.tile([1, 1, 1, 0, 0, 0], (len(images), 1)))
+    np.testing.assert_array_equal(colors, np.tile([1, 1, 1, 0, 0, 0], (len(images), 1)))
     np.testing.assert_array_equal(targets[:, :3].argmax(axis=1), INDEX.labels(images))
 
 
-def test_views_without_colour_have_the_same_colour(tmp_path):
+def test_views_without_color_have_the_same_color(tmp_path):
     _, path = write_both(tmp_path, views=Views(2, 1, Augmentation(rotation=0.5)))
     with open_soft_targets(path) as file:
-        colours = labels_of(file, TRAIN).take(1, np.array([3, 0]))[1]
-    np.testing.assert_array_equal(colours, np.tile(SAME_COLOUR, (2, 1)))
+        colors = labels_of(file, TRAIN).take(1, np.array([3, 0]))[1]
+    np.testing.assert_array_equal(colors, np.tile(SAME_COLOR, (2, 1)))
 
 
 def test_the_fingerprint_names_file_and_split(tmp_path):

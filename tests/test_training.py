@@ -18,7 +18,7 @@ import pytest
 from weights import weights_sha256
 
 from pipeline.distillation.loss import DistillationLoss
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation
@@ -49,7 +49,7 @@ SHIFTS = Augmentation(translation=0.2, horizontal_flip=True)
 def examples(data_set: Path, rows: range, augmentation: Augmentation = SHIFTS) -> Examples:
     """Some of the 40 images, with a new view in every epoch."""
     names = [f"MHIST_{number:03d}.png" for number in rows]
-    pixels = Images([data_set / "images" / name for name in names], (12, 12, 3), keep=True)
+    pixels = DecodedImages([data_set / "images" / name for name in names], (12, 12, 3), keep=True)
     one_hot = np.eye(2, dtype=np.float32)[[number % 2 for number in rows]]
     content = [(name, sha256_file(data_set / "images" / name)) for name in names]
     return Examples(content, pixels, HardLabels(names, one_hot, augmentation, 5, None))
@@ -578,7 +578,10 @@ def test_a_training_from_scratch_gives_the_same_bytes(data_set, here):
 
 def renamed(data_set):
     return Index(
-        [Image(image.id, image.path, image.label + "!", image.split, "", image.sha256) for image in data_set.images]
+        [
+            Image(image.id, image.path, image.class_name + "!", image.split, "", image.sha256)
+            for image in data_set.images
+        ]
     )
 
 

@@ -401,20 +401,20 @@ VALUES = {
     ),
     "transform": (
         "float32", LOGITS, set_cell("train/affine", (1, 3, 2), 0.5), "views",
-        "1 transform(s) are not as drawn from their seed: train_03.png (view 1)",
+        "1 transform(s) are not as sampled from their seed: train_03.png (view 1)",
     ),
     "transform, soft": (
         "topk", TARGETS, set_cell("train/affine", (0, 23, 0), 0.5), "views",
-        "1 transform(s) are not as drawn from their seed: train_23.png (view 0)",
+        "1 transform(s) are not as sampled from their seed: train_23.png (view 0)",
     ),
-    "colour": (
-        "float32", TARGETS, set_cell("train/colour", (0, slice(None), 5), 0.5), "views",
-        "32 transform(s) are not as drawn from their seed: train_00.png (view 0), train_01.png (view 0), "
+    "color": (
+        "float32", TARGETS, set_cell("train/color", (0, slice(None), 5), 0.5), "views",
+        "32 transform(s) are not as sampled from their seed: train_00.png (view 0), train_01.png (view 0), "
         "train_02.png (view 0), train_03.png (view 0), train_04.png (view 0) and 27 more",
     ),
     "touched": (
         "float16", LOGITS, set_cell("val/affine", (0, 11, 2), 0.25), "views",
-        "1 transform(s) are not as drawn from their seed: val_11.png (view 0)",
+        "1 transform(s) are not as sampled from their seed: val_11.png (view 0)",
     ),
 }  # fmt: skip
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from pipeline.images.views import (
     IDENTITY,
-    SAME_COLOUR,
+    SAME_COLOR,
     UNTOUCHED,
     Augmentation,
     Views,
-    draw_view,
-    draw_views,
     philox_words,
+    sample_view,
+    sample_views,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ MOVES = Augmentation(
 CROP = Augmentation(
     crop_area=(0.2, 0.5), crop_aspect_ratio=(0.75, 4 / 3)
 )  # no side reaches 1: sqrt(0.5 * 4 / 3) = 0.82
-COLOUR = Augmentation(brightness=0.2, contrast=0.4, channel_gain=0.1)
+COLOR = Augmentation(brightness=0.2, contrast=0.4, channel_gain=0.1)
 EVERYTHING = replace(
     MOVES, crop_area=(0.2, 1.0), crop_aspect_ratio=(0.5, 2.0), brightness=0.2, contrast=0.4, channel_gain=0.1
 )
@@ -90,22 +90,22 @@ def decompose(affine):
 
 
 def draws(augmentation, count=DRAWS):
-    affines, _ = draw_views(augmentation, 3, IDS[:count], 0)
+    affines, _ = sample_views(augmentation, 3, IDS[:count], 0)
     return [np.array(part) for part in zip(*map(decompose, affines), strict=True)]
 
 
 def windows(augmentation):
     """(width, height, x, y) of many crops: their sides as fractions, their centres in normalised coordinates."""
-    affines, _ = draw_views(augmentation, 3, IDS, 0)
+    affines, _ = sample_views(augmentation, 3, IDS, 0)
     a, b, tx, c, d, ty = affines.astype(np.float64).T
     assert not b.any()
     assert not c.any()
     return a, d, tx, ty
 
 
-def colours(augmentation):
+def colors(augmentation):
     """(2000, 3) gains and (2000, 3) biases."""
-    _, drawn = draw_views(augmentation, 3, IDS, 0)
+    _, drawn = sample_views(augmentation, 3, IDS, 0)
     return np.split(drawn.astype(np.float64), 2, axis=1)
 
 
@@ -116,8 +116,8 @@ def unevenness(values, lowest, highest):
     return max((steps[1:] - fractions).max(), (fractions - steps[:-1]).max())
 
 
-def bits(affine_and_colour):
-    return tuple(transform.tobytes() for transform in affine_and_colour)
+def bits(affine_and_color):
+    return tuple(transform.tobytes() for transform in affine_and_color)
 
 
 # The random words
@@ -178,11 +178,11 @@ def test_words_leave_numpys_global_state_alone():
     ],
 )
 def test_transforms_never_change(seed, image_id, number, expected):
-    affine, colour = draw_view(MOVES, seed, image_id, number)
+    affine, color = sample_view(MOVES, seed, image_id, number)
     assert affine.dtype == np.float16
     # Neighbouring float16 numbers, no further: another machine's sine may tip a rounding.
     np.testing.assert_array_max_ulp(affine, np.array(expected, np.float16), maxulp=1)
-    assert colour.tobytes() == SAME_COLOUR.tobytes()
+    assert color.tobytes() == SAME_COLOR.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,14 @@ def test_transforms_never_change(seed, image_id, number, expected):
     ],
 )
 def test_crops_never_change(seed, image_id, number, expected):
-    affine, colour = draw_view(CROP, seed, image_id, number)
+    affine, color = sample_view(CROP, seed, image_id, number)
     assert affine.dtype == np.float16
     np.testing.assert_array_max_ulp(affine, np.array(expected, np.float16), maxulp=1)
-    assert colour.tobytes() == SAME_COLOUR.tobytes()
+    assert color.tobytes() == SAME_COLOR.tobytes()
 
 
 @pytest.mark.parametrize(
-    ("seed", "image_id", "number", "expected_affine", "expected_colour"),
+    ("seed", "image_id", "number", "expected_affine", "expected_color"),
     [
         (
             7,
@@ -226,12 +226,12 @@ def test_crops_never_change(seed, image_id, number, expected):
         ),
     ],
 )
-def test_transforms_with_everything_on_never_change(seed, image_id, number, expected_affine, expected_colour):
-    affine, colour = draw_view(EVERYTHING, seed, image_id, number)
-    assert (affine.dtype, colour.dtype) == (np.float16, np.float16)
+def test_transforms_with_everything_on_never_change(seed, image_id, number, expected_affine, expected_color):
+    affine, color = sample_view(EVERYTHING, seed, image_id, number)
+    assert (affine.dtype, color.dtype) == (np.float16, np.float16)
     np.testing.assert_array_max_ulp(affine, np.array(expected_affine, np.float16), maxulp=1)
     # Sums and products alone, which IEEE 754 fixes to the last bit.
-    np.testing.assert_array_equal(colour, np.array(expected_colour, np.float16))
+    np.testing.assert_array_equal(color, np.array(expected_color, np.float16))
 
 
 def test_a_transform_undoes_all_its_parts():
@@ -251,24 +251,24 @@ def test_a_transform_undoes_all_its_parts():
         centre = [2 * left + width - 1, 2 * top + height - 1]
         cropped = np.array([[1 / width, 0, -centre[0] / width], [0, 1 / height, -centre[1] / height], [0, 0, 1]])
         expected = np.linalg.inv(turned @ cropped)[:2].reshape(6)
-        found, _ = draw_view(EVERYTHING, 5, "a.png", number)
+        found, _ = sample_view(EVERYTHING, 5, "a.png", number)
         np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2.0**-10, atol=1e-7)
 
 
 def test_one_kind_of_change_does_not_move_another():
     # Each number has its own word: switching the zoom on leaves the drawn angle and shift as they were.
-    turned = decompose(draw_view(Augmentation(rotation=0.1), 1, "a.png", 0)[0])
-    both = decompose(draw_view(Augmentation(rotation=0.1, zoom=0.2, horizontal_flip=True), 1, "a.png", 0)[0])
+    turned = decompose(sample_view(Augmentation(rotation=0.1), 1, "a.png", 0)[0])
+    both = decompose(sample_view(Augmentation(rotation=0.1, zoom=0.2, horizontal_flip=True), 1, "a.png", 0)[0])
     assert both[2] == pytest.approx(turned[2], abs=2e-3)
     assert both[4] != pytest.approx(1.0, abs=1e-3)
 
 
-def test_affine_and_colour_do_not_move_each_other():
-    affines, same_colours = draw_views(replace(EVERYTHING, brightness=0, contrast=0, channel_gain=0), 1, IDS[:50], 0)
-    untouched, changed = draw_views(COLOUR, 1, IDS[:50], 0)
-    both = draw_views(EVERYTHING, 1, IDS[:50], 0)
+def test_affine_and_color_do_not_move_each_other():
+    affines, same_colors = sample_views(replace(EVERYTHING, brightness=0, contrast=0, channel_gain=0), 1, IDS[:50], 0)
+    untouched, changed = sample_views(COLOR, 1, IDS[:50], 0)
+    both = sample_views(EVERYTHING, 1, IDS[:50], 0)
     assert bits(both) == (affines.tobytes(), changed.tobytes())
-    assert bits((untouched, same_colours)) == (IDENTITY.tobytes() * 50, SAME_COLOUR.tobytes() * 50)
+    assert bits((untouched, same_colors)) == (IDENTITY.tobytes() * 50, SAME_COLOR.tobytes() * 50)
 
 
 def test_ranges_over_many_draws():
@@ -321,7 +321,7 @@ def test_what_is_not_named_is_off(augmentation, free):
 
 
 def test_a_half_turn_either_way_reaches_every_angle():
-    affines, _ = draw_views(Augmentation(rotation=0.5), 1, IDS[:400], 0)
+    affines, _ = sample_views(Augmentation(rotation=0.5), 1, IDS[:400], 0)
     a, b, *_ = affines.astype(np.float64).T
     angles = np.arctan2(b, a)
     counts, _ = np.histogram(angles, bins=8, range=(-math.pi, math.pi))
@@ -338,7 +338,7 @@ def test_a_crop_is_the_window_of_its_words():
     for number in range(25):
         left, top, width, height = window_by_hand(fractions_by_hand(5, "a.png", number), area, aspect_ratio)
         expected = [width, 0, 2 * left + width - 1, 0, height, 2 * top + height - 1]
-        found, _ = draw_view(Augmentation(crop_area=area, crop_aspect_ratio=aspect_ratio), 5, "a.png", number)
+        found, _ = sample_view(Augmentation(crop_area=area, crop_aspect_ratio=aspect_ratio), 5, "a.png", number)
         np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2.0**-11, atol=1e-7)
 
 
@@ -393,18 +393,18 @@ def test_an_area_of_one_number_is_that_area():
 
 
 def test_a_flip_mirrors_what_the_crop_shows():
-    cropped, _ = draw_views(CROP, 1, IDS[:50], 0)
-    flipped, _ = draw_views(replace(CROP, horizontal_flip=True), 1, IDS[:50], 0)
+    cropped, _ = sample_views(CROP, 1, IDS[:50], 0)
+    flipped, _ = sample_views(replace(CROP, horizontal_flip=True), 1, IDS[:50], 0)
     mirrored = flipped[:, 0] < 0
     assert 0 < mirrored.sum() < 50
     np.testing.assert_array_equal(flipped[~mirrored], cropped[~mirrored])
     np.testing.assert_array_equal(flipped[mirrored], cropped[mirrored] * np.float16([-1, 1, 1, 1, 1, 1]))
 
 
-# The colours
+# The colors
 
 
-def test_a_colour_is_contrast_then_channel_gain_then_brightness():
+def test_a_color_is_contrast_then_channel_gain_then_brightness():
     """The definition, of values from 0 to 1; a gain and a bias are its slope and its value at 0."""
     for number in range(25):
         either_way = [2 * fraction - 1 for fraction in fractions_by_hand(5, "a.png", number)[11:]]
@@ -415,12 +415,12 @@ def test_a_colour_is_contrast_then_channel_gain_then_brightness():
             black.append(dark * (1 + 0.1 * channel) + 0.2 * either_way[0])
             white.append(bright * (1 + 0.1 * channel) + 0.2 * either_way[0])
         expected = [*np.subtract(white, black), *black]
-        _, found = draw_view(COLOUR, 5, "a.png", number)
+        _, found = sample_view(COLOR, 5, "a.png", number)
         np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2.0**-10, atol=1e-7)
 
 
 def test_brightness_adds_the_same_to_every_channel():
-    gains, biases = colours(Augmentation(brightness=0.2))
+    gains, biases = colors(Augmentation(brightness=0.2))
     assert (gains == 1).all()
     assert (biases == biases[:, :1]).all()
     assert np.abs(biases).max() <= 0.2 + 2.0**-13
@@ -428,7 +428,7 @@ def test_brightness_adds_the_same_to_every_channel():
 
 
 def test_contrast_keeps_mid_grey():
-    gains, biases = colours(Augmentation(contrast=0.4))
+    gains, biases = colors(Augmentation(contrast=0.4))
     assert (gains == gains[:, :1]).all()
     assert np.abs(gains - 1).max() <= 0.4 + 2.0**-11
     assert unevenness(gains[:, 0], 0.6, 1.4) <= UNEVEN
@@ -437,7 +437,7 @@ def test_contrast_keeps_mid_grey():
 
 
 def test_channel_gain_keeps_black_and_is_each_channels_own():
-    gains, biases = colours(Augmentation(channel_gain=0.1))
+    gains, biases = colors(Augmentation(channel_gain=0.1))
     assert not biases.any()
     assert np.abs(gains - 1).max() <= 0.1 + 2.0**-11
     for channel in range(3):
@@ -450,35 +450,35 @@ def test_channel_gain_keeps_black_and_is_each_channels_own():
 
 def test_a_draw_depends_on_its_key_alone():
     ids = IDS[:50]
-    together = draw_views(EVERYTHING, 9, ids, 4)
-    backwards = draw_views(EVERYTHING, 9, ids[::-1], 4)
-    some = draw_views(EVERYTHING, 9, ids[17:21], 4)
+    together = sample_views(EVERYTHING, 9, ids, 4)
+    backwards = sample_views(EVERYTHING, 9, ids[::-1], 4)
+    some = sample_views(EVERYTHING, 9, ids[17:21], 4)
     for kind in range(2):
         assert (together[kind].shape, together[kind].dtype) == ((50, 6), np.float16)
         np.testing.assert_array_equal(backwards[kind][::-1], together[kind])
         np.testing.assert_array_equal(some[kind], together[kind][17:21])
         for row in (49, 0, 23):
-            np.testing.assert_array_equal(draw_view(EVERYTHING, 9, ids[row], 4)[kind], together[kind][row])
+            np.testing.assert_array_equal(sample_view(EVERYTHING, 9, ids[row], 4)[kind], together[kind][row])
 
 
 @pytest.mark.parametrize("augmentation", [EVERYTHING, Augmentation()])
 def test_no_images_have_no_draws(augmentation):
-    affines, drawn_colours = draw_views(augmentation, 9, [], 4)
-    assert affines.shape == drawn_colours.shape == (0, 6)
-    assert affines.dtype == drawn_colours.dtype == np.float16
+    affines, drawn_colors = sample_views(augmentation, 9, [], 4)
+    assert affines.shape == drawn_colors.shape == (0, 6)
+    assert affines.dtype == drawn_colors.dtype == np.float16
 
 
 def test_threads_draw_what_one_draws():
     ids = IDS[:400]
-    alone = [bits(draw_view(EVERYTHING, 9, image_id, 4)) for image_id in ids]
+    alone = [bits(sample_view(EVERYTHING, 9, image_id, 4)) for image_id in ids]
     with ThreadPoolExecutor(8) as threads:
-        together = threads.map(lambda image_id: bits(draw_view(EVERYTHING, 9, image_id, 4)), ids)
+        together = threads.map(lambda image_id: bits(sample_view(EVERYTHING, 9, image_id, 4)), ids)
         assert list(together) == alone
 
 
 ANOTHER_PROCESS = """
-from pipeline.images.views import Augmentation, draw_views
-for transforms in draw_views({augmentation}, 9, {ids}, 4):
+from pipeline.images.views import Augmentation, sample_views
+for transforms in sample_views({augmentation}, 9, {ids}, 4):
     print(transforms.tobytes().hex())
 """
 
@@ -487,7 +487,7 @@ for transforms in draw_views({augmentation}, 9, {ids}, 4):
 def test_another_process_draws_the_same():
     program = ANOTHER_PROCESS.format(augmentation=EVERYTHING, ids=IDS[:50])
     shown = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True)
-    here = draw_views(EVERYTHING, 9, IDS[:50], 4)
+    here = sample_views(EVERYTHING, 9, IDS[:50], 4)
     assert shown.stdout.split() == [transforms.tobytes().hex() for transforms in here]
 
 
@@ -495,8 +495,8 @@ def test_another_seed_image_or_number_is_another_draw():
     keys = [
         (seed, image_id, number) for seed in (0, 1) for image_id in ("a.png", "b.png", "A.png") for number in (0, 1, 2)
     ]
-    affines, drawn_colours = zip(*(bits(draw_view(EVERYTHING, *key)) for key in keys), strict=True)
-    assert len(set(affines)) == len(set(drawn_colours)) == len(keys)
+    affines, drawn_colors = zip(*(bits(sample_view(EVERYTHING, *key)) for key in keys), strict=True)
+    assert len(set(affines)) == len(set(drawn_colors)) == len(keys)
 
 
 @pytest.mark.slow
@@ -512,16 +512,16 @@ def test_views_import_no_tensorflow():
 @pytest.mark.parametrize("fill_mode", ["reflect", "nearest", "constant"])
 def test_nothing_named_is_the_identity(fill_mode):
     augmentation = Augmentation(fill_mode=fill_mode)
-    assert (augmentation.is_identity, augmentation.moves, augmentation.recolours) == (True, False, False)
-    affines, drawn_colours = draw_views(augmentation, 1, ["a.png", "b.png", "c.png"], 2)
-    assert affines.dtype == drawn_colours.dtype == np.float16
+    assert (augmentation.is_identity, augmentation.moves, augmentation.recolors) == (True, False, False)
+    affines, drawn_colors = sample_views(augmentation, 1, ["a.png", "b.png", "c.png"], 2)
+    assert affines.dtype == drawn_colors.dtype == np.float16
     assert affines.tolist() == [[1, 0, 0, 0, 1, 0]] * 3
-    assert drawn_colours.tolist() == [[1, 1, 1, 0, 0, 0]] * 3
-    assert bits(draw_view(augmentation, 1, "a.png", 2)) == bits((IDENTITY, SAME_COLOUR))
+    assert drawn_colors.tolist() == [[1, 1, 1, 0, 0, 0]] * 3
+    assert bits(sample_view(augmentation, 1, "a.png", 2)) == bits((IDENTITY, SAME_COLOR))
 
 
 @pytest.mark.parametrize(
-    ("change", "moves", "recolours"),
+    ("change", "moves", "recolors"),
     [
         ({"horizontal_flip": True}, True, False),
         ({"vertical_flip": True}, True, False),
@@ -539,12 +539,12 @@ def test_nothing_named_is_the_identity(fill_mode):
         ({"zoom": 1e-3, "contrast": 1e-3}, True, True),
     ],
 )
-def test_anything_named_moves_or_recolours(change, moves, recolours):
+def test_anything_named_moves_or_recolors(change, moves, recolors):
     augmentation = Augmentation(**change)
-    assert (augmentation.moves, augmentation.recolours, augmentation.is_identity) == (moves, recolours, False)
-    affines, drawn_colours = draw_views(augmentation, 1, IDS[:20], 0)
+    assert (augmentation.moves, augmentation.recolors, augmentation.is_identity) == (moves, recolors, False)
+    affines, drawn_colors = sample_views(augmentation, 1, IDS[:20], 0)
     assert (affines != IDENTITY).any() == moves
-    assert (drawn_colours != SAME_COLOUR).any() == recolours
+    assert (drawn_colors != SAME_COLOR).any() == recolors
 
 
 # What is recorded of a set of views

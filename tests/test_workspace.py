@@ -85,7 +85,7 @@ def test_inputs_are_compared_by_value_whatever_their_order():
 
 @pytest.mark.parametrize(("edited", "lost"), [("training", True), ("images", True), ("report", False), ("cli", False)])
 def test_only_an_edit_of_its_own_packages_ends_unfinished_work(monkeypatch, tmp_path, edited, lost):
-    """Rows that a mended defect left wrong must not reach the new output; a new colour must cost no epoch."""
+    """Rows that a mended defect left wrong must not reach the new output; a new color must cost no epoch."""
     monkeypatch.setattr(work, "CODE", Path(shutil.copytree(work.CODE, tmp_path / "code")))
     packages = ["training", "images"]
     with workspace(FINAL, packages=packages, inputs="a") as before:

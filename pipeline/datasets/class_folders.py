@@ -116,7 +116,7 @@ def _rows(
     for image_id, (split, label, name), class_name in zip(ids, images, classes, strict=True):
         yield Annotation(
             id=image_id,
-            label=class_name,
+            class_name=class_name,
             partition=split,
             votes=None,
             image=folders[split] / label / name,

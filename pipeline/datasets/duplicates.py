@@ -43,7 +43,7 @@ def tell_copies(images: Sequence[Image], refuse: bool) -> None:
     """
     found = [[images[place] for place in places] for places in copies([image.sha256 for image in images])]
     in_splits = [same for same in found if len({image.split for image in same}) > 1]
-    in_classes = [same for same in found if len({image.label for image in same}) > 1]
+    in_classes = [same for same in found if len({image.class_name for image in same}) > 1]
     told = []
     if in_splits:
         told.append(
@@ -65,7 +65,7 @@ def tell_copies(images: Sequence[Image], refuse: bool) -> None:
 
 def _named(found: Sequence[Sequence[Image]], file: str) -> str:
     """The first pictures by the names of their copies; all of them, a line each, are in a file."""
-    every = [[f"{image.id} ({image.split}/{image.label})" for image in same] for same in found]
+    every = [[f"{image.id} ({image.split}/{image.class_name})" for image in same] for same in found]
     shown = first_few([" = ".join(names[:SHOWN]) + " = …" * (len(names) > SHOWN) for names in every], SHOWN)
     more = len(every) > SHOWN or any(len(names) > SHOWN for names in every)
     return shown + (in_a_file([" = ".join(names) for names in every], file) if more else "")

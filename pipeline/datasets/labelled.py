@@ -24,7 +24,7 @@ class Annotation:
 
     Attributes:
         id: unique in the data set.
-        label: the name of its class.
+        class_name: of its class.
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None where nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
@@ -35,7 +35,7 @@ class Annotation:
     """
 
     id: str
-    label: str
+    class_name: str
     partition: str
     votes: int | None
     image: Path | npt.NDArray[np.uint8]

@@ -103,7 +103,7 @@ def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: 
     found: dict[str, set[str]] = {}
     for row in rows:
         if row.unit in free:
-            found.setdefault(row.label, set()).add(row.unit)
+            found.setdefault(row.class_name, set()).add(row.unit)
     return {label: units for label, units in found.items() if len(units) >= fewest}
 
 
@@ -131,7 +131,7 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
         return drawn
     cells: dict[tuple[str, str], list[tuple[int, str, int]]] = {}
     for place, (row, split) in enumerate(zip(drawn.rows, drawn.splits, strict=True)):
-        cells.setdefault((split, row.label), []).append((number(row.own_name, "limit"), row.id, place))
+        cells.setdefault((split, row.class_name), []).append((number(row.own_name, "limit"), row.id, place))
     if limit < len(cells):
         raise ParameterError(
             f"split.limit is {limit}, but {len(cells)} images are needed: one of each class in each split. "

@@ -45,10 +45,10 @@ class HardAndSoftLabels:
             self._read(view)
         soft = {name: values[rows] for name, values in self._soft.items()}
         probabilities = self._file.storage.probabilities(soft, self._file.classes)
-        return self._affines[rows], self._colours[rows], np.concatenate([self._one_hot[rows], probabilities], axis=1)
+        return self._affines[rows], self._colors[rows], np.concatenate([self._one_hot[rows], probabilities], axis=1)
 
     def _read(self, view: int) -> None:
-        affines, colours = self._file.transforms(self._split, view)
-        self._affines, self._colours = affines[self._rows], colours[self._rows]
+        affines, colors = self._file.transforms(self._split, view)
+        self._affines, self._colors = affines[self._rows], colors[self._rows]
         self._soft = {name: values[self._rows] for name, values in self._file.columns(self._split, view).items()}
         self._current = view

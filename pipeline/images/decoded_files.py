@@ -18,7 +18,7 @@ import psutil
 import tensorflow as tf
 
 from pipeline.images import decoding as decoder
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.digests import fingerprint, sha256_file
@@ -43,7 +43,7 @@ def pixels_on_disk(
     Raises:
         OSError: there is no room on the disk.
     """
-    files = Images([image.path for image in images], input_shape, resize, keep=False)
+    files = DecodedImages([image.path for image in images], input_shape, resize, keep=False)
     name = fingerprint(
         images=[image.sha256 for image in images],
         preprocessing=files.preprocessing,
@@ -55,7 +55,7 @@ def pixels_on_disk(
     return np.memmap(final, np.uint8, "r", shape=(len(files), *files.input_shape))
 
 
-def _write(files: Images, final: Path) -> None:
+def _write(files: DecodedImages, final: Path) -> None:
     """Decodes into a file of this process's own: of two processes at once, each gives `final` the same bytes."""
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_what_killed_runs_left(final.parent)

@@ -80,7 +80,7 @@ def _decoded(content: Any) -> Any:
 
     def of_another_format() -> Any:
         is_jpeg = tf.strings.substr(beginning, 0, 3) == JPEG
-        is_plain = tf.cond(is_jpeg, lambda: _has_grey_or_colours(content), lambda: tf.constant(False))
+        is_plain = tf.cond(is_jpeg, lambda: _has_grey_or_colors(content), lambda: tf.constant(False))
         return tf.cond(is_plain, lambda: _by_tensorflow(content), by_pillow)
 
     def by_pillow() -> Any:
@@ -94,7 +94,7 @@ def _read_scalar(content: Any) -> npt.NDArray[np.uint8]:
     return read_pixels(np.asarray(content, object).item())  # bytes in a graph, an array of one object outside of it
 
 
-def _has_grey_or_colours(jpeg: Any) -> Any:
+def _has_grey_or_colors(jpeg: Any) -> Any:
     """Whether a JPEG file has one component or three; four, for printing, Pillow turns into RGB in its own way."""
     return tf.reduce_any(tf.image.extract_jpeg_shape(jpeg)[2] == [1, 3])
 
@@ -131,7 +131,7 @@ def _padded(image: Any, size: Sequence[int], resize: Resize) -> Any:
 FITS = {"stretch": _stretched, "crop": _cropped, "pad": _padded}
 
 
-class Images:
+class DecodedImages:
     """The pixels of a list of image files, by row number.
 
     Args:
@@ -254,7 +254,7 @@ def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
 def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
     """Pillow's pixels of an image file, in its own size: (height, width, 3), values 0 to 255.
 
-    Of several pictures in a file it is the first. Transparency is dropped, colour profiles are not applied.
+    Of several pictures in a file it is the first. Transparency is dropped, color profiles are not applied.
 
     Raises:
         DamagedError: it is no image, or not a whole one.

@@ -26,7 +26,7 @@ class Image:
     Attributes:
         id: unique name of the image.
         path: the image file, relative to the repository's root, with forward slashes.
-        label: the name of its class.
+        class_name: of its class.
         split: to which it belongs.
         votes: how many annotators chose the positive class, or "" where nobody voted.
         sha256: of the image file's bytes.
@@ -34,14 +34,14 @@ class Image:
 
     id: str
     path: str
-    label: str
+    class_name: str
     split: SplitName
     votes: str
     sha256: str
 
 
 REMEDY = "Make it again with `dvc repro --single-item --force split`."
-COLUMNS = (*(field.name for field in fields(Image)), "class_index")
+COLUMNS = (*(field.name for field in fields(Image)), "label")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -64,7 +64,9 @@ class Index:
 
     def __init__(self, images: Iterable[Image], class_names: Sequence[str] | None = None) -> None:
         self.images = sorted(images, key=lambda image: image.id)
-        self.class_names = in_order({image.label for image in self.images}) if class_names is None else [*class_names]
+        self.class_names = (
+            in_order({image.class_name for image in self.images}) if class_names is None else [*class_names]
+        )
 
     def split(self, name: SplitName) -> list[Image]:
         """The images of one split, sorted by id.
@@ -78,9 +80,9 @@ class Index:
         return images
 
     def labels(self, images: Iterable[Image]) -> list[int]:
-        """The class index of each image; the class axis is in the order of `class_names`."""
+        """The label of each image, the number of its class; the class axis is in the order of `class_names`."""
         position = {name: number for number, name in enumerate(self.class_names)}
-        return [position[image.label] for image in images]
+        return [position[image.class_name] for image in images]
 
     def one_hot(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
         """One-hot labels of N images: (N, C) float32, the class axis in the order of `class_names`."""
@@ -95,7 +97,7 @@ def fingerprint_of(images: Iterable[Image]) -> str:
     """SHA-256 over the id, split, label and content of each image."""
     digest = hashlib.sha256()
     for image in images:
-        for value in (image.id, image.split, image.label, image.sha256):
+        for value in (image.id, image.split, image.class_name, image.sha256):
             digest.update(value.encode() + b"\0")
     return digest.hexdigest()
 
@@ -119,7 +121,7 @@ def _is_unchanged(image: Image) -> bool:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes the index as CSV: one header line, one line an image; `class_index` keeps the order of the class axis."""
+    """Writes the index as CSV: one header line, one line an image; `label` keeps the order of the class axis."""
     with path.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -150,16 +152,16 @@ def read_index(path: Path) -> Index:
     if len({row[0] for row in rows}) < len(rows):
         raise DamagedError(f"{path} names an image more than once. {REMEDY}")
     images = (
-        Image(image_id, file, label, cast(SplitName, split), votes, sha256)
-        for image_id, file, label, split, votes, sha256, _ in rows
+        Image(image_id, file, class_name, cast(SplitName, split), votes, sha256)
+        for image_id, file, class_name, split, votes, sha256, _ in rows
     )
     return Index(images, _class_names(rows, path))
 
 
 def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
-    """The order of the class axis: each class has one number, and the numbers are 0 to C - 1."""
-    label, number = COLUMNS.index("label"), COLUMNS.index("class_index")
-    pairs = sorted({(row[number], row[label]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
+    """The order of the class axis: each class has one label, and the labels are 0 to C - 1."""
+    name, label = COLUMNS.index("class_name"), COLUMNS.index("label")
+    pairs = sorted({(row[label], row[name]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
     if [text for text, _ in pairs] != [str(position) for position in range(len({name for _, name in pairs}))]:
         found = first_few([f"{name!r} has {text!r}" for text, name in pairs])
         raise DamagedError(f"{path} does not number its classes from 0, one number for each: {found}. {REMEDY}")

@@ -8,13 +8,13 @@ from pipeline.images.decoding import LUMA
 from pipeline.images.views import Augmentation, FillMode
 
 
-def render(images: Any, affines: Any, colours: Any, augmentation: Augmentation) -> Any:
+def render(images: Any, affines: Any, colors: Any, augmentation: Augmentation) -> Any:
     """Shows one view of each image.
 
     Args:
         images: (B, height, width, channels), values 0 to 255, any numeric dtype.
         affines: (B, 6), as in `views`.
-        colours: (B, 6), as in `views`.
+        colors: (B, 6), as in `views`.
         augmentation: which of the two kinds are in use, and the fill mode.
 
     Returns:
@@ -23,8 +23,8 @@ def render(images: Any, affines: Any, colours: Any, augmentation: Augmentation) 
     pixels = tf.cast(images, tf.float32)
     if augmentation.moves:
         pixels = apply_affines(pixels, affines, augmentation.fill_mode)
-    if augmentation.recolours:
-        pixels = apply_colours(pixels, colours)
+    if augmentation.recolors:
+        pixels = apply_colors(pixels, colors)
     pixels.set_shape(images.shape)
     return pixels
 
@@ -58,20 +58,20 @@ def apply_affines(images: Any, affines: Any, fill_mode: FillMode) -> Any:
     )
 
 
-def apply_colours(images: Any, colours: Any) -> Any:
-    """Applies one colour transform to each image; what leaves 0 to 255 is cut to it.
+def apply_colors(images: Any, colors: Any) -> Any:
+    """Applies one color transform to each image; what leaves 0 to 255 is cut to it.
 
     Grey images take the mean of the three channels' gains and biases, weighted as the eye weights them.
     For an image whose channels are equal, that is the grey of the transformed image, unless a channel is cut.
 
     Args:
         images: (B, height, width, channels) float32, values 0 to 255; channels is known, 1 or 3.
-        colours: (B, 6).
+        colors: (B, 6).
 
     Returns:
         (B, height, width, channels) float32.
     """
-    gains, biases = tf.split(tf.cast(colours, tf.float32), 2, axis=1)
+    gains, biases = tf.split(tf.cast(colors, tf.float32), 2, axis=1)
     if images.shape[-1] == 1:
         # No matrix product: the last bit of its sums would depend on the number of images.
         gains, biases = (tf.reduce_sum(values * LUMA, axis=1, keepdims=True) for values in (gains, biases))

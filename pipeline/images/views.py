@@ -1,13 +1,13 @@
-"""Views: the random transforms of an image, drawn by key and stored, so that every model sees the same.
+"""Views: the random transforms of an image, sampled by key and stored, so that every model sees the same.
 
-A view is an affine and a colour transform. The affine is six numbers (a, b, tx, c, d, ty) in normalised
+A view is an affine and a color transform. The affine is six numbers (a, b, tx, c, d, ty) in normalised
 image coordinates: x and y run from -1 at the left and top edge to 1 at the right and bottom edge. The
 point (x, y) of the view shows the point (a x + b y + tx, c x + d y + ty) of the image, so it fits every
-image size; where height and width differ, a rotation turns the picture squeezed to a square. The colour
-transform is a gain for red, green and blue, then a bias for each, of values from 0 to 1. Both are drawn
+image size; where height and width differ, a rotation turns the picture squeezed to a square. The color
+transform is a gain for red, green and blue, then a bias for each, of values from 0 to 1. Both are computed
 in float64, rounded once to float16, and used as rounded. `rendering` applies them.
 
-The draw takes raw 64-bit words from the counter-based generator Philox (Salmon et al., SC 2011), keyed
+A sample takes raw 64-bit words from the counter-based generator Philox (Salmon et al., SC 2011), keyed
 by SHA-256 of (seed, image id, number): it depends on nothing else, neither on order nor on batch size
 nor on NumPy's distributions. No TensorFlow is imported here.
 """
@@ -28,7 +28,7 @@ from pipeline.runtime.ranges import Flag, Number, Seed, Share
 Floats16 = npt.NDArray[np.float16]
 
 IDENTITY = np.array([1, 0, 0, 0, 1, 0], np.float16)
-SAME_COLOUR = np.array([1, 1, 1, 0, 0, 0], np.float16)
+SAME_COLOR = np.array([1, 1, 1, 0, 0, 0], np.float16)
 
 FillMode = Literal["reflect", "nearest", "constant"]
 Range = tuple[Number, Number]
@@ -53,17 +53,17 @@ class Augmentation:
         rotation: largest angle either way, in turns (0.25 = 90 degrees).
         translation: largest shift either way along each axis, as a fraction of the image's side.
         shear: largest shear angle either way, in degrees.
-        zoom: largest change of scale; the scale is drawn from 1 - zoom to 1 + zoom (2 = twice as large).
+        zoom: largest change of scale; the scale is sampled from 1 - zoom to 1 + zoom (2 = twice as large).
         crop_area: random resized crop: smallest and largest share of the image's area that is shown.
         crop_aspect_ratio: smallest and largest width over height of the crop, where 1 is the image's own;
-            drawn evenly in its logarithm. A side that would be longer than the image's is cut to it, which
+            sampled evenly in its logarithm. A side that would be longer than the image's is cut to it, which
             makes the area smaller.
         fill_mode: what lies beyond the image's edge: "reflect", "nearest" or "constant" (black, before the
-            colours change).
+            colors change).
         brightness: largest change of brightness either way, as a fraction of white.
         contrast: largest change of contrast; values move away from mid-grey by a factor of 1 - contrast
             to 1 + contrast.
-        channel_gain: largest change of each colour channel; each is multiplied by its own factor of
+        channel_gain: largest change of each color channel; each is multiplied by its own factor of
             1 - channel_gain to 1 + channel_gain.
     """
 
@@ -88,14 +88,14 @@ class Augmentation:
         return flips or crops or any((self.rotation, self.translation, self.shear, self.zoom))
 
     @property
-    def recolours(self) -> bool:
-        """Whether a view may show its image's points in other colours."""
+    def recolors(self) -> bool:
+        """Whether a view may show its image's points in other colors."""
         return any((self.brightness, self.contrast, self.channel_gain))
 
     @property
     def is_identity(self) -> bool:
         """True when every view is the image itself."""
-        return not (self.moves or self.recolours)
+        return not (self.moves or self.recolors)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Views:
     Attributes:
         count: V, how many.
         seed: of the whole set.
-        augmentation: the ranges from which they are drawn.
+        augmentation: the ranges from which they are sampled.
     """
 
     count: Annotated[int, Field(ge=1, le=65535, strict=True)]
@@ -149,9 +149,9 @@ class Views:
         """The views of one split's images: only training images are varied."""
         return self if split == "train" else UNTOUCHED
 
-    def draw(self, image_ids: Sequence[str], view: int) -> tuple[Floats16, Floats16]:
-        """As `draw_views`."""
-        return draw_views(self.augmentation, self.seed, image_ids, view)
+    def sample(self, image_ids: Sequence[str], view: int) -> tuple[Floats16, Floats16]:
+        """As `sample_views`."""
+        return sample_views(self.augmentation, self.seed, image_ids, view)
 
 
 UNTOUCHED = Views(count=1, seed=0, augmentation=Augmentation())
@@ -164,8 +164,8 @@ def philox_words(count: int, *key: str | int) -> npt.NDArray[np.uint64]:
     return words
 
 
-def draw_view(augmentation: Augmentation, seed: int, image_id: str, number: int) -> tuple[Floats16, Floats16]:
-    """Draws the transforms of one view.
+def sample_view(augmentation: Augmentation, seed: int, image_id: str, number: int) -> tuple[Floats16, Floats16]:
+    """Samples the transforms of one view.
 
     The view is made by cropping the image and stretching the crop to the whole, then flipping, zooming,
     shearing, rotating and shifting it about its centre; then contrast, channel gain and brightness change.
@@ -177,10 +177,10 @@ def draw_view(augmentation: Augmentation, seed: int, image_id: str, number: int)
         number: of the view (or epoch).
 
     Returns:
-        The affine and the colour transform, (6,) float16 each.
+        The affine and the color transform, (6,) float16 each.
     """
     uniform = (philox_words(16, seed, image_id, number) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return _affine(augmentation, uniform[:11]), _colour(augmentation, 2.0 * uniform[11:] - 1.0)
+    return _affine(augmentation, uniform[:11]), _color(augmentation, 2.0 * uniform[11:] - 1.0)
 
 
 def _affine(augmentation: Augmentation, uniform: npt.NDArray[np.float64]) -> Floats16:
@@ -211,8 +211,8 @@ def _affine(augmentation: Augmentation, uniform: npt.NDArray[np.float64]) -> Flo
     return np.column_stack([matrix, offset]).astype(np.float16).reshape(6)
 
 
-def _colour(augmentation: Augmentation, either_way: npt.NDArray[np.float64]) -> Floats16:
-    """The colour transform from five numbers in [-1, 1): brightness, contrast, red, green, blue."""
+def _color(augmentation: Augmentation, either_way: npt.NDArray[np.float64]) -> Floats16:
+    """The color transform from five numbers in [-1, 1): brightness, contrast, red, green, blue."""
     brightness = augmentation.brightness * either_way[0]
     contrast = 1.0 + augmentation.contrast * either_way[1]
     channels = 1.0 + augmentation.channel_gain * either_way[2:]
@@ -221,12 +221,12 @@ def _colour(augmentation: Augmentation, either_way: npt.NDArray[np.float64]) -> 
     return np.concatenate([channels * contrast, bias]).astype(np.float16)
 
 
-def draw_views(
+def sample_views(
     augmentation: Augmentation, seed: int, image_ids: Sequence[str], number: int
 ) -> tuple[Floats16, Floats16]:
-    """The affine and the colour transform of one view of each of N images: (N, 6) float16 each."""
+    """The affine and the color transform of one view of each of N images: (N, 6) float16 each."""
     if augmentation.is_identity:
-        return np.tile(IDENTITY, (len(image_ids), 1)), np.tile(SAME_COLOUR, (len(image_ids), 1))
-    draws = [draw_view(augmentation, seed, image_id, number) for image_id in image_ids]
-    affines, colours = np.array(draws, np.float16).reshape(-1, 2, 6).swapaxes(0, 1)
-    return affines, colours
+        return np.tile(IDENTITY, (len(image_ids), 1)), np.tile(SAME_COLOR, (len(image_ids), 1))
+    samples = [sample_view(augmentation, seed, image_id, number) for image_id in image_ids]
+    affines, colors = np.array(samples, np.float16).reshape(-1, 2, 6).swapaxes(0, 1)
+    return affines, colors

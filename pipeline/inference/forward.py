@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.rendering import render
 from pipeline.images.tf_data import ahead, mapped, planned
 from pipeline.images.views import Augmentation, Floats16
@@ -95,7 +95,13 @@ class Forward:
         return logits
 
     def of_views(
-        self, images: Images, views: Ints, rows: Ints, affines: Floats16, colours: Floats16, augmentation: Augmentation
+        self,
+        images: DecodedImages,
+        views: Ints,
+        rows: Ints,
+        affines: Floats16,
+        colors: Floats16,
+        augmentation: Augmentation,
     ) -> Iterator[Floats32]:
         """The logits of R views, in batches of P; each image is decoded once for every `PORTION_VIEWS` of its views.
 
@@ -104,7 +110,7 @@ class Forward:
             views: the number of each view (R,).
             rows: the image of each view (R,), ascending.
             affines: (V, N, 6).
-            colours: (V, N, 6).
+            colors: (V, N, 6).
             augmentation: as `render` takes it.
         """
         if not len(rows):
@@ -115,11 +121,11 @@ class Forward:
             part = slice(cuts[portion], cuts[portion + 1])
             of_views, of_rows = views[part], rows[part]
             distinct, copies = np.unique(of_rows, return_inverse=True)
-            transforms = affines[of_views, of_rows], colours[of_views, of_rows]
+            transforms = affines[of_views, of_rows], colors[of_views, of_rows]
             return distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
 
-        def show(distinct: Any, copies: Any, of_affines: Any, of_colours: Any) -> Any:
-            return render(tf.gather(images.rows(distinct), copies), of_affines, of_colours, augmentation)
+        def show(distinct: Any, copies: Any, of_affines: Any, of_colors: Any) -> Any:
+            return render(tf.gather(images.rows(distinct), copies), of_affines, of_colors, augmentation)
 
         numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
         signature = (numbers, numbers, transforms, transforms)
@@ -141,7 +147,7 @@ def _bits(logits: Any) -> npt.NDArray[np.uint32]:
     return np.ascontiguousarray(logits.numpy().astype(np.float32)).view(np.uint32)
 
 
-def all_logits(model: Any, images: Images, batch_size: int, title: str) -> Floats32:
+def all_logits(model: Any, images: DecodedImages, batch_size: int, title: str) -> Floats32:
     """The model's outputs for the untouched images: (N, C) float32."""
     forward, blocks = Forward(model, batch_size), []
     if not forward.is_steady:

@@ -25,7 +25,7 @@ def chain(
     preprocessing: Preprocessing,
     pooling: Pooling,
     batch_normalization: bool,
-    dense: Sequence[int],
+    hidden_units: Sequence[int],
     dropout: float,
     classes: int,
     name: str,
@@ -37,7 +37,7 @@ def chain(
         preprocessing: as `preprocessing_layers` takes it.
         pooling: of the features.
         batch_normalization: whether the pooled features are normalised.
-        dense: sizes of hidden dense layers with ReLU between pooling and dropout.
+        hidden_units: sizes of hidden dense layers with ReLU between pooling and dropout.
         dropout: fraction of the features dropped before the logits in training, 0 to 1.
         classes: C, the number of logits.
         name: of the whole.
@@ -48,7 +48,7 @@ def chain(
     head = [POOLING[pooling](name="pooling")]
     if batch_normalization:
         head.append(keras.layers.BatchNormalization(name="head_normalization"))
-    head += [keras.layers.Dense(units, "relu", name=f"dense{number}") for number, units in enumerate(dense, 1)]
+    head += [keras.layers.Dense(units, "relu", name=f"dense{number}") for number, units in enumerate(hidden_units, 1)]
     if dropout:
         head.append(keras.layers.Dropout(dropout, name="dropout"))
     head.append(keras.layers.Dense(classes, name="logits", dtype="float32"))

@@ -26,7 +26,7 @@ class Description(ABC):
         preprocessing: of pixels, 0 to 255, before the backbone.
         pooling: of the backbone's features.
         batch_normalization: whether the pooled features are normalised.
-        dense: sizes of hidden dense layers with ReLU between pooling and dropout.
+        hidden_units: sizes of hidden dense layers with ReLU between pooling and dropout.
         dropout: fraction of the features dropped before the logits in training, 0 to 1.
         architecture: its name.
     """
@@ -36,7 +36,7 @@ class Description(ABC):
     preprocessing: OwnOrOther = "own"
     pooling: Pooling
     batch_normalization: Flag
-    dense: list[Positive] = field(default_factory=list)
+    hidden_units: list[Positive] = field(default_factory=list)
     dropout: Fraction
     architecture: str
 
@@ -76,7 +76,7 @@ class Description(ABC):
             preprocessing=self._own_preprocessing() if self.preprocessing == "own" else self.preprocessing,
             pooling=self.pooling,
             batch_normalization=self.batch_normalization,
-            dense=self.dense,
+            hidden_units=self.hidden_units,
             dropout=self.dropout,
             classes=classes,
             name=self.architecture,

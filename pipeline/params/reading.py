@@ -27,6 +27,9 @@ TO_ADD = {
 }
 """Lines that bring a params.yaml of before up to date, without another result."""
 
+RENAMED = {"dense": "hidden_units"}
+"""Keys that were called otherwise, by the old name."""
+
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 """What pydantic calls a key that a section, or a data class, does not have."""
 
@@ -134,6 +137,8 @@ def _explain(problem: Any, content: Any) -> tuple[str, str]:
     if problem["type"] in UNKNOWN_KEY:
         if parts[-1] == "resize":
             return location, "unknown key; images are resized alike for teacher and student, as images.resize says."
+        if RENAMED.get(str(parts[-1])) in known:
+            return location, f"is now called {RENAMED[str(parts[-1])]!r}; rename the key, its values stay the same."
         near = difflib.get_close_matches(str(parts[-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
         return location, f"unknown key; {hint}"

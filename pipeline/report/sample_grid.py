@@ -47,7 +47,7 @@ def draw_samples(index: Index, output: Path) -> None:
     classes = by_class(index)
     if len(classes) <= SIDE * SIDE:
         chosen = spread_over_classes(index, SIDE * SIDE)
-        figure = sample_grid([read_original(image.path) for image in chosen], [image.label for image in chosen])
+        figure = sample_grid([read_original(image.path) for image in chosen], [image.class_name for image in chosen])
     elif len(classes) <= MOST_ROWS_OF_ONE_CLASS:
         figure = small_tiles([of_class[:IN_A_ROW] for of_class in classes], IN_A_ROW)
     else:
@@ -117,10 +117,10 @@ def small_tiles(rows: Sequence[Sequence[Image]], columns: int, title: str = TITL
     for number, row in enumerate(rows, 1):
         top = TITLE_HEIGHT + number * (tile + name_height) - tile
         for place, image in enumerate(row):
-            if image.label != before:
-                name = _wrapped(short(image.label, characters * lines), characters)
+            if image.class_name != before:
+                name = _wrapped(short(image.class_name, characters * lines), characters)
                 axes.text(place * tile + GAP, top - GAP, name, fontsize=7, parse_math=False)
-            before = image.label
+            before = image.class_name
             _show_tile(axes, image, place * tile + GAP, top + GAP, tile - 2 * GAP)
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.set_axis_off()

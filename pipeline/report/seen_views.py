@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize
@@ -39,7 +39,7 @@ def untouched_and_views(
     scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
     image = _image(file, index, split, row)
     shown = (height * scale, width * scale, channels)
-    pixels = Images([image.path], shown, resize, keep=False).rows([0]).numpy()
+    pixels = DecodedImages([image.path], shown, resize, keep=False).rows([0]).numpy()
     transforms = [file.transforms(split, view) for view in range(count)]
     affines = np.array([affine[row] for affine, _ in transforms])
     colors = np.array([color[row] for _, color in transforms])

@@ -1,4 +1,4 @@
-"""What all pictures share: how they are saved, their colours, and how they show images and names."""
+"""What all pictures share: how they are saved, their colors, and how they show images and names."""
 
 import io
 import re
@@ -21,7 +21,7 @@ WIDTH = 8.0
 MOST_CLASSES = 10
 LONGEST_NAME = 28
 
-# Colours that the colour-blind tell apart (Okabe and Ito, 2008).
+# Colors that the color-blind tell apart (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
 
 
@@ -43,7 +43,7 @@ def save(figure: Figure, path: Path) -> None:
 def svg(figure: Figure, name: str) -> str:
     """A figure as an SVG element for a page, the same text every time.
 
-    Text stays text, and what is black or white takes the colour of the page's text and background.
+    Text stays text, and what is black or white takes the color of the page's text and background.
 
     Args:
         figure: what to draw.
@@ -60,7 +60,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def _for_a_page(tag: re.Match[str]) -> str:
-    """A tag without the ids that are the same in every figure, and with the page's colour for black."""
+    """A tag without the ids that are the same in every figure, and with the page's color for black."""
     without = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_\d+"', "", tag[0])
     return without.replace("#000000", "currentColor")
 

@@ -36,7 +36,7 @@ def draw_views(logits: Path, index: Index, output: Path) -> None:
         count = min(file.views("train").count, MOST_VIEWS)
         rows = [int(row) for row in rows_of(file, "train", [image.id for image in chosen])]
         shown = [untouched_and_views(file, index, "train", row, count) for row in rows]
-    save(view_grid(shown, [image.label for image in chosen]), output)
+    save(view_grid(shown, [image.class_name for image in chosen]), output)
 
 
 def view_grid(shown: Sequence[tuple[Pixels, Pixels]], labels: Sequence[str]) -> Figure:

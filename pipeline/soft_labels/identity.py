@@ -94,7 +94,7 @@ def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[s
         ("was made from other content of", [name for name in both if content[row_of[name]] != images[name].sha256]),
         (
             "has other labels than the index for",
-            [name for name in both if labels[row_of[name]] != position[images[name].label]],
+            [name for name in both if labels[row_of[name]] != position[images[name].class_name]],
         ),
     ]
     return [

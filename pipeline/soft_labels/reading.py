@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import SPLITS, SplitName
-from pipeline.images.views import SAME_COLOUR, Floats16, Views
+from pipeline.images.views import SAME_COLOR, Floats16, Views
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
@@ -149,7 +149,7 @@ class SoftLabelFile:
         return np.asarray(group["label"][:], np.int64)
 
     def transforms(self, split: SplitName, view: int) -> tuple[Floats16, Floats16]:
-        """The affine and the colour transforms of one view, (N, 6) each."""
+        """The affine and the color transforms of one view, (N, 6) each."""
         return stored_transforms(self.file[split], view)
 
     def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
@@ -216,8 +216,8 @@ def columns_of_split(views: Views, count: int, row_columns: logit_storage.RowCol
     """The datasets that both formats hold in the group of a split, but for `id` and the labels."""
     expected: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
     expected["affine"] = ((views.count, count, 6), "float16")
-    if views.augmentation.recolours:
-        expected["colour"] = ((views.count, count, 6), "float16")
+    if views.augmentation.recolors:
+        expected["color"] = ((views.count, count, 6), "float16")
     for name, (shape, dtype) in row_columns.items():
         expected[name] = ((views.count, count, *shape), dtype)
     return expected
@@ -249,10 +249,10 @@ def slabs(count: int) -> Iterator[slice]:
 
 
 def stored_transforms(group: h5py.Group, views: Any) -> tuple[Floats16, Floats16]:
-    """The affine and the colour transforms of some views of a split, as indexing by `views` shapes them."""
+    """The affine and the color transforms of some views of a split, as indexing by `views` shapes them."""
     affines = group["affine"][views]
-    colours = group["colour"][views] if "colour" in group else np.broadcast_to(SAME_COLOUR, affines.shape)
-    return affines, colours
+    colors = group["color"][views] if "color" in group else np.broadcast_to(SAME_COLOR, affines.shape)
+    return affines, colors
 
 
 def _temperature(file: h5py.File) -> float:

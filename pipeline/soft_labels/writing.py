@@ -76,10 +76,10 @@ def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: lo
     group["image_sha256"][...] = strings(images.image_sha256)
     for view in range(views.count):
         for part in slabs(count):
-            affines, colours = views.draw(images.ids[part], view)
+            affines, colors = views.sample(images.ids[part], view)
             group["affine"][view, part] = affines
-            if "colour" in group:
-                group["colour"][view, part] = colours
+            if "color" in group:
+                group["color"][view, part] = colors
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
@@ -116,7 +116,7 @@ def _soften(source: SoftLabelFile, target: h5py.File, temperature: float) -> Non
 
 def _soften_split(source: SoftLabelFile, split: SplitName, group: h5py.Group, temperature: float) -> None:
     kind, classes, count = source.storage, source.classes, source.count(split)
-    copied = ["id", "image_sha256", "affine", *(["colour"] if "colour" in source.file[split] else [])]
+    copied = ["id", "image_sha256", "affine", *(["color"] if "color" in source.file[split] else [])]
     for name in copied:
         write_dataset(group, name, source.file[split][name][...])
     labels = source.labels(split)

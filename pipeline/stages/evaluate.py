@@ -16,7 +16,7 @@ from pipeline.evaluation.model_reports import model_reports
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, student
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference.cost import cost
@@ -112,12 +112,12 @@ class _PixelCache:
 
     def __init__(self, paths: list[str], batch_size: int, resize: Resize) -> None:
         self.paths, self.batch_size, self.resize = paths, batch_size, resize
-        self.images: dict[tuple[int, ...], Images] = {}
+        self.images: dict[tuple[int, ...], DecodedImages] = {}
 
     def logits(self, model: Any, title: str) -> Floats:
         shape = model.input_shape[1:]
         if shape not in self.images:
-            self.images[shape] = Images(self.paths, shape, self.resize, keep=True)
+            self.images[shape] = DecodedImages(self.paths, shape, self.resize, keep=True)
         return all_logits(model, self.images[shape], self.batch_size, title)
 
 

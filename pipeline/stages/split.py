@@ -65,7 +65,7 @@ def run(
 
 def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
     """Every class must be trained and tested; validation may lack some of many small classes, not all."""
-    found = set(zip(drawn.splits, (row.label for row in drawn.rows), strict=True))
+    found = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
     empty = [f"{split}/{label}" for split in SPLITS for label in data_set.class_names if (split, label) not in found]
     vital = [name for name in empty if not name.startswith("val/")]
     if vital:
@@ -95,11 +95,11 @@ def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path,
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
-            place = Path(split, row.label, row.file_name or row.id.rpartition("/")[2])
+            place = Path(split, row.class_name, row.file_name or row.id.rpartition("/")[2])
             _write(row.image, folder / place, row.id)
             votes = "" if row.votes is None else str(row.votes)
             sha256 = sha256_file(folder / place)
-            images.append(Image(row.id, (final / place).as_posix(), row.label, split, votes, sha256))
+            images.append(Image(row.id, (final / place).as_posix(), row.class_name, split, votes, sha256))
             progress.advance(1)
     return images
 
@@ -148,7 +148,7 @@ def _print_alike(what: str, names: Sequence[str], remedy: str) -> None:
 
 
 def _print_counts(index: Index) -> None:
-    counts = Counter((image.split, image.label) for image in index.images)
+    counts = Counter((image.split, image.class_name) for image in index.images)
     width = max(6, *(len(name) for name in index.class_names))
     print(f"{'class':<{width}}" + "".join(f"{split:>8}" for split in SPLITS))
     for name in index.class_names:

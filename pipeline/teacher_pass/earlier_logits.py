@@ -88,7 +88,7 @@ class EarlierLogits:
         self._same_fill = file.views("train").augmentation.fill_mode == fill_mode
 
     def find(
-        self, split: SplitName, rows: Rows, affines: Floats16, colours: Floats16, missing: npt.NDArray[np.bool_]
+        self, split: SplitName, rows: Rows, affines: Floats16, colors: Floats16, missing: npt.NDArray[np.bool_]
     ) -> Iterator[Found]:
         """Finds what it has of the missing rows of one split.
 
@@ -96,15 +96,15 @@ class EarlierLogits:
             split: "train", "val" or "test" of the new file.
             rows: the images of the split.
             affines: (V, N, 6), of the new file.
-            colours: (V, N, 6), of the new file.
+            colors: (V, N, 6), of the new file.
             missing: (V, N), which rows are wanted.
         """
         wanted = missing.copy()
         for old_split in SPLITS:
             new, old = self._same_images(old_split, rows)
             for view in range(min(len(missing), self._file.views(old_split).count)):
-                old_affines, old_colours = self._file.transforms(old_split, view)
-                same = (old_affines[old] == affines[view, new]).all(1) & (old_colours[old] == colours[view, new]).all(1)
+                old_affines, old_colors = self._file.transforms(old_split, view)
+                same = (old_affines[old] == affines[view, new]).all(1) & (old_colors[old] == colors[view, new]).all(1)
                 if not self._same_fill:
                     same &= (affines[view, new] == IDENTITY).all(1)
                 same &= wanted[view, new]

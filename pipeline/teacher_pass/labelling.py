@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import SPLITS, Index, SplitName
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
@@ -85,9 +85,9 @@ class TeacherPass:
 
     def _split(self, split: SplitName, views: Views) -> "_Split":
         images = self.data.split(split)
-        affines, colours = self.unfinished.transforms(split)
-        pixels = Images([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
-        return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colours)
+        affines, colors = self.unfinished.transforms(split)
+        pixels = DecodedImages([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
+        return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colors)
 
     def run(self, before: EarlierLogits | None) -> None:
         """Takes what an interrupted run and earlier files have, and computes the rest."""
@@ -150,7 +150,7 @@ class TeacherPass:
         found: list[Found] = []
         for split in self.splits.values():
             missing = self.unfinished.missing(split.name)
-            found += before.find(split.name, split.rows, split.affines, split.colours, missing)
+            found += before.find(split.name, split.rows, split.affines, split.colors, missing)
         if not self._all_hold(before, found):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "
@@ -181,7 +181,7 @@ class TeacherPass:
         """Says how one batch of validation images differs from what the teacher says of it in float32."""
         split = self.splits["val"]
         rows = np.arange(min(in_full.batch_size, len(split.rows.ids)))
-        of_rows = split.images, np.zeros_like(rows), rows, split.affines, split.colours, split.augmentation
+        of_rows = split.images, np.zeros_like(rows), rows, split.affines, split.colors, split.augmentation
         full = np.concatenate([*in_full.of_views(*of_rows)])
         lowered = np.concatenate([*self._logits(split, np.zeros_like(rows), rows)])
         print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
@@ -202,7 +202,7 @@ class TeacherPass:
             UnusableError: it is not finite.
         """
         start = 0
-        batches = self.forward.of_views(split.images, views, rows, split.affines, split.colours, split.augmentation)
+        batches = self.forward.of_views(split.images, views, rows, split.affines, split.colors, split.augmentation)
         for logits in batches:
             bad = ~np.isfinite(logits).all(axis=1)
             if bad.any():
@@ -225,10 +225,10 @@ class _Split:
 
     name: SplitName
     rows: Rows
-    images: Images
+    images: DecodedImages
     augmentation: Augmentation
     affines: Floats16
-    colours: Floats16
+    colors: Floats16
 
 
 def blocks(

@@ -29,7 +29,7 @@ PASSES_A_STEP = 3
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageCounts:
     """What the data set holds.
 
     Attributes:
@@ -56,7 +56,7 @@ def count_images(
     settings: Mapping[str, Any],
     duplicates: str = "warn",
     limit: int | None = None,
-) -> Images:
+) -> ImageCounts:
     """Reads what the index is made from, or, where that is not at hand, the index.
 
     Args:
@@ -73,11 +73,11 @@ def count_images(
         data_set = LAYOUTS[layout](**settings)
         source, class_names = data_set.source, data_set.class_names
         drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
-        rows = [(split, row.label, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
+        rows = [(split, row.class_name, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
     else:
         found = read_index(index)
         source, class_names = index, found.class_names
-        rows = [(image.split, image.label, image.id) for image in found.images]
+        rows = [(image.split, image.class_name, image.id) for image in found.images]
     id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
@@ -85,7 +85,7 @@ def count_images(
             f"{source} gives no images for the split(s) {', '.join(empty)}. "
             "Add images, or change split.val_fraction and split.test_fraction."
         )
-    return Images(source, Counter(row[0] for row in rows), class_names, id_bytes)
+    return ImageCounts(source, Counter(row[0] for row in rows), class_names, id_bytes)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Plan:
         temperatures: how many of those.
     """
 
-    images: Images
+    images: ImageCounts
     views: int
     students: int
     epochs: int
@@ -144,7 +144,7 @@ class Plan:
 
 
 def make_plan(
-    images: Images,
+    images: ImageCounts,
     views: Views,
     stored_as: logit_storage.Storage,
     *,

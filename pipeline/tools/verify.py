@@ -154,16 +154,18 @@ def _views_as_drawn(file: SoftLabelFile) -> Check:
         ids, views = file.ids(split), file.views(split)
         with Progress(f"views of {split}", views.count * len(ids), "rows", short_is_silent=True) as progress:
             for view in range(views.count):
-                stored_affines, stored_colours = file.transforms(split, view)
+                stored_affines, stored_colors = file.transforms(split, view)
                 for rows in slabs(len(ids)):
-                    affines, colours = views.draw(ids[rows], view)
+                    affines, colors = views.sample(ids[rows], view)
                     same = (stored_affines[rows] == affines).all(1)
-                    same &= (stored_colours[rows] == colours).all(1)
+                    same &= (stored_colors[rows] == colors).all(1)
                     other += [f"{ids[rows][number]} (view {view})" for number in np.flatnonzero(~same)]
                     progress.advance(rows.stop - rows.start)
     if other:
-        return Check("views", False, f"{len(other)} transform(s) are not as drawn from their seed: {first_few(other)}")
-    return Check("views", True, "all transforms are as drawn from their seed")
+        return Check(
+            "views", False, f"{len(other)} transform(s) are not as sampled from their seed: {first_few(other)}"
+        )
+    return Check("views", True, "all transforms are as sampled from their seed")
 
 
 def _belongings(file: SoftLabelFile, index: Path, teacher: Path, logits: Path, wanted: Wanted | None) -> list[Check]:

@@ -32,7 +32,7 @@ def trained_on_hard_labels(
         data: the index.
         model: what to train.
         recipe: how to train.
-        augmentation: the ranges from which the views of the training images are drawn.
+        augmentation: the ranges from which the views of the training images are sampled.
         view_seed: of the views.
         view_count: how many views of each training image there are, shown pass after pass in turn; None for a
             new one in every pass.

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import Images
+from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.tf_data import ahead, mapped, planned
-from pipeline.images.views import Augmentation, Floats16, draw_views, philox_words
+from pipeline.images.views import Augmentation, Floats16, philox_words, sample_views
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.workspace import work_folder
 from pipeline.training.recipe import Cache
@@ -45,7 +45,7 @@ class Supervision(Protocol):
 
 
 class HardLabels:
-    """One-hot labels, of views that are drawn as they are needed.
+    """One-hot labels, of views that are sampled as they are needed.
 
     Args:
         ids: N image ids.
@@ -69,8 +69,8 @@ class HardLabels:
 
     def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
         """Draws the transforms."""
-        affines, colours = draw_views(self.augmentation, self._seed, self._ids[rows].tolist(), view)
-        return affines, colours, self._one_hot[rows]
+        affines, colors = sample_views(self.augmentation, self._seed, self._ids[rows].tolist(), view)
+        return affines, colors, self._one_hot[rows]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Examples:
     """
 
     content: Sequence[tuple[str, str]]
-    images: Images
+    images: DecodedImages
     supervision: Supervision
 
     @classmethod
@@ -108,7 +108,7 @@ class Examples:
         if cache == "disk":
             on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels", resize)
         paths = [image.path for image in images]
-        pixels = Images(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk)
+        pixels = DecodedImages(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk)
         if cache == "memory" and not pixels.in_memory:
             print(
                 f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in a quarter of the "
@@ -140,12 +140,12 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
     def plan(step: int) -> tuple[Any, ...]:
         number, position = divmod(int(step), of_a_pass)
         rows = order(number)[position * batch_size : (position + 1) * batch_size]
-        affines, colours, targets = supervision.take(supervision.view(number), rows)
-        return rows, affines.astype(np.float32), colours.astype(np.float32), targets
+        affines, colors, targets = supervision.take(supervision.view(number), rows)
+        return rows, affines.astype(np.float32), colors.astype(np.float32), targets
 
-    def load(rows: Any, affines: Any, colours: Any, targets: Any) -> tuple[Any, Any]:
+    def load(rows: Any, affines: Any, colors: Any, targets: Any) -> tuple[Any, Any]:
         pixels = examples.images.rows(rows)
-        return render(pixels, affines, colours, supervision.augmentation), targets
+        return render(pixels, affines, colors, supervision.augmentation), targets
 
     transforms = tf.TensorSpec((None, 6), tf.float32)
     signature = (tf.TensorSpec((None,), tf.int64), transforms, transforms, _targets_signature(supervision))
