@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pipeline.runtime.devices import device_names
@@ -28,15 +28,32 @@ if not verdict:
 """Reads a verdict from descriptor 0: k to keep back what descriptor 1 holds, s to show it; none if the process died."""
 
 
+NOT_NEEDED_BY_KERAS = ("sklearn", "matplotlib")
+"""Keras imports these, where they are installed, for wrappers and galleries that nothing here uses. They take a quarter
+of the time in which TensorFlow loads."""
+
+
 def start_tensorflow() -> None:
     """Imports TensorFlow, finds its devices, and prints its version and device to stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_stderr_held_back():
+    with _native_stderr_held_back(), _hidden(NOT_NEEDED_BY_KERAS):
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
         names = device_names()
     print(f"TensorFlow {tf.__version__} on {', '.join(names)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _hidden(packages: Iterable[str]) -> Iterator[None]:
+    """Lets an import of these packages fail, as if they were not installed; those that are loaded stay visible."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is what makes an import fail
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager
