@@ -150,6 +150,7 @@ def online(targets, model, loss, recipe, places=0.0):
             )
             optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[phase.optimizer]
             distiller.compile(optimizer(phase.learning_rate), keras.losses.CategoricalCrossentropy(from_logits=True))
+            distiller.optimizer.build(distiller.trainable_variables)  # now, since then Keras traces each step but once
             steps = range(step, step := step + phase.epochs)
             for pixels, labels in training_batches(examples, recipe.batch_size, recipe.seed, steps):
                 distiller.reset_metrics()
