@@ -6,13 +6,13 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from test_training import examples
 
-from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.training.input_pipeline import training_batches, validation_batches
 
 
 def test_results_come_in_order_and_all_of_them():
     slow_first = mapped(tf.data.Dataset.range(40), lambda number: tf.reduce_sum(tf.ones((1000 * (40 - number),))) + 0.0)
-    assert list(ahead(slow_first).as_numpy_iterator()) == [1000.0 * (40 - number) for number in range(40)]
+    assert list(prefetched(slow_first).as_numpy_iterator()) == [1000.0 * (40 - number) for number in range(40)]
 
 
 def test_each_step_is_planned_once_in_order_and_of_its_shape():
@@ -25,7 +25,7 @@ def test_each_step_is_planned_once_in_order_and_of_its_shape():
     signature = [tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 3), tf.float32)]
     found = planned(range(5, 11, 2), plan, signature)
     assert [spec.shape.as_list() for spec in found.element_spec] == [[None], [None, 3]]
-    assert [numbers.tolist() for numbers, _ in ahead(found).as_numpy_iterator()] == [[5, 5], [7, 7], [9, 9]]
+    assert [numbers.tolist() for numbers, _ in prefetched(found).as_numpy_iterator()] == [[5, 5], [7, 7], [9, 9]]
     assert asked == [5, 7, 9]
 
 

@@ -1,6 +1,7 @@
 """`images.cache`: the same batches whatever it is, and files of pixels that survive kills, damage and company."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -197,7 +198,7 @@ def test_what_changes_the_pixels_makes_another_file(monkeypatch):
     monkeypatch.setattr(PIL, "__version__", "another")
     pixels_on_disk(images, SHAPE, FOLDER)
     assert len(made()) == 9
-    monkeypatch.setattr(decoded_files.decoder, "__file__", str(ROOT / "pipeline/images/index.py"))
+    monkeypatch.setattr(decoded_files.decoding, "__file__", str(ROOT / "pipeline/images/index.py"))
     pixels_on_disk(images, SHAPE, FOLDER)
     assert len(made()) == 10
 
@@ -307,7 +308,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match=r"No space left on device, and 0\.0 MiB are needed"):
+    with pytest.raises(OSError, match=r"No space left on device.*0\.0 MiB"):
         examples(write_images(), cache="disk")
     assert made() == []
 
@@ -332,12 +333,12 @@ def test_images_beyond_a_quarter_of_memory_are_decoded_each_pass(monkeypatch, ca
     said = capsys.readouterr().err
     assert bytes_of(training_batches(seen, 3, 1, range(6))) == expected
     assert seen.images.in_memory is fits
-    assert said == (
-        ""
-        if fits
-        else "the pixels of 7 images, 0.0 GB, do not fit in a quarter of the available memory: they are decoded in "
-        "every pass. `images.cache: disk` in params.yaml keeps them in a file.\n"
-    )
+    if fits:
+        assert said == ""
+    else:
+        assert re.fullmatch(
+            r"the pixels of 7 images, 0\.0 GB, .* 25% .*`images\.cache: disk` in params\.yaml.*\n", said
+        )
 
 
 @pytest.mark.parametrize("cache", ["none", "disk"])
