@@ -1,4 +1,4 @@
-"""The classes of errors: what raises and what catches each. Their texts: few names, one line of other libraries."""
+"""The error classes: what raises and what catches each. The texts: a few names, and other libraries' errors."""
 
 import ast
 from pathlib import Path
@@ -107,7 +107,7 @@ def named_in(node):
 
 
 def test_code_raises_and_catches_the_small_classes():
-    """Only the command line catches all of them, and nothing raises the class that they share."""
+    """Only the command line catches PipelineError, and nothing raises it."""
     for module in modules():
         for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and node.exc is not None:

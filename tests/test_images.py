@@ -138,7 +138,7 @@ def packed_png(depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def rgb_png_of_16_bits() -> bytes:
-    """Pillow writes none, and reads its upper bytes without a word."""
+    """Pillow cannot write such a file, and reads its upper bytes without a warning."""
     return tf.io.encode_png(noise(4, 4, 3).astype(np.uint16) * 257).numpy()
 
 
@@ -201,7 +201,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_pixels_are_those_of_pillow(tmp_path, kind):
-    """Of the installed one, as anybody would use it."""
+    """Those that the installed version gives to any user."""
     file = tmp_path / "an image"
     file.write_bytes(FILES[kind])
     with PIL.Image.open(file) as image:
@@ -259,7 +259,7 @@ def test_an_image_is_refused_only_above_the_limit_of_pixels(tmp_path, monkeypatc
 
 
 def test_grey_is_the_exact_weighted_sum_rounded_to_even():
-    """Whole numbers until one division, so that no processor rounds otherwise, not even in the middle of two values."""
+    """One division of whole numbers: every processor rounds it alike, even in the middle between two values."""
     some = noise(1000, 1000, 3).reshape(-1, 3)
     between = some[some.astype(int) @ [299, 587, 114] % 1000 == 500]
     assert len(between) > 900
@@ -271,12 +271,12 @@ def test_grey_is_the_exact_weighted_sum_rounded_to_even():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_of_the_right_size_equals_its_resized_form(channels):
-    """Decoding leaves the resizer out then. In grey, its rounding is that of the resized image too."""
+    """Decoding then leaves out the resizer, and must still round grey as a resized image."""
     pixels = noise(19, 23, 3)
     weights = np.float32([0.299, 0.587, 0.114])
-    told = pixels if channels == 3 else np.tensordot(pixels.astype(np.float32), weights, axes=1)[..., None]
+    grey_or_colors = pixels if channels == 3 else np.tensordot(pixels.astype(np.float32), weights, axes=1)[..., None]
     through = tf.raw_ops.ScaleAndTranslate(
-        images=told[None].astype(np.float32), size=[19, 23], scale=[1.0, 1.0], translation=[0.0, 0.0],
+        images=grey_or_colors[None].astype(np.float32), size=[19, 23], scale=[1.0, 1.0], translation=[0.0, 0.0],
         kernel_type="triangle", antialias=True,
     )[0]  # fmt: skip
     np.testing.assert_array_equal(decode(tf.constant(png(pixels)), (19, 23, channels)), np.round(through))
@@ -312,7 +312,7 @@ def test_halving_a_checkerboard_follows_the_closed_form():
 
 
 def leave_memory_for(size, monkeypatch):
-    """Of the memory that is available, a quarter is for pixels."""
+    """A quarter of the available memory is for pixels."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * size))
 
 

@@ -160,7 +160,7 @@ def test_refuses_a_missing_index(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "shown"),
     [
         ("id,path,class_name,split,votes,sha256", "'sha256']"),
         ("id,path,class_name,split,votes,sha256,class", "'class'"),
@@ -169,14 +169,14 @@ def test_refuses_a_missing_index(tmp_path):
     ],
     ids=["missing", "misnamed", "other order", "empty file"],
 )
-def test_refuses_other_columns(tmp_path, header, found):
+def test_refuses_other_columns(tmp_path, header, shown):
     file = tmp_path / "index.csv"
     file.write_text(header)
     with pytest.raises(PipelineError) as refused:
         read_index(file)
     has, expected = str(refused.value).split("expected")
     assert str(file) in has
-    assert found in has
+    assert shown in has
     assert "['id', 'path', 'class_name', 'split', 'votes', 'sha256', 'label']" in expected
     assert "dvc repro --single-item --force split" in expected
 

@@ -39,12 +39,12 @@ def pictures(sizes=SIZES):
     ]
 
 
-def ours(pixels, input_shape, resize):
-    """Through a graph, which does not know the files' sizes, as in a stage: one image, or a list of some."""
+def decoded(pixels, input_shape, resize):
+    """One image, or a list of images, decoded in a graph that does not know the files' sizes, as in a stage."""
     several = pixels if isinstance(pixels, list) else [pixels]
     files = tf.data.Dataset.from_tensor_slices([tf.io.encode_png(each).numpy() for each in several])
-    found = [*files.map(lambda content: decode(content, input_shape, resize)).as_numpy_iterator()]
-    return found if isinstance(pixels, list) else found[0]
+    images = [*files.map(lambda content: decode(content, input_shape, resize)).as_numpy_iterator()]
+    return images if isinstance(pixels, list) else images[0]
 
 
 def in_uint8(pixels):
@@ -68,8 +68,8 @@ def test_pixels_are_those_of_keras_own_loader(folder, method, fit):
         folder, labels=None, image_size=(16, 24), batch_size=None, shuffle=False, verbose=False, interpolation=method,
         crop_to_aspect_ratio=fit == "crop", pad_to_aspect_ratio=fit == "pad",
     )  # fmt: skip
-    found = ours(pictures(), (16, 24, 3), Resize(method, False, fit))
-    for expected, pixels in zip(loaded.as_numpy_iterator(), found, strict=True):
+    actual = decoded(pictures(), (16, 24, 3), Resize(method, False, fit))
+    for expected, pixels in zip(loaded.as_numpy_iterator(), actual, strict=True):
         np.testing.assert_array_equal(pixels, in_uint8(expected))
 
 
@@ -81,37 +81,39 @@ def test_antialiasing_is_that_of_tensorflow(method, antialias):
     for pixels, middle in ((wide, wide[:, 6:26]), (high, high[11:28])):
         assert middle.shape[0] == middle.shape[1]
         expected = tf.image.resize(middle, (10, 10), method, antialias=antialias)
-        np.testing.assert_array_equal(ours(pixels, (10, 10, 3), Resize(method, antialias, "crop")), in_uint8(expected))
+        np.testing.assert_array_equal(
+            decoded(pixels, (10, 10, 3), Resize(method, antialias, "crop")), in_uint8(expected)
+        )
     expected = tf.image.resize(wide, (10, 10), method, antialias=antialias)
-    np.testing.assert_array_equal(ours(wide, (10, 10, 3), Resize(method, antialias, "stretch")), in_uint8(expected))
+    np.testing.assert_array_equal(decoded(wide, (10, 10, 3), Resize(method, antialias, "stretch")), in_uint8(expected))
 
 
 def test_the_fits_by_hand():
     """Two rows of six pixels, each of its own value, brought to 2 x 2 and to 6 x 6."""
     pixels = np.arange(1, 13, dtype=np.uint8).reshape(2, 6, 1).repeat(3, axis=2)
     nearest = {fit: Resize("nearest", False, fit) for fit in FITS}
-    assert ours(pixels, (2, 2, 1), nearest["crop"])[..., 0].tolist() == [[3, 4], [9, 10]]
-    assert ours(pixels, (2, 2, 1), nearest["stretch"])[..., 0].tolist() == [[2, 5], [8, 11]]
-    padded = ours(pixels, (6, 6, 1), nearest["pad"])[..., 0]
+    assert decoded(pixels, (2, 2, 1), nearest["crop"])[..., 0].tolist() == [[3, 4], [9, 10]]
+    assert decoded(pixels, (2, 2, 1), nearest["stretch"])[..., 0].tolist() == [[2, 5], [8, 11]]
+    padded = decoded(pixels, (6, 6, 1), nearest["pad"])[..., 0]
     assert padded[2:4].tolist() == pixels[..., 0].tolist()
     assert not padded[[0, 1, 4, 5]].any()
 
 
 def test_a_line_stays_a_line():
     line = np.full((1, 1000, 3), 200, np.uint8)
-    padded = ours(line, (10, 10, 3), Resize("bilinear", True, "pad"))
+    padded = decoded(line, (10, 10, 3), Resize("bilinear", True, "pad"))
     assert [row.tolist() for row in padded[:, :, 0]] == [[0] * 10] * 4 + [[200] * 10] + [[0] * 10] * 5
-    assert (ours(line, (10, 10, 3), Resize("bilinear", True, "crop")) == 200).all()
+    assert (decoded(line, (10, 10, 3), Resize("bilinear", True, "crop")) == 200).all()
 
 
 @pytest.mark.parametrize(("fit", "channels"), [("stretch", 1), ("crop", 3), ("pad", 3)])
 def test_an_image_of_the_right_size_is_untouched_by_any_method(fit, channels):
-    """So the short cut for such images gives what Keras' loader gives."""
+    """So decoding may leave out the resizer for such images."""
     pixels = pictures([(12, 18)])[0][..., :channels]
     as_stored = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels
     for method in METHODS:
         antialias = method not in ("nearest", "area")
-        np.testing.assert_array_equal(ours(as_stored, (12, 18, channels), Resize(method, antialias, fit)), pixels)
+        np.testing.assert_array_equal(decoded(as_stored, (12, 18, channels), Resize(method, antialias, fit)), pixels)
         as_float, size = tf.cast(pixels, tf.float32)[None], tf.constant([12, 18])
         through = tf.image.resize(as_float, size, method, antialias=antialias)
         np.testing.assert_array_equal(in_uint8(through)[0], pixels)
@@ -130,11 +132,11 @@ def test_a_file_says_how_its_images_were_read():
 
 
 BEFORE = {"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to uint8"}
-"""What a file of before says: its JPEG pixels are not Pillow's."""
+"""What a file of an earlier version notes; its JPEG pixels differ from Pillow's."""
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("stored", "difference"),
     [
         (preprocessing((8, 6, 3), OTHER), None),
         (preprocessing((99, 99, 1), OTHER), None),
@@ -147,14 +149,14 @@ BEFORE = {"input_shape": [8, 6, 3], "resize": "bilinear, antialiased, rounded to
         ),
     ],
 )
-def test_a_file_of_other_pixels_is_told_by_what_differs(tmp_path, made, told):
-    for path, opened in zip(write_both(tmp_path, preprocessing=made), (open_logits, open_soft_targets), strict=True):
+def test_a_file_of_other_pixels_is_named_with_what_differs(tmp_path, stored, difference):
+    for path, opened in zip(write_both(tmp_path, preprocessing=stored), (open_logits, open_soft_targets), strict=True):
         with opened(path) as file:
-            found = differences(file, INDEX, Expected(resize=OTHER))
-        assert [text.split(": ", 1)[1] for text in found] == ([] if told is None else [told])
+            reasons = differences(file, INDEX, Expected(resize=OTHER))
+        assert [text.split(": ", 1)[1] for text in reasons] == ([] if difference is None else [difference])
 
 
-def test_a_file_of_before_is_not_mixed_with_todays_pixels():
+def test_a_file_of_an_earlier_version_has_other_pixels():
     assert ": decoder None, expected Pillow; " in str(other_pixels(BEFORE, DEFAULT_RESIZE))
     with pytest.raises(DamagedError, match=f"{BEFORE['resize']}.*`dvc repro`"):
         Resize.of_file(BEFORE)
@@ -176,7 +178,7 @@ def set_resize(resize):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A small project whose oblong images were cropped, what was read in which way, and what each stage printed."""
+    """A small project whose oblong images were cropped: its folder, each read's resizing, and each stage's output."""
     project = tmp_path_factory.mktemp("project")
     write_data_set(project / "raw", per_class=10)
     for number, path in enumerate(sorted((project / "raw/images").iterdir())):
