@@ -169,7 +169,7 @@ def test_only_work_that_another_process_does_is_passed_over(error, monkeypatch):
     finished = Path(".work/a.file/0123/finished.h5")
     finished.parent.mkdir(parents=True)
     finished.touch()
-    monkeypatch.setattr(workspace, "only_one", raising(error))
+    monkeypatch.setattr(workspace, "locked", raising(error))
     if error is BusyError:
         workspace.forget_finished(FILE)
         assert finished.exists()

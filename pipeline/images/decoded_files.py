@@ -66,7 +66,7 @@ def _write(files: DecodedImages, final: Path) -> None:
     partial = final.with_suffix(f".{uuid.uuid4().hex}.{os.getpid()}.partial")
     try:
         with partial.open("xb") as file, Progress("decode", len(files), "images") as progress:
-            reserve(file, files.size)
+            reserve(file, files.size)  # a full disk is noticed before an image is decoded
             for image in files.decoded().as_numpy_iterator():
                 file.write(image.tobytes())
                 progress.advance(1)

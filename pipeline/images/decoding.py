@@ -1,7 +1,7 @@
 """From image files to batches of pixels.
 
 Every model sees the same pixels: decoded as Pillow decodes them, resized to the model's input size, and rounded to
-uint8. The rounding comes first of all, so pixels from memory and from files are equal.
+uint8. So pixels that were kept in memory or in a file equal those that are decoded again.
 """
 
 import io
@@ -42,7 +42,7 @@ LUMA_THOUSANDTHS = (299.0, 587.0, 114.0)
 MEMORY_SHARE = 0.25
 """Pixels are kept in memory if they take at most this share of the available memory.
 
-`tf.data` copies a tensor when it begins to rewrite the graph of a data set, so the pixels take twice their size then.
+The share is small, because `tf.data` copies the tensor when it rewrites a data set's graph: 2.1 GiB then take 4.2 GiB.
 """
 
 ALIGNMENT = 64
@@ -115,9 +115,9 @@ def _stretched(image: Any, size: Any, resize: Resize) -> Any:
 def _cropped(image: Any, size: Sequence[int], resize: Resize) -> Any:
     """The largest centred part with the aspect ratio of `size`, resized; rounded as Keras' `crop_to_aspect_ratio`."""
     height, width = tf.unstack(tf.shape(image)[:2])
-    of_width = tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32)
-    of_height = tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32)
-    part = tf.maximum(tf.minimum([of_width, of_height], [height, width]), 1)
+    height_for_width = tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32)
+    width_for_height = tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32)
+    part = tf.maximum(tf.minimum([height_for_width, width_for_height], [height, width]), 1)
     top, left = tf.unstack(([height, width] - part) // 2)
     return _stretched(image[top : top + part[0], left : left + part[1]], size, resize)
 
@@ -280,12 +280,12 @@ def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
         raise UnusableError(f"more than {most:,} pixels, the most that Pillow reads") from None
     except UnusableError:
         raise
-    except Exception as error:  # each of Pillow's formats raises other classes for a damaged file
+    except Exception as error:  # Pillow's readers raise many classes for damaged files
         raise DamagedError(f"damaged: {str(error)[:80]}") from None
 
 
 def _refuse_deep(image: Any, content: bytes) -> None:
-    """Refuses more than 8 bits a channel: of some formats Pillow would take the upper 8 bits without a word."""
+    """Refuses more than 8 bits a channel, of which Pillow would silently use the upper 8 in some formats."""
     bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 0
     bits = content[24] if image.format == "PNG" else bits
     if bits > 8:

@@ -1,7 +1,7 @@
-"""How batches flow to a model: made in parallel, and some of them before they are needed.
+"""How batches reach a model: they are made in parallel, and some of them before they are needed.
 
-How many is fixed here: the tuner of `tf.data` is off. Its thread sleeps twice as long each time, up to a minute, and a
-data set that is discarded sometimes waits until the thread wakes (TensorFlow 2.21).
+Both numbers are fixed here, and the tuner of `tf.data` is off. Its thread sleeps twice as long each time, up to a
+minute, and a data set that is discarded sometimes waits until the thread wakes (TensorFlow 2.21).
 """
 
 import os
@@ -12,14 +12,14 @@ import tensorflow as tf
 
 BATCHES_AHEAD = 2
 PARALLEL_CALLS = min(16, os.cpu_count() or 1)
-"""Elements that are made at the same time: one for each core, up to a number whose images memory can hold."""
+"""How many elements are made at the same time: one for each core, but no more batches than memory can spare."""
 
 
 def planned(steps: range, plan: Callable[[int], tuple[Any, ...]], signature: Sequence[Any]) -> Any:
     """A `tf.data.Dataset` of the arrays that `plan` returns for each step, in order, computed one after another.
 
-    This replaces `from_generator`. TensorFlow counts a generator as stateful, and with determinism on it then makes
-    everything behind the generator without parallelism.
+    This replaces `from_generator`. TensorFlow counts a generator as stateful: with determinism on, everything behind
+    it then runs without parallelism.
 
     Args:
         steps: the numbers that `plan` is called with.

@@ -49,6 +49,7 @@ class Forward:
     def __init__(self, model: Any, batch_size: int) -> None:
         tf.config.experimental.enable_op_determinism()
         self.batch_size, self.input_shape = batch_size, tuple(model.input_shape[1:])
+        # One shape for every batch: the rounding depends on it.
         signature = tf.TensorSpec((batch_size, *self.input_shape), tf.float32)
         self._forward = tf.function(lambda pixels: model(pixels, training=False), input_signature=[signature])
 
@@ -96,6 +97,7 @@ class Forward:
             rows = np.full(self.batch_size, count - 1)
             rows[self.places[:count]] = np.arange(count)
             pixels = tf.gather(pixels, rows)
+        # float32 also of a model that computes in float16.
         logits: Floats32 = self._forward(pixels).numpy()[self.places[:count]].astype(np.float32)
         return logits
 
@@ -124,27 +126,26 @@ class Forward:
 
         def plan(portion: int) -> tuple[Any, ...]:
             part = slice(cuts[portion], cuts[portion + 1])
-            of_views, of_rows = views[part], rows[part]
-            distinct, copies = np.unique(of_rows, return_inverse=True)
-            transforms = affines[of_views, of_rows], colors[of_views, of_rows]
-            return distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
+            image_rows, image_of_view = np.unique(rows[part], return_inverse=True)
+            transforms = (values[views[part], rows[part]].astype(np.float32) for values in (affines, colors))
+            return image_rows, image_of_view, *transforms
 
-        def show(distinct: Any, copies: Any, of_affines: Any, of_colors: Any) -> Any:
-            return render(tf.gather(images.rows(distinct), copies), of_affines, of_colors, augmentation)
+        def render_portion(image_rows: Any, image_of_view: Any, of_affines: Any, of_colors: Any) -> Any:
+            return render(tf.gather(images.rows(image_rows), image_of_view), of_affines, of_colors, augmentation)
 
         numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
-        signature = (numbers, numbers, transforms, transforms)
-        portions = planned(range(len(cuts) - 1), plan, signature)
-        # AutoGraph would search `show` for loops, which takes a third of a second.
-        plain = tf.autograph.experimental.do_not_convert(show)
+        portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, transforms, transforms))
+        # AutoGraph would search the function for loops, which takes a third of a second.
+        plain = tf.autograph.experimental.do_not_convert(render_portion)
         yield from self(prefetched(mapped(portions, plain).rebatch(len(self.places))))
 
 
 def _portions(rows: Ints) -> Ints:
     """Where to cut (R,) ascending rows: between two images, or within an image that has very many views."""
     new_image = np.diff(rows, prepend=-1) != 0
-    of_image = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
-    starts = np.flatnonzero(of_image % PORTION_VIEWS == 0)
+    # The position of each row among the rows of its image: 0, 1, 2, ...
+    position = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
+    starts = np.flatnonzero(position % PORTION_VIEWS == 0)
     return starts[np.flatnonzero(np.diff(starts // PORTION_VIEWS, prepend=-1))]
 
 

@@ -5,6 +5,7 @@ import platform
 
 def numerics() -> list[str]:
     """Libraries and devices: besides the inputs, the last bits of a model's results depend on them."""
+    # Imported here: a command without TensorFlow must not wait for its import.
     import keras
     import tensorflow as tf
 

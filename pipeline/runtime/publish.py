@@ -34,7 +34,7 @@ def publish(final: Path) -> Iterator[Path]:
     Raises:
         BusyError: another process is publishing the same file.
     """
-    with only_one(final, LOCKS / f"{flat_name(final)}.publish.lock"), replace_whole(final) as partial:
+    with locked(final, LOCKS / f"{flat_name(final)}.publish.lock"), replace_whole(final) as partial:
         yield partial
 
 
@@ -46,6 +46,7 @@ def replace_whole(final: Path) -> Iterator[Path]:
     remove(partial)
     try:
         yield partial
+        # Before the rename: after a crash of the machine, `final` could otherwise be an empty file.
         _flush(partial)
         if final.is_dir():
             remove(final)  # `os.replace` replaces a file or an empty folder only
@@ -53,7 +54,7 @@ def replace_whole(final: Path) -> Iterator[Path]:
     except BaseException:
         remove(partial)
         raise
-    _flush_folder(final.parent)
+    _flush_folder(final.parent)  # which holds the new name
 
 
 def publish_copy(finished: Path, final: Path) -> None:
@@ -88,7 +89,7 @@ def reserve(file: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def only_one(output: Path, lock: Path, seconds: float | None = None, patient: bool = False) -> Iterator[None]:
+def locked(output: Path, lock: Path, seconds: float | None = None, patient: bool = False) -> Iterator[None]:
     """Holds a lock, which the system releases if this process dies.
 
     Args:
@@ -101,20 +102,20 @@ def only_one(output: Path, lock: Path, seconds: float | None = None, patient: bo
         BusyError: another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    file_lock = FileLock(lock)
     try:
-        held.acquire(timeout=LOCK_SECONDS if seconds is None else seconds)
+        file_lock.acquire(timeout=LOCK_SECONDS if seconds is None else seconds)
     except Timeout:
         if not patient:
             raise BusyError(
                 f"another process is already writing {output}. Wait until it ends, or stop it, then run again."
             ) from None
         print(f"waiting for another process that is making the same {output}", file=sys.stderr, flush=True)
-        held.acquire()
+        file_lock.acquire()
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def flat_name(path: Path) -> str:

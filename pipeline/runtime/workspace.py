@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import BusyError
-from pipeline.runtime.publish import LOCKS, flat_name, only_one, remove
+from pipeline.runtime.publish import LOCKS, flat_name, locked, remove
 
 CODE = Path(__file__).parents[1]
 """The folder of the packages."""
@@ -51,13 +51,18 @@ def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterat
         inputs: JSON-serialisable values that decide the result together with the code.
 
     Raises:
-        BusyError: another process is working on the same output, and this process is not an experiment.
+        BusyError: another process is working on the same output. An experiment is refused only if that process runs in
+            the same copy of the repository.
     """
     of_output = work_folder() / flat_name(output)
     folder = of_output / fingerprint(code=_code_sha256(packages), **inputs)[:16]
-    here = LOCKS / f"{of_output.name}.lock"
-    with only_one(output, here), only_one(output, _lock_of(folder), patient=in_a_copy()):
+    # The first lock belongs to the output of this copy of the repository, the second to the work that copies share.
+    with (
+        locked(output, LOCKS / f"{of_output.name}.lock"),
+        locked(output, _lock_of(folder), patient=in_a_copy()),
+    ):
         stale = [] if in_a_copy() else [other for other in of_output.glob("*/") if other != folder]
+        # Finished files stay until the new work is done: some of their rows may still be right.
         for unfinished in (entry for other in _unused(stale) for entry in other.glob("*")):
             if not unfinished.match("finished.*"):
                 remove(unfinished)
@@ -99,7 +104,7 @@ def forget_finished(*outputs: Path) -> None:
 def _unused(folders: Iterable[Path]) -> Iterator[Path]:
     """The workspaces that no process uses; each is locked until the caller takes the next one."""
     for folder in folders:
-        with suppress(BusyError), only_one(folder, _lock_of(folder), seconds=0):
+        with suppress(BusyError), locked(folder, _lock_of(folder), seconds=0):
             yield folder
 
 

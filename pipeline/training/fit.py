@@ -86,12 +86,13 @@ def trained(
         ParameterError: the model cannot be built, or the training diverged.
         BusyError: another process is writing `output`.
     """
+    weights = model.weights  # a file, whose content counts, or the name of published weights
     with workspace(
         output,
         packages=packages,
         model=asdict(model),
         classes=data.class_names,
-        weights=_digest_of_weights(model.weights),
+        weights=sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights,
         examples=[
             [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
             for examples in (train_on, validate_on)
@@ -100,9 +101,11 @@ def trained(
         recipe=asdict(recipe),
         numerics=numerics(),
     ) as work:
-        finished, curves, kept = work / "finished.keras", work / "finished.csv", work / "state.npz"
-        if not (finished.is_file() and curves.is_file()):
-            state = TrainingState(kept)
+        finished, curves, state_file = work / "finished.keras", work / "finished.csv", work / "state.npz"
+        if finished.is_file() and curves.is_file():
+            print(f"{output}: already trained, taken from {work}", file=sys.stderr, flush=True)
+        else:
+            state = TrainingState(state_file)
             if state.history:
                 message = f"{output}: continuing after epoch {len(state.history)} of {recipe.epochs}"
                 print(message, file=sys.stderr, flush=True)
@@ -110,24 +113,19 @@ def trained(
             best = train(built, train_on, validate_on, loss, recipe, state)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
-            keras_files.save(best, finished, _record(data, recipe, state))
-            kept.unlink()
-        else:
-            print(f"{output}: already trained, taken from {work}", file=sys.stderr, flush=True)
+            # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.
+            images, accuracy = fingerprint_of(recipe.validation_images(data)), state.best()["val_accuracy"]
+            record = {"class_names": data.class_names, "validation": {"images": images, "accuracy": accuracy}}
+            keras_files.save(best, finished, record)
+            state_file.unlink()
         yield Trained(finished, curves)
-
-
-def _record(data: Index, recipe: Recipe, state: TrainingState) -> dict[str, Any]:
-    """What a model's file states of its training."""
-    images = fingerprint_of(recipe.validation_images(data))
-    return {"class_names": data.class_names, "validation": {"images": images, "accuracy": state.best()["val_accuracy"]}}
 
 
 def train(
     model: Any, train_on: Examples, validate_on: Examples, loss: Any, recipe: Recipe, state: TrainingState
 ) -> Any:
     """Trains `model` from the epoch of `state` to the end, and returns it with the weights of its best epoch."""
-    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_op_determinism()  # or a continued training would end with other bits
     for phase in recipe.phases:  # a wrong `trainable_from` is found before the first epoch
         architectures.for_phase(model, phase.trainable_from)
     steps_in_pass = steps_of_a_pass(train_on, recipe.batch_size)
@@ -150,8 +148,8 @@ def train(
             steps_per_epoch=steps_per_epoch,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
-            shuffle=False,
-            verbose=0,
+            shuffle=False,  # the batches have their own order
+            verbose=0,  # `_Report` prints
             callbacks=[
                 Reseed(fitted, recipe.seed),
                 _Report(len(train_on.images) * steps_per_epoch // steps_in_pass, recipe.epochs),
@@ -197,10 +195,6 @@ def new_optimizer(phase: Phase) -> Any:
     return keras.optimizers.get({"class_name": phase.optimizer, "config": config})
 
 
-def _digest_of_weights(weights: str | None) -> str | None:
-    return sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights
-
-
 class Reseed(keras.callbacks.Callback):
     """Makes the dropout of each epoch a function of (seed, epoch).
 
@@ -238,7 +232,7 @@ class _Report(keras.callbacks.Callback):
         self.progress.advance(1)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.seconds = time.monotonic() - self.start
+        self.seconds = time.monotonic() - self.start  # the time of validation does not count
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.progress.close()

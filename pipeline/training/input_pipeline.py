@@ -133,8 +133,9 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
     supervision, count = examples.supervision, len(examples.images)
     steps_in_pass = steps_of_a_pass(examples, batch_size)
 
-    @lru_cache(maxsize=2)
+    @lru_cache(maxsize=2)  # sampled once for a pass, not for each of its batches
     def order(number: int) -> Ints:
+        # Stable, so that equal words have the same order on every machine.
         return np.argsort(philox_words(count, "order", seed, number), kind="stable")
 
     def plan(step: int) -> tuple[Any, ...]:

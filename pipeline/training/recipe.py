@@ -69,6 +69,7 @@ class Recipe:
         images = data.split("val")
         if self.validation_steps is None:
             return images
+        # Always the same images: with others after each epoch, the best epoch would be a matter of luck.
         by_hash = sorted(images, key=lambda image: hashlib.sha256(image.id.encode()).digest())
         return sorted(by_hash[: self.validation_steps * self.batch_size], key=lambda image: image.id)
 

@@ -46,6 +46,7 @@ class TrainingState:
             with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files if name != "history"}
                 self.history, self.phase = json.loads(str(file["history"]))
+        # What NumPy, `zipfile` and `json` raise for a file that is cut off or changed.
         except (zipfile.BadZipFile, zlib.error, OSError, LookupError, ValueError):
             print(f"{self.path} is damaged; starting at the first epoch again", file=sys.stderr)
             return
@@ -59,7 +60,7 @@ class TrainingState:
         """
         if self.phase:
             _assign(model.weights, self.arrays, "weight")
-        if self.phase == phase:
+        if self.phase == phase:  # every phase begins with a new optimizer
             _assign(model.optimizer.variables, self.arrays, "optimizer")
         return len(self.history)
 
