@@ -20,16 +20,22 @@ from pipeline.images.decoding import DecodedImages, decode, read_original, refus
 from pipeline.runtime.errors import PipelineError
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """A PNG file written from its specification: (height, width, 1 or 3) uint8."""
+def png_file(rows: np.ndarray, width: int, depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file written from its specification: color type 0 is grey, 2 RGB, 3 a palette."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    height, width, channels = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    inner = [(b"IHDR", header), *chunks, (b"IDAT", content), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in inner)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """(height, width, 1 or 3) uint8."""
+    _, width, channels = pixels.shape
+    return png_file(pixels, width, 8, {1: 0, 3: 2}[channels])
 
 
 def bmp(pixels: np.ndarray) -> bytes:
@@ -126,15 +132,8 @@ def picture(mode: str, height: int = 37, width: int = 53) -> PIL.Image.Image:
 
 
 def packed_png(depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Four rows of four noisy bytes, of pixels of `depth` bits: color type 0 is grey, 3 a palette."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 32 // depth, 4, depth, color, 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in noise(4, 4, 1))
-    inner = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in inner)
+    """Four rows of four noisy bytes, of pixels of `depth` bits."""
+    return png_file(noise(4, 4, 1), 32 // depth, depth, color, *chunks)
 
 
 def rgb_png_of_16_bits() -> bytes:
