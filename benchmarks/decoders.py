@@ -2,11 +2,11 @@
 
     python -m benchmarks.decoders FOLDER HEIGHT WIDTH CHANNELS
 
-"ours" is what the stages do: TensorFlow's kernels where they give Pillow's pixels, Pillow for everything else. "Pillow"
-decodes all by Pillow. "before" is TensorFlow's `decode_image`, whose JPEG pixels are not Pillow's. Each goes over
-all files in parallel (`decoded`, as the teacher's pass and the first epoch do) and in batches of 32 (`rows`, as an
-epoch does whose pixels are kept nowhere). Counted is the processors' time, which other work on the machine changes
-little. docs/decisions.md has numbers. Half a minute for a thousand images.
+"ours" is what the stages do: TensorFlow's kernels where they give Pillow's pixels, Pillow for all other files. "Pillow"
+decodes every file by Pillow. "before" is TensorFlow's `decode_image`, whose JPEG pixels differ from Pillow's. Each of
+them decodes all files in parallel (`decoded`, as the teacher's pass and the first epoch do), and in batches of 32
+(`rows`, as an epoch does whose pixels are kept nowhere). The processors' time is measured, because other work on the
+machine changes it little. docs/decisions.md has numbers. A thousand images take half a minute.
 """
 
 import sys
@@ -19,32 +19,26 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.paired import ratios, spread
-from pipeline.images import decoding as reading
+from pipeline.images import decoding
 from pipeline.images.decoding import DecodedImages
-from pipeline.images.tf_data import ahead, mapped
+from pipeline.images.tf_data import mapped, prefetched
 
 BATCH, ROUNDS = 32, 9
-OURS = reading._decoded
-
-
-def by_pillow(content: Any) -> Any:
-    """All formats."""
-    pixels = tf.numpy_function(reading._read_scalar, [content], tf.uint8, stateful=False)
-    return tf.ensure_shape(pixels, (None, None, 3))
+OURS = decoding._decoded
 
 
 def as_before(content: Any) -> Any:
-    """PNG, JPEG, BMP and GIF."""
+    """Reads PNG, JPEG, BMP and GIF."""
     image = tf.io.decode_image(content, channels=3, expand_animations=False)
     image.set_shape((None, None, 3))
     return image
 
 
 def seconds_of_a_pass(decoded: Callable[[Any], Any], images: DecodedImages, in_batches: bool) -> float:
-    """Goes over all images once: the processors' seconds, of all threads."""
-    reading._decoded, start = decoded, time.process_time()
+    """Decodes all images once; returns the processors' seconds, summed over all threads."""
+    decoding._decoded, start = decoded, time.process_time()
     if in_batches:
-        flow = ahead(mapped(tf.data.Dataset.range(len(images)).batch(BATCH), images.rows))
+        flow = prefetched(mapped(tf.data.Dataset.range(len(images)).batch(BATCH), images.rows))
     else:
         flow = images.decoded()
     for _ in flow:
@@ -58,7 +52,7 @@ def main() -> None:
     files = sorted(path for path in Path(folder).iterdir() if path.is_file())
     tf.config.experimental.enable_op_determinism()  # as the stages do
     images = DecodedImages(files, tuple(map(int, shape)), keep=False)
-    decoders = {"before": as_before, "ours": OURS, "Pillow": by_pillow}
+    decoders = {"before": as_before, "ours": OURS, "Pillow": decoding._by_pillow}
     for way in ("decoded", "rows"):
         seconds: dict[str, list[float]] = {name: [] for name in decoders}
         for number in range(ROUNDS):

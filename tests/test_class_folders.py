@@ -164,7 +164,7 @@ def test_the_plan_counts_what_split_makes_without_decoding():
     make_three()
     Path("raw/train/cat/0.png").write_bytes(b"no image")
     assert planned(NAMED) == "26 images in 2 classes: 12 train, 6 val, 8 test (raw)"
-    assert "1 of 26 image files cannot be used: cat/0.png (no image" in refusal(NAMED)
+    assert "1 of 26 image files cannot be used: cat/0.png (not an image" in refusal(NAMED)
     assert not Path("data").exists()
 
 
