@@ -42,7 +42,7 @@ from benchmarks.mixed_precision import measure_precisions  # noqa: E402
 from pipeline.images.decoding import DecodedImages  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
-from pipeline.inference.forward import Forward  # noqa: E402
+from pipeline.inference.forward import Forward, Ints  # noqa: E402
 from pipeline.models import keras_files  # noqa: E402
 from pipeline.models.descriptions import Application, Cnn, MobileNetV2, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
@@ -162,6 +162,11 @@ class NoModel(Forward):
 
     def __init__(self, like: Forward) -> None:
         self.batch_size, self.input_shape = like.batch_size, like.input_shape
+
+    @property
+    def places(self) -> Ints:
+        """All places of a batch: there is no model that could round differently in some."""
+        return np.arange(self.batch_size)
 
     def __call__(self, batches: Any) -> Iterator[Any]:
         """One number for each image."""

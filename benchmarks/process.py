@@ -11,9 +11,8 @@ from pathlib import Path
 
 def peak_mib() -> float:
     """Peak resident memory of this process."""
-    status = Path(
-        "/proc/self/status"
-    )  # on Linux, `getrusage` would count the memory of the process that started this one
+    # On Linux, `getrusage` would count the memory of the process that started this one.
+    status = Path("/proc/self/status")
     if status.is_file():
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[0]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

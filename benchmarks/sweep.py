@@ -102,9 +102,7 @@ def read_seconds(pair: Pair, result: Path | None, rounds: int) -> Seconds:
             phases.append(json.loads(result.read_text(encoding="utf-8"))["measured"][title_of(pair, name)])
         else:
             phases.append(measure(pair, phase, pair.recipe.batch_size, rounds, steps=2, online=1))
-    ours, online, forward = (
-        [float(np.median(seconds[name])) for seconds in phases] for name in (OURS, DISTILLER, TEACHER)
-    )
+    ours, online, forward = ([float(np.median(of[name])) for of in phases] for name in (OURS, DISTILLER, TEACHER))
     return Seconds(ours, online, float(np.mean(forward)))
 
 
