@@ -82,12 +82,7 @@ RESNET = Application(
     dropout=0.2,
 )
 MOBILENET = MobileNetV2(
-    input_shape=(224, 224, 3),
-    weights="imagenet",
-    pooling="avg",
-    batch_normalization=False,
-    dropout=0.2,
-    alpha=1.0,
+    input_shape=(224, 224, 3), weights="imagenet", pooling="avg", batch_normalization=False, dropout=0.2, alpha=1.0
 )
 CNN = Cnn(
     input_shape=(64, 64, 3),

@@ -92,9 +92,11 @@ class Description(ABC):
     def _backbone(self) -> Any:
         """The feature extractor, a Keras model."""
 
-    @abstractmethod
     def _own_preprocessing(self) -> PreprocessingName:
-        """The preprocessing that the backbone's weights expect."""
+        """The preprocessing that the backbone's pretrained weights expect; unit if there are none for it."""
+        from pipeline.models.backbones import PRETRAINED
+
+        return PRETRAINED[self.architecture].preprocessing if self.architecture in PRETRAINED else "unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +139,6 @@ class Cnn(Description):
             factor=self.factor,
         )
 
-    def _own_preprocessing(self) -> PreprocessingName:
-        return "unit"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Description):
@@ -153,9 +152,6 @@ class Mlp(Description):
         from pipeline.models import backbones
 
         return backbones.mlp(self.input_shape)
-
-    def _own_preprocessing(self) -> PreprocessingName:
-        return "unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,11 +170,6 @@ class MobileNetV2(Description):
 
         return backbones.pretrained(self.architecture, self.input_shape, self.weights, self.alpha)
 
-    def _own_preprocessing(self) -> PreprocessingName:
-        from pipeline.models import backbones
-
-        return backbones.PRETRAINED[self.architecture].preprocessing
-
 
 @dataclass(frozen=True, kw_only=True)
 class Application(Description):
@@ -190,11 +181,6 @@ class Application(Description):
         from pipeline.models import backbones
 
         return backbones.pretrained(self.architecture, self.input_shape, self.weights)
-
-    def _own_preprocessing(self) -> PreprocessingName:
-        from pipeline.models import backbones
-
-        return backbones.PRETRAINED[self.architecture].preprocessing
 
 
 Model = Annotated[Cnn | Mlp | MobileNetV2 | Application, Field(discriminator="architecture")]

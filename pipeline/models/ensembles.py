@@ -94,7 +94,7 @@ def combined(models: Sequence[Any], average: Average) -> Any:
 
 def average_of(logits: npt.NDArray[np.float32], average: Average) -> npt.NDArray[np.float32]:
     """The ensemble's logits from its members': (M, R, C) float32 become (R, C) float32, as in `save_ensemble`."""
-    exact = logits.astype(np.float64)
+    exact = logits.astype(np.float64)  # rounded once, at the end
     if average == "logits":
         return np.asarray(exact.mean(axis=0), np.float32)
     exact -= exact.max(axis=2, keepdims=True)

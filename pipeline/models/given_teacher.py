@@ -168,14 +168,17 @@ def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence
 
 
 def _preprocessing_layers(teacher: GivenTeacher, channels: int) -> list[Any]:
-    given = teacher.preprocessing
-    expected = len(given.mean) if isinstance(given, Standardization) else 3 if given == "caffe" else channels
+    preprocessing, expected = teacher.preprocessing, channels
+    if isinstance(preprocessing, Standardization):
+        expected = len(preprocessing.mean)
+    elif preprocessing == "caffe":
+        expected = 3
     if expected != channels:
         raise ParameterError(
             f"train_teacher.preprocessing is for images of {expected} channel(s), but {teacher.file} takes {channels}. "
             "Give the preprocessing with which it was trained."
         )
-    return architectures.preprocessing_layers(given)
+    return architectures.preprocessing_layers(preprocessing)
 
 
 def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[int]) -> Any:
@@ -203,11 +206,11 @@ def _record(
     activation: str | None,
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    given = teacher.preprocessing
+    preprocessing = teacher.preprocessing
     stated = {
         "sha256": sha256_file(teacher.file),
         "accuracy": teacher.accuracy,
-        "preprocessing": asdict(given) if isinstance(given, Standardization) else given,
+        "preprocessing": asdict(preprocessing) if isinstance(preprocessing, Standardization) else preprocessing,
         "classes": classes,
         "last_activation": activation,
     }

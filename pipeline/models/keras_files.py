@@ -14,7 +14,7 @@ from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_ve
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, first_few, one_line
 from pipeline.runtime.publish import replace_whole
 
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
 RECORD = "softlabel.json"
 """The member of the archive with this program's record, which Keras ignores."""
 
