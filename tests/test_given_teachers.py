@@ -353,6 +353,10 @@ REFUSED = {
         lambda: two_inputs().save("given.keras"),
         ["given.keras", "[(None, 12, 12, 3), (None, 12, 12, 3)]", "(None, 2)", "(batch, classes)"],
     ),
+    "a label for every pixel": (
+        lambda: keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Conv2D(2, 3)]).save("given.keras"),
+        ["given.keras", "(None, 12, 12, 3)", "(None, 10, 10, 2)", "(batch, classes)"],
+    ),
     "a fourth channel": (
         lambda: of_shape(12, 12, 4).save("given.keras"),
         ["given.keras", "shape (12, 12, 4)", "grey (1 channel) or RGB (3)", "append this model"],
@@ -450,23 +454,24 @@ def test_weights_for_other_classes_are_refused():
     assert "(72, 3)" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None], ids=["empty", "text", "cut off"])
-def test_a_file_that_holds_no_weights_is_refused(content):
-    build().save_weights("given.weights.h5")
-    cut_off("given.weights.h5", 500)
-    if content is not None:
-        Path("given.weights.h5").write_bytes(content)
-    assert "given.weights.h5 cannot be read" in refused(given("given.weights.h5", MODEL))
+def write_cut_off_weights(file):
+    build().save_weights(file)
+    cut_off(file, 500)
 
 
-def test_missing_weights_are_refused():
-    assert "no teacher at given.weights.h5" in refused(given("given.weights.h5", MODEL))
-
-
-def test_a_model_that_labels_every_pixel_is_refused():
-    inputs = keras.Input((12, 12, 3))
-    keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs)).save("given.keras")
-    assert "gives (None, 10, 10, 2)" in refused(given("given.keras"))
+@pytest.mark.parametrize(
+    ("write", "named"),
+    [
+        (lambda file: None, "no teacher at given.weights.h5"),
+        (Path.touch, "given.weights.h5 cannot be read"),
+        (lambda file: file.write_text("no HDF5 at all"), "given.weights.h5 cannot be read"),
+        (write_cut_off_weights, "given.weights.h5 cannot be read"),
+    ],
+    ids=["missing", "empty", "text", "cut off"],
+)
+def test_a_file_that_holds_no_weights_is_refused(write, named):
+    write(Path("given.weights.h5"))
+    assert named in refused(given("given.weights.h5", MODEL))
 
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")

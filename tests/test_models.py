@@ -246,7 +246,7 @@ def test_a_hidden_layer_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "seen"),
+    ("preprocessing", "expected"),
     [
         ("none", [255.0, 51.0, 0.0]),
         ("unit", [1.0, 0.2, 0.0]),
@@ -256,11 +256,11 @@ def test_a_hidden_layer_by_hand():
         (Standardization([0.5, 0.2, 0.1], [0.5, 0.1, 0.2]), [1.0, 0.0, -0.5]),
     ],
 )
-def test_preprocessing_by_hand(preprocessing, seen):
+def test_preprocessing_by_hand(preprocessing, expected):
     """Logits that are what the first layer sees of one pixel."""
     model = mlp(preprocessing=preprocessing)
     model.set_weights([np.eye(3), np.zeros(3)])
-    np.testing.assert_allclose(model(np.array([[[[255.0, 51.0, 0.0]]]])), [seen], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(model(np.array([[[[255.0, 51.0, 0.0]]]])), [expected], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["resnet50", "efficientnetb0"])

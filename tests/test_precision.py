@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -330,12 +331,11 @@ def test_rows_of_another_precision_are_not_taken(unlabelled, capsys, then, now):
 
 
 def test_an_earlier_file_of_another_precision_does_not_fit(tmp_path):
-    made = provenance_of(FILE_INDEX, VIEWS, Dense("float32"))
+    provenance = provenance_of(FILE_INDEX, VIEWS, Dense("float32"))
     write_logits(tmp_path / "old.h5", views=VIEWS, precision="mixed_float16")
-    with open_earlier([tmp_path / "old.h5"], made) as file:
+    with open_earlier([tmp_path / "old.h5"], provenance) as file:
         assert file is None
-    made_mixed = provenance_of(FILE_INDEX, VIEWS, Dense("float32"))
-    with open_earlier([tmp_path / "old.h5"], precompute.replace(made_mixed, precision="mixed_float16")) as file:
+    with open_earlier([tmp_path / "old.h5"], replace(provenance, precision="mixed_float16")) as file:
         assert file is not None
 
 
@@ -365,19 +365,19 @@ def test_a_student_refuses_soft_labels_of_another_precision(unlabelled):
         )
 
 
-@pytest.mark.parametrize(("made_in", "wanted"), [("mixed_bfloat16", "float32"), ("float32", "mixed_float16")])
-def test_verify_says_that_the_precision_is_another(unlabelled, made_in, wanted):
+@pytest.mark.parametrize(("of_file", "expected"), [("mixed_bfloat16", "float32"), ("float32", "mixed_float16")])
+def test_verify_says_that_the_precision_is_another(unlabelled, of_file, expected):
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    change(Path("params.yaml"), "precompute.precision", wanted)
-    label(made_in, UNTOUCHED)
+    change(Path("params.yaml"), "precompute.precision", expected)
+    label(of_file, UNTOUCHED)
     shown = CliRunner().invoke(main, ["verify", str(LOGITS), "--json"])
     (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "params"]
     assert not check["ok"]
-    assert f"the teacher computed in {made_in}, expected {wanted}" in check["detail"]
-    change(Path("params.yaml"), "precompute.precision", made_in)
+    assert f" {of_file}, expected {expected}" in check["detail"]
+    change(Path("params.yaml"), "precompute.precision", of_file)
     shown = CliRunner().invoke(main, ["verify", str(LOGITS), "--json"])
     (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["name"] == "params"]
-    assert "computed in" not in check["detail"]
+    assert f" {of_file}, expected" not in check["detail"]
 
 
 @of_each
