@@ -4,6 +4,7 @@ What goes wrong still reaches the user, also where TensorFlow ends the process i
 """
 
 import faulthandler
+import gc
 import os
 import subprocess
 import sys
@@ -36,7 +37,7 @@ of the time in which TensorFlow loads."""
 def start_tensorflow() -> None:
     """Imports TensorFlow, finds its devices, and prints its version and device to stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_stderr_held_back(), _hidden(NOT_NEEDED_BY_KERAS):
+    with _native_stderr_held_back(), _hidden(NOT_NEEDED_BY_KERAS), _not_collected():
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
@@ -54,6 +55,20 @@ def _hidden(packages: Iterable[str]) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def _not_collected() -> Iterator[None]:
+    """Keeps the garbage collector off what is imported, now and later: it lives as long as the process.
+
+    Python collects again and again while objects only come, and Keras' `clear_session` collects for each new model.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

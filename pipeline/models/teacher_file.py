@@ -1,4 +1,4 @@
-"""A teacher that somebody brings along, as params.yaml states it; `given_teacher` makes it whole."""
+"""A teacher that is already trained, as params.yaml describes it; `given_teacher` loads and completes it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,11 @@ from pipeline.models.parts import Preprocessing
 from pipeline.runtime.ranges import Share
 
 Average = Literal["logits", "probabilities"]
-"""Of which the mean is taken where several teachers are one."""
+"""What an ensemble averages."""
 
 
 def _as_text(name: Any) -> Any:
-    """A class that is called by a whole number is written without quotes."""
+    """Takes a whole number for a class name, so that YAML needs no quotation marks."""
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
@@ -24,7 +24,7 @@ OutputNames = Annotated[list[ClassName | None], Field(min_length=2)]
 
 
 def _by_name(named: Any) -> Any:
-    """The numbers of outputs by name, also where the names are stated by number: {0: HP, 1: SSA}."""
+    """The number of each class's output; turns a map by number, {0: HP, 1: SSA}, into one by name."""
     if not isinstance(named, dict) or not any(isinstance(name, str) for name in named.values()):
         return named
     is_by_number = all(type(number) is int for number in named)
@@ -52,16 +52,16 @@ Classes = Annotated[
 
 @dataclass(frozen=True)
 class GivenTeacher:
-    """A teacher that is already trained, and what its file does not say of it.
+    """A teacher that is already trained, and what its file does not say.
 
     Attributes:
         model: the path of a `.keras` file, or of the weights (`.weights.h5`) of a model that is described.
-        weights_of: of weights, that model.
-        preprocessing: what happened to pixels, 0 to 255, before they entered the model; "none" if the model does that
+        weights_of: that model, if `model` is a file of weights.
+        preprocessing: what was done to pixels, 0 to 255, before they entered the model; "none" if the model does that
             itself.
-        classes: the names of the model's outputs in their order, None for one that has no name; or the number of each
-            class's output. None is the order of the data set, or the one that a file of this program records.
-        accuracy: the share of images on which it was right elsewhere, 0 to 1, if that is known.
+        classes: the names of the model's outputs in their order, None for an output without a class; or the number of
+            each class's output. None: the order that the file records, if this program wrote it, else the data set's.
+        accuracy: the share of images that it classified correctly elsewhere, 0 to 1, if that is known.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -72,5 +72,5 @@ class GivenTeacher:
 
     @property
     def file(self) -> Path:
-        """Where it lies."""
+        """The path of `model`."""
         return Path(self.model)

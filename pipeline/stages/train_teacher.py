@@ -13,7 +13,7 @@ from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.models.given_teacher import completed, there
+from pipeline.models.given_teacher import completed, refuse_missing
 from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import ParameterError
@@ -86,7 +86,8 @@ def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
     if isinstance(teacher, GivenTeacher):
         stated = asdict(teacher)
         del stated["model"]  # its content counts, and not its name
-        return stated | {"file": sha256_file(there(teacher.file))}
+        refuse_missing(teacher.file)
+        return stated | {"file": sha256_file(teacher.file)}
     return asdict(teacher)
 
 
@@ -136,6 +137,6 @@ def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
         keras_files.save(found.model, result.model, found.record)
     with replace_whole(result.curves) as partial:
         partial.write_text(NO_CURVES, encoding="utf-8")
-    as_it_is = " as it is" if not found.said else ""
-    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *found.said]))
+    as_it_is = " as it is" if not found.notes else ""
+    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *found.notes]))
     return result
