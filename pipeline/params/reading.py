@@ -53,7 +53,7 @@ def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: P
     return restrict(read_params(params_file), _declared(stage, dvc_file))
 
 
-def read_params(path: Path) -> Params:
+def read_params(path: Path = Path("params.yaml")) -> Params:
     """Reads and checks the whole of params.yaml.
 
     Raises:
