@@ -138,10 +138,12 @@ def test_an_array_of_the_file_may_name_the_classes(capsys):
         "1 left out, because these arrays of raw.npz are neither images nor labels: 'numbers'"
         in capsys.readouterr().out
     )
-    assert "raw.npz has no such array; it has 'names_of_labels', 'numbers', " in refusal(
-        with_key(NAMED, class_names="names.json")
-    )
-    assert "raw.npz has it of type int64 and shape (2,)" in refusal(with_key(NAMED, class_names="numbers"))
+    unknown = refusal(with_key(NAMED, class_names="names.json"))
+    assert "split.class_names is 'names.json'" in unknown
+    assert "has 'names_of_labels', 'numbers', " in unknown
+    no_texts = refusal(with_key(NAMED, class_names="numbers"))
+    assert "split.class_names is 'numbers'" in no_texts
+    assert "type int64 and shape (2,)" in no_texts
 
 
 def test_labels_with_one_name_are_one_class():
@@ -178,14 +180,14 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
     [
         (
             {"x_train": pixels(40, RGB) / 255},
-            ["x_train is of type float64; expected uint8", "Store the pixels as 0 to 255"],
+            ["x_train is of type float64; expected uint8", "0 to 255"],
         ),
         ({"x_val": pixels(8, RGB).astype(np.int64)}, ["x_val is of type int64; expected uint8"]),
         ({"x_train": pixels(40, (4, 6, 4))}, ["x_train is of shape (40, 4, 6, 4); expected (N, height, width)"]),
         ({"x_train": pixels(40, (24,))}, ["x_train is of shape (40, 24)"]),
-        ({"x_train": pixels(40, (3, 0, 3))}, ["x_train is of shape (40, 3, 0, 3)", "no side of 0"]),
+        ({"x_train": pixels(40, (3, 0, 3))}, ["x_train is of shape (40, 3, 0, 3)", "side of 0"]),
         ({"x_test": pixels(0, RGB), "y_test": np.zeros(0, int)}, ["x_test is of shape (0, 4, 6, 3)"]),
-        ({"y_train": np.zeros((40, 14), int)}, ["y_train is of shape (40, 14), several labels", "one class"]),
+        ({"y_train": np.zeros((40, 14), int)}, ["y_train is of shape (40, 14)", "(N,) or (N, 1)"]),
         ({"y_train": np.zeros((40, 0), int)}, ["y_train is of shape (40, 0)"]),
         ({"y_train": np.zeros((40, 1, 1), int)}, ["y_train is of type int64 and shape (40, 1, 1)"]),
         ({"y_train": np.arange(40) % 2 / 1}, ["y_train is of type float64", "expected integers"]),
@@ -194,14 +196,14 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
         ({"y_train": np.arange(39) % 2}, ["x_train has 40 images and y_train has 39 labels"]),
         ({"y_train": np.array(3)}, ["y_train is of type int64 and shape ()"]),
         ({"y_train": np.arange(40) % 2 - 1}, ["has the label -1; expected numbers from 0"]),
-        ({"y_train": np.arange(40) % 3}, ["1 split(s) would have no image of a class: test/2"]),
-        ({"y_test": np.arange(12) % 3}, ["1 split(s) would have no image of a class: train/2"]),
-        ({"y_train": None}, ["raw.npz lacks 'y_train'; it has 'x_test', 'x_train'", "come in pairs"]),
+        ({"y_train": np.arange(40) % 3}, ["1 split(s)", ": test/2. "]),
+        ({"y_test": np.arange(12) % 3}, ["1 split(s)", ": train/2. "]),
+        ({"y_train": None}, ["raw.npz lacks 'y_train'; it has 'x_test', 'x_train'"]),
         ({"x_test": None}, ["raw.npz lacks 'x_test'"]),
-        ({"x_train": None, "y_train": None}, ["holds no training images", "train_images, train_labels", "(MedMNIST)"]),
-        ({"train_images": pixels(40, RGB)}, ["mixes the names of Keras and MedMNIST", "'train_images', 'x_test'"]),
-        ({"x_train": OBJECTS}, ["holds an array of Python objects", "Store images as uint8"]),
-        ({"note": OBJECTS}, ["holds an array of Python objects"]),
+        ({"x_train": None, "y_train": None}, ["no training images", "train_images, train_labels", "(MedMNIST)"]),
+        ({"train_images": pixels(40, RGB)}, ["Keras and MedMNIST", "'train_images', 'x_test'"]),
+        ({"x_train": OBJECTS}, ["Python objects", "uint8"]),
+        ({"note": OBJECTS}, ["Python objects"]),
         (
             {"y_train": np.zeros(40, int), "y_val": np.zeros(8, int), "y_test": np.zeros(12, int)},
             ["only the class '0'"],
@@ -219,11 +221,11 @@ def test_refuses_arrays_that_make_no_sense(changes, said):
 @pytest.mark.parametrize(
     ("class_names", "said"),
     [
-        (["a"], ["raw.npz has 1 label(s) that split.class_names does not know: '1'; known are '0'", "or write a map"]),
-        ({0: "a", 2: "b"}, ["does not know: '1'; known are '0', '2'. Correct the labels, or add them."]),
+        (["a"], ["raw.npz has 1 label(s)", "split.class_names", ": '1'; known are '0'", "a map"]),
+        ({0: "a", 2: "b"}, ["split.class_names", ": '1'; known are '0', '2'. "]),
         (["a/b", "c"], ["cannot name a folder: 'a/b'", "in split.class_names"]),
         (["..", "c"], ["cannot name a folder: '..'"]),
-        ([" a", "c"], ["cannot name a folder: ' a'", "outer blanks"]),
+        ([" a", "c"], ["cannot name a folder: ' a'"]),
     ],
     ids=str,
 )
@@ -239,13 +241,13 @@ def test_refuses_names_that_do_not_fit(class_names, said):
         (
             ["train", "val", "test"],
             NAMED | {"val_fraction": 0.1},
-            ["holds val images (x_val), and split.val_fraction is 0.1", "set split.val_fraction: null"],
+            ["val images (x_val)", "split.val_fraction is 0.1", "et split.val_fraction: null"],
         ),
-        (["train", "test"], DRAWN, ["holds test images (x_test), and split.test_fraction is 0.25"]),
-        (["train", "test"], NAMED, ["holds no val images, and there is no split.val_fraction", "between 0 and 1"]),
-        (["train"], DRAWN | {"test_fraction": None}, ["holds no test images, and there is no split.test_fraction"]),
-        (["train"], CIFAR10, ["holds no test images", "(layout arrays)"]),
-        (["train", "val", "test"], CIFAR10, ["holds val images (x_val)", "(layout arrays)"]),
+        (["train", "test"], DRAWN, ["test images (x_test)", "split.test_fraction is 0.25"]),
+        (["train", "test"], NAMED, ["no val images", "et split.val_fraction to a number between 0 and 1"]),
+        (["train"], DRAWN | {"test_fraction": None}, ["no test images", "et split.test_fraction to a number"]),
+        (["train"], CIFAR10, ["no test images", "(layout arrays)"]),
+        (["train", "val", "test"], CIFAR10, ["val images (x_val)", "(layout arrays)"]),
     ],
 )
 def test_a_split_is_either_held_or_drawn(held, section, said):
@@ -255,9 +257,13 @@ def test_a_split_is_either_held_or_drawn(held, section, said):
 
 
 def test_refuses_what_is_no_npz_file():
-    assert "there is no file raw.npz. Put it there, or set split.data" in refusal(NAMED)
+    missing = refusal(NAMED)
+    assert "no file raw.npz" in missing
+    assert "split.data" in missing
     Path("raw.npz").write_bytes(b"")
-    assert "raw.npz is no .npz file. Write one with numpy.savez(" in refusal(NAMED)
+    damaged = refusal(NAMED)
+    assert damaged.startswith("raw.npz is no .npz file")
+    assert "numpy.savez(" in damaged
     with Path("raw.npz").open("wb") as file:
         np.save(file, pixels(3, RGB))
     assert "raw.npz is no .npz file" in refusal(NAMED)
@@ -285,7 +291,7 @@ def test_refuses_a_damaged_file():
     whole = Path("raw.npz").read_bytes()
     place = whole.index(b"x_train.npy") + 300  # in the pixels, which the zip file's checksum covers
     Path("raw.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. Write it again" in refusal(NAMED)
+    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. " in refusal(NAMED)
     assert not Path("data").exists()
 
 
@@ -299,16 +305,13 @@ def test_refuses_entries_that_are_no_arrays():
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null, a file in split.data, a list of diff"),
+        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null"),
         (NAMED | {"class_names": {}}, "split.class_names: expected null"),
         (NAMED | {"class_names": {1.5: "a"}}, "split.class_names: expected null"),
         (NAMED | {"class_names": {True: "a"}}, "split.class_names: expected null"),
         (NAMED | {"class_names": [0, 1]}, "split.class_names: expected null"),
         (NAMED | {"class_names": {0: ["a"]}}, "split.class_names: expected null"),
-        (
-            NAMED | {"class_names": "../names"},
-            "split.class_names: expected a path relative to split.data and inside it",
-        ),
+        (NAMED | {"class_names": "../names"}, "split.class_names: expected a path relative to split.data"),
         (NAMED | {"val_fraction": 0}, "split.val_fraction: Input should be greater than 0 (got 0)"),
         (NAMED | {"images": "x"}, "split.images: unknown key; known are class_names, data, duplicates, layout, limit,"),
         (CIFAR10 | {"val_fraction": None}, "split.val_fraction: Input should be a valid number (got None)"),

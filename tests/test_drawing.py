@@ -275,10 +275,8 @@ def test_a_limit_does_not_hang_on_the_classes_names():
 def test_a_limit_too_small_is_refused_with_the_number_needed():
     with pytest.raises(PipelineError) as refused:
         drawn(classes(4, 10), limit=11)
-    assert str(refused.value) == (
-        "split.limit is 11, but 12 images are needed: one of each class in each split. "
-        "Set it to 12 or more, or to null for all images."
-    )
+    assert str(refused.value).startswith("split.limit is 11, ")
+    assert "to 12 or more" in str(refused.value)
     assert len(drawn(classes(4, 10), limit=12)) == 12
 
 

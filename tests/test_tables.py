@@ -14,7 +14,7 @@ from pipeline.datasets.class_folders import read_folders
 from pipeline.datasets.csv_tables import read_csv, read_mhist
 from pipeline.datasets.labelled import DataSet
 from pipeline.images.index import in_order, read_index
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import PipelineError, UnusableError
 
 DRAWN = {
     "layout": "csv",
@@ -138,23 +138,23 @@ def test_equal_names_of_two_sub_folders_are_two_images():
         (
             ["a.jpg,0", "b.jpg,1"],
             ["a.png", "b.png"],
-            ["2 of 2", "nearest to 'a.jpg' is 'a.png'. Write the names as the"],
+            ["2 of 2", "nearest to 'a.jpg' is 'a.png'. ", "split.images"],
         ),
-        (["A.png,0", "b.png,1"], ["a.png", "b.png"], ["1 of 2", "'A.png' (line 2). It holds 2", "'A.png' is 'a.png'"]),
+        (["A.png,0", "b.png,1"], ["a.png", "b.png"], ["1 of 2", "'A.png' (line 2). ", "2 file(s)", "'A.png' is 'a.png'"]),
         (
             ["/home/me/x/a.png,0", "b.png,1"],
             ["x/a.png", "b.png"],
             ["1 image name(s)", "'/home/me/x/a.png' (line 2)", "Write 'x/a.png' instead of '/home/me/x/a.png'."],
         ),
         (["C:\\\\x\\\\a.png,0", "b.png,1"], ["a.png", "b.png"], ["Write 'a.png' instead of 'C:"]),
-        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png': write names with their folders"]),
-        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. Write them in full"]),
+        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png'"]),
+        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. "]),
         (["a,0", "b,1"], ["x/a.png", "y/a.png", "x/b.png"], ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"]),
-        (["a.png,0", "a,1"], ["a.png", "b.png"], ["names 1 image(s) more than once: 'a.png' (line 2), 'a' (line 3)"]),
-        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "no image name in the column 'image': lines 3, 4."]),
-        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "name what is hidden", "'._a.png' (line 2)"]),
-        (["__MACOSX/a.png,0", "b.png,1"], ["__MACOSX/a.png", "b.png"], ["name what is hidden", "line 2"]),
-        (["deep/a.png,0", "b.png,1"], ["b.png"], ["'deep/a.png' (line 2). DVC follows no such link"]),
+        (["a.png,0", "a,1"], ["a.png", "b.png"], ["1 image(s)", ": 'a.png' (line 2), 'a' (line 3). "]),
+        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "the column 'image': lines 3, 4."]),
+        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "hidden", "'._a.png' (line 2)"]),
+        (["__MACOSX/a.png,0", "b.png,1"], ["__MACOSX/a.png", "b.png"], ["1 row(s)", "hidden", "(line 2)"]),
+        (["deep/a.png,0", "b.png,1"], ["b.png"], ["1 image(s)", "link", "'deep/a.png' (line 2). "]),
         (["a.png,0"], [], ["raw holds no folders"]),
     ],
 )
@@ -165,7 +165,6 @@ def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, said):
         Path("raw/img/deep").symlink_to(Path("raw/other").resolve(), target_is_directory=True)
     message = refusal()
     assert [words for words in said if words not in message] == []
-    assert "remove their rows" not in message
 
 
 def test_what_systems_leave_behind_is_neither_read_nor_told():
@@ -195,9 +194,8 @@ def test_named_splits_may_be_written_unlike_the_rows(ids):
     assert {row.id: row.partition for row in found.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
     Path("raw/val.csv").write_text("image\nb.png\nbb.png\n")
     message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
-    assert (
-        "names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). The name nearest to 'bb.png' there is" in message
-    )
+    assert message.startswith("raw/val.csv names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). ")
+    assert "nearest to 'bb.png' there is 'b'" in message
 
 
 @pytest.mark.parametrize("content", ["a.png\nb, 2\n", "img/a.png \n\n'b'\n".replace("'b'", '"b, 2.png"'), "b, 2\na"])
@@ -219,12 +217,9 @@ def test_a_list_of_names_may_go_with_a_table_without_header():
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        (
-            "image\nother/a.png\n",
-            "'other/a.png' (line 2). The name nearest to 'other/a.png' there is 'a.png'. Write",
-        ),
-        ("z9.jpg\n", "Its first line looks like an image, not like a header: write a header with 'image' above it"),
-        ("a.png;1\nb.png;1\n", "Its first line looks like an image, not like a header: write a header with 'image'"),
+        ("image\nother/a.png\n", "nearest to 'other/a.png' there is 'a.png'. "),
+        ("z9.jpg\n", "write a header with 'image'"),
+        ("a.png;1\nb.png;1\n", "write a header with 'image'"),
     ],
 )
 def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, said):
@@ -274,60 +269,65 @@ def test_what_excel_writes_is_read(encoding):
         (
             ["image;label", "a.png;0"],
             {"separator": ","},
-            "it has 'image;label'. Its columns are separated by semicolons, and split.separator is ',': set",
+            ["it has 'image;label'. ", "separated by semicolons", "split.separator is ','", "split.separator: null"],
         ),
         (
             ["a.png;0", "b.png;1"],
             {"separator": ",", "header": False, "image_column": "1", "label_column": "2"},
-            "lacks the column '2'; it has '1'. Its columns are separated by semicolons, and split.separator is ','",
+            ["lacks the column '2'; it has '1'. ", "separated by semicolons", "split.separator is ','"],
         ),
-        (["a.png;0", "b.png;1"], {}, "it has 'a.png', '0'. Its first line looks like an image, not like a header: set"),
+        (["a.png;0", "b.png;1"], {}, ["it has 'a.png', '0'. ", "split.header: false", "numbers"]),
         (
             ["a.png;0", "b.png;1"],
             {"header": False},
-            "A table without a header has columns 1, 2, ...; its first line is 'a.png', '0'. Name the columns by",
+            ["columns 1, 2, ...", "first line is 'a.png', '0'. "],
         ),
         (
             ["image,label", "a.png,0"],
             {"header": False},
-            "first line is a header that names them: set split.header: null",
+            ["split.header: null"],
         ),
         (
             ["picture,label", "a.png,0", "b.png,1"],
             {"image_column": "1", "label_column": "2"},
-            "no image 'picture', which line 1 of raw/t.csv names. If that line is a header, set split.header: true",
+            ["no image 'picture'", "line 1 of raw/t.csv", "split.header: true"],
         ),
-        (["Image,label", "a.png,0"], {}, "it has 'Image', 'label'. Did you mean 'Image' by 'image'? Name its columns"),
-        (["image,label,label", "a.png,0,1"], {}, "has the column 'label' more than once"),
+        (
+            ["Image,label", "a.png,0"],
+            {},
+            ["it has 'Image', 'label'. ", "'Image' by 'image'?", "split.image_column and split.label_column"],
+        ),
+        (["image,label,label", "a.png,0,1"], {}, ["the column 'label' more than once"]),
         (
             ["image,label", "a.png,0", "b, c.png,1"],
             {},
-            "separated by commas: 1 row(s) have more fields than its 2 columns",
+            ["separated by commas", "1 row(s)", "2 columns", "line 3 has 3"],
         ),
-        (["image,label"], {}, "has its header but no rows"),
-        (["i" * 10_000 + ",label", "a.png,0"], {}, f"it has '{'i' * 55} ..., 'label'."),
+        (["image,label"], {}, ["no rows"]),
+        (["i" * 10_000 + ",label", "a.png,0"], {}, [f"it has '{'i' * 55} ..., 'label'."]),
     ],
 )
 def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, said):
     make(lines)
-    assert said in refusal(**changes)
+    message = refusal(**changes)
+    assert [words for words in said if words not in message] == []
 
 
 def test_lines_are_those_that_an_editor_shows():
     make(["image,note,label", 'a.png,"two', 'lines",0', "", "b.png,x,", ",,", "c.png,x,"], ["a.png", "b.png", "c.png"])
-    assert (
-        "2 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 5), 'c.png' (line 7). "
-        in refusal()
-    )
+    message = refusal()
+    assert message.startswith("2 of 3 rows of raw/t.csv ")
+    assert "the column 'label': 'b.png' (line 5), 'c.png' (line 7). " in message
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "none", "None", "<NA>"])
 def test_what_programs_write_for_no_label_is_no_class(word):
     make(["image,label", "a.png,x", f"b.png,{word}", "c.png,y"], ["a.png", "b.png", "c.png"])
-    assert refusal() == (
-        "1 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 3). Write their labels, or remove "
-        f"these rows. If {word!r} is a class, name all classes in split.class_names."
-    )
+    message = refusal()
+    assert message.startswith("1 of 3 rows of raw/t.csv ")
+    assert "the column 'label': 'b.png' (line 3). " in message
+    assert f"If {word!r} is a class, " in message
+    assert "split.class_names" in message
     Path("raw/names.txt").write_text(f"x\n{word}\ny\n")
     for class_names in ([word, "x", "y"], {"x": "1", "y": "2", word: "3"}, Path("names.txt")):
         assert len(read(class_names=class_names).class_names) == 3
@@ -355,30 +355,30 @@ def test_one_hot_columns_are_the_classes_in_their_order():
         (
             "b,0,1,1",
             ["MEL", "NV", "BCC"],
-            "1 of 5 rows of raw/t.csv have 2 ones in split.label_columns, not one: 'b' (li",
+            ["1 of 5 rows of raw/t.csv have 2 ones in split.label_columns", ": 'e' (line 6). "],
         ),
-        ("b,0,0,0", ["MEL", "NV", "BCC"], "1 of 5 rows of raw/t.csv have 0 ones in split.label_columns"),
+        ("b,0,0,0", ["MEL", "NV", "BCC"], ["1 of 5 rows of raw/t.csv have 0 ones in split.label_columns"]),
         (
             "b,0,1,0",
             ["MEL", "NV"],
-            "2 of 5 rows of raw/t.csv have 0 ones in split.label_columns, not one: 'c' (line 4)",
+            ["2 of 5 rows of raw/t.csv have 0 ones in split.label_columns", ": 'c' (line 4)"],
         ),
-        ("b,0,0.9,0.1", ["MEL", "NV", "BCC"], "fields other than 0 and 1 in split.label_columns: '0.1', '0.9'"),
-        ("b,0,,1", ["MEL", "NV", "BCC"], "fields other than 0 and 1 in split.label_columns: ''"),
-        ("b,0,1,0", ["MEL", "SCC", "NV"], "lacks the column 'SCC'; it has 'image', 'MEL', 'NV', 'BCC'"),
+        ("b,0,0.9,0.1", ["MEL", "NV", "BCC"], ["other than 0 and 1 in split.label_columns: '0.1', '0.9'"]),
+        ("b,0,,1", ["MEL", "NV", "BCC"], ["other than 0 and 1 in split.label_columns: ''"]),
+        ("b,0,1,0", ["MEL", "SCC", "NV"], ["lacks the column 'SCC'; it has 'image', 'MEL', 'NV', 'BCC'"]),
     ],
 )
 def test_refuses_columns_that_are_not_one_hot(line, columns, said):
     make([*ONE_HOT, line.replace("b,", "e,")], [*FOUR, "e.png"])
-    assert said.replace("'b' (li", "'e' (li") in refusal(label_column=None, label_columns=columns)
+    message = refusal(label_column=None, label_columns=columns)
+    assert [words for words in said if words not in message] == []
 
 
 def test_one_column_of_one_hot_is_not_taken_for_the_labels():
     make(ONE_HOT, FOUR)
-    assert (
-        "the column 'NV' of raw/t.csv is one of 3 columns with exactly one 1 in each row: set "
-        "split.label_columns: [MEL, NV, BCC] and split.label_column: null."
-    ) in refusal(label_column="NV")
+    message = refusal(label_column="NV")
+    assert message.startswith("the column 'NV' of raw/t.csv is one of 3 columns ")
+    assert "set split.label_columns: [MEL, NV, BCC] and split.label_column: null." in message
     make([ONE_HOT[0], "a,1,0,0", "b,0,1,0"], FOUR)
     assert labels(label_column="NV", class_names=["other", "nevus"]) == {"a": "other", "b": "nevus"}
 
@@ -399,9 +399,7 @@ def test_one_hot_columns_need_not_be_adjacent(header, row, listed):
         flags = {"male": n % 5 < 4, "lesion": n % 3 == 0}
         lines.append(f"{n}," + row.format(n=n + 100, **{name: int(bit) for name, bit in (bits | flags).items()}))
     make([header, *lines], [f"{n}.png" for n in range(40)])
-    assert f"columns with exactly one 1 in each row: set split.label_columns: {listed} and" in refusal(
-        label_column="MEL"
-    )
+    assert f"set split.label_columns: {listed} and split.label_column: null" in refusal(label_column="MEL")
     assert set(labels(label_column="MEL", class_names=["other", "melanoma"]).values()) == {"other", "melanoma"}
     assert listed in refusal(label_column="MEL", class_names=["MEL", "NV", "BCC"])
 
@@ -411,14 +409,15 @@ def test_one_hot_columns_with_wrong_rows_are_not_read_as_labels():
     rows[2], rows[7], rows[9] = [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]
     lines = ["image,MEL,NV,BCC", *(f"{n},{','.join(map(str, row))}" for n, row in enumerate(rows))]
     make(lines, [f"{n}.png" for n in range(60)])
-    assert refusal(label_column="MEL") == (
-        "the column 'MEL' of raw/t.csv is one of 3 columns with exactly one 1 in all but 3 of 60 rows: set "
-        "split.label_columns: [MEL, NV, BCC] and split.label_column: null, and correct '2' (line 4), '7' (line 9), "
-        "'9' (line 11). If 0 and 1 are the classes, name these two in split.class_names."
-    )
-    assert "3 of 60 rows of raw/t.csv have 0, 2, 3 ones in split.label_columns, not one: '2' (line 4), '7'" in refusal(
-        label_column=None, label_columns=["MEL", "NV", "BCC"]
-    )
+    message = refusal(label_column="MEL")
+    assert message.startswith("the column 'MEL' of raw/t.csv is one of 3 columns ")
+    assert "all but 3 of 60 rows" in message
+    assert "split.label_columns: [MEL, NV, BCC] and split.label_column: null" in message
+    assert " '2' (line 4), '7' (line 9), '9' (line 11). " in message
+    assert "split.class_names" in message
+    message = refusal(label_column=None, label_columns=["MEL", "NV", "BCC"])
+    assert message.startswith("3 of 60 rows of raw/t.csv have 0, 2, 3 ones in split.label_columns")
+    assert ": '2' (line 4), '7'" in message
 
 
 def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
@@ -431,20 +430,14 @@ def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (
-            {"label_columns": ["a", "b"]},
-            "split.label_columns: expected one of split.label_column and split.label_columns",
-        ),
-        (
-            {"label_column": None},
-            "split.label_columns: expected one of split.label_column and split.label_columns; both",
-        ),
+        ({"label_columns": ["a", "b"]}, "both are given"),
+        ({"label_column": None}, "both are null"),
         ({"label_column": None, "label_columns": ["a"]}, "split.label_columns: expected two or more different columns"),
         ({"label_column": None, "label_columns": ["a", "image"]}, "expected two or more different columns"),
         ({"label_column": None, "label_columns": ["a", "a"]}, "expected two or more different columns"),
         ({"separator": ";;"}, "split.separator: expected null or one character"),
         ({"header": "no"}, "split.header: "),
-        ({"class_names": [1, 2]}, "split.class_names: expected null, a file in split.data, a list of different names"),
+        ({"class_names": [1, 2]}, "split.class_names: expected null"),
     ],
     ids=str,
 )
@@ -523,12 +516,12 @@ def test_class_names_may_be_a_file(file, content, order):
         (
             ["TVA", "HP"],
             {"TVAA": "a", "HP": "b"},
-            "does not know: 'TVA'; known are 'TVAA', 'HP'; the nearest to 'TVA' is",
+            ": 'TVA'; known are 'TVAA', 'HP'; the nearest to 'TVA' is 'TVAA'. ",
         ),
-        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order: add them; to rename them,"),
-        (["1", "2"], ["adenoma", "polyp"], "does not know: '2'; known are '0', '1'. A list names labels from 0 on"),
-        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "has only the class 'a'; a classifier needs at least two."),
-        (["1", "01"], None, "writes one number in different ways in the column 'label': '01', '1'"),
+        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order"),
+        (["1", "2"], ["adenoma", "polyp"], ": '2'; known are '0', '1'. A list names labels from 0 on"),
+        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "only the class 'a'"),
+        (["1", "01"], None, "the column 'label': '01', '1'"),
         ([f"l{number}" for number in range(90)], {"x": "a"}, "'l0', 'l1', 'l10', 'l11', 'l12' and 85 more; known"),
     ],
 )
@@ -582,8 +575,6 @@ def test_folders_with_numbers_are_in_the_order_of_numbers():
 
 def test_folders_above_the_classes_are_not_to_be_moved():
     write_files({f"raw/flowers/{name}/1.png": b"" for name in ("daisy", "rose")} | {"raw/__MACOSX/flowers/x": b""})
-    with pytest.raises(
-        PipelineError, match=r"raw/flowers holds only folders: 'daisy', 'rose'. If these are the classes"
-    ):
+    with pytest.raises(UnusableError, match=r"raw/flowers holds only folders: 'daisy', 'rose'\."):
         folders()
     assert folders(train=Path("flowers")).class_names == ["daisy", "rose"]

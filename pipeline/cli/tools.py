@@ -172,7 +172,9 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
     temperatures = [str(value) for value in params.distill.temperatures]
     chosen = temperature or temperatures[0]
     if chosen not in temperatures:
-        raise click.UsageError(f"{chosen} is not in distill.temperatures, as written there: {', '.join(temperatures)}.")
+        raise click.UsageError(
+            f"T = {chosen} is not in distill.temperatures, as written there: {', '.join(temperatures)}."
+        )
     result = proof.run(
         index=INDEX,
         teacher=TEACHER,

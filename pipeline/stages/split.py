@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.datasets.duplicates import tell_copies
+from pipeline.datasets.duplicates import report_copies
 from pipeline.datasets.labelled import Annotation, DataSet, alike
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import Drawn, draw
@@ -49,7 +49,7 @@ def run(
     refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
     with publish(split_folder) as folder:
         copied = Index(_copy(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
-        tell_copies(copied.images, refuse=duplicates == "refuse")
+        report_copies(copied.images, refuse=duplicates == "refuse")
     with publish(index) as partial:
         write_index(partial, copied)
     _print_counts(copied)
