@@ -129,10 +129,10 @@ def documented_sections() -> list[dict[str, Any]]:
     return [YAML(typ="safe").load(block)["split"] for block in blocks if block.startswith("split:")]
 
 
-def assert_one_mistake(section: dict[str, Any], said: list[str]) -> None:
+def assert_one_mistake(section: dict[str, Any], expected: list[str]) -> None:
     """The section is refused in one line below the file's name, with these words."""
     message = invalid(section)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert len(message.splitlines()) == 2
 
 

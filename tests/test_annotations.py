@@ -88,7 +88,7 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         pytest.param((), ["no rows"], id="empty table"),
         pytest.param(
@@ -142,10 +142,10 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
         ),
     ],
 )
-def test_refuses_a_table_that_makes_no_sense(tmp_path, lines, said):
+def test_refuses_a_table_that_makes_no_sense(tmp_path, lines, expected):
     table, images = make(tmp_path, lines, names=("a.png", "b.png", "c.png"))
     message = refusal(table, images)
-    assert [words for words in [str(table), *said] if words not in message] == []
+    assert [words for words in [str(table), *expected] if words not in message] == []
 
 
 def test_refuses_a_missing_table(tmp_path):
@@ -155,7 +155,7 @@ def test_refuses_a_missing_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "missing", "found"),
+    ("old", "new", "missing", "present"),
     [
         ("Partition", "partition", "column 'Partition'", "'partition'"),
         ("Image Name,", "Image,", "column 'Image Name'", "'Image', 'Majority Vote Label'"),
@@ -163,13 +163,13 @@ def test_refuses_a_missing_table(tmp_path):
     ],
     ids=["case", "misnamed", "unknown separator"],
 )
-def test_refuses_missing_columns_and_says_which_were_found(tmp_path, old, new, missing, found):
+def test_refuses_missing_columns_and_says_which_were_found(tmp_path, old, new, missing, present):
     table, images = make(tmp_path, tuple(line.replace(",", new if old == "," else ",") for line in GOOD))
     table.write_text(table.read_text().replace(old, new), encoding="utf-8")
     message = refusal(table, images)
     lacks, has = message.split("; it has ")
     assert missing in lacks
-    assert found in has.split("MHIST's")[0]
+    assert present in has.split("MHIST's")[0]
     assert "'Image Name', 'Majority Vote Label', 'Number of" in has.split("MHIST's")[1]
 
 
@@ -189,7 +189,7 @@ def test_refuses_a_table_without_its_last_column(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "empty"),
         (HEADER.encode() + b"\n\xe9.png,HP,1,train\n", "UTF-8"),
@@ -197,12 +197,12 @@ def test_refuses_a_table_without_its_last_column(tmp_path):
     ],
     ids=["empty", "latin-1", "workbook"],
 )
-def test_refuses_what_is_no_csv_in_utf8(tmp_path, content, said):
+def test_refuses_what_is_no_csv_in_utf8(tmp_path, content, expected):
     table, images = make(tmp_path, GOOD)
     table.write_bytes(content)
     message = refusal(table, images)
     assert message.startswith(f"{table} ")
-    assert said in message
+    assert expected in message
 
 
 def test_says_how_many_images_are_missing_and_names_five(tmp_path):
@@ -262,9 +262,9 @@ def test_refuses_a_link_to_itself(tmp_path):
 def test_unnamed_images_are_the_other_files_sorted(tmp_path):
     table, images = make(tmp_path, GOOD, names=("z.png", "b.png", "a.png", ".hidden", "Thumbs.db"))
     (images / "folder").mkdir()
-    found = read(table, images)
-    assert found.left_out == ["z.png"]
-    assert (found.source, found.drawn) == (table, {"val": 0.3})
+    data_set = read(table, images)
+    assert data_set.left_out == ["z.png"]
+    assert (data_set.source, data_set.drawn) == (table, {"val": 0.3})
 
 
 def test_refuses_what_a_link_brings_from_outside_the_data_set(tmp_path):

@@ -186,7 +186,7 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"x_train": pixels(40, RGB) / 255},
@@ -221,15 +221,15 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_refuses_arrays_that_make_no_sense(changes, said):
+def test_refuses_arrays_that_make_no_sense(changes, expected):
     make(**changes)
     message = refusal(NAMED)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
 @pytest.mark.parametrize(
-    ("class_names", "said"),
+    ("class_names", "expected"),
     [
         (["a"], ["raw.npz has 1 label(s)", "split.class_names", ": '1'; known are '0'", "a map"]),
         ({0: "a", 2: "b"}, ["split.class_names", ": '1'; known are '0', '2'. "]),
@@ -239,14 +239,14 @@ def test_refuses_arrays_that_make_no_sense(changes, said):
     ],
     ids=str,
 )
-def test_refuses_names_that_do_not_fit(class_names, said):
+def test_refuses_names_that_do_not_fit(class_names, expected):
     make()
     message = refusal(with_key(NAMED, class_names=class_names))
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 @pytest.mark.parametrize(
-    ("held", "section", "said"),
+    ("held", "section", "expected"),
     [
         (
             ["train", "val", "test"],
@@ -260,10 +260,10 @@ def test_refuses_names_that_do_not_fit(class_names, said):
         (["train", "val", "test"], CIFAR10, ["val images (x_val)", "(layout arrays)"]),
     ],
 )
-def test_a_split_is_either_held_or_drawn(held, section, said):
+def test_a_split_is_either_held_or_drawn(held, section, expected):
     make(held)
     message = refusal(section)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_refuses_what_is_no_npz_file():
@@ -313,7 +313,7 @@ def test_refuses_entries_that_are_no_arrays():
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "expected"),
     [
         (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null"),
         (NAMED | {"class_names": {}}, "split.class_names: expected null"),
@@ -330,8 +330,8 @@ def test_refuses_entries_that_are_no_arrays():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(section, said):
-    assert_one_mistake(section, [said])
+def test_mistakes_in_the_section_are_named(section, expected):
+    assert_one_mistake(section, [expected])
 
 
 @pytest.mark.parametrize("section", [NAMED, CIFAR10], ids=["arrays", "cifar10"])

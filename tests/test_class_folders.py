@@ -214,7 +214,7 @@ def write(name: str, content: bytes = b"?"):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (lambda: shutil.rmtree("raw/test"), ["there is no folder raw/test", "split.data and split.test"]),
         (lambda: shutil.rmtree("raw"), ["there is no folder raw/train", "split.data and split.train"]),
@@ -254,17 +254,17 @@ def write(name: str, content: bytes = b"?"):
     ],
 )
 @pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
-def test_refuses_what_makes_no_sense_and_writes_nothing(change, said, older):
+def test_refuses_what_makes_no_sense_and_writes_nothing(change, expected, older):
     make_three()
     if older:
         run(NAMED)
     change()
     message = refusal(NAMED)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"train": "/train"}, ["split.train: expected a path relative to split.data"]),
         ({"test": "../test"}, ["split.test: expected a path relative to split.data"]),
@@ -282,8 +282,8 @@ def test_refuses_what_makes_no_sense_and_writes_nothing(change, said, older):
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    assert_one_mistake(with_key(NAMED, **changes), said)
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(NAMED, **changes), expected)
 
 
 def test_every_key_must_be_there():

@@ -139,7 +139,7 @@ def test_the_plan_counts_what_split_makes_without_decoding():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         pytest.param(
             lambda: write_ids(val=["000.png", "x.png"]),
@@ -169,17 +169,17 @@ def test_the_plan_counts_what_split_makes_without_decoding():
         pytest.param(lambda: write_ids(val=[]), ["raw/val.csv has its header but no rows"], id="no ids"),
     ],
 )
-def test_refuses_ids_that_make_no_sense(change, said):
+def test_refuses_ids_that_make_no_sense(change, expected):
     make()
     write_ids(val=["003.png"], test=["004.png", "005.png", "006.png"])
     assert {row["split"] for row in run(NAMED).values()} == {"train", "val", "test"}
     change()
     message = refusal(NAMED)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (
             {"0": "CBB", "1": "healthy"},
@@ -199,10 +199,10 @@ def test_refuses_ids_that_make_no_sense(change, said):
         ({"0": "a ", "1": "b", "2": "c"}, ["cannot name a folder: 'a '"]),
     ],
 )
-def test_refuses_names_of_classes_that_make_no_sense(content, said):
+def test_refuses_names_of_classes_that_make_no_sense(content, expected):
     make()
     message = refusal(write_names(content))
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
@@ -218,7 +218,7 @@ def test_refuses_names_that_are_no_text_or_not_there():
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         (
             ["0,1,000.png"],
@@ -240,17 +240,17 @@ def test_refuses_names_that_are_no_text_or_not_there():
     ],
     ids=["twice", "missing", "outside", "control character", "link", "no label", "separator", "long row"],
 )
-def test_refuses_rows_that_make_no_sense(lines, said):
+def test_refuses_rows_that_make_no_sense(lines, expected):
     make(lines=lines)
     write_files({"elsewhere.png": png(1), "raw/train_images/001b.png": png(2), "raw/train_images/000b.png": b"?"})
     os.symlink(Path("elsewhere.png").resolve(), "raw/train_images/link.png")
     message = refusal(DRAWN)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"image_column": "Image"},
@@ -269,10 +269,10 @@ def test_refuses_rows_that_make_no_sense(lines, said):
     ],
     ids=str,
 )
-def test_refuses_what_is_not_there(changes, said):
+def test_refuses_what_is_not_there(changes, expected):
     make()
     message = refusal(with_key(DRAWN, **changes))
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
@@ -299,7 +299,7 @@ def test_refuses_one_class():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"images": "/images"}, ["split.images: expected a path relative to split.data", "'..'"]),
         ({"images": "../images"}, ["split.images: expected a path relative to split.data"]),
@@ -320,8 +320,8 @@ def test_refuses_one_class():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    assert_one_mistake(with_key(DRAWN, **changes), said)
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(DRAWN, **changes), expected)
 
 
 def test_every_key_must_be_there():

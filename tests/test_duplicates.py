@@ -103,9 +103,9 @@ def test_copies_stay_in_training_drawn_or_named_alike(capsys):
     assert {rows[name]["split"] for name in ("02.png", "04.png", f"{train}.png", f"{val}.png")} == {"train"}
     others = rows.keys() - {"02.png", "04.png", f"{train}.png", f"{val}.png"}
     assert {name: rows[name]["split"] for name in others} == {name: plain[name]["split"] for name in others}
-    said = capsys.readouterr().out
-    assert "split.duplicates: 3 image(s) stay in training" in said
-    assert said.count("Warning") == 1  # of the first run
+    output = capsys.readouterr().out
+    assert "split.duplicates: 3 image(s) stay in training" in output
+    assert output.count("Warning") == 1  # of the first run
     counts = [sum(row["split"] == split for row in rows.values()) for split in ("train", "val", "test")]
     assert planned(KEEP).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
 

@@ -36,8 +36,8 @@ def test_patients_are_drawn_by_their_names(capsys):
     rows = run(SECTION)
     assert [row["split"] for row in rows.values()] == [drawn_split(patient(n), 0.25, 0.25) for n in range(60)]
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    said = capsys.readouterr().out
-    assert "Validation images: 0.25 of the training images, by a hash of the group. Test images: 0.25 of" in said
+    output = capsys.readouterr().out
+    assert "Validation images: 0.25 of the training images, by a hash of the group. Test images: 0.25 of" in output
     counts = [sum(row["split"] == split for row in rows.values()) for split in ("train", "val", "test")]
     assert planned(SECTION).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
 
@@ -97,7 +97,7 @@ def test_too_few_groups_are_told_as_groups():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"group_column": "label"}, ["split.group_column: ", "split.image_column and split.label_column"]),
         ({"group_column": "image"}, ["split.group_column: ", "split.image_column and split.label_column"]),
@@ -112,8 +112,8 @@ def test_too_few_groups_are_told_as_groups():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    assert_one_mistake(with_key(SECTION, **changes), said)
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(SECTION, **changes), expected)
 
 
 def test_a_column_that_is_not_there_is_refused():

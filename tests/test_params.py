@@ -98,8 +98,8 @@ def plain(value: Any) -> Any:
     return TypeAdapter(Any).dump_python(value, mode="json", exclude_unset=True)
 
 
-def given(found: Any, content: Any) -> Any:
-    """`plain(found)` without the keys that `content` leaves out, which a data class has nevertheless."""
+def given(values_read: Any, content: Any) -> Any:
+    """`plain(values_read)` without the keys that `content` leaves out, which a data class has nevertheless."""
 
     def keep(values: Any, like: Any) -> Any:
         if isinstance(like, dict) and isinstance(values, dict):
@@ -108,7 +108,7 @@ def given(found: Any, content: Any) -> Any:
             return [keep(*pair) for pair in zip(values, like, strict=True)]
         return values
 
-    return keep(plain(found), content)
+    return keep(plain(values_read), content)
 
 
 @pytest.mark.parametrize(
@@ -446,11 +446,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_each_mistake_is_named(tmp_path, mistake):
-    changes, said = REFUSED[mistake]
+    changes, expected = REFUSED[mistake]
     file = write(tmp_path, changes)
     message = refusal(file)
     assert message.startswith(f"{file} is not valid:\n")
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):
@@ -482,7 +482,7 @@ def test_infinite_numbers_are_refused(tmp_path, changes, location):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("split: 1\nsplit: 2\n", ["not valid YAML", "duplicate key", '"split"', "line 2"]),
         ("split: [1\n", ["not valid YAML", "line"]),
@@ -497,11 +497,11 @@ def test_infinite_numbers_are_refused(tmp_path, changes, location):
     ],
     ids=["duplicate key", "open list", "tab", "two documents", "object", "latin-1", "empty", "list", "comment", "date"],
 )
-def test_refuses_what_is_no_mapping_in_yaml(tmp_path, text, said):
+def test_refuses_what_is_no_mapping_in_yaml(tmp_path, text, expected):
     file = tmp_path / "params.yaml"
     file.write_bytes(text.encode("latin-1"))
     message = refusal(file)
-    assert [words for words in [str(file), *said] if words not in message] == []
+    assert [words for words in [str(file), *expected] if words not in message] == []
 
 
 def test_a_duplicate_key_deep_in_a_section_is_refused(tmp_path):
@@ -580,20 +580,20 @@ def test_a_stage_reads_every_form_of_a_teacher(tmp_path, form):
 
 
 def test_the_stage_is_given_teachers_in_the_order_of_the_file(tmp_path):
-    found, average = teachers_of(tmp_path, FORMS["a list of all kinds"])
+    teachers, average = teachers_of(tmp_path, FORMS["a list of all kinds"])
     assert average == "logits"
-    assert [type(teacher).__name__ for teacher in found] == ["GivenTeacher", "TeacherToTrain", "GivenTeacher"]
-    assert [found[0].file, found[0].weights_of] == [Path("teachers/one.keras"), None]
-    assert (found[1].recipe.seed, found[1].recipe.batch_size) == (TRAINED["seed"], TRAINED["batch_size"])
-    assert found[1].model.filters == TRAINED["model"]["filters"]
-    assert found[2].file == Path("teachers/two.weights.h5")
-    assert found[2].weights_of.filters == CNN["filters"]
+    assert [type(teacher).__name__ for teacher in teachers] == ["GivenTeacher", "TeacherToTrain", "GivenTeacher"]
+    assert [teachers[0].file, teachers[0].weights_of] == [Path("teachers/one.keras"), None]
+    assert (teachers[1].recipe.seed, teachers[1].recipe.batch_size) == (TRAINED["seed"], TRAINED["batch_size"])
+    assert teachers[1].model.filters == TRAINED["model"]["filters"]
+    assert teachers[2].file == Path("teachers/two.weights.h5")
+    assert teachers[2].weights_of.filters == CNN["filters"]
 
 
 def test_the_stage_is_given_what_is_stated_of_a_teacher(tmp_path):
-    ((found,), _) = teachers_of(tmp_path, DESCRIBED)
+    ((described,), _) = teachers_of(tmp_path, DESCRIBED)
     stated = {"preprocessing": "unit", "classes": ["b", None, "a"], "accuracy": 0.92}
-    assert found == GivenTeacher("teachers/one.keras", None, **stated)
+    assert described == GivenTeacher("teachers/one.keras", None, **stated)
     ((plain,), _) = teachers_of(tmp_path, FILE)
     assert plain == GivenTeacher("teachers/one.keras")
 
@@ -628,17 +628,17 @@ def test_classes_may_be_named_by_the_number_of_their_output(tmp_path, written, r
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "expected"),
     [
         ("{0: a, 1: a}", "but a is there twice"),
         ("{0: a, b: 1}", "{HP: 0}, or back, {0: HP}"),
         ("{a: b, c: d}", "{HP: 0}, or back, {0: HP}"),
     ],
 )
-def test_an_ambiguous_or_useless_map_of_classes_is_refused(tmp_path, written, said):
+def test_an_ambiguous_or_useless_map_of_classes_is_refused(tmp_path, written, expected):
     message = refusal(write_as(tmp_path, "train_teacher", f"{{model: one.keras, classes: {written}}}"))
     assert "\n  train_teacher.classes: " in message
-    assert said in message
+    assert expected in message
 
 
 def teachers_of(folder, section):
@@ -656,28 +656,28 @@ def teachers_of(folder, section):
     ],
 )
 def test_a_list_of_teachers_averages_logits_by_default(tmp_path, form, average, count):
-    found, named = teachers_of(tmp_path, FORMS[form])
-    assert (named, len(found)) == (average, count)
+    teachers, averaged = teachers_of(tmp_path, FORMS[form])
+    assert (averaged, len(teachers)) == (average, count)
 
 
 def test_a_member_may_be_another_one_with_a_change(tmp_path):
     """YAML's anchors and merge keys, as DVC reads them too."""
     text = f"[&one {json.dumps(TRAINED)}, {{<<: *one , seed: 7}}, {{<<: *one , batch_size: 3}}]"
-    found, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    teachers, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
     seed, size = TRAINED["seed"], TRAINED["batch_size"]
-    assert [(teacher.recipe.seed, teacher.recipe.batch_size) for teacher in found] == [
+    assert [(teacher.recipe.seed, teacher.recipe.batch_size) for teacher in teachers] == [
         (seed, size),
         (7, size),
         (seed, 3),
     ]
-    assert all(teacher.model == found[0].model for teacher in found)
+    assert all(teacher.model == teachers[0].model for teacher in teachers)
 
 
 def test_an_anchor_may_name_a_model_too(tmp_path):
     text = f"[{{model: a.weights.h5, weights_of: &cnn {json.dumps(CNN)}}}, {{model: b.weights.h5, weights_of: *cnn }}]"
-    found, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
-    assert found[0].weights_of == found[1].weights_of
-    assert [teacher.file.name for teacher in found] == ["a.weights.h5", "b.weights.h5"]
+    teachers, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    assert teachers[0].weights_of == teachers[1].weights_of
+    assert [teacher.file.name for teacher in teachers] == ["a.weights.h5", "b.weights.h5"]
 
 
 def ensemble_of(*members: Any, **others: Any) -> dict[str, Any]:
@@ -793,9 +793,9 @@ REFUSED_TEACHERS = {
 
 @pytest.mark.parametrize("mistake", REFUSED_TEACHERS)
 def test_each_mistake_in_a_teacher_is_named_as_in_the_file(tmp_path, mistake):
-    section, said = REFUSED_TEACHERS[mistake]
+    section, expected = REFUSED_TEACHERS[mistake]
     message = refusal(write(tmp_path, {"train_teacher": section}))
-    assert [words for words in said if words not in message] == [], message
+    assert [words for words in expected if words not in message] == [], message
     assert "$" not in message
     assert not [line for line in message.splitlines()[1:] if not line.startswith("  train_teacher")]
 

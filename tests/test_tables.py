@@ -105,8 +105,8 @@ def test_the_exact_name_precedes_other_forms_of_it():
     names = [nfd("é.png"), "é.png", "x", "x.png"]
     make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
     assert {row.id for row in read().rows} == set(names)
-    found = {row.class_name: row.image.name for row in read().rows}
-    assert found == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
+    files = {row.class_name: row.image.name for row in read().rows}
+    assert files == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
 
 
 def test_an_image_comes_before_a_file_of_notes_with_its_name():
@@ -124,16 +124,16 @@ def test_names_without_folders_are_found_in_a_folder_of_folders():
 
 def test_equal_names_of_two_sub_folders_are_two_images():
     write_files({f"raw/img/{folder}/{number}.png": png(number) for folder in "ab" for number in range(40)})
-    rows = [f"{folder}/{number},{number % 2}" for folder in "ab" for number in range(40)]
-    Path("raw/t.csv").write_text("\n".join(["image,label", *rows]))
-    found = run(DRAWN)
-    assert len(found) == len(files_below(FOLDER)) == 80
-    assert found["a/7"]["path"].endswith("/1/a__7.png")
-    assert Path(found["b/7"]["path"]).read_bytes() == png(7)
+    lines = [f"{folder}/{number},{number % 2}" for folder in "ab" for number in range(40)]
+    Path("raw/t.csv").write_text("\n".join(["image,label", *lines]))
+    rows = run(DRAWN)
+    assert len(rows) == len(files_below(FOLDER)) == 80
+    assert rows["a/7"]["path"].endswith("/1/a__7.png")
+    assert Path(rows["b/7"]["path"]).read_bytes() == png(7)
 
 
 @pytest.mark.parametrize(
-    ("rows", "names", "said"),
+    ("rows", "names", "expected"),
     [
         (
             ["a.jpg,0", "b.jpg,1"],
@@ -162,13 +162,13 @@ def test_equal_names_of_two_sub_folders_are_two_images():
         (["a.png,0"], [], ["raw holds no folders"]),
     ],
 )
-def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, said):
+def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, expected):
     make(["image,label", *rows], names)
     write_files({"raw/other/a.png": b""} if names else {})
     if "b.png" in names:
         Path("raw/img/deep").symlink_to(Path("raw/other").resolve(), target_is_directory=True)
     message = refusal()
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_what_systems_leave_behind_is_neither_read_nor_told():
@@ -194,8 +194,8 @@ def test_the_table_beside_the_images_is_no_stray_file():
 def test_named_splits_may_be_written_unlike_the_rows(ids):
     make(["image,label", "s/a.png,0", "b,1", "c,0"], ["s/a.png", "b.png", "c.png"])
     Path("raw/val.csv").write_text("\n".join(ids))
-    found = read(validation_ids=Path("val.csv"), val_fraction=None)
-    assert {row.id: row.partition for row in found.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
+    data_set = read(validation_ids=Path("val.csv"), val_fraction=None)
+    assert {row.id: row.partition for row in data_set.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
     Path("raw/val.csv").write_text("image\nb.png\nbb.png\n")
     message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
     assert message.startswith("raw/val.csv names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). ")
@@ -207,8 +207,8 @@ def test_named_splits_may_be_written_unlike_the_rows(ids):
 def test_names_of_a_split_may_be_a_list_without_a_header(content, header):
     make(["image,label", "a.png,0", '"b, 2.png",1', "c.png,0"], ["a.png", "b, 2.png", "c.png"])
     Path("raw/val.txt").write_text(content)
-    found = read(validation_ids=Path("val.txt"), val_fraction=None, header=header)
-    assert {row.id: row.partition for row in found.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
+    data_set = read(validation_ids=Path("val.txt"), val_fraction=None, header=header)
+    assert {row.id: row.partition for row in data_set.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
 
 
 def test_a_list_of_names_may_go_with_a_table_without_header():
@@ -219,18 +219,18 @@ def test_a_list_of_names_may_go_with_a_table_without_header():
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"),
+    ("ids", "expected"),
     [
         ("image\nother/a.png\n", "nearest to 'other/a.png' there is 'a.png'. "),
         ("z9.jpg\n", "write a header with 'image'"),
         ("a.png;1\nb.png;1\n", "write a header with 'image'"),
     ],
 )
-def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, said):
+def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, expected):
     make(["image,label", "a.png,0", "b.png,1"])
     Path("raw/val.csv").write_text(ids)
     message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
-    assert said in message
+    assert expected in message
     assert "remove" not in message
     assert "split.header" not in message
 
@@ -268,7 +268,7 @@ def test_what_excel_writes_is_read(encoding):
 
 
 @pytest.mark.parametrize(
-    ("lines", "changes", "said"),
+    ("lines", "changes", "expected"),
     [
         (
             ["image;label", "a.png;0"],
@@ -311,10 +311,10 @@ def test_what_excel_writes_is_read(encoding):
         (["i" * 10_000 + ",label", "a.png,0"], {}, [f"it has '{'i' * 55} ..., 'label'."]),
     ],
 )
-def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, said):
+def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, expected):
     make(lines)
     message = refusal(**changes)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_lines_are_those_that_an_editor_shows():
@@ -354,7 +354,7 @@ def test_one_hot_columns_are_the_classes_in_their_order():
 
 
 @pytest.mark.parametrize(
-    ("line", "columns", "said"),
+    ("line", "columns", "expected"),
     [
         (
             "b,0,1,1",
@@ -372,10 +372,10 @@ def test_one_hot_columns_are_the_classes_in_their_order():
         ("b,0,1,0", ["MEL", "SCC", "NV"], ["lacks the column 'SCC'; it has 'image', 'MEL', 'NV', 'BCC'"]),
     ],
 )
-def test_refuses_columns_that_are_not_one_hot(line, columns, said):
+def test_refuses_columns_that_are_not_one_hot(line, columns, expected):
     make([*ONE_HOT, line.replace("b,", "e,")], [*FOUR, "e.png"])
     message = refusal(label_column=None, label_columns=columns)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_one_column_of_one_hot_is_not_taken_for_the_labels():
@@ -432,7 +432,7 @@ def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"label_columns": ["a", "b"]}, "both are given"),
         ({"label_column": None}, "both are null"),
@@ -445,22 +445,24 @@ def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    assert_one_mistake(with_key(DRAWN, **changes), [said])
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(DRAWN, **changes), [expected])
 
 
 # Names and order of the classes
 
 
-def make_labels(found: list[str]) -> None:
-    make(["image,label", *(f"{number},{label}" for number, label in enumerate(found))], [f"{n}.png" for n in range(99)])
+def make_labels(written: list[str]) -> None:
+    make(
+        ["image,label", *(f"{number},{label}" for number, label in enumerate(written))], [f"{n}.png" for n in range(99)]
+    )
 
 
 ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
 
 
 @pytest.mark.parametrize(
-    ("found", "class_names", "order"),
+    ("written", "class_names", "order"),
     [
         (ELEVEN, None, [str(number) for number in range(11)]),
         (["1.0", "10.0", "2", "1"], None, ["1", "2", "10"]),
@@ -482,8 +484,8 @@ ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
         (["é", "f"], ["f", nfd("é")], ["f", "é"]),
     ],
 )
-def test_the_order_of_the_class_axis(found, class_names, order):
-    make_labels(found)
+def test_the_order_of_the_class_axis(written, class_names, order):
+    make_labels(written)
     data_set = read(class_names=class_names)
     assert data_set.class_names == order
     assert {row.class_name for row in data_set.rows} == set(order)
@@ -513,7 +515,7 @@ def test_class_names_may_be_a_file(file, content, order):
 
 
 @pytest.mark.parametrize(
-    ("found", "class_names", "said"),
+    ("written", "class_names", "expected"),
     [
         (
             ["TVA", "HP"],
@@ -527,9 +529,9 @@ def test_class_names_may_be_a_file(file, content, order):
         ([f"l{number}" for number in range(90)], {"x": "a"}, "'l0', 'l1', 'l10', 'l11', 'l12' and 85 more; known"),
     ],
 )
-def test_refuses_labels_without_a_name(found, class_names, said):
-    make_labels(found)
-    assert said in refusal(class_names=class_names)
+def test_refuses_labels_without_a_name(written, class_names, expected):
+    make_labels(written)
+    assert expected in refusal(class_names=class_names)
 
 
 def test_numbers_are_in_the_order_of_numbers_however_long():

@@ -26,7 +26,7 @@ def _md5_in(lock: Path, output: Path) -> str | None:
         stages = YAML(typ="safe").load(lock).get("stages", {})
         outs = [out for stage in stages.values() for out in stage.get("outs") or []]
         return next((str(out["md5"]) for out in outs if out.get("path") == output.as_posix()), None)
-    except (YAMLError, AttributeError, KeyError, TypeError):
+    except (YAMLError, AttributeError, KeyError, TypeError):  # a broken dvc.lock costs only the earlier rows
         return None
 
 

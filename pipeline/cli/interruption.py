@@ -30,6 +30,7 @@ class Announced(click.Command):
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
+        # On stderr, since other programs read stdout.
         print(f"{self.name}: starting", file=sys.stderr, flush=True)
         return super().invoke(context)
 
@@ -41,7 +42,7 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def sigterm_as_interruption() -> Iterator[None]:
     """Raises `Terminated` at SIGTERM within the block."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # Python sets signal handlers in no other thread
         yield
         return
     before = signal.signal(signal.SIGTERM, _terminate)

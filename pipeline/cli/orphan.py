@@ -21,7 +21,7 @@ def stop_with_dvc() -> None:
     hosts = _hosts(psutil.Process().parents())
     if not hosts:
         _end()  # `dvc` ended before this process could look
-    threading.Thread(target=_watch, args=hosts, daemon=True).start()
+    threading.Thread(target=_watch, args=hosts, daemon=True).start()  # a daemon does not keep a finished stage alive
 
 
 def _hosts(ancestors: list[psutil.Process]) -> list[psutil.Process]:

@@ -121,6 +121,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
     try:
+        # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
     except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

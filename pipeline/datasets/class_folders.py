@@ -127,7 +127,7 @@ def _rows(
             partition=split,
             votes=None,
             image=folders[split] / label / name,
-            drawn_by=name,
+            drawn_by=name,  # without the class, so that renaming a class or correcting a label moves no image
             file_name=f"{label}__{name}" if len(merged[class_name]) > 1 else name,
         )
 

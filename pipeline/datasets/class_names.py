@@ -65,6 +65,8 @@ def _names_and_order(
     ordered = [label for label in stated if label in labels] or in_order(labels)
     if known is None:
         return {label: label for label in ordered}, ordered
+    # Numbers come before the order of a map: networks trained elsewhere have their outputs in the order of the numbers,
+    # and JSON maps are often sorted as text (0, 1, 10, 2).
     are_numbers = not stated and all(map(WHOLE_NUMBER.fullmatch, labels))
     if isinstance(known, Mapping):
         mapped, remedy = known, "Correct the labels, or add them."

@@ -202,6 +202,7 @@ class ImageFolder:
 def copied_as(name: str, file: str) -> str:
     """The name of an image's copy in its class folder: `a__1.png` for the name a/1 and the file a/1.png."""
     extension = os.path.splitext(file)[1]
+    # Always joined, not only if two names meet: otherwise an added image would rename another one's copy.
     joined = name.replace("/", "__")
     return joined if composed(joined).endswith(composed(extension)) else joined + extension
 

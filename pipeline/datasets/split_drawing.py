@@ -88,6 +88,7 @@ def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_tr
         spared = 2 if split == "test" and "val" in shares else 1  # units that must be left for the other splits
         ranked = {name: sorted(units & numbers.keys(), key=numbers.__getitem__) for name, units in classes.items()}
         ranked = {name: units for name, units in ranked.items() if len(units) > spared}
+        # A threshold, not a quota: with a quota, an added image would move another one across the border.
         below = {unit for unit in left if numbers[unit] < shares[split] * 2**64}
         first = {name: units[0] for name, units in ranked.items() if numbers[units[0]] < NEVER}
         filled[split] = [name for name in first if below.isdisjoint(ranked[name])]
@@ -113,6 +114,7 @@ def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
     same = copies([digest_of(row.image) for row in rows])
     in_train: set[str] = set()
     drawn = first
+    # Repeated, because a group goes into training as a whole, which can tear other copies apart.
     while torn := {
         rows[place].unit for places in same if len({drawn.splits[place] for place in places}) > 1 for place in places
     }:

@@ -143,7 +143,7 @@ def _read_text(data: Path, path: Path, key: str) -> str:
         )
     refuse_leaving(data, path, key)
     content = path.read_bytes()
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith(b"PK\x03\x04"):  # how zip files begin, and so .xlsx and .ods
         raise DamagedError(f"{path} is a workbook or another zip archive, not a CSV file. Save it as CSV in UTF-8.")
     try:
         return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
@@ -155,6 +155,7 @@ def _read_text(data: Path, path: Path, key: str) -> str:
 
 def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line on which it begins, fields) of each record that is not empty."""
+    # Python's csv, not pandas: it gives the line on which a record begins, past blank lines and quoted line ends.
     blanks = separator == " "
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, skipinitialspace=not blanks, strict=True)
     line = 1

@@ -104,6 +104,7 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
         return section
     copy = section.model_copy()
     for name in type(section).model_fields:
+        # Written past pydantic: the copy is frozen, and a field that is deleted must raise in `Section.__getattr__`.
         below = [path[1:] for path in paths if path[0] == name]
         if below:
             copy.__dict__[name] = _restrict(getattr(section, name), below)
