@@ -230,9 +230,9 @@ REFUSED = {
     "T as float outside a list": ({TEMPERATURES: 2.5}, ["distill.temperatures", "list", "[2.5]", "got 2.5"]),
     "seed outside a list": ({"student.seeds": 3}, ["student.seeds", "list", "[3]", "got 3"]),
     "no T": ({TEMPERATURES: []}, ["distill.temperatures", "at least 1"]),
-    "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill", "temperatures", "[2, 4, 4]"]),
-    "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill", "temperatures", "[4, 4.0]"]),
-    "seeds repeated": ({"student.seeds": [1, 2, 1]}, ["student", "seeds", "[1, 2, 1]"]),
+    "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill.temperatures: ", "[2, 4, 4]"]),
+    "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill.temperatures: ", "[4, 4.0]"]),
+    "seeds repeated": ({"student.seeds": [1, 2, 1]}, ["student.seeds: ", "[1, 2, 1]"]),
     "seed below 0": ({"student.seeds": [-1]}, ["student.seeds.0", "greater than or equal to 0", "got -1"]),
     "weight below 0": (
         {"distill.hard_label_weight": -0.1},

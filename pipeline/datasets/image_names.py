@@ -36,7 +36,7 @@ class ImageFolder:
     """
 
     def __init__(self, data: Path, images: Path) -> None:
-        self.images, self.folder = images, data / images
+        self.folder = data / images
         refuse_leaving(data, self.folder, "images")
         if not self.folder.is_dir():
             raise MissingError(
@@ -113,7 +113,7 @@ class ImageFolder:
 
     def _relative(self, written: str) -> str:
         """What to write instead of an absolute path, if its end is the name of a file."""
-        parts = re.split(r"[/\\\\]+", written)
+        parts = re.split(r"[/\\]+", written)
         ends = ["/".join(parts[place:]) for place in range(1, len(parts))]
         name = next((end for end in ends if self.find(end)), None)
         return f" Write {name!r} instead of {written!r}." if name else ""

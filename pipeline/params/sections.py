@@ -1,8 +1,8 @@
 """The sections of `params.yaml`: their names, types and ranges."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
@@ -15,7 +15,6 @@ from pipeline.soft_labels.logit_storage import Storage
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, Phase
 
-Distinct = TypeVar("Distinct", int, float)
 DESCRIBED, FILE, ENSEMBLE = "$described", "$file", "$ensemble"
 """Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
 
@@ -27,10 +26,16 @@ def _fits_float32(temperature: float) -> float:
     return temperature
 
 
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("expected values that all differ")
+    return values
+
+
 Temperature = Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(_fits_float32)]
 
 
-# `Views` and `Resize` are also read from soft-label files, so these two checks are of params.yaml alone.
+# `Views` and `Resize` also describe existing soft-label files, so these two checks apply to params.yaml alone.
 
 
 def _more_views_need_an_augmentation(views: Views) -> Views:
@@ -101,30 +106,20 @@ class Precompute(Section):
 class Distill(Section):
     """The soft labels and the loss."""
 
-    temperatures: Annotated[list[Temperature], Field(min_length=1)]
+    temperatures: Annotated[list[Temperature], Field(min_length=1), AfterValidator(_distinct)]
     hard_label_weight: Share
     soft_loss: Literal["kl_divergence", "cross_entropy"]
     scale_by_temperature_squared: Flag
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "Distill":
-        _refuse_repeated("temperatures", self.temperatures)
-        return self
 
 
 class Student(Section):
     """The student and its training, with and without soft labels."""
 
     model: Model
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
     batch_size: Positive
     validation_steps: Positive | None
     phases: Phases
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "Student":
-        _refuse_repeated("seeds", self.seeds)
-        return self
 
 
 class Evaluate(Section):
@@ -165,8 +160,3 @@ class Params(Section):
     distill: Distill
     student: Student
     evaluate: Evaluate
-
-
-def _refuse_repeated(name: str, values: list[Distinct]) -> None:
-    if len(set(values)) < len(values):
-        raise ValueError(f"expected {name} that all differ, got {values}")

@@ -129,15 +129,10 @@ class Csv(DataSection):
             raise ValueError("expected another column than split.image_column and split.label_column")
         return column
 
-    @field_validator("val_fraction")
+    @field_validator("val_fraction", "test_fraction")
     @classmethod
-    def _val_once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
-        return _drawn_or_named(fraction, info, "validation_ids")
-
-    @field_validator("test_fraction")
-    @classmethod
-    def _test_once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
-        return _drawn_or_named(fraction, info, "test_ids")
+    def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
+        return _drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
 
 
 class Folders(DataSection):
