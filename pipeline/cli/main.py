@@ -61,7 +61,7 @@ def main() -> None:
 
 @main.command()
 def sample() -> None:
-    """Write the embedded default data, 5,000 MNIST images, to data/raw/mnist."""
+    """Write the default data, 5,000 MNIST images."""
     arguments.all_params()
     start_tensorflow()
     from pipeline.stages import sample as stage
@@ -81,7 +81,7 @@ def cifar10() -> None:
 
 @main.command()
 def split() -> None:
-    """Copy labelled images into class folders and list them in data/index.csv."""
+    """Copy images into class folders; list them in an index."""
     params = _start("split")
     from pipeline.stages import split as stage
 
@@ -90,7 +90,7 @@ def split() -> None:
 
 @main.command()
 def train_teacher() -> None:
-    """Train the teacher, or several, and keep the best epoch in models/teacher.keras."""
+    """Train the teacher, or several, and keep the best epoch."""
     params = _start("train_teacher")
     from pipeline.stages import train_teacher as stage
 
@@ -108,7 +108,7 @@ def train_teacher() -> None:
 
 @main.command()
 def describe_teacher() -> None:
-    """Note the teacher's size and FLOPs, so that a comparison does not need its file."""
+    """Note the teacher's size and FLOPs for the comparison."""
     _start("describe_teacher")
     from pipeline.stages import describe_teacher as stage
 
@@ -117,7 +117,7 @@ def describe_teacher() -> None:
 
 @main.command()
 def precompute() -> None:
-    """Run the teacher once and keep its logits in data/soft_labels/teacher_logits.h5."""
+    """Run the teacher once and keep its logits in a file."""
     params = _start("precompute")
     from pipeline.cli.dvc_cache import earlier_versions
     from pipeline.stages import precompute as stage
@@ -153,7 +153,7 @@ def soften(temperature: str) -> None:
 @temperature_option
 @seed_option
 def train_student(temperature: str, seed: int) -> None:
-    """Train one student on hard and soft labels; needs no teacher."""
+    """Train one student on hard and soft labels."""
     params = _start("train_student")
     from pipeline.stages import train_student as stage
 
@@ -175,7 +175,7 @@ def train_student(temperature: str, seed: int) -> None:
 @main.command()
 @seed_option
 def train_baseline(seed: int) -> None:
-    """Train the same student on the hard labels alone, for comparison."""
+    """Train the same student on the hard labels alone."""
     params = _start("train_baseline")
     from pipeline.stages import train_baseline as stage
 
@@ -193,7 +193,7 @@ def train_baseline(seed: int) -> None:
 
 @main.command()
 def evaluate() -> None:
-    """Compare teacher, students and baselines on the test images."""
+    """Compare all models on the test images."""
     params = _start("evaluate")
     from pipeline.params.reading import with_effect
     from pipeline.stages import evaluate as stage
@@ -217,7 +217,7 @@ def evaluate() -> None:
 
 @main.command()
 def measure_speed() -> None:
-    """Time forward passes of teacher and student on this machine."""
+    """Time teacher and student on this machine."""
     params = _start("measure_speed")
     from pipeline.stages import measure_speed as stage
 
@@ -226,7 +226,7 @@ def measure_speed() -> None:
 
 @main.command()
 def report() -> None:
-    """Write results/report.html, a page of all results, and pictures."""
+    """Write results/report.html and pictures of all results."""
     params = _start("report")
     from pipeline.params.reading import with_effect
     from pipeline.stages import report as stage

@@ -157,13 +157,13 @@ def plan(measure: bool) -> None:
 )
 @click.option("--seed", type=SEED, help="[default: the first of student.seeds]")
 def parity(steps: int, temperature: str | None, seed: int | None) -> None:
-    """Prove that offline equals online, on your data and models.
+    """Prove that offline training equals online training.
 
-    Trains the student of params.yaml for N steps of each phase, once from the soft labels and once with the teacher
-    in the loop (keras.distillation.Distiller), and prints both loss curves and the largest difference. The exit code
-    is 0 if they differ by rounding alone, and 1 if they differ by more or if rounding hides the difference. If the
-    file holds rounded logits (float16, the k largest, mixed precision), this shows how far the student drifts, and
-    the exit code is 0. Nothing is written.
+    Trains the student of params.yaml on your data for N steps of each phase, once from the soft labels and once with
+    the teacher in the loop (keras.distillation.Distiller), and prints both loss curves and the largest difference. The
+    exit code is 0 if they differ by rounding alone, and 1 if they differ by more or if rounding hides the difference.
+    If the file holds rounded logits (float16, the k largest, mixed precision), this shows how far the student drifts,
+    and the exit code is 0. Nothing is written.
     """
     params = arguments.all_params()
     start_tensorflow()
@@ -196,11 +196,11 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
 @click.argument("url", metavar="[URL]", required=False)
 @click.option("--force", is_flag=True, help="Replace another default remote.")
 def init_remote(url: str | None, force: bool) -> None:
-    """Set up DVC's default remote, through which clones share what was computed.
+    """Set up DVC's default remote.
 
-    URL is the path of a folder, or a URL that DVC knows, such as s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER. The
-    default is a folder in your cache directory. A path is noted in .dvc/config.local, for this clone alone; a URL in
-    .dvc/config, which git shares.
+    Through it, clones share what was computed. URL is the path of a folder, or a URL that DVC knows, such as
+    s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER. The default is a folder in your cache directory. A path is noted in
+    .dvc/config.local, for this clone alone; a URL in .dvc/config, which git shares.
     """
     from pipeline.tools import init_remote
 
