@@ -1,6 +1,7 @@
 """Layouts `arrays` and `cifar10`: images and labels in one .npz file."""
 
 import os
+import re
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -79,9 +80,7 @@ def test_files_hold_the_pixels_of_the_arrays(names, shape, column, capsys):
             image = decoded(copies[name])
             np.testing.assert_array_equal(image, arrays[names[part][0]][number].reshape(4, 6, -1))
             assert (rows[name]["split"], rows[name]["class_name"], rows[name]["votes"]) == (part, str(number % 2), "")
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "Validation images: as the data say. Test images: as the data say."
-    )
+    assert capsys.readouterr().out.splitlines()[-1].count("as the data say") == 2
 
 
 def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
@@ -91,7 +90,7 @@ def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
     for name, row in rows.items():
         assert row["split"] == drawn_split(name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert "Test images: 0.25 of the images that are not named, by a hash of the name." in capsys.readouterr().out
+    assert re.search("Test images: 0.25 .* hash of the name", capsys.readouterr().out)
 
 
 def test_a_given_test_split_stays_beside_drawn_validation_images():
@@ -144,10 +143,7 @@ def test_an_array_of_the_file_may_name_the_classes(capsys):
     rows = run(with_key(NAMED, class_names="names_of_labels"))
     assert {rows[f"test_0000{number}.png"]["class_name"] for number in (0, 2)} == {"zebra"}
     assert read_index(INDEX).class_names == ["zebra", "ant"]
-    assert (
-        "1 left out, because these arrays of raw.npz are neither images nor labels: 'numbers'"
-        in capsys.readouterr().out
-    )
+    assert re.search("1 left out, .* raw.npz .*: 'numbers'", capsys.readouterr().out)
     unknown = refusal(with_key(NAMED, class_names="names.json"))
     assert "split.class_names is 'names.json'" in unknown
     assert "has 'names_of_labels', 'numbers', " in unknown
@@ -167,9 +163,7 @@ def test_labels_with_one_name_are_one_class():
 def test_arrays_that_are_neither_images_nor_labels_are_told(capsys):
     make(note=np.array(["by hand"]))
     assert len(run(NAMED)) == 60
-    assert (
-        "1 left out, because these arrays of raw.npz are neither images nor labels: 'note'" in capsys.readouterr().out
-    )
+    assert re.search("1 left out, .* raw.npz .*: 'note'", capsys.readouterr().out)
 
 
 def test_the_plan_counts_what_split_makes():

@@ -66,9 +66,7 @@ def test_given_folders_are_the_splits_though_file_names_repeat(capsys):
     for name, row in rows.items():
         *split, label, _ = name.split("/")
         assert (row["split"], row["class_name"], row["votes"]) == (*(split or ["train"]), label, "")
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "Validation images: as the data say. Test images: as the data say."
-    )
+    assert capsys.readouterr().out.splitlines()[-1].count("as the data say") == 2
 
 
 def test_the_source_is_left_as_it_was():
@@ -85,7 +83,7 @@ def test_class_folders_alone_are_drawn_from_by_the_stated_rule(capsys):
     for name, row in rows.items():
         assert row["split"] == drawn_split(name.split("/")[1], val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert "Test images: 0.25 of the images that are not named, by a hash of the name." in capsys.readouterr().out
+    assert re.search("Test images: 0.25 .* hash of the name", capsys.readouterr().out)
 
 
 def test_other_images_and_classes_move_none():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -65,10 +66,8 @@ def test_images_are_copied_unchanged_and_drawn_by_the_given_rule(capsys):
         assert (row["class_name"], row["votes"]) == (label_of(number), "")
         assert row["split"] == drawn_split(name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "Validation images: 0.25 of the training images, by a hash of the name. "
-        "Test images: 0.25 of the images that are not named, by a hash of the name."
-    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.match("Validation images: 0.25 .* hash of the name.* Test images: 0.25 .* hash of the name", last)
 
 
 def test_other_images_move_none():
@@ -88,7 +87,7 @@ def test_only_named_images_are_validation_and_test_images(capsys):
     check_copies(rows)
     assert [name for name in rows if rows[name]["split"] == "val"] == validation
     assert [name for name in rows if rows[name]["split"] == "test"] == test
-    assert "Validation images: as the data say. Test images: as the data say." in capsys.readouterr().out
+    assert capsys.readouterr().out.count("as the data say") == 2
 
 
 def test_of_one_named_split_only_the_other_is_drawn():
@@ -124,7 +123,7 @@ def test_files_that_no_row_names_are_told_and_left_out(capsys):
     make()
     write_files({"raw/train_images/z.png": b"?", "raw/train_images/.DS_Store": b"?"})
     assert len(run(DRAWN)) == 60
-    assert "1 left out, because no row names these files of raw/train_images: 'z.png'" in capsys.readouterr().out
+    assert re.search("1 left out, .* raw/train_images: 'z.png'", capsys.readouterr().out)
 
 
 def test_the_plan_counts_what_split_makes_without_decoding():
