@@ -219,6 +219,18 @@ def test_every_class_has_training_and_validation_images(val_fraction):
     }  # fmt: skip
 
 
+def test_the_share_that_is_printed_as_enough_is_the_smallest(capsys):
+    make(range(40))
+    run(1e-9)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("split.val_fraction")]
+    assert line.startswith("split.val_fraction 1e-09 gave no val image to 2 of 2 classes")
+    enough = float(re.search(r"; ([0-9.]+) would", line)[1])
+    run(enough)
+    assert "split.val_fraction" not in capsys.readouterr().out
+    run(enough - 0.002)
+    assert "gave no val image to 1 of 2 classes" in capsys.readouterr().out
+
+
 def keep_lines(keep) -> None:
     """Leaves those rows of the table for which `keep`, of (name, label, votes, partition), says so."""
     table = Path("raw/annotations.csv")

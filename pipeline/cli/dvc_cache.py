@@ -31,7 +31,7 @@ def _md5_in(lock: Path, output: Path) -> str | None:
 
 
 def _cached(root: Path, md5: str) -> Path | None:
-    """Where DVC keeps a file; None where there is no DVC."""
+    """The path of a file in DVC's cache; None if this is no DVC repository."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

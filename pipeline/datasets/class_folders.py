@@ -49,7 +49,7 @@ def read_folders(
 ) -> DataSet:
     """Reads and checks folders of classes.
 
-    An image's id is `<folder>/<file>`, with `val/` or `test/` before it where the data name that split.
+    An image's id is `<folder>/<file>`, with `val/` or `test/` before it if the data name that split.
 
     Args:
         data: the folder of the data set; every other path is relative to it.

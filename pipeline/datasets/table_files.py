@@ -26,7 +26,7 @@ class Table:
 
     Attributes:
         path: its file.
-        columns: names of the columns; "1", "2", ... where the file has no header.
+        columns: names of the columns; "1", "2", ... if the file has no header.
         rows: N rows, each with a field for each column.
         lines: the line of the file on which each row begins, counted from 1.
         has_header: whether the file names the columns.
