@@ -93,7 +93,8 @@ def read_table(
         if has_header
         else [str(number + 1) for number in range(max(len(row) for _, row in records))]
     )
-    _refuse_repeated_columns(path, names, columns)
+    if repeated := sorted({name for name in columns if names.count(name) > 1}):
+        raise UnusableError(f"{path} has the column {quoted(repeated)} more than once. Give each column another name.")
     missing = [name for name in columns if name not in names]
     if missing:
         near = nearest(missing[0], names)
@@ -200,12 +201,6 @@ def _most_alike(content: str, columns: Sequence[str]) -> str:
         return len(set(columns) & {name.strip() for name in row}), 0 if sign == " " else len(row)
 
     return max(SEPARATORS, key=rank)
-
-
-def _refuse_repeated_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
-    repeated = sorted({name for name in columns if names.count(name) > 1})
-    if repeated:
-        raise UnusableError(f"{path} has the column {quoted(repeated)} more than once. Give each column another name.")
 
 
 def _cause(
