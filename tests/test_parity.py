@@ -521,7 +521,7 @@ def test_the_command_proves_it_and_writes_nothing(reproduced, tmp_path):
     change(project / "params.yaml", "views.seed", 1)
     misspelt = attempt("softlabel", "parity", "--temperature", "4.0", cwd=project)
     assert misspelt.returncode == 2
-    assert "T = 4.0 is none of distill.temperatures, as written there: 4." in misspelt.stdout
+    assert "T = 4.0 is not in distill.temperatures, as written there: 4." in misspelt.stdout
 
     def exchange(file):
         file["train/soft"][:] = file["train/soft"][:][:, ::-1]

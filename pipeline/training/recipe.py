@@ -42,6 +42,11 @@ class Phase:
     trainable_from: TrainableFrom
     backbone_in_inference_mode: Flag = field(default=False, kw_only=True)
 
+    def __post_init__(self) -> None:
+        """Refuses a momentum that the optimizer would ignore."""
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum is for sgd and rmsprop; {self.optimizer} takes none: leave it out")
+
 
 @dataclass(frozen=True)
 class Recipe:
