@@ -121,10 +121,11 @@ def test_a_terminal_gets_it_too():
 
 def test_packages_hidden_from_keras_can_be_imported_afterwards():
     program = (
-        "import sys\n"
+        "import gc, sys\n"
         "from pipeline.cli.tensorflow_start import NOT_NEEDED_BY_KERAS, start_tensorflow\n"
         "start_tensorflow()\n"
         "assert sys.modules.keys().isdisjoint(NOT_NEEDED_BY_KERAS)\n"
+        "assert gc.isenabled()\n"
         "import matplotlib.pyplot, sklearn.metrics\n"
         "import keras\n"
         "print(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).count_params())\n"

@@ -31,8 +31,8 @@ If the process died, there is no verdict, and the watcher shows it too."""
 
 
 NOT_NEEDED_BY_KERAS = ("sklearn", "matplotlib")
-"""Keras imports these, where they are installed, for wrappers and galleries that nothing here uses. They take a quarter
-of the time in which TensorFlow loads."""
+"""Keras imports these, where they are installed, for wrappers and galleries that nothing here uses. Without them
+TensorFlow loads in three quarters of the time."""
 
 
 def start_tensorflow() -> None:
@@ -60,10 +60,7 @@ def _hidden(packages: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def _not_collected() -> Iterator[None]:
-    """Keeps the garbage collector off what is imported, now and later: it lives as long as the process.
-
-    Python collects again and again while objects only come, and Keras' `clear_session` collects for each new model.
-    """
+    """Keeps the garbage collector off what is imported, now and later: it lives as long as the process."""
     gc.disable()
     try:
         yield

@@ -71,7 +71,7 @@ class Description(ABC):
 
         from pipeline.models import architectures
 
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         return architectures.chain(
             self._backbone(),
