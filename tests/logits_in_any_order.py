@@ -10,10 +10,15 @@ import json
 import sys
 
 import numpy as np
-import tensorflow as tf
 
-from pipeline.inference.forward import Forward
-from pipeline.models.descriptions import Cnn, Mlp, MobileNetV2
+from pipeline.cli.tensorflow_start import start_tensorflow
+
+start_tensorflow()
+
+import tensorflow as tf  # noqa: E402
+
+from pipeline.inference.forward import Forward  # noqa: E402
+from pipeline.models.descriptions import Cnn, Mlp, MobileNetV2  # noqa: E402
 
 HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0}
 MODELS = {

@@ -249,6 +249,8 @@ def ended(process, code=0):
 BEGIN = """
 import os, signal, sys, time
 from pathlib import Path
+from pipeline.cli.tensorflow_start import start_tensorflow
+start_tensorflow()
 from pipeline.runtime.progress import Progress
 from test_image_cache import FOLDER, PIXELS, SHAPE, listed, pixels_on_disk
 

@@ -204,6 +204,8 @@ def test_weights_of_samples_reach_the_metrics_of_a_plain_fit(train_on):
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
+from pipeline.cli.tensorflow_start import start_tensorflow
+start_tensorflow()
 sys.path.insert(0, {tests!r})
 import test_training as t
 
