@@ -109,19 +109,26 @@ def test_sizes(total, said):
     assert said in said_of(total=total)
 
 
-def curves(group, *validation):
+def curves(group, *validation, seed=1):
     table = pd.DataFrame({"epoch": range(1, len(validation) + 1), "phase": 1, "val_accuracy": validation})
-    return Curves(parsed(group)[0], f"{group}_seed1", table)
+    return Curves(parsed(group)[0], f"{group}_seed{seed}", table)
 
 
 def test_of_several_temperatures_the_validation_images_choose():
     """The best epochs' means: T = 1: 0.85, T = 4: 0.87; on the test images T = 1 would have been better."""
-    found = {"teacher": {}, "baseline": {}, "student_T1": student(accuracy=0.99), "student_T4": student(accuracy=0.9)}
+    best = {
+        "student_T1": {"best_epochs": {"student_T1_seed1": [1, 2], "student_T1_seed2": [2, 2]}},
+        "student_T4": {"best_epochs": {"student_T4_seed1": [2, 3], "student_T4_seed2": [1, 1]}},
+    }
+    found = {"teacher": {}, "baseline": {}} | {
+        "student_T1": student(accuracy=0.99) | best["student_T1"],
+        "student_T4": student(accuracy=0.9) | best["student_T4"],
+    }
     trained = [
         curves("student_T1", 0.9, 0.7),
-        curves("student_T1", 0.5, 0.8),
+        curves("student_T1", 0.5, 0.8, seed=2),
         curves("student_T4", 0.6, 0.88, 0.1),
-        curves("student_T4", 0.86),
+        curves("student_T4", 0.86, seed=2),
         curves("baseline", 1.0),
         curves("teacher", 1.0),
     ]
@@ -130,5 +137,5 @@ def test_of_several_temperatures_the_validation_images_choose():
 
 @pytest.mark.parametrize("order", [["student_T2", "student_T8"], ["student_T8", "student_T2"]])
 def test_among_equals_the_first(order):
-    found = dict.fromkeys(order, student())
+    found = {group: student() | {"best_epochs": {f"{group}_seed1": [1, 1]}} for group in order}
     assert chosen_student(found, [curves(group, 0.9) for group in order]).key == order[0]
