@@ -180,7 +180,7 @@ def test_another_teacher_is_refused(folder, name):
 
 def test_a_file_renamed_from_another_temperature_is_refused(folder, tmp_path):
     (tmp_path / "soft_targets_T4.h5").write_bytes((folder / "soft_targets_T4.h5").read_bytes())
-    assert "was softened at temperature 4, not 2. " in refusal(tmp_path, "soft_targets_T4.h5", temperature=2.0)
+    assert "temperature 4, expected 2. " in refusal(tmp_path, "soft_targets_T4.h5", temperature=2.0)
     with open_soft_targets(tmp_path / "soft_targets_T4.h5") as file:
         assert differences(file, INDEX, Expected(temperature=4.0)) == []
 

@@ -475,9 +475,9 @@ OTHER_INDEX = {
     "added": ([*IMAGES, image("val", 12)], "has no soft labels for 1 val image(s): val_12.png"),
     "removed": (IMAGES[:-1], "has soft labels that the index does not know, for 1 test image(s): test_07.png"),
     "changed": (with_first(sha256="f" * 64), "was made from other content of 1 train image(s): train_00.png"),
-    "relabelled": (with_first(label="b"), "has other labels than the index for 1 train image(s): train_00.png"),
+    "relabelled": (with_first(class_name="b"), "has other labels than the index for 1 train image(s): train_00.png"),
     "other classes": (
-        with_first(label="e"),
+        with_first(class_name="e"),
         "has the classes ['a', 'b', 'c', 'd'], the index has ['a', 'b', 'c', 'd', 'e']",
     ),
 }
