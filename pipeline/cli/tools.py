@@ -49,10 +49,10 @@ def verify(file: Path, as_json: bool) -> None:
     try:
         values = read_params(Path("params.yaml"))
         precompute = values.precompute
-        wanted = values.views, precompute.storage, precompute.precision, values.images.resize
+        params = verify.Parameters(values.views, precompute.storage, precompute.precision, values.images.resize)
     except (MissingError, ParameterError):
-        wanted = None
-    checks = verify.verify(file, INDEX, TEACHER, LOGITS, wanted, _largest_temperature())
+        params = None
+    checks = verify.verify(file, INDEX, TEACHER, LOGITS, params, _largest_temperature())
     if as_json:
         click.echo(json.dumps(verify.as_json(file, checks), indent=2))
     else:

@@ -1,4 +1,4 @@
-"""Command `inspect`: what a soft-label file contains, as tables."""
+"""Command `inspect`: tables of what a soft-label file contains."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.tools.verify import in_words
 
 
 def describe(path: Path, largest_temperature: float = 1.0) -> str:
-    """Describes a file of either format: what it was made from, its datasets, statistics by class, and a warning.
+    """Describes a file of either format: its origin, its datasets, statistics of each class, and perhaps a warning.
 
     Args:
         path: the file.
@@ -26,7 +26,7 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is damaged.
+        DamagedError: it is damaged, or has rows that are impossible.
     """
     with open_soft_labels(path) as file:
         temperature = 1.0 if file.temperature is None else file.temperature
