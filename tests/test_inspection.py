@@ -200,7 +200,7 @@ def test_a_damaged_file_is_refused(make, file):
         message = refused(*arguments)
         assert message.startswith(f"Error: {file} ")
         assert "damaged: its bytes do not match" in message
-        assert "`dvc repro --single-item --force " in message
+        assert "`dvc repro`" in message
     assert not Path("results").exists()
 
 

@@ -34,16 +34,26 @@ def model_reports(
         "intervals": the two ends of the 95 % intervals of "quality", of "gain", and of "less_teacher", which is
         student minus teacher; a metric without an interval is left out.
     """
-    judge = _Judge(labels, teacher, votes)
+
+    def report_on(seeds: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
+        quality = {seed: summarise(logits, labels, teacher) for seed, logits in seeds.items()}
+        report: Report = {"quality": over_seeds(quality.values()), "seeds": quality}
+        if votes:
+            of_seeds = [vote_report(logits, votes, temperatures) for logits in seeds.values()]
+            report["votes"] = report_over_seeds(of_seeds)
+        return report
+
     temperatures = [group.temperature for group in groups if group.temperature]
     parts = {
         group: [contributions(logits, labels, teacher) for logits in seeds.values()] for group, seeds in groups.items()
     }
     of_teacher = contributions(teacher, labels, teacher)
-    reports = {TEACHER: judge.teacher(temperatures)}
+    reports = {TEACHER: report_on({"": teacher}, temperatures)}
+    del reports[TEACHER]["seeds"]
     reports[TEACHER]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
     for group, seeds in groups.items():
-        report = judge.group({str(seed): logits for seed, logits in seeds.items()}, group.temperature)
+        own_temperature = [group.temperature] if group.temperature else []
+        report = report_on({str(seed): logits for seed, logits in seeds.items()}, own_temperature)
         report["intervals"] = {"quality": _intervals(parts[group], labels)}
         if group.role == "student":
             report["gain"] = _gain(report["seeds"], reports[BASELINE]["seeds"])
@@ -52,30 +62,6 @@ def model_reports(
             report["intervals"]["less_teacher"] = _without_itself(less_teacher)
         reports[group] = report
     return reports
-
-
-class _Judge:
-    """Turns logits on the test images into reports."""
-
-    def __init__(self, labels: Ints, of_teacher: Floats, votes: Votes | None) -> None:
-        self.labels, self.of_teacher, self.votes = labels, of_teacher, votes
-
-    def teacher(self, temperatures: Sequence[str]) -> Report:
-        report: Report = {"quality": over_seeds([self._quality(self.of_teacher)])}
-        if self.votes:
-            report["votes"] = report_over_seeds([vote_report(self.of_teacher, self.votes, temperatures)])
-        return report
-
-    def group(self, by_seed: Mapping[str, Floats], temperature: str) -> Report:
-        seeds = {seed: self._quality(logits) for seed, logits in by_seed.items()}
-        report: Report = {"quality": over_seeds(seeds.values()), "seeds": seeds}
-        if self.votes:
-            own = [temperature] if temperature else []
-            report["votes"] = report_over_seeds([vote_report(logits, self.votes, own) for logits in by_seed.values()])
-        return report
-
-    def _quality(self, logits: Floats) -> dict[str, float]:
-        return summarise(logits, self.labels, self.of_teacher)
 
 
 def _gain(student: Report, baseline: Report) -> dict[str, Estimate]:

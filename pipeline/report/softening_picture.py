@@ -47,15 +47,12 @@ def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], ou
     """
     with open_logits(logits) as file:
         row = some_doubt(file.storage.logits(file.columns("test", 0), file.classes))
-        columns = file.columns("test", 0, slice(row, row + 1))
         shown = few(sorted(set(temperatures)), MOST_TEMPERATURES)
-        softened = [file.storage.soften(columns, temperature, file.classes) for temperature in shown]
-        soft_labels = [file.storage.probabilities(soft, file.classes)[0] for soft in softened]
+        soft_labels = {t: file.soft_labels("test", 0, slice(row, row + 1), t)[0] for t in shown}
         image_id, label = file.ids("test")[row], int(file.labels("test")[row])
     image = next(image for image in index.split("test") if image.id == image_id)
     pixels = read_original(image.path)
-    by_temperature = dict(zip(shown, soft_labels, strict=True))
-    save(softening_figure(image_id, pixels, by_temperature, index.class_names, label), output)
+    save(softening_figure(image_id, pixels, soft_labels, index.class_names, label), output)
 
 
 def some_doubt(logits: Floats) -> int:

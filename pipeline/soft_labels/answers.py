@@ -49,9 +49,8 @@ def answers_in(file: SoftLabelFile, split: SplitName) -> Answers:
 
 
 def _values(file: SoftLabelFile, split: SplitName, rows: slice) -> Floats:
-    columns = file.columns(split, 0, rows)
     if file.temperature is None:
-        return file.storage.logits(columns, file.classes)
+        return file.storage.logits(file.columns(split, 0, rows), file.classes)
     smallest = np.finfo(np.float32).smallest_subnormal  # a smaller probability was rounded to 0
-    probabilities = np.maximum(file.storage.probabilities(columns, file.classes), smallest)
+    probabilities = np.maximum(file.soft_labels(split, 0, rows), smallest)
     return np.asarray(file.temperature * np.log(probabilities, dtype=np.float64))

@@ -158,6 +158,15 @@ class SoftLabelFile:
         """Some rows of one view, in the columns of `self.storage`."""
         return {name: self.file[split][name][view, rows] for name in self._row_columns}
 
+    def soft_labels(
+        self, split: SplitName, view: int, rows: slice, temperature: float = 1.0
+    ) -> npt.NDArray[np.float32]:
+        """The soft labels of some rows of one view, (R, C); only logits are softened at `temperature`."""
+        columns = self.columns(split, view, rows)
+        if self.format == LOGITS_FORMAT:
+            columns = self.storage.soften(columns, temperature, self.classes)
+        return self.storage.probabilities(columns, self.classes)
+
     def _refuse_other_structure(self) -> None:
         if sorted(self.file) != sorted([CLASS_NAMES, *SPLITS]):
             raise ValueError(f"it holds {sorted(self.file)}, expected {sorted([CLASS_NAMES, *SPLITS])}")

@@ -9,11 +9,10 @@ import numpy as np
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
 from pipeline.runtime.errors import DamagedError
-from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
-from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
 from pipeline.soft_labels.softness import doubt_about
-from pipeline.tools.row_statistics import Statistics, impossible_rows, probabilities_of
+from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 from pipeline.tools.verify import in_words
 
 
@@ -85,16 +84,10 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         if impossible:
             raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
-        views = file.views(split).count
-        with Progress(f"values of {split}", views * len(labels), "rows", short_is_silent=True) as progress:
-            for view in range(views):
-                for rows in slabs(len(labels)):
-                    with np.errstate(invalid="ignore", over="ignore"):
-                        probabilities = probabilities_of(file, split, view, rows)
-                    for number in np.unique(labels[rows]):
-                        chosen = labels[rows] == number
-                        by_class[number].add(probabilities[chosen], labels[rows][chosen])
-                    progress.advance(rows.stop - rows.start)
+        for rows, soft_labels in all_soft_labels(file, split):
+            for number in np.unique(labels[rows]):
+                chosen = labels[rows] == number
+                by_class[number].add(soft_labels[chosen], labels[rows][chosen])
         for name, statistics in zip(file.provenance.class_names, by_class, strict=True):
             if statistics.rows:
                 means = (statistics.right, statistics.confidence, statistics.entropy)

@@ -1,6 +1,7 @@
 """The rows of a soft-label file: statistics of their probabilities, and rows that are impossible."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from scipy import special
 
 from pipeline.images.index import SplitName
+from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns, TopK
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
 
@@ -62,12 +64,18 @@ class Statistics:
         return [problem for wrong, problem in cases if wrong]
 
 
-def probabilities_of(file: SoftLabelFile, split: SplitName, view: int, rows: slice) -> npt.NDArray[np.float32]:
-    """The soft labels of some rows, (R, C); of a logits file, those at temperature 1."""
-    columns = file.columns(split, view, rows)
-    if file.format == LOGITS_FORMAT:
-        columns = file.storage.soften(columns, 1.0, file.classes)
-    return file.storage.probabilities(columns, file.classes)
+def all_soft_labels(file: SoftLabelFile, split: SplitName) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """The soft labels of all views, some thousand rows at a time: which rows, and (R, C); of logits those at T = 1."""
+    count, views = file.count(split), file.views(split).count
+    with Progress(f"values of {split}", views * count, "rows", short_is_silent=True) as progress:
+        for view in range(views):
+            for rows in slabs(count):
+                with np.errstate(
+                    invalid="ignore", over="ignore"
+                ):  # rows that are not finite are reported, not warned of
+                    soft_labels = file.soft_labels(split, view, rows)
+                yield rows, soft_labels
+                progress.advance(rows.stop - rows.start)
 
 
 def impossible_rows(file: SoftLabelFile, split: SplitName) -> list[str]:

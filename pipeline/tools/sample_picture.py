@@ -41,7 +41,10 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
         _, pictures = untouched_and_views(file, data, split, row, shown)
         if file.format != LOGITS_FORMAT:
             temperatures = [float(file.temperature or 1.0)]
-        bars = [[_soft_labels(file, split, view, row, t) for t in temperatures] for view in range(shown)]
+        bars = [
+            [file.soft_labels(split, view, slice(row, row + 1), temperature)[0] for temperature in temperatures]
+            for view in range(shown)
+        ]
         figure = _figure(file, split, row, pictures, np.array(bars), temperatures)
     save(figure, output)
 
@@ -52,13 +55,6 @@ def _find(file: SoftLabelFile, image_id: str) -> tuple[SplitName, int]:
         if image_id in ids:
             return split, ids.index(image_id)
     raise ParameterError(f"{file.path} has no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
-
-
-def _soft_labels(file: SoftLabelFile, split: SplitName, view: int, row: int, temperature: float) -> Any:
-    columns = file.columns(split, view, slice(row, row + 1))
-    if file.format == LOGITS_FORMAT:
-        columns = file.storage.soften(columns, temperature, file.classes)
-    return file.storage.probabilities(columns, file.classes)[0]
 
 
 def _figure(

@@ -22,7 +22,7 @@ from pipeline.soft_labels.identity import differences, other_views
 from pipeline.soft_labels.logit_storage import Storage
 from pipeline.soft_labels.reading import LOGITS_FORMAT, Precision, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.teacher_pass import teacher_checks
-from pipeline.tools.row_statistics import Statistics, impossible_rows, probabilities_of
+from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 
 WARNING = "warning: "
 
@@ -99,15 +99,9 @@ def _values(file: SoftLabelFile, split: SplitName) -> Check:
     problems = impossible_rows(file, split)
     if problems:
         return Check(f"values of {split}", False, "; ".join(problems))
-    views = file.views(split).count
-    with (
-        np.errstate(invalid="ignore", over="ignore"),
-        Progress(f"values of {split}", views * len(ids), "rows", short_is_silent=True) as progress,
-    ):
-        for view in range(views):
-            for rows in slabs(len(ids)):
-                statistics.add(probabilities_of(file, split, view, rows), labels[rows])
-                progress.advance(rows.stop - rows.start)
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are among the problems
+        for rows, soft_labels in all_soft_labels(file, split):
+            statistics.add(soft_labels, labels[rows])
     problems += statistics.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
