@@ -359,7 +359,7 @@ def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
     keras_files.save(model, TEACHER)
     names = [image.id for image in read_index(INDEX).split("val")]
     assert len(names) == 9
-    named = f"not finite for 9 view(s), such as of {', '.join(names[:5])} and 4 more"
+    named = f"not finite for 9 view(s) of a batch: {', '.join(names[:5])} and 4 more"
     refused([str(TEACHER), named, "Train it again, with a lower learning rate", "dvc repro"])
 
 
@@ -373,7 +373,7 @@ def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
     names = [image.id for image in read_index(INDEX).split("val")]
     bad = [name for name, image in zip(names, pixels_of(unlabelled, names), strict=True) if image[0, 0, 0] > 128]
     assert 0 < len(bad) < 6
-    refused([f"not finite for {len(bad)} view(s), such as of {', '.join(bad)}. "])
+    refused([f"not finite for {len(bad)} view(s) of a batch: {', '.join(bad)}. "])
 
 
 def test_precompute_refuses_a_teacher_with_more_or_fewer_classes(unlabelled):

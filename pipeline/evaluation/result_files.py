@@ -9,11 +9,11 @@ from pipeline.runtime.errors import DamagedError, MissingError
 
 @contextmanager
 def reading(path: Path, what: str, remedy: str, if_missing: str = "") -> Iterator[None]:
-    """Turns whatever goes wrong while a file is read into a message for the user.
+    """Turns every error that occurs while a file is read into a message for the user.
 
     Args:
         path: the file that the block reads.
-        what: what it holds, in the plural: "metrics".
+        what: the content of the file, in the plural: "metrics".
         remedy: how to make the file again, as a sentence.
         if_missing: the same where there is no such file, if that differs.
 

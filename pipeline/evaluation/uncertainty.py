@@ -114,6 +114,7 @@ def _wilson(values: Values) -> list[float]:
     """The interval of a share (Wilson, 1927), for the number of images that would give this variance."""
     share = float(values.mean())
     variance, quantile = _together(_over_seeds(values) + _over_images(values))
+    # A share of 0 or 1 has no variance; then Wilson's interval is that of the images themselves.
     images = share * (1 - share) / variance if variance > 0 else values.shape[1]
     square = quantile**2 / images
     middle = (share + square / 2) / (1 + square)
@@ -163,7 +164,7 @@ def _of_means(means: Values) -> Parts:
 def _together(parts: Parts) -> tuple[float, float]:
     """The sum of the variances, and Student's quantile for it."""
     variance = sum(part for part, _ in parts)
-    if variance == 0:
+    if variance == 0:  # no degrees of freedom can be computed, so the normal distribution's quantile is taken
         return 0.0, float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     return variance, float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))

@@ -4,7 +4,7 @@ Seven annotators of MHIST each chose one of two classes for every image (Wei et 
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,16 +140,12 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
 def report_over_seeds(reports: Sequence[Report]) -> Report:
     """Joins the `vote_report` of each seed: a number becomes a `metrics.Estimate`, a count of images stays as it is."""
     levels = {
-        name: {"images": first["images"]} | over_seeds(_without_count(one["levels"][name]) for one in reports)
+        name: over_seeds(one["levels"][name] for one in reports) | {"images": first["images"]}
         for name, first in reports[0]["levels"].items()
     }
     keys = dict.fromkeys(key for one in reports for key in one["correlation"])
     correlation = {key: over_seeds(one["correlation"].get(key, {}) for one in reports) for key in keys}
     return {"levels": levels, "correlation": correlation}
-
-
-def _without_count(level: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in level.items() if name != "images"}
 
 
 def _quality(logits: Floats, labels: Ints) -> dict[str, float]:

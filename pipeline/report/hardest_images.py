@@ -43,6 +43,7 @@ def most_unlike_teacher(student: pd.DataFrame, teacher: pd.DataFrame, count: int
         teacher: the teacher's, for the same images.
         count: the largest number of images.
     """
+    # The id decides between equals, so that the page is always the same.
     return _hard_images(_both(student, teacher).sort_values(["teacher_kl", "id"], ascending=[False, True]), count)
 
 

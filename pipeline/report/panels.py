@@ -78,6 +78,7 @@ def roc_panel(tables: Mapping[Role, Sequence[pd.DataFrame]]) -> Figure:
     _draw_diagonal(axes, "guessing")
     for role, of_seeds in tables.items():
         mean = np.mean([_rates_on_grid(points) for table in of_seeds for _, points in table.groupby("class")], axis=0)
+        # From the origin: at a false positive rate of 0 the mean is the upper end of a step.
         axes.plot([0.0, *GRID], [0.0, *mean], STYLES[role], color=COLORS[role], linewidth=1.8, label=role)
     axes.set_xlabel("false positive rate", fontsize=9)
     axes.set_ylabel("true positive rate", fontsize=9)
@@ -111,7 +112,11 @@ def areas_of_classes(tables: Sequence[pd.DataFrame], class_names: Sequence[str])
         class_names: C names.
     """
     points = [dict(list(table.groupby("class"))) for table in tables]
-    return {name: float(np.mean([_area(of_seed[name]) for of_seed in points])) for name in class_names}
+    areas = {
+        name: [auc(of_seed[name]["false_positive_rate"], of_seed[name]["true_positive_rate"]) for of_seed in points]
+        for name in class_names
+    }
+    return {name: float(np.mean(of_seeds)) for name, of_seeds in areas.items()}
 
 
 def few_classes(areas: Mapping[str, float]) -> dict[str, float]:
@@ -120,13 +125,10 @@ def few_classes(areas: Mapping[str, float]) -> dict[str, float]:
     return {name: area for name, area in areas.items() if name in worst}
 
 
-def _area(points: pd.DataFrame) -> float:
-    return float(auc(points["false_positive_rate"], points["true_positive_rate"]))
-
-
 def _rates_on_grid(points: pd.DataFrame) -> Floats:
     """The true positive rate at each false positive rate of `GRID`; at a step of the curve, its upper end."""
     false_positive, true_positive = (points[f"{kind}_positive_rate"].to_numpy() for kind in ("false", "true"))
+    # np.interp needs each false positive rate once.
     upper = np.concatenate([false_positive[1:] != false_positive[:-1], [True]])
     return np.asarray(np.interp(GRID, false_positive[upper], true_positive[upper]))
 

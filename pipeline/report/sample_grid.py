@@ -42,7 +42,7 @@ def draw_samples(index: Index, output: Path) -> None:
         output: the PNG file to write.
 
     Raises:
-        PipelineError: there are no training images.
+        DamagedError: the index has no training images.
     """
     classes = by_class(index)
     if len(classes) <= SIDE * SIDE:
@@ -137,4 +137,5 @@ def _show_tile(axes: Any, image: Image, left: float, top: float, side: float) ->
     step = max(1, min(pixels.shape[:2]) // int(2 * side * INCH))
     height, width = (side * length / max(pixels.shape[:2]) for length in pixels.shape[:2])
     left, top = left + (side - width) / 2, top + (side - height) / 2
+    # A copy: a view of the pixels would keep the whole image in memory until the figure is saved.
     axes.imshow(pixels[::step, ::step].copy(), extent=(left, left + width, top + height, top), aspect="auto")

@@ -37,6 +37,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     with publish(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn instead
+        # Without the name and version of matplotlib, which would change the bytes.
         figure.savefig(partial, format="png", dpi=INCH, metadata={"Software": None})
 
 
@@ -49,7 +50,7 @@ def svg(figure: Figure, name: str) -> str:
         figure: the figure.
         name: a name that no other figure of the page has, so that no two elements share an id.
     """
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name}  # without a salt, ids are random
     drawn = io.StringIO()
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's fonts have more glyphs

@@ -79,7 +79,7 @@ def _compared(difference: float, ends: Sequence[float]) -> tuple[str, str]:
     low, high = (100 * end for end in ends)
     widest = max(abs(low), abs(high))
     digits = 1 if widest >= 0.2 else 2 if widest >= 0.02 else 3
-    interval = " to ".join(f"{round(end, digits) + 0.0:+.{digits}f}" for end in (low, high))
+    interval = " to ".join(f"{round(end, digits) + 0.0:+.{digits}f}" for end in (low, high))  # + 0.0: no "-0.0"
     if low <= 0 <= high:
         return "no clear difference from", interval
     return f"{abs(100 * difference):.{digits}f} points {'more' if difference > 0 else 'fewer'} than", interval

@@ -24,7 +24,7 @@ def as_good_as(right: Ints | int, images: Ints | int, probability: float) -> npt
     It is a regularised incomplete beta function (Abramowitz and Stegun, 26.5.24).
     """
     right, images = np.asarray(right), np.asarray(images)
-    tail = betainc(np.maximum(right, 1), images - right + 1, probability)
+    tail = betainc(np.maximum(right, 1), images - right + 1, probability)  # not defined for right = 0
     return np.asarray(np.where(right == 0, 1.0, tail))
 
 

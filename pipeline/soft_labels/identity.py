@@ -15,7 +15,7 @@ from pipeline.soft_labels.reading import SoftLabelFile
 
 @dataclass(frozen=True)
 class Expected:
-    """What a soft-label file should have been made from; what is None is not compared.
+    """What a soft-label file should have been made from; a value of None is not compared.
 
     Attributes:
         splits: the splits whose images will be used.
@@ -38,7 +38,7 @@ ANY = Expected()
 
 
 def refuse_other(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> None:
-    """Refuses a file that does not belong to a data set and whatever else is expected, before it is used.
+    """Refuses a file that does not belong to a data set, or differs from what is expected, before it is used.
 
     Raises:
         MismatchError: something differs; the message names the first difference.
@@ -54,6 +54,7 @@ def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> 
     if list(origin.class_names) != index.class_names:
         return [f"has the classes {list(origin.class_names)}, the index has {index.class_names}"]
     different = [difference for split in expected.splits for difference in _other_images(file, index, split)]
+    # The splits that are used may agree while another one differs.
     if not different and origin.dataset != index.fingerprint():
         different.append(
             f"was made from another data set: its fingerprint is {origin.dataset[:12]}, "

@@ -115,6 +115,7 @@ class EarlierLogits:
     def _same_images(self, old_split: SplitName, rows: Rows) -> tuple[Ints, Ints]:
         """The row numbers of the images that both files have, in the new and in the old file."""
         names = zip(self._file.image_sha256(old_split), self._file.ids(old_split), strict=True)
+        # Among copies of one image, the id decides; otherwise the content alone, so that an image may be renamed.
         by_content: dict[str | tuple[str, str], int] = {}
         for number, (content, image_id) in enumerate(names):
             by_content[content] = by_content[content, image_id] = number

@@ -36,7 +36,7 @@ RETRAIN = (
     "Train it again, with a lower learning rate: `dvc repro --single-item --force train_teacher`, then `dvc repro`."
 )
 OTHER_PRECISION = (
-    "It computes in mixed precision, of which float16 holds nothing above 65504. Set precompute.precision to "
+    "It computes in mixed precision, and a float16 holds no number above 65504. Set precompute.precision to "
     "mixed_bfloat16 or float32."
 )
 
@@ -209,7 +209,7 @@ class TeacherPass:
             if bad.any():
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
                 raise UnusableError(
-                    f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
+                    f"{self.teacher} gives logits that are not finite for {len(names)} view(s) of a batch: "
                     f"{all_named(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )
             start += len(logits)

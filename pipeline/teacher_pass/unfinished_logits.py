@@ -1,4 +1,4 @@
-"""An unfinished `teacher_logits.h5`, which has the same bytes in the end whatever the order and the interruptions."""
+"""An unfinished `teacher_logits.h5`: neither the order of writing nor interruptions change the bytes of the result."""
 
 import os
 import sys
@@ -54,6 +54,7 @@ class UnfinishedLogits:
             if not path.is_file():
                 with replace_whole(path) as partial:
                     partial.write_bytes(bytes(shape[0] * shape[1]))
+            # The system keeps what is written to a memory map, even if this process is killed.
             self._done[split] = np.memmap(path, np.uint8, "r+", shape=shape)
 
     def __enter__(self) -> Self:

@@ -103,6 +103,7 @@ def online_steps(
             teacher=_seeing(in_float32(teacher), shapes, -1),
             student=_seeing(within, shapes, 0),
             distillation_losses=[keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())],
+            # LogitsDistillation always multiplies the KL divergence by T^2.
             distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
             student_loss_weight=loss.hard_label_weight,
         )
@@ -126,7 +127,7 @@ def _steps(
     ready: Callable[[Any, Phase], Any],
     batches: Callable[[range], Any],
 ) -> Steps:
-    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_op_determinism()  # the runs must differ by nothing but the method
     counts = [phase.steps_per_epoch or 0 for phase in recipe.phases]
     with Progress(f"parity, {title}", sum(counts), "steps") as progress:
         losses = _Losses(progress)
@@ -137,7 +138,7 @@ def _steps(
                 steps_per_epoch=count,
                 initial_epoch=number,
                 epochs=number + 1,
-                shuffle=False,
+                shuffle=False,  # the batches come in the recipe's order
                 verbose=0,
                 callbacks=[Reseed(within, recipe.seed), losses],
             )

@@ -70,9 +70,8 @@ def all_soft_labels(file: SoftLabelFile, split: SplitName) -> Iterator[tuple[sli
     with Progress(f"values of {split}", views * count, "rows", short_is_silent=True) as progress:
         for view in range(views):
             for rows in slabs(count):
-                with np.errstate(
-                    invalid="ignore", over="ignore"
-                ):  # rows that are not finite are reported, not warned of
+                # Rows that are not finite are findings, not warnings of NumPy.
+                with np.errstate(invalid="ignore", over="ignore"):
                     soft_labels = file.soft_labels(split, view, rows)
                 yield rows, soft_labels
                 progress.advance(rows.stop - rows.start)

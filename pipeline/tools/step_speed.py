@@ -35,6 +35,7 @@ def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_b
     print(f"timing forward passes of the teacher, {teacher_batch} images each", file=sys.stderr, flush=True)
     forward = Forward(teacher, teacher_batch)
     classes = student.output_shape[-1]
+    # The numbers of the loss and the targets do not matter: they change no operation.
     student.compile(optimizer=keras.optimizers.Adam(), loss=DistillationLoss(4.0, 0.5, True), jit_compile=False)
     pixels = random_pixels(student, student_batch)
     targets = np.full((student_batch, 2 * classes), 1 / classes, np.float32)
