@@ -1,5 +1,5 @@
-# `make repro` runs the main job, `make test` the tests, `make bench` the benchmarks; all set up what they need.
-# `make quick` runs lint, types and the tests that start no other process and take no more than about two seconds each.
+# `make repro` runs all stages, `make test` all tests, `make bench` the benchmarks; each sets up what it needs.
+# `make quick` runs lint, types, and the tests that start no other process and take at most about two seconds each.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -16,7 +16,7 @@ test: lint
 quick: lint
 	pytest --numprocesses auto --dist loadfile -m "not slow" --durations=5
 
-# Everything that docs/benchmarks.md shows, but `quality`, which needs data that are not ours: see its --help.
+# Everything that docs/benchmarks.md shows, except `quality`, whose data sets you must get yourself: see its --help.
 BENCHMARKS := student_step student_epoch precompute soft_label_file memory
 
 bench: .venv/installed

@@ -14,12 +14,12 @@ BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, results: Path) -> str:
-    """The document with each block's command and tables as its record has them.
+    """The document with the command and the tables of each block's record.
 
     Raises:
         FileNotFoundError: a block has no record.
     """
-    return BLOCK.sub(lambda found: found[1] + _block(results / f"{found[2]}.json") + found[3], text)
+    return BLOCK.sub(lambda block: block[1] + _block(results / f"{block[2]}.json") + block[3], text)
 
 
 def _block(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Data to time with: image files, an index of them, and soft labels that no teacher said."""
+"""Data to time with: image files, an index of them, and random soft labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
-from pipeline.images.index import SPLITS, Image, Index
+from pipeline.images.index import SPLITS, Image, Index, SplitName
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_labels import logit_storage
@@ -18,16 +18,16 @@ from pipeline.soft_labels.writing import create_logits, soften_file
 from pipeline.teacher_pass.labelling import rows_of_index
 
 NOISE = 4.0
-"""Of a made image's values, as a sensor adds it; it makes a file of 224x224 pixels about 100 kB large."""
+"""The deviation of the noise in an image, as a sensor adds it: so a file of 224x224 pixels has about 100 kB."""
 
 
 def write_images(folder: Path, count: int, input_shape: Sequence[int]) -> list[Path]:
-    """Writes PNG files of smooth random colors with a little noise, as large as a model takes them.
+    """Writes PNG files of smooth random colors with a little noise, in the size that a model takes.
 
     Args:
-        folder: a new one.
-        count: how many.
-        input_shape: (height, width, channels); grey images are written as grey.
+        folder: a new folder.
+        count: how many files.
+        input_shape: (height, width, channels); with one channel, the files are grey.
 
     Returns:
         The files.
@@ -47,18 +47,32 @@ def write_images(folder: Path, count: int, input_shape: Sequence[int]) -> list[P
 
 
 def index_of(files: Sequence[Path], classes: int, validation: int = 1) -> Index:
-    """An index of image files with made labels.
+    """An index of image files, whose classes take turns.
 
     Args:
-        files: the first are validation images, the next one is the test image, the others are trained on.
-        classes: C.
+        files: the first are validation images, the next one is the test image, the others are training images.
+        classes: C, the number of classes.
         validation: how many validation images.
     """
-    parts = [*["val"] * validation, "test", *["train"] * (len(files) - validation - 1)]
-    rows = enumerate(zip(files, parts, strict=True))
+    counts: dict[SplitName, int] = {"val": validation, "test": 1, "train": len(files) - validation - 1}
+    splits = [split for split, count in counts.items() for _ in range(count)]
     return Index(
-        Image(file.name, str(file), f"class {number % classes:04d}", part, "", sha256_file(file))
-        for number, (file, part) in rows
+        Image(file.name, str(file), f"class {number % classes:04d}", split, "", sha256_file(file))
+        for number, (file, split) in enumerate(zip(files, splits, strict=True))
+    )
+
+
+def provenance_of(data: Index, views: Views) -> Provenance:
+    """The provenance of float32 logits that no teacher gave."""
+    return Provenance(
+        class_names=tuple(data.class_names),
+        teacher="none",
+        teacher_sha256="0" * 64,
+        dataset=data.fingerprint(),
+        preprocessing={},
+        batch_size=1,
+        views=views.as_json(),
+        storage=logit_storage.Dense("float32").as_json(),
     )
 
 
@@ -69,18 +83,7 @@ def write_soft_targets(folder: Path, data: Index, views: Views, temperature: flo
         The `soft_targets_T<T>.h5`.
     """
     logits, targets = folder / "teacher_logits.h5", folder / f"soft_targets_T{temperature:g}.h5"
-    stored_as = logit_storage.Dense("float32")
-    provenance = Provenance(
-        class_names=tuple(data.class_names),
-        teacher="none",
-        teacher_sha256="0" * 64,
-        dataset=data.fingerprint(),
-        preprocessing={},
-        batch_size=1,
-        views=views.as_json(),
-        storage=stored_as.as_json(),
-    )
-    create_logits(logits, provenance, rows_of_index(data))
+    create_logits(logits, provenance_of(data, views), rows_of_index(data))
     noise = np.random.default_rng(1)
     with h5py.File(logits, "r+") as file:
         for split in SPLITS:

@@ -3,9 +3,9 @@
     python -m benchmarks.memory [--quick]
 
 Each variant is trained in a process of its own, on the same batches, through the pipeline's own input; MobileNetV2
-is fine-tuned from layer 100 at batch size 32, and the teacher is ResNet50V2. What is compared is the process's peak
-resident memory, and on a GPU the peak that TensorFlow's allocator counts. "no model" is the same process before it
-builds one: libraries and images.
+is fine-tuned from layer 100 at batch size 32, and the teacher is ResNet50V2. The peak resident memory of the processes
+is compared, and on a GPU the peak that TensorFlow's allocator counts. "no model" is the same process before it builds
+a model: libraries and images.
 
 Three minutes; --quick 40 seconds (two variants).
 """
@@ -25,7 +25,7 @@ BATCHES = 3
 
 
 def peaks_of(variant: str) -> dict[str, float]:
-    """Trains one variant here for a few steps: the peaks in MiB, of the process and of its GPU if it has one."""
+    """Trains one variant in this process for a few steps; returns the peaks in MiB, of the process and of a GPU."""
     import tensorflow as tf
 
     from benchmarks.student_epoch import MEMORY, data_of, epochs_of
@@ -46,26 +46,24 @@ def peaks_of(variant: str) -> dict[str, float]:
 def in_a_process(variant: str) -> dict[str, float]:
     """As `peaks_of`, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", "--variant", variant]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    peaks: dict[str, float] = json.loads(told.splitlines()[-1])
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    peaks: dict[str, float] = json.loads(output.splitlines()[-1])
     return peaks
 
 
 def main() -> None:
-    """Runs all variants, or, as a process of its own, one."""
-    own: tuple[str, dict[str, Any]] = ("--variant", {"help": SUPPRESS})
-    given = arguments(__doc__, own)
-    if given.variant:
-        print(json.dumps(peaks_of(given.variant)))
+    """Runs all variants, each in a process of its own; such a process gets `--variant` and runs one."""
+    of_one_process: tuple[str, dict[str, Any]] = ("--variant", {"help": SUPPRESS})
+    options = arguments(__doc__, of_one_process)
+    if options.variant:
+        print(json.dumps(peaks_of(options.variant)))
         return
-    record = Record("memory", given)
-    names = (
-        ["ours", "keras Distiller"]
-        if given.quick
-        else [NO_MODEL, "plain", "ours", "keras Distiller", "train_step by hand"]
-    )
+    record = Record("memory", options)
+    names = ["ours", "keras Distiller"]
+    if not options.quick:
+        names = [NO_MODEL, "plain", *names, "train_step by hand"]
     peaks: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(1 if given.quick else 2):
+    for _ in range(1 if options.quick else 2):
         for name in names:
             peaks[name].append(in_a_process(name))
     for place in peaks["ours"][0]:

@@ -13,13 +13,13 @@ def interleaved(
     warm_up: int = 1,
     before: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, list[float]]:
-    """Times every variant once a round, each round in an order of its own: no variant always follows the same one.
+    """Times every variant once in each round. The order changes, so no variant always follows the same other one.
 
     Args:
         variants: what to run, by name. A variant must have finished its work when it returns.
-        rounds: counted rounds.
-        warm_up: rounds before them that are not counted (tracing, caches).
-        before: what to do before a variant each time, not timed, by its name.
+        rounds: how many rounds are counted.
+        warm_up: rounds before these, which are not counted (tracing, caches).
+        before: by the same names, what to do before a variant each time; it is not timed.
 
     Returns:
         Seconds of each variant in each round.
@@ -29,16 +29,21 @@ def interleaved(
         for name in np.random.default_rng(number).permutation(list(variants)):
             if before is not None:
                 before[name]()
-            start = time.perf_counter()
-            variants[name]()
-            taken = time.perf_counter() - start
+            taken = seconds_of(variants[name])
             if number >= warm_up:
                 seconds[name].append(taken)
     return seconds
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long it takes once."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Round by round: how many times as much the first is as the second."""
+    """The first divided by the second, round by round."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
@@ -49,9 +54,9 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def interval_of_median(values: Sequence[float], digits: int = 4) -> str:
-    """Where the median of what was sampled lies, with at least 95 % confidence: by ranks, whatever the distribution.
+    """An interval that contains the median of the distribution with at least 95 % confidence, as in the sign test.
 
-    Five values or fewer cannot say so much.
+    "-" for five values or fewer, which cannot give that confidence.
     """
     if len(values) < 6:
         return "-"

@@ -1,4 +1,4 @@
-"""This process: its peak memory, and what it prints, held back."""
+"""This process: measures its peak memory, and holds back what it prints."""
 
 import io
 import re
@@ -10,7 +10,8 @@ from pathlib import Path
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process; on Linux, `getrusage` would count that of the process that started it."""
+    """Peak resident memory of this process."""
+    # On Linux, `getrusage` would count the memory of the process that started this one.
     status = Path("/proc/self/status")
     if status.is_file():
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[0]) / 2**10

@@ -1,25 +1,26 @@
-"""Does it help? Teacher, distilled student and baseline on whole data sets, several seeds, by real `dvc repro`.
+"""Does distillation help? Teacher, student and baseline on whole data sets, with several seeds, by real `dvc repro`.
 
-Each set-up is a project of its own: one of the presets, with the changes in `set_ups.py`. Its variants are run one
-after another in the same project, so that DVC takes what they share (the split, and mostly the teacher) from its cache:
+Each set-up is a project of its own: one of the presets, with the changes in `set_ups.py`. Its variants run one after
+another in the same project, so that DVC takes the stages that they share (the split, and mostly the teacher) from its
+cache:
 
-- as the preset has it (mnist, cifar10);
+- preset: as the preset is (mnist, cifar10);
 - V = 1: students and baselines see one augmented view of each training image, always the same, with one label;
-- V = epochs: they see another view in each epoch, each with the teacher's label of that very view. "A patient and
+- V = epochs: they see another view in each epoch, each with the teacher's label of exactly that view. "A patient and
   consistent teacher" (Beyer et al., arXiv:2106.05237) finds that this is what makes distillation work. In V = 1
   and V = epochs the teacher is trained with the same augmentation.
 
-Reported are the means over seeds and, PAIRED seed by seed (the same initial weights, order and views), the mean
-difference with its 95 % interval: Student's t over the n seeds, n - 1 degrees of freedom. The interval speaks of other
-seeds of these models, with this teacher and these images; not of another teacher or other images.
+The tables show the means over seeds and, PAIRED seed by seed (the same initial weights, order and views), the mean
+difference with its 95 % interval: Student's t over the n seeds, n - 1 degrees of freedom. The interval covers other
+seeds of these models with this teacher and these images, not other teachers or other images.
 
     python -m benchmarks.quality [--cifar10 FILE] [--mhist FOLDER] [--only NAME ...] [--work FOLDER]
 
 `mnist` needs nothing, `cifar10` an .npz file (docs/data.md), `mhist` a folder in MHIST's layout and ImageNet's weights
 of MobileNetV2 1.0 and 0.35 (Keras downloads them, or finds them in KERAS_HOME). A set-up without data is left out.
-With `--work`, what was killed goes on where it stopped when the same command is given again.
+With `--work`, the same command continues a run that was killed.
 
-There is no goal: whatever comes out is the finding. On two CPU cores: mnist about 12 minutes, cifar10 on 6,000 images
+There is no goal to reach. On two CPU cores: mnist about 12 minutes, cifar10 on 6,000 images
 about 20, mhist on 1,000 tiles about 12; `--quick` (mnist, two seeds, a few epochs, without DVC) half a minute.
 """
 
@@ -59,33 +60,29 @@ Seeds = Mapping[str, Mapping[str, float]]
 """The metrics of each seed, as in `results/metrics.json`."""
 
 
-def make_project(set_up: SetUp, given: Path | None, project: Path) -> None:
-    """Copies the pipeline and the data set into a folder of their own; what an earlier run made there stays."""
-    for source in (
-        *ROOT.glob("pipeline/**/*.*"),
-        ROOT / "dvc.yaml",
-        *ROOT.glob("data/*/dvc.yaml"),
-        ROOT / ".dvcignore",
-    ):
-        copy = project / source.relative_to(ROOT)
+def make_project(set_up: SetUp, source: Path | None, project: Path) -> None:
+    """Copies the pipeline and the data set of `source` into a folder; the results of an earlier run stay there."""
+    code = [*ROOT.glob("pipeline/**/*.*"), ROOT / "dvc.yaml", *ROOT.glob("data/*/dvc.yaml"), ROOT / ".dvcignore"]
+    for file in code:
+        copy = project / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
+        shutil.copyfile(file, copy)
     (project / ".dvc").mkdir(exist_ok=True)
     (project / ".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n", encoding="utf-8")
-    if set_up.data and given:
+    if set_up.data and source:
         data = project / set_up.data
         data.parent.mkdir(parents=True, exist_ok=True)
-        if given.is_dir():
-            shutil.copytree(given, data, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, data, copy_function=shutil.copyfile, dirs_exist_ok=True)
         else:
-            shutil.copyfile(given, data)
+            shutil.copyfile(source, data)
 
 
 def reproduce(project: Path, described: str) -> None:
-    """Runs `dvc repro evaluate` on the project's own copy of the pipeline; says which stage is run.
+    """Runs `dvc repro evaluate` on the project's own copy of the pipeline, and prints the name of each stage.
 
     Raises:
-        SystemExit: it failed; shows the end of what it printed.
+        SystemExit: it failed; the message shows the end of its output.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
@@ -110,7 +107,10 @@ def reproduce(project: Path, described: str) -> None:
 
 
 def run_here(project: Path) -> None:
-    """Runs the stages of one temperature in this process: most of a small stage's time is TensorFlow's start."""
+    """Runs the stages of one temperature in this process.
+
+    Starting TensorFlow for each of them would take longer than the stages themselves.
+    """
     from pipeline.cli.main import main as softlabel
 
     params = YAML(typ="safe").load(project / "params.yaml")
@@ -135,9 +135,9 @@ class Quality:
     """The metrics of one variant.
 
     Attributes:
-        teacher: by metric.
-        distilled: the students, by seed, then by metric.
-        baseline: the same without a teacher.
+        teacher: the metrics of the teacher.
+        distilled: those of the students.
+        baseline: those of the models that were trained without a teacher.
     """
 
     teacher: Mapping[str, float]
@@ -154,10 +154,10 @@ def quality_of(document: Mapping[str, Any]) -> Quality:
 
 
 def differences(first: Seeds, second: Seeds, metric: str) -> list[float]:
-    """First less second, seed by seed, in the order of the seeds.
+    """First minus second, seed by seed, in the order of the seeds.
 
     Raises:
-        ValueError: they have not the same seeds.
+        ValueError: their seeds differ.
     """
     if first.keys() != second.keys():
         raise ValueError(f"seeds {sorted(first)} cannot be paired with {sorted(second)}")
@@ -165,7 +165,7 @@ def differences(first: Seeds, second: Seeds, metric: str) -> list[float]:
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """The mean of n values and the interval around it, by Student's t with n - 1 degrees of freedom.
+    """The mean of n values and its confidence interval, by Student's t with n - 1 degrees of freedom.
 
     Raises:
         ValueError: there are fewer than two values.
@@ -177,14 +177,13 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return mean, mean - float(reach), mean + float(reach)
 
 
-def tables(name: str, found: Mapping[str, Quality]) -> list[tuple[str, list[str], list[list[str]]]]:
+def tables(name: str, variants: Mapping[str, Quality]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, header and rows of a set-up's tables."""
-    first = next(iter(found.values()))
-    seeds = len(first.distilled)
+    seeds = len(next(iter(variants.values())).distilled)
     header = ["", "", *METRICS.values()]
     levels = [
         [variant, model, *cells]
-        for variant, quality in found.items()
+        for variant, quality in variants.items()
         for model, cells in (
             ("teacher", [f"{quality.teacher[metric]:.4f}" for metric in METRICS]),
             ("distilled", [_mean_and_deviation(quality.distilled, metric) for metric in METRICS]),
@@ -192,9 +191,10 @@ def tables(name: str, found: Mapping[str, Quality]) -> list[tuple[str, list[str]
         )
     ]
     pairs = [
-        (variant, "distilled less baseline", quality.distilled, quality.baseline) for variant, quality in found.items()
+        (variant, "distilled less baseline", quality.distilled, quality.baseline)
+        for variant, quality in variants.items()
     ]
-    *others, (last, fresh) = found.items()
+    *others, (last, fresh) = variants.items()
     if others and others[-1][0] == "V = 1":
         fixed = others[-1][1]
         pairs += [
@@ -218,55 +218,51 @@ def _interval_of(first: Seeds, second: Seeds, metric: str) -> str:
     return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def measured(found: Mapping[str, Quality]) -> dict[str, Any]:
-    """What is kept of a set-up: every metric of every seed."""
-    return {
-        variant: {"teacher": quality.teacher, "distilled": quality.distilled, "baseline": quality.baseline}
-        for variant, quality in found.items()
-    }
+def measured(variants: Mapping[str, Quality]) -> dict[str, Any]:
+    """The raw numbers of a set-up for its record: every metric of every seed."""
+    return {name: vars(quality) for name, quality in variants.items()}
 
 
-def run_set_up(name: str, set_up: SetUp, given: Path | None, work: Path, quick: bool) -> dict[str, Quality]:
+def run_set_up(name: str, set_up: SetUp, source: Path | None, work: Path, quick: bool) -> dict[str, Quality]:
     """Runs all variants of a set-up, and returns their metrics by name."""
-    project, found = work / name, {}
-    make_project(set_up, given, project)
+    project, variants = work / name, {}
+    make_project(set_up, source, project)
     for variant in set_up.variants:
         write_params(set_up, variant, project / "params.yaml")
         run_here(project) if quick else reproduce(project, f"{name}, {variant}")
-        found[variant] = quality_of(json.loads((project / "results/metrics.json").read_text(encoding="utf-8")))
-    return found
+        variants[variant] = quality_of(json.loads((project / "results/metrics.json").read_text(encoding="utf-8")))
+    return variants
 
 
-def chosen(given: argparse.Namespace) -> dict[str, Path | None]:
+def chosen(options: argparse.Namespace) -> dict[str, Path | None]:
     """The set-ups to run, and where the data of each lie.
 
     Raises:
         SystemExit: there is no such set-up, or its data are missing.
     """
-    data = {"mnist": None, "cifar10": given.cifar10, "mhist": given.mhist}
-    names = given.only or [name for name in SET_UPS if name == "mnist" or (data[name] and not given.quick)]
+    data = {"mnist": None, "cifar10": options.cifar10, "mhist": options.mhist}
+    names = options.only or [name for name in SET_UPS if name == "mnist" or (data[name] and not options.quick)]
     for name in names:
-        if name not in (QUICK if given.quick else SET_UPS):
+        if name not in (QUICK if options.quick else SET_UPS):
             raise SystemExit(
                 f"there is no set-up {name!r} to run; expected some of {list(SET_UPS)}, with --quick mnist."
             )
         if name != "mnist" and not (data[name] and data[name].exists()):
-            raise SystemExit(f"{name} needs data: give --{name} what is there; found nothing at {data[name]}.")
+            raise SystemExit(f"{name} needs data, and there is nothing at {data[name]}. Give their path with --{name}.")
     return {name: data[name] for name in names}
 
 
 def main() -> None:
     """Runs the set-ups and writes the record after each."""
-    given = arguments(__doc__, *OPTIONS)
-    record = Record("quality", given)
-    runs = chosen(given)
+    options = arguments(__doc__, *OPTIONS)
+    record = Record("quality", options)
     with tempfile.TemporaryDirectory() as temporary:
-        work = (given.work or Path(temporary)).resolve()
-        for name, data in runs.items():
-            found = run_set_up(name, (QUICK if given.quick else SET_UPS)[name], data, work, given.quick)
-            for title, header, rows in tables(name, found):
+        work = (options.work or Path(temporary)).resolve()
+        for name, data in chosen(options).items():
+            variants = run_set_up(name, (QUICK if options.quick else SET_UPS)[name], data, work, options.quick)
+            for title, header, rows in tables(name, variants):
                 record.table(title, header, rows)
-            record.keep(**{name: measured(found)})
+            record.keep(**{name: measured(variants)})
             record.write()
 
 

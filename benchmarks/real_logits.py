@@ -1,15 +1,15 @@
 """Makes the test fixture `real_logits_1000.npz`: a thousand-class image classifier's logits of 100 real images.
 
-Soft labels stored as the top k need logits of many classes to be tested on, and no ImageNet head may be at
-hand where this runs. So each of 1,000 images is a class of its own, of which random views are the examples
-(Exemplar-CNN: Dosovitskiy et al., NeurIPS 2014), and a linear softmax layer on MobileNetV2's ImageNet features
-learns to tell which image a view was taken from. The logits written are those of views that it never saw.
+The storage of soft labels as the top k must be tested on logits of many classes, and the head of an ImageNet model may
+not be available. So each of 1,000 images is a class of its own, and random views of it are the examples (Exemplar-CNN:
+Dosovitskiy et al., NeurIPS 2014). A linear softmax layer on MobileNetV2's ImageNet features learns which image a view
+was taken from. The fixture has the logits of views that were not used in training.
 
     python benchmarks/real_logits.py FOLDER [FOLDER ...] --output real_logits_1000.npz
 
-takes as many images from each folder (CIFAR-10, MHIST and Cassava for the fixture: a third each). Keras fetches
-the backbone's weights unless KERAS_HOME holds them. About three minutes on two cores. Expect 75 % of the views
-not trained on to be recognised, with a mean largest probability of 0.64.
+takes the same number of images from each folder (for the fixture, a third each from CIFAR-10, MHIST and Cassava). Keras
+downloads the backbone's weights unless KERAS_HOME has them. About three minutes on two cores. Expect an accuracy of
+75 % on the views that were not used in training, with a mean largest probability of 0.64.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipeline.images.views import Augmentation, sample_views
 
 CLASSES = 1000
 INPUT_SHAPE = (112, 112, 3)
-"""Keras' weights do not depend on the size; it warns that it takes those for 224 x 224."""
+"""Keras' weights do not depend on the size; it warns that it takes those of 224 x 224."""
 
 TRAINING_VIEWS = 24
 AUGMENTATION = Augmentation(
@@ -42,13 +42,13 @@ FIXTURE_ROWS = slice(0, CLASSES, 10)
 
 
 def choose_images(folders: list[Path]) -> list[Path]:
-    """The first images of each folder, by name, as even a share of each as 1,000 allows."""
+    """The first images of each folder, by name: 1,000 in all, shared out as evenly as possible."""
     chosen = []
     for position, folder in enumerate(folders):
         share = CLASSES * (position + 1) // len(folders) - CLASSES * position // len(folders)
         images = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
         if len(images) < share:
-            raise SystemExit(f"{folder} holds {len(images)} images where {share} are needed.")
+            raise SystemExit(f"{folder} has {len(images)} images, and {share} are needed.")
         chosen += images[:share]
     return chosen
 
@@ -62,7 +62,7 @@ def features_of_view(backbone: keras.Model, images: DecodedImages, names: list[s
 
 
 def train_head(features: np.ndarray) -> keras.Model:
-    """A linear softmax layer, trained to tell from (V, 1000, 1280) features which image a view shows."""
+    """A linear softmax layer, trained on features (V, 1000, 1280) to say which image a view shows."""
     standardise = keras.layers.Normalization(name="standardise")
     standardise.adapt(features.reshape(-1, features.shape[-1]))
     logits = keras.layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(1e-5), name="logits")

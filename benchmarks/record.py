@@ -1,4 +1,4 @@
-"""What a benchmark found: printed as tables, and kept as JSON with the machine and the command."""
+"""The results of a benchmark: printed as tables, and kept as JSON with the machine and the command."""
 
 import argparse
 import json
@@ -22,8 +22,8 @@ def arguments(description: str | None, *more: tuple[str, dict[str, Any]]) -> arg
     """Reads a benchmark's command line.
 
     Args:
-        description: what it measures.
-        *more: options of its own, as `add_argument` takes them.
+        description: what the benchmark measures.
+        *more: its own options, as `add_argument` takes them.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="A small size, under a minute; its numbers are rough.")
@@ -34,19 +34,19 @@ def arguments(description: str | None, *more: tuple[str, dict[str, Any]]) -> arg
 
 
 class Record:
-    """The findings of one benchmark.
+    """The results of one benchmark.
 
     Args:
-        name: of the module in `benchmarks/`.
-        given: its command line.
+        name: the name of its module in `benchmarks/`.
+        options: its command line.
     """
 
-    def __init__(self, name: str, given: argparse.Namespace) -> None:
-        kept = f"{name}_quick" if given.quick else name
-        self._output = given.output or RESULTS / f"{kept}.json"
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        file = f"{name}_quick.json" if options.quick else f"{name}.json"
+        self._output = options.output or RESULTS / file
         self.document: dict[str, Any] = {
             "benchmark": name,
-            "command": " ".join([f"python -m benchmarks.{name}", *_options(given)]),
+            "command": " ".join([f"python -m benchmarks.{name}", *_options(options)]),
             "machine": machine(),
             "tables": [],
             "measured": {},
@@ -69,9 +69,9 @@ class Record:
         print(f"\nwrote {self._output}")
 
 
-def _options(given: argparse.Namespace) -> Iterator[str]:
-    """What was given on the command line and changes what is measured; no path of this machine."""
-    for name, value in vars(given).items():
+def _options(options: argparse.Namespace) -> Iterator[str]:
+    """The options that change what is measured, without paths of this machine."""
+    for name, value in vars(options).items():
         if name in ("output", "work") or value in (None, False):
             continue
         yield f"--{name}"
@@ -100,7 +100,7 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        model = None
+    return model[1] if model else platform.processor() or platform.machine()

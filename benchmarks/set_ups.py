@@ -1,4 +1,4 @@
-"""The set-ups of `benchmarks.quality`: presets, and what each of its variants changes in them."""
+"""The set-ups of `benchmarks.quality`: a preset for each data set, and the changes of each variant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class SetUp:
     Attributes:
         preset: the name in `presets/`.
         changes: values that replace the preset's, by their path in params.yaml.
-        variants: what each variant changes beside them, by its name.
-        data: where the data lie in the project; None where the project makes them.
+        variants: the further changes of each variant, by its name.
+        data: where the data lie in the project; None if the project makes them itself.
     """
 
     preset: str
@@ -37,15 +37,15 @@ def views(count: int, augmentation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SHIFTS = {"translation": 0.1, "fill_mode": "constant"}
-"""What the preset trains its MNIST teacher with."""
+"""The augmentation of the preset's MNIST teacher."""
 
 SHIFTS_AND_FLIPS = {"horizontal_flip": True, "translation": 0.1, "fill_mode": "reflect"}
 TILES = {"horizontal_flip": True, "rotation": 0.2}
-"""What the preset trains on histology with."""
+"""The augmentation of the preset for histology."""
 
 
 def fine_tuned(head_epochs: int, epochs: int) -> list[dict[str, Any]]:
-    """The preset's student phases, shorter: the head alone, then the layers from the hundredth."""
+    """The phases of the preset's student, shorter: first the head alone, then also the layers from number 100."""
     above = {"trainable_from": 100, "backbone_in_inference_mode": True}
     return [
         {"epochs": head_epochs, "learning_rate": 0.001, "trainable_from": None},

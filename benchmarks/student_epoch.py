@@ -3,14 +3,15 @@
     python -m benchmarks.student_epoch [--quick] [--images FOLDER]
 
 Every variant runs `fit` on `training_batches`, as the stages do, and all take turns in one process. "plain" is the
-baseline's training with the student's views; "untouched" is the same without any. Images are made (PNG files of
-smooth colors with a little noise), or taken from a folder of one's own. They are kept in memory, decoded in every
-epoch (`images.cache: none`, and sets that do not fit), or read from a file of pixels (`images.cache: disk`) that the
-system still has in its memory. The student's backbone is frozen: the faster a step, the more its input weighs.
+baseline's training with the student's views; "untouched" is the same without views. Images are made (PNG files of
+smooth colors with a little noise), or taken from your own folder. They are kept in memory, decoded in every epoch
+(`images.cache: none`, and data sets that do not fit into memory), or read from a file of pixels (`images.cache: disk`)
+that the system still has in its memory. The student's backbone is frozen: the faster a step, the more its input
+matters.
 
-The last tables time the input alone: the batches as they are trained on, and the parts that make them.
+The last tables time the input alone: the batches of a training, and the parts that make them.
 
-One call of `fit` holds one epoch of system 1's pair and ten of the default pair, whose epochs are short.
+One call of `fit` runs one epoch of system 1's pair, and ten of the default pair, whose epochs are short.
 
 Goal: ours / plain at most 1.03. Four minutes; --quick 40 seconds.
 """
@@ -50,31 +51,30 @@ class Data:
     """One data set in every form that a variant needs.
 
     Attributes:
-        images: the pixels, kept in memory, decoded as they are used, and in a file.
-        supervision: the views and targets of every variant.
+        images: the pixels, by the place from which they are read.
+        supervision: the views and targets, by variant.
     """
 
     images: Mapping[str, DecodedImages]
     supervision: Mapping[str, Supervision]
 
     def examples(self, place: str, variant: str) -> Examples:
-        """What a variant is trained on."""
+        """The training data of a variant."""
         return Examples([], self.images[place], self.supervision[variant])
 
 
 @contextmanager
 def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
-    """Makes a data set of `number` training images in a temporary folder; the images may be one's own."""
+    """Makes a data set of `number` training images in a temporary folder, from the files of `images` if it is given."""
     with tempfile.TemporaryDirectory() as name:
         folder, shape = Path(name), pair.described_student.input_shape
-        wanted = number + 2
+        needed = number + 2  # one validation and one test image
         if images is None:
-            files = write_images(folder / "images", wanted, shape)
+            files = write_images(folder / "images", needed, shape)
         else:
-            found = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
-            files = (found * -(-wanted // len(found)))[:wanted]
-        if len(set(files)) < wanted:
-            raise SystemExit(f"{images} holds {len(set(files))} images where {wanted} are needed.")
+            files = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)[:needed]
+        if len(files) < needed:
+            raise SystemExit(f"{images} has {len(files)} images, and {needed} are needed.")
         data = index_of(files, pair.classes)
         views, to_train = pair.views, data.split("train")
         ids, one_hot = [image.id for image in to_train], data.one_hot(to_train)
@@ -99,7 +99,7 @@ def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
 
 
 def epochs_of(model: Any, examples: Examples, batch_size: int, epochs: int = 1) -> Epoch:
-    """One call of `fit` of some epochs, which are the next passes over the images."""
+    """One call of `fit`: the next epochs of a training, each a pass over the images."""
     steps, passes = steps_of_a_pass(examples, batch_size), count(0, epochs)
 
     def run() -> None:
@@ -123,7 +123,7 @@ def batches_of(examples: Examples, batch_size: int) -> Epoch:
 
 
 def parts_of(data: Data, batch_size: int) -> dict[str, Epoch]:
-    """What makes the batches of one pass, each part alone and one batch after another."""
+    """The parts that make the batches of one pass, each alone, one batch after another."""
     total = len(data.images[MEMORY])
     rows = [np.arange(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
     varied, passes = data.supervision[PLAIN], count()
@@ -157,6 +157,9 @@ def measure_epochs(pair: Pair, data: Data, rounds: int, epochs: int, online: boo
         rounds: counted rounds.
         epochs: of one call of `fit`.
         online: whether Keras' Distiller is one of the variants.
+
+    Returns:
+        Seconds of one epoch in each round, by variant and place.
     """
     phase, batch_size = pair.recipe.phases[0], pair.recipe.batch_size
     chosen = [(MEMORY, UNTOUCHED), (MEMORY, PLAIN), (MEMORY, OURS), (FILES, PLAIN), (FILES, OURS), (DISK, OURS)]
@@ -171,35 +174,35 @@ def measure_epochs(pair: Pair, data: Data, rounds: int, epochs: int, online: boo
     return {name: [each / epochs for each in taken] for name, taken in interleaved(variants, rounds).items()}
 
 
-def report(record: Record, title: str, pair: Pair, data: Data, size: dict[str, int]) -> None:
-    """Measures one pair, and adds its tables; `size` is what `measure_epochs` takes."""
+def report(record: Record, title: str, pair: Pair, data: Data, *, rounds: int, epochs: int, online: bool) -> None:
+    """Measures one pair as `measure_epochs` does, and adds its tables."""
     number = len(data.images[MEMORY])
-    epochs, rows = measure_epochs(pair, data, **size), []
-    for name, taken in epochs.items():
+    seconds, rows = measure_epochs(pair, data, rounds, epochs, online), []
+    for name, taken in seconds.items():
         speed = spread([number / value for value in taken])
         compared = ["", ""]
         if not name.endswith(DISK):
-            of_plain = ratios(taken, epochs[f"{PLAIN}, {FILES if name.endswith(FILES) else MEMORY}"])
+            of_plain = ratios(taken, seconds[f"{PLAIN}, {FILES if name.endswith(FILES) else MEMORY}"])
             compared = [spread(of_plain, 4), interval_of_median(of_plain)]
         rows.append([name, spread(taken), speed, *compared])
     header = ["variant", "s an epoch", "images/s", "of plain there", "its median, 95 %"]
     record.table(f"{title}: an epoch of {number} images", header, rows)
     rows = [
-        [f"{name}, {place}", spread(ratios(epochs[f"{name}, {place}"], epochs[f"{name}, {MEMORY}"]))]
+        [f"{name}, {place}", spread(ratios(seconds[f"{name}, {place}"], seconds[f"{name}, {MEMORY}"]))]
         for name, place in ((PLAIN, FILES), (OURS, FILES), (OURS, DISK))
     ]
     record.table(f"{title}: what pixels that are not in memory cost", ["variant", "of the same from memory"], rows)
-    alone = measure_input(pair, data, size["rounds"])
+    alone = measure_input(pair, data, rounds)
     rows = [
         [name, spread([number / value for value in taken]), spread([1000 * value / number for value in taken])]
         for name, taken in alone.items()
     ]
     record.table(f"{title}: input alone", ["what", "images/s", "ms an image"], rows)
-    record.keep(**{title: {"epochs": epochs, "input": alone}})
+    record.keep(**{title: {"epochs": seconds, "input": alone}})
 
 
 def measure_input(pair: Pair, data: Data, rounds: int) -> dict[str, list[float]]:
-    """Seconds for the batches of one pass without a model, and for what makes them."""
+    """Seconds for the batches of one pass without a model, and for the parts that make them."""
     batch_size = pair.recipe.batch_size
     variants = {
         f"batches, {variant}, {place}": batches_of(data.examples(place, variant), batch_size)
@@ -210,23 +213,18 @@ def measure_input(pair: Pair, data: Data, rounds: int) -> dict[str, list[float]]
 
 def main() -> None:
     """Measures both pairs."""
-    given = arguments(
-        __doc__, ("--images", {"type": Path, "metavar": "FOLDER", "help": "Image files.  [default: made ones]"})
-    )
+    images = ("--images", {"type": Path, "metavar": "FOLDER", "help": "Image files.  [default: made ones]"})
+    options = arguments(__doc__, images)
     tf.config.experimental.enable_op_determinism()  # as the stages do
-    record = Record("student_epoch", given)
+    record, quick = Record("student_epoch", options), options.quick
     pair = Pair("presets/mhist.yaml", classes=2)
-    with data_of(pair, given.images, 64 if given.quick else 192) as data:
-        size = (
-            {"rounds": 2, "epochs": 1, "online": False} if given.quick else {"rounds": 6, "epochs": 1, "online": True}
-        )
-        report(record, "ResNet50V2 -> MobileNetV2, frozen", pair, data, size)
+    with data_of(pair, options.images, 64 if quick else 192) as data:
+        title, rounds = "ResNet50V2 -> MobileNetV2, frozen", 2 if quick else 6
+        report(record, title, pair, data, rounds=rounds, epochs=1, online=not quick)
     pair = Pair("params.yaml", classes=10)
-    with data_of(pair, None, 640 if given.quick else 1280) as data:
-        size = (
-            {"rounds": 4, "epochs": 1, "online": True} if given.quick else {"rounds": 10, "epochs": 10, "online": True}
-        )
-        report(record, "CNN -> small CNN", pair, data, size)
+    with data_of(pair, None, 640 if quick else 1280) as data:
+        rounds, epochs = (4, 1) if quick else (10, 10)
+        report(record, "CNN -> small CNN", pair, data, rounds=rounds, epochs=epochs, online=True)
     record.write()
 
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.student_step [--quick]
 
-A fixed batch lies in memory, so no input pipeline is measured. Every variant is the compiled step function that
-`fit` calls, and all take turns in one process. "plain" runs twice, as "plain" and as "plain, again": the ratio of the
-two shows what the machine's noise does to a ratio.
+A fixed batch lies in memory, so no input pipeline is measured. Every variant runs the compiled step function that
+`fit` calls, and all take turns in one process. "plain" is measured twice, as "plain" and as "plain, again": the ratio
+of the two shows how far the machine's noise moves a ratio.
 
-The bound of what can be gained is 1 + F_teacher / F_student: an online step runs the teacher once and the student's
-step, an offline step the latter alone. Both are measured, the teacher by its bare forward pass.
+The gain is at most 1 + F_teacher / F_student: an online step runs the teacher's forward pass and the student's step, an
+offline step only the latter. Both are measured, the teacher by its bare forward pass.
 
 Goals: ours / plain at most 1.02; Keras' Distiller / ours at least 0.95 of the bound. Four minutes; --quick 40 seconds.
 """
@@ -33,7 +33,7 @@ Step = Callable[[], object]
 
 
 def fixed_batch(pair: Pair, size: int, seed: int = 0) -> dict[str, tuple[Any, Any]]:
-    """Pixels, and what each variant is told of them: a one-hot label, and for ours the teacher's soft label beside."""
+    """Pixels and the targets of each variant: one-hot labels, and for ours also the teacher's soft labels."""
     noise = np.random.default_rng(seed)
     pixels = tf.constant(noise.uniform(0, 255, (size, *pair.teacher.input_shape[1:])), tf.float32)
     hard = np.eye(pair.classes, dtype=np.float32)[noise.integers(0, pair.classes, size)]
@@ -43,7 +43,7 @@ def fixed_batch(pair: Pair, size: int, seed: int = 0) -> dict[str, tuple[Any, An
 
 
 def steps_of(model: Any, batch: tuple[Any, Any], count: int) -> Step:
-    """`count` training steps on one batch, by the function that `fit` calls for each."""
+    """`count` training steps on one batch, with the function that `fit` calls for each step."""
     batches = tf.data.Dataset.from_tensors(batch).repeat()
     model.make_train_function()
     iterator = iter(batches)
@@ -63,13 +63,13 @@ def forward_of(teacher: Any, pixels: Any, count: int) -> Step:
     def run() -> None:
         for _ in range(count):
             logits = forward(pixels)
-        logits.numpy()
+        logits.numpy()  # waits for the device
 
     return run
 
 
 def bound(teacher: list[float], student: list[float]) -> list[float]:
-    """Round by round, how many times as long as a student's step an online step must take at least."""
+    """Round by round: an online step takes at least this many times as long as a student's step."""
     return [1 + ratio for ratio in ratios(teacher, student)]
 
 
@@ -81,8 +81,8 @@ def measure(pair: Pair, phase: Phase, batch_size: int, rounds: int, steps: int, 
         phase: how the student is trained.
         batch_size: images a step.
         rounds: counted rounds.
-        steps: in a round, of a student alone.
-        online: steps in a round with a teacher.
+        steps: how many steps a variant without a teacher does in a round.
+        online: how many steps a variant with a teacher does in a round.
     """
     batches, models = fixed_batch(pair, batch_size), pair.variants(phase)
     counts = dict.fromkeys((PLAIN, OURS, AGAIN), steps) | dict.fromkeys((DISTILLER, BY_HAND, TEACHER), online)
@@ -119,19 +119,19 @@ def title_of(pair: Pair, phase: str) -> str:
 
 def main() -> None:
     """Measures both pairs."""
-    given = arguments(__doc__)
+    options = arguments(__doc__)
     tf.config.experimental.enable_op_determinism()  # as the stages do
-    record = Record("student_step", given)
+    record = Record("student_step", options)
     pair = Pair("presets/mhist.yaml", classes=2)
     phases = dict(zip(PHASES, pair.recipe.phases, strict=True))
-    if given.quick:
+    if options.quick:
         del phases[PHASES[0]]
-    size = {"rounds": 2, "steps": 1, "online": 1} if given.quick else {"rounds": 14, "steps": 3, "online": 1}
+    size = {"rounds": 2, "steps": 1, "online": 1} if options.quick else {"rounds": 14, "steps": 3, "online": 1}
     for name, phase in phases.items():
         seconds = measure(pair, phase, pair.recipe.batch_size, **size)
         report(record, title_of(pair, name), pair.recipe.batch_size, seconds)
     pair = Pair("params.yaml", classes=10)
-    size = {"rounds": 10, "steps": 20, "online": 5} if given.quick else {"rounds": 120, "steps": 20, "online": 5}
+    size = {"rounds": 10, "steps": 20, "online": 5} if options.quick else {"rounds": 120, "steps": 20, "online": 5}
     seconds = measure(pair, pair.recipe.phases[0], pair.recipe.batch_size, **size)
     report(record, f"CNN -> small CNN, batch {pair.recipe.batch_size}", pair.recipe.batch_size, seconds)
     record.write()

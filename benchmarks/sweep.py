@@ -1,15 +1,15 @@
-"""A temperature curve, offline against online: how often the teacher runs, and how long it takes.
+"""A temperature curve, offline and online: how often the teacher runs, and how long everything takes.
 
     python -m benchmarks.sweep [--quick] [--steps benchmarks/results/student_step.json]
 
 First, computed: six students of system 1 (ResNet50V2 -> MobileNetV2, 2,175 training images of 224x224, 10 epochs
-frozen and 25 fine-tuned), from steps that are measured here or read from a result of `student_step`. Offline, the
-teacher labels 35 views of each image, one for each epoch, and the 977 test images; online, it labels every batch of
-every student. Validation, decoding and starting up are left out of both.
+frozen and 25 fine-tuned). The times of their steps are measured here, or read from a result of `student_step`.
+Offline, the teacher labels 35 views of each image, one for each epoch, and the 977 test images; online, it labels every
+batch of every student. Validation, decoding and starting up are left out of both.
 
 Then, measured in full: six students of the default pair on made images, from the same initial weights on the same
-batches, with validation after every epoch. Offline are the stages `precompute`, `soften` and `train_student`; online
-is Keras' Distiller.
+batches, with validation after every epoch. Offline, the stages `precompute`, `soften` and `train_student` run; online,
+Keras' Distiller.
 
 Four minutes; --quick 50 seconds.
 """
@@ -33,8 +33,8 @@ from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
 from pipeline.cli.arguments import loss as loss_of
-from pipeline.images.index import Index, write_index
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.index import Index, SplitName, write_index
+from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.stages import precompute, soften, train_student
@@ -55,7 +55,7 @@ SYSTEM_1 = ImageCounts(
 
 
 def plan_of(pair: Pair, images: ImageCounts, views: Views, recipe: Recipe, temperatures: int) -> Plan:
-    """What a curve takes, one student for each temperature."""
+    """The plan of a curve with one student for each temperature."""
     student = pair.student(recipe.phases[0])
     counted = {"teacher": pair.teacher, "student": student, "recipe": recipe}
     return make_plan(images, views, logit_storage.Dense("float32"), **counted, temperatures=temperatures, seeds=1)
@@ -95,14 +95,14 @@ def seconds_online(plan: Plan, steps: Sequence[int], seconds: Seconds) -> float:
 
 
 def read_seconds(pair: Pair, result: Path | None, rounds: int) -> Seconds:
-    """Medians from a result of `student_step`, or measured now."""
-    found: list[dict[str, list[float]]] = []
+    """Medians of a result of `student_step`, or measured now."""
+    phases: list[dict[str, list[float]]] = []
     for name, phase in zip(PHASES, pair.recipe.phases, strict=True):
         if result is not None:
-            found.append(json.loads(result.read_text(encoding="utf-8"))["measured"][title_of(pair, name)])
+            phases.append(json.loads(result.read_text(encoding="utf-8"))["measured"][title_of(pair, name)])
         else:
-            found.append(measure(pair, phase, pair.recipe.batch_size, rounds, steps=2, online=1))
-    ours, online, forward = ([float(np.median(of[name])) for of in found] for name in (OURS, DISTILLER, TEACHER))
+            phases.append(measure(pair, phase, pair.recipe.batch_size, rounds, steps=2, online=1))
+    ours, online, forward = ([float(np.median(of[name])) for of in phases] for name in (OURS, DISTILLER, TEACHER))
     return Seconds(ours, online, float(np.mean(forward)))
 
 
@@ -112,40 +112,40 @@ def steps_of(recipe: Recipe, images: int) -> list[int]:
 
 
 def computed(record: Record, result: Path | None, rounds: int) -> None:
-    """System 1's curve."""
+    """Computes system 1's curve."""
     pair = Pair("presets/mhist.yaml", classes=2)
     seconds = read_seconds(pair, result, rounds)
     steps, views = steps_of(pair.recipe, SYSTEM_1.counts["train"]), pair.views
-    rows = []
-    for label, of_teacher in (
-        (f"offline, {views.count} views", views),
-        ("offline, untouched", Views(1, 0, Augmentation())),
-    ):
-        plan = plan_of(pair, SYSTEM_1, of_teacher, pair.recipe, len(TEMPERATURES))
+    rows: list[tuple[str, int, float]] = []
+    for name, labelled in ((f"offline, {views.count} views", views), ("offline, untouched", UNTOUCHED)):
+        plan = plan_of(pair, SYSTEM_1, labelled, pair.recipe, len(TEMPERATURES))
         hours = seconds_offline(plan, steps, seconds, pair.recipe.batch_size) / 3600
-        rows.append([label, plan.offline_passes, hours])
-    rows.append(["online", plan.online_passes, seconds_online(plan, steps, seconds) / 3600])
-    as_text = [[label, f"{passes:,}", f"{hours:.2f}", f"{rows[-1][2] / hours:.2f}"] for label, passes, hours in rows]
+        rows.append((name, plan.offline_passes, hours))
+    online = seconds_online(plan, steps, seconds) / 3600
+    rows.append(("online", plan.online_passes, online))
+    as_text = [[name, f"{passes:,}", f"{hours:.2f}", f"{online / hours:.2f}"] for name, passes, hours in rows]
     title = f"System 1: {len(TEMPERATURES)} temperatures, 35 epochs (computed)"
     record.table(title, ["", "images through the teacher", "hours", "online takes, times as long"], as_text)
     record.keep(computed={"seconds": vars(seconds), "rows": rows})
 
 
 def train_online(pair: Pair, data: Index, views: Views, recipe: Recipe, temperature: float) -> None:
-    """One student with Keras' Distiller, on the batches that a stage would take."""
+    """Trains one student with Keras' Distiller, on the batches that a stage would use."""
     phase = recipe.phases[0]
     model = distiller(pair.student(phase), phase, pair.teacher, loss_at(pair, temperature))
-    splits = []
-    for split, seen in (("train", views), ("val", views.of_split("val"))):
-        images = data.split(split)
+
+    def examples_of(split: SplitName) -> Examples:
+        images, of_split = data.split(split), views.of_split(split)
         ids = [image.id for image in images]
-        labels = HardLabels(ids, data.one_hot(images), seen.augmentation, seen.seed, seen.count)
-        splits.append(Examples.of(images, pair.described_student.input_shape, labels))
-    of_a_pass = steps_of_a_pass(splits[0], recipe.batch_size)
+        labels = HardLabels(ids, data.one_hot(images), of_split.augmentation, of_split.seed, of_split.count)
+        return Examples.of(images, pair.described_student.input_shape, labels)
+
+    training = examples_of("train")
+    steps = steps_of_a_pass(training, recipe.batch_size)
     model.fit(
-        training_batches(splits[0], recipe.batch_size, recipe.seed, range(phase.epochs * of_a_pass)),
-        validation_data=validation_batches(splits[1], recipe.batch_size),
-        steps_per_epoch=of_a_pass,
+        training_batches(training, recipe.batch_size, recipe.seed, range(phase.epochs * steps)),
+        validation_data=validation_batches(examples_of("val"), recipe.batch_size),
+        steps_per_epoch=steps,
         epochs=phase.epochs,
         shuffle=False,
         verbose=0,
@@ -158,7 +158,7 @@ def loss_at(pair: Pair, temperature: float) -> Any:
 
 
 def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Recipe) -> dict[str, float]:
-    """The stages, in the current folder, which must be new: seconds of each."""
+    """Runs the stages in the current folder, which must be new; returns the seconds of each."""
     seconds, logits = {}, Path("teacher_logits.h5")
     start = time.perf_counter()
     precompute.run(
@@ -193,7 +193,7 @@ def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Re
 
 
 def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
-    """The default pair's curve, in full."""
+    """Measures the default pair's curve, in full."""
     pair = Pair("params.yaml", classes=10)
     recipe = replace(pair.recipe, phases=[replace(pair.recipe.phases[0], epochs=epochs)])
     views = Views(epochs, 1, Augmentation(horizontal_flip=True, rotation=0.2))
@@ -203,7 +203,7 @@ def measured(record: Record, number: int, epochs: int, rounds: int) -> None:
         files = write_images(folder / "images", number + validation + 1, pair.described_student.input_shape)
         data = index_of(files, pair.classes, validation)
         write_index(folder / "index.csv", data)
-        # It knows nothing, for which it would be refused if its file did not say so.
+        # The stages refuse a teacher that is no better than chance, unless its file states that it is bad.
         untrained = {"class_names": data.class_names, "given": {"accuracy": 0.0}}
         keras_files.save(pair.teacher, folder / "teacher.keras", untrained)
         for turn in range(rounds):
@@ -236,12 +236,12 @@ def main() -> None:
         "--steps",
         {"type": Path, "metavar": "FILE", "help": "A result of student_step.  [default: measure a few steps]"},
     )
-    given = arguments(__doc__, steps)
+    options = arguments(__doc__, steps)
     tf.config.experimental.enable_op_determinism()  # as the stages do
-    record = Record("sweep", given)
-    if given.steps is not None or not given.quick:
-        computed(record, given.steps, rounds=3)
-    size = {"number": 640, "epochs": 3, "rounds": 1} if given.quick else {"number": 2560, "epochs": 10, "rounds": 2}
+    record = Record("sweep", options)
+    if options.steps is not None or not options.quick:
+        computed(record, options.steps, rounds=3)
+    size = {"number": 640, "epochs": 3, "rounds": 1} if options.quick else {"number": 2560, "epochs": 10, "rounds": 2}
     measured(record, **size)
     record.write()
 

@@ -1,4 +1,4 @@
-"""Ways to train one student: without a teacher, from a file of soft labels, and twice with the teacher in the loop."""
+"""Four ways to train one student: on hard labels alone, from soft labels, and with the teacher in the loop (twice)."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from pipeline.images.views import Views
 from pipeline.models import architectures
 from pipeline.models.descriptions import Model
 from pipeline.params.reading import read_params
-from pipeline.params.sections import Params
+from pipeline.params.sections import Params, TrainedTeacher
 from pipeline.training import fit
 from pipeline.training.recipe import Phase, Recipe
 
@@ -27,18 +27,18 @@ VARIANTS = (PLAIN, OURS, DISTILLER, BY_HAND)
 
 
 class Pair:
-    """The teacher and the student of a params.yaml, without pretrained weights, and how the student is trained.
+    """The models of a params.yaml, without pretrained weights, and how the student is trained.
 
     Args:
-        params: a file, relative to this repository's root.
-        classes: C.
+        params: the path of the file, relative to this repository's root.
+        classes: C, the number of classes.
 
     Attributes:
-        params: the whole file.
+        params: the content of the file.
         classes: C.
-        recipe: of the student.
-        views: of the training images.
-        loss: of a student at `TEMPERATURE`.
+        recipe: how the student is trained.
+        views: the views of the training images.
+        loss: the student's loss at `TEMPERATURE`.
     """
 
     def __init__(self, params: str, classes: int) -> None:
@@ -50,8 +50,11 @@ class Pair:
 
     @cached_property
     def teacher(self) -> Any:
-        """The teacher's Keras model, built when it is first asked for."""
-        teacher = self.params.train_teacher.model.untrained(self.classes)
+        """The teacher's Keras model, built when it is first used."""
+        described = self.params.train_teacher
+        if not isinstance(described, TrainedTeacher):
+            raise ValueError("a pair has one teacher, whose model params.yaml describes")
+        teacher = described.model.untrained(self.classes)
         teacher.trainable = False
         return teacher
 
@@ -66,7 +69,7 @@ class Pair:
         return architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
 
     def variant(self, name: str, phase: Phase) -> Any:
-        """One of `VARIANTS`, compiled, with a student of its own and, if it has one in the loop, this teacher."""
+        """One of `VARIANTS`, compiled, with a student of its own and, if it has a teacher in the loop, this teacher."""
         student = self.student(phase)
         if name == PLAIN:
             return plain(student, phase)
@@ -75,7 +78,7 @@ class Pair:
         return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
 
     def variants(self, phase: Phase) -> dict[str, Any]:
-        """All of them."""
+        """All `VARIANTS`."""
         return {name: self.variant(name, phase) for name in VARIANTS}
 
 
@@ -90,7 +93,7 @@ def plain(student: Any, phase: Phase) -> Any:
 
 
 def distiller(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
-    """Keras' own, told to compute the same loss: its default one is another."""
+    """Keras' own distiller, with our loss: its default loss is another one."""
     soft = keras.distillation.LogitsDistillation(temperature=loss.temperature, loss=keras.losses.KLDivergence())
     online = keras.distillation.Distiller(teacher, student, soft, student_loss_weight=loss.hard_label_weight)
     return _compiled_alike(online, student, phase, loss=cross_entropy())
@@ -117,8 +120,8 @@ class Distilled(keras.Model):
     """A distiller as tutorials write it: one `train_step` that calls both models.
 
     Args:
-        teacher: from pixels to logits (B, C).
-        student: the same.
+        teacher: a model from pixels to logits (B, C).
+        student: another one.
         temperature: T.
         hard_label_weight: w.
     """
@@ -138,12 +141,13 @@ class Distilled(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One forward pass of the teacher, one step of the student."""
         pixels, labels = data[:2]
-        taught = ops.softmax(self.teacher(pixels, training=False) / self.temperature)
+        soft_labels = ops.softmax(self.teacher(pixels, training=False) / self.temperature)
         with tf.GradientTape() as tape:
             logits = self.student(pixels, training=True)
-            soft = self.soft_loss(taught, ops.softmax(logits / self.temperature)) * self.temperature**2
+            soft = self.soft_loss(soft_labels, ops.softmax(logits / self.temperature)) * self.temperature**2
             loss = self.weight * self.hard_loss(labels, logits) + (1 - self.weight) * soft
         weights = self.student.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         self.loss_tracker.update_state(loss)
-        return self.compute_metrics(pixels, labels, logits)
+        metrics: dict[str, Any] = self.compute_metrics(pixels, labels, logits)
+        return metrics

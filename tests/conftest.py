@@ -86,10 +86,9 @@ def pytest_collection_finish() -> None:
 
 
 def keep_from_garbage_collection() -> None:
-    """Takes what is alive now for ever out of the garbage collector's sight.
+    """Hides what is alive now from the garbage collector for ever.
 
-    `Model.build` calls Keras' `clear_session`, which collects all garbage: with half a million objects of
-    TensorFlow and of pytest that took up to a second for every small model.
+    TensorFlow and pytest hold half a million objects, and each full collection would look at all of them.
     """
     gc.collect()
     gc.freeze()

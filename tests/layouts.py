@@ -1,4 +1,4 @@
-"""How tests of a layout run the stage `split`, and what they compare."""
+"""What the tests of layouts share: running the stage `split`, and comparing what it writes."""
 
 import csv
 import hashlib
@@ -83,7 +83,7 @@ def refusal(section: dict[str, Any]) -> str:
 
 
 def invalid(section: dict[str, Any]) -> str:
-    """What is said of a section that is refused before any data are looked at."""
+    """The message about a section that is refused before the data are read."""
     write_params(section)
     with pytest.raises(PipelineError, match=r"params\.yaml is not valid") as refused:
         read_params(Path("params.yaml"))
@@ -100,13 +100,13 @@ def planned(section: dict[str, Any]) -> str:
 
 def check_copies(rows: dict[str, dict[str, str]]) -> dict[str, bytes]:
     """Compares the index with the class folders, and returns the content of each image by id."""
-    found = {}
+    contents = {}
     for name, row in rows.items():
         assert row["path"] == f"data/split/{row['split']}/{row['class_name']}/{name.split('/')[-1]}"
-        found[name] = Path(row["path"]).read_bytes()
-        assert hashlib.sha256(found[name]).hexdigest() == row["sha256"]
+        contents[name] = Path(row["path"]).read_bytes()
+        assert hashlib.sha256(contents[name]).hexdigest() == row["sha256"]
     assert len(files_below(FOLDER)) == len(rows)
-    return found
+    return contents
 
 
 def drawn_split(name: str, val: float | None = None, test: float | None = None) -> str:
@@ -129,10 +129,10 @@ def documented_sections() -> list[dict[str, Any]]:
     return [YAML(typ="safe").load(block)["split"] for block in blocks if block.startswith("split:")]
 
 
-def assert_one_mistake(section: dict[str, Any], said: list[str]) -> None:
+def assert_one_mistake(section: dict[str, Any], expected: list[str]) -> None:
     """The section is refused in one line below the file's name, with these words."""
     message = invalid(section)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert len(message.splitlines()) == 2
 
 
@@ -140,4 +140,4 @@ def assert_every_key_must_be_there(section: dict[str, Any], but: Collection[str]
     """Every key of the section, but these, has no default."""
     for key in set(section) - set(but):
         lacking = {name: value for name, value in section.items() if name != key}
-        assert f"split.{key}: missing; every key must be there." in invalid(lacking)
+        assert f"split.{key}: missing" in invalid(lacking)

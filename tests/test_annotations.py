@@ -88,37 +88,30 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
-        pytest.param((), ["no rows", "Add a row for each image"], id="empty table"),
+        pytest.param((), ["no rows"], id="empty table"),
         pytest.param(
             ("b.png,HP,1,train", "a.png,HP,1,train", "b.png,SSA,1,test", "a.png,SSA,,test"),
-            [
-                "2 image(s)",
-                "'b.png' (line 2), 'a.png' (line 3), 'b.png' (line 4)",
-                "one row only",
-                "keep the right one",
-            ],
+            ["2 image(s)", "'b.png' (line 2), 'a.png' (line 3), 'b.png' (line 4)"],
             id="duplicate names",
         ),
         pytest.param(
             ("a.png,HP,1,training", "b.png,SSA,1,test"),
-            ["'training'", "known are 'train', 'test'", "Correct the column 'Partition'"],
+            ["'training'", "'train', 'test'", "the column 'Partition'"],
             id="unknown partition",
         ),
-        pytest.param(
-            ("a.png,HP,1,", "b.png,SSA,1,test"), ["the partition(s) ''", "'train', 'test'"], id="empty partition"
-        ),
-        pytest.param(("a.png,HP,1", "b.png,SSA,1,test"), ["the partition(s) ''", "'train', 'test'"], id="short row"),
+        pytest.param(("a.png,HP,1,", "b.png,SSA,1,test"), ["partition(s) ''", "'train', 'test'"], id="empty partition"),
+        pytest.param(("a.png,HP,1", "b.png,SSA,1,test"), ["partition(s) ''", "'train', 'test'"], id="short row"),
         pytest.param(
             ("a.png,HP,1,train", "b.png,HP,1,test"),
-            ["only the class 'HP'", "at least two", "Add images of another class", "'Majority Vote Label'"],
+            ["only the class 'HP'", "two", "'Majority Vote Label'"],
             id="one class",
         ),
         *(
             pytest.param(
                 (f"a.png,HP,{votes},train", "b.png,SSA,1,test"),
-                ["whole numbers from 0 to 7", votes, "Write a count, or leave the field empty", "(Out of 7)"],
+                ["0 to 7", repr(votes), "(Out of 7)"],
                 id=f"votes {votes}",
             )
             for votes in ("-1", "2.0", "many", "\u00b2", "8", "10", "07", "\u0663")
@@ -126,7 +119,7 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
         *(
             pytest.param(
                 (f"a.png,{label},1,train", "b.png,SSA,1,test"),
-                ["cannot name a folder", repr(label), "without separators", "'Majority Vote Label'"],
+                ["cannot name a folder", repr(label), "'Majority Vote Label'"],
                 id=f"label {label!r}",
             )
             for label in (".", "..", "HP/x", "/HP", "..\\HP", "HP\0")
@@ -139,30 +132,30 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
         ),
         pytest.param(
             ("a.png,HP,1,train", '"b.png,SSA,1,test', "c.png,SSA,1,test"),
-            ["CSV", "begins on line 3", "a quotation mark that is not closed"],
+            ["CSV", "line 3", "quotation mark"],
             id="open quote",
         ),
         pytest.param(
             ("a.png,HP,1,train", "b.png,,1,test", "c.png, ,1,test"),
-            ["2 of 3 rows", "have no label in the column 'Majority Vote Label': 'b.png' (line 3), 'c.png' (line 4)"],
+            ["2 of 3 rows", "the column 'Majority Vote Label': 'b.png' (line 3), 'c.png' (line 4)"],
             id="no label",
         ),
     ],
 )
-def test_refuses_a_table_that_makes_no_sense(tmp_path, lines, said):
+def test_refuses_a_table_that_makes_no_sense(tmp_path, lines, expected):
     table, images = make(tmp_path, lines, names=("a.png", "b.png", "c.png"))
     message = refusal(table, images)
-    assert [words for words in [str(table), *said] if words not in message] == []
+    assert [words for words in [str(table), *expected] if words not in message] == []
 
 
 def test_refuses_a_missing_table(tmp_path):
     message = refusal(tmp_path / "nowhere.csv", tmp_path)
     assert str(tmp_path / "nowhere.csv") in message
-    assert "split.annotations in params.yaml" in message
+    assert "split.annotations" in message
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "missing", "found"),
+    ("old", "new", "missing", "present"),
     [
         ("Partition", "partition", "column 'Partition'", "'partition'"),
         ("Image Name,", "Image,", "column 'Image Name'", "'Image', 'Majority Vote Label'"),
@@ -170,14 +163,14 @@ def test_refuses_a_missing_table(tmp_path):
     ],
     ids=["case", "misnamed", "unknown separator"],
 )
-def test_refuses_missing_columns_and_says_which_were_found(tmp_path, old, new, missing, found):
+def test_refuses_missing_columns_and_says_which_were_found(tmp_path, old, new, missing, present):
     table, images = make(tmp_path, tuple(line.replace(",", new if old == "," else ",") for line in GOOD))
     table.write_text(table.read_text().replace(old, new), encoding="utf-8")
     message = refusal(table, images)
     lacks, has = message.split("; it has ")
     assert missing in lacks
-    assert found in has.split("Rename")[0]
-    assert "Rename its columns to MHIST's: 'Image Name', 'Majority Vote Label', 'Number of" in has
+    assert present in has.split("MHIST's")[0]
+    assert "'Image Name', 'Majority Vote Label', 'Number of" in has.split("MHIST's")[1]
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|", ", "])
@@ -190,22 +183,26 @@ def test_finds_what_separates_the_columns(tmp_path, separator):
 
 def test_refuses_a_table_without_its_last_column(tmp_path):
     table, images = make(tmp_path, ("a.png,HP,1", "b.png,SSA,6"), HEADER.removesuffix(",Partition"))
-    assert "lacks the column 'Partition'; it has 'Image Name', 'Majority Vote Label', 'Number" in refusal(table, images)
+    message = refusal(table, images)
+    assert "lacks the column 'Partition'" in message
+    assert "has 'Image Name', 'Majority Vote Label', 'Number" in message
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
-        (b"", "is empty"),
-        (HEADER.encode() + b"\n\xe9.png,HP,1,train\n", "cannot be read as a CSV file in UTF-8"),
-        (b"PK\x03\x04 a workbook", "is a workbook or another zip archive, not a CSV file"),
+        (b"", "empty"),
+        (HEADER.encode() + b"\n\xe9.png,HP,1,train\n", "UTF-8"),
+        (b"PK\x03\x04 a workbook", "workbook"),
     ],
     ids=["empty", "latin-1", "workbook"],
 )
-def test_refuses_what_is_no_csv_in_utf8(tmp_path, content, said):
+def test_refuses_what_is_no_csv_in_utf8(tmp_path, content, expected):
     table, images = make(tmp_path, GOOD)
     table.write_bytes(content)
-    assert f"{table} {said}" in refusal(table, images)
+    message = refusal(table, images)
+    assert message.startswith(f"{table} ")
+    assert expected in message
 
 
 def test_says_how_many_images_are_missing_and_names_five(tmp_path):
@@ -213,16 +210,17 @@ def test_says_how_many_images_are_missing_and_names_five(tmp_path):
     table, images = make(tmp_path, lines)
     (images / "m0.png").mkdir()  # a folder is no image
     message = refusal(table, images)
-    assert f"7 of 9 annotated images are not in {images}: " in message
-    assert "'m0.png' (line 4), 'm1.png' (line 5), " in message
-    assert "'m4.png' (line 8) and 2 more (all in .work/names.txt). It holds 2 file(s), such as 'a.png'" in message
-    assert "remove rows only where an image is lost" in message
+    assert message.startswith("7 of 9 ")
+    assert f"{images}: 'm0.png' (line 4), 'm1.png' (line 5), " in message
+    assert "'m4.png' (line 8) and 2 more (all in .work/names.txt). " in message
+    assert "2 file(s), such as 'a.png'" in message
 
 
 def test_refuses_a_missing_image_folder(tmp_path):
     table, _ = make(tmp_path, GOOD)
     message = refusal(table, tmp_path / "elsewhere")
-    assert message.startswith(f"there is no folder {tmp_path / 'elsewhere'}; {tmp_path} holds the folder(s) 'images'.")
+    assert f"no folder {tmp_path / 'elsewhere'}; {tmp_path} holds the folder(s) 'images'." in message
+    assert "split.data and split.images" in message
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,8 @@ def test_refuses_names_that_lead_outside_the_folder(tmp_path, name):
     (images / "inner").mkdir()
     (images / "link.png").symlink_to(tmp_path / "outside.png")
     message = refusal(table, images)
-    assert message.startswith(f"1 image name(s) of {table} lead outside the image folder {images}")
+    assert message.startswith(f"1 image name(s) of {table} ")
+    assert str(images) in message
     assert f": {name!r}"[:50] in message
     assert " (line 2). " in message
 
@@ -263,9 +262,9 @@ def test_refuses_a_link_to_itself(tmp_path):
 def test_unnamed_images_are_the_other_files_sorted(tmp_path):
     table, images = make(tmp_path, GOOD, names=("z.png", "b.png", "a.png", ".hidden", "Thumbs.db"))
     (images / "folder").mkdir()
-    found = read(table, images)
-    assert found.left_out == ["z.png"]
-    assert (found.source, found.drawn) == (table, {"val": 0.3})
+    data_set = read(table, images)
+    assert data_set.left_out == ["z.png"]
+    assert (data_set.source, data_set.drawn) == (table, {"val": 0.3})
 
 
 def test_refuses_what_a_link_brings_from_outside_the_data_set(tmp_path):
@@ -277,7 +276,8 @@ def test_refuses_what_a_link_brings_from_outside_the_data_set(tmp_path):
     (tmp_path / "data/annotations.csv").write_bytes(table.read_bytes())
     message = refusal(tmp_path / "data/annotations.csv", tmp_path / "data/images")
     assert message.startswith(f"{tmp_path / 'data/images'} leads outside {tmp_path / 'data'} by a link")
-    assert "set split.data to the folder that holds them" in message
+    assert "split.data" in message
+    assert "split.images" in message
     (tmp_path / "data/annotations.csv").unlink()
     (tmp_path / "data/annotations.csv").symlink_to(table)
     assert "annotations.csv leads outside" in refusal(tmp_path / "data/annotations.csv", tmp_path / "data/images")

@@ -1,6 +1,7 @@
 """Layouts `arrays` and `cifar10`: images and labels in one .npz file."""
 
 import os
+import re
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,17 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import INDEX, check_copies, drawn_split, invalid, planned, refusal, run, with_key
+from layouts import (
+    INDEX,
+    assert_every_key_must_be_there,
+    assert_one_mistake,
+    check_copies,
+    drawn_split,
+    planned,
+    refusal,
+    run,
+    with_key,
+)
 
 from pipeline.datasets.arrays import read_arrays
 from pipeline.images.index import read_index
@@ -69,9 +80,7 @@ def test_files_hold_the_pixels_of_the_arrays(names, shape, column, capsys):
             image = decoded(copies[name])
             np.testing.assert_array_equal(image, arrays[names[part][0]][number].reshape(4, 6, -1))
             assert (rows[name]["split"], rows[name]["class_name"], rows[name]["votes"]) == (part, str(number % 2), "")
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "Validation images: as the data say. Test images: as the data say."
-    )
+    assert capsys.readouterr().out.splitlines()[-1].count("as the data say") == 2
 
 
 def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
@@ -81,7 +90,7 @@ def test_splits_that_the_file_lacks_are_drawn_by_the_stated_rule(capsys):
     for name, row in rows.items():
         assert row["split"] == drawn_split(name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert "Test images: 0.25 of the images that are not named, by a hash of the name." in capsys.readouterr().out
+    assert re.search("Test images: 0.25 .* hash of the name", capsys.readouterr().out)
 
 
 def test_a_given_test_split_stays_beside_drawn_validation_images():
@@ -134,14 +143,13 @@ def test_an_array_of_the_file_may_name_the_classes(capsys):
     rows = run(with_key(NAMED, class_names="names_of_labels"))
     assert {rows[f"test_0000{number}.png"]["class_name"] for number in (0, 2)} == {"zebra"}
     assert read_index(INDEX).class_names == ["zebra", "ant"]
-    assert (
-        "1 left out, because these arrays of raw.npz are neither images nor labels: 'numbers'"
-        in capsys.readouterr().out
-    )
-    assert "raw.npz has no such array; it has 'names_of_labels', 'numbers', " in refusal(
-        with_key(NAMED, class_names="names.json")
-    )
-    assert "raw.npz has it of type int64 and shape (2,)" in refusal(with_key(NAMED, class_names="numbers"))
+    assert re.search("1 left out, .* raw.npz .*: 'numbers'", capsys.readouterr().out)
+    unknown = refusal(with_key(NAMED, class_names="names.json"))
+    assert "split.class_names is 'names.json'" in unknown
+    assert "has 'names_of_labels', 'numbers', " in unknown
+    no_texts = refusal(with_key(NAMED, class_names="numbers"))
+    assert "split.class_names is 'numbers'" in no_texts
+    assert "type int64 and shape (2,)" in no_texts
 
 
 def test_labels_with_one_name_are_one_class():
@@ -155,9 +163,7 @@ def test_labels_with_one_name_are_one_class():
 def test_arrays_that_are_neither_images_nor_labels_are_told(capsys):
     make(note=np.array(["by hand"]))
     assert len(run(NAMED)) == 60
-    assert (
-        "1 left out, because these arrays of raw.npz are neither images nor labels: 'note'" in capsys.readouterr().out
-    )
+    assert re.search("1 left out, .* raw.npz .*: 'note'", capsys.readouterr().out)
 
 
 def test_the_plan_counts_what_split_makes():
@@ -174,18 +180,18 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"x_train": pixels(40, RGB) / 255},
-            ["x_train is of type float64; expected uint8", "Store the pixels as 0 to 255"],
+            ["x_train is of type float64; expected uint8", "0 to 255"],
         ),
         ({"x_val": pixels(8, RGB).astype(np.int64)}, ["x_val is of type int64; expected uint8"]),
         ({"x_train": pixels(40, (4, 6, 4))}, ["x_train is of shape (40, 4, 6, 4); expected (N, height, width)"]),
         ({"x_train": pixels(40, (24,))}, ["x_train is of shape (40, 24)"]),
-        ({"x_train": pixels(40, (3, 0, 3))}, ["x_train is of shape (40, 3, 0, 3)", "no side of 0"]),
+        ({"x_train": pixels(40, (3, 0, 3))}, ["x_train is of shape (40, 3, 0, 3)", "side of 0"]),
         ({"x_test": pixels(0, RGB), "y_test": np.zeros(0, int)}, ["x_test is of shape (0, 4, 6, 3)"]),
-        ({"y_train": np.zeros((40, 14), int)}, ["y_train is of shape (40, 14), several labels", "one class"]),
+        ({"y_train": np.zeros((40, 14), int)}, ["y_train is of shape (40, 14)", "(N,) or (N, 1)"]),
         ({"y_train": np.zeros((40, 0), int)}, ["y_train is of shape (40, 0)"]),
         ({"y_train": np.zeros((40, 1, 1), int)}, ["y_train is of type int64 and shape (40, 1, 1)"]),
         ({"y_train": np.arange(40) % 2 / 1}, ["y_train is of type float64", "expected integers"]),
@@ -194,14 +200,14 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
         ({"y_train": np.arange(39) % 2}, ["x_train has 40 images and y_train has 39 labels"]),
         ({"y_train": np.array(3)}, ["y_train is of type int64 and shape ()"]),
         ({"y_train": np.arange(40) % 2 - 1}, ["has the label -1; expected numbers from 0"]),
-        ({"y_train": np.arange(40) % 3}, ["1 split(s) would have no image of a class: test/2"]),
-        ({"y_test": np.arange(12) % 3}, ["1 split(s) would have no image of a class: train/2"]),
-        ({"y_train": None}, ["raw.npz lacks 'y_train'; it has 'x_test', 'x_train'", "come in pairs"]),
+        ({"y_train": np.arange(40) % 3}, ["1 split(s)", ": test/2. "]),
+        ({"y_test": np.arange(12) % 3}, ["1 split(s)", ": train/2. "]),
+        ({"y_train": None}, ["raw.npz lacks 'y_train'; it has 'x_test', 'x_train'"]),
         ({"x_test": None}, ["raw.npz lacks 'x_test'"]),
-        ({"x_train": None, "y_train": None}, ["holds no training images", "train_images, train_labels", "(MedMNIST)"]),
-        ({"train_images": pixels(40, RGB)}, ["mixes the names of Keras and MedMNIST", "'train_images', 'x_test'"]),
-        ({"x_train": OBJECTS}, ["holds an array of Python objects", "Store images as uint8"]),
-        ({"note": OBJECTS}, ["holds an array of Python objects"]),
+        ({"x_train": None, "y_train": None}, ["no training images", "train_images, train_labels", "(MedMNIST)"]),
+        ({"train_images": pixels(40, RGB)}, ["Keras and MedMNIST", "'train_images', 'x_test'"]),
+        ({"x_train": OBJECTS}, ["Python objects", "uint8"]),
+        ({"note": OBJECTS}, ["Python objects"]),
         (
             {"y_train": np.zeros(40, int), "y_val": np.zeros(8, int), "y_test": np.zeros(12, int)},
             ["only the class '0'"],
@@ -209,55 +215,59 @@ OBJECTS = np.array([np.zeros((2, 2)), "x"], dtype=object)
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_refuses_arrays_that_make_no_sense(changes, said):
+def test_refuses_arrays_that_make_no_sense(changes, expected):
     make(**changes)
     message = refusal(NAMED)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
 @pytest.mark.parametrize(
-    ("class_names", "said"),
+    ("class_names", "expected"),
     [
-        (["a"], ["raw.npz has 1 label(s) that split.class_names does not know: '1'; known are '0'", "or write a map"]),
-        ({0: "a", 2: "b"}, ["does not know: '1'; known are '0', '2'. Correct the labels, or add them."]),
+        (["a"], ["raw.npz has 1 label(s)", "split.class_names", ": '1'; known are '0'", "a map"]),
+        ({0: "a", 2: "b"}, ["split.class_names", ": '1'; known are '0', '2'. "]),
         (["a/b", "c"], ["cannot name a folder: 'a/b'", "in split.class_names"]),
         (["..", "c"], ["cannot name a folder: '..'"]),
-        ([" a", "c"], ["cannot name a folder: ' a'", "outer blanks"]),
+        ([" a", "c"], ["cannot name a folder: ' a'"]),
     ],
     ids=str,
 )
-def test_refuses_names_that_do_not_fit(class_names, said):
+def test_refuses_names_that_do_not_fit(class_names, expected):
     make()
     message = refusal(with_key(NAMED, class_names=class_names))
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 @pytest.mark.parametrize(
-    ("held", "section", "said"),
+    ("held", "section", "expected"),
     [
         (
             ["train", "val", "test"],
             NAMED | {"val_fraction": 0.1},
-            ["holds val images (x_val), and split.val_fraction is 0.1", "set split.val_fraction: null"],
+            ["val images (x_val)", "split.val_fraction is 0.1", "et split.val_fraction: null"],
         ),
-        (["train", "test"], DRAWN, ["holds test images (x_test), and split.test_fraction is 0.25"]),
-        (["train", "test"], NAMED, ["holds no val images, and there is no split.val_fraction", "between 0 and 1"]),
-        (["train"], DRAWN | {"test_fraction": None}, ["holds no test images, and there is no split.test_fraction"]),
-        (["train"], CIFAR10, ["holds no test images", "(layout arrays)"]),
-        (["train", "val", "test"], CIFAR10, ["holds val images (x_val)", "(layout arrays)"]),
+        (["train", "test"], DRAWN, ["test images (x_test)", "split.test_fraction is 0.25"]),
+        (["train", "test"], NAMED, ["no val images", "et split.val_fraction to a number between 0 and 1"]),
+        (["train"], DRAWN | {"test_fraction": None}, ["no test images", "et split.test_fraction to a number"]),
+        (["train"], CIFAR10, ["no test images", "(layout arrays)"]),
+        (["train", "val", "test"], CIFAR10, ["val images (x_val)", "(layout arrays)"]),
     ],
 )
-def test_a_split_is_either_held_or_drawn(held, section, said):
+def test_a_split_is_either_held_or_drawn(held, section, expected):
     make(held)
     message = refusal(section)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_refuses_what_is_no_npz_file():
-    assert "there is no file raw.npz. Put it there, or set split.data" in refusal(NAMED)
+    missing = refusal(NAMED)
+    assert "no file raw.npz" in missing
+    assert "split.data" in missing
     Path("raw.npz").write_bytes(b"")
-    assert "raw.npz is no .npz file. Write one with numpy.savez(" in refusal(NAMED)
+    damaged = refusal(NAMED)
+    assert damaged.startswith("raw.npz is no .npz file")
+    assert "numpy.savez(" in damaged
     with Path("raw.npz").open("wb") as file:
         np.save(file, pixels(3, RGB))
     assert "raw.npz is no .npz file" in refusal(NAMED)
@@ -285,7 +295,7 @@ def test_refuses_a_damaged_file():
     whole = Path("raw.npz").read_bytes()
     place = whole.index(b"x_train.npy") + 300  # in the pixels, which the zip file's checksum covers
     Path("raw.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. Write it again" in refusal(NAMED)
+    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. " in refusal(NAMED)
     assert not Path("data").exists()
 
 
@@ -297,18 +307,15 @@ def test_refuses_entries_that_are_no_arrays():
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "expected"),
     [
-        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null, a file in split.data, a list of diff"),
+        (NAMED | {"class_names": ["a", "a"]}, "split.class_names: expected null"),
         (NAMED | {"class_names": {}}, "split.class_names: expected null"),
         (NAMED | {"class_names": {1.5: "a"}}, "split.class_names: expected null"),
         (NAMED | {"class_names": {True: "a"}}, "split.class_names: expected null"),
         (NAMED | {"class_names": [0, 1]}, "split.class_names: expected null"),
         (NAMED | {"class_names": {0: ["a"]}}, "split.class_names: expected null"),
-        (
-            NAMED | {"class_names": "../names"},
-            "split.class_names: expected a path relative to split.data and inside it",
-        ),
+        (NAMED | {"class_names": "../names"}, "split.class_names: expected a path relative to split.data"),
         (NAMED | {"val_fraction": 0}, "split.val_fraction: Input should be greater than 0 (got 0)"),
         (NAMED | {"images": "x"}, "split.images: unknown key; known are class_names, data, duplicates, layout, limit,"),
         (CIFAR10 | {"val_fraction": None}, "split.val_fraction: Input should be a valid number (got None)"),
@@ -317,17 +324,13 @@ def test_refuses_entries_that_are_no_arrays():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(section, said):
-    message = invalid(section)
-    assert said in message
-    assert len(message.splitlines()) == 2
+def test_mistakes_in_the_section_are_named(section, expected):
+    assert_one_mistake(section, [expected])
 
 
 @pytest.mark.parametrize("section", [NAMED, CIFAR10], ids=["arrays", "cifar10"])
 def test_every_key_must_be_there(section):
-    for key in set(section) - {"class_names"}:
-        without = {name: value for name, value in section.items() if name != key}
-        assert f"split.{key}: missing; every key must be there." in invalid(without)
+    assert_every_key_must_be_there(section, but=["class_names"])
 
 
 def test_cifar10_knows_the_names_of_its_classes():

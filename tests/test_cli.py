@@ -70,6 +70,11 @@ def test_the_list_of_commands_names_each(command):
     assert [first for name, first in listed if name == command] == [main.commands[command].help.split()[0]]
 
 
+def test_the_list_of_commands_cuts_no_help_short():
+    listing = CliRunner().invoke(main, ["--help"]).output.partition("Stages")[2]
+    assert "..." not in listing
+
+
 @pytest.mark.parametrize("command", ["verify", "inspect"])
 def test_a_file_is_named_in_the_usage(command):
     shown = CliRunner().invoke(main, [command, "--help"])

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -65,10 +66,8 @@ def test_images_are_copied_unchanged_and_drawn_by_the_given_rule(capsys):
         assert (row["class_name"], row["votes"]) == (label_of(number), "")
         assert row["split"] == drawn_split(name, val=0.25, test=0.25)
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "Validation images: 0.25 of the training images, by a hash of the name. "
-        "Test images: 0.25 of the images that are not named, by a hash of the name."
-    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.match("Validation images: 0.25 .* hash of the name.* Test images: 0.25 .* hash of the name", last)
 
 
 def test_other_images_move_none():
@@ -88,7 +87,7 @@ def test_only_named_images_are_validation_and_test_images(capsys):
     check_copies(rows)
     assert [name for name in rows if rows[name]["split"] == "val"] == validation
     assert [name for name in rows if rows[name]["split"] == "test"] == test
-    assert "Validation images: as the data say. Test images: as the data say." in capsys.readouterr().out
+    assert capsys.readouterr().out.count("as the data say") == 2
 
 
 def test_of_one_named_split_only_the_other_is_drawn():
@@ -124,7 +123,7 @@ def test_files_that_no_row_names_are_told_and_left_out(capsys):
     make()
     write_files({"raw/train_images/z.png": b"?", "raw/train_images/.DS_Store": b"?"})
     assert len(run(DRAWN)) == 60
-    assert "1 left out, because no row names these files of raw/train_images: 'z.png'" in capsys.readouterr().out
+    assert re.search("1 left out, .* raw/train_images: 'z.png'", capsys.readouterr().out)
 
 
 def test_the_plan_counts_what_split_makes_without_decoding():
@@ -139,11 +138,11 @@ def test_the_plan_counts_what_split_makes_without_decoding():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         pytest.param(
             lambda: write_ids(val=["000.png", "x.png"]),
-            ["raw/val.csv names 1 image(s)", "x.png", "raw/train.csv does not", "split.validation_ids"],
+            ["raw/val.csv names 1 image(s)", "'x.png' (line 3)", "raw/train.csv", "split.validation_ids"],
             id="unknown validation id",
         ),
         pytest.param(
@@ -153,12 +152,12 @@ def test_the_plan_counts_what_split_makes_without_decoding():
         ),
         pytest.param(
             lambda: write_ids(test=["003.png", "004.png"]),
-            ["1 image(s) are in split.validation_ids and in split.test_ids: '003.png'", "remove them from one"],
+            ["1 image(s)", "split.validation_ids", "split.test_ids", ": '003.png'. "],
             id="an id in both",
         ),
         pytest.param(
             lambda: Path("raw/val.csv").unlink(),
-            ["there is no validation_ids file at raw/val.csv", "split.validation_ids in params.yaml"],
+            ["no validation_ids file at raw/val.csv", "split.validation_ids"],
             id="no table of ids",
         ),
         pytest.param(
@@ -169,43 +168,40 @@ def test_the_plan_counts_what_split_makes_without_decoding():
         pytest.param(lambda: write_ids(val=[]), ["raw/val.csv has its header but no rows"], id="no ids"),
     ],
 )
-def test_refuses_ids_that_make_no_sense(change, said):
+def test_refuses_ids_that_make_no_sense(change, expected):
     make()
     write_ids(val=["003.png"], test=["004.png", "005.png", "006.png"])
     assert {row["split"] for row in run(NAMED).values()} == {"train", "val", "test"}
     change()
     message = refusal(NAMED)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (
             {"0": "CBB", "1": "healthy"},
-            ["raw/train.csv has 1 label(s) that split.class_names does not know: '2'; known are '0', '1'", "add them"],
+            ["raw/train.csv has 1 label(s)", "split.class_names", ": '2'; known are '0', '1'. "],
         ),
-        (["a", "b"], ["does not know: '2'; known are '0', '1'. A list names labels from 0 on", "or write a map"]),
+        (["a", "b"], ["split.class_names", ": '2'; known are '0', '1'. A list names labels from 0 on", "a map"]),
         (["a", "b", "a"], ["raw/names.json uses 'a' more than once"]),
         ('{"0": "a", "1": "b", "2": "c", "0": "d"}', ["raw/names.json uses '0' more than once"]),
-        ("{0: 1", ["raw/names.json cannot be read as JSON", "Expected names as"]),
-        ("[" * 100_000, ["raw/names.json cannot be read as JSON", "Expected names as"]),
+        ("{0: 1", ["raw/names.json cannot be read as JSON", '["healthy", "ill"]']),
+        ("[" * 100_000, ["raw/names.json cannot be read as JSON", '["healthy", "ill"]']),
         ([0, 1, 2], ["raw/names.json holds no list or map of texts"]),
         ("3", ["raw/names.json holds no list or map of texts"]),
-        ({"healthy": 0, "ill": 1}, ["raw/names.json maps labels to what is no text"]),
-        ({"0": "a", "1": {"b": "c"}, "2": "d"}, ["raw/names.json maps labels to what is no text"]),
-        (
-            {"0": "../a", "1": "b", "2": "c"},
-            ["cannot name a folder: '../a'", "in raw/names.json and the column 'label'"],
-        ),
+        ({"healthy": 0, "ill": 1}, ["raw/names.json maps labels to", '{"0": "healthy", "1": "ill"}']),
+        ({"0": "a", "1": {"b": "c"}, "2": "d"}, ["raw/names.json maps labels to"]),
+        ({"0": "../a", "1": "b", "2": "c"}, ["cannot name a folder: '../a'", "raw/names.json and the column 'label'"]),
         ({"0": "\ud800", "1": "b", "2": "c"}, ["cannot name a folder: '\\ud800'"]),
-        ({"0": "a ", "1": "b", "2": "c"}, ["cannot name a folder: 'a '", "outer blanks"]),
+        ({"0": "a ", "1": "b", "2": "c"}, ["cannot name a folder: 'a '"]),
     ],
 )
-def test_refuses_names_of_classes_that_make_no_sense(content, said):
+def test_refuses_names_of_classes_that_make_no_sense(content, expected):
     make()
     message = refusal(write_names(content))
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
@@ -215,49 +211,45 @@ def test_refuses_names_that_are_no_text_or_not_there():
     Path("raw/names.json").write_bytes(b'{"0": "\xff"}')
     assert "raw/names.json cannot be read as JSON or text in UTF-8" in refusal(section)
     Path("raw/names.json").unlink()
-    assert "there is no class_names file at raw/names.json. Put it there, or set split.class_names: null" in refusal(
-        section
-    )
+    message = refusal(section)
+    assert "no class_names file at raw/names.json" in message
+    assert "split.class_names: null" in message
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         (
             ["0,1,000.png"],
-            ["names 1 image(s) more than once: '000.png' (line 2), '000.png' (line 62)", "keep the right one"],
+            ["1 image(s)", ": '000.png' (line 2), '000.png' (line 62). "],
         ),
         (
             ["0,1,zz.png"],
-            [
-                "1 of 61 annotated images are not in raw/train_images: 'zz.png' (line 62). ",
-                "It holds 63 file(s), such as '000.png', '000b.png'. Correct the names",
-                "remove rows only where an image is lost",
-            ],
+            ["1 of 61 ", "raw/train_images: 'zz.png' (line 62). ", "63 file(s), such as '000.png', '000b.png'. "],
         ),
-        (["0,1,../train.csv"], ["lead outside the image folder raw/train_images: '../train.csv' (line 62)"]),
-        (['0,1,"a\rb.png"'], ["1 image name(s) of raw/train.csv lead outside", "'a\\rb.png'", "no control characters"]),
-        (["0,1,link.png"], ["lead outside the image folder raw/train_images by a link: 'link.png' (line 62)"]),
+        (["0,1,../train.csv"], ["1 image name(s)", "raw/train_images: '../train.csv' (line 62)"]),
+        (['0,1,"a\rb.png"'], ["1 image name(s) of raw/train.csv ", "'a\\rb.png'", "control characters"]),
+        (["0,1,link.png"], ["1 image name(s)", "raw/train_images by a link: 'link.png' (line 62)"]),
         (
             ["0,,001b.png", "1,,000b.png"],
-            ["2 of 62 rows of raw/train.csv have no label in the column 'label': '001b.png' (line 62), '000b.png'"],
+            ["2 of 62 rows of raw/train.csv", "the column 'label': '001b.png' (line 62), '000b.png'"],
         ),
         (["0,a/b,001b.png"], ["cannot name a folder: 'a/b'", "the column 'label'"]),
         (["0,1,x.png,4"], ["cannot be read as a CSV file", "line 62"]),
     ],
     ids=["twice", "missing", "outside", "control character", "link", "no label", "separator", "long row"],
 )
-def test_refuses_rows_that_make_no_sense(lines, said):
+def test_refuses_rows_that_make_no_sense(lines, expected):
     make(lines=lines)
     write_files({"elsewhere.png": png(1), "raw/train_images/001b.png": png(2), "raw/train_images/000b.png": b"?"})
     os.symlink(Path("elsewhere.png").resolve(), "raw/train_images/link.png")
     message = refusal(DRAWN)
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"image_column": "Image"},
@@ -270,16 +262,16 @@ def test_refuses_rows_that_make_no_sense(lines, said):
         ({"label_column": "Label"}, ["lacks the column 'Label'"]),
         (
             {"annotations": "none.csv"},
-            ["there is no annotations file at raw/none.csv", "split.data and split.annotations"],
+            ["no annotations file at raw/none.csv", "split.data and split.annotations"],
         ),
-        ({"images": "none"}, ["there is no folder raw/none; raw holds the folder(s) 'train_images'"]),
+        ({"images": "none"}, ["no folder raw/none; raw holds the folder(s) 'train_images'"]),
     ],
     ids=str,
 )
-def test_refuses_what_is_not_there(changes, said):
+def test_refuses_what_is_not_there(changes, expected):
     make()
     message = refusal(with_key(DRAWN, **changes))
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
     assert not Path("data").exists()
 
 
@@ -287,11 +279,11 @@ def test_refuses_classes_that_are_too_small_for_three_splits():
     make(range(6))
     tiny = with_key(DRAWN, val_fraction=1e-9, test_fraction=1e-9)
     message = refusal(tiny)
-    assert message == (
-        "3 split(s) would have no image of a class: test/0, test/1, test/2. Every class needs training and test "
-        "images: add images, or change split.val_fraction, or change split.test_fraction. "
-        "A class with 3 images that the data do not put in a split gets one in each."
-    )
+    assert message.startswith("3 split(s) ")
+    assert ": test/0, test/1, test/2. " in message
+    assert "split.val_fraction" in message
+    assert "split.test_fraction" in message
+    assert "A class with 3 images " in message
     make(range(9))
     assert Counter(row["split"] for row in run(tiny).values()) == {"train": 3, "val": 3, "test": 3}
 
@@ -301,14 +293,14 @@ def test_refuses_one_class():
     path = Path("raw/train.csv")
     path.write_text(path.read_text().replace(",1,", ",0,").replace(",2,", ",0,"))
     message = refusal(DRAWN)
-    assert message.startswith("raw/train.csv has only the class '0'; a classifier needs at least two.")
+    assert message.startswith("raw/train.csv has only the class '0'")
     assert "the column 'label'" in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
-        ({"images": "/images"}, ["split.images: expected a path relative to split.data and inside it, without '..'"]),
+        ({"images": "/images"}, ["split.images: expected a path relative to split.data", "'..'"]),
         ({"images": "../images"}, ["split.images: expected a path relative to split.data"]),
         ({"annotations": "a/../../b.csv"}, ["split.annotations: expected a path relative"]),
         ({"class_names": "..\\names.json"}, ["split.class_names: expected a path relative"]),
@@ -316,8 +308,8 @@ def test_refuses_one_class():
         ({"validation_ids": "/x.csv", "val_fraction": None}, ["split.validation_ids: expected a path relative"]),
         ({"val_fraction": None}, ["split.val_fraction: expected a fraction, because split.validation_ids is null"]),
         ({"test_fraction": None}, ["split.test_fraction: expected a fraction, because split.test_ids is null"]),
-        ({"validation_ids": "x.csv"}, ["split.val_fraction: expected null, because split.validation_ids names these"]),
-        ({"test_ids": "x.csv"}, ["split.test_fraction: expected null, because split.test_ids names these", "got 0.25"]),
+        ({"validation_ids": "x.csv"}, ["split.val_fraction: expected null, because split.validation_ids "]),
+        ({"test_ids": "x.csv"}, ["split.test_fraction: expected null, because split.test_ids ", "got 0.25"]),
         ({"val_fraction": 1}, ["split.val_fraction: Input should be less than 1 (got 1)"]),
         ({"test_fraction": 0.0}, ["split.test_fraction: Input should be greater than 0 (got 0.0)"]),
         ({"label_column": "image_id"}, ["split.label_column: expected another column than split.image_column"]),
@@ -327,8 +319,8 @@ def test_refuses_one_class():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    assert_one_mistake(with_key(DRAWN, **changes), said)
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(DRAWN, **changes), expected)
 
 
 def test_every_key_must_be_there():

@@ -1,4 +1,4 @@
-"""Batches flow in order, and no thread of TensorFlow's outlives them."""
+"""Batches come in order, in parallel, and without the tuner of `tf.data`."""
 
 import numpy as np
 import pytest
@@ -6,46 +6,46 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from test_training import examples
 
-from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.training.input_pipeline import training_batches, validation_batches
 
 
 def test_results_come_in_order_and_all_of_them():
     slow_first = mapped(tf.data.Dataset.range(40), lambda number: tf.reduce_sum(tf.ones((1000 * (40 - number),))) + 0.0)
-    assert list(ahead(slow_first).as_numpy_iterator()) == [1000.0 * (40 - number) for number in range(40)]
+    assert list(prefetched(slow_first).as_numpy_iterator()) == [1000.0 * (40 - number) for number in range(40)]
 
 
 def test_each_step_is_planned_once_in_order_and_of_its_shape():
-    asked = []
+    planned_steps = []
 
     def plan(step):
-        asked.append(int(step))
+        planned_steps.append(int(step))
         return np.full(2, step, np.int64), np.ones((1, 3), np.float32)
 
     signature = [tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 3), tf.float32)]
-    found = planned(range(5, 11, 2), plan, signature)
-    assert [spec.shape.as_list() for spec in found.element_spec] == [[None], [None, 3]]
-    assert [numbers.tolist() for numbers, _ in ahead(found).as_numpy_iterator()] == [[5, 5], [7, 7], [9, 9]]
-    assert asked == [5, 7, 9]
+    steps = planned(range(5, 11, 2), plan, signature)
+    assert [spec.shape.as_list() for spec in steps.element_spec] == [[None], [None, 3]]
+    assert [numbers.tolist() for numbers, _ in prefetched(steps).as_numpy_iterator()] == [[5, 5], [7, 7], [9, 9]]
+    assert planned_steps == [5, 7, 9]
 
 
 def test_planning_uses_no_op_with_side_effects():
-    """`tf.data` takes the parallelism away behind every op that it counts as stateful."""
-    found = planned(range(3), lambda step: (np.ones(1, np.float32),), [tf.TensorSpec((1,), tf.float32)])
-    graph = found._functions()[0].function.graph.as_graph_def()
+    """With determinism on, `tf.data` uses no parallelism behind an op that it counts as stateful."""
+    steps = planned(range(3), lambda step: (np.ones(1, np.float32),), [tf.TensorSpec((1,), tf.float32)])
+    graph = steps._functions()[0].function.graph.as_graph_def()
     stateful = {node.op for node in graph.node if op_def_registry.get(node.op).is_stateful}
     assert stateful == set()
     assert {"PyFuncStateless", "EagerPyFunc"} & {node.op for node in graph.node}
 
 
 @pytest.mark.parametrize("kind", ["training", "validation", "images"])
-def test_no_data_set_of_ours_looks_for_its_own_numbers(data_set, kind):
-    """What would look is the root of the graph of every iterator whose data set does not say otherwise."""
+def test_no_data_set_of_ours_tunes_itself(data_set, kind):
+    """Without this option TensorFlow puts the tuner at the root of the iterator's graph."""
     some = examples(data_set, range(8))
-    made = {
+    batches = {
         "training": lambda: training_batches(some, 4, 1, range(4)),
         "validation": lambda: validation_batches(some, 4),
         "images": lambda: some.images.batches(4),
     }[kind]()
-    assert made.options().autotune.enabled is False
-    assert sum(1 for _ in made) == {"training": 4, "validation": 2, "images": 2}[kind]
+    assert batches.options().autotune.enabled is False
+    assert sum(1 for _ in batches) == {"training": 4, "validation": 2, "images": 2}[kind]

@@ -1,4 +1,4 @@
-"""The digests by which work, files and inputs are known."""
+"""The digests that identify work, files and inputs."""
 
 import hashlib
 

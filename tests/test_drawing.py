@@ -33,8 +33,8 @@ def data_of(rows, shares=BOTH) -> DataSet:
 
 def drawn(rows, shares=BOTH, **options) -> dict[str, str]:
     """The split of every image by its id."""
-    found = draw(data_of(rows, shares), **options)
-    return {row.id: split for row, split in zip(found.rows, found.splits, strict=True)}
+    result = draw(data_of(rows, shares), **options)
+    return {row.id: split for row, split in zip(result.rows, result.splits, strict=True)}
 
 
 def classes(count, images) -> list[Annotation]:
@@ -52,11 +52,11 @@ def test_large_classes_follow_the_stated_rule(shares):
 def test_every_class_gives_about_its_share(share):
     """The count of n independent draws lies within 4 sqrt(p (1 - p) / n) of p but for 6 in 100,000 cases."""
     rows = [image(f"MHIST_{number:05}.png", "SSA" if number % 5 else "HP") for number in range(10_000)]
-    found = drawn(rows, {"val": share})
+    splits = drawn(rows, {"val": share})
     for label, count in (("HP", 2000), ("SSA", 8000)):
-        splits = Counter(found[row.id] for row in rows if row.class_name == label)
-        assert splits["train"] + splits["val"] == count
-        assert abs(splits["val"] / count - share) < 4 * math.sqrt(share * (1 - share) / count)
+        counts = Counter(splits[row.id] for row in rows if row.class_name == label)
+        assert counts["train"] + counts["val"] == count
+        assert abs(counts["val"] / count - share) < 4 * math.sqrt(share * (1 - share) / count)
 
 
 def test_the_validation_share_is_of_what_testing_leaves():
@@ -67,8 +67,8 @@ def test_the_validation_share_is_of_what_testing_leaves():
 
 
 def test_a_larger_fraction_only_adds_validation_images():
-    found = [drawn(classes(1, 500), {"val": share}) for share in (0.1, 0.2, 0.6)]
-    validation = [{name for name, split in splits.items() if split == "val"} for splits in found]
+    drawings = [drawn(classes(1, 500), {"val": share}) for share in (0.1, 0.2, 0.6)]
+    validation = [{name for name, split in drawing.items() if split == "val"} for drawing in drawings]
     assert all(fewer < more for fewer, more in pairwise(validation))
 
 
@@ -83,12 +83,12 @@ def test_a_split_that_the_data_name_is_kept_whatever_is_drawn():
 @pytest.mark.parametrize(("count", "images"), [(20, 12), (200, 10), (300, 3)])
 def test_small_classes_have_an_image_in_each_split(count, images):
     rows = classes(count, images)
-    found = drawn(rows)
-    assert {(row.class_name, found[row.id]) for row in rows} == {
+    splits = drawn(rows)
+    assert {(row.class_name, splits[row.id]) for row in rows} == {
         (f"c{number}", split) for number in range(count) for split in ("train", "val", "test")
     }
     by_share = {row.id: drawn_split(row.id, 0.2, 0.2) for row in rows}
-    assert sum(found[name] != by_share[name] for name in found) <= 2 * count  # one for each split at most
+    assert sum(splits[name] != by_share[name] for name in splits) <= 2 * count  # one for each split at most
 
 
 def test_the_smallest_number_fills_up_a_class():
@@ -147,9 +147,9 @@ def test_other_classes_move_no_image_of_a_small_class():
 
 def test_named_test_images_are_neither_filled_up_nor_taken_away():
     rows = [*classes(2, 5), image("x.png", "c0", "test"), image("y.png", "c0", "test")]
-    found = drawn(rows, {"val": 0.01})
-    assert [name for name, split in found.items() if split == "test"] == ["x.png", "y.png"]
-    assert Counter(found[row.id] for row in rows if row.class_name == "c1") == {"train": 4, "val": 1}
+    splits = drawn(rows, {"val": 0.01})
+    assert [name for name, split in splits.items() if split == "test"] == ["x.png", "y.png"]
+    assert Counter(splits[row.id] for row in rows if row.class_name == "c1") == {"train": 4, "val": 1}
 
 
 # Renaming
@@ -201,8 +201,8 @@ def write_arrays(labels: list[str]) -> DataSet:
 
 
 def splits_by_file(data_set: DataSet) -> dict[str, str]:
-    found = draw(data_set)
-    return {row.id.split("/")[-1]: split for row, split in zip(found.rows, found.splits, strict=True)}
+    result = draw(data_set)
+    return {row.id.split("/")[-1]: split for row, split in zip(result.rows, result.splits, strict=True)}
 
 
 @pytest.mark.parametrize("write", [write_csv, write_mhist, write_folders, write_arrays], ids=lambda w: w.__name__)
@@ -220,7 +220,7 @@ def test_renamed_classes_and_corrected_labels_move_no_image(write, tmp_path, mon
 @pytest.mark.parametrize("layout", ["csv", "folders"])
 def test_the_unicode_form_of_names_changes_neither_split_nor_id(layout, tmp_path, monkeypatch):
     """Linux and Windows write é as one character, macOS as two."""
-    found = []
+    results = []
     for form in ("NFC", "NFD"):
         (tmp_path / form).mkdir()
         monkeypatch.chdir(tmp_path / form)
@@ -235,10 +235,10 @@ def test_the_unicode_form_of_names_changes_neither_split_nor_id(layout, tmp_path
             write_files({f"raw/{label}/{name}": b"" for name, label in zip(names, labels, strict=True)})
             data_set = read_class_folders()
         drawn = draw(data_set, limit=30)
-        found.append([(row.id, row.class_name, split) for row, split in zip(drawn.rows, drawn.splits, strict=True)])
+        results.append([(row.id, row.class_name, split) for row, split in zip(drawn.rows, drawn.splits, strict=True)])
         assert data_set.rows[0].image.is_file()
-    assert found[0] == found[1]
-    assert {label for _, label, _ in found[0]} == {"ä", "b"}
+    assert results[0] == results[1]
+    assert {label for _, label, _ in results[0]} == {"ä", "b"}
 
 
 # A limit
@@ -275,10 +275,8 @@ def test_a_limit_does_not_hang_on_the_classes_names():
 def test_a_limit_too_small_is_refused_with_the_number_needed():
     with pytest.raises(PipelineError) as refused:
         drawn(classes(4, 10), limit=11)
-    assert str(refused.value) == (
-        "split.limit is 11, but 12 images are needed: one of each class in each split. "
-        "Set it to 12 or more, or to null for all images."
-    )
+    assert str(refused.value).startswith("split.limit is 11, ")
+    assert "to 12 or more" in str(refused.value)
     assert len(drawn(classes(4, 10), limit=12)) == 12
 
 
@@ -296,18 +294,18 @@ def patients(count=60, images=3) -> list[Annotation]:
 
 def test_a_group_lies_in_one_split_and_is_drawn_by_its_name():
     rows = patients()
-    found = drawn(rows)
-    assert {row.id: drawn_split(row.group, 0.2, 0.2) for row in rows} == found
-    assert set(found.values()) == {"train", "val", "test"}
+    splits = drawn(rows)
+    assert {row.id: drawn_split(row.group, 0.2, 0.2) for row in rows} == splits
+    assert set(splits.values()) == {"train", "val", "test"}
 
 
 def test_a_whole_group_fills_up_a_class():
     rows = [image(f"{label}{n}.png", label, group=f"{label}{n % 3}") for label in "ab" for n in range(30)]
-    found = drawn(rows, {"val": 1e-9, "test": 1e-9})
-    assert Counter((row.class_name, found[row.id]) for row in rows) == {
+    splits = drawn(rows, {"val": 1e-9, "test": 1e-9})
+    assert Counter((row.class_name, splits[row.id]) for row in rows) == {
         (label, split): 10 for label in "ab" for split in ("train", "val", "test")
     }
-    assert len({(row.group, found[row.id]) for row in rows}) == 6
+    assert len({(row.group, splits[row.id]) for row in rows}) == 6
 
 
 def test_two_groups_are_too_few_to_fill_three_splits():

@@ -53,7 +53,7 @@ def test_copies_in_two_splits_are_counted_and_named(capsys):
     rows = run(TABLE)
     assert rows["02.png"]["sha256"] == rows[f"{train[0]}.png"]["sha256"]
     (line,) = warned(capsys)
-    assert line.startswith("Warning: 2 picture(s) lie in more than one split, which makes results look better")
+    assert line.startswith("Warning: 2 picture(s) lie in more than one split")
     assert f"02.png (test/a) = {train[0]}.png (train/a)" in line
     assert f"{min(val, train[1])}.png" in line
     assert "all in" not in line
@@ -63,7 +63,8 @@ def test_copies_in_two_classes_are_counted_and_named(capsys):
     make([(15, 12)], labels={12: "a", 15: "b"})
     run(TABLE)
     lines = warned(capsys)
-    assert "Warning: 1 picture(s) have more than one class, so that a label is wrong: 12.png (" in lines[-1]
+    assert lines[-1].startswith("Warning: 1 picture(s) have more than one class")
+    assert ": 12.png (" in lines[-1]
 
 
 def test_of_many_copies_all_are_in_a_file(capsys):
@@ -82,7 +83,7 @@ def test_copies_are_refused_where_that_is_asked_for():
     make([(of_split("train", 0)[0], 2)])
     message = refusal(with_key(TABLE, duplicates="refuse"))
     assert message.startswith("1 picture(s) lie in more than one split")
-    assert "Remove the copies and correct the labels, or set split.duplicates" in message
+    assert "split.duplicates" in message
     make()
     assert len(run(with_key(TABLE, duplicates="refuse"))) == 40
 
@@ -102,9 +103,9 @@ def test_copies_stay_in_training_drawn_or_named_alike(capsys):
     assert {rows[name]["split"] for name in ("02.png", "04.png", f"{train}.png", f"{val}.png")} == {"train"}
     others = rows.keys() - {"02.png", "04.png", f"{train}.png", f"{val}.png"}
     assert {name: rows[name]["split"] for name in others} == {name: plain[name]["split"] for name in others}
-    said = capsys.readouterr().out
-    assert "split.duplicates: 3 image(s) stay in training, since they have copies in other splits." in said
-    assert said.count("Warning") == 1  # of the first run
+    output = capsys.readouterr().out
+    assert "split.duplicates: 3 image(s) stay in training" in output
+    assert output.count("Warning") == 1  # of the first run
     counts = [sum(row["split"] == split for row in rows.values()) for split in ("train", "val", "test")]
     assert planned(KEEP).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
 
@@ -119,8 +120,9 @@ def test_a_class_that_would_lose_its_test_images_is_refused():
     train = of_split("train", 0)
     make(list(zip(train[:5], (0, 2, 4, 6, 8), strict=True)))
     message = refusal(KEEP)
-    assert message.startswith("1 split(s) would have no image of a class: test/a. ")
-    assert message.endswith("split.duplicates: keep_in_train has put 5 image(s) into training; remove their copies.")
+    assert message.startswith("1 split(s) ")
+    assert ": test/a. " in message
+    assert "split.duplicates: keep_in_train has put 5 image(s) into training" in message
 
 
 def test_a_small_class_is_filled_up_with_images_without_copies():

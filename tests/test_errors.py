@@ -1,4 +1,4 @@
-"""The classes of errors: what raises and what catches each. Their texts: few names, one line of other libraries."""
+"""The error classes: what raises and what catches each. The texts: a few names, and other libraries' errors."""
 
 import ast
 from pathlib import Path
@@ -107,7 +107,7 @@ def named_in(node):
 
 
 def test_code_raises_and_catches_the_small_classes():
-    """Only the command line catches all of them, and nothing raises the class that they share."""
+    """Only the command line catches PipelineError, and nothing raises it."""
     for module in modules():
         for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and node.exc is not None:
@@ -169,7 +169,7 @@ def test_only_work_that_another_process_does_is_passed_over(error, monkeypatch):
     finished = Path(".work/a.file/0123/finished.h5")
     finished.parent.mkdir(parents=True)
     finished.touch()
-    monkeypatch.setattr(workspace, "only_one", raising(error))
+    monkeypatch.setattr(workspace, "locked", raising(error))
     if error is BusyError:
         workspace.forget_finished(FILE)
         assert finished.exists()

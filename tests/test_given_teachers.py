@@ -57,7 +57,7 @@ def build(seed=1, classes=2, **changes):
 
 
 def of_another_make(*layers):
-    """A model that `Description.build` never builds, saved by Keras alone."""
+    """A model that `Description.build` never builds."""
     keras.utils.set_random_seed(4)
     first = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
     return keras.Sequential([*first, *(layers or [keras.layers.Dense(2)])], name="foreign")
@@ -143,11 +143,11 @@ def test_the_one_tensor_of_a_map_or_list_is_taken_out(kind, activation, capsys):
     model = in_maps_and_lists(kind, activation)
     model.save("given.keras")
     take(given("given.keras"))
-    assert "what it takes and gives is taken out of its map or list" in capsys.readouterr().out
-    found = keras_files.load_classifier(TEACHER, CLASSES)
+    assert "given.keras is taken: nothing is trained; its input and output are" in capsys.readouterr().out
+    teacher = keras_files.load_classifier(TEACHER, CLASSES)
     kernel, bias = model.layers[-1].get_weights()
     by_hand = PIXELS.reshape(5, -1) / 255 @ kernel + bias
-    np.testing.assert_allclose(np.asarray(found(PIXELS, training=False)), by_hand, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(teacher(PIXELS, training=False)), by_hand, rtol=0, atol=1e-4)
 
 
 def test_another_file_under_the_same_name_is_noticed():
@@ -162,12 +162,12 @@ def test_a_teacher_of_another_make_labels_the_images():
     """Each logit against a forward pass with plain Keras of the untouched image."""
     of_another_make().save("given.keras")
     take(given("given.keras"))
-    found = compute()["val"][0]
+    logits = compute()["val"][0]
     images = pd.read_csv(INDEX)
     paths = images[images["split"] == "val"].sort_values("id")["path"]
     pixels = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths])
     expected = keras.saving.load_model("given.keras")(pixels).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_given_ensemble_is_run_member_by_member():
@@ -183,10 +183,10 @@ def test_an_ensemble_may_be_a_member():
     write_ensemble()
     keras_files.save(build(3), Path("3.keras"))
     take(given("given.keras"), given("3.keras"))
-    found = compute()
+    ensemble = compute()
     members = [compute("given.keras", "ensemble.h5"), compute("3.keras", "single.h5")]
-    for name in found:
-        np.testing.assert_allclose(found[name], np.mean([logits[name] for logits in members], axis=0), rtol=1e-5)
+    for name, logits in ensemble.items():
+        np.testing.assert_allclose(logits, np.mean([of_member[name] for of_member in members], axis=0), rtol=1e-5)
 
 
 # Weights
@@ -297,73 +297,77 @@ def dense(**options):
     return lambda: keras.layers.Dense(2, **options)
 
 
-NO_ARCHIVE = ["is no whole `.keras` file", "model.save('NAME.keras')"]
+NO_ARCHIVE = ["given.keras", "`.keras` file", "`dvc repro`", "model.save('NAME.keras')"]
 REFUSED = {
-    "missing": (lambda: None, ["there is no teacher at given.keras", "Put it there, or name another file"]),
-    "a folder": (lambda: Path("given.keras").mkdir(), ["there is no teacher at given.keras"]),
+    "missing": (lambda: None, ["no teacher at given.keras", "train_teacher.model"]),
+    "a folder": (lambda: Path("given.keras").mkdir(), ["no teacher at given.keras", "train_teacher.model"]),
     "empty": (lambda: Path("given.keras").write_bytes(b""), NO_ARCHIVE),
     "legacy HDF5 under another name": (
         lambda: write_legacy("given.keras"),
-        ["given.keras is a model in Keras' older format (HDF5)", "load_model('NAME.h5', compile=False).save('NAME.k"],
+        ["given.keras", "HDF5", "load_model('NAME.h5', compile=False).save('NAME.k"],
     ),
     "cut off": (write_cut_off, NO_ARCHIVE),
-    "damaged": (write_damaged, ["cannot be loaded as a Keras model"]),
-    "an archive of something else": (write_another_archive, ["cannot be loaded as a Keras model", "config.json"]),
+    "damaged": (write_damaged, ["given.keras cannot be loaded", "`dvc repro`"]),
+    "an archive of something else": (write_another_archive, ["given.keras cannot be loaded", "config.json"]),
     "a Lambda layer": (
         write_layers(dense(), lambda: keras.layers.Lambda(lambda x: 2 * x)),
-        ["wants to run code of its own", "Lambda", "Save the model without such layers"],
+        ["given.keras", "code of its own", "Lambda", "save the model again"],
     ),
     "a layer of its own": (
         write_other_layer,
-        ["has layers that are not Keras' own", "in the file: test_given_teachers.Odd.", "from Keras' own layers only"],
+        ["given.keras", ": test_given_teachers.Odd.", "Keras' own layers", "`layer.set_weights`"],
     ),
     "a sigmoid for each class": (
         write_layers(dense(activation="sigmoid")),
-        ["given.keras ends in a sigmoid of 2 outputs", "(multi-label)", "Train it with softmax", "activation=None"],
+        ["given.keras", "sigmoid of 2 outputs", "multi-label", "softmax", "activation=None"],
     ),
     "negative logits cut off": (
         write_layers(dense(activation="relu")),
-        ["given.keras ends in relu", "Logits are the numbers before any activation", "activation=None"],
+        ["given.keras ends in relu", "activation=None"],
     ),
     "probabilities times 100": (
         write_layers(dense(activation="softmax"), lambda: keras.layers.Rescaling(100.0)),
-        ["given.keras ends in softmax, with Rescaling behind it", "nothing behind it"],
+        ["given.keras ends in softmax, with Rescaling behind it", "activation=None", "nothing behind it"],
     ),
     "softmax of probabilities": (
         write_layers(dense(activation="softmax"), keras.layers.Softmax),
-        ["given.keras without its last softmax gives probabilities, not logits"],
+        ["given.keras without its last softmax", "probabilities", "activation=None"],
     ),
     "one output of a kind that is not known": (
         write_layers(lambda: keras.layers.Dense(1), keras.layers.BatchNormalization),
-        ["one output for two classes, and its end is of a kind that is not known", "last layer is a Dense layer"],
+        ["given.keras has one output for two classes", "not known", "Dense layer", "activation=None"],
     ),
     "one output from -1 to 1": (
         write_layers(lambda: keras.layers.Dense(1, "tanh")),
-        ["one output for two classes, and its end is tanh", "with activation=None, or with sigmoid"],
+        ["given.keras has one output for two classes", "tanh", "activation=None", "sigmoid"],
     ),
     "three classes": (
         write_layers(lambda: keras.layers.Dense(3)),
-        ["given.keras gives 3 logits, but the data set has 2 classes", "train_teacher.classes"],
+        ["given.keras gives 3 logits", "2 classes", "train_teacher.classes"],
     ),
     "other classes": (
         write_classes(["cat", "dog"]),
-        ["was trained on the classes 'cat', 'dog', but the data set has 'HP', 'SSA'", "state train_teacher.classes"],
+        ["given.keras", "'cat', 'dog', but", "'HP', 'SSA'", "train_teacher.classes"],
     ),
     "two inputs": (
         lambda: two_inputs().save("given.keras"),
-        ["given.keras is no classifier of images", "expected one batch of images"],
+        ["given.keras", "[(None, 12, 12, 3), (None, 12, 12, 3)]", "(None, 2)", "(batch, classes)"],
+    ),
+    "a label for every pixel": (
+        lambda: keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Conv2D(2, 3)]).save("given.keras"),
+        ["given.keras", "(None, 12, 12, 3)", "(None, 10, 10, 2)", "(batch, classes)"],
     ),
     "a fourth channel": (
         lambda: of_shape(12, 12, 4).save("given.keras"),
-        ["takes inputs of shape (12, 12, 4)", "Images are read in grey (1) or RGB (3)", "put this one behind"],
+        ["given.keras", "shape (12, 12, 4)", "grey (1 channel) or RGB (3)", "append this model"],
     ),
     "pixels in a row": (
         lambda: of_shape(432).save("given.keras"),
-        ["takes inputs of shape (432,)", "`keras.layers.Reshape`, put this one behind"],
+        ["given.keras", "shape (432,)", "`keras.layers.Reshape`, append this model"],
     ),
     "inputs of no fixed size": (
         lambda: of_any_size().save("given.keras"),
-        ["takes inputs of shape (None, None, 3)", "expected images of a fixed size"],
+        ["given.keras", "shape (None, None, 3)", "fixed size", "`model.set_weights`"],
     ),
 }
 
@@ -393,17 +397,16 @@ def refused(*teachers):
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_teacher_is_refused_and_nothing_is_written(case):
-    write, said = REFUSED[case]
+    write, named = REFUSED[case]
     write()
     message = refused(given("given.keras"))
-    assert [words for words in said if words not in message] == [], message
+    assert [words for words in named if words not in message] == [], message
 
 
 def test_when_one_member_is_refused_nothing_is_written():
     of_another_make(keras.layers.Dense(2, activation="sigmoid")).save("given.keras")
     keras_files.save(build(), Path("sound.keras"))
-    message = refused(given("given.keras"), given("sound.keras"))
-    assert "given.keras ends in a sigmoid of 2 outputs" in message
+    assert "given.keras ends in a sigmoid of 2 outputs" in refused(given("given.keras"), given("sound.keras"))
 
 
 def test_an_older_teacher_stays_when_a_new_one_is_refused():
@@ -430,9 +433,7 @@ WRONG_WEIGHTS = {
 def test_weights_of_another_model_are_refused(described):
     build().save_weights("given.weights.h5")
     message = refused(given("given.weights.h5", replace(MODEL, **WRONG_WEIGHTS[described])))
-    said = "the weights given.weights.h5 are not those of the model that train_teacher.weights_of describes: the file "
-    assert message.startswith(said)
-    assert "lacks layers/" in message
+    assert all(words in message for words in ("given.weights.h5", "train_teacher.weights_of", "lacks layers/"))
 
 
 @pytest.mark.parametrize(
@@ -443,7 +444,7 @@ def test_weights_of_another_model_are_refused(described):
 def test_weights_of_a_model_with_more_layers_are_refused(saved):
     """Keras loads what the described model takes and leaves out the rest, which is another function."""
     build(**({"pooling": "avg"} | saved)).save_weights("given.weights.h5")
-    assert "the file also has layers/" in refused(given("given.weights.h5", replace(MODEL, pooling="avg")))
+    assert "also has layers/" in refused(given("given.weights.h5", replace(MODEL, pooling="avg")))
 
 
 def test_weights_for_other_classes_are_refused():
@@ -453,29 +454,30 @@ def test_weights_for_other_classes_are_refused():
     assert "(72, 3)" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None], ids=["empty", "text", "cut off"])
-def test_a_file_that_holds_no_weights_is_refused(content):
-    build().save_weights("given.weights.h5")
-    cut_off("given.weights.h5", 500)
-    if content is not None:
-        Path("given.weights.h5").write_bytes(content)
-    assert "given.weights.h5 cannot be read as a file of weights" in refused(given("given.weights.h5", MODEL))
+def write_cut_off_weights(file):
+    build().save_weights(file)
+    cut_off(file, 500)
 
 
-def test_missing_weights_are_refused():
-    assert "there is no teacher at given.weights.h5" in refused(given("given.weights.h5", MODEL))
-
-
-def test_a_model_that_labels_every_pixel_is_refused():
-    inputs = keras.Input((12, 12, 3))
-    keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs)).save("given.keras")
-    assert "gives (None, 10, 10, 2); expected" in refused(given("given.keras"))
+@pytest.mark.parametrize(
+    ("write", "named"),
+    [
+        (lambda file: None, "no teacher at given.weights.h5"),
+        (Path.touch, "given.weights.h5 cannot be read"),
+        (lambda file: file.write_text("no HDF5 at all"), "given.weights.h5 cannot be read"),
+        (write_cut_off_weights, "given.weights.h5 cannot be read"),
+    ],
+    ids=["missing", "empty", "text", "cut off"],
+)
+def test_a_file_that_holds_no_weights_is_refused(write, named):
+    write(Path("given.weights.h5"))
+    assert named in refused(given("given.weights.h5", MODEL))
 
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 def test_a_model_that_was_never_built_is_refused():
     keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]).save("given.keras")
-    assert "given.keras is no classifier of images" in refused(given("given.keras"))
+    assert "given.keras does not classify images: it takes None" in refused(given("given.keras"))
 
 
 # Together
@@ -495,14 +497,14 @@ def test_one_trained_one_file_and_one_of_weights_are_an_ensemble():
 
     keras_files.save(build(5), Path("weights.keras"))
     files = ["given.keras", "trained.keras", "weights.keras"]
-    found = compute()
+    ensemble = compute()
     with h5py.File("logits.h5") as file:
         assert json.loads(file.attrs["ensemble"])["members"] == [
             {"teacher": name, "teacher_sha256": sha256(path)}
             for name, path in zip(["foreign", "cnn", "cnn"], files, strict=True)
         ]
     alone = [compute(path, "alone.h5") for path in files]
-    for name, logits in found.items():
+    for name, logits in ensemble.items():
         mean = np.mean([of_member[name] for of_member in alone], axis=0, dtype=np.float64)
         np.testing.assert_array_equal(logits, mean.astype(np.float32))
 

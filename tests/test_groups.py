@@ -1,5 +1,6 @@
 """`group_column`: the images of one patient or slide lie in one split."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ def test_patients_are_drawn_by_their_names(capsys):
     rows = run(SECTION)
     assert [row["split"] for row in rows.values()] == [drawn_split(patient(n), 0.25, 0.25) for n in range(60)]
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
-    said = capsys.readouterr().out
-    assert "Validation images: 0.25 of the training images, by a hash of the group. Test images: 0.25 of" in said
+    output = capsys.readouterr().out
+    assert re.search("Validation images: 0.25 .* hash of the group.* Test images: 0.25 .* hash of the group", output)
     counts = [sum(row["split"] == split for row in rows.values()) for split in ("train", "val", "test")]
     assert planned(SECTION).endswith(f": {counts[0]} train, {counts[1]} val, {counts[2]} test (raw/train.csv)")
 
@@ -61,10 +62,7 @@ def test_groups_that_differ_only_in_case_are_told(capsys):
     table = Path("raw/train.csv")
     table.write_text(table.read_text().replace("patient 7", "Patient 7", 1))
     run(SECTION)
-    assert (
-        "Some groups differ only in upper and lower case: 'Patient 7' and 'patient 7'. If they are the same, write "
-        "them alike.\n"
-    ) in capsys.readouterr().out
+    assert "groups differ only in upper and lower case: 'Patient 7' and 'patient 7'. " in capsys.readouterr().out
 
 
 def test_whole_patients_may_be_named():
@@ -77,16 +75,18 @@ def test_whole_patients_may_be_named():
 def test_a_patient_in_two_splits_is_refused():
     make()
     write_ids(val=range(6), test=range(30, 35))
-    assert refusal(NAMED) == (
-        "1 group(s) of the column 'patient' have images in several splits: 'patient 11'. Name all images of a group "
-        "in the same one of split.validation_ids and split.test_ids, or none of them."
-    )
+    message = refusal(NAMED)
+    assert message.startswith("1 group(s) of the column 'patient' ")
+    assert ": 'patient 11'. " in message
+    assert "split.validation_ids" in message
+    assert "split.test_ids" in message
 
 
 def test_empty_fields_are_counted_and_the_first_named():
     make(empty=range(40, 47))
     message = refusal(SECTION)
-    assert message.startswith("raw/train.csv has 7 empty field(s) in the column 'patient' (split.group_column), first")
+    assert message.startswith("raw/train.csv ")
+    assert "the column 'patient' (split.group_column) for 7 image(s): " in message
     assert "40.png, 41.png, 42.png, 43.png, 44.png and 2 more (all in .work/names.txt)." in message
 
 
@@ -94,17 +94,14 @@ def test_too_few_groups_are_told_as_groups():
     make(count=6)
     message = refusal(with_key(SECTION, val_fraction=1e-9, test_fraction=1e-9))
     assert "test/a, test/b" in message
-    assert "A class with 3 groups that the data do not put in a split gets one in each." in message
+    assert "A class with 3 groups " in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
-        (
-            {"group_column": "label"},
-            ["split.group_column: expected another column than split.image_column and split.l"],
-        ),
-        ({"group_column": "image"}, ["split.group_column: expected another column than"]),
+        ({"group_column": "label"}, ["split.group_column: ", "split.image_column and split.label_column"]),
+        ({"group_column": "image"}, ["split.group_column: ", "split.image_column and split.label_column"]),
         ({"group_column": ""}, ["split.group_column: ", "at least 1 character"]),
         ({"group_colum": "x"}, ["split.group_colum: unknown key; did you mean 'group_column'?"]),
         ({"limit": 0}, ["split.limit: Input should be greater than or equal to 1 (got 0)"]),
@@ -116,13 +113,13 @@ def test_too_few_groups_are_told_as_groups():
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    assert_one_mistake(with_key(SECTION, **changes), said)
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(SECTION, **changes), expected)
 
 
 def test_a_column_that_is_not_there_is_refused():
     make()
-    assert "raw/train.csv lacks the column 'Patient'; it has" in refusal(with_key(SECTION, group_column="Patient"))
+    assert "raw/train.csv lacks the column 'Patient'" in refusal(with_key(SECTION, group_column="Patient"))
 
 
 def test_a_limit_is_told_and_planned(capsys):
@@ -130,6 +127,6 @@ def test_a_limit_is_told_and_planned(capsys):
     section = with_key(SECTION, limit=12)
     rows = run(section)
     assert len(rows) == 12
-    assert "split.limit: 12 of 60 images are used, for a try-out.\n" in capsys.readouterr().out
+    assert "split.limit: 12 of 60 images are used" in capsys.readouterr().out
     assert planned(section).startswith("12 images in 2 classes: ")
     assert "split.limit is 5, but 6 images are needed" in refusal(with_key(SECTION, limit=5))

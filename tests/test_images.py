@@ -20,16 +20,22 @@ from pipeline.images.decoding import DecodedImages, decode, read_original, refus
 from pipeline.runtime.errors import PipelineError
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """A PNG file written from its specification: (height, width, 1 or 3) uint8."""
+def png_file(rows: np.ndarray, width: int, depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file written from its specification: color type 0 is grey, 2 RGB, 3 a palette."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    height, width, channels = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    inner = [(b"IHDR", header), *chunks, (b"IDAT", content), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in inner)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """(height, width, 1 or 3) uint8."""
+    _, width, channels = pixels.shape
+    return png_file(pixels, width, 8, {1: 0, 3: 2}[channels])
 
 
 def bmp(pixels: np.ndarray) -> bytes:
@@ -78,7 +84,7 @@ def test_images_whose_pixels_would_be_read_wrongly_are_refused(tmp_path):
     deep = tf.io.encode_png(np.full((4, 4, 1), 4095, np.uint16)).numpy()
     for name, content in {"deep.png": deep, "good.png": png(noise(4, 4, 1))}.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(PipelineError, match=r"1 of 2 image files .*: deep\.png \(PNG of 16 bits a channel\)\. Replace"):
+    with pytest.raises(PipelineError, match=r"1 of 2 .*deep\.png \(PNG of 16 bits a channel\)"):
         refuse_undecodable({name: tmp_path / name for name in ("deep.png", "good.png")})
 
 
@@ -126,19 +132,12 @@ def picture(mode: str, height: int = 37, width: int = 53) -> PIL.Image.Image:
 
 
 def packed_png(depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """Four rows of four noisy bytes, of pixels of `depth` bits: color type 0 is grey, 3 a palette."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 32 // depth, 4, depth, color, 0, 0, 0)
-    rows = b"".join(b"\0" + row.tobytes() for row in noise(4, 4, 1))
-    inner = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in inner)
+    """Four rows of four noisy bytes, of pixels of `depth` bits."""
+    return png_file(noise(4, 4, 1), 32 // depth, depth, color, *chunks)
 
 
 def rgb_png_of_16_bits() -> bytes:
-    """Pillow writes none, and reads its upper bytes without a word."""
+    """Pillow cannot write such a file, and reads its upper bytes without a warning."""
     return tf.io.encode_png(noise(4, 4, 3).astype(np.uint16) * 257).numpy()
 
 
@@ -201,7 +200,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_pixels_are_those_of_pillow(tmp_path, kind):
-    """Of the installed one, as anybody would use it."""
+    """Those that the installed version gives to any user."""
     file = tmp_path / "an image"
     file.write_bytes(FILES[kind])
     with PIL.Image.open(file) as image:
@@ -235,9 +234,9 @@ REFUSED = {
     "TIFF of 16 bits a channel": saved(PIL.Image.fromarray(noise(4, 4, 1)[:, :, 0].astype(np.uint16)), "TIFF"),
     "TIFF of 32 bits a channel": saved(PIL.Image.fromarray(noise(4, 4, 1)[:, :, 0].astype(np.float32)), "TIFF"),
     "TIFF of Pillow's mode LAB": saved(PIL.Image.fromarray(noise(4, 4, 3), "LAB"), "TIFF"),
-    "no image that Pillow can read": saved(RGB, "PPM"),
-    "damaged: ": FILES["webp"][:-20],
-    "unfinished: TensorFlow reads other pixels": SCAN.join(FILES["jpeg, progressive"].split(SCAN)[:3]) + b"\xff\xd9",
+    "not an image": saved(RGB, "PPM"),
+    "damaged": FILES["webp"][:-20],
+    "unfinished": SCAN.join(FILES["jpeg, progressive"].split(SCAN)[:3]) + b"\xff\xd9",
 }
 
 
@@ -245,7 +244,7 @@ REFUSED = {
 def test_a_refusal_says_why(tmp_path, reason):
     file = tmp_path / "a.png"
     file.write_bytes(REFUSED[reason])
-    with pytest.raises(PipelineError, match=rf"^1 of 1 image files cannot be used: a\.png \({re.escape(reason)}"):
+    with pytest.raises(PipelineError, match=rf"^1 of 1 .*a\.png \({re.escape(reason)}"):
         refuse_undecodable({"a.png": file})
 
 
@@ -254,12 +253,12 @@ def test_an_image_is_refused_only_above_the_limit_of_pixels(tmp_path, monkeypatc
     for side in (6, 7):  # Pillow warns above 20 pixels, and refuses above 40
         (tmp_path / f"{side}.png").write_bytes(png(noise(side, side, 3)))
     np.testing.assert_array_equal(read_original(tmp_path / "6.png"), noise(6, 6, 3))
-    with pytest.raises(PipelineError, match=r"1 of 2 .*: 7\.png \(more than 40 pixels, the most that Pillow reads\)"):
+    with pytest.raises(PipelineError, match=r"1 of 2 .*: 7\.png \(.* 40 pixels"):
         refuse_undecodable({f"{side}.png": tmp_path / f"{side}.png" for side in (6, 7)})
 
 
 def test_grey_is_the_exact_weighted_sum_rounded_to_even():
-    """Whole numbers until one division, so that no processor rounds otherwise, not even in the middle of two values."""
+    """One division of whole numbers: every processor rounds it alike, even in the middle between two values."""
     some = noise(1000, 1000, 3).reshape(-1, 3)
     between = some[some.astype(int) @ [299, 587, 114] % 1000 == 500]
     assert len(between) > 900
@@ -271,12 +270,12 @@ def test_grey_is_the_exact_weighted_sum_rounded_to_even():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_of_the_right_size_equals_its_resized_form(channels):
-    """Decoding leaves the resizer out then. In grey, its rounding is that of the resized image too."""
+    """Decoding then leaves out the resizer, and must still round grey as a resized image."""
     pixels = noise(19, 23, 3)
     weights = np.float32([0.299, 0.587, 0.114])
-    told = pixels if channels == 3 else np.tensordot(pixels.astype(np.float32), weights, axes=1)[..., None]
+    grey_or_colors = pixels if channels == 3 else np.tensordot(pixels.astype(np.float32), weights, axes=1)[..., None]
     through = tf.raw_ops.ScaleAndTranslate(
-        images=told[None].astype(np.float32), size=[19, 23], scale=[1.0, 1.0], translation=[0.0, 0.0],
+        images=grey_or_colors[None].astype(np.float32), size=[19, 23], scale=[1.0, 1.0], translation=[0.0, 0.0],
         kernel_type="triangle", antialias=True,
     )[0]  # fmt: skip
     np.testing.assert_array_equal(decode(tf.constant(png(pixels)), (19, 23, channels)), np.round(through))
@@ -312,7 +311,7 @@ def test_halving_a_checkerboard_follows_the_closed_form():
 
 
 def leave_memory_for(size, monkeypatch):
-    """Of the memory that is available, a quarter is for pixels."""
+    """A quarter of the available memory is for pixels."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * size))
 
 
@@ -396,16 +395,12 @@ def test_refuses_files_that_are_no_images_by_name(tmp_path):
     with pytest.raises(PipelineError) as refused:
         refuse_undecodable(files)
     message = str(refused.value)
-    assert message.startswith(
-        "7 of 10 image files cannot be used: bad1.png (no image that Pillow can read), bad2.png ("
-    )
-    assert message.endswith(
-        "Replace them with intact images of at most 8 bits a channel (PNG, JPEG, BMP, GIF, TIFF or WebP), or remove "
-        "them from the data set."
-    )
+    assert message.startswith("7 of 10 image files ")
+    assert "bad1.png (not an image" in message
+    assert re.search(r"Replace .*8 bits a channel \(PNG, JPEG, BMP, GIF, TIFF or WebP\), or remove", message)
     assert not any(f" {name} (" in message for name in ("0.png", "8.jpg", "9.png"))
     for name in ("bad3.png", "bad4.png", "bad5.png", "bad6.jpg", "bad7.jpg"):
-        with pytest.raises(PipelineError, match=rf"1 of 2 image files .*: {name} \(damaged: "):
+        with pytest.raises(PipelineError, match=rf"1 of 2 .*: {name} \(damaged"):
             refuse_undecodable({"0.png": tmp_path / "0.png", name: tmp_path / name})
 
 
@@ -420,5 +415,5 @@ def test_sound_files_of_every_format_are_accepted(tmp_path):
         (tmp_path / name).write_bytes(content)
     refuse_undecodable({path.name: path for path in tmp_path.iterdir()})
     (tmp_path / "b.bmp").write_bytes(bmp(pixels)[:-1])
-    with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp \(damaged: image file is truncated"):
+    with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp \(damaged"):
         refuse_undecodable({path.name: path for path in tmp_path.iterdir()})

@@ -155,11 +155,12 @@ def test_split_lists_its_own_images_by_id():
 def test_refuses_a_missing_index(tmp_path):
     with pytest.raises(PipelineError) as refused:
         read_index(tmp_path / "index.csv")
-    assert str(refused.value) == f"there is no index at {tmp_path / 'index.csv'}. Make it with `dvc repro split`."
+    assert f"{tmp_path / 'index.csv'}. " in str(refused.value)
+    assert "`dvc repro split`" in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "shown"),
     [
         ("id,path,class_name,split,votes,sha256", "'sha256']"),
         ("id,path,class_name,split,votes,sha256,class", "'class'"),
@@ -168,15 +169,15 @@ def test_refuses_a_missing_index(tmp_path):
     ],
     ids=["missing", "misnamed", "other order", "empty file"],
 )
-def test_refuses_other_columns(tmp_path, header, found):
+def test_refuses_other_columns(tmp_path, header, shown):
     file = tmp_path / "index.csv"
     file.write_text(header)
     with pytest.raises(PipelineError) as refused:
         read_index(file)
-    has, expected = str(refused.value).split(", expected ")
+    has, expected = str(refused.value).split("expected")
     assert str(file) in has
-    assert found in has
-    assert expected.startswith("['id', 'path', 'class_name', 'split', 'votes', 'sha256', 'label']. ")
+    assert shown in has
+    assert "['id', 'path', 'class_name', 'split', 'votes', 'sha256', 'label']" in expected
     assert "dvc repro --single-item --force split" in expected
 
 
@@ -234,5 +235,6 @@ def test_refuses_numbers_that_are_no_order_of_the_classes(tmp_path, numbered, wh
     (tmp_path / "index.csv").write_text("\n".join([HEADER, *rows, ""]))
     with pytest.raises(PipelineError) as refused:
         read_index(tmp_path / "index.csv")
-    assert "index.csv does not number its classes from 0, one number for each: " in str(refused.value)
+    assert "index.csv" in str(refused.value)
+    assert f"{numbered[0][0]!r} has {numbered[0][1]!r}" in str(refused.value)
     assert "dvc repro --single-item --force split" in str(refused.value)

@@ -1,4 +1,4 @@
-"""The forward pass: the logits of an image are its own, bit for bit, whoever its neighbours are."""
+"""The forward pass: the logits of an image are the same, bit for bit, beside any other images."""
 
 import keras
 import numpy as np
@@ -51,10 +51,10 @@ def logits_of(forward, pixels):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 8, 32])
 def test_logits_are_those_of_the_model(model, pixels, batch_size):
-    found = logits_of(Forward(model, batch_size), pixels)
-    assert found.shape == (23, 5)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, model(pixels, training=False).numpy(), rtol=0, atol=1e-4)
+    actual = logits_of(Forward(model, batch_size), pixels)
+    assert actual.shape == (23, 5)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, model(pixels, training=False).numpy(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [4, 8, 32])
@@ -66,38 +66,38 @@ def test_logits_depend_on_neither_neighbours_nor_order_nor_count(model, pixels, 
 
 
 class StandIn:
-    """A model whose logits are the means of the channels, and whatever `accident` (batch) adds to them."""
+    """A model whose logits are the means of the channels plus `disturbance(batch)`."""
 
     input_shape = (None, *SIZE)
 
-    def __init__(self, accident=lambda batch: 0.0):
-        self.accident, self.seen = accident, []
+    def __init__(self, disturbance=lambda batch: 0.0):
+        self.disturbance, self.batches = disturbance, []
 
     def __call__(self, batch, training):
         assert training is False
         assert batch.shape.as_list()[1:] == [*SIZE]
-        tf.py_function(lambda values: self.seen.append(values.numpy().copy()), [batch], [])
-        return tf.reduce_mean(batch, axis=(1, 2)) + self.accident(batch)
+        tf.py_function(lambda values: self.batches.append(values.numpy().copy()), [batch], [])
+        return tf.reduce_mean(batch, axis=(1, 2)) + self.disturbance(batch)
 
 
 def test_every_batch_has_the_same_shape(pixels):
-    """The last is filled up with copies, which are not in the result."""
+    """The last batch is filled up with copies, which are not in the result."""
     model = StandIn()
-    found = logits_of(Forward(model, 8), pixels)
-    assert {len(batch) for batch in model.seen} == {8}
-    last = model.seen[-1]
+    actual = logits_of(Forward(model, 8), pixels)
+    assert {len(batch) for batch in model.batches} == {8}
+    last = model.batches[-1]
     np.testing.assert_array_equal(last[:7], pixels[16:])
     np.testing.assert_array_equal(last[7], pixels[22])
-    np.testing.assert_allclose(found, pixels.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(actual, pixels.mean(axis=(1, 2)), rtol=1e-5)
 
 
 def of_places(*numbers):
-    """Rounds otherwise in some places of a batch, as the rows left over by a matrix kernel's blocks."""
+    """Other rounding in some places of a batch, as in the rows left over by a matrix kernel's blocks."""
 
-    def accident(batch):
+    def disturbance(batch):
         return tf.reduce_sum(tf.one_hot(numbers, len(batch)), axis=0)[:, None] * 1e-3
 
-    return accident
+    return disturbance
 
 
 PLACES = {
@@ -108,11 +108,11 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(("perturbed", "used"), PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize(("disturbed", "used"), PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize("chosen", [[0], [7], [22, 21, 20, 19, 18, 17, 16], list(range(23))[::-1]], ids=len)
-def test_no_image_is_put_where_the_model_rounds_otherwise(pixels, perturbed, used, chosen):
-    """On any processor: were a real row in a perturbed place, it would be off by a thousandth."""
-    forward = Forward(StandIn(of_places(*perturbed)), 8)
+def test_no_image_is_put_where_the_model_rounds_otherwise(pixels, disturbed, used, chosen):
+    """On any processor: an image in a disturbed place would be off by a thousandth."""
+    forward = Forward(StandIn(of_places(*disturbed)), 8)
     assert forward.places.tolist() == used
     assert forward.is_steady
     whole = logits_of(forward, pixels)
@@ -126,20 +126,20 @@ def of_neighbours(batch):
 
 
 def by_chance(batch):
-    drawn = tf.numpy_function(lambda: np.random.default_rng().normal(size=3).astype(np.float32), [], tf.float32)
-    return tf.ensure_shape(drawn, (3,))
+    numbers = tf.numpy_function(lambda: np.random.default_rng().normal(size=3).astype(np.float32), [], tf.float32)
+    return tf.ensure_shape(numbers, (3,))
 
 
-@pytest.mark.parametrize("accident", [of_neighbours, by_chance])
+@pytest.mark.parametrize("disturbance", [of_neighbours, by_chance])
 @pytest.mark.parametrize("batch_size", [2, 8])
-def test_logits_that_are_not_the_images_own_are_noticed(accident, batch_size):
-    forward = Forward(StandIn(accident), batch_size)
+def test_logits_that_are_not_the_images_own_are_noticed(disturbance, batch_size):
+    forward = Forward(StandIn(disturbance), batch_size)
     assert not forward.is_steady
     assert forward.places.tolist() == list(range(batch_size))
 
 
 def test_places_that_all_round_otherwise_are_noticed():
-    """To leave them empty would make the pass eight times as long."""
+    """A pass that left seven of eight places empty would take eight times as long."""
     forward = Forward(StandIn(lambda batch: tf.cast(tf.range(len(batch)), tf.float32)[:, None]), 8)
     assert not forward.is_steady
     assert forward.places.tolist() == list(range(8))
@@ -151,8 +151,8 @@ def test_the_only_place_of_a_batch_is_used(pixels):
     assert not Forward(StandIn(by_chance), 1).is_steady
 
 
-def test_logits_that_are_not_numbers_are_alike(pixels):
-    """NaN is not equal to NaN, but it is the same bits: what is wrong with it is for others to say."""
+def test_logits_of_nan_count_as_equal(pixels):
+    """NaN is not equal to NaN, but its bits are equal; other checks refuse NaN."""
     assert Forward(StandIn(lambda batch: float("nan")), 4).is_steady
 
 
@@ -175,8 +175,7 @@ def transforms():
 
 def of_views(forward, images, views, rows):
     affines, colors = transforms()
-    found = forward.of_views(images, np.array(views), np.array(rows), affines, colors, VIEWS.augmentation)
-    return list(found)
+    return list(forward.of_views(images, np.array(views), np.array(rows), affines, colors, VIEWS.augmentation))
 
 
 def test_each_logit_is_that_of_its_view_of_its_image(model, images):
@@ -187,8 +186,8 @@ def test_each_logit_is_that_of_its_view_of_its_image(model, images):
     assert {len(block) for block in blocks[:-1]} == {len(forward.places)}
     affines, colors = transforms()
     for view in range(4):
-        shown = render(images.rows(np.arange(23)), affines[view], colors[view], VIEWS.augmentation).numpy()
-        np.testing.assert_array_equal(np.concatenate(blocks)[views == view], logits_of(forward, shown))
+        rendered = render(images.rows(np.arange(23)), affines[view], colors[view], VIEWS.augmentation).numpy()
+        np.testing.assert_array_equal(np.concatenate(blocks)[views == view], logits_of(forward, rendered))
 
 
 @pytest.mark.parametrize(
@@ -202,13 +201,13 @@ def test_each_logit_is_that_of_its_view_of_its_image(model, images):
     ids=["one", "views of one image in any order", "one view", "some views of some images"],
 )
 def test_some_views_have_the_logits_that_they_have_among_all(model, images, chosen):
-    """So a pass that goes on where it was killed, or computes only what is new, ends with the same bytes."""
+    """So a pass that continues after a kill, or computes only new views, ends with the same bytes."""
     forward = Forward(model, 8)
     rows, views = np.nonzero(np.ones((23, 4)))
     whole = np.concatenate(of_views(forward, images, views, rows)).reshape(23, 4, 5)
-    found = np.concatenate(of_views(forward, images, *zip(*chosen, strict=True)))
+    actual = np.concatenate(of_views(forward, images, *zip(*chosen, strict=True)))
     expected = np.stack([whole[row, view] for view, row in chosen])
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_no_views_are_no_batches(model, images):
@@ -230,12 +229,12 @@ def test_each_image_is_decoded_once(model, images, monkeypatch):
 
 
 def test_untouched_images_have_the_logits_of_the_identity_view(model, images, capsys):
-    """`evaluate` and `precompute` say the same of an image, bit for bit, at one batch size."""
+    """`evaluate` and `precompute` give an image the same logits, bit for bit, at the same batch size."""
     plain = all_logits(model, images, 8, "evaluate")
     affines, colors = np.tile(IDENTITY, (1, 23, 1)), np.tile(SAME_COLOR, (1, 23, 1))
     views, rows = np.zeros(23, int), np.arange(23)
-    found = Forward(model, 8).of_views(images, views, rows, affines, colors, Augmentation())
-    np.testing.assert_array_equal(np.concatenate(list(found)), plain)
+    actual = Forward(model, 8).of_views(images, views, rows, affines, colors, Augmentation())
+    np.testing.assert_array_equal(np.concatenate(list(actual)), plain)
     assert "evaluate" in capsys.readouterr().err
 
 

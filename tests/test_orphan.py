@@ -66,7 +66,7 @@ def test_a_stage_ends_soon_after_dvc_was_killed_and_says_so(chain, tmp_path):
     assert not has_ended(stage)
     dvc.kill()
     wait_until(lambda: has_ended(stage))
-    assert b"dvc has ended; so does this stage. `dvc repro` goes on where it stopped." in os.read(reader, 10_000)
+    assert b"`dvc repro`" in os.read(reader, 10_000)
     assert not (tmp_path / "ended well").exists()
 
 

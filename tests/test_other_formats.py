@@ -10,9 +10,9 @@ import pytest
 from keras import layers
 
 from pipeline.models import keras_files
-from pipeline.models.given_teacher import there
-from pipeline.models.other_formats import BY_SUFFIX, conversion_of, foreign_layers, keras_2
-from pipeline.runtime.errors import PipelineError
+from pipeline.models.given_teacher import refuse_missing
+from pipeline.models.other_formats import BY_SUFFIX, conversion_of, foreign_layers, keras_2_version
+from pipeline.runtime.errors import DamagedError
 
 FILE = Path("given.keras")
 
@@ -27,7 +27,7 @@ def model(*more):
 
 
 def refused():
-    with pytest.raises(PipelineError) as refusal:
+    with pytest.raises(DamagedError) as refusal:
         keras_files.load(FILE)
     message = str(refusal.value)
     assert message.startswith("given.keras ")
@@ -50,18 +50,17 @@ def test_a_file_of_keras_2_is_told_with_its_version():
     inputs = keras.Input((4, 4, 3))
     keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs))).save(FILE)
     rewritten("2.13.1", lambda config: config.replace("keras.src.models.functional", "keras.src.engine.functional"))
-    assert keras_2(FILE) == "2.13.1"
+    assert keras_2_version(FILE) == "2.13.1"
     message = refused()
-    assert f"was written by Keras 2.13.1, and Keras {keras.__version__} cannot read it" in message
-    assert "tf_keras" in message
-    assert "docs/teachers.md" in message
+    for words in ("Keras 2.13.1", f"Keras {keras.__version__} cannot", "tf_keras", "docs/teachers.md"):
+        assert words in message
 
 
 def test_a_file_of_keras_3_is_none_of_keras_2():
     model().save(FILE)
-    assert keras_2(FILE) is None
+    assert keras_2_version(FILE) is None
     rewritten("3.2.0")
-    assert keras_2(FILE) is None
+    assert keras_2_version(FILE) is None
 
 
 class Odd(layers.Layer):
@@ -95,8 +94,7 @@ def test_a_layer_of_somebody_elses_is_named_with_its_module(make, module, named)
     rewritten("3.15.0", moved)
     expected = named.replace("Registered", "Unregistered")
     assert foreign_layers(FILE) == [expected]
-    message = refused()
-    assert f"has layers that are not Keras' own, whose code is not in the file: {expected}. Build" in message
+    assert f": {expected}. Build" in refused()
 
 
 def test_keras_own_text_is_cut():
@@ -106,37 +104,40 @@ def test_keras_own_text_is_cut():
     with pytest.raises(Exception) as of_keras:  # noqa: PT011
         keras.saving.load_model(FILE)
     assert len(str(of_keras.value)) > 600
-    assert "cannot be loaded as a Keras model: " in refused()
+    assert "cannot be loaded" in refused()
 
 
 def test_a_saved_model_of_tensorflow_is_told():
     FILE.mkdir()
     (FILE / "saved_model.pb").touch()
     (FILE / "keras_metadata.pb").touch()
-    assert "is a SavedModel of TensorFlow that Keras 2 wrote. Load it with Keras 2" in refused()
-    with pytest.raises(PipelineError, match=r"given\.keras is a SavedModel of TensorFlow"):
-        there(FILE)
+    message = refused()
+    assert "SavedModel" in message
+    assert "tf_keras" in message
+    with pytest.raises(DamagedError, match=re.escape(message)):
+        refuse_missing(FILE)
 
 
 def test_one_that_was_exported_has_no_layers_to_convert():
     model().export("exported", verbose=False)
     Path("exported").rename(FILE)
     message = refused()
-    assert "without Keras' layers" in message
-    assert "Save the model that it was made from" in message
+    assert "model.save('NAME.keras')" in message
     assert "tf_keras" not in message
 
 
 def test_a_saved_model_of_before_tensorflow_2_5_is_keras_2_too():
     FILE.mkdir()
     (FILE / "saved_model.pb").write_bytes(b"\n\x0f_tf_keras_model\x12")
-    assert "that Keras 2 wrote" in refused()
+    assert "tf_keras" in refused()
 
 
 def test_a_model_of_pytorch_under_another_name_is_told():
     with zipfile.ZipFile(FILE, "w") as archive:
         archive.writestr("archive/data.pkl", b"")
-    assert "is a model of PyTorch. Build the same model from Keras' layers" in refused()
+    message = refused()
+    assert "PyTorch" in message
+    assert "`layer.set_weights`" in message
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -160,11 +161,11 @@ def test_so_do_the_lines_of_docs_teachers_md():
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "named"),
     [
-        ("teacher.h5", "Keras' older format (HDF5)"),
-        ("TEACHER.HDF5", "Keras' older format (HDF5)"),
-        ("models/teacher", "a SavedModel of TensorFlow is not taken"),
+        ("teacher.h5", "HDF5"),
+        ("TEACHER.HDF5", "HDF5"),
+        ("models/teacher", "SavedModel"),
         ("saved_model.pb", "SavedModel"),
         ("teacher.tflite", "LiteRT"),
         ("teacher.onnx", "ONNX"),
@@ -173,8 +174,8 @@ def test_so_do_the_lines_of_docs_teachers_md():
         ("teacher.zip", "docs/teachers.md"),
     ],
 )
-def test_each_ending_is_told(file, said):
-    assert said in conversion_of(file)
+def test_each_ending_is_told(file, named):
+    assert named in conversion_of(file)
 
 
 def test_what_is_said_of_an_ending_is_short():

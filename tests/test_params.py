@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from pipeline.cli import arguments
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import WITHOUT_EFFECT, load_params, read_params, restrict
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError
 
 ROOT = Path(__file__).parents[1]
 CNN = {
@@ -98,8 +98,8 @@ def plain(value: Any) -> Any:
     return TypeAdapter(Any).dump_python(value, mode="json", exclude_unset=True)
 
 
-def given(found: Any, content: Any) -> Any:
-    """`plain(found)` without the keys that `content` leaves out, which a data class has nevertheless."""
+def given(values_read: Any, content: Any) -> Any:
+    """`plain(values_read)` without the keys that `content` leaves out, which a data class has nevertheless."""
 
     def keep(values: Any, like: Any) -> Any:
         if isinstance(like, dict) and isinstance(values, dict):
@@ -108,7 +108,7 @@ def given(found: Any, content: Any) -> Any:
             return [keep(*pair) for pair in zip(values, like, strict=True)]
         return values
 
-    return keep(plain(found), content)
+    return keep(plain(values_read), content)
 
 
 @pytest.mark.parametrize(
@@ -204,22 +204,19 @@ REFUSED = {
     ),
     "nearest cannot be antialiased": (
         {"images.resize": {"method": "nearest", "antialias": True, "fit": "crop"}},
-        ["images.resize", "the method nearest knows no antialiasing: set antialias: false"],
+        ["images.resize: ", "nearest", "set antialias: false"],
     ),
     "no resize, as in a file of before": (
         {"images": {"cache": "disk"}},
-        [
-            "images.resize: missing; images were always resized as this says:",
-            "\n      resize: {method: bilinear, antialias: true, fit: stretch}",
-        ],
+        ["images.resize: missing", "\n      resize: {method: bilinear, antialias: true, fit: stretch}"],
     ),
     "a resize for the teacher": (
         {"train_teacher.resize": {"fit": "crop"}},
-        ["train_teacher.resize: unknown key; images are resized alike for teacher and student, as images.resize says."],
+        ["train_teacher.resize: unknown key", "images.resize"],
     ),
     "a resize for a given teacher": (
         {"train_teacher": {"model": "given.keras", "resize": {"fit": "crop"}}},
-        ["train_teacher.resize: unknown key; images are resized alike for teacher and student, as images.resize says."],
+        ["train_teacher.resize: unknown key", "images.resize"],
     ),
     "T beyond float32": ({TEMPERATURES: [4, 1e-46]}, ["distill.temperatures.1", "from 0.000001 to 1000000", "1e-46"]),
     "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "above 0", "got 0"]),
@@ -229,13 +226,13 @@ REFUSED = {
     "T true": ({TEMPERATURES: [True]}, ["distill.temperatures.0", "valid number", "got True"]),
     "T infinite": ({TEMPERATURES: [float("inf")]}, ["distill.temperatures.0", "finite", "got inf"]),
     "T no number": ({TEMPERATURES: [float("nan")]}, ["distill.temperatures.0", "finite", "got nan"]),
-    "T outside a list": ({TEMPERATURES: 4}, ["distill.temperatures", "expected a list, also of one: [4]", "got 4"]),
-    "T as float outside a list": ({TEMPERATURES: 2.5}, ["distill.temperatures", "a list, also of one: [2.5]"]),
-    "seed outside a list": ({"student.seeds": 3}, ["student.seeds", "expected a list, also of one: [3]", "got 3"]),
+    "T outside a list": ({TEMPERATURES: 4}, ["distill.temperatures", "list", "[4]", "got 4"]),
+    "T as float outside a list": ({TEMPERATURES: 2.5}, ["distill.temperatures", "list", "[2.5]", "got 2.5"]),
+    "seed outside a list": ({"student.seeds": 3}, ["student.seeds", "list", "[3]", "got 3"]),
     "no T": ({TEMPERATURES: []}, ["distill.temperatures", "at least 1"]),
-    "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill", "temperatures must differ", "[2, 4, 4]"]),
-    "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill", "temperatures must differ", "[4, 4.0]"]),
-    "seeds repeated": ({"student.seeds": [1, 2, 1]}, ["student", "seeds must differ", "[1, 2, 1]"]),
+    "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill.temperatures: ", "[2, 4, 4]"]),
+    "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill.temperatures: ", "[4, 4.0]"]),
+    "seeds repeated": ({"student.seeds": [1, 2, 1]}, ["student.seeds: ", "[1, 2, 1]"]),
     "seed below 0": ({"student.seeds": [-1]}, ["student.seeds.0", "greater than or equal to 0", "got -1"]),
     "weight below 0": (
         {"distill.hard_label_weight": -0.1},
@@ -306,7 +303,7 @@ REFUSED = {
     "pooling unknown": ({MODEL: CNN | {"pooling": "mean"}}, ["student.model", "pooling", "'flatten'", "got 'mean'"]),
     "factors for other filters": (
         {MODEL: CNN | {"factor": [3, 3, 1]}},
-        ["student.model", "factor has 3 numbers for 2 filters: give one number, or one each"],
+        ["student.model", "factor has 3 numbers", "2 filters"],
     ),
     "factor 0": ({MODEL: CNN | {"factor": 0}}, ["student.model", "factor", "greater than or equal to 1", "got 0"]),
     "factor 0 of one": ({MODEL: CNN | {"factor": [2, 0]}}, ["student.model", "greater than or equal to 1", "got 0"]),
@@ -327,7 +324,7 @@ REFUSED = {
     ),
     "mean of pixels to 255": (
         {MODEL: RESNET | {"preprocessing": {"mean": [123.7, 116.8, 103.9], "std": [1, 1, 1]}}},
-        [f"{MODEL}.preprocessing:", "pixels from 0 to 1: divide what belongs to 0 to 255 by 255"],
+        [f"{MODEL}.preprocessing:", "pixels from 0 to 1", "by 255"],
     ),
     "std of pixels to 255": (
         {MODEL: RESNET | {"preprocessing": {"mean": [0, 0, 0], "std": [58.4, 57.1, 57.4]}}},
@@ -343,11 +340,11 @@ REFUSED = {
     ),
     "more means than stds": (
         {MODEL: RESNET | {"preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.5]}}},
-        [f"{MODEL}.preprocessing:", "mean has 3 number(s), std 1: give one each for a channel"],
+        [f"{MODEL}.preprocessing:", "mean has 3 ", "std 1"],
     ),
     "a mean of another number of channels": (
         {MODEL: RESNET | {"preprocessing": {"mean": [0.5], "std": [0.5]}}},
-        [f"{MODEL}:", "preprocessing has a mean of 1 channel(s), and input_shape has 3"],
+        [f"{MODEL}:", "preprocessing has a mean of 1 ", "input_shape has 3"],
     ),
     "mean misspelt": (
         {MODEL: CNN | {"preprocessing": {"meen": [0.5], "std": [0.5]}}},
@@ -358,11 +355,11 @@ REFUSED = {
     "mlp with filters": ({MODEL: MLP | {"filters": [8]}}, [f"{MODEL}.filters: unknown key"]),
     "momentum of adam": (
         {f"{PHASE}.momentum": 0.9},
-        [f"{PHASE}:", "momentum is for sgd and rmsprop; adam takes none: leave it out"],
+        [f"{PHASE}:", "momentum", "sgd", "rmsprop", "adam "],
     ),
     "momentum of adamw": (
         {PHASE: SGD | {"optimizer": "adamw"}},
-        [f"{PHASE}:", "momentum is for sgd and rmsprop; adamw takes none: leave it out"],
+        [f"{PHASE}:", "momentum", "sgd", "rmsprop", "adamw "],
     ),
     "momentum 1": ({PHASE: SGD | {"momentum": 1}}, [f"{PHASE}.momentum:", "less than 1", "got 1"]),
     "momentum below 0": ({PHASE: SGD | {"momentum": -0.1}}, [f"{PHASE}.momentum:", "than or equal to 0", "got -0.1"]),
@@ -420,7 +417,7 @@ REFUSED = {
     "too many views": ({"views.count": 65536}, ["views.count", "less than or equal to 65535", "got 65536"]),
     "equal views": (
         {"views.count": 2, VIEWS: {"fill_mode": "nearest"}},
-        ["views:", "without an augmentation all views are equal: set count: 1, or name an augmentation"],
+        ["views:", "set count: 1", "augmentation"],
     ),
     "crop area 0": ({VIEWS: {"crop_area": [0, 1]}}, [f"{VIEWS}.crop_area", "from 0.01 to 1", "got [0, 1]"]),
     "crop area above 1": (
@@ -449,11 +446,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("mistake", REFUSED)
 def test_each_mistake_is_named(tmp_path, mistake):
-    changes, said = REFUSED[mistake]
+    changes, expected = REFUSED[mistake]
     file = write(tmp_path, changes)
     message = refusal(file)
     assert message.startswith(f"{file} is not valid:\n")
-    assert [words for words in said if words not in message] == []
+    assert [words for words in expected if words not in message] == []
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):
@@ -485,7 +482,7 @@ def test_infinite_numbers_are_refused(tmp_path, changes, location):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("split: 1\nsplit: 2\n", ["not valid YAML", "duplicate key", '"split"', "line 2"]),
         ("split: [1\n", ["not valid YAML", "line"]),
@@ -493,18 +490,18 @@ def test_infinite_numbers_are_refused(tmp_path, changes, location):
         ("a: 1\n---\nb: 1\n", ["not valid YAML", "single document"]),
         ("a: !!python/object/apply:os.getcwd []\n", ["not valid YAML", "python/object"]),
         ("split: caf\xe9\n", ["not valid YAML"]),
-        ("", ["holds no sections", "presets/"]),
-        ("- split\n", ["holds no sections", "presets/"]),
-        ("# only a comment\n", ["holds no sections", "presets/"]),
+        ("", ["params.yaml", "presets/"]),
+        ("- split\n", ["params.yaml", "presets/"]),
+        ("# only a comment\n", ["params.yaml", "presets/"]),
         ("split: 2024-13-45\n", ["not valid"]),
     ],
     ids=["duplicate key", "open list", "tab", "two documents", "object", "latin-1", "empty", "list", "comment", "date"],
 )
-def test_refuses_what_is_no_mapping_in_yaml(tmp_path, text, said):
+def test_refuses_what_is_no_mapping_in_yaml(tmp_path, text, expected):
     file = tmp_path / "params.yaml"
     file.write_bytes(text.encode("latin-1"))
     message = refusal(file)
-    assert [words for words in [str(file), *said] if words not in message] == []
+    assert [words for words in [str(file), *expected] if words not in message] == []
 
 
 def test_a_duplicate_key_deep_in_a_section_is_refused(tmp_path):
@@ -514,8 +511,8 @@ def test_a_duplicate_key_deep_in_a_section_is_refused(tmp_path):
 
 def test_refuses_a_missing_file(tmp_path):
     message = refusal(tmp_path / "params.yaml")
-    assert f"there is no {tmp_path / 'params.yaml'}" in message
-    assert "Run this in the folder that holds the pipeline" in message
+    assert f"no {tmp_path / 'params.yaml'}" in message
+    assert "the folder that holds the pipeline" in message
 
 
 @pytest.mark.parametrize(
@@ -583,20 +580,20 @@ def test_a_stage_reads_every_form_of_a_teacher(tmp_path, form):
 
 
 def test_the_stage_is_given_teachers_in_the_order_of_the_file(tmp_path):
-    found, average = teachers_of(tmp_path, FORMS["a list of all kinds"])
+    teachers, average = teachers_of(tmp_path, FORMS["a list of all kinds"])
     assert average == "logits"
-    assert [type(teacher).__name__ for teacher in found] == ["GivenTeacher", "TeacherToTrain", "GivenTeacher"]
-    assert [found[0].file, found[0].weights_of] == [Path("teachers/one.keras"), None]
-    assert (found[1].recipe.seed, found[1].recipe.batch_size) == (TRAINED["seed"], TRAINED["batch_size"])
-    assert found[1].model.filters == TRAINED["model"]["filters"]
-    assert found[2].file == Path("teachers/two.weights.h5")
-    assert found[2].weights_of.filters == CNN["filters"]
+    assert [type(teacher).__name__ for teacher in teachers] == ["GivenTeacher", "TeacherToTrain", "GivenTeacher"]
+    assert [teachers[0].file, teachers[0].weights_of] == [Path("teachers/one.keras"), None]
+    assert (teachers[1].recipe.seed, teachers[1].recipe.batch_size) == (TRAINED["seed"], TRAINED["batch_size"])
+    assert teachers[1].model.filters == TRAINED["model"]["filters"]
+    assert teachers[2].file == Path("teachers/two.weights.h5")
+    assert teachers[2].weights_of.filters == CNN["filters"]
 
 
 def test_the_stage_is_given_what_is_stated_of_a_teacher(tmp_path):
-    ((found,), _) = teachers_of(tmp_path, DESCRIBED)
+    ((described,), _) = teachers_of(tmp_path, DESCRIBED)
     stated = {"preprocessing": "unit", "classes": ["b", None, "a"], "accuracy": 0.92}
-    assert found == GivenTeacher("teachers/one.keras", None, **stated)
+    assert described == GivenTeacher("teachers/one.keras", None, **stated)
     ((plain,), _) = teachers_of(tmp_path, FILE)
     assert plain == GivenTeacher("teachers/one.keras")
 
@@ -631,17 +628,17 @@ def test_classes_may_be_named_by_the_number_of_their_output(tmp_path, written, r
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "expected"),
     [
-        ("{0: a, 1: a}", "each class has one output of its own, but a is there twice"),
-        ("{0: a, b: 1}", "a map goes from each class to the number of its output, {HP: 0}, or back, {0: HP}; not both"),
-        ("{a: b, c: d}", "a map goes from each class to the number"),
+        ("{0: a, 1: a}", "but a is there twice"),
+        ("{0: a, b: 1}", "{HP: 0}, or back, {0: HP}"),
+        ("{a: b, c: d}", "{HP: 0}, or back, {0: HP}"),
     ],
 )
-def test_an_ambiguous_or_useless_map_of_classes_is_refused(tmp_path, written, said):
-    text = f"{{model: one.keras, classes: {written}}}"
-    with pytest.raises(PipelineError, match=re.escape(said)):
-        read_params(write_as(tmp_path, "train_teacher", text))
+def test_an_ambiguous_or_useless_map_of_classes_is_refused(tmp_path, written, expected):
+    message = refusal(write_as(tmp_path, "train_teacher", f"{{model: one.keras, classes: {written}}}"))
+    assert "\n  train_teacher.classes: " in message
+    assert expected in message
 
 
 def teachers_of(folder, section):
@@ -659,36 +656,34 @@ def teachers_of(folder, section):
     ],
 )
 def test_a_list_of_teachers_averages_logits_by_default(tmp_path, form, average, count):
-    found, named = teachers_of(tmp_path, FORMS[form])
-    assert (named, len(found)) == (average, count)
+    teachers, averaged = teachers_of(tmp_path, FORMS[form])
+    assert (averaged, len(teachers)) == (average, count)
 
 
 def test_a_member_may_be_another_one_with_a_change(tmp_path):
     """YAML's anchors and merge keys, as DVC reads them too."""
     text = f"[&one {json.dumps(TRAINED)}, {{<<: *one , seed: 7}}, {{<<: *one , batch_size: 3}}]"
-    found, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    teachers, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
     seed, size = TRAINED["seed"], TRAINED["batch_size"]
-    assert [(teacher.recipe.seed, teacher.recipe.batch_size) for teacher in found] == [
+    assert [(teacher.recipe.seed, teacher.recipe.batch_size) for teacher in teachers] == [
         (seed, size),
         (7, size),
         (seed, 3),
     ]
-    assert all(teacher.model == found[0].model for teacher in found)
+    assert all(teacher.model == teachers[0].model for teacher in teachers)
 
 
 def test_an_anchor_may_name_a_model_too(tmp_path):
     text = f"[{{model: a.weights.h5, weights_of: &cnn {json.dumps(CNN)}}}, {{model: b.weights.h5, weights_of: *cnn }}]"
-    found, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
-    assert found[0].weights_of == found[1].weights_of
-    assert [teacher.file.name for teacher in found] == ["a.weights.h5", "b.weights.h5"]
+    teachers, _ = arguments.teachers(read_params(write_as(tmp_path, "train_teacher", text)).train_teacher)
+    assert teachers[0].weights_of == teachers[1].weights_of
+    assert [teacher.file.name for teacher in teachers] == ["a.weights.h5", "b.weights.h5"]
 
 
 def ensemble_of(*members: Any, **others: Any) -> dict[str, Any]:
     return {"average": "logits", "members": list(members)} | others
 
 
-ENDS = "the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone"
-ONLY_OF_WEIGHTS = "weights_of describes the model of a .weights.h5 file, and of no other"
 REFUSED_TEACHERS = {
     "empty list": ([], ["train_teacher: ", "at least 2 items", "got []"]),
     "list of one": ([TRAINED], ["train_teacher: ", "at least 2 items"]),
@@ -739,8 +734,8 @@ REFUSED_TEACHERS = {
     "nothing": (None, ["train_teacher: ", "got None"]),
     "an ensemble in an ensemble": ([FILE, [FILE, FILE]], ["train_teacher.1: "]),
     "a file of no name": ({"model": ""}, ["train_teacher.model: ", "at least 1 character"]),
-    "a legacy file": ({"model": "teacher.h5"}, ["train_teacher: ", ENDS]),
-    "a saved folder": ([FILE, {"model": "teacher"}], ["train_teacher.1: ", ENDS]),
+    "a legacy file": ({"model": "teacher.h5"}, ["train_teacher: ", " .keras", " .weights.h5"]),
+    "a saved folder": ([FILE, {"model": "teacher"}], ["train_teacher.1: ", " .keras", " .weights.h5"]),
     "a legacy file is told how to convert": (
         {"model": "teacher.h5"},
         ["teacher.h5 is a model in Keras' older format (HDF5). Convert it: `import keras"],
@@ -753,11 +748,11 @@ REFUSED_TEACHERS = {
     ),
     "preprocessing beside weights": (
         WEIGHTS | {"preprocessing": "unit"},
-        ["train_teacher: ", "weights_of has a preprocessing of its own: state it there"],
+        ["train_teacher: ", "weights_of", "preprocessing"],
     ),
     "a map of classes beside weights": (
         WEIGHTS | {"classes": {"a": 0, "b": 1}},
-        ["train_teacher: ", "beside weights_of, classes is a list"],
+        ["train_teacher: ", "weights_of", "classes", "list"],
     ),
     "a class twice": (FILE | {"classes": ["a", "b", None, None, "a"]}, ["train_teacher: ", "but a is there twice"]),
     "an output twice": (FILE | {"classes": {"a": 0, "b": 1, "c": 1}}, ["train_teacher: ", "but 1 is there twice"]),
@@ -779,11 +774,11 @@ REFUSED_TEACHERS = {
     "a class that is yes": (FILE | {"classes": [True, "b"]}, ["train_teacher.classes.0: ", "valid string"]),
     "weights without their model": (
         {"model": "w.weights.h5"},
-        ["train_teacher: ", ONLY_OF_WEIGHTS, "add it, with the keys of a model"],
+        ["train_teacher: ", "weights_of", ".weights.h5", "add it"],
     ),
     "a model for a whole file": (
         ensemble_of(FILE, FILE | {"weights_of": CNN}),
-        ["train_teacher.members.1: ", ONLY_OF_WEIGHTS, "leave it out"],
+        ["train_teacher.members.1: ", "weights_of", ".weights.h5", "leave it out"],
     ),
     "a mistake in the model of weights": (
         [FILE, WEIGHTS | {"weights_of": CNN | {"dropuot": 0.1}}],
@@ -798,9 +793,9 @@ REFUSED_TEACHERS = {
 
 @pytest.mark.parametrize("mistake", REFUSED_TEACHERS)
 def test_each_mistake_in_a_teacher_is_named_as_in_the_file(tmp_path, mistake):
-    section, said = REFUSED_TEACHERS[mistake]
+    section, expected = REFUSED_TEACHERS[mistake]
     message = refusal(write(tmp_path, {"train_teacher": section}))
-    assert [words for words in said if words not in message] == [], message
+    assert [words for words in expected if words not in message] == [], message
     assert "$" not in message
     assert not [line for line in message.splitlines()[1:] if not line.startswith("  train_teacher")]
 
@@ -813,11 +808,11 @@ def test_mistakes_in_several_members_are_named_at_once(tmp_path):
 
 
 def undeclared(read: Any) -> str:
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(MismatchError) as refused:
         read()
     message = str(refused.value)
-    assert "dvc.yaml does not declare it" in message
-    assert "Add it to the stage's params" in message
+    assert "dvc.yaml" in message
+    assert "the stage's params" in message
     return message
 
 
@@ -842,7 +837,7 @@ def test_restrict_takes_away_fields_that_have_defaults(tmp_path):
 @pytest.mark.parametrize("path", ["train_teacher.augmentation.zoom", "views.count", "images.resize.fit"])
 def test_what_is_read_as_a_whole_is_declared_as_a_whole(path):
     """A stage that declared one value of it could read the others, and DVC would not run it again for them."""
-    with pytest.raises(PipelineError, match="Declare the key above it"):
+    with pytest.raises(MismatchError, match=rf"dvc\.yaml .*{path.rpartition('.')[2]}"):
         restrict(read_params(ROOT / "params.yaml"), [path])
 
 
@@ -873,7 +868,7 @@ def test_lines_to_add_are_the_ones_that_a_file_of_before_needs(tmp_path):
     with pytest.raises(PipelineError) as refused:
         read_params(tmp_path / "params.yaml")
     location, *lines = str(refused.value).splitlines()[1:]
-    assert location == "  images: missing; images were always resized as this says:"
+    assert location.startswith("  images: missing")
     with (tmp_path / "params.yaml").open("a") as file:
         file.write(textwrap.dedent("\n".join(lines)))
     resize = read_params(tmp_path / "params.yaml").images.resize
@@ -920,8 +915,15 @@ def test_every_stage_reads_what_it_declares_and_nothing_else(stage):
 
 def test_refuses_a_stage_that_dvc_yaml_does_not_have(tmp_path):
     (tmp_path / "dvc.yaml").write_text("stages: {split: {cmd: x}}\n")
-    with pytest.raises(PipelineError, match=r"dvc\.yaml has no stage 'train_teachr'"):
+    with pytest.raises(MissingError, match=r"dvc\.yaml .*'train_teachr'"):
         load_params("train_teachr", ROOT / "params.yaml", tmp_path / "dvc.yaml")
+
+
+@pytest.mark.parametrize("text", ["stages: {", "- split\n", ""])
+def test_refuses_a_dvc_yaml_that_holds_no_stages(tmp_path, text):
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(DamagedError, match=r"dvc\.yaml"):
+        load_params("split", ROOT / "params.yaml", tmp_path / "dvc.yaml")
 
 
 def test_a_stage_checks_what_it_does_not_read(tmp_path):

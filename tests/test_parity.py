@@ -150,6 +150,7 @@ def online(targets, model, loss, recipe, places=0.0):
             )
             optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[phase.optimizer]
             distiller.compile(optimizer(phase.learning_rate), keras.losses.CategoricalCrossentropy(from_logits=True))
+            distiller.optimizer.build(distiller.trainable_variables)  # now, since then Keras traces each step but once
             steps = range(step, step := step + phase.epochs)
             for pixels, labels in training_batches(examples, recipe.batch_size, recipe.seed, steps):
                 distiller.reset_metrics()
@@ -520,7 +521,7 @@ def test_the_command_proves_it_and_writes_nothing(reproduced, tmp_path):
     change(project / "params.yaml", "views.seed", 1)
     misspelt = attempt("softlabel", "parity", "--temperature", "4.0", cwd=project)
     assert misspelt.returncode == 2
-    assert "T = 4.0 is none of distill.temperatures, as written there: 4." in misspelt.stdout
+    assert "T = 4.0 is not in distill.temperatures, as written there: 4." in misspelt.stdout
 
     def exchange(file):
         file["train/soft"][:] = file["train/soft"][:][:, ::-1]

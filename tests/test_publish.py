@@ -1,4 +1,4 @@
-"""How files reach their final names: also after a kill, also with a second process."""
+"""How files get their final names: after an error or a kill, and with a second process."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ PARTIAL = Path("out/logits.h5.partial")
 
 
 class Stopped(BaseException):
-    """Not an Exception, as KeyboardInterrupt is none."""
+    """Like KeyboardInterrupt, not an `Exception`."""
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def everything() -> list[str]:
-    """Every path below the current folder, but for the folder of locks and unfinished work."""
+    """Every path below the current folder, except the folder of locks and unfinished work."""
     paths = (path.as_posix() for path in Path().rglob("*"))
     return sorted(path for path in paths if not path.startswith(".work"))
 
@@ -167,7 +167,7 @@ def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
         "    partial.write_bytes(b'whole')"
     )
     assert holder.stdout.readline() == "writing\n"
-    with pytest.raises(BusyError, match=r"already writing out/logits\.h5"), publish(FINAL):
+    with pytest.raises(BusyError, match=r"out/logits\.h5"), publish(FINAL):
         pass
     with publish(Path("out/another.h5")) as partial:
         partial.write_bytes(b"at the same time")

@@ -48,7 +48,7 @@ def recolor(images, gains, biases):
     return apply_colors(images, colors).numpy()
 
 
-def drawn(count, augmentation=EVERYTHING, number=0):
+def sampled(count, augmentation=EVERYTHING, number=0):
     return sample_views(augmentation, 2, [f"{row}.png" for row in range(count)], number)
 
 
@@ -84,9 +84,9 @@ def test_the_identity_changes_no_bit(shape, fill_mode):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float64])
 def test_any_number_becomes_float32(dtype):
     images = picture().round().astype(dtype)
-    found = apply(images, IDENTITY)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, images.astype(np.float32))
+    actual = apply(images, IDENTITY)
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, images.astype(np.float32))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 7), (6, 4), (29, 28)])
@@ -115,52 +115,40 @@ def test_flip_then_turn_is_one_transform():
     np.testing.assert_array_equal(apply(images, composed), np.rot90(images[:, :, ::-1], 1, axes=(1, 2)))
 
 
-def shifted_and_expected(fill_mode, right, down):
-    """A 4 x 8 picture shifted by whole pixels, 2 k / size each in normalised coordinates, exact in binary."""
+@pytest.mark.parametrize("fill_mode", PAD_MODE)
+@pytest.mark.parametrize(("right", "down"), [(1, 0), (0, 1), (-3, 2), (6, -2), (-7, 0), (5, -4), (8, 8), (-11, 0)])
+def test_whole_pixel_shifts_equal_padded_arrays(fill_mode, right, down):
+    """A shift by k pixels is 2 k / size in normalised coordinates, exact in binary."""
     images = picture(4, 8)
     padded = np.pad(images, [(0, 0), (16, 16), (16, 16), (0, 0)], PAD_MODE[fill_mode])
-    found = apply(images, [1, 0, 2 * right / 8, 0, 1, 2 * down / 4], fill_mode)
-    return found, padded[:, 16 + down : 20 + down, 16 + right : 24 + right]
+    actual = apply(images, [1, 0, 2 * right / 8, 0, 1, 2 * down / 4], fill_mode)
+    np.testing.assert_array_equal(actual, padded[:, 16 + down : 20 + down, 16 + right : 24 + right])
 
 
 @pytest.mark.parametrize("fill_mode", PAD_MODE)
-@pytest.mark.parametrize(("right", "down"), [(1, 0), (0, 1), (-3, 2), (6, -2)])
-def test_whole_pixel_shifts_equal_padded_arrays(fill_mode, right, down):
-    found, expected = shifted_and_expected(fill_mode, right, down)
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-@pytest.mark.parametrize(("right", "down"), [(-7, 0), (5, -4), (8, 8), (-11, 0)])
-def test_shifts_by_about_a_whole_image_equal_padded_arrays(fill_mode, right, down):
-    found, expected = shifted_and_expected(fill_mode, right, down)
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (2, 3), (4, 8), (6, 8)])
 def test_a_crop_of_whole_pixels_equals_a_slice(fill_mode, top, left):
     # A third of each side, magnified three times: every third pixel of the view, from the second on, is a pixel's own.
     images = picture(9, 12)
     centre_x, centre_y = 2 * (left + 2) / 12 - 1, 2 * (top + 1.5) / 9 - 1
-    found = apply(images, [1 / 3, 0, centre_x, 0, 1 / 3, centre_y], fill_mode)
+    actual = apply(images, [1 / 3, 0, centre_x, 0, 1 / 3, centre_y], fill_mode)
     expected = images[:, top : top + 3, left : left + 4]
     # Coordinates up to 12 round by a few times 2^-21, neighbours differ by up to 255.
-    np.testing.assert_allclose(found[:, 1::3, 1::3], expected, rtol=0, atol=2 * 255 * 8 * 2.0**-21)
+    np.testing.assert_allclose(actual[:, 1::3, 1::3], expected, rtol=0, atol=2 * 255 * 8 * 2.0**-21)
 
 
 def test_a_crop_then_a_flip_is_the_mirrored_slice():
     images = picture(9, 12)
     centre_x, centre_y = 2 * (3 + 2) / 12 - 1, 2 * (2 + 1.5) / 9 - 1
-    found = apply(images, [-1 / 3, 0, centre_x, 0, 1 / 3, centre_y])
+    actual = apply(images, [-1 / 3, 0, centre_x, 0, 1 / 3, centre_y])
     expected = images[:, 2:5, 3:7][:, :, ::-1]
-    np.testing.assert_allclose(found[:, 1::3, 1::3], expected, rtol=0, atol=2 * 255 * 8 * 2.0**-21)
+    np.testing.assert_allclose(actual[:, 1::3, 1::3], expected, rtol=0, atol=2 * 255 * 8 * 2.0**-21)
 
 
-def test_a_drawn_crop_shows_nothing_beyond_the_edge():
+def test_a_sampled_crop_shows_nothing_beyond_the_edge():
     # White pictures with black beyond: a view's outermost pixel centres lie less than half a pixel of the image beyond
     # the image's own, so that at least a half of each axis, a quarter in a corner, is white.
-    affines, _ = drawn(50, Augmentation(crop_area=(0.1, 1.0), crop_aspect_ratio=(0.5, 2.0)))
+    affines, _ = sampled(50, Augmentation(crop_area=(0.1, 1.0), crop_aspect_ratio=(0.5, 2.0)))
     views = apply_affines(np.full((50, 16, 16, 1), 255.0), affines, "constant").numpy()
     assert views.min() >= 255 / 4
 
@@ -169,16 +157,16 @@ def test_a_drawn_crop_shows_nothing_beyond_the_edge():
 def test_half_a_pixel_beyond_the_edge_is_interpolated(fill_mode, beyond):
     # Columns 10, 20, 30, 50 shifted by half a pixel: column 0 lies between what is left of the edge and 10.
     images = np.array([10.0, 20.0, 30.0, 50.0]).reshape(1, 1, 4, 1)
-    found = apply(images, [1, 0, -0.25, 0, 1, 0], fill_mode)
-    np.testing.assert_array_equal(found.ravel(), [(beyond + 10) / 2, 15.0, 25.0, 40.0])
+    actual = apply(images, [1, 0, -0.25, 0, 1, 0], fill_mode)
+    np.testing.assert_array_equal(actual.ravel(), [(beyond + 10) / 2, 15.0, 25.0, 40.0])
 
 
 def test_halving_the_coordinates_magnifies_twice():
     # Pixel j of the view lies at (2 j + 1) / 8 - 1 and shows half of that, (2 j + 1) / 16 - 1/2. Image pixel k lies at
     # (2 k + 1) / 8 - 1, so k = j / 2 + 1.75. Every row is the numbers 0 to 7, so that a value is a column.
     images = np.tile(np.arange(8.0)[None, None, :, None], (1, 8, 1, 1))
-    found = apply(images, [0.5, 0, 0, 0, 0.5, 0])
-    np.testing.assert_array_equal(found[0, 3, :, 0], [1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25])
+    actual = apply(images, [0.5, 0, 0, 0, 0.5, 0])
+    np.testing.assert_array_equal(actual[0, 3, :, 0], [1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25])
 
 
 @pytest.mark.parametrize("angle", [0.1, 0.7, 2.0, -3.0])
@@ -199,20 +187,20 @@ def test_a_transform_lands_on_the_same_content_at_every_size(shape):
     (a, b), (c, d) = rotation(0.4) / 1.6
     tx, ty = 0.07, -0.05
     assert abs(a) + abs(b) + abs(tx) < 0.95
-    found = apply(content(x, y)[None, :, :, None], [a, b, tx, c, d, ty])[0, :, :, 0]
+    actual = apply(content(x, y)[None, :, :, None], [a, b, tx, c, d, ty])[0, :, :, 0]
     expected = content(a * x + b * y + tx, c * x + d * y + ty)
     rounding = 60e-5  # of coordinates up to 96 in float32, times a slope of at most 60 * 3 * 2 / 48 a pixel
-    np.testing.assert_allclose(found, expected, rtol=0, atol=interpolation_bound(height, width) + rounding)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=interpolation_bound(height, width) + rounding)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (64, 64), (40, 64), (96, 48)])
-def test_a_drawn_view_lands_on_the_same_content_at_every_size(shape):
+def test_a_sampled_view_lands_on_the_same_content_at_every_size(shape):
     """Moved, cropped and recolored, wherever the view shows a point between the image's pixel centres."""
     height, width = shape
     x, y = np.meshgrid(normalised(width), normalised(height))
-    affines, colors = drawn(20)
+    affines, colors = sampled(20)
     images = np.tile(content(x, y)[None, :, :, None], (20, 1, 1, 3))
-    found = render(images, affines, colors, EVERYTHING).numpy()
+    actual = render(images, affines, colors, EVERYTHING).numpy()
     for row, (a, b, tx, c, d, ty) in enumerate(affines.astype(np.float64)):
         seen_x, seen_y = a * x + b * y + tx, c * x + d * y + ty
         inside = (np.abs(seen_x) < 1 - 1 / width) & (np.abs(seen_y) < 1 - 1 / height)
@@ -220,17 +208,17 @@ def test_a_drawn_view_lands_on_the_same_content_at_every_size(shape):
         gains, biases = np.split(colors[row].astype(np.float64), 2)
         expected = np.clip(content(seen_x, seen_y)[..., None] * gains + 255 * biases, 0, 255)
         bound = (interpolation_bound(height, width) + 60e-5) * max(gains)
-        np.testing.assert_allclose(found[row][inside], expected[inside], rtol=0, atol=bound)
+        np.testing.assert_allclose(actual[row][inside], expected[inside], rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-def test_a_drawn_view_is_one_bilinear_interpolation(fill_mode):
+@pytest.mark.parametrize("fill_mode", PAD_MODE)
+def test_a_sampled_view_is_one_bilinear_interpolation(fill_mode):
     """Against bilinear sampling of the padded picture in float64."""
     count, height, width, pad = 12, 9, 12, 40
     images = picture(height, width, count=count)
-    affines, _ = drawn(count)
-    found = apply_affines(images, affines, fill_mode)
-    assert found.dtype == np.float32
+    affines, _ = sampled(count)
+    actual = apply_affines(images, affines, fill_mode)
+    assert actual.dtype == np.float32
     padded = np.pad(images, [(0, 0), (pad, pad), (pad, pad), (0, 0)], PAD_MODE[fill_mode]).astype(np.float64)
     x, y = np.meshgrid(normalised(width), normalised(height))
     for row, (a, b, tx, c, d, ty) in enumerate(affines.astype(np.float64)):
@@ -243,13 +231,13 @@ def test_a_drawn_view_is_one_bilinear_interpolation(fill_mode):
             (1 - u) * source[top + 1, left] + u * source[top + 1, left + 1]
         )
         # Coordinates below 32 keep an error of about 16 roundings of 2^-19; neighbours differ by up to 255.
-        np.testing.assert_allclose(found[row], expected, rtol=0, atol=2 * 255 * 16 * 32 * 2.0**-24)
+        np.testing.assert_allclose(actual[row], expected, rtol=0, atol=2 * 255 * 16 * 32 * 2.0**-24)
 
 
 @pytest.mark.parametrize(("fill_mode", "lowest"), [("reflect", 60), ("nearest", 60), ("constant", 0)])
 def test_a_view_stays_within_the_range_of_its_image(fill_mode, lowest):
     images = picture(12, 12, count=20) / 2 + 60  # 60 to 187.5
-    affines, _ = drawn(20)
+    affines, _ = sampled(20)
     views = apply_affines(images, affines, fill_mode).numpy()
     assert views.shape == images.shape
     assert views.min() >= lowest - 255 * 2.0**-22
@@ -257,13 +245,13 @@ def test_a_view_stays_within_the_range_of_its_image(fill_mode, lowest):
 
 
 def test_beyond_the_edge_constant_is_black():
-    affines, _ = drawn(20)
+    affines, _ = sampled(20)
     views = apply_affines(np.full((20, 12, 12, 1), 60.0), affines, "constant").numpy()
     assert (views == 0.0).any()
 
 
 def test_stored_float16_transforms_lose_nothing():
-    # What was drawn is already rounded, so that the stored numbers replay the very same view.
+    # What was sampled is already rounded, so the stored numbers give the very same view.
     images = picture(10, 10, channels=3)
     affine, color = sample_view(EVERYTHING, 2, "a.png", 0)
     stored = [np.frombuffer(part.tobytes(), np.float16)[None].astype(np.float32) for part in (affine, color)]
@@ -276,10 +264,10 @@ def test_stored_float16_transforms_lose_nothing():
 
 def test_a_color_is_a_gain_and_a_bias_of_each_channel():
     images = np.array([[100.0, 100.0, 100.0], [0.0, 160.0, 255.0]]).reshape(1, 1, 2, 3).astype(np.float32)
-    found = recolor(images, [1.5, 1.0, 0.5], [0.25, -0.5, 0.125])
-    assert found.dtype == np.float32
+    actual = recolor(images, [1.5, 1.0, 0.5], [0.25, -0.5, 0.125])
+    assert actual.dtype == np.float32
     # 100 * 1.5 + 255 / 4, 100 - 255 / 2 (cut), 100 / 2 + 255 / 8; then 0, 160 and 255.
-    assert found.tolist() == [[[[213.75, 0.0, 81.875], [63.75, 32.5, 159.375]]]]
+    assert actual.tolist() == [[[[213.75, 0.0, 81.875], [63.75, 32.5, 159.375]]]]
 
 
 def test_what_leaves_the_range_is_cut_at_black_and_white():
@@ -291,7 +279,7 @@ def test_what_leaves_the_range_is_cut_at_black_and_white():
 
 def test_each_image_has_its_own_color():
     images = picture(5, 7, channels=3, count=30)
-    _, colors = drawn(30, COLOR)
+    _, colors = sampled(30, COLOR)
     gains, biases = np.split(colors.astype(np.float64)[:, None, None], 2, axis=-1)
     expected = np.clip(images * gains + 255 * biases, 0, 255)
     # Product and sum, below 512, round by 2^-16 each.
@@ -304,33 +292,33 @@ def test_the_same_color_changes_no_bit(channels):
     np.testing.assert_array_equal(recolor(images, SAME_COLOR[:3], SAME_COLOR[3:]), images)
 
 
-def test_drawn_contrast_keeps_mid_grey():
+def test_sampled_contrast_keeps_mid_grey():
     images = np.full((50, 2, 3, 3), 127.5, np.float32)
-    _, colors = drawn(50, Augmentation(contrast=0.4))
+    _, colors = sampled(50, Augmentation(contrast=0.4))
     # The float16 gain is 2^-11 off, the bias 2^-13.
     np.testing.assert_allclose(apply_colors(images, colors), 127.5, rtol=0, atol=127.5 * 2.0**-11 + 255 * 2.0**-13)
 
 
 def test_brightness_moves_mid_grey_by_its_share_of_white():
     images = np.full((50, 2, 3, 3), 127.5, np.float32)
-    _, colors = drawn(50, Augmentation(brightness=0.25))
+    _, colors = sampled(50, Augmentation(brightness=0.25))
     expected = 127.5 + 255 * colors[:, 3].astype(np.float64)
-    found = apply_colors(images, colors).numpy()
-    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None, None, None], found.shape), rtol=2.0**-23)
-    assert 127.5 - 63.75 <= found.min() < 70
-    assert 185 < found.max() <= 127.5 + 63.75
+    actual = apply_colors(images, colors).numpy()
+    np.testing.assert_allclose(actual, np.broadcast_to(expected[:, None, None, None], actual.shape), rtol=2.0**-23)
+    assert 127.5 - 63.75 <= actual.min() < 70
+    assert 185 < actual.max() <= 127.5 + 63.75
 
 
 def test_grey_is_the_luma_of_the_transformed_colors():
     """Where the channels are equal, and nothing is cut."""
     grey = picture(9, 12, channels=1, count=30) / 4 + 95  # 95 to 159: 0.6 * 0.9 to 1.4 * 1.1 times that, less 51, fits
-    _, colors = drawn(30, COLOR)
+    _, colors = sampled(30, COLOR)
     colored = apply_colors(np.repeat(grey, 3, axis=-1), colors).numpy()
     assert colored.min() > 0
     assert colored.max() < 255
-    found = apply_colors(grey, colors).numpy()
-    assert found.shape == grey.shape
-    np.testing.assert_allclose(found[..., 0], colored.astype(np.float64) @ LUMA, rtol=0, atol=2.0**-14)
+    actual = apply_colors(grey, colors).numpy()
+    assert actual.shape == grey.shape
+    np.testing.assert_allclose(actual[..., 0], colored.astype(np.float64) @ LUMA, rtol=0, atol=2.0**-14)
 
 
 def test_grey_weighs_the_channels_as_the_eye_does():
@@ -346,7 +334,7 @@ def test_grey_weighs_the_channels_as_the_eye_does():
 
 def test_a_view_is_moved_then_recolored():
     images = picture(9, 12, channels=3, count=6)
-    affines, colors = drawn(6)
+    affines, colors = sampled(6)
     moved = apply_affines(images, affines, "nearest")
     np.testing.assert_array_equal(
         render(images, affines, colors, EVERYTHING).numpy(), apply_colors(moved, colors).numpy()
@@ -356,15 +344,15 @@ def test_a_view_is_moved_then_recolored():
 def test_what_lies_beyond_the_edge_is_recolored_with_the_rest():
     augmentation = Augmentation(translation=0.5, brightness=0.5, fill_mode="constant")
     # Shifted by half the width: the left half is black, and 255 / 4 lighter.
-    found = render(
+    actual = render(
         np.full((1, 4, 4, 1), 100, np.uint8), [[1, 0, -1, 0, 1, 0]], [[1, 1, 1, 0.25, 0.25, 0.25]], augmentation
     )
-    np.testing.assert_array_equal(found[0, :, :, 0], [[63.75, 63.75, 163.75, 163.75]] * 4)
+    np.testing.assert_array_equal(actual[0, :, :, 0], [[63.75, 63.75, 163.75, 163.75]] * 4)
 
 
 def test_only_what_is_on_is_done():
     images = picture(9, 12, channels=3, count=6)
-    affines, colors = drawn(6)
+    affines, colors = sampled(6)
     not_used = np.full((6, 6), NOT_USED)
     np.testing.assert_array_equal(
         render(images, affines, not_used, MOVES).numpy(), apply_affines(images, affines, "nearest").numpy()
@@ -376,26 +364,26 @@ def test_only_what_is_on_is_done():
 def test_nothing_on_changes_no_bit(dtype):
     images = picture(9, 12, channels=3, count=6).astype(dtype)
     not_used = np.full((6, 6), NOT_USED)
-    found = render(images, not_used, not_used, Augmentation()).numpy()
-    assert found.dtype == np.float32
-    assert found.tobytes() == images.astype(np.float32).tobytes()
+    actual = render(images, not_used, not_used, Augmentation()).numpy()
+    assert actual.dtype == np.float32
+    assert actual.tobytes() == images.astype(np.float32).tobytes()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_everything_on_but_drawn_as_nothing_changes_no_bit(channels):
+def test_everything_on_but_sampled_as_nothing_changes_no_bit(channels):
     images = picture(9, 12, channels=channels, count=6).astype(np.uint8)
-    found = render(images, np.tile(IDENTITY, (6, 1)), np.tile(SAME_COLOR, (6, 1)), EVERYTHING).numpy()
-    assert found.dtype == np.float32
-    assert found.tobytes() == images.astype(np.float32).tobytes()
+    actual = render(images, np.tile(IDENTITY, (6, 1)), np.tile(SAME_COLOR, (6, 1)), EVERYTHING).numpy()
+    assert actual.dtype == np.float32
+    assert actual.tobytes() == images.astype(np.float32).tobytes()
 
 
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
+@pytest.mark.parametrize("fill_mode", PAD_MODE)
 def test_the_fill_mode_is_the_augmentations(fill_mode):
     images = picture(4, 8, channels=3)
     shift = np.array([[1, 0, -0.75, 0, 1, 0]])  # three pixels of eight
     expected = np.pad(images, [(0, 0), (0, 0), (3, 0), (0, 0)], PAD_MODE[fill_mode])[:, :, :8]
-    found = render(images, shift, shift, Augmentation(translation=0.5, fill_mode=fill_mode))
-    np.testing.assert_array_equal(found, expected)
+    actual = render(images, shift, shift, Augmentation(translation=0.5, fill_mode=fill_mode))
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("augmentation", [EVERYTHING, MOVES, COLOR, Augmentation()])
@@ -412,7 +400,7 @@ def test_the_static_shape_is_kept(augmentation, shape):
 def test_a_view_does_not_depend_on_its_batch(channels):
     count = 33
     images = picture(10, 14, channels=channels, count=count)
-    affines, colors = drawn(count, number=1)
+    affines, colors = sampled(count, number=1)
     together = render(images, affines, colors, EVERYTHING).numpy()
     for row in range(count):
         only = slice(row, row + 1)

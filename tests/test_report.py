@@ -442,7 +442,7 @@ def test_text_in_a_figure_is_left_alone():
 def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     with pytest.raises(
-        PipelineError, match=r"student_T2, student_T4, and params\.yaml has T = 8\. .*dvc repro evaluate"
+        PipelineError, match=r"student_T2, student_T4, but params\.yaml has T = 8\. .*dvc repro evaluate"
     ):
         write_report({"8": Path("T2_seed1.keras")}, "other.html")
     assert not Path("other.html").exists()

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -80,9 +81,7 @@ def test_images_are_copied_and_listed(capsys):
 
     *lines, origins = capsys.readouterr().out.splitlines()
     printed = [line.split() for line in lines]
-    assert origins == (
-        "Validation images: 0.3 of the training images, by a hash of the name. Test images: as the data say."
-    )
+    assert re.match("Validation images: 0.3 .* hash of the name.* Test images: as the data say", origins)
     counts = Counter((image.split, image.class_name) for image in images)
     assert printed == [
         ["class", "train", "val", "test"],
@@ -138,7 +137,7 @@ def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
     ]
     data_set = DataSet(Path("raw"), rows, {"val": 0.3}, [], "", in_order(row.class_name for row in rows))
     monkeypatch.setitem(split.LAYOUTS, "mhist", lambda **_: data_set)
-    with pytest.raises(PipelineError, match=r"the image y/d\.png would overwrite another one at d\.png\. Rename it"):
+    with pytest.raises(PipelineError, match=r"y/d\.png .* at d\.png\."):
         run()
     assert files_below(Path("data")) == {}
 
@@ -168,8 +167,8 @@ def test_refuses_what_is_no_image_and_writes_nothing(damage, older):
     Path("raw/images/017.png").write_bytes(damage())
     with pytest.raises(PipelineError) as refused:
         run()
-    assert str(refused.value).startswith("1 of 40 image files cannot be used: 017.png (")
-    assert "Replace them with intact images" in str(refused.value)
+    assert str(refused.value).startswith("1 of 40 image files ")
+    assert ": 017.png (" in str(refused.value)
     assert files_below(Path("data")) == before
     assert Path("data").exists() == older
 
@@ -179,7 +178,7 @@ def test_counts_the_files_that_no_row_names(capsys):
     for name in ("x.png", "Thumbs.db"):
         Path("raw/images", name).write_bytes(b"?")
     run()
-    assert "1 left out, because no row names these files of raw/images: 'x.png'" in capsys.readouterr().out
+    assert re.search("1 left out, .* raw/images: 'x.png'", capsys.readouterr().out)
     assert not [name for name in files_below(FOLDER) if "x.png" in name or "Thumbs" in name]
     for name in ("x.png", "Thumbs.db"):
         Path("raw/images", name).unlink()
@@ -190,8 +189,8 @@ def test_counts_the_files_that_no_row_names(capsys):
 @pytest.mark.parametrize(
     ("partition", "empty"),
     [
-        ("train", "2 split(s) would have no image of a class: test/HP, test/SSA."),
-        ("test", "2 split(s) would have no image of a class: train/HP, train/SSA."),
+        ("train", ": test/HP, test/SSA."),
+        ("test", ": train/HP, train/SSA."),
     ],
 )
 def test_refuses_a_split_without_images_of_a_class(partition, empty):
@@ -200,8 +199,10 @@ def test_refuses_a_split_without_images_of_a_class(partition, empty):
     table.write_text(table.read_text().replace(",test\n", f",{partition}\n").replace(",train\n", f",{partition}\n"))
     with pytest.raises(PipelineError) as refused:
         run()
-    assert str(refused.value).startswith(empty)
-    assert "add images, or change split.val_fraction. A class with 2 images that the data do not" in str(refused.value)
+    assert str(refused.value).startswith("2 split(s) ")
+    assert empty in str(refused.value)
+    assert "split.val_fraction" in str(refused.value)
+    assert "A class with 2 images " in str(refused.value)
     assert files_below(Path("data")) == {}
 
 
@@ -218,6 +219,18 @@ def test_every_class_has_training_and_validation_images(val_fraction):
     }  # fmt: skip
 
 
+def test_the_share_that_is_printed_as_enough_is_the_smallest(capsys):
+    make(range(40))
+    run(1e-9)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("split.val_fraction")]
+    assert line.startswith("split.val_fraction 1e-09 gave no val image to 2 of 2 classes")
+    enough = float(re.search(r"; ([0-9.]+) would", line)[1])
+    run(enough)
+    assert "split.val_fraction" not in capsys.readouterr().out
+    run(enough - 0.002)
+    assert "gave no val image to 1 of 2 classes" in capsys.readouterr().out
+
+
 def keep_lines(keep) -> None:
     """Leaves those rows of the table for which `keep`, of (name, label, votes, partition), says so."""
     table = Path("raw/annotations.csv")
@@ -231,7 +244,7 @@ def test_refuses_an_empty_validation_split():
     trained = [f"{number:03}.png" for number in range(40) if stated_split(*row_of(number)[::2], 0.3) == "train"]
     one = {row_of(int(name[:3]))[1]: name for name in trained}
     keep_lines(lambda name, label, votes, partition: partition == "test" or name in one.values())
-    with pytest.raises(PipelineError, match=r"no image would be a validation image\. Raise split\.val_fraction"):
+    with pytest.raises(PipelineError, match=r"no .*validation image.* split\.val_fraction"):
         run()
     assert not Path("data").exists()
 
@@ -250,7 +263,7 @@ def test_refuses_one_class_missing_from_one_split():
     table = Path("raw/annotations.csv")
     lines = [line for line in table.read_text().splitlines() if not (",HP," in line and line.endswith(",test"))]
     table.write_text("\n".join(lines) + "\n")
-    with pytest.raises(PipelineError, match=r"^1 split\(s\) would have no image of a class: test/HP\. "):
+    with pytest.raises(PipelineError, match=r"^1 split\(s\) .*: test/HP\. "):
         run()
 
 
@@ -290,7 +303,4 @@ def test_classes_that_differ_only_in_case_are_told(capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(split.LAYOUTS, "rows", lambda: data_set)
         split.run(layout="rows", settings={}, split_folder=FOLDER, index=INDEX)
-    assert (
-        "Some classes differ only in upper and lower case: 'Hp' and 'hp'. If they are the same, write one of them in "
-        "the data, or give them one name in class_names.\n"
-    ) in capsys.readouterr().out
+    assert "classes differ only in upper and lower case: 'Hp' and 'hp'. " in capsys.readouterr().out

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layouts import FOLDER, INDEX, files_below, invalid, png, run, with_key, write_files
+from layouts import FOLDER, INDEX, assert_one_mistake, files_below, png, run, with_key, write_files
 
 from pipeline.datasets.class_folders import read_folders
 from pipeline.datasets.csv_tables import read_csv, read_mhist
 from pipeline.datasets.labelled import DataSet
 from pipeline.images.index import in_order, read_index
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import PipelineError, UnusableError
 
 DRAWN = {
     "layout": "csv",
@@ -105,8 +105,8 @@ def test_the_exact_name_precedes_other_forms_of_it():
     names = [nfd("é.png"), "é.png", "x", "x.png"]
     make(["image,label", "é.png,0", f"{nfd('é.png')},1", "x,2", "x.png,3"], names)
     assert {row.id for row in read().rows} == set(names)
-    found = {row.class_name: row.image.name for row in read().rows}
-    assert found == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
+    files = {row.class_name: row.image.name for row in read().rows}
+    assert files == {"0": "é.png", "1": nfd("é.png"), "2": "x", "3": "x.png"}
 
 
 def test_an_image_comes_before_a_file_of_notes_with_its_name():
@@ -124,48 +124,51 @@ def test_names_without_folders_are_found_in_a_folder_of_folders():
 
 def test_equal_names_of_two_sub_folders_are_two_images():
     write_files({f"raw/img/{folder}/{number}.png": png(number) for folder in "ab" for number in range(40)})
-    rows = [f"{folder}/{number},{number % 2}" for folder in "ab" for number in range(40)]
-    Path("raw/t.csv").write_text("\n".join(["image,label", *rows]))
-    found = run(DRAWN)
-    assert len(found) == len(files_below(FOLDER)) == 80
-    assert found["a/7"]["path"].endswith("/1/a__7.png")
-    assert Path(found["b/7"]["path"]).read_bytes() == png(7)
+    lines = [f"{folder}/{number},{number % 2}" for folder in "ab" for number in range(40)]
+    Path("raw/t.csv").write_text("\n".join(["image,label", *lines]))
+    rows = run(DRAWN)
+    assert len(rows) == len(files_below(FOLDER)) == 80
+    assert rows["a/7"]["path"].endswith("/1/a__7.png")
+    assert Path(rows["b/7"]["path"]).read_bytes() == png(7)
 
 
 @pytest.mark.parametrize(
-    ("rows", "names", "said"),
+    ("rows", "names", "expected"),
     [
         (
             ["a.jpg,0", "b.jpg,1"],
             ["a.png", "b.png"],
-            ["2 of 2", "nearest to 'a.jpg' is 'a.png'. Write the names as the"],
+            ["2 of 2", "nearest to 'a.jpg' is 'a.png'. ", "split.images"],
         ),
-        (["A.png,0", "b.png,1"], ["a.png", "b.png"], ["1 of 2", "'A.png' (line 2). It holds 2", "'A.png' is 'a.png'"]),
+        (
+            ["A.png,0", "b.png,1"],
+            ["a.png", "b.png"],
+            ["1 of 2", "'A.png' (line 2). ", "'A.png' is 'a.png'"],
+        ),
         (
             ["/home/me/x/a.png,0", "b.png,1"],
             ["x/a.png", "b.png"],
             ["1 image name(s)", "'/home/me/x/a.png' (line 2)", "Write 'x/a.png' instead of '/home/me/x/a.png'."],
         ),
         (["C:\\\\x\\\\a.png,0", "b.png,1"], ["a.png", "b.png"], ["Write 'a.png' instead of 'C:"]),
-        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png': write names with their folders"]),
-        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. Write them in full"]),
+        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png'"]),
+        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. "]),
         (["a,0", "b,1"], ["x/a.png", "y/a.png", "x/b.png"], ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"]),
-        (["a.png,0", "a,1"], ["a.png", "b.png"], ["names 1 image(s) more than once: 'a.png' (line 2), 'a' (line 3)"]),
-        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "no image name in the column 'image': lines 3, 4."]),
-        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "name what is hidden", "'._a.png' (line 2)"]),
-        (["__MACOSX/a.png,0", "b.png,1"], ["__MACOSX/a.png", "b.png"], ["name what is hidden", "line 2"]),
-        (["deep/a.png,0", "b.png,1"], ["b.png"], ["'deep/a.png' (line 2). DVC follows no such link"]),
+        (["a.png,0", "a,1"], ["a.png", "b.png"], ["1 image(s)", ": 'a.png' (line 2), 'a' (line 3). "]),
+        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "the column 'image': lines 3, 4."]),
+        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "hidden", "'._a.png' (line 2)"]),
+        (["__MACOSX/a.png,0", "b.png,1"], ["__MACOSX/a.png", "b.png"], ["1 row(s)", "hidden", "(line 2)"]),
+        (["deep/a.png,0", "b.png,1"], ["b.png"], ["1 image(s)", "link", "'deep/a.png' (line 2). "]),
         (["a.png,0"], [], ["raw holds no folders"]),
     ],
 )
-def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, said):
+def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, expected):
     make(["image,label", *rows], names)
     write_files({"raw/other/a.png": b""} if names else {})
     if "b.png" in names:
         Path("raw/img/deep").symlink_to(Path("raw/other").resolve(), target_is_directory=True)
     message = refusal()
-    assert [words for words in said if words not in message] == []
-    assert "remove their rows" not in message
+    assert [words for words in expected if words not in message] == []
 
 
 def test_what_systems_leave_behind_is_neither_read_nor_told():
@@ -191,13 +194,12 @@ def test_the_table_beside_the_images_is_no_stray_file():
 def test_named_splits_may_be_written_unlike_the_rows(ids):
     make(["image,label", "s/a.png,0", "b,1", "c,0"], ["s/a.png", "b.png", "c.png"])
     Path("raw/val.csv").write_text("\n".join(ids))
-    found = read(validation_ids=Path("val.csv"), val_fraction=None)
-    assert {row.id: row.partition for row in found.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
+    data_set = read(validation_ids=Path("val.csv"), val_fraction=None)
+    assert {row.id: row.partition for row in data_set.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
     Path("raw/val.csv").write_text("image\nb.png\nbb.png\n")
     message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
-    assert (
-        "names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). The name nearest to 'bb.png' there is" in message
-    )
+    assert message.startswith("raw/val.csv names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). ")
+    assert "nearest to 'bb.png' there is 'b.png'" in message
 
 
 @pytest.mark.parametrize("content", ["a.png\nb, 2\n", "img/a.png \n\n'b'\n".replace("'b'", '"b, 2.png"'), "b, 2\na"])
@@ -205,8 +207,8 @@ def test_named_splits_may_be_written_unlike_the_rows(ids):
 def test_names_of_a_split_may_be_a_list_without_a_header(content, header):
     make(["image,label", "a.png,0", '"b, 2.png",1', "c.png,0"], ["a.png", "b, 2.png", "c.png"])
     Path("raw/val.txt").write_text(content)
-    found = read(validation_ids=Path("val.txt"), val_fraction=None, header=header)
-    assert {row.id: row.partition for row in found.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
+    data_set = read(validation_ids=Path("val.txt"), val_fraction=None, header=header)
+    assert {row.id: row.partition for row in data_set.rows} == {"a.png": "val", "b, 2.png": "val", "c.png": "train"}
 
 
 def test_a_list_of_names_may_go_with_a_table_without_header():
@@ -217,21 +219,18 @@ def test_a_list_of_names_may_go_with_a_table_without_header():
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"),
+    ("ids", "expected"),
     [
-        (
-            "image\nother/a.png\n",
-            "'other/a.png' (line 2). The name nearest to 'other/a.png' there is 'a.png'. Write",
-        ),
-        ("z9.jpg\n", "Its first line looks like an image, not like a header: write a header with 'image' above it"),
-        ("a.png;1\nb.png;1\n", "Its first line looks like an image, not like a header: write a header with 'image'"),
+        ("image\nother/a.png\n", "nearest to 'other/a.png' there is 'a.png'. "),
+        ("z9.jpg\n", "write a header with 'image'"),
+        ("a.png;1\nb.png;1\n", "write a header with 'image'"),
     ],
 )
-def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, said):
+def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, expected):
     make(["image,label", "a.png,0", "b.png,1"])
     Path("raw/val.csv").write_text(ids)
     message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
-    assert said in message
+    assert expected in message
     assert "remove" not in message
     assert "split.header" not in message
 
@@ -269,65 +268,70 @@ def test_what_excel_writes_is_read(encoding):
 
 
 @pytest.mark.parametrize(
-    ("lines", "changes", "said"),
+    ("lines", "changes", "expected"),
     [
         (
             ["image;label", "a.png;0"],
             {"separator": ","},
-            "it has 'image;label'. Its columns are separated by semicolons, and split.separator is ',': set",
+            ["it has 'image;label'. ", "separated by semicolons", "split.separator is ','", "split.separator: null"],
         ),
         (
             ["a.png;0", "b.png;1"],
             {"separator": ",", "header": False, "image_column": "1", "label_column": "2"},
-            "lacks the column '2'; it has '1'. Its columns are separated by semicolons, and split.separator is ','",
+            ["lacks the column '2'; it has '1'. ", "separated by semicolons", "split.separator is ','"],
         ),
-        (["a.png;0", "b.png;1"], {}, "it has 'a.png', '0'. Its first line looks like an image, not like a header: set"),
+        (["a.png;0", "b.png;1"], {}, ["it has 'a.png', '0'. ", "split.header: false", "numbers"]),
         (
             ["a.png;0", "b.png;1"],
             {"header": False},
-            "A table without a header has columns 1, 2, ...; its first line is 'a.png', '0'. Name the columns by",
+            ["columns 1, 2, ...", "first line is 'a.png', '0'. "],
         ),
         (
             ["image,label", "a.png,0"],
             {"header": False},
-            "first line is a header that names them: set split.header: null",
+            ["split.header: null"],
         ),
         (
             ["picture,label", "a.png,0", "b.png,1"],
             {"image_column": "1", "label_column": "2"},
-            "no image 'picture', which line 1 of raw/t.csv names. If that line is a header, set split.header: true",
+            ["no image 'picture'", "line 1 of raw/t.csv", "split.header: true"],
         ),
-        (["Image,label", "a.png,0"], {}, "it has 'Image', 'label'. Did you mean 'Image' by 'image'? Name its columns"),
-        (["image,label,label", "a.png,0,1"], {}, "has the column 'label' more than once"),
+        (
+            ["Image,label", "a.png,0"],
+            {},
+            ["it has 'Image', 'label'. ", "'Image' by 'image'?", "split.image_column and split.label_column"],
+        ),
+        (["image,label,label", "a.png,0,1"], {}, ["the column 'label' more than once"]),
         (
             ["image,label", "a.png,0", "b, c.png,1"],
             {},
-            "separated by commas: 1 row(s) have more fields than its 2 columns",
+            ["separated by commas", "1 row(s)", "2 columns", "line 3 has 3"],
         ),
-        (["image,label"], {}, "has its header but no rows"),
-        (["i" * 10_000 + ",label", "a.png,0"], {}, f"it has '{'i' * 55} ..., 'label'."),
+        (["image,label"], {}, ["no rows"]),
+        (["i" * 10_000 + ",label", "a.png,0"], {}, [f"it has '{'i' * 55} ..., 'label'."]),
     ],
 )
-def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, said):
+def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, expected):
     make(lines)
-    assert said in refusal(**changes)
+    message = refusal(**changes)
+    assert [words for words in expected if words not in message] == []
 
 
 def test_lines_are_those_that_an_editor_shows():
     make(["image,note,label", 'a.png,"two', 'lines",0', "", "b.png,x,", ",,", "c.png,x,"], ["a.png", "b.png", "c.png"])
-    assert (
-        "2 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 5), 'c.png' (line 7). "
-        in refusal()
-    )
+    message = refusal()
+    assert message.startswith("2 of 3 rows of raw/t.csv ")
+    assert "the column 'label': 'b.png' (line 5), 'c.png' (line 7). " in message
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "none", "None", "<NA>"])
 def test_what_programs_write_for_no_label_is_no_class(word):
     make(["image,label", "a.png,x", f"b.png,{word}", "c.png,y"], ["a.png", "b.png", "c.png"])
-    assert refusal() == (
-        "1 of 3 rows of raw/t.csv have no label in the column 'label': 'b.png' (line 3). Write their labels, or remove "
-        f"these rows. If {word!r} is a class, name all classes in split.class_names."
-    )
+    message = refusal()
+    assert message.startswith("1 of 3 rows of raw/t.csv ")
+    assert "the column 'label': 'b.png' (line 3). " in message
+    assert f"If {word!r} is a class, " in message
+    assert "split.class_names" in message
     Path("raw/names.txt").write_text(f"x\n{word}\ny\n")
     for class_names in ([word, "x", "y"], {"x": "1", "y": "2", word: "3"}, Path("names.txt")):
         assert len(read(class_names=class_names).class_names) == 3
@@ -350,35 +354,35 @@ def test_one_hot_columns_are_the_classes_in_their_order():
 
 
 @pytest.mark.parametrize(
-    ("line", "columns", "said"),
+    ("line", "columns", "expected"),
     [
         (
             "b,0,1,1",
             ["MEL", "NV", "BCC"],
-            "1 of 5 rows of raw/t.csv have 2 ones in split.label_columns, not one: 'b' (li",
+            ["1 of 5 rows of raw/t.csv have 2 ones in split.label_columns", ": 'e' (line 6). "],
         ),
-        ("b,0,0,0", ["MEL", "NV", "BCC"], "1 of 5 rows of raw/t.csv have 0 ones in split.label_columns"),
+        ("b,0,0,0", ["MEL", "NV", "BCC"], ["1 of 5 rows of raw/t.csv have 0 ones in split.label_columns"]),
         (
             "b,0,1,0",
             ["MEL", "NV"],
-            "2 of 5 rows of raw/t.csv have 0 ones in split.label_columns, not one: 'c' (line 4)",
+            ["2 of 5 rows of raw/t.csv have 0 ones in split.label_columns", ": 'c' (line 4)"],
         ),
-        ("b,0,0.9,0.1", ["MEL", "NV", "BCC"], "fields other than 0 and 1 in split.label_columns: '0.1', '0.9'"),
-        ("b,0,,1", ["MEL", "NV", "BCC"], "fields other than 0 and 1 in split.label_columns: ''"),
-        ("b,0,1,0", ["MEL", "SCC", "NV"], "lacks the column 'SCC'; it has 'image', 'MEL', 'NV', 'BCC'"),
+        ("b,0,0.9,0.1", ["MEL", "NV", "BCC"], ["other than 0 and 1 in split.label_columns: '0.1', '0.9'"]),
+        ("b,0,,1", ["MEL", "NV", "BCC"], ["other than 0 and 1 in split.label_columns: ''"]),
+        ("b,0,1,0", ["MEL", "SCC", "NV"], ["lacks the column 'SCC'; it has 'image', 'MEL', 'NV', 'BCC'"]),
     ],
 )
-def test_refuses_columns_that_are_not_one_hot(line, columns, said):
+def test_refuses_columns_that_are_not_one_hot(line, columns, expected):
     make([*ONE_HOT, line.replace("b,", "e,")], [*FOUR, "e.png"])
-    assert said.replace("'b' (li", "'e' (li") in refusal(label_column=None, label_columns=columns)
+    message = refusal(label_column=None, label_columns=columns)
+    assert [words for words in expected if words not in message] == []
 
 
 def test_one_column_of_one_hot_is_not_taken_for_the_labels():
     make(ONE_HOT, FOUR)
-    assert (
-        "the column 'NV' of raw/t.csv is one of 3 columns with exactly one 1 in each row: set "
-        "split.label_columns: [MEL, NV, BCC] and split.label_column: null."
-    ) in refusal(label_column="NV")
+    message = refusal(label_column="NV")
+    assert message.startswith("the column 'NV' of raw/t.csv is one of 3 columns ")
+    assert "set split.label_columns: [MEL, NV, BCC] and split.label_column: null." in message
     make([ONE_HOT[0], "a,1,0,0", "b,0,1,0"], FOUR)
     assert labels(label_column="NV", class_names=["other", "nevus"]) == {"a": "other", "b": "nevus"}
 
@@ -399,9 +403,7 @@ def test_one_hot_columns_need_not_be_adjacent(header, row, listed):
         flags = {"male": n % 5 < 4, "lesion": n % 3 == 0}
         lines.append(f"{n}," + row.format(n=n + 100, **{name: int(bit) for name, bit in (bits | flags).items()}))
     make([header, *lines], [f"{n}.png" for n in range(40)])
-    assert f"columns with exactly one 1 in each row: set split.label_columns: {listed} and" in refusal(
-        label_column="MEL"
-    )
+    assert f"set split.label_columns: {listed} and split.label_column: null" in refusal(label_column="MEL")
     assert set(labels(label_column="MEL", class_names=["other", "melanoma"]).values()) == {"other", "melanoma"}
     assert listed in refusal(label_column="MEL", class_names=["MEL", "NV", "BCC"])
 
@@ -411,14 +413,15 @@ def test_one_hot_columns_with_wrong_rows_are_not_read_as_labels():
     rows[2], rows[7], rows[9] = [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]
     lines = ["image,MEL,NV,BCC", *(f"{n},{','.join(map(str, row))}" for n, row in enumerate(rows))]
     make(lines, [f"{n}.png" for n in range(60)])
-    assert refusal(label_column="MEL") == (
-        "the column 'MEL' of raw/t.csv is one of 3 columns with exactly one 1 in all but 3 of 60 rows: set "
-        "split.label_columns: [MEL, NV, BCC] and split.label_column: null, and correct '2' (line 4), '7' (line 9), "
-        "'9' (line 11). If 0 and 1 are the classes, name these two in split.class_names."
-    )
-    assert "3 of 60 rows of raw/t.csv have 0, 2, 3 ones in split.label_columns, not one: '2' (line 4), '7'" in refusal(
-        label_column=None, label_columns=["MEL", "NV", "BCC"]
-    )
+    message = refusal(label_column="MEL")
+    assert message.startswith("the column 'MEL' of raw/t.csv is one of 3 columns ")
+    assert "all but 3 of 60 rows" in message
+    assert "split.label_columns: [MEL, NV, BCC] and split.label_column: null" in message
+    assert " '2' (line 4), '7' (line 9), '9' (line 11). " in message
+    assert "split.class_names" in message
+    message = refusal(label_column=None, label_columns=["MEL", "NV", "BCC"])
+    assert message.startswith("3 of 60 rows of raw/t.csv have 0, 2, 3 ones in split.label_columns")
+    assert ": '2' (line 4), '7'" in message
 
 
 def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
@@ -429,43 +432,37 @@ def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
-        (
-            {"label_columns": ["a", "b"]},
-            "split.label_columns: expected one of split.label_column and split.label_columns",
-        ),
-        (
-            {"label_column": None},
-            "split.label_columns: expected one of split.label_column and split.label_columns; both",
-        ),
+        ({"label_columns": ["a", "b"]}, "both are given"),
+        ({"label_column": None}, "both are null"),
         ({"label_column": None, "label_columns": ["a"]}, "split.label_columns: expected two or more different columns"),
         ({"label_column": None, "label_columns": ["a", "image"]}, "expected two or more different columns"),
         ({"label_column": None, "label_columns": ["a", "a"]}, "expected two or more different columns"),
         ({"separator": ";;"}, "split.separator: expected null or one character"),
         ({"header": "no"}, "split.header: "),
-        ({"class_names": [1, 2]}, "split.class_names: expected null, a file in split.data, a list of different names"),
+        ({"class_names": [1, 2]}, "split.class_names: expected null"),
     ],
     ids=str,
 )
-def test_mistakes_in_the_section_are_named(changes, said):
-    message = invalid(with_key(DRAWN, **changes))
-    assert said in message
-    assert len(message.splitlines()) == 2
+def test_mistakes_in_the_section_are_named(changes, expected):
+    assert_one_mistake(with_key(DRAWN, **changes), [expected])
 
 
 # Names and order of the classes
 
 
-def make_labels(found: list[str]) -> None:
-    make(["image,label", *(f"{number},{label}" for number, label in enumerate(found))], [f"{n}.png" for n in range(99)])
+def make_labels(written: list[str]) -> None:
+    make(
+        ["image,label", *(f"{number},{label}" for number, label in enumerate(written))], [f"{n}.png" for n in range(99)]
+    )
 
 
 ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
 
 
 @pytest.mark.parametrize(
-    ("found", "class_names", "order"),
+    ("written", "class_names", "order"),
     [
         (ELEVEN, None, [str(number) for number in range(11)]),
         (["1.0", "10.0", "2", "1"], None, ["1", "2", "10"]),
@@ -487,8 +484,8 @@ ELEVEN = [str(number) for number in (10, 2, 1, 0, 9, 3, 8, 4, 7, 5, 6)]
         (["é", "f"], ["f", nfd("é")], ["f", "é"]),
     ],
 )
-def test_the_order_of_the_class_axis(found, class_names, order):
-    make_labels(found)
+def test_the_order_of_the_class_axis(written, class_names, order):
+    make_labels(written)
     data_set = read(class_names=class_names)
     assert data_set.class_names == order
     assert {row.class_name for row in data_set.rows} == set(order)
@@ -518,23 +515,23 @@ def test_class_names_may_be_a_file(file, content, order):
 
 
 @pytest.mark.parametrize(
-    ("found", "class_names", "said"),
+    ("written", "class_names", "expected"),
     [
         (
             ["TVA", "HP"],
             {"TVAA": "a", "HP": "b"},
-            "does not know: 'TVA'; known are 'TVAA', 'HP'; the nearest to 'TVA' is",
+            ": 'TVA'; known are 'TVAA', 'HP'; the nearest to 'TVA' is 'TVAA'. ",
         ),
-        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order: add them; to rename them,"),
-        (["1", "2"], ["adenoma", "polyp"], "does not know: '2'; known are '0', '1'. A list names labels from 0 on"),
-        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "has only the class 'a'; a classifier needs at least two."),
-        (["1", "01"], None, "writes one number in different ways in the column 'label': '01', '1'"),
+        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order"),
+        (["1", "2"], ["adenoma", "polyp"], ": '2'; known are '0', '1'. A list names labels from 0 on"),
+        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "only the class 'a'"),
+        (["1", "01"], None, "the column 'label': '01', '1'"),
         ([f"l{number}" for number in range(90)], {"x": "a"}, "'l0', 'l1', 'l10', 'l11', 'l12' and 85 more; known"),
     ],
 )
-def test_refuses_labels_without_a_name(found, class_names, said):
-    make_labels(found)
-    assert said in refusal(class_names=class_names)
+def test_refuses_labels_without_a_name(written, class_names, expected):
+    make_labels(written)
+    assert expected in refusal(class_names=class_names)
 
 
 def test_numbers_are_in_the_order_of_numbers_however_long():
@@ -582,8 +579,6 @@ def test_folders_with_numbers_are_in_the_order_of_numbers():
 
 def test_folders_above_the_classes_are_not_to_be_moved():
     write_files({f"raw/flowers/{name}/1.png": b"" for name in ("daisy", "rose")} | {"raw/__MACOSX/flowers/x": b""})
-    with pytest.raises(
-        PipelineError, match=r"raw/flowers holds only folders: 'daisy', 'rose'. If these are the classes"
-    ):
+    with pytest.raises(UnusableError, match=r"raw/flowers holds only folders: 'daisy', 'rose'\."):
         folders()
     assert folders(train=Path("flowers")).class_names == ["daisy", "rose"]

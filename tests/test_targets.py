@@ -1,4 +1,4 @@
-"""Hard beside soft labels with the view they belong to: joined by id, one view at a time."""
+"""Targets: hard labels beside the soft labels of the same view, joined by id."""
 
 import h5py
 import numpy as np
@@ -19,7 +19,7 @@ def path(tmp_path, request):
 
 
 def soft_of(path, view):
-    """The soft labels as docs/format.md tells to read them: with h5py and NumPy."""
+    """The soft labels, read with h5py and NumPy as docs/format.md describes."""
     with h5py.File(path) as file:
         group = file["train"]
         if "soft" in group:
@@ -33,17 +33,17 @@ def labels_of(file, images):
     return HardAndSoftLabels(file, "train", images, INDEX.one_hot(images))
 
 
-@pytest.mark.parametrize("asked", [[0, 1, 2, 3, 4], [4, 2, 0, 1, 3], [3, 1], [2]])
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 2, 0, 1, 3], [3, 1], [2]])
 @pytest.mark.parametrize("view", [0, 1, 2])
-def test_each_image_gets_the_labels_and_transforms_of_its_view(path, asked, view):
+def test_each_image_gets_the_labels_and_transforms_of_its_view(path, rows, view):
     with open_soft_targets(path) as file:
         supervision = labels_of(file, TRAIN)
-        affines, colors, targets = supervision.take(view, np.array(asked))
-    assert targets.shape == (len(asked), 6)
+        affines, colors, targets = supervision.take(view, np.array(rows))
+    assert targets.shape == (len(rows), 6)
     assert targets.dtype == np.float32
-    np.testing.assert_array_equal(targets[:, :3], HARD[asked])
-    np.testing.assert_array_equal(targets[:, 3:], soft_of(path, view)[asked])
-    expected = sample_views(VIEWS.augmentation, VIEWS.seed, [IDS["train"][row] for row in asked], view)
+    np.testing.assert_array_equal(targets[:, :3], HARD[rows])
+    np.testing.assert_array_equal(targets[:, 3:], soft_of(path, view)[rows])
+    expected = sample_views(VIEWS.augmentation, VIEWS.seed, [IDS["train"][row] for row in rows], view)
     np.testing.assert_array_equal(affines, expected[0])
     np.testing.assert_array_equal(colors, expected[1])
 
@@ -52,9 +52,9 @@ def test_each_image_gets_the_labels_and_transforms_of_its_view(path, asked, view
 def test_images_in_another_order_than_the_file_are_joined_by_id(path, order):
     with open_soft_targets(path) as file:
         whole = labels_of(file, TRAIN).take(1, np.array(order))
-        found = labels_of(file, [TRAIN[row] for row in order]).take(1, np.arange(len(order)))
-    for ours, theirs in zip(found, whole, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+        reordered = labels_of(file, [TRAIN[row] for row in order]).take(1, np.arange(len(order)))
+    for part, part_of_whole in zip(reordered, whole, strict=True):
+        np.testing.assert_array_equal(part, part_of_whole)
 
 
 def test_rows_of_the_file_may_stand_in_any_order(path, tmp_path):
@@ -73,8 +73,8 @@ def test_rows_of_the_file_may_stand_in_any_order(path, tmp_path):
         assert file.ids("train")[0] == IDS["train"][-1]
         supervision = labels_of(file, TRAIN)
         for view in range(3):
-            for ours, theirs in zip(supervision.take(view, np.arange(5)), expected[view], strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+            for part, expected_part in zip(supervision.take(view, np.arange(5)), expected[view], strict=True):
+                np.testing.assert_array_equal(part, expected_part)
 
 
 def test_views_may_be_taken_to_and_fro(path):
@@ -83,8 +83,8 @@ def test_views_may_be_taken_to_and_fro(path):
         first = [supervision.take(view, np.arange(5)) for view in (0, 1, 2)]
         again = [supervision.take(view, np.arange(5)) for view in (2, 0, 1)]
     for number, view in enumerate((2, 0, 1)):
-        for ours, theirs in zip(again[number], first[view], strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+        for part, expected_part in zip(again[number], first[view], strict=True):
+            np.testing.assert_array_equal(part, expected_part)
 
 
 def test_epochs_take_one_view_after_another(path):
@@ -128,12 +128,12 @@ def test_views_without_color_have_the_same_color(tmp_path):
 
 def test_the_fingerprint_names_file_and_split(tmp_path):
     """A training that was begun with one file must not go on with another."""
-    found = set()
+    fingerprints = set()
     for name, options in {"a": {}, "b": {"teacher_sha256": "ac" * 32}, "c": {"temperature": 2.0}}.items():
         with open_soft_targets(write_both(tmp_path / name, **options)[1]) as file:
             for split in ("train", "val"):
                 images = INDEX.split(split)
-                found.add(HardAndSoftLabels(file, split, images, INDEX.one_hot(images)).fingerprint)
-    assert len(found) == 6
+                fingerprints.add(HardAndSoftLabels(file, split, images, INDEX.one_hot(images)).fingerprint)
+    assert len(fingerprints) == 6
     with open_soft_targets(tmp_path / "a/soft_targets_T4.h5") as file:
-        assert labels_of(file, TRAIN).fingerprint in found
+        assert labels_of(file, TRAIN).fingerprint in fingerprints

@@ -119,6 +119,21 @@ def test_a_terminal_gets_it_too():
     assert LAST_WORDS.encode() in said
 
 
+def test_packages_hidden_from_keras_can_be_imported_afterwards():
+    program = (
+        "import gc, sys\n"
+        "from pipeline.cli.tensorflow_start import NOT_NEEDED_BY_KERAS, start_tensorflow\n"
+        "start_tensorflow()\n"
+        "assert sys.modules.keys().isdisjoint(NOT_NEEDED_BY_KERAS)\n"
+        "assert gc.isenabled()\n"
+        "import matplotlib.pyplot, sklearn.metrics\n"
+        "import keras\n"
+        "print(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).count_params())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
 def test_a_closed_stderr_is_opened_on_nothing(tmp_path):
     """Otherwise the next file would be descriptor 2, and what a library prints would be written into it."""
     program = (

@@ -1,4 +1,4 @@
-"""From sections of params.yaml to what the stages take."""
+"""The arguments of the stages and tools, made from params.yaml and its sections."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,24 @@ if TYPE_CHECKING:
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
+def all_params() -> "sections.Params":
+    """The whole of params.yaml."""
+    from pipeline.params.reading import read_params
+
+    return read_params()
+
+
+def params_of(stage: str) -> "sections.Params":
+    """The parameters that a stage may see. From here on the stage ends when `dvc` ends."""
+    from pipeline.cli.orphan import stop_with_dvc
+    from pipeline.params.reading import load_params
+
+    stop_with_dvc()
+    return load_params(stage)
+
+
 def data_set(section: "DataSection") -> dict[str, Any]:
-    """Where the images come from: the arguments of `split.run` but for its outputs."""
+    """The arguments of `split.run` that say where the images come from."""
     own = {"layout", "duplicates", "limit"}
     return {**section.model_dump(include=own), "settings": section.model_dump(exclude=own)}
 
@@ -24,7 +40,7 @@ def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> 
 
 
 def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], Average]":
-    """The teachers, one or several, and what is averaged of several."""
+    """The teachers, one or several, and what is averaged if there are several."""
     from pipeline.params.sections import Ensemble
 
     if isinstance(section, Ensemble):

@@ -1,4 +1,4 @@
-"""Earlier versions of an output: DVC takes it from the workspace before its stage runs, but keeps it."""
+"""Earlier versions of an output: DVC removes it before its stage runs, but keeps it in its cache."""
 
 from pathlib import Path
 
@@ -7,34 +7,31 @@ from ruamel.yaml.error import YAMLError
 
 
 def earlier_versions(output: Path, lock: Path = Path("dvc.lock")) -> list[Path]:
-    """The files that hold `output` as it was: the file itself, and the one in DVC's cache that dvc.lock names.
+    """The files that hold earlier contents of `output`: that file itself, and the one in DVC's cache.
 
     Args:
         output: the file, as dvc.lock spells it.
-        lock: the lock file, beside `.dvc`.
+        lock: the lock file, beside `.dvc`, which names the file in the cache.
     """
-    found = [output] if output.is_file() else []
     md5 = _md5_in(lock, output)
-    if md5 is not None:
-        cached = _cached(lock.absolute().parent, md5)
-        found += [cached] if cached and cached.is_file() else []
-    return found
+    cached = None if md5 is None else _cached(lock.absolute().parent, md5)
+    return [file for file in (output, cached) if file is not None and file.is_file()]
 
 
 def _md5_in(lock: Path, output: Path) -> str | None:
-    """The hash under which DVC keeps an output, if dvc.lock can be read and knows it."""
+    """The hash by which DVC names an output; None if dvc.lock cannot be read or does not name it."""
     if not lock.is_file():
         return None
     try:
         stages = YAML(typ="safe").load(lock).get("stages", {})
         outs = [out for stage in stages.values() for out in stage.get("outs") or []]
         return next((str(out["md5"]) for out in outs if out.get("path") == output.as_posix()), None)
-    except (YAMLError, AttributeError, KeyError, TypeError):
+    except (YAMLError, AttributeError, KeyError, TypeError):  # a broken dvc.lock costs only the earlier rows
         return None
 
 
 def _cached(root: Path, md5: str) -> Path | None:
-    """Where DVC keeps a file; None where there is no DVC."""
+    """The path of a file in DVC's cache; None if this is no DVC repository."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

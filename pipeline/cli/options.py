@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""The options that several commands have."""
 
 import click
 
@@ -6,7 +6,7 @@ SEED = click.IntRange(min=0, max=2**32 - 1)
 
 
 def checked_temperature(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Keeps a temperature as it is written, because it is part of a file's name."""
+    """Checks a temperature, but keeps it as it is written, because it is part of file names."""
     if value is None:
         return None
     try:
@@ -16,3 +16,18 @@ def checked_temperature(context: click.Context, parameter: click.Parameter, valu
     if not 0 < number < float("inf"):
         raise click.BadParameter(f"{value} is not above 0.")
     return value
+
+
+temperature_option = click.option(
+    "--temperature",
+    metavar="T",
+    callback=checked_temperature,
+    required=True,
+    help="One of distill.temperatures, as it is written there.",
+)
+seed_option = click.option(
+    "--seed",
+    type=SEED,
+    required=True,
+    help="The seed of initial weights, order and dropout: one of student.seeds.",
+)

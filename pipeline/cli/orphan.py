@@ -1,7 +1,7 @@
 """A stage that DVC started ends when DVC ends.
 
-DVC leaves a stage's process alive when `dvc` itself is killed. It would go on for hours and keep the next
-`dvc repro` from its output. All work is written so that it can be ended at any moment.
+When `dvc` itself is killed, the process of its stage lives on. It could run for hours and block the output that the
+next `dvc repro` wants to write. A stage can be ended at any moment, because everything that it writes allows that.
 """
 
 import os
@@ -20,15 +20,16 @@ def stop_with_dvc() -> None:
         return
     hosts = _hosts(psutil.Process().parents())
     if not hosts:
-        _end()  # it ended before this process could look
-    threading.Thread(target=_watch, args=hosts, daemon=True).start()
+        _end()  # `dvc` ended before this process could look
+    threading.Thread(target=_watch, args=hosts, daemon=True).start()  # a daemon does not keep a finished stage alive
 
 
 def _hosts(ancestors: list[psutil.Process]) -> list[psutil.Process]:
-    """The processes whose end makes a stage useless; none if one of them has ended already.
+    """The processes with which the stage ends; none if one of them has ended already.
 
-    A queued experiment is run by `dvc exp exec-run`, which outlives the queue's worker, but nobody else would collect
-    its results. What is above the worker does not count: `dvc queue start` ends at once.
+    A queued experiment is run by `dvc exp exec-run`. It lives on when the queue's worker ends, but then nothing
+    collects its results, so the worker counts too. The processes above the worker do not count: `dvc queue start` ends
+    at once.
     """
     dvc = [*filter(_is_dvc, ancestors), *filter(_is_python, ancestors)][:1]
     if not any("exec-run" in _words(process) for process in dvc):
@@ -38,7 +39,7 @@ def _hosts(ancestors: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """`dvc`, or Python that runs a script or module of that name."""
+    """Whether this is `dvc`, or Python that runs a script or module of that name."""
     words = _words(process)
     return "dvc" in words[0] or (_is_python(process) and any("dvc" in word for word in words[1:3]))
 
@@ -48,7 +49,7 @@ def _is_python(process: psutil.Process) -> bool:
 
 
 def _words(process: psutil.Process) -> list[str]:
-    """The command line, each word without its folder."""
+    """The words of the command line, each without its folder."""
     try:
         return [os.path.basename(word) for word in process.cmdline()] or [""]
     except psutil.Error:
@@ -71,5 +72,5 @@ def _lives(process: psutil.Process) -> bool:
 def _end() -> None:
     try:
         print("dvc has ended; so does this stage. `dvc repro` goes on where it stopped.", file=sys.stderr, flush=True)
-    finally:  # whether or not anybody reads it
+    finally:  # also if stderr is closed
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the repository's root."""
+"""The paths of all files, relative to the repository's root."""
 
 from pathlib import Path
 
@@ -25,20 +25,20 @@ def soft_targets_file(temperature: str) -> Path:
 
 
 def student_file(temperature: str, seed: int) -> Path:
-    """One student."""
+    """The file of one student."""
     return Path(f"models/students/T{temperature}_seed{seed}.keras")
 
 
 def student_history(temperature: str, seed: int) -> Path:
-    """Its training curves."""
+    """The training curves of one student."""
     return HISTORY / f"{names.student(temperature).model(seed)}.csv"
 
 
 def baseline_file(seed: int) -> Path:
-    """One student that was trained without soft labels."""
+    """The file of one baseline: the student, trained without soft labels."""
     return Path(f"models/baselines/seed{seed}.keras")
 
 
 def baseline_history(seed: int) -> Path:
-    """Its training curves."""
+    """The training curves of one baseline."""
     return HISTORY / f"{names.BASELINE.model(seed)}.csv"

@@ -1,14 +1,15 @@
-"""Loads TensorFlow without its chatter, and says in one line what it runs on.
+"""Loads TensorFlow without its start-up messages, and prints one line with its version and device.
 
-What goes wrong still reaches the user, also where TensorFlow ends the process itself: see `_native_stderr_held_back`.
+If the start fails, the messages are shown, even if TensorFlow ends the process: see `_native_stderr_held_back`.
 """
 
 import faulthandler
+import gc
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pipeline.runtime.devices import device_names
@@ -25,13 +26,19 @@ if not verdict:
     os.write(2, b"The process ended while TensorFlow was loading; all that it printed stands above. If that says "
         b"nothing, the system may have killed it for want of memory.\\n")
 """
-"""Reads a verdict from descriptor 0: k to keep back what descriptor 1 holds, s to show it; none if the process died."""
+"""The program of the watcher. It reads a verdict from descriptor 0: k keeps back what descriptor 1 holds, s shows it.
+If the process died, there is no verdict, and the watcher shows it too."""
+
+
+NOT_NEEDED_BY_KERAS = ("sklearn", "matplotlib")
+"""Keras imports these, where they are installed, for wrappers and galleries that nothing here uses. Without them
+TensorFlow loads in three quarters of the time."""
 
 
 def start_tensorflow() -> None:
     """Imports TensorFlow, finds its devices, and prints its version and device to stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_stderr_held_back():
+    with _native_stderr_held_back(), _hidden(NOT_NEEDED_BY_KERAS), _not_collected():
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
@@ -40,12 +47,35 @@ def start_tensorflow() -> None:
 
 
 @contextmanager
-def _native_stderr_held_back() -> Iterator[None]:
-    """Holds back what is written to descriptor 2, by native code too; shows it if the block does not end well.
+def _hidden(packages: Iterable[str]) -> Iterator[None]:
+    """Lets an import of these packages fail, as if they were not installed; those that are loaded stay visible."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is what makes an import fail
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
-    A process that dies (a signal, `abort`, `_exit`) can show nothing any more. So a watcher, a process of its own, has
-    what is held, and shows it when it hears no verdict: its pipe ends with this process, however that ends. The same
-    way Python says where it was when a signal came (`faulthandler`).
+
+@contextmanager
+def _not_collected() -> Iterator[None]:
+    """Keeps the garbage collector off what is imported, now and later: it lives as long as the process."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextmanager
+def _native_stderr_held_back() -> Iterator[None]:
+    """Holds back what is written to descriptor 2, also by native code, and shows it if the block fails.
+
+    A process that dies by a signal, `abort` or `_exit` can show nothing any more. So a second process, the watcher,
+    holds the file with the messages. Its pipe closes when this process ends, whatever ended it; if it has heard no
+    verdict by then, it shows the messages. They include where Python was when a signal came (`faulthandler`).
     """
     sys.stderr.flush()
     real = os.dup(2)
@@ -69,5 +99,5 @@ def _native_stderr_held_back() -> Iterator[None]:
 
 def _watcher(held: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-I", "-S", "-c", WATCHER]
-    # In a session of its own, so that Ctrl-C and what else a terminal sends to all does not end it before its time.
+    # In a session of its own, so that Ctrl-C and other signals of the terminal do not end it too early.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=held, start_new_session=True)

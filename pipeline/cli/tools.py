@@ -14,22 +14,22 @@ from pipeline.runtime.errors import MissingError, ParameterError
 
 
 @click.command(cls=Announced)
-@click.option("--markdown", is_flag=True, help="As Markdown, with 95 % intervals, for a pull request.")
+@click.option("--markdown", is_flag=True, help="Print Markdown with 95 % intervals, for a pull request.")
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.
 
-    Only if it was made from params.yaml and data/index.csv as they are now; otherwise the exit code is 1.
+    If it was made from another params.yaml or data/index.csv than the present ones, it is refused, with exit code 1.
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
     from pipeline.images.index import read_index
-    from pipeline.params.reading import read_params, with_effect
+    from pipeline.params.reading import with_effect
 
     document = read_metrics(METRICS)
     dataset = read_index(INDEX).fingerprint() if INDEX.is_file() else None
-    made_from.refuse_others(METRICS, document, with_effect(read_params(Path("params.yaml"))), dataset)
-    shown = comparison_in_markdown(METRICS) if markdown else comparison(METRICS)
-    click.echo(shown if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{shown}")
+    made_from.refuse_others(METRICS, document, with_effect(arguments.all_params()), dataset)
+    text = comparison_in_markdown(METRICS) if markdown else comparison(METRICS)
+    click.echo(text if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{text}")
 
 
 @click.command(cls=Announced)
@@ -38,21 +38,20 @@ def table(markdown: bool) -> None:
 def verify(file: Path, as_json: bool) -> None:
     """Check everything about a soft-label FILE.
 
-    Its bytes, structure and values; and, where they are there, that it belongs to the index, the teacher, the views
-    of params.yaml and the logits. Exit code 0 if it is sound, 1 if not.
+    This checks its bytes, structure and values, and that it belongs to the index, the teacher, the logits and the
+    views of params.yaml, if these are there. Exit code 0 if it is sound, 1 if not.
     """
     import json
 
-    from pipeline.params.reading import read_params
     from pipeline.tools import verify
 
     try:
-        values = read_params(Path("params.yaml"))
-        precompute = values.precompute
-        params = verify.Parameters(values.views, precompute.storage, precompute.precision, values.images.resize)
+        params = arguments.all_params()
+        precompute = params.precompute
+        expected = verify.Parameters(params.views, precompute.storage, precompute.precision, params.images.resize)
     except (MissingError, ParameterError):
-        params = None
-    checks = verify.verify(file, INDEX, TEACHER, LOGITS, params, _largest_temperature())
+        expected = None
+    checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature())
     if as_json:
         click.echo(json.dumps(verify.as_json(file, checks), indent=2))
     else:
@@ -62,11 +61,9 @@ def verify(file: Path, as_json: bool) -> None:
 
 
 def _largest_temperature() -> float:
-    """Of params.yaml; 1 if there is none that is valid."""
-    from pipeline.params.reading import read_params
-
+    """The largest of distill.temperatures; 1 without a valid params.yaml."""
     try:
-        return float(max(read_params(Path("params.yaml")).distill.temperatures))
+        return float(max(arguments.all_params().distill.temperatures))
     except (MissingError, ParameterError):
         return 1.0
 
@@ -89,7 +86,7 @@ def _finite(context: click.Context, parameter: click.Parameter, values: tuple[fl
     default=(1.0, 2.0, 4.0, 8.0),
     callback=_finite,
     show_default=True,
-    help="With --sample of logits: one bar each; may be given several times.",
+    help="With --sample, of a file of logits: the bars to draw. May be given several times.",
 )
 @click.option(
     "--output",
@@ -114,30 +111,28 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
 
 
 @click.command(cls=Announced)
-@click.option("--measure", is_flag=True, help="Time a few batches of both models, and add hours.")
+@click.option("--measure", is_flag=True, help="Time a few batches of both models, and add hours to the plan.")
 def plan(measure: bool) -> None:
     """Say what a run will cost before it runs.
 
-    Rows, bytes, teacher passes and FLOPs, offline and with the teacher in the students' loops.
+    Shows rows, bytes, teacher passes and FLOPs: offline, and with the teacher in the students' training loops.
     """
-    from pipeline.params.reading import read_params
-
-    values = read_params(Path("params.yaml"))
+    params = arguments.all_params()
     start_tensorflow()
     from pipeline.tools import plan
 
-    student = values.student
-    images = plan.count_images(INDEX, **arguments.data_set(values.split))
-    teacher_model = plan.teacher_model(*arguments.teachers(values.train_teacher), images.class_names)
+    student = params.student
+    images = plan.count_images(INDEX, **arguments.data_set(params.split))
+    teacher_model = plan.teacher_model(*arguments.teachers(params.train_teacher), images.class_names)
     student_model = student.model.untrained(images.classes)
-    found = plan.make_plan(
+    costs = plan.make_plan(
         images,
-        values.views,
-        values.precompute.storage,
+        params.views,
+        params.precompute.storage,
         teacher=teacher_model,
         student=student_model,
         recipe=arguments.recipe(student, seed=0),
-        temperatures=len(values.distill.temperatures),
+        temperatures=len(params.distill.temperatures),
         seeds=len(student.seeds),
     )
     speed = None
@@ -147,66 +142,65 @@ def plan(measure: bool) -> None:
         speed = images_a_second(
             teacher_model,
             student_model,
-            teacher_batch=values.precompute.batch_size,
+            teacher_batch=params.precompute.batch_size,
             student_batch=student.batch_size,
         )
-    click.echo(plan.as_text(found, speed))
-    if advice := values.views.advice:
+    click.echo(plan.as_text(costs, speed))
+    if advice := params.views.advice:
         click.echo(f"\n{advice}")
 
 
 @click.command(cls=Announced)
-@click.option("--steps", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Of each phase.")
+@click.option("--steps", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="In each phase.")
 @click.option(
     "--temperature", metavar="T", callback=checked_temperature, help="[default: the first of distill.temperatures]"
 )
 @click.option("--seed", type=SEED, help="[default: the first of student.seeds]")
 def parity(steps: int, temperature: str | None, seed: int | None) -> None:
-    """Prove that offline equals online, on your data and models.
+    """Prove that offline training equals online training.
 
-    Trains the student of params.yaml for N steps of each phase, once from the soft labels and once with the teacher
-    in the loop (keras.distillation.Distiller), prints both loss curves and the largest difference. Exit code 0 if
-    they differ by no more than rounding, 1 if by more or if rounding hides it. Of a file that holds rounded logits
-    (float16, the k largest, mixed precision) it says how far the student drifts; exit code 0. Nothing is written.
+    Trains the student of params.yaml on your data for N steps of each phase, once from the soft labels and once with
+    the teacher in the loop (keras.distillation.Distiller), and prints both loss curves and the largest difference. The
+    exit code is 0 if they differ by rounding alone, and 1 if they differ by more or if rounding hides the difference.
+    If the file holds rounded logits (float16, the k largest, mixed precision), this shows how far the student drifts,
+    and the exit code is 0. Nothing is written.
     """
-    from pipeline.params.reading import read_params
-
-    values = read_params(Path("params.yaml"))
+    params = arguments.all_params()
     start_tensorflow()
     from pipeline.tools import parity as proof
 
-    declared = [str(value) for value in values.distill.temperatures]
-    written = temperature or declared[0]
-    if written not in declared:
+    temperatures = [str(value) for value in params.distill.temperatures]
+    chosen = temperature or temperatures[0]
+    if chosen not in temperatures:
         raise click.UsageError(
-            f"T = {written} is none of distill.temperatures, as written there: {', '.join(declared)}."
+            f"T = {chosen} is not in distill.temperatures, as written there: {', '.join(temperatures)}."
         )
-    found = proof.run(
+    result = proof.run(
         index=INDEX,
         teacher=TEACHER,
-        soft_targets=soft_targets_file(written),
+        soft_targets=soft_targets_file(chosen),
         logits=LOGITS,
-        views=values.views,
-        loss=arguments.loss(values.distill, float(written)),
-        model=values.student.model,
-        recipe=arguments.recipe(values.student, values.student.seeds[0] if seed is None else seed),
-        resize=values.images.resize,
+        views=params.views,
+        loss=arguments.loss(params.distill, float(chosen)),
+        model=params.student.model,
+        recipe=arguments.recipe(params.student, params.student.seeds[0] if seed is None else seed),
+        resize=params.images.resize,
         steps=steps,
     )
-    click.echo(proof.as_text(found))
-    if not proof.is_equal(found) and found.held_as == proof.EXACT:
+    click.echo(proof.as_text(result))
+    if not proof.is_equal(result) and result.held_as == proof.EXACT:
         raise SystemExit(1)
 
 
 @click.command()
 @click.argument("url", metavar="[URL]", required=False)
-@click.option("--force", is_flag=True, help="Take the place of another default remote.")
+@click.option("--force", is_flag=True, help="Replace another default remote.")
 def init_remote(url: str | None, force: bool) -> None:
-    """Set up DVC's default remote, through which clones share what was computed.
+    """Set up DVC's default remote.
 
-    URL is the path of a folder, or a URL that DVC knows, such as s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER.
-    Default: a folder in your cache directory. A path is kept in .dvc/config.local, a URL in .dvc/config, which git
-    shares.
+    Through it, clones share what was computed. URL is the path of a folder, or a URL that DVC knows, such as
+    s3://BUCKET/PROJECT or ssh://USER@HOST/FOLDER. The default is a folder in your cache directory. A path is noted in
+    .dvc/config.local, for this clone alone; a URL in .dvc/config, which git shares.
     """
     from pipeline.tools import init_remote
 

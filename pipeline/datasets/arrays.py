@@ -25,7 +25,7 @@ NAMES = {
         "test": ("test_images", "test_labels"),
     },
 }
-"""(images, labels) of each split."""
+"""The names of the arrays of (images, labels) of each split, by naming scheme."""
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -37,12 +37,12 @@ def read_arrays(
 ) -> DataSet:
     """Reads and checks an .npz file.
 
-    An image's id is the split of its array and its number there, such as `train_00012.png`.
+    An image's id consists of the split of its array and its number there, such as `train_00012.png`.
 
     Args:
         data: the file.
-        val_fraction: share of the training images to draw for validation, or None where the file holds them.
-        test_fraction: share of all training images to draw for testing, or None where the file holds them.
+        val_fraction: share of the training images to draw for validation, or None if the file holds these.
+        test_fraction: share of all training images to draw for testing, or None if the file holds these.
         class_names: the names of labels 0, 1, ..., a map from label to name, or the name of an array of names in the
             file; None names a class by its number.
 
@@ -50,36 +50,40 @@ def read_arrays(
         The data set, its rows sorted by id.
 
     Raises:
-        PipelineError: the file or an array in it cannot be used.
+        MissingError: there is no such file.
+        DamagedError: it is no .npz file, or cannot be read.
+        UnusableError: an array is missing, or has another type, shape or range of values.
+        ParameterError: a fraction or `class_names` does not fit the file.
+        MismatchError: a label has no name.
     """
     arrays = _load(data)
     pairs = _pairs(arrays, data)
     for split, share in (("val", val_fraction), ("test", test_fraction)):
-        _refuse_both_or_neither(split, share, pairs, data)
+        _refuse_wrong_fraction(split, share, pairs, data)
     for images, labels in pairs.values():
         _refuse_images(arrays[images], data, images)
         _refuse_labels(arrays[labels], data, labels, len(arrays[images]), images)
-    numbers = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
+    numbers: list[int] = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
     if class_names is None and min(numbers) < 0:
         raise UnusableError(
             f"{data} has the label {min(numbers)}; expected numbers from 0. "
             "Correct the labels, or leave these images out."
         )
-    named_in = str(class_names) if isinstance(class_names, Path) else None
-    names = class_names if named_in is None else _names_in(arrays, named_in, data)
+    array_of_names = str(class_names) if isinstance(class_names, Path) else None
+    names = class_names if array_of_names is None else _names_in(arrays, array_of_names, data)
     classes, order = name_classes(
         [str(number) for number in numbers], names, data=data, source=data, place="the arrays of labels"
     )
-    images_of = [
+    every_image = [
         (f"{split}_{position:05}.png", split, image)
         for split, (images, _) in pairs.items()
         for position, image in enumerate(arrays[images])
     ]
     rows = [
-        Annotation(name, label, split, None, image)
-        for (name, split, image), label in zip(images_of, classes, strict=True)
+        Annotation(image_id, class_name, split, None, image)
+        for (image_id, split, image), class_name in zip(every_image, classes, strict=True)
     ]
-    used = {name for pair in pairs.values() for name in pair} | {named_in}
+    used = {name for pair in pairs.values() for name in pair} | {array_of_names}
     return DataSet(
         source=data,
         rows=sorted(rows, key=lambda row: row.id),
@@ -91,16 +95,7 @@ def read_arrays(
 
 
 def read_cifar10(*, data: Path, val_fraction: float, class_names: ClassNames = None) -> DataSet:
-    """Reads CIFAR-10, or a part of it, as `read_arrays` does, with the names of its ten classes.
-
-    Args:
-        data: the file.
-        val_fraction: share of the training images to draw for validation.
-        class_names: other names, as `read_arrays` takes them; None takes `CIFAR10`.
-
-    Raises:
-        PipelineError: the file or an array in it cannot be used.
-    """
+    """Reads CIFAR-10, or a part of it, as `read_arrays` does; `class_names` None means the names of its ten classes."""
     names = CIFAR10 if class_names is None else class_names
     return read_arrays(data=data, val_fraction=val_fraction, test_fraction=None, class_names=names)
 
@@ -108,8 +103,11 @@ def read_cifar10(*, data: Path, val_fraction: float, class_names: ClassNames = N
 def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
     names = arrays.get(name)
     if names is None or names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) < names.size:
-        no_such = f"no such array; it has {quoted(sorted(arrays), 12)}"
-        has = no_such if names is None else f"it of type {names.dtype} and shape {names.shape}"
+        has = (
+            f"no such array; it has {quoted(sorted(arrays), 12)}"
+            if names is None
+            else f"this array of type {names.dtype} and shape {names.shape}"
+        )
         raise ParameterError(
             f"split.class_names is {name!r}, and {path} has {has}. "
             "Expected a list or map in params.yaml, or the name of an array of different texts, one for each class."
@@ -123,6 +121,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
     try:
+        # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
     except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -135,7 +134,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
-    """The names of images and labels of each split that the file holds."""
+    """The names of the arrays of images and labels, for each split that the file holds."""
     held = {
         scheme: {split: pair for split, pair in pairs.items() if set(pair) & set(arrays)}
         for scheme, pairs in NAMES.items()
@@ -167,15 +166,15 @@ def _schemes() -> str:
     )
 
 
-def _refuse_both_or_neither(split: str, share: float | None, pairs: Mapping[str, Any], path: Path) -> None:
+def _refuse_wrong_fraction(split: str, share: float | None, pairs: Mapping[str, Any], path: Path) -> None:
     if split in pairs and share is not None:
         raise ParameterError(
-            f"{path} holds {split} images ({pairs[split][0]}), and split.{split}_fraction is {share:g}. "
-            f"Expected one of the two: set split.{split}_fraction: null (layout arrays), or leave out that array."
+            f"{path} holds {split} images ({pairs[split][0]}), but split.{split}_fraction is {share:g}. "
+            f"Set split.{split}_fraction: null (layout arrays), or remove that array and its labels."
         )
     if split not in pairs and share is None:
         raise ParameterError(
-            f"{path} holds no {split} images, and there is no split.{split}_fraction to draw them by. "
+            f"{path} holds no {split} images, and split.{split}_fraction is null or missing, so none are drawn. "
             f"Set split.{split}_fraction to a number between 0 and 1 (layout arrays), or add the arrays."
         )
 
@@ -188,7 +187,7 @@ def _refuse_images(images: npt.NDArray[Any], path: Path, name: str) -> None:
     if images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}) or 0 in images.shape:
         raise UnusableError(
             f"{path}: {name} is of shape {images.shape}; expected (N, height, width), (N, height, width, 1) for "
-            "grey or (N, height, width, 3) for RGB, with no side of 0. Store it so."
+            "grey or (N, height, width, 3) for RGB, and no side of 0. Store the images in such a shape."
         )
 
 
@@ -205,6 +204,6 @@ def _refuse_labels(labels: npt.NDArray[Any], path: Path, name: str, count: int, 
         )
     if len(labels) != count:
         raise UnusableError(
-            f"{path}: {images} has {count} images and {name} has {len(labels)} labels; expected as many. "
+            f"{path}: {images} has {count} images and {name} has {len(labels)} labels; expected equal numbers. "
             "Store both again from the same list."
         )

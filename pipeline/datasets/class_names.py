@@ -1,14 +1,13 @@
 """The classes of a data set: their names, and the order of the class axis.
 
-The order is that of the labels' numbers where labels are whole numbers, else that of `class_names`, else that of sorted
-texts. `class_names` is a list or a map; several labels of a map may share a name, and are one class then.
+Labels that are whole numbers are in the order of the numbers; others are in the order of `class_names` if there is one,
+and else sorted. `class_names` is a list or a map. If a map gives several labels the same name, they are one class.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.datasets.labelled import composed, refuse_labels, refuse_leaving
 from pipeline.images.index import in_order
@@ -16,7 +15,7 @@ from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, U
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None
 WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")
-EXPECTED = 'Expected names as ["healthy", "ill"] or {"0": "healthy", "1": "ill"} in JSON, or one name a line.'
+EXPECTED = 'Expected JSON such as ["healthy", "ill"] or {"0": "healthy", "1": "ill"}, or text with one name a line.'
 
 
 def name_classes(
@@ -31,19 +30,22 @@ def name_classes(
     """The class of each image, and the class axis.
 
     Args:
-        labels: of the N images.
-        class_names: a list of names, which are those of labels 0, 1, ..., or the labels themselves in order; a map from
-            label to name; a file of such a list or map, relative to `data`; None takes the labels as names.
+        labels: the labels of the N images.
+        class_names: a list of the names of labels 0, 1, ..., or of the labels themselves in order; a map from label to
+            name; a file of such a list or map, relative to `data`; None takes the labels as names.
         data: the folder of the data set.
-        source: what holds the labels, for messages.
+        source: the file or folder that holds the labels, for messages.
         place: where the user can change the labels, for messages.
-        stated: all labels in the order of the class axis, where the data state it; else empty.
+        stated: all labels in the order of the class axis if the data state that order; else empty.
 
     Returns:
-        N names of classes, and those that occur in the order of the class axis.
+        The class name of each of the N images, and the class names that occur, in the order of the class axis.
 
     Raises:
-        PipelineError: the file cannot be used, a label has no name, or the names make no classes.
+        MissingError: there is no such file of names.
+        DamagedError: the file of names cannot be read.
+        MismatchError: a label has no name.
+        UnusableError: the file holds other things than names, or the names cannot name two or more folders.
     """
     names, order = _names_and_order(set(labels), class_names, data, source, stated)
     if class_names is not None:
@@ -53,68 +55,70 @@ def name_classes(
 
 
 def _names_and_order(
-    found: set[str], class_names: ClassNames, data: Path, source: Path, stated: Sequence[str]
+    labels: set[str], class_names: ClassNames, data: Path, source: Path, stated: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
     known = read_class_names(data, class_names) if isinstance(class_names, Path) else class_names
     if isinstance(known, Mapping):
         known = {composed(label): composed(name) for label, name in known.items()}
     elif known is not None:
         known = [composed(name) for name in known]
-    ordered = [label for label in stated if label in found] or in_order(found)
+    ordered = [label for label in stated if label in labels] or in_order(labels)
     if known is None:
         return {label: label for label in ordered}, ordered
-    are_numbers = not stated and all(map(WHOLE_NUMBER.fullmatch, found))
+    # Numbers come before the order of a map: networks trained elsewhere have their outputs in the order of the numbers,
+    # and JSON maps are often sorted as text (0, 1, 10, 2).
+    are_numbers = not stated and all(map(WHOLE_NUMBER.fullmatch, labels))
     if isinstance(known, Mapping):
         mapped, remedy = known, "Correct the labels, or add them."
-    elif are_numbers and not found <= set(known):
+    elif are_numbers and not labels <= set(known):
         mapped = {str(number): name for number, name in enumerate(known)}
         remedy = "A list names labels from 0 on: lengthen it, or write a map, such as {1: healthy, 2: ill}."
     else:
         mapped, are_numbers = {name: name for name in known}, False
         remedy = "A list puts the labels themselves in order: add them; to rename them, write a map of label and name."
-    names = _by_number(found, mapped) if are_numbers else {label: mapped[label] for label in found & set(mapped)}
-    _refuse_unknown(found, names, mapped, source, remedy)
-    order = ordered if are_numbers else [label for label in mapped if label in found]
+    names = _by_number(labels, mapped) if are_numbers else {label: mapped[label] for label in labels & set(mapped)}
+    _refuse_unknown(labels, names, mapped, source, remedy)
+    order = ordered if are_numbers else [label for label in mapped if label in labels]
     return names, list(dict.fromkeys(names[label] for label in order))
 
 
 def _by_number(labels: set[str], names: Mapping[str, str]) -> dict[str, str]:
-    """The names of labels that are numbers: 1, 01 and 1.0 are one."""
+    """The names of labels that are numbers. 1, 01 and 1.0 are one number."""
     by_number = {whole_number(label): name for label, name in names.items()}
     return {label: by_number[whole_number(label)] for label in labels if whole_number(label) in by_number}
 
 
 def _refuse_unknown(
-    found: set[str], names: Mapping[str, str], mapped: Mapping[str, str], source: Path, remedy: str
+    labels: set[str], names: Mapping[str, str], mapped: Mapping[str, str], source: Path, remedy: str
 ) -> None:
-    unknown = in_order(found - set(names))
+    unknown = in_order(labels - set(names))
     if unknown:
         near = nearest(unknown[0], mapped)
-        said = f"; the nearest to {unknown[0]!r} is {near!r}" if near else ""
+        hint = f"; the nearest to {unknown[0]!r} is {near!r}" if near else ""
         raise MismatchError(
             f"{source} has {len(unknown)} label(s) that split.class_names does not know: {quoted(unknown)}; "
-            f"known are {quoted(mapped)}{said}. {remedy}"
+            f"known are {quoted(mapped)}{hint}. {remedy}"
         )
 
 
 def whole_number(label: str) -> int | None:
-    """The value of a whole number, also as pandas writes it (1.0); None for any other text."""
-    found = WHOLE_NUMBER.fullmatch(label)
-    return int(found[1]) if found else None
+    """The value of a text such as 7 or 7.0, as pandas writes 7 beside empty fields; None for any other text."""
+    match = WHOLE_NUMBER.fullmatch(label)
+    return int(match[1]) if match else None
 
 
 def labels_in(data: Path, class_names: ClassNames) -> list[str]:
-    """The labels that a map names, or the names of a list; none where there are no names.
+    """The labels of a map, or the names of a list; none if there are no names.
 
     Raises:
-        PipelineError: the file of names, relative to `data`, cannot be used.
+        MissingError, DamagedError, UnusableError: as `read_class_names`.
     """
     known = read_class_names(data, class_names) if isinstance(class_names, Path) else class_names
     return [composed(label) for label in known or ()]
 
 
 def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
-    """Reads a JSON file of a list or a map of names, or a file of text with one name a line.
+    """Reads a JSON file of a list or a map of names, or a text file with a name in each line.
 
     Args:
         data: the folder of the data set.
@@ -133,27 +137,21 @@ def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
         content = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json" or content.lstrip()[:1] in {"{", "["}
         lines = [line.strip() for line in content.splitlines() if line.strip()]
-        found = json.loads(content, object_pairs_hook=tuple) if is_json else lines
+        names = json.loads(content, object_pairs_hook=tuple) if is_json else lines  # a dict would hide repeated keys
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} cannot be read as JSON or text in UTF-8: {one_line(error)}. {EXPECTED}") from None
-    return _map_of(found, path) if isinstance(found, tuple) else _list_of(found, path)
-
-
-def _list_of(found: Any, path: Path) -> list[str]:
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+    if isinstance(names, tuple):
+        if not all(isinstance(name, str) for _, name in names):
+            raise UnusableError(f"{path} maps labels to values that are no text. {EXPECTED}")
+        _refuse_repeated([label for label, _ in names], path)
+        return dict(names)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UnusableError(f"{path} holds no list or map of texts. {EXPECTED}")
-    _refuse_repeated(found, path)
-    return found
-
-
-def _map_of(found: tuple[tuple[str, Any], ...], path: Path) -> dict[str, str]:
-    if not all(isinstance(name, str) for _, name in found):
-        raise UnusableError(f"{path} maps labels to what is no text. {EXPECTED}")
-    _refuse_repeated([label for label, _ in found], path)
-    return dict(found)
+    _refuse_repeated(names, path)
+    return names
 
 
 def _refuse_repeated(names: Sequence[str], path: Path) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UnusableError(f"{path} uses {quoted(twice)} more than once. {EXPECTED}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UnusableError(f"{path} uses {quoted(repeated)} more than once. {EXPECTED}")

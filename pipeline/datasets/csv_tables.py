@@ -40,22 +40,25 @@ def read_mhist(
         The data set, its rows sorted by id.
 
     Raises:
-        PipelineError: the table or a name in it cannot be used; no image was decoded.
+        MissingError: the table, the folder or an image is missing.
+        DamagedError: the table cannot be read.
+        UnusableError: the table's columns or fields cannot be used.
+        MismatchError: a label has no name.
     """
     remedy = "Rename its columns to MHIST's"
     table = read_table(data, annotations, COLUMNS, key="annotations", remedy=remedy, header=True)
     folder = ImageFolder(data, images)
-    found = folder.files_of(table, NAME)
+    names_and_files = folder.files_of(table, NAME)
     _refuse_partitions_and_votes(table)
     place = f"the column {LABEL!r}"
     labels = read_labels(table, LABEL, table.column(NAME), labels_in(data, class_names))
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
     votes = [int(count) if count else None for count in table.column(VOTES)]
-    ids = ids_of([name for name, _ in found])
-    columns = (ids, found, classes, table.column(PARTITION), votes)
+    ids = ids_of([name for name, _ in names_and_files])
+    columns = (ids, names_and_files, classes, table.column(PARTITION), votes)
     rows = [
-        Annotation(name, label, partition, count, folder.folder / file, file_name=copied_as(name, file))
-        for name, (_, file), label, partition, count in zip(*columns, strict=True)
+        Annotation(name, class_name, partition, count, folder.folder / file, file_name=copied_as(name, file))
+        for name, (_, file), class_name, partition, count in zip(*columns, strict=True)
     ]
     return _data_set(folder, table, rows, {"val": val_fraction}, order)
 
@@ -85,37 +88,41 @@ def read_csv(
         images: the folder of images.
         image_column: the column of image names.
         label_column: the column of labels, or None.
-        label_columns: where that is None, a column of 0 and 1 for each class, in the order of the class axis.
-        separator: what separates the fields of all tables; None finds it.
+        label_columns: if `label_column` is None, a column of 0 and 1 for each class, in the order of the class axis.
+        separator: the character between the fields of all tables; None finds it.
         header: whether the first line of a table names its columns; None finds it.
         class_names: names and order of the classes, as `name_classes` takes them.
-        validation_ids: a table whose `image_column` names the validation images, or a list of one name a line
-            without a header, or None.
-        test_ids: the same of the test images.
-        val_fraction: share of the training images to draw for validation, or None where they are named.
-        test_fraction: share of all images to draw for testing, or None where they are named.
-        group_column: the column of what keeps images in one split, or None.
+        validation_ids: a table whose `image_column` names the validation images, or a list without a header, with a
+            name in each line, or None.
+        test_ids: the same for the test images.
+        val_fraction: share of the training images to draw for validation, or None if `validation_ids` names them.
+        test_fraction: share of all images to draw for testing, or None if `test_ids` names them.
+        group_column: the column of groups whose images must lie in one split, such as patients, or None.
 
     Returns:
         The data set, its rows sorted by id.
 
     Raises:
-        PipelineError: a table, the file of names or a name in them cannot be used; no image was decoded.
+        MissingError: a table, the folder or an image is missing.
+        DamagedError: a table or the file of class names cannot be read.
+        UnusableError: the columns or fields of a table cannot be used.
+        ParameterError: `label_column` is one of several one-hot columns.
+        MismatchError: a label has no name, or a named image has no row.
     """
     key = "label_column" if label_columns is None else "label_columns"
     remedy = f"Name its columns in split.image_column and split.{key}. It needs"
     columns = [str(label_column)] if label_columns is None else [*label_columns]
     read = partial(read_table, data, separator=separator, header=header)
-    of_group = [] if group_column is None else [group_column]
-    table = read(annotations, (image_column, *columns, *of_group), key="annotations", remedy=remedy)
+    group_columns = [] if group_column is None else [group_column]
+    table = read(annotations, (image_column, *columns, *group_columns), key="annotations", remedy=remedy)
     folder = ImageFolder(data, images)
-    found = folder.files_of(table, image_column)
+    names_and_files = folder.files_of(table, image_column)
     names = table.column(image_column)
     if label_columns is None:
-        named = labels_in(data, class_names)
-        if len(named) != 2:
+        known = labels_in(data, class_names)
+        if len(known) != 2:  # with two names, a column of 0 and 1 is meant as the labels
             refuse_column_of_one_hot(table, columns[0], names)
-        labels, place = read_labels(table, columns[0], names, named), f"the column {columns[0]!r}"
+        labels, place = read_labels(table, columns[0], names, known), f"the column {columns[0]!r}"
     else:
         labels, place = read_one_hot(table, columns, names), "split.label_columns"
     stated = label_columns or ()
@@ -127,12 +134,13 @@ def read_csv(
         if name is not None:
             listed = read_list(data, name, image_column, key=key, is_name=folder.knows)
             tables[key] = listed or read(name, (image_column,), key=key, remedy=remedy)
-    partitions = _partitions(tables, image_column, folder, [file for _, file in found], table.path)
+    partitions = _partitions(tables, image_column, folder, [file for _, file in names_and_files], table.path)
+    image_ids = ids_of([name for name, _ in names_and_files])
     rows = [
         Annotation(
-            name, label, partitions.get(file, "train"), None, folder.folder / file, file_name=copied_as(name, file)
+            name, class_name, partitions.get(file, "train"), None, folder.folder / file, file_name=copied_as(name, file)
         )
-        for name, (_, file), label in zip(ids_of([name for name, _ in found]), found, classes, strict=True)
+        for name, (_, file), class_name in zip(image_ids, names_and_files, classes, strict=True)
     ]
     if group_column is not None:
         rows = grouped(rows, table.column(group_column), table.path, group_column)
@@ -158,7 +166,7 @@ def _refuse_partitions_and_votes(table: Table) -> None:
     votes = sorted({value for value in table.column(VOTES) if value and not re.fullmatch("[0-7]", value)})
     if votes:
         raise UnusableError(
-            f"{table.path} has votes that are no whole numbers from 0 to 7: {all_named([*map(repr, votes)])}. "
+            f"{table.path} has votes that are not whole numbers from 0 to 7: {all_named([*map(repr, votes)])}. "
             f"Write a count, or leave the field empty, in the column {VOTES!r}."
         )
 
@@ -166,12 +174,12 @@ def _refuse_partitions_and_votes(table: Table) -> None:
 def _partitions(
     tables: Mapping[str, Table], column: str, folder: ImageFolder, files: Sequence[str], source: Path
 ) -> dict[str, str]:
-    """The split of every file that a table of ids names, by the table's key."""
-    found: dict[str, str] = {}
+    """The split of each file that a table of ids names; the key of the table says which split that is."""
+    partitions: dict[str, str] = {}
     annotated = set(files)
     for key, table in tables.items():
         candidates = [annotated.intersection(folder.find(name)) for name in folder.names(table, column)]
-        unknown = [row for row, of_row in enumerate(candidates) if len(of_row) != 1]
+        unknown = [row for row, matches in enumerate(candidates) if len(matches) != 1]
         if unknown:
             name = table.column(column)[unknown[0]]
             near = nearest_file(name, files)
@@ -183,12 +191,12 @@ def _partitions(
                 + ("If that line is a header, remove it, as split.image_column is a number. " if is_header else "")
                 + f"Write the names in split.{key} as {source} has them, or add rows for these images there."
             )
-        named = {file for of_row in candidates for file in of_row}
-        both = [repr(file) for file in sorted(named & set(found))]
+        named = {file for matches in candidates for file in matches}
+        both = [repr(file) for file in sorted(named & set(partitions))]
         if both:
             raise UnusableError(
                 f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named(both)}. "
-                "An image is in one split only: remove them from one of the two files."
+                "An image can be in one split only: remove them from one of the two files."
             )
-        found |= dict.fromkeys(named, {"validation_ids": "val", "test_ids": "test"}[key])
-    return found
+        partitions |= dict.fromkeys(named, {"validation_ids": "val", "test_ids": "test"}[key])
+    return partitions

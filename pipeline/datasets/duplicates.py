@@ -1,4 +1,4 @@
-"""The same picture, byte for byte, more than once in a data set."""
+"""Pictures that are in a data set more than once, equal byte for byte."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import UnusableError, first_few, in_a_file
 
 SHOWN = 3
-"""Copies of one picture, and pictures, that a message names."""
+"""How many pictures a message names, and how many copies of each."""
 
 
 def digest_of(image: Path | Any) -> str:
-    """SHA-256 of an image file, or of pixels and their shape: equal where the same file would be written."""
+    """SHA-256 of an image file, or of pixels and their shape; images from which equal files are written have one."""
     if isinstance(image, Path):
         return sha256_file(image)
     pixels = np.ascontiguousarray(image.reshape(*image.shape[:2], -1))
@@ -28,44 +28,44 @@ def copies(digests: Sequence[str]) -> list[list[int]]:
     places: dict[str, list[int]] = {}
     for place, digest in enumerate(digests):
         places.setdefault(digest, []).append(place)
-    return [found for found in places.values() if len(found) > 1]
+    return [same for same in places.values() if len(same) > 1]
 
 
-def tell_copies(images: Sequence[Image], refuse: bool) -> None:
-    """Warns of equal pictures in several splits, and of equal pictures in several classes.
+def report_copies(images: Sequence[Image], refuse: bool) -> None:
+    """Warns of equal pictures in several splits or in several classes.
 
     Args:
-        images: those of the index.
-        refuse: whether this is an error.
+        images: the images of the index.
+        refuse: whether such pictures are an error.
 
     Raises:
-        UnusableError: there are such pictures, and they are refused.
+        UnusableError: there are such pictures, and `refuse` is true.
     """
-    found = [[images[place] for place in places] for places in copies([image.sha256 for image in images])]
-    in_splits = [same for same in found if len({image.split for image in same}) > 1]
-    in_classes = [same for same in found if len({image.class_name for image in same}) > 1]
-    told = []
+    copied = [[images[place] for place in places] for places in copies([image.sha256 for image in images])]
+    in_splits = [same for same in copied if len({image.split for image in same}) > 1]
+    in_classes = [same for same in copied if len({image.class_name for image in same}) > 1]
+    warnings = []
     if in_splits:
-        told.append(
+        warnings.append(
             f"{len(in_splits)} picture(s) lie in more than one split, which makes results look better than they are: "
             f"{_named(in_splits, 'copies-in-splits')}."
         )
     if in_classes:
-        told.append(
-            f"{len(in_classes)} picture(s) have more than one class, so that a label is wrong: "
+        warnings.append(
+            f"{len(in_classes)} picture(s) have more than one class, so some of their labels are wrong: "
             f"{_named(in_classes, 'copies-in-classes')}."
         )
-    if told and refuse:
-        raise UnusableError(" ".join([*told, "Remove the copies and correct the labels, or set split.duplicates."]))
-    for line in told:
-        print(f"Warning: {line}")
+    if warnings and refuse:
+        raise UnusableError(" ".join([*warnings, "Remove the copies and correct the labels, or set split.duplicates."]))
+    for warning in warnings:
+        print(f"Warning: {warning}")
     if in_splits:
         print("  Remove the copies, or set split.duplicates: keep_in_train, or refuse (docs/data.md).")
 
 
-def _named(found: Sequence[Sequence[Image]], file: str) -> str:
-    """The first pictures by the names of their copies; all of them, a line each, are in a file."""
-    every = [[f"{image.id} ({image.split}/{image.class_name})" for image in same] for same in found]
+def _named(copied: Sequence[Sequence[Image]], file: str) -> str:
+    """The first pictures, each by the names of its copies; a file gets all of them, one picture a line."""
+    every = [[f"{image.id} ({image.split}/{image.class_name})" for image in same] for same in copied]
     shown = first_few([" = ".join(names[:SHOWN]) + " = …" * (len(names) > SHOWN) for names in every], SHOWN)
     more = len(every) > SHOWN or any(len(names) > SHOWN for names in every)
     return shown + (in_a_file([" = ".join(names) for names in every], file) if more else "")

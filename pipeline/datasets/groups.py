@@ -1,4 +1,4 @@
-"""Images that must lie in one split, such as all of one patient or slide."""
+"""Groups of images that must lie in one split, such as all images of a patient or slide."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,15 +10,15 @@ from pipeline.runtime.errors import UnusableError, all_named
 
 
 def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, column: str) -> list[Annotation]:
-    """Gives each image the group that it shares a split with.
+    """Gives each image its group.
 
-    A group is one however it is written: in either Unicode form, with outer blanks, a whole number as 7 or 7.0.
+    Different spellings mean the same group: either Unicode form, outer blanks, 7 and 7.0.
 
     Args:
         rows: the images.
-        groups: of each, the field of the table.
+        groups: the group of each image, as the table writes it.
         path: the table.
-        column: its column of groups.
+        column: the table's column of groups.
 
     Raises:
         UnusableError: a field is empty, or the data put images of one group into different splits.
@@ -26,20 +26,18 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
     empty = [row.id for row, group in zip(rows, groups, strict=True) if not group.strip()]
     if empty:
         raise UnusableError(
-            f"{path} has {len(empty)} empty field(s) in the column {column!r} (split.group_column), first of: "
-            f"{all_named(empty)}. Fill in the group, or a name of its own for an "
-            "image that belongs to none."
+            f"{path} has no group in the column {column!r} (split.group_column) for {len(empty)} image(s): "
+            f"{all_named(empty)}. Fill in the group; an image that belongs to no group gets a name of its own there."
         )
     groups = [_name(group) for group in groups]
     splits: dict[str, set[str]] = {}
     for row, group in zip(rows, groups, strict=True):
         splits.setdefault(group, set()).add(row.partition)
-    torn = [repr(group) for group, found in splits.items() if len(found) > 1]
+    torn = [repr(group) for group, of_group in splits.items() if len(of_group) > 1]
     if torn:
         raise UnusableError(
-            f"{len(torn)} group(s) of the column {column!r} have images in several splits: "
-            f"{all_named(torn)}. Name all images of a group in the same one of "
-            "split.validation_ids and split.test_ids, or none of them."
+            f"{len(torn)} group(s) of the column {column!r} have images in several splits: {all_named(torn)}. "
+            "Name all images of a group in split.validation_ids, or all in split.test_ids, or none."
         )
     return [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The names of images as people write them in a table, and the files below a folder that they mean."""
+"""Finds the files that the names in a table mean, however people write these names."""
 
 import os
 import re
@@ -11,18 +11,20 @@ from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import MissingError, UnusableError, nearest, quoted
 
 LEFT_BY_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
+"""Names, in lower case, of what macOS and Windows leave in folders."""
+
 IMAGE_EXTENSIONS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def is_left_by_a_system(name: str) -> bool:
-    """Whether a file or folder is hidden, or what macOS and Windows leave behind: neither an image nor a class."""
+    """Whether a file or folder is hidden or left behind by macOS or Windows, and so neither an image nor a class."""
     return name.startswith(".") or name.lower() in LEFT_BY_SYSTEMS
 
 
 class ImageFolder:
     """The files below the folder of images, by their names relative to it, with forward slashes.
 
-    Hidden files and what systems leave behind are left out. Links to folders are not followed, as DVC follows none.
+    Hidden files and files left behind by systems are left out. Links to folders are not followed, as DVC follows none.
 
     Args:
         data: the folder of the data set.
@@ -34,7 +36,7 @@ class ImageFolder:
     """
 
     def __init__(self, data: Path, images: Path) -> None:
-        self.images, self.folder = images, data / images
+        self.folder = data / images
         refuse_leaving(data, self.folder, "images")
         if not self.folder.is_dir():
             raise MissingError(
@@ -52,34 +54,36 @@ class ImageFolder:
                 self._by_stem[composed(os.path.splitext(name)[0])].append(file)
 
     def find(self, name: str) -> list[str]:
-        """The files that a name can mean, best first.
+        """The files that a name can mean: one file if the name is clear.
 
-        That very file; else the same letters in the other Unicode form; else files that have an extension more, images
-        before others. In a folder of folders alone, a name without a folder is looked for in each of them.
+        It means the file of exactly this name; else a file whose name differs only in the Unicode form; else the files
+        that have this name and an extension, images before others. If the image folder holds only folders, a name
+        without a folder is looked for in each of them.
         """
         if name in self._all:
             return [name]
         letters = composed(name)
-        found = self._by_name.get(letters, self._by_stem.get(letters, []))
-        return [file for file in found if os.path.splitext(file)[1].lower() in IMAGE_EXTENSIONS] or found
+        files = self._by_name.get(letters, self._by_stem.get(letters, []))
+        return [file for file in files if os.path.splitext(file)[1].lower() in IMAGE_EXTENSIONS] or files
 
     def knows(self, written: str) -> bool:
-        """Whether a text, as people write names, is that of a file."""
+        """Whether a text is a name of a file, as people write names."""
         parts = _parts(written)
         return bool(parts) and bool(self.find(self._inside("/".join(parts))))
 
     def _inside(self, name: str) -> str:
-        """A name that begins with the path of the folder itself, without that; any other one as it is."""
+        """The name without the path of the folder itself, if it begins with that; any other name unchanged."""
         if self.find(name):
             return name
         parts = self.folder.parts
         above = [composed("/".join(parts[place:])) + "/" for place in range(len(parts))]
         letters = composed(name)
-        found = {letters[len(path) :] for path in above if letters.startswith(path) and self.find(letters[len(path) :])}
-        return found.pop() if len(found) == 1 else name
+        shorter = {letters.removeprefix(path) for path in above if letters.startswith(path)}
+        matching = [short for short in shorter if self.find(short)]
+        return matching[0] if len(matching) == 1 else name
 
     def names(self, table: Table, column: str) -> list[str]:
-        """The names of every row, relative to the folder, with "/" between folders.
+        """The name of each row, relative to the folder, with "/" between folders.
 
         Raises:
             UnusableError: a name is empty, leads outside the folder, or is that of something hidden.
@@ -92,27 +96,27 @@ class ImageFolder:
                 f"{table.lines_of(empty)}. Write the names, or remove these rows."
             )
         parts = [_parts(name) for name in written]
-        outside = [row for row, found in enumerate(parts) if not found]
+        outside = [row for row, parts_of_row in enumerate(parts) if not parts_of_row]
         if outside:
             raise UnusableError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}: "
                 f"{table.places(outside, written)}. A name is relative to that folder: no absolute path, no '..', "
                 f"no control characters, and no link that leaves the folder.{self._relative(written[outside[0]])}"
             )
-        hidden = [row for row, found in enumerate(parts) if any(map(is_left_by_a_system, found))]
+        hidden = [row for row, parts_of_row in enumerate(parts) if any(map(is_left_by_a_system, parts_of_row))]
         if hidden:
             raise UnusableError(
-                f"{len(hidden)} row(s) of {table.path} name what is hidden or left behind by a system, not an image: "
+                f"{len(hidden)} row(s) of {table.path} name files that are hidden or left behind by a system: "
                 f"{table.places(hidden, written)}. Remove these rows, or rename the image if it is one."
             )
-        return [self._inside("/".join(found)) for found in parts]
+        return [self._inside("/".join(parts_of_row)) for parts_of_row in parts]
 
     def _relative(self, written: str) -> str:
         """What to write instead of an absolute path, if its end is the name of a file."""
-        parts = re.split(r"[/\\\\]+", written)
+        parts = re.split(r"[/\\]+", written)
         ends = ["/".join(parts[place:]) for place in range(1, len(parts))]
-        found = next((end for end in ends if self.find(end)), None)
-        return f" Write {found!r} instead of {written!r}." if found else ""
+        name = next((end for end in ends if self.find(end)), None)
+        return f" Write {name!r} instead of {written!r}." if name else ""
 
     def files_of(self, table: Table, column: str) -> list[tuple[str, str]]:
         """Finds the image of every row.
@@ -122,29 +126,29 @@ class ImageFolder:
             column: of their names: relative to the folder, with or without the extension.
 
         Returns:
-            For each of N rows the name with "/" between folders, and the file, relative to the folder.
+            (name, file) of each of N rows: both relative to the folder, with "/" between folders.
 
         Raises:
-            MissingError: an image is not there.
-            UnusableError: a name is empty, leads outside the folder, or can mean several files; or two rows name one
-                image.
+            MissingError: an image is missing.
+            UnusableError: a name is empty, leads outside the folder or can mean several files; or two rows name the
+                same image.
         """
         names = self.names(table, column)
-        found = [self.find(name) for name in names]
-        self._refuse_missing(table, names, found)
-        self._refuse_several(table, names, found)
-        files = [candidates[0] for candidates in found]
+        candidates = [self.find(name) for name in names]
+        self._refuse_missing(table, names, candidates)
+        self._refuse_several(table, names, candidates)
+        files = [files_of_row[0] for files_of_row in candidates]
         self._refuse_links(table, names, files)
         _refuse_repeated(table, names, files)
         return list(zip(names, files, strict=True))
 
-    def _refuse_missing(self, table: Table, names: list[str], found: list[list[str]]) -> None:
-        missing = [row for row, files in enumerate(found) if not files]
+    def _refuse_missing(self, table: Table, names: list[str], candidates: list[list[str]]) -> None:
+        missing = [row for row, files in enumerate(candidates) if not files]
         linked = [row for row in missing if (self.folder / names[row]).is_file()]
         if linked:
             raise UnusableError(
                 f"{len(linked)} image(s) of {table.path} lie behind a link to a folder: {table.places(linked, names)}. "
-                f"DVC follows no such link: put that folder itself into {self.folder}."
+                f"DVC follows no such link: replace it with the folder itself, in {self.folder}."
             )
         if missing == [0] and not table.has_header and len(names) > 1:
             raise MissingError(
@@ -152,33 +156,35 @@ class ImageFolder:
                 "If that line is a header, set split.header: true, and name the columns as it does."
             )
         if missing:
-            told = self._advice(names, [names[row] for row in missing]) if self.files else "It holds no files. "
+            advice = (
+                self._advice(names, [names[row] for row in missing])
+                if self.files
+                else "It holds no files. Put the images there, or correct split.images."
+            )
             raise MissingError(
                 f"{len(missing)} of {len(names)} annotated images are not in {self.folder}: "
-                f"{table.places(missing, names)}. {told}"
-                + ("" if self.files else "Put the images there, or correct split.images.")
+                f"{table.places(missing, names)}. {advice}"
             )
 
     def _advice(self, names: list[str], missing: list[str]) -> str:
-        """What the folder does hold, and what to do about the names that it lacks."""
+        """What the folder holds, and what to do about the missing names."""
         holds = f"It holds {len(self.files)} file(s), such as {quoted(self.files[:2])}. "
-        none_fits = len(missing) == len(names)
         deeper = _by_last_part(self.files, missing[0])
         if len(deeper) == 1:
-            return f"{holds}{missing[0]!r} may be {deeper[0]!r}: write names with their folders, as in the latter."
+            return f"{holds}{missing[0]!r} may be {deeper[0]!r}: write names with their folders, like that one."
         near = nearest_file(missing[0], self.files)
-        said = f"The name nearest to {missing[0]!r} is {near!r}. " if near else ""
-        if none_fits:
-            return f"{holds}{said}Write the names as the files have them, or correct split.images."
-        return f"{holds}{said}Correct the names, or put these images there; remove rows only where an image is lost."
+        hint = f"The name nearest to {missing[0]!r} is {near!r}. " if near else ""
+        if len(missing) == len(names):
+            return f"{holds}{hint}Write the names as the files have them, or correct split.images."
+        return f"{holds}{hint}Correct the names, or put these images there; remove a row only if its image is lost."
 
-    def _refuse_several(self, table: Table, names: list[str], found: list[list[str]]) -> None:
-        several = [row for row, files in enumerate(found) if len(files) > 1]
+    def _refuse_several(self, table: Table, names: list[str], candidates: list[list[str]]) -> None:
+        several = [row for row, files in enumerate(candidates) if len(files) > 1]
         if several:
             first = several[0]
             raise UnusableError(
                 f"{len(several)} image name(s) of {table.path} can mean more than one file of {self.folder}: "
-                f"{table.places(several, names)}; {names[first]!r} can mean {quoted(found[first])}. "
+                f"{table.places(several, names)}; {names[first]!r} can mean {quoted(candidates[first])}. "
                 "Write them in full, with the extension."
             )
 
@@ -189,19 +195,20 @@ class ImageFolder:
         if outside:
             raise UnusableError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder} by a link: "
-                f"{table.places(outside, names)}. DVC would not see a change there: put the images there themselves."
+                f"{table.places(outside, names)}. DVC does not see changes there: replace each link with its image."
             )
 
 
 def copied_as(name: str, file: str) -> str:
-    """The name of an image's copy in its class folder: `a/1` of the file a/1.png is `a__1.png`."""
+    """The name of an image's copy in its class folder: `a__1.png` for the name a/1 and the file a/1.png."""
     extension = os.path.splitext(file)[1]
+    # Always joined, not only if two names meet: otherwise an added image would rename another one's copy.
     joined = name.replace("/", "__")
     return joined if composed(joined).endswith(composed(extension)) else joined + extension
 
 
 def nearest_file(name: str, files: Sequence[str]) -> str | None:
-    """The one file of that name in another folder, else the file whose name looks most like it, extensions apart."""
+    """The only file of that name in another folder; else the file whose name, without its extension, is most alike."""
     elsewhere = _by_last_part(files, name)
     if len(elsewhere) == 1:
         return elsewhere[0]
@@ -211,7 +218,7 @@ def nearest_file(name: str, files: Sequence[str]) -> str | None:
 
 
 def _parts(name: str) -> list[str]:
-    """The folders and the file of a name that Windows or another system writes; none if it leads out of its folder."""
+    """The parts of a path in the style of any system; none if the path is absolute or leads out of its folder."""
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name):
         return []
     parts = [part for part in re.split(r"[/\\]+", name) if part != "."]
@@ -219,7 +226,7 @@ def _parts(name: str) -> list[str]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """The files below a folder, relative to it, sorted, without what systems leave behind; links are not followed."""
+    """The files below a folder, relative to it, sorted; without those that systems leave behind or links lead to."""
     files = []
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_left_by_a_system(name)]
@@ -243,11 +250,10 @@ def _by_last_part(files: Sequence[str], name: str) -> list[str]:
 
 
 def _refuse_repeated(table: Table, names: list[str], files: list[str]) -> None:
-    """An image has one label and stands in one split."""
     counts = Counter(files)
-    twice = [row for row, file in enumerate(files) if counts[file] > 1]
-    if twice:
+    repeated = [row for row, file in enumerate(files) if counts[file] > 1]
+    if repeated:
         raise UnusableError(
-            f"{table.path} names {len({files[row] for row in twice})} image(s) more than once: "
-            f"{table.places(twice, names)}. An image may have one row only: keep the right one of each."
+            f"{table.path} names {len({files[row] for row in repeated})} image(s) more than once: "
+            f"{table.places(repeated, names)}. An image can have one row only: keep the right one of each."
         )

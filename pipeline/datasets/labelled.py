@@ -1,6 +1,6 @@
-"""What a layout is read into: labelled images, and what is refused whichever layout they come from.
+"""Labelled images, into which every layout is read, and the checks that all layouts share.
 
-A reader of a layout takes the values of the section `split` and returns a `DataSet`; it decodes no image.
+The reader of a layout takes the values of the section `split` and returns a `DataSet`. It decodes no image.
 """
 
 import os
@@ -20,18 +20,19 @@ CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 @dataclass(frozen=True)
 class Annotation:
-    """One labelled image, before it is assigned to a split.
+    """One labelled image, before it has a split.
 
     Attributes:
-        id: unique in the data set.
-        class_name: of its class.
+        id: the image's name, unique in the data set.
+        class_name: the name of its class.
         partition: "val" or "test" if the data name it so, "train" for all others.
-        votes: how many annotators chose the positive class, or None where nobody voted.
+        votes: how many annotators chose the positive class, or None if nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
-        drawn_by: its name, without its class, by which its split is drawn where the data name none; None is its id.
-        group: what it shares with all images that must lie in its split, such as a patient; it is drawn by this. None
-            where it has no such group.
-        file_name: the name of its copy in the class folder. None is the last part of its id.
+        drawn_by: the name, without the class, by which its split is drawn if the data do not name one. None means
+            its id.
+        group: what it has in common with all images that must lie in the same split, such as a patient. Its split is
+            then drawn by the group. None means no group.
+        file_name: the name of its copy in the class folder. None means the last part of its id.
     """
 
     id: str
@@ -45,32 +46,32 @@ class Annotation:
 
     @property
     def own_name(self) -> str:
-        """Its name, in which its class takes no part."""
+        """The image's name without its class."""
         return self.id if self.drawn_by is None else self.drawn_by
 
     @property
     def name(self) -> str:
-        """What its split is drawn by."""
+        """The text by which its split is drawn."""
         return self.own_name if self.group is None else self.group
 
     @property
     def unit(self) -> str:
-        """What is drawn as one: its group, or itself."""
+        """What is drawn as a whole: the image's group, or the image alone."""
         return self.id if self.group is None else self.group
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a reader found.
+    """The content of a data set.
 
     Attributes:
         source: the file or folder that names the images.
         rows: the images.
-        drawn: of "val" and "test", those that the data do not name, with the share to draw for each.
-        left_out: names of what lies there and is not used.
-        because: why it is not used.
-        class_names: the labels of the rows, each once, in the order of the class axis.
-        hints: what the user may have meant otherwise, a line each.
+        drawn: the share to draw for each of "val" and "test" that the data do not name.
+        left_out: names of files, folders or arrays that are not used.
+        because: why they are not used.
+        class_names: the names of the classes of the rows, in the order of the class axis.
+        hints: lines that say what the user may have meant instead.
     """
 
     source: Path
@@ -83,15 +84,15 @@ class DataSet:
 
 
 def shares_to_draw(val: float | None, test: float | None) -> dict[str, float]:
-    """The fractions that are numbers, by the split that they give."""
+    """The share of each split that has one."""
     return {split: share for split, share in (("val", val), ("test", test)) if share is not None}
 
 
 def refuse_leaving(data: Path, path: Path, key: str) -> None:
-    """DVC watches what lies in the folder of the data set and follows no link to another folder.
+    """Refuses a link that leads from `path` out of the folder of the data set: DVC would not see a change there.
 
     Raises:
-        UnusableError: a link leads from `path` out of `data`.
+        UnusableError: there is such a link.
     """
     try:
         inside = path.resolve().is_relative_to(data.resolve())
@@ -99,18 +100,18 @@ def refuse_leaving(data: Path, path: Path, key: str) -> None:
         inside = False
     if not inside:
         raise UnusableError(
-            f"{path} leads outside {data} by a link, where DVC would not see a change. Put the data there "
-            f"themselves, or set split.data to the folder that holds them; split.{key} is relative to it."
+            f"{path} leads outside {data} by a link, and DVC does not see changes there. Replace the link with the "
+            f"data themselves, or set split.data to the folder that holds them; split.{key} is relative to it."
         )
 
 
 def refuse_labels(labels: Iterable[str], source: Path, place: str) -> None:
-    """Every label names a folder, and there are two or more.
+    """Refuses labels that cannot name a folder, and a data set of one class.
 
     Args:
-        labels: of all images.
-        source: what names them.
-        place: where the user can change them, as in "correct them in ...".
+        labels: the labels of all images.
+        source: the file or folder that holds the labels, for messages.
+        place: where the user can change the labels, for messages: "correct them in <place>".
 
     Raises:
         UnusableError: a label cannot be used, or there is only one.
@@ -125,7 +126,7 @@ def refuse_labels(labels: Iterable[str], source: Path, place: str) -> None:
 
 
 def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> None:
-    """Every label names a folder; the arguments are those of `refuse_labels`.
+    """Refuses labels that cannot name a folder; the arguments are those of `refuse_labels`.
 
     Raises:
         UnusableError: a label cannot be used.
@@ -139,23 +140,23 @@ def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> Non
 
 
 def refuse_escapes(names: Sequence[str], folder: Path) -> None:
-    """Every name is a plain one, of something that lies in the folder itself.
+    """Refuses names that are not plain, and links that lead out of the folder.
 
     Raises:
-        UnusableError: a name, or the link that it names, leads elsewhere.
+        UnusableError: there is one.
     """
     inside = folder.resolve()
-    bad = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
-    if bad:
+    outside = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
+    if outside:
         raise UnusableError(
-            f"{len(bad)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, bad)])}. "
+            f"{len(outside)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, outside)])}. "
             "A name must be a plain file name in that folder, and no link that leaves it "
             "(no separators, no control characters)."
         )
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name can be that of one file or folder, on any system, and be written as UTF-8."""
+    """Whether a name can be that of a single file or folder on every system, and be written as UTF-8."""
     return (
         not CONTROL_CHARACTERS & set(name)
         and not any("\ud800" <= character <= "\udfff" for character in name)  # bytes that are no UTF-8
@@ -166,22 +167,22 @@ def is_plain_name(name: str) -> bool:
 
 
 def composed(text: str) -> str:
-    """Letters and their accents as one (NFC): macOS writes them apart (NFD)."""
+    """The text in NFC, where a letter and its accent are one character. macOS writes file names in NFD, as two."""
     return unicodedata.normalize("NFC", text)
 
 
 def ids_of(names: Sequence[str]) -> list[str]:
-    """The ids of images with these names, all different: the names in NFC, but where two would be one, as they are."""
+    """The ids of images with these names: the names in NFC, or unchanged if two of them would become one."""
     counts = Counter(map(composed, names))
     return [composed(name) if counts[composed(name)] == 1 else name for name in names]
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """The names that differ only in upper and lower case, those of each word together."""
-    of_word: dict[str, set[str]] = {}
+    """Groups of names that differ only in upper and lower case."""
+    spellings: dict[str, set[str]] = {}
     for name in names:
-        of_word.setdefault(name.casefold(), set()).add(name)
-    return [sorted(same) for _, same in sorted(of_word.items()) if len(same) > 1]
+        spellings.setdefault(name.casefold(), set()).add(name)
+    return [sorted(same) for _, same in sorted(spellings.items()) if len(same) > 1]
 
 
 def _lies_in(file: Path, folder: Path) -> bool:

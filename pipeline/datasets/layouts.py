@@ -1,4 +1,4 @@
-"""The layouts in which images and labels can lie, each with its reader."""
+"""The layouts of data sets, each with its reader."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
-"""Which images are drawn for validation and testing, where the data do not name them.
+"""Draws validation and test images, if the data do not name them.
 
-An image is drawn by numbers of its own, from the SHA-256 of its name. Neither its class nor any other image takes part
-in them, so that correcting a label moves no image, and adding images moves none but those that fill up a small class.
+An image is drawn by numbers from the SHA-256 of its name. They depend neither on its class nor on other images. So a
+corrected label moves no image, and added images move only those that fill up a small class.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
 """Where each number lies in the SHA-256."""
 
 NEVER = 2**64
-"""A number that no share reaches: of what must stay in training."""
+"""A number that no share reaches. Images that must stay in training get it."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Drawn:
 
     Attributes:
         rows: the images, in the order of the data set.
-        splits: of each.
-        filled: for each drawn split, the classes to which the share gave no image, and the rank one.
-        enough: for each drawn split, the largest of its classes' smallest numbers, 0 to 1: above it, the share
-            gives an image to every class that could fill all splits.
+        splits: the split of each image.
+        filled: for each drawn split, the classes to which the share gave no image, so that they were filled up.
+        enough: for each drawn split, a share, 0 to 1. Any larger share gives an image to every class that has images
+            enough for all splits.
         kept: how many images stay in training because of their copies.
     """
 
@@ -46,9 +46,9 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
 
     Args:
         data_set: the images.
-        keep_copies_in_train: whether equal pictures that would lie in several splits, with all of their groups, stay
-            in training; this reads every file.
-        limit: how many images are used at most, or None.
+        keep_copies_in_train: whether equal pictures that would lie in several splits stay in training, with all
+            images of their groups. This reads every file.
+        limit: how many images are used at most; None uses all.
 
     Raises:
         ParameterError: the limit leaves some class without an image in one of its splits.
@@ -67,16 +67,16 @@ def number(name: str, purpose: str) -> int:
 def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_train: Collection[str] = ()) -> Drawn:
     """Draws the splits that the data do not name.
 
-    What the data name a validation or test image stays one. Of the others, those whose number for "test" lies below
-    that share of 2^64 are test images; of the rest, those whose number for "val" lies below the other share are
-    validation images. Then every class that has images enough for all splits is filled up: where the share gives it
-    none, the image of the smallest number is taken, and those of the largest numbers are left for the splits that
-    follow. Images of one group count as one.
+    An image that the data name a validation or test image stays one. Of the others, test images are those whose number
+    for "test" lies below share * 2^64. Of the rest, validation images are those whose number for "val" does. Every
+    class that has images enough for all splits is filled up: if the share gives it no image for a split, its image
+    with the smallest number is taken; if the share takes all, the images with the largest numbers are left for the
+    other splits. The images of a group count as one.
 
     Args:
         rows: the images.
         shares: the share, 0 to 1, of each split that the data do not name.
-        in_train: the units (`Annotation.unit`) that stay in training, whatever names or draws them.
+        in_train: the units (`Annotation.unit`) that stay in training, even if the data name them otherwise.
     """
     free = {row.unit: row.name for row in rows if row.partition == "train" or row.unit in in_train}
     classes = _classes_to_fill(rows, free, len(shares) + 1)
@@ -85,34 +85,36 @@ def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_tr
     for split in [name for name in ("test", "val") if name in shares]:
         left = [unit for unit in free if unit not in taken]
         numbers = {unit: NEVER if unit in in_train else number(free[unit], split) for unit in left}
-        spared = 2 if split == "test" and "val" in shares else 1
-        ranked = {label: sorted(units & numbers.keys(), key=numbers.__getitem__) for label, units in classes.items()}
-        ranked = {label: units for label, units in ranked.items() if len(units) > spared}
+        spared = 2 if split == "test" and "val" in shares else 1  # units that must be left for the other splits
+        ranked = {name: sorted(units & numbers.keys(), key=numbers.__getitem__) for name, units in classes.items()}
+        ranked = {name: units for name, units in ranked.items() if len(units) > spared}
+        # A threshold, not a quota: with a quota, an added image would move another one across the border.
         below = {unit for unit in left if numbers[unit] < shares[split] * 2**64}
-        first = {label: units[0] for label, units in ranked.items() if numbers[units[0]] < NEVER}
-        filled[split] = [label for label in first if below.isdisjoint(ranked[label])]
+        first = {name: units[0] for name, units in ranked.items() if numbers[units[0]] < NEVER}
+        filled[split] = [name for name in first if below.isdisjoint(ranked[name])]
         enough[split] = max((numbers[unit] / 2**64 for unit in first.values()), default=0.0)
         stay = {unit for units in ranked.values() for unit in units[-spared:]}
-        taken |= dict.fromkeys((below | {first[label] for label in filled[split]}) - stay, split)
+        taken |= dict.fromkeys((below | {first[name] for name in filled[split]}) - stay, split)
     splits = [taken.get(row.unit, "train") if row.unit in free else row.partition for row in rows]
     return Drawn(rows, cast(list[SplitName], splits), filled, enough)
 
 
 def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:
     """The free units of each class that has at least `fewest` of them."""
-    found: dict[str, set[str]] = {}
+    classes: dict[str, set[str]] = {}
     for row in rows:
         if row.unit in free:
-            found.setdefault(row.class_name, set()).add(row.unit)
-    return {label: units for label, units in found.items() if len(units) >= fewest}
+            classes.setdefault(row.class_name, set()).add(row.unit)
+    return {class_name: units for class_name, units in classes.items() if len(units) >= fewest}
 
 
 def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
-    """Draws again until no equal pictures lie in different splits; each time, more units stay in training."""
+    """Draws again until no equal pictures lie in different splits. Each time, more units stay in training."""
     rows = data_set.rows
     same = copies([digest_of(row.image) for row in rows])
     in_train: set[str] = set()
     drawn = first
+    # Repeated, because a group goes into training as a whole, which can tear other copies apart.
     while torn := {
         rows[place].unit for places in same if len({drawn.splits[place] for place in places}) > 1 for place in places
     }:
@@ -123,9 +125,9 @@ def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
 
 
 def _limited(drawn: Drawn, limit: int) -> Drawn:
-    """The same share of every class in every split, at least one image of each.
+    """Takes the same share of each class in each split, at least one image.
 
-    The images of one class in one split are ranked by their number for "limit". A larger limit only adds images.
+    The images of a class in a split are ranked by their number for "limit". So a larger limit only adds images.
     """
     if limit >= len(drawn.rows):
         return drawn

@@ -1,4 +1,4 @@
-"""Tables as files of text: their separator and header, stated or found, and the lines that an editor shows."""
+"""Reads tables from text files. Finds the separator and the header if they are not stated, and keeps line numbers."""
 
 import csv
 import io
@@ -11,8 +11,11 @@ from pipeline.datasets.labelled import refuse_leaving
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, all_named, nearest, one_line, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+NO_SEPARATOR = "\x1f"
+"""A character that no name holds, so that a line with commas or blanks is one field."""
+
 LOOKED_AT = 100
-"""Records by which the separator of a table without a header is found."""
+"""How many records are looked at to find the separator of a table without a header."""
 
 LIKE_DATA = re.compile(r"-?[0-9]+(\.[0-9]+)?|.+\.(png|jpe?g|bmp|gif|tiff?|webp)", re.IGNORECASE)
 
@@ -23,8 +26,8 @@ class Table:
 
     Attributes:
         path: its file.
-        columns: names of the columns; "1", "2", ... where the file has no header.
-        rows: N rows of as many fields as there are columns.
+        columns: names of the columns; "1", "2", ... if the file has no header.
+        rows: N rows, each with a field for each column.
         lines: the line of the file on which each row begins, counted from 1.
         has_header: whether the file names the columns.
     """
@@ -64,25 +67,25 @@ def read_table(
     Args:
         data: the folder of the data set.
         table_name: the table, relative to `data`.
-        columns: those that it must have.
-        key: of the section `split`, which names the table.
-        remedy: what to do where a column is missing; the names of the columns follow.
-        separator: one character between fields, " " for any number of blanks; None finds it.
-        header: whether the first line names the columns; where it does not, their names are "1", "2", ...
-            None says yes, unless all of `columns` are numbers that the first line does not hold.
+        columns: the columns that it must have.
+        key: the key of the section `split` that names the table.
+        remedy: what to do if a column is missing; the message continues with the names of the columns.
+        separator: the character between fields, " " for any number of blanks; None finds it.
+        header: whether the first line names the columns. If not, their names are "1", "2", ... None means that it
+            does, unless `columns` are numbers that the first line does not hold.
 
     Raises:
         MissingError: there is no such file.
         DamagedError: it cannot be read as a table.
-        UnusableError: it has no rows or not these columns.
+        UnusableError: it has no rows, or a column is missing or there twice.
     """
     path = data / table_name
     content = _read_text(data, path, key)
     has_header = header
     if has_header is None:
         has_header = not all(map(str.isdecimal, columns)) or _fitting(content, columns, has_header=True) is not None
-    found = separator or _fitting(content, columns, has_header) or _most_alike(content, columns)
-    records = list(_records(content, found, path))
+    sign = separator or _fitting(content, columns, has_header) or _most_alike(content, columns)
+    records = list(_records(content, sign, path))
     if not records:
         raise UnusableError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
     names = (
@@ -90,19 +93,20 @@ def read_table(
         if has_header
         else [str(number + 1) for number in range(max(len(row) for _, row in records))]
     )
-    _refuse_repeated_columns(path, names, columns)
+    if repeated := sorted({name for name in columns if names.count(name) > 1}):
+        raise UnusableError(f"{path} has the column {quoted(repeated)} more than once. Give each column another name.")
     missing = [name for name in columns if name not in names]
     if missing:
         near = nearest(missing[0], names)
-        said = (f"Did you mean {near!r} by {missing[0]!r}? " if near else "") + f"{remedy}: {quoted(columns, 12)}."
+        hint = (f"Did you mean {near!r} by {missing[0]!r}? " if near else "") + f"{remedy}: {quoted(columns, 12)}."
         raise UnusableError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {quoted(missing)}; it has {quoted(names, 12)}. "
-            f"{_cause(content, records[0][1], columns, separator, has_header, key) or said}"
+            f"{_cause(content, records[0][1], columns, separator, has_header, key) or hint}"
         )
     rows = records[1:] if has_header else records
     if not rows:
         raise UnusableError(f"{path} has its header but no rows. Add a row for each image.")
-    _refuse_long_rows(path, rows, len(names), found)
+    _refuse_long_rows(path, rows, len(names), sign)
     filled = [(row + [""] * len(names))[: len(names)] for _, row in rows]
     return Table(path, names, filled, [line for line, _ in rows], has_header)
 
@@ -113,12 +117,12 @@ def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callabl
     Args:
         data: the folder of the data set.
         name: the file, relative to `data`.
-        column: what the column is called; a first line that says so is a header.
-        key: of the section `split`, which names the file.
-        is_name: whether a line is a name.
+        column: the name of the column; a first line of this text is a header.
+        key: the key of the section `split` that names the file.
+        is_name: tells whether a line is a name.
 
     Returns:
-        The table, or None where the first line is no name.
+        The table, or None if the first line is no name.
 
     Raises:
         MissingError: there is no such file.
@@ -126,10 +130,10 @@ def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callabl
     """
     path = data / name
     content = _read_text(data, path, key)
-    first = [fields[0].strip() for fields in _first(content, "\x1f")]
+    first = [fields[0].strip() for fields in _first(content, NO_SEPARATOR)]
     if not first or first[0] == column or not is_name(first[0]):
         return None
-    records = list(_records(content, "\x1f", path))
+    records = list(_records(content, NO_SEPARATOR, path))
     return Table(path, [column], [[fields[0].strip()] for _, fields in records], [line for line, _ in records], False)
 
 
@@ -140,7 +144,7 @@ def _read_text(data: Path, path: Path, key: str) -> str:
         )
     refuse_leaving(data, path, key)
     content = path.read_bytes()
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith(b"PK\x03\x04"):  # how zip files begin, and so .xlsx and .ods
         raise DamagedError(f"{path} is a workbook or another zip archive, not a CSV file. Save it as CSV in UTF-8.")
     try:
         return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
@@ -151,7 +155,8 @@ def _read_text(data: Path, path: Path, key: str) -> str:
 
 
 def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each record that is not empty, with the line on which it begins."""
+    """(line on which it begins, fields) of each record that is not empty."""
+    # Python's csv, not pandas: it gives the line on which a record begins, past blank lines and quoted line ends.
     blanks = separator == " "
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, skipinitialspace=not blanks, strict=True)
     line = 1
@@ -164,12 +169,12 @@ def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, li
     except csv.Error as error:
         raise DamagedError(
             f"{path} cannot be read as a CSV file: the record that begins on line {line} is damaged "
-            f"({one_line(error)}). Look for a quotation mark that is not closed."
+            f"({one_line(error)}). Look there for a quotation mark that is not closed."
         ) from None
 
 
 def _first(content: str, separator: str, count: int = 1) -> list[list[str]]:
-    """The first records, or none where they cannot be read with this separator."""
+    """The first records, or none if they cannot be read with this separator."""
     try:
         return [fields for _, (_, fields) in zip(range(count), _records(content, separator, Path()), strict=False)]
     except DamagedError:
@@ -177,7 +182,7 @@ def _first(content: str, separator: str, count: int = 1) -> list[list[str]]:
 
 
 def _fitting(content: str, columns: Sequence[str], has_header: bool) -> str | None:
-    """The separator that gives all columns, or None. Blanks are the last choice, because names hold blanks, too."""
+    """The separator that gives all columns, or None. Blanks are tried last, because names can hold blanks."""
     return next((sign for sign in SEPARATORS if _fits(content, sign, columns, has_header)), None)
 
 
@@ -189,7 +194,7 @@ def _fits(content: str, separator: str, columns: Sequence[str], has_header: bool
 
 
 def _most_alike(content: str, columns: Sequence[str]) -> str:
-    """Where no separator gives all columns: the one that gives most of them, or else most fields."""
+    """The separator that gives most of the columns; of several, the one that gives most fields."""
 
     def rank(sign: str) -> tuple[int, int]:
         row = next(iter(_first(content, sign)), [])
@@ -198,20 +203,11 @@ def _most_alike(content: str, columns: Sequence[str]) -> str:
     return max(SEPARATORS, key=rank)
 
 
-def _refuse_repeated_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
-    twice = sorted({name for name in columns if names.count(name) > 1})
-    if twice:
-        raise UnusableError(f"{path} has the column {quoted(twice)} more than once. Give each column another name.")
-
-
 def _cause(
     content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool, key: str
 ) -> str | None:
-    """Why a table lacks columns, if its separator or its header is not as stated.
-
-    What is stated holds for the table of all images, too: one that names those of a split must fit it.
-    """
-    if key != "annotations":
+    """Why a table lacks columns and what to do, if its separator or header is the cause; else None."""
+    if key != "annotations":  # split.separator and split.header hold for all tables, so this one has to fit them
         looks_like_data = has_header and any(map(LIKE_DATA.fullmatch, first))
         return (
             f"Its first line looks like an image, not like a header: write a header with {quoted(columns)} above it, "
@@ -222,7 +218,7 @@ def _cause(
     fitting = _fitting(content, columns, has_header)
     if separator is not None and fitting is not None:
         return (
-            f"Its columns are separated by {SEPARATORS[fitting]}, and split.separator is {separator!r}: "
+            f"Its columns are separated by {SEPARATORS[fitting]}, but split.separator is {separator!r}: "
             "set split.separator: null."
         )
     if not has_header and _fitting(content, columns, has_header=True):

@@ -14,21 +14,22 @@ from pipeline.runtime.errors import ParameterError, UnusableError, first_few, qu
 BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 FEW_OF_ROWS = 0.1
-"""The share of rows up to which columns pass for one-hot although these rows have no 1 or several."""
-
+"""Columns pass for one-hot if at most this share of the rows has no 1 or several."""
 
 MISSING = {"", "nan", "na", "n/a", "<na>", "null", "none"}
-"""What programs write for no label, in lower case."""
+"""What programs write for a missing label, in lower case."""
 
 
 def read_labels(table: Table, column: str, names: Sequence[str], named: Collection[str] = ()) -> list[str]:
-    """The label of every row; where all are whole numbers, 1.0 becomes 1, as pandas writes numbers beside empty fields.
+    """The label of each row.
+
+    If all labels are whole numbers, 1.0 becomes 1: pandas writes 1.0 beside empty fields.
 
     Args:
         table: N rows.
-        column: of the labels.
-        names: of the N images, for messages.
-        named: labels that are one although their text, such as none or NA, says that there is none.
+        column: the column of labels.
+        names: the names of the N images, for messages.
+        named: the labels of split.class_names. One that reads none or NA is then a label, not a missing one.
 
     Raises:
         UnusableError: a row has no label, or one number is written in two ways.
@@ -47,22 +48,22 @@ def read_labels(table: Table, column: str, names: Sequence[str], named: Collecti
         return labels
     whole = {label: str(number) if "." in label else label for label, number in numbers.items()}
     by_number = groupby(sorted(set(whole.values()), key=int), key=int)
-    spelled = [spellings for _, same in by_number if len(spellings := list(same)) > 1]
-    if spelled:
+    several = [spellings for _, same in by_number if len(spellings := list(same)) > 1]
+    if several:
         raise UnusableError(
-            f"{table.path} writes one number in different ways in the column {column!r}: {quoted(sorted(spelled[0]))}. "
+            f"{table.path} writes one number in different ways in the column {column!r}: {quoted(sorted(several[0]))}. "
             "A class has one label: write the number in one way."
         )
     return [whole[label] for label in labels]
 
 
 def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The label of every row: that of `columns` which holds its one 1 (or 1.0, or true).
+    """The label of each row: the name of the column that holds the row's only 1 (or 1.0, or true).
 
     Args:
         table: N rows.
-        columns: one for each class, of 0 and 1.
-        names: of the N images, for messages.
+        columns: a column of 0 and 1 for each class.
+        names: the names of the N images, for messages.
 
     Raises:
         UnusableError: a field is neither 0 nor 1, or a row has not exactly one 1.
@@ -75,26 +76,29 @@ def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> 
             "Correct them, or name the one column that holds the labels in split.label_column."
         )
     ones = [[name for name, field in zip(columns, row, strict=True) if BITS[field.lower()]] for row in fields]
-    wrong = [row for row, found in enumerate(ones) if len(found) != 1]
+    wrong = [row for row, labels in enumerate(ones) if len(labels) != 1]
     if wrong:
         counts = first_few([str(number) for number in sorted({len(ones[row]) for row in wrong})])
         raise UnusableError(
             f"{len(wrong)} of {len(ones)} rows of {table.path} have {counts} ones in split.label_columns, not one: "
-            f"{table.places(wrong, names)}. An image has one class: correct these rows, or name all columns of classes."
+            f"{table.places(wrong, names)}. An image has one class: correct these rows, or list the columns of all "
+            "classes."
         )
-    return [found[0] for found in ones]
+    return [label for (label,) in ones]
 
 
 def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) -> None:
-    """A column that is one of several, of which nearly each row has exactly one 1, does not hold labels 0 and 1.
+    """Refuses a column of 0 and 1 that is one of several one-hot columns: it does not hold the labels 0 and 1.
+
+    Columns are one-hot if nearly every row has exactly one 1 in them.
 
     Args:
         table: N rows.
-        column: of the labels.
-        names: of the N images, for messages.
+        column: the column that should hold labels.
+        names: the names of the N images, for messages.
 
     Raises:
-        ParameterError: says which columns belong together, and which rows have not exactly one 1.
+        ParameterError: the column is one of several. Says which ones, and which rows do not have exactly one 1.
     """
     if _bits(table.column(column)) is None:
         return
@@ -107,11 +111,11 @@ def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) ->
     together = _one_hot_with([*of_bits].index(column), matrix)
     if not together:
         return
-    found = [name for place, name in enumerate(of_bits) if place in together]
+    one_hot = [name for place, name in enumerate(of_bits) if place in together]
     wrong = np.flatnonzero(matrix[together].sum(axis=0) != 1).tolist()
-    listed = ", ".join(found) if len(found) <= 12 else f"{', '.join(found[:12])}, ... {found[-1]}"
+    listed = ", ".join(one_hot) if len(one_hot) <= 12 else f"{', '.join(one_hot[:12])}, ... {one_hot[-1]}"
     raise ParameterError(
-        f"the column {column!r} of {table.path} is one of {len(found)} columns with exactly one 1 in "
+        f"the column {column!r} of {table.path} is one of {len(one_hot)} columns with exactly one 1 in "
         + (f"all but {len(wrong)} of {len(names)} rows" if wrong else "each row")
         + f": set split.label_columns: [{listed}] and split.label_column: null"
         + (f", and correct {table.places(wrong, names)}. " if wrong else ". ")
@@ -125,13 +129,13 @@ def _bits(fields: Sequence[str]) -> list[int] | None:
 
 
 def _one_hot_with(column: int, bits: npt.NDArray[np.float32]) -> list[int]:
-    """The rows of `bits`, with `column` among them, of which nearly each place has exactly one 1; or none.
+    """The columns that are one-hot together with one of them; none if there are no such columns.
 
     Args:
-        column: the row to begin with.
-        bits: (K, N), 0 and 1.
+        column: the number of this column.
+        bits: (K, N), 0 and 1: K columns of N rows.
     """
-    common = bits @ bits.T
+    common = bits @ bits.T  # (K, K): in how many rows two columns both have a 1
     ones = common.diagonal()
     apart = (ones > 0) & (common[column] <= FEW_OF_ROWS * np.minimum(ones, ones[column]))
     apart[column] = False
@@ -145,7 +149,7 @@ def _one_hot_with(column: int, bits: npt.NDArray[np.float32]) -> list[int]:
 
 
 def _most_apart(chosen: Sequence[int], common: npt.NDArray[np.float32]) -> int | None:
-    """The row that shares the smallest part of its ones with those chosen, and of these the one with most ones."""
+    """The column that shares the smallest part of its ones with the chosen columns; of several, that with most ones."""
     ones = common.diagonal()
     shared = common[chosen].sum(axis=0)
     fits = (ones > 0) & (shared <= FEW_OF_ROWS * np.minimum(ones, ones[chosen].sum()))

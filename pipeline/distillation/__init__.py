@@ -1,1 +1,1 @@
-"""What it is all for: the targets and the loss of a student."""
+"""Distillation itself: the targets and the loss of a student."""

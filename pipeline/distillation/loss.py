@@ -12,16 +12,16 @@ class DistillationLoss(keras.losses.Loss):
 
         w CE(y, softmax(z)) + (1 - w) s KL(p || softmax(z / T))
 
-    with student logits z, one-hot labels y, the teacher's softened probabilities p = softmax(v / T), and
-    s = T^2 (which keeps the soft term's gradient as large as the hard term's) or 1. In place of the KL divergence the
-    soft term may be the cross-entropy, which is larger by the entropy of p and has the same gradient.
+    with student logits z, one-hot labels y and the teacher's softened probabilities p = softmax(v / T). The scale s is
+    T^2, which keeps the soft term's gradient as large as the hard term's, or 1. The soft term may also be the
+    cross-entropy instead of the KL divergence: it is larger by the entropy of p, and has the same gradient.
 
     Args:
-        temperature: T > 0, the temperature that made p.
+        temperature: T > 0, the temperature of the soft labels p.
         hard_label_weight: w, 0 to 1.
         scale_by_temperature_squared: whether s is T^2.
         soft_loss: "kl_divergence" or "cross_entropy".
-        name: of the loss.
+        name: the name of the loss.
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
 
     Call arguments:
@@ -29,13 +29,13 @@ class DistillationLoss(keras.losses.Loss):
         y_pred: (B, C), the logits z.
 
     Returns:
-        (B,) losses in nats, or their mean, as `reduction` says. Sample weights reach both terms.
+        (B,) losses in nats, or their mean, as `reduction` says. Sample weights apply to both terms.
 
     Attributes:
-        parts: functions of `y_true` and `y_pred` that training reports beside the loss, by name.
+        parts: functions of `y_true` and `y_pred`, by name, that a training reports beside the loss.
 
     Raises:
-        ValueError: there is no such `soft_loss`.
+        ValueError: `soft_loss` has another value.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class DistillationLoss(keras.losses.Loss):
         return scale * SOFT_LOSSES[self.soft_loss](y_true[:, y_pred.shape[-1] :], y_pred / self.temperature)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this loss again."""
+        """The arguments from which Keras makes this loss again."""
         return {
             **super().get_config(),
             "temperature": self.temperature,
@@ -81,8 +81,9 @@ class DistillationLoss(keras.losses.Loss):
 def kl_divergence(probabilities: Any, logits: Any) -> Any:
     """KL(p || softmax(z)) of each row in nats: (B, C) and (B, C) become (B,).
 
-    Computed from log-softmax, so that it stays exact where Keras' own clips probabilities at 1e-7.
+    It is computed from log-softmax, and so stays exact where Keras' own loss clips probabilities at 1e-7.
     """
+    # p log p is 0 for p = 0; the logarithm of 0 would make it NaN.
     log_probabilities = ops.log(ops.where(probabilities > 0.0, probabilities, 1.0))
     return ops.sum(probabilities * (log_probabilities - ops.log_softmax(logits, axis=-1)), axis=-1)
 

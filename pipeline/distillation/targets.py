@@ -1,4 +1,4 @@
-"""What a student is trained on: the stored views, each with its one-hot label beside its soft label."""
+"""The targets of a student: for each stored view, the one-hot label beside the soft label."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from pipeline.soft_labels.reading import SoftLabelFile
 
 
 class HardAndSoftLabels:
-    """The views of a `soft_targets_T<T>.h5` and their labels, one view at a time in memory.
+    """The views of a `soft_targets_T<T>.h5` with their labels; one view of all images is in memory at a time.
 
     Args:
-        file: the soft labels, open.
+        file: the open file of soft labels.
         split: "train", "val" or "test".
-        images: N images of the split; the file knows them all.
-        one_hot: their (N, C) labels.
+        images: N images of the split, all of them in the file.
+        one_hot: (N, C) labels.
     """
 
     def __init__(
@@ -29,18 +29,18 @@ class HardAndSoftLabels:
         self._file, self._split, self._one_hot = file, split, one_hot
         rows = rows_of(file, split, [image.id for image in images])
         in_order = np.array_equal(rows, np.arange(file.count(split)))
-        self._rows: Any = slice(None) if in_order else rows  # a slice makes no second copy of a view
+        self._rows: Any = slice(None) if in_order else rows  # a slice, unlike row numbers, copies no view
         self._views = file.views(split)
         self.augmentation = self._views.augmentation
         self.fingerprint = fingerprint(file=file.sha256, split=split)
         self._read(0)
 
     def view(self, number: int) -> int:
-        """One view after another, pass after pass, then from the first again."""
+        """The next view in each pass; after the last view the first again."""
         return number % self._views.count
 
     def take(self, view: int, rows: npt.NDArray[np.int64]) -> tuple[Floats16, Floats16, npt.NDArray[np.float32]]:
-        """The stored transforms (B, 6) and (B, 6), and the labels (B, 2C): one-hot beside soft."""
+        """The stored affine and color transforms (B, 6), and the targets (B, 2C): one-hot beside soft labels."""
         if view != self._current:
             self._read(view)
         soft = {name: values[rows] for name, values in self._soft.items()}

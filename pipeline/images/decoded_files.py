@@ -1,8 +1,8 @@
 """Decoded pixels in a file, for trainings on more images than memory holds.
 
-A file is named by the content of its images, their order, their size, how they are resized and what decodes them. So
-teacher, students, baselines and seeds that train on the same images at the same size share one, and it never has to be
-found stale. Nothing removes it: the folder may be removed when nothing trains.
+A file's name is a fingerprint of the images' content and order, their size, how they are resized and what decodes them.
+So a file never becomes stale, and teacher, students, baselines and seeds with the same images at the same size share
+one. Nothing removes these files; a user may remove the folder when no training runs.
 """
 
 import os
@@ -17,7 +17,7 @@ import PIL
 import psutil
 import tensorflow as tf
 
-from pipeline.images import decoding as decoder
+from pipeline.images import decoding
 from pipeline.images.decoding import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
@@ -29,25 +29,25 @@ from pipeline.runtime.publish import reserve
 def pixels_on_disk(
     images: Sequence[Image], input_shape: Sequence[int], folder: Path, resize: Resize = DEFAULT_RESIZE
 ) -> npt.NDArray[np.uint8]:
-    """The pixels of N images, read from the disk as they are used; decoded first where no earlier run has done so.
+    """The pixels of N images in a file, which is made first if no earlier run has made it.
 
     Args:
         images: rows of the index.
         input_shape: (height, width, channels) in pixels.
-        folder: where the files of pixels lie; the file takes N x height x width x channels bytes.
+        folder: the folder of such files; each takes N x height x width x channels bytes.
         resize: how images are resized.
 
     Returns:
         A read-only memory-mapped (N, height, width, channels) array.
 
     Raises:
-        OSError: there is no room on the disk.
+        OSError: the disk has too little room.
     """
     files = DecodedImages([image.path for image in images], input_shape, resize, keep=False)
     name = fingerprint(
         images=[image.sha256 for image in images],
         preprocessing=files.preprocessing,
-        decoder=[tf.__version__, PIL.__version__, sha256_file(Path(decoder.__file__))],
+        decoder=[tf.__version__, PIL.__version__, sha256_file(Path(decoding.__file__))],
     )
     final = folder / f"{name}.uint8"
     if not final.is_file() or final.stat().st_size != files.size:
@@ -56,13 +56,17 @@ def pixels_on_disk(
 
 
 def _write(files: DecodedImages, final: Path) -> None:
-    """Decodes into a file of this process's own: of two processes at once, each gives `final` the same bytes."""
+    """Decodes all images into `final`.
+
+    Two processes may do so at the same time without a lock: each writes a file of its own and renames it to `final`,
+    and both files have the same bytes.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
-    _remove_what_killed_runs_left(final.parent)
+    _remove_partial_files_of_killed_runs(final.parent)
     partial = final.with_suffix(f".{uuid.uuid4().hex}.{os.getpid()}.partial")
     try:
         with partial.open("xb") as file, Progress("decode", len(files), "images") as progress:
-            reserve(file, files.size)
+            reserve(file, files.size)  # a full disk is noticed before an image is decoded
             for image in files.decoded().as_numpy_iterator():
                 file.write(image.tobytes())
                 progress.advance(1)
@@ -74,9 +78,10 @@ def _write(files: DecodedImages, final: Path) -> None:
         raise
 
 
-def _remove_what_killed_runs_left(folder: Path) -> None:
+def _remove_partial_files_of_killed_runs(folder: Path) -> None:
     for partial in folder.glob("*.*.[0-9]*.partial"):
-        maker = int(partial.name.split(".")[-2])
-        if maker == os.getpid() or not psutil.pid_exists(maker):
-            with suppress(FileNotFoundError):  # another process removed it just now
+        writer = int(partial.name.split(".")[-2])
+        # This process has not begun its own file yet: one with its number is a dead process's of the same number.
+        if writer == os.getpid() or not psutil.pid_exists(writer):
+            with suppress(FileNotFoundError):  # another process has just removed it
                 partial.unlink()

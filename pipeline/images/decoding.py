@@ -1,7 +1,7 @@
 """From image files to batches of pixels.
 
 Every model sees the same pixels: decoded as Pillow decodes them, resized to the model's input size, and rounded to
-uint8, so that it makes no difference whether they are read from memory or from the files.
+uint8. So pixels that were kept in memory or in a file equal those that are decoded again.
 """
 
 import io
@@ -18,43 +18,47 @@ import psutil
 import tensorflow as tf
 
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
-from pipeline.images.tf_data import AT_A_TIME, ahead, mapped
+from pipeline.images.tf_data import PARALLEL_CALLS, mapped, prefetched
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-"""What is read, by Pillow's names. The content of a file says its format, not its name."""
+"""The file formats that are read, by Pillow's names. The content of a file decides its format, not its name."""
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-"""Pillow's names of the pixels of at most 8 bits that it turns into RGB by itself."""
+"""Pillow's names for pixels of at most 8 bits a channel that Pillow converts to RGB."""
 
 BITS_PER_SAMPLE = 258
-"""The number of TIFF's tag."""
+"""TIFF's tag for the bits of each channel."""
 
 PNG = b"\x89PNG"
 JPEG = b"\xff\xd8\xff"
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+"""The weights of red, green and blue in grey (ITU-R BT.601)."""
 
 LUMA_THOUSANDTHS = (299.0, 587.0, 114.0)
-"""The same as whole numbers, whose sums float32 holds exactly, in whatever order a processor adds them."""
+"""The same weights as whole numbers: float32 holds their sums exactly, in whatever order a processor adds them."""
 
 MEMORY_SHARE = 0.25
-"""Of the memory that is available: pixels that fit in this are decoded once and kept there, where that is asked for."""
+"""Pixels are kept in memory if they take at most this share of the available memory.
+
+The share is small, because `tf.data` copies the tensor when it rewrites a data set's graph: 2.1 GiB then take 4.2 GiB.
+"""
 
 ALIGNMENT = 64
-"""Bytes: TensorFlow copies memory that does not start at a multiple of this."""
+"""TensorFlow copies memory that does not start at a multiple of this many bytes."""
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of what it stumbles over in a file beside the pixels
+# Pillow warns of faults in a file's other parts, such as its EXIF data; faults in the pixels are errors.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RESIZE) -> Any:
     """Decodes one image file and resizes it.
 
     Args:
-        content: the file's bytes, a scalar string tensor; of an image that `refuse_undecodable` lets pass.
+        content: the file's bytes, a scalar string tensor. `refuse_undecodable` must have accepted the file.
         input_shape: (height, width, channels) in pixels; channels is 1 or 3.
-        resize: how it is resized.
+        resize: how the image is resized.
 
     Returns:
         A uint8 tensor of `input_shape`.
@@ -65,44 +69,43 @@ def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RE
         image = tf.tensordot(tf.cast(image, tf.float32), LUMA_THOUSANDTHS, axes=1)[..., None] / 1000.0
 
     def resized() -> Any:
-        of_size = tf.cast(FITS[resize.fit](image, size, resize), tf.float32)
-        return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(of_size), 0.0, 255.0), tf.uint8), input_shape)
+        values = tf.cast(FITS[resize.fit](image, size, resize), tf.float32)
+        # Clipped, because bicubic and Lanczos interpolation go beyond 0 and 255.
+        return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(values), 0.0, 255.0), tf.uint8), input_shape)
 
-    def as_it_is() -> Any:  # what the resizer would give, in half of the time
+    def as_it_is() -> Any:  # equals `resized()`, in half the time
         return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), input_shape)
 
     return tf.cond(tf.reduce_all(tf.shape(image)[:2] == size), as_it_is, resized)
 
 
 def _decoded(content: Any) -> Any:
-    """Pillow's pixels (height, width, 3), uint8; of a PNG or a plain JPEG file TensorFlow gives the same, faster."""
-    beginning = tf.strings.substr(content, 0, 4)
+    """Pillow's pixels, (height, width, 3) uint8.
 
-    def of_another_format() -> Any:
-        is_jpeg = tf.strings.substr(beginning, 0, 3) == JPEG
-        is_plain = tf.cond(is_jpeg, lambda: _has_grey_or_colors(content), lambda: tf.constant(False))
-        return tf.cond(is_plain, lambda: _by_tensorflow(content), by_pillow)
-
-    def by_pillow() -> Any:
-        pixels = tf.numpy_function(_read_scalar, [content], tf.uint8, stateful=False)
-        return tf.ensure_shape(pixels, (None, None, 3))
-
-    return tf.cond(beginning == PNG, lambda: _by_tensorflow(content), of_another_format)
-
-
-def _read_scalar(content: Any) -> npt.NDArray[np.uint8]:
-    return read_pixels(np.asarray(content, object).item())  # bytes in a graph, an array of one object outside of it
-
-
-def _has_grey_or_colors(jpeg: Any) -> Any:
-    """Whether a JPEG file has one component or three; four, for printing, Pillow turns into RGB in its own way."""
-    return tf.reduce_any(tf.image.extract_jpeg_shape(jpeg)[2] == [1, 3])
+    For PNG files, and JPEG files of one or three components, TensorFlow decodes the same pixels in less time. Pillow
+    converts JPEG files of four components, which are made for printing, in its own way.
+    """
+    by_tensorflow = tf.cond(
+        tf.strings.substr(content, 0, 3) == JPEG,
+        lambda: tf.reduce_any(tf.image.extract_jpeg_shape(content)[2] == [1, 3]),
+        lambda: tf.strings.substr(content, 0, 4) == PNG,
+    )
+    return tf.cond(by_tensorflow, lambda: _by_tensorflow(content), lambda: _by_pillow(content))
 
 
 def _by_tensorflow(content: Any) -> Any:
-    image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")  # PNG too, by its content
+    # `decode_jpeg` reads PNG files too. Its default, a faster inverse DCT, gives other pixels than every other library.
+    image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     image.set_shape((None, None, 3))
     return image
+
+
+def _by_pillow(content: Any) -> Any:
+    def read(scalar: Any) -> npt.NDArray[np.uint8]:
+        # TensorFlow passes bytes in a graph, and an array of one object outside of a graph.
+        return read_pixels(np.asarray(scalar, object).item())
+
+    return tf.ensure_shape(tf.numpy_function(read, [content], tf.uint8, stateful=False), (None, None, 3))
 
 
 def _stretched(image: Any, size: Any, resize: Resize) -> Any:
@@ -110,20 +113,20 @@ def _stretched(image: Any, size: Any, resize: Resize) -> Any:
 
 
 def _cropped(image: Any, size: Sequence[int], resize: Resize) -> Any:
-    """The largest middle part of the aspect ratio of `size`, resized; rounded as `crop_to_aspect_ratio` in Keras."""
+    """The largest centred part with the aspect ratio of `size`, resized; rounded as Keras' `crop_to_aspect_ratio`."""
     height, width = tf.unstack(tf.shape(image)[:2])
-    of_width = tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32)
-    of_height = tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32)
-    part = tf.maximum(tf.minimum([of_width, of_height], [height, width]), 1)
+    height_for_width = tf.cast(tf.cast(width * size[0], tf.float32) / size[1], tf.int32)
+    width_for_height = tf.cast(tf.cast(height * size[1], tf.float32) / size[0], tf.int32)
+    part = tf.maximum(tf.minimum([height_for_width, width_for_height], [height, width]), 1)
     top, left = tf.unstack(([height, width] - part) // 2)
     return _stretched(image[top : top + part[0], left : left + part[1]], size, resize)
 
 
 def _padded(image: Any, size: Sequence[int], resize: Resize) -> Any:
-    """The whole image, resized, in the middle of black; rounded as `pad_to_aspect_ratio` in Keras."""
+    """The whole image, resized, centred on black; rounded as Keras' `pad_to_aspect_ratio`."""
     sides, target = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
     within = sides / tf.reduce_max(sides / target)
-    inner = tf.maximum(tf.cast(tf.floor(within), tf.int32), 1)  # a line stays a line
+    inner = tf.maximum(tf.cast(tf.floor(within), tf.int32), 1)  # an image of one line keeps its line
     top, left = tf.unstack(tf.cast((target - within) / 2.0, tf.int32))
     return tf.image.pad_to_bounding_box(_stretched(image, inner, resize), top, left, *size)
 
@@ -137,8 +140,8 @@ class DecodedImages:
     Args:
         paths: the image files.
         input_shape: (height, width, channels) of the model that will see them.
-        resize: how they are brought to that size.
-        keep: whether they will be read more than once, and so are kept in memory if they fit.
+        resize: how the images are brought to that size.
+        keep: whether the pixels are kept in memory, if they fit; True where they are read more than once.
         on_disk: the pixels, if they are decoded already: a memory-mapped (N, *input_shape) array.
     """
 
@@ -158,17 +161,17 @@ class DecodedImages:
         self._pixels = self._decode_all() if keep and in_memory else None
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return int(self._paths.shape[0])
 
     @property
     def size(self) -> int:
-        """Bytes of all pixels."""
+        """The size of all pixels in bytes."""
         return len(self) * int(np.prod(self.input_shape))
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How the files become these pixels: names them, together with the files' content."""
+        """How the files become these pixels, as soft-label files note it."""
         return preprocessing(self.input_shape, self.resize)
 
     @property
@@ -177,11 +180,11 @@ class DecodedImages:
         return self._pixels is not None
 
     def rows(self, rows: Any) -> Any:
-        """The images of the given row numbers: (B,) integers become (B, height, width, channels) uint8."""
+        """The images of some row numbers: (B,) integers become (B, height, width, channels) uint8."""
         if self._pixels is not None:
             return tf.gather(self._pixels, rows)
         if self._on_disk is not None:
-            # Were it said to be stateful, TensorFlow's determinism would have it run one batch at a time.
+            # With TensorFlow's determinism on, a stateful function would run for one batch at a time.
             pixels = tf.numpy_function(self._on_disk.__getitem__, [rows], tf.uint8, stateful=False)
             return tf.ensure_shape(pixels, (None, *self.input_shape))
         signature = tf.TensorSpec(self.input_shape, tf.uint8)
@@ -192,21 +195,23 @@ class DecodedImages:
         if self._on_disk is not None:
             batches = tf.data.Dataset.range(len(self)).batch(batch_size).map(self.rows)
         else:
-            kept = self._pixels is not None
-            images = tf.data.Dataset.from_tensor_slices(self._pixels) if kept else self.decoded()
+            images = tf.data.Dataset.from_tensor_slices(self._pixels) if self.in_memory else self.decoded()
             batches = images.batch(batch_size)
-        return ahead(batches.map(lambda pixels: tf.cast(pixels, tf.float32)))
+        return prefetched(batches.map(lambda pixels: tf.cast(pixels, tf.float32)))
 
     def decoded(self) -> Any:
         """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
         files = tf.data.Dataset.from_tensor_slices(self._paths)
-        return ahead(mapped(files, self._read))
+        return prefetched(mapped(files, self._read))
 
     def _read(self, path: Any) -> Any:
         return decode(tf.io.read_file(path), self.input_shape, self.resize)
 
     def _decode_all(self) -> Any:
-        """Decodes into what becomes the tensor's own memory; `tf.constant` would need twice as much for a while."""
+        """Decodes all images into one tensor.
+
+        By DLPack the array becomes the tensor's own memory; `tf.constant` would hold them three times for a while.
+        """
         memory = np.empty(self.size + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         pixels = memory[start : start + self.size].reshape(len(self), *self.input_shape)
@@ -216,18 +221,18 @@ class DecodedImages:
 
 
 def refuse_undecodable(files: Mapping[str, Path]) -> None:
-    """Decodes every file, as Pillow does and as `decode` does.
+    """Decodes every file both by Pillow and as `decode` does, and compares the pixels.
 
     Args:
-        files: the image files, by the name for messages.
+        files: the image files, by the names that messages show.
 
     Raises:
-        UnusableError: some cannot be used; names them and says why.
+        UnusableError: some files cannot be used; the message names each with the reason.
     """
     decoded = tf.function(_decoded, input_signature=[tf.TensorSpec((), tf.string)])
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
-        found = dict(zip(files, threads.map(lambda path: _problem(path, decoded), files.values()), strict=True))
-    bad = [f"{name} ({problem})" for name, problem in found.items() if problem]
+    with ThreadPoolExecutor(PARALLEL_CALLS) as threads:
+        problems = list(threads.map(lambda path: _problem(path, decoded), files.values()))
+    bad = [f"{name} ({problem})" for name, problem in zip(files, problems, strict=True) if problem]
     if bad:
         raise UnusableError(
             f"{len(bad)} of {len(files)} image files cannot be used: {all_named(bad)}. Replace them with intact images "
@@ -236,7 +241,7 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
 
 
 def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
-    """Why an image file cannot be used; None if it can be."""
+    """Why an image file cannot be used; None if it can."""
     content = path.read_bytes()
     try:
         expected = read_pixels(content)
@@ -245,40 +250,42 @@ def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
     if not content.startswith((PNG, JPEG)):
         return None
     try:
-        found = decoded(content)
+        pixels = decoded(content)
     except tf.errors.OpError:
         return "damaged: Pillow reads it, TensorFlow does not"
-    return None if np.array_equal(found, expected) else "unfinished: TensorFlow reads other pixels than Pillow"
+    if not np.array_equal(pixels, expected):  # each library fills in what an unfinished progressive JPEG lacks
+        return "unfinished: TensorFlow reads other pixels than Pillow"
+    return None
 
 
 def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
-    """Pillow's pixels of an image file, in its own size: (height, width, 3), values 0 to 255.
+    """Pillow's pixels of an image file, not resized: (height, width, 3), values 0 to 255.
 
-    Of several pictures in a file it is the first. Transparency is dropped, color profiles are not applied.
+    If a file holds several pictures, the first is read. Transparency is dropped, color profiles are not applied.
 
     Raises:
-        DamagedError: it is no image, or not a whole one.
-        UnusableError: it has too many pixels, or pixels of another kind.
+        DamagedError: the content is not an image, or only a part of one.
+        UnusableError: the image has too many pixels, more than 8 bits a channel, or a mode that is not in `MODES`.
     """
     try:
         with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _refuse_deep(image, content)
             image.load()
-            image.info.pop("transparency", None)  # which Pillow would look for in the palette
+            image.info.pop("transparency", None)  # else `convert` looks for this color in the palette
             return np.asarray(image.convert("RGB"))
     except PIL.UnidentifiedImageError:
-        raise DamagedError("no image that Pillow can read") from None
+        raise DamagedError("not an image that Pillow can read") from None
     except PIL.Image.DecompressionBombError:
         most = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
         raise UnusableError(f"more than {most:,} pixels, the most that Pillow reads") from None
     except UnusableError:
         raise
-    except Exception as error:  # of a damaged file Pillow's formats raise whatever they stumble over
+    except Exception as error:  # Pillow's readers raise many classes for damaged files
         raise DamagedError(f"damaged: {str(error)[:80]}") from None
 
 
 def _refuse_deep(image: Any, content: bytes) -> None:
-    """Pillow itself would take the upper 8 bits of some."""
+    """Refuses more than 8 bits a channel, of which Pillow would silently use the upper 8 in some formats."""
     bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 0
     bits = content[24] if image.format == "PNG" else bits
     if bits > 8:

@@ -1,4 +1,4 @@
-"""`data/index.csv`: which images there are, what they show, and which split they belong to."""
+"""`data/index.csv`: the images of the data set, the class of each, and the split to which it belongs."""
 
 import csv
 import hashlib
@@ -26,10 +26,10 @@ class Image:
     Attributes:
         id: unique name of the image.
         path: the image file, relative to the repository's root, with forward slashes.
-        class_name: of its class.
-        split: to which it belongs.
-        votes: how many annotators chose the positive class, or "" where nobody voted.
-        sha256: of the image file's bytes.
+        class_name: the name of its class.
+        split: "train", "val" or "test".
+        votes: how many annotators chose the positive class, or "" without votes.
+        sha256: the digest of the image file's bytes.
     """
 
     id: str
@@ -45,9 +45,9 @@ COLUMNS = (*(field.name for field in fields(Image)), "label")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Class names in the order of the class axis where the data state none.
+    """Class names in the order of the class axis, for data that state no order.
 
-    If all are numbers, they are in the order of numbers; else they are sorted as text.
+    If all names are numbers, they are sorted as numbers, else as text.
     """
     distinct = set(names)
     are_numbers = all(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", name) for name in distinct)
@@ -59,7 +59,7 @@ class Index:
 
     Args:
         images: in any order.
-        class_names: the classes in the order of the class axis; None takes `in_order`.
+        class_names: the classes in the order of the class axis; None sorts them by `in_order`.
     """
 
     def __init__(self, images: Iterable[Image], class_names: Sequence[str] | None = None) -> None:
@@ -72,7 +72,7 @@ class Index:
         """The images of one split, sorted by id.
 
         Raises:
-            DamagedError: there are none.
+            DamagedError: the split has no images.
         """
         images = [image for image in self.images if image.split == name]
         if not images:
@@ -80,12 +80,12 @@ class Index:
         return images
 
     def labels(self, images: Iterable[Image]) -> list[int]:
-        """The label of each image, the number of its class; the class axis is in the order of `class_names`."""
-        position = {name: number for number, name in enumerate(self.class_names)}
-        return [position[image.class_name] for image in images]
+        """The label of each image: the position of its class in `class_names`."""
+        label = {name: number for number, name in enumerate(self.class_names)}
+        return [label[image.class_name] for image in images]
 
     def one_hot(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
-        """One-hot labels of N images: (N, C) float32, the class axis in the order of `class_names`."""
+        """One-hot labels of N images: (N, C) float32, with the classes in the order of `class_names`."""
         return np.eye(len(self.class_names), dtype=np.float32)[self.labels(images)]
 
     def fingerprint(self) -> str:
@@ -94,11 +94,11 @@ class Index:
 
 
 def fingerprint_of(images: Iterable[Image]) -> str:
-    """SHA-256 over the id, split, label and content of each image."""
+    """SHA-256 over the id, split, class name and content of each image, in the given order."""
     digest = hashlib.sha256()
     for image in images:
         for value in (image.id, image.split, image.class_name, image.sha256):
-            digest.update(value.encode() + b"\0")
+            digest.update(value.encode() + b"\0")  # a separator: "a", "bc" and "ab", "c" are different images
     return digest.hexdigest()
 
 
@@ -106,7 +106,7 @@ def refuse_changed(images: Iterable[Image]) -> None:
     """Compares image files with the index.
 
     Raises:
-        MismatchError: some are missing or have other content; says how many and names the first five.
+        MismatchError: files are missing or have other content; the message counts and names them.
     """
     changed = [image.path for image in images if not _is_unchanged(image)]
     if changed:
@@ -121,12 +121,12 @@ def _is_unchanged(image: Image) -> bool:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes the index as CSV: one header line, one line an image; `label` keeps the order of the class axis."""
+    """Writes the index as CSV: a header, then a line for each image. `label` keeps the order of the class axis."""
     with path.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(
-            (*astuple(image), number) for image, number in zip(index.images, index.labels(index.images), strict=True)
+            (*astuple(image), label) for image, label in zip(index.images, index.labels(index.images), strict=True)
         )
 
 
@@ -135,7 +135,7 @@ def read_index(path: Path) -> Index:
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: its columns are others, or its rows are none of an index.
+        DamagedError: the file has other columns, or rows that do not fit an index.
     """
     if not path.is_file():
         raise MissingError(f"there is no index at {path}. Make it with `dvc repro split`.")
@@ -148,7 +148,10 @@ def read_index(path: Path) -> Index:
         raise DamagedError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {REMEDY}")
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[COLUMNS.index("split")] not in SPLITS]
     if bad:
-        raise DamagedError(f"{path} has {len(bad)} row(s) that are none of an index, such as {bad[0]}. {REMEDY}")
+        raise DamagedError(
+            f"{path} has {len(bad)} row(s) that do not fit an index, such as {bad[0]}. Expected {len(COLUMNS)} values "
+            f"and one of the splits {', '.join(SPLITS)}. {REMEDY}"
+        )
     if len({row[0] for row in rows}) < len(rows):
         raise DamagedError(f"{path} names an image more than once. {REMEDY}")
     images = (
@@ -161,8 +164,12 @@ def read_index(path: Path) -> Index:
 def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
     """The order of the class axis: each class has one label, and the labels are 0 to C - 1."""
     name, label = COLUMNS.index("class_name"), COLUMNS.index("label")
-    pairs = sorted({(row[label], row[name]) for row in rows}, key=lambda pair: (len(pair[0]), pair))
-    if [text for text, _ in pairs] != [str(position) for position in range(len({name for _, name in pairs}))]:
-        found = first_few([f"{name!r} has {text!r}" for text, name in pairs])
-        raise DamagedError(f"{path} does not number its classes from 0, one number for each: {found}. {REMEDY}")
-    return [name for _, name in pairs]
+    pairs = sorted({(row[label], row[name]) for row in rows}, key=lambda pair: (len(pair[0]), pair))  # "9" before "10"
+    class_count = len({class_name for _, class_name in pairs})
+    if [text for text, _ in pairs] != [str(number) for number in range(class_count)]:
+        shown = first_few([f"{class_name!r} has {text!r}" for text, class_name in pairs])
+        raise DamagedError(
+            f"the labels in {path} do not number its {class_count} classes from 0 to {class_count - 1}: {shown}. "
+            f"{REMEDY}"
+        )
+    return [class_name for _, class_name in pairs]

@@ -1,4 +1,4 @@
-"""How an image file becomes a model's input, as `images.resize` in params.yaml says it and soft-label files note it."""
+"""How an image file becomes a model's input: `images.resize` of params.yaml, and what soft-label files note of it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,11 @@ from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.ranges import Flag
 
 DECODER = "Pillow"
-"""Whose pixels an image file holds. Part of the files' identity: a change of the pixels changes this name."""
+"""The library whose pixels are used.
+
+Soft-label files note this name without a version, so that they outlive an update. If the pixels ever change, the name
+must change.
+"""
 
 Method = Literal["nearest", "bilinear", "bicubic", "lanczos3", "area"]
 Fit = Literal["stretch", "crop", "pad"]
@@ -20,10 +24,10 @@ class Resize:
 
     Attributes:
         method: the interpolation, by the name that Keras gives it.
-        antialias: whether a larger image is smoothed as it is made smaller; Keras' own loader does not. It has no
-            meaning with the methods "nearest" and "area".
-        fit: what happens to another aspect ratio: "stretch" changes it, "crop" cuts off what is too much, evenly on
-            both sides, "pad" adds black on both sides.
+        antialias: whether an image is smoothed as it is made smaller; Keras' own loader does not do so. It makes no
+            difference to the methods "nearest" and "area".
+        fit: how an image of another aspect ratio is treated: "stretch" changes its ratio, "crop" cuts off equal parts
+            on both sides, "pad" adds black on both sides.
     """
 
     method: Method
@@ -31,22 +35,22 @@ class Resize:
     fit: Fit
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The values of the attributes, by name."""
         return asdict(self)
 
     @classmethod
     def of_file(cls, preprocessing: dict[str, Any]) -> "Resize":
-        """What the `preprocessing` of a soft-label file says.
+        """How the images of a soft-label file were resized, from its `preprocessing`.
 
         Raises:
-            DamagedError: the file is older than that.
+            DamagedError: an older version made the file and did not note it.
         """
         try:
             return cls(**preprocessing["resize"])
         except (KeyError, TypeError):
             raise DamagedError(
-                f"the soft labels do not say how images were resized ({preprocessing.get('resize')!r}): they were made "
-                "by an older version. Make them anew with `dvc repro`."
+                "the soft labels do not say how images were resized, because an older version made them: `resize` is "
+                f"{preprocessing.get('resize')!r}, expected method, antialias and fit. Make them anew with `dvc repro`."
             ) from None
 
 
@@ -54,22 +58,21 @@ DEFAULT_RESIZE = Resize("bilinear", True, "stretch")
 
 
 def preprocessing(input_shape: Sequence[int], resize: Resize) -> dict[str, Any]:
-    """What a soft-label file says of its images: the input's (height, width, channels), the decoder, the resizing."""
+    """What a soft-label file notes of its images: (height, width, channels) of the input, the decoder, the resizing."""
     return {"input_shape": list(input_shape), "decoder": DECODER, "resize": resize.as_json()}
 
 
-def other_pixels(found: dict[str, Any], expected: Resize) -> str | None:
-    """How a file's `preprocessing` departs from today's decoder and resizing, in words; None if it does not.
+def other_pixels(stored: dict[str, Any], expected: Resize) -> str | None:
+    """Which values of a file's `preprocessing` differ from today's decoder and resizing; None if none does.
 
-    The input size is left out: that of the student may be another one.
+    The input size is not compared: the student's may differ from the teacher's.
     """
-    now = _flat(preprocessing((), expected))
-    then = _flat(found)
+    now, then = _flat(preprocessing((), expected)), _flat(stored)
     unequal = [f"{name} {then.get(name)}, expected {value}" for name, value in now.items() if then.get(name) != value]
     return f"was made from other pixels: {'; '.join(unequal)}" if unequal else None
 
 
-def _flat(described: dict[str, Any]) -> dict[str, Any]:
-    resized = described.get("resize")
-    named = resized if isinstance(resized, dict) else {}
-    return {"decoder": described.get("decoder")} | {f"resize.{name}": value for name, value in named.items()}
+def _flat(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    resize = preprocessing.get("resize")
+    values = resize if isinstance(resize, dict) else {}  # an older version wrote a text
+    return {"decoder": preprocessing.get("decoder")} | {f"resize.{name}": value for name, value in values.items()}

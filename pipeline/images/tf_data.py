@@ -1,8 +1,7 @@
-"""How batches flow to a model: mapped in parallel, some ahead of their use.
+"""How batches reach a model: they are made in parallel, and some of them before they are needed.
 
-With numbers of its own, not those that `tf.data` would find by trying: while it tries, a thread of it sleeps for ever
-longer times, up to a minute, and a data set that is thrown away sometimes waits for it to wake (TensorFlow 2.21). A
-training of five seconds then took ten.
+Both numbers are fixed here, and the tuner of `tf.data` is off. Its thread sleeps twice as long each time, up to a
+minute, and a data set that is discarded sometimes waits until the thread wakes (TensorFlow 2.21).
 """
 
 import os
@@ -12,36 +11,36 @@ from typing import Any
 import tensorflow as tf
 
 BATCHES_AHEAD = 2
-AT_A_TIME = min(16, os.cpu_count() or 1)
-"""Elements that are made at once: a core each, but no more batches of images than memory can be spared for."""
+PARALLEL_CALLS = min(16, os.cpu_count() or 1)
+"""How many elements are made at the same time: one for each core, but no more batches than memory can spare."""
 
 
 def planned(steps: range, plan: Callable[[int], tuple[Any, ...]], signature: Sequence[Any]) -> Any:
-    """A `tf.data.Dataset` of what `plan` says of each step, in order and one at a time.
+    """A `tf.data.Dataset` of the arrays that `plan` returns for each step, in order, computed one after another.
 
-    In place of `from_generator`, whose op counts as one with effects of its own: where TensorFlow is told to be
-    deterministic, it then makes everything behind it wait for one batch after another.
+    This replaces `from_generator`. TensorFlow counts a generator as stateful: with determinism on, everything behind
+    it then runs without parallelism.
 
     Args:
-        steps: what `plan` is called with.
-        plan: gives NumPy arrays, which depend on the step alone.
-        signature: the `tf.TensorSpec` of each.
+        steps: the numbers that `plan` is called with.
+        plan: returns NumPy arrays that depend on the step alone.
+        signature: the `tf.TensorSpec` of each array.
     """
 
-    def said(step: Any) -> tuple[Any, ...]:
+    def arrays(step: Any) -> tuple[Any, ...]:
         values = tf.numpy_function(plan, [step], [spec.dtype for spec in signature], stateful=False)
         return tuple(tf.ensure_shape(value, spec.shape) for value, spec in zip(values, signature, strict=True))
 
-    return tf.data.Dataset.range(steps.start, steps.stop, steps.step).map(said)
+    return tf.data.Dataset.range(steps.start, steps.stop, steps.step).map(arrays)
 
 
 def mapped(data_set: Any, function: Callable[..., Any]) -> Any:
-    """A `tf.data.Dataset` of the function's results, in order; some at a time."""
-    return data_set.map(function, num_parallel_calls=AT_A_TIME)
+    """A `tf.data.Dataset` of the function's results, computed in parallel, in the order of the elements."""
+    return data_set.map(function, num_parallel_calls=PARALLEL_CALLS)
 
 
-def ahead(data_set: Any) -> Any:
-    """The `tf.data.Dataset` itself, of which some elements are made before they are asked for."""
+def prefetched(data_set: Any) -> Any:
+    """The `tf.data.Dataset` itself, with some elements made before they are needed, and without its tuner."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return data_set.prefetch(BATCHES_AHEAD).with_options(options)

@@ -1,15 +1,15 @@
 """Views: the random transforms of an image, sampled by key and stored, so that every model sees the same.
 
-A view is an affine and a color transform. The affine is six numbers (a, b, tx, c, d, ty) in normalised
-image coordinates: x and y run from -1 at the left and top edge to 1 at the right and bottom edge. The
-point (x, y) of the view shows the point (a x + b y + tx, c x + d y + ty) of the image, so it fits every
-image size; where height and width differ, a rotation turns the picture squeezed to a square. The color
-transform is a gain for red, green and blue, then a bias for each, of values from 0 to 1. Both are computed
-in float64, rounded once to float16, and used as rounded. `rendering` applies them.
+A view is an affine transform and a color transform. The affine transform is six numbers (a, b, tx, c, d, ty) in
+normalised image coordinates: x runs from -1 at the left edge to 1 at the right edge, y from -1 at the top to 1 at the
+bottom. The point (x, y) of the view shows the point (a x + b y + tx, c x + d y + ty) of the image. So a transform fits
+every image size; if height and width differ, a rotation turns the image as if it were squeezed to a square. The color
+transform is a gain for red, green and blue, then a bias for each, for values from 0 to 1. Both transforms are computed
+in float64 and rounded once to float16; only the rounded numbers are used. `rendering` applies them.
 
-A sample takes raw 64-bit words from the counter-based generator Philox (Salmon et al., SC 2011), keyed
-by SHA-256 of (seed, image id, number): it depends on nothing else, neither on order nor on batch size
-nor on NumPy's distributions. No TensorFlow is imported here.
+A sample is made of raw 64-bit words of the counter-based generator Philox (Salmon et al., SC 2011). Its key is the
+SHA-256 of (seed, image id, number of the view). So a sample depends on nothing else: not on the order of the images,
+on the batch size or on NumPy's distributions. This module does not import TensorFlow.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def _within(lowest: float, highest: float) -> Callable[[Range], Range]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may depart from its image; what is not named is off.
+    """The ranges from which views are sampled; every kind of change is off by default.
 
     Attributes:
         horizontal_flip: mirror left and right in half of the views.
@@ -55,10 +55,10 @@ class Augmentation:
         shear: largest shear angle either way, in degrees.
         zoom: largest change of scale; the scale is sampled from 1 - zoom to 1 + zoom (2 = twice as large).
         crop_area: random resized crop: smallest and largest share of the image's area that is shown.
-        crop_aspect_ratio: smallest and largest width over height of the crop, where 1 is the image's own;
-            sampled evenly in its logarithm. A side that would be longer than the image's is cut to it, which
+        crop_aspect_ratio: smallest and largest width over height of the crop, where 1 is the image's own ratio; its
+            logarithm is sampled uniformly. A side that would be longer than the image's is cut to the image's, which
             makes the area smaller.
-        fill_mode: what lies beyond the image's edge: "reflect", "nearest" or "constant" (black, before the
+        fill_mode: what a view shows beyond the image's edge: "reflect", "nearest" or "constant" (black, before the
             colors change).
         brightness: largest change of brightness either way, as a fraction of white.
         contrast: largest change of contrast; values move away from mid-grey by a factor of 1 - contrast
@@ -82,14 +82,14 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether a view may show its image's points elsewhere."""
+        """Whether a view may show points of its image in other places."""
         crops = self.crop_area != (1.0, 1.0) or self.crop_aspect_ratio != (1.0, 1.0)
         flips = self.horizontal_flip or self.vertical_flip
         return flips or crops or any((self.rotation, self.translation, self.shear, self.zoom))
 
     @property
     def recolors(self) -> bool:
-        """Whether a view may show its image's points in other colors."""
+        """Whether a view may show points of its image in other colors."""
         return any((self.brightness, self.contrast, self.channel_gain))
 
     @property
@@ -100,12 +100,12 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Views:
-    """Which views there are of each training image; all others are seen untouched.
+    """The views of each training image; validation and test images are used untouched.
 
     Attributes:
-        count: V, how many.
-        seed: of the whole set.
-        augmentation: the ranges from which they are sampled.
+        count: V, the number of views.
+        seed: the seed of the whole set.
+        augmentation: the ranges from which the views are sampled.
     """
 
     count: Annotated[int, Field(ge=1, le=65535, strict=True)]
@@ -121,11 +121,11 @@ class Views:
         return cls(values["count"], values["seed"], Augmentation(**ranges))
 
     def as_json(self) -> dict[str, Any]:
-        """Everything that decides the views, JSON-serialisable; what is off is left out."""
+        """Everything that decides the views, as JSON-serialisable values without those that are off."""
         off = asdict(Augmentation())
         ranges = {name: value for name, value in asdict(self.augmentation).items() if value != off[name]}
         if not self.augmentation.moves:
-            ranges.pop("fill_mode", None)
+            ranges.pop("fill_mode", None)  # without effect, and equal views must have equal descriptions
         return {
             "count": self.count,
             "seed": self.seed,
@@ -146,11 +146,11 @@ class Views:
         )
 
     def of_split(self, split: SplitName) -> "Views":
-        """The views of one split's images: only training images are varied."""
+        """The views of one split's images: only training images are augmented."""
         return self if split == "train" else UNTOUCHED
 
     def sample(self, image_ids: Sequence[str], view: int) -> tuple[Floats16, Floats16]:
-        """As `sample_views`."""
+        """The transforms of one view of N images, as `sample_views` returns them."""
         return sample_views(self.augmentation, self.seed, image_ids, view)
 
 
@@ -158,7 +158,7 @@ UNTOUCHED = Views(count=1, seed=0, augmentation=Augmentation())
 
 
 def philox_words(count: int, *key: str | int) -> npt.NDArray[np.uint64]:
-    """`count` random 64-bit words that depend on the key alone, the same on every machine for ever."""
+    """`count` random 64-bit words that depend on the key alone, on every machine and in every version."""
     digest = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
     words: npt.NDArray[np.uint64] = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
     return words
@@ -167,27 +167,28 @@ def philox_words(count: int, *key: str | int) -> npt.NDArray[np.uint64]:
 def sample_view(augmentation: Augmentation, seed: int, image_id: str, number: int) -> tuple[Floats16, Floats16]:
     """Samples the transforms of one view.
 
-    The view is made by cropping the image and stretching the crop to the whole, then flipping, zooming,
-    shearing, rotating and shifting it about its centre; then contrast, channel gain and brightness change.
+    The image is cropped, and the crop is stretched to the image's size; then it is flipped, zoomed, sheared, rotated
+    and shifted about its centre. After that contrast, channel gain and brightness change.
 
     Args:
         augmentation: the ranges.
-        seed: of the whole set of views.
+        seed: the seed of the whole set of views.
         image_id: the image.
-        number: of the view (or epoch).
+        number: the number of the view, or of the pass over the images.
 
     Returns:
         The affine and the color transform, (6,) float16 each.
     """
+    # The upper 53 bits of each word fill a float64's mantissa: a uniform number in [0, 1).
     uniform = (philox_words(16, seed, image_id, number) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return _affine(augmentation, uniform[:11]), _color(augmentation, 2.0 * uniform[11:] - 1.0)
 
 
 def _affine(augmentation: Augmentation, uniform: npt.NDArray[np.float64]) -> Floats16:
-    """The affine transform from eleven numbers in [0, 1).
+    """The affine transform from eleven uniform numbers in [0, 1).
 
-    In this order: the flips, rotation, shear, zoom, shift along x and y, the crop's area, aspect ratio, and place
-    along x and y. The order never changes, so that a view stays what it is.
+    Their order is: both flips, rotation, shear, zoom, shift along x and y, the crop's area, aspect ratio, and place
+    along x and y. It must never change, or stored views could not be sampled again.
     """
     either_way = 2.0 * uniform - 1.0
     flip_x = -1.0 if augmentation.horizontal_flip and uniform[0] < 0.5 else 1.0

@@ -10,7 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 
 def cost(model: Any, file: Path) -> dict[str, Any]:
-    """What a model costs to store and to run."""
+    """The model's numbers of weights, the operations of its forward pass, and the bytes of its file."""
     return {
         "parameters": parameters(model),
         "flops": forward_flops(model),
@@ -19,9 +19,9 @@ def cost(model: Any, file: Path) -> dict[str, Any]:
 
 
 def forward_flops(model: Any) -> int:
-    """Floating-point operations of one image's forward pass, a multiply-add counted as two.
+    """Floating-point operations of one image's forward pass; a multiply-add counts as two.
 
-    Counted by TensorFlow's own profiler on the frozen inference graph.
+    TensorFlow's profiler counts them on the inference graph, in which variables are constants.
     """
     shape = (1, *model.input_shape[1:])
     function = tf.function(lambda pixels: model(pixels, training=False))
@@ -29,12 +29,11 @@ def forward_flops(model: Any) -> int:
     graph = convert_variables_to_constants_v2(concrete).graph
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
-    counted = profiler.profile(graph, options=options.with_empty_output().build())
-    return int(counted.total_float_ops)
+    return int(profiler.profile(graph, options=options.with_empty_output().build()).total_float_ops)
 
 
 def parameters(model: Any) -> dict[str, int]:
-    """Numbers of weights: all of them, and those that were trained in the model's last phase."""
+    """The number of all weights, and of those that were trained in the model's last phase."""
     return {
         "total": int(model.count_params()),
         "trainable": int(sum(math.prod(weight.shape) for weight in model.trainable_weights)),
@@ -42,5 +41,9 @@ def parameters(model: Any) -> dict[str, int]:
 
 
 def untrained(architecture: dict[str, Any]) -> Any:
-    """A Keras model of these layers, as Keras serializes a model, with weights that mean nothing; to be timed."""
+    """A Keras model with freshly initialized weights, for measurements of its speed.
+
+    Args:
+        architecture: the model's layers, as Keras serializes a model.
+    """
     return keras.saving.deserialize_keras_object(architecture, safe_mode=True)

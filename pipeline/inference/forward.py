@@ -1,12 +1,12 @@
 """The forward pass of a trained model over many images.
 
-The logits of an image depend on nothing but the image, the model, the batch size and the kind of processor: not on
-its neighbours, not on how many there are. Two things would break that:
+The logits of an image depend only on the image, the model, the batch size and the kind of processor. They do not depend
+on the other images. Two effects of rounding would break this:
 
-- The rounding of a logit depends on the shape of the batch, so every batch has the same number of images.
-- It also depends on the place in the batch. Matrix products run in blocks of rows, and the rows that are left over at
-  the end are summed in another order: with AVX2, places 30 and 31 of 32 round differently. Which places these are
-  depends on the processor, the model and the batch size, so they are found by trying; no image is put there.
+- The rounding of a logit depends on the shape of the batch. So every batch has the same number of images.
+- The rounding also depends on the place in the batch. Matrix products run in blocks of rows, and the rows left over at
+  the end are summed in another order: with AVX2, places 30 and 31 of 32 round differently. These places depend on the
+  processor, the model and the batch size. So they are found by a test, and no image is put there.
 """
 
 import sys
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from pipeline.images.decoding import DecodedImages
 from pipeline.images.rendering import render
-from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.images.views import Augmentation, Floats16
 from pipeline.runtime.progress import Progress
 
@@ -28,11 +28,14 @@ Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 PORTION_VIEWS = 16
-"""About as many views are rendered in one step: enough to outweigh the step, few enough for the memory."""
+"""About this many views are rendered in one step: enough to outweigh the cost of a step, and few enough for memory."""
 
 PROBES = 4
-"""Images by which the places are told apart. Of one image, a place that rounds differently shows it in seven cases of
-eight (measured with two classes), so four miss it in one case of 4,000."""
+"""The number of images of noise that test the places of a batch.
+
+One image shows a place that rounds differently in seven of eight cases (measured with two classes). So four images miss
+such a place in one of 4,000 cases.
+"""
 
 
 class Forward:
@@ -46,51 +49,55 @@ class Forward:
     def __init__(self, model: Any, batch_size: int) -> None:
         tf.config.experimental.enable_op_determinism()
         self.batch_size, self.input_shape = batch_size, tuple(model.input_shape[1:])
+        # One shape for every batch: the rounding depends on it.
         signature = tf.TensorSpec((batch_size, *self.input_shape), tf.float32)
         self._forward = tf.function(lambda pixels: model(pixels, training=False), input_signature=[signature])
 
     @property
     def places(self) -> Ints:
-        """The P places of a batch that images are put in, ascending: all, or the most that round alike."""
-        return self._tried[0]
+        """The P places of a batch that hold images, ascending: the largest set of places that round alike, or all."""
+        return self._test[0]
 
     @property
     def is_steady(self) -> bool:
-        """Whether an image has the same logits, bit for bit, in each of these places, whoever its neighbours are.
+        """Whether an image has the same logits, bit for bit, in each of these places and beside any other images.
 
-        Not if the model looks at the whole batch, or draws random numbers; nor if fewer than half of the places round
-        alike, which would make the pass more than twice as long. Then all places are used.
+        This is not so if the model uses the whole batch or draws random numbers. It also counts as not so if fewer
+        than half of the places round alike, because the pass would take more than twice as long. Then all places are
+        used.
         """
-        return self._tried[1]
+        return self._test[1]
 
     @cached_property
-    def _tried(self) -> tuple[Ints, bool]:
-        """The places, and whether the model is steady: `PROBES` + 1 batches."""
+    def _test(self) -> tuple[Ints, bool]:
+        """The places, and whether the model is steady; runs `PROBES` + 1 batches."""
         numbers = np.random.Generator(np.random.Philox(0))
         probes = numbers.uniform(0, 255, (PROBES, *self.input_shape)).astype(np.float32)
         alone = np.stack([_bits(self._forward(np.repeat(probe[None], self.batch_size, axis=0))) for probe in probes])
         of_place = alone.swapaxes(0, 1).reshape(self.batch_size, -1)
         _, first, group, count = np.unique(of_place, axis=0, return_index=True, return_inverse=True, return_counts=True)
+        # Of equally large groups the one with the lowest place, so that the choice never changes.
         largest = max(range(len(count)), key=lambda number: (count[number], -first[number]))
         places = np.flatnonzero(group.reshape(-1) == largest)
         mixed = np.arange(self.batch_size) % PROBES
-        among_others = _bits(self._forward(probes[mixed]))
-        is_steady = (among_others[places] == alone[mixed[places], places]).all() and 2 * len(places) >= self.batch_size
+        beside_others = _bits(self._forward(probes[mixed]))
+        is_steady = (beside_others[places] == alone[mixed[places], places]).all() and 2 * len(places) >= self.batch_size
         return (places, True) if is_steady else (np.arange(self.batch_size), False)
 
     def __call__(self, batches: Any) -> Iterator[Floats32]:
-        """The logits of each batch of a `tf.data.Dataset` of float32 pixels; the best size of a batch is P."""
+        """The logits of each batch of a `tf.data.Dataset` of float32 pixels; batches of P images are the fastest."""
         for pixels in batches:
             for start in range(0, len(pixels), len(self.places)):
                 yield self._logits(pixels[start : start + len(self.places)])
 
     def _logits(self, pixels: Any) -> Floats32:
-        """Puts R <= P images in the places, and copies of the last one everywhere else: (R, C)."""
+        """Puts R <= P images in the places, and copies of the last image everywhere else: (R, C)."""
         count = len(pixels)
         if count < self.batch_size:
             rows = np.full(self.batch_size, count - 1)
             rows[self.places[:count]] = np.arange(count)
             pixels = tf.gather(pixels, rows)
+        # float32 also of a model that computes in float16.
         logits: Floats32 = self._forward(pixels).numpy()[self.places[:count]].astype(np.float32)
         return logits
 
@@ -107,11 +114,11 @@ class Forward:
 
         Args:
             images: N images.
-            views: the number of each view (R,).
-            rows: the image of each view (R,), ascending.
+            views: (R,) numbers of the views.
+            rows: (R,) row numbers of their images, ascending.
             affines: (V, N, 6).
             colors: (V, N, 6).
-            augmentation: as `render` takes it.
+            augmentation: as in `render`.
         """
         if not len(rows):
             return
@@ -119,31 +126,31 @@ class Forward:
 
         def plan(portion: int) -> tuple[Any, ...]:
             part = slice(cuts[portion], cuts[portion + 1])
-            of_views, of_rows = views[part], rows[part]
-            distinct, copies = np.unique(of_rows, return_inverse=True)
-            transforms = affines[of_views, of_rows], colors[of_views, of_rows]
-            return distinct, copies, *(numbers.astype(np.float32) for numbers in transforms)
+            image_rows, image_of_view = np.unique(rows[part], return_inverse=True)
+            transforms = (values[views[part], rows[part]].astype(np.float32) for values in (affines, colors))
+            return image_rows, image_of_view, *transforms
 
-        def show(distinct: Any, copies: Any, of_affines: Any, of_colors: Any) -> Any:
-            return render(tf.gather(images.rows(distinct), copies), of_affines, of_colors, augmentation)
+        def render_portion(image_rows: Any, image_of_view: Any, of_affines: Any, of_colors: Any) -> Any:
+            return render(tf.gather(images.rows(image_rows), image_of_view), of_affines, of_colors, augmentation)
 
         numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
-        signature = (numbers, numbers, transforms, transforms)
-        portions = planned(range(len(cuts) - 1), plan, signature)
-        plain = tf.autograph.experimental.do_not_convert(show)  # to look for loops in it takes a third of a second
-        yield from self(ahead(mapped(portions, plain).rebatch(len(self.places))))
+        portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, transforms, transforms))
+        # AutoGraph would search the function for loops, which takes a third of a second.
+        plain = tf.autograph.experimental.do_not_convert(render_portion)
+        yield from self(prefetched(mapped(portions, plain).rebatch(len(self.places))))
 
 
 def _portions(rows: Ints) -> Ints:
-    """Where to cut (R,) ascending rows: before an image, or within one that has very many views."""
+    """Where to cut (R,) ascending rows: between two images, or within an image that has very many views."""
     new_image = np.diff(rows, prepend=-1) != 0
-    of_image = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
-    starts = np.flatnonzero(of_image % PORTION_VIEWS == 0)
+    # The position of each row among the rows of its image: 0, 1, 2, ...
+    position = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
+    starts = np.flatnonzero(position % PORTION_VIEWS == 0)
     return starts[np.flatnonzero(np.diff(starts // PORTION_VIEWS, prepend=-1))]
 
 
 def _bits(logits: Any) -> npt.NDArray[np.uint32]:
-    """The bits of (B, C) logits, which tell -0 from 0 and equal NaN from other NaN."""
+    """The bits of (B, C) logits: unlike the numbers, they distinguish -0 from 0, and NaN is equal to itself."""
     return np.ascontiguousarray(logits.numpy().astype(np.float32)).view(np.uint32)
 
 
@@ -152,7 +159,8 @@ def all_logits(model: Any, images: DecodedImages, batch_size: int, title: str) -
     forward, blocks = Forward(model, batch_size), []
     if not forward.is_steady:
         print(
-            f"warning: {title}: the logits of an image depend on the rest of its batch, or on chance", file=sys.stderr
+            f"warning: {title}: the logits of an image depend on the other images of its batch, or on random numbers",
+            file=sys.stderr,
         )
     with Progress(title, len(images), "images") as progress:
         for logits in forward(images.batches(len(forward.places))):

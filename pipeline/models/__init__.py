@@ -1,1 +1,1 @@
-"""Keras models and their files: architectures, and teachers that somebody brings along."""
+"""Keras models and their files: architectures that are built here, and teachers that were trained elsewhere."""

@@ -1,7 +1,8 @@
-"""The models: preprocessing, backbone and head in one Keras model from pixels (0 to 255) to logits.
+"""Preprocessing, backbone and head in one Keras model from pixels (0 to 255) to logits.
 
 Every model is a chain: input, preprocessing, backbone (a nested model), pooling, optional batch
-normalisation, any hidden dense layers, optional dropout, dense logits. No TensorFlow is imported here.
+normalisation, any hidden dense layers, optional dropout, dense logits. TensorFlow is not imported here, so
+the models can be built on any of Keras' backends.
 """
 
 from collections.abc import Sequence
@@ -35,12 +36,12 @@ def chain(
     Args:
         backbone: a Keras model named "backbone", from (B, height, width, channels) to features.
         preprocessing: as `preprocessing_layers` takes it.
-        pooling: of the features.
+        pooling: how the backbone's features are pooled.
         batch_normalization: whether the pooled features are normalised.
         hidden_units: sizes of hidden dense layers with ReLU between pooling and dropout.
         dropout: fraction of the features dropped before the logits in training, 0 to 1.
         classes: C, the number of logits.
-        name: of the whole.
+        name: the name of the model.
 
     Returns:
         A Keras model from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
@@ -51,12 +52,13 @@ def chain(
     head += [keras.layers.Dense(units, "relu", name=f"dense{number}") for number, units in enumerate(hidden_units, 1)]
     if dropout:
         head.append(keras.layers.Dropout(dropout, name="dropout"))
+    # Logits stay float32 under any precision policy: they are what the soft-label files store.
     head.append(keras.layers.Dense(classes, name="logits", dtype="float32"))
     return _applied([*preprocessing_layers(preprocessing), backbone, *head], backbone.input_shape[1:], name)
 
 
 def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool = False) -> Any:
-    """Rewires the same layers for one phase of training.
+    """Connects the same layers to a new model for one phase of training.
 
     Args:
         model: a model of `chain`.
@@ -70,14 +72,14 @@ def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool
         An uncompiled model that shares its layers with `model`.
 
     Raises:
-        PipelineError: the backbone has no such layer.
+        ParameterError: the backbone has no such layer.
     """
     backbone = model.get_layer("backbone")
-    backbone.trainable = True
+    backbone.trainable = True  # an earlier phase may have frozen it
     first = _first_trainable(backbone, trainable_from)
     for number, layer in enumerate(backbone.layers):
         layer.trainable = number >= first
-    operations = model.operations[1:]
+    operations = model.operations[1:]  # without the input
     if trainable_from is None or inference_mode:
         operations = [_InferenceMode(operation) if operation is backbone else operation for operation in operations]
     return _applied(operations, model.input_shape[1:], model.name)
@@ -106,10 +108,10 @@ class _InferenceMode(keras.layers.Layer):
 
 
 def preprocessing_layers(kind: Preprocessing) -> list[Any]:
-    """The layers from pixels, 0 to 255, to what a model expects.
+    """The layers that turn pixels, 0 to 255, into the numbers that a model expects.
 
     Args:
-        kind: its name, or the mean and the standard deviation of each channel, for (pixels / 255 - mean) / std.
+        kind: a name, or the mean and the standard deviation of each channel, for (pixels / 255 - mean) / std.
     """
     if isinstance(kind, Standardization):
         scale = [1 / (255 * std) for std in kind.std]
@@ -124,6 +126,7 @@ def preprocessing_layers(kind: Preprocessing) -> list[Any]:
 
 
 def _reverse_channels() -> Any:
+    # Keras wraps a function such as `flip` into an operation, which can be called like a layer, only within a model.
     pixels = keras.Input((None, None, 3), name="rgb")
     return keras.Model(pixels, keras.ops.flip(pixels, axis=-1)).operations[-1]
 

@@ -1,4 +1,4 @@
-"""Backbones: the feature extractors, Keras models named "backbone", with or without pretrained weights."""
+"""Feature extractors: Keras models named "backbone", with or without pretrained weights."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ class Pretrained:
     Attributes:
         constructor: the function of keras.applications.
         preprocessing: what its weights expect.
-        imagenet_file: name under which Keras looks for its ImageNet weights, with "alpha" and "size" in braces.
+        imagenet_file: the name of Keras' file of its ImageNet weights, with the fields {alpha} and {size}.
     """
 
     constructor: Callable[..., Any]
@@ -39,18 +39,18 @@ def cnn(
     padding: Padding,
     factor: int | Sequence[int],
 ) -> Any:
-    """Convolutions with ReLU, each dividing the image's sides by its factor, with its stride or by max pooling.
+    """Convolutions with ReLU. Each divides the image's sides by its factor, by its stride or by max pooling.
 
     Args:
         input_shape: (height, width, channels).
-        filters: of each convolution.
+        filters: the number of filters of each convolution.
         downsampling: how each convolution shrinks the image.
         kernel_size: side of the convolutions in pixels.
         padding: of convolutions and pooling.
-        factor: one for all, or one each.
+        factor: one number for all convolutions, or one each.
 
     Raises:
-        PipelineError: the images are too small for it.
+        ParameterError: the images are too small for these convolutions.
     """
     with _weights_errors("cnn", None, input_shape):
         factors = [factor] * len(filters) if isinstance(factor, int) else factor
@@ -67,7 +67,7 @@ def cnn(
 
 
 def mlp(input_shape: Sequence[int]) -> Any:
-    """The pixels, (height, width, channels), in one row: all layers with weights are those of the head."""
+    """The pixels, (height, width, channels), in one row. It has no weights: all of them are in the head."""
     inputs = keras.Input(tuple(input_shape), name="pixels")
     return keras.Model(inputs, keras.layers.Flatten(name="row")(inputs), name="backbone")
 
@@ -96,14 +96,14 @@ def pretrained(architecture: str, input_shape: Sequence[int], weights: str | Non
         alpha: the width of MobileNetV2; None for all others.
 
     Raises:
-        MissingError: the weights are not to be had.
-        MismatchError: they are those of another model.
+        MissingError: there is no such file, or the weights cannot be downloaded.
+        MismatchError: the weights are those of another model.
         ParameterError: the input shape does not fit.
     """
-    own = {} if alpha is None else {"alpha": alpha}
+    options = {} if alpha is None else {"alpha": alpha}
     with _weights_errors(architecture, weights, input_shape, alpha):
         backbone = PRETRAINED[architecture].constructor(
-            include_top=False, input_shape=tuple(input_shape), weights=weights, **own
+            include_top=False, input_shape=tuple(input_shape), weights=weights, **options
         )
     backbone.name = "backbone"
     return backbone
@@ -113,12 +113,12 @@ def pretrained(architecture: str, input_shape: Sequence[int], weights: str | Non
 def _weights_errors(
     architecture: str, weights: str | None, input_shape: Sequence[int], alpha: float | None = None
 ) -> Iterator[None]:
-    """Turns failures to load weights into errors that say where a file is expected."""
+    """Turns Keras' exceptions into errors that name the cause and, for missing weights, where their file belongs."""
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
         raise MissingError(
             f"there is no weights file at {weights}. Put it there, or set weights to imagenet or null in params.yaml."
         )
-    timeout = socket.getdefaulttimeout()
+    timeout = socket.getdefaulttimeout()  # Keras' download sets none, and would wait for ever
     socket.setdefaulttimeout(10)
     try:
         with warnings.catch_warnings():
@@ -133,7 +133,7 @@ def _weights_errors(
                 "or set weights to a file or to null in params.yaml."
             ) from None
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
-            raise
+            raise  # a defect of the program, for which weights and input_shape must not be blamed
         if weights is None:
             raise ParameterError(
                 f"{architecture} cannot be built for input_shape {list(input_shape)}: {error}"
@@ -145,6 +145,7 @@ def _weights_errors(
 
 def _imagenet_path(architecture: str, input_shape: Sequence[int], alpha: float | None) -> Path:
     height, width = input_shape[:2]
+    # Keras has weights of MobileNetV2 for these squares, and takes those of 224 for all other sizes.
     size = height if height == width and height in (96, 128, 160, 192, 224) else 224
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     return home / "models" / PRETRAINED[architecture].imagenet_file.format(size=size, alpha=alpha)

@@ -1,6 +1,6 @@
-"""A model as params.yaml describes it: one class a kind of architecture, each of which builds its Keras model.
+"""A model as params.yaml describes it: one class for each kind of architecture, which builds its Keras model.
 
-Keras is imported where a model is built: it is not needed to read params.yaml.
+Keras is imported only where a model is built: reading params.yaml must stay fast.
 """
 
 from abc import ABC, abstractmethod
@@ -18,13 +18,13 @@ ApplicationName = Literal["resnet50v2", "resnet50", "resnet152", "efficientnetb0
 
 @dataclass(frozen=True, kw_only=True)
 class Description(ABC):
-    """What every architecture has: an input, a backbone and a head.
+    """The parts that every architecture has: an input, a backbone and a head.
 
     Attributes:
         input_shape: (height, width, channels).
-        weights: of the backbone: None (random), "imagenet", or a file.
-        preprocessing: of pixels, 0 to 255, before the backbone.
-        pooling: of the backbone's features.
+        weights: those of the backbone: None (random), "imagenet", or a file.
+        preprocessing: what is done to pixels, 0 to 255, before the backbone.
+        pooling: how the backbone's features are pooled.
         batch_normalization: whether the pooled features are normalised.
         hidden_units: sizes of hidden dense layers with ReLU between pooling and dropout.
         dropout: fraction of the features dropped before the logits in training, 0 to 1.
@@ -41,14 +41,14 @@ class Description(ABC):
     architecture: str
 
     def __post_init__(self) -> None:
-        """Refuses what cannot go together."""
+        """Refuses values that do not fit together."""
         if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
             what = "pretrained weights need" if self.weights is not None else "the preprocessing caffe needs"
             raise ValueError(f"{what} images of 3 channels: set input_shape: [height, width, 3]")
-        given = self.preprocessing
-        if isinstance(given, Standardization) and len(given.mean) != self.input_shape[2]:
+        if isinstance(self.preprocessing, Standardization) and len(self.preprocessing.mean) != self.input_shape[2]:
             raise ValueError(
-                f"preprocessing has a mean of {len(given.mean)} channel(s), and input_shape has {self.input_shape[2]}"
+                f"preprocessing has a mean of {len(self.preprocessing.mean)} channel(s), "
+                f"and input_shape has {self.input_shape[2]}"
             )
 
     def build(self, *, classes: int, seed: int) -> Any:
@@ -56,20 +56,22 @@ class Description(ABC):
 
         Args:
             classes: C, the number of logits.
-            seed: of the initial weights. Keras' global state is cleared, so that the same arguments give the same
-                names and weights in any process.
+            seed: the seed of the initial weights. Keras' global state is cleared, so the same arguments give the
+                same names and weights in any process.
 
         Returns:
             A Keras model from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
 
         Raises:
-            PipelineError: the weights are not to be had, or the input shape does not fit.
+            MissingError: the weights are missing.
+            MismatchError: the weights are those of another model.
+            ParameterError: the input shape does not fit.
         """
         import keras
 
         from pipeline.models import architectures
 
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         return architectures.chain(
             self._backbone(),
@@ -83,16 +85,18 @@ class Description(ABC):
         )
 
     def untrained(self, classes: int) -> Any:
-        """As `build`, without its pretrained weights, which change nothing about its cost."""
+        """As `build`, with random weights: enough to count its cost, or to load other weights into."""
         return replace(self, weights=None).build(classes=classes, seed=0)
 
     @abstractmethod
     def _backbone(self) -> Any:
         """The feature extractor, a Keras model."""
 
-    @abstractmethod
     def _own_preprocessing(self) -> PreprocessingName:
-        """What the weights of the backbone expect."""
+        """The preprocessing that the backbone's pretrained weights expect; unit if there are none for it."""
+        from pipeline.models.backbones import PRETRAINED
+
+        return PRETRAINED[self.architecture].preprocessing if self.architecture in PRETRAINED else "unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +104,11 @@ class Cnn(Description):
     """A small convolutional network.
 
     Attributes:
-        filters: of each convolution.
+        filters: the number of filters of each convolution.
         kernel_size: side of the convolutions in pixels.
         padding: of convolutions and pooling.
         downsampling: how each convolution shrinks the image.
-        factor: by how much: one number, or one each.
+        factor: by how much: one number for all convolutions, or one each.
     """
 
     architecture: Literal["cnn"] = "cnn"
@@ -116,7 +120,7 @@ class Cnn(Description):
     factor: Positive | list[Positive] = 2
 
     def __post_init__(self) -> None:
-        """Refuses what cannot go together."""
+        """Refuses values that do not fit together."""
         super().__post_init__()
         if isinstance(self.factor, list) and len(self.factor) != len(self.filters):
             raise ValueError(
@@ -135,13 +139,10 @@ class Cnn(Description):
             factor=self.factor,
         )
 
-    def _own_preprocessing(self) -> PreprocessingName:
-        return "unit"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Description):
-    """Dense layers on the pixels: those of the head, and nothing before them."""
+    """Dense layers on the pixels: a head without a backbone."""
 
     architecture: Literal["mlp"] = "mlp"
     weights: None
@@ -152,16 +153,13 @@ class Mlp(Description):
 
         return backbones.mlp(self.input_shape)
 
-    def _own_preprocessing(self) -> PreprocessingName:
-        return "unit"
-
 
 @dataclass(frozen=True, kw_only=True)
 class MobileNetV2(Description):
-    """MobileNetV2.
+    """MobileNetV2, of a chosen width.
 
     Attributes:
-        alpha: its width, 1.0 for that of the paper.
+        alpha: its width; 1.0 is that of the paper.
     """
 
     architecture: Literal["mobilenetv2"] = "mobilenetv2"
@@ -171,11 +169,6 @@ class MobileNetV2(Description):
         from pipeline.models import backbones
 
         return backbones.pretrained(self.architecture, self.input_shape, self.weights, self.alpha)
-
-    def _own_preprocessing(self) -> PreprocessingName:
-        from pipeline.models import backbones
-
-        return backbones.PRETRAINED[self.architecture].preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +181,6 @@ class Application(Description):
         from pipeline.models import backbones
 
         return backbones.pretrained(self.architecture, self.input_shape, self.weights)
-
-    def _own_preprocessing(self) -> PreprocessingName:
-        from pipeline.models import backbones
-
-        return backbones.PRETRAINED[self.architecture].preprocessing
 
 
 Model = Annotated[Cnn | Mlp | MobileNetV2 | Application, Field(discriminator="architecture")]

@@ -1,4 +1,4 @@
-"""Several teachers as one: a Keras model that averages what its members say, and names them in its file."""
+"""Several teachers as one Keras model, which averages its members' logits or probabilities; its file names them."""
 
 import math
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from pipeline.runtime.errors import MismatchError
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher that is one model.
+    """One model that labels images: a whole teacher, or a member of an ensemble.
 
     Attributes:
         described: how messages name it.
-        name: of its architecture.
+        name: the name of its architecture.
         model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
-        sha256: of its own `.keras` file.
-        record: what its file says of its training, as `keras_files.read_record` returns it.
+        sha256: the digest of its own `.keras` file.
+        record: what its file records of its training, as `keras_files.read_record` returns it.
         in_full: where `model` computes in mixed precision, the same in float32; else None.
     """
 
@@ -39,13 +39,13 @@ class Teacher:
 
 
 def save_ensemble(files: Sequence[Path], average: Average, class_names: Sequence[str], path: Path) -> None:
-    """Writes the `.keras` file of several teachers.
+    """Writes an ensemble's `.keras` file.
 
     Args:
         files: the `.keras` files of M members.
         average: "logits" for their mean; "probabilities" for the logarithm of the mean of the members' probabilities
             at temperature 1.
-        class_names: C names.
+        class_names: the C classes, in the order of the class axis.
         path: the file to write.
 
     Raises:
@@ -78,22 +78,23 @@ def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:
 def combined(models: Sequence[Any], average: Average) -> Any:
     """One Keras model of several that take the same input; `average` as in `save_ensemble`.
 
-    Its members are called `member0`, `member1` and so on, and are functional models of one tensor, whatever they were.
+    Its members are called `member0`, `member1` and so on. Each becomes a functional model of one tensor, so models of
+    other kinds can be members too.
     """
     models = [
         keras.Model(model.inputs[0], model.outputs[0], name=f"member{number}") for number, model in enumerate(models)
     ]
     pixels = keras.Input(models[0].input_shape[1:], name="pixels")
-    said = [model(pixels) for model in models]
+    logits = [model(pixels) for model in models]
     if average == "logits":
-        return keras.Model(pixels, keras.layers.Average(name="logits")(said), name="ensemble")
-    stacked = ops.stack([ops.log_softmax(logits, axis=-1) for logits in said])
-    return keras.Model(pixels, ops.logsumexp(stacked, axis=0) - math.log(len(said)), name="ensemble")
+        return keras.Model(pixels, keras.layers.Average(name="logits")(logits), name="ensemble")
+    log_probabilities = ops.stack([ops.log_softmax(of_member, axis=-1) for of_member in logits])
+    return keras.Model(pixels, ops.logsumexp(log_probabilities, axis=0) - math.log(len(models)), name="ensemble")
 
 
 def average_of(logits: npt.NDArray[np.float32], average: Average) -> npt.NDArray[np.float32]:
     """The ensemble's logits from its members': (M, R, C) float32 become (R, C) float32, as in `save_ensemble`."""
-    exact = logits.astype(np.float64)
+    exact = logits.astype(np.float64)  # rounded once, at the end
     if average == "logits":
         return np.asarray(exact.mean(axis=0), np.float32)
     exact -= exact.max(axis=2, keepdims=True)
@@ -105,10 +106,13 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> tuple[Any, list[Teac
     """Loads a teacher's `.keras` file.
 
     Returns:
-        The model; the teachers that it consists of, which is one but for an ensemble; and an ensemble's average.
+        The model; the teachers that it consists of (one, unless it is an ensemble); and an ensemble's average, or None.
 
     Raises:
-        PipelineError: as `keras_files.load_classifier`, or it gives probabilities.
+        MissingError: there is no such file.
+        DamagedError: it is not a whole `.keras` file.
+        MismatchError: it was trained on other classes.
+        UnusableError: it does not classify images, or gives probabilities.
     """
     model = keras_files.load_classifier(path, class_names)
     record = keras_files.read_record(path)

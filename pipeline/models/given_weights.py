@@ -1,4 +1,4 @@
-"""A file of weights is loaded into the model that it was saved from, and into no other."""
+"""Loads a file of weights into the model that it was saved from, and refuses it for any other."""
 
 import tempfile
 from pathlib import Path
@@ -12,33 +12,33 @@ from pipeline.runtime.errors import DamagedError, MismatchError, first_few, one_
 def load_weights(model: Any, file: Path) -> None:
     """Loads a `.weights.h5` file.
 
-    Keras would leave out what does not fit, so the file's arrays are first compared with the model's, one by one.
+    Keras silently skips what does not fit, so the file's arrays are first compared with the model's, one by one.
 
     Raises:
         DamagedError: the file cannot be read.
-        MismatchError: it is not of this model.
+        MismatchError: it was saved from another model.
     """
     with tempfile.TemporaryDirectory() as folder:
         expected = Path(folder, "expected.weights.h5")
         model.save_weights(expected)
-        wanted, found = _arrays_in(expected), _arrays_in(file)
-    lacking, unknown = sorted(wanted - found), sorted(found - wanted)
+        of_model, of_file = _arrays_in(expected), _arrays_in(file)
+    lacking, unknown = sorted(of_model - of_file), sorted(of_file - of_model)
     if lacking or unknown:
-        told = [f"lacks {first_few(lacking)}"] * bool(lacking) + [f"also has {first_few(unknown)}"] * bool(unknown)
+        faults = [f"lacks {first_few(lacking)}"] * bool(lacking) + [f"also has {first_few(unknown)}"] * bool(unknown)
         raise MismatchError(
             f"the weights {file} are not those of the model that train_teacher.weights_of describes: the file "
-            f"{' and '.join(told)}. Describe the model that it was saved from, layer by layer."
+            f"{' and '.join(faults)}. Describe the model that it was saved from, layer by layer."
         )
     model.load_weights(file)
 
 
 def _arrays_in(file: Path) -> set[str]:
-    """Every array of a weights file with its shape, but for those of an optimizer."""
-    found: set[str] = set()
+    """The name and shape of every array of a weights file, except an optimizer's."""
+    arrays: set[str] = set()
 
     def note(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
-            found.add(f"{name} {item.shape}")
+            arrays.add(f"{name} {item.shape}")
 
     try:
         with h5py.File(file, "r") as weights:
@@ -47,4 +47,4 @@ def _arrays_in(file: Path) -> set[str]:
         raise DamagedError(
             f"{file} cannot be read as a file of weights (HDF5): {one_line(error)}. Save it again."
         ) from None
-    return found
+    return arrays

@@ -1,7 +1,7 @@
-"""The last activation of a Keras model: which one it is, and the same model without it.
+"""Finds the last activation of a Keras model, and makes a copy of the model without it.
 
-Both look at the model as Keras serializes it, so that Sequential, Functional and nested models are one case, and
-nothing about a model that is in use changes.
+Both use the model as Keras serializes it: so Sequential, Functional and nested models are one case, and the model
+itself never changes.
 """
 
 import copy
@@ -17,14 +17,14 @@ from keras import ops
 from pipeline.runtime.errors import UnusableError
 
 PROBABILITIES = ("softmax", "sigmoid")
-"""The activations whose results lie between 0 and 1."""
+"""The activations that turn logits into probabilities."""
 
 LINEAR = "linear"
 PASSING = ("Flatten", "Reshape", "Identity", "Cast")
 """Layers and operations of Keras that change no value."""
 
 ROUNDING = 1e-2
-"""How far a probability may move that was rounded to 16 bits."""
+"""A probability that is computed in 16 bits may differ by this much."""
 
 Node = dict[str, Any]
 
@@ -33,29 +33,29 @@ def last_activation(model: Any) -> str | None:
     """The last activation of a Keras model.
 
     Returns:
-        "linear" where the last layer has none, so that it gives logits; "softmax", "sigmoid" or another name; None
-        where the end of the model is of another make, so that it cannot be told.
+        "linear" if the last layer has none; "softmax", "sigmoid" or another name; None if the model ends in another
+        way, so that the activation is not known.
     """
     last = _last(keras.saving.serialize_keras_object(model))
     return None if last is None else activation_of(last)
 
 
 def switched_off(model: Any, file: Path) -> Any:
-    """A copy of a model whose last activation is switched off: it gives logits.
+    """A copy of a model without its last activation: it gives logits.
 
     Args:
         model: a Keras model whose `last_activation` is softmax or sigmoid.
         file: the `.keras` file that it was loaded from.
 
     Raises:
-        UnusableError: its outputs are no probabilities of classes of which one is right.
+        UnusableError: its outputs are not the probabilities of classes of which exactly one is right.
     """
     activation, outputs = last_activation(model), model.output_shape[-1]
     if activation == "sigmoid" and outputs > 1:
         raise UnusableError(
-            f"{file} ends in a sigmoid of {outputs} outputs, each a yes or no of its own (multi-label): those are not "
-            "probabilities of classes of which one is right. Train it with softmax; or, if its outputs shall be taken "
-            "for logits all the same, save it with activation=None in its last layer."
+            f"{file} ends in a sigmoid of {outputs} outputs, each a yes or no of its own (multi-label): these are not "
+            "the probabilities of classes of which exactly one is right. Train it with softmax; or, to use its outputs "
+            "as logits all the same, save it with activation=None in its last layer."
         )
     if activation == "softmax" and outputs == 1:
         raise UnusableError(
@@ -69,32 +69,35 @@ def switched_off(model: Any, file: Path) -> Any:
 
 
 def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path) -> None:
-    """Compares, on noise, a model with its copy whose last activation is switched off."""
+    """Compares, on noise, a model with its copy without the last activation."""
     noise = noise_for(model)
-    given, logits = (ops.cast(one(noise, training=False), "float32") for one in (model, bare))
-    distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(given))
+    expected, logits = (ops.cast(one(noise, training=False), "float32") for one in (model, bare))
+    distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(expected))
     if (distance > ROUNDING).any():
         raise UnusableError(
-            f"the {activation.__name__} at the end of {file} cannot be switched off: of the copy's logits it makes "
-            f"other probabilities than the file gives, by up to {np.nanmax(distance):.2g}. Save the model with "
+            f"the {activation.__name__} at the end of {file} cannot be switched off: applied to the copy's logits, it "
+            f"gives other probabilities than the file, by up to {np.nanmax(distance):.2g}. Save the model with "
             "activation=None in its last layer."
         )
 
 
 def noise_for(model: Any) -> npt.NDArray[np.float32]:
-    """Seven images, the first of pixels from 0 to 1, the last of pixels from 0 to 255."""
+    """Seven images of noise: four of pixels from 0 to 1, three of pixels from 0 to 255.
+
+    Which of the two the model expects is not known.
+    """
     noise = np.random.default_rng(0).uniform(0, 1, (7, *model.input_shape[1:])).astype(np.float32)
     noise[4:] *= 255
     return noise
 
 
 def _without_last_activation(model: Any) -> Any:
-    """A new model of the same layers, with weights that mean nothing."""
+    """A new model of the same layers, with initial weights."""
     layers = copy.deepcopy(keras.saving.serialize_keras_object(model))
     layers["compile_config"] = None
     last = _last(layers)
     if last is None:
-        raise ValueError(f"the last activation of {model.name} cannot be told")
+        raise ValueError(f"the last activation of {model.name} is not known")
     if last["class_name"].lower() in PROBABILITIES:
         _become_linear(last)
     else:
@@ -119,14 +122,14 @@ def activation_of(last: Node) -> str | None:
         return str(last["class_name"].lower())
     if "activation" not in last["config"]:
         return None
-    found = last["config"]["activation"]
-    if isinstance(found, dict):  # a layer as an activation
-        return str(found["class_name"]).lower() if found.get("module") == "keras.layers" else None
-    return LINEAR if found is None else str(found)
+    activation = last["config"]["activation"]
+    if isinstance(activation, dict):  # a layer as an activation
+        return str(activation["class_name"]).lower() if activation.get("module") == "keras.layers" else None
+    return LINEAR if activation is None else str(activation)
 
 
 def _last(model: Node) -> Node | None:
-    """The last layer or operation that changes values, within nested models too; None where it is used twice."""
+    """The last layer or operation that changes values, also inside nested models; None if it is used twice."""
     for node in _from_the_end(model):
         if len(node.get("inbound_nodes", [])) > 1:
             return None
@@ -140,27 +143,27 @@ def _last(model: Node) -> Node | None:
 
 
 def _from_the_end(model: Node) -> Iterator[Node]:
-    """The layers of a serialized model, each the one that feeds the one before."""
+    """The layers of a serialized model from its output towards its input, as far as each takes one tensor only."""
     layers, outputs = model["config"].get("layers", []), model["config"].get("output_layers")
     if outputs is None:  # a Sequential model
         yield from reversed(layers)
         return
     by_name = {layer["name"]: layer for layer in layers}
-    history = _first_history(outputs)
-    while history is not None:
-        node = by_name[history]
+    name = _first_history(outputs)
+    while name is not None:
+        node = by_name[name]
         yield node
-        history = _first_history([one["config"]["keras_history"] for one in _tensors(node)])
+        name = _first_history([tensor["config"]["keras_history"] for tensor in _only_tensor(node)])
 
 
-def _tensors(node: Node) -> list[Node]:
-    """The tensors that a layer takes; none where they are not one alone."""
-    args = [one for inbound in node.get("inbound_nodes", []) for one in inbound["args"]]
+def _only_tensor(node: Node) -> list[Node]:
+    """The tensor that a layer takes; empty if it takes none or several."""
+    args = [argument for inbound in node.get("inbound_nodes", []) for argument in inbound["args"]]
     return args if len(args) == 1 and isinstance(args[0], dict) and "keras_history" in args[0]["config"] else []
 
 
-def _first_history(of: Any) -> str | None:
+def _first_history(tensors: Any) -> str | None:
     """The name of the first layer in Keras' description of tensors: [name, node, tensor], maybe in lists."""
-    while isinstance(of, list) and of:
-        of = of[0]
-    return of if isinstance(of, str) else None
+    while isinstance(tensors, list) and tensors:
+        tensors = tensors[0]
+    return tensors if isinstance(tensors, str) else None

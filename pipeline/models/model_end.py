@@ -1,4 +1,4 @@
-"""Refuses a model whose end makes something else than logits: an activation, or what cannot be understood."""
+"""Refuses a model that does not give logits: it ends in an activation, or in layers that are not known here."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,13 @@ from pipeline.models.last_activation import PASSING, Node, activation_of, noise_
 from pipeline.runtime.errors import UnusableError
 
 LOGITS = ("linear", "log_softmax")
-"""The activations whose results are logits."""
+"""The activations that give logits."""
 
 HEADS = (
     *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D", "DepthwiseConv2D"),
     *("Matmul", "Dot", "Tensordot", "Einsum"),
 )
-"""What multiplies features with weights: it gives logits if no activation follows."""
+"""Layers and operations that multiply features by weights: they give logits if no activation follows."""
 
 BEHIND_LOGITS = (
     *("Squeeze", "ExpandDims", "Transpose", "Permute", "Concatenate", "Stack", "Take", "GetItem", "ZerosLike"),
@@ -27,13 +27,13 @@ BEHIND_LOGITS = (
     *("AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
     *("MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
 )
-"""Layers and operations that make logits of logits: they shift, pick, join or average them."""
+"""Layers and operations that turn logits into logits: they shift, pick, join or average them."""
 
 SCALING = ("Rescaling", "Multiply", "TrueDivide", "Divide")
-"""These do if the factor is a positive constant, as one over a temperature is."""
+"""These turn logits into logits if the factor is a positive constant, such as one over a temperature."""
 
 ROUNDING = 1e-3
-"""Of the sum of probabilities, some of which were rounded to 16 bits."""
+"""Probabilities that were rounded to 16 bits may sum to 1 plus or minus this much."""
 
 REMEDY = (
     "Logits are the numbers before any activation. Save the model with activation=None in its last layer, and nothing "
@@ -42,19 +42,19 @@ REMEDY = (
 
 
 def refuse_no_logits(model: Any, file: Path | str) -> None:
-    """Looks at everything behind the last layer of weights, and at the outputs for noise.
+    """Checks everything behind the last layer with weights, and the outputs for noise.
 
     Args:
         model: a Keras model that does not end in a softmax or sigmoid that can be switched off.
         file: how messages name it.
 
     Raises:
-        UnusableError: its outputs are no logits, or it cannot be understood whether they are.
+        UnusableError: its outputs are not logits, or nobody can tell whether they are.
     """
-    found, _ = _no_logits(keras.saving.serialize_keras_object(model), "")
-    if found is not None:
-        raise UnusableError(f"{file} ends in {found}: what that gives cannot be understood as logits. {REMEDY}")
-    of_tensors = keras.Model(model.inputs[0], model.outputs[0])  # one of lists of tensors would warn
+    end, _ = _no_logits(keras.saving.serialize_keras_object(model), "")
+    if end is not None:
+        raise UnusableError(f"{file} ends in {end}: its outputs cannot be taken for logits. {REMEDY}")
+    of_tensors = keras.Model(model.inputs[0], model.outputs[0])  # a model of lists of tensors would warn
     outputs = ops.convert_to_numpy(ops.cast(of_tensors(noise_for(model), training=False), "float32"))
     if outputs.shape[-1] == 1 or not outputs.min() >= 0:
         return
@@ -70,38 +70,39 @@ def refuse_no_logits(model: Any, file: Path | str) -> None:
 
 
 def _no_logits(model: Node, behind: str) -> tuple[str | None, str | None]:
-    """Looks at a serialized model, from its end to its last layers of weights.
+    """Follows a serialized model from its outputs back to its last layers with weights.
 
     Args:
         model: the model.
-        behind: what follows it, in words.
+        behind: what follows it, as the end of a message: ", with Rescaling behind it"; "" if nothing does.
 
     Returns:
-        What makes no logits, in words, or None; and, if a way from the end to an input meets no layer of weights, what
-        follows that input, in words, else None.
+        The first layer that does not give logits, in words, or None; and, if a path from an output to an input passes
+        no layer with weights, what follows that input, as `behind` says it, else None.
     """
     by_name = {layer["config"]["name"]: layer for layer in model["config"].get("layers", [])}
-    names, ends, at_input = [*by_name], model["config"].get("output_layers"), None
-    waiting = [(name, behind) for name in (names[-1:] if ends is None else _names(ends))]
-    seen = set()
+    names, outputs, behind_input = [*by_name], model["config"].get("output_layers"), None
+    is_sequential = outputs is None
+    waiting = [(name, behind) for name in (names[-1:] if is_sequential else _names(outputs))]
+    visited = set()
     while waiting:
         name, behind = waiting.pop()
-        if name in seen:
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         node = by_name[name]
-        found, further = _no_logits(node, behind) if "layers" in node["config"] else _of_one(node, behind)
-        if found is not None:
-            return found, None
-        if further is not None:
-            before = names[: names.index(name)][-1:] if ends is None else [*_before(node)]
-            at_input = at_input if before else further
-            waiting += [(one, further) for one in before]
-    return None, at_input
+        end, behind_next = _no_logits(node, behind) if "layers" in node["config"] else _of_one(node, behind)
+        if end is not None:
+            return end, None
+        if behind_next is not None:  # no weights yet
+            sources = names[: names.index(name)][-1:] if is_sequential else [*_sources(node)]
+            behind_input = behind_input if sources else behind_next
+            waiting += [(source, behind_next) for source in sources]
+    return None, behind_input
 
 
 def _of_one(node: Node, behind: str) -> tuple[str | None, str | None]:
-    """As `_no_logits`, of one layer or operation."""
+    """As `_no_logits`, for one layer or operation."""
     activation, name = activation_of(node), node["class_name"]
     if activation is None and isinstance(node["config"].get("activation"), dict):
         activation = str(node["config"]["activation"]["config"])
@@ -117,14 +118,15 @@ def _of_one(node: Node, behind: str) -> tuple[str | None, str | None]:
 
 
 def _is_positive(node: Node) -> bool:
-    """Whether what multiplies is a positive constant."""
+    """Whether a layer or operation multiplies by a positive constant."""
     if node["class_name"] == "Rescaling":
         return _are_positive(node["config"]["scale"])
-    inbound = [one for one in node["inbound_nodes"] if "args" in one]
-    arguments = [one for call in inbound for one in [*call["args"], *call["kwargs"].values()]]
-    constants = [one for one in arguments if not _is_tensor(one)]
-    is_right = node["class_name"] == "Multiply" or (bool(arguments) and _is_tensor(arguments[0]))
-    return is_right and len(constants) == len(inbound) and all(_are_positive(one) for one in constants)
+    calls = [call for call in node["inbound_nodes"] if "args" in call]
+    arguments = [argument for call in calls for argument in [*call["args"], *call["kwargs"].values()]]
+    constants = [argument for argument in arguments if not _is_tensor(argument)]
+    # A constant divided by logits turns their order round; logits divided by a constant keep it.
+    keeps_order = node["class_name"] == "Multiply" or (bool(arguments) and _is_tensor(arguments[0]))
+    return keeps_order and len(constants) == len(calls) and all(map(_are_positive, constants))
 
 
 def _is_tensor(argument: Any) -> bool:
@@ -140,7 +142,7 @@ def _are_positive(numbers: Any) -> bool:
         return False
 
 
-def _before(node: Any) -> Iterator[str]:
+def _sources(node: Any) -> Iterator[str]:
     """The names of the layers whose tensors a serialized layer takes."""
     if isinstance(node, dict) and "keras_history" in (node.get("config") or {}):
         yield node["config"]["keras_history"][0]
@@ -148,13 +150,13 @@ def _before(node: Any) -> Iterator[str]:
     inside = node.get("inbound_nodes", node) if isinstance(node, dict) else node
     inside = [*inside.values()] if isinstance(inside, dict) else inside
     for value in inside if isinstance(inside, list | tuple) else []:
-        yield from _before(value)
+        yield from _sources(value)
 
 
 def _names(tensors: Any) -> list[str]:
     """The names of the layers in Keras' description of tensors: [name, node, tensor], maybe in lists or maps."""
     if isinstance(tensors, dict):
-        return [name for one in tensors.values() for name in _names(one)]
+        return [name for tensor in tensors.values() for name in _names(tensor)]
     if tensors and isinstance(tensors[0], str):
         return [tensors[0]]
-    return [name for one in tensors for name in _names(one)]
+    return [name for tensor in tensors for name in _names(tensor)]

@@ -1,4 +1,4 @@
-"""Models in other formats than `.keras`: what each is called, and how it becomes one."""
+"""Models in other formats than `.keras`: their names, and how to convert them."""
 
 import json
 import zipfile
@@ -16,16 +16,16 @@ LEGACY = (
 SAVED_MODEL = f"is a SavedModel of TensorFlow that Keras 2 wrote. {OF_KERAS_2.removesuffix('.')}"
 EXPORTED = (
     "is a SavedModel of TensorFlow without Keras' layers, as `model.export(...)` of Keras 3 and tf.saved_model.save "
-    "write it. It cannot be converted, and inside a `keras.layers.TFSMLayer` nobody can see whether it ends in logits. "
-    "Save the model that it was made from, with `model.save('NAME.keras')`"
+    "write it. It cannot be converted, and inside a `keras.layers.TFSMLayer` nobody can see whether it gives logits. "
+    "Save the model from which it was made, with `model.save('NAME.keras')`"
 )
 ANY_SAVED_MODEL = (
-    "a SavedModel of TensorFlow is not taken. Save the model that it was made from, with `model.save('NAME.keras')`. "
+    "a SavedModel of TensorFlow is refused. Save the model from which it was made, with `model.save('NAME.keras')`. "
     f"If Keras 2 wrote it (beside saved_model.pb is keras_metadata.pb), it can be converted. {STEPS.removesuffix('.')}"
 )
 ANOTHER_LIBRARY = (
-    "Build the same model from Keras' layers, copy its weights with `layer.set_weights`, compare what both say of some "
-    "images, and `model.save('NAME.keras')`"
+    "Build the same model from Keras' layers, copy its weights with `layer.set_weights`, compare the outputs of both "
+    "models for some images, and `model.save('NAME.keras')`"
 )
 BY_SUFFIX = {
     ".h5": LEGACY,
@@ -45,14 +45,14 @@ BY_SUFFIX = {
 
 
 def conversion_of(file: str) -> str:
-    """What a file's name says that it is, and how to convert it; goes on after the name of the file."""
+    """The format that a file's name suggests, and how to convert it: the rest of a sentence after the name."""
     return BY_SUFFIX.get(PurePath(file).suffix.lower(), f"has another ending. {STEPS.removesuffix('.')}")
 
 
 def other_format(path: Path) -> str | None:
-    """What a file or folder is that is called a model and is no `.keras` file; None if it cannot be told.
+    """The format of a file or folder that is not a `.keras` file, and how to convert it; None if it is not known.
 
-    The text goes on after the name of the file.
+    The text is the rest of a sentence that begins with the name of the file.
     """
     if (path / "saved_model.pb").is_file():
         return f"{SAVED_MODEL if _is_of_keras_2(path) else EXPORTED}."
@@ -69,12 +69,12 @@ def other_format(path: Path) -> str | None:
 
 
 def _is_of_keras_2(folder: Path) -> bool:
-    """Whether a SavedModel describes Keras' layers: in a file of its own since TensorFlow 2.5, else in the graph."""
+    """Whether Keras 2 wrote a SavedModel: it describes its layers in a file (since TensorFlow 2.5) or in the graph."""
     return (folder / "keras_metadata.pb").is_file() or b"_tf_keras_" in (folder / "saved_model.pb").read_bytes()
 
 
-def keras_2(path: Path) -> str | None:
-    """The version of Keras 2 that wrote a `.keras` file, such as "2.13.1"; None if it was none."""
+def keras_2_version(path: Path) -> str | None:
+    """The version of Keras 2 that wrote a `.keras` file, such as "2.13.1"; None if Keras 3 did."""
     try:
         with zipfile.ZipFile(path) as archive:
             version = str(json.loads(archive.read("metadata.json"))["keras_version"])
@@ -84,26 +84,20 @@ def keras_2(path: Path) -> str | None:
 
 
 def foreign_layers(path: Path) -> list[str]:
-    """The layers of a `.keras` file that are not Keras' own, each with its module where the file names one."""
+    """The layers of a `.keras` file that are not Keras' own, each with its module if the file names one."""
     try:
         with zipfile.ZipFile(path) as archive:
             layers = json.loads(archive.read("config.json"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return []
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = [layers]
     while waiting:
         node = waiting.pop()
         waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
         if isinstance(node, dict) and isinstance(node.get("class_name"), str) and "module" in node:
             module, registered = node["module"], node.get("registered_name")
-            if not _is_of_keras(module, node["class_name"]):
-                package = str(registered).rpartition(">")[0] if ">" in str(registered) else ""
-                found.add(".".join(part for part in (module or package, node["class_name"]) if part))
-    return sorted(found)
-
-
-def _is_of_keras(module: str | None, name: str) -> bool:
-    if module is None:
-        return False
-    return module in ("keras", "builtins") or module.startswith("keras.")
+            if module not in ("keras", "builtins") and not str(module).startswith("keras."):
+                package = str(registered).rpartition(">")[0]  # of `register_keras_serializable`: PACKAGE>NAME
+                names.add(".".join(part for part in (module or package, node["class_name"]) if part))
+    return sorted(names)

@@ -1,4 +1,4 @@
-"""What the parts of a model may be; `backbones` and `architectures` make layers of them."""
+"""The choices for the parts of a model, as params.yaml names them; `backbones` and `architectures` build the layers."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,24 +11,24 @@ Padding = Literal["same", "valid"]
 Downsampling = Literal["stride", "max_pooling"]
 Pooling = Literal["avg", "max", "flatten"]
 PreprocessingName = Literal["none", "unit", "symmetric", "caffe"]
-"""Of a preprocessing. none: pixels 0 to 255 (the backbone rescales them itself); unit: pixels / 255; symmetric: pixels
-/ 127.5 - 1; caffe: channels in the order BGR, less the ImageNet means 103.939, 116.779, 123.68."""
+"""none: pixels 0 to 255 (the backbone rescales them itself); unit: pixels / 255; symmetric: pixels / 127.5 - 1; caffe:
+channels in the order BGR, minus the ImageNet means 103.939, 116.779, 123.68."""
 
 
 @dataclass(frozen=True)
 class Standardization:
-    """Pixels / 255, less a mean, over a standard deviation: torchvision's `Normalize` after `ToTensor`.
+    """(pixels / 255 - mean) / std: torchvision's `Normalize` after `ToTensor`.
 
     Attributes:
-        mean: of each channel, of pixels from 0 to 1.
-        std: of each channel, of pixels from 0 to 1.
+        mean: one number for each channel, of pixels from 0 to 1.
+        std: the same, the standard deviation.
     """
 
     mean: Annotated[list[Number], Field(min_length=1, max_length=3)]
     std: Annotated[list[Number], Field(min_length=1, max_length=3)]
 
     def __post_init__(self) -> None:
-        """Refuses numbers that are not those of pixels from 0 to 1."""
+        """Refuses numbers that cannot belong to pixels from 0 to 1."""
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} number(s), std {len(self.std)}: give one each for a channel")
         if not all(0 <= mean <= 1 for mean in self.mean) or not all(0 < std <= 1 for std in self.std):
@@ -36,6 +36,7 @@ class Standardization:
 
 
 def _form(value: Any) -> str:
+    # Chosen by hand, so that pydantic names the errors of one form only.
     return "$numbers" if isinstance(value, dict | Standardization) else "$name"
 
 
@@ -44,4 +45,4 @@ Preprocessing = Annotated[Annotated[PreprocessingName, Tag("$name")] | Numbers, 
 """What happens to pixels, 0 to 255, before they enter a backbone."""
 
 OwnOrOther = Annotated[Annotated[Literal["own", PreprocessingName], Tag("$name")] | Numbers, Discriminator(_form)]
-"""As `Preprocessing`, or own: what the weights of the architecture's backbone expect."""
+"""As `Preprocessing`, or own: the one that the weights of the architecture's backbone expect."""

@@ -1,5 +1,6 @@
-"""A teacher that somebody brings along, as params.yaml states it; `given_teacher` makes it whole."""
+"""A teacher that is already trained, as params.yaml describes it; `given_teacher` loads and completes it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,32 +8,39 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from pipeline.models.descriptions import Model
+from pipeline.models.other_formats import conversion_of
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.ranges import Share
 
 Average = Literal["logits", "probabilities"]
-"""Of which the mean is taken where several teachers are one."""
+"""What an ensemble averages."""
 
 
 def _as_text(name: Any) -> Any:
-    """A class that is called by a whole number is written without quotes."""
+    """Takes a whole number for a class name, so that YAML needs no quotation marks."""
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
 ClassName = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+
+
+def _refuse_repeated(stated: Iterable[str | int | None]) -> None:
+    known = [one for one in stated if one is not None]
+    if repeated := sorted({str(one) for one in known if known.count(one) > 1}):
+        raise ValueError(f"each class has one output of its own, but {', '.join(repeated)} is there twice")
+
+
 OutputNames = Annotated[list[ClassName | None], Field(min_length=2)]
 
 
 def _by_name(named: Any) -> Any:
-    """The numbers of outputs by name, also where the names are stated by number: {0: HP, 1: SSA}."""
+    """The number of each class's output; turns a map by number, {0: HP, 1: SSA}, into one by name."""
     if not isinstance(named, dict) or not any(isinstance(name, str) for name in named.values()):
         return named
     is_by_number = all(type(number) is int for number in named)
     if not is_by_number or not all(name is None or isinstance(name, str) for name in named.values()):
         raise ValueError("a map goes from each class to the number of its output, {HP: 0}, or back, {0: HP}; not both")
-    names = [name for name in named.values() if name is not None]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"each class has one output of its own, but {', '.join(repeated)} is there twice")
+    _refuse_repeated(named.values())  # here, since the map by name below would lose all but the last
     return {name: number for number, name in named.items() if name is not None}
 
 
@@ -52,16 +60,16 @@ Classes = Annotated[
 
 @dataclass(frozen=True)
 class GivenTeacher:
-    """A teacher that is already trained, and what its file does not say of it.
+    """A teacher that is already trained, and what its file does not say.
 
     Attributes:
         model: the path of a `.keras` file, or of the weights (`.weights.h5`) of a model that is described.
-        weights_of: of weights, that model.
-        preprocessing: what happened to pixels, 0 to 255, before they entered the model; "none" if the model does that
+        weights_of: that model, if `model` is a file of weights.
+        preprocessing: what was done to pixels, 0 to 255, before they entered the model; "none" if the model does that
             itself.
-        classes: the names of the model's outputs in their order, None for one that has no name; or the number of each
-            class's output. None is the order of the data set, or the one that a file of this program records.
-        accuracy: the share of images on which it was right elsewhere, 0 to 1, if that is known.
+        classes: the names of the model's outputs in their order, None for an output without a class; or the number of
+            each class's output. None: the order that the file records, if this program wrote it, else the data set's.
+        accuracy: the share of images that it classified correctly elsewhere, 0 to 1, if that is known.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -70,7 +78,30 @@ class GivenTeacher:
     classes: Classes | None = None
     accuracy: Share | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses a file of another format, and what cannot be stated of the file.
+
+        Raises:
+            ValueError: says what to change.
+        """
+        is_weights = self.file.name.endswith(".weights.h5")
+        if not is_weights and not self.file.name.endswith(".keras"):
+            raise ValueError(
+                "the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone; "
+                f"{self.model} {conversion_of(self.model)}"
+            )
+        if is_weights != (self.weights_of is not None):
+            raise ValueError(
+                "weights_of describes the model of a .weights.h5 file, and of no other: "
+                + ("add it, with the keys of a model" if is_weights else "leave it out")
+            )
+        if is_weights and self.preprocessing != "none":
+            raise ValueError("weights_of has a preprocessing of its own: state it there, and leave it out here")
+        if is_weights and isinstance(self.classes, dict):
+            raise ValueError("beside weights_of, classes is a list: one name for each of the model's outputs")
+        _refuse_repeated(self.classes.values() if isinstance(self.classes, dict) else self.classes or ())
+
     @property
     def file(self) -> Path:
-        """Where it lies."""
+        """The path of `model`."""
         return Path(self.model)

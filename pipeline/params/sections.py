@@ -1,13 +1,12 @@
 """The sections of `params.yaml`: their names, types and ranges."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
 from pipeline.models.descriptions import Model
-from pipeline.models.other_formats import conversion_of
 from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.params.section import Section
 from pipeline.params.split import Split
@@ -16,19 +15,27 @@ from pipeline.soft_labels.logit_storage import Storage
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, Phase
 
-Distinct = TypeVar("Distinct", int, float)
 DESCRIBED, FILE, ENSEMBLE = "$described", "$file", "$ensemble"
-"""Names of the forms of a teacher, none of which is a key in the file."""
+"""Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
 
 
-def _in_float32(temperature: float) -> float:
-    """Beyond this range, logits over T or T^2 have no room in float32."""
+def _fits_float32(temperature: float) -> float:
+    # Beyond this range, logits / T or T^2 can overflow or vanish in float32.
     if not 1e-6 <= temperature <= 1e6:
         raise ValueError("expected a temperature above 0, from 0.000001 to 1000000")
     return temperature
 
 
-Temperature = Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(_in_float32)]
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("expected values that all differ")
+    return values
+
+
+Temperature = Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(_fits_float32)]
+
+
+# `Views` and `Resize` also describe existing soft-label files, so these two checks apply to params.yaml alone.
 
 
 def _more_views_need_an_augmentation(views: Views) -> Views:
@@ -37,23 +44,17 @@ def _more_views_need_an_augmentation(views: Views) -> Views:
     return views
 
 
-def _adam_has_no_momentum(phase: Phase) -> Phase:
-    if phase.momentum and phase.optimizer not in ("sgd", "rmsprop"):
-        raise ValueError(f"momentum is for sgd and rmsprop; {phase.optimizer} takes none: leave it out")
-    return phase
-
-
 def _antialiased_if_possible(resize: Resize) -> Resize:
     if resize.antialias and resize.method in ("nearest", "area"):
-        raise ValueError(f"the method {resize.method} knows no antialiasing: set antialias: false")
+        raise ValueError(f"the method {resize.method} has no antialiasing: set antialias: false")
     return resize
 
 
-Phases = Annotated[list[Annotated[Phase, AfterValidator(_adam_has_no_momentum)]], Field(min_length=1)]
+Phases = Annotated[list[Phase], Field(min_length=1)]
 
 
 class TrainedTeacher(Section):
-    """A teacher, and how it is trained."""
+    """A teacher that this program trains."""
 
     model: Model
     seed: Seed
@@ -63,47 +64,19 @@ class TrainedTeacher(Section):
     phases: Phases
 
 
-def _described_if_weights(teacher: GivenTeacher) -> GivenTeacher:
-    is_weights = teacher.model.endswith(".weights.h5")
-    if not is_weights and not teacher.model.endswith(".keras"):
-        raise ValueError(
-            "the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone; "
-            f"{teacher.model} {conversion_of(teacher.model)}"
-        )
-    if is_weights != (teacher.weights_of is not None):
-        raise ValueError(
-            "weights_of describes the model of a .weights.h5 file, and of no other: "
-            + ("add it, with the keys of a model" if is_weights else "leave it out")
-        )
-    if is_weights and teacher.preprocessing != "none":
-        raise ValueError("weights_of has a preprocessing of its own: state it there, and leave it out here")
-    if is_weights and isinstance(teacher.classes, dict):
-        raise ValueError("beside weights_of, classes is a list: one name for each of the model's outputs")
-    return teacher
-
-
-def _each_class_has_one_output(teacher: GivenTeacher) -> GivenTeacher:
-    named: list[Any] = [*teacher.classes.values()] if isinstance(teacher.classes, dict) else teacher.classes or []
-    repeated = sorted({str(one) for one in named if one is not None and named.count(one) > 1})
-    if repeated:
-        raise ValueError(f"each class has one output of its own, but {', '.join(repeated)} is there twice")
-    return teacher
-
-
 def _kind_of_teacher(value: Any) -> str:
     model = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
     return FILE if isinstance(model, str) else DESCRIBED
 
 
-Given = Annotated[GivenTeacher, AfterValidator(_described_if_weights), AfterValidator(_each_class_has_one_output)]
 Teacher = Annotated[
-    Annotated[TrainedTeacher, Tag(DESCRIBED)] | Annotated[Given, Tag(FILE)], Discriminator(_kind_of_teacher)
+    Annotated[TrainedTeacher, Tag(DESCRIBED)] | Annotated[GivenTeacher, Tag(FILE)], Discriminator(_kind_of_teacher)
 ]
 Members = Annotated[list[Teacher], Field(min_length=2)]
 
 
 class Ensemble(Section):
-    """Several teachers that are one: the mean of their logits, or of their probabilities."""
+    """Several teachers that act as one: it answers with the mean of their logits or probabilities."""
 
     average: Average
     members: Members
@@ -133,30 +106,20 @@ class Precompute(Section):
 class Distill(Section):
     """The soft labels and the loss."""
 
-    temperatures: Annotated[list[Temperature], Field(min_length=1)]
+    temperatures: Annotated[list[Temperature], Field(min_length=1), AfterValidator(_distinct)]
     hard_label_weight: Share
     soft_loss: Literal["kl_divergence", "cross_entropy"]
     scale_by_temperature_squared: Flag
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "Distill":
-        _refuse_repeated("temperatures", self.temperatures)
-        return self
 
 
 class Student(Section):
     """The student and its training, with and without soft labels."""
 
     model: Model
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
     batch_size: Positive
     validation_steps: Positive | None
     phases: Phases
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "Student":
-        _refuse_repeated("seeds", self.seeds)
-        return self
 
 
 class Evaluate(Section):
@@ -173,13 +136,13 @@ class Images(Section):
 
 
 class Sample(Section):
-    """The embedded data, where `dvc repro` is to write them; `data/sample/dvc.yaml` reads it."""
+    """Where `dvc repro` writes the sample data; `data/sample/dvc.yaml` reads this section."""
 
     mnist: Literal["data/raw/mnist"]
 
 
-class Cifar10(Section):
-    """CIFAR-10, where `dvc repro` is to download it; `data/cifar10/dvc.yaml` reads it."""
+class Cifar10Download(Section):
+    """Where `dvc repro` downloads CIFAR-10; `data/cifar10/dvc.yaml` reads this section."""
 
     images: Literal["data/raw/cifar10/cifar10.npz"]
 
@@ -189,7 +152,7 @@ class Params(Section):
 
     images: Images
     sample: Sample | None = None
-    cifar10: Cifar10 | None = None
+    cifar10: Cifar10Download | None = None
     split: Split
     train_teacher: TrainTeacher
     views: Annotated[Views, AfterValidator(_more_views_need_an_augmentation)]
@@ -197,8 +160,3 @@ class Params(Section):
     distill: Distill
     student: Student
     evaluate: Evaluate
-
-
-def _refuse_repeated(name: str, values: list[Distinct]) -> None:
-    if len(set(values)) < len(values):
-        raise ValueError(f"{name} must differ from each other, got {values}")

@@ -1,7 +1,7 @@
 """The section `split` of `params.yaml`: one class for each layout of a data set.
 
-`data` is the folder or file that holds everything of the data set, the one thing that DVC watches. Every
-other path is relative to it and lies inside.
+`data` is the folder or file that holds the whole data set; DVC watches nothing else of it. Every other path is relative
+to `data` and lies inside it.
 """
 
 from itertools import permutations
@@ -15,14 +15,14 @@ from pipeline.runtime.ranges import Flag, Positive
 
 
 def _inside(path: Path) -> Path:
-    parts = PureWindowsPath(path)  # knows the separators and roots of both systems
+    parts = PureWindowsPath(path)  # it knows the separators and roots of Windows and of POSIX
     if parts.anchor or ".." in parts.parts:
         raise ValueError("expected a path relative to split.data and inside it, without '..'")
     return path
 
 
 def _class_names(value: Any) -> Any:
-    """Names of classes: a file, a list in the order of the class axis, or a map from label to name, all texts."""
+    """The names of the classes: a file, a list in the order of the class axis, or a map from label to name."""
     if value is None:
         return None
     if isinstance(value, str) and value:
@@ -39,7 +39,7 @@ def _class_names(value: Any) -> Any:
 
 
 def _column(value: Any) -> Any:
-    """A table without a header has columns 1, 2, ..."""
+    # A table without a header has columns 1, 2, ..., which YAML reads as numbers.
     return str(value) if type(value) is int else value
 
 
@@ -50,24 +50,24 @@ def _separator(value: str | None) -> str | None:
     return sign
 
 
-Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+SplitFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Inside = Annotated[Path, AfterValidator(_inside)]
 Column = Annotated[str, Field(min_length=1), BeforeValidator(_column)]
 Separator = Annotated[str | None, AfterValidator(_separator)]
 ClassNames = Annotated[Any, BeforeValidator(_class_names)]
 
 
-def _refuse_both_or_neither(share: float | None, info: ValidationInfo, name: str) -> float | None:
-    """A split is either named by the data or drawn: exactly one of the two is null."""
-    if name in info.data and (info.data[name] is None) == (share is None):
-        expected = "a fraction, because" if share is None else "null, because"
-        is_null = "is null" if share is None else "names these images"
+def _drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> float | None:
+    """A split is drawn by its fraction, or the key `name` names its images: exactly one of the two is null."""
+    if name in info.data and (info.data[name] is None) == (fraction is None):
+        expected = "a fraction, because" if fraction is None else "null, because"
+        is_null = "is null" if fraction is None else "names these images"
         raise ValueError(f"expected {expected} split.{name} {is_null}; give one of the two")
-    return share
+    return fraction
 
 
 class DataSection(Section):
-    """What every layout has: how equal pictures are treated, and how many images are used."""
+    """The keys of every layout: what happens to equal pictures, and how many images are used."""
 
     duplicates: Literal["warn", "refuse", "keep_in_train"] = "warn"
     limit: Positive | None = None
@@ -81,11 +81,11 @@ class Mhist(DataSection):
     annotations: Inside
     images: Inside
     class_names: ClassNames = None
-    val_fraction: Share
+    val_fraction: SplitFraction
 
 
 class Csv(DataSection):
-    """A table with a column of image names and one or several of labels, beside one folder of images."""
+    """A table beside one folder of images: a column of image names, and one or several columns of labels."""
 
     layout: Literal["csv"]
     data: Path
@@ -100,8 +100,8 @@ class Csv(DataSection):
     class_names: ClassNames = None
     validation_ids: Inside | None
     test_ids: Inside | None
-    val_fraction: Share | None
-    test_fraction: Share | None
+    val_fraction: SplitFraction | None
+    test_fraction: SplitFraction | None
 
     @field_validator("label_column")
     @classmethod
@@ -129,15 +129,10 @@ class Csv(DataSection):
             raise ValueError("expected another column than split.image_column and split.label_column")
         return column
 
-    @field_validator("val_fraction")
+    @field_validator("val_fraction", "test_fraction")
     @classmethod
-    def _val_once(cls, share: float | None, info: ValidationInfo) -> float | None:
-        return _refuse_both_or_neither(share, info, "validation_ids")
-
-    @field_validator("test_fraction")
-    @classmethod
-    def _test_once(cls, share: float | None, info: ValidationInfo) -> float | None:
-        return _refuse_both_or_neither(share, info, "test_ids")
+    def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
+        return _drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
 
 
 class Folders(DataSection):
@@ -149,8 +144,8 @@ class Folders(DataSection):
     val: Inside | None
     test: Inside | None
     class_names: ClassNames = None
-    val_fraction: Share | None
-    test_fraction: Share | None
+    val_fraction: SplitFraction | None
+    test_fraction: SplitFraction | None
 
     @field_validator("val", "test")
     @classmethod
@@ -164,8 +159,8 @@ class Folders(DataSection):
 
     @field_validator("val_fraction", "test_fraction")
     @classmethod
-    def _once(cls, share: float | None, info: ValidationInfo) -> float | None:
-        return _refuse_both_or_neither(share, info, str(info.field_name).removesuffix("_fraction"))
+    def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
+        return _drawn_or_named(fraction, info, str(info.field_name).removesuffix("_fraction"))
 
 
 class Arrays(DataSection):
@@ -174,8 +169,8 @@ class Arrays(DataSection):
     layout: Literal["arrays"]
     data: Path
     class_names: ClassNames = None
-    val_fraction: Share | None
-    test_fraction: Share | None
+    val_fraction: SplitFraction | None
+    test_fraction: SplitFraction | None
 
 
 class Cifar10(DataSection):
@@ -184,7 +179,7 @@ class Cifar10(DataSection):
     layout: Literal["cifar10"]
     data: Path
     class_names: ClassNames = None
-    val_fraction: Share
+    val_fraction: SplitFraction
 
 
 Split = Annotated[Mhist | Csv | Folders | Arrays | Cifar10, Field(discriminator="layout")]

@@ -1,1 +1,1 @@
-"""How any run behaves: errors, progress, files that appear whole, work that survives a kill, devices."""
+"""What every run needs: errors, progress, files that appear in one step, work that survives a kill, devices."""

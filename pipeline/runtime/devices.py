@@ -1,10 +1,11 @@
-"""What this machine computes on."""
+"""The devices on which this machine computes."""
 
 import platform
 
 
 def numerics() -> list[str]:
-    """What the last bits of a model's results depend on beside its inputs: libraries and devices."""
+    """Libraries and devices: besides the inputs, the last bits of a model's results depend on them."""
+    # Imported here: a command without TensorFlow must not wait for its import.
     import keras
     import tensorflow as tf
 
@@ -12,7 +13,7 @@ def numerics() -> list[str]:
 
 
 def device_names() -> list[str]:
-    """The GPUs by name, or the CPU."""
+    """The names of the GPUs, or "CPU"."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")

@@ -1,4 +1,4 @@
-"""What names bytes and JSON-serialisable values: SHA-256."""
+"""SHA-256 digests of files and of JSON-serialisable values."""
 
 import hashlib
 import json
@@ -13,6 +13,6 @@ def sha256_file(path: Path) -> str:
 
 
 def fingerprint(**inputs: Any) -> str:
-    """SHA-256 over named JSON-serialisable inputs, independent of their order."""
+    """SHA-256 over named JSON-serialisable inputs; their order does not matter."""
     text = json.dumps(inputs, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

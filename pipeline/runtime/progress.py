@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""The progress of long work: a bar on a terminal, in a log a line every `LOG_EVERY_SECONDS`."""
 
 import sys
 import time
@@ -15,15 +15,16 @@ class Progress:
     """Counts `unit`s up to `total` on stderr; use it as a context manager.
 
     Args:
-        title: what is being done.
-        total: how many units there are.
+        title: the name of the work.
+        total: the number of units.
         unit: their name in the plural, such as "images".
-        short_is_silent: whether nothing is said of what is too short for a line, or on a terminal takes no second.
+        short_is_silent: whether short work prints nothing: in a log work that ends before the first line, on a
+            terminal work of less than a second.
     """
 
     def __init__(self, title: str, total: int, unit: str, short_is_silent: bool = False) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self._tells_end = not short_is_silent
+        self._prints_end = not short_is_silent
         self.done = 0
         self._start = self._last_line = time.monotonic()
         delay = SHORT_SECONDS if short_is_silent else 0
@@ -38,13 +39,13 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the bar; if the work ended well, prints what it took."""
+        """Ends the bar; prints count and speed, unless the work raised an error."""
         self.close()
-        if kind is None and self._tells_end:
+        if kind is None and self._prints_end:
             self._line("done: ")
 
     def advance(self, count: int) -> None:
-        """Notes that `count` more units are done."""
+        """Counts `count` more units as done."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -57,7 +58,7 @@ class Progress:
             self._bar.close()
 
     def _line(self, prefix: str) -> None:
-        self._last_line, self._tells_end = time.monotonic(), True
+        self._last_line, self._prints_end = time.monotonic(), True
         rate = self.done / max(self._last_line - self._start, 1e-9)
         speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         count = f"{self.done}/{self.total} {self.unit}"

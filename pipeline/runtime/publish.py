@@ -1,7 +1,7 @@
-"""How files reach their final names: complete, flushed, in one step, under a lock.
+"""How files get their final names: complete, flushed to the disk, in one step, under a lock.
 
-A file or folder that is not complete never exists under its final name: it is written beside it as
-`<name>.partial` and renamed when it is whole.
+An incomplete file or folder never has its final name: it is written beside that as `<name>.partial`, and renamed when
+it is complete.
 """
 
 import os
@@ -18,55 +18,56 @@ from filelock import FileLock, Timeout
 from pipeline.runtime.errors import BusyError
 
 LOCK_SECONDS = 5.0
-"""How long to wait for another process, which may just be ending."""
+"""How long to wait for the lock of another process, which may be about to end."""
 
 LOCKS = Path(".work")
-"""Where the locks of outputs lie: with the outputs, as each copy of the repository has its own."""
+"""The folder of the outputs' locks. Each copy of the repository has its own, as it has its own outputs."""
 
 
 @contextmanager
 def publish(final: Path) -> Iterator[Path]:
-    """Yields a path that does not exist yet; when the block ends well, it becomes `final` in one step.
+    """Yields a path at which the caller makes a file or a folder; after the block it becomes `final` in one step.
 
-    The caller creates a file or a folder there. If the block raises, nothing is left behind and an
-    older `final` stays as it was. What an earlier, killed run left behind is removed first.
+    If the block raises an error, the new file is removed and an older `final` stays as it was. The partial file of an
+    earlier, killed run is removed first.
 
     Raises:
         BusyError: another process is publishing the same file.
     """
-    with only_one(final, LOCKS / f"{flat_name(final)}.publish.lock"), replace_whole(final) as partial:
+    with locked(final, LOCKS / f"{flat_name(final)}.publish.lock"), replace_whole(final) as partial:
         yield partial
 
 
 @contextmanager
 def replace_whole(final: Path) -> Iterator[Path]:
-    """As `publish`, for a file that no other process can be writing."""
+    """As `publish`, but without a lock: for a file that no other process writes."""
     partial = final.with_name(final.name + ".partial")
     final.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)
     try:
         yield partial
+        # Before the rename: after a crash of the machine, `final` could otherwise be an empty file.
         _flush(partial)
         if final.is_dir():
-            remove(final)
+            remove(final)  # `os.replace` replaces a file or an empty folder only
         os.replace(partial, final)
     except BaseException:
         remove(partial)
         raise
-    _flush_folder(final.parent)
+    _flush_folder(final.parent)  # which holds the new name
 
 
 def publish_copy(finished: Path, final: Path) -> None:
-    """Publishes a finished file and keeps it where it is; a copy, so that damage to one is not damage to both."""
+    """Publishes a copy of a finished file; unlike a link, it stays intact if the other file is damaged."""
     with publish(final) as partial:
         shutil.copyfile(finished, partial)
 
 
 def refuse_full_disk(final: Path, size: int) -> None:
-    """Looks whether a file fits before it is begun.
+    """Checks that the disk of `final` has room for `size` bytes.
 
     Raises:
-        OSError: there is no room for `size` bytes where `final` will lie.
+        OSError: the disk has too little room.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=final.parent) as probe:
@@ -74,10 +75,10 @@ def refuse_full_disk(final: Path, size: int) -> None:
 
 
 def reserve(file: IO[bytes], size: int) -> None:
-    """Takes `size` bytes on the disk for an open file, where the system can.
+    """Allocates `size` bytes on the disk for an open file, on systems that can.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk has too little room.
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -88,32 +89,42 @@ def reserve(file: IO[bytes], size: int) -> None:
 
 
 @contextmanager
-def only_one(output: Path, lock: Path, seconds: float | None = None, patient: bool = False) -> Iterator[None]:
-    """Holds a lock that the system releases when its process dies; one who is patient is not refused, but waits."""
+def locked(output: Path, lock: Path, seconds: float | None = None, patient: bool = False) -> Iterator[None]:
+    """Holds a lock, which the system releases if this process dies.
+
+    Args:
+        output: the file that the lock protects, for messages.
+        lock: the lock's file.
+        seconds: how long to wait for another process; None takes `LOCK_SECONDS`.
+        patient: whether to wait without a limit, instead of an error.
+
+    Raises:
+        BusyError: another process holds the lock.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    file_lock = FileLock(lock)
     try:
-        held.acquire(timeout=LOCK_SECONDS if seconds is None else seconds)
+        file_lock.acquire(timeout=LOCK_SECONDS if seconds is None else seconds)
     except Timeout:
         if not patient:
             raise BusyError(
                 f"another process is already writing {output}. Wait until it ends, or stop it, then run again."
             ) from None
         print(f"waiting for another process that is making the same {output}", file=sys.stderr, flush=True)
-        held.acquire()
+        file_lock.acquire()
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def flat_name(path: Path) -> str:
-    """A path as a name without folders."""
+    """A path as one name, with a hyphen for each slash."""
     return path.as_posix().replace("/", "-")
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder with all that is in it, if it is there."""
+    """Removes a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,6 +1,6 @@
-"""The ranges of numbers that params.yaml may hold, as types: pydantic checks them where the file is read.
+"""The ranges of the values in params.yaml, as types that pydantic checks when the file is read.
 
-They take no other type in a number's place: 1 is no flag, "1" no number, and True no whole number.
+They are strict and convert nothing: 1 is not a flag, "1" is not a number, and true is not a whole number.
 """
 
 from typing import Annotated
@@ -10,13 +10,13 @@ from pydantic import Field
 Flag = Annotated[bool, Field(strict=True)]
 """true or false."""
 Positive = Annotated[int, Field(ge=1, strict=True)]
-"""A whole number from 1."""
+"""A whole number of at least 1."""
 Number = Annotated[float, Field(strict=True)]
 """Any number."""
 Rate = Annotated[float, Field(gt=0, strict=True)]
 """A number above 0."""
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
-"""A number from 0 to below 1."""
+"""A number from 0 to 1, 1 excluded."""
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 """A number from 0 to 1."""
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]

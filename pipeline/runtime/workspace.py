@@ -1,4 +1,4 @@
-"""Where unfinished work lies, so that a killed run goes on where it stopped."""
+"""The folders of unfinished work, from which a killed run continues."""
 
 import hashlib
 import os
@@ -9,53 +9,60 @@ from typing import Any
 
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import BusyError
-from pipeline.runtime.publish import LOCKS, flat_name, only_one, remove
+from pipeline.runtime.publish import LOCKS, flat_name, locked, remove
 
 CODE = Path(__file__).parents[1]
-"""Where the packages lie."""
+"""The folder of the packages."""
 
 
 def work_folder() -> Path:
-    """Where unfinished work lies: `<DVC_ROOT or .>/.work/`.
+    """The folder of all unfinished work: `<DVC_ROOT or .>/.work/`.
 
-    DVC runs queued experiments in copies of the repository, which it removes afterwards, and names the repository
-    itself in DVC_ROOT. So the work of experiments outlives their copies, and all of them share it.
+    DVC runs a queued experiment in a copy of the repository, which it removes afterwards; DVC_ROOT names the repository
+    itself. So the work of an experiment outlives its copy, and all experiments share it.
     """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
 
 
 def in_a_copy() -> bool:
-    """Whether this is an experiment in a copy of the repository, beside which others may be at work."""
+    """Whether this process is an experiment in a copy of the repository; others may run at the same time."""
     copies = Path(os.environ.get("DVC_ROOT", ".")).resolve() / ".dvc" / "tmp" / "exps"
     return Path.cwd().is_relative_to(copies)
 
 
 @contextmanager
 def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterator[Path]:
-    """A folder for the work on `output`, keyed by its JSON-serialisable inputs and by the code that makes it.
+    """A folder for the work on `output`, named by the inputs of the work and by the code that does it.
 
-    It lies in `<DVC_ROOT or .>/.work/` and survives a killed run. Work that other inputs or another version of
-    the code left for the same output is removed, but for its finished files, which go when the block ends well. What
-    the block leaves there stays until then: name the finished files `finished.*` and `publish_copy` them, so that a
-    kill between the stage's end and DVC's note of it costs nothing; `forget_finished` removes them.
+    The folder lies in `work_folder()` and survives a kill. The block names its finished files `finished.*` and copies
+    them to their places with `publish_copy`. They stay in the folder, because DVC removes outputs before it runs a
+    stage: a kill before DVC has noted the new output would lose them. `forget_finished` removes them.
 
-    Experiments remove no work of other inputs, and wait for one another where they need the same: the second finds
-    what the first has finished.
+    Work on the same output with other inputs or other code is removed when the block begins, except for its finished
+    files, which are removed when the block has ended without an error.
+
+    Experiments do not remove work of other inputs. If two experiments need the same work, the second one waits and
+    finds the finished files of the first.
 
     Args:
         output: the file that is made.
-        packages: those whose code decides what the work becomes, "training", "models" ...; an edit of any other
-            loses no work.
-        inputs: whatever else decides it.
+        packages: the packages whose code decides the result, such as "training"; an edit of another package keeps the
+            work.
+        inputs: JSON-serialisable values that decide the result together with the code.
 
     Raises:
-        BusyError: another process is at work on the same output, and this is no experiment in a copy.
+        BusyError: another process is working on the same output. An experiment is refused only if that process runs in
+            the same copy of the repository.
     """
     of_output = work_folder() / flat_name(output)
     folder = of_output / fingerprint(code=_code_sha256(packages), **inputs)[:16]
-    here = LOCKS / f"{of_output.name}.lock"
-    with only_one(output, here), only_one(output, _lock_of(folder), patient=in_a_copy()):
+    # The first lock belongs to the output of this copy of the repository, the second to the work that copies share.
+    with (
+        locked(output, LOCKS / f"{of_output.name}.lock"),
+        locked(output, _lock_of(folder), patient=in_a_copy()),
+    ):
         stale = [] if in_a_copy() else [other for other in of_output.glob("*/") if other != folder]
+        # Finished files stay until the new work is done: some of their rows may still be right.
         for unfinished in (entry for other in _unused(stale) for entry in other.glob("*")):
             if not unfinished.match("finished.*"):
                 remove(unfinished)
@@ -66,43 +73,48 @@ def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterat
 
 
 def forget_work_of_others(outputs: Sequence[Path], pattern: str) -> None:
-    """Removes the workspaces of outputs whose names match a pattern, but for those of `outputs`; in no experiment."""
+    """Removes the work on all outputs whose names match a pattern, except `outputs`; an experiment removes nothing."""
+    if in_a_copy():
+        return
     kept = {flat_name(output) for output in outputs}
-    found = work_folder().glob(f"{flat_name(Path(pattern))}/*/")
-    for folder in _unused(folder for folder in found if not in_a_copy() and folder.parent.name not in kept):
+    folders = work_folder().glob(f"{flat_name(Path(pattern))}/*/")
+    for folder in _unused(folder for folder in folders if folder.parent.name not in kept):
         remove(folder)
 
 
 def earlier_finished(output: Path) -> list[Path]:
-    """The finished files that workspaces keep of an output, whatever their inputs were."""
+    """The finished files of an output in all its workspaces, whatever their inputs were."""
     return sorted((work_folder() / flat_name(output)).glob("*/finished.*"))
 
 
 def forget_finished(*outputs: Path) -> None:
-    """Removes what workspaces keep of finished outputs (`finished.*`), once a later stage shows that DVC knows them.
+    """Removes the finished files (`finished.*`) of some outputs from their workspaces.
 
-    Not in an experiment: it knows nothing of what others have finished there.
+    A stage calls it for its inputs: DVC runs a stage only after it has noted the stage's inputs. An experiment removes
+    nothing, because other experiments may still need these files.
     """
-    for output in outputs if not in_a_copy() else ():
+    if in_a_copy():
+        return
+    for output in outputs:
         for folder in _unused((work_folder() / flat_name(output)).glob("*/")):
             for finished in folder.glob("finished.*"):
                 finished.unlink()
 
 
 def _unused(folders: Iterable[Path]) -> Iterator[Path]:
-    """Those workspaces on which nobody is at work, each kept for the caller until it asks for the next."""
+    """The workspaces that no process uses; each is locked until the caller takes the next one."""
     for folder in folders:
-        with suppress(BusyError), only_one(folder, _lock_of(folder), seconds=0):
+        with suppress(BusyError), locked(folder, _lock_of(folder), seconds=0):
             yield folder
 
 
 def _lock_of(folder: Path) -> Path:
-    """The lock of a workspace lies beside it and stays: whoever waits for it must not wait for a removed file."""
+    # Beside the folder, and never removed: a process that waits must not wait for a file that is gone.
     return folder.with_suffix(".lock")
 
 
 def _code_sha256(packages: Sequence[str]) -> str:
-    """SHA-256 of packages' source, so that unfinished work never outlives the code that began it."""
+    """SHA-256 of the packages' source: unfinished work must not be continued by other code."""
     digest = hashlib.sha256()
     for package in sorted(packages):
         modules = sorted((CODE / package).glob("*.py"))

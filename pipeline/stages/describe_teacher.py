@@ -1,4 +1,4 @@
-"""Stage `describe_teacher`: what the teacher costs, so that whoever compares students with it needs not its file."""
+"""Stage `describe_teacher`: notes the teacher's costs, so that a comparison with students does not need its file."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,10 @@ def run(*, index: Path, teacher: Path, output: Path) -> None:
         output: the JSON file to write.
 
     Raises:
-        PipelineError: a file is missing, or the teacher does not belong to this data set.
+        MissingError: a file is missing.
+        DamagedError: a file cannot be read.
+        MismatchError: the teacher does not belong to this data set.
+        UnusableError: it is no classifier of images.
     """
     model = keras_files.load_classifier(teacher, read_index(index).class_names)
     document = {

@@ -44,18 +44,17 @@ def run(
     plots: Path,
     predictions: Path,
 ) -> None:
-    """Writes `metrics.json`, the tables behind the plots, and what each model says of each test image.
+    """Writes `metrics.json`, the tables of the plots, and the predictions of each model for each test image.
 
-    The teacher's logits come from the soft-label file, its size and FLOPs from its description: its model is not
-    needed.
+    The teacher's model is not needed: its logits come from the soft-label file, its costs from its description.
 
     Args:
         index: `data/index.csv`.
         teacher: the teacher's description, `models/teacher.json`.
         logits: `teacher_logits.h5`.
-        students: for each temperature, as written in params.yaml, the `.keras` file of each seed.
+        students: the `.keras` file of each seed, for each temperature as written in params.yaml.
         baselines: the `.keras` file of each seed.
-        history: the folder of training curves, `teacher.csv` and for each other model `<group>_seed<seed>.csv`.
+        history: the folder of training curves: `teacher.csv`, and `<group>_seed<seed>.csv` for each other model.
         batch_size: images in one forward pass.
         params: the sections of params.yaml on which results depend; `metrics.json` keeps them.
         resize: how images are resized.
@@ -64,7 +63,9 @@ def run(
         predictions: the folder to write, with a CSV file for each model.
 
     Raises:
-        PipelineError: a file is missing or does not belong to this data set.
+        MissingError: a file is missing.
+        DamagedError: a file cannot be read.
+        MismatchError: a file does not belong to this data set.
     """
     data = read_index(index)
     groups = {BASELINE: baselines} | {student(temperature): files for temperature, files in students.items()}
@@ -73,9 +74,9 @@ def run(
     test = data.split("test")
     refuse_changed(test)
     labels = np.array(data.labels(test))
-    described = read_description(teacher)
-    scores = {TEACHER.key: _teacher_logits(data, described.sha256, logits, resize)}
-    costs = {TEACHER: described.cost}
+    description = read_description(teacher)
+    scores = {TEACHER.key: _teacher_logits(data, description.sha256, logits, resize)}
+    costs = {TEACHER: description.cost}
     cache = _PixelCache([image.path for image in test], batch_size, resize)
     for group, files in groups.items():
         for name, file in zip(names[group], files.values(), strict=True):
@@ -89,7 +90,7 @@ def run(
     votes = votes_on(test, labels, len(data.class_names))
     reports = model_reports(scores[TEACHER.key], by_seed, labels, votes)
     models = {group.key: reports[group] | _best_epochs(group, curves) | costs[group] for group in [TEACHER, *groups]}
-    origin = made_from(data.fingerprint(), described.sha256, params)
+    origin = made_from(data.fingerprint(), description.sha256, params)
     _write_json({"made_from": origin, "test_images": len(test), "models": models}, output)
     write_plots(plots, scores, labels, data.class_names, models, curves)
     write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
@@ -98,17 +99,17 @@ def run(
 
 
 def _best_epochs(group: Group, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Of each training of a group its best and its last epoch; nothing of a teacher that was not trained here."""
+    """The best and the last epoch of each training of a group; empty for a teacher that was not trained here."""
     epochs = {
-        one.name: (int(best_epoch(one.table.to_dict("records"))["epoch"]), len(one.table))
-        for one in curves
-        if one.group == group
+        training.name: (int(best_epoch(training.table.to_dict("records"))["epoch"]), len(training.table))
+        for training in curves
+        if training.group == group
     }
     return {"best_epochs": epochs} if epochs else {}
 
 
 class _PixelCache:
-    """Runs models on the test images, which are decoded once for each input size."""
+    """Runs models on the test images. Decodes these once for each input size."""
 
     def __init__(self, paths: list[str], batch_size: int, resize: Resize) -> None:
         self.paths, self.batch_size, self.resize = paths, batch_size, resize
@@ -122,7 +123,7 @@ class _PixelCache:
 
 
 def _teacher_logits(data: Index, teacher_sha256: str, path: Path, resize: Resize) -> Floats:
-    """The teacher's logits of the untouched test images, joined by id: (N, C)."""
+    """The teacher's logits of the untouched test images, in the order of the index: (N, C)."""
     test = data.split("test")
     with open_logits(path) as file:
         refuse_other(file, data, Expected(teacher_sha256=teacher_sha256, resize=resize))

@@ -1,4 +1,4 @@
-"""Stage `measure_speed`: how fast teacher and student run where the stage runs."""
+"""Stage `measure_speed`: times teacher and student on this machine."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from pipeline.runtime.devices import device_names
 
 
 def run(*, teacher: Path, model: Model, output: Path) -> None:
-    """Times forward passes of both models, with weights that mean nothing, since speed does not depend on them.
+    """Times forward passes of both models. Their weights are random, since speed does not depend on weights.
 
     Args:
         teacher: the teacher's description.
@@ -22,12 +22,13 @@ def run(*, teacher: Path, model: Model, output: Path) -> None:
         output: the JSON file to write.
 
     Raises:
-        PipelineError: the description is missing or damaged, or the student cannot be built.
+        MissingError: there is no description of the teacher.
+        DamagedError: it cannot be read.
     """
-    of_teacher = cost.untrained(read_description(teacher).architecture)
-    timed = {"teacher": of_teacher, "student": model.untrained(of_teacher.output_shape[-1])}
-    found = [forward_speeds(timed, size) for size in BATCH_SIZES]
-    rates = {name: [of_size[name] for of_size in found] for name in timed}
+    teacher_model = cost.untrained(read_description(teacher).architecture)
+    models = {"teacher": teacher_model, "student": model.untrained(teacher_model.output_shape[-1])}
+    speeds = [forward_speeds(models, size) for size in BATCH_SIZES]
+    rates = {name: [speeds_of_size[name] for speeds_of_size in speeds] for name in models}
     write_speed(Speed(_device(), datetime.now(UTC).date().isoformat(), list(BATCH_SIZES), rates), output)
     print(f"wrote {output}")
 

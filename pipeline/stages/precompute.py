@@ -1,4 +1,4 @@
-"""Stage `precompute`: the teacher's one pass; its logits of every view of every image are kept in a file."""
+"""Stage `precompute`: the teacher's one pass, which keeps its logits of each view of each image in a file."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from pipeline.teacher_pass.precision import lower
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 PACKAGES = ("images", "inference", "models", "runtime", "soft_labels", "teacher_pass")
-"""Whose code decides what the logits are."""
+"""The packages whose code determines the logits."""
 
 
 def run(
@@ -42,26 +42,29 @@ def run(
     output: Path,
     largest_temperature: float = 1.0,
 ) -> None:
-    """Writes `teacher_logits.h5`: V views of every training image, the untouched image of every other.
+    """Writes `teacher_logits.h5`: the logits of V views of each training image, and of each other image untouched.
 
-    Of an ensemble, each member's logits are kept in the work folder under the member's fingerprint, so that a change
-    of one member computes the logits of no other again.
+    The logits of an ensemble's members are kept in the work folder, each under its member's fingerprint. So if one
+    member changes, those of the others are not computed again.
 
     Args:
         index: `data/index.csv`.
         teacher: the `.keras` file of the teacher.
-        views: which views there are.
+        views: the views of the training images.
         stored_as: how the logits are stored.
         batch_size: images in one forward pass.
-        precision: "float32", in which the teacher computes as its file says; or "mixed_float16" or "mixed_bfloat16".
+        precision: "float32" means as the teacher's file says; or "mixed_float16" or "mixed_bfloat16".
         resize: how images are resized.
-        previous: earlier versions of the output, whose rows are taken where they hold.
+        previous: earlier versions of the output. Their rows are used if they still hold.
         output: the file to write.
-        largest_temperature: at which the logits will be softened; words a warning and changes no byte of the output.
+        largest_temperature: the largest one of the students; it words a warning and changes no byte of the output.
 
     Raises:
-        PipelineError: the index or the teacher is missing, the teacher knows other classes, gives no logits or
-            none that are finite, is less accurate than when it was trained, or `refuse_unsound` refuses it.
+        MissingError: the index or the teacher is missing.
+        DamagedError: one of them cannot be read.
+        MismatchError: the teacher has other classes, or is less accurate than its file says; or images have changed.
+        ParameterError: `stored_as` keeps more classes than there are.
+        UnusableError: the teacher's outputs are no usable logits.
     """
     data = read_index(index)
     model, teachers, average = load_teacher(teacher, data.class_names)
@@ -93,7 +96,7 @@ def run(
 def _in_mixed_precision(
     teachers: Sequence[Teacher], again: Sequence[Teacher], precision: MixedPrecision
 ) -> list[Teacher]:
-    """The same teachers, of whose two copies the second computes in mixed precision."""
+    """The teachers, computing in mixed precision; `in_full` keeps the copy that computes in full precision."""
     for copy in again:
         lower(copy.model, precision)
     return [replace(copy, in_full=teacher.model) for teacher, copy in zip(teachers, again, strict=True)]
@@ -133,25 +136,26 @@ def _ensemble(
     output: Path,
     largest_temperature: float,
 ) -> None:
-    """The logits of every member, in full precision, then their average."""
-    places = [output.with_name(f"{output.stem}_of_{one.sha256[:16]}{output.suffix}") for one in teachers]
+    """Writes the logits of each member in float32, then their average."""
+    places = [output.with_name(f"{output.stem}_of_{teacher.sha256[:16]}{output.suffix}") for teacher in teachers]
     members = [{"teacher": teacher.name, "teacher_sha256": teacher.sha256} for teacher in teachers]
     ensemble = replace(provenance, ensemble={"average": average, "members": members})
-    with ExitStack() as held:  # nobody removes the first member's logits while the last's are computed; all stay
-        made = {}
-        for place, teacher in sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0]):  # as train_teacher
+    with ExitStack() as held:  # holds every work folder, so that no other process removes finished logits
+        files = {}
+        # Sorted, so that two runs with the same members do not wait for each other's locks.
+        for place, teacher in sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0]):
             print(f"precompute: {teacher.described}", file=sys.stderr)
             in_full = logit_storage.Dense("float32").as_json()
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
-            if place not in made:
-                made[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))
+            if place not in files:
+                files[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))
         folder = held.enter_context(
             workspace(output, packages=PACKAGES, provenance=asdict(ensemble), numerics=numerics())
         )
         finished = folder / "finished.h5"
         unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))
         with unfinished:
-            _average([made[place] for place in places], average, unfinished)
+            _average([files[place] for place in places], average, unfinished)
         unfinished.finish(finished)
         publish_copy(finished, output)
     forget_work_of_others(places, str(output.with_name(f"{output.stem}_of_*{output.suffix}")))

@@ -1,4 +1,4 @@
-"""Stage `report`: all results on one page that needs no other file, and pictures."""
+"""Stage `report`: writes all results on one page that needs no other file, and pictures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation import names
 from pipeline.evaluation.cautions import cautions
 from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
 from pipeline.evaluation.curves import read_curves
@@ -31,10 +32,10 @@ from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
 
 MOST_IMAGES = 6
-"""Of those on which the student departs most from its teacher, and of those on which it is wrong."""
+"""How many images the page shows of those where student and teacher differ most, and of the student's mistakes."""
 
 LADDER = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
-"""Temperatures that show how softening works, beside those of the students if these are few."""
+"""Temperatures that show the effect of softening. They are added if the students have fewer."""
 
 
 def run(
@@ -58,7 +59,7 @@ def run(
         index: `data/index.csv`.
         metrics: `metrics.json`.
         plots: the folder of tables behind the plots.
-        predictions: the folder of what each model answers for each test image.
+        predictions: the folder of each model's predictions for the test images.
         history: the folder of training curves.
         teacher: the teacher's description.
         logits: `teacher_logits.h5`.
@@ -69,28 +70,30 @@ def run(
         pictures: the folder in which to write samples.png, views.png and soft_labels.png.
 
     Raises:
-        PipelineError: a file is missing, damaged, or belongs to another data set.
+        MissingError: a file is missing.
+        DamagedError: a file cannot be read.
+        MismatchError: a file belongs to another data set, teacher or params.yaml.
     """
     document = read_metrics(metrics)
-    models, data, described = document["models"], read_index(index), read_description(teacher)
+    models, data, description = document["models"], read_index(index), read_description(teacher)
     refuse_others(metrics, document, params, data.fingerprint())
-    refuse_other_teacher(metrics, document, described.sha256)
+    refuse_other_teacher(metrics, document, description.sha256)
     _refuse_other_temperatures(metrics, models, temperatures)
-    names = {group: [group.model(seed) for seed in report["seeds"]] for group, report in students(models).items()}
-    names |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}
-    curves = read_curves(history, names)
+    trained = {group: [group.model(seed) for seed in report["seeds"]] for group, report in students(models).items()}
+    trained |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}
+    curves = read_curves(history, trained)
     student = chosen_student(models, curves)
     groups: dict[Role, Group] = {group.role: group for group in (TEACHER, student, BASELINE)}
-    answers = {role: [read_predictions(predictions, name) for name in names[group]] for role, group in groups.items()}
+    answers = {role: [read_predictions(predictions, name) for name in trained[group]] for role, group in groups.items()}
     _refuse_other_images(predictions, answers, data)
     inputs = [index, logits, metrics]
     unlike = most_unlike_teacher(answers["student"][0], answers["teacher"][0], MOST_IMAGES)
     wrong = most_surely_wrong(answers["student"][0], answers["teacher"][0], MOST_IMAGES)
     with open_logits(logits) as file:
-        refuse_other(file, data, Expected(teacher_sha256=described.sha256))
+        refuse_other(file, data, Expected(teacher_sha256=description.sha256))
         origin, warning = file.provenance, doubt_about(file, max(map(float, temperatures)))
     speed = read_speed(speeds)
-    figures = CaptionedFigures(models, curves, groups, {role: names[group] for role, group in groups.items()}, plots)
+    figures = CaptionedFigures(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
     quality, costs, *votes = tables(metrics, INTERVALS)
     page = filled(
         data_set=params["split"]["data"],
@@ -124,9 +127,9 @@ def run(
 
 
 def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], temperatures: Sequence[str]) -> None:
-    if students(models).keys() != {Group("student", temperature) for temperature in temperatures}:
+    if students(models).keys() != {names.student(temperature) for temperature in temperatures}:
         raise MismatchError(
-            f"{metrics} compares {', '.join(models)}, and params.yaml has T = {', '.join(temperatures)}. "
+            f"{metrics} compares {', '.join(models)}, but params.yaml has T = {', '.join(temperatures)}. "
             "Bring it up to date with `dvc repro evaluate`."
         )
 

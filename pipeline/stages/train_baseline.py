@@ -1,4 +1,4 @@
-"""Stage `train_baseline`: trains the student's model on the hard labels alone, on the very views of the student."""
+"""Stage `train_baseline`: trains the student's model on the hard labels alone, on the same views as the student."""
 
 from pathlib import Path
 
@@ -25,16 +25,19 @@ def run(
 
     Args:
         index: `data/index.csv`.
-        model: what to train.
-        recipe: how to train.
-        views: of the training images.
+        model: the model to train.
+        recipe: how to train it.
+        views: the views of the training images.
         output: the `.keras` file to write.
         history: the CSV file to write, as `fit.Trained` has it.
         resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
-        PipelineError: the index or the weights are missing, or training diverged.
+        MissingError: the index or the weights are missing.
+        DamagedError: one of them cannot be read.
+        MismatchError: images have changed since `split`, or the weights do not fit the model.
+        ParameterError: training diverged.
     """
     with trained_on_hard_labels(
         read_index(index),

@@ -1,7 +1,6 @@
-"""Stage `train_student`: trains the student on hard and soft labels, from the file alone.
+"""Stage `train_student`: trains the student on hard and soft labels.
 
-The teacher is not needed here: what it said of each image is in `soft_targets_T<T>.h5`, and so is the
-temperature.
+The teacher is not needed here: `soft_targets_T<T>.h5` holds its answers for each image, and the temperature.
 """
 
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Cache, Recipe
 
 PACKAGES = (*fit.PACKAGES, "distillation", "soft_labels")
-"""Whose code decides what a student learns."""
+"""The packages whose code determines what a student learns."""
 
 
 def run(
@@ -42,19 +41,22 @@ def run(
     Args:
         index: `data/index.csv`.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
-        logits: the `teacher_logits.h5` that they should be made from; compared if it is there.
-        views: that the file must hold; the student replays the stored ones.
-        loss: its temperature must be that of the file.
-        model: what to train.
-        recipe: how to train.
+        logits: the `teacher_logits.h5` from which they must be made; not compared if it is missing.
+        views: the views that the file must hold; the student is trained on the stored ones.
+        loss: the loss; its temperature must be that of the file.
+        model: the model to train.
+        recipe: how to train it.
         output: the `.keras` file to write.
         history: the CSV file to write.
-        resize: how images are resized; the file must be made with it.
+        resize: how images are resized; the file must be made with the same.
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
-        PipelineError: the soft labels are missing, damaged, of another temperature, other views, other images or other
-            pixels; the weights are missing; or training diverged.
+        MissingError: the index, the soft labels or the weights are missing.
+        DamagedError: one of them cannot be read.
+        MismatchError: the soft labels have another temperature, other views, other images or other pixels; or images
+            have changed since `split`; or the weights do not fit the model.
+        ParameterError: training diverged.
     """
     data = read_index(index)
     with open_soft_targets(soft_targets) as file:

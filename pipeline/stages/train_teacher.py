@@ -1,4 +1,4 @@
-"""Stage `train_teacher`: one large model or several, trained on the hard labels or given as files."""
+"""Stage `train_teacher`: trains the teacher, one large model or several, on the hard labels, or takes it from files."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.models.given_teacher import completed, there
+from pipeline.models.given_teacher import completed, refuse_missing
 from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import ParameterError
@@ -42,17 +42,22 @@ def run(
 
     Args:
         index: `data/index.csv`.
-        teachers: one, or the members of an ensemble. What is trained of an ensemble stays in the work folder, so that
-            a change of one member trains no other again.
-        average: of an ensemble's members, as `ensembles.save_ensemble` takes it.
-        output: the `.keras` file to write; a byte-identical copy of a `.keras` file that is given if nothing is stated
-            of it and nothing must be changed.
-        history: the CSV file to write, as `fit.Trained` has it; of an ensemble with the column `member` before.
+        teachers: one teacher, or the members of an ensemble. Trained members stay in the work folder, so that a change
+            of one member does not train the others again.
+        average: what is averaged of an ensemble's members, as `ensembles.save_ensemble` takes it.
+        output: the `.keras` file to write. If params.yaml states nothing of a given `.keras` file and nothing in it
+            must be changed, this is a byte-identical copy.
+        history: the CSV file to write, as `fit.Trained` has it; for an ensemble, `member` is its first column.
         resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
-        PipelineError: the index, a file or weights are missing or do not fit, or training diverged.
+        MissingError: the index, a file or weights are missing.
+        DamagedError: one of them cannot be read.
+        MismatchError: a given teacher has other classes than the data set, or weights do not fit their model.
+        ParameterError: what is stated of a given teacher does not fit it, two members are the same, or training
+            diverged.
+        UnusableError: a given teacher is no classifier of images that ends in logits.
     """
     data = read_index(index)
     if len(teachers) == 1:
@@ -62,14 +67,13 @@ def run(
     _refuse_unlike(teachers, data)
     names = [fingerprint(**_named(teacher))[:16] for teacher in teachers]
     if len(set(names)) < len(names):
-        raise ParameterError("two teachers of the ensemble are the same. Give them other seeds, or leave one out.")
+        raise ParameterError("two teachers of the ensemble are the same. Give them different seeds, or remove one.")
     places = [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
-    with ExitStack() as held:  # nobody removes the first member while the last is trained; what is finished stays
-        in_one_order = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])  # so nobody waits in a ring
-        made = {
-            place: held.enter_context(_ready(teacher, data, place, resize, cache)) for place, teacher in in_one_order
-        }
-        results = [made[place] for place in places]
+    with ExitStack() as held:  # holds every work folder, so that no other process removes a finished member
+        # Sorted, so that two runs with the same members do not wait for each other's locks.
+        ordered = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])
+        trained = {place: held.enter_context(_ready(teacher, data, place, resize, cache)) for place, teacher in ordered}
+        results = [trained[place] for place in places]
         tables = [pd.read_csv(result.curves) for result in results]
         for number, table in enumerate(tables):
             table.insert(0, "member", number)
@@ -82,16 +86,17 @@ def run(
 
 
 def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
-    """What tells a teacher from others, JSON-serialisable."""
+    """All that distinguishes a teacher from others, as JSON values."""
     if isinstance(teacher, GivenTeacher):
         stated = asdict(teacher)
-        del stated["model"]  # its content counts, and not its name
-        return stated | {"file": sha256_file(there(teacher.file))}
+        del stated["model"]  # the content of the file counts, not its name
+        refuse_missing(teacher.file)
+        return stated | {"file": sha256_file(teacher.file)}
     return asdict(teacher)
 
 
 def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Index) -> None:
-    """Finds what would make an ensemble impossible before its first member is trained."""
+    """Refuses members of different input sizes before the first one is trained."""
     shapes: list[tuple[int, ...]] = []
     for teacher in teachers:
         described = teacher.model if isinstance(teacher, TeacherToTrain) else teacher.weights_of
@@ -106,7 +111,7 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
 def _ready(
     teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, resize: Resize, cache: Cache
 ) -> Iterator[Trained]:
-    """One teacher, trained, in the work folder of `output`."""
+    """One finished teacher, trained or given, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
         with workspace(output, packages=fit.PACKAGES, class_names=data.class_names, **_named(teacher)) as work:
             yield _given(teacher, data, work)
@@ -126,16 +131,16 @@ def _ready(
 
 
 def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
-    """Checks a given teacher, and copies it, with what is stated of it."""
+    """Checks a given teacher, and copies it with what params.yaml states of it."""
     result = Trained(work / "finished.keras", work / "finished.csv")
-    found = completed(teacher, data.class_names)
-    if found.record is None and teacher.weights_of is None:
+    whole = completed(teacher, data.class_names)
+    if whole.record is None and teacher.weights_of is None:
         with replace_whole(result.model) as partial:
             shutil.copyfile(teacher.file, partial)
     else:
-        keras_files.save(found.model, result.model, found.record)
+        keras_files.save(whole.model, result.model, whole.record)
     with replace_whole(result.curves) as partial:
         partial.write_text(NO_CURVES, encoding="utf-8")
-    as_it_is = " as it is" if not found.said else ""
-    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *found.said]))
+    as_it_is = " as it is" if not whole.notes else ""
+    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *whole.notes]))
     return result

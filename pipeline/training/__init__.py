@@ -1,1 +1,1 @@
-"""Training by plain `fit`, which goes on after a kill."""
+"""Training by plain `fit`, which continues after a kill."""

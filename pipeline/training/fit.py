@@ -1,8 +1,8 @@
-"""The one training code, for teacher, student and baseline: plain `compile` and `fit`.
+"""Training by plain `compile` and `fit`: the same code for teacher, student and baseline.
 
-Everything random is a function of (seed, epoch): the order of the images, their views, the dropout
-masks. After each epoch the whole state is kept, so a killed training goes on at the epoch in which it was
-killed, and ends with the weights of one that was never interrupted.
+Everything random is a function of (seed, epoch): the order of the images, their views and the dropout masks. The whole
+state is kept after each epoch. So a killed training continues with the epoch in which it was killed, and ends with the
+weights of a training that was never interrupted.
 """
 
 import sys
@@ -33,24 +33,24 @@ from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import KeepState, TrainingState
 
 PACKAGES = ("images", "models", "runtime", "training")
-"""Whose code decides what a model learns from hard labels."""
+"""The packages whose code decides what a model learns from hard labels."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A training's results, in its work folder.
+    """The result of a training, in its work folder.
 
     Attributes:
         model: the `.keras` file of the best epoch.
-        curves: the CSV file, one row an epoch: epoch, phase, learning_rate, then loss, accuracy, cross_entropy, the
-            loss's `parts` and the same on the validation images (`val_`).
+        curves: the CSV file with a row for each epoch: epoch, phase, learning_rate, then loss, accuracy, cross_entropy,
+            the `parts` of the loss, and the same on the validation images (`val_`).
     """
 
     model: Path
     curves: Path
 
     def publish(self, output: Path, history: Path) -> None:
-        """Copies both to their places."""
+        """Copies the model to `output` and the curves to `history`."""
         publish_copy(self.curves, history)
         publish_copy(self.model, output)
         print(f"wrote {output} and {history}")
@@ -68,30 +68,31 @@ def trained(
     output: Path,
     packages: Sequence[str] = PACKAGES,
 ) -> Iterator[Trained]:
-    """Builds and trains a model.
-
-    The best epoch has the highest accuracy on the validation images; among equals, the lowest
-    cross-entropy.
+    """Builds and trains a model; an earlier training of the same inputs is continued, or used if it is finished.
 
     Args:
-        model: what to train.
+        model: the description of the model.
         data: the index, which names the classes.
         train_on: the training examples.
-        validate_on: the validation examples, seen untouched.
+        validate_on: the validation examples, untouched.
         loss: a Keras loss of targets and logits.
         recipe: how to train.
-        output: the `.keras` file that it is for, which names the work folder.
-        packages: those whose code decides what is learned.
+        output: the `.keras` file for which the model is trained; it names the work folder.
+        packages: the packages whose code decides what the model learns.
 
     Raises:
-        PipelineError: the model cannot be built, training diverged, or another process is writing `output`.
+        MissingError: the model's pretrained weights are missing.
+        MismatchError: the weights belong to another model.
+        ParameterError: the model cannot be built, or the training diverged.
+        BusyError: another process is writing `output`.
     """
+    weights = model.weights  # a file, whose content counts, or the name of published weights
     with workspace(
         output,
         packages=packages,
         model=asdict(model),
         classes=data.class_names,
-        weights=_content_of_file(model.weights),
+        weights=sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights,
         examples=[
             [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
             for examples in (train_on, validate_on)
@@ -100,41 +101,37 @@ def trained(
         recipe=asdict(recipe),
         numerics=numerics(),
     ) as work:
-        finished, curves, kept = work / "finished.keras", work / "finished.csv", work / "state.npz"
-        if not (finished.is_file() and curves.is_file()):
-            state = TrainingState(kept)
+        finished, curves, state_file = work / "finished.keras", work / "finished.csv", work / "state.npz"
+        if finished.is_file() and curves.is_file():
+            print(f"{output}: already trained, taken from {work}", file=sys.stderr, flush=True)
+        else:
+            state = TrainingState(state_file)
             if state.history:
-                epochs = sum(phase.epochs for phase in recipe.phases)
-                print(f"{output}: continuing after epoch {len(state.history)} of {epochs}", file=sys.stderr, flush=True)
+                message = f"{output}: continuing after epoch {len(state.history)} of {recipe.epochs}"
+                print(message, file=sys.stderr, flush=True)
             built = model.build(classes=len(data.class_names), seed=recipe.seed)
             best = train(built, train_on, validate_on, loss, recipe, state)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
-            keras_files.save(best, finished, _record(data, recipe, state))
-            kept.unlink()
-        else:
-            print(f"{output}: trained before, and kept in {work}", file=sys.stderr, flush=True)
+            # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.
+            images, accuracy = fingerprint_of(recipe.validation_images(data)), state.best()["val_accuracy"]
+            record = {"class_names": data.class_names, "validation": {"images": images, "accuracy": accuracy}}
+            keras_files.save(best, finished, record)
+            state_file.unlink()
         yield Trained(finished, curves)
-
-
-def _record(data: Index, recipe: Recipe, state: TrainingState) -> dict[str, Any]:
-    """What a model's file says of its training."""
-    images = fingerprint_of(recipe.validation_images(data))
-    return {"class_names": data.class_names, "validation": {"images": images, "accuracy": state.best()["val_accuracy"]}}
 
 
 def train(
     model: Any, train_on: Examples, validate_on: Examples, loss: Any, recipe: Recipe, state: TrainingState
 ) -> Any:
-    """Trains `model` from where `state` stands to the end, and returns it as after its best epoch."""
-    tf.config.experimental.enable_op_determinism()
-    for phase in recipe.phases:  # so that a wrong layer is found before the first epoch
+    """Trains `model` from the epoch of `state` to the end, and returns it with the weights of its best epoch."""
+    tf.config.experimental.enable_op_determinism()  # or a continued training would end with other bits
+    for phase in recipe.phases:  # a wrong `trainable_from` is found before the first epoch
         architectures.for_phase(model, phase.trainable_from)
-    last_epoch = sum(phase.epochs for phase in recipe.phases)
-    of_a_pass = steps_of_a_pass(train_on, recipe.batch_size)
+    steps_in_pass = steps_of_a_pass(train_on, recipe.batch_size)
     end = last_step = 0
     for number, phase in enumerate(recipe.phases, 1):
-        steps_per_epoch = phase.steps_per_epoch or of_a_pass
+        steps_per_epoch = phase.steps_per_epoch or steps_in_pass
         start, end = end, end + phase.epochs
         last_step += phase.epochs * steps_per_epoch
         fitted = compiled(
@@ -143,6 +140,7 @@ def train(
         epochs = range(max(start, state.restore(fitted, number)), end)
         if not epochs:
             continue
+        # Counted over the whole training: epochs of a fixed number of steps go on through the images.
         steps = range(last_step - len(epochs) * steps_per_epoch, last_step)
         fitted.fit(
             training_batches(train_on, recipe.batch_size, recipe.seed, steps),
@@ -150,11 +148,11 @@ def train(
             steps_per_epoch=steps_per_epoch,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
-            shuffle=False,
-            verbose=0,
+            shuffle=False,  # the batches have their own order
+            verbose=0,  # `_Report` prints
             callbacks=[
                 Reseed(fitted, recipe.seed),
-                _Report(len(train_on.images) * steps_per_epoch // of_a_pass, last_epoch),
+                _Report(len(train_on.images) * steps_per_epoch // steps_in_pass, recipe.epochs),
                 KeepState(state, number, phase.learning_rate),
             ],
         )
@@ -163,7 +161,7 @@ def train(
 
 
 def hard_label_accuracy(y_true: Any, y_pred: Any) -> Any:
-    """Whether the largest logit is the labelled class's: (B, C or 2C) and (B, C) become (B,)."""
+    """Whether the largest logit is that of the labelled class: (B, C or 2C) and (B, C) become (B,)."""
     hard = y_true[:, : y_pred.shape[-1]]
     return ops.cast(ops.argmax(hard, axis=-1) == ops.argmax(y_pred, axis=-1), "float32")
 
@@ -174,7 +172,7 @@ def hard_label_cross_entropy(y_true: Any, y_pred: Any) -> Any:
 
 
 def compiled(model: Any, phase: Phase, loss: Any) -> Any:
-    """Makes a model ready for `fit`, with the metrics of a training and a fresh optimizer; returns it."""
+    """Compiles a model for `fit`, with a new optimizer and the metrics of a training; returns the model."""
     reported = {
         "accuracy": hard_label_accuracy,
         "cross_entropy": hard_label_cross_entropy,
@@ -184,48 +182,43 @@ def compiled(model: Any, phase: Phase, loss: Any) -> Any:
         optimizer=new_optimizer(phase),
         loss=loss,
         metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in reported.items()],
-        jit_compile=False,
+        jit_compile=False,  # XLA is slower here: 15 times for MobileNetV2 on a CPU
     )
-    model.optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)  # before its variables can be restored
     return model
 
 
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-}
-
-
 def new_optimizer(phase: Phase) -> Any:
-    """The Keras optimizer of a phase, fresh."""
-    momentum = {"momentum": phase.momentum} if phase.momentum else {}
-    return OPTIMIZERS[phase.optimizer](phase.learning_rate, **momentum)
-
-
-def _content_of_file(weights: str | None) -> str | None:
-    return sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights
+    """A new Keras optimizer for a phase."""
+    momentum = {"momentum": phase.momentum} if phase.momentum else {}  # Adam has no such argument
+    config = {"learning_rate": phase.learning_rate, **momentum}
+    return keras.optimizers.get({"class_name": phase.optimizer, "config": config})
 
 
 class Reseed(keras.callbacks.Callback):
-    """Makes each epoch's dropout in `dropping`, a model of `architectures.for_phase`, a function of (seed, epoch)."""
+    """Makes the dropout of each epoch a function of (seed, epoch).
 
-    def __init__(self, dropping: Any, seed: int) -> None:
+    Args:
+        fitted: a model of `architectures.for_phase`.
+        seed: the seed of the training.
+    """
+
+    def __init__(self, fitted: Any, seed: int) -> None:
         super().__init__()
-        self.dropping, self.seed = dropping, seed
+        self.fitted, self.seed = fitted, seed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Sets the state of every generator."""
-        layers = [inner for layer in self.dropping.layers for inner in (layer, *getattr(layer, "layers", ()))]
+        """Sets the state of every layer's generator of random numbers."""
+        layers = [inner for layer in self.fitted.layers for inner in (layer, *getattr(layer, "layers", ()))]
         generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
         for number, generator in enumerate(generators):
             words = philox_words(2, "dropout", self.seed, epoch, number)
+            # 31 bits fit the integer types of all of Keras' backends.
             generator.state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
 
 
 class _Report(keras.callbacks.Callback):
-    """Shows each epoch's progress and result, with the speed of its training steps."""
+    """Prints the progress and the result of each epoch, with the speed of its training steps."""
 
     def __init__(self, images: int, last_epoch: int) -> None:
         super().__init__()
@@ -239,7 +232,7 @@ class _Report(keras.callbacks.Callback):
         self.progress.advance(1)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.seconds = time.monotonic() - self.start
+        self.seconds = time.monotonic() - self.start  # the time of validation does not count
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.progress.close()

@@ -1,4 +1,4 @@
-"""Training on hard labels alone, as teachers and baselines are trained."""
+"""Training on hard labels alone: teachers and baselines."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,27 +30,30 @@ def trained_on_hard_labels(
 
     Args:
         data: the index.
-        model: what to train.
+        model: the description of the model.
         recipe: how to train.
         augmentation: the ranges from which the views of the training images are sampled.
-        view_seed: of the views.
-        view_count: how many views of each training image there are, shown pass after pass in turn; None for a
-            new one in every pass.
+        view_seed: the seed of the views.
+        view_count: the number of views of each training image; each pass shows the next one. None: every pass shows a
+            new view.
         resize: how images are resized.
         cache: where decoded pixels are kept.
-        output: the `.keras` file that it is for.
+        output: the `.keras` file for which the model is trained.
 
     Raises:
-        PipelineError: image files are missing or changed, the weights are missing, or training diverged.
+        MismatchError: image files are missing or changed, or the weights belong to another model.
+        MissingError: the model's pretrained weights are missing.
+        ParameterError: the model cannot be built, or the training diverged.
+        BusyError: another process is writing `output`.
     """
     train_images, val_images = data.split("train"), recipe.validation_images(data)
     ids = [image.id for image in train_images]
-    varied = HardLabels(ids, data.one_hot(train_images), augmentation, view_seed, view_count)
+    augmented = HardLabels(ids, data.one_hot(train_images), augmentation, view_seed, view_count)
     untouched = HardLabels([image.id for image in val_images], data.one_hot(val_images), Augmentation(), 0, 1)
     return trained(
         model,
         data,
-        Examples.of(train_images, model.input_shape, varied, resize, cache=cache),
+        Examples.of(train_images, model.input_shape, augmented, resize, cache=cache),
         Examples.of(val_images, model.input_shape, untouched, resize, cache=cache),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,

@@ -1,4 +1,4 @@
-"""Batches of images and targets, in an order and in views that are functions of (seed, pass over the images)."""
+"""Batches of images and targets; their order and views are functions of (seed, pass over the images)."""
 
 import hashlib
 import sys
@@ -12,11 +12,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoding import MEMORY_SHARE, DecodedImages
 from pipeline.images.index import Image, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
-from pipeline.images.tf_data import ahead, mapped, planned
+from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.images.views import Augmentation, Floats16, philox_words, sample_views
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.workspace import work_folder
@@ -27,32 +27,32 @@ Ints = npt.NDArray[np.int64]
 
 
 class Supervision(Protocol):
-    """What a model is shown of each of N images, and told of it.
+    """The views and the targets of N images.
 
     Attributes:
-        augmentation: what its views may do, and the fill mode.
-        fingerprint: names everything it says.
+        augmentation: the ranges of the views, and the fill mode.
+        fingerprint: a digest of everything that decides views and targets.
     """
 
     augmentation: Augmentation
     fingerprint: str
 
     def view(self, number: int) -> int:
-        """The number of the view that a pass over the images shows."""
+        """The view that pass `number` over the images shows."""
 
     def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
-        """The transforms (B, 6), (B, 6) and the targets (B, ...) of some images in one view."""
+        """The affine and color transforms (B, 6) and the targets (B, ...) of some images in one view."""
 
 
 class HardLabels:
-    """One-hot labels, of views that are sampled as they are needed.
+    """One-hot labels, with views that are sampled when they are needed.
 
     Args:
         ids: N image ids.
         one_hot: (N, C) labels.
-        augmentation: the ranges of the views.
-        seed: of the views.
-        count: how many views there are; None for a new one in every pass.
+        augmentation: the ranges from which the views are sampled.
+        seed: the seed of the views.
+        count: the number of views. None: every pass shows a new view.
     """
 
     def __init__(
@@ -64,23 +64,23 @@ class HardLabels:
         self.fingerprint = fingerprint(labels=labels, augmentation=asdict(augmentation), seed=seed, count=count)
 
     def view(self, number: int) -> int:
-        """The number of the pass, or, of a fixed number of views, one after another."""
+        """The next view in each pass; with a fixed number of views, the first follows the last."""
         return number if self._count is None else number % self._count
 
     def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
-        """Draws the transforms."""
+        """Samples the transforms of one view, and takes the labels."""
         affines, colors = sample_views(self.augmentation, self._seed, self._ids[rows].tolist(), view)
         return affines, colors, self._one_hot[rows]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images and what is to be learned from them.
+    """Images with their views and targets.
 
     Attributes:
         content: id and SHA-256 of each image file.
-        images: their N rows of pixels.
-        supervision: their views and targets.
+        images: the pixels of the N images.
+        supervision: the views and targets of the N images.
     """
 
     content: Sequence[tuple[str, str]]
@@ -97,11 +97,11 @@ class Examples:
         *,
         cache: Cache = "memory",
     ) -> "Examples":
-        """The examples of N rows of the index, at a model's input size; the same ones whatever `cache` is.
+        """The examples of N rows of the index, at a model's input size; `cache` does not change them.
 
         Raises:
             MismatchError: image files are missing or changed.
-            OSError: there is no room on the disk for the pixels.
+            OSError: the disk has too little room for the pixels.
         """
         refuse_changed(images)
         on_disk = None
@@ -111,34 +111,35 @@ class Examples:
         pixels = DecodedImages(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk)
         if cache == "memory" and not pixels.in_memory:
             print(
-                f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in a quarter of the "
-                "available memory: they are decoded in every pass. `images.cache: disk` in params.yaml keeps them in a "
-                "file.",
+                f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in {MEMORY_SHARE:.0%} of "
+                "the available memory, so they are decoded again in every pass. To keep them in a file, set "
+                "`images.cache: disk` in params.yaml.",
                 file=sys.stderr,
             )
         return cls([(image.id, image.sha256) for image in images], pixels, supervision)
 
 
 def steps_of_a_pass(examples: Examples, batch_size: int) -> int:
-    """How many batches show every image once."""
+    """The number of batches that show every image once."""
     return -(-len(examples.images) // batch_size)
 
 
 def training_batches(examples: Examples, batch_size: int, seed: int, steps: range) -> Any:
-    """A `tf.data.Dataset` of (float32 images, targets): the batches of the given `steps` of a training.
+    """A `tf.data.Dataset` of (float32 images, targets): the batches of some `steps` of a training.
 
-    A training goes over the images pass after pass. Each pass holds every image once, in an order drawn from
-    (seed, pass), in the view of that pass with the targets of that view. Its last batch may be smaller.
+    A training is a sequence of passes over the images. Each pass shows every image once, in an order sampled from
+    (seed, pass), in the view of that pass and with the targets of that view. Its last batch may be smaller.
     """
     supervision, count = examples.supervision, len(examples.images)
-    of_a_pass = steps_of_a_pass(examples, batch_size)
+    steps_in_pass = steps_of_a_pass(examples, batch_size)
 
-    @lru_cache(maxsize=2)
+    @lru_cache(maxsize=2)  # sampled once for a pass, not for each of its batches
     def order(number: int) -> Ints:
+        # Stable, so that equal words have the same order on every machine.
         return np.argsort(philox_words(count, "order", seed, number), kind="stable")
 
     def plan(step: int) -> tuple[Any, ...]:
-        number, position = divmod(int(step), of_a_pass)
+        number, position = divmod(int(step), steps_in_pass)
         rows = order(number)[position * batch_size : (position + 1) * batch_size]
         affines, colors, targets = supervision.take(supervision.view(number), rows)
         return rows, affines.astype(np.float32), colors.astype(np.float32), targets
@@ -149,19 +150,19 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
 
     transforms = tf.TensorSpec((None, 6), tf.float32)
     signature = (tf.TensorSpec((None,), tf.int64), transforms, transforms, _targets_signature(supervision))
-    return ahead(mapped(planned(steps, plan, signature), load))
+    return prefetched(mapped(planned(steps, plan, signature), load))
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
-    """A `tf.data.Dataset` of (float32 images, targets), untouched and in order."""
-
+    """A `tf.data.Dataset` of (float32 images, targets): all images, untouched and in order."""
     count = len(examples.images)
 
     def targets(start: int) -> tuple[Floats32]:
         return (examples.supervision.take(0, np.arange(start, min(start + batch_size, count)))[2],)
 
-    told = planned(range(0, count, batch_size), targets, [_targets_signature(examples.supervision)])
-    return tf.data.Dataset.zip(examples.images.batches(batch_size), told.map(lambda targets: targets))
+    batches = planned(range(0, count, batch_size), targets, [_targets_signature(examples.supervision)])
+    # `planned` gives tuples of one array; Keras expects the array itself.
+    return tf.data.Dataset.zip(examples.images.batches(batch_size), batches.map(lambda targets: targets))
 
 
 def _targets_signature(supervision: Supervision) -> Any:

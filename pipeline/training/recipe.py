@@ -1,4 +1,4 @@
-"""How a model is trained: phases of epochs, batches, seeds."""
+"""How a model is trained: its phases, batch size, seed and validation images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pipeline.models.descriptions import Model
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
 
 Cache = Literal["none", "memory", "disk"]
-"""Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file below `.work/`."""
+"""Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file in `.work/`."""
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 TrainableFrom = Annotated[int, Field(ge=0, strict=True)] | str | None
@@ -21,15 +21,15 @@ TrainableFrom = Annotated[int, Field(ge=0, strict=True)] | str | None
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with one optimizer (fresh at its start) and one set of trained layers.
+    """Consecutive epochs with one optimizer, which is new at their start, and one set of trained layers.
 
     Attributes:
-        epochs: how many.
-        steps_per_epoch: batches in an epoch, which go on through the images where the epoch before ended; None for as
-            many as show every image once.
-        optimizer: by the name that Keras gives it.
-        learning_rate: of the optimizer.
-        momentum: of sgd or rmsprop, 0 to below 1.
+        epochs: the number of epochs.
+        steps_per_epoch: the number of batches in an epoch, which goes on through the images where the last epoch
+            ended. None: every image once.
+        optimizer: the optimizer, by Keras' name.
+        learning_rate: the optimizer's learning rate.
+        momentum: the momentum of sgd or rmsprop, 0 to below 1.
         trainable_from: as in `architectures.for_phase`.
         backbone_in_inference_mode: as `inference_mode` in `architectures.for_phase`.
     """
@@ -42,16 +42,21 @@ class Phase:
     trainable_from: TrainableFrom
     backbone_in_inference_mode: Flag = field(default=False, kw_only=True)
 
+    def __post_init__(self) -> None:
+        """Refuses a momentum that the optimizer would ignore."""
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum is for sgd and rmsprop; {self.optimizer} takes none: leave it out")
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained.
 
     Attributes:
-        phases: one after another.
-        batch_size: images a step.
-        seed: of the initial weights, the order and the dropout.
-        validation_steps: batches of validation images, the same after every epoch; None for all.
+        phases: the phases in their order.
+        batch_size: the number of images in a step.
+        seed: the seed of the initial weights, the order of the images and the dropout.
+        validation_steps: the number of batches of validation images, the same after every epoch. None: all images.
     """
 
     phases: Sequence[Phase]
@@ -59,23 +64,29 @@ class Recipe:
     seed: int
     validation_steps: int | None = None
 
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
     def validation_images(self, data: Index) -> list[Image]:
-        """The validation images that are used, sorted by id; which ones depends on nothing but the ids."""
+        """The validation images that are used, sorted by id; the choice depends on the ids alone."""
         images = data.split("val")
         if self.validation_steps is None:
             return images
+        # Always the same images: with others after each epoch, the best epoch would be a matter of luck.
         by_hash = sorted(images, key=lambda image: hashlib.sha256(image.id.encode()).digest())
         return sorted(by_hash[: self.validation_steps * self.batch_size], key=lambda image: image.id)
 
 
 @dataclass(frozen=True)
 class TeacherToTrain:
-    """A teacher to be trained, each pass over the images in new views.
+    """A teacher to be trained; each pass over the images shows new views.
 
     Attributes:
-        model: what to train.
-        recipe: how to train; its seed is also that of the views.
-        augmentation: the ranges of the views.
+        model: the description of the model.
+        recipe: how to train; its seed is also the seed of the views.
+        augmentation: the ranges from which the views are sampled.
     """
 
     model: Model

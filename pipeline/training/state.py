@@ -1,4 +1,8 @@
-"""The state of a training, kept after each epoch as one file that is replaced in one step."""
+"""The state of a training: one file, replaced in one step after each epoch.
+
+Keras' callbacks write weights, best weights and history to several files. A kill between two of them would leave these
+files at different epochs.
+"""
 
 import json
 import math
@@ -20,13 +24,13 @@ from pipeline.training.best_epoch import best_epoch
 
 
 class TrainingState:
-    """Everything a training needs to go on: weights, optimizer, best weights, history.
+    """Everything that a training needs to continue: weights, optimizer, best weights, history.
 
     Args:
-        path: the `.npz` file; if it is there, the training goes on from it.
+        path: the `.npz` file; if it exists, the training continues from it.
 
     Attributes:
-        history: one dict an epoch.
+        history: a dict for each epoch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,25 +46,26 @@ class TrainingState:
             with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files if name != "history"}
                 self.history, self.phase = json.loads(str(file["history"]))
+        # What NumPy, `zipfile` and `json` raise for a file that is cut off or changed.
         except (zipfile.BadZipFile, zlib.error, OSError, LookupError, ValueError):
             print(f"{self.path} is damaged; starting at the first epoch again", file=sys.stderr)
             return
         self.arrays = arrays
 
     def restore(self, model: Any, phase: int) -> int:
-        """Puts the kept weights, and in their own phase the optimizer, into the model.
+        """Assigns the kept weights to the model, and the kept optimizer if it belongs to this phase.
 
         Returns:
-            How many epochs are done.
+            The number of finished epochs.
         """
         if self.phase:
             _assign(model.weights, self.arrays, "weight")
-        if self.phase == phase:
+        if self.phase == phase:  # every phase begins with a new optimizer
             _assign(model.optimizer.variables, self.arrays, "optimizer")
         return len(self.history)
 
     def keep(self, model: Any, row: dict[str, Any]) -> None:
-        """Adds one epoch and writes the file."""
+        """Adds one epoch to the history and writes the file."""
         self.history.append(row)
         self.phase = row["phase"]
         best = {name: array for name, array in self.arrays.items() if name.startswith("best")}
@@ -75,7 +80,7 @@ class TrainingState:
         return best_epoch(self.history)
 
     def restore_best(self, model: Any) -> None:
-        """Puts the weights of the best epoch into the model."""
+        """Assigns the weights of the best epoch to the model."""
         best = self.best()
         print(
             f"best epoch {best['epoch']}: val_accuracy {best['val_accuracy']:.4f}, "
@@ -95,7 +100,7 @@ def _assign(variables: Sequence[Any], arrays: dict[str, npt.NDArray[Any]], kind:
 
 
 class KeepState(keras.callbacks.Callback):
-    """Keeps the state after each epoch, under the numbers of the epoch and its phase."""
+    """Keeps the state after each epoch, with the numbers of the epoch and of its phase."""
 
     def __init__(self, state: TrainingState, phase: int, learning_rate: float) -> None:
         super().__init__()
@@ -110,7 +115,7 @@ class KeepState(keras.callbacks.Callback):
         values = {name: float(value) for name, value in sorted((logs or {}).items())}
         if not all(map(math.isfinite, values.values())):
             raise ParameterError(
-                f"training diverged in epoch {epoch + 1}: {values}. Lower the learning_rate of this phase."
+                f"training diverged in epoch {epoch + 1}: {values}. Lower the learning_rate of phase {self.phase}."
             )
-        labels = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": self.learning_rate}
-        self.state.keep(self.model, {**labels, **values})
+        row = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": self.learning_rate, **values}
+        self.state.keep(self.model, row)
