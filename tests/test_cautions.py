@@ -1,6 +1,7 @@
 """What is told of intervals that say nothing and of trainings that had not ended, from numbers written by hand."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -42,10 +43,10 @@ def test_that_many_seeds_are_enough_and_one_fewer_is_not():
 
 
 def test_what_would_help():
-    assert what_would_help(2, 5) == "2 seeds are too few: at least 5 would help."
-    assert what_would_help(2, math.inf) == "2 seeds are too few: hundreds would help."
-    assert what_would_help(3, 3) == "More test images would help."
-    assert what_would_help(1, seeds_needed([0.1], 0.2)) == "More test images would help."
+    assert re.search("2 seeds .* at least 5 ", what_would_help(2, 5))
+    assert re.search("2 seeds .* hundreds ", what_would_help(2, math.inf))
+    assert "test images" in what_would_help(3, 3)
+    assert "test images" in what_would_help(1, seeds_needed([0.1], 0.2))
 
 
 def models(student=(0.70, 0.745), gain=(-0.287, 0.285), epochs=None):
@@ -67,10 +68,9 @@ def models(student=(0.70, 0.745), gain=(-0.287, 0.285), epochs=None):
 
 
 def test_an_empty_interval_is_told_with_ends_and_remedy():
-    assert cautions(models()) == [
-        "These 95 % intervals of the difference from the baseline say nothing, since each holds a great gain as well "
-        "as a great loss: student T=4: accuracy (-0.287 to +0.285). 2 seeds are too few: at least 3 would help."
-    ]
+    (caution,) = cautions(models())
+    assert ": student T=4: accuracy (-0.287 to +0.285). " in caution
+    assert caution.endswith(what_would_help(2, 3))
 
 
 def test_where_all_is_known_nothing_is_said():
@@ -83,16 +83,14 @@ def test_trainings_whose_best_epoch_was_the_last_are_named():
         "teacher": {"teacher_member1": [3, 25], "teacher_member2": [25, 25]},
         "student": {"student_T4_seed1": [40, 40], "student_T4_seed2": [39, 40], "student_T4_seed3": [40, 40]},
     }
-    assert cautions(models(gain=(0.01, 0.08), epochs=epochs)) == [
-        "These trainings had not ended, since their best epoch on the validation images was the last one: "
-        "teacher (member 2); student T=4 (seed 1, seed 3). More epochs may make the models better."
-    ]
+    (caution,) = cautions(models(gain=(0.01, 0.08), epochs=epochs))
+    assert ": teacher (member 2); student T=4 (seed 1, seed 3). More epochs " in caution
 
 
 def test_a_single_training_needs_no_number():
     epochs = {"teacher": {"teacher": [25, 25]}, "student": {"student_T4_seed1": [7, 40]}}
     (caution,) = cautions(models(gain=(0.01, 0.08), epochs=epochs))
-    assert " last one: teacher. More" in caution
+    assert ": teacher. More epochs " in caution
 
 
 def test_trainings_that_ended_are_not_named():

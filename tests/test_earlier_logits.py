@@ -9,7 +9,7 @@ import pytest
 from pipeline.images.views import SAME_COLOR, Augmentation, Views
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows
-from pipeline.teacher_pass.earlier_logits import Found, open_earlier
+from pipeline.teacher_pass.earlier_logits import EarlierRows, open_earlier
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 SHIFTS = Augmentation(translation=0.2, fill_mode="constant")
@@ -58,8 +58,8 @@ def write(folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, R
 
 
 def transforms(split: str, images: Rows, views: Views) -> tuple[np.ndarray, np.ndarray]:
-    drawn = [views.of_split(split).draw(images.ids, view) for view in range(views.of_split(split).count)]
-    affines, colors = zip(*drawn, strict=True)
+    sampled = [views.of_split(split).sample(images.ids, view) for view in range(views.of_split(split).count)]
+    affines, colors = zip(*sampled, strict=True)
     return np.array(affines), np.array(colors)
 
 
@@ -200,7 +200,7 @@ def test_an_image_that_two_splits_hold_is_found_once(tmp_path):
 @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
 def test_what_is_read_are_the_rows_asked_for_in_the_new_storage(earlier, wanted):
     kind = logit_storage.of(wanted)
-    rows_in_any_order = Found("train", 1, np.array([0, 2, 5]), "train", np.array([3, 0, 2]))
+    rows_in_any_order = EarlierRows("train", 1, np.array([0, 2, 5]), "train", np.array([3, 0, 2]))
     expected = kind.encode(np.array([logits_of("train", 1, row) for row in (3, 0, 2)], np.float32))
     with open_earlier([earlier], replace(PROVENANCE, storage=wanted)) as file:
         columns = file.read(rows_in_any_order)
@@ -259,7 +259,7 @@ def test_files_that_are_no_logits_are_left_aside(tmp_path, capsys):
 
 
 def test_a_sample_spreads_over_all_rows_and_keeps_pairs_together():
-    many = Found("train", 0, np.arange(1000, 1100), "val", np.arange(100)[::-1])
+    many = EarlierRows("train", 0, np.arange(1000, 1100), "val", np.arange(100)[::-1])
     few = many.sample(5)
     assert few.rows.tolist() == [1000, 1024, 1049, 1074, 1099]
     assert (few.rows + few.old_rows).tolist() == [1099] * 5
@@ -268,7 +268,7 @@ def test_a_sample_spreads_over_all_rows_and_keeps_pairs_together():
 
 def test_parts_are_the_whole_in_order(monkeypatch):
     monkeypatch.setattr("pipeline.soft_labels.reading.SLAB_ROWS", 3)
-    whole = Found("train", 0, np.arange(8), "val", np.arange(8)[::-1])
+    whole = EarlierRows("train", 0, np.arange(8), "val", np.arange(8)[::-1])
     parts = list(whole.parts())
     assert [len(part.rows) for part in parts] == [3, 3, 2]
     np.testing.assert_array_equal(np.concatenate([part.rows for part in parts]), whole.rows)

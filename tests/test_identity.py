@@ -1,5 +1,6 @@
 """A soft-label file and what it is used with: what belongs to another data set, teacher or T is refused by name."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -57,50 +58,50 @@ def test_what_belongs_together_is_accepted(folder, name):
 
 
 OTHER_IMAGES = {
-    "one image is new": (Index([*INDEX.images, NEW[0]]), "has no soft labels for 1 train image(s): new_0.png. "),
+    "one image is new": (Index([*INDEX.images, NEW[0]]), "no soft labels for 1 train image(s): new_0.png. "),
     "seven images are new": (
         Index([*INDEX.images, *NEW]),
-        "has no soft labels for 7 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png and 2 more "
+        "no soft labels for 7 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png and 2 more "
         "(all in .work/names-train-1.txt). ",
     ),
     "five images are new": (
         Index([*INDEX.images, *NEW[:5]]),
-        "has no soft labels for 5 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png. ",
+        "no soft labels for 5 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png. ",
     ),
     "a validation image is new": (
         Index([*INDEX.images, replace(NEW[0], split="val")]),
-        "has no soft labels for 1 val image(s): new_0.png. ",
+        "no soft labels for 1 val image(s): new_0.png. ",
     ),
     "an image is gone": (
         without("é.png"),
-        "has soft labels that the index does not know, for 1 train image(s): é.png. ",
+        "the index does not know, for 1 train image(s): é.png. ",
     ),
     "two test images are gone": (
         without("h.png", "j.png"),
-        "has soft labels that the index does not know, for 2 test image(s): h.png, j.png. ",
+        "the index does not know, for 2 test image(s): h.png, j.png. ",
     ),
-    "a file was renamed": (changed(MHIST_a={"id": "MHIST_z.png"}), "has no soft labels for 1 train image(s): MHIST_z"),
-    "two ids differ in case": (changed(g={"id": "G.png"}), "has no soft labels for 1 val image(s): G.png. "),
-    "an image changed": (changed(é={"sha256": "f" * 64}), "was made from other content of 1 train image(s): é.png. "),
+    "a file was renamed": (changed(MHIST_a={"id": "MHIST_z.png"}), "no soft labels for 1 train image(s): MHIST_z"),
+    "two ids differ in case": (changed(g={"id": "G.png"}), "no soft labels for 1 val image(s): G.png. "),
+    "an image changed": (changed(é={"sha256": "f" * 64}), "other content of 1 train image(s): é.png. "),
     "two images changed places": (
         changed(h={"sha256": image("test", 1).sha256}, j={"sha256": image("test", 0).sha256}),
-        "was made from other content of 2 test image(s): h.png, j.png. ",
+        "other content of 2 test image(s): h.png, j.png. ",
     ),
     "a label changed": (
         changed(d={"class_name": "HP"}),
-        "has other labels than the index for 1 train image(s): d d.png. ",
+        "other labels than the index for 1 train image(s): d d.png. ",
     ),
     "labels were exchanged": (
         changed(MHIST_a={"class_name": "SSA"}, MHIST_e={"class_name": "HP"}),
-        "has other labels than the index for 2 train image(s): MHIST_aaa.png, MHIST_eee.png. ",
+        "other labels than the index for 2 train image(s): MHIST_aaa.png, MHIST_eee.png. ",
     ),
     "an image moved to another split": (
         changed(MHIST_e={"split": "val"}),
-        "has soft labels that the index does not know, for 1 train image(s): MHIST_eee.png. ",
+        "the index does not know, for 1 train image(s): MHIST_eee.png. ",
     ),
     "an image moved from another split": (
         changed(h={"split": "train"}),
-        "has no soft labels for 1 train image(s): h.png. ",
+        "no soft labels for 1 train image(s): h.png. ",
     ),
 }
 
@@ -117,8 +118,8 @@ def test_other_splits_matter_only_through_the_fingerprint(folder, name):
     """The student asks for train and val; its labels were made in one pass with those of test."""
     index = without("h.png")
     message = refusal(folder, name, index, splits=("train", "val"))
-    fingerprints = f"fingerprint is {INDEX.fingerprint()[:12]}, the index has {index.fingerprint()[:12]}. "
-    assert f"was made from another data set: its {fingerprints}" in message
+    assert "another data set" in message
+    assert f"{INDEX.fingerprint()[:12]}, the index has {index.fingerprint()[:12]}. " in message
     assert INDEX.fingerprint()[:12] != index.fingerprint()[:12]
 
 
@@ -135,25 +136,25 @@ def test_other_splits_matter_only_through_the_fingerprint(folder, name):
 )
 def test_another_class_order_and_other_classes_are_refused(tmp_path, name, names, said):
     write_both(tmp_path, class_names=names)
-    assert f"has the classes {said}, the index has {CLASS_NAMES}. " in refusal(tmp_path, name)
+    assert f"{said}, the index has {CLASS_NAMES}. " in refusal(tmp_path, name)
 
 
 @of_both_formats
 def test_a_class_that_the_index_no_longer_has_is_refused(folder, name):
     index = Index(entry for entry in INDEX.images if entry.class_name != "SSA")
-    assert f"has the classes {CLASS_NAMES}, the index has ['HP', 'tumeur à part']. " in refusal(folder, name, index)
+    assert f"{CLASS_NAMES}, the index has ['HP', 'tumeur à part']. " in refusal(folder, name, index)
 
 
 @of_both_formats
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"count": 4}, "holds other views: count 3, expected 4. "),
-        ({"seed": 6}, "holds other views: seed 5, expected 6. "),
-        ({"augmentation": Augmentation()}, "holds other views: augmentation {"),
+        ({"count": 4}, "count 3, expected 4. "),
+        ({"seed": 6}, "seed 5, expected 6. "),
+        ({"augmentation": Augmentation()}, "augmentation {"),
         ({"augmentation": replace(VIEWS.augmentation, rotation=0.24)}, "'rotation': 0.25"),
         ({"augmentation": replace(VIEWS.augmentation, fill_mode="nearest")}, "'fill_mode': 'nearest'"),
-        ({"count": 2, "seed": 1}, "holds other views: count 3, expected 2, seed 5, expected 1. "),
+        ({"count": 2, "seed": 1}, "count 3, expected 2, seed 5, expected 1. "),
     ],
     ids=str,
 )
@@ -175,12 +176,12 @@ def test_views_that_are_written_in_another_way_are_the_same(folder, name):
 @of_both_formats
 def test_another_teacher_is_refused(folder, name):
     message = refusal(folder, name, teacher_sha256="ac" * 32)
-    assert f"was made from another teacher: its fingerprint is {'ab' * 6}, expected {'ac' * 6}. " in message
+    assert re.search(f"another teacher.* {'ab' * 6}, expected {'ac' * 6}\\. ", message)
 
 
 def test_a_file_renamed_from_another_temperature_is_refused(folder, tmp_path):
     (tmp_path / "soft_targets_T4.h5").write_bytes((folder / "soft_targets_T4.h5").read_bytes())
-    assert "was softened at temperature 4, not 2. " in refusal(tmp_path, "soft_targets_T4.h5", temperature=2.0)
+    assert "temperature 4, expected 2. " in refusal(tmp_path, "soft_targets_T4.h5", temperature=2.0)
     with open_soft_targets(tmp_path / "soft_targets_T4.h5") as file:
         assert differences(file, INDEX, Expected(temperature=4.0)) == []
 
@@ -196,7 +197,7 @@ def test_a_label_changed_in_the_file_is_refused(tmp_path, name):
         group[stored][...] = group[stored][...][::-1]
 
     edit(tmp_path / name, relabel)
-    assert "has other labels than the index for 2 val image(s): MHIST_f.png, g.png. " in refusal(tmp_path, name)
+    assert "other labels than the index for 2 val image(s): MHIST_f.png, g.png. " in refusal(tmp_path, name)
 
 
 @of_both_formats
@@ -205,12 +206,9 @@ def test_everything_that_differs_is_listed(folder, name):
     opened, _ = FORMATS[name]
     with opened(folder / name) as file:
         found = differences(file, index, Expected(views=replace(VIEWS, seed=1), teacher_sha256="ac" * 32))
-    assert [difference.split(":")[0] for difference in found] == [
-        "has other labels than the index for 1 train image(s)",
-        "was made from other content of 1 test image(s)",
-        "was made from another teacher",
-        "holds other views",
-    ]
+    expected = ["other labels .* 1 train image", "other content of 1 test image", "another teacher", "other views"]
+    assert len(found) == len(expected)
+    assert all(re.search(words, difference) for words, difference in zip(expected, found, strict=True))
 
 
 @of_both_formats

@@ -317,7 +317,7 @@ def test_unsteady_logits_are_all_computed_again_after_a_kill(unsteady, monkeypat
         with pytest.raises(KeyboardInterrupt):
             compute("whole.h5")
     computed = compute("whole.h5")
-    assert "what an interrupted run has computed is left aside" in capsys.readouterr().err
+    assert "of an interrupted run are left aside" in capsys.readouterr().err
     assert (computed == compute("scratch.h5")) == (unsteady == "the batch")
 
 
@@ -347,7 +347,7 @@ def test_unfinished_rows_of_another_processor_are_left_aside(project, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             compute("moved.h5", count=4)
     computed = compute("moved.h5", count=4)
-    assert "what an interrupted run has computed is left aside" in capsys.readouterr().err
+    assert "of an interrupted run are left aside" in capsys.readouterr().err
     assert computed == compute("scratch.h5", count=4)
 
 

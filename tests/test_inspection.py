@@ -198,13 +198,15 @@ def test_a_damaged_file_is_refused(make, file):
     Path(file).write_bytes(content)
     for arguments in ([file], [file, "--sample", "test_0.png"]):
         message = refused(*arguments)
-        assert message.startswith(f"Error: {file} is damaged: its bytes do not match their digest. Make it again with")
+        assert message.startswith(f"Error: {file} ")
+        assert "damaged: its bytes do not match" in message
+        assert "`dvc repro`" in message
     assert not Path("results").exists()
 
 
 def test_a_missing_file_is_refused(make):
     make()
-    assert refused("x.h5").startswith("Error: there is no file x.h5.")
+    assert "no file x.h5. " in refused("x.h5")
 
 
 def test_labels_of_no_class_are_refused(make):
@@ -380,8 +382,8 @@ def test_the_title_names_image_split_and_teacher(make, drawn):
 def test_an_unknown_image_is_refused_with_an_example(make, file):
     make()
     message = refused(file, "--sample", "nobody.png")
-    assert message.startswith(f"Error: {file} knows no image 'nobody.png'. The ids are in data/index.csv, such as '")
-    assert re.search(r"such as '((train|val|test)_\d\.png)'", message)
+    assert message.startswith(f"Error: {file} ")
+    assert re.search(r"'nobody\.png'.*data/index\.csv, such as '((train|val|test)_\d\.png)'", message)
     assert not Path("results").exists()
 
 
@@ -390,14 +392,13 @@ def test_an_image_that_the_index_lacks_is_refused(make):
     INDEX.unlink()
     write_index(INDEX, Index(index.images[:-1]))
     message = refused(LOGITS, "--sample", index.images[-1].id)
-    assert f"the index knows no image '{index.images[-1].id}' with the content that {LOGITS} was made from" in message
-    assert "dvc repro precompute" in message
+    assert all(words in message for words in (f"'{index.images[-1].id}'", LOGITS, "`dvc repro precompute`"))
 
 
 def test_without_an_index_the_sample_is_refused(make):
     make()
     INDEX.unlink()
-    assert "there is no index at data/index.csv" in refused(LOGITS, "--sample", "train_0.png")
+    assert "no index at data/index.csv" in refused(LOGITS, "--sample", "train_0.png")
 
 
 def test_an_image_file_that_is_missing_is_refused(make):
@@ -424,8 +425,7 @@ def test_an_image_changed_together_with_the_index_is_refused(make, file, stage):
     (of_it,) = [entry for entry in index.images if entry.id == changed.name]
     write_index(INDEX, Index([*of_others, replace(of_it, sha256=sha256)]))
     message = refused(file, "--sample", changed.name)
-    assert f"the index knows no image 'train_0.png' with the content that {file} was made from" in message
-    assert f"`dvc repro {stage}`" in message
+    assert all(words in message for words in ("'train_0.png'", file, f"`dvc repro {stage}`"))
 
 
 def test_names_are_drawn_as_they_are_written_and_no_formulas(make, drawn):

@@ -1,6 +1,7 @@
 """Numbers are shown only where they are those of params.yaml and the index as they are now."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -69,11 +70,10 @@ def test_numbers_of_these_parameters_are_shown_without_a_warning(project):
 def test_numbers_of_other_parameters_are_not_shown(project, options):
     change(Path("params.yaml"), "split.data", "data/raw/mine")
     change(Path("params.yaml"), "student.seeds", [1, 2])
-    assert refusal(*options) == (
-        "Error: there are no numbers yet for params.yaml as it is now. Those of results/metrics.json were made with "
-        "split.data data/raw/mnist (now data/raw/mine), student.seeds [1, 2, 3] (now [1, 2]). "
-        "Make your own with `dvc repro`.\n"
-    )
+    message = refusal(*options)
+    assert "results/metrics.json" in message
+    assert " split.data data/raw/mnist (now data/raw/mine), student.seeds [1, 2, 3] (now [1, 2]). " in message
+    assert message.endswith("`dvc repro`.\n")
 
 
 def test_the_data_set_is_the_first_of_many_differences_told(project):
@@ -81,7 +81,7 @@ def test_the_data_set_is_the_first_of_many_differences_told(project):
     shutil.copy(ROOT / "presets/cifar10_cnn.yaml", "params.yaml")
     said = refusal()
     assert "split.data data/raw/mnist (now data/raw/cifar10/cifar10.npz), split.layout mhist (now cifar10), " in said
-    assert " more. Make your own" in said
+    assert re.search(r" and \d+ more\. ", said)
 
 
 def test_a_value_that_is_gone_or_new_is_told(project):
@@ -99,9 +99,9 @@ def test_numbers_of_other_images_labels_or_splits_are_not_shown(project, other):
     INDEX.unlink()
     write_index(INDEX, Index([IMAGES[0], Image(**(vars(IMAGES[1]) | other))]))
     said = refusal()
-    assert "no numbers yet for the images of data/index.csv" in said
+    assert "data/index.csv" in said
     assert f"of other images, labels or splits: data/raw/mnist, fingerprint {Index(IMAGES).fingerprint()[:12]}" in said
-    assert "dvc repro" in said
+    assert "`dvc repro`" in said
 
 
 @pytest.mark.parametrize("options", [[], ["--markdown"]])
@@ -112,11 +112,10 @@ def test_without_an_index_the_table_says_whose_numbers_it_has(project, options):
     result = table(*options)
     assert result.exit_code == 0
     first, second, empty, *rest = result.stdout.splitlines()
-    assert first == (
-        "These numbers came with results/metrics.json, and are of data/raw/mnist, fingerprint "
-        f"{Index(IMAGES).fingerprint()[:12]}."
-    )
-    assert "`dvc repro` makes numbers of your own" in second
+    fingerprint = Index(IMAGES).fingerprint()[:12]
+    assert re.search(rf"results/metrics\.json.* data/raw/mnist, fingerprint {fingerprint}\.$", first)
+    assert "data/index.csv" in second
+    assert "`dvc repro`" in second
     assert (empty, rest) == ("", shown.splitlines())
 
 
@@ -124,7 +123,9 @@ def test_numbers_without_their_origin_are_not_shown(project):
     metrics = json.loads(METRICS.read_text())
     del metrics["made_from"]
     METRICS.write_text(json.dumps(metrics))
-    assert "does not say of which data and parameters its numbers are" in refusal()
+    message = refusal()
+    assert "results/metrics.json" in message
+    assert "`dvc repro`" in message
 
 
 def test_what_changes_no_result_changes_nothing(project):
@@ -135,7 +136,7 @@ def test_what_changes_no_result_changes_nothing(project):
 def test_another_teacher_is_told():
     document = {"made_from": made_from("data", "a" * 64, {"split": {}})}
     refuse_other_teacher(METRICS, document, "a" * 64)
-    with pytest.raises(PipelineError, match="another teacher, aaaaaaaaaaaa, than the one that is here, bbbbbbbbbbbb"):
+    with pytest.raises(PipelineError, match=r"another teacher, aaaaaaaaaaaa, .* bbbbbbbbbbbb.*dvc repro evaluate"):
         refuse_other_teacher(METRICS, document, "b" * 64)
 
 

@@ -355,7 +355,10 @@ def test_images_are_counted_from_the_index(tmp_path):
 
 
 def test_an_index_without_rows_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"no images for the split\(s\) train, val, test\. Add images"):
+    with pytest.raises(
+        PipelineError,
+        match=r"no images .*train, val, test\. .*split\.val_fraction and split\.test",
+    ):
         images_from(tmp_path, Index([]))
 
 
@@ -378,7 +381,7 @@ def test_the_text_tells_the_numbers_by_hand():
         "offline": ["5,500", "11", "18.2"],
         "online": ["240,000", "480", "487.2"],
     }
-    assert "Online runs the teacher 43.6 times as often. Offline pays off from 1 student(s) on." in text
+    assert re.search(r"teacher 43\.6 times as often\. .*from 1 student", text)
     assert "hours" not in text.lower()
 
 
@@ -387,7 +390,7 @@ def test_measured_speeds_become_hours_by_hand():
     # 55 s and 2,400 s of the teacher, 240 s of the students.
     hours = {name: row[-1] for name, row in table(text, "hours").items()}
     assert hours == {"offline": f"{float(Fraction(295, 3600)):.2f}", "online": f"{float(Fraction(2640, 3600)):.2f}"}
-    assert "100 images/s through the teacher, 1,000 through" in text
+    assert re.search(r" 100 images/s .*teacher, 1,000 ", text)
 
 
 # ---- command
@@ -482,14 +485,14 @@ def test_params_that_are_not_valid_are_refused(project):
 
 def test_more_kept_logits_than_classes_are_refused(project):
     change_params("precompute.storage", {"kind": "topk", "k": 2})
-    assert "keeps the 2 largest logits, but there are only 2 classes" in refused()
+    assert re.search(r"precompute\.storage .* 2 largest .* 2 classes.*smaller k", refused())
 
 
 def test_without_params_and_without_data_it_says_what_is_missing(project):
     shutil.rmtree("raw")
-    assert "there is no annotations file at raw/annotations.csv" in refused()
+    assert "annotations file at raw/annotations.csv" in refused()
     Path("params.yaml").unlink()
-    assert "there is no params.yaml here" in refused()
+    assert "no params.yaml" in refused()
 
 
 def test_a_damaged_index_is_refused(project):
@@ -504,4 +507,4 @@ def test_no_training_images_are_refused(project):
     """As `split` would refuse them."""
     table = Path("raw/annotations.csv")
     table.write_text(table.read_text().replace(",train\n", ",test\n"))
-    assert "gives no images for the split(s) train, val. Add images, or change split.val_fraction" in refused()
+    assert re.search(r"no images .*train, val\. .*split\.val_fraction", refused())

@@ -1,5 +1,6 @@
 """`softlabel init-remote`: what it writes is read back by the real `dvc`; what it refuses changes nothing."""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -112,12 +113,12 @@ def test_the_extras_of_this_package_are_declared():
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ssh://you:secret@host/srv", "holds what looks like a password"),
-        ("https://secret@host/project", "holds what looks like a password"),
-        ("https://host/project?sig=secret", "holds what looks like a password"),
-        ("s3://key:secret@bucket", "holds what looks like a password"),
-        ("ftp://host/project", "DVC refuses ftp://host/project"),
-        ("you@host:/srv/project", "a folder outside; that of a server is ssh://USER@HOST/FOLDER"),
+        ("ssh://you:secret@host/srv", "the ssh:// URL seems to contain a password"),
+        ("https://secret@host/project", "`dvc remote modify --local`"),
+        ("https://host/project?sig=secret", "`dvc remote modify --local`"),
+        ("s3://key:secret@bucket", "the s3:// URL seems to contain a password"),
+        ("ftp://host/project", "refuses ftp://host/project"),
+        ("you@host:/srv/project", "ssh://USER@HOST/FOLDER"),
         ("remote", "lies in the project"),
         (".", "lies in the project"),
     ],
@@ -197,14 +198,14 @@ def test_the_options_of_a_server_go_with_its_url(project):
 
 
 def test_without_a_repository_nothing_is_made(tmp_path):
-    with pytest.raises(MissingError, match="there is no DVC repository in"):
+    with pytest.raises(MissingError, match=r"no DVC repository in .*`dvc init`"):
         init_remote(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_configuration_that_dvc_refuses_is_told(project):
     (project / ".dvc/config").write_text("[core]\n    analytics = perhaps\n")
-    with pytest.raises(ParameterError, match=r"what its files in \.dvc hold: .*analytics"):
+    with pytest.raises(ParameterError, match=r"DVC refuses .*\.dvc: .*analytics"):
         init_remote(project, None)
 
 
@@ -212,20 +213,21 @@ def test_the_command_prints_what_was_written_and_what_comes_next(project, tmp_pa
     shown = CliRunner().invoke(main, ["init-remote"])
     assert shown.exit_code == 0, shown.output
     folder = tmp_path / "cache/softlabel/project"
-    assert shown.output.splitlines() == [
-        f"The default remote is {folder}",
-        "It is 'folder' in .dvc/config.local, which is this clone's alone.",
-        "docs/sharing.md says how to push here, and pull in another clone.",
-    ]
+    first, second, third = shown.output.splitlines()
+    assert first.endswith(str(folder))
+    assert "'folder' in .dvc/config.local" in second
+    assert third.startswith("docs/sharing.md ")
     refused = CliRunner().invoke(main, ["init-remote", "../elsewhere"])
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: there is a remote already: 'folder'")
+    assert refused.output.startswith("Error: ")
+    assert f"'folder', {folder}. " in refused.output
+    assert "init-remote --force" in refused.output
     replaced = CliRunner().invoke(main, ["init-remote", "--force", "../elsewhere"])
     assert replaced.exit_code == 0, replaced.output
 
 
 def test_a_shared_remote_is_to_be_committed(project):
-    assert "'shared' in .dvc/config, which git shares: commit it" in as_text(init_remote(project, S3))
+    assert re.search(r"'shared' in \.dvc/config, .*commit it", as_text(init_remote(project, S3)))
 
 
 def test_the_real_command_needs_no_tensorflow(project):

@@ -529,15 +529,16 @@ def test_a_missing_file_is_refused_with_the_command(copy_of, kind):
     path.unlink()
     with pytest.raises(PipelineError) as refused, opened(path):
         pass
-    assert str(refused.value) == f"there is no file {path}. Make it with `dvc repro {stage_of(path)}`."
+    assert str(path) in str(refused.value)
+    assert f"`dvc repro {stage_of(path)}`" in str(refused.value)
 
 
 def test_a_folder_is_not_a_file(tmp_path):
-    with pytest.raises(PipelineError, match=r"there is no file .*dvc repro precompute"), open_logits(tmp_path):
+    with pytest.raises(PipelineError, match=r"no file .*dvc repro precompute"), open_logits(tmp_path):
         pass
 
 
-NO_SOFT_LABELS = "is damaged, or no soft-label file: it does not end with its digest. "
+NO_SOFT_LABELS = "no soft-label file"
 
 
 @pytest.mark.parametrize(
@@ -565,7 +566,7 @@ def test_a_plain_hdf5_file_is_refused(tmp_path):
     assert NO_SOFT_LABELS in refusal(path)
 
 
-OF_VERSION_1 = "is of version 1, which has its digest in front, and this softlabel knows version 2. Make it again with "
+OF_VERSION_1 = "of version 1, which has its digest at the beginning; expected version 2"
 
 
 @by_format
@@ -601,10 +602,11 @@ def test_a_wrong_length_is_refused_with_both_lengths(copy_of, kind):
     length = len(content) - 128
     for change in (-1, -2048, 1, 4096):
         path.write_bytes(made_longer(content[:length], change) + content[length:])
-        assert f"is damaged: {length + change} bytes lie before its digest, expected {length}. " in refusal(path)
+        assert f"damaged: {length + change} bytes" in (message := refusal(path))
+        assert f"expected {length}. " in message
 
 
-NO_MATCH = "is damaged: its bytes do not match their digest. "
+NO_MATCH = "damaged: its bytes do not match their digest"
 
 
 def flips(places):
@@ -697,7 +699,7 @@ def test_any_flipped_bit_is_refused_with_the_command(made, tmp_path, kind):
     def refused(bit):
         path.write_bytes(sound)
         flip(path, bit // 8, bit % 8)
-        assert "is damaged: " in (message := refusal(path)) or NO_SOFT_LABELS in message
+        assert "damaged: " in (message := refusal(path)) or NO_SOFT_LABELS in message
 
     refused()
 
@@ -751,7 +753,7 @@ def as_group(name):
     [
         (attribute("format", "something-else"), "is of format 'something-else', expected '{format}'. "),
         (without_attribute("format"), "is no HDF5 file with a format and a version"),
-        (attribute("version", 0), "is of version 0 of the format '{format}', and this softlabel knows version 2. "),
+        (attribute("version", 0), "version 0 of the format '{format}', expected version 2. "),
         (without_attribute("version"), "is no HDF5 file with a format and a version"),
         (attribute("version", "two"), "is no HDF5 file with a format and a version"),
     ],
@@ -769,8 +771,9 @@ def test_a_newer_version_is_told_from_damage(copy_of, kind):
     path = copy_of(kind)
     edit(path, attribute("version", 3))
     message = refusal(path)
-    assert "is of version 3 of the format" in message
-    assert "and this softlabel knows version 2. If the file is newer, update softlabel. " in message
+    assert "version 3" in message
+    assert "expected version 2" in message
+    assert "update softlabel" in message
     assert "damaged" not in message
 
 

@@ -111,10 +111,8 @@ def test_what_float16_cannot_hold_is_refused_with_what_to_set(kind, value):
     logits = np.array([[0.0, 1.0, 2.0], [value, value, value]], np.float32)
     with pytest.raises(PipelineError) as refused:
         kind.encode(logits)
-    assert str(refused.value) == (
-        f"the teacher gives logits up to {abs(value):.3g}, which float16 cannot hold. "
-        "Set precompute.storage to {kind: dense, dtype: float32}."
-    )
+    assert f" {abs(value):.3g}, which float16 cannot hold" in str(refused.value)
+    assert "precompute.storage to {kind: dense, dtype: float32}" in str(refused.value)
 
 
 def test_the_largest_float16_is_kept():
@@ -175,7 +173,7 @@ def test_the_index_holds_every_class(classes, dtype):
 
 @pytest.mark.parametrize("k", [3, 4, 100])
 def test_a_k_that_leaves_no_tail_is_refused(k):
-    with pytest.raises(PipelineError, match=rf"keeps the {k} largest logits, but there are only 3 classes.*smaller k"):
+    with pytest.raises(PipelineError, match=rf"precompute\.storage .* {k} largest .* 3 classes.*smaller k"):
         TopK(k, "float16").columns(3)
     assert TopK(2, "float16").columns(3)["value"] == ((2,), "float16")
 

@@ -5,6 +5,7 @@ SciPy's and scikit-learn's; the cases at the end go through `precompute` with a 
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -235,11 +236,11 @@ def in_text_order_answers():
 def test_the_fitting_order_is_printed_as_params_take_it():
     """Output 2 was taken for class 2 and means 10, and so on: two of eleven classes are right."""
     listed = json.dumps([*map(str, TEXT_ORDER)])
-    assert refused(in_text_order_answers(), NAMES) == (
-        "given.keras is right on 0.1818 of 44 validation images, but on 1.0000 if its outputs were in another order: "
-        "2 means 10, 3 means 2, 4 means 3, 5 means 4, 6 means 5 and 4 more. State the order of its outputs, as it was "
-        f"trained, in train_teacher. This one fits: `classes: {listed}`"
-    )
+    said = refused(in_text_order_answers(), NAMES)
+    assert said.startswith("given.keras is right on 0.1818 of 44 ")
+    assert " 1.0000 " in said
+    assert ": 2 means 10, 3 means 2, 4 means 3, 5 means 4, 6 means 5 and 4 more. " in said
+    assert said.endswith(f"in train_teacher. This one fits: `classes: {listed}`")
 
 
 def test_an_order_that_was_stated_wrongly_is_printed_anew():
@@ -254,24 +255,25 @@ def test_an_order_that_was_stated_wrongly_is_printed_anew():
 def test_a_very_long_list_of_classes_is_not_printed():
     labels = np.arange(2000) % 500
     said = refused(Answers(labels, labels ^ 1, np.eye(500)[labels]), [f"class {number:03}" for number in range(500)])
-    assert said.endswith("class 004 means class 005 and 495 more. State the order of its outputs, as it was trained, "
-                         "in train_teacher.classes.")  # fmt: skip
+    assert "class 004 means class 005 and 495 more. " in said
+    assert said.endswith("in train_teacher.classes.")
     assert len(said) < 400
 
 
 def test_chance_is_told_with_its_number_and_its_causes():
     said = refused(answers_of(AT_CHANCE["one class for all"]), NAMES[:10])
-    assert said.startswith("given.keras is right on 0.1000 of 200 validation images, no more than by chance (0.1000).")
-    assert "twice, by the model itself and by `preprocessing` in train_teacher" in said
-    assert said.endswith("state in train_teacher the `accuracy` that it had there.")
+    assert said.startswith("given.keras is right on 0.1000 of 200 ")
+    assert "chance (0.1000)" in said
+    assert all(key in said for key in ("`classes`", "`preprocessing` in train_teacher", "`images.resize`"))
+    assert "state in train_teacher the `accuracy`" in said
     assert "accuracy: 0.1" not in said
 
 
 @pytest.mark.parametrize("table", [AT_CHANCE["one class for all"], OTHER["two of ten"]], ids=["chance", "order"])
 def test_only_a_given_teacher_is_told_to_state_its_properties(table):
     said = refused(answers_of(table), NAMES[:10], OURS)
-    assert said.endswith("labelled alike, then train it again, longer or with other settings.")
-    assert "`classes: " not in said
+    assert "then train it again" in said
+    assert not any(key in said for key in ("`classes", "`accuracy`", "train_teacher"))
 
 
 def right_on(right, images):
@@ -283,8 +285,9 @@ def right_on(right, images):
 @pytest.mark.parametrize(("right", "images", "stated"), [(270, 300, 0.98), (60, 100, 0.9), (90, 100, 1.0)])
 def test_an_accuracy_far_below_the_stated_one_is_refused(right, images, stated):
     said = refused(right_on(right, images), ["a", "b"], given(accuracy=stated))
-    assert said.startswith(f"given.keras is right on {right / images:.4f} of {images} validation images, but ")
-    assert f"train_teacher.accuracy says {stated:g}. Likely causes: " in said
+    assert said.startswith(f"given.keras is right on {right / images:.4f} of {images} ")
+    assert f"train_teacher.accuracy says {stated:g}. " in said
+    assert "`classes`" in said
 
 
 @pytest.mark.parametrize(("right", "images", "stated"), [(288, 300, 0.98), (7, 10, 0.95), (980, 1000, 1.0)])
@@ -296,8 +299,8 @@ def test_an_accuracy_near_the_stated_one_is_taken(capsys, right, images, stated)
 
 def test_an_accuracy_clearly_above_the_stated_one_is_told(capsys):
     refuse_unsound(right_on(299, 300), "given.keras", ["a", "b"], given(accuracy=0.9))
-    assert "0.9967 of 300 validation images, and train_teacher.accuracy says 0.9. Was it trained on" in (
-        capsys.readouterr().err
+    assert re.search(
+        r"warning: given\.keras .*0\.9967 of 300 .*train_teacher\.accuracy says 0\.9\.", capsys.readouterr().err
     )
 
 
@@ -321,7 +324,7 @@ MAY_BE_CHANCE = {
     "all one class": ([[0, 0, 10], [0, 0, 10], [0, 0, 5]], "all 25 answers are c, while 5 images are"),
     "all one class, which most are": ([[90, 0], [10, 0]], "all 100 answers are a, while 90 images are"),
     "nearly all": ([[39, 1], [20, 0]], "59 of 60 answers are a, while 40 images are"),
-    "a little above chance": ([[7, 5], [5, 7]], "14 of 24 are right, which cannot be told from chance (12.0)"),
+    "a little above chance": ([[7, 5], [5, 7]], "14 of 24 are right, .*chance \\(12\\.0\\)"),
 }
 NO_CHANCE = {
     "weak": [[58, 42], [42, 58]],
@@ -337,8 +340,9 @@ def test_a_teacher_that_may_know_nothing_is_told_and_not_refused(capsys, case):
     for stated in (given(), given(accuracy=0.1), OURS):
         refuse_unsound(answers_of(table), "given.keras", NAMES_BY_LETTER, stated)
         said = capsys.readouterr().err
-        assert f"warning: given.keras: of the validation images, {words}. It may know nothing. " in said
-        assert ("Likely causes: " in said) is (stated is not OURS)
+        assert re.search(rf"warning: given\.keras: .*{words}\. ", said)
+        assert ("`classes`" in said) is (stated is not OURS)
+        assert ("train it again" in said) is (stated is OURS)
 
 
 @pytest.mark.parametrize("case", NO_CHANCE)
@@ -379,9 +383,9 @@ def sure_by(margin, right=50, images=50, classes=10):
 @pytest.mark.parametrize(
     ("margin", "temperature", "words"),
     [
-        (255 * 12.0, 4.0, ["at T = 4 ", "entropy of 0.0000 nats, of at most 2.3026", "`preprocessing: unit`"]),
-        (255 * 12.0, 1e4, ["at T = 10000 ", "lies 2,754 or more", "`preprocessing: unit`"]),
-        (40.0, 1.0, ["at T = 1 ", "the teacher is very sure. A larger temperature softens them"]),
+        (255 * 12.0, 4.0, ["at T = 4 ", " 0.0000 nats", " 2.3026", "`preprocessing: unit`"]),
+        (255 * 12.0, 1e4, ["at T = 10000 ", " 2,754 ", "`preprocessing: unit`"]),
+        (40.0, 1.0, ["at T = 1 ", "A larger temperature"]),
         (40.0, 0.3, ["at T = 1 "]),
     ],
     ids=["pixels of 0 to 1", "whatever the temperature", "very sure", "sharpened"],
@@ -400,11 +404,11 @@ def test_the_logits_of_a_sure_teacher_are_no_hard_labels(margin, temperature):
 @pytest.mark.parametrize(
     ("margin", "temperature", "right", "images", "words"),
     [
-        (20.0, 4.0, 180, 300, ["entropy of 0.3", "at T = 4 its mean confidence is 0.94, ", "0.60 of 300 validation"]),
-        (20.0, 1.0, 180, 300, ["at T = 1 the soft", "even at T = 4 its mean confidence is 0.94"]),
-        (100.0, 20.0, 15, 60, ["even at T = 20 its mean confidence is 0.94, while it is right on 0.25"]),
-        (40.0, 4.0, 180, 300, ["entropy of 0.0", "even at T = 4 its mean confidence is 1.00"]),
-        (900.0, 4.0, 80, 100, ["entropy of 0.0000", "lies 810 or more", "even at T = 4", "0.80 of 100"]),
+        (20.0, 4.0, 180, 300, ["entropy of 0.3", "at T = 4 its mean confidence is 0.94, ", " 0.60 of 300 "]),
+        (20.0, 1.0, 180, 300, ["at T = 1 ", "at T = 4 its mean confidence is 0.94"]),
+        (100.0, 20.0, 15, 60, ["at T = 20 its mean confidence is 0.94, ", " 0.25 of 60 "]),
+        (40.0, 4.0, 180, 300, ["entropy of 0.0", "at T = 4 its mean confidence is 1.00"]),
+        (900.0, 4.0, 80, 100, ["entropy of 0.0000", " 810 ", "at T = 4 its", " 0.80 of 100 "]),
     ],
     ids=["scale of 20", "softened at 1", "softened at 20", "nearly hard", "hard"],
 )
@@ -412,7 +416,7 @@ def test_a_sure_and_wrong_teacher_is_told_its_pixel_scale_first(margin, temperat
     """At T = 4 a margin of 20 gives e^5 : 9, 0.943; neither the size nor the entropy of such logits is unheard of."""
     found = doubt(sure_by(margin, right, images), temperature)
     assert [word for word in words if word not in found] == [], found
-    assert found.split("Likely causes: ")[1].startswith("the teacher was trained on pixels from 0 to 1")
+    assert 0 < found.index("`preprocessing: unit`") < found.index("`classes`")
     assert "A larger temperature" not in found
 
 
@@ -623,15 +627,14 @@ def test_a_teacher_of_pixels_from_0_to_1_is_told_so(project, capsys):
     keras_files.save(tells_greys(scale=255 / 500), TEACHER)
     compute()
     said = capsys.readouterr().err
-    assert f"warning: {TEACHER}: at T = 4 the soft labels have a mean entropy of 0.0000 nats, of at most 2.3979" in said
-    assert "`preprocessing: unit`" in said
+    assert re.search(rf"warning: {TEACHER}: at T = 4 .* 0\.0000 nats, .* 2\.3979; .*`preprocessing: unit`", said)
 
 
 def test_a_member_of_an_ensemble_is_refused_by_its_number(project):
     keras_files.save(tells_greys(), Path("0.keras"))
     keras_files.save(tells_greys(TEXT_ORDER), Path("1.keras"))
     save_ensemble([Path("0.keras"), Path("1.keras")], "logits", [*map(str, range(11))], TEACHER)
-    with pytest.raises(PipelineError, match=rf"^member 1 of {TEACHER} .* is right on 0\.1818 of 44 validation images"):
+    with pytest.raises(PipelineError, match=rf"^member 1 of {TEACHER} .* 0\.1818 of 44 "):
         compute()
     assert not LOGITS.exists()
 
@@ -667,7 +670,7 @@ def test_a_file_in_another_order_is_unsound_despite_its_accuracy(project, monkey
         compute()
     verified = CliRunner().invoke(main, ["verify", str(LOGITS)])
     assert verified.exit_code == 1
-    assert "if its outputs were in another order: 2 means 10" in verified.stdout
+    assert re.search(r"WRONG answers .*2 means 10", verified.stdout)
 
 
 def test_verify_reads_the_largest_temperature_undeclared(tmp_path, monkeypatch):

@@ -188,12 +188,8 @@ def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
     names += ["teacher", *["logits"][:of_targets]]
     assert [re.fullmatch(r"ok {4}(\S+( of \S+| set)?) .*", line)[1] for line in lines] == names
     assert verdict == f"{file} is sound."
-    assert re.search("^ok +data set +images, labels and classes are those of data/index.csv$", sound.stdout, re.M)
-    assert re.search(
-        "^ok +params +the views, the storage, the precision and the resizing are those of params.yaml$",
-        sound.stdout,
-        re.M,
-    )
+    assert re.search(r"^ok +data set .*data/index\.csv$", sound.stdout, re.M)
+    assert re.search(r"^ok +params .*params\.yaml$", sound.stdout, re.M)
 
 
 @of_each_format
@@ -302,14 +298,14 @@ def write_plain_hdf5(path):
 
 
 BROKEN = {
-    "flipped bit": (flip_a_bit, "is damaged: its bytes do not match their digest"),
-    "truncated": (truncate, "is damaged, or no soft-label file: it does not end with its digest"),
-    "no file": (Path.unlink, "there is no file data/soft_labels/"),
-    "empty file": (lambda path: path.write_bytes(b""), "or no soft-label file"),
-    "no HDF5 file": (write_no_hdf5, "or no soft-label file: it does not end with its digest"),
-    "another HDF5 file": (write_plain_hdf5, "or no soft-label file: it does not end with its digest"),
-    "another format": (write_another_format, "is of format 'weights', expected 'teacher-logits' or 'soft-targets'"),
-    "newer version": (write_a_newer_version, "is of version 3 .* update softlabel"),
+    "flipped bit": (flip_a_bit, "damaged: its bytes do not match"),
+    "truncated": (truncate, "no soft-label file"),
+    "no file": (Path.unlink, "no file data/soft_labels/"),
+    "empty file": (lambda path: path.write_bytes(b""), "no soft-label file"),
+    "no HDF5 file": (write_no_hdf5, "no soft-label file"),
+    "another HDF5 file": (write_plain_hdf5, "no soft-label file"),
+    "another format": (write_another_format, "'weights', expected 'teacher-logits' or 'soft-targets'"),
+    "newer version": (write_a_newer_version, "version 3 .* update softlabel"),
 }
 
 
@@ -364,19 +360,19 @@ VALUES = {
     "NaN soft": ("float32", TARGETS, set_cell("train/soft", (0, 0, 0), NAN), "values of train", "1 row(s) are not fin"),
     "sum": (
         "float32", TARGETS, set_cell("train/soft", (1, 0, 1), 0.75), "values of train",
-        "soft labels do not sum to 1: one row sums to 1.500000",
+        " 1.500000",
     ),
     "negative": (
         "float32", TARGETS, set_cell("val/soft", (0, 1), [1.5, -0.5, 0, 0]), "values of val",
-        "1 row(s) have negative soft labels",
+        "1 row(s) have negative",
     ),
     "sum of top-k": (
         "topk", TARGETS, set_cell("val/probability", (0, 7, 0), 0.25), "values of val",
-        "soft labels do not sum to 1: one row sums to 0.750000",
+        " 0.750000",
     ),
     "tail of top-k": (
         "topk", TARGETS, set_cell("val/tail", (0, 7), 0.5), "values of val",
-        "soft labels do not sum to 1: one row sums to 1.250000",
+        " 1.250000",
     ),
     "two classes": ("float32", TARGETS, two_classes, "values of test", "1 hard label(s) are not one-hot"),
     "no class": ("float32", TARGETS, no_class, "values of test", "1 hard label(s) are not one-hot"),
@@ -391,13 +387,13 @@ VALUES = {
     "id twice, soft": ("topk", TARGETS, twice, "values of train", "1 image(s) are named more than once: train_09.png"),
     "other labels": (
         "float32", LOGITS, other_classes_labels, "answers",
-        "of train, the teacher is right on 0.0000, but on 0.7500 if its outputs were in another order: ",
+        "of train, the teacher is right on 0.0000, but on 0.7500 ",
     ),
     "other labels, top-k": (
-        "topk", TARGETS, other_classes_labels, "answers", "of train, the teacher is right on 0.0000, but on 0.7500 if",
+        "topk", TARGETS, other_classes_labels, "answers", "of train, the teacher is right on 0.0000, but on 0.7500 ",
     ),
     "other hard labels": (
-        "float32", TARGETS, other_classes_hard, "answers", "of train, the teacher is right on 0.0000, but on 0.7500 if",
+        "float32", TARGETS, other_classes_hard, "answers", "of train, the teacher is right on 0.0000, but on 0.7500 ",
     ),
     "transform": (
         "float32", LOGITS, set_cell("train/affine", (1, 3, 2), 0.5), "views",
@@ -430,10 +426,9 @@ def test_wrong_values_are_found_where_they_are(project, case):
 
 def test_statistics_are_shown_beside_what_is_wrong(dense):
     found = spoil(LOGITS, twice)
-    assert found["values of train"] == (
-        "1 image(s) are named more than once: train_09.png; 32 image(s), 2 view(s); the teacher is right on 0.7500; "
-        "at T = 1 confidence 0.7273, entropy 0.8226 nats"
-    )
+    problem, numbers = found["values of train"].split("; ", 1)
+    assert "train_09.png" in problem
+    assert re.search(r"^32 image\(s\), 2 view\(s\).* 0\.7500; .*T = 1 .* 0\.7273, .* 0\.8226 nats$", numbers)
 
 
 def test_labels_of_no_class_leave_nothing_to_be_right_on(dense):
@@ -472,14 +467,11 @@ def with_first(**changes):
 
 
 OTHER_INDEX = {
-    "added": ([*IMAGES, image("val", 12)], "has no soft labels for 1 val image(s): val_12.png"),
-    "removed": (IMAGES[:-1], "has soft labels that the index does not know, for 1 test image(s): test_07.png"),
-    "changed": (with_first(sha256="f" * 64), "was made from other content of 1 train image(s): train_00.png"),
-    "relabelled": (with_first(class_name="b"), "has other labels than the index for 1 train image(s): train_00.png"),
-    "other classes": (
-        with_first(class_name="e"),
-        "has the classes ['a', 'b', 'c', 'd'], the index has ['a', 'b', 'c', 'd', 'e']",
-    ),
+    "added": ([*IMAGES, image("val", 12)], r"no soft labels .*1 val image\(s\): val_12\.png"),
+    "removed": (IMAGES[:-1], r"has soft labels .*1 test image\(s\): test_07\.png"),
+    "changed": (with_first(sha256="f" * 64), r"other content .*1 train image\(s\): train_00\.png"),
+    "relabelled": (with_first(class_name="b"), r"other labels .*1 train image\(s\): train_00\.png"),
+    "other classes": (with_first(class_name="e"), r"\['a', 'b', 'c', 'd'\].*\['a', 'b', 'c', 'd', 'e'\]"),
 }
 
 
@@ -490,23 +482,24 @@ def test_another_index_is_told_by_its_images(dense, case, file):
     rewrite_index(images)
     found = findings(file)
     assert list(found) == ["data set"]
-    assert finding in found["data set"]
+    assert re.search(finding, found["data set"])
 
 
 def test_an_image_that_changed_its_split_is_told_on_both_sides(dense):
     rewrite_index(with_first(split="val"))
     finding = findings(LOGITS)["data set"]
-    assert "has soft labels that the index does not know, for 1 train image(s): train_00.png" in finding
-    assert "has no soft labels for 1 val image(s): train_00.png" in finding
+    assert re.search(
+        r"has soft labels .*1 train image\(s\): train_00\.png; .*no soft labels .*1 val .*train_00", finding
+    )
 
 
 @of_each_format
 @pytest.mark.parametrize(
     ("name", "value", "finding"),
     [
-        ("views.count", 3, "holds other views: count 2, expected 3"),
-        ("views.seed", 6, "holds other views: seed 5, expected 6"),
-        ("views.augmentation", {"rotation": 0.25}, "holds other views: augmentation {"),
+        ("views.count", 3, "count 2, expected 3"),
+        ("views.seed", 6, "seed 5, expected 6"),
+        ("views.augmentation", {"rotation": 0.25}, "augmentation {"),
     ],
 )
 def test_other_views_than_those_of_params_yaml_are_told(dense, name, value, finding, file):
@@ -519,20 +512,24 @@ def test_other_views_than_those_of_params_yaml_are_told(dense, name, value, find
 def test_other_views_are_told_without_an_index(dense):
     Path("data/index.csv").unlink()
     change(Path("params.yaml"), "views.count", 3)
-    assert findings(LOGITS) == {"params": "holds other views: count 2, expected 3"}
+    found = findings(LOGITS)
+    assert list(found) == ["params"]
+    assert "count 2, expected 3" in found["params"]
 
 
 def test_another_storage_is_told(dense):
     change(Path("params.yaml"), "precompute.storage", {"kind": "dense", "dtype": "float16"})
-    assert findings(LOGITS) == {
-        "params": "is stored as {'kind': 'dense', 'dtype': 'float32'}, expected {'kind': 'dense', 'dtype': 'float16'}"
-    }
+    found = findings(LOGITS)
+    assert list(found) == ["params"]
+    assert "{'kind': 'dense', 'dtype': 'float32'}, expected {'kind': 'dense', 'dtype': 'float16'}" in found["params"]
 
 
 def test_a_file_renamed_from_another_temperature_is_told(dense):
     renamed = Path(TARGETS).with_name("soft_targets_T4.h5")
     Path(TARGETS).rename(renamed)
-    assert findings(renamed.as_posix()) == {"name": "softened at temperature 2, not 4"}
+    found = findings(renamed.as_posix())
+    assert list(found) == ["name"]
+    assert re.search("temperature 2, .* 4$", found["name"])
 
 
 def test_params_that_are_not_valid_are_not_compared(dense):
@@ -547,9 +544,9 @@ def test_another_teacher_is_told(dense, file):
     keras_files.save(MODEL.build(classes=4, seed=2), Path("models/teacher.keras"))
     found = findings(file)
     assert list(found) == ["teacher"]
-    assert re.fullmatch(
-        r"another one: its file was [0-9a-f]{12}, models/teacher.keras is [0-9a-f]{12}", found["teacher"]
-    )
+    own = sha256_file(Path("models/teacher.keras"))[:12]
+    assert re.search(rf" [0-9a-f]{{12}}, models/teacher\.keras is {own}$", found["teacher"])
+    assert found["teacher"].count(own) == 1
 
 
 def test_soft_targets_of_other_logits_are_told(dense, tmp_path):
@@ -558,7 +555,7 @@ def test_soft_targets_of_other_logits_are_told(dense, tmp_path):
     found = findings(TARGETS)
     assert list(found) == ["logits"]
     digests = Path(LOGITS).read_bytes().split(b"softlabel sha256 ")[-1][:12].decode()
-    assert re.fullmatch(rf"softened from other logits, {named}; {LOGITS} is {digests}", found["logits"])
+    assert re.search(rf" {named}; {LOGITS} is {digests}$", found["logits"])
     assert Path(TARGETS).read_bytes() == before
 
 
@@ -647,4 +644,4 @@ def test_chance_is_wrong_in_the_validation_images_alone(tmp_path, monkeypatch, s
     write_logits(tmp_path / "x.h5", index=index, views=VIEWS, logits=by_chance_in_one_split)
     (check,) = [check for check in json.loads(verify("x.h5", "--json").stdout)["checks"] if check["name"] == "answers"]
     assert check["ok"] is ok
-    assert f"of {split}, the teacher is right on 0.2500, no more than by chance" in check["detail"]
+    assert re.search(rf"of {split}, .* 0\.2500, .*chance", check["detail"])

@@ -60,7 +60,7 @@ def test_votes_for_one_class_mean_nothing_for_other_than_two(classes):
 
 def test_more_votes_than_annotators_are_told_of_and_not_used(capsys):
     assert all_votes(["8", *VOTES[1:]]) is None
-    assert "votes are left out: an image has 8 of at most 7." in capsys.readouterr().err
+    assert "an image has 8, expected at most 7" in capsys.readouterr().err
 
 
 # By agreement

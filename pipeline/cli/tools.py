@@ -48,7 +48,7 @@ def verify(file: Path, as_json: bool) -> None:
     try:
         params = arguments.all_params()
         precompute = params.precompute
-        expected = params.views, precompute.storage, precompute.precision, params.images.resize
+        expected = verify.Parameters(params.views, precompute.storage, precompute.precision, params.images.resize)
     except (MissingError, ParameterError):
         expected = None
     checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature())

@@ -1,8 +1,8 @@
-"""Cautions about the numbers of `metrics.json`: intervals that say nothing, trainings that had not ended.
+"""Cautions about the numbers of `metrics.json`: intervals that say nothing, and trainings that had not ended.
 
-The interval of a difference between two models says nothing where it reaches from far better to far worse: on both
-sides by at least half of what the second model lacks to be perfect. Of accuracy, such an interval holds half as many
-errors as well as half as many more.
+The interval of a difference between two models says nothing if it reaches from far better to far worse. Far is half of
+what the second model lacks to be perfect. For accuracy, such an interval contains both a model with half as many errors
+and one with half as many more.
 """
 
 import math
@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import Group, parsed
 
 QUANTILE = 0.975
-"""Of the upper end of a 95 % interval."""
-PERFECT_AT_1 = {"accuracy": "accuracy", "auc": "AUC", "teacher_agreement": "agreement"}
-PERFECT_AT_0 = {"nll": "NLL", "brier": "Brier", "teacher_kl": "KL"}
+"""At the upper end of a two-sided 95 % interval."""
 MOST_SEEDS = 100
+"""If more are needed, the message says "hundreds"."""
 
 Models = Mapping[str, Any]
 
 
 def cautions(models: Models) -> list[str]:
-    """A text on students whose gain is not known, and one on trainings that had not ended, where there are any.
+    """At most two texts: one on students whose gain is unknown, and one on trainings that had not ended.
 
     Args:
         models: as `metrics.json` has them.
@@ -36,25 +36,25 @@ def says_nothing(ends: Sequence[float], lack: float) -> bool:
     """Whether the interval of a difference between two models says nothing.
 
     Args:
-        ends: the lower and the upper one.
+        ends: the lower and the upper end of the interval.
         lack: how far the second model's metric is from that of a perfect model.
     """
     return lack > 0 and ends[0] <= -lack / 2 and ends[1] >= lack / 2
 
 
 def seeds_needed(differences: Sequence[float], lack: float) -> float:
-    """The fewest seeds with which the interval could say something.
+    """The smallest number of seeds with which the interval could say something.
 
-    With so many, Student's interval of the mean difference, if it spreads as these do, reaches no further than half
-    the lack. The test images widen the interval, so more seeds may be needed.
+    With that many seeds, if they spread as these do, Student's interval of the mean difference reaches at most half of
+    `lack` to each side. The test images widen the interval, so more seeds may be needed.
 
     Args:
         differences: between two models, one for each of S seeds.
         lack: as in `says_nothing`.
 
     Returns:
-        S where more seeds would not help, or where one seed does not show how seeds differ; infinity if more than
-        `MOST_SEEDS` are needed.
+        S if more seeds would not help, or if S is 1, since one seed does not show how seeds differ; infinity if more
+        than `MOST_SEEDS` are needed.
     """
     seeds = len(differences)
     if seeds < 2:
@@ -65,23 +65,23 @@ def seeds_needed(differences: Sequence[float], lack: float) -> float:
 
 
 def what_would_help(seeds: int, needed: float) -> str:
-    """A sentence: more seeds, or more test images where more seeds would not help."""
+    """A sentence that asks for more seeds, or for more test images if more seeds would not help."""
     if needed <= seeds:
         return "More test images would help."
     return f"{seeds} seeds are too few: {f'at least {needed}' if needed <= MOST_SEEDS else 'hundreds'} would help."
 
 
 def _on_gains(models: Models) -> Iterator[str]:
-    """On the metrics in which it is not known what students gain over the baseline."""
-    names, empty_intervals, needed = PERFECT_AT_1 | PERFECT_AT_0, [], [0.0]
+    """Names the metrics whose interval of the students' gain over the baseline says nothing."""
+    lacks, empty_intervals, needed = _lacks(models), [], [0.0]
     for key, report in models.items():
         ends = report.get("intervals", {}).get("gain", {})
-        lacks = {name: lack for name, lack in _lacks(models).items() if name in ends and says_nothing(ends[name], lack)}
-        if lacks:
+        empty = {name: ends[name] for name, lack in lacks.items() if name in ends and says_nothing(ends[name], lack)}
+        if empty:
             group = parsed(key)[0]
-            of_metrics = (f"{names[name]} ({ends[name][0]:+.3f} to {ends[name][1]:+.3f})" for name in lacks)
+            of_metrics = (f"{METRICS[name].title} ({low:+.3f} to {high:+.3f})" for name, (low, high) in empty.items())
             empty_intervals.append(f"{group.words}: {', '.join(of_metrics)}")
-            needed += [seeds_needed(gains(group, models, name), lack) for name, lack in lacks.items()]
+            needed += [seeds_needed(gains(group, models, name), lacks[name]) for name in empty]
     if empty_intervals:
         yield (
             "These 95 % intervals of the difference from the baseline say nothing, since each holds a great gain as "
@@ -93,24 +93,26 @@ def _on_gains(models: Models) -> Iterator[str]:
 def _lacks(models: Models) -> dict[str, float]:
     """How far each metric of the baseline is from that of a perfect model."""
     quality = models["baseline"]["quality"] if "baseline" in models else {}
-    lacks = {name: 1 - quality[name]["mean"] for name in PERFECT_AT_1 if name in quality}
-    return lacks | {name: quality[name]["mean"] for name in PERFECT_AT_0 if name in quality}
+    # Metrics that are best at 1 come first: the page is to keep its words.
+    names = sorted((name for name in METRICS if name in quality), key=lambda name: not METRICS[name].larger_is_better)
+    means = {name: quality[name]["mean"] for name in names}
+    return {name: 1 - mean if METRICS[name].larger_is_better else mean for name, mean in means.items()}
 
 
 def gains(students: Group, models: Models, metric: str) -> list[float]:
-    """A metric of students minus that of the baselines, one for each seed."""
+    """The metric of each student minus that of the baseline of the same seed."""
     baselines = models["baseline"]["seeds"]
     return [quality[metric] - baselines[seed][metric] for seed, quality in models[students.key]["seeds"].items()]
 
 
 def _on_trainings(models: Models) -> Iterator[str]:
-    """On those whose best epoch was their last one."""
+    """Names the trainings whose best epoch was their last one."""
     unfinished = []
     for key, report in models.items():
         epochs = report.get("best_epochs", {})
-        which = [parsed(name)[1] for name, (best, last) in epochs.items() if best == last]
-        if which:
-            unfinished.append(parsed(key)[0].words + (f" ({', '.join(which)})" if len(epochs) > 1 else ""))
+        members = [parsed(name)[1] for name, (best, last) in epochs.items() if best == last]
+        if members:
+            unfinished.append(parsed(key)[0].words + (f" ({', '.join(members)})" if len(epochs) > 1 else ""))
     if unfinished:
         yield (
             "These trainings had not ended, since their best epoch on the validation images was the last one: "

@@ -2,26 +2,17 @@
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.evaluation.cautions import cautions
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import parsed, temperature_of
+from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.text_table import Table, aligned
-from pipeline.runtime.errors import DamagedError, MissingError
-
-QUALITY = {
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "nll": "NLL",
-    "brier": "Brier",
-    "ece": "ECE",
-    "teacher_agreement": "agreement",
-    "teacher_kl": "KL",
-}
 
 WIDTH = 117
 """Characters of a line of text below the tables."""
@@ -31,7 +22,14 @@ CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 Report = dict[str, Any]
 Part = Literal["quality", "gain"]
 SIGNS: dict[Part, str] = {"quality": " ", "gain": "+"}
-"""How a number that is not negative begins."""
+"""The first character of a number that is not negative."""
+
+_reading_metrics = partial(
+    reading,
+    what="metrics",
+    remedy="Make it again with `dvc repro --single-item --force evaluate`.",
+    if_missing="Make them with `dvc repro`.",
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,9 @@ class Uncertainty:
     """How numbers are written with their uncertainty.
 
     Attributes:
-        words: what the table's title says of it, for one seed and for several.
-        cells: a cell for each of `QUALITY`, from what `metrics.json` says of a group, and the part of it to show.
+        words: what the table's title says of it, for one seed and for several seeds.
+        cells: the function that writes a cell for each of `METRICS`, from what `metrics.json` has of a group and the
+            part of it that is shown.
     """
 
     words: tuple[str, str]
@@ -48,7 +47,7 @@ class Uncertainty:
 
 
 def _with_deviations(report: Report, part: Part) -> list[str]:
-    return [_number(report[part][metric], SIGNS[part]) for metric in QUALITY]
+    return [_number(report[part][metric], SIGNS[part]) for metric in METRICS]
 
 
 def _with_intervals(report: Report, part: Part) -> list[str]:
@@ -56,7 +55,7 @@ def _with_intervals(report: Report, part: Part) -> list[str]:
     return [
         f"{report[part][metric]['mean']:{sign}.3f}"
         + (f" ({ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f})" if metric in ends else "")
-        for metric in QUALITY
+        for metric in METRICS
     ]
 
 
@@ -71,7 +70,8 @@ def comparison(metrics: Path) -> str:
     """Quality and cost of teacher, baselines and students as text.
 
     Raises:
-        PipelineError: there are no metrics yet, or they are damaged.
+        MissingError: there are no metrics yet.
+        DamagedError: they are damaged.
     """
     first, *others = tables(metrics, DEVIATIONS)
     texts = [f"{first.title}\n\n{_as_text(first)}", *map(_as_text, others)]
@@ -79,38 +79,41 @@ def comparison(metrics: Path) -> str:
 
 
 def comparison_in_markdown(metrics: Path) -> str:
-    """As `comparison`, with intervals, as Markdown that GitHub and GitLab draw.
+    """The same, with 95 % intervals, as Markdown for GitHub and GitLab.
 
     Raises:
-        PipelineError: there are no metrics yet, or they are damaged.
+        MissingError: there are no metrics yet.
+        DamagedError: they are damaged.
     """
     return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS)), *cautions_on(metrics)])
 
 
 def tables(metrics: Path, uncertainty: Uncertainty) -> list[Table]:
-    """The tables of quality, of cost, and, where there are any, of the annotators' votes.
+    """The tables of quality and of cost, and those of the annotators' votes if there are any.
 
     Args:
         metrics: `metrics.json`.
         uncertainty: `DEVIATIONS` or `INTERVALS`.
 
     Raises:
-        PipelineError: there are no metrics yet, or they are damaged.
+        MissingError: there are no metrics yet.
+        DamagedError: they are damaged.
     """
     document = read_metrics(metrics)
     models = document["models"]
-    with _refusing_damage(metrics):
+    with _reading_metrics(metrics):
         return [_quality(document, uncertainty), _costs(models), *_votes(models)]
 
 
 def cautions_on(metrics: Path) -> list[str]:
-    """The sentences of `cautions.cautions`, which stand below the tables.
+    """The sentences of `cautions.cautions`, for below the tables.
 
     Raises:
-        PipelineError: there are no metrics yet, or they are damaged.
+        MissingError: there are no metrics yet.
+        DamagedError: they are damaged.
     """
     models = read_metrics(metrics)["models"]
-    with _refusing_damage(metrics):
+    with _reading_metrics(metrics):
         return cautions(models)
 
 
@@ -118,24 +121,13 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """Reads `metrics.json`.
 
     Raises:
-        PipelineError: there are no metrics yet, or they are damaged.
+        MissingError: there are no metrics yet.
+        DamagedError: they are damaged.
     """
-    if not path.is_file():
-        raise MissingError(f"there are no metrics at {path}. Make them with `dvc repro`.")
-    with _refusing_damage(path):
+    with _reading_metrics(path):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = {parsed(key): report for key, report in document["models"].items()}
+        _ = [parsed(key) for key in document["models"]]  # refuses what is no name of a group
         return document
-
-
-@contextmanager
-def _refusing_damage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise DamagedError(
-            f"{path} is damaged ({error!r}). Make it again with `dvc repro --single-item --force evaluate`."
-        ) from None
 
 
 def _quality(document: dict[str, Any], uncertainty: Uncertainty) -> Table:
@@ -144,13 +136,14 @@ def _quality(document: dict[str, Any], uncertainty: Uncertainty) -> Table:
         rows.append([_words(key), str(_models_in(report)), *uncertainty.cells(report, "quality")])
         if "gain" in report:
             rows.append(["  gain over baseline", "", *uncertainty.cells(report, "gain")])
+    lower_is_better = [metric.title + metric.remark for metric in METRICS.values() if not metric.larger_is_better]
     several_seeds = any(_models_in(report) > 1 for report in document["models"].values())
     return Table(
         f"On {document['test_images']:,} test images: mean over seeds{uncertainty.words[several_seeds]}.",
-        ["model", "seeds", *(f" {name}" for name in QUALITY.values())],
+        ["model", "seeds", *(f" {metric.title}" for metric in METRICS.values())],
         rows,
         [
-            "NLL, Brier, ECE, KL (teacher || model, nats): lower is better. Agreement: with the teacher's choice.",
+            f"{', '.join(lower_is_better)}: lower is better. Agreement: with the teacher's choice.",
             "Gain over baseline: student minus the same model without a teacher, seed by seed.",
         ],
     )
@@ -161,7 +154,7 @@ def _words(key: str) -> str:
 
 
 def _models_in(report: Report) -> int:
-    """How many models a group has: one for each seed; the teacher is one."""
+    """How many models a group has: one for each seed; the teacher counts as one."""
     return len(report["seeds"]) if "seeds" in report else 1
 
 
@@ -176,7 +169,7 @@ def _costs(models: dict[str, Report]) -> Table:
 
 
 def _votes(models: dict[str, Report]) -> list[Table]:
-    """What the annotators' votes tell of the models; no table where nobody voted."""
+    """Two tables of what the annotators' votes show of the models; none if nobody voted."""
     reports = {_words(key): report["votes"] for key, report in models.items() if "votes" in report}
     if not reports:
         return []
@@ -186,9 +179,9 @@ def _votes(models: dict[str, Report]) -> list[Table]:
         [name, *(_number(report["levels"][level]["accuracy"]) for level in sizes)] for name, report in reports.items()
     ]
     correlations = [
-        [name, temperature_of(key), *(_number(at[kind]) if kind in at else "" for kind in CORRELATIONS)]
+        [name, temperature_of(key), *(_number(values[kind]) if kind in values else "" for kind in CORRELATIONS)]
         for name, report in reports.items()
-        for key, at in report["correlation"].items()
+        for key, values in report["correlation"].items()
     ]
     return [
         Table(
@@ -213,7 +206,7 @@ def _cost(report: Report) -> list[str]:
 
 
 def _number(value: dict[str, float], sign: str = " ") -> str:
-    """The mean, and the standard deviation of several seeds."""
+    """The mean, with the standard deviation if there are several seeds."""
     deviation = f" ±{value['std']:.3f}" if "std" in value else ""
     return f"{value['mean']:{sign}.3f}{deviation}"
 
@@ -225,10 +218,6 @@ def _as_text(table: Table) -> str:
 
 def _as_markdown(table: Table) -> str:
     rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
-    rows = [table.header, rule, *([_markdown_cell(cell) for cell in row] for row in table.rows)]
+    rows = [table.header, rule, *([cell.replace("|", "\\|") for cell in row] for row in table.rows)]
     lines = ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows]
     return "\n".join([f"**{table.title}**", "", *lines, "", *table.notes])
-
-
-def _markdown_cell(cell: str) -> str:
-    return cell.replace("|", "\\|")

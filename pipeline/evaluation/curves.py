@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.evaluation.names import Group
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.evaluation.result_files import reading
 
 Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy"]
 MEASURES: dict[Measure, str] = {
@@ -17,16 +17,17 @@ MEASURES: dict[Measure, str] = {
     "soft_loss": "soft-label loss (nats)",
     "accuracy": "accuracy",
 }
-"""The columns of `results/history/*.csv` that are drawn, beside the same on validation images (`val_`)."""
+"""The columns of `results/history/*.csv` that are drawn, with their names for people. Each has a twin that begins with
+`val_`: the same on the validation images."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """How one training went.
+    """The course of one training.
 
     Attributes:
-        group: that of the model.
-        name: of the model, as its file is called: "student_T4_seed1".
+        group: the group of the model.
+        name: the name of the model's file: "student_T4_seed1".
         table: a row for each epoch: epoch (from 1), phase, and some of `MEASURES`.
     """
 
@@ -36,32 +37,33 @@ class Curves:
 
 
 def read_curves(history: Path, models: Mapping[Group, Sequence[str]]) -> list[Curves]:
-    """Reads the training curves of models; the empty ones of a teacher that was not trained here are left out.
+    """Reads the training curves of models. A teacher that was not trained here has empty curves, which are left out.
 
     Args:
         history: the folder of CSV files.
-        models: for each group the names of its files, without `.csv`. The file of an ensemble has a column `member`,
-            which says to which model a row belongs.
+        models: for each group the names of its files, without `.csv`. The file of an ensemble has a column `member`
+            with the number of the model to which a row belongs.
 
     Raises:
-        PipelineError: a file is missing or cannot be read.
+        MissingError: a file is missing.
+        DamagedError: a file cannot be read.
     """
     return [
-        Curves(group, trained, table)
+        Curves(group, model, table)
         for group, names in models.items()
         for name in names
-        for trained, table in _by_member(group, name, _read(history / f"{name}.csv"))
+        for model, table in _by_member(group, name, _read(history / f"{name}.csv"))
         if len(table)
     ]
 
 
 def measures_of(table: pd.DataFrame) -> list[Measure]:
-    """Those of `MEASURES` that a training recorded."""
+    """The `MEASURES` that a training recorded, on training or validation images."""
     return [measure for measure in MEASURES if {measure, f"val_{measure}"} & set(table)]
 
 
 def curve_table(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    """Those of the columns epoch, the measure and its `val_` that there are."""
+    """The columns epoch, `measure` and `val_<measure>`, without those that the training did not record."""
     return table[[column for column in ("epoch", measure, f"val_{measure}") if column in table]]
 
 
@@ -72,12 +74,7 @@ def _by_member(group: Group, name: str, table: pd.DataFrame) -> list[tuple[str, 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    remedy = "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
-    if not path.is_file():
-        raise MissingError(f"the training curves {path} cannot be read: there is no such file. {remedy}")
-    try:
+    with reading(path, "training curves", "Bring them back with `dvc checkout`, or make them again with `dvc repro`."):
         table = pd.read_csv(path)
-        _ = table[["epoch", "phase"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise DamagedError(f"the training curves {path} cannot be read: {error}. {remedy}") from None
-    return table
+        _ = table[["epoch", "phase"]]  # refuses a file without these columns
+        return table

@@ -1,21 +1,21 @@
-"""The description of a teacher: its size, its FLOPs and its layers, without its weights."""
+"""The description of a teacher, which `evaluate` and `report` read instead of the teacher's large file."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.evaluation.result_files import reading
 
 
 @dataclass(frozen=True)
 class Description:
-    """A teacher without its weights.
+    """What is known of a teacher without its weights.
 
     Attributes:
-        sha256: of its `.keras` file.
+        sha256: SHA-256 of its `.keras` file.
         cost: parameters (total, trainable), flops of one image's forward pass, and file_bytes.
-        architecture: of its layers, as Keras serializes a model.
+        architecture: its layers, as Keras serializes a model.
     """
 
     sha256: str
@@ -27,13 +27,10 @@ def read_description(path: Path) -> Description:
     """Reads what stage `describe_teacher` wrote.
 
     Raises:
-        PipelineError: there is no such file, or it is damaged.
+        MissingError: there is no such file.
+        DamagedError: it is damaged.
     """
     remedy = "Make it again with `dvc repro --single-item --force describe_teacher`."
-    if not path.is_file():
-        raise MissingError(f"there is no description of the teacher at {path}. {remedy}")
-    try:
+    with reading(path, "size and layers of the teacher", remedy):
         document = json.loads(path.read_text(encoding="utf-8"))
         return Description(document["sha256"], document["cost"], document["architecture"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from None

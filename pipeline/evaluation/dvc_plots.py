@@ -1,4 +1,4 @@
-"""The tables behind the plots that `dvc plots show` draws: for each kind a folder, with CSV files of its own."""
+"""The tables behind the plots that `dvc plots show` draws: a folder of CSV files for each kind of plot."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import pandas as pd
 
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, confusion, reliability, roc_points
-from pipeline.evaluation.temperatures import METRICS, temperature_table
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.evaluation.result_files import reading
+from pipeline.evaluation.temperatures import DRAWN, temperature_table
 from pipeline.runtime.publish import publish
 
 
@@ -24,19 +24,19 @@ def write_plots(
     """Writes `<kind>/<model>.csv`, and `temperature/<metric>.csv`.
 
     Args:
-        folder: to write, in one step.
-        scores: for each model its logits of the test images, (N, C).
+        folder: the folder to write, in one step.
+        scores: the logits of each model on the test images, (N, C).
         labels: (N,) class indices.
         class_names: C names.
         models: as `metrics.json` has them.
-        curves: of all trainings.
+        curves: those of all trainings.
     """
     with publish(folder) as partial:
         for name, logits in scores.items():
             _write(roc_points(logits, labels, class_names), partial / "roc" / f"{name}.csv")
             _write(confusion(logits, labels, class_names), partial / "confusion" / f"{name}.csv")
             _write(reliability(logits, labels), partial / "reliability" / f"{name}.csv")
-        for metric in METRICS:
+        for metric in DRAWN:
             _write(temperature_table(models, metric), partial / "temperature" / f"{metric}.csv")
         for one in curves:
             for measure in measures_of(one.table):
@@ -44,19 +44,17 @@ def write_plots(
 
 
 def read_plot(folder: Path, kind: Literal["roc", "confusion", "reliability"], name: str) -> pd.DataFrame:
-    """Reads `<kind>/<model>.csv`; names of classes as texts, whatever they look like.
+    """Reads `<kind>/<model>.csv`.
 
     Raises:
-        PipelineError: it is missing or cannot be read.
+        MissingError: there is no such file.
+        DamagedError: it cannot be read.
     """
     path = folder / kind / f"{name}.csv"
     remedy = "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
-    if not path.is_file():
-        raise MissingError(f"the table {path} cannot be read: there is no such file. {remedy}")
-    try:
+    with reading(path, "points of a plot", remedy):
+        # pandas would make a number of the class "007", and a missing value of the class "NA".
         return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"the table {path} cannot be read: {error}. {remedy}") from None
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

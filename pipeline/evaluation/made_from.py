@@ -1,6 +1,6 @@
-"""What the numbers of `metrics.json` were made from, so that nobody takes them for numbers of something else.
+"""Whether the numbers of `metrics.json` belong to the data set, the teacher and the parameters of this folder.
 
-The file is in git: a clone has it before anything was computed there, whatever its params.yaml says.
+The file is in git, so a clone has it before anything was computed there, whatever its params.yaml says.
 """
 
 import json
@@ -11,17 +11,18 @@ from typing import Any
 from pipeline.runtime.errors import MismatchError
 
 FIRST = ("split.data", "split.layout")
-"""Parameters that are named first if they differ."""
+"""Parameters that a message names first if they differ."""
 MOST_NAMED = 3
 LONGEST_VALUE = 40
 DIGITS = 12
-"""Of a fingerprint that people read."""
+"""The first characters of a fingerprint that a message shows."""
 
-Made = Mapping[str, list[str]]
+Origin = Mapping[str, list[str]]
+"""The part "made_from" of `metrics.json`."""
 
 
 def made_from(dataset: str, teacher: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The part "made_from" of `metrics.json`; its values are lists, since DVC takes no list for a metric.
+    """The part "made_from" of `metrics.json`.
 
     Args:
         dataset: the fingerprint of the index.
@@ -31,11 +32,12 @@ def made_from(dataset: str, teacher: str, params: Mapping[str, Any]) -> dict[str
     Returns:
         "dataset" and "teacher", one text each, and "params", a line for each value: "student.seeds: [1, 2, 3]".
     """
+    # Lists of one, since DVC would show a text as a metric, but no list.
     return {"dataset": [dataset], "teacher": [teacher], "params": [*_lines("", params)]}
 
 
 def _lines(path: str, value: Any) -> Iterator[str]:
-    """The values below a path, each with its own path."""
+    """A line for each value below a path: the value's own path, and the value as JSON."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _lines(f"{path}.{name}" if path else str(name), inner)
@@ -50,13 +52,13 @@ def refuse_others(metrics: Path, document: Mapping[str, Any], params: Mapping[st
     """Compares what the numbers were made from with the parameters and images as they are now.
 
     Args:
-        metrics: the file that they are in.
+        metrics: the path of `metrics.json`.
         document: its content.
         params: the sections of params.yaml on which results depend, as they are now.
-        dataset: the fingerprint of the index, or None where there is none yet.
+        dataset: the fingerprint of the index, or None if there is no index yet.
 
     Raises:
-        PipelineError: the numbers are of other parameters or images, or do not say of which.
+        MismatchError: the numbers belong to other parameters or images, or do not say to which.
     """
     origin = _of(metrics, document)
     if origin["params"] != (now := [*_lines("", params)]):
@@ -67,16 +69,16 @@ def refuse_others(metrics: Path, document: Mapping[str, Any], params: Mapping[st
     if dataset is not None and origin["dataset"] != [dataset]:
         raise MismatchError(
             f"there are no numbers yet for the images of data/index.csv (fingerprint {dataset[:DIGITS]}). "
-            f"Those of {metrics} are of other images, labels or splits: {whose(origin)}. "
+            f"Those of {metrics} are of other images, labels or splits: {_data_set(origin)}. "
             "Make your own with `dvc repro`."
         )
 
 
 def refuse_other_teacher(metrics: Path, document: Mapping[str, Any], teacher: str) -> None:
-    """Compares the teacher of the numbers with the teacher whose file has the SHA-256 `teacher`.
+    """Compares the teacher of the numbers with the one whose file has the SHA-256 `teacher`.
 
     Raises:
-        PipelineError: they differ.
+        MismatchError: they differ.
     """
     (of_numbers,) = _of(metrics, document)["teacher"]
     if of_numbers != teacher:
@@ -87,20 +89,20 @@ def refuse_other_teacher(metrics: Path, document: Mapping[str, Any], teacher: st
 
 
 def of_unknown_images(metrics: Path, document: Mapping[str, Any]) -> str:
-    """Two lines that stand above the numbers as long as there is no index to compare them with."""
+    """Two lines that are shown above the numbers while there is no index to compare them with."""
     return (
-        f"These numbers came with {metrics}, and are of {whose(_of(metrics, document))}.\n"
+        f"These numbers came with {metrics}, and are of {_data_set(_of(metrics, document))}.\n"
         "There is no data/index.csv yet to compare your images with: `dvc repro` makes numbers of your own."
     )
 
 
-def whose(origin: Made) -> str:
-    """The data set in words."""
+def _data_set(origin: Origin) -> str:
+    """The data set of the numbers in words."""
     values = dict(line.split(": ", 1) for line in origin["params"])
     return f"{_shown(values.get('split.data'))}, fingerprint {origin['dataset'][0][:DIGITS]}"
 
 
-def _of(metrics: Path, document: Mapping[str, Any]) -> Made:
+def _of(metrics: Path, document: Mapping[str, Any]) -> Origin:
     origin = document.get("made_from")
     if not isinstance(origin, Mapping) or not all(origin.get(name) for name in ("dataset", "teacher", "params")):
         raise MismatchError(

@@ -1,6 +1,7 @@
-"""How good a classifier's logits are: quality, calibration, and closeness to the teacher."""
+"""The metrics of a classifier's logits: quality, calibration, and closeness to the teacher."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 Estimate = dict[str, float]
-"""A number of `metrics.json`: "mean", and of several seeds the sample standard deviation "std"."""
+"""A number in `metrics.json`: "mean", and with several seeds the sample standard deviation "std"."""
 BINS = 15
+"""As in Guo et al., arXiv:1706.04599."""
 
 
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
@@ -27,7 +29,7 @@ def accuracy(logits: Floats, labels: Ints) -> float:
 
 
 def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
-    """AUC: with two classes that of the last one, with more the mean over classes of one against the rest."""
+    """The AUC of the last of two classes; with more classes, the mean of the AUC of each class against the rest."""
     scores = one_against_rest(logits)
     classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
@@ -77,24 +79,48 @@ def mean_kl_divergence(logits: Floats, teacher_logits: Floats) -> float:
     return float(np.mean(kl_divergences(logits, teacher_logits)))
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A number that `metrics.json` has of every model.
+
+    Attributes:
+        title: its name for people.
+        value: the function that computes it from one model's logits (N, C), N labels, and the teacher's logits (N, C).
+        larger_is_better: whether a perfect model has 1; otherwise it has 0.
+        remark: what the note below the table adds to the title.
+    """
+
+    title: str
+    value: Callable[[Floats, Ints, Floats], float]
+    larger_is_better: bool
+    remark: str = ""
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", lambda logits, labels, _: accuracy(logits, labels), True),
+    "auc": Metric("AUC", lambda logits, labels, _: area_under_roc_curve(logits, labels), True),
+    "nll": Metric("NLL", lambda logits, labels, _: negative_log_likelihood(logits, labels), False),
+    "brier": Metric("Brier", lambda logits, labels, _: brier_score(logits, labels), False),
+    "ece": Metric("ECE", lambda logits, labels, _: expected_calibration_error(logits, labels), False),
+    "teacher_agreement": Metric("agreement", lambda logits, _, teacher: agreement(logits, teacher), True),
+    "teacher_kl": Metric(
+        "KL", lambda logits, _, teacher: mean_kl_divergence(logits, teacher), False, " (teacher || model, nats)"
+    ),
+}
+"""All metrics, by their names in `metrics.json` and in the order of the table's columns. The table, the report and the
+cautions read them here. What a metric needs for an interval is in `uncertainty.contributions`."""
+
+
 def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str, float]:
-    """Every metric of this module for one model's logits (N, C) on N labelled images."""
-    return {
-        "accuracy": accuracy(logits, labels),
-        "auc": area_under_roc_curve(logits, labels),
-        "nll": negative_log_likelihood(logits, labels),
-        "brier": brier_score(logits, labels),
-        "ece": expected_calibration_error(logits, labels),
-        "teacher_agreement": agreement(logits, teacher_logits),
-        "teacher_kl": mean_kl_divergence(logits, teacher_logits),
-    }
+    """Every one of `METRICS` for one model's logits (N, C) on N labelled images."""
+    return {key: metric.value(logits, labels, teacher_logits) for key, metric in METRICS.items()}
 
 
 def over_seeds(of_seeds: Iterable[Mapping[str, float]]) -> dict[str, Estimate]:
     """The mean of each metric over the seeds that have it, with the standard deviation if there are several.
 
     Args:
-        of_seeds: the metrics of each seed; of a teacher, which has no seeds, its own alone.
+        of_seeds: the metrics of each seed; those of a teacher, which has no seeds, are a single one.
     """
     values: dict[str, list[float]] = {}
     for metrics in of_seeds:
@@ -138,7 +164,7 @@ def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFr
 
 
 def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """Receiver operating characteristic: with two classes that of the last one, with more each against the rest.
+    """The receiver operating characteristic of the last of two classes; with more classes, of each against the rest.
 
     Returns:
         Columns class, false_positive_rate, true_positive_rate.

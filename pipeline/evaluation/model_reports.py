@@ -1,4 +1,4 @@
-"""What `metrics.json` says of each model, from their logits on the test images."""
+"""The part of `metrics.json` on each model, from its logits on the test images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,28 +17,43 @@ Intervals = dict[str, list[float]]
 def model_reports(
     teacher: Floats, groups: Mapping[Group, Mapping[int, Floats]], labels: Ints, votes: Votes | None
 ) -> dict[Group, Report]:
-    """Quality of all models, and what students gain over the baselines.
+    """The quality of all models, and what students gain over the baselines.
 
     Args:
         teacher: its logits of the test images, (N, C).
-        groups: for the baselines and the students of each temperature the logits of each seed, (N, C).
+        groups: the logits (N, C) of each seed, for the baselines and for the students of each temperature.
         labels: (N,) class indices.
-        votes: of annotators, if there are any.
+        votes: those of annotators, if there are any.
 
     Returns:
-        For the teacher and each group: "quality" (of each metric its `metrics.Estimate`), "seeds" (the
-        metrics of each seed; the teacher has none), "gain" (of students, as "quality": student minus baseline, seed
-        by seed), "votes", and "intervals" (95 %, two ends, of metrics that have one): of "quality", of "gain", and of
-        the difference from the teacher, "less_teacher".
+        A report for the teacher and for each group, with the entries
+        "quality": the `metrics.Estimate` of each metric;
+        "seeds": the metrics of each seed (not of the teacher);
+        "gain": as "quality", of students alone: student minus baseline, seed by seed;
+        "votes": the `votes.report_over_seeds`, if there are votes;
+        "intervals": the two ends of the 95 % intervals of "quality", of "gain", and of "less_teacher", which is
+        student minus teacher; a metric without an interval is left out.
     """
-    judge = _Judge(labels, teacher, votes)
+
+    def report_on(seeds: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
+        quality = {seed: summarise(logits, labels, teacher) for seed, logits in seeds.items()}
+        report: Report = {"quality": over_seeds(quality.values()), "seeds": quality}
+        if votes:
+            of_seeds = [vote_report(logits, votes, temperatures) for logits in seeds.values()]
+            report["votes"] = report_over_seeds(of_seeds)
+        return report
+
     temperatures = [group.temperature for group in groups if group.temperature]
-    parts = {group: [contributions(one, labels, teacher) for one in seeds.values()] for group, seeds in groups.items()}
+    parts = {
+        group: [contributions(logits, labels, teacher) for logits in seeds.values()] for group, seeds in groups.items()
+    }
     of_teacher = contributions(teacher, labels, teacher)
-    reports = {TEACHER: judge.teacher(temperatures)}
+    reports = {TEACHER: report_on({"": teacher}, temperatures)}
+    del reports[TEACHER]["seeds"]
     reports[TEACHER]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
     for group, seeds in groups.items():
-        report = judge.group({str(seed): logits for seed, logits in seeds.items()}, group.temperature)
+        own_temperature = [group.temperature] if group.temperature else []
+        report = report_on({str(seed): logits for seed, logits in seeds.items()}, own_temperature)
         report["intervals"] = {"quality": _intervals(parts[group], labels)}
         if group.role == "student":
             report["gain"] = _gain(report["seeds"], reports[BASELINE]["seeds"])
@@ -47,30 +62,6 @@ def model_reports(
             report["intervals"]["less_teacher"] = _without_itself(less_teacher)
         reports[group] = report
     return reports
-
-
-class _Judge:
-    """Turns logits on the test images into reports."""
-
-    def __init__(self, labels: Ints, of_teacher: Floats, votes: Votes | None) -> None:
-        self.labels, self.of_teacher, self.votes = labels, of_teacher, votes
-
-    def teacher(self, temperatures: Sequence[str]) -> Report:
-        report: Report = {"quality": over_seeds([self._quality(self.of_teacher)])}
-        if self.votes:
-            report["votes"] = report_over_seeds([vote_report(self.of_teacher, self.votes, temperatures)])
-        return report
-
-    def group(self, by_seed: Mapping[str, Floats], temperature: str) -> Report:
-        seeds = {seed: self._quality(logits) for seed, logits in by_seed.items()}
-        report: Report = {"quality": over_seeds(seeds.values()), "seeds": seeds}
-        if self.votes:
-            own = [temperature] if temperature else []
-            report["votes"] = report_over_seeds([vote_report(logits, self.votes, own) for logits in by_seed.values()])
-        return report
-
-    def _quality(self, logits: Floats) -> dict[str, float]:
-        return summarise(logits, self.labels, self.of_teacher)
 
 
 def _gain(student: Report, baseline: Report) -> dict[str, Estimate]:
@@ -82,22 +73,21 @@ def _gain(student: Report, baseline: Report) -> dict[str, Estimate]:
 
 def _intervals(of_seeds: Sequence[Contributions], labels: Ints) -> Intervals:
     """The interval of each metric's mean over seeds."""
-    intervals = {
-        metric: interval_of(metric, np.stack([parts[metric] for parts in of_seeds]), labels) for metric in of_seeds[0]
-    }
-    return {metric: ends for metric, ends in intervals.items() if ends is not None}
+    stacked = {metric: np.stack([parts[metric] for parts in of_seeds]) for metric in of_seeds[0]}
+    return _defined({metric: interval_of(metric, values, labels) for metric, values in stacked.items()})
 
 
 def _of_differences(first: Sequence[Contributions], second: Sequence[Contributions], labels: Ints) -> Intervals:
     """The interval of each metric's mean difference, paired by seed and by image."""
     pairs = [*zip(first, second, strict=True)]
-    intervals = {
-        metric: interval_of_difference(metric, np.stack([a[metric] - b[metric] for a, b in pairs]), labels)
-        for metric in first[0]
-    }
+    stacked = {metric: np.stack([a[metric] - b[metric] for a, b in pairs]) for metric in first[0]}
+    return _defined({metric: interval_of_difference(metric, values, labels) for metric, values in stacked.items()})
+
+
+def _defined(intervals: Mapping[str, list[float] | None]) -> Intervals:
     return {metric: ends for metric, ends in intervals.items() if ends is not None}
 
 
 def _without_itself(intervals: Intervals) -> Intervals:
-    """Without the teacher's closeness to itself."""
+    """Leaves out how close the teacher is to itself, which says nothing."""
     return {metric: ends for metric, ends in intervals.items() if not metric.startswith("teacher_")}

@@ -1,4 +1,4 @@
-"""What models and groups of models are called: in names of files, in `metrics.json`, and by people."""
+"""The names of models and of groups of models: in file names, in `metrics.json`, and for people."""
 
 import re
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Group:
-    """Models that differ in nothing but their seed: the teacher, the baselines, or the students of one temperature.
+    """Models that differ in their seed alone: the teacher, the baselines, or the students of one temperature.
 
     Attributes:
-        role: what the models are.
-        temperature: T of students, as it is written in params.yaml; empty for teacher and baselines.
+        role: whether the models are teachers, students or baselines.
+        temperature: T of students, as it is written in params.yaml; empty for the other roles.
     """
 
     role: Role
@@ -25,20 +25,20 @@ class Group:
 
     @property
     def key(self) -> str:
-        """In `metrics.json`: "teacher", "baseline", "student_T4"."""
+        """The name in `metrics.json`: "teacher", "baseline", "student_T4"."""
         return f"{self.role}_{temperature_key(self.temperature)}" if self.temperature else self.role
 
     @property
     def words(self) -> str:
-        """For people: "teacher", "baseline", "student T=4"."""
+        """The name for people: "teacher", "baseline", "student T=4"."""
         return f"{self.role} T={self.temperature}" if self.temperature else self.role
 
     def model(self, seed: int | str) -> str:
-        """The name of the model of one seed, as its files are called: "student_T4_seed1"."""
+        """The name of the model of one seed in file names: "student_T4_seed1"."""
         return f"{self.key}_seed{seed}"
 
     def member(self, number: int) -> str:
-        """The name of a member of an ensemble of teachers, counted from 0: "teacher_member0"."""
+        """The name of a member of an ensemble; members are counted from 0: "teacher_member0"."""
         return f"{self.key}_member{number}"
 
 
@@ -57,10 +57,10 @@ def parsed(name: str) -> tuple[Group, str]:
         name: "student_T4_seed1", "teacher_member0", "baseline" ...
 
     Returns:
-        The group, and which of its models it is, for people: "seed 1", "member 0"; empty for the group itself.
+        The group, and in words which of its models is meant: "seed 1", "member 0"; empty for the group itself.
 
     Raises:
-        ValueError: nothing is called so.
+        ValueError: this is no name of a model or group.
     """
     match = NAME.fullmatch(name)
     if match is None or (match["role"] == "student") != (match["temperature"] is not None):
@@ -70,7 +70,7 @@ def parsed(name: str) -> tuple[Group, str]:
 
 
 def temperature_key(temperature: str) -> str:
-    """The key of what `metrics.json` has of one temperature: "T4"."""
+    """The key of one temperature in `metrics.json`: "T4"."""
     return f"T{temperature}"
 
 

@@ -1,4 +1,4 @@
-"""What each model answers for each test image: `results/predictions/<model>.csv`."""
+"""The answers of each model to the test images: `results/predictions/<model>.csv`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.evaluation.result_files import reading
 from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
 PROBABILITY = "probability_"
-"""The name of a column of probabilities begins so; the name of the class follows."""
+"""Prefix of the columns of probabilities; the name of the class follows."""
 
 
 def prediction_table(
@@ -24,8 +24,8 @@ def prediction_table(
         ids: N image ids.
         labels: (N,) class indices.
         class_names: C names.
-        logits: (N, C) of one model.
-        teacher_logits: (N, C) of its teacher.
+        logits: (N, C), the model's.
+        teacher_logits: (N, C), its teacher's.
 
     Returns:
         Columns id, actual, predicted (class names), confidence (probability of the predicted class), nll (of the actual
@@ -48,11 +48,11 @@ def write_predictions(
     """Writes the folder in one step, a CSV file for each model's `prediction_table`.
 
     Args:
-        folder: to write.
+        folder: the folder to write.
         ids: N image ids.
         labels: (N,) class indices.
         class_names: C names.
-        scores: for each model its logits (N, C); one is called "teacher".
+        scores: the logits (N, C) of each model, by its name; one is "teacher".
     """
     with publish(folder) as partial:
         partial.mkdir()
@@ -62,17 +62,15 @@ def write_predictions(
 
 
 def read_predictions(folder: Path, name: str) -> pd.DataFrame:
-    """Reads one model's table without the probabilities of each class; ids and class names as texts.
+    """Reads one model's table, without the probabilities of each class.
 
     Raises:
-        PipelineError: it is missing or cannot be read.
+        MissingError: there is no such file.
+        DamagedError: it cannot be read.
     """
     path = folder / f"{name}.csv"
-    texts = dict.fromkeys(["id", "actual", "predicted"], str)
     remedy = "Bring them back with `dvc checkout`, or make them again with `dvc repro evaluate`."
-    if not path.is_file():
-        raise MissingError(f"the predictions {path} cannot be read: there is no such file. {remedy}")
-    try:
+    with reading(path, "predictions", remedy):
+        # pandas would make a number of the id "007", and a missing value of the class "NA".
+        texts = dict.fromkeys(["id", "actual", "predicted"], str)
         return pd.read_csv(path, usecols=COLUMNS, dtype=texts, keep_default_na=False)[COLUMNS]
-    except (OSError, ValueError, KeyError) as error:
-        raise DamagedError(f"the predictions {path} cannot be read: {error}. {remedy}") from None

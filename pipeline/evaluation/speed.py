@@ -1,22 +1,22 @@
-"""How fast the models ran where they were measured."""
+"""The measured speed of the models: the file `results/speed.json`."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.evaluation.result_files import reading
 from pipeline.runtime.publish import publish
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Forward passes of pixels in memory, timed.
+    """Times of forward passes on pixels in memory.
 
     Attributes:
-        device: what computed.
-        date: of the measurement, in UTC: YYYY-MM-DD.
+        device: the processor or GPU that computed.
+        date: the day of the measurement in UTC, YYYY-MM-DD.
         batch_sizes: images in a pass.
-        images_per_second: of "teacher" and "student" a number for each of `batch_sizes`.
+        images_per_second: for "teacher" and "student", a number for each of `batch_sizes`.
     """
 
     device: str
@@ -35,14 +35,11 @@ def read_speed(path: Path) -> Speed:
     """Reads what `write_speed` wrote.
 
     Raises:
-        PipelineError: there is no such file, or it is damaged.
+        MissingError: there is no such file.
+        DamagedError: it is damaged.
     """
-    remedy = "Measure again with `dvc repro --single-item --force measure_speed`."
-    if not path.is_file():
-        raise MissingError(f"there are no speeds at {path}. {remedy}")
-    try:
+    with reading(path, "speeds", "Measure again with `dvc repro --single-item --force measure_speed`."):
         speed = Speed(**json.loads(path.read_text(encoding="utf-8")))
+        # refuses what is no number
         _ = [f"{rate:.1f}" for role in ("teacher", "student") for rate in speed.images_per_second[role]]
         return speed
-    except (ValueError, LookupError, TypeError) as error:
-        raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from None

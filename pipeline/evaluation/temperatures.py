@@ -1,19 +1,18 @@
 """The quality of students by temperature."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from pipeline.evaluation.names import Group, parsed
 
-Metric = Literal["accuracy", "auc"]
-METRICS: dict[Metric, str] = {"accuracy": "accuracy", "auc": "AUC"}
-"""The metrics that are drawn against the temperature, and what people call them."""
+DRAWN = ("accuracy", "auc")
+"""The metrics that are drawn against the temperature, by their keys in `metrics.METRICS`."""
 
 
 def students(models: Mapping[str, Any]) -> dict[Group, Any]:
-    """The students of each temperature, with what `metrics.json` says of them, in its order.
+    """The groups of students, with what `metrics.json` says of them, in its order.
 
     Args:
         models: as `metrics.json` has them.
@@ -22,15 +21,15 @@ def students(models: Mapping[str, Any]) -> dict[Group, Any]:
     return {group: report for group, report in groups.items() if group.role == "student"}
 
 
-def temperature_table(models: Mapping[str, Any], metric: Metric) -> pd.DataFrame:
+def temperature_table(models: Mapping[str, Any], metric: str) -> pd.DataFrame:
     """One metric of each student.
 
     Args:
         models: as `metrics.json` has them.
-        metric: its key there.
+        metric: its name there.
 
     Returns:
-        Columns temperature, seed, and `metric`: a row for each student, the temperatures ascending.
+        Columns temperature, seed and `metric`; a row for each student, by ascending temperature.
     """
     rows = [
         (float(group.temperature), int(seed), quality[metric])

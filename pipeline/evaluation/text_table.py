@@ -9,11 +9,11 @@ class Table:
     """A table of text.
 
     Attributes:
-        title: what it shows.
-        header: the heads of its columns.
-        rows: its cells; the first of each names the row.
-        notes: sentences that explain its words.
-        numbers: whether all cells but the first are plain numbers, of which the last digits line up.
+        title: what the table shows.
+        header: the titles of the columns.
+        rows: the cells; the first cell of each row is its name.
+        notes: sentences that explain the words of the table.
+        numbers: whether all other cells are plain numbers, which are aligned at their last digit.
     """
 
     title: str
@@ -24,7 +24,7 @@ class Table:
 
 
 def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:
-    """Rows as lines of text: the first column to the left, a rule below the first row."""
+    """Rows as lines of text, with a rule below the first; the first column is aligned left, the others by `justify`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,15 +1,17 @@
 """How uncertain a metric is: its 95 % interval over other seeds and other test images.
 
-A metric is the mean of what each image contributes to it, so that of S seeds and N images the variance of the mean is
-estimated as s²(seeds) / S + s²(images) / N, from the means of each seed and of each image. The interaction of seed and
-image is counted in both, so that the sum is rather too large than too small (Owen, "The pigeonhole bootstrap", 2007).
-Degrees of freedom are those of Welch and Satterthwaite. One seed does not show how seeds differ: then the interval is
-over images alone.
+A metric is the mean of what each image contributes to it. With S seeds and N images, the variance of that mean is
+estimated as s²(seeds) / S + s²(images) / N, from the means of each seed and of each image. Both terms contain the
+interaction of seed and image, so the sum is too large rather than too small (Owen, "The pigeonhole bootstrap", 2007).
+Degrees of freedom are those of Welch and Satterthwaite. One seed does not show how seeds differ; then the interval
+covers other images alone.
 
-Three metrics need more than that. Shares have Wilson's interval, which is not empty at 0 and 1; for the difference of
-two shares half an image of each kind is added (after Agresti and Min, 2005), or the interval would be empty where no
-two answers differ. The variance of the AUC is that of each class by itself, so that few images of one class make it
-large. And the expected calibration error is biased upwards, by more than an interval around it would show: it has none.
+Some metrics need more than that:
+- A share has Wilson's interval, which has a width at 0 and 1 as well.
+- For the difference of two shares, half an image of each kind is added (after Agresti and Min, 2005). Otherwise the
+  interval would have no width if the answers of both models were the same.
+- The variance of the AUC is computed for each class by itself, so a class with few images makes it large.
+- The expected calibration error has no interval. It is biased upwards by more than an interval would show.
 """
 
 import math
@@ -23,10 +25,10 @@ from pipeline.evaluation.metrics import Floats, Ints, brier_scores, kl_divergenc
 
 CONFIDENCE = 0.95
 SHARES = ("accuracy", "teacher_agreement")
-"""Metrics that count images."""
+"""Metrics that are a share of the images."""
 
 FEWEST_OF_A_CLASS = 10
-"""Images: with fewer of some class the AUC has no interval."""
+"""If a class has fewer images than this, the AUC has no interval."""
 
 Values = npt.NDArray[np.float64]
 Contributions = dict[str, Values]
@@ -35,15 +37,15 @@ Parts = list[tuple[float, float]]
 
 
 def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contributions:
-    """What each image contributes to each metric of `metrics.summarise` that has an interval.
+    """What each image contributes to each of `metrics.METRICS` that has an interval.
 
-    The AUC is not a mean over images, but its linear part is: an image contributes the share of images of the other
-    kind that it is ranked rightly against (DeLong et al., 1988).
+    The AUC is no mean over images, but its linear part is. An image contributes the share of the images of the other
+    kind against which it is ranked correctly (DeLong et al., 1988).
 
     Args:
-        logits: (N, C) of one model.
+        logits: (N, C), one model's.
         labels: (N,) class indices.
-        teacher_logits: (N, C) of its teacher.
+        teacher_logits: (N, C), its teacher's.
 
     Returns:
         For each metric (N,) numbers, whose mean is the metric.
@@ -69,7 +71,7 @@ def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None
         labels: (N,) class indices.
 
     Returns:
-        Its lower and its upper end; None for an AUC of 1, of which the images show only that it is high.
+        Its lower and its upper end; None for an AUC of 1, where no image shows how much it varies.
     """
     if metric in SHARES:
         return _wilson(values)
@@ -112,6 +114,7 @@ def _wilson(values: Values) -> list[float]:
     """The interval of a share (Wilson, 1927), for the number of images that would give this variance."""
     share = float(values.mean())
     variance, quantile = _together(_over_seeds(values) + _over_images(values))
+    # A share of 0 or 1 has no variance; then Wilson's interval is that of the images themselves.
     images = share * (1 - share) / variance if variance > 0 else values.shape[1]
     square = quantile**2 / images
     middle = (share + square / 2) / (1 + square)
@@ -120,7 +123,7 @@ def _wilson(values: Values) -> list[float]:
 
 
 def _of_area(values: Values, labels: Ints) -> list[float] | None:
-    """The interval of an AUC A, computed for log(A / (1 - A)), so that it stays below 1 (Pepe, 2003)."""
+    """The interval of an AUC A. It is computed for log(A / (1 - A)), so that it stays below 1 (Pepe, 2003)."""
     area = float(values.mean())
     parts = _over_seeds(values) + _over_classes(values, labels)
     if area >= 1 or _together(parts)[0] == 0:
@@ -139,14 +142,14 @@ def _over_images(values: Values) -> Parts:
 
 
 def _over_classes(values: Values, labels: Ints) -> Parts:
-    """The variance of the mean over images, one part for each class."""
+    """The variance of the mean over images, in one part for each class."""
     means = values.mean(axis=0)
     of_classes = [(np.mean(labels == number), _of_means(means[labels == number])) for number in np.unique(labels)]
     return [(float(share) ** 2 * part, degrees) for share, parts in of_classes for part, degrees in parts]
 
 
 def _over_few_images(values: Values) -> Parts:
-    """As `_over_images`, with half an image on which the first model alone is right, and half for the second."""
+    """As `_over_images`, with half an image added that only the first model gets right, and half one for the second."""
     means = values.mean(axis=0)
     mean, count = means.mean(), len(means) + 1
     squares = np.sum((means - mean) ** 2) + ((1 - mean) ** 2 + (1 + mean) ** 2) / 2
@@ -154,14 +157,14 @@ def _over_few_images(values: Values) -> Parts:
 
 
 def _of_means(means: Values) -> Parts:
-    """The variance of the mean of independent numbers; empty for a single one, which does not show how they vary."""
+    """The variance of the mean of independent numbers; empty for a single number, which does not show how they vary."""
     return [(float(np.var(means, ddof=1)) / len(means), len(means) - 1)] if len(means) > 1 else []
 
 
 def _together(parts: Parts) -> tuple[float, float]:
     """The sum of the variances, and Student's quantile for it."""
     variance = sum(part for part, _ in parts)
-    if variance == 0:
+    if variance == 0:  # no degrees of freedom can be computed, so the normal distribution's quantile is taken
         return 0.0, float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     return variance, float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
@@ -174,12 +177,12 @@ def _of_auc(logits: Floats, labels: Ints) -> Values:
 
 
 def _placements(scores: Values, positive: npt.NDArray[np.bool_]) -> Values:
-    """For each image the share of the other kind that it is ranked rightly against, weighted: the mean is the AUC."""
+    """The share of the other kind against which an image is ranked correctly, weighted so that the mean is the AUC."""
     ranks = stats.rankdata(scores)
     placements = np.empty(len(scores))
     for kind, sign in ((positive, 1), (~positive, -1)):
         above = (ranks[kind] - stats.rankdata(scores[kind])) / np.count_nonzero(~kind)
-        rightly = above if sign > 0 else 1 - above
-        area = rightly.mean()
-        placements[kind] = area + (rightly - area) / kind.mean()
+        correct = above if sign > 0 else 1 - above
+        area = correct.mean()
+        placements[kind] = area + (correct - area) / kind.mean()
     return placements

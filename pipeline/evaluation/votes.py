@@ -1,10 +1,10 @@
-"""What annotators' votes show of a two-class model: how good it is where they agree, and whether it shares their doubt.
+"""What annotators' votes show of a two-class model: its quality where they agree, and whether it shares their doubt.
 
-MHIST's seven annotators each chose one of two classes (Wei et al., arXiv:2101.12355).
+Seven annotators of MHIST each chose one of two classes for every image (Wei et al., arXiv:2101.12355).
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,21 +26,21 @@ from pipeline.images.index import Image
 
 ANNOTATORS = 7
 LEVELS = {f"{most}-{ANNOTATORS - most}": most for most in range(ANNOTATORS, ANNOTATORS // 2, -1)}
-"""Levels of agreement, the majority first: 7-0, 6-1, 5-2, 4-3; and the size of the majority."""
+"""The size of the majority at each level of agreement, which is named 7-0, 6-1, 5-2 or 4-3: the majority first."""
 
 ROUNDING = 1e-12
-"""Numbers that differ by less than this share of the largest count as equal."""
+"""Numbers count as equal if they differ by less than this share of the largest."""
 
 Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Votes:
-    """The votes on M of N images.
+    """The votes on those M of N images that have any.
 
     Attributes:
-        rows: the M rows of these images among the N.
-        positive: how many annotators chose the positive class: (M,) integers, 0 to 7.
+        rows: (M,), the numbers of these images among the N.
+        positive: (M,), how many annotators chose the positive class, 0 to 7.
         labels: (M,) class indices.
         positive_class: the index of the class that the votes count.
     """
@@ -52,22 +52,22 @@ class Votes:
 
 
 def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | None:
-    """The votes on images; None where nobody voted, or where there are not two classes.
+    """The votes on images; None if nobody voted, or if there are not exactly two classes.
 
-    The class that the votes count is the one whose images have more of them. If an image has more votes than there are
-    annotators, a line on stderr says so, and no votes are used.
+    The votes count the class whose images have more of them. If an image has more votes than there are annotators, a
+    line on stderr says so, and no votes are used.
 
     Args:
         images: N images.
         labels: (N,) class indices.
-        classes: how many there are.
+        classes: C.
     """
     rows = np.array([row for row, image in enumerate(images) if image.votes], np.int64)
     if classes != 2 or not len(rows):
         return None
     positive = np.array([int(images[row].votes) for row in rows], np.int64)
     if positive.max() > ANNOTATORS:
-        print(f"votes are left out: an image has {positive.max()} of at most {ANNOTATORS}.", file=sys.stderr)
+        print(f"votes are left out: an image has {positive.max()}, expected at most {ANNOTATORS}.", file=sys.stderr)
         return None
     labels = labels[rows]
     of_each = [positive[labels == number].mean() if (labels == number).any() else None for number in range(2)]
@@ -80,7 +80,7 @@ def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Re
 
     Args:
         logits: (N, 2), of all images.
-        votes: on some of them.
+        votes: those on some of the images.
         temperatures: T of each correlation, as it is written in params.yaml; T = 1 is added.
 
     Returns:
@@ -90,10 +90,10 @@ def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Re
     fractions = votes.positive / ANNOTATORS
     written = {float(t): t for t in ("1", *temperatures)}
     ordered = voted if votes.positive_class == 1 else voted[:, ::-1]
-    at = {temperature_key(written[t]): correlations(ordered, fractions, t) for t in sorted(written)}
+    by_temperature = {temperature_key(written[t]): correlations(ordered, fractions, t) for t in sorted(written)}
     return {
         "levels": by_agreement(voted, votes),
-        "correlation": {key: defined for key, defined in at.items() if defined},
+        "correlation": {key: defined for key, defined in by_temperature.items() if defined},
     }
 
 
@@ -101,11 +101,11 @@ def by_agreement(logits: Floats, votes: Votes) -> dict[str, dict[str, Any]]:
     """Metrics for each level of agreement between annotators that has images.
 
     Args:
-        logits: (M, 2), of the images that were voted on.
-        votes: on them.
+        logits: (M, 2), of the images that have votes.
+        votes: those on these images.
 
     Returns:
-        For each level: images (how many), accuracy, nll in nats, and auc if the level has images of both classes.
+        For each level: images (their number), accuracy, nll in nats, and auc if the level has images of both classes.
     """
     majority = np.maximum(votes.positive, ANNOTATORS - votes.positive)
     levels = {}
@@ -125,7 +125,7 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
         temperature: T of the probability softmax(v / T).
 
     Returns:
-        pearson (linear) and spearman (of ranks), -1 to 1; without those that are not defined, as of equal numbers.
+        pearson (linear) and spearman (of ranks), -1 to 1; one that is not defined, as of equal numbers, is left out.
     """
     probability = np.exp(log_softmax(np.asarray(logits, np.float64) / temperature)[:, 1])
     # The margin ranks as the probability does, without its ties near 0 and 1.
@@ -138,18 +138,14 @@ def correlations(logits: Floats, fractions: Floats, temperature: float) -> dict[
 
 
 def report_over_seeds(reports: Sequence[Report]) -> Report:
-    """Each number of the `vote_report` of each seed as a `metrics.Estimate`; the counts of images stay numbers."""
+    """Joins the `vote_report` of each seed: a number becomes a `metrics.Estimate`, a count of images stays as it is."""
     levels = {
-        name: {"images": first["images"]} | over_seeds(_without_count(one["levels"][name]) for one in reports)
+        name: over_seeds(one["levels"][name] for one in reports) | {"images": first["images"]}
         for name, first in reports[0]["levels"].items()
     }
     keys = dict.fromkeys(key for one in reports for key in one["correlation"])
     correlation = {key: over_seeds(one["correlation"].get(key, {}) for one in reports) for key in keys}
     return {"levels": levels, "correlation": correlation}
-
-
-def _without_count(level: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in level.items() if name != "images"}
 
 
 def _quality(logits: Floats, labels: Ints) -> dict[str, float]:

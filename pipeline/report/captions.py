@@ -1,4 +1,4 @@
-"""The figures of the report, with their titles and the texts for those who cannot see them."""
+"""Draws the figures of the report, and gives each its title and a text for readers who cannot see it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from pipeline.evaluation.curves import Curves, Measure
 from pipeline.evaluation.dvc_plots import read_plot
+from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import Group, Role
-from pipeline.evaluation.temperatures import METRICS, Metric, students
+from pipeline.evaluation.temperatures import DRAWN, students
 from pipeline.report.panels import (
     areas_of_classes,
     class_roc_panel,
@@ -28,12 +29,12 @@ from pipeline.report.style import svg
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A figure in the page.
+class CaptionedFigure:
+    """A figure on the page.
 
     Attributes:
-        title: above it.
-        alt: what it shows, for those who cannot see it.
+        title: the title above it.
+        alt: what it shows, for readers who cannot see it.
         drawing: an SVG element.
     """
 
@@ -42,14 +43,14 @@ class Shown:
     drawing: Markup
 
 
-class Drawings:
-    """Draws the figures of the page.
+class CaptionedFigures:
+    """Draws the figures of the page, one method for each section; `panels` draws what is in the axes.
 
     Args:
         models: as `metrics.json` has them.
-        curves: of all trainings.
-        groups: for each role (teacher, student, baseline) the group that is shown.
-        names: for each role the names of that group's models.
+        curves: those of all trainings.
+        groups: the group that is shown for each role (teacher, student, baseline).
+        names: the names of the models of each of these groups.
         plots: the folder of tables behind the plots.
     """
 
@@ -63,28 +64,28 @@ class Drawings:
     ) -> None:
         self.models, self.curves, self.groups, self.names, self.plots = models, curves, groups, names, plots
 
-    def temperatures(self) -> list[Shown]:
+    def temperatures(self) -> list[CaptionedFigure]:
         """Accuracy and AUC of the students against the temperature T."""
         return [
-            _shown(
-                name,
-                f"{name} of the students on the test images against the temperature, beside teacher and baseline. "
+            _captioned(
+                title := METRICS[metric].title,
+                f"{title} of the students on the test images against the temperature, beside teacher and baseline. "
                 + "; ".join(self._of_temperatures(metric)),
                 temperature_panel(self.models, metric),
             )
-            for metric, name in METRICS.items()
+            for metric in DRAWN
         ]
 
-    def _of_temperatures(self, metric: Metric) -> list[str]:
+    def _of_temperatures(self, metric: str) -> list[str]:
         return [
             f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
             for group, report in students(self.models).items()
         ]
 
-    def training(self) -> list[Shown]:
-        """Each measure of the trainings, epoch by epoch."""
+    def training(self) -> list[CaptionedFigure]:
+        """A figure for each measure of the trainings, epoch by epoch."""
         return [
-            _shown(
+            _captioned(
                 name,
                 f"{name} in each epoch, on training and validation images. {self._last(measure)}",
                 training_panel(self.curves, self.groups, measure),
@@ -93,15 +94,16 @@ class Drawings:
         ]
 
     def _last(self, measure: Measure) -> str:
-        """The last validation value of each role that has one, the mean over seeds."""
+        """The last validation value of each role that has one: the mean over seeds."""
         column, texts = f"val_{measure}", []
         for role, group in self.groups.items():
             last = [one.table[column].iloc[-1] for one in self.curves if one.group == group and column in one.table]
-            texts += [f"{role} at the end, on validation images: {sum(last) / len(last):.3f}"] if last else []
+            if last:
+                texts.append(f"{role} at the end, on validation images: {sum(last) / len(last):.3f}")
         return "; ".join(texts)
 
-    def roc(self, class_names: Sequence[str]) -> list[Shown]:
-        """The ROC of teacher, student and baseline; with more than two classes, also the student's for each class.
+    def roc(self, class_names: Sequence[str]) -> list[CaptionedFigure]:
+        """The ROC of teacher, student and baseline; with more than two classes, also that of each class of the student.
 
         Args:
             class_names: C names.
@@ -111,40 +113,40 @@ class Drawings:
         if len(class_names) == 2:
             classes = f"{class_names[1]} against {class_names[0]}"
             alt = f"True against false positive rate of {classes}, the mean over seeds. {areas}"
-            return [_shown(f"ROC of {classes}", alt, roc_panel(tables))]
+            return [_captioned(f"ROC of {classes}", alt, roc_panel(tables))]
         alt = f"True against false positive rate, the mean over classes and seeds. {areas}"
         of_student = areas_of_classes(tables["student"], class_names)
         shown = few_classes(of_student)
         title = "ROC of the student, " + ("class by class" if len(shown) == len(of_student) else "of its worst classes")
         by_class = "; ".join(f"{name}: area {of_student[name]:.3f}" for name in shown)
         return [
-            _shown("ROC, mean over classes", alt, roc_panel(tables)),
-            _shown(
+            _captioned("ROC, mean over classes", alt, roc_panel(tables)),
+            _captioned(
                 title,
                 f"True against false positive rate of each class against the others, the mean over seeds. {by_class}",
                 class_roc_panel(tables["student"], shown),
             ),
         ]
 
-    def reliability(self) -> Shown:
-        """Confidence of teacher, student and baseline against how often they are right."""
+    def reliability(self) -> CaptionedFigure:
+        """The share of right answers of teacher, student and baseline against their confidence."""
         errors = [f"{role}: calibration error {self._mean(group, 'ece'):.3f}" for role, group in self.groups.items()]
         alt = f"Share of right answers against confidence, the diagonal is ideal. {'; '.join(errors)}"
-        return _shown("Reliability", alt, reliability_panel(self._tables("reliability")))
+        return _captioned("Reliability", alt, reliability_panel(self._tables("reliability")))
 
-    def confusion(self, role: Role, predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> Shown:
+    def confusion(self, role: Role, predictions: Sequence[pd.DataFrame], class_names: Sequence[str]) -> CaptionedFigure:
         """The confusion matrix of one role.
 
         Args:
-            role: of the models.
-            predictions: of each seed its `predictions.prediction_table`.
+            role: whose matrix.
+            predictions: the `predictions.prediction_table` of each seed.
             class_names: C names.
         """
         alt = (
             f"Of the images of each class, the per cent for which the {role} chose each class. "
             f"On the diagonal it is right: {100 * self._mean(self.groups[role], 'accuracy'):.1f} % of all images"
         )
-        return _shown(f"Confusion of the {role}", alt, confusion_panel(predictions, class_names))
+        return _captioned(f"Confusion of the {role}", alt, confusion_panel(predictions, class_names))
 
     def _mean(self, group: Group, metric: str) -> float:
         return float(self.models[group.key]["quality"][metric]["mean"])
@@ -153,5 +155,5 @@ class Drawings:
         return {role: [read_plot(self.plots, kind, name) for name in names] for role, names in self.names.items()}
 
 
-def _shown(title: str, alt: str, figure: Figure) -> Shown:
-    return Shown(title, alt, Markup(svg(figure, alt)))  # noqa: S704 - matplotlib escapes what it draws
+def _captioned(title: str, alt: str, figure: Figure) -> CaptionedFigure:
+    return CaptionedFigure(title, alt, Markup(svg(figure, alt)))  # noqa: S704 - matplotlib escapes what it draws

@@ -1,4 +1,4 @@
-"""The test images to look at: where the student departs from its teacher, and where it is sure and wrong."""
+"""The test images that are hardest for the student: it differs most from its teacher, or is sure and wrong."""
 
 import base64
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from pipeline.images.decoding import read_original
 from pipeline.report.style import Pixels
 
 LARGEST_SIDE = 192
-"""Pixels of a picture in the page."""
+"""Pixels; larger pictures are made smaller for the page."""
 LOSSLESS_SIDE = 64
-"""Pictures up to this size are kept as PNG."""
+"""Pictures up to this size become PNG, since JPEG would blur their few pixels; larger ones become JPEG."""
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A test image, and what teacher and student answered.
+class HardImage:
+    """A test image, with the answers of teacher and student.
 
     Attributes:
-        id: of the image.
-        actual: the class of its label.
-        teacher: the class that the teacher chose, and the probability that it gave that class, 0 to 1.
+        id: the image's id.
+        actual: the name of the labelled class.
+        teacher: the name of the class that the teacher chose, and its probability, 0 to 1.
         student: the same for the student.
     """
 
@@ -35,38 +35,40 @@ class Telling:
     student: tuple[str, float]
 
 
-def most_unlike_teacher(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[Telling]:
+def most_unlike_teacher(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[HardImage]:
     """The images with the largest KL(teacher || student), the largest first.
 
     Args:
-        student: its `predictions.prediction_table`.
-        teacher: the teacher's, of the same images.
-        count: how many at most.
+        student: the student's `predictions.prediction_table`.
+        teacher: the teacher's, for the same images.
+        count: the largest number of images.
     """
-    return _telling(_both(student, teacher).sort_values(["teacher_kl", "id"], ascending=[False, True]), count)
+    # The id decides between equals, so that the page is always the same.
+    return _hard_images(_both(student, teacher).sort_values(["teacher_kl", "id"], ascending=[False, True]), count)
 
 
-def most_surely_wrong(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[Telling]:
+def most_surely_wrong(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[HardImage]:
     """The images on which the student is wrong with the greatest confidence, the greatest first.
 
     Args:
-        student: its `predictions.prediction_table`.
-        teacher: the teacher's, of the same images.
-        count: how many at most.
+        student: the student's `predictions.prediction_table`.
+        teacher: the teacher's, for the same images.
+        count: the largest number of images.
     """
     both = _both(student, teacher)
     wrong = both[both["predicted"] != both["actual"]]
-    return _telling(wrong.sort_values(["confidence", "id"], ascending=[False, True]), count)
+    return _hard_images(wrong.sort_values(["confidence", "id"], ascending=[False, True]), count)
 
 
 def _both(student: pd.DataFrame, teacher: pd.DataFrame) -> pd.DataFrame:
+    """The student's table, with the teacher's answer to the same image beside it."""
     of_teacher = teacher[["id", "predicted", "confidence"]]
     return student.merge(of_teacher, on="id", suffixes=("", "_of_teacher"), validate="one_to_one")
 
 
-def _telling(rows: pd.DataFrame, count: int) -> list[Telling]:
+def _hard_images(rows: pd.DataFrame, count: int) -> list[HardImage]:
     return [
-        Telling(
+        HardImage(
             row["id"],
             row["actual"],
             (row["predicted_of_teacher"], float(row["confidence_of_teacher"])),
@@ -77,7 +79,7 @@ def _telling(rows: pd.DataFrame, count: int) -> list[Telling]:
 
 
 def data_uris(paths: Sequence[str | Path]) -> list[str]:
-    """Image files as data URIs, which a page can hold; large images are made smaller."""
+    """Image files as data URIs, which a page can hold."""
     return [_data_uri(read_original(path)) for path in paths]
 
 

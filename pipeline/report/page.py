@@ -1,4 +1,4 @@
-"""The page: the template is filled with what the other modules make."""
+"""The page: fills the template `page.html` with what the other modules make."""
 
 import io
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def with_speed(costs: Table, speed: Speed) -> Table:
-    """The table of costs with a column for each speed; baseline and students have one architecture and one speed."""
+    """The table of costs with a column for each batch size; baselines and students have the same architecture."""
     header = [*costs.header, *(f"images/s, {size} at a time" for size in speed.batch_sizes)]
     rows = [
         [*row, *(f"{each:,.0f}" for each in speed.images_per_second["teacher" if row[0] == "teacher" else "student"])]
@@ -25,7 +25,7 @@ def with_speed(costs: Table, speed: Speed) -> Table:
 
 
 def as_yaml(params: Mapping[str, Any]) -> str:
-    """Parameters as text, as they would stand in params.yaml."""
+    """Parameters as text in the format of params.yaml."""
     text = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = None  # lists of numbers on one line

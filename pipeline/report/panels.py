@@ -1,4 +1,4 @@
-"""The figures of the report: small enough for a phone, and each shows one thing."""
+"""The panels of the report: figures small enough for a phone, each of one thing; `captions` gives them words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,19 +12,18 @@ from sklearn.metrics import auc
 
 from pipeline.evaluation.curves import MEASURES, Curves, Measure, measures_of
 from pipeline.evaluation.names import Group, Role
-from pipeline.evaluation.temperatures import Metric
 from pipeline.report.style import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.report.temperature_curves import draw_temperatures
 
 SIZE = (4.2, 3.3)
-"""Inches, width and height: as wide as a phone shows legibly."""
+"""Width and height in inches; a wider figure would be illegible on a phone."""
 
 COLORS: dict[Role, str] = {"teacher": GREEN, "student": BLUE, "baseline": ORANGE}
 STYLES: dict[Role, str] = {"teacher": "--", "student": "-", "baseline": "-."}
 CLASS_COLORS = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7")
-"""Of the curves of single classes, which are first solid, then dashed."""
+"""Colors of the curves of single classes; when all colors are used, dashed curves follow."""
 LEGEND_ROW = 0.17
-"""Inches."""
+"""The height of a row of the legend, in inches."""
 MOST_CURVES = 2 * len(CLASS_COLORS)
 MOST_CLASSES_WITH_NUMBERS = 12
 GRID = np.linspace(0.0, 1.0, 201)
@@ -32,7 +31,7 @@ GRID = np.linspace(0.0, 1.0, 201)
 Floats = npt.NDArray[np.float64]
 
 
-def temperature_panel(models: Mapping[str, Any], metric: Metric) -> Figure:
+def temperature_panel(models: Mapping[str, Any], metric: str) -> Figure:
     """One metric of the students against T; `models` as `metrics.json` has them."""
     figure, axes = _panel()
     draw_temperatures(axes, models, metric)
@@ -40,12 +39,12 @@ def temperature_panel(models: Mapping[str, Any], metric: Metric) -> Figure:
 
 
 def training_panel(curves: Sequence[Curves], groups: Mapping[Role, Group], measure: Measure) -> Figure:
-    """One measure of all trainings, epoch by epoch, the mean over seeds: validation strong, training faint.
+    """One measure of all trainings by epoch: the mean over seeds, strong on validation, faint on training images.
 
     Args:
-        curves: of all trainings.
-        groups: for each role the group whose curves are drawn.
-        measure: what to draw.
+        curves: those of all trainings.
+        groups: the group whose curves are drawn, for each role.
+        measure: the measure to draw.
     """
     figure, axes = _panel()
     for role, group in groups.items():
@@ -64,7 +63,7 @@ def training_panel(curves: Sequence[Curves], groups: Mapping[Role, Group], measu
 
 
 def measures_in(curves: Sequence[Curves], groups: Mapping[Role, Group]) -> dict[Measure, str]:
-    """The measures of which some of these groups have curves, with their names for people."""
+    """The measures that some of these groups have recorded, with their names for people."""
     recorded = {measure for one in curves if one.group in groups.values() for measure in measures_of(one.table)}
     return {measure: name for measure, name in MEASURES.items() if measure in recorded}
 
@@ -73,12 +72,13 @@ def roc_panel(tables: Mapping[Role, Sequence[pd.DataFrame]]) -> Figure:
     """The receiver operating characteristic, the mean over classes and seeds.
 
     Args:
-        tables: for each role the `metrics.roc_points` of each seed.
+        tables: the `metrics.roc_points` of each seed, for each role.
     """
     figure, axes = _panel()
     _draw_diagonal(axes, "guessing")
     for role, of_seeds in tables.items():
         mean = np.mean([_rates_on_grid(points) for table in of_seeds for _, points in table.groupby("class")], axis=0)
+        # From the origin: at a false positive rate of 0 the mean is the upper end of a step.
         axes.plot([0.0, *GRID], [0.0, *mean], STYLES[role], color=COLORS[role], linewidth=1.8, label=role)
     axes.set_xlabel("false positive rate", fontsize=9)
     axes.set_ylabel("true positive rate", fontsize=9)
@@ -89,8 +89,8 @@ def class_roc_panel(tables: Sequence[pd.DataFrame], areas: Mapping[str, float]) 
     """The receiver operating characteristic of each class against the others, the mean over seeds.
 
     Args:
-        tables: of each seed its `metrics.roc_points`.
-        areas: the classes to draw, each with the area under its curve.
+        tables: the `metrics.roc_points` of each seed.
+        areas: the area under the curve of each class to draw.
     """
     figure, axes = _panel(LEGEND_ROW * len(areas) / 2)
     _draw_diagonal(axes, "guessing")
@@ -105,38 +105,39 @@ def class_roc_panel(tables: Sequence[pd.DataFrame], areas: Mapping[str, float]) 
 
 
 def areas_of_classes(tables: Sequence[pd.DataFrame], class_names: Sequence[str]) -> dict[str, float]:
-    """The area under the curve of each class, the mean over seeds.
+    """The area under the ROC curve of each class: the mean over seeds.
 
     Args:
-        tables: of each seed its `metrics.roc_points`.
+        tables: the `metrics.roc_points` of each seed.
         class_names: C names.
     """
     points = [dict(list(table.groupby("class"))) for table in tables]
-    return {name: float(np.mean([_area(of_seed[name]) for of_seed in points])) for name in class_names}
+    areas = {
+        name: [auc(of_seed[name]["false_positive_rate"], of_seed[name]["true_positive_rate"]) for of_seed in points]
+        for name in class_names
+    }
+    return {name: float(np.mean(of_seeds)) for name, of_seeds in areas.items()}
 
 
 def few_classes(areas: Mapping[str, float]) -> dict[str, float]:
-    """The classes that a figure shows: with more than `MOST_CURVES`, those of the smallest areas; in their order."""
+    """The classes that a figure shows: at most `MOST_CURVES`, those with the smallest areas, in their order."""
     worst = sorted(areas, key=lambda name: areas[name])[:MOST_CURVES]
     return {name: area for name, area in areas.items() if name in worst}
 
 
-def _area(points: pd.DataFrame) -> float:
-    return float(auc(points["false_positive_rate"], points["true_positive_rate"]))
-
-
 def _rates_on_grid(points: pd.DataFrame) -> Floats:
-    """The true positive rate at each false positive rate of `GRID`; where the curve steps up, the upper end."""
+    """The true positive rate at each false positive rate of `GRID`; at a step of the curve, its upper end."""
     false_positive, true_positive = (points[f"{kind}_positive_rate"].to_numpy() for kind in ("false", "true"))
+    # np.interp needs each false positive rate once.
     upper = np.concatenate([false_positive[1:] != false_positive[:-1], [True]])
     return np.asarray(np.interp(GRID, false_positive[upper], true_positive[upper]))
 
 
 def reliability_panel(tables: Mapping[Role, Sequence[pd.DataFrame]]) -> Figure:
-    """How often answers of about the same confidence are right, over all seeds; a larger point is more images.
+    """How often answers of similar confidence are right, over all seeds; a larger point stands for more images.
 
     Args:
-        tables: for each role the `metrics.reliability` of each seed.
+        tables: the `metrics.reliability` of each seed, for each role.
     """
     figure, axes = _panel()
     _draw_diagonal(axes, "confidence is right")
@@ -168,7 +169,7 @@ def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[s
     """The share of each actual class's images for which each class was chosen, over all seeds.
 
     Args:
-        predictions: of each seed a table with the columns actual and predicted.
+        predictions: a table with the columns actual and predicted for each seed.
         class_names: C names.
     """
     position = {name: number for number, name in enumerate(class_names)}
@@ -210,7 +211,7 @@ def _panel(below: float = 0.0) -> tuple[Figure, Any]:
 
 
 def _with_legend(figure: Figure, columns: int = 4) -> Figure:
-    """The legend lies below, where it hides nothing; its texts are no formulas."""
+    """Adds a legend below the axes, where it hides nothing; "$" begins no formula in it."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     place = {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2}
     for text in figure.legend(handles, labels, **place, fontsize=8, frameon=False).get_texts():

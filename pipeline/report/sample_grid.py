@@ -13,19 +13,19 @@ from pipeline.images.index import Image, Index
 from pipeline.report.style import INCH, WIDTH, Pixels, save, short, show_image, title_all
 
 SIDE = 3
-"""Rows and columns of the grid, if it has a place for every class."""
+"""Rows and columns of the grid that is drawn if it has a place for every class."""
 
 MOST_ROWS_OF_ONE_CLASS = 20
 IN_A_ROW = 8
-"""Up to how many classes have a row each, and the images in it."""
+"""Up to 20 classes have a row of 8 images each."""
 
 NAMES = {IN_A_ROW: (90, 1), 10: (15, 2), 16: (9, 3)}
-"""By the number of columns, how many characters and lines of a name have room above it."""
+"""The characters in a line and the lines that a class name may take, by the number of columns."""
 
 LINE_HEIGHT = 0.13
 TITLE_HEIGHT = 0.35
 GAP = 0.02
-"""Inches: of a line of a name, of the figure's title, and around an image."""
+"""Inches: the height of a line of a name, that of the figure's title, and the space around an image."""
 
 MOST_CLASSES_SHOWN = 1000
 TITLE = "Training images and their labels"
@@ -42,7 +42,7 @@ def draw_samples(index: Index, output: Path) -> None:
         output: the PNG file to write.
 
     Raises:
-        PipelineError: there are no training images.
+        DamagedError: the index has no training images.
     """
     classes = by_class(index)
     if len(classes) <= SIDE * SIDE:
@@ -60,9 +60,9 @@ def draw_samples(index: Index, output: Path) -> None:
 
 
 def by_class(index: Index) -> list[list[Image]]:
-    """The training images of each class that has some, in the order of the class axis.
+    """The training images of each class that has any, in the order of the class axis.
 
-    Within a class, the smallest SHA-256 of an id comes first.
+    Within a class, images are sorted by the SHA-256 of their ids.
     """
     images = sorted(index.split("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest())
     classes: list[list[Image]] = [[] for _ in index.class_names]
@@ -72,7 +72,7 @@ def by_class(index: Index) -> list[list[Image]]:
 
 
 def spread_over_classes(index: Index, count: int) -> list[Image]:
-    """Up to `count` training images, an image of each class in turn.
+    """Up to `count` training images, taken from one class after the other.
 
     With more classes than `count`, evenly spaced ones are shown.
     """
@@ -82,30 +82,30 @@ def spread_over_classes(index: Index, count: int) -> list[Image]:
     return [image for one_round in rounds for image in one_round if image is not None][:count]
 
 
-def sample_grid(pictures: Sequence[Pixels], labels: Sequence[str]) -> Figure:
+def sample_grid(pictures: Sequence[Pixels], class_names: Sequence[str]) -> Figure:
     """Draws up to nine images in three columns.
 
     Args:
         pictures: the pixels of each image: (height, width, 1 or 3), values 0 to 255; the sizes may differ.
-        labels: the name of each one's class.
+        class_names: the class name of each image.
     """
     rows = -(-len(pictures) // SIDE)
     figure = Figure(figsize=(WIDTH, 0.4 + 2.6 * rows), layout="constrained")
     for axes in figure.subplots(rows, SIDE, squeeze=False).flat:
         axes.set_axis_off()
-    for axes, pixels, label in zip(figure.axes, pictures, labels, strict=False):
-        show_image(axes, pixels, short(label))
+    for axes, pixels, name in zip(figure.axes, pictures, class_names, strict=False):
+        show_image(axes, pixels, short(name))
     title_all(figure, TITLE)
     return figure
 
 
 def small_tiles(rows: Sequence[Sequence[Image]], columns: int, title: str = TITLE) -> Figure:
-    """Draws many small images in rows, in one pair of axes, since hundreds of axes would take long.
+    """Draws many small images in rows, all in one pair of axes, since hundreds of axes would take long.
 
     Args:
-        rows: the images; a name is written above each that begins a class.
-        columns: places in a row, which share the width of the page; a key of `NAMES`.
-        title: of the whole.
+        rows: the images; the name of a class is written above its first image.
+        columns: the number of places in a row; a key of `NAMES`.
+        title: the figure's title.
     """
     characters, lines = NAMES[columns]
     tile, name_height = WIDTH / columns, 2 * GAP + lines * LINE_HEIGHT
@@ -132,9 +132,10 @@ def _wrapped(name: str, characters: int) -> str:
 
 
 def _show_tile(axes: Any, image: Image, left: float, top: float, side: float) -> None:
-    """Shows an image in the middle of a square, without the pixels that would be too small to see."""
+    """Shows an image in the middle of a square. Of a large image, only every `step`-th pixel is drawn."""
     pixels = read_original(image.path)
     step = max(1, min(pixels.shape[:2]) // int(2 * side * INCH))
     height, width = (side * length / max(pixels.shape[:2]) for length in pixels.shape[:2])
     left, top = left + (side - width) / 2, top + (side - height) / 2
+    # A copy: a view of the pixels would keep the whole image in memory until the figure is saved.
     axes.imshow(pixels[::step, ::step].copy(), extent=(left, left + width, top + height, top), aspect="auto")

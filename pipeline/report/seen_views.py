@@ -1,4 +1,4 @@
-"""The pictures behind the rows of a soft-label file: an image untouched, and its views as the teacher saw them."""
+"""The pictures behind the rows of a soft-label file: an untouched image, and its views as the teacher saw them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import SoftLabelFile
 
 SMALLEST_SIDE = 160
-"""In pixels: smaller images are enlarged, since people could not see what is in them."""
+"""Pixels; smaller images are enlarged, since people could not see what they show."""
 
 
 def untouched_and_views(
@@ -22,17 +22,17 @@ def untouched_and_views(
     """One image and its first views, in the teacher's input size or a multiple of it.
 
     Args:
-        file: of either format.
-        index: the data set, which knows where the image is.
-        split: of the image.
-        row: of the image in the file.
-        count: V, how many views.
+        file: a soft-label file of either format.
+        index: the data set, which knows the path of the image.
+        split: the split of the image.
+        row: the row of the image in the file.
+        count: V, the number of views.
 
     Returns:
         The image (height, width, channels) and its views (V, height, width, channels), values 0 to 255.
 
     Raises:
-        PipelineError: the image is not the one that the file was made from, or the file is of an older version.
+        MismatchError: the image is not the one from which the file was made.
     """
     preprocessing = file.provenance.preprocessing
     (height, width, channels), resize = preprocessing["input_shape"], Resize.of_file(preprocessing)
@@ -48,7 +48,7 @@ def untouched_and_views(
 
 
 def _image(file: SoftLabelFile, index: Index, split: SplitName, row: int) -> Image:
-    """The image of a row, if its file is the one that the teacher saw."""
+    """The image of a row; refused if the content of its file is not what the teacher saw."""
     image_id, content = file.ids(split)[row], file.image_sha256(split)[row]
     image = next((image for image in index.images if image.id == image_id), None)
     if image is None or image.sha256 != content:

@@ -29,35 +29,34 @@ from pipeline.soft_labels.reading import open_logits
 PANELS_A_ROW = 3
 MOST_TEMPERATURES = 9
 QUANTILE = 0.75
+"""The image that is shown lies at this quantile of the entropies: the teacher has some doubt about it."""
 
 
 def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], output: Path) -> None:
-    """Writes a PNG: a test image on which the teacher has some doubt, and its soft labels at each temperature.
+    """Writes a PNG: a test image about which the teacher has some doubt, and its soft labels at each temperature.
 
     Args:
         logits: `teacher_logits.h5`, made from this data set.
         index: the data set, whose files are read.
-        temperatures: T of each panel, above 0; with more than nine, nine of them are shown.
+        temperatures: T of each panel, above 0; of more than nine, nine are shown.
         output: the PNG file to write.
 
     Raises:
-        PipelineError: the logits are missing or damaged.
+        MissingError: there are no logits.
+        DamagedError: the logits are damaged.
     """
     with open_logits(logits) as file:
         row = some_doubt(file.storage.logits(file.columns("test", 0), file.classes))
-        columns = file.columns("test", 0, slice(row, row + 1))
         shown = few(sorted(set(temperatures)), MOST_TEMPERATURES)
-        softened = [file.storage.soften(columns, temperature, file.classes) for temperature in shown]
-        soft_labels = [file.storage.probabilities(soft, file.classes)[0] for soft in softened]
+        soft_labels = {t: file.soft_labels("test", 0, slice(row, row + 1), t)[0] for t in shown}
         image_id, label = file.ids("test")[row], int(file.labels("test")[row])
     image = next(image for image in index.split("test") if image.id == image_id)
     pixels = read_original(image.path)
-    by_temperature = dict(zip(shown, soft_labels, strict=True))
-    save(softening_figure(image_id, pixels, by_temperature, index.class_names, label), output)
+    save(softening_figure(image_id, pixels, soft_labels, index.class_names, label), output)
 
 
 def some_doubt(logits: Floats) -> int:
-    """The row of logits (N, C) whose entropy at T = 1 is nearest the upper quartile; among equals the first."""
+    """The first row of logits (N, C) whose entropy at T = 1 is nearest to the upper quartile."""
     log_probabilities = log_softmax(logits)
     entropy = -np.sum(np.exp(log_probabilities) * log_probabilities, axis=1)
     return int(np.argmin(np.abs(entropy - np.quantile(entropy, QUANTILE))))
@@ -69,11 +68,11 @@ def softening_figure(
     """Draws an image, and a bar chart of its soft labels for each temperature.
 
     Args:
-        image_id: its id.
+        image_id: the image's id.
         pixels: (height, width, 1 or 3), values 0 to 255.
-        soft_labels: for each temperature T, (C,) probabilities.
+        soft_labels: (C,) probabilities for each temperature T.
         class_names: C names.
-        label: the class of its hard label.
+        label: the index of the labelled class.
     """
     rows = -(-len(soft_labels) // PANELS_A_ROW)
     columns = -(-len(soft_labels) // rows)

@@ -1,4 +1,4 @@
-"""Where the report's numbers come from: data set, teacher, files, versions."""
+"""What the report's numbers come from: data set, teacher, files and versions of libraries."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def about(params: Mapping[str, Any], data: Index, origin: Provenance, inputs: Se
     Args:
         params: the sections of params.yaml.
         data: the index.
-        origin: what the soft-label file says that it was made from.
+        origin: the provenance in the soft-label file.
         inputs: the files that the page is made from.
     """
     section, dates = params["split"], sorted({_date(path) for path in inputs})
@@ -31,7 +31,7 @@ def about(params: Mapping[str, Any], data: Index, origin: Provenance, inputs: Se
 
 
 def provenance(origin: Provenance, data: Index, inputs: Sequence[Path]) -> list[tuple[str, str]]:
-    """Names and values of everything that is known of the inputs; the arguments are those of `about`."""
+    """Names and values of all that is known about the inputs; the arguments are those of `about`."""
     counts = ", ".join(f"{len(data.split(split)):,} {split}" for split in ("train", "val", "test"))
     dates = ", ".join(f"{path.name} {_date(path)}" for path in inputs)
     return [
@@ -47,12 +47,12 @@ def provenance(origin: Provenance, data: Index, inputs: Sequence[Path]) -> list[
 
 
 def _date(path: Path) -> str:
-    """When a file was written here: no file holds a date, so that the same inputs give the same bytes."""
+    """The date on which a file was written here. No file contains one, so that the same inputs give the same bytes."""
     return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
 
 
 def teacher_name(origin: Provenance) -> str:
-    """The teacher's name; of an ensemble, the names of its members."""
+    """The teacher's name; for an ensemble, the names of its members."""
     if origin.ensemble is None:
         return origin.teacher
     members = ", ".join(member["teacher"] for member in origin.ensemble["members"])

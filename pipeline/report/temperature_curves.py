@@ -5,21 +5,21 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.evaluation.temperatures import Metric, temperature_table
+from pipeline.evaluation.temperatures import temperature_table
 from pipeline.report.style import BLUE, GREEN, ORANGE, VERMILION, few
 
 MOST_TICKS = 7
-
 DECADE = 10.0
+"""If the largest temperature is more than ten times the smallest, the axis is logarithmic."""
 
 
-def draw_temperatures(axes: Any, models: Mapping[str, Any], metric: Metric) -> None:
+def draw_temperatures(axes: Any, models: Mapping[str, Any], metric: str) -> None:
     """Draws one metric of the students against T, beside those of the baseline and the teacher.
 
     Args:
-        axes: to draw on.
-        models: as `metrics.json` has them; the teacher must be there.
-        metric: its key there.
+        axes: the axes to draw on.
+        models: as `metrics.json` has them; the teacher must be among them.
+        metric: its name there.
     """
     axes.axhline(models["teacher"]["quality"][metric]["mean"], color=GREEN, linestyle="--", label="teacher")
     if "baseline" in models:
@@ -36,8 +36,8 @@ def _draw_baseline(axes: Any, quality: Mapping[str, float]) -> None:
     axes.axhspan(mean - deviation, mean + deviation, color=ORANGE, alpha=0.2, linewidth=0)
 
 
-def _draw_students(axes: Any, table: pd.DataFrame, metric: Metric) -> None:
-    """The mean and standard deviation of each temperature, and each seed as a dash."""
+def _draw_students(axes: Any, table: pd.DataFrame, metric: str) -> None:
+    """Draws the mean and standard deviation at each temperature, and each seed as a dash."""
     if table.empty:
         axes.set_xticks([])
         return

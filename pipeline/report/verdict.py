@@ -1,4 +1,4 @@
-"""What came out, in a sentence with its uncertainty."""
+"""The result in one sentence, with its uncertainty."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,29 +12,36 @@ Models = Mapping[str, Any]
 
 
 def chosen_student(models: Models, curves: Sequence[Curves]) -> Group:
-    """The students that the report is about: of several temperatures those that are best on the validation images.
+    """The students that the report is about: those of the temperature that is best on the validation images.
 
-    A choice by the test images would flatter them.
+    If the test images chose the temperature, they would no longer be an honest test of it.
 
     Args:
-        models: as `metrics.json` has them.
-        curves: of all trainings.
+        models: as `metrics.json` has them; it names the best epoch of each training.
+        curves: those of all trainings.
 
     Returns:
-        The group with the highest mean over seeds of the best epoch's validation accuracy; among equals the first.
+        The first group with the highest validation accuracy at the best epoch, as the mean over seeds.
     """
-    best = {
-        group: [one.table["val_accuracy"].max() for one in curves if one.group == group] for group in students(models)
+    accuracies = {
+        group: [_at_best_epoch(one, report) for one in curves if one.group == group]
+        for group, report in students(models).items()
     }
-    return max(best, key=lambda group: sum(best[group]) / max(len(best[group]), 1))
+    return max(accuracies, key=lambda group: sum(accuracies[group]) / max(len(accuracies[group]), 1))
+
+
+def _at_best_epoch(curves: Curves, report: Mapping[str, Any]) -> float:
+    """The validation accuracy of a training at the epoch whose weights were kept."""
+    best, _ = report["best_epochs"][curves.name]
+    return float(curves.table.set_index("epoch")["val_accuracy"][best])
 
 
 def verdict(models: Models, student: Group, test_images: int) -> str:
-    """One sentence, and another where the interval of the gain says nothing.
+    """One sentence, and a second one if the interval of the gain says nothing.
 
     Args:
         models: as `metrics.json` has them.
-        student: the group of students that it is about.
+        student: the group of students that the sentence is about.
         test_images: N.
     """
     report, teacher = models[student.key], models[TEACHER.key]
@@ -56,7 +63,7 @@ def verdict(models: Models, student: Group, test_images: int) -> str:
 
 
 def _if_it_says_nothing(models: Models, student: Group) -> str:
-    """A second sentence, where it is not known whether the teacher helped."""
+    """A second sentence if it is unknown whether the teacher helped; otherwise an empty text."""
     errors = 1 - models[BASELINE.key]["quality"]["accuracy"]["mean"]
     if not says_nothing(models[student.key]["intervals"]["gain"]["accuracy"], errors):
         return ""
@@ -68,18 +75,18 @@ def _if_it_says_nothing(models: Models, student: Group) -> str:
 
 
 def _compared(difference: float, ends: Sequence[float]) -> tuple[str, str]:
-    """Whether a difference is clear, and of which sign; and its interval in points, with the digits that it needs."""
+    """A difference in words, with its sign if it is clear; its interval in points, with the digits that it needs."""
     low, high = (100 * end for end in ends)
     widest = max(abs(low), abs(high))
     digits = 1 if widest >= 0.2 else 2 if widest >= 0.02 else 3
-    interval = " to ".join(f"{round(end, digits) + 0.0:+.{digits}f}" for end in (low, high))
+    interval = " to ".join(f"{round(end, digits) + 0.0:+.{digits}f}" for end in (low, high))  # + 0.0: no "-0.0"
     if low <= 0 <= high:
         return "no clear difference from", interval
     return f"{abs(100 * difference):.{digits}f} points {'more' if difference > 0 else 'fewer'} than", interval
 
 
 def _size(times: float) -> str:
-    """In words, how much smaller a student is than its teacher, which has `times` as many parameters."""
+    """The student's size in words; its teacher has `times` as many parameters."""
     if 0.95 < times < 1.05:
         return "as large as"
     factor, word = (times, "smaller") if times > 1 else (1 / times, "larger")

@@ -1,4 +1,4 @@
-"""The report's picture of views: some training images, as the teacher saw them."""
+"""The report's picture of views: some training images as the teacher saw them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +15,23 @@ from pipeline.soft_labels.reading import open_logits
 MOST_IMAGES = 3
 MOST_VIEWS = 7
 LARGEST_SIDE = 2.0
+"""The largest width of one picture, in inches."""
 NARROWEST = 5.0
-"""Inches: of one picture's width, and of the figure's, so that its title fits."""
+"""The smallest width of the figure, in inches: its title must fit."""
 
 
 def draw_views(logits: Path, index: Index, output: Path) -> None:
-    """Writes a PNG: three training images of different classes, untouched, then in up to seven stored views.
+    """Writes a PNG: three training images of different classes, each untouched and in up to seven of its views.
 
     Args:
-        logits: a finished `teacher_logits.h5`, which stores the views' transforms.
+        logits: `teacher_logits.h5`, which stores the views' transforms.
         index: the data set, whose files are read.
         output: the PNG file to write.
 
     Raises:
-        PipelineError: the logits are damaged, or were made from other images.
+        MissingError: there are no logits.
+        DamagedError: the logits are damaged.
+        MismatchError: the logits were made from other images.
     """
     chosen = spread_over_classes(index, MOST_IMAGES)
     with open_logits(logits) as file:
@@ -39,13 +42,13 @@ def draw_views(logits: Path, index: Index, output: Path) -> None:
     save(view_grid(shown, [image.class_name for image in chosen]), output)
 
 
-def view_grid(shown: Sequence[tuple[Pixels, Pixels]], labels: Sequence[str]) -> Figure:
-    """Draws a row for each image: itself, then its views.
+def view_grid(shown: Sequence[tuple[Pixels, Pixels]], class_names: Sequence[str]) -> Figure:
+    """Draws a row for each image: the image itself, then its views.
 
     Args:
         shown: for each image its pixels (height, width, channels) and those of its views
             (V, height, width, channels), values 0 to 255; channels is 1 or 3, V the same for all.
-        labels: the name of each image's class.
+        class_names: the class name of each image.
     """
     columns = 1 + len(shown[0][1])
     height, width = shown[0][0].shape[:2]
@@ -53,8 +56,8 @@ def view_grid(shown: Sequence[tuple[Pixels, Pixels]], labels: Sequence[str]) -> 
     row_height = 0.65 + side * min(height / width, 2.0)
     figure = Figure(figsize=(max(NARROWEST, columns * side), 0.4 + len(shown) * row_height), layout="constrained")
     rows = figure.subfigures(len(shown), squeeze=False)[:, 0]
-    for row, (image, views), label in zip(rows, shown, labels, strict=True):
-        title_all(row, short(label, 60), size=10)
+    for row, (image, views), name in zip(rows, shown, class_names, strict=True):
+        title_all(row, short(name, 60), size=10)
         for axes, pixels, number in zip(row.subplots(1, columns), [image, *views], range(-1, len(views)), strict=True):
             show_image(axes, pixels, "untouched" if number < 0 else f"view {number}")
     title_all(figure, "Training images and views of them, as the teacher saw them")

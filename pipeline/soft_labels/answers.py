@@ -1,4 +1,4 @@
-"""What a teacher says of labelled images: what is looked at before it is trusted."""
+"""A teacher's answers to labelled images: what `chance` and `softness` judge."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,17 @@ Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.floating[Any]]
 
 MOST_ROWS = 4096
-"""Of logits that are looked at, so that memory stays flat however many images and classes there are."""
+"""Rows of logits that are looked at, so that memory stays flat with any number of images."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a teacher says of the untouched images of one split, or of their first view.
+    """A teacher's answers to the first view of each image of one split; outside of training it is the untouched image.
 
     Attributes:
         labels: (N,) class indices.
         predictions: (N,) indices of the largest logits.
-        logits: (R, C) of the images `sample_of(N)`, each row up to a constant.
+        logits: (R, C), the logits of the R images in `sample_of(N)`; a constant may have been added to each row.
     """
 
     labels: Ints
@@ -37,21 +37,20 @@ class Answers:
 
 
 def sample_of(count: int) -> slice:
-    """At most `MOST_ROWS` of `count` images, evenly spaced."""
+    """The rows of at most `MOST_ROWS` of `count` images, evenly spaced."""
     return slice(0, count, max(1, -(-count // MOST_ROWS)))
 
 
 def answers_in(file: SoftLabelFile, split: SplitName) -> Answers:
-    """What the teacher says in a soft-label file; soft labels give logits back but for a constant, T log p."""
+    """The answers in a soft-label file; from soft labels p, the logits are computed as T log p, up to a constant."""
     count = file.count(split)
     predictions = np.concatenate([_values(file, split, rows).argmax(axis=1) for rows in slabs(count)])
     return Answers(file.labels(split), predictions, _values(file, split, sample_of(count)))
 
 
 def _values(file: SoftLabelFile, split: SplitName, rows: slice) -> Floats:
-    columns = file.columns(split, 0, rows)
     if file.temperature is None:
-        return file.storage.logits(columns, file.classes)
-    smallest = np.finfo(np.float32).smallest_subnormal  # what is smaller became 0
-    probabilities = np.maximum(file.storage.probabilities(columns, file.classes), smallest)
+        return file.storage.logits(file.columns(split, 0, rows), file.classes)
+    smallest = np.finfo(np.float32).smallest_subnormal  # a smaller probability was rounded to 0
+    probabilities = np.maximum(file.soft_labels(split, 0, rows), smallest)
     return np.asarray(file.temperature * np.log(probabilities, dtype=np.float64))

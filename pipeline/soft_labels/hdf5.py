@@ -1,7 +1,8 @@
-"""HDF5 files that are complete, reproducible and checked: what both soft-label files have in common.
+"""HDF5 files that are complete, reproducible and checked: what both soft-label formats have in common.
 
-The last 128 bytes name the SHA-256 and the length of what lies before them, so a damaged file is refused before
-the HDF5 library reads a byte of it. HDF5 itself ends before them, and says so in its superblock. See `docs/format.md`.
+The last 128 bytes of a file are its seal: they name the SHA-256 and the length of all bytes before them. So a damaged
+file is refused before the HDF5 library, which a flipped bit can crash, reads it. The HDF5 content ends before the seal,
+and its superblock names that end. See `docs/format.md`.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ SEAL_BYTES = 128
 SEAL = re.compile(rb"softlabel sha256 ([0-9a-f]{64}) of (\d{1,18}) bytes\n\Z")
 NO_DIGEST = "is damaged, or no soft-label file: it does not end with its digest"
 BEGIN_OF_VERSION_1 = b"softlabel sha256 "
-OF_VERSION_1 = f"is of version 1, which has its digest in front, and this softlabel knows version {VERSION}"
+OF_VERSION_1 = f"is of version 1, which has its digest at the beginning; expected version {VERSION}"
 BLOCK_BYTES = 2**20
 
 Column = tuple[tuple[int, ...], npt.DTypeLike]
@@ -34,7 +35,7 @@ Column = tuple[tuple[int, ...], npt.DTypeLike]
 
 @contextmanager
 def create(path: Path, format_name: str) -> Iterator[h5py.File]:
-    """Opens a new file; it is sealed and published when the block ends well."""
+    """Opens a new file, which is sealed and published if the block raises nothing."""
     with full_disk_as_os_error(path), publish(path) as partial:
         with new_file(partial, format_name) as file:
             yield file
@@ -42,7 +43,7 @@ def create(path: Path, format_name: str) -> Iterator[h5py.File]:
 
 
 def new_file(path: Path, format_name: str) -> h5py.File:
-    """A new, open, unsealed file with its format and version."""
+    """A new file, open and unsealed, with its format and version."""
     file = h5py.File(path, "x")
     file.attrs["format"] = format_name
     file.attrs["version"] = VERSION
@@ -51,7 +52,7 @@ def new_file(path: Path, format_name: str) -> h5py.File:
 
 @contextmanager
 def full_disk_as_os_error(path: Path) -> Iterator[None]:
-    """Turns HDF5's way to tell of a full disk into Python's."""
+    """Turns the RuntimeError that h5py raises if the disk is full into an OSError."""
     try:
         yield
     except RuntimeError as error:
@@ -61,17 +62,17 @@ def full_disk_as_os_error(path: Path) -> Iterator[None]:
 
 
 def empty_dataset(group: h5py.Group, name: str, column: Column) -> h5py.Dataset:
-    """An unwritten dataset that is one run of bytes at a place that is fixed from now on.
+    """An unwritten dataset: one run of bytes, whose place in the file is fixed from now on.
 
-    So the file's bytes depend neither on the order in which rows are written nor on how often the writing
-    was interrupted, and a view of (V, N, ...) reads as one run.
+    So the file's bytes depend neither on the order in which rows are written nor on interruptions, and one view of a
+    dataset (V, N, ...) is one run of bytes as well.
     """
     shape, dtype = column
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_obj_track_times(False)
+    plan.set_obj_track_times(False)  # a time would make the bytes of each run differ
     plan.set_layout(h5py.h5d.CONTIGUOUS)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # zeros would be written, then overwritten
     kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
     h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), plan)
     return group[name]
@@ -83,37 +84,37 @@ def write_dataset(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> Non
 
 
 def seal(path: Path) -> None:
-    """Writes the digest and the length of a complete, closed file behind it; again, if that was done or half done."""
+    """Writes the digest and the length of a complete, closed file at its end."""
     with path.open("r+b") as file:
         end = int.from_bytes(file.read(48)[40:], "little")  # HDF5's own end, as its superblock (version 0) names it
-        file.truncate(end)
+        file.truncate(end)  # removes a seal that an interrupted run has written, or begun
         file.seek(end)
         file.write(_seal_of(_sha256_of_first(path, end), end))
 
 
 def sealed_sha256(path: Path) -> str:
-    """The digest that a sealed file names: the identity of its content.
+    """The digest in a file's seal, which identifies its content.
 
     Raises:
-        DamagedError: the file names none.
+        DamagedError: the file has no seal.
     """
-    named = SEAL.search(_last_bytes(path))
-    if named is None:
+    sealed = SEAL.search(_last_bytes(path))
+    if sealed is None:
         raise DamagedError(f"{path} {NO_DIGEST}. {remedy('')}")
-    return named[1].decode()
+    return sealed[1].decode()
 
 
 @contextmanager
 def open_checked(path: Path, makers: Mapping[str, str]) -> Iterator[h5py.File]:
-    """Opens a file for reading, after its digest, format and version were compared.
+    """Compares a file's digest, format and version, and opens it for reading.
 
     Args:
         path: the file.
-        makers: the formats that are expected, and the stage that makes each.
+        makers: the formats that are expected, and the stage that makes files of each.
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is of another format or version, or damaged. Both name the command that mends it.
+        DamagedError: it is of another format or version, or damaged.
     """
     stage = "".join(makers.values()) if len(makers) == 1 else ""
     if not path.is_file():
@@ -124,36 +125,36 @@ def open_checked(path: Path, makers: Mapping[str, str]) -> Iterator[h5py.File]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(h5py.File(path, "r"))
-            found, version = str(file.attrs["format"]), int(file.attrs["version"])
+            format_name, version = str(file.attrs["format"]), int(file.attrs["version"])
         except (OSError, LookupError, TypeError, ValueError) as error:
             raise DamagedError(
                 f"{path} is no HDF5 file with a format and a version: {error}. {remedy(stage)}"
             ) from None
-        if found not in makers:
+        if format_name not in makers:
             expected = " or ".join(map(repr, makers))
-            raise DamagedError(f"{path} is of format {found!r}, expected {expected}. {remedy(stage)}")
+            raise DamagedError(f"{path} is of format {format_name!r}, expected {expected}. {remedy(stage)}")
         if version != VERSION:
             raise DamagedError(
-                f"{path} is of version {version} of the format {found!r}, and this softlabel knows version {VERSION}. "
-                f"If the file is newer, update softlabel. {remedy(makers[found])}"
+                f"{path} is of version {version} of the format {format_name!r}, expected version {VERSION}. "
+                f"If the file is newer, update softlabel. {remedy(makers[format_name])}"
             )
         yield file
 
 
 def remedy(stage: str) -> str:
-    """How to make a file again, as a sentence; `stage` may be empty if it is not known."""
+    """How to make a file again, as a sentence; `stage` is empty if it is not known."""
     return f"Make it again with `dvc repro{f' --single-item --force {stage}' if stage else ''}`."
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a file's bytes, or None."""
+    """What is wrong with a file's bytes, in words; None if nothing is."""
     last = _last_bytes(path)
-    named = SEAL.search(last)
-    if named is None:
+    sealed = SEAL.search(last)
+    if sealed is None:
         with path.open("rb") as file:
             is_older = file.read(len(BEGIN_OF_VERSION_1)) == BEGIN_OF_VERSION_1
         return OF_VERSION_1 if is_older else NO_DIGEST
-    length, expected = path.stat().st_size - SEAL_BYTES, int(named[2])
+    length, expected = path.stat().st_size - SEAL_BYTES, int(sealed[2])
     if length != expected:
         return f"is damaged: {length} bytes lie before its digest, expected {expected}"
     if last != _seal_of(_sha256_of_first(path, length), length):
@@ -162,10 +163,10 @@ def damage(path: Path) -> str | None:
 
 
 def refuse_other_structure(group: h5py.Group, expected: Mapping[str, Column], path: Path, remedy: str) -> None:
-    """Compares a group's datasets with what the file's attributes announce.
+    """Compares a group's datasets with those that the file's attributes announce.
 
     Raises:
-        DamagedError: a dataset is missing, unknown, or of another shape or dtype; says which.
+        DamagedError: a dataset is missing, unknown, or of another shape or dtype.
     """
     if sorted(group) != sorted(expected):
         raise DamagedError(f"{path} holds {sorted(group)} in {group.name}, expected {sorted(expected)}. {remedy}")
@@ -195,7 +196,7 @@ def texts(values: Any) -> tuple[str, ...]:
 
 
 def _seal_of(sha256: str, length: int) -> bytes:
-    """Line feeds, then the line that ends the file."""
+    """The seal: line feeds, then the line that ends the file."""
     return f"softlabel sha256 {sha256} of {length} bytes\n".encode().rjust(SEAL_BYTES, b"\n")
 
 
@@ -206,9 +207,10 @@ def _last_bytes(path: Path) -> bytes:
 
 
 def _sha256_of_first(path: Path, length: int) -> str:
-    """SHA-256 of the first `length` bytes; says how far it is where that takes long."""
-    digest, telling = hashlib.sha256(), Progress(f"digest of {path.name}", length >> 20, "MiB", short_is_silent=True)
-    with path.open("rb", buffering=0) as file, telling as progress:
+    """SHA-256 of the first `length` bytes."""
+    digest = hashlib.sha256()
+    shown = Progress(f"digest of {path.name}", length >> 20, "MiB", short_is_silent=True)
+    with path.open("rb", buffering=0) as file, shown as progress:
         for start in range(0, length, BLOCK_BYTES):
             block = file.read(min(BLOCK_BYTES, length - start))
             digest.update(block)

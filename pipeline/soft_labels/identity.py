@@ -1,4 +1,4 @@
-"""Whether a soft-label file belongs to what it is used with; if not, what differs."""
+"""Whether a soft-label file belongs to the data set and the teacher with which it is used; if not, what differs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from pipeline.soft_labels.reading import SoftLabelFile
 
 @dataclass(frozen=True)
 class Expected:
-    """What a soft-label file should have been made from; None where it does not matter or is not at hand.
+    """What a soft-label file should have been made from; a value of None is not compared.
 
     Attributes:
-        splits: whose images will be used.
-        views: of the training images.
+        splits: the splits whose images will be used.
+        views: the views of the training images.
         resize: how images are resized.
-        teacher_sha256: of the teacher's file.
-        logits_sha256: of the logits that soft targets should be made from.
+        teacher_sha256: the digest of the teacher's file.
+        logits_sha256: the digest of the logits from which soft targets should be made.
         temperature: T.
     """
 
@@ -38,63 +38,59 @@ ANY = Expected()
 
 
 def refuse_other(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> None:
-    """Compares a file with what it is going to be used with, before anything of it is used.
-
-    Args:
-        file: the file.
-        index: the data set.
-        expected: what else is known.
+    """Refuses a file that does not belong to a data set, or differs from what is expected, before it is used.
 
     Raises:
-        MismatchError: names what differs and the command that mends it.
+        MismatchError: something differs; the message names the first difference.
     """
-    found = differences(file, index, expected)
-    if found:
-        raise MismatchError(f"{file.path} {found[0]}. Bring it up to date with `dvc repro {file.stage}`.")
+    different = differences(file, index, expected)
+    if different:
+        raise MismatchError(f"{file.path} {different[0]}. Bring it up to date with `dvc repro {file.stage}`.")
 
 
 def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> list[str]:
-    """As `refuse_other`, but returns everything that differs, the most telling first."""
-    made = file.provenance
-    if list(made.class_names) != index.class_names:
-        return [f"has the classes {list(made.class_names)}, the index has {index.class_names}"]
-    found = [difference for split in expected.splits for difference in _other_images(file, index, split)]
-    if not found and made.dataset != index.fingerprint():
-        found.append(
-            f"was made from another data set: its fingerprint is {made.dataset[:12]}, "
+    """Everything that differs, in words that follow the file's name; what helps the user most comes first."""
+    origin = file.provenance
+    if list(origin.class_names) != index.class_names:
+        return [f"has the classes {list(origin.class_names)}, the index has {index.class_names}"]
+    different = [difference for split in expected.splits for difference in _other_images(file, index, split)]
+    # The splits that are used may agree while another one differs.
+    if not different and origin.dataset != index.fingerprint():
+        different.append(
+            f"was made from another data set: its fingerprint is {origin.dataset[:12]}, "
             f"the index has {index.fingerprint()[:12]}"
         )
-    if expected.teacher_sha256 not in (None, made.teacher_sha256):
-        found.append(
-            f"was made from another teacher: its fingerprint is {made.teacher_sha256[:12]}, "
+    if expected.teacher_sha256 not in (None, origin.teacher_sha256):
+        different.append(
+            f"was made from another teacher: its fingerprint is {origin.teacher_sha256[:12]}, "
             f"expected {str(expected.teacher_sha256)[:12]}"
         )
     if expected.logits_sha256 not in (None, file.logits_sha256):
         logits = str(expected.logits_sha256)
-        found.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits[:12]}")
-    if expected.views is not None and made.views != expected.views.as_json():
-        found.append(other_views(made.views, expected.views.as_json()))
-    if expected.resize is not None and (departure := other_pixels(made.preprocessing, expected.resize)):
-        found.append(departure)
+        different.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits[:12]}")
+    if expected.views is not None and origin.views != expected.views.as_json():
+        different.append(other_views(origin.views, expected.views.as_json()))
+    if expected.resize is not None and (departure := other_pixels(origin.preprocessing, expected.resize)):
+        different.append(departure)
     if expected.temperature not in (None, file.temperature):
-        found.append(f"was softened at temperature {file.temperature:g}, not {expected.temperature:g}")
-    return found
+        different.append(f"was softened at temperature {file.temperature:g}, expected {expected.temperature:g}")
+    return different
 
 
 def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[str]:
-    """How the images and labels of one split differ from those of the index."""
+    """How the images and labels of one split differ from those of the index, in words."""
     images = {image.id: image for image in index.split(split)}
     row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
-    both = [image_id for image_id in images if image_id in row_of]
+    shared = [image_id for image_id in images if image_id in row_of]
     content, labels = file.image_sha256(split), file.labels(split)
     position = {name: number for number, name in enumerate(index.class_names)}
     cases = [
         ("has no soft labels for", [image_id for image_id in images if image_id not in row_of]),
         ("has soft labels that the index does not know, for", [name for name in row_of if name not in images]),
-        ("was made from other content of", [name for name in both if content[row_of[name]] != images[name].sha256]),
+        ("was made from other content of", [name for name in shared if content[row_of[name]] != images[name].sha256]),
         (
             "has other labels than the index for",
-            [name for name in both if labels[row_of[name]] != position[images[name].class_name]],
+            [name for name in shared if labels[row_of[name]] != position[images[name].class_name]],
         ),
     ]
     return [
@@ -104,10 +100,10 @@ def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[s
     ]
 
 
-def other_views(found: dict[str, Any], expected: dict[str, Any]) -> str:
+def other_views(actual: dict[str, Any], expected: dict[str, Any]) -> str:
     """How two descriptions of views (`Views.as_json`) differ, in words."""
-    names = [name for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
-    unequal = (f"{name} {found.get(name)}, expected {expected.get(name)}" for name in names)
+    names = [name for name in sorted(actual.keys() | expected.keys()) if actual.get(name) != expected.get(name)]
+    unequal = (f"{name} {actual.get(name)}, expected {expected.get(name)}" for name in names)
     return f"holds other views: {', '.join(unequal)}"
 
 

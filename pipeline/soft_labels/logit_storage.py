@@ -1,8 +1,8 @@
-"""How a teacher's logits are stored: all of them, or the k largest with a model of the rest.
+"""How a teacher's logits are stored: all of them, or the k largest with a model of the others.
 
-Each kind names the columns of `teacher_logits.h5` and those of `soft_targets_T<T>.h5`, and turns logits
-into the first, the first into the second, and the second into the (R, C) array that a student learns from.
-A column is an array of R rows; see `docs/format.md`.
+Each kind of storage names the columns of `teacher_logits.h5` and those of `soft_targets_T<T>.h5`. It turns logits into
+the columns of the first file, these into the columns of the second, and those into the (R, C) array from which a
+student learns. A column is an array of R rows; see `docs/format.md`.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ Dtype = Literal["float32", "float16"]
 
 Columns = dict[str, npt.NDArray[Any]]
 RowColumns = dict[str, tuple[tuple[int, ...], npt.DTypeLike]]
-"""For each column, the shape of one row and its dtype."""
+"""The shape of one row and the dtype, for each column."""
 
 COLDEST = 1e-100
-"""Below this temperature the largest logit has all of the mass, to the last bit; smaller ones only overflow."""
+"""At this temperature the largest logit has all of the mass, to the last bit. Below it, divisions would overflow."""
 
 CACHED_NUMBERS = 2**18
-"""So many float64 stay in a processor's cache from one step of a softmax to the next: four times as fast."""
+"""This many float64 stay in a processor's cache between the steps of a softmax, which makes it four times as fast."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Dense:
     """Every logit.
 
     Attributes:
-        dtype: of the logits.
+        dtype: the dtype of the stored logits.
     """
 
     kind: Literal["dense"] = field(default="dense", kw_only=True)
@@ -86,16 +86,16 @@ class Dense:
 
 @dataclass(frozen=True)
 class TopK:
-    """The k largest logits, and the mean and variance of the others.
+    """The k largest logits, and the mean and variance of the others, the tail.
 
     Attributes:
-        k: how many are kept; fewer than there are classes.
-        dtype: of the kept logits.
+        k: how many logits are kept; fewer than there are classes.
+        dtype: the dtype of the kept logits.
     """
 
     kind: Literal["topk"] = field(default="topk", kw_only=True)
     k: Positive
-    dtype: Annotated[Dtype, Field(default="float16")]  # of params.yaml alone: a file that does not say it is damaged
+    dtype: Annotated[Dtype, Field(default="float16")]  # params.yaml may leave it out, a file may not
 
     def as_json(self) -> dict[str, Any]:
         """What `of` takes."""
@@ -140,11 +140,11 @@ class TopK:
         return columns["index"][:, 0].astype(np.intp)
 
     def logits(self, columns: Columns, classes: int) -> npt.NDArray[np.float32]:
-        """The kept logits, and for all others of a row the one that gives them their mass at T = 1: (R, C) float32."""
+        """The kept logits, and for the others of a row one that gives them their mass at T = 1: (R, C) float32."""
         return _spread(columns["index"], columns["value"], self._tail_logit(columns, 1.0), classes)
 
     def extent(self, columns: Columns, classes: int) -> tuple[npt.NDArray[np.float64], ...]:
-        """The mean of the tail and the largest logit, and the sum of all: (R,) each."""
+        """The smallest (or the mean of the tail, if smaller) and the largest logit, and the sum of all: (R,) each."""
         kept, tail = columns["value"].astype(np.float64), columns["tail_mean"].astype(np.float64)
         return np.minimum(kept[:, -1], tail), kept[:, 0], kept.sum(axis=1) + (classes - self.k) * tail
 
@@ -157,7 +157,7 @@ class TopK:
         }
 
     def soften(self, columns: Columns, temperature: float, classes: int) -> Columns:
-        """Softens stored logits; the tail's mass is modelled (`docs/format.md`)."""
+        """Softens stored logits; the mass of the tail is modelled (`docs/format.md`)."""
         temperature = max(temperature, COLDEST)
         value = columns["value"].astype(np.float64)
         largest = value[:, 0]
@@ -171,18 +171,19 @@ class TopK:
         }
 
     def probabilities(self, soft: Columns, classes: int) -> npt.NDArray[np.float32]:
-        """The soft labels, the tail's mass spread evenly: (R, C) float32."""
+        """The soft labels, with the mass of the tail spread evenly: (R, C) float32."""
         return _spread(soft["index"], soft["probability"], soft["tail"] / np.float32(classes - self.k), classes)
 
     def _tail_logit(self, columns: Columns, temperature: float) -> npt.NDArray[np.float64]:
-        """The one logit that, C - k times, has the modelled mass of the tail at a temperature: (R,).
+        """The logit which, if all C - k logits of the tail had it, would give the tail its modelled mass: (R,).
 
-        It is T log E[exp(v / T)] for v from a normal distribution with the tail's mean and variance, cut off at the
-        smallest kept logit, above which no logit of the tail lies. Whatever the distribution, it is at least the
-        mean (Jensen) and at most the smallest kept logit.
+        It is T log E[exp(v / T)] for v from a normal distribution with the tail's mean and variance. The distribution
+        is cut off at the smallest kept logit, since no logit of the tail is larger. For any distribution, this logit is
+        at least the mean (Jensen) and at most the smallest kept logit.
         """
         smallest = columns["value"][:, -1].astype(np.float64) / temperature
         mean = np.minimum(columns["tail_mean"].astype(np.float64) / temperature, smallest)
+        # A tail of equal logits has the deviation 0, and nothing can be divided by it.
         deviation = np.maximum(np.sqrt(columns["tail_variance"].astype(np.float64)) / temperature, 1e-9)
         cut = (smallest - mean) / deviation
         log_power = mean + deviation**2 / 2 + log_ndtr(cut - deviation) - log_ndtr(cut)
@@ -199,14 +200,14 @@ def of(description: Mapping[str, Any]) -> Storage:
 
 
 def softmax(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float32]:
-    """softmax(v / T) along the last axis, computed in float64, rounded once to float32."""
+    """softmax(v / T) along the last axis, computed in float64 and rounded once to float32."""
     rows = np.reshape(logits, (-1, np.shape(logits)[-1]))
     softened = np.empty(rows.shape, np.float32)
     step = max(1, CACHED_NUMBERS // rows.shape[1])
     for part in (slice(start, start + step) for start in range(0, len(rows), step)):
         powers = rows[part].astype(np.float64)
         powers -= powers.max(axis=1, keepdims=True)
-        with np.errstate(over="ignore"):  # at a tiny temperature all but the largest become 0
+        with np.errstate(over="ignore"):  # at a tiny temperature -inf, whose power is 0
             powers /= temperature
         np.exp(powers, out=powers)
         powers /= powers.sum(axis=1, keepdims=True)
@@ -232,7 +233,7 @@ def _rounded(logits: npt.NDArray[Any], dtype: Dtype) -> npt.NDArray[Any]:
 def _spread(
     index: npt.NDArray[Any], kept: npt.NDArray[Any], others: npt.NDArray[Any], classes: int
 ) -> npt.NDArray[np.float32]:
-    """Rows of C values: the kept ones at their index, and one value in all other places."""
+    """Rows of C values: the kept values at their `index`, and the row's value in `others` at all other places."""
     dense = np.repeat(others.astype(np.float32)[:, None], classes, axis=1)
     np.put_along_axis(dense, index.astype(np.intp), kept.astype(np.float32), axis=1)
     return dense

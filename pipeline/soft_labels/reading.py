@@ -1,7 +1,7 @@
-"""The two soft-label files, as `docs/format.md` lays them down. Needs h5py and NumPy only.
+"""Reading the two soft-label files, whose format is in `docs/format.md`. Needs h5py and NumPy only.
 
-`teacher_logits.h5` keeps what the teacher said of every view of every image; `soft_targets_T<T>.h5` keeps
-the probabilities softened at one temperature beside the one-hot labels.
+`teacher_logits.h5` holds the teacher's logits of every view of every image. `soft_targets_T<T>.h5` holds the
+probabilities softened at one temperature, beside the labels.
 """
 
 import json
@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import h5py
 import numpy as np
@@ -36,11 +37,12 @@ MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
 MixedPrecision = Literal["mixed_float16", "mixed_bfloat16"]
 Precision = Literal["float32", MixedPrecision]
 SLAB_ROWS = 4096
+"""Rows that are in memory at a time: 16 MB of float32 logits of 1,000 classes."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a soft-label file.
+    """What a soft-label file was made from, and how.
 
     Attributes:
         class_names: C names, in the order of the class axis.
@@ -51,10 +53,9 @@ class Provenance:
         batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.
         views: `Views.as_json` of the training images.
         storage: `as_json` of a class in `logit_storage`.
-        ensemble: None, or of an ensemble its "average" ("logits" or "probabilities") and its "members", a list of
-            {"teacher": name of the architecture, "teacher_sha256": SHA-256 of the member's `.keras` file}.
-        precision: None for the teacher's own (mostly float32), or the mixed precision in which it computed
-            ("mixed_float16" or "mixed_bfloat16").
+        ensemble: None for a single teacher. For an ensemble, its "average" ("logits" or "probabilities") and its
+            "members", a list of {"teacher": name of the architecture, "teacher_sha256": SHA-256 of the `.keras` file}.
+        precision: the mixed precision in which the teacher computed; None for its own precision (mostly float32).
     """
 
     class_names: tuple[str, ...]
@@ -85,25 +86,25 @@ class Rows:
 
 
 class SoftLabelFile:
-    """A soft-label file of either format, checked, and open for reading.
+    """A soft-label file of either format, checked and open for reading.
 
     Args:
-        path: where it lies.
-        file: the open file, whose digest, format and version were compared.
+        path: its path.
+        file: the open file, whose digest, format and version `open_checked` has compared.
 
     Attributes:
         format: `LOGITS_FORMAT` or `TARGETS_FORMAT`.
-        sha256: names its content.
-        provenance: what made it.
-        temperature: T of soft targets; None of logits.
-        logits_sha256: of the logits that soft targets were made from; None of logits.
+        sha256: the digest of its content.
+        provenance: what it was made from.
+        temperature: T of soft targets; None for logits.
+        logits_sha256: the digest of the logits from which soft targets were made; None for logits.
         storage: how the rows are stored.
         classes: C.
-        stage: which makes such files.
-        remedy: the command that makes it again, as a sentence.
+        stage: the stage that makes such files.
+        remedy: the command that makes the file again, as a sentence.
 
     Raises:
-        DamagedError: what it holds is not what its attributes announce.
+        DamagedError: its content is not what its attributes announce.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -119,6 +120,7 @@ class SoftLabelFile:
             self.temperature = _temperature(file) if self.format == TARGETS_FORMAT else None
             self.logits_sha256 = str(file.attrs["logits"]) if self.format == TARGETS_FORMAT else None
             self.classes = len(self.provenance.class_names)
+            self._row_columns = _row_columns(self.format, self.storage, self.classes)
             if len(set(self.provenance.class_names)) < self.classes:
                 raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
@@ -153,103 +155,97 @@ class SoftLabelFile:
         return stored_transforms(self.file[split], view)
 
     def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
-        """The columns of one view, as `self.storage` names them, of some rows."""
-        names = self._row_columns()
-        return {name: self.file[split][name][view, rows] for name in names}
+        """Some rows of one view, in the columns of `self.storage`."""
+        return {name: self.file[split][name][view, rows] for name in self._row_columns}
 
-    def _row_columns(self) -> logit_storage.RowColumns:
-        is_logits = self.format == LOGITS_FORMAT
-        return self.storage.columns(self.classes) if is_logits else self.storage.soft_columns(self.classes)
+    def soft_labels(
+        self, split: SplitName, view: int, rows: slice, temperature: float = 1.0
+    ) -> npt.NDArray[np.float32]:
+        """The soft labels of some rows of one view, (R, C); only logits are softened at `temperature`."""
+        columns = self.columns(split, view, rows)
+        if self.format == LOGITS_FORMAT:
+            columns = self.storage.soften(columns, temperature, self.classes)
+        return self.storage.probabilities(columns, self.classes)
 
     def _refuse_other_structure(self) -> None:
         if sorted(self.file) != sorted([CLASS_NAMES, *SPLITS]):
             raise ValueError(f"it holds {sorted(self.file)}, expected {sorted([CLASS_NAMES, *SPLITS])}")
         for split in SPLITS:
-            group = self.file[split]
-            count = self.count(split)
-            if min(count, self.views(split).count) < 1:
+            group, views, count = self.file[split], self.views(split), self.count(split)
+            if min(count, views.count) < 1:
                 raise ValueError(f"/{split} holds no rows")
-            expected = columns_of_split(self.views(split), count, self._row_columns())
-            expected["id"] = ((count,), h5py.string_dtype("utf-8", group["id"].dtype.itemsize))
-            expected |= _label_column(self.format, count, self.classes, self.storage)
+            id_bytes = group["id"].dtype.itemsize
+            expected = _all_columns(self.format, views, count, self.classes, id_bytes, self.storage)
             refuse_other_structure(group, expected, self.path, self.remedy)
             _ = self.ids(split), self.image_sha256(split)  # refuses what is no UTF-8
 
 
 @contextmanager
-def open_logits(path: Path) -> Iterator[SoftLabelFile]:
-    """Opens a `teacher_logits.h5` for reading.
+def open_soft_labels(path: Path, formats: Sequence[str] = tuple(MAKERS)) -> Iterator[SoftLabelFile]:
+    """Opens a soft-label file for reading.
+
+    Args:
+        path: the file.
+        formats: the formats that it may have.
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is of another format or a newer version, or damaged.
+        DamagedError: it is of another format or version, or damaged.
     """
-    with open_checked(path, {LOGITS_FORMAT: MAKERS[LOGITS_FORMAT]}) as file:
+    with open_checked(path, {name: MAKERS[name] for name in formats}) as file:
         yield SoftLabelFile(path, file)
 
 
-@contextmanager
-def open_soft_targets(path: Path) -> Iterator[SoftLabelFile]:
-    """Opens a `soft_targets_T<T>.h5` for reading.
+open_logits = partial(open_soft_labels, formats=[LOGITS_FORMAT])
+"""Opens a `teacher_logits.h5`; otherwise as `open_soft_labels`."""
 
-    Raises:
-        MissingError: there is no such file.
-        DamagedError: it is of another format or a newer version, or damaged.
-    """
-    with open_checked(path, {TARGETS_FORMAT: MAKERS[TARGETS_FORMAT]}) as file:
-        yield SoftLabelFile(path, file)
-
-
-@contextmanager
-def open_soft_labels(path: Path) -> Iterator[SoftLabelFile]:
-    """Opens a file of either format for reading.
-
-    Raises:
-        MissingError: there is no such file.
-        DamagedError: it is of another format or a newer version, or damaged.
-    """
-    with open_checked(path, MAKERS) as file:
-        yield SoftLabelFile(path, file)
+open_soft_targets = partial(open_soft_labels, formats=[TARGETS_FORMAT])
+"""Opens a `soft_targets_T<T>.h5`; otherwise as `open_soft_labels`."""
 
 
 def columns_of_split(views: Views, count: int, row_columns: logit_storage.RowColumns) -> dict[str, Column]:
-    """The datasets that both formats hold in the group of a split, but for `id` and the labels."""
-    expected: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
-    expected["affine"] = ((views.count, count, 6), "float16")
+    """The datasets of a split that both formats hold, without `id` and the labels."""
+    columns: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
+    columns["affine"] = ((views.count, count, 6), "float16")
     if views.augmentation.recolors:
-        expected["color"] = ((views.count, count, 6), "float16")
+        columns["color"] = ((views.count, count, 6), "float16")
     for name, (shape, dtype) in row_columns.items():
-        expected[name] = ((views.count, count, *shape), dtype)
-    return expected
+        columns[name] = ((views.count, count, *shape), dtype)
+    return columns
 
 
 def bytes_of_split(
-    format_name: str, views: Views, count: int, classes: int, id_bytes: int, stored_as: logit_storage.Storage
+    format_name: str, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
 ) -> int:
     """The bytes of all datasets of a split of `count` images; `id_bytes` is the length of the longest id."""
-    is_logits = format_name == LOGITS_FORMAT
-    columns = stored_as.columns(classes) if is_logits else stored_as.soft_columns(classes)
-    expected = columns_of_split(views, count, columns)
-    expected["id"] = ((count,), f"S{id_bytes}")
-    expected |= _label_column(format_name, count, classes, stored_as)
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
+    columns = _all_columns(format_name, views, count, classes, id_bytes, storage)
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in columns.values())
 
 
-def _label_column(format_name: str, count: int, classes: int, stored_as: logit_storage.Storage) -> dict[str, Column]:
-    """Labels are one-hot beside dense soft labels, and class indices where C numbers a row would be too many."""
-    if format_name == TARGETS_FORMAT and isinstance(stored_as, logit_storage.Dense):
-        return {"hard": ((count, classes), "uint8")}
-    return {"label": ((count,), "int32")}
+def _all_columns(
+    format_name: str, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
+) -> dict[str, Column]:
+    columns = columns_of_split(views, count, _row_columns(format_name, storage, classes))
+    columns["id"] = ((count,), h5py.string_dtype("utf-8", id_bytes))
+    if format_name == TARGETS_FORMAT and isinstance(storage, logit_storage.Dense):
+        columns["hard"] = ((count, classes), "uint8")
+    else:  # a one-hot row of C numbers would be longer than the k that top-k storage keeps
+        columns["label"] = ((count,), "int32")
+    return columns
+
+
+def _row_columns(format_name: str, storage: logit_storage.Storage, classes: int) -> logit_storage.RowColumns:
+    return storage.columns(classes) if format_name == LOGITS_FORMAT else storage.soft_columns(classes)
 
 
 def slabs(count: int) -> Iterator[slice]:
-    """Steps through `count` rows, so that memory stays flat."""
+    """Slices of `count` rows, a few thousand each, so that memory stays flat."""
     for start in range(0, count, SLAB_ROWS):
         yield slice(start, min(start + SLAB_ROWS, count))
 
 
 def stored_transforms(group: h5py.Group, views: Any) -> tuple[Floats16, Floats16]:
-    """The affine and the color transforms of some views of a split, as indexing by `views` shapes them."""
+    """The affine and the color transforms of a split at the index `views` (a number, or `...` for all views)."""
     affines = group["affine"][views]
     colors = group["color"][views] if "color" in group else np.broadcast_to(SAME_COLOR, affines.shape)
     return affines, colors
@@ -279,13 +275,10 @@ def _read_provenance(file: h5py.File) -> Provenance:
 
 
 def _precision(attributes: h5py.AttributeManager) -> MixedPrecision | None:
-    if "precision" not in attributes:
-        return None
-    precision: Any = str(attributes["precision"])
-    if precision not in get_args(MixedPrecision):
+    precision = attributes.get("precision")
+    if precision not in (None, *get_args(MixedPrecision)):
         raise ValueError(f"its precision is {precision!r}")
-    mixed: MixedPrecision = precision
-    return mixed
+    return cast(MixedPrecision | None, precision)
 
 
 def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:
@@ -295,5 +288,5 @@ def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:
     if ensemble["average"] not in ("logits", "probabilities") or not ensemble["members"]:
         raise ValueError(f"its ensemble is {ensemble}")
     for member in ensemble["members"]:
-        _ = member["teacher"] + member["teacher_sha256"]  # text, both
+        _ = member["teacher"] + member["teacher_sha256"]  # refuses what is no text
     return ensemble

@@ -1,4 +1,4 @@
-"""Whether soft labels are soft: those of a teacher whose logits are far too large are hard ones at any temperature."""
+"""Whether soft labels are soft: logits that are far too large give hard labels at any temperature."""
 
 import numpy as np
 from scipy import special
@@ -9,18 +9,18 @@ from pipeline.soft_labels.logit_storage import softmax
 from pipeline.soft_labels.reading import SoftLabelFile
 
 NO_ENTROPY = 0.01
-"""In nats, of the mean soft label. Sure teachers are above: one of MNIST that is right on 0.98 has 0.04 at T = 1."""
+"""Nats. Soft labels of a smaller mean entropy are nearly hard. Those of sure teachers have more: one of MNIST that is
+right on 0.98 has 0.04 at T = 1."""
 
 UNHEARD_OF = 200.0
-"""A logit's distance from the mean of its row. Of trained teachers, 99 of 100 lie below 60."""
-
+"""The size of logits (see `size`) above which they are too large. Trained teachers had 5 to 64."""
 
 UNSURE_AT = 4.0
-"""A temperature at which a trained network is less sure than it is right: one of 1 to 3 makes it as sure (Guo and
+"""At this temperature a trained network's confidence is below its accuracy: one of 1 to 3 makes them equal (Guo and
 others, 2017)."""
 
 TOO_SURE = 0.15
-"""So much above the accuracy, and above what so many images can tell of it, the mean confidence is still too high."""
+"""A mean confidence is too high if it exceeds the accuracy by this much, and the accuracy's upper limit as well."""
 
 FROM_0_TO_1 = (
     "the teacher was trained on pixels from 0 to 1 and gets 0 to 255 (then state `preprocessing: unit` in "
@@ -32,34 +32,35 @@ def doubt(answers: Answers, temperature: float) -> str | None:
     """What speaks against soft labels, with the likely cause, in words; None if nothing does.
 
     Args:
-        answers: on the validation images.
-        temperature: the largest that they are softened at. One below 1 sharpens on purpose, so 1 takes its place.
+        answers: the answers to the validation images.
+        temperature: the largest temperature at which they are softened. In place of one below 1, which sharpens on
+            purpose, 1 is used.
     """
     logits, softened_at = answers.logits, max(temperature, 1.0)
     nats, distance, sure = entropy(logits, softened_at), size(logits), too_sure(answers, temperature)
     if nats >= NO_ENTROPY and distance <= UNHEARD_OF and sure is None:
         return None
-    found = (
+    measured = (
         f"at T = {softened_at:g} the soft labels have a mean entropy of {nats:.4f} nats, of at most "
         f"{np.log(logits.shape[1]):.4f}; one logit in a hundred lies {distance:,.0f} or more from the mean of its row"
     )
     if sure is not None:
         return (
-            f"{found}; {sure}. So sure and so often wrong is hardly any network. Likely causes: {FROM_0_TO_1}; its "
+            f"{measured}; {sure}. Hardly any network is so sure and so often wrong. Likely causes: {FROM_0_TO_1}; its "
             "classes are in another order (`classes`); its last layer scales the logits; or it is over-fitted."
         )
     if distance <= UNHEARD_OF:
-        return f"{found}. They are nearly hard labels: the teacher is very sure. A larger temperature softens them."
+        return f"{measured}. They are nearly hard labels: the teacher is very sure. A larger temperature softens them."
     return (
-        f"{found}. Logits so large turn soft labels into hard ones. Likely causes: {FROM_0_TO_1}, or its last layer "
+        f"{measured}. Logits so large turn soft labels into hard ones. Likely causes: {FROM_0_TO_1}, or its last layer "
         "scales the logits."
     )
 
 
 def too_sure(answers: Answers, temperature: float) -> str | None:
-    """Whether a teacher is far surer than it is right even at `UNSURE_AT` or above, in words; None if it is not.
+    """Says that a teacher's confidence is far above its accuracy even at `UNSURE_AT` or above; None if it is not.
 
-    Logits that are too large show here at any scale, as long as the teacher is wrong on some of the images.
+    Logits that are too large show here at any scale if the teacher is wrong on some of the images.
     """
     softened_at, images = max(temperature, UNSURE_AT), len(answers.labels)
     confidence = float(softmax(answers.logits, softened_at).max(axis=1).mean(dtype=np.float64))
@@ -78,12 +79,12 @@ def entropy(logits: Floats, temperature: float) -> float:
 
 
 def size(logits: Floats) -> float:
-    """How far logits (R, C) lie from the mean of their row: the distance that one in a hundred exceeds."""
+    """The distance from the mean of its row that one in a hundred logits (R, C) exceeds."""
     rows = logits.astype(np.float64)
     return float(np.quantile(np.abs(rows - rows.mean(axis=1, keepdims=True)), 0.99))
 
 
 def doubt_about(file: SoftLabelFile, largest_temperature: float) -> str | None:
-    """`doubt` about a soft-label file's validation images; that of soft targets at their own temperature."""
+    """The `doubt` about a file's validation images; soft targets are judged at their own temperature."""
     temperature = largest_temperature if file.temperature is None else file.temperature
     return doubt(answers_in(file, "val"), temperature)

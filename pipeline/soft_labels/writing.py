@@ -1,4 +1,4 @@
-"""Writing the two soft-label files, a slab of rows at a time. Needs h5py and NumPy only."""
+"""Writing the two soft-label files, some thousand rows at a time. Needs h5py and NumPy only."""
 
 import json
 import sys
@@ -37,37 +37,36 @@ from pipeline.soft_labels.reading import (
 from pipeline.soft_labels.softness import doubt_about
 
 OVERHEAD_BYTES = 2**16
-"""Room for HDF5's own structures."""
+"""More than HDF5's own structures take."""
 
 
 def create_logits(path: Path, provenance: Provenance, rows: Mapping[SplitName, Rows]) -> None:
-    """Writes a `teacher_logits.h5` that lacks nothing but the logits, unsealed.
+    """Writes a `teacher_logits.h5` with everything but the logits, unsealed.
 
     Args:
         path: the file to create.
-        provenance: what will make it.
+        provenance: what it is made from.
         rows: the images of each split.
     """
-    views, kind = Views.from_json(provenance.views), logit_storage.of(provenance.storage)
+    views, storage = Views.from_json(provenance.views), logit_storage.of(provenance.storage)
     classes = len(provenance.class_names)
     size = 0
     for split, images in rows.items():
         id_bytes = max(len(image_id.encode()) for image_id in images.ids)
-        size += bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, id_bytes, kind)
+        size += bytes_of_split(LOGITS_FORMAT, views.of_split(split), len(images.ids), classes, id_bytes, storage)
     refuse_full_disk(path, size + OVERHEAD_BYTES)
     with full_disk_as_os_error(path), new_file(path, LOGITS_FORMAT) as file:
         attributes = asdict(provenance)
         write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
         for name, value in attributes.items():
-            if value is None:
-                continue
-            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            if value is not None:  # an attribute that says nothing is left out, so other files keep their bytes
+                file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
         for split, images in rows.items():
-            _write_images(file.create_group(split), images, views.of_split(split), kind.columns(classes))
+            _write_images(file.create_group(split), images, views.of_split(split), storage.columns(classes))
 
 
 def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: logit_storage.RowColumns) -> None:
-    """All datasets of a split of the logits file, those of the logits unwritten."""
+    """Creates all datasets of a split of the logits file; those of the logits stay unwritten."""
     count = len(images.ids)
     write_dataset(group, "id", strings(images.ids))
     write_dataset(group, "label", np.asarray(images.labels, np.int32))
@@ -83,15 +82,15 @@ def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: lo
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
-    """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, a block of rows at a time; warns if they are not soft.
+    """Writes `soft_targets_T<T>.h5` from `teacher_logits.h5`, and warns if the soft labels are not soft.
 
     Raises:
         MissingError: there is no logits file.
         DamagedError: it is of another format, or damaged.
     """
     with open_logits(logits_path) as source:
-        if found := doubt_about(source, temperature):
-            print(f"warning: {targets_path}: {found}", file=sys.stderr)
+        if doubt := doubt_about(source, temperature):
+            print(f"warning: {targets_path}: {doubt}", file=sys.stderr)
         refuse_full_disk(targets_path, sum(_bytes_of_targets(source, split) for split in SPLITS) + OVERHEAD_BYTES)
         with create(targets_path, TARGETS_FORMAT) as target:
             _soften(source, target, temperature)
@@ -115,24 +114,24 @@ def _soften(source: SoftLabelFile, target: h5py.File, temperature: float) -> Non
 
 
 def _soften_split(source: SoftLabelFile, split: SplitName, group: h5py.Group, temperature: float) -> None:
-    kind, classes, count = source.storage, source.classes, source.count(split)
+    storage, classes, count = source.storage, source.classes, source.count(split)
     copied = ["id", "image_sha256", "affine", *(["color"] if "color" in source.file[split] else [])]
     for name in copied:
         write_dataset(group, name, source.file[split][name][...])
     labels = source.labels(split)
-    if isinstance(kind, logit_storage.Dense):
+    if isinstance(storage, logit_storage.Dense):
         hard = empty_dataset(group, "hard", ((count, classes), "uint8"))
         for rows in slabs(count):
             hard[rows] = labels[rows][:, None] == np.arange(classes)
     else:
         write_dataset(group, "label", labels.astype(np.int32))
     views = source.views(split).count
-    for name, (shape, dtype) in kind.soft_columns(classes).items():
+    for name, (shape, dtype) in storage.soft_columns(classes).items():
         empty_dataset(group, name, ((views, count, *shape), dtype))
     with Progress(f"soften {split}", views * count, "rows", short_is_silent=True) as progress:
         for view in range(views):
             for rows in slabs(count):
-                soft = kind.soften(source.columns(split, view, rows), temperature, classes)
+                soft = storage.soften(source.columns(split, view, rows), temperature, classes)
                 for name, values in soft.items():
                     group[name][view, rows] = values
                 progress.advance(rows.stop - rows.start)

@@ -17,8 +17,8 @@ from pipeline.evaluation.predictions import read_predictions
 from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import students
 from pipeline.images.index import Image, Index, read_index, refuse_changed
-from pipeline.report.captions import Drawings
-from pipeline.report.hardest_images import Telling, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.report.captions import CaptionedFigures
+from pipeline.report.hardest_images import HardImage, data_uris, most_surely_wrong, most_unlike_teacher
 from pipeline.report.page import as_yaml, filled, with_speed
 from pipeline.report.sample_grid import draw_samples
 from pipeline.report.softening_picture import draw_softening
@@ -93,7 +93,7 @@ def run(
         refuse_other(file, data, Expected(teacher_sha256=description.sha256))
         origin, warning = file.provenance, doubt_about(file, max(map(float, temperatures)))
     speed = read_speed(speeds)
-    drawings = Drawings(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
+    figures = CaptionedFigures(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
     quality, costs, *votes = tables(metrics, INTERVALS)
     page = filled(
         data_set=params["split"]["data"],
@@ -106,11 +106,11 @@ def run(
         quality=quality,
         costs=with_speed(costs, speed),
         speed=speed,
-        temperatures=drawings.temperatures(),
-        training=drawings.training(),
-        roc=drawings.roc(data.class_names),
-        confusion=[drawings.confusion(role, answers[role], data.class_names) for role in groups],
-        reliability=drawings.reliability(),
+        temperatures=figures.temperatures(),
+        training=figures.training(),
+        roc=figures.roc(data.class_names),
+        confusion=[figures.confusion(role, answers[role], data.class_names) for role in groups],
+        reliability=figures.reliability(),
         votes=votes,
         unlike=_with_pictures(unlike, data),
         wrong=_with_pictures(wrong, data),
@@ -142,7 +142,7 @@ def _refuse_other_images(predictions: Path, answers: Mapping[Role, Sequence[pd.D
         )
 
 
-def _with_pictures(answers: Sequence[Telling], data: Index) -> list[tuple[Telling, str]]:
+def _with_pictures(answers: Sequence[HardImage], data: Index) -> list[tuple[HardImage, str]]:
     image_of: dict[str, Image] = {image.id: image for image in data.split("test")}
     images = [image_of[answer.id] for answer in answers]
     refuse_changed(images)

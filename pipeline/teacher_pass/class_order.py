@@ -1,7 +1,7 @@
-"""Whether a teacher's outputs mean the classes in another order than that of the class axis.
+"""Whether the order of a teacher's outputs differs from the order of the class axis.
 
-The best of all orders fits anything where images are few. So each half of the images is judged by the order that fits
-the other half, and only orders count under which many images become right and few wrong.
+With few images, the best of all orders looks better for any teacher. So an order is found on one half of the images and
+judged on the other half. It counts only if many images become right under it and few become wrong.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from pipeline.soft_labels.answers import Ints
 from pipeline.soft_labels.chance import as_good_as
 
 SIGNIFICANT = 1e-3
-"""How rarely an order that is no better may seem so."""
+"""The probability with which an order that is no better may look better."""
 
 CLEARLY = 3
-"""So many images must become right for each that becomes wrong: a weak teacher that confuses two classes may have one
-for one, one whose outputs are in another order has many."""
+"""For each image that becomes wrong, this many must become right. A weak teacher that confuses two classes may gain one
+image for each that it loses; one whose outputs are in another order gains many."""
 
 CONVINCING = 0.1
-"""As `SIGNIFICANT`, for classes that change places in one cycle, given that the order as a whole is significant."""
+"""As `SIGNIFICANT`, for the classes of one cycle, once the order as a whole is significant."""
 
 MOST_CLASSES = 2048
-"""Those with most errors, of which another order is looked for: their counts take 32 MiB."""
+"""An order is looked for among at most this many classes, those with most errors: their counts take 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class OtherOrder:
     """An order of the classes under which a teacher is clearly better.
 
     Attributes:
-        output_of: (C,), for each class the number of the output that means it.
-        accuracy: under this order.
+        output_of: (C,), the number of the output that stands for each class.
+        accuracy: the teacher's accuracy under this order.
     """
 
     output_of: Ints
     accuracy: float
 
     def meanings(self, class_names: Sequence[str]) -> dict[str, str]:
-        """For each output, by the class that it was taken for, the class that it means."""
+        """The class that each output stands for; outputs are named by the class for which they were taken."""
         class_of = np.argsort(self.output_of)
         return {name: class_names[number] for name, number in zip(class_names, class_of, strict=True)}
 
@@ -50,8 +50,8 @@ class OtherOrder:
 def other_order(labels: Ints, predictions: Ints, classes: int) -> OtherOrder | None:
     """Looks for an order of the classes under which a teacher is clearly better; None if there is none.
 
-    Of the images that are right under one of two orders only, an order that is no better has half (the exact test of
-    McNemar, 1947).
+    The exact test of McNemar (1947) looks at the images that are right under one of the two orders only: an order that
+    is no better is expected to be right on half of them.
 
     Args:
         labels: (N,) class indices.
@@ -81,16 +81,16 @@ def _first_half(labels: Ints) -> Ints:
 
 
 def _changes(output_of: Ints, labels: Ints, predictions: Ints) -> tuple[Ints, Ints]:
-    """Which images become right under an order, and which wrong: (N,) bool each."""
-    now, then = labels == predictions, output_of[labels] == predictions
-    return then & ~now, now & ~then
+    """Which images become right under an order, and which become wrong: (N,) bool each."""
+    right_now, right_then = labels == predictions, output_of[labels] == predictions
+    return right_then & ~right_now, right_now & ~right_then
 
 
 def _fitting(labels: Ints, predictions: Ints, classes: int) -> Ints:
-    """For each class the output that means it: (C,). As many images as possible are right (Kuhn, 1955).
+    """The output that stands for each class, so that as many images as possible are right (Kuhn, 1955): (C,).
 
-    A class keeps its own output unless that costs an image, and unless the classes that would change places with it
-    are convincing.
+    A class keeps its own output if that costs no image, or if the classes that would change places with it are not
+    convincing.
     """
     wrong = labels != predictions
     errors = np.bincount(labels[wrong], minlength=classes) + np.bincount(predictions[wrong], minlength=classes)
@@ -100,7 +100,8 @@ def _fitting(labels: Ints, predictions: Ints, classes: int) -> Ints:
     inside = (place[labels] >= 0) & (place[predictions] >= 0)
     confusion = np.zeros((len(among), len(among)), np.int64)
     np.add.at(confusion, (place[labels[inside]], place[predictions[inside]]), 1)
-    worth = confusion * (len(among) + 1) + np.eye(len(among), dtype=np.int64)  # of equals, that which moves fewest
+    # The second term prefers, of equally good orders, the one that moves fewest classes.
+    worth = confusion * (len(among) + 1) + np.eye(len(among), dtype=np.int64)
     _, columns = linear_sum_assignment(worth, maximize=True)
     output_of = np.arange(classes)
     output_of[among] = among[columns]
@@ -108,7 +109,7 @@ def _fitting(labels: Ints, predictions: Ints, classes: int) -> Ints:
 
 
 def _convincing(output_of: Ints, labels: Ints, predictions: Ints) -> Ints:
-    """Puts back the classes of each cycle (a in the place of b, b in that of a) whose images do not speak for it."""
+    """Undoes each cycle of classes (a in place of b, b in place of a) for which its own images do not speak."""
     classes = np.arange(len(output_of))
     cycles, cycle_of = connected_components(coo_array((np.ones_like(classes), (classes, output_of))))
     better, worse = _changes(output_of, labels, predictions)

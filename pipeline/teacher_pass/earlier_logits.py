@@ -1,7 +1,7 @@
-"""Rows of an earlier `teacher_logits.h5` that hold for the new one, so that only what is new is computed.
+"""Rows of an earlier `teacher_logits.h5` that the new file can take, so that only new rows are computed.
 
-A row holds if the teacher, the preprocessing, the batch size, the image's content and the view's transforms
-are the same, and its storage is the same or dense float32, from which every storage follows.
+A row can be taken if the teacher, the preprocessing, the batch size, the image's content and the view's transforms are
+the same. Its storage must be the same as well, or dense float32, from which every other storage can be computed.
 """
 
 import sys
@@ -23,14 +23,14 @@ Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Found:
+class EarlierRows:
     """Rows of one view that an earlier file has.
 
     Attributes:
-        split: of the new file.
-        view: the number of the view, in both files.
+        split: the split in the new file.
+        view: the number of the view in both files.
         rows: R row numbers in the new file.
-        old_split: of the earlier file.
+        old_split: the split in the earlier file.
         old_rows: R row numbers in the earlier file.
     """
 
@@ -40,24 +40,24 @@ class Found:
     old_split: SplitName
     old_rows: Ints
 
-    def sample(self, count: int) -> "Found":
-        """At most `count` of them, evenly spread."""
+    def sample(self, count: int) -> "EarlierRows":
+        """At most `count` of the rows, evenly spaced."""
         chosen = np.unique(np.linspace(0, len(self.rows) - 1, count).astype(np.intp))
         return replace(self, rows=self.rows[chosen], old_rows=self.old_rows[chosen])
 
-    def parts(self) -> Iterator["Found"]:
-        """The same in parts of few rows, so that memory stays flat."""
+    def parts(self) -> Iterator["EarlierRows"]:
+        """The same rows in parts, so that memory stays flat."""
         for part in slabs(len(self.rows)):
             yield replace(self, rows=self.rows[part], old_rows=self.old_rows[part])
 
 
 @contextmanager
 def open_earlier(candidates: Sequence[Path], provenance: Provenance) -> Iterator["EarlierLogits | None"]:
-    """Opens the first of some earlier files that fits.
+    """Opens the first earlier file whose rows can be taken; None if there is none.
 
     Args:
-        candidates: earlier files; a damaged or removed one is no loss, its rows are computed again.
-        provenance: of the new file.
+        candidates: earlier files. A missing or damaged one is left aside, since its rows can be computed again.
+        provenance: the new file's.
     """
     with ExitStack() as stack:
         for path in candidates:
@@ -75,46 +75,47 @@ def open_earlier(candidates: Sequence[Path], provenance: Provenance) -> Iterator
 
 
 class EarlierLogits:
-    """The rows of an earlier file, found by content.
+    """The rows of an earlier file, which are found by the content of their images.
 
     Args:
         file: the earlier file.
-        provenance: of the new file.
+        provenance: the new file's.
     """
 
     def __init__(self, file: SoftLabelFile, provenance: Provenance) -> None:
-        self._file, self._wanted = file, logit_storage.of(provenance.storage)
+        self._file, self._storage = file, logit_storage.of(provenance.storage)
         fill_mode = Views.from_json(provenance.views).augmentation.fill_mode
         self._same_fill = file.views("train").augmentation.fill_mode == fill_mode
 
     def find(
         self, split: SplitName, rows: Rows, affines: Floats16, colors: Floats16, missing: npt.NDArray[np.bool_]
-    ) -> Iterator[Found]:
-        """Finds what it has of the missing rows of one split.
+    ) -> Iterator[EarlierRows]:
+        """Finds those of a split's missing rows that the earlier file has.
 
         Args:
             split: "train", "val" or "test" of the new file.
             rows: the images of the split.
-            affines: (V, N, 6), of the new file.
-            colors: (V, N, 6), of the new file.
-            missing: (V, N), which rows are wanted.
+            affines: (V, N, 6), the new file's.
+            colors: (V, N, 6), the new file's.
+            missing: (V, N), whether each row is missing.
         """
-        wanted = missing.copy()
+        missing = missing.copy()
         for old_split in SPLITS:
             new, old = self._same_images(old_split, rows)
             for view in range(min(len(missing), self._file.views(old_split).count)):
                 old_affines, old_colors = self._file.transforms(old_split, view)
                 same = (old_affines[old] == affines[view, new]).all(1) & (old_colors[old] == colors[view, new]).all(1)
-                if not self._same_fill:
+                if not self._same_fill:  # only an untouched image has no pixels that were filled in
                     same &= (affines[view, new] == IDENTITY).all(1)
-                same &= wanted[view, new]
-                wanted[view, new[same]] = False
+                same &= missing[view, new]
+                missing[view, new[same]] = False
                 if same.any():
-                    yield Found(split, view, new[same], old_split, old[same])
+                    yield EarlierRows(split, view, new[same], old_split, old[same])
 
     def _same_images(self, old_split: SplitName, rows: Rows) -> tuple[Ints, Ints]:
-        """The row numbers of the images that both have, in the new and in the old file."""
+        """The row numbers of the images that both files have, in the new and in the old file."""
         names = zip(self._file.image_sha256(old_split), self._file.ids(old_split), strict=True)
+        # Among copies of one image, the id decides; otherwise the content alone, so that an image may be renamed.
         by_content: dict[str | tuple[str, str], int] = {}
         for number, (content, image_id) in enumerate(names):
             by_content[content] = by_content[content, image_id] = number
@@ -125,11 +126,12 @@ class EarlierLogits:
         new, old = np.array(pairs, np.intp).reshape(-1, 2).T
         return new[old >= 0], old[old >= 0]
 
-    def read(self, found: Found) -> logit_storage.Columns:
-        """The columns of found rows, in the new file's storage."""
-        first = found.old_rows.min()
-        stretch = self._file.columns(found.old_split, found.view, slice(first, found.old_rows.max() + 1))
-        columns = {name: values[found.old_rows - first] for name, values in stretch.items()}
-        if self._file.storage == self._wanted:
+    def read(self, rows: EarlierRows) -> logit_storage.Columns:
+        """The columns of rows that were found, in the new file's storage."""
+        # One slice, then a choice in memory: h5py is slow at reading a list of rows.
+        first = rows.old_rows.min()
+        stretch = self._file.columns(rows.old_split, rows.view, slice(first, rows.old_rows.max() + 1))
+        columns = {name: values[rows.old_rows - first] for name, values in stretch.items()}
+        if self._file.storage == self._storage:
             return columns
-        return self._wanted.encode(columns["logits"])
+        return self._storage.encode(columns["logits"])

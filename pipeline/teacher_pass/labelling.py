@@ -1,4 +1,4 @@
-"""The teacher's pass over whatever views have no logits yet."""
+"""The teacher's pass over all views that have no logits yet."""
 
 import sys
 import time
@@ -18,34 +18,34 @@ from pipeline.runtime.errors import UnusableError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.reading import Rows
-from pipeline.teacher_pass.earlier_logits import EarlierLogits, Found
+from pipeline.teacher_pass.earlier_logits import EarlierLogits, EarlierRows
 from pipeline.teacher_pass.precision import difference
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 from pipeline.teacher_pass.validation_answers import judge
 
 WRITING_SHARE = 0.02
-"""Of the time: so many batches are gathered that writing them, and waiting for the disk, takes no more."""
+"""Batches are gathered until writing them, and waiting for the disk, takes at most this share of the time."""
 
 LONGEST_BLOCK_SECONDS = 10.0
-"""However slow the disk is: so much, and a batch, is computed again after a kill."""
+"""A kill loses at most this many seconds of work plus one batch."""
 
 LARGEST_BLOCK_BYTES = 64 * 2**20
-"""However fast the teacher is: what is gathered takes no more memory, and a batch."""
+"""Gathered batches take at most this much memory plus one batch."""
 
 RETRAIN = (
     "Train it again, with a lower learning rate: `dvc repro --single-item --force train_teacher`, then `dvc repro`."
 )
 OTHER_PRECISION = (
-    "It computes in mixed precision, of which float16 holds nothing above 65504. Set precompute.precision to "
+    "It computes in mixed precision, and a float16 holds no number above 65504. Set precompute.precision to "
     "mixed_bfloat16 or float32."
 )
 
 ORDER: tuple[SplitName, ...] = ("val", "test", "train")
-"""Validation images first: they show whether the teacher can be trusted at all."""
+"""Validation images come first, since they show whether the teacher can be trusted at all."""
 
 
 def rows_of_index(data: Index) -> dict[SplitName, Rows]:
-    """The images of each split, as a soft-label file names them."""
+    """The images of each split as a soft-label file stores them."""
     return {split: _rows(data, split) for split in SPLITS}
 
 
@@ -55,16 +55,16 @@ def _rows(data: Index, split: SplitName) -> Rows:
 
 
 class TeacherPass:
-    """One pass, with refusals of what a teacher must not say.
+    """One pass of a teacher, which refuses logits that cannot be right.
 
     Args:
         data: the index.
         teacher: the teacher.
         batch_size: images in one forward pass.
         unfinished: the file to fill, open.
-        views: of the training images.
+        views: the views of the training images.
         resize: how images are resized.
-        largest_temperature: at which the logits will be softened.
+        largest_temperature: the largest T at which the logits will be softened.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class TeacherPass:
         pixels = DecodedImages([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
         return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colors)
 
-    def run(self, before: EarlierLogits | None) -> None:
-        """Takes what an interrupted run and earlier files have, and computes the rest."""
-        self._tell_places()
-        self._forget_what_no_longer_holds()
+    def run(self, earlier: EarlierLogits | None) -> None:
+        """Takes the rows that an interrupted run and an earlier file have, and computes all others."""
+        self._tell_unused_places()
+        self._forget_rows_that_differ_now()
         self._tell_what_is_done()
-        if before is not None and self.forward.is_steady:
-            self._take(before)
+        if earlier is not None and self.forward.is_steady:
+            self._take(earlier)
         if self.in_full is not None and self.unfinished.missing("val").any():
             self._compare_precisions(self.in_full)
         missing = {split: int(self.unfinished.missing(split).sum()) for split in ORDER}
@@ -105,34 +105,36 @@ class TeacherPass:
                 if split == "val":
                     judge(self.unfinished, self.data, self.teacher, self.record, self.largest_temperature)
 
-    def _tell_places(self) -> None:
-        """Says what the batches lose, and what cannot be promised."""
-        used, of = len(self.forward.places), self.forward.batch_size
+    def _tell_unused_places(self) -> None:
+        """Says how many places of a batch stay empty, or that logits depend on the rest of their batch."""
+        used, places = len(self.forward.places), self.forward.batch_size
         if not self.forward.is_steady:
             print(
-                f"warning: the logits that {self.teacher} gives for an image depend on the rest of its batch, or on "
-                "chance. So they are never mixed with those of another run: none are taken from an earlier file, and "
-                "after an interruption all are computed again. Another precompute.batch_size may help.",
+                f"warning: the logits that {self.teacher} gives for an image depend on the other images of its batch, "
+                "or on chance. So they are never mixed with those of another run: none are taken from an earlier file, "
+                "and after an interruption all are computed again. Another precompute.batch_size may help.",
                 file=sys.stderr,
             )
-        elif used < of:
-            print(f"{of - used} of {of} places in a batch round differently here, and stay empty", file=sys.stderr)
+        elif used < places:
+            print(
+                f"{places - used} of {places} places in a batch round differently here, and stay empty", file=sys.stderr
+            )
 
-    def _forget_what_no_longer_holds(self) -> None:
-        """Leaves aside the rows of an interrupted run if the teacher would not give them again, bit for bit."""
+    def _forget_rows_that_differ_now(self) -> None:
+        """Leaves aside the rows of an interrupted run if the teacher does not give them again, bit for bit."""
         done = {split: np.nonzero(~self.unfinished.missing(split)) for split in ORDER}
         started = [split for split, (views, _) in done.items() if len(views)]
         if not started or (self.forward.is_steady and self._gives_again(self.splits[started[0]], *done[started[0]])):
             return
         print(
-            "what an interrupted run has computed is left aside: the teacher gives other logits now (another "
-            "processor, device or library?)",
+            "the rows of an interrupted run are left aside: the teacher gives other logits now (another processor, "
+            "device or library?)",
             file=sys.stderr,
         )
         self.unfinished.forget()
 
     def _gives_again(self, split: "_Split", views: Ints, rows: Ints) -> bool:
-        """Compares, bit for bit, one batch of R rows that are done with what the teacher says of them now."""
+        """Whether the teacher gives one batch of R finished rows again, bit for bit."""
         few = np.unique(np.linspace(0, len(rows) - 1, len(self.forward.places)).astype(np.intp))
         few = few[np.lexsort((views[few], rows[few]))]  # ascending rows, as the forward pass wants them
         now = self.unfinished.encode(np.concatenate([*self._logits(split, views[few], rows[few])]))
@@ -140,54 +142,53 @@ class TeacherPass:
         return _same(now, then)
 
     def _tell_what_is_done(self) -> None:
-        """Where an earlier run was interrupted."""
+        """Says how many views an interrupted run has finished."""
         missing = [self.unfinished.missing(split) for split in ORDER]
         total, left = sum(marks.size for marks in missing), sum(int(marks.sum()) for marks in missing)
         if left < total:
             print(f"precompute: continuing after {total - left} of {total} views", file=sys.stderr, flush=True)
 
-    def _take(self, before: EarlierLogits) -> None:
-        found: list[Found] = []
+    def _take(self, earlier: EarlierLogits) -> None:
+        """Copies rows of an earlier file, if the teacher still gives them."""
+        stretches: list[EarlierRows] = []
         for split in self.splits.values():
             missing = self.unfinished.missing(split.name)
-            found += before.find(split.name, split.rows, split.affines, split.colors, missing)
-        if not self._all_hold(before, found):
+            stretches += earlier.find(split.name, split.rows, split.affines, split.colors, missing)
+        if not self._all_hold(earlier, stretches):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "
                 "device or library?)"
             )
             return
-        for rows in found:
+        for rows in stretches:
             for part in rows.parts():
-                self.unfinished.put(part.split, np.full(len(part.rows), part.view), part.rows, before.read(part))
-        if found:
-            print(f"{sum(len(rows.rows) for rows in found)} views are taken from the earlier file")
+                self.unfinished.put(part.split, np.full(len(part.rows), part.view), part.rows, earlier.read(part))
+        if stretches:
+            print(f"{sum(len(rows.rows) for rows in stretches)} views are taken from the earlier file")
 
-    def _all_hold(self, before: EarlierLogits, found: list[Found]) -> bool:
-        with Progress("test of earlier rows", len(found), "batches", short_is_silent=True) as progress:
-            for rows in found:
-                if not self._still_holds(before, rows):
+    def _all_hold(self, earlier: EarlierLogits, stretches: list[EarlierRows]) -> bool:
+        """Whether the teacher gives one batch of each view again, bit for bit."""
+        with Progress("test of earlier rows", len(stretches), "batches", short_is_silent=True) as progress:
+            for rows in stretches:
+                few = rows.sample(len(self.forward.places))
+                (logits,) = self._logits(self.splits[few.split], np.full(len(few.rows), few.view), few.rows)
+                if not _same(self.unfinished.encode(logits), earlier.read(few)):
                     return False
                 progress.advance(1)
         return True
 
-    def _still_holds(self, before: EarlierLogits, found: Found) -> bool:
-        """Compares, bit for bit, one batch of found rows with what the teacher says of them now."""
-        few = found.sample(len(self.forward.places))
-        (logits,) = self._logits(self.splits[found.split], np.full(len(few.rows), few.view), few.rows)
-        return _same(self.unfinished.encode(logits), before.read(few))
-
     def _compare_precisions(self, in_full: Forward) -> None:
-        """Says how one batch of validation images differs from what the teacher says of it in float32."""
+        """Says how the logits of one batch of validation images differ from those in float32."""
         split = self.splits["val"]
         rows = np.arange(min(in_full.batch_size, len(split.rows.ids)))
-        of_rows = split.images, np.zeros_like(rows), rows, split.affines, split.colors, split.augmentation
-        full = np.concatenate([*in_full.of_views(*of_rows)])
-        lowered = np.concatenate([*self._logits(split, np.zeros_like(rows), rows)])
+        first_views = np.zeros_like(rows)
+        batches = in_full.of_views(split.images, first_views, rows, split.affines, split.colors, split.augmentation)
+        full = np.concatenate([*batches])
+        lowered = np.concatenate([*self._logits(split, first_views, rows)])
         print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
 
     def _compute(self, split: "_Split", progress: Progress) -> None:
-        rows, views = np.nonzero(self.unfinished.missing(split.name).T)
+        rows, views = np.nonzero(self.unfinished.missing(split.name).T)  # each image is decoded once for all its views
         start = 0
         for block in blocks(self._logits(split, views, rows)):
             part = slice(start, start + len(block))
@@ -196,10 +197,10 @@ class TeacherPass:
             start = part.stop
 
     def _logits(self, split: "_Split", views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
-        """What the teacher says of some views, in batches.
+        """The teacher's logits of some views, in batches.
 
         Raises:
-            UnusableError: it is not finite.
+            UnusableError: some are not finite.
         """
         start = 0
         batches = self.forward.of_views(split.images, views, rows, split.affines, split.colors, split.augmentation)
@@ -208,7 +209,7 @@ class TeacherPass:
             if bad.any():
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
                 raise UnusableError(
-                    f"{self.teacher} gives logits that are not finite for {len(names)} view(s), such as of "
+                    f"{self.teacher} gives logits that are not finite for {len(names)} view(s) of a batch: "
                     f"{all_named(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )
             start += len(logits)
@@ -221,7 +222,7 @@ def _same(now: Columns, then: Columns) -> bool:
 
 @dataclass(frozen=True)
 class _Split:
-    """The images of one split, and their views as stored: (V, N, 6) each."""
+    """The images of one split, and the transforms of their views as the file stores them: (V, N, 6) each."""
 
     name: SplitName
     rows: Rows
@@ -234,19 +235,19 @@ class _Split:
 def blocks(
     batches: Iterator[npt.NDArray[np.float32]], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Joins batches to blocks that take long to compute compared with what is done with one block.
+    """Joins batches to blocks. Computing a block takes long, compared with what the caller then does with it.
 
     Args:
         batches: logits, (R, C) each.
-        clock: seconds.
+        clock: the time in seconds.
     """
     gathered, start, shortest = [], clock(), 0.0
     for logits in batches:
         gathered.append(logits)
         if clock() - start >= shortest or len(gathered) * logits.nbytes >= LARGEST_BLOCK_BYTES:
-            before = clock()
+            computed = clock()
             yield np.concatenate(gathered)
             gathered, start = [], clock()
-            shortest = min((start - before) / WRITING_SHARE, LONGEST_BLOCK_SECONDS)
+            shortest = min((start - computed) / WRITING_SHARE, LONGEST_BLOCK_SECONDS)
     if gathered:
         yield np.concatenate(gathered)

@@ -1,6 +1,6 @@
-"""Mixed precision: a teacher that computes in a 16-bit float, which is faster on a GPU's tensor cores.
+"""Mixed precision: a teacher computes in a 16-bit float, which is faster on a GPU's tensor cores.
 
-The weights stay float32 and are rounded as they are used. No TensorFlow is imported here.
+The weights stay float32, and are rounded when they are used. This module imports no TensorFlow.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ import numpy.typing as npt
 from pipeline.soft_labels.reading import MixedPrecision
 
 ON_PIXELS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
-"""Values up to 255 with a fraction fill most of 11 bits, and more than the 8 of a bfloat16."""
+"""Layers on the pixels stay in float32: a pixel up to 255 with a fraction needs more than a bfloat16's 8 bits."""
 
 
 def lower(model: Any, precision: MixedPrecision) -> None:
     """Makes the layers of a Keras model compute in mixed precision.
 
-    As they are stay the preprocessing of the pixels; the last layer with weights, which gives the logits, and all
-    behind it; and layers that are quantised.
+    Three kinds of layers stay as they are: those that preprocess the pixels; the last layer with weights, which gives
+    the logits, and all behind it; and quantised layers.
 
     Args:
-        model: a model that was not called yet in a compiled function; its weights stay what they are.
-        precision: in which.
+        model: a model that no compiled function has called yet; its weights are not changed.
+        precision: the mixed precision.
     """
     for layer in _before_the_logits(model):
         if not isinstance(layer, ON_PIXELS) and getattr(layer, "quantization_mode", None) is None:
@@ -32,7 +32,7 @@ def lower(model: Any, precision: MixedPrecision) -> None:
 
 
 def _before_the_logits(model: Any) -> Iterator[Any]:
-    """All layers that are no models, also within models, from the first to the last but one with weights."""
+    """All layers before the last one with weights, with the layers of nested models in place of these models."""
     layers = [layer for layer in model.layers if layer is not model]
     last = max((number for number, layer in enumerate(layers) if layer.weights), default=0)
     for layer in layers[:last]:

@@ -1,4 +1,4 @@
-"""Refuses a teacher that its validation images speak against, before the hours of its pass begin."""
+"""Refuses a teacher whose answers to the validation images cannot be right, before the hours of its pass begin."""
 
 import json
 import sys
@@ -13,42 +13,42 @@ from pipeline.soft_labels.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance
 from pipeline.teacher_pass.class_order import OtherOrder, other_order
 
 SIGNIFICANT = 1e-3
-"""How rarely a teacher as good as stated may be refused."""
+"""The probability with which a teacher that is as good as stated may be refused."""
 
 TOLERATED = 0.02
-"""Between an accuracy and the one that was stated: that one is rounded, and comes from other images."""
+"""An accuracy may differ by this much from the one that was stated, which is rounded and comes from other images."""
 
 NEARLY_ALL = 0.95
-"""Of a teacher's answers, if they are one class."""
+"""A warning names the class that has at least this share of a teacher's answers."""
 
 LONGEST_LIST = 1000
-"""Characters of a list of classes that a message shows."""
+"""Characters; a message shows no longer list of classes."""
 
 TRAINED_HERE = (
-    "It was trained by this program on these classes: look whether validation and training images are labelled alike, "
-    "then train it again, longer or with other settings."
+    "It was trained by this program on these classes. Check that validation and training images are labelled in the "
+    "same way, then train it again, longer or with other settings."
 )
 CAUSES = (
-    "Likely causes: its classes are in another order (`classes`); its pixels are scaled otherwise than "
-    "in its training, or twice, by the model itself and by `preprocessing` in train_teacher; "
-    "they are resized otherwise (`images.resize`)."
+    "Likely causes: its classes are in another order (`classes`); its pixels are scaled in another way than in its "
+    "training, or twice, by the model itself and by `preprocessing` in train_teacher; they are resized in another way "
+    "(`images.resize`)."
 )
 
 
 def refuse_unsound(
     answers: Answers, described: str, class_names: Sequence[str], record: Mapping[str, Any] | None
 ) -> None:
-    """Compares a teacher's answers on its validation images with chance, with other orders and with what is stated.
+    """Compares a teacher's answers with other orders of the classes, with its stated accuracy, and with chance.
 
     Args:
-        answers: on the validation images.
-        described: how messages name the teacher.
+        answers: the answers to the validation images.
+        described: the name of the teacher in messages.
         class_names: C names.
-        record: what its file says of it, as `keras_files.read_record` returns it.
+        record: the record in its file, as `keras_files.read_record` returns it.
 
     Raises:
-        PipelineError: it is clearly better under another order of the classes; clearly less accurate than stated; or
-            no better than chance, unless that accuracy is stated.
+        MismatchError: it is clearly better under another order of the classes, or clearly less accurate than stated.
+        UnusableError: it is no better than chance, and no accuracy is stated.
     """
     given = {} if record is None else record.get("given") or {}
     stated, right = given.get("accuracy"), f"right on {answers.accuracy:.4f} of {len(answers.labels)} validation images"
@@ -60,13 +60,17 @@ def refuse_unsound(
     if stated is not None and reaches(answers, stated):
         _warn_of_chance(answers, described, class_names, is_ours)
         if exceeds(answers, stated):
-            said = f"and train_teacher.accuracy says {stated:g}. Was it trained on some of them?"
-            print(f"warning: {described} is {right}, {said}", file=sys.stderr)
+            print(
+                f"warning: {described} is {right}, and train_teacher.accuracy says {stated:g}. Was it trained on some "
+                "of them?",
+                file=sys.stderr,
+            )
         return
     if stated is not None:
-        said = f"but train_teacher.accuracy says {stated:g}"
-        remedy = "If these images are just harder, state the lower accuracy."
-        raise MismatchError(f"{described} is {right}, {said}. {CAUSES} {remedy}")
+        raise MismatchError(
+            f"{described} is {right}, but train_teacher.accuracy says {stated:g}. {CAUSES} If these images are harder, "
+            "state the lower accuracy."
+        )
     if knows_nothing(answers):
         remedy = f"{CAUSES} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
         raise UnusableError(
@@ -77,19 +81,21 @@ def refuse_unsound(
 
 
 def _warn_of_chance(answers: Answers, described: str, class_names: Sequence[str], is_ours: bool) -> None:
-    if found := may_be_chance(answers, class_names):
-        said = f"of the validation images, {found}. It may know nothing. {TRAINED_HERE if is_ours else CAUSES}"
-        print(f"warning: {described}: {said}", file=sys.stderr)
+    if doubt := may_be_chance(answers, class_names):
+        remedy = TRAINED_HERE if is_ours else CAUSES
+        print(
+            f"warning: {described}: of the validation images, {doubt}. It may know nothing. {remedy}", file=sys.stderr
+        )
 
 
-def speaks_of_order(answers: Answers, class_names: Sequence[str]) -> str | None:
-    """What a soft-label file's answers say of another order of the classes, in words; None if nothing."""
+def suggests_other_order(answers: Answers, class_names: Sequence[str]) -> str | None:
+    """How answers suggest another order of the classes, in words; None if they do not."""
     other = other_order(answers.labels, answers.predictions, len(class_names))
     return None if other is None else f"the teacher is right on {answers.accuracy:.4f}, {in_words(other, class_names)}"
 
 
-def speaks_of_chance(answers: Answers) -> str | None:
-    """What a soft-label file's answers say of chance, in words; None if they are better, or few."""
+def suggests_chance(answers: Answers) -> str | None:
+    """How answers suggest that the teacher knows nothing, in words; None if they are better than chance, or too few."""
     if not knows_nothing(answers):
         return None
     by_chance = chance(answers.labels, answers.predictions)
@@ -97,27 +103,27 @@ def speaks_of_chance(answers: Answers) -> str | None:
 
 
 def may_be_chance(answers: Answers, class_names: Sequence[str]) -> str | None:
-    """What makes a teacher doubtful that too little speaks against to refuse it, in words; None if nothing does."""
+    """Why a teacher may be no better than chance, even if that is too uncertain to refuse it; None if it is better."""
     images, right = len(answers.labels), int(np.sum(answers.labels == answers.predictions))
     by_chance = chance(answers.labels, answers.predictions)
     if images < FEWEST or right == images or as_good_as(right, images, by_chance) < ABOVE_CHANCE:
         return None
-    said = np.bincount(answers.predictions)
-    if (most := said.max()) < NEARLY_ALL * images:
+    counts = np.bincount(answers.predictions)
+    if (most := counts.max()) < NEARLY_ALL * images:
         return f"{right} of {images} are right, which cannot be told from chance ({by_chance * images:.1f})"
-    name, count = class_names[int(said.argmax())], int(np.sum(answers.labels == said.argmax()))
+    name, count = class_names[int(counts.argmax())], int(np.sum(answers.labels == counts.argmax()))
     share = f"all {images}" if most == images else f"{most} of {images}"
     return f"{share} answers are {name}, while {count} images are"
 
 
 def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:
-    """How good a teacher would be under another order, and which classes move."""
+    """The accuracy under another order in words, and the classes that move."""
     moved = [f"{output} means {name}" for output, name in other.meanings(class_names).items() if output != name]
     return f"but on {other.accuracy:.4f} if its outputs were in another order: {first_few(moved)}"
 
 
 def _order_to_state(other: OtherOrder, class_names: Sequence[str], given: Mapping[str, Any]) -> str:
-    """What to write in `train_teacher.classes`, in the form, a list or a map, in which something stands there now."""
+    """What to write in `train_teacher.classes`, as a list or a map, whichever stands there now."""
     meanings, stated = other.meanings(class_names), given.get("classes") or list(class_names)
     renamed = [meanings.get(name, name) for name in stated]
     classes = dict(zip(renamed, stated.values(), strict=True)) if isinstance(stated, dict) else renamed
@@ -128,12 +134,12 @@ def _order_to_state(other: OtherOrder, class_names: Sequence[str], given: Mappin
 
 
 def reaches(answers: Answers, stated: float) -> bool:
-    """Whether answers are as accurate as stated, up to `TOLERATED` and bad luck (exact, one-sided)."""
+    """Whether answers are as accurate as stated, up to `TOLERATED` and bad luck (an exact one-sided test)."""
     count, wrong = len(answers.labels), int(np.sum(answers.labels != answers.predictions))
     return bool(as_good_as(wrong, count, 1 - max(stated - TOLERATED, 0.0)) >= SIGNIFICANT)
 
 
 def exceeds(answers: Answers, stated: float) -> bool:
-    """Whether answers are clearly more accurate than stated (exact, one-sided)."""
+    """Whether answers are clearly more accurate than stated (an exact one-sided test)."""
     count, right = len(answers.labels), int(np.sum(answers.labels == answers.predictions))
     return bool(as_good_as(right, count, min(stated + TOLERATED, 1.0)) < SIGNIFICANT)

@@ -1,4 +1,4 @@
-"""A `teacher_logits.h5` in the making: filled in any order, killed at any moment, finished to the same bytes."""
+"""An unfinished `teacher_logits.h5`: neither the order of writing nor interruptions change the bytes of the result."""
 
 import os
 import sys
@@ -23,20 +23,20 @@ Ints = npt.NDArray[np.intp]
 
 
 class UnfinishedLogits:
-    """The file, and beside it which of its rows are done; use it as a context manager.
+    """The unfinished file, and marks beside it that say which rows are done; a context manager.
 
-    A row is marked as done after it has reached the disk. The file has its full length from the start: a disk
-    that is too small is found before the teacher runs.
+    A row is marked as done after it has reached the disk. The file has its full length from the start, so a disk that
+    is too small is noticed before the teacher runs.
 
     Args:
-        folder: where both lie.
-        provenance: what makes the file.
+        folder: the folder of the file and the marks.
+        provenance: what the file is made from.
         rows: the images of each split.
     """
 
     def __init__(self, folder: Path, provenance: Provenance, rows: Mapping[SplitName, Rows]) -> None:
         self._path = folder / "unfinished.h5"
-        self._kind = logit_storage.of(provenance.storage)
+        self._storage = logit_storage.of(provenance.storage)
         self._classes = len(provenance.class_names)
         marks = {split: folder / f"done_{split}" for split in rows}
         if not _can_be_opened(self._path):
@@ -46,7 +46,7 @@ class UnfinishedLogits:
             with replace_whole(self._path) as partial:
                 create_logits(partial, provenance, rows)
                 with partial.open("r+b") as file:
-                    reserve(file, partial.stat().st_size)
+                    reserve(file, partial.stat().st_size)  # HDF5 would leave holes, which no disk space stands behind
         views = Views.from_json(provenance.views)
         self._done = {}
         for split, path in marks.items():
@@ -54,6 +54,7 @@ class UnfinishedLogits:
             if not path.is_file():
                 with replace_whole(path) as partial:
                     partial.write_bytes(bytes(shape[0] * shape[1]))
+            # The system keeps what is written to a memory map, even if this process is killed.
             self._done[split] = np.memmap(path, np.uint8, "r+", shape=shape)
 
     def __enter__(self) -> Self:
@@ -64,7 +65,7 @@ class UnfinishedLogits:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the file; what is done stays done."""
+        """Closes the file; rows that are done stay done."""
         with full_disk_as_os_error(self._path):
             self._file.close()
 
@@ -78,22 +79,22 @@ class UnfinishedLogits:
 
     def encode(self, logits: npt.NDArray[np.float32]) -> logit_storage.Columns:
         """The columns that store logits (R, C)."""
-        return self._kind.encode(logits)
+        return self._storage.encode(logits)
 
     def put(self, split: SplitName, views: Ints, rows: Ints, columns: logit_storage.Columns) -> None:
-        """Stores the columns of R rows (their views and their rows, (R,) each), then marks them as done."""
+        """Stores the columns of R rows, whose views and row numbers are (R,) each, then marks the rows as done."""
         with full_disk_as_os_error(self._path):
             for part in _runs(views, rows):
                 target = views[part][0], slice(rows[part][0], rows[part][-1] + 1)
                 for name, values in columns.items():
                     self._file[split][name][target] = values[part]
             self._file.flush()
-        _to_disk(self._path)
+        _to_disk(self._path)  # before the marks: a power cut must not leave marked rows without logits
         self._done[split][views, rows] = 1
 
     def columns(self, split: SplitName, views: Ints, rows: Ints) -> logit_storage.Columns:
         """The stored columns of R rows, (R, ...) each."""
-        names = self._kind.columns(self._classes)
+        names = self._storage.columns(self._classes)
         return {
             name: np.stack([self._file[split][name][view, row] for view, row in zip(views, rows, strict=True)])
             for name in names
@@ -105,22 +106,22 @@ class UnfinishedLogits:
             done[:] = 0
 
     def predictions(self, split: SplitName) -> Ints:
-        """The class of the largest logit of each image's first view: (N,)."""
-        return self._kind.predictions(self._first_view(split))
+        """The class of the largest logit, for the first view of each image: (N,)."""
+        return self._storage.predictions(self._first_view(split))
 
     def outputs(self, split: SplitName) -> tuple[npt.NDArray[np.float64], ...]:
-        """The smallest, the largest and the sum of the outputs for each image's first view: (N,) each."""
-        return self._kind.extent(self._first_view(split), self._classes)
+        """The smallest, the largest and the sum of the outputs, for the first view of each image: (N,) each."""
+        return self._storage.extent(self._first_view(split), self._classes)
 
     def logits(self, split: SplitName, rows: slice) -> npt.NDArray[np.float32]:
-        """The logits of some images' first view, as stored: (R, C)."""
-        return self._kind.logits(self._first_view(split, rows), self._classes)
+        """The stored logits of the first view of some images: (R, C)."""
+        return self._storage.logits(self._first_view(split, rows), self._classes)
 
     def _first_view(self, split: SplitName, rows: slice = slice(None)) -> logit_storage.Columns:
-        return {name: self._file[split][name][0, rows] for name in self._kind.columns(self._classes)}
+        return {name: self._file[split][name][0, rows] for name in self._storage.columns(self._classes)}
 
     def finish(self, finished: Path) -> None:
-        """Seals the closed, complete file and gives it its name."""
+        """Seals the closed, complete file and renames it to `finished`."""
         if any(self.missing(split).any() for split in self._done):
             raise AssertionError("rows are missing")
         seal(self._path)
@@ -129,7 +130,7 @@ class UnfinishedLogits:
 
 
 def _can_be_opened(path: Path) -> bool:
-    """Whether the file is there and whole enough for HDF5; otherwise all is begun again."""
+    """Whether HDF5 can open the file; if not, the work begins anew."""
     if not path.is_file():
         return False
     try:
@@ -141,7 +142,11 @@ def _can_be_opened(path: Path) -> bool:
 
 
 def _runs(views: Ints, rows: Ints) -> Iterator[Any]:
-    """Splits rows into stretches of one view whose row numbers follow each other: slices where they lie so already."""
+    """Splits R rows into stretches of one view and consecutive row numbers, which h5py writes at once.
+
+    Yields:
+        An index of the (R,) arrays for each stretch: a slice if possible, which copies nothing.
+    """
     order = np.lexsort((rows, views))
     ends = (np.diff(views[order]) != 0) | (np.diff(rows[order]) != 1)
     for part in np.split(order, np.flatnonzero(ends) + 1):

@@ -1,4 +1,4 @@
-"""What the teacher says of its validation images, looked at before the hours of its pass begin."""
+"""Judges the teacher's answers to the validation images, before the hours of its pass begin."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from pipeline.teacher_pass.teacher_checks import refuse_unsound
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
 ROUNDING = 5e-3
-"""Of the sum of probabilities that were stored as float16."""
+"""The sum of probabilities that were stored as float16 may differ from 1 by this much."""
 
 Record = Mapping[str, Any] | None
 
@@ -23,19 +23,20 @@ Record = Mapping[str, Any] | None
 def judge(
     unfinished: UnfinishedLogits, data: Index, described: str, record: Record, largest_temperature: float
 ) -> None:
-    """Refuses a teacher that its validation images speak against, and warns of what is doubtful.
+    """Refuses a teacher whose answers to the validation images cannot be right, and warns of doubtful ones.
 
-    Looks at the stored answers, so that a pass that goes on is judged as well.
+    It reads the stored answers, so a pass that goes on after an interruption is judged as well.
 
     Args:
         unfinished: the file, in which the split "val" is complete.
         data: the index.
-        described: how messages name the teacher.
-        record: what its file says of it, as `keras_files.read_record` returns it.
-        largest_temperature: at which the logits will be softened.
+        described: the name of the teacher in messages.
+        record: the record in its file, as `keras_files.read_record` returns it.
+        largest_temperature: the largest T at which the logits will be softened.
 
     Raises:
-        PipelineError: it gives no logits, is less accurate than when it was trained, or `refuse_unsound` refuses it.
+        UnusableError: it gives no logits, or `refuse_unsound` refuses it.
+        MismatchError: it is less accurate than when it was trained, or `refuse_unsound` refuses it.
     """
     images = data.split("val")
     labels = np.asarray(data.labels(images))
@@ -43,8 +44,8 @@ def judge(
     answers = Answers(labels, unfinished.predictions("val"), logits)
     _refuse_probabilities(unfinished, described, record)
     _refuse_less_accurate(answers, images, described, record)
-    if found := doubt(answers, largest_temperature):
-        print(f"warning: {described}: {found}", file=sys.stderr)
+    if hard_labels := doubt(answers, largest_temperature):
+        print(f"warning: {described}: {hard_labels}", file=sys.stderr)
     refuse_unsound(answers, described, data.class_names, record)
 
 
@@ -54,14 +55,14 @@ def _refuse_probabilities(unfinished: UnfinishedLogits, described: str, record: 
         return
     if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
         raise UnusableError(f"{described} {keras_files.NO_LOGITS}")
-    found = f"all outputs of {described} for the validation images lie between 0 and 1"
+    finding = f"all outputs of {described} for the validation images lie between 0 and 1"
     if record is None or "given" in record:
         raise UnusableError(
-            f"{found}, as those of a sigmoid or another activation do. Logits are the numbers before it: save the "
-            "model with activation=None in its last layer. If they are logits all the same, subtract 1 from each "
-            "bias of that layer: this changes no probability."
+            f"{finding}, as those of a sigmoid or another activation do. Logits are the numbers before it: save the "
+            "model with activation=None in its last layer. If the outputs are logits nevertheless, subtract 1 from "
+            "each bias of that layer: this changes no probability."
         )
-    print(f"warning: {found}. Are they logits?", file=sys.stderr)
+    print(f"warning: {finding}. Are they logits?", file=sys.stderr)
 
 
 def _refuse_less_accurate(answers: Answers, images: Sequence[Image], described: str, record: Record) -> None:
@@ -73,9 +74,10 @@ def _refuse_less_accurate(answers: Answers, images: Sequence[Image], described: 
         print(f"validation accuracy of {described}: {accuracy:.4f} (when it was trained: {then})", file=sys.stderr)
         return
     then = recorded["accuracy"]
+    # One image, or one in 200, may differ: its two largest logits may be so close that rounding decides.
     if abs(accuracy - then) > max(1, len(images) / 200) / len(images) + 1e-6:
         raise MismatchError(
-            f"{described} is right on {accuracy:.4f} of its {len(images)} validation images, but it was on "
+            f"{described} is right on {accuracy:.4f} of its {len(images)} validation images, but was right on "
             f"{then:.4f} when it was trained. Its file, the images or the libraries have changed. Train it again "
             "with `dvc repro --single-item --force train_teacher`, then `dvc repro`."
         )

@@ -1,4 +1,4 @@
-"""A student's steps as our stage takes them, and as `keras.distillation.Distiller` takes them on the same batches."""
+"""The same training steps of a student twice: as our stage takes them, and with `keras.distillation.Distiller`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,13 +19,14 @@ from pipeline.training.input_pipeline import Examples, training_batches
 from pipeline.training.recipe import Phase, Recipe
 
 LAST_PLACE = 2.0**-23
-"""One unit in the last place of a float32, relative."""
+"""One unit in the last place of a float32, as a share of the number."""
 
 LAST_PLACE_OF_TF32 = 2.0**-10
-"""The same of the numbers that a GPU's tensor cores multiply where TensorFlow lets them take TensorFloat-32."""
+"""The same for TensorFloat-32, in which a GPU's tensor cores multiply if TensorFlow lets them."""
 
 UNCLIPPED = 1e-37
-"""About the smallest normal float32. `keras.losses.KLDivergence` clips probabilities at Keras' epsilon, 1e-7."""
+"""About the smallest normal float32. It replaces Keras' epsilon of 1e-7, at which `keras.losses.KLDivergence` clips
+probabilities."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Steps:
     """Some steps of one training.
 
     Attributes:
-        losses: of each step, before the step changed the weights.
+        losses: the loss of each step, before the step changed the weights.
         weights: all weights after the last step.
     """
 
@@ -46,9 +47,9 @@ def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, reci
 
     Args:
         student: a model of `Description.build`.
-        examples: with `HardAndSoftLabels`.
-        loss: of the student.
-        recipe: whose phases have one epoch each, of as many steps.
+        examples: images with `HardAndSoftLabels`.
+        loss: the student's loss.
+        recipe: how to train; each phase has one epoch, with its number of steps.
     """
 
     def batches(steps: range) -> Any:
@@ -66,48 +67,49 @@ def online_steps(
     seen_by_teacher: Examples | None = None,
     rounded: bool = False,
 ) -> Steps:
-    """Trains a student with `keras.distillation.Distiller`, otherwise as `offline_steps`; the soft labels are not used.
+    """Trains a student with `keras.distillation.Distiller`; all else is as in `offline_steps`.
 
     Args:
-        student: as there.
-        examples: as there.
-        loss: of KL divergence; says the temperature and the weights.
-        recipe: as there.
-        teacher: from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
-        seen_by_teacher: the same examples in the teacher's size, if it is not the student's.
-        rounded: whether pixels and initial weights are moved by one unit in the last place of what is multiplied.
+        student: as in `offline_steps`.
+        examples: as in `offline_steps`; their soft labels are not used.
+        loss: a loss of KL divergence, which has the temperature and the weights.
+        recipe: as in `offline_steps`.
+        teacher: a model from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
+        seen_by_teacher: the same examples in the teacher's size, if that differs from the student's.
+        rounded: whether all pixels and initial weights are moved by one unit in their last place.
     """
 
     takes_whole_numbers = not tf.as_dtype(teacher.inputs[0].dtype).is_floating
     if takes_whole_numbers and seen_by_teacher is None:
         seen_by_teacher = examples
 
-    def otherwise(pixels: Any) -> Any:
-        """The student's alone if the teacher cuts off fractions: there one unit in the last place may become 1."""
+    def move(pixels: Any) -> Any:
+        # A teacher of whole numbers keeps its pixels: it cuts off fractions, so a last place could become a whole 1.
         return (_moved(pixels[0]), pixels[1]) if takes_whole_numbers else tf.nest.map_structure(_moved, pixels)
 
     def batches(steps: range) -> Any:
-        found = training_batches(examples, recipe.batch_size, recipe.seed, steps)
-        found = found.map(lambda pixels, targets: (pixels, targets[:, : targets.shape[1] // 2]))
+        data = training_batches(examples, recipe.batch_size, recipe.seed, steps)
+        data = data.map(lambda pixels, targets: (pixels, targets[:, : targets.shape[1] // 2]))
         if seen_by_teacher is not None:
-            larger = training_batches(seen_by_teacher, recipe.batch_size, recipe.seed, steps)
-            found = tf.data.Dataset.zip(found, larger).map(lambda one, other: ((one[0], other[0]), one[1]))
-        return found.map(lambda pixels, labels: (otherwise(pixels), labels)) if rounded else found
+            for_teacher = training_batches(seen_by_teacher, recipe.batch_size, recipe.seed, steps)
+            data = tf.data.Dataset.zip(data, for_teacher).map(lambda one, other: ((one[0], other[0]), one[1]))
+        return data.map(lambda pixels, labels: (move(pixels), labels)) if rounded else data
 
     def distiller(within: Any, phase: Phase) -> Any:
         shapes = (
             [within.input_shape[1:]] if seen_by_teacher is None else [within.input_shape[1:], teacher.input_shape[1:]]
         )
-        made = keras.distillation.Distiller(
+        trained = keras.distillation.Distiller(
             teacher=_seeing(in_float32(teacher), shapes, -1),
             student=_seeing(within, shapes, 0),
             distillation_losses=[keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())],
+            # LogitsDistillation always multiplies the KL divergence by T^2.
             distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
             student_loss_weight=loss.hard_label_weight,
         )
         hard = keras.losses.CategoricalCrossentropy(from_logits=True)
-        made.compile(optimizer=new_optimizer(phase), loss=hard, jit_compile=False)
-        return made
+        trained.compile(optimizer=new_optimizer(phase), loss=hard, jit_compile=False)
+        return trained
 
     if rounded:
         signs = np.random.default_rng(0)
@@ -125,7 +127,7 @@ def _steps(
     ready: Callable[[Any, Phase], Any],
     batches: Callable[[range], Any],
 ) -> Steps:
-    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_op_determinism()  # the runs must differ by nothing but the method
     counts = [phase.steps_per_epoch or 0 for phase in recipe.phases]
     with Progress(f"parity, {title}", sum(counts), "steps") as progress:
         losses = _Losses(progress)
@@ -136,7 +138,7 @@ def _steps(
                 steps_per_epoch=count,
                 initial_epoch=number,
                 epochs=number + 1,
-                shuffle=False,
+                shuffle=False,  # the batches come in the recipe's order
                 verbose=0,
                 callbacks=[Reseed(within, recipe.seed), losses],
             )
@@ -144,10 +146,7 @@ def _steps(
 
 
 def in_float32(teacher: Any) -> Any:
-    """A teacher of any kind, also `keras.Sequential`, as the Distiller asks for it.
-
-    That is from one tensor of float32 pixels to one of float32 logits, which is what the file holds of any teacher.
-    """
+    """A teacher of any kind as the Distiller needs it: a functional model from float32 pixels to float32 logits."""
     pixels, logits = teacher.inputs[0], teacher.outputs[0]
     if pixels.dtype != "float32":
         inner = keras.Model(pixels, logits)
@@ -157,7 +156,7 @@ def in_float32(teacher: Any) -> Any:
 
 
 class _Losses(keras.callbacks.Callback):
-    """Keeps the loss of every step; Keras itself reports the mean of an epoch so far."""
+    """Keeps the loss of every step. Keras reports the mean since the epoch's beginning, unless metrics are reset."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
@@ -173,7 +172,7 @@ class _Losses(keras.callbacks.Callback):
 
 
 def _seeing(model: Any, shapes: list[tuple[int, ...]], which: int) -> Any:
-    """The model, of one or of two inputs, of which it sees one."""
+    """The model behind one input for each shape, of which it takes one: the Distiller gives both models all inputs."""
     if len(shapes) == 1:
         return model
     inputs = [keras.Input(shape) for shape in shapes]
@@ -181,10 +180,10 @@ def _seeing(model: Any, shapes: list[tuple[int, ...]], which: int) -> Any:
 
 
 def last_place() -> float:
-    """One unit in the last place, relative, of what this machine's matrix products multiply."""
+    """One unit in the last place of the numbers that this machine's matrix products multiply, as a share of them."""
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    rounds_more = on_gpu and tf.config.experimental.tensor_float_32_execution_enabled()
-    return LAST_PLACE_OF_TF32 if rounds_more else LAST_PLACE
+    uses_tf32 = on_gpu and tf.config.experimental.tensor_float_32_execution_enabled()
+    return LAST_PLACE_OF_TF32 if uses_tf32 else LAST_PLACE
 
 
 def _moved(pixels: Any) -> Any:

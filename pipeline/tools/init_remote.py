@@ -1,8 +1,9 @@
-"""Command `init-remote`: where DVC keeps what clones of a project share.
+"""Command `init-remote`: sets up the DVC remote through which clones of a project share files.
 
-It does what `dvc remote add --default` does, and what that lacks. A path is made absolute, because it is noted for this
-clone alone, and `dvc push -A` resolves a relative one wrongly. A path and a URL have two names, because DVC merges the
-options of one name over both of its files. And another default remote is replaced only when that is asked for.
+It does more than `dvc remote add --default`:
+- A path is made absolute. It is noted for this clone alone, and `dvc push -A` resolves a relative one wrongly.
+- A path and a URL get different names, because DVC merges the options of one name over both of its configuration files.
+- Another default remote is replaced only if the user asks for it.
 """
 
 import re
@@ -28,17 +29,17 @@ class Remote:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines know it too."""
+        """Whether other machines can reach it."""
         return "://" in self.url
 
     @property
     def name(self) -> str:
-        """Two names, so that the options of one are never mixed with the URL of the other."""
+        """The remote's name in DVC."""
         return "shared" if self.is_shared else "folder"
 
     @property
     def config_file(self) -> str:
-        """A path is that of one machine, a URL is everybody's: `.dvc/config` is in git, the other is not."""
+        """The file that names it: `.dvc/config` is in git; a path means nothing on other machines."""
         return ".dvc/config" if self.is_shared else ".dvc/config.local"
 
 
@@ -46,14 +47,14 @@ def init_remote(root: Path, url: str | None, *, replace: bool = False) -> Remote
     """Makes a folder or a URL the default remote of DVC.
 
     Args:
-        root: the project's folder, with `.dvc` in it.
+        root: the project's folder, which contains `.dvc`.
         url: a URL without credentials, or a path; None for a folder in the user's cache directory.
-        replace: whether it may take the place of another default remote.
+        replace: whether another default remote may be replaced.
 
     Raises:
         MissingError: there is no DVC repository.
         MismatchError: there is another default remote.
-        ParameterError: the URL holds a password, the folder lies in the project, or DVC refuses either.
+        ParameterError: the URL contains a password, the folder lies in the project, or DVC refuses the remote.
     """
     if not (root / ".dvc").is_dir():
         raise MissingError(
@@ -69,16 +70,16 @@ def init_remote(root: Path, url: str | None, *, replace: bool = False) -> Remote
             _refuse_another(config, remote)
         _write(config, remote)
     except ConfigError as error:
-        raise ParameterError(f"DVC refuses {remote.url}, or what its files in .dvc hold: {error}") from None
+        raise ParameterError(f"DVC refuses {remote.url}, or its own configuration in .dvc: {error}") from None
     return remote
 
 
 def as_text(remote: Remote) -> str:
-    """What was written, and where it says what to do next."""
-    whose = "which git shares: commit it" if remote.is_shared else "which is this clone's alone"
+    """What was written and where, and what to read next."""
+    scope = "which git shares: commit it" if remote.is_shared else "which is this clone's alone"
     return (
         f"The default remote is {remote.url}\n"
-        f"It is '{remote.name}' in {remote.config_file}, {whose}.\n"
+        f"It is '{remote.name}' in {remote.config_file}, {scope}.\n"
         "docs/sharing.md says how to push here, and pull in another clone."
     )
 
@@ -90,35 +91,35 @@ def _remote(root: Path, url: str | None) -> Remote:
         parts = urlsplit(url)
         if parts.password or parts.query or (parts.username and parts.scheme != "ssh"):
             raise ParameterError(
-                f"the {parts.scheme}:// URL holds what looks like a password or a token, and .dvc/config is in git. "
-                "Give it without. Credentials go into the environment or, by `dvc remote modify --local`, into "
-                ".dvc/config.local."
+                f"the {parts.scheme}:// URL seems to contain a password or a token, and .dvc/config is in git. "
+                "Give the URL without it. Credentials belong into the environment or, with `dvc remote modify "
+                "--local`, into .dvc/config.local."
             )
         return Remote(url)
     folder = Path(url).expanduser().resolve()
     if folder.is_relative_to(root.resolve()):
         raise ParameterError(
-            f"{folder} lies in the project, where git and DVC look for files. Choose a folder outside; that of a "
-            "server is ssh://USER@HOST/FOLDER."
+            f"{folder} lies in the project, where git and DVC look for files. Choose a folder outside, or one of a "
+            "server: ssh://USER@HOST/FOLDER."
         )
     return Remote(str(folder))
 
 
 def _cache_folder(root: Path) -> Path:
-    """Named after the project: as the repository that it was cloned from, or as its own folder."""
+    """A folder named after the repository from which the project was cloned, or after the project's own folder."""
     import platformdirs
 
-    asked = ["git", "config", "--get", "remote.origin.url"]
-    origin = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    command = ["git", "config", "--get", "remote.origin.url"]
+    origin = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
     name = re.split(r"[/:\\]", origin.rstrip("/"))[-1].removesuffix(".git") or root.resolve().name
     return platformdirs.user_cache_path("softlabel") / name
 
 
 def _refuse_another(config: Any, remote: Remote) -> None:
     for name in filter(None, (config["core"].get("remote"), remote.name)):
-        there = config["remote"].get(name, {}).get("url")
-        if there not in (None, remote.url):
-            shown = re.sub("//[^/]*@", "//", there)  # a password of .dvc/config.local is nobody's business
+        url = config["remote"].get(name, {}).get("url")
+        if url not in (None, remote.url):
+            shown = re.sub("//[^/]*@", "//", url)  # .dvc/config.local may hold a password, which must not be printed
             raise MismatchError(
                 f"there is a remote already: '{name}', {shown}. Nothing was changed. To replace it: "
                 f"softlabel init-remote --force {shlex.quote(remote.url)}"
@@ -126,13 +127,13 @@ def _refuse_another(config: Any, remote: Remote) -> None:
 
 
 def _write(config: Any, remote: Remote) -> None:
-    """A URL also ends what this clone alone had as its default, and its options for another URL of the same name."""
+    """Writes the remote. A URL also removes this clone's own default, which would be used in its place."""
     config.validate({"remote": {remote.name: {"url": remote.url}}})  # before anything is written
     is_new = config["remote"].get(remote.name, {}).get("url") != remote.url
     if remote.is_shared and Path(config.files["local"]).is_file():
         with config.edit("local") as local:
             local["core"].pop("remote", None)
-            if is_new:
+            if is_new:  # options for another URL of the same name
                 local["remote"].pop(remote.name, None)
     with config.edit("repo" if remote.is_shared else "local") as written:
         if is_new:

@@ -1,4 +1,4 @@
-"""Command `inspect`: what a soft-label file contains, as tables."""
+"""Command `inspect`: tables of what a soft-label file contains."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +9,15 @@ import numpy as np
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
 from pipeline.runtime.errors import DamagedError
-from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.hdf5 import VERSION
-from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
 from pipeline.soft_labels.softness import doubt_about
-from pipeline.tools.row_statistics import Statistics, impossible_rows, probabilities_of
+from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 from pipeline.tools.verify import in_words
 
 
 def describe(path: Path, largest_temperature: float = 1.0) -> str:
-    """Describes a file of either format: what it was made from, its datasets, statistics by class, and a warning.
+    """Describes a file of either format: its origin, its datasets, statistics of each class, and perhaps a warning.
 
     Args:
         path: the file.
@@ -26,7 +25,7 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is damaged.
+        DamagedError: it is damaged, or has rows that are impossible.
     """
     with open_soft_labels(path) as file:
         temperature = 1.0 if file.temperature is None else file.temperature
@@ -85,16 +84,10 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         if impossible:
             raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         by_class = [Statistics() for _ in range(file.classes)]
-        views = file.views(split).count
-        with Progress(f"values of {split}", views * len(labels), "rows", short_is_silent=True) as progress:
-            for view in range(views):
-                for rows in slabs(len(labels)):
-                    with np.errstate(invalid="ignore", over="ignore"):
-                        probabilities = probabilities_of(file, split, view, rows)
-                    for number in np.unique(labels[rows]):
-                        chosen = labels[rows] == number
-                        by_class[number].add(probabilities[chosen], labels[rows][chosen])
-                    progress.advance(rows.stop - rows.start)
+        for rows, soft_labels in all_soft_labels(file, split):
+            for number in np.unique(labels[rows]):
+                chosen = labels[rows] == number
+                by_class[number].add(soft_labels[chosen], labels[rows][chosen])
         for name, statistics in zip(file.provenance.class_names, by_class, strict=True):
             if statistics.rows:
                 means = (statistics.right, statistics.confidence, statistics.entropy)

@@ -1,9 +1,9 @@
-"""Command `parity`: a student's first steps from the file, and with the teacher in the loop, side by side.
+"""Command `parity`: compares a student's first steps from the file with the same steps with the teacher in the loop.
 
-Offline, the steps are those of stage `train_student`. Online, they are those of `keras.distillation.Distiller` with
-the same initial weights, on the same batches. What rounding alone does is measured too: the Distiller runs once more,
-with every pixel and every initial weight moved by one unit in the last place. The rounding errors of that run have
-nothing in common with those of the other, so the two drift apart as any two equal methods do in float32.
+Offline, the steps are those of stage `train_student`. Online, they are those of `keras.distillation.Distiller`, with
+the same initial weights and on the same batches. A third run measures the effect of rounding alone: the Distiller runs
+again, with each pixel and each initial weight moved by one unit in its last place. The rounding errors of the two
+online runs are unrelated, so the runs drift apart as any two equivalent methods do in float32.
 """
 
 import math
@@ -33,13 +33,18 @@ from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
 
 MARGIN = 10.0
-"""How many times as far apart as two runs that differ in rounding alone equal methods may be. Both distances are the
-largest of a few random numbers of one size, so they rarely differ by more than a few times."""
+"""Equivalent methods may differ by this many times the distance of two runs that differ only by rounding. Both are the
+largest of a few random numbers of one size, so one is rarely more than a few times the other."""
 
 TELLING = 0.1
-"""Of what is compared: if rounding alone may change more than this share of it, equality would mean nothing."""
+"""If rounding alone may change more than this share of what is compared, equality would mean nothing."""
 
 EXACT = Dense("float32").as_json()
+"""The storage that keeps the teacher's logits as they are."""
+
+AS_KL_DIVERGENCE = ("kl_divergence", "cross_entropy")
+"""The soft losses that the Distiller can compare: it has the KL divergence alone, and the cross-entropy with the soft
+labels has the same gradient."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,14 @@ class Parity:
     """The same steps of three trainings.
 
     Attributes:
-        offline: from the file.
-        online: with the teacher in the loop.
+        offline: the one from the file.
+        online: the one with the teacher in the loop.
         rounded: as `online`, with other rounding errors.
         phases: the number of each step's phase, from 1.
-        loss: of the student.
+        loss: the student's loss.
         classes: C.
-        held_as: how the file holds the teacher's logits: the storage, as `Storage.as_json` describes it, and the
-            teacher's precision if it is mixed.
+        held_as: how the file holds the teacher's logits: the `as_json` of the storage, and the teacher's precision if
+            it is mixed.
     """
 
     offline: Steps
@@ -85,19 +90,22 @@ def run(
         index: `data/index.csv`.
         teacher: the `.keras` file of the teacher.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
-        logits: the `teacher_logits.h5` that they should be made from; compared if it is there.
-        views: that the file must hold.
-        loss: of the student. Cross-entropy with the soft labels is compared as the KL divergence, which has the same
-            gradient, because the Distiller has no other.
+        logits: the `teacher_logits.h5` from which they should be made; compared if it exists.
+        views: the views that the file must have.
+        loss: the student's loss, with one of the soft losses `AS_KL_DIVERGENCE`.
         model: the student.
         recipe: how to train.
-        resize: how images are resized; the file must be made with it.
-        steps: of each phase.
+        resize: how images are resized; the file must have been made with it.
+        steps: the number of steps of each phase.
 
     Raises:
-        PipelineError: the teacher or the soft labels are missing, or do not belong together or to the index; or the
-            student diverged.
+        MissingError: the index, the teacher or the soft labels are missing.
+        DamagedError: the index or the soft labels are damaged.
+        MismatchError: they do not belong together.
+        ParameterError: the student diverged, or the Distiller has no such soft loss.
+        UnusableError: the teacher cannot be used.
     """
+    loss = _comparable(loss)
     data = read_index(index)
     if not teacher.is_file():
         raise MissingError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
@@ -113,26 +121,37 @@ def run(
         refuse_other(file, data, expected)
         images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
-        of_teacher = load_teacher(teacher, data.class_names)[0]
-        seen = Examples.of(images, model.input_shape, labels, resize, cache="none")
+        teacher_model = load_teacher(teacher, data.class_names)[0]
+        examples = Examples.of(images, model.input_shape, labels, resize, cache="none")
         seen_by_teacher = None
-        if of_teacher.input_shape[1:] != tuple(model.input_shape):
-            seen_by_teacher = Examples.of(images, of_teacher.input_shape[1:], labels, resize, cache="none")
-        loss = DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
+        if teacher_model.input_shape[1:] != tuple(model.input_shape):
+            seen_by_teacher = Examples.of(images, teacher_model.input_shape[1:], labels, resize, cache="none")
         short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
 
         def student() -> Any:
             return model.build(classes=len(data.class_names), seed=recipe.seed)
 
         return Parity(
-            offline=_finite(offline_steps(student(), seen, loss, short)),
-            online=_finite(online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher)),
-            rounded=_finite(online_steps(student(), seen, loss, short, of_teacher, seen_by_teacher, rounded=True)),
+            offline=_finite(offline_steps(student(), examples, loss, short)),
+            online=_finite(online_steps(student(), examples, loss, short, teacher_model, seen_by_teacher)),
+            rounded=_finite(
+                online_steps(student(), examples, loss, short, teacher_model, seen_by_teacher, rounded=True)
+            ),
             phases=[number for number in range(1, len(recipe.phases) + 1) for _ in range(steps)],
             loss=loss,
             classes=len(data.class_names),
             held_as=file.storage.as_json() | ({"precision": precision} if precision else {}),
         )
+
+
+def _comparable(loss: DistillationLoss) -> DistillationLoss:
+    """The same loss with the KL divergence, which is all that the Distiller has."""
+    if loss.soft_loss not in AS_KL_DIVERGENCE:
+        raise ParameterError(
+            f"distill.soft_loss is {loss.soft_loss!r}, and keras.distillation.Distiller can be compared with "
+            f"{' and '.join(AS_KL_DIVERGENCE)} only. Set one of these for `softlabel parity`."
+        )
+    return DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
 
 
 def _finite(steps: Steps) -> Steps:
@@ -149,9 +168,9 @@ class Distance:
     """How far two trainings are from the one with the teacher in the loop.
 
     Attributes:
-        offline: the offline one.
-        rounding: the one with other rounding errors, or one unit in the last place, if that is more.
-        size: of what was compared.
+        offline: the distance of the offline training.
+        rounding: the distance of the training with other rounding errors, but at least one unit in the last place.
+        size: the size of the numbers that were compared.
     """
 
     offline: float
@@ -160,7 +179,7 @@ class Distance:
 
     @property
     def is_rounding(self) -> bool:
-        """Whether rounding explains it."""
+        """Whether rounding explains the offline distance."""
         return self.offline <= MARGIN * self.rounding
 
     @property
@@ -170,7 +189,7 @@ class Distance:
 
 
 def distances(parity: Parity) -> dict[str, Distance]:
-    """The largest distances: of the loss of a step, and of a weight at the end."""
+    """The largest distance of the loss of a step, and that of a weight at the end."""
     offline, online, rounded = parity.offline, parity.online, parity.rounded
     # The KL divergence is the difference of two cross-entropies, and keeps their rounding errors.
     scale = parity.loss.temperature**2 if parity.loss.scale_by_temperature_squared else 1.0
@@ -192,23 +211,23 @@ def _furthest(some: list[Any], others: list[Any]) -> float:
 
 
 def is_equal(parity: Parity) -> bool | None:
-    """Whether offline equals online; None where it cannot be told.
+    """Whether offline equals online.
 
-    It cannot where the file does not hold the logits as the teacher gave them, and where rounding alone moves the
-    student too far.
+    Returns:
+        None if the file holds rounded logits, or if rounding alone moves the student too far to tell.
     """
-    found = distances(parity).values()
-    if parity.held_as != EXACT or not all(distance.is_telling for distance in found):
+    measured = distances(parity).values()
+    if parity.held_as != EXACT or not all(distance.is_telling for distance in measured):
         return None
-    return all(distance.is_rounding for distance in found)
+    return all(distance.is_rounding for distance in measured)
 
 
 def as_text(parity: Parity) -> str:
     """Both loss curves, the largest differences, and what they mean."""
-    found = distances(parity)
+    measured = distances(parity)
     largest = [
         [f"largest difference of {name}", f"{distance.offline:.1e}", f"{distance.rounding:.1e}"]
-        for name, distance in found.items()
+        for name, distance in measured.items()
     ]
     return "\n".join(
         [
@@ -221,7 +240,7 @@ def as_text(parity: Parity) -> str:
             "Online: keras.distillation.Distiller. Rounding alone: the same, with pixels and initial weights moved by",
             "one unit in the last place.",
             "",
-            _verdict(parity, found),
+            _verdict(parity, measured),
         ]
     )
 
@@ -234,17 +253,17 @@ def _curves(parity: Parity) -> Iterator[list[str]]:
         yield [str(phase), str(step), f"{offline:#.9g}", f"{online:#.9g}", f"{offline - online:+.1e}"]
 
 
-def _verdict(parity: Parity, found: dict[str, Distance]) -> str:
+def _verdict(parity: Parity, measured: dict[str, Distance]) -> str:
     if parity.held_as != EXACT:
         rounded = ", ".join(f"{name} {value}" for name, value in parity.held_as.items())
         return f"The file holds the logits rounded ({rounded}): this is how far the student drifts."
-    if not all(distance.is_telling for distance in found.values()):
+    if not all(distance.is_telling for distance in measured.values()):
         return (
             "Nothing can be told: rounding alone moves the student too far. Compare fewer steps, or lower the "
             "learning_rate of student.phases."
         )
     if not is_equal(parity):
-        worst = max(distance.offline / distance.rounding for distance in found.values())
+        worst = max(distance.offline / distance.rounding for distance in measured.values())
         return f"Offline is not online: they differ by {worst:.0f} times what rounding does; {MARGIN:.0f} is the limit."
     if parity.loss.hard_label_weight == 1.0:
         return "They are equal, but soft labels have no part in it: distill.hard_label_weight is 1."

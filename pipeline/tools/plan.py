@@ -1,7 +1,7 @@
-"""Command `plan`: what a run will cost, and from how many students on it costs less than a teacher in the loop.
+"""Command `plan`: the cost of a run, and the number of students from which on it is cheaper than a teacher in the loop.
 
-Online distillation runs the teacher on every training image in every epoch of every student. Offline, it
-runs once on each view, and on the validation and test images.
+Online distillation runs the teacher on every training image in every epoch of every student. Offline, the teacher runs
+once on each view of the training images, and once on the validation and test images.
 """
 
 from collections import Counter
@@ -30,13 +30,13 @@ PASSES_A_STEP = 3
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What the data set holds.
+    """The numbers of images in the data set.
 
     Attributes:
-        source: the file that says so.
+        source: the file that they come from.
         counts: how many images each split has.
         class_names: C names, in the order of the class axis.
-        id_bytes: length of the longest id of each split.
+        id_bytes: the length of the longest id of each split.
     """
 
     source: Path
@@ -57,7 +57,7 @@ def count_images(
     duplicates: str = "warn",
     limit: int | None = None,
 ) -> ImageCounts:
-    """Reads what the index is made from, or, where that is not at hand, the index.
+    """Counts the images in the raw data; if these are not there, in the index.
 
     Args:
         index: the index, which may be missing.
@@ -73,12 +73,12 @@ def count_images(
         data_set = LAYOUTS[layout](**settings)
         source, class_names = data_set.source, data_set.class_names
         drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
-        rows = [(split, row.class_name, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
+        rows = [(split, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
     else:
-        found = read_index(index)
-        source, class_names = index, found.class_names
-        rows = [(image.split, image.class_name, image.id) for image in found.images]
-    id_bytes = {split: max((len(row[2].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
+        listed = read_index(index)
+        source, class_names = index, listed.class_names
+        rows = [(image.split, image.id) for image in listed.images]
+    id_bytes = {split: max((len(row[1].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
         raise UnusableError(
@@ -94,15 +94,15 @@ class Plan:
 
     Attributes:
         images: the data set.
-        views: of the training images.
-        students: how many will be trained from soft labels.
-        epochs: of each.
-        images_seen: training images that each sees in all its epochs together.
-        teacher_flops: of one image's forward pass.
-        student_flops: of one image's forward pass.
-        logits_bytes: of `teacher_logits.h5`.
-        targets_bytes: of one `soft_targets_T<T>.h5`.
-        temperatures: how many of those.
+        views: how many views of each training image there are.
+        students: how many students will be trained from soft labels.
+        epochs: how many epochs each of them is trained.
+        images_seen: how many training images each of them sees in all epochs together.
+        teacher_flops: FLOPs of the teacher's forward pass of one image.
+        student_flops: FLOPs of the student's.
+        logits_bytes: the size of `teacher_logits.h5`.
+        targets_bytes: the size of one `soft_targets_T<T>.h5`.
+        temperatures: how many of these files there are.
     """
 
     images: ImageCounts
@@ -124,12 +124,12 @@ class Plan:
 
     @property
     def student_passes(self) -> int:
-        """Training steps of all students, one image each."""
+        """The images that all students see in their training steps."""
         return self.images_seen * self.students
 
     @property
     def online_passes(self) -> int:
-        """Forward passes with the teacher in the students' loops: one for each step of a student."""
+        """Forward passes of the teacher in the students' loops: one for each image that a student sees."""
         return self.student_passes
 
     @property
@@ -139,7 +139,7 @@ class Plan:
 
     @property
     def views_never_seen(self) -> int:
-        """How many of the views no student reaches."""
+        """How many of the views no student ever sees."""
         return max(0, self.views - -(-self.images_seen // self.images.counts["train"]))
 
 
@@ -154,17 +154,17 @@ def make_plan(
     temperatures: int,
     seeds: int,
 ) -> Plan:
-    """Counts what a run will take.
+    """Counts what a run will cost.
 
     Args:
         images: the data set.
-        views: of the training images.
+        views: the views of the training images.
         stored_as: how logits are stored.
         teacher: its Keras model.
         student: its Keras model.
         recipe: how each student is trained.
-        temperatures: how many.
-        seeds: students for each temperature.
+        temperatures: how many temperatures there are.
+        seeds: how many students are trained for each temperature.
     """
     logits_bytes, targets_bytes = (
         sum(
@@ -188,29 +188,29 @@ def make_plan(
 
 
 def _images_seen(phase: Phase, batch_size: int, count: int) -> int:
-    """Of `count` images, in all epochs of a phase."""
-    of_an_epoch = count if phase.steps_per_epoch is None else phase.steps_per_epoch * batch_size
-    return phase.epochs * of_an_epoch
+    """How many images a student sees in all epochs of a phase, of a training set of `count` images."""
+    in_an_epoch = count if phase.steps_per_epoch is None else phase.steps_per_epoch * batch_size
+    return phase.epochs * in_an_epoch
 
 
 def teacher_model(
     teachers: Sequence[TeacherToTrain | GivenTeacher], average: Average, class_names: Sequence[str]
 ) -> Any:
-    """The teacher's Keras model, loaded from a given file or untrained; of several, the ensemble.
+    """The teacher's Keras model, loaded from a given file or untrained; for several teachers, their ensemble.
 
     Raises:
         PipelineError: a given file is missing or cannot be used, or the members of an ensemble do not fit together.
     """
-    found = []
+    models = []
     for teacher in teachers:
         if isinstance(teacher, TeacherToTrain):
-            found.append(teacher.model.untrained(len(class_names)))
+            models.append(teacher.model.untrained(len(class_names)))
         elif teacher.weights_of is not None:
-            found.append(teacher.weights_of.untrained(len(class_names)))
+            models.append(teacher.weights_of.untrained(len(class_names)))
         else:
-            found.append(completed(teacher, class_names).model)
-    refuse_other_sizes([model.input_shape[1:] for model in found])
-    return found[0] if len(found) == 1 else combined(found, average)
+            models.append(completed(teacher, class_names).model)
+    refuse_other_sizes([model.input_shape[1:] for model in models])
+    return models[0] if len(models) == 1 else combined(models, average)
 
 
 def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
@@ -218,7 +218,7 @@ def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
 
     Args:
         plan: the plan.
-        speed: images/s of "teacher" (forward) and "student" (training step), if they were measured.
+        speed: images per second of "teacher" (forward pass) and "student" (training step), if they were measured.
     """
     counts = plan.images.counts
     of_each = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS)

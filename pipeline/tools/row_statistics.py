@@ -1,6 +1,7 @@
 """The rows of a soft-label file: statistics of their probabilities, and rows that are impossible."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,25 +9,26 @@ import numpy.typing as npt
 from scipy import special
 
 from pipeline.images.index import SplitName
+from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns, TopK
 from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
 
 SUM_TOLERANCE = 1e-5
-"""A few thousand probabilities that sum to 1 miss it by less, for they are rounded to float32."""
+"""The sum of a few thousand probabilities, each rounded to float32, differs from 1 by less."""
 
 
 @dataclass
 class Statistics:
-    """Sums over rows of a file, which are added slab by slab.
+    """Sums over the rows of a file, to which some thousand rows are added at a time.
 
     Attributes:
         rows: how many rows.
-        right: in how many rows the largest probability is that of the labelled class.
+        right: in how many rows the labelled class has the largest probability.
         confidence: the sum of the largest probabilities.
         entropy: the sum of the entropies, in nats.
         not_finite: how many rows have a value that is not finite.
         negative: how many rows have a negative probability.
-        worst_sum: the sum of the row whose probabilities sum to the number furthest from 1.
+        worst_sum: of the sums of a row's probabilities, the one that is furthest from 1.
     """
 
     rows: int = 0
@@ -62,16 +64,21 @@ class Statistics:
         return [problem for wrong, problem in cases if wrong]
 
 
-def probabilities_of(file: SoftLabelFile, split: SplitName, view: int, rows: slice) -> npt.NDArray[np.float32]:
-    """The soft labels of some rows, (R, C); those of a logits file at temperature 1."""
-    columns = file.columns(split, view, rows)
-    if file.format == LOGITS_FORMAT:
-        columns = file.storage.soften(columns, 1.0, file.classes)
-    return file.storage.probabilities(columns, file.classes)
+def all_soft_labels(file: SoftLabelFile, split: SplitName) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """The soft labels of all views, some thousand rows at a time: which rows, and (R, C); of logits those at T = 1."""
+    count, views = file.count(split), file.views(split).count
+    with Progress(f"values of {split}", views * count, "rows", short_is_silent=True) as progress:
+        for view in range(views):
+            for rows in slabs(count):
+                # Rows that are not finite are findings, not warnings of NumPy.
+                with np.errstate(invalid="ignore", over="ignore"):
+                    soft_labels = file.soft_labels(split, view, rows)
+                yield rows, soft_labels
+                progress.advance(rows.stop - rows.start)
 
 
 def impossible_rows(file: SoftLabelFile, split: SplitName) -> list[str]:
-    """Impossible labels and kept classes, in words; from such rows no statistics can be computed."""
+    """Labels and kept classes that are impossible, in words; no statistics can be computed from such rows."""
     group, labels = file.file[split], file.labels(split)
     counts = Counter({"label(s) are of no class": int(((labels < 0) | (labels >= file.classes)).sum())})
     for rows in slabs(file.count(split)):
@@ -94,7 +101,7 @@ def _bad_index(columns: Columns, classes: int) -> npt.NDArray[np.bool_]:
 
 
 def _bad_order(columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which rows are not the largest logits, the largest first; a NaN counts as in order."""
+    """Which rows do not hold the largest logits, the largest first; a NaN counts as in order."""
     value = columns["value"].astype(np.float64)
-    slack = 1e-3 * np.maximum(1.0, np.abs(value[:, -1]))  # float16 rounds the kept ones, not the mean of the others
+    slack = 1e-3 * np.maximum(1.0, np.abs(value[:, -1]))  # kept logits may be float16, the mean is not
     return np.asarray((np.diff(value, axis=1) > 0).any(axis=1) | (columns["tail_mean"] > value[:, -1] + slack))

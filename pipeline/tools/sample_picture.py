@@ -1,4 +1,4 @@
-"""Command `inspect --sample`: one image's views, each beside its soft labels at several temperatures."""
+"""Command `inspect --sample`: draws the views of one image, each beside its soft labels at several temperatures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft
 
 MOST_VIEWS = 8
 COLORS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")
-"""Dark to light blue, then greys: the higher the temperature, the paler."""
+"""From dark to light blue, then greys: a higher temperature is paler."""
 
 
 def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[float], output: Path) -> None:
@@ -23,13 +23,16 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
 
     Args:
         path: a file of either format; soft targets are shown at their own temperature only.
-        image_id: the image.
-        index: `data/index.csv`, which knows where the image is.
+        image_id: the id of the image.
+        index: `data/index.csv`, which has the path of the image.
         temperatures: T of each bar, if the file holds logits.
         output: the PNG file to write.
 
     Raises:
-        PipelineError: a file is missing or damaged, or knows no such image.
+        MissingError: a file is missing.
+        DamagedError: a file is damaged.
+        MismatchError: the image is not the one from which the file was made.
+        ParameterError: the file has no such image.
     """
     data = read_index(index)
     with open_soft_labels(path) as file:
@@ -38,7 +41,10 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
         _, pictures = untouched_and_views(file, data, split, row, shown)
         if file.format != LOGITS_FORMAT:
             temperatures = [float(file.temperature or 1.0)]
-        bars = [[_soft_labels(file, split, view, row, t) for t in temperatures] for view in range(shown)]
+        bars = [
+            [file.soft_labels(split, view, slice(row, row + 1), temperature)[0] for temperature in temperatures]
+            for view in range(shown)
+        ]
         figure = _figure(file, split, row, pictures, np.array(bars), temperatures)
     save(figure, output)
 
@@ -48,14 +54,7 @@ def _find(file: SoftLabelFile, image_id: str) -> tuple[SplitName, int]:
         ids = file.ids(split)
         if image_id in ids:
             return split, ids.index(image_id)
-    raise ParameterError(f"{file.path} knows no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
-
-
-def _soft_labels(file: SoftLabelFile, split: SplitName, view: int, row: int, temperature: float) -> Any:
-    columns = file.columns(split, view, slice(row, row + 1))
-    if file.format == LOGITS_FORMAT:
-        columns = file.storage.soften(columns, temperature, file.classes)
-    return file.storage.probabilities(columns, file.classes)[0]
+    raise ParameterError(f"{file.path} has no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
 
 
 def _figure(

@@ -1,4 +1,4 @@
-"""How fast models run here, for `plan --measure`."""
+"""Measures the speed of models on this machine, for `plan --measure`."""
 
 import sys
 import time
@@ -13,8 +13,11 @@ from pipeline.inference.forward import Forward
 from pipeline.inference.forward_speed import random_pixels
 
 LEAST_SECONDS = 2.0
+"""A step is repeated until the repetitions together have taken this long."""
 WARM_UP = 2
+"""The first repetitions are not counted: TensorFlow compiles in them."""
 TELL_FROM_SECONDS = 0.5
+"""A step that takes at least this long is reported, so that a slow measurement shows that it goes on."""
 
 
 def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_batch: int) -> dict[str, float]:
@@ -22,28 +25,29 @@ def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_b
 
     Args:
         teacher: a model from pixels to (B, C) logits.
-        student: the same.
+        student: a model of the same kind.
         teacher_batch: images in one forward pass.
         student_batch: images in one training step.
 
     Returns:
-        Images a second of "teacher" and "student".
+        Images per second of "teacher" and "student".
     """
     print(f"timing forward passes of the teacher, {teacher_batch} images each", file=sys.stderr, flush=True)
     forward = Forward(teacher, teacher_batch)
     classes = student.output_shape[-1]
+    # The numbers of the loss and the targets do not matter: they change no operation.
     student.compile(optimizer=keras.optimizers.Adam(), loss=DistillationLoss(4.0, 0.5, True), jit_compile=False)
     pixels = random_pixels(student, student_batch)
     targets = np.full((student_batch, 2 * classes), 1 / classes, np.float32)
-    seen = [random_pixels(teacher, teacher_batch)]
-    of_teacher = _seconds(lambda: list(forward(seen)))
+    batches = [random_pixels(teacher, teacher_batch)]
+    pass_seconds = _seconds(lambda: list(forward(batches)))
     print(f"timing training steps of the student, {student_batch} images each", file=sys.stderr, flush=True)
-    of_student = _seconds(lambda: student.train_on_batch(pixels, targets))
-    return {"teacher": teacher_batch / of_teacher, "student": student_batch / of_student}
+    step_seconds = _seconds(lambda: student.train_on_batch(pixels, targets))
+    return {"teacher": teacher_batch / pass_seconds, "student": student_batch / step_seconds}
 
 
 def _seconds(step: Callable[[], Any]) -> float:
-    """The median time of one call, after two that warm up; says how long those took that took long."""
+    """The median time of one call."""
     times: list[float] = []
     while len(times) < WARM_UP or sum(times[WARM_UP:]) < LEAST_SECONDS:
         start = time.perf_counter()

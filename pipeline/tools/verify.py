@@ -1,4 +1,4 @@
-"""Command `verify`: checks everything that can be known about a soft-label file."""
+"""Command `verify`: checks a soft-label file, and whether it belongs to the other files of the project."""
 
 import re
 from collections import Counter
@@ -20,23 +20,38 @@ from pipeline.soft_labels.answers import answers_in
 from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
 from pipeline.soft_labels.identity import differences, other_views
 from pipeline.soft_labels.logit_storage import Storage
-from pipeline.soft_labels.reading import LOGITS_FORMAT, Provenance, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels.reading import LOGITS_FORMAT, Precision, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.teacher_pass import teacher_checks
-from pipeline.tools.row_statistics import Statistics, impossible_rows, probabilities_of
+from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 
 WARNING = "warning: "
 
-Wanted = tuple[Views, Storage, str, Resize]
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of params.yaml that a soft-label file should agree with.
+
+    Attributes:
+        views: the views of the training images.
+        storage: how logits are stored.
+        precision: the precision of the teacher's pass.
+        resize: how images are resized.
+    """
+
+    views: Views
+    storage: Storage
+    precision: Precision
+    resize: Resize
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
+    """The result of one check.
 
     Attributes:
         name: what was checked.
         ok: whether it is right; None if there was nothing to compare with.
-        detail: the finding, in words; if the check is right, it may begin with `WARNING`.
+        detail: the finding in words; that of a right check may begin with `WARNING`.
     """
 
     name: str
@@ -45,7 +60,7 @@ class Check:
 
 
 def verify(
-    path: Path, index: Path, teacher: Path, logits: Path, wanted: Wanted | None, largest_temperature: float = 1.0
+    path: Path, index: Path, teacher: Path, logits: Path, params: Parameters | None, largest_temperature: float = 1.0
 ) -> list[Check]:
     """Checks a file of either format.
 
@@ -54,8 +69,7 @@ def verify(
         index: `data/index.csv`; compared if it exists.
         teacher: the teacher's `.keras` file; compared if it exists.
         logits: `teacher_logits.h5`; soft targets are compared with it if it exists.
-        wanted: the views, the storage, the teacher's precision and the resizing that the file should have; None if
-            they are not known.
+        params: the parameters that the file should agree with; None if they are not known.
         largest_temperature: the largest T at which logits will be softened.
     """
     with ExitStack() as stack:
@@ -65,32 +79,29 @@ def verify(
             return [Check("file", False, str(error))]
         size = path.stat().st_size
         values = [_values(file, split) for split in SPLITS]
-        sound = all(check.ok for check in values)
+        possible = all(check.ok for check in values)
         return [
             Check("file", True, f"{file.format}, version {VERSION}, complete; its {size:,} bytes match their digest"),
             *_name(file),
             *values,
-            *([_answers(file, teacher), _softness(file, largest_temperature)] if sound else []),
-            _views_as_drawn(file),
-            *_belongings(file, index, teacher, logits, wanted),
+            *([_answers(file, teacher), _softness(file, largest_temperature)] if possible else []),
+            _views_as_sampled(file),
+            _data_set(file, index),
+            _params(file, params),
+            _teacher(file, teacher),
+            *([] if file.format == LOGITS_FORMAT else [_logits(file, logits)]),
         ]
 
 
 def _values(file: SoftLabelFile, split: SplitName) -> Check:
-    """Whether soft labels are finite distributions, hard labels are one-hot, and no image is there twice."""
+    """Whether soft labels are finite distributions, hard labels are one-hot, and no image occurs twice."""
     labels, ids, statistics = file.labels(split), file.ids(split), Statistics()
     problems = impossible_rows(file, split)
     if problems:
         return Check(f"values of {split}", False, "; ".join(problems))
-    views = file.views(split).count
-    with (
-        np.errstate(invalid="ignore", over="ignore"),
-        Progress(f"values of {split}", views * len(ids), "rows", short_is_silent=True) as progress,
-    ):
-        for view in range(views):
-            for rows in slabs(len(ids)):
-                statistics.add(probabilities_of(file, split, view, rows), labels[rows])
-                progress.advance(rows.stop - rows.start)
+    with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are among the problems
+        for rows, soft_labels in all_soft_labels(file, split):
+            statistics.add(soft_labels, labels[rows])
     problems += statistics.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
@@ -108,18 +119,19 @@ def _values(file: SoftLabelFile, split: SplitName) -> Check:
 
 
 def _answers(file: SoftLabelFile, teacher: Path) -> Check:
-    """Whether the teacher knows the classes, in their order; or is no better than chance, as was stated of it.
+    """Whether the teacher knows the classes, and in this order.
 
-    As in `precompute`, the validation images decide whether it is better than chance; other images lead to a warning.
+    As in `precompute`, it is wrong if it is no better than chance on the validation images; in other splits that is a
+    warning. A teacher whose stated accuracy is as low is right nevertheless.
     """
     orders: list[str] = []
     by_chance: list[str] = []
     doubtful: list[str] = []
     for split in SPLITS:
         answers = answers_in(file, split)
-        if other := teacher_checks.speaks_of_order(answers, file.provenance.class_names):
+        if other := teacher_checks.suggests_other_order(answers, file.provenance.class_names):
             orders.append(f"of {split}, {other}")
-        elif chance := teacher_checks.speaks_of_chance(answers):
+        elif chance := teacher_checks.suggests_chance(answers):
             (by_chance if split == "val" else doubtful).append(f"of {split}, {chance}")
         elif chance := teacher_checks.may_be_chance(answers, file.provenance.class_names):
             doubtful.append(f"of {split}, {chance}")
@@ -147,8 +159,8 @@ def _softness(file: SoftLabelFile, largest_temperature: float) -> Check:
     return Check("softness", True, "nothing suggests hard labels" if doubt is None else f"{WARNING}{doubt}")
 
 
-def _views_as_drawn(file: SoftLabelFile) -> Check:
-    """Whether the stored transforms are those that the seed gives."""
+def _views_as_sampled(file: SoftLabelFile) -> Check:
+    """Whether the stored transforms are those that follow from the seed."""
     other = []
     for split in SPLITS:
         ids, views = file.ids(split), file.views(split)
@@ -168,19 +180,14 @@ def _views_as_drawn(file: SoftLabelFile) -> Check:
     return Check("views", True, "all transforms are as sampled from their seed")
 
 
-def _belongings(file: SoftLabelFile, index: Path, teacher: Path, logits: Path, wanted: Wanted | None) -> list[Check]:
-    """Whether the file belongs to the data set, the views, the teacher and the logits of this folder."""
-    checks = [_data_set(file, index), _wanted(file, wanted), _teacher(file, teacher)]
-    return checks if file.format == LOGITS_FORMAT else [*checks, _logits(file, logits)]
-
-
 def _name(file: SoftLabelFile) -> list[Check]:
-    """Whether the temperature in the file's name, if there is one, is that of its content."""
-    named = re.fullmatch(r"soft_targets_T([0-9.eE+-]+)\.h5", file.path.name)
-    if named is None or file.temperature is None:
+    """Whether the name of a file of soft targets, by which people choose it, has the temperature of its content."""
+    name = re.fullmatch(r"soft_targets_T([0-9.eE+-]+)\.h5", file.path.name)
+    if name is None or file.temperature is None:
         return []
-    ok = float(named[1]) == file.temperature
-    return [Check("name", ok, f"softened at temperature {file.temperature:g}" + ("" if ok else f", not {named[1]}"))]
+    ok = float(name[1]) == file.temperature
+    detail = f"softened at temperature {file.temperature:g}" + ("" if ok else f", but its name says {name[1]}")
+    return [Check("name", ok, detail)]
 
 
 def _data_set(file: SoftLabelFile, index: Path) -> Check:
@@ -193,20 +200,21 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
     return Check("data set", not other, "; ".join(other) or f"images, labels and classes are those of {index}")
 
 
-def _wanted(file: SoftLabelFile, wanted: Wanted | None) -> Check:
-    if wanted is None:
+def _params(file: SoftLabelFile, params: Parameters | None) -> Check:
+    if params is None:
         return Check("params", None, "not compared: there is no valid params.yaml")
-    views, storage, precision, resize = wanted
-    other = [other_views(file.provenance.views, views.as_json())] if file.provenance.views != views.as_json() else []
-    if file.storage != storage:
-        other.append(f"is stored as {file.storage.as_json()}, expected {storage.as_json()}")
-    computed_in = file.provenance.precision or "float32"
-    if computed_in != precision:
-        other.append(f"the teacher computed in {computed_in}, expected {precision}")
-    if departure := other_pixels(file.provenance.preprocessing, resize):
+    origin, views, other = file.provenance, params.views.as_json(), []
+    if origin.views != views:
+        other.append(other_views(origin.views, views))
+    if file.storage != params.storage:
+        other.append(f"is stored as {file.storage.as_json()}, expected {params.storage.as_json()}")
+    computed_in: Precision = origin.precision or "float32"
+    if computed_in != params.precision:
+        other.append(f"the teacher computed in {computed_in}, expected {params.precision}")
+    if departure := other_pixels(origin.preprocessing, params.resize):
         other.append(departure)
-    as_wanted = "the views, the storage, the precision and the resizing are those of params.yaml"
-    return Check("params", not other, "; ".join(other) or as_wanted)
+    same = "the views, the storage, the precision and the resizing are those of params.yaml"
+    return Check("params", not other, "; ".join(other) or same)
 
 
 def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
@@ -220,7 +228,7 @@ def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
 
 
 def in_words(origin: Provenance) -> str:
-    """The teacher's name; of an ensemble, also the names of its members with the beginnings of their fingerprints."""
+    """The teacher's name; for an ensemble, also the names and shortened fingerprints of its members."""
     if origin.ensemble is None:
         return origin.teacher
     members = ", ".join(f"{member['teacher']} {member['teacher_sha256'][:12]}" for member in origin.ensemble["members"])
