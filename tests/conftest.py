@@ -31,8 +31,8 @@ COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Select
 
 SLOW_FILES = {
     "benchmarks", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers",
-    "gitignore", "given_teachers", "image_cache", "increments", "inspection", "interruption",
-    "interruption_of_commands", "jax", "models", "orphan", "parity", "planning", "precision", "processors", "remote",
+    "gitignore", "given_teachers", "image_cache", "increments", "inspect_file", "interruption",
+    "interruption_of_commands", "jax", "models", "orphan", "parity", "plan", "precision", "processors", "init_remote",
     "resize", "run_cache", "sharing", "stages", "tensorflow_start", "training", "use_elsewhere",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
@@ -81,8 +81,12 @@ def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("pipeline.cli.tensorflow_start._native_stderr_held_back", nullcontext)
 
 
+gc.disable()  # while TensorFlow and 4,000 tests are loaded, none of which goes before the end
+
+
 def pytest_collection_finish() -> None:
     keep_from_garbage_collection()
+    gc.enable()
 
 
 def keep_from_garbage_collection() -> None:

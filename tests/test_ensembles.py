@@ -406,9 +406,7 @@ def test_a_member_less_accurate_than_when_trained_is_named(project):
     record = {"class_names": CLASSES, "validation": validation}
     keras_files.save(MODEL.build(classes=2, seed=7), Path("better.keras"), record)
     save_ensemble([Path("member_1.keras"), Path("better.keras")], "logits", CLASSES, TEACHER)
-    with pytest.raises(
-        PipelineError, match=r"^member 1 of models/teacher\.keras \(cnn\) is right on .*, but it was on 2"
-    ):
+    with pytest.raises(PipelineError, match=r"^member 1 of models/teacher\.keras \(cnn\) .* 2\.0"):
         compute("new.h5")
     assert not Path("new.h5").exists()
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import MODEL
 from either_backend import LEARNING_RATE, ROOT, STEPS, run_on_jax, train_from_file
 from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
-from test_losses import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
+from test_loss import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
 
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import write_index

@@ -150,7 +150,7 @@ def online(targets, model, loss, recipe, places=0.0):
             )
             optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[phase.optimizer]
             distiller.compile(optimizer(phase.learning_rate), keras.losses.CategoricalCrossentropy(from_logits=True))
-            distiller.optimizer.build(distiller.trainable_variables)  # now, since then Keras traces each step but once
+            distiller.optimizer.build(distiller.trainable_variables)  # now: made in the first step, they trace it twice
             steps = range(step, step := step + phase.epochs)
             for pixels, labels in training_batches(examples, recipe.batch_size, recipe.seed, steps):
                 distiller.reset_metrics()
@@ -202,7 +202,7 @@ def test_fine_tuning_a_batch_normalised_backbone_equals_keras(project):
     teacher = MOBILENET.build(classes=CLASSES, seed=1)
     keras_files.save(teacher, TEACHER, {"class_names": NAMES})
     label_images(Path("logits.h5"))
-    compare(MOBILENET, 4.0, 0.3, [OPTIMIZERS[0] | {"trainable_from": part} for part in (None, 100)], steps=2)
+    compare(MOBILENET, 4.0, 0.3, [OPTIMIZERS[0] | {"trainable_from": 100}], steps=3)
 
 
 def test_keras_default_distillation_loss_is_wrong_and_ours_right():

@@ -97,7 +97,7 @@ def edited(reproduced, tmp_path_factory):
         with (folder / f"pipeline/{module}.py").open("a") as file:
             file.write("# a remark\n")
     before = json.loads(run("dvc", "status", "--json", cwd=folder))
-    commit = block_with("dvc commit", EXPERIMENTS, "Keep results after an edit that changes none")
+    commit = block_with("dvc commit", EXPERIMENTS, "Keep results after an edit that does not change them")
     follow(commit, folder)
     return folder, before
 

@@ -437,8 +437,7 @@ def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
     count = validation_images()
     then = found + images_off / count
     make_teacher(record=record_of(then))
-    both = f"is right on {found:.4f} of its {count} validation images, but it was on {then:.4f} when"
-    refused([str(TEACHER), both, "Its file, the images or the libraries have changed", "force train_teacher"])
+    refused([str(TEACHER), f" {found:.4f} ", f" {count} validation images", f" {then:.4f} ", "force train_teacher"])
 
 
 def train_a_teacher():
@@ -471,8 +470,7 @@ def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
     for weight in model.get_layer("logits").weights:
         weight.assign(-weight)
     keras_files.save(model, TEACHER, record)
-    said = f"is right on {1 - then:.4f} of its {validation_images()} validation images, but it was on {then:.4f} when"
-    refused([said])
+    refused([f" {1 - then:.4f} ", f" {validation_images()} validation images", f" {then:.4f} "])
 
 
 def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys):
@@ -508,7 +506,7 @@ def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
 
 def test_the_student_refuses_a_renamed_file_of_another_t(project):
     Path("T4.h5").rename("T2.h5")
-    with pytest.raises(PipelineError, match=r"T2\.h5 was softened at temperature 4, not 2.*soften"):
+    with pytest.raises(PipelineError, match=r"T2\.h5 .* 4, .* 2.*`dvc repro soften`"):
         student("T2.h5", 2.0)
     assert not Path("student.keras").exists()
 

@@ -109,6 +109,7 @@ def online_steps(
         )
         hard = keras.losses.CategoricalCrossentropy(from_logits=True)
         trained.compile(optimizer=new_optimizer(phase), loss=hard, jit_compile=False)
+        trained.optimizer.build(trained.trainable_variables)  # now: variables made in the first step trace it twice
         return trained
 
     if rounded:
