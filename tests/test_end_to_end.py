@@ -1,6 +1,7 @@
 """The real stages, run by the real `dvc` in a copy of this repository, on a small data set."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -183,5 +184,5 @@ def test_invalid_params_are_refused_before_anything_runs(project):
     done = attempt("dvc", "repro", cwd=project)
     (project / "params.yaml").write_text(original)
     assert done.returncode != 0
-    assert "train_teacher.seed: Input should be greater than or equal to 0 (got -1)" in done.stdout
+    assert re.search(r"train_teacher\.seed: .* 0 .*got -1", done.stdout)
     assert "Traceback" not in done.stdout

@@ -265,9 +265,8 @@ def test_a_second_precompute_is_refused_while_the_first_works(project, reproduce
         second = attempt("softlabel", "precompute", cwd=project)
         assert second.returncode == 1
         (message,) = [line for line in second.stdout.splitlines() if not STARTING.match(line)]
-        assert message == (
-            f"Error: another process is already writing {LOGITS}. Wait until it ends, or stop it, then run again."
-        )
+        assert message.startswith("Error: ")
+        assert str(LOGITS) in message
         assert not (project / LOGITS).exists()
         first.send_signal(signal.SIGCONT)
         assert first.wait(timeout=HANGS) == 0

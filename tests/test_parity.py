@@ -465,7 +465,7 @@ def test_the_text_shows_both_curves_and_largest_differences():
     assert ["1", "2", "1.50000000", "1.50000000", "+0.0e+00"] in rows
     assert [*["largest", "difference", "of", "the", "loss", "of", "a", "step"], "4.0e-03", "1.0e-03"] in rows
     assert [*["largest", "difference", "of", "a", "weight", "at", "the", "end"], "2.0e-03", "5.0e-04"] in rows
-    assert text.endswith("Offline equals online: they differ by no more than rounding.")
+    assert text.splitlines()[-1].startswith("Offline equals online")
 
 
 @pytest.mark.parametrize(("times", "equal"), [(9.9, True), (10.1, False)])

@@ -480,7 +480,7 @@ def test_nothing_is_written(project):
 
 def test_params_that_are_not_valid_are_refused(project):
     change_params("views.count", 0)
-    assert "views.count: Input should be greater than or equal to 1 (got 0)" in refused()
+    assert re.search(r"views\.count: .* 1 .*got 0", refused())
 
 
 def test_more_kept_logits_than_classes_are_refused(project):

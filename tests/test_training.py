@@ -74,7 +74,7 @@ def write(data_set: Path, recipe: Recipe, **others) -> None:
         "validate_on": examples(data_set, range(26, 40)),
         "loss": CROSS_ENTROPY,
     }
-    with trained(**(given | others), recipe=recipe, output=Path("m.keras")) as result:
+    with trained(**(given | others), recipe=recipe, output=Path("m.keras"), code=["training"]) as result:
         result.publish(Path("m.keras"), Path("m.csv"))
 
 
@@ -478,6 +478,7 @@ def test_every_epoch_is_validated_on_the_recorded_images(data_set, here, steps):
         resize=DEFAULT_RESIZE,
         cache="memory",
         output=Path("m.keras"),
+        code=["training"],
     ) as result:
         record, model = keras_files.read_record(result.model), keras.saving.load_model(result.model)
         table = pd.read_csv(result.curves)

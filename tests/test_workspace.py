@@ -33,7 +33,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 def work_until_stopped(inputs: str) -> None:
     """Leaves one block in the workspace, then raises."""
-    with workspace(FINAL, packages=["runtime"], inputs=inputs) as folder:
+    with workspace(FINAL, code=["runtime"], inputs=inputs) as folder:
         (folder / "block_0").write_bytes(b"rows")
         raise Stopped
 
@@ -42,10 +42,10 @@ def test_workspace_survives_an_exception_and_success():
     """A kill after the stage's end, but before DVC has noted its output, must not lose the work."""
     with pytest.raises(Stopped):
         work_until_stopped("a")
-    with workspace(FINAL, packages=["runtime"], inputs="a") as again:
+    with workspace(FINAL, code=["runtime"], inputs="a") as again:
         assert (again / "block_0").read_bytes() == b"rows"
         (again / "block_1").write_bytes(b"more")
-    with workspace(FINAL, packages=["runtime"], inputs="a") as later:
+    with workspace(FINAL, code=["runtime"], inputs="a") as later:
         assert sorted(path.name for path in later.iterdir()) == ["block_0", "block_1"]
 
 
@@ -53,7 +53,7 @@ def test_workspace_of_other_inputs_is_removed():
     with pytest.raises(Stopped):
         work_until_stopped("a")
     (stale,) = Path(".work").glob("*/*/")
-    with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="b") as folder:
         assert folder != stale
         assert not list(Path(".work").glob("*/*/*"))
     assert list(Path(".work").glob("*/*/")) == [folder]
@@ -69,38 +69,41 @@ def test_workspace_of_other_inputs_is_removed():
     ],
 )
 def test_work_on_other_outputs_is_left_alone(other):
-    with workspace(Path(other), packages=["runtime"], inputs="a") as folder:
+    with workspace(Path(other), code=["runtime"], inputs="a") as folder:
         (folder / "block_0").write_bytes(b"rows")
-        with workspace(FINAL, packages=["runtime"], inputs="b") as own:
+        with workspace(FINAL, code=["runtime"], inputs="b") as own:
             assert own != folder
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
 def test_inputs_are_compared_by_value_whatever_their_order():
-    with workspace(FINAL, packages=["runtime"], model={"a": 1, "b": [2, None]}, seed=3) as first:
+    with workspace(FINAL, code=["runtime"], model={"a": 1, "b": [2, None]}, seed=3) as first:
         pass
-    with workspace(FINAL, packages=["runtime"], seed=3, model={"b": [2, None], "a": 1}) as again:
+    with workspace(FINAL, code=["runtime"], seed=3, model={"b": [2, None], "a": 1}) as again:
         assert again == first
 
 
-@pytest.mark.parametrize(("edited", "lost"), [("training", True), ("images", True), ("report", False), ("cli", False)])
-def test_only_an_edit_of_its_own_packages_ends_unfinished_work(monkeypatch, tmp_path, edited, lost):
+@pytest.mark.parametrize(
+    ("edited", "lost"),
+    [("training/__init__", True), ("stages/split", True), ("report/__init__", False), ("stages/report", False)],
+)
+def test_only_an_edit_of_its_own_code_ends_unfinished_work(monkeypatch, tmp_path, edited, lost):
     """Rows of faulty code must not reach the output of corrected code; a new color in the report must cost no epoch."""
     monkeypatch.setattr(work, "CODE", Path(shutil.copytree(work.CODE, tmp_path / "code")))
-    packages = ["training", "images"]
-    with workspace(FINAL, packages=packages, inputs="a") as before:
+    code = ["training", "stages/split.py"]
+    with workspace(FINAL, code=code, inputs="a") as before:
         (before / "block_0").write_bytes(b"rows")
-    with workspace(FINAL, packages=packages, inputs="a") as same:
+    with workspace(FINAL, code=code, inputs="a") as same:
         assert same == before
-    with (tmp_path / "code" / edited / "__init__.py").open("a") as module:
+    with (tmp_path / "code" / f"{edited}.py").open("a") as module:
         module.write("\n")
-    with workspace(FINAL, packages=packages, inputs="a") as after:
+    with workspace(FINAL, code=code, inputs="a") as after:
         assert (after != before) == lost
         assert [path.name for path in Path(".work").glob("*/*/*")] == ([] if lost else ["block_0"])
 
 
 def test_work_keyed_by_an_unknown_package_raises():
-    with pytest.raises(ValueError, match="absent"), workspace(FINAL, packages=["absent"]):
+    with pytest.raises(ValueError, match="absent"), workspace(FINAL, code=["absent"]):
         pass
 
 
@@ -108,7 +111,7 @@ def test_work_keyed_by_an_unknown_package_raises():
 def test_work_lies_below_dvc_root(monkeypatch, root):
     if root:
         monkeypatch.setenv("DVC_ROOT", root)
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         assert folder.is_dir()
         assert folder.parent.resolve() == Path(root or ".").resolve() / ".work/out-logits.h5"
         assert re.fullmatch("[0-9a-f]{16}", folder.name)
@@ -118,7 +121,7 @@ def test_work_lies_below_dvc_root(monkeypatch, root):
 def test_a_published_copy_stays_in_the_work_folder():
     FINAL.parent.mkdir()
     FINAL.write_bytes(b"older")
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         finished = folder / "finished.h5"
         finished.write_bytes(b"rows")
         publish_copy(finished, FINAL)
@@ -131,7 +134,7 @@ def test_a_published_copy_stays_in_the_work_folder():
 
 def test_damage_to_a_published_file_spares_the_work_folder():
     """They were once two names of one file, and the repairing command published the damage again."""
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         finished = folder / "finished.h5"
         finished.write_bytes(b"rows")
         publish_copy(finished, FINAL)
@@ -141,7 +144,7 @@ def test_damage_to_a_published_file_spares_the_work_folder():
 
 
 def test_finished_work_is_forgotten_and_unfinished_work_is_not():
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         (folder / "finished.h5").write_bytes(b"rows")
         (folder / "state.npz").write_bytes(b"epoch 3")
         forget_finished(FINAL)  # while somebody is at work, nothing goes
@@ -152,7 +155,7 @@ def test_finished_work_is_forgotten_and_unfinished_work_is_not():
 
 def finish(inputs: str, content: bytes = b"rows") -> Path:
     """Leaves a finished file and other work in the workspace of some inputs."""
-    with workspace(FINAL, packages=["runtime"], inputs=inputs) as folder:
+    with workspace(FINAL, code=["runtime"], inputs=inputs) as folder:
         (folder / "finished.h5").write_bytes(content)
         (folder / "unfinished.h5").write_bytes(b"half")
         (folder / "blocks").mkdir()
@@ -163,7 +166,7 @@ def finish(inputs: str, content: bytes = b"rows") -> Path:
 def test_earlier_finished_work_stays_until_new_work_is_done():
     """Finished rows may still be right; unfinished work of other inputs has no use."""
     before = finish("a")
-    with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="b") as folder:
         assert folder != before
         assert [path.name for path in before.iterdir()] == ["finished.h5"]
         assert earlier_finished(FINAL) == [before / "finished.h5"]
@@ -176,14 +179,14 @@ def test_earlier_finished_work_outlives_stopped_work(error):
     before = finish("a")
 
     def work(inputs):
-        with workspace(FINAL, packages=["runtime"], inputs=inputs):
+        with workspace(FINAL, code=["runtime"], inputs=inputs):
             raise error
 
     for inputs in ("b", "c"):
         with pytest.raises(error):
             work(inputs)
         assert earlier_finished(FINAL) == [before / "finished.h5"]
-    with workspace(FINAL, packages=["runtime"], inputs="a") as again:
+    with workspace(FINAL, code=["runtime"], inputs="a") as again:
         assert (again / "finished.h5").read_bytes() == b"rows"
 
 
@@ -192,11 +195,11 @@ def test_earlier_finished_work_outlives_stopped_work(error):
 def test_what_other_inputs_finished_outlives_a_killed_process():
     before = finish("a")
     killed(
-        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='b') as folder:\n"
+        "with workspace(Path('out/logits.h5'), code=['runtime'], inputs='b') as folder:\n"
         "    (folder / 'block_0').write_bytes(b'x')"
     )
     assert earlier_finished(FINAL) == [before / "finished.h5"]
-    with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="b") as folder:
         assert (folder / "block_0").read_bytes() == b"x"
     assert not before.exists()
 
@@ -220,7 +223,7 @@ def test_finished_files_of_equal_inputs_come_in_a_fixed_order():
 def test_finished_files_of_other_outputs_are_not_found(other):
     finish("a")
     assert earlier_finished(Path(other)) == []
-    with workspace(Path(other), packages=["runtime"], inputs="b"):
+    with workspace(Path(other), code=["runtime"], inputs="b"):
         assert len(earlier_finished(FINAL)) == 1
     assert len(earlier_finished(FINAL)) == 1
 
@@ -244,7 +247,7 @@ def test_a_forgotten_file_is_not_found():
 def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     first = process(
-        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:\n"
+        "with workspace(Path('out/logits.h5'), code=['runtime'], inputs='a') as folder:\n"
         "    (folder / 'block_0').write_bytes(b'rows')\n"
         "    print(folder, flush=True)\n"
         "    sys.stdin.read()"
@@ -252,15 +255,15 @@ def test_a_second_process_is_refused_while_the_first_works(monkeypatch):
     with first:
         held = Path(first.stdout.readline().strip())
         for inputs in ("a", "b"):
-            with pytest.raises(BusyError) as refused, workspace(FINAL, packages=["runtime"], inputs=inputs):
+            with pytest.raises(BusyError) as refused, workspace(FINAL, code=["runtime"], inputs=inputs):
                 pytest.fail("two processes at work on one output")
             assert re.search(r"another process .*out/logits\.h5\. Wait .*, or stop it", str(refused.value))
         assert (held / "block_0").read_bytes() == b"rows"  # the refused ones removed nothing
-        with workspace(Path("out/other.h5"), packages=["runtime"], inputs="a") as other:
+        with workspace(Path("out/other.h5"), code=["runtime"], inputs="a") as other:
             assert other.is_dir()
         first.communicate("", timeout=HANGS)
     assert first.returncode == 0
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
@@ -271,13 +274,13 @@ def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", float(HANGS))  # a busy machine may take longer than that
     ending = process(
         "import time\n"
-        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:\n"
+        "with workspace(Path('out/logits.h5'), code=['runtime'], inputs='a') as folder:\n"
         "    print('at work', flush=True)\n"
         "    time.sleep(1)\n"
         "    (folder / 'block_0').write_bytes(b'rows')"
     )
     assert ending.stdout.readline() == "at work\n"
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
     ending.communicate(timeout=HANGS)
 
@@ -286,16 +289,16 @@ def test_a_lock_is_waited_for_while_its_owner_ends(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 def test_a_killed_process_leaves_its_work_and_no_lock():
     killed(
-        "with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:\n"
+        "with workspace(Path('out/logits.h5'), code=['runtime'], inputs='a') as folder:\n"
         "    (folder / 'block_0').write_bytes(b'rows')"
     )
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
 def test_work_of_others_goes_and_locks_and_other_names_stay():
     for name in ("m/a_of_1.keras", "m/a_of_2.keras", "m/a.keras", "m/b_of_1.keras"):
-        with workspace(Path(name), packages=["runtime"]) as folder:
+        with workspace(Path(name), code=["runtime"]) as folder:
             (folder / "finished.keras").write_text(name)
     forget_work_of_others([Path("m/a_of_2.keras")], "m/a_of_*.keras")
     left = {path.parent.parent.name for path in Path(".work").glob("*/*/finished.keras")}
@@ -356,7 +359,7 @@ def experiment(copies: Path, program: str) -> subprocess.Popen[str]:
 
 
 FINISHES = """
-with workspace(Path('out/logits.h5'), packages=['runtime'], inputs='a') as folder:
+with workspace(Path('out/logits.h5'), code=['runtime'], inputs='a') as folder:
     print('at work', flush=True)
     sys.stdin.read()
     (folder / 'finished.h5').write_bytes(b'rows')
@@ -369,10 +372,10 @@ def test_unfinished_work_of_an_experiment_outlives_its_copy(copies, monkeypatch)
         work_until_stopped("a")
     monkeypatch.chdir(copies / "two")
     shutil.rmtree(copies / "one")
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
     in_the_repository(monkeypatch, copies)
-    with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+    with workspace(FINAL, code=["runtime"], inputs="a") as folder:
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
@@ -381,7 +384,7 @@ def test_an_experiment_waits_and_takes_what_another_finished(copies, capsys, mon
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
         threading.Timer(1, other.stdin.close).start()
-        with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+        with workspace(FINAL, code=["runtime"], inputs="a") as folder:
             assert (folder / "finished.h5").read_bytes() == b"rows"
             publish_copy(folder / "finished.h5", FINAL)
     assert capsys.readouterr().err.count("out/logits.h5") == 1
@@ -394,7 +397,7 @@ def test_an_experiment_resumes_the_killed_one_it_waited_for(copies, monkeypatch)
     begun = FINISHES.replace("print(", "(folder / 'block_0').write_bytes(b'half'); print(")
     with experiment(copies, begun) as other:
         threading.Timer(1, other.kill).start()
-        with workspace(FINAL, packages=["runtime"], inputs="a") as folder:
+        with workspace(FINAL, code=["runtime"], inputs="a") as folder:
             assert [path.name for path in folder.iterdir()] == ["block_0"]
 
 
@@ -404,7 +407,7 @@ def test_experiments_of_other_inputs_run_at_once_and_keep_work(copies, monkeypat
     with pytest.raises(Stopped):
         work_until_stopped("c")
     with experiment(copies, FINISHES) as other:
-        with workspace(FINAL, packages=["runtime"], inputs="b") as folder:
+        with workspace(FINAL, code=["runtime"], inputs="b") as folder:
             (folder / "finished.h5").write_bytes(b"others")
             publish_copy(folder / "finished.h5", FINAL)
         other.communicate("", timeout=HANGS)
@@ -427,7 +430,7 @@ def test_the_repository_keeps_only_work_of_running_experiments(copies, monkeypat
     begun = FINISHES.replace("print(", "(folder / 'state.npz').write_bytes(b'half'); print(")
     in_the_repository(monkeypatch, copies)
     with experiment(copies, begun) as other:
-        with workspace(FINAL, packages=["runtime"], inputs="b"):
+        with workspace(FINAL, code=["runtime"], inputs="b"):
             assert [path.name for path in work.glob("*/*")] == ["state.npz"]
         forget_work_of_others([], "out/*.h5")
         assert [path.name for path in work.glob("*/*")] == ["state.npz"]
@@ -446,7 +449,7 @@ def test_the_repository_does_not_wait_for_an_experiment(copies, monkeypatch):
     with experiment(copies, FINISHES) as other:
         with (
             pytest.raises(BusyError, match=r"out/logits\.h5"),
-            workspace(FINAL, packages=["runtime"], inputs="a"),
+            workspace(FINAL, code=["runtime"], inputs="a"),
         ):
             pass
         other.communicate("", timeout=HANGS)
@@ -460,7 +463,7 @@ def test_a_second_process_in_the_same_copy_is_refused(copies, monkeypatch):
         for inputs in ("a", "b"):
             with (
                 pytest.raises(BusyError, match=r"out/logits\.h5"),
-                workspace(FINAL, packages=["runtime"], inputs=inputs),
+                workspace(FINAL, code=["runtime"], inputs=inputs),
             ):
                 pass
         other.communicate("", timeout=HANGS)

@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.images.index import Image
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import UnusableError, first_few, in_a_file
+
+Duplicates = Literal["warn", "refuse", "keep_in_train"]
+"""What to do about equal pictures in several splits."""
 
 SHOWN = 3
 """How many pictures a message names, and how many copies of each."""

@@ -28,7 +28,7 @@ class Annotation:
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None if nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
-        drawn_by: the name, without the class, by which its split is drawn if the data do not name one. None means
+        drawn_by: the text whose hash decides the split, if the data name none; the class is no part of it. None means
             its id.
         group: what it has in common with all images that must lie in the same split, such as a patient. Its split is
             then drawn by the group. None means no group.

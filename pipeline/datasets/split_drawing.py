@@ -29,8 +29,8 @@ class Drawn:
         rows: the images, in the order of the data set.
         splits: the split of each image.
         filled: for each drawn split, the classes to which the share gave no image, so that they were filled up.
-        enough: for each drawn split, a share, 0 to 1. Any larger share gives an image to every class that has images
-            enough for all splits.
+        enough: for each drawn split, the share, 0 to 1, above which every class that is large enough for all splits
+            gets an image.
         kept: how many images stay in training because of their copies.
     """
 

@@ -1,9 +1,12 @@
 """The distillation loss: hard and soft labels in one Keras loss."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 from keras import ops
+
+SoftLoss = Literal["kl_divergence", "cross_entropy"]
 
 
 @keras.saving.register_keras_serializable(package="softlabel")
@@ -43,7 +46,7 @@ class DistillationLoss(keras.losses.Loss):
         temperature: float,
         hard_label_weight: float,
         scale_by_temperature_squared: bool = True,
-        soft_loss: str = "kl_divergence",
+        soft_loss: SoftLoss = "kl_divergence",
         name: str = "distillation_loss",
         **base: Any,
     ) -> None:
@@ -93,4 +96,7 @@ def cross_entropy(probabilities: Any, logits: Any) -> Any:
     return -ops.sum(probabilities * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
-SOFT_LOSSES = {"kl_divergence": kl_divergence, "cross_entropy": cross_entropy}
+SOFT_LOSSES: dict[SoftLoss, Callable[[Any, Any], Any]] = {
+    "kl_divergence": kl_divergence,
+    "cross_entropy": cross_entropy,
+}

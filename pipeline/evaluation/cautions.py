@@ -84,8 +84,8 @@ def _on_gains(models: Models) -> Iterator[str]:
             needed += [seeds_needed(gains(group, models, name), lacks[name]) for name in empty]
     if empty_intervals:
         yield (
-            "These 95 % intervals of the difference from the baseline say nothing, since each holds a great gain as "
-            f"well as a great loss: {'; '.join(empty_intervals)}. "
+            "These 95 % intervals of the difference from the baseline say nothing, since each includes a large gain "
+            f"and a large loss: {'; '.join(empty_intervals)}. "
             f"{what_would_help(len(models['baseline']['seeds']), max(needed))}"
         )
 
@@ -93,7 +93,7 @@ def _on_gains(models: Models) -> Iterator[str]:
 def _lacks(models: Models) -> dict[str, float]:
     """How far each metric of the baseline is from that of a perfect model."""
     quality = models["baseline"]["quality"] if "baseline" in models else {}
-    # Metrics that are best at 1 come first: the page is to keep its words.
+    # Metrics whose best value is 1 come first, then those whose best value is 0.
     names = sorted((name for name in METRICS if name in quality), key=lambda name: not METRICS[name].larger_is_better)
     means = {name: quality[name]["mean"] for name in names}
     return {name: 1 - mean if METRICS[name].larger_is_better else mean for name, mean in means.items()}

@@ -81,7 +81,8 @@ def _write(files: DecodedImages, final: Path) -> None:
 def _remove_partial_files_of_killed_runs(folder: Path) -> None:
     for partial in folder.glob("*.*.[0-9]*.partial"):
         writer = int(partial.name.split(".")[-2])
-        # This process has not begun its own file yet: one with its number is a dead process's of the same number.
+        # This process has not created its file yet, so a partial file with its id is that of a dead process with the
+        # same id.
         if writer == os.getpid() or not psutil.pid_exists(writer):
             with suppress(FileNotFoundError):  # another process has just removed it
                 partial.unlink()

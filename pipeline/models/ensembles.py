@@ -97,6 +97,7 @@ def average_of(logits: npt.NDArray[np.float32], average: Average) -> npt.NDArray
     exact = logits.astype(np.float64)  # rounded once, at the end
     if average == "logits":
         return np.asarray(exact.mean(axis=0), np.float32)
+    # Not SciPy's functions: their last bits differ, and those of stored logits must not change.
     exact -= exact.max(axis=2, keepdims=True)
     exact -= np.log(np.exp(exact).sum(axis=2, keepdims=True))
     return np.asarray(np.logaddexp.reduce(exact, axis=0) - math.log(len(exact)), np.float32)

@@ -211,7 +211,7 @@ def _panel(below: float = 0.0) -> tuple[Figure, Any]:
 
 
 def _with_legend(figure: Figure, columns: int = 4) -> Figure:
-    """Adds a legend below the axes, where it hides nothing; "$" begins no formula in it."""
+    """Adds a legend below the axes, where it hides nothing; "$" is shown as it is, and begins no formula."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     place = {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2}
     for text in figure.legend(handles, labels, **place, fontsize=8, frameon=False).get_texts():

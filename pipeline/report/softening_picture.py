@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import special
 
 from pipeline.evaluation.metrics import Floats, log_softmax
 from pipeline.images.decoding import read_original
@@ -57,8 +58,7 @@ def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], ou
 
 def some_doubt(logits: Floats) -> int:
     """The first row of logits (N, C) whose entropy at T = 1 is nearest to the upper quartile."""
-    log_probabilities = log_softmax(logits)
-    entropy = -np.sum(np.exp(log_probabilities) * log_probabilities, axis=1)
+    entropy = special.entr(np.exp(log_softmax(logits))).sum(axis=1)
     return int(np.argmin(np.abs(entropy - np.quantile(entropy, QUANTILE))))
 
 

@@ -67,19 +67,19 @@ def _for_a_page(tag: re.Match[str]) -> str:
 
 
 def show_image(axes: Any, pixels: Pixels, title: str) -> None:
-    """Shows pixels (height, width, 1 or 3), values 0 to 255, below a title; "$" begins no formula in it."""
+    """Shows pixels (height, width, 1 or 3), values 0 to 255, below a title; "$" begins no formula."""
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, parse_math=False)
 
 
 def title_all(figure: Any, title: str, size: int = 11) -> None:
-    """Writes a title at the left edge of a figure or subfigure; "$" begins no formula in it."""
+    """Writes a title at the left edge of a figure or subfigure; "$" is shown as it is, and begins no formula."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=size).set_parse_math(False)
 
 
 def name_bars(axes: Any, names: Sequence[str]) -> None:
-    """Writes names beside horizontal bars at 0, 1, 2 ... from top to bottom; "$" begins no formula in them."""
+    """Writes names beside horizontal bars at 0, 1, 2 ... from top to bottom; "$" begins no formula."""
     for tick in axes.set_yticks(range(len(names)), names, fontsize=9):
         tick.label1.set_parse_math(False)
     axes.invert_yaxis()

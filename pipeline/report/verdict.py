@@ -69,8 +69,8 @@ def _if_it_says_nothing(models: Models, student: Group) -> str:
         return ""
     gain_of_seeds = gains(student, models, "accuracy")
     return (
-        " Whether the teacher helped is not known: the interval says nothing, since it holds half as many errors as "
-        f"well as half as many more. {what_would_help(len(gain_of_seeds), seeds_needed(gain_of_seeds, errors))}"
+        " Whether the teacher helped is not known: the interval says nothing, since it ranges from half as many errors "
+        f"to half as many more. {what_would_help(len(gain_of_seeds), seeds_needed(gain_of_seeds, errors))}"
     )
 
 

@@ -31,7 +31,7 @@ def in_a_copy() -> bool:
 
 
 @contextmanager
-def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterator[Path]:
+def workspace(output: Path, *, code: Sequence[str], **inputs: Any) -> Iterator[Path]:
     """A folder for the work on `output`, named by the inputs of the work and by the code that does it.
 
     The folder lies in `work_folder()` and survives a kill. The block names its finished files `finished.*` and copies
@@ -46,8 +46,8 @@ def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterat
 
     Args:
         output: the file that is made.
-        packages: the packages whose code decides the result, such as "training"; an edit of another package keeps the
-            work.
+        code: the code that decides the result: a stage's own module, such as "stages/precompute.py", and the packages
+            that it imports, such as "training". An edit of other code keeps the work.
         inputs: JSON-serialisable values that decide the result together with the code.
 
     Raises:
@@ -55,7 +55,7 @@ def workspace(output: Path, *, packages: Sequence[str], **inputs: Any) -> Iterat
             the same copy of the repository.
     """
     of_output = work_folder() / flat_name(output)
-    folder = of_output / fingerprint(code=_code_sha256(packages), **inputs)[:16]
+    folder = of_output / fingerprint(code=_code_sha256(code), **inputs)[:16]
     # The first lock belongs to the output of this copy of the repository, the second to the work that copies share.
     with (
         locked(output, LOCKS / f"{of_output.name}.lock"),
@@ -113,13 +113,13 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
-def _code_sha256(packages: Sequence[str]) -> str:
-    """SHA-256 of the packages' source: unfinished work must not be continued by other code."""
+def _code_sha256(code: Sequence[str]) -> str:
+    """SHA-256 of the source of packages and modules: other code must not continue unfinished work."""
     digest = hashlib.sha256()
-    for package in sorted(packages):
-        modules = sorted((CODE / package).glob("*.py"))
+    for name in sorted(code):
+        modules = sorted(CODE.glob(name if name.endswith(".py") else f"{name}/*.py"))
         if not modules:
-            raise ValueError(f"there is no package {package}")
+            raise ValueError(f"there is no package or module {name}")
         for module in modules:
-            digest.update(f"{package}/{module.name}\0".encode() + module.read_bytes() + b"\0")
+            digest.update(f"{module.relative_to(CODE).as_posix()}\0".encode() + module.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -12,7 +12,7 @@ teachers (a kappa of 0.1 on 100 images) would be refused."""
 
 SLIGHT_AGREEMENT = 0.2
 """Cohen's kappa of a teacher that knows next to nothing. A teacher can be refused only if its kappa is smaller with
-99 % confidence. So few images refuse only a teacher that is wrong on nearly all."""
+99 % confidence. So with few images, only a teacher that is wrong on nearly all of them is refused."""
 
 FEWEST = 20
 """With fewer images there is no warning."""

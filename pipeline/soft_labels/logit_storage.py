@@ -42,7 +42,7 @@ class Dense:
     dtype: Dtype
 
     def as_json(self) -> dict[str, Any]:
-        """What `of` takes."""
+        """The value of the file's attribute `storage`; `of` reads it."""
         return asdict(self)
 
     def columns(self, classes: int) -> RowColumns:
@@ -98,7 +98,7 @@ class TopK:
     dtype: Annotated[Dtype, Field(default="float16")]  # params.yaml may leave it out, a file may not
 
     def as_json(self) -> dict[str, Any]:
-        """What `of` takes."""
+        """The value of the file's attribute `storage`; `of` reads it."""
         return asdict(self)
 
     def columns(self, classes: int) -> RowColumns:

@@ -1,4 +1,4 @@
-"""Reading the two soft-label files, whose format is in `docs/format.md`. Needs h5py and NumPy only.
+"""Reading the two soft-label files, whose format is in `docs/format.md`. Imports no TensorFlow.
 
 `teacher_logits.h5` holds the teacher's logits of every view of every image. `soft_targets_T<T>.h5` holds the
 probabilities softened at one temperature, beside the labels.

@@ -1,4 +1,4 @@
-"""Writing the two soft-label files, some thousand rows at a time. Needs h5py and NumPy only."""
+"""Writing the two soft-label files, some thousand rows at a time. Imports no TensorFlow."""
 
 import json
 import sys

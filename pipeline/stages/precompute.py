@@ -25,8 +25,8 @@ from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index
 from pipeline.teacher_pass.precision import lower
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
-PACKAGES = ("images", "inference", "models", "runtime", "soft_labels", "teacher_pass")
-"""The packages whose code determines the logits."""
+CODE = ("stages/precompute.py", "images", "inference", "models", "runtime", "soft_labels", "teacher_pass")
+"""The code that decides the logits."""
 
 
 def run(
@@ -114,7 +114,7 @@ def _logits_of(
     """The finished logits of one teacher, in the work folder of `output`."""
     views, resize = Views.from_json(provenance.views), Resize.of_file(provenance.preprocessing)
     previous = [*previous, *earlier_finished(output)]
-    with workspace(output, packages=PACKAGES, provenance=asdict(provenance), numerics=numerics()) as folder:
+    with workspace(output, code=CODE, provenance=asdict(provenance), numerics=numerics()) as folder:
         finished = folder / "finished.h5"
         if not finished.is_file() or damage(finished):
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
@@ -149,9 +149,7 @@ def _ensemble(
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
             if place not in files:
                 files[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))
-        folder = held.enter_context(
-            workspace(output, packages=PACKAGES, provenance=asdict(ensemble), numerics=numerics())
-        )
+        folder = held.enter_context(workspace(output, code=CODE, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"
         unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))
         with unfinished:

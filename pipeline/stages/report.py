@@ -86,7 +86,6 @@ def run(
     groups: dict[Role, Group] = {group.role: group for group in (TEACHER, student, BASELINE)}
     answers = {role: [read_predictions(predictions, name) for name in trained[group]] for role, group in groups.items()}
     _refuse_other_images(predictions, answers, data)
-    inputs = [index, logits, metrics]
     unlike = most_unlike_teacher(answers["student"][0], answers["teacher"][0], MOST_IMAGES)
     wrong = most_surely_wrong(answers["student"][0], answers["teacher"][0], MOST_IMAGES)
     with open_logits(logits) as file:
@@ -97,7 +96,7 @@ def run(
     quality, costs, *votes = tables(metrics, INTERVALS)
     page = filled(
         data_set=params["split"]["data"],
-        about=about(params, data, origin, inputs),
+        about=about(params, data, origin, speed),
         verdict=verdict(models, student, document["test_images"]),
         notes=[*([] if warning is None else [f"Warning: {warning}"]), *cautions(models)],
         student=student,
@@ -114,7 +113,7 @@ def run(
         votes=votes,
         unlike=_with_pictures(unlike, data),
         wrong=_with_pictures(wrong, data),
-        provenance=provenance(origin, data, inputs),
+        provenance=provenance(origin, data),
         versions=versions(),
         params=as_yaml(params),
     )

@@ -9,9 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.datasets.duplicates import report_copies
+from pipeline.datasets.duplicates import Duplicates, report_copies
 from pipeline.datasets.labelled import Annotation, DataSet, alike
-from pipeline.datasets.layouts import LAYOUTS
+from pipeline.datasets.layouts import LAYOUTS, Layout
 from pipeline.datasets.split_drawing import Drawn, draw
 from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
@@ -23,11 +23,11 @@ from pipeline.runtime.publish import publish
 
 def run(
     *,
-    layout: str,
+    layout: Layout,
     settings: Mapping[str, Any],
     split_folder: Path,
     index: Path,
-    duplicates: str = "warn",
+    duplicates: Duplicates = "warn",
     limit: int | None = None,
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.

@@ -6,8 +6,12 @@ from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
 from pipeline.models.descriptions import Model
+from pipeline.training import fit
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.recipe import Cache, Recipe
+
+CODE = ("stages/train_baseline.py", *fit.PACKAGES)
+"""The code that decides what a baseline learns."""
 
 
 def run(
@@ -49,5 +53,6 @@ def run(
         resize=resize,
         cache=cache,
         output=output,
+        code=CODE,
     ) as result:
         result.publish(output, history)

@@ -18,8 +18,8 @@ from pipeline.training import fit
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Cache, Recipe
 
-PACKAGES = (*fit.PACKAGES, "distillation", "soft_labels")
-"""The packages whose code determines what a student learns."""
+CODE = ("stages/train_student.py", "distillation", "soft_labels", *fit.PACKAGES)
+"""The code that decides what a student learns."""
 
 
 def run(
@@ -80,6 +80,6 @@ def run(
             for split, images in shown.items()
         )
         with fit.trained(
-            model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output, packages=PACKAGES
+            model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output, code=CODE
         ) as result:
             result.publish(output, history)

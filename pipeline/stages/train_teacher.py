@@ -24,6 +24,9 @@ from pipeline.training.fit import Trained
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.recipe import Cache, TeacherToTrain
 
+CODE = ("stages/train_teacher.py", *fit.PACKAGES)
+"""The code that decides what a teacher learns."""
+
 NO_CURVES = "epoch,phase,learning_rate\n"
 """The history of a teacher that was trained elsewhere."""
 
@@ -113,7 +116,7 @@ def _ready(
 ) -> Iterator[Trained]:
     """One finished teacher, trained or given, in the work folder of `output`."""
     if isinstance(teacher, GivenTeacher):
-        with workspace(output, packages=fit.PACKAGES, class_names=data.class_names, **_named(teacher)) as work:
+        with workspace(output, code=CODE, class_names=data.class_names, **_named(teacher)) as work:
             yield _given(teacher, data, work)
         return
     with trained_on_hard_labels(
@@ -126,6 +129,7 @@ def _ready(
         resize=resize,
         cache=cache,
         output=output,
+        code=CODE,
     ) as result:
         yield result
 

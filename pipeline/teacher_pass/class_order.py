@@ -109,7 +109,7 @@ def _fitting(labels: Ints, predictions: Ints, classes: int) -> Ints:
 
 
 def _convincing(output_of: Ints, labels: Ints, predictions: Ints) -> Ints:
-    """Undoes each cycle of classes (a in place of b, b in place of a) for which its own images do not speak."""
+    """Undoes each cycle of classes (a in place of b, b in place of a) that the images of its classes do not support."""
     classes = np.arange(len(output_of))
     cycles, cycle_of = connected_components(coo_array((np.ones_like(classes), (classes, output_of))))
     better, worse = _changes(output_of, labels, predictions)

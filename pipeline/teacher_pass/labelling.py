@@ -235,7 +235,7 @@ class _Split:
 def blocks(
     batches: Iterator[npt.NDArray[np.float32]], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Joins batches to blocks. Computing a block takes long, compared with what the caller then does with it.
+    """Joins batches into blocks, so large that writing a block takes little time compared with computing it.
 
     Args:
         batches: logits, (R, C) each.

@@ -1,6 +1,6 @@
 """Mixed precision: a teacher computes in a 16-bit float, which is faster on a GPU's tensor cores.
 
-The weights stay float32, and are rounded when they are used. This module imports no TensorFlow.
+The weights stay float32, and are rounded when they are used.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def difference(lowered: npt.NDArray[np.float32], full: npt.NDArray[np.float32]) 
     errors = np.abs(lowered.astype(np.float64) - full)
     others = int((lowered.argmax(axis=1) != full.argmax(axis=1)).sum())
     return (
-        f"on {len(full)} image(s) the logits differ from those of the teacher as it is by at most {errors.max():.3g}, "
-        f"on average by {errors.mean():.3g} (they spread from {full.min():.3g} to {full.max():.3g}); the largest is "
-        f"another class's in {others}"
+        f"compared with the teacher's own precision on {len(full)} image(s), logits (from {full.min():.3g} to "
+        f"{full.max():.3g}) differ by at most {errors.max():.3g}, on average by {errors.mean():.3g}; "
+        f"the predicted class changes for {others}"
     )

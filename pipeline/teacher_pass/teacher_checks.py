@@ -110,10 +110,10 @@ def may_be_chance(answers: Answers, class_names: Sequence[str]) -> str | None:
         return None
     counts = np.bincount(answers.predictions)
     if (most := counts.max()) < NEARLY_ALL * images:
-        return f"{right} of {images} are right, which cannot be told from chance ({by_chance * images:.1f})"
+        return f"{right} of {images} answers are right; chance alone gives about {by_chance * images:.1f}"
     name, count = class_names[int(counts.argmax())], int(np.sum(answers.labels == counts.argmax()))
     share = f"all {images}" if most == images else f"{most} of {images}"
-    return f"{share} answers are {name}, while {count} images are"
+    return f"the teacher answers {name} for {share} images, but {count} belong to {name}"
 
 
 def in_words(other: OtherOrder, class_names: Sequence[str]) -> str:

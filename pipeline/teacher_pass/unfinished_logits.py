@@ -46,7 +46,7 @@ class UnfinishedLogits:
             with replace_whole(self._path) as partial:
                 create_logits(partial, provenance, rows)
                 with partial.open("r+b") as file:
-                    reserve(file, partial.stat().st_size)  # HDF5 would leave holes, which no disk space stands behind
+                    reserve(file, partial.stat().st_size)  # HDF5 leaves holes: a full disk would show only later
         views = Views.from_json(provenance.views)
         self._done = {}
         for split, path in marks.items():

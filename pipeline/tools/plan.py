@@ -1,4 +1,4 @@
-"""Command `plan`: the cost of a run, and the number of students from which on it is cheaper than a teacher in the loop.
+"""Command `plan`: the cost of a run, and how many students make offline cheaper than online distillation.
 
 Online distillation runs the teacher on every training image in every epoch of every student. Offline, the teacher runs
 once on each view of the training images, and once on the validation and test images.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.layouts import LAYOUTS
+from pipeline.datasets.duplicates import Duplicates
+from pipeline.datasets.layouts import LAYOUTS, Layout
 from pipeline.datasets.split_drawing import draw
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS, SplitName, read_index
@@ -52,9 +53,9 @@ class ImageCounts:
 
 def count_images(
     index: Path,
-    layout: str,
+    layout: Layout,
     settings: Mapping[str, Any],
-    duplicates: str = "warn",
+    duplicates: Duplicates = "warn",
     limit: int | None = None,
 ) -> ImageCounts:
     """Counts the images in the raw data; if these are not there, in the index.

@@ -66,7 +66,7 @@ def trained(
     loss: Any,
     recipe: Recipe,
     output: Path,
-    packages: Sequence[str] = PACKAGES,
+    code: Sequence[str],
 ) -> Iterator[Trained]:
     """Builds and trains a model; an earlier training of the same inputs is continued, or used if it is finished.
 
@@ -78,7 +78,7 @@ def trained(
         loss: a Keras loss of targets and logits.
         recipe: how to train.
         output: the `.keras` file for which the model is trained; it names the work folder.
-        packages: the packages whose code decides what the model learns.
+        code: the code that decides what the model learns, as in `workspace`.
 
     Raises:
         MissingError: the model's pretrained weights are missing.
@@ -89,7 +89,7 @@ def trained(
     weights = model.weights  # a file, whose content counts, or the name of published weights
     with workspace(
         output,
-        packages=packages,
+        code=code,
         model=asdict(model),
         classes=data.class_names,
         weights=sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights,

@@ -1,5 +1,6 @@
 """Training on hard labels alone: teachers and baselines."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def trained_on_hard_labels(
     resize: Resize,
     cache: Cache,
     output: Path,
+    code: Sequence[str],
 ) -> AbstractContextManager[Trained]:
     """Trains a model with softmax cross-entropy on the training images' labels.
 
@@ -39,6 +41,7 @@ def trained_on_hard_labels(
         resize: how images are resized.
         cache: where decoded pixels are kept.
         output: the `.keras` file for which the model is trained.
+        code: the code that decides what the model learns, as in `workspace`.
 
     Raises:
         MismatchError: image files are missing or changed, or the weights belong to another model.
@@ -58,4 +61,5 @@ def trained_on_hard_labels(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         recipe=recipe,
         output=output,
+        code=code,
     )
