@@ -32,7 +32,9 @@ def run_on_jax(code: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, *WARNINGS, "-c", REFUSE + code],
         cwd=cwd,
-        env=os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths},
+        env=os.environ
+        | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+        | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},  # compiling takes most of the time
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -282,7 +282,8 @@ class OfTheBatch(keras.layers.Layer):
     def call(self, logits):
         if not self.by_chance:
             return logits + tf.reduce_mean(logits)
-        drawn = tf.numpy_function(lambda: np.float32(np.random.default_rng().normal()), [], tf.float32)
+        # Far from 0 and 1, since logits that all lie between are taken for probabilities.
+        drawn = tf.numpy_function(lambda: np.float32(np.random.default_rng().normal(100)), [], tf.float32)
         return logits + tf.ensure_shape(drawn, ())
 
 
