@@ -10,14 +10,11 @@ repro: .venv/installed
 	dvc repro
 	softlabel table
 
-# One process more than there are cores: tests that watch other processes wait much of their time.
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-
 test: lint
-	pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 quick: lint
-	pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow" --durations=5
+	pytest --numprocesses auto --dist loadfile -m "not slow" --durations=5
 
 # Everything that docs/benchmarks.md shows, except `quality`, whose data sets you must get yourself: see its --help.
 BENCHMARKS := student_step student_epoch precompute soft_label_file memory
