@@ -6,6 +6,7 @@ others. A test that is not marked cannot start a process: the interpreter refuse
 
 import gc
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -143,6 +144,41 @@ def data_set(tmp_path: Path) -> Path:
     folder = tmp_path / "raw"
     write_data_set(folder)
     return folder
+
+
+def copy_here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes a copy of a project the current folder; returns its data set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "raw"
+
+
+@pytest.fixture(scope="session")
+def split_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project to be copied: `data_set` after `split`, and an untrained teacher."""
+    from pipeline.models import keras_files
+    from pipeline.stages import split
+
+    folder = tmp_path_factory.mktemp("split_once")
+    write_data_set(folder / "raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        split.run(
+            layout="mhist",
+            settings=mhist_in(folder / "raw"),
+            split_folder=Path("data/split"),
+            index=Path("data/index.csv"),
+        )
+        keras_files.save(MODEL.build(classes=2, seed=1), Path("models/teacher.keras"), None)
+    return folder
+
+
+@pytest.fixture
+def unlabelled(split_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data set of a copy of `split_once`, which is the current folder."""
+    return copy_here(split_once, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import MODEL, mhist_in, write_data_set
+from conftest import MODEL, copy_here, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
 from pipeline.images.views import Augmentation, Views
@@ -103,15 +103,20 @@ def from_scratch(project: Path, views: Views, dtype: str, monkeypatch: pytest.Mo
 # In this process, where every forward pass can be counted
 
 
+@pytest.fixture(scope="module")
+def computed_once(split_once, tmp_path_factory):
+    """A copy of `split_once`, and an earlier file of the teacher's logits."""
+    folder = tmp_path_factory.mktemp("computed_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(split_once, folder, patch)
+        compute("earlier.h5")
+    return folder
+
+
 @pytest.fixture
-def project(data_set, tmp_path, monkeypatch):
-    """A split data set, an untrained teacher, and an earlier file of its logits."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    make_split(data_set)
-    make_teacher()
-    compute("earlier.h5")
-    return data_set
+def project(computed_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    return copy_here(computed_once, tmp_path, monkeypatch)
 
 
 def make_split(data_set: Path) -> None:

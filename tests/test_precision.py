@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from conftest import MODEL, mhist_in
+from conftest import MODEL
 from described_model import described_model
 from real_project import ROOT, change
 from soft_label_files import INDEX as FILE_INDEX
@@ -30,7 +30,7 @@ from pipeline.params.reading import read_params
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
-from pipeline.stages import precompute, soften, split, train_student
+from pipeline.stages import precompute, soften, train_student
 from pipeline.teacher_pass import labelling
 from pipeline.teacher_pass.earlier_logits import open_earlier
 from pipeline.teacher_pass.precision import difference, lower
@@ -189,18 +189,6 @@ def test_the_difference_in_words():
 
 
 # The stage
-
-
-@pytest.fixture
-def unlabelled(data_set, tmp_path, monkeypatch):
-    """A split data set and an untrained teacher in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    split.run(
-        layout="mhist", settings=mhist_in(data_set), split_folder=Path("data/split"),
-        index=INDEX,
-    )  # fmt: skip
-    make_teacher()
 
 
 def make_teacher(path: Path = TEACHER, seed: int = 1, record=None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import MODEL, mhist_in, write_data_set
+from conftest import MODEL, copy_here, mhist_in
 
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
@@ -44,40 +44,20 @@ UNTOUCHED = Views(1, 0, Augmentation())
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A split data set with an untrained teacher, and a copy with the teacher's logits and soft labels at T = 4."""
-    folder, labelled = tmp_path_factory.mktemp("prepared"), tmp_path_factory.mktemp("labelled") / "project"
+def labelled_once(split_once, tmp_path_factory):
+    """A copy of `split_once` with the teacher's logits, and soft labels at T = 4."""
+    folder = tmp_path_factory.mktemp("labelled_once")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
-        write_data_set(folder / "raw")
-        make_split(folder / "raw")
-        make_teacher()
-        shutil.copytree(folder, labelled)
-        patch.chdir(labelled)
+        copy_here(split_once, folder, patch)
         label()
         soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
-    return folder, labelled
-
-
-def copied(folder, tmp_path, monkeypatch):
-    """Copies a project to the current folder; returns its data set."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "raw"
+    return folder
 
 
 @pytest.fixture
-def unlabelled(prepared, tmp_path, monkeypatch):
-    """A split data set and an untrained teacher."""
-    return copied(prepared[0], tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def project(prepared, tmp_path, monkeypatch):
-    """The same with the teacher's logits, and soft labels at T = 4."""
-    return copied(prepared[1], tmp_path, monkeypatch)
+def project(labelled_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    return copy_here(labelled_once, tmp_path, monkeypatch)
 
 
 def make_split(data_set):
