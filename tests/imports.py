@@ -1,6 +1,7 @@
 """What imports what in `pipeline/`: by module and by package."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -11,6 +12,7 @@ def modules() -> list[Path]:
     return sorted(path.relative_to(ROOT) for path in (ROOT / "pipeline").glob("*/*.py"))
 
 
+@cache
 def imports(module: Path) -> set[Path]:
     """The modules of `pipeline` that one of its modules imports, wherever in the file."""
     found = set()

@@ -88,6 +88,7 @@ def steps_of_passes(passes, batch_size):
     return range(passes.start * of_a_pass, passes.stop * of_a_pass)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 13), st.integers(0, 40), st.integers(1, 25))
 @settings(max_examples=25, deadline=None)
 def test_any_stretch_of_steps_is_that_stretch_of_the_whole(batch_size, start, count):

@@ -443,6 +443,7 @@ def draw_all(index):
     return [Path(f"{number}.png").read_bytes() for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(make):
     index = make()
     assert draw_all(index) == draw_all(index)
@@ -457,6 +458,7 @@ def test_names_are_drawn_as_they_are_written_and_no_formulas(make, drawn):
         assert any("$\\frac$" in text.get_text() for text in texts)
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_with_long_names(make):
     index = make([f"class number {number} of a hundred, at length" for number in range(100)], counts=(100, 1, 100))
     assert all(content.startswith(b"\x89PNG") for content in draw_all(index))
