@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -152,6 +153,21 @@ def copy_here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     return tmp_path / "raw"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are saved, as they are saved."""
+    from matplotlib.figure import Figure
+
+    figures, save = [], Figure.savefig
+
+    def remember(figure: Any, *arguments: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    return figures
 
 
 @pytest.fixture(scope="session")

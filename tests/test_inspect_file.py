@@ -13,7 +13,6 @@ import pytest
 import scipy.special
 import tensorflow as tf
 from click.testing import CliRunner
-from matplotlib.figure import Figure
 from soft_label_files import edit, write_logits
 
 from pipeline.cli.main import main
@@ -68,19 +67,6 @@ def make(tmp_path, monkeypatch):
         return index
 
     return project
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are saved, as they are saved."""
-    figures, save = [], Figure.savefig
-
-    def remember(figure, *arguments, **options):
-        figures.append(figure)
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return figures
 
 
 def inspect(*arguments):

@@ -66,19 +66,6 @@ def make(tmp_path, monkeypatch):
     return project
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are saved, as they are saved."""
-    saved, save = [], Figure.savefig
-
-    def remember(figure, *arguments, **options):
-        saved.append(figure)
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", remember)
-    return saved
-
-
 def shown_in(axes):
     return np.asarray(axes.images[0].get_array())
 

@@ -10,7 +10,7 @@ import h5py
 import keras
 import pytest
 from click.testing import CliRunner
-from conftest import mhist_in
+from conftest import MODEL, mhist_in
 from hypothesis import given
 from hypothesis import strategies as st
 from real_project import ROOT, change
@@ -22,7 +22,6 @@ from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import cost
 from pipeline.models import keras_files
-from pipeline.models.descriptions import Cnn
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
@@ -32,15 +31,7 @@ from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
 COLORED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))
-TEACHER = Cnn(
-    input_shape=(12, 12, 3),
-    weights=None,
-    filters=[3],
-    downsampling="stride",
-    pooling="flatten",
-    batch_normalization=False,
-    dropout=0.0,
-)
+TEACHER = replace(MODEL, filters=[3])
 STUDENT = replace(TEACHER, input_shape=(8, 8, 1), filters=[2])
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float16")}
 OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
