@@ -1,8 +1,8 @@
 """The same training steps of a student twice: as our stage takes them, and with `keras.distillation.Distiller`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -42,6 +42,21 @@ class Steps:
     weights: list[npt.NDArray[Any]]
 
 
+@dataclass
+class _Run:
+    """One training among those that share a compiled model.
+
+    Attributes:
+        batches: gives the batches of a range of steps.
+        weights: all weights: those to begin with, and later those after the last step.
+        losses: the loss of each step so far.
+    """
+
+    batches: Callable[[range], Any]
+    weights: list[npt.NDArray[Any]]
+    losses: list[float] = field(default_factory=list)
+
+
 def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, recipe: Recipe) -> Steps:
     """Trains a student as stage `train_student` does, one epoch a phase, without validation.
 
@@ -55,7 +70,9 @@ def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, reci
     def batches(steps: range) -> Any:
         return training_batches(examples, recipe.batch_size, recipe.seed, steps)
 
-    return _steps("offline", student, recipe, lambda within, phase: compiled(within, phase, loss), batches)
+    run = _Run(batches, student.get_weights())
+    (steps,) = _steps("offline", student, recipe, lambda within, phase: compiled(within, phase, loss), [run])
+    return steps
 
 
 def online_steps(
@@ -65,9 +82,8 @@ def online_steps(
     recipe: Recipe,
     teacher: Any,
     seen_by_teacher: Examples | None = None,
-    rounded: bool = False,
-) -> Steps:
-    """Trains a student with `keras.distillation.Distiller`; all else is as in `offline_steps`.
+) -> tuple[Steps, Steps]:
+    """Trains a student with `keras.distillation.Distiller`, twice; all else is as in `offline_steps`.
 
     Args:
         student: as in `offline_steps`.
@@ -76,16 +92,14 @@ def online_steps(
         recipe: as in `offline_steps`.
         teacher: a model from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
         seen_by_teacher: the same examples in the teacher's size, if that differs from the student's.
-        rounded: whether all pixels and initial weights are moved by one unit in their last place.
+
+    Returns:
+        The steps as they are, and those with all pixels and initial weights moved by one unit in their last place.
     """
 
     takes_whole_numbers = not tf.as_dtype(teacher.inputs[0].dtype).is_floating
     if takes_whole_numbers and seen_by_teacher is None:
         seen_by_teacher = examples
-
-    def move(pixels: Any) -> Any:
-        # A teacher of whole numbers keeps its pixels: it cuts off fractions, so a last place could become a whole 1.
-        return (_moved(pixels[0]), pixels[1]) if takes_whole_numbers else tf.nest.map_structure(_moved, pixels)
 
     def batches(steps: range) -> Any:
         data = training_batches(examples, recipe.batch_size, recipe.seed, steps)
@@ -93,7 +107,11 @@ def online_steps(
         if seen_by_teacher is not None:
             for_teacher = training_batches(seen_by_teacher, recipe.batch_size, recipe.seed, steps)
             data = tf.data.Dataset.zip(data, for_teacher).map(lambda one, other: ((one[0], other[0]), one[1]))
-        return data.map(lambda pixels, labels: (move(pixels), labels)) if rounded else data
+        return data
+
+    def move(pixels: Any) -> Any:
+        # A teacher of whole numbers keeps its pixels: it cuts off fractions, so a last place could become a whole 1.
+        return (_moved(pixels[0]), pixels[1]) if takes_whole_numbers else tf.nest.map_structure(_moved, pixels)
 
     def distiller(within: Any, phase: Phase) -> Any:
         shapes = (
@@ -112,38 +130,46 @@ def online_steps(
         trained.optimizer.build(trained.trainable_variables)  # now: variables made in the first step trace it twice
         return trained
 
-    if rounded:
-        signs = np.random.default_rng(0)
-        for weight in student.weights:
-            moved = 1.0 + last_place() * signs.choice([-1.0, 1.0], weight.shape)
-            weight.assign(ops.convert_to_numpy(weight) * moved.astype(np.float32))
+    as_it_is, signs = student.get_weights(), np.random.default_rng(0)
+    moved = [
+        values * (1.0 + last_place() * signs.choice([-1.0, 1.0], values.shape)).astype(np.float32)
+        for values in as_it_is
+    ]
+    runs = [
+        _Run(batches, as_it_is),
+        _Run(lambda steps: batches(steps).map(lambda pixels, labels: (move(pixels), labels)), moved),
+    ]
     with _unclipped():
-        return _steps("online, rounded otherwise" if rounded else "online", student, recipe, distiller, batches)
+        online, rounded = _steps("online", student, recipe, distiller, runs)
+    return online, rounded
 
 
 def _steps(
-    title: str,
-    student: Any,
-    recipe: Recipe,
-    ready: Callable[[Any, Phase], Any],
-    batches: Callable[[range], Any],
-) -> Steps:
+    title: str, student: Any, recipe: Recipe, ready: Callable[[Any, Phase], Any], runs: Sequence[_Run]
+) -> list[Steps]:
+    """Takes the steps of each run; the runs share the compiled model of a phase, since compiling takes longest."""
     tf.config.experimental.enable_op_determinism()  # the runs must differ by nothing but the method
     counts = [phase.steps_per_epoch or 0 for phase in recipe.phases]
-    with Progress(f"parity, {title}", sum(counts), "steps") as progress:
-        losses = _Losses(progress)
+    with Progress(f"parity, {title}", len(runs) * sum(counts), "steps") as progress:
         for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
             within = architectures.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
-            ready(within, phase).fit(
-                batches(range(sum(counts[:number]), sum(counts[: number + 1]))),
-                steps_per_epoch=count,
-                initial_epoch=number,
-                epochs=number + 1,
-                shuffle=False,  # the batches come in the recipe's order
-                verbose=0,
-                callbacks=[Reseed(within, recipe.seed), losses],
-            )
-    return Steps(losses.values, [ops.convert_to_numpy(weight) for weight in student.weights])
+            model = ready(within, phase)
+            new = [ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
+            for run in runs:
+                student.set_weights(run.weights)
+                for variable, value in zip(model.optimizer.variables, new, strict=True):
+                    variable.assign(value)
+                model.fit(
+                    run.batches(range(sum(counts[:number]), sum(counts[: number + 1]))),
+                    steps_per_epoch=count,
+                    initial_epoch=number,
+                    epochs=number + 1,
+                    shuffle=False,  # the batches come in the recipe's order
+                    verbose=0,
+                    callbacks=[Reseed(within, recipe.seed), _Losses(run.losses, progress)],
+                )
+                run.weights = student.get_weights()
+    return [Steps(run.losses, run.weights) for run in runs]
 
 
 def in_float32(teacher: Any) -> Any:
@@ -159,9 +185,9 @@ def in_float32(teacher: Any) -> Any:
 class _Losses(keras.callbacks.Callback):
     """Keeps the loss of every step. Keras reports the mean since the epoch's beginning, unless metrics are reset."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, values: list[float], progress: Progress) -> None:
         super().__init__()
-        self.values: list[float] = []
+        self.values = values
         self.progress = progress
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -131,12 +131,12 @@ def run(
         def student() -> Any:
             return model.build(classes=len(data.class_names), seed=recipe.seed)
 
+        offline = _finite(offline_steps(student(), examples, loss, short))
+        online, rounded = online_steps(student(), examples, loss, short, teacher_model, seen_by_teacher)
         return Parity(
-            offline=_finite(offline_steps(student(), examples, loss, short)),
-            online=_finite(online_steps(student(), examples, loss, short, teacher_model, seen_by_teacher)),
-            rounded=_finite(
-                online_steps(student(), examples, loss, short, teacher_model, seen_by_teacher, rounded=True)
-            ),
+            offline=offline,
+            online=_finite(online),
+            rounded=_finite(rounded),
             phases=[number for number in range(1, len(recipe.phases) + 1) for _ in range(steps)],
             loss=loss,
             classes=len(data.class_names),
