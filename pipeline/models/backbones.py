@@ -1,33 +1,19 @@
 """Feature extractors: Keras models named "backbone", with or without pretrained weights."""
 
 import os
+import re
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from pipeline.models.parts import Downsampling, Padding, PreprocessingName
+from pipeline.models.applications import applications
+from pipeline.models.parts import Downsampling, Padding
 from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """A feature extractor of keras.applications.
-
-    Attributes:
-        constructor: the function of keras.applications.
-        preprocessing: what its weights expect.
-        imagenet_file: the name of Keras' file of its ImageNet weights, with the fields {alpha} and {size}.
-    """
-
-    constructor: Callable[..., Any]
-    preprocessing: PreprocessingName
-    imagenet_file: str
 
 
 def cnn(
@@ -72,28 +58,14 @@ def mlp(input_shape: Sequence[int]) -> Any:
     return keras.Model(inputs, keras.layers.Flatten(name="row")(inputs), name="backbone")
 
 
-_TF = "weights_tf_dim_ordering_tf_kernels"
-PRETRAINED = {
-    "resnet50v2": Pretrained(keras.applications.ResNet50V2, "symmetric", f"resnet50v2_{_TF}_notop.h5"),
-    "resnet50": Pretrained(keras.applications.ResNet50, "caffe", f"resnet50_{_TF}_notop.h5"),
-    "resnet152": Pretrained(keras.applications.ResNet152, "caffe", f"resnet152_{_TF}_notop.h5"),
-    "mobilenetv2": Pretrained(
-        keras.applications.MobileNetV2,
-        "symmetric",
-        f"mobilenet_v2_{_TF}_{{alpha}}_{{size}}_no_top.h5",
-    ),
-    "efficientnetb0": Pretrained(keras.applications.EfficientNetB0, "none", "efficientnetb0_notop.h5"),
-}
-
-
 def pretrained(architecture: str, input_shape: Sequence[int], weights: str | None, alpha: float | None = None) -> Any:
-    """One of `PRETRAINED`.
+    """The backbone of one of `applications`.
 
     Args:
         architecture: its name.
         input_shape: (height, width, channels).
         weights: None (random), "imagenet", or a file of backbone weights.
-        alpha: the width of MobileNetV2; None for all others.
+        alpha: the width of a MobileNet; None for 1.0, and for all others.
 
     Raises:
         MissingError: there is no such file, or the weights cannot be downloaded.
@@ -101,8 +73,8 @@ def pretrained(architecture: str, input_shape: Sequence[int], weights: str | Non
         ParameterError: the input shape does not fit.
     """
     options = {} if alpha is None else {"alpha": alpha}
-    with _weights_errors(architecture, weights, input_shape, alpha):
-        backbone = PRETRAINED[architecture].constructor(
+    with _weights_errors(architecture, weights, input_shape):
+        backbone = applications()[architecture].constructor(
             include_top=False, input_shape=tuple(input_shape), weights=weights, **options
         )
     backbone.name = "backbone"
@@ -110,9 +82,7 @@ def pretrained(architecture: str, input_shape: Sequence[int], weights: str | Non
 
 
 @contextmanager
-def _weights_errors(
-    architecture: str, weights: str | None, input_shape: Sequence[int], alpha: float | None = None
-) -> Iterator[None]:
+def _weights_errors(architecture: str, weights: str | None, input_shape: Sequence[int]) -> Iterator[None]:
     """Turns Keras' exceptions into errors that name the cause and, for missing weights, where their file belongs."""
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
         raise MissingError(
@@ -125,12 +95,12 @@ def _weights_errors(
             warnings.filterwarnings("error", "Skipping", UserWarning)  # layers that would keep random weights
             yield
     except Exception as error:  # Keras raises a plain Exception where a download fails
-        if "URL fetch failure" in str(error):
-            where = _imagenet_path(architecture, input_shape, alpha)
+        if address := re.match(r"URL fetch failure on (\S+): ", str(error)):
+            home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
             raise MissingError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
-                f"Put the file at {where} (the environment variable KERAS_HOME moves the folder), "
-                "or set weights to a file or to null in params.yaml."
+                f"Put the file at {home / 'models' / Path(address[1]).name} (the environment variable KERAS_HOME moves "
+                "the folder), or set weights to a file or to null in params.yaml."
             ) from None
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
             raise  # a defect of the program, for which weights and input_shape must not be blamed
@@ -141,11 +111,3 @@ def _weights_errors(
         raise MismatchError(f"the weights {weights} do not fit {architecture}: {error}") from None
     finally:
         socket.setdefaulttimeout(timeout)
-
-
-def _imagenet_path(architecture: str, input_shape: Sequence[int], alpha: float | None) -> Path:
-    height, width = input_shape[:2]
-    # Keras has weights of MobileNetV2 for these squares, and takes those of 224 for all other sizes.
-    size = height if height == width and height in (96, 128, 160, 192, 224) else 224
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    return home / "models" / PRETRAINED[architecture].imagenet_file.format(size=size, alpha=alpha)

@@ -5,15 +5,19 @@ Keras is imported only where a model is built: reading params.yaml must stay fas
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.models.parts import Downsampling, OwnOrOther, Padding, Pooling, PreprocessingName, Standardization
+from pipeline.models.applications import applications
+from pipeline.models.parts import Downsampling, OwnOrOther, Padding, Pooling, Preprocessing, Standardization
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
 
 Channels = Literal[1, 3]
-ApplicationName = Literal["resnet50v2", "resnet50", "resnet152", "efficientnetb0"]
+if TYPE_CHECKING:
+    ApplicationName = str
+else:
+    ApplicationName = Literal[tuple(sorted(applications()))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +96,9 @@ class Description(ABC):
     def _backbone(self) -> Any:
         """The feature extractor, a Keras model."""
 
-    def _own_preprocessing(self) -> PreprocessingName:
+    def _own_preprocessing(self) -> Preprocessing:
         """The preprocessing that the backbone's pretrained weights expect; unit if there are none for it."""
-        from pipeline.models.backbones import PRETRAINED
-
-        return PRETRAINED[self.architecture].preprocessing if self.architecture in PRETRAINED else "unit"
+        return "unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,32 +157,30 @@ class Mlp(Description):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileNetV2(Description):
-    """MobileNetV2, of a chosen width.
+class Application(Description):
+    """A backbone of keras.applications.
 
     Attributes:
-        alpha: its width; 1.0 is that of the paper.
+        alpha: the width of a MobileNet; None is that of the paper, 1.0.
     """
 
-    architecture: Literal["mobilenetv2"] = "mobilenetv2"
-    alpha: Rate
+    architecture: ApplicationName
+    alpha: Rate | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses values that do not fit together."""
+        super().__post_init__()
+        if self.alpha is not None and not applications()[self.architecture].has_width:
+            with_width = [name for name, application in applications().items() if application.has_width]
+            raise ValueError(f"{self.architecture} has one width: leave alpha out; {', '.join(with_width)} have it")
 
     def _backbone(self) -> Any:
         from pipeline.models import backbones
 
         return backbones.pretrained(self.architecture, self.input_shape, self.weights, self.alpha)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Application(Description):
-    """A backbone of keras.applications without options of its own."""
-
-    architecture: ApplicationName
-
-    def _backbone(self) -> Any:
-        from pipeline.models import backbones
-
-        return backbones.pretrained(self.architecture, self.input_shape, self.weights)
+    def _own_preprocessing(self) -> Preprocessing:
+        return applications()[self.architecture].preprocessing()
 
 
-Model = Annotated[Cnn | Mlp | MobileNetV2 | Application, Field(discriminator="architecture")]
+Model = Annotated[Cnn | Mlp | Application, Field(discriminator="architecture")]

@@ -1,0 +1,86 @@
+"""The image classifiers of `keras.applications`, as the installed package lists them.
+
+Their names are read from the package's files: that takes a few milliseconds, an import of Keras two seconds.
+"""
+
+import ast
+import importlib
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from pipeline.models.parts import Preprocessing, PreprocessingName, Standardization
+from pipeline.runtime.errors import ParameterError
+
+IMAGENET = Standardization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+"""Mean and standard deviation of the channels of ImageNet; Keras calls this preprocessing "torch"."""
+
+
+@dataclass(frozen=True)
+class KerasApplication:
+    """An image classifier of `keras.applications`.
+
+    Attributes:
+        module: the name of its module there, which has the preprocessing of its weights, too.
+        function: the name of the function that builds it.
+    """
+
+    module: str
+    function: str
+
+    @property
+    def constructor(self) -> Any:
+        """The function that builds it."""
+        return getattr(importlib.import_module("keras.applications"), self.function)
+
+    @cached_property
+    def has_width(self) -> bool:
+        """Whether the function takes `alpha`, the width of the network, as those of MobileNet do."""
+        source = ast.parse((_folder().parent / f"src/applications/{self.module}.py").read_text(encoding="utf-8"))
+        functions = {node.name: node.args for node in source.body if isinstance(node, ast.FunctionDef)}
+        arguments = functions[self.function]
+        return any(argument.arg == "alpha" for argument in (*arguments.args, *arguments.kwonlyargs))
+
+    def preprocessing(self) -> Preprocessing:
+        """What its ImageNet weights expect, found by comparison with the `preprocess_input` of its module.
+
+        Raises:
+            ParameterError: it is none that this program has.
+        """
+        from pipeline.models.architectures import preprocessing_layers
+
+        pixels = np.array([[[[0, 0, 0], [255, 128, 64], [3, 90, 200]]]], np.float32)
+        module = importlib.import_module(f"keras.applications.{self.module}")
+        expected = np.asarray(module.preprocess_input(pixels.copy()))
+        kinds: tuple[Preprocessing, ...] = (*get_args(PreprocessingName), IMAGENET)
+        for kind in kinds:
+            preprocessed: Any = pixels
+            for layer in preprocessing_layers(kind):
+                preprocessed = layer(preprocessed)
+            if np.allclose(preprocessed, expected, rtol=0, atol=1e-3):
+                return kind
+        raise ParameterError(
+            f"keras.applications.{self.module} preprocesses pixels in a way that this program does not have. "
+            "Set `preprocessing` of the model in params.yaml to what its weights expect."
+        )
+
+
+@cache
+def applications() -> dict[str, KerasApplication]:
+    """All of them, by the name of their function in small letters."""
+    found = {}
+    for node in ast.parse((_folder() / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras.src.applications."):
+            for imported in node.names:
+                module = str(node.module).rsplit(".", 1)[-1]
+                found[imported.name.lower()] = KerasApplication(module, imported.name)
+    return found
+
+
+def _folder() -> Path:
+    """The folder of `keras.applications`."""
+    return Path(str(distribution("keras").locate_file("keras/applications")))
