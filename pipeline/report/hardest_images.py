@@ -35,6 +35,19 @@ class HardImage:
     student: tuple[str, float]
 
 
+@dataclass(frozen=True)
+class EmbeddedPicture:
+    """A picture that a page can hold.
+
+    Attributes:
+        uri: its content as a data URI.
+        is_small: whether its pixels are few enough to be shown as squares.
+    """
+
+    uri: str
+    is_small: bool
+
+
 def most_unlike_teacher(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[HardImage]:
     """The images with the largest KL(teacher || student), the largest first.
 
@@ -78,19 +91,20 @@ def _hard_images(rows: pd.DataFrame, count: int) -> list[HardImage]:
     ]
 
 
-def data_uris(paths: Sequence[str | Path]) -> list[str]:
-    """Image files as data URIs, which a page can hold."""
-    return [_data_uri(read_original(path)) for path in paths]
+def embedded(paths: Sequence[str | Path]) -> list[EmbeddedPicture]:
+    """Image files as pictures that a page can hold."""
+    return [_embedded(read_original(path)) for path in paths]
 
 
-def _data_uri(pixels: Pixels) -> str:
+def _embedded(pixels: Pixels) -> EmbeddedPicture:
     longest = max(pixels.shape[:2])
     if longest > LARGEST_SIDE:
         height, width = (max(1, round(side * LARGEST_SIDE / longest)) for side in pixels.shape[:2])
         smaller = tf.image.resize(pixels, (height, width), antialias=True)
         pixels = np.asarray(tf.cast(tf.clip_by_value(tf.round(smaller), 0.0, 255.0), tf.uint8))
-    if longest <= LOSSLESS_SIDE:
+    is_small = longest <= LOSSLESS_SIDE
+    if is_small:
         kind, content = "png", tf.io.encode_png(pixels)
     else:
         kind, content = "jpeg", tf.io.encode_jpeg(pixels, quality=90)
-    return f"data:image/{kind};base64,{base64.b64encode(content.numpy()).decode()}"
+    return EmbeddedPicture(f"data:image/{kind};base64,{base64.b64encode(content.numpy()).decode()}", is_small)
