@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
 from pipeline.evaluation.curves import MEASURES, Curves, Measure, measures_of
+from pipeline.evaluation.metrics import MetricName
 from pipeline.evaluation.names import Group, Role
 from pipeline.report.style import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.report.temperature_curves import draw_temperatures
@@ -31,7 +32,7 @@ GRID = np.linspace(0.0, 1.0, 201)
 Floats = npt.NDArray[np.float64]
 
 
-def temperature_panel(models: Mapping[str, Any], metric: str) -> Figure:
+def temperature_panel(models: Mapping[str, Any], metric: MetricName) -> Figure:
     """One metric of the students against T; `models` as `metrics.json` has them."""
     figure, axes = _panel()
     draw_temperatures(axes, models, metric)

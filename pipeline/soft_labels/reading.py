@@ -24,6 +24,7 @@ from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
     Column,
+    FormatName,
     open_checked,
     refuse_other_structure,
     remedy,
@@ -31,9 +32,9 @@ from pipeline.soft_labels.hdf5 import (
     texts,
 )
 
-LOGITS_FORMAT = "teacher-logits"
-TARGETS_FORMAT = "soft-targets"
-MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
+LOGITS_FORMAT: FormatName = "teacher-logits"
+TARGETS_FORMAT: FormatName = "soft-targets"
+MAKERS: dict[FormatName, str] = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
 MixedPrecision = Literal["mixed_float16", "mixed_bfloat16"]
 Precision = Literal["float32", MixedPrecision]
 SLAB_ROWS = 4096
@@ -109,7 +110,7 @@ class SoftLabelFile:
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path, self.file = path, file
-        self.format = str(file.attrs["format"])
+        self.format = cast(FormatName, str(file.attrs["format"]))
         self.stage = MAKERS[self.format]
         self.sha256 = sealed_sha256(path)
         self.remedy = remedy(self.stage)
@@ -181,7 +182,7 @@ class SoftLabelFile:
 
 
 @contextmanager
-def open_soft_labels(path: Path, formats: Sequence[str] = tuple(MAKERS)) -> Iterator[SoftLabelFile]:
+def open_soft_labels(path: Path, formats: Sequence[FormatName] = tuple(MAKERS)) -> Iterator[SoftLabelFile]:
     """Opens a soft-label file for reading.
 
     Args:
@@ -215,7 +216,7 @@ def columns_of_split(views: Views, count: int, row_columns: logit_storage.RowCol
 
 
 def bytes_of_split(
-    format_name: str, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
+    format_name: FormatName, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
 ) -> int:
     """The bytes of all datasets of a split of `count` images; `id_bytes` is the length of the longest id."""
     columns = _all_columns(format_name, views, count, classes, id_bytes, storage)
@@ -223,7 +224,7 @@ def bytes_of_split(
 
 
 def _all_columns(
-    format_name: str, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
+    format_name: FormatName, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
 ) -> dict[str, Column]:
     columns = columns_of_split(views, count, _row_columns(format_name, storage, classes))
     columns["id"] = ((count,), h5py.string_dtype("utf-8", id_bytes))
@@ -234,7 +235,7 @@ def _all_columns(
     return columns
 
 
-def _row_columns(format_name: str, storage: logit_storage.Storage, classes: int) -> logit_storage.RowColumns:
+def _row_columns(format_name: FormatName, storage: logit_storage.Storage, classes: int) -> logit_storage.RowColumns:
     return storage.columns(classes) if format_name == LOGITS_FORMAT else storage.soft_columns(classes)
 
 
