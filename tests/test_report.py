@@ -577,8 +577,7 @@ def test_pictures_in_the_page_keep_their_shape_and_content(tmp_path, size, kind,
 
     path = tmp_path / "image.png"
     path.write_bytes(tf.io.encode_png(np.full((*size, 3), (200, 100, 50), np.uint8)).numpy())
-    (picture,) = embedded([path])
-    head, content = picture.uri.split(",")
+    head, content = embedded(path).uri.split(",")
     assert head == f"data:image/{kind};base64"
     pixels = tf.io.decode_image(base64.b64decode(content)).numpy()
     assert pixels.shape == (*shown, 3)

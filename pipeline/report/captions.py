@@ -70,16 +70,13 @@ class CaptionedFigures:
             _captioned(
                 title := METRICS[metric].title,
                 f"{title} of the students on the test images against the temperature, beside teacher and baseline. "
-                + "; ".join(self._of_temperatures(metric)),
+                + "; ".join(
+                    f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
+                    for group, report in students(self.models).items()
+                ),
                 temperature_panel(self.models, metric),
             )
             for metric in DRAWN
-        ]
-
-    def _of_temperatures(self, metric: MetricName) -> list[str]:
-        return [
-            f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
-            for group, report in students(self.models).items()
         ]
 
     def training(self) -> list[CaptionedFigure]:

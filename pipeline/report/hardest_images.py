@@ -1,7 +1,6 @@
 """The test images that are hardest for the student: it differs most from its teacher, or is sure and wrong."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline.images.decoding import read_original
-from pipeline.report.style import Pixels
 
 LARGEST_SIDE = 192
 """Pixels; larger pictures are made smaller for the page."""
@@ -91,12 +89,9 @@ def _hard_images(rows: pd.DataFrame, count: int) -> list[HardImage]:
     ]
 
 
-def embedded(paths: Sequence[str | Path]) -> list[EmbeddedPicture]:
-    """Image files as pictures that a page can hold."""
-    return [_embedded(read_original(path)) for path in paths]
-
-
-def _embedded(pixels: Pixels) -> EmbeddedPicture:
+def embedded(path: str | Path) -> EmbeddedPicture:
+    """An image file as a picture that a page can hold."""
+    pixels = read_original(path)
     longest = max(pixels.shape[:2])
     if longest > LARGEST_SIDE:
         height, width = (max(1, round(side * LARGEST_SIDE / longest)) for side in pixels.shape[:2])

@@ -185,7 +185,8 @@ def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[s
         for (row, column), share in np.ndenumerate(shares):
             if share > 0:
                 color = "white" if share > 0.5 else "#08306b"
-                axes.text(column, row, _percent(share), ha="center", va="center", fontsize=7, color=color)
+                percent = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+                axes.text(column, row, percent, ha="center", va="center", fontsize=7, color=color)
     numbers = range(len(class_names)) if with_numbers else []
     names = [short(class_names[number], 12) for number in numbers]
     for axis, turned in ((axes.xaxis, 45 if any(len(name) > 2 for name in names) else 0), (axes.yaxis, 0)):
@@ -196,10 +197,6 @@ def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[s
     axes.set_ylabel("actual", fontsize=9)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= 0.005 else "<1"
 
 
 def _panel(below: float = 0.0) -> tuple[Figure, Any]:

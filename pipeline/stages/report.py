@@ -145,7 +145,7 @@ def _with_pictures(answers: Sequence[HardImage], data: Index) -> list[tuple[Hard
     image_of: dict[str, Image] = {image.id: image for image in data.split("test")}
     images = [image_of[answer.id] for answer in answers]
     refuse_changed(images)
-    return list(zip(answers, embedded([image.path for image in images]), strict=True))
+    return [(answer, embedded(image.path)) for answer, image in zip(answers, images, strict=True)]
 
 
 def _shown_temperatures(students: Iterable[str]) -> list[float]:
