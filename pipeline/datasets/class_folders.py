@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.datasets.class_names import ClassNames, name_classes
-from pipeline.datasets.image_names import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
+from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import (
     Annotation,
     DataSet,
