@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from benchmarks.paired import ratios, spread
 from pipeline.images import decoding
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.tf_data import mapped, prefetched
 
 BATCH, ROUNDS = 32, 9

@@ -14,8 +14,7 @@ from pipeline.runtime.digests import sha256_file
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
 from pipeline.soft_labels.reading import Provenance
-from pipeline.soft_labels.writing import create_logits, soften_file
-from pipeline.teacher_pass.labelling import rows_of_index
+from pipeline.soft_labels.writing import create_logits, rows_of_index, soften_file
 
 NOISE = 4.0
 """The deviation of the noise in an image, as a sensor adds it: so a file of 224x224 pixels has about 100 kB."""

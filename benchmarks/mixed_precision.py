@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.paired import interleaved, ratios, spread
 from benchmarks.record import Record
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Index
 from pipeline.inference.forward import Forward
 from pipeline.models.descriptions import Model

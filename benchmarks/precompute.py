@@ -39,14 +39,15 @@ import tensorflow as tf  # noqa: E402
 
 from benchmarks.made_data import index_of, provenance_of, write_images  # noqa: E402
 from benchmarks.mixed_precision import measure_precisions  # noqa: E402
-from pipeline.images.decoding import DecodedImages  # noqa: E402
+from pipeline.images.decoded_images import DecodedImages  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward, Ints  # noqa: E402
 from pipeline.models import keras_files  # noqa: E402
 from pipeline.models.descriptions import Application, Cnn, MobileNetV2, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
-from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index  # noqa: E402
+from pipeline.soft_labels.writing import rows_of_index  # noqa: E402
+from pipeline.teacher_pass.labelling import TeacherPass  # noqa: E402
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits  # noqa: E402
 
 CLASSES = 2

@@ -18,7 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation, sample_views
 

@@ -38,14 +38,8 @@ from benchmarks.soft_label_memory import measure_memory
 from pipeline.images.views import UNTOUCHED
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage, seal
-from pipeline.soft_labels.reading import (
-    LOGITS_FORMAT,
-    TARGETS_FORMAT,
-    bytes_of_split,
-    open_logits,
-    open_soft_targets,
-    slabs,
-)
+from pipeline.soft_labels.layout import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
+from pipeline.soft_labels.reading import open_logits, open_soft_targets, slabs
 from pipeline.soft_labels.writing import soften_file
 
 ROWS = {False: 1_000_000, True: 40_000}

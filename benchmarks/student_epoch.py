@@ -33,7 +33,7 @@ from benchmarks.record import Record, arguments
 from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation
 from pipeline.soft_labels.reading import open_soft_targets

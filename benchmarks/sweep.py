@@ -38,7 +38,8 @@ from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.stages import precompute, soften, train_student
-from pipeline.tools.plan import ImageCounts, Plan, make_plan
+from pipeline.tools.image_counts import ImageCounts
+from pipeline.tools.plan import Plan, make_plan
 from pipeline.training.input_pipeline import (
     Examples,
     HardLabels,

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
 
 from pipeline.datasets.layouts import LAYOUTS
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import write_index
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.models import keras_files

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipeline.images import decoded_files
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views

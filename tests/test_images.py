@@ -16,7 +16,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from pipeline.images.decoding import DecodedImages, decode, read_original, refuse_undecodable
+from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.decoding import decode, read_original, refuse_undecodable
 from pipeline.runtime.errors import PipelineError
 
 

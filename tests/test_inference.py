@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.rendering import render
 from pipeline.images.views import IDENTITY, SAME_COLOR, Augmentation, Views
 from pipeline.inference.forward import PORTION_VIEWS, Forward, _portions, all_logits

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
 from pipeline.distillation.targets import HardAndSoftLabels
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation, Views, sample_views

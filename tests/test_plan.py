@@ -26,7 +26,8 @@ from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import split
-from pipeline.tools.plan import ImageCounts, Plan, as_text, count_images, make_plan, teacher_model
+from pipeline.tools.image_counts import ImageCounts, count_images
+from pipeline.tools.plan import Plan, as_text, make_plan, teacher_model
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))

@@ -23,7 +23,7 @@ from real_project import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.views import Augmentation
 from pipeline.inference import cost
 from pipeline.models import architectures

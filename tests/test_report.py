@@ -24,7 +24,7 @@ from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import read_speed
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
-from pipeline.report.hardest_images import LARGEST_SIDE, data_uris, most_surely_wrong, most_unlike_teacher
+from pipeline.report.hardest_images import LARGEST_SIDE, embedded, most_surely_wrong, most_unlike_teacher
 from pipeline.report.panels import few_classes
 from pipeline.report.sources import teacher_name
 from pipeline.report.style import svg
@@ -577,8 +577,7 @@ def test_pictures_in_the_page_keep_their_shape_and_content(tmp_path, size, kind,
 
     path = tmp_path / "image.png"
     path.write_bytes(tf.io.encode_png(np.full((*size, 3), (200, 100, 50), np.uint8)).numpy())
-    (uri,) = data_uris([path])
-    head, content = uri.split(",")
+    head, content = embedded(path).uri.split(",")
     assert head == f"data:image/{kind};base64"
     pixels = tf.io.decode_image(base64.b64decode(content)).numpy()
     assert pixels.shape == (*shown, 3)

@@ -38,7 +38,8 @@ from pipeline.images.views import SAME_COLOR, Augmentation, Views, sample_views
 from pipeline.runtime.errors import PipelineError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
-from pipeline.soft_labels.reading import LOGITS_FORMAT, open_logits, open_soft_targets
+from pipeline.soft_labels.layout import LOGITS_FORMAT
+from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.soft_labels.writing import soften_file
 
 ULP = 2.0**-24

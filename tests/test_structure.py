@@ -32,8 +32,9 @@ def test_imports_of_a_known_module():
         for name in (
             "stages/soften.py", "images/index.py", "images/views.py", "runtime/digests.py", "runtime/errors.py",
             "runtime/progress.py", "runtime/publish.py", "runtime/ranges.py", "runtime/workspace.py",
-            "soft_labels/answers.py", "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/logit_storage.py",
-            "soft_labels/reading.py", "soft_labels/softness.py", "soft_labels/writing.py",
+            "soft_labels/answers.py", "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/layout.py",
+            "soft_labels/logit_storage.py", "soft_labels/reading.py", "soft_labels/softness.py",
+            "soft_labels/writing.py",
         )
     }  # fmt: skip
 

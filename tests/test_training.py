@@ -18,7 +18,7 @@ import pytest
 from weights import weights_sha256
 
 from pipeline.distillation.loss import DistillationLoss
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation

@@ -9,12 +9,14 @@ def checked_temperature(context: click.Context, parameter: click.Parameter, valu
     """Checks a temperature, but keeps it as it is written, because it is part of file names."""
     if value is None:
         return None
+    from pipeline.params.sections import TEMPERATURES, fits_float32
+
     try:
         number = float(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a number.") from None
-    if not 0 < number < float("inf"):
-        raise click.BadParameter(f"{value} is not above 0.")
+    if not fits_float32(number):
+        raise click.BadParameter(f"{value} is not {TEMPERATURES}.")
     return value
 
 

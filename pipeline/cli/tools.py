@@ -120,9 +120,10 @@ def plan(measure: bool) -> None:
     params = arguments.all_params()
     start_tensorflow()
     from pipeline.tools import plan
+    from pipeline.tools.image_counts import count_images
 
     student = params.student
-    images = plan.count_images(INDEX, **arguments.data_set(params.split))
+    images = count_images(INDEX, **arguments.data_set(params.split))
     teacher_model = plan.teacher_model(*arguments.teachers(params.train_teacher), images.class_names)
     student_model = student.model.untrained(images.classes)
     costs = plan.make_plan(

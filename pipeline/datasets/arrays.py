@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from pipeline.datasets.class_names import ClassNames, name_classes
 from pipeline.datasets.labelled import Annotation, DataSet, shares_to_draw
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import DamagedError, MissingError, ParameterError, UnusableError, one_line, quoted
 
-NAMES = {
+NAMES: dict[str, dict[SplitName, tuple[str, str]]] = {
     "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
     "MedMNIST": {
         "train": ("train_images", "train_labels"),
@@ -58,8 +59,8 @@ def read_arrays(
     """
     arrays = _load(data)
     pairs = _pairs(arrays, data)
-    for split, share in (("val", val_fraction), ("test", test_fraction)):
-        _refuse_wrong_fraction(split, share, pairs, data)
+    _refuse_wrong_fraction("val", val_fraction, pairs, data)
+    _refuse_wrong_fraction("test", test_fraction, pairs, data)
     for images, labels in pairs.values():
         _refuse_images(arrays[images], data, images)
         _refuse_labels(arrays[labels], data, labels, len(arrays[images]), images)
@@ -133,7 +134,7 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise DamagedError(f"{path} cannot be read: {one_line(error)}. Write it again, it may be damaged.") from None
 
 
-def _pairs(arrays: Arrays, path: Path) -> dict[str, tuple[str, str]]:
+def _pairs(arrays: Arrays, path: Path) -> dict[SplitName, tuple[str, str]]:
     """The names of the arrays of images and labels, for each split that the file holds."""
     held = {
         scheme: {split: pair for split, pair in pairs.items() if set(pair) & set(arrays)}
@@ -166,7 +167,7 @@ def _schemes() -> str:
     )
 
 
-def _refuse_wrong_fraction(split: str, share: float | None, pairs: Mapping[str, Any], path: Path) -> None:
+def _refuse_wrong_fraction(split: SplitName, share: float | None, pairs: Mapping[SplitName, Any], path: Path) -> None:
     if split in pairs and share is not None:
         raise ParameterError(
             f"{path} holds {split} images ({pairs[split][0]}), but split.{split}_fraction is {share:g}. "

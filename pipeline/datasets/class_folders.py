@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.datasets.class_names import ClassNames, name_classes
-from pipeline.datasets.image_names import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
+from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import (
     Annotation,
     DataSet,
@@ -18,9 +18,10 @@ from pipeline.datasets.labelled import (
     refuse_unsafe_labels,
     shares_to_draw,
 )
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MissingError, UnusableError, all_named, nearest, quoted
 
-USUAL_NAMES = {"val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
+USUAL_NAMES: dict[SplitName, set[str]] = {"val": {"val", "valid", "validation"}, "test": {"test", "testing"}}
 """Usual names of the folders of these splits, in lower case."""
 
 
@@ -68,7 +69,7 @@ def read_folders(
         UnusableError: a folder or a name in it cannot be used.
         MismatchError: a folder of a class has no name in `class_names`.
     """
-    paths = {"train": train, "val": val, "test": test}
+    paths: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}
     folders = {split: data / path for split, path in paths.items() if path is not None}
     _refuse_folders(data, folders)
     contents = {split: _content_of(folder, list(folders.values())) for split, folder in folders.items()}
@@ -108,7 +109,7 @@ def read_folders(
 
 
 def _rows(
-    folders: Mapping[str, Path], images: Sequence[tuple[str, str, str]], classes: Sequence[str]
+    folders: Mapping[SplitName, Path], images: Sequence[tuple[SplitName, str, str]], classes: Sequence[str]
 ) -> Iterator[Annotation]:
     """The annotation of each (split, folder of the class, file name).
 
@@ -132,7 +133,7 @@ def _rows(
         )
 
 
-def _refuse_folders(data: Path, folders: Mapping[str, Path]) -> None:
+def _refuse_folders(data: Path, folders: Mapping[SplitName, Path]) -> None:
     for split, folder in folders.items():
         if not folder.is_dir():
             raise MissingError(

@@ -12,8 +12,9 @@ from pipeline.datasets.class_names import ClassNames, labels_in, name_classes
 from pipeline.datasets.groups import grouped
 from pipeline.datasets.image_names import ImageFolder, copied_as, nearest_file
 from pipeline.datasets.labelled import Annotation, DataSet, ids_of, shares_to_draw
-from pipeline.datasets.table_files import Table, read_list, read_table
+from pipeline.datasets.table_files import Table, TableKey, read_list, read_table
 from pipeline.datasets.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MismatchError, UnusableError, all_named, quoted
 
 NAME = "Image Name"
@@ -21,7 +22,10 @@ LABEL = "Majority Vote Label"
 VOTES = "Number of Annotators who Selected SSA (Out of 7)"
 PARTITION = "Partition"
 COLUMNS = (NAME, LABEL, VOTES, PARTITION)
-PARTITIONS = ("train", "test")
+PARTITIONS: dict[str, SplitName] = {"train": "train", "test": "test"}
+"""The split of each of MHIST's partitions."""
+LISTED: dict[TableKey, SplitName] = {"validation_ids": "val", "test_ids": "test"}
+"""The split of the images that a table of ids names, by the key of that table."""
 
 
 def read_mhist(
@@ -55,7 +59,8 @@ def read_mhist(
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
     votes = [int(count) if count else None for count in table.column(VOTES)]
     ids = ids_of([name for name, _ in names_and_files])
-    columns = (ids, names_and_files, classes, table.column(PARTITION), votes)
+    partitions = [PARTITIONS[name] for name in table.column(PARTITION)]
+    columns = (ids, names_and_files, classes, partitions, votes)
     rows = [
         Annotation(name, class_name, partition, count, folder.folder / file, file_name=copied_as(name, file))
         for name, (_, file), class_name, partition, count in zip(*columns, strict=True)
@@ -109,8 +114,8 @@ def read_csv(
         ParameterError: `label_column` is one of several one-hot columns.
         MismatchError: a label has no name, or a named image has no row.
     """
-    key = "label_column" if label_columns is None else "label_columns"
-    remedy = f"Name its columns in split.image_column and split.{key}. It needs"
+    labels_key = "label_column" if label_columns is None else "label_columns"
+    remedy = f"Name its columns in split.image_column and split.{labels_key}. It needs"
     columns = [str(label_column)] if label_columns is None else [*label_columns]
     read = partial(read_table, data, separator=separator, header=header)
     group_columns = [] if group_column is None else [group_column]
@@ -127,9 +132,9 @@ def read_csv(
         labels, place = read_one_hot(table, columns, names), "split.label_columns"
     stated = label_columns or ()
     classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place, stated=stated)
-    ids = {"validation_ids": validation_ids, "test_ids": test_ids}
+    ids: dict[TableKey, Path | None] = {"validation_ids": validation_ids, "test_ids": test_ids}
     remedy = "It needs the column split.image_column"
-    tables = {}
+    tables: dict[TableKey, Table] = {}
     for key, name in ids.items():
         if name is not None:
             listed = read_list(data, name, image_column, key=key, is_name=folder.knows)
@@ -148,7 +153,7 @@ def read_csv(
 
 
 def _data_set(
-    folder: ImageFolder, table: Table, rows: list[Annotation], drawn: dict[str, float], order: Sequence[str]
+    folder: ImageFolder, table: Table, rows: list[Annotation], drawn: Mapping[SplitName, float], order: Sequence[str]
 ) -> DataSet:
     used = {row.image for row in rows} | {table.path}
     others = [file for file in folder.files if folder.folder / file not in used]
@@ -172,10 +177,10 @@ def _refuse_partitions_and_votes(table: Table) -> None:
 
 
 def _partitions(
-    tables: Mapping[str, Table], column: str, folder: ImageFolder, files: Sequence[str], source: Path
-) -> dict[str, str]:
+    tables: Mapping[TableKey, Table], column: str, folder: ImageFolder, files: Sequence[str], source: Path
+) -> dict[str, SplitName]:
     """The split of each file that a table of ids names; the key of the table says which split that is."""
-    partitions: dict[str, str] = {}
+    partitions: dict[str, SplitName] = {}
     annotated = set(files)
     for key, table in tables.items():
         candidates = [annotated.intersection(folder.find(name)) for name in folder.names(table, column)]
@@ -198,5 +203,5 @@ def _partitions(
                 f"{len(both)} image(s) are in split.validation_ids and in split.test_ids: {all_named(both)}. "
                 "An image can be in one split only: remove them from one of the two files."
             )
-        partitions |= dict.fromkeys(named, {"validation_ids": "val", "test_ids": "test"}[key])
+        partitions |= dict.fromkeys(named, LISTED[key])
     return partitions

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.datasets.class_names import whole_number
 from pipeline.datasets.labelled import Annotation, composed
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import UnusableError, all_named
 
 
@@ -30,7 +31,7 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
             f"{all_named(empty)}. Fill in the group; an image that belongs to no group gets a name of its own there."
         )
     groups = [_name(group) for group in groups]
-    splits: dict[str, set[str]] = {}
+    splits: dict[str, set[SplitName]] = {}
     for row, group in zip(rows, groups, strict=True):
         splits.setdefault(group, set()).add(row.partition)
     torn = [repr(group) for group, of_group in splits.items() if len(of_group) > 1]

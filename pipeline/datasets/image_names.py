@@ -6,19 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import composed, is_plain_name, refuse_leaving
 from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import MissingError, UnusableError, nearest, quoted
-
-LEFT_BY_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
-"""Names, in lower case, of what macOS and Windows leave in folders."""
-
-IMAGE_EXTENSIONS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-
-
-def is_left_by_a_system(name: str) -> bool:
-    """Whether a file or folder is hidden or left behind by macOS or Windows, and so neither an image nor a class."""
-    return name.startswith(".") or name.lower() in LEFT_BY_SYSTEMS
 
 
 class ImageFolder:
@@ -223,17 +214,6 @@ def _parts(name: str) -> list[str]:
         return []
     parts = [part for part in re.split(r"[/\\]+", name) if part != "."]
     return parts if all(map(is_plain_name, parts)) else []
-
-
-def files_below(folder: Path) -> list[str]:
-    """The files below a folder, relative to it, sorted; without those that systems leave behind or links lead to."""
-    files = []
-    for above, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not is_left_by_a_system(name)]
-        inner = Path(above).relative_to(folder)
-        kept = [name for name in names if not is_left_by_a_system(name) and Path(above, name).is_file()]
-        files += [(inner / name).as_posix() for name in kept]
-    return sorted(files)
 
 
 def _folders_in(data: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import UnusableError, all_named, quoted
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
@@ -37,7 +38,7 @@ class Annotation:
 
     id: str
     class_name: str
-    partition: str
+    partition: SplitName
     votes: int | None
     image: Path | npt.NDArray[np.uint8]
     drawn_by: str | None = None
@@ -76,16 +77,17 @@ class DataSet:
 
     source: Path
     rows: Sequence[Annotation]
-    drawn: Mapping[str, float]
+    drawn: Mapping[SplitName, float]
     left_out: list[str]
     because: str
     class_names: Sequence[str]
     hints: Sequence[str] = ()
 
 
-def shares_to_draw(val: float | None, test: float | None) -> dict[str, float]:
+def shares_to_draw(val: float | None, test: float | None) -> dict[SplitName, float]:
     """The share of each split that has one."""
-    return {split: share for split, share in (("val", val), ("test", test)) if share is not None}
+    shares: dict[SplitName, float | None] = {"val": val, "test": test}
+    return {split: share for split, share in shares.items() if share is not None}
 
 
 def refuse_leaving(data: Path, path: Path, key: str) -> None:

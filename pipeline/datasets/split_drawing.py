@@ -7,15 +7,18 @@ corrected label moves no image, and added images move only those that fill up a 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal
 
 from pipeline.datasets.duplicates import copies, digest_of
 from pipeline.datasets.labelled import Annotation, DataSet, composed
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import ParameterError
 
-BYTES = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
+Purpose = Literal["val", "test", "limit"]
+BYTES: dict[Purpose, slice] = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
 """Where each number lies in the SHA-256."""
+IN_TURN: tuple[Literal["test", "val"], ...] = ("test", "val")
+"""The order in which the splits are drawn."""
 
 NEVER = 2**64
 """A number that no share reaches. Images that must stay in training get it."""
@@ -36,8 +39,8 @@ class Drawn:
 
     rows: Sequence[Annotation]
     splits: Sequence[SplitName]
-    filled: Mapping[str, Sequence[str]]
-    enough: Mapping[str, float]
+    filled: Mapping[SplitName, Sequence[str]]
+    enough: Mapping[SplitName, float]
     kept: int = 0
 
 
@@ -59,12 +62,14 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
     return drawn if limit is None else _limited(drawn, limit)
 
 
-def number(name: str, purpose: str) -> int:
+def number(name: str, purpose: Purpose) -> int:
     """One of the numbers by which a name is drawn, 0 to 2^64 - 1: eight bytes of its SHA-256 in NFC, big-endian."""
     return int.from_bytes(hashlib.sha256(composed(name).encode()).digest()[BYTES[purpose]], "big")
 
 
-def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_train: Collection[str] = ()) -> Drawn:
+def assign_splits(
+    rows: Sequence[Annotation], shares: Mapping[SplitName, float], in_train: Collection[str] = ()
+) -> Drawn:
     """Draws the splits that the data do not name.
 
     An image that the data name a validation or test image stays one. Of the others, test images are those whose number
@@ -80,9 +85,10 @@ def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_tr
     """
     free = {row.unit: row.name for row in rows if row.partition == "train" or row.unit in in_train}
     classes = _classes_to_fill(rows, free, len(shares) + 1)
-    taken: dict[str, str] = {}
-    filled, enough = {}, {}
-    for split in [name for name in ("test", "val") if name in shares]:
+    taken: dict[str, SplitName] = {}
+    filled: dict[SplitName, list[str]] = {}
+    enough: dict[SplitName, float] = {}
+    for split in [name for name in IN_TURN if name in shares]:
         left = [unit for unit in free if unit not in taken]
         numbers = {unit: NEVER if unit in in_train else number(free[unit], split) for unit in left}
         spared = 2 if split == "test" and "val" in shares else 1  # units that must be left for the other splits
@@ -96,7 +102,7 @@ def assign_splits(rows: Sequence[Annotation], shares: Mapping[str, float], in_tr
         stay = {unit for units in ranked.values() for unit in units[-spared:]}
         taken |= dict.fromkeys((below | {first[name] for name in filled[split]}) - stay, split)
     splits = [taken.get(row.unit, "train") if row.unit in free else row.partition for row in rows]
-    return Drawn(rows, cast(list[SplitName], splits), filled, enough)
+    return Drawn(rows, splits, filled, enough)
 
 
 def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:
@@ -131,7 +137,7 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
     """
     if limit >= len(drawn.rows):
         return drawn
-    cells: dict[tuple[str, str], list[tuple[int, str, int]]] = {}
+    cells: dict[tuple[SplitName, str], list[tuple[int, str, int]]] = {}
     for place, (row, split) in enumerate(zip(drawn.rows, drawn.splits, strict=True)):
         cells.setdefault((split, row.class_name), []).append((number(row.own_name, "limit"), row.id, place))
     if limit < len(cells):

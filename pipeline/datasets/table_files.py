@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.datasets.labelled import refuse_leaving
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, all_named, nearest, one_line, quoted
@@ -16,6 +17,9 @@ NO_SEPARATOR = "\x1f"
 
 LOOKED_AT = 100
 """How many records are looked at to find the separator of a table without a header."""
+
+TableKey = Literal["annotations", "validation_ids", "test_ids"]
+"""A key of the section `split` that names a table."""
 
 LIKE_DATA = re.compile(r"-?[0-9]+(\.[0-9]+)?|.+\.(png|jpe?g|bmp|gif|tiff?|webp)", re.IGNORECASE)
 
@@ -57,7 +61,7 @@ def read_table(
     table_name: Path,
     columns: Sequence[str],
     *,
-    key: str,
+    key: TableKey,
     remedy: str,
     separator: str | None = None,
     header: bool | None = None,
@@ -111,7 +115,7 @@ def read_table(
     return Table(path, names, filled, [line for line, _ in rows], has_header)
 
 
-def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callable[[str], bool]) -> Table | None:
+def read_list(data: Path, name: Path, column: str, *, key: TableKey, is_name: Callable[[str], bool]) -> Table | None:
     """Reads a file with a name in each line and no header as a table of one column.
 
     Args:
@@ -137,7 +141,7 @@ def read_list(data: Path, name: Path, column: str, *, key: str, is_name: Callabl
     return Table(path, [column], [[fields[0].strip()] for _, fields in records], [line for line, _ in records], False)
 
 
-def _read_text(data: Path, path: Path, key: str) -> str:
+def _read_text(data: Path, path: Path, key: TableKey) -> str:
     if not path.is_file():
         raise MissingError(
             f"there is no {key} file at {path}. Put it there, or correct split.data and split.{key} in params.yaml."
@@ -204,7 +208,7 @@ def _most_alike(content: str, columns: Sequence[str]) -> str:
 
 
 def _cause(
-    content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool, key: str
+    content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool, key: TableKey
 ) -> str | None:
     """Why a table lacks columns and what to do, if its separator or header is the cause; else None."""
     if key != "annotations":  # split.separator and split.header hold for all tables, so this one has to fit them

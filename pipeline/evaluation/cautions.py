@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.metrics import METRICS, MetricName
 from pipeline.evaluation.names import Group, parsed
 
 QUANTILE = 0.975
@@ -90,7 +90,7 @@ def _on_gains(models: Models) -> Iterator[str]:
         )
 
 
-def _lacks(models: Models) -> dict[str, float]:
+def _lacks(models: Models) -> dict[MetricName, float]:
     """How far each metric of the baseline is from that of a perfect model."""
     quality = models["baseline"]["quality"] if "baseline" in models else {}
     # Metrics whose best value is 1 come first, then those whose best value is 0.
@@ -99,7 +99,7 @@ def _lacks(models: Models) -> dict[str, float]:
     return {name: 1 - mean if METRICS[name].larger_is_better else mean for name, mean in means.items()}
 
 
-def gains(students: Group, models: Models, metric: str) -> list[float]:
+def gains(students: Group, models: Models, metric: MetricName) -> list[float]:
     """The metric of each student minus that of the baseline of the same seed."""
     baselines = models["baseline"]["seeds"]
     return [quality[metric] - baselines[seed][metric] for seed, quality in models[students.key]["seeds"].items()]

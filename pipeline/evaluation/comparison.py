@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pipeline.evaluation.cautions import cautions
 from pipeline.evaluation.metrics import METRICS
-from pipeline.evaluation.names import parsed, temperature_of
+from pipeline.evaluation.names import TEACHER, parsed, temperature_of
 from pipeline.evaluation.result_files import reading
-from pipeline.evaluation.text_table import Table, aligned
+from pipeline.evaluation.speed import Speed
+from pipeline.evaluation.text_table import Cell, Row, Table, aligned
 
 WIDTH = 117
 """Characters of a line of text below the tables."""
@@ -43,18 +44,20 @@ class Uncertainty:
     """
 
     words: tuple[str, str]
-    cells: Callable[[Report, Part], list[str]]
+    cells: Callable[[Report, Part], list[Cell]]
 
 
-def _with_deviations(report: Report, part: Part) -> list[str]:
+def _with_deviations(report: Report, part: Part) -> list[Cell]:
     return [_number(report[part][metric], SIGNS[part]) for metric in METRICS]
 
 
-def _with_intervals(report: Report, part: Part) -> list[str]:
+def _with_intervals(report: Report, part: Part) -> list[Cell]:
     ends, sign, within = report["intervals"][part], SIGNS[part], SIGNS[part].strip()
     return [
-        f"{report[part][metric]['mean']:{sign}.3f}"
-        + (f" ({ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f})" if metric in ends else "")
+        Cell(
+            f"{report[part][metric]['mean']:{sign}.3f}",
+            f"{ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f}" if metric in ends else "",
+        )
         for metric in METRICS
     ]
 
@@ -88,12 +91,13 @@ def comparison_in_markdown(metrics: Path) -> str:
     return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS)), *cautions_on(metrics)])
 
 
-def tables(metrics: Path, uncertainty: Uncertainty) -> list[Table]:
+def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) -> list[Table]:
     """The tables of quality and of cost, and those of the annotators' votes if there are any.
 
     Args:
         metrics: `metrics.json`.
         uncertainty: `DEVIATIONS` or `INTERVALS`.
+        speed: adds a column for each of its batch sizes to the table of cost.
 
     Raises:
         MissingError: there are no metrics yet.
@@ -102,7 +106,7 @@ def tables(metrics: Path, uncertainty: Uncertainty) -> list[Table]:
     document = read_metrics(metrics)
     models = document["models"]
     with _reading_metrics(metrics):
-        return [_quality(document, uncertainty), _costs(models), *_votes(models)]
+        return [_quality(document, uncertainty), _costs(models, speed), *_votes(models)]
 
 
 def cautions_on(metrics: Path) -> list[str]:
@@ -133,9 +137,9 @@ def read_metrics(path: Path) -> dict[str, Any]:
 def _quality(document: dict[str, Any], uncertainty: Uncertainty) -> Table:
     rows = []
     for key, report in document["models"].items():
-        rows.append([_words(key), str(_models_in(report)), *uncertainty.cells(report, "quality")])
+        rows.append(Row(_words(key), [Cell(str(_models_in(report))), *uncertainty.cells(report, "quality")]))
         if "gain" in report:
-            rows.append(["  gain over baseline", "", *uncertainty.cells(report, "gain")])
+            rows.append(Row("gain over baseline", [Cell(""), *uncertainty.cells(report, "gain")], is_part=True))
     lower_is_better = [metric.title + metric.remark for metric in METRICS.values() if not metric.larger_is_better]
     several_seeds = any(_models_in(report) > 1 for report in document["models"].values())
     return Table(
@@ -158,11 +162,15 @@ def _models_in(report: Report) -> int:
     return len(report["seeds"]) if "seeds" in report else 1
 
 
-def _costs(models: dict[str, Report]) -> Table:
+def _costs(models: dict[str, Report], speed: Speed | None) -> Table:
+    batch_sizes = speed.batch_sizes if speed else []
     return Table(
         "What the models cost.",
-        ["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"],
-        [[_words(key), *_cost(report)] for key, report in models.items()],
+        [
+            *("model", "parameters", "trainable", "MFLOPs an image", "MB on disk"),
+            *(f"images/s, {size} at a time" for size in batch_sizes),
+        ],
+        [Row(_words(key), [*_cost(report), *_rates(key, speed)]) for key, report in models.items()],
         ["A multiply-add counts as two FLOPs."],
         numbers=True,
     )
@@ -174,12 +182,18 @@ def _votes(models: dict[str, Report]) -> list[Table]:
     if not reports:
         return []
     sizes = {name: level["images"] for report in reports.values() for name, level in report["levels"].items()}
-    counts = ["images", *(f" {images:,}" for images in sizes.values())]
+    counts = Row("images", [Cell(f" {images:,}") for images in sizes.values()])
     accuracies = [
-        [name, *(_number(report["levels"][level]["accuracy"]) for level in sizes)] for name, report in reports.items()
+        Row(name, [_number(report["levels"][level]["accuracy"]) for level in sizes]) for name, report in reports.items()
     ]
     correlations = [
-        [name, temperature_of(key), *(_number(values[kind]) if kind in values else "" for kind in CORRELATIONS)]
+        Row(
+            name,
+            [
+                Cell(temperature_of(key)),
+                *(_number(values[kind]) if kind in values else Cell("") for kind in CORRELATIONS),
+            ],
+        )
         for name, report in reports.items()
         for key, values in report["correlation"].items()
     ]
@@ -199,25 +213,34 @@ def _votes(models: dict[str, Report]) -> list[Table]:
     ]
 
 
-def _cost(report: Report) -> list[str]:
+def _cost(report: Report) -> list[Cell]:
     counts = report["parameters"]
     megaflops, megabytes = report["flops"] / 1e6, report["file_bytes"] / 1e6
-    return [f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"]
+    texts = f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"
+    return [Cell(text) for text in texts]
 
 
-def _number(value: dict[str, float], sign: str = " ") -> str:
+def _rates(key: str, speed: Speed | None) -> list[Cell]:
+    """Images a second, one for each batch size; baselines and students have the same architecture."""
+    if speed is None:
+        return []
+    measured = "teacher" if parsed(key)[0] == TEACHER else "student"
+    return [Cell(f"{rate:,.0f}") for rate in speed.images_per_second[measured]]
+
+
+def _number(value: dict[str, float], sign: str = " ") -> Cell:
     """The mean, with the standard deviation if there are several seeds."""
     deviation = f" ±{value['std']:.3f}" if "std" in value else ""
-    return f"{value['mean']:{sign}.3f}{deviation}"
+    return Cell(f"{value['mean']:{sign}.3f}{deviation}")
 
 
 def _as_text(table: Table) -> str:
-    rows = aligned([table.header, *table.rows], str.rjust if table.numbers else str.ljust)
+    rows = aligned([table.header, *table.texts()], str.rjust if table.numbers else str.ljust)
     return "\n".join([*rows, "", *table.notes])
 
 
 def _as_markdown(table: Table) -> str:
     rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
-    rows = [table.header, rule, *([cell.replace("|", "\\|") for cell in row] for row in table.rows)]
+    rows = [table.header, rule, *([cell.replace("|", "\\|") for cell in row] for row in table.texts())]
     lines = ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows]
     return "\n".join([f"**{table.title}**", "", *lines, "", *table.notes])

@@ -12,6 +12,9 @@ from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.temperatures import DRAWN, temperature_table
 from pipeline.runtime.publish import publish
 
+PlotKind = Literal["roc", "confusion", "reliability"]
+"""The folders that have a table for each model."""
+
 
 def write_plots(
     folder: Path,
@@ -43,7 +46,7 @@ def write_plots(
                 _write(curve_table(one.table, measure), partial / f"training_{measure}" / f"{one.name}.csv")
 
 
-def read_plot(folder: Path, kind: Literal["roc", "confusion", "reliability"], name: str) -> pd.DataFrame:
+def read_plot(folder: Path, kind: PlotKind, name: str) -> pd.DataFrame:
     """Reads `<kind>/<model>.csv`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+MetricName = Literal["accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl"]
+"""A metric's name in `metrics.json`."""
 Estimate = dict[str, float]
 """A number in `metrics.json`: "mean", and with several seeds the sample standard deviation "std"."""
 BINS = 15
@@ -96,7 +98,7 @@ class Metric:
     remark: str = ""
 
 
-METRICS = {
+METRICS: dict[MetricName, Metric] = {
     "accuracy": Metric("accuracy", lambda logits, labels, _: accuracy(logits, labels), True),
     "auc": Metric("AUC", lambda logits, labels, _: area_under_roc_curve(logits, labels), True),
     "nll": Metric("NLL", lambda logits, labels, _: negative_log_likelihood(logits, labels), False),
@@ -107,7 +109,7 @@ METRICS = {
         "KL", lambda logits, _, teacher: mean_kl_divergence(logits, teacher), False, " (teacher || model, nats)"
     ),
 }
-"""All metrics, by their names in `metrics.json` and in the order of the table's columns. The table, the report and the
+"""All metrics, in the order of the table's columns. The table, the report and the
 cautions read them here. What a metric needs for an interval is in `uncertainty.contributions`."""
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation.metrics import MetricName
 from pipeline.evaluation.names import Group, parsed
 
-DRAWN = ("accuracy", "auc")
-"""The metrics that are drawn against the temperature, by their keys in `metrics.METRICS`."""
+DRAWN: tuple[MetricName, ...] = ("accuracy", "auc")
+"""The metrics that are drawn against the temperature."""
 
 
 def students(models: Mapping[str, Any]) -> dict[Group, Any]:
@@ -21,7 +22,7 @@ def students(models: Mapping[str, Any]) -> dict[Group, Any]:
     return {group: report for group, report in groups.items() if group.role == "student"}
 
 
-def temperature_table(models: Mapping[str, Any], metric: str) -> pd.DataFrame:
+def temperature_table(models: Mapping[str, Any], metric: MetricName) -> pd.DataFrame:
     """One metric of each student.
 
     Args:

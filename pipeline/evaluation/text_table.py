@@ -5,22 +5,58 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A value of a table, as text.
+
+    Attributes:
+        value: with a blank for its sign if other values of its column have a sign.
+        interval: the ends of its interval, "0.950 to 0.975"; empty if it has none.
+    """
+
+    value: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        """The value, with its interval in brackets behind it."""
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: what the row is about.
+        cells: its values.
+        is_part: whether it belongs to the row above it.
+    """
+
+    name: str
+    cells: list[Cell]
+    is_part: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of text.
 
     Attributes:
         title: what the table shows.
-        header: the titles of the columns.
-        rows: the cells; the first cell of each row is its name.
+        header: the titles of the columns, the first one that of the rows' names.
+        rows: in their order.
         notes: sentences that explain the words of the table.
-        numbers: whether all other cells are plain numbers, which are aligned at their last digit.
+        numbers: whether all values are plain numbers, which are aligned at their last digit.
     """
 
     title: str
     header: list[str]
-    rows: list[list[str]]
+    rows: list[Row]
     notes: list[str]
     numbers: bool = False
+
+    def texts(self) -> list[list[str]]:
+        """The rows as text; the name of one that belongs to the row above is indented."""
+        return [["  " * row.is_part + row.name, *map(str, row.cells)] for row in self.rows]
 
 
 def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:

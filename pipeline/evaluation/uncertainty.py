@@ -21,17 +21,25 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from pipeline.evaluation.metrics import Floats, Ints, brier_scores, kl_divergences, log_losses, one_against_rest
+from pipeline.evaluation.metrics import (
+    Floats,
+    Ints,
+    MetricName,
+    brier_scores,
+    kl_divergences,
+    log_losses,
+    one_against_rest,
+)
 
 CONFIDENCE = 0.95
-SHARES = ("accuracy", "teacher_agreement")
+SHARES: tuple[MetricName, ...] = ("accuracy", "teacher_agreement")
 """Metrics that are a share of the images."""
 
 FEWEST_OF_A_CLASS = 10
 """If a class has fewer images than this, the AUC has no interval."""
 
 Values = npt.NDArray[np.float64]
-Contributions = dict[str, Values]
+Contributions = dict[MetricName, Values]
 Parts = list[tuple[float, float]]
 """Independent parts of a variance: each with its degrees of freedom."""
 
@@ -51,7 +59,7 @@ def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contr
         For each metric (N,) numbers, whose mean is the metric.
     """
     chosen = np.argmax(logits, axis=1)
-    of_images = {
+    of_images: Contributions = {
         "accuracy": (chosen == labels).astype(np.float64),
         "nll": log_losses(logits, labels),
         "brier": brier_scores(logits, labels),
@@ -62,7 +70,7 @@ def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contr
     return of_images | ({"auc": _of_auc(logits, labels)} if rarest >= FEWEST_OF_A_CLASS else {})
 
 
-def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None:
+def interval_of(metric: MetricName, values: Values, labels: Ints) -> list[float] | None:
     """The interval of a metric's mean over seeds.
 
     Args:
@@ -81,7 +89,7 @@ def interval_of(metric: str, values: Values, labels: Ints) -> list[float] | None
     return [max(low, 0.0), high]
 
 
-def interval_of_difference(metric: str, values: Values, labels: Ints) -> list[float] | None:
+def interval_of_difference(metric: MetricName, values: Values, labels: Ints) -> list[float] | None:
     """The interval of a metric's mean difference between two models.
 
     Args:

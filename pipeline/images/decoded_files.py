@@ -18,7 +18,7 @@ import psutil
 import tensorflow as tf
 
 from pipeline.images import decoding
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.digests import fingerprint, sha256_file

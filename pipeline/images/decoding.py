@@ -1,7 +1,7 @@
-"""From image files to batches of pixels.
+"""From an image file to the pixels that a model sees.
 
 Every model sees the same pixels: decoded as Pillow decodes them, resized to the model's input size, and rounded to
-uint8. So pixels that were kept in memory or in a file equal those that are decoded again.
+uint8. All that decides them is in this module: if its code changes, `decoded_files` decodes again.
 """
 
 import io
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import psutil
 import tensorflow as tf
 
-from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
-from pipeline.images.tf_data import PARALLEL_CALLS, mapped, prefetched
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.tf_data import PARALLEL_CALLS
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
@@ -38,15 +37,6 @@ LUMA = (0.299, 0.587, 0.114)
 
 LUMA_THOUSANDTHS = (299.0, 587.0, 114.0)
 """The same weights as whole numbers: float32 holds their sums exactly, in whatever order a processor adds them."""
-
-MEMORY_SHARE = 0.25
-"""Pixels are kept in memory if they take at most this share of the available memory.
-
-The share is small, because `tf.data` copies the tensor when it rewrites a data set's graph: 2.1 GiB then take 4.2 GiB.
-"""
-
-ALIGNMENT = 64
-"""TensorFlow copies memory that does not start at a multiple of this many bytes."""
 
 # Pillow warns of faults in a file's other parts, such as its EXIF data; faults in the pixels are errors.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -132,92 +122,6 @@ def _padded(image: Any, size: Sequence[int], resize: Resize) -> Any:
 
 
 FITS = {"stretch": _stretched, "crop": _cropped, "pad": _padded}
-
-
-class DecodedImages:
-    """The pixels of a list of image files, by row number.
-
-    Args:
-        paths: the image files.
-        input_shape: (height, width, channels) of the model that will see them.
-        resize: how the images are brought to that size.
-        keep: whether the pixels are kept in memory, if they fit; True where they are read more than once.
-        on_disk: the pixels, if they are decoded already: a memory-mapped (N, *input_shape) array.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[str | Path],
-        input_shape: Sequence[int],
-        resize: Resize = DEFAULT_RESIZE,
-        *,
-        keep: bool,
-        on_disk: npt.NDArray[np.uint8] | None = None,
-    ) -> None:
-        self.input_shape, self.resize = tuple(input_shape), resize
-        self._paths = tf.constant([str(path) for path in paths])
-        self._on_disk = on_disk
-        in_memory = self.size <= MEMORY_SHARE * psutil.virtual_memory().available
-        self._pixels = self._decode_all() if keep and in_memory else None
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return int(self._paths.shape[0])
-
-    @property
-    def size(self) -> int:
-        """The size of all pixels in bytes."""
-        return len(self) * int(np.prod(self.input_shape))
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """How the files become these pixels, as soft-label files note it."""
-        return preprocessing(self.input_shape, self.resize)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the pixels are kept in memory."""
-        return self._pixels is not None
-
-    def rows(self, rows: Any) -> Any:
-        """The images of some row numbers: (B,) integers become (B, height, width, channels) uint8."""
-        if self._pixels is not None:
-            return tf.gather(self._pixels, rows)
-        if self._on_disk is not None:
-            # With TensorFlow's determinism on, a stateful function would run for one batch at a time.
-            pixels = tf.numpy_function(self._on_disk.__getitem__, [rows], tf.uint8, stateful=False)
-            return tf.ensure_shape(pixels, (None, *self.input_shape))
-        signature = tf.TensorSpec(self.input_shape, tf.uint8)
-        return tf.map_fn(self._read, tf.gather(self._paths, rows), fn_output_signature=signature)
-
-    def batches(self, batch_size: int) -> Any:
-        """A `tf.data.Dataset` of all images in order, in float32 batches of values 0 to 255."""
-        if self._on_disk is not None:
-            batches = tf.data.Dataset.range(len(self)).batch(batch_size).map(self.rows)
-        else:
-            images = tf.data.Dataset.from_tensor_slices(self._pixels) if self.in_memory else self.decoded()
-            batches = images.batch(batch_size)
-        return prefetched(batches.map(lambda pixels: tf.cast(pixels, tf.float32)))
-
-    def decoded(self) -> Any:
-        """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
-        files = tf.data.Dataset.from_tensor_slices(self._paths)
-        return prefetched(mapped(files, self._read))
-
-    def _read(self, path: Any) -> Any:
-        return decode(tf.io.read_file(path), self.input_shape, self.resize)
-
-    def _decode_all(self) -> Any:
-        """Decodes all images into one tensor.
-
-        By DLPack the array becomes the tensor's own memory; `tf.constant` would hold them three times for a while.
-        """
-        memory = np.empty(self.size + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
-        pixels = memory[start : start + self.size].reshape(len(self), *self.input_shape)
-        for row, image in enumerate(self.decoded().as_numpy_iterator()):
-            pixels[row] = image
-        return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())
 
 
 def refuse_undecodable(files: Mapping[str, Path]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.rendering import render
 from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.images.views import Augmentation, Floats16

@@ -19,11 +19,19 @@ DESCRIBED, FILE, ENSEMBLE = "$described", "$file", "$ensemble"
 """Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
 
 
-def _fits_float32(temperature: float) -> float:
-    # Beyond this range, logits / T or T^2 can overflow or vanish in float32.
-    if not 1e-6 <= temperature <= 1e6:
-        raise ValueError("expected a temperature above 0, from 0.000001 to 1000000")
-    return temperature
+TEMPERATURES = "above 0, from 0.000001 to 1000000"
+"""The range of temperatures, in words."""
+
+
+def fits_float32(temperature: float) -> bool:
+    """Whether a temperature T lies in the range beyond which logits / T or T^2 can overflow or vanish in float32."""
+    return 1e-6 <= temperature <= 1e6
+
+
+def _temperature(value: float) -> float:
+    if not fits_float32(value):
+        raise ValueError(f"expected a temperature {TEMPERATURES}")
+    return value
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -32,7 +40,7 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-Temperature = Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(_fits_float32)]
+Temperature = Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(_temperature)]
 
 
 # `Views` and `Resize` also describe existing soft-label files, so these two checks apply to params.yaml alone.

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pipeline.evaluation.curves import Curves, Measure
-from pipeline.evaluation.dvc_plots import read_plot
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.dvc_plots import PlotKind, read_plot
+from pipeline.evaluation.metrics import METRICS, MetricName
 from pipeline.evaluation.names import Group, Role
 from pipeline.evaluation.temperatures import DRAWN, students
 from pipeline.report.panels import (
@@ -70,16 +70,13 @@ class CaptionedFigures:
             _captioned(
                 title := METRICS[metric].title,
                 f"{title} of the students on the test images against the temperature, beside teacher and baseline. "
-                + "; ".join(self._of_temperatures(metric)),
+                + "; ".join(
+                    f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
+                    for group, report in students(self.models).items()
+                ),
                 temperature_panel(self.models, metric),
             )
             for metric in DRAWN
-        ]
-
-    def _of_temperatures(self, metric: str) -> list[str]:
-        return [
-            f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
-            for group, report in students(self.models).items()
         ]
 
     def training(self) -> list[CaptionedFigure]:
@@ -148,10 +145,10 @@ class CaptionedFigures:
         )
         return _captioned(f"Confusion of the {role}", alt, confusion_panel(predictions, class_names))
 
-    def _mean(self, group: Group, metric: str) -> float:
+    def _mean(self, group: Group, metric: MetricName) -> float:
         return float(self.models[group.key]["quality"][metric]["mean"])
 
-    def _tables(self, kind: Literal["roc", "reliability"]) -> dict[Role, list[pd.DataFrame]]:
+    def _tables(self, kind: PlotKind) -> dict[Role, list[pd.DataFrame]]:
         return {role: [read_plot(self.plots, kind, name) for name in names] for role, names in self.names.items()}
 
 

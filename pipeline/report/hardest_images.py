@@ -1,7 +1,6 @@
 """The test images that are hardest for the student: it differs most from its teacher, or is sure and wrong."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline.images.decoding import read_original
-from pipeline.report.style import Pixels
 
 LARGEST_SIDE = 192
 """Pixels; larger pictures are made smaller for the page."""
@@ -33,6 +31,19 @@ class HardImage:
     actual: str
     teacher: tuple[str, float]
     student: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class EmbeddedPicture:
+    """A picture that a page can hold.
+
+    Attributes:
+        uri: its content as a data URI.
+        is_small: whether its pixels are few enough to be shown as squares.
+    """
+
+    uri: str
+    is_small: bool
 
 
 def most_unlike_teacher(student: pd.DataFrame, teacher: pd.DataFrame, count: int) -> list[HardImage]:
@@ -78,19 +89,17 @@ def _hard_images(rows: pd.DataFrame, count: int) -> list[HardImage]:
     ]
 
 
-def data_uris(paths: Sequence[str | Path]) -> list[str]:
-    """Image files as data URIs, which a page can hold."""
-    return [_data_uri(read_original(path)) for path in paths]
-
-
-def _data_uri(pixels: Pixels) -> str:
+def embedded(path: str | Path) -> EmbeddedPicture:
+    """An image file as a picture that a page can hold."""
+    pixels = read_original(path)
     longest = max(pixels.shape[:2])
     if longest > LARGEST_SIDE:
         height, width = (max(1, round(side * LARGEST_SIDE / longest)) for side in pixels.shape[:2])
         smaller = tf.image.resize(pixels, (height, width), antialias=True)
         pixels = np.asarray(tf.cast(tf.clip_by_value(tf.round(smaller), 0.0, 255.0), tf.uint8))
-    if longest <= LOSSLESS_SIDE:
+    is_small = longest <= LOSSLESS_SIDE
+    if is_small:
         kind, content = "png", tf.io.encode_png(pixels)
     else:
         kind, content = "jpeg", tf.io.encode_jpeg(pixels, quality=90)
-    return f"data:image/{kind};base64,{base64.b64encode(content.numpy()).decode()}"
+    return EmbeddedPicture(f"data:image/{kind};base64,{base64.b64encode(content.numpy()).decode()}", is_small)

@@ -8,20 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
-from pipeline.evaluation.speed import Speed
-from pipeline.evaluation.text_table import Table
-
 TEMPLATE = Path(__file__).with_name("page.html")
-
-
-def with_speed(costs: Table, speed: Speed) -> Table:
-    """The table of costs with a column for each batch size; baselines and students have the same architecture."""
-    header = [*costs.header, *(f"images/s, {size} at a time" for size in speed.batch_sizes)]
-    rows = [
-        [*row, *(f"{each:,.0f}" for each in speed.images_per_second["teacher" if row[0] == "teacher" else "student"])]
-        for row in costs.rows
-    ]
-    return Table(costs.title, header, rows, costs.notes, costs.numbers)
 
 
 def as_yaml(params: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc
 
 from pipeline.evaluation.curves import MEASURES, Curves, Measure, measures_of
+from pipeline.evaluation.metrics import MetricName
 from pipeline.evaluation.names import Group, Role
 from pipeline.report.style import BLUE, GREEN, GREY, ORANGE, VERMILION, short
 from pipeline.report.temperature_curves import draw_temperatures
@@ -31,7 +32,7 @@ GRID = np.linspace(0.0, 1.0, 201)
 Floats = npt.NDArray[np.float64]
 
 
-def temperature_panel(models: Mapping[str, Any], metric: str) -> Figure:
+def temperature_panel(models: Mapping[str, Any], metric: MetricName) -> Figure:
     """One metric of the students against T; `models` as `metrics.json` has them."""
     figure, axes = _panel()
     draw_temperatures(axes, models, metric)
@@ -184,7 +185,8 @@ def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[s
         for (row, column), share in np.ndenumerate(shares):
             if share > 0:
                 color = "white" if share > 0.5 else "#08306b"
-                axes.text(column, row, _percent(share), ha="center", va="center", fontsize=7, color=color)
+                percent = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+                axes.text(column, row, percent, ha="center", va="center", fontsize=7, color=color)
     numbers = range(len(class_names)) if with_numbers else []
     names = [short(class_names[number], 12) for number in numbers]
     for axis, turned in ((axes.xaxis, 45 if any(len(name) > 2 for name in names) else 0), (axes.yaxis, 0)):
@@ -195,10 +197,6 @@ def confusion_panel(predictions: Sequence[pd.DataFrame], class_names: Sequence[s
     axes.set_ylabel("actual", fontsize=9)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= 0.005 else "<1"
 
 
 def _panel(below: float = 0.0) -> tuple[Figure, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import Resize

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.evaluation.metrics import MetricName
 from pipeline.evaluation.temperatures import temperature_table
 from pipeline.report.style import BLUE, GREEN, ORANGE, VERMILION, few
 
@@ -13,7 +14,7 @@ DECADE = 10.0
 """If the largest temperature is more than ten times the smallest, the axis is logarithmic."""
 
 
-def draw_temperatures(axes: Any, models: Mapping[str, Any], metric: str) -> None:
+def draw_temperatures(axes: Any, models: Mapping[str, Any], metric: MetricName) -> None:
     """Draws one metric of the students against T, beside those of the baseline and the teacher.
 
     Args:
@@ -36,7 +37,7 @@ def _draw_baseline(axes: Any, quality: Mapping[str, float]) -> None:
     axes.axhspan(mean - deviation, mean + deviation, color=ORANGE, alpha=0.2, linewidth=0)
 
 
-def _draw_students(axes: Any, table: pd.DataFrame, metric: str) -> None:
+def _draw_students(axes: Any, table: pd.DataFrame, metric: MetricName) -> None:
     """Draws the mean and standard deviation at each temperature, and each seed as a dash."""
     if table.empty:
         axes.set_xticks([])

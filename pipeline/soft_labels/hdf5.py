@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import h5py
 import numpy as np
@@ -29,12 +29,14 @@ BEGIN_OF_VERSION_1 = b"softlabel sha256 "
 OF_VERSION_1 = f"is of version 1, which has its digest at the beginning; expected version {VERSION}"
 BLOCK_BYTES = 2**20
 
+FormatName = Literal["teacher-logits", "soft-targets"]
+
 Column = tuple[tuple[int, ...], npt.DTypeLike]
 """Shape and dtype of a dataset."""
 
 
 @contextmanager
-def create(path: Path, format_name: str) -> Iterator[h5py.File]:
+def create(path: Path, format_name: FormatName) -> Iterator[h5py.File]:
     """Opens a new file, which is sealed and published if the block raises nothing."""
     with full_disk_as_os_error(path), publish(path) as partial:
         with new_file(partial, format_name) as file:
@@ -42,7 +44,7 @@ def create(path: Path, format_name: str) -> Iterator[h5py.File]:
         seal(partial)
 
 
-def new_file(path: Path, format_name: str) -> h5py.File:
+def new_file(path: Path, format_name: FormatName) -> h5py.File:
     """A new file, open and unsealed, with its format and version."""
     file = h5py.File(path, "x")
     file.attrs["format"] = format_name
@@ -105,7 +107,7 @@ def sealed_sha256(path: Path) -> str:
 
 
 @contextmanager
-def open_checked(path: Path, makers: Mapping[str, str]) -> Iterator[h5py.File]:
+def open_checked(path: Path, makers: Mapping[FormatName, str]) -> Iterator[h5py.File]:
     """Compares a file's digest, format and version, and opens it for reading.
 
     Args:
@@ -125,7 +127,7 @@ def open_checked(path: Path, makers: Mapping[str, str]) -> Iterator[h5py.File]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(h5py.File(path, "r"))
-            format_name, version = str(file.attrs["format"]), int(file.attrs["version"])
+            format_name, version = cast(FormatName, str(file.attrs["format"])), int(file.attrs["version"])
         except (OSError, LookupError, TypeError, ValueError) as error:
             raise DamagedError(
                 f"{path} is no HDF5 file with a format and a version: {error}. {remedy(stage)}"

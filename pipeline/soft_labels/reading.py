@@ -23,17 +23,15 @@ from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
-    Column,
+    FormatName,
     open_checked,
     refuse_other_structure,
     remedy,
     sealed_sha256,
     texts,
 )
+from pipeline.soft_labels.layout import LOGITS_FORMAT, MAKERS, TARGETS_FORMAT, all_columns, columns_of_row
 
-LOGITS_FORMAT = "teacher-logits"
-TARGETS_FORMAT = "soft-targets"
-MAKERS = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "soften"}
 MixedPrecision = Literal["mixed_float16", "mixed_bfloat16"]
 Precision = Literal["float32", MixedPrecision]
 SLAB_ROWS = 4096
@@ -109,7 +107,7 @@ class SoftLabelFile:
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path, self.file = path, file
-        self.format = str(file.attrs["format"])
+        self.format = cast(FormatName, str(file.attrs["format"]))
         self.stage = MAKERS[self.format]
         self.sha256 = sealed_sha256(path)
         self.remedy = remedy(self.stage)
@@ -120,7 +118,7 @@ class SoftLabelFile:
             self.temperature = _temperature(file) if self.format == TARGETS_FORMAT else None
             self.logits_sha256 = str(file.attrs["logits"]) if self.format == TARGETS_FORMAT else None
             self.classes = len(self.provenance.class_names)
-            self._row_columns = _row_columns(self.format, self.storage, self.classes)
+            self._row_columns = columns_of_row(self.format, self.storage, self.classes)
             if len(set(self.provenance.class_names)) < self.classes:
                 raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
@@ -175,13 +173,13 @@ class SoftLabelFile:
             if min(count, views.count) < 1:
                 raise ValueError(f"/{split} holds no rows")
             id_bytes = group["id"].dtype.itemsize
-            expected = _all_columns(self.format, views, count, self.classes, id_bytes, self.storage)
+            expected = all_columns(self.format, views, count, self.classes, id_bytes, self.storage)
             refuse_other_structure(group, expected, self.path, self.remedy)
             _ = self.ids(split), self.image_sha256(split)  # refuses what is no UTF-8
 
 
 @contextmanager
-def open_soft_labels(path: Path, formats: Sequence[str] = tuple(MAKERS)) -> Iterator[SoftLabelFile]:
+def open_soft_labels(path: Path, formats: Sequence[FormatName] = tuple(MAKERS)) -> Iterator[SoftLabelFile]:
     """Opens a soft-label file for reading.
 
     Args:
@@ -201,41 +199,6 @@ open_logits = partial(open_soft_labels, formats=[LOGITS_FORMAT])
 
 open_soft_targets = partial(open_soft_labels, formats=[TARGETS_FORMAT])
 """Opens a `soft_targets_T<T>.h5`; otherwise as `open_soft_labels`."""
-
-
-def columns_of_split(views: Views, count: int, row_columns: logit_storage.RowColumns) -> dict[str, Column]:
-    """The datasets of a split that both formats hold, without `id` and the labels."""
-    columns: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
-    columns["affine"] = ((views.count, count, 6), "float16")
-    if views.augmentation.recolors:
-        columns["color"] = ((views.count, count, 6), "float16")
-    for name, (shape, dtype) in row_columns.items():
-        columns[name] = ((views.count, count, *shape), dtype)
-    return columns
-
-
-def bytes_of_split(
-    format_name: str, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
-) -> int:
-    """The bytes of all datasets of a split of `count` images; `id_bytes` is the length of the longest id."""
-    columns = _all_columns(format_name, views, count, classes, id_bytes, storage)
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in columns.values())
-
-
-def _all_columns(
-    format_name: str, views: Views, count: int, classes: int, id_bytes: int, storage: logit_storage.Storage
-) -> dict[str, Column]:
-    columns = columns_of_split(views, count, _row_columns(format_name, storage, classes))
-    columns["id"] = ((count,), h5py.string_dtype("utf-8", id_bytes))
-    if format_name == TARGETS_FORMAT and isinstance(storage, logit_storage.Dense):
-        columns["hard"] = ((count, classes), "uint8")
-    else:  # a one-hot row of C numbers would be longer than the k that top-k storage keeps
-        columns["label"] = ((count,), "int32")
-    return columns
-
-
-def _row_columns(format_name: str, storage: logit_storage.Storage, classes: int) -> logit_storage.RowColumns:
-    return storage.columns(classes) if format_name == LOGITS_FORMAT else storage.soft_columns(classes)
 
 
 def slabs(count: int) -> Iterator[slice]:

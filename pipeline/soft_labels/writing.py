@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.images.index import SPLITS, SplitName
+from pipeline.images.index import SPLITS, Index, SplitName
 from pipeline.images.views import Views
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import refuse_full_disk
@@ -23,21 +23,23 @@ from pipeline.soft_labels.hdf5 import (
     strings,
     write_dataset,
 )
-from pipeline.soft_labels.reading import (
-    LOGITS_FORMAT,
-    TARGETS_FORMAT,
-    Provenance,
-    Rows,
-    SoftLabelFile,
-    bytes_of_split,
-    columns_of_split,
-    open_logits,
-    slabs,
-)
+from pipeline.soft_labels.layout import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split, columns_of_split
+from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
 from pipeline.soft_labels.softness import doubt_about
 
 OVERHEAD_BYTES = 2**16
 """More than HDF5's own structures take."""
+
+
+def rows_of_index(data: Index) -> dict[SplitName, Rows]:
+    """The images of each split as a soft-label file stores them."""
+    return {split: rows_of_split(data, split) for split in SPLITS}
+
+
+def rows_of_split(data: Index, split: SplitName) -> Rows:
+    """The images of one split as a soft-label file stores them."""
+    images = data.split(split)
+    return Rows([image.id for image in images], data.labels(images), [image.sha256 for image in images])
 
 
 def create_logits(path: Path, provenance: Provenance, rows: Mapping[SplitName, Rows]) -> None:

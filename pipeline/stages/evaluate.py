@@ -16,7 +16,7 @@ from pipeline.evaluation.model_reports import model_reports
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, student
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
-from pipeline.images.decoding import DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference.cost import cost

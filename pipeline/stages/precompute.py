@@ -20,8 +20,9 @@ from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, 
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
 from pipeline.soft_labels.reading import MixedPrecision, Precision, Provenance, open_logits, slabs
+from pipeline.soft_labels.writing import rows_of_index
 from pipeline.teacher_pass.earlier_logits import open_earlier
-from pipeline.teacher_pass.labelling import TeacherPass, rows_of_index
+from pipeline.teacher_pass.labelling import TeacherPass
 from pipeline.teacher_pass.precision import lower
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 

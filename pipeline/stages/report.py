@@ -18,8 +18,8 @@ from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import students
 from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.report.captions import CaptionedFigures
-from pipeline.report.hardest_images import HardImage, data_uris, most_surely_wrong, most_unlike_teacher
-from pipeline.report.page import as_yaml, filled, with_speed
+from pipeline.report.hardest_images import EmbeddedPicture, HardImage, embedded, most_surely_wrong, most_unlike_teacher
+from pipeline.report.page import as_yaml, filled
 from pipeline.report.sample_grid import draw_samples
 from pipeline.report.softening_picture import draw_softening
 from pipeline.report.sources import about, provenance, versions
@@ -93,7 +93,7 @@ def run(
         origin, warning = file.provenance, doubt_about(file, max(map(float, temperatures)))
     speed = read_speed(speeds)
     figures = CaptionedFigures(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
-    quality, costs, *votes = tables(metrics, INTERVALS)
+    quality, costs, *votes = tables(metrics, INTERVALS, speed)
     page = filled(
         data_set=params["split"]["data"],
         about=about(params, data, origin, speed),
@@ -103,7 +103,7 @@ def run(
         seed=next(iter(models[student.key]["seeds"])),
         several_temperatures=len(temperatures) > 1,
         quality=quality,
-        costs=with_speed(costs, speed),
+        costs=costs,
         speed=speed,
         temperatures=figures.temperatures(),
         training=figures.training(),
@@ -141,11 +141,11 @@ def _refuse_other_images(predictions: Path, answers: Mapping[Role, Sequence[pd.D
         )
 
 
-def _with_pictures(answers: Sequence[HardImage], data: Index) -> list[tuple[HardImage, str]]:
+def _with_pictures(answers: Sequence[HardImage], data: Index) -> list[tuple[HardImage, EmbeddedPicture]]:
     image_of: dict[str, Image] = {image.id: image for image in data.split("test")}
     images = [image_of[answer.id] for answer in answers]
     refuse_changed(images)
-    return list(zip(answers, data_uris([image.path for image in images]), strict=True))
+    return [(answer, embedded(image.path)) for answer, image in zip(answers, images, strict=True)]
 
 
 def _shown_temperatures(students: Iterable[str]) -> list[float]:

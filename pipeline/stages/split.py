@@ -125,7 +125,7 @@ def _write(image: Any, target: Path, name: str) -> None:
 def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
     """Says how validation and test images were drawn, and which classes were filled up."""
     shares, hashed = data_set.drawn, "name" if data_set.rows[0].group is None else "group"
-    drawn_from = {"val": "the training images", "test": "the images that are not named"}
+    drawn_from: dict[SplitName, str] = {"val": "the training images", "test": "the images that are not named"}
     origins = {
         split: f"{shares[split]:g} of {images}, by a hash of the {hashed}" if split in shares else "as the data say"
         for split, images in drawn_from.items()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decoding import DecodedImages
-from pipeline.images.index import SPLITS, Index, SplitName
+from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.index import Index, SplitName
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Augmentation, Floats16, Views
 from pipeline.inference.forward import Forward, Ints
@@ -18,6 +18,7 @@ from pipeline.runtime.errors import UnusableError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.reading import Rows
+from pipeline.soft_labels.writing import rows_of_split
 from pipeline.teacher_pass.earlier_logits import EarlierLogits, EarlierRows
 from pipeline.teacher_pass.precision import difference
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
@@ -42,16 +43,6 @@ OTHER_PRECISION = (
 
 ORDER: tuple[SplitName, ...] = ("val", "test", "train")
 """Validation images come first, since they show whether the teacher can be trusted at all."""
-
-
-def rows_of_index(data: Index) -> dict[SplitName, Rows]:
-    """The images of each split as a soft-label file stores them."""
-    return {split: _rows(data, split) for split in SPLITS}
-
-
-def _rows(data: Index, split: SplitName) -> Rows:
-    images = data.split(split)
-    return Rows([image.id for image in images], data.labels(images), [image.sha256 for image in images])
 
 
 class TeacherPass:
@@ -87,7 +78,7 @@ class TeacherPass:
         images = self.data.split(split)
         affines, colors = self.unfinished.transforms(split)
         pixels = DecodedImages([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
-        return _Split(split, _rows(self.data, split), pixels, views.augmentation, affines, colors)
+        return _Split(split, rows_of_split(self.data, split), pixels, views.augmentation, affines, colors)
 
     def run(self, earlier: EarlierLogits | None) -> None:
         """Takes the rows that an interrupted run and an earlier file have, and computes all others."""

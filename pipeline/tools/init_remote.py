@@ -37,11 +37,6 @@ class Remote:
         """The remote's name in DVC."""
         return "shared" if self.is_shared else "folder"
 
-    @property
-    def config_file(self) -> str:
-        """The file that names it: `.dvc/config` is in git; a path means nothing on other machines."""
-        return ".dvc/config" if self.is_shared else ".dvc/config.local"
-
 
 def init_remote(root: Path, url: str | None, *, replace: bool = False) -> Remote:
     """Makes a folder or a URL the default remote of DVC.
@@ -76,10 +71,11 @@ def init_remote(root: Path, url: str | None, *, replace: bool = False) -> Remote
 
 def as_text(remote: Remote) -> str:
     """What was written and where, and what to read next."""
-    scope = "which git shares: commit it" if remote.is_shared else "which is this clone's alone"
+    # A path means nothing on other machines, so git does not hold it.
+    shared, own = ".dvc/config, which git shares: commit it", ".dvc/config.local, which is this clone's alone"
     return (
         f"The default remote is {remote.url}\n"
-        f"It is '{remote.name}' in {remote.config_file}, {scope}.\n"
+        f"It is '{remote.name}' in {shared if remote.is_shared else own}.\n"
         "docs/sharing.md says how to push here, and pull in another clone."
     )
 

@@ -10,7 +10,8 @@ from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import SPLITS
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels.hdf5 import VERSION
-from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
+from pipeline.soft_labels.layout import LOGITS_FORMAT
+from pipeline.soft_labels.reading import SoftLabelFile, open_soft_labels
 from pipeline.soft_labels.softness import doubt_about
 from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 from pipeline.tools.verify import in_words

@@ -10,8 +10,9 @@ from scipy import special
 
 from pipeline.images.index import SplitName
 from pipeline.runtime.progress import Progress
+from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Columns, TopK
-from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, slabs
+from pipeline.soft_labels.reading import SoftLabelFile, slabs
 
 SUM_TOLERANCE = 1e-5
 """The sum of a few thousand probabilities, each rounded to float32, differs from 1 by less."""

@@ -11,7 +11,8 @@ from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.report.seen_views import untouched_and_views
 from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
 from pipeline.runtime.errors import ParameterError
-from pipeline.soft_labels.reading import LOGITS_FORMAT, SoftLabelFile, open_soft_labels
+from pipeline.soft_labels.layout import LOGITS_FORMAT
+from pipeline.soft_labels.reading import SoftLabelFile, open_soft_labels
 
 MOST_VIEWS = 8
 COLORS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")

@@ -19,8 +19,9 @@ from pipeline.soft_labels import softness
 from pipeline.soft_labels.answers import answers_in
 from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
 from pipeline.soft_labels.identity import differences, other_views
+from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Storage
-from pipeline.soft_labels.reading import LOGITS_FORMAT, Precision, Provenance, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels.reading import Precision, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.teacher_pass import teacher_checks
 from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoding import MEMORY_SHARE, DecodedImages
+from pipeline.images.decoded_images import MEMORY_SHARE, DecodedImages
 from pipeline.images.index import Image, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import DEFAULT_RESIZE, Resize

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -21,6 +21,9 @@ from keras import ops
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import replace_whole
 from pipeline.training.best_epoch import best_epoch
+
+Kind = Literal["weight", "optimizer", "best"]
+"""What an array holds; its name begins with it."""
 
 
 class TrainingState:
@@ -90,11 +93,11 @@ class TrainingState:
         _assign(model.weights, self.arrays, "best")
 
 
-def _arrays(variables: Sequence[Any], kind: str) -> dict[str, npt.NDArray[Any]]:
+def _arrays(variables: Sequence[Any], kind: Kind) -> dict[str, npt.NDArray[Any]]:
     return {f"{kind}{number}": ops.convert_to_numpy(variable) for number, variable in enumerate(variables)}
 
 
-def _assign(variables: Sequence[Any], arrays: dict[str, npt.NDArray[Any]], kind: str) -> None:
+def _assign(variables: Sequence[Any], arrays: dict[str, npt.NDArray[Any]], kind: Kind) -> None:
     for number, variable in enumerate(variables):
         variable.assign(arrays[f"{kind}{number}"])
 

@@ -1,0 +1,73 @@
+"""How many images each split of the data set has, before anything has run."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.datasets.duplicates import Duplicates
+from pipeline.datasets.layouts import LAYOUTS, Layout
+from pipeline.datasets.split_drawing import draw
+from pipeline.images.index import SPLITS, SplitName, read_index
+from pipeline.runtime.errors import UnusableError
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The numbers of images in the data set.
+
+    Attributes:
+        source: the file that they come from.
+        counts: how many images each split has.
+        class_names: C names, in the order of the class axis.
+        id_bytes: the length of the longest id of each split.
+    """
+
+    source: Path
+    counts: Mapping[SplitName, int]
+    class_names: Sequence[str]
+    id_bytes: Mapping[SplitName, int]
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+
+def count_images(
+    index: Path,
+    layout: Layout,
+    settings: Mapping[str, Any],
+    duplicates: Duplicates = "warn",
+    limit: int | None = None,
+) -> ImageCounts:
+    """Counts the images in the raw data; if these are not there, in the index.
+
+    Args:
+        index: the index, which may be missing.
+        layout: one of `layouts.LAYOUTS`.
+        settings: the arguments of that layout's reader.
+        duplicates: as in `split.run`.
+        limit: as in `split.run`.
+
+    Raises:
+        PipelineError: neither can be read, or a split has no images.
+    """
+    if settings["data"].exists() or not index.is_file():
+        data_set = LAYOUTS[layout](**settings)
+        source, class_names = data_set.source, data_set.class_names
+        drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
+        rows = [(split, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
+    else:
+        listed = read_index(index)
+        source, class_names = index, listed.class_names
+        rows = [(image.split, image.id) for image in listed.images]
+    id_bytes = {split: max((len(row[1].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
+    empty = [split for split in SPLITS if not id_bytes[split]]
+    if empty:
+        raise UnusableError(
+            f"{source} gives no images for the split(s) {', '.join(empty)}. "
+            "Add images, or change split.val_fraction and split.test_fraction."
+        )
+    return ImageCounts(source, Counter(row[0] for row in rows), class_names, id_bytes)
