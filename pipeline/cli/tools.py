@@ -193,6 +193,20 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
         raise SystemExit(1)
 
 
+@click.command(cls=Announced)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def models(names: tuple[str, ...]) -> None:
+    """List the architectures that params.yaml can name.
+
+    Shows their parameters, the size of their images, and which of their ImageNet weights are on this machine. With
+    NAMEs, those alone.
+    """
+    start_tensorflow()
+    from pipeline.tools import model_list
+
+    click.echo(model_list.as_text(model_list.listed(names)))
+
+
 @click.command()
 @click.argument("url", metavar="[URL]", required=False)
 @click.option("--force", is_flag=True, help="Replace another default remote.")

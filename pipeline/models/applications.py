@@ -5,6 +5,7 @@ Their names are read from the package's files: that takes a few milliseconds, an
 
 import ast
 import importlib
+import os
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import distribution
@@ -79,6 +80,11 @@ def applications() -> dict[str, KerasApplication]:
                 module = str(node.module).rsplit(".", 1)[-1]
                 found[imported.name.lower()] = KerasApplication(module, imported.name)
     return found
+
+
+def weights_folder() -> Path:
+    """Where Keras keeps the weights that it downloads."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
 
 
 def _folder() -> Path:

@@ -1,6 +1,5 @@
 """Feature extractors: Keras models named "backbone", with or without pretrained weights."""
 
-import os
 import re
 import socket
 import warnings
@@ -11,7 +10,7 @@ from typing import Any
 
 import keras
 
-from pipeline.models.applications import applications
+from pipeline.models.applications import applications, weights_folder
 from pipeline.models.parts import Downsampling, Padding
 from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
 
@@ -96,10 +95,9 @@ def _weights_errors(architecture: str, weights: str | None, input_shape: Sequenc
             yield
     except Exception as error:  # Keras raises a plain Exception where a download fails
         if address := re.match(r"URL fetch failure on (\S+): ", str(error)):
-            home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
             raise MissingError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
-                f"Put the file at {home / 'models' / Path(address[1]).name} (the environment variable KERAS_HOME moves "
+                f"Put the file at {weights_folder() / Path(address[1]).name} (the environment variable KERAS_HOME moves "
                 "the folder), or set weights to a file or to null in params.yaml."
             ) from None
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):

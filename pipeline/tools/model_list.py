@@ -1,0 +1,95 @@
+"""Command `models`: the architectures that params.yaml can name."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+
+from pipeline.evaluation.text_table import aligned
+from pipeline.models.applications import applications, weights_folder
+from pipeline.runtime.errors import ParameterError, nearest
+from pipeline.runtime.progress import Progress
+
+Part = Literal["whole", "backbone"]
+"""What a file of weights holds: the model with its 1,000 classes of ImageNet, or the model without its head."""
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """An architecture of `keras.applications`.
+
+    Attributes:
+        name: as params.yaml names it.
+        parameters: the number of its weights, with the head for ImageNet's 1,000 classes.
+        side: height and width in pixels for which it was made; None if it has no such size.
+        weights: which of its ImageNet weights are in Keras' folder.
+    """
+
+    name: str
+    parameters: int
+    side: int | None
+    weights: frozenset[Part]
+
+
+def listed(names: Sequence[str]) -> Iterator[ListedModel]:
+    """Describes architectures, one after the other; each is built without memory for its weights.
+
+    Args:
+        names: theirs; all of them if there are none.
+
+    Raises:
+        ParameterError: there is no such architecture.
+    """
+    chosen = names or sorted(applications())
+    for name in chosen:
+        if name not in applications():
+            near = nearest(name, applications())
+            raise ParameterError(
+                f"keras.applications has no {name!r}. "
+                + (f"Did you mean {near!r}?" if near else "`softlabel models` lists what it has.")
+            )
+    present = weights_in(weights_folder())
+    with Progress("models", len(chosen), "architectures", short_is_silent=True) as progress:
+        for name in chosen:
+            with keras.StatelessScope():  # variables have a shape here, and no memory
+                model = applications()[name].constructor(weights=None)
+            yield ListedModel(name, model.count_params(), model.input_shape[1], frozenset(present.get(name, ())))
+            keras.utils.clear_session(free_memory=False)
+            progress.advance(1)
+
+
+def weights_in(folder: Path) -> dict[str, set[Part]]:
+    """Which architectures have a file of ImageNet weights in Keras' folder, and of which part.
+
+    Keras' names of these files follow no rule but this: without marks, they contain the architecture's name, and those
+    of a backbone "notop".
+    """
+    found: dict[str, set[Part]] = {}
+    for file in folder.glob("*.h5"):
+        plain = "".join(filter(str.isalnum, file.name.lower()))
+        if named := max((name for name in applications() if name in plain), key=len, default=None):
+            found.setdefault(named, set()).add("backbone" if "notop" in plain else "whole")
+    return found
+
+
+def as_text(models: Iterable[ListedModel]) -> str:
+    """A table of architectures."""
+    rows = [
+        [model.name, f"{model.parameters:>11,}", _size(model), " and ".join(sorted(model.weights)) or "none"]
+        for model in models
+    ]
+    return "\n".join(
+        [
+            *aligned([["architecture", "parameters", "made for", "ImageNet weights here"], *rows], str.ljust),
+            "",
+            "`architecture` names one of these, or cnn or mlp, which have no pretrained weights. Parameters: with the head",
+            "for ImageNet's 1,000 classes. `weights: imagenet` loads a backbone's weights, and downloads them if there are",
+            f"none in {weights_folder()}.",
+        ]
+    )
+
+
+def _size(model: ListedModel) -> str:
+    return f"{model.side} x {model.side}" if model.side else "any size"
