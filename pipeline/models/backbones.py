@@ -97,8 +97,8 @@ def _weights_errors(architecture: str, weights: str | None, input_shape: Sequenc
         if address := re.match(r"URL fetch failure on (\S+): ", str(error)):
             raise MissingError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
-                f"Put the file at {weights_folder() / Path(address[1]).name} (the environment variable KERAS_HOME moves "
-                "the folder), or set weights to a file or to null in params.yaml."
+                f"Put the file at {weights_folder() / Path(address[1]).name} (the environment variable KERAS_HOME "
+                "moves the folder), or set weights to a file or to null in params.yaml."
             ) from None
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
             raise  # a defect of the program, for which weights and input_shape must not be blamed

@@ -84,9 +84,9 @@ def as_text(models: Iterable[ListedModel]) -> str:
         [
             *aligned([["architecture", "parameters", "made for", "ImageNet weights here"], *rows], str.ljust),
             "",
-            "`architecture` names one of these, or cnn or mlp, which have no pretrained weights. Parameters: with the head",
-            "for ImageNet's 1,000 classes. `weights: imagenet` loads a backbone's weights, and downloads them if there are",
-            f"none in {weights_folder()}.",
+            "`architecture` names one of these, or cnn or mlp, which have no pretrained weights. Parameters: with the",
+            "head for ImageNet's 1,000 classes. `weights: imagenet` loads a backbone's weights, and downloads them if",
+            f"there are none in {weights_folder()}.",
         ]
     )
 
