@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.images.decoding import DecodedImages, decode, read_original, refuse_undecodable
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import UnusableError
 
 
 def png_file(rows: np.ndarray, width: int, depth: int, color: int, *chunks: tuple[bytes, bytes]) -> bytes:
@@ -84,7 +84,7 @@ def test_images_whose_pixels_would_be_read_wrongly_are_refused(tmp_path):
     deep = tf.io.encode_png(np.full((4, 4, 1), 4095, np.uint16)).numpy()
     for name, content in {"deep.png": deep, "good.png": png(noise(4, 4, 1))}.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(PipelineError, match=r"1 of 2 .*deep\.png \(PNG of 16 bits a channel\)"):
+    with pytest.raises(UnusableError, match=r"1 of 2 .*deep\.png \(PNG of 16 bits a channel\)"):
         refuse_undecodable({name: tmp_path / name for name in ("deep.png", "good.png")})
 
 
@@ -244,7 +244,7 @@ REFUSED = {
 def test_a_refusal_says_why(tmp_path, reason):
     file = tmp_path / "a.png"
     file.write_bytes(REFUSED[reason])
-    with pytest.raises(PipelineError, match=rf"^1 of 1 .*a\.png \({re.escape(reason)}"):
+    with pytest.raises(UnusableError, match=rf"^1 of 1 .*a\.png \({re.escape(reason)}"):
         refuse_undecodable({"a.png": file})
 
 
@@ -253,7 +253,7 @@ def test_an_image_is_refused_only_above_the_limit_of_pixels(tmp_path, monkeypatc
     for side in (6, 7):  # Pillow warns above 20 pixels, and refuses above 40
         (tmp_path / f"{side}.png").write_bytes(png(noise(side, side, 3)))
     np.testing.assert_array_equal(read_original(tmp_path / "6.png"), noise(6, 6, 3))
-    with pytest.raises(PipelineError, match=r"1 of 2 .*: 7\.png \(.* 40 pixels"):
+    with pytest.raises(UnusableError, match=r"1 of 2 .*: 7\.png \(.* 40 pixels"):
         refuse_undecodable({f"{side}.png": tmp_path / f"{side}.png" for side in (6, 7)})
 
 
@@ -392,7 +392,7 @@ def test_refuses_files_that_are_no_images_by_name(tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     files = {name: tmp_path / name for name in contents}
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(UnusableError) as refused:
         refuse_undecodable(files)
     message = str(refused.value)
     assert message.startswith("7 of 10 image files ")
@@ -400,7 +400,7 @@ def test_refuses_files_that_are_no_images_by_name(tmp_path):
     assert re.search(r"Replace .*8 bits a channel \(PNG, JPEG, BMP, GIF, TIFF or WebP\), or remove", message)
     assert not any(f" {name} (" in message for name in ("0.png", "8.jpg", "9.png"))
     for name in ("bad3.png", "bad4.png", "bad5.png", "bad6.jpg", "bad7.jpg"):
-        with pytest.raises(PipelineError, match=rf"1 of 2 .*: {name} \(damaged"):
+        with pytest.raises(UnusableError, match=rf"1 of 2 .*: {name} \(damaged"):
             refuse_undecodable({"0.png": tmp_path / "0.png", name: tmp_path / name})
 
 
@@ -415,5 +415,5 @@ def test_sound_files_of_every_format_are_accepted(tmp_path):
         (tmp_path / name).write_bytes(content)
     refuse_undecodable({path.name: path for path in tmp_path.iterdir()})
     (tmp_path / "b.bmp").write_bytes(bmp(pixels)[:-1])
-    with pytest.raises(PipelineError, match=r"1 of 4 .*: b\.bmp \(damaged"):
+    with pytest.raises(UnusableError, match=r"1 of 4 .*: b\.bmp \(damaged"):
         refuse_undecodable({path.name: path for path in tmp_path.iterdir()})

@@ -15,7 +15,7 @@ from pipeline.images.index import Image, Index
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation, Views, sample_views
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
 
@@ -286,7 +286,7 @@ def test_images_that_are_not_those_of_the_index_are_refused(tmp_path, damage):
     images = index_of_files(tmp_path).images
     breaks = {"missing": lambda path: path.unlink(), "another": lambda path: path.write_bytes(b"another")}
     breaks[damage](tmp_path / "2.png")
-    with pytest.raises(PipelineError, match=r"^1 .*2\.png.*--force split"):
+    with pytest.raises(MismatchError, match=r"^1 .*2\.png.*--force split"):
         Examples.of(images, (5, 5, 3), hard_labels())
 
 

@@ -18,7 +18,7 @@ from soft_label_files import CLASS_NAMES, INDEX, image, write_both
 
 from pipeline.images.index import Index
 from pipeline.images.views import Augmentation, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.logit_storage import Dense, TopK, softmax
 from pipeline.soft_labels.reading import open_soft_targets
@@ -109,7 +109,7 @@ def test_dense_soft_labels_are_the_softmax_of_what_is_stored(dtype, temperature)
 @pytest.mark.parametrize("value", [65520.0, -1e6, 1e30])
 def test_what_float16_cannot_hold_is_refused_with_what_to_set(kind, value):
     logits = np.array([[0.0, 1.0, 2.0], [value, value, value]], np.float32)
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(ParameterError) as refused:
         kind.encode(logits)
     assert f" {abs(value):.3g}, which float16 cannot hold" in str(refused.value)
     assert "precompute.storage to {kind: dense, dtype: float32}" in str(refused.value)
@@ -173,7 +173,7 @@ def test_the_index_holds_every_class(classes, dtype):
 
 @pytest.mark.parametrize("k", [3, 4, 100])
 def test_a_k_that_leaves_no_tail_is_refused(k):
-    with pytest.raises(PipelineError, match=rf"precompute\.storage .* {k} largest .* 3 classes.*smaller k"):
+    with pytest.raises(ParameterError, match=rf"precompute\.storage .* {k} largest .* 3 classes.*smaller k"):
         TopK(k, "float16").columns(3)
     assert TopK(2, "float16").columns(3)["value"] == ((2,), "float16")
 
@@ -386,7 +386,7 @@ def test_topk_softens_at_the_coldest_temperatures(temperature):
 
 def test_a_tail_whose_variance_float32_cannot_hold_is_refused():
     logits = np.array([[1e30, 1e25, -1e25, 1e25, -1e25]], np.float32)
-    with pytest.raises(PipelineError, match="cannot hold"):
+    with pytest.raises(ParameterError, match="cannot hold"):
         TopK(1, "float32").encode(logits)
 
 

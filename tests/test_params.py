@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from pipeline.cli import arguments
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import WITHOUT_EFFECT, load_params, read_params, restrict
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
 
 ROOT = Path(__file__).parents[1]
 CNN = {
@@ -88,7 +88,7 @@ def write_as(folder: Path, path: str, text: str) -> Path:
 
 
 def refusal(file: Path) -> str:
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(ParameterError) as refused:
         read_params(file)
     return str(refused.value)
 
@@ -510,9 +510,9 @@ def test_a_duplicate_key_deep_in_a_section_is_refused(tmp_path):
 
 
 def test_refuses_a_missing_file(tmp_path):
-    message = refusal(tmp_path / "params.yaml")
-    assert f"no {tmp_path / 'params.yaml'}" in message
-    assert "the folder that holds the pipeline" in message
+    with pytest.raises(MissingError, match="the folder that holds the pipeline") as refused:
+        read_params(tmp_path / "params.yaml")
+    assert f"no {tmp_path / 'params.yaml'}" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -865,7 +865,7 @@ def test_lines_to_add_are_the_ones_that_a_file_of_before_needs(tmp_path):
     content = yaml(ROOT / "params.yaml")
     del content["images"]
     YAML(typ="safe").dump(content, tmp_path / "params.yaml")
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(ParameterError) as refused:
         read_params(tmp_path / "params.yaml")
     location, *lines = str(refused.value).splitlines()[1:]
     assert location.startswith("  images: missing")
@@ -928,7 +928,7 @@ def test_refuses_a_dvc_yaml_that_holds_no_stages(tmp_path, text):
 
 def test_a_stage_checks_what_it_does_not_read(tmp_path):
     file = write(tmp_path, {"evaluate.batch_size": 0})
-    with pytest.raises(PipelineError, match=r"evaluate\.batch_size"):
+    with pytest.raises(ParameterError, match=r"evaluate\.batch_size"):
         load_params("split", file, ROOT / "dvc.yaml")
 
 

@@ -18,7 +18,7 @@ from pipeline.images.decoding import read_original
 from pipeline.images.index import SPLITS, Image, Index
 from pipeline.images.views import Augmentation, Views
 from pipeline.report import sample_grid, softening_picture, style, view_grid
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 
 SIDE = 168  # a teacher of 12 x 12 pixels is shown 14 times larger; images of that size are not resized at all
@@ -319,11 +319,11 @@ def test_a_class_without_training_images_is_not_shown(make, drawn):
 def test_views_of_images_that_changed_since_are_refused(make):
     index = make()
     other = Index([replace(entry, sha256="0" * 64) for entry in index.images])
-    with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from other content of 7 train image\(s\)"):
+    with pytest.raises(MismatchError, match=r"teacher_logits\.h5 was made from other content of 7 train image\(s\)"):
         view_grid.draw_views(LOGITS, other, OUTPUT)
     for entry in index.split("train"):
         Path(entry.path).unlink()
-    with pytest.raises(PipelineError, match=r"image file\(s\) are missing"):
+    with pytest.raises(MismatchError, match=r"image file\(s\) are missing"):
         view_grid.draw_views(LOGITS, index, OUTPUT)
     assert not OUTPUT.exists()
 
