@@ -75,9 +75,9 @@ def test_images_are_copied_unchanged_and_drawn_by_the_given_rule(capsys):
 def test_other_images_move_none():
     make(range(60))
     few = run(DRAWN)
-    make(range(150))
+    make(range(90))
     many = run(DRAWN)
-    assert len(many) == 150
+    assert len(many) == 90
     assert {name: many[name] for name in few} == few
 
 

@@ -208,7 +208,7 @@ def test_golden_soft_labels():
     np.testing.assert_allclose(dense, [expected[0] + [0.2098460631095202 / 7] * 7], rtol=3 * ULP)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0, 20.0])
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 20.0])
 @pytest.mark.parametrize(
     ("value", "mean", "variance"),
     [([6, 4, 3], 0, 2.25), ([9, 5, 4.5], 4, 1), ([2, 1, 0], -3, 16), ([12, 0, -1], -8, 0.25), ([3, 3, 3], 3, 0.5)],
@@ -250,7 +250,7 @@ TEMPERATURE = st.floats(-3, 6).map(lambda power: 10.0**power)
 ROWS = arrays.arrays(np.float32, (4, 9), elements=st.floats(-200, 200, width=32))
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(ROWS, TEMPERATURE, st.integers(1, 8), st.sampled_from(["float32", "float16"]))
 def test_soft_labels_are_distributions_at_every_temperature(logits, temperature, k, dtype):
     for kind in (TopK(k, dtype), Dense(dtype)):
@@ -263,7 +263,7 @@ def test_soft_labels_are_distributions_at_every_temperature(logits, temperature,
         np.testing.assert_allclose(dense.sum(axis=1), 1, rtol=0, atol=4 * ULP)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(ROWS, TEMPERATURE, st.integers(1, 8))
 def test_the_tail_lies_between_its_mean_and_the_least_kept_logit(logits, temperature, k):
     """Jensen's inequality below, and no logit of the tail above the smallest that is kept."""

@@ -59,13 +59,17 @@ def yaml(path: Path) -> Any:
     return YAML(typ="safe").load(path)
 
 
+PARAMS = yaml(ROOT / "params.yaml")
+"""The repository's own."""
+
+
 def without(model: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in model.items() if name != key}
 
 
 def write(folder: Path, changes: dict[str, Any]) -> Path:
     """Writes the repository's params.yaml with other values at some dotted paths; a bare `...` removes the key."""
-    content = copy.deepcopy(yaml(ROOT / "params.yaml"))
+    content = copy.deepcopy(PARAMS)
     for path, value in changes.items():
         *above, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
         section = content
@@ -162,7 +166,8 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
 )
 def test_values_at_the_edge_of_their_range_are_kept(tmp_path, changes):
     file = write(tmp_path, changes)
-    assert given(read_params(file), yaml(file)) == yaml(file)
+    content = yaml(file)
+    assert given(read_params(file), content) == content
 
 
 def test_what_may_be_left_out_has_its_default(tmp_path):
@@ -220,7 +225,6 @@ REFUSED = {
     ),
     "T beyond float32": ({TEMPERATURES: [4, 1e-46]}, ["distill.temperatures.1", "from 0.000001 to 1000000", "1e-46"]),
     "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "above 0", "got 0"]),
-    "T of 0.0": ({TEMPERATURES: [0.0]}, ["distill.temperatures.0", "above 0", "got 0.0"]),
     "T below 0": ({TEMPERATURES: [-1]}, ["distill.temperatures.0", "above 0", "got -1"]),
     "T a string": ({TEMPERATURES: ["4"]}, ["distill.temperatures.0", "valid number", "got '4'"]),
     "T true": ({TEMPERATURES: [True]}, ["distill.temperatures.0", "valid number", "got True"]),
@@ -546,7 +550,7 @@ def test_values_do_not_change():
 
 # Several teachers, and teachers that are given
 
-TRAINED = yaml(ROOT / "params.yaml")["train_teacher"]
+TRAINED = PARAMS["train_teacher"]
 FILE = {"model": "teachers/one.keras"}
 WEIGHTS = {"model": "teachers/two.weights.h5", "weights_of": CNN}
 DESCRIBED = FILE | {"preprocessing": "unit", "classes": ["b", None, "a"], "accuracy": 0.92}
@@ -568,7 +572,8 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_teacher_is_read_as_written(tmp_path, form):
     file = write(tmp_path, {"train_teacher": FORMS[form]})
-    assert given(read_params(file), yaml(file)) == yaml(file)
+    content = yaml(file)
+    assert given(read_params(file), content) == content
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -855,16 +860,14 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
 def test_undeclared_parameters_that_change_results_are_hidden():
     none = restrict(read_params(ROOT / "params.yaml"), [])
     assert none.images.cache == "memory"
-    for name in yaml(ROOT / "params.yaml").keys() - {"images", "sample"}:
+    for name in PARAMS.keys() - {"images", "sample"}:
         assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
     assert "'resize' of Images" in undeclared(lambda: none.images.resize)
 
 
 def test_lines_to_add_are_the_ones_that_a_file_of_before_needs(tmp_path):
     """The message for a file without `images` is added to it as it stands."""
-    content = yaml(ROOT / "params.yaml")
-    del content["images"]
-    YAML(typ="safe").dump(content, tmp_path / "params.yaml")
+    write(tmp_path, {"images": ...})
     with pytest.raises(ParameterError) as refused:
         read_params(tmp_path / "params.yaml")
     location, *lines = str(refused.value).splitlines()[1:]
@@ -895,7 +898,7 @@ STAGES = yaml(ROOT / "dvc.yaml")["stages"]
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_reads_what_it_declares_and_nothing_else(stage):
     declared = [tuple(path.split(".")) for path in STAGES[stage].get("params", [])]
-    values = leaves(yaml(ROOT / "params.yaml"))
+    values = leaves(PARAMS)
     for path in declared:
         assert [leaf for leaf in values if leaf[: len(path)] == path], f"{stage} declares {path}, which is nowhere"
     params = load_params(stage, ROOT / "params.yaml", ROOT / "dvc.yaml")

@@ -142,29 +142,14 @@ def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
     assert files_below(Path("data")) == {}
 
 
-def text() -> bytes:
-    return b"a text, whatever its name says"
-
-
-def truncated_png() -> bytes:
-    content = tf.io.encode_png(pixels_of(1)).numpy()
-    return content[: len(content) * 2 // 3]
-
-
-def truncated_jpeg() -> bytes:
-    content = tf.io.encode_jpeg(pixels_of(1)).numpy()
-    return content[: len(content) - 20]
-
-
-@pytest.mark.parametrize("damage", [text, truncated_png, truncated_jpeg, bytes], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])
-def test_refuses_what_is_no_image_and_writes_nothing(damage, older):
+def test_refuses_what_is_no_image_and_writes_nothing(older):
     make(range(40))
     if older:
         run()
     before = files_below(Path("data"))
     assert len(before) == (41 if older else 0)
-    Path("raw/images/017.png").write_bytes(damage())
+    Path("raw/images/017.png").write_bytes(b"a text, whatever its name says")
     with pytest.raises(UnusableError) as refused:
         run()
     assert str(refused.value).startswith("1 of 40 image files ")
