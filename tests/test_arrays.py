@@ -354,7 +354,7 @@ def test_cifar10_knows_the_names_of_its_classes():
     assert planned(CIFAR10).startswith("52 images in 10 classes: ")
 
 
-def test_real_cifar10():
+def test_split_reads_the_real_cifar10():
     shared = os.environ.get("SOFTLABEL_SHARED_DATA")
     data = Path(shared or ".") / "cifar10_subset.npz"
     if not shared or not data.is_file():

@@ -348,7 +348,7 @@ def test_every_key_must_be_there():
     assert_every_key_must_be_there(DRAWN, but=["label_column", "class_names"])
 
 
-def test_real_leaves():
+def test_split_reads_the_real_images_of_leaves():
     shared = os.environ.get("SOFTLABEL_SHARED_DATA")
     data = Path(shared or ".") / "leaves_cassava_format"
     if not shared or not data.is_dir():

@@ -119,7 +119,10 @@ def test_with_many_temperatures_the_axis_names_only_some():
 
 def test_without_students_teacher_and_baseline_are_drawn(tmp_path):
     for models in ({"teacher": TEACHER}, {"teacher": TEACHER, "baseline": group(0.7, 0.8)}):
-        drawn(models).figure.savefig(tmp_path / "a.png")
+        axes = drawn(models)
+        axes.figure.savefig(tmp_path / "a.png")
+        assert lines(axes).keys() == models.keys()
+        assert axes.containers == []
         assert temperature_table(models, "accuracy").empty
 
 

@@ -43,7 +43,7 @@ def test_file_is_plain_csv_sorted_by_id(tmp_path):
         "NA",
     ],
 )
-def test_round_trip_of_odd_names(tmp_path, name):
+def test_odd_names_survive_the_file(tmp_path, name):
     file = tmp_path / "index.csv"
     images = [replace(ONE, id=name, path=f"data/split/train/SSA/{name}", class_name=name), TWO]
     write_index(file, Index(images))
@@ -131,7 +131,7 @@ def test_classes_are_in_alphabetical_order():
     ],
     ids=str,
 )
-def test_numbers_are_in_the_order_of_numbers(names, order):
+def test_classes_that_are_numbers_are_in_numeric_order(names, order):
     assert in_order(names) == order
     assert in_order([*reversed(names), *names]) == order
 

@@ -134,7 +134,7 @@ def test_kept_logits_are_the_largest_in_order():
     assert columns["tail_mean"].dtype == columns["tail_variance"].dtype == np.float32
 
 
-def test_columns_by_hand():
+def test_top_k_columns_by_hand():
     # The others are -1, 0, 1, 2, -2: mean 0, variance (1 + 0 + 1 + 4 + 4) / 5 = 2.
     columns = TopK(2, "float16").encode(np.array([[-1.0, 0.0, 8.5, 1.0, 2.0, 3.0, -2.0]], np.float32))
     assert columns["index"].tolist() == [[2, 5]]
@@ -199,7 +199,7 @@ def columns_of(value, mean, variance):
     }
 
 
-def test_golden_soft_labels():
+def test_top_k_soft_labels_are_the_golden_ones():
     soft = TopK(3, "float32").soften(columns_of([6, 4, 3], 0, 2.25), 2.0, 10)
     expected = [[0.4966368123957157, 0.18270247300930234, 0.11081465148546174]]
     np.testing.assert_allclose(soft["probability"], expected, rtol=2 * ULP)

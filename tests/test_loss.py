@@ -418,7 +418,7 @@ def test_kl_divergence_is_never_negative(logits):
     ("scaled", "kind", "reduction"),
     [(True, "kl_divergence", "sum_over_batch_size"), (False, "cross_entropy", "sum")],
 )
-def test_configuration_round_trip(scaled, kind, reduction):
+def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
     loss = DistillationLoss(2.5, 0.3, scaled, kind, name="mine", reduction=reduction)
     assert loss.get_config() == {
         "name": "mine",
