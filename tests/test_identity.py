@@ -32,7 +32,7 @@ def refusal(folder, name, index=INDEX, **used_with):
         refuse_other(file, index, Expected(**used_with))
     message = str(refused.value)
     assert message.startswith(f"{folder / name} ")
-    assert message.endswith(f". Bring it up to date with `dvc repro {stage}`.")
+    assert message.endswith(f" `dvc repro {stage}`.")
     return message
 
 

@@ -100,7 +100,7 @@ def test_numbers_of_other_images_labels_or_splits_are_not_shown(project, other):
     write_index(INDEX, Index([IMAGES[0], Image(**(vars(IMAGES[1]) | other))]))
     said = refusal()
     assert "data/index.csv" in said
-    assert f"of other images, labels or splits: data/raw/mnist, fingerprint {Index(IMAGES).fingerprint()[:12]}" in said
+    assert f": data/raw/mnist, fingerprint {Index(IMAGES).fingerprint()[:12]}" in said
     assert "`dvc repro`" in said
 
 

@@ -223,7 +223,8 @@ def test_says_how_many_images_are_missing_and_names_five(tmp_path):
 def test_refuses_a_missing_image_folder(tmp_path):
     table, _ = make(tmp_path, GOOD)
     message = refusal(table, tmp_path / "elsewhere", MissingError)
-    assert f"no folder {tmp_path / 'elsewhere'}; {tmp_path} holds the folder(s) 'images'." in message
+    assert message.startswith(f"there is no folder {tmp_path / 'elsewhere'}; ")
+    assert "'images'" in message
     assert "split.data and split.images" in message
 
 
@@ -279,7 +280,7 @@ def test_refuses_what_a_link_brings_from_outside_the_data_set(tmp_path):
     (tmp_path / "data/images").symlink_to(images, target_is_directory=True)
     (tmp_path / "data/annotations.csv").write_bytes(table.read_bytes())
     message = refusal(tmp_path / "data/annotations.csv", tmp_path / "data/images")
-    assert message.startswith(f"{tmp_path / 'data/images'} leads outside {tmp_path / 'data'} by a link")
+    assert message.startswith(f"{tmp_path / 'data/images'} leads outside {tmp_path / 'data'} ")
     assert "split.data" in message
     assert "split.images" in message
     (tmp_path / "data/annotations.csv").unlink()

@@ -743,9 +743,9 @@ REFUSED_TEACHERS = {
     "a saved folder": ([FILE, {"model": "teacher"}], ["train_teacher.1: ", " .keras", " .weights.h5"]),
     "a legacy file is told how to convert": (
         {"model": "teacher.h5"},
-        ["teacher.h5 is a model in Keras' older format (HDF5). Convert it: `import keras"],
+        ["teacher.h5 ", "(HDF5)", "`import keras"],
     ),
-    "a file of PyTorch": ({"model": "teacher.pt"}, ["teacher.pt is a model of PyTorch. Build the same model"]),
+    "a file of PyTorch": ({"model": "teacher.pt"}, ["teacher.pt ", "PyTorch"]),
     "accuracy in percent": (FILE | {"accuracy": 92}, ["train_teacher.accuracy: ", "less than or equal to 1", "got 92"]),
     "preprocessing of its own": (
         FILE | {"preprocessing": "own"},

@@ -531,7 +531,7 @@ def test_a_plain_hdf5_file_is_refused(tmp_path):
     assert NO_SOFT_LABELS in refusal(path)
 
 
-OF_VERSION_1 = "of version 1, which has its digest at the beginning; expected version 2"
+OF_VERSION_1 = "of version 1, "
 
 
 @by_format
@@ -543,6 +543,7 @@ def test_a_file_of_version_1_is_told_from_damage(copy_of, kind):
     path.write_bytes(line.encode().ljust(512, b"\0") + body)
     message = refusal(path)
     assert OF_VERSION_1 in message
+    assert "expected version 2" in message
     assert "damaged" not in message
 
 
@@ -669,10 +670,10 @@ def as_group(name):
     ("change", "said"),
     [
         (attribute("format", "something-else"), "is of format 'something-else', expected '{format}'. "),
-        (without_attribute("format"), "is no HDF5 file with a format and a version"),
+        (without_attribute("format"), "is no HDF5 file"),
         (attribute("version", 0), "version 0 of the format '{format}', expected version 2. "),
-        (without_attribute("version"), "is no HDF5 file with a format and a version"),
-        (attribute("version", "two"), "is no HDF5 file with a format and a version"),
+        (without_attribute("version"), "is no HDF5 file"),
+        (attribute("version", "two"), "is no HDF5 file"),
     ],
     ids=["another format", "no format", "an older version", "no version", "a version that is a text"],
 )
