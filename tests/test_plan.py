@@ -23,7 +23,7 @@ from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import cost
 from pipeline.models import keras_files
 from pipeline.models.teacher_file import GivenTeacher
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import split
 from pipeline.tools.plan import ImageCounts, Plan, as_text, count_images, make_plan, teacher_model
@@ -263,7 +263,7 @@ def test_flops_of_an_ensemble_are_those_of_its_members(tmp_path, average):
 
 
 def test_a_given_file_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"no teacher at .*absent\.keras"):
+    with pytest.raises(MissingError, match=r"no teacher at .*absent\.keras"):
         flops_of(to_train(), GivenTeacher(tmp_path / "absent.keras", None))
 
 
@@ -372,7 +372,7 @@ def test_images_are_counted_from_the_index(tmp_path):
 
 def test_an_index_without_rows_is_refused(tmp_path):
     with pytest.raises(
-        PipelineError,
+        UnusableError,
         match=r"no images .*train, val, test\. .*split\.val_fraction and split\.test",
     ):
         images_from(tmp_path, Index([]))
