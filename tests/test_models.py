@@ -62,7 +62,7 @@ def pretrained(request, mobilenet):
     return name, mobilenet if name == "mobilenetv2" else build(name, classes=PRETRAINED[name][1])
 
 
-def test_total_parameters(pretrained):
+def test_models_have_the_parameters_that_keras_prints(pretrained):
     name, model = pretrained
     _, classes, total = PRETRAINED[name]
     assert cost.parameters(model)["total"] == total

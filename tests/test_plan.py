@@ -489,7 +489,7 @@ def test_one_view_with_an_augmentation_is_called_a_poor_choice(project):
     assert "views.count is 1 with an augmentation" in plan().splitlines()[-1]
 
 
-def test_nothing_is_written(project):
+def test_the_plan_writes_nothing(project):
     before = sorted(project.rglob("*"))
     plan()
     assert sorted(project.rglob("*")) == before

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -424,7 +425,7 @@ def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
 
 def test_precompute_refuses_a_teacher_with_more_or_fewer_classes(unlabelled):
     make_teacher(classes=3)
-    refused(MismatchError, ["gives 3 logits, but the data set has 2 classes."])
+    refused(MismatchError, ["3 logits", "2 classes"])
 
 
 @pytest.mark.parametrize("names", [["SSA", "HP"], ["benign", "malignant"]], ids=["another order", "other names"])
@@ -649,15 +650,14 @@ def test_a_given_teacher_with_outputs_from_0_to_1_is_refused(unlabelled):
     save_classifier(*sigmoids_in_the_disguise_of_logits())
     refused(
         UnusableError,
-        ["all outputs of models/teacher.keras for the validation images lie between 0 and 1", "subtract 1 from"],
+        ["models/teacher.keras", "between 0 and 1", "subtract 1 from"],
     )
 
 
-def test_one_that_was_trained_here_is_taken_with_a_warning(unlabelled, capsys):
+def test_outputs_from_0_to_1_of_a_teacher_trained_here_warn(unlabelled, capsys):
     save_classifier(*sigmoids_in_the_disguise_of_logits(), record={"class_names": ["HP", "SSA"]})
     label()
-    said = capsys.readouterr().err
-    assert "warning: all outputs of models/teacher.keras for the validation images lie between 0 and 1. Are" in said
+    assert re.search(r"^warning: .*models/teacher\.keras .*between 0 and 1\.", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):
