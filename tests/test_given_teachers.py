@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import MODEL, mhist_in, write_data_set
 
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.views import UNTOUCHED, Augmentation
 from pipeline.models import keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.runtime.errors import PipelineError
@@ -31,7 +31,7 @@ PIXELS = np.random.default_rng(0).uniform(0, 255, (5, 12, 12, 3)).astype(np.floa
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A split data set; to be copied."""
+    """A split data set, which no test changes."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -47,7 +47,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _project(data, tmp_path, monkeypatch):
-    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "data").symlink_to(data / "data")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
@@ -71,19 +71,27 @@ def given(file, weights_of=None):
     return GivenTeacher(Path(file), weights_of)
 
 
-def compute(teacher=TEACHER, output="logits.h5"):
-    """The teacher's logits, by split, with plain h5py."""
+def compute():
+    """The teacher's logits of the validation images, with plain h5py."""
     precompute.run(
         index=INDEX,
-        teacher=Path(teacher),
-        views=Views(2, 5, Augmentation(translation=0.2)),
+        teacher=TEACHER,
+        views=UNTOUCHED,
         stored_as=Dense("float32"),
         batch_size=8,
         previous=[],
-        output=Path(output),
+        output=Path("logits.h5"),
     )
-    with h5py.File(output) as file:
-        return {name: file[name]["logits"][...] for name in ("train", "val", "test")}
+    with h5py.File("logits.h5") as file:
+        return file["val/logits"][0]
+
+
+def logits_of(path):
+    """As `compute` gives them of the validation images, by a forward pass with plain Keras."""
+    images = pd.read_csv(INDEX)
+    paths = images[images["split"] == "val"].sort_values("id")["path"]
+    pixels = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths])
+    return keras.saving.load_model(path)(pixels).numpy()
 
 
 def sha256(path):
@@ -137,8 +145,9 @@ def in_maps_and_lists(kind, activation=None):
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("activation", [None, "softmax"])
-@pytest.mark.parametrize("kind", ["input", "output", "both", "lists"])
+@pytest.mark.parametrize(
+    ("kind", "activation"), [("input", None), ("output", None), ("lists", None), ("both", None), ("both", "softmax")]
+)
 def test_the_one_tensor_of_a_map_or_list_is_taken_out(kind, activation, capsys):
     model = in_maps_and_lists(kind, activation)
     model.save("given.keras")
@@ -159,15 +168,9 @@ def test_another_file_under_the_same_name_is_noticed():
 
 
 def test_a_teacher_of_another_make_labels_the_images():
-    """Each logit against a forward pass with plain Keras of the untouched image."""
     of_another_make().save("given.keras")
     take(given("given.keras"))
-    logits = compute()["val"][0]
-    images = pd.read_csv(INDEX)
-    paths = images[images["split"] == "val"].sort_values("id")["path"]
-    pixels = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in paths])
-    expected = keras.saving.load_model("given.keras")(pixels).numpy()
-    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(compute(), logits_of("given.keras"), rtol=1e-5, atol=1e-6)
 
 
 def test_a_given_ensemble_is_run_member_by_member():
@@ -183,10 +186,8 @@ def test_an_ensemble_may_be_a_member():
     write_ensemble()
     keras_files.save(build(3), Path("3.keras"))
     take(given("given.keras"), given("3.keras"))
-    ensemble = compute()
-    members = [compute("given.keras", "ensemble.h5"), compute("3.keras", "single.h5")]
-    for name, logits in ensemble.items():
-        np.testing.assert_allclose(logits, np.mean([of_member[name] for of_member in members], axis=0), rtol=1e-5)
+    expected = np.mean([logits_of("given.keras"), logits_of("3.keras")], axis=0)
+    np.testing.assert_allclose(compute(), expected, rtol=1e-5, atol=1e-6)
 
 
 # Weights
@@ -218,7 +219,7 @@ def test_weights_that_were_saved_after_training_are_taken():
     """Keras puts the optimizer's state beside the layers."""
     source = build(5)
     source.compile(optimizer="adam", loss="mse")
-    source.fit(PIXELS, np.zeros((5, 2)), verbose=0)
+    source.optimizer.build(source.trainable_variables)
     source.save_weights("given.weights.h5")
     with h5py.File("given.weights.h5") as file:
         assert "optimizer" in file
@@ -420,11 +421,8 @@ def test_an_older_teacher_stays_when_a_new_one_is_refused():
 
 WRONG_WEIGHTS = {
     "wider": {"filters": [3]},
-    "deeper": {"filters": [2, 2]},
     "a hidden layer more": {"hidden_units": [4]},
     "batch normalisation": {"batch_normalization": True},
-    "larger kernels": {"kernel_size": 5},
-    "another pooling": {"pooling": "avg"},
     "larger images": {"input_shape": (16, 16, 3)},
 }
 
@@ -497,16 +495,13 @@ def test_one_trained_one_file_and_one_of_weights_are_an_ensemble():
 
     keras_files.save(build(5), Path("weights.keras"))
     files = ["given.keras", "trained.keras", "weights.keras"]
-    ensemble = compute()
+    logits = compute()
     with h5py.File("logits.h5") as file:
         assert json.loads(file.attrs["ensemble"])["members"] == [
             {"teacher": name, "teacher_sha256": sha256(path)}
             for name, path in zip(["foreign", "cnn", "cnn"], files, strict=True)
         ]
-    alone = [compute(path, "alone.h5") for path in files]
-    for name, logits in ensemble.items():
-        mean = np.mean([of_member[name] for of_member in alone], axis=0, dtype=np.float64)
-        np.testing.assert_array_equal(logits, mean.astype(np.float32))
+    np.testing.assert_allclose(logits, np.mean([logits_of(path) for path in files], axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_an_ensemble_of_files_alone_has_a_header_for_its_curves():
