@@ -18,7 +18,7 @@ from conftest import MODEL, mhist_in, write_data_set
 from pipeline.images.views import UNTOUCHED, Augmentation
 from pipeline.models import keras_files
 from pipeline.models.ensembles import save_ensemble
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.stages import precompute, split, train_teacher
 from pipeline.stages.train_teacher import GivenTeacher
@@ -300,73 +300,97 @@ def dense(**options):
 
 NO_ARCHIVE = ["given.keras", "`.keras` file", "`dvc repro`", "model.save('NAME.keras')"]
 REFUSED = {
-    "missing": (lambda: None, ["no teacher at given.keras", "train_teacher.model"]),
-    "a folder": (lambda: Path("given.keras").mkdir(), ["no teacher at given.keras", "train_teacher.model"]),
-    "empty": (lambda: Path("given.keras").write_bytes(b""), NO_ARCHIVE),
+    "missing": (MissingError, lambda: None, ["no teacher at given.keras", "train_teacher.model"]),
+    "a folder": (
+        MissingError,
+        lambda: Path("given.keras").mkdir(),
+        ["no teacher at given.keras", "train_teacher.model"],
+    ),
+    "empty": (DamagedError, lambda: Path("given.keras").write_bytes(b""), NO_ARCHIVE),
     "legacy HDF5 under another name": (
+        DamagedError,
         lambda: write_legacy("given.keras"),
         ["given.keras", "HDF5", "load_model('NAME.h5', compile=False).save('NAME.k"],
     ),
-    "cut off": (write_cut_off, NO_ARCHIVE),
-    "damaged": (write_damaged, ["given.keras cannot be loaded", "`dvc repro`"]),
-    "an archive of something else": (write_another_archive, ["given.keras cannot be loaded", "config.json"]),
+    "cut off": (DamagedError, write_cut_off, NO_ARCHIVE),
+    "damaged": (DamagedError, write_damaged, ["given.keras cannot be loaded", "`dvc repro`"]),
+    "an archive of something else": (
+        DamagedError,
+        write_another_archive,
+        ["given.keras cannot be loaded", "config.json"],
+    ),
     "a Lambda layer": (
+        DamagedError,
         write_layers(dense(), lambda: keras.layers.Lambda(lambda x: 2 * x)),
         ["given.keras", "code of its own", "Lambda", "save the model again"],
     ),
     "a layer of its own": (
+        DamagedError,
         write_other_layer,
         ["given.keras", ": test_given_teachers.Odd.", "Keras' own layers", "`layer.set_weights`"],
     ),
     "a sigmoid for each class": (
+        UnusableError,
         write_layers(dense(activation="sigmoid")),
         ["given.keras", "sigmoid of 2 outputs", "multi-label", "softmax", "activation=None"],
     ),
     "negative logits cut off": (
+        UnusableError,
         write_layers(dense(activation="relu")),
         ["given.keras ends in relu", "activation=None"],
     ),
     "probabilities times 100": (
+        UnusableError,
         write_layers(dense(activation="softmax"), lambda: keras.layers.Rescaling(100.0)),
         ["given.keras ends in softmax, with Rescaling behind it", "activation=None", "nothing behind it"],
     ),
     "softmax of probabilities": (
+        UnusableError,
         write_layers(dense(activation="softmax"), keras.layers.Softmax),
         ["given.keras without its last softmax", "probabilities", "activation=None"],
     ),
     "one output of a kind that is not known": (
+        UnusableError,
         write_layers(lambda: keras.layers.Dense(1), keras.layers.BatchNormalization),
         ["given.keras has one output for two classes", "not known", "Dense layer", "activation=None"],
     ),
     "one output from -1 to 1": (
+        UnusableError,
         write_layers(lambda: keras.layers.Dense(1, "tanh")),
         ["given.keras has one output for two classes", "tanh", "activation=None", "sigmoid"],
     ),
     "three classes": (
+        MismatchError,
         write_layers(lambda: keras.layers.Dense(3)),
         ["given.keras gives 3 logits", "2 classes", "train_teacher.classes"],
     ),
     "other classes": (
+        MismatchError,
         write_classes(["cat", "dog"]),
         ["given.keras", "'cat', 'dog', but", "'HP', 'SSA'", "train_teacher.classes"],
     ),
     "two inputs": (
+        UnusableError,
         lambda: two_inputs().save("given.keras"),
         ["given.keras", "[(None, 12, 12, 3), (None, 12, 12, 3)]", "(None, 2)", "(batch, classes)"],
     ),
     "a label for every pixel": (
+        UnusableError,
         lambda: keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Conv2D(2, 3)]).save("given.keras"),
         ["given.keras", "(None, 12, 12, 3)", "(None, 10, 10, 2)", "(batch, classes)"],
     ),
     "a fourth channel": (
+        UnusableError,
         lambda: of_shape(12, 12, 4).save("given.keras"),
         ["given.keras", "shape (12, 12, 4)", "grey (1 channel) or RGB (3)", "append this model"],
     ),
     "pixels in a row": (
+        UnusableError,
         lambda: of_shape(432).save("given.keras"),
         ["given.keras", "shape (432,)", "`keras.layers.Reshape`, append this model"],
     ),
     "inputs of no fixed size": (
+        UnusableError,
         lambda: of_any_size().save("given.keras"),
         ["given.keras", "shape (None, None, 3)", "fixed size", "`model.set_weights`"],
     ),
@@ -387,8 +411,8 @@ def of_any_size():
     return keras.Sequential(layers)
 
 
-def refused(*teachers):
-    with pytest.raises(PipelineError) as refusal:
+def refused(error, *teachers):
+    with pytest.raises(error) as refusal:
         take(*teachers)
     assert not TEACHER.parent.exists()
     assert not HISTORY.parent.exists()
@@ -398,23 +422,24 @@ def refused(*teachers):
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_teacher_is_refused_and_nothing_is_written(case):
-    write, named = REFUSED[case]
+    error, write, named = REFUSED[case]
     write()
-    message = refused(given("given.keras"))
+    message = refused(error, given("given.keras"))
     assert [words for words in named if words not in message] == [], message
 
 
 def test_when_one_member_is_refused_nothing_is_written():
     of_another_make(keras.layers.Dense(2, activation="sigmoid")).save("given.keras")
     keras_files.save(build(), Path("sound.keras"))
-    assert "given.keras ends in a sigmoid of 2 outputs" in refused(given("given.keras"), given("sound.keras"))
+    message = refused(UnusableError, given("given.keras"), given("sound.keras"))
+    assert "given.keras ends in a sigmoid of 2 outputs" in message
 
 
 def test_an_older_teacher_stays_when_a_new_one_is_refused():
     write_ours()
     take(given("given.keras"))
     older = TEACHER.read_bytes()
-    with pytest.raises(PipelineError, match=r"no teacher at absent\.keras"):
+    with pytest.raises(MissingError, match=r"no teacher at absent\.keras"):
         take(given("absent.keras"))
     assert TEACHER.read_bytes() == older
 
@@ -430,7 +455,7 @@ WRONG_WEIGHTS = {
 @pytest.mark.parametrize("described", WRONG_WEIGHTS)
 def test_weights_of_another_model_are_refused(described):
     build().save_weights("given.weights.h5")
-    message = refused(given("given.weights.h5", replace(MODEL, **WRONG_WEIGHTS[described])))
+    message = refused(MismatchError, given("given.weights.h5", replace(MODEL, **WRONG_WEIGHTS[described])))
     assert all(words in message for words in ("given.weights.h5", "train_teacher.weights_of", "lacks layers/"))
 
 
@@ -442,12 +467,12 @@ def test_weights_of_another_model_are_refused(described):
 def test_weights_of_a_model_with_more_layers_are_refused(saved):
     """Keras loads what the described model takes and leaves out the rest, which is another function."""
     build(**({"pooling": "avg"} | saved)).save_weights("given.weights.h5")
-    assert "also has layers/" in refused(given("given.weights.h5", replace(MODEL, pooling="avg")))
+    assert "also has layers/" in refused(MismatchError, given("given.weights.h5", replace(MODEL, pooling="avg")))
 
 
 def test_weights_for_other_classes_are_refused():
     build(classes=3).save_weights("given.weights.h5")
-    message = refused(given("given.weights.h5", MODEL))
+    message = refused(MismatchError, given("given.weights.h5", MODEL))
     assert "(72, 2)" in message
     assert "(72, 3)" in message
 
@@ -458,24 +483,24 @@ def write_cut_off_weights(file):
 
 
 @pytest.mark.parametrize(
-    ("write", "named"),
+    ("error", "write", "named"),
     [
-        (lambda file: None, "no teacher at given.weights.h5"),
-        (Path.touch, "given.weights.h5 cannot be read"),
-        (lambda file: file.write_text("no HDF5 at all"), "given.weights.h5 cannot be read"),
-        (write_cut_off_weights, "given.weights.h5 cannot be read"),
+        (MissingError, lambda file: None, "no teacher at given.weights.h5"),
+        (DamagedError, Path.touch, "given.weights.h5 cannot be read"),
+        (DamagedError, lambda file: file.write_text("no HDF5 at all"), "given.weights.h5 cannot be read"),
+        (DamagedError, write_cut_off_weights, "given.weights.h5 cannot be read"),
     ],
     ids=["missing", "empty", "text", "cut off"],
 )
-def test_a_file_that_holds_no_weights_is_refused(write, named):
+def test_a_file_that_holds_no_weights_is_refused(error, write, named):
     write(Path("given.weights.h5"))
-    assert named in refused(given("given.weights.h5", MODEL))
+    assert named in refused(error, given("given.weights.h5", MODEL))
 
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 def test_a_model_that_was_never_built_is_refused():
     keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]).save("given.keras")
-    assert "given.keras does not classify images: it takes None" in refused(given("given.keras"))
+    assert "given.keras does not classify images: it takes None" in refused(UnusableError, given("given.keras"))
 
 
 # Together

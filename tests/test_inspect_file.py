@@ -127,7 +127,7 @@ def test_datasets_are_listed_with_shape_dtype_and_bytes(make, stored_as, file):
     assert set(listed) <= {"class_names"}
 
 
-def test_the_provenance_is_the_one_in_the_file(make):
+def test_the_provenance_shown_is_the_one_in_the_file(make):
     index = make(batch_size=48, teacher="resnet50v2", teacher_sha256="0123456789ab" + "c" * 52)
     made = dict(tables(inspect(LOGITS))["made from"])
     digest = hashlib.sha256(Path(LOGITS).read_bytes()[:-128]).hexdigest()

@@ -29,7 +29,7 @@ from pipeline.inference.forward import Forward
 from pipeline.models import keras_files
 from pipeline.models.ensembles import save_ensemble
 from pipeline.params.reading import read_params
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, ParameterError, UnusableError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.stages import precompute, soften, train_student
@@ -183,7 +183,7 @@ def test_logits_are_float32_and_finer_than_16_bits(precision):
     assert (rounded != logits).mean() > 0.5
 
 
-def test_the_difference_in_words():
+def test_the_difference_is_told_in_six_numbers():
     full = np.array([[1.0, 2.0, -3.0], [0.5, 0.25, 0.0]], np.float32)
     lowered = np.array([[1.0, 2.5, -3.25], [0.0, 0.25, 0.0]], np.float32)
     # Two images, the range of the logits, the largest and the mean difference, one image with another largest class.
@@ -272,7 +272,7 @@ def test_an_overflow_of_float16_is_refused_with_the_remedy(unlabelled):
     kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
     model.get_layer("backbone").get_layer("conv1").set_weights([kernel, bias + 1e5])
     keras_files.save(model, TEACHER)
-    with pytest.raises(PipelineError, match=r" 4 view.*mixed_bfloat16 or float32"):
+    with pytest.raises(UnusableError, match=r" 4 view.*mixed_bfloat16 or float32"):
         label("mixed_float16", UNTOUCHED)
     assert not LOGITS.exists()
     label("mixed_bfloat16", UNTOUCHED)
@@ -283,7 +283,7 @@ def test_the_accuracy_is_compared_in_mixed_precision_too(unlabelled):
     data = precompute.read_index(INDEX)
     record = {"images": fingerprint_of(data.split("val")), "accuracy": 2.0}
     make_teacher(record={"class_names": data.class_names, "validation": record})
-    with pytest.raises(PipelineError, match=r"teacher\.keras .* 2\.0000 "):
+    with pytest.raises(MismatchError, match=r"teacher\.keras .* 2\.0000 "):
         label("mixed_bfloat16")
 
 
@@ -343,7 +343,7 @@ def test_an_earlier_file_of_another_precision_does_not_fit(tmp_path):
 def test_a_precision_that_there_is_not_is_no_sound_file(tmp_path, written):
     logits, _ = write_both(tmp_path)
     edit(logits, lambda file: file.attrs.__setitem__("precision", written))
-    with pytest.raises(PipelineError, match=f"logits\\.h5 .*'{written}'.*dvc repro"), open_logits(logits):
+    with pytest.raises(DamagedError, match=f"logits\\.h5 .*'{written}'.*dvc repro"), open_logits(logits):
         pass
 
 
@@ -351,7 +351,7 @@ def test_a_student_refuses_soft_labels_of_another_precision(unlabelled, labelled
     take(labelled, "mixed_bfloat16")
     soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
     take(labelled, "float32")
-    with pytest.raises(PipelineError, match=r"T4\.h5 .*other logits.*dvc repro"):
+    with pytest.raises(MismatchError, match=r"T4\.h5 .*other logits.*dvc repro"):
         train_student.run(
             index=INDEX,
             soft_targets=Path("T4.h5"),
@@ -413,5 +413,5 @@ def test_params_without_a_precision_mean_float32(tmp_path):
 def test_an_unknown_precision_is_refused_with_the_three(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     change(tmp_path / "params.yaml", "precompute.precision", "float16")
-    with pytest.raises(PipelineError, match=r"precompute\.precision.*float32.*mixed_float16.*mixed_bfloat16"):
+    with pytest.raises(ParameterError, match=r"precompute\.precision.*float32.*mixed_float16.*mixed_bfloat16"):
         read_params(tmp_path / "params.yaml")

@@ -89,7 +89,7 @@ def test_antialiasing_is_that_of_tensorflow(method, antialias):
     np.testing.assert_array_equal(decoded(wide, (10, 10, 3), Resize(method, antialias, "stretch")), in_uint8(expected))
 
 
-def test_the_fits_by_hand():
+def test_crop_stretch_and_pad_of_twelve_pixels_are_those_by_hand():
     """Two rows of six pixels, each of its own value, brought to 2 x 2 and to 6 x 6."""
     pixels = np.arange(1, 13, dtype=np.uint8).reshape(2, 6, 1).repeat(3, axis=2)
     nearest = {fit: Resize("nearest", False, fit) for fit in FITS}
