@@ -353,7 +353,7 @@ def test_models_have_the_weights_of_the_originals(name, which):
     assert model.output_shape == (None, classes_of(name))
 
 
-def test_the_teacher_of_cassava_is_of_the_same_layers_as_its_student():
+def test_the_given_teacher_of_cassava_has_its_students_layers():
     assert described("cassava", "teacher") == described("cassava", "student")
 
 
