@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import re
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from real_project import ROOT, change
+from real_project import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli import arguments
 from pipeline.cli.main import main
 from pipeline.params.reading import read_params
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError, PipelineError, UnusableError
 from pipeline.stages import split
 
 FOLDER, INDEX = Path("data/split"), Path("data/index.csv")
@@ -35,7 +37,13 @@ CSV = {
 }
 """A section `split` of a table, whose validation and test images are drawn."""
 
+WITHOUT_SPLIT = re.sub(
+    r"^split:\n(?: .*\n)*", "", (ROOT / "params.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE
+)
+"""The other sections of params.yaml."""
 
+
+@cache
 def png(number: int, side: int = 5) -> bytes:
     """A PNG file of random pixels, always the same for a number."""
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -63,8 +71,9 @@ def run(section: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 def write_params(section: dict[str, Any]) -> None:
     """Writes params.yaml with this section `split`."""
-    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    change(Path("params.yaml"), "split", section)
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        file.write(WITHOUT_SPLIT)
+        YAML(typ="safe").dump({"split": section}, file)
 
 
 def as_read(section: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +82,10 @@ def as_read(section: dict[str, Any]) -> dict[str, Any]:
     return arguments.data_set(read_params(Path("params.yaml")).split)
 
 
-def refusal(section: dict[str, Any]) -> str:
-    """What `split` says when it refuses; it must have written nothing."""
+def refusal(section: dict[str, Any], error: type[PipelineError] = UnusableError) -> str:
+    """What `split` says when it refuses with this error; it must have written nothing."""
     before = files_below(Path("data")) if Path("data").exists() else None
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(error) as refused:
         run(section)
     assert (files_below(Path("data")) if Path("data").exists() else None) == before
     return str(refused.value)
@@ -85,7 +94,7 @@ def refusal(section: dict[str, Any]) -> str:
 def invalid(section: dict[str, Any]) -> str:
     """The message about a section that is refused before the data are read."""
     write_params(section)
-    with pytest.raises(PipelineError, match=r"params\.yaml is not valid") as refused:
+    with pytest.raises(ParameterError, match=r"params\.yaml is not valid") as refused:
         read_params(Path("params.yaml"))
     return str(refused.value)
 

@@ -25,7 +25,14 @@ from layouts import (
 
 from pipeline.datasets.arrays import read_arrays
 from pipeline.images.index import read_index
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    ParameterError,
+    PipelineError,
+    UnusableError,
+)
 
 DRAWN = {"layout": "arrays", "data": "raw.npz", "class_names": None, "val_fraction": 0.25, "test_fraction": 0.25}
 NAMED = DRAWN | {"val_fraction": None, "test_fraction": None}
@@ -144,10 +151,10 @@ def test_an_array_of_the_file_may_name_the_classes(capsys):
     assert {rows[f"test_0000{number}.png"]["class_name"] for number in (0, 2)} == {"zebra"}
     assert read_index(INDEX).class_names == ["zebra", "ant"]
     assert re.search("1 left out, .* raw.npz .*: 'numbers'", capsys.readouterr().out)
-    unknown = refusal(with_key(NAMED, class_names="names.json"))
+    unknown = refusal(with_key(NAMED, class_names="names.json"), ParameterError)
     assert "split.class_names is 'names.json'" in unknown
     assert "has 'names_of_labels', 'numbers', " in unknown
-    no_texts = refusal(with_key(NAMED, class_names="numbers"))
+    no_texts = refusal(with_key(NAMED, class_names="numbers"), ParameterError)
     assert "split.class_names is 'numbers'" in no_texts
     assert "type int64 and shape (2,)" in no_texts
 
@@ -223,19 +230,19 @@ def test_refuses_arrays_that_make_no_sense(changes, expected):
 
 
 @pytest.mark.parametrize(
-    ("class_names", "expected"),
+    ("class_names", "expected", "error"),
     [
-        (["a"], ["raw.npz has 1 label(s)", "split.class_names", ": '1'; known are '0'", "a map"]),
-        ({0: "a", 2: "b"}, ["split.class_names", ": '1'; known are '0', '2'. "]),
-        (["a/b", "c"], ["cannot name a folder: 'a/b'", "in split.class_names"]),
-        (["..", "c"], ["cannot name a folder: '..'"]),
-        ([" a", "c"], ["cannot name a folder: ' a'"]),
+        (["a"], ["raw.npz has 1 label(s)", "split.class_names", ": '1'; known are '0'", "a map"], MismatchError),
+        ({0: "a", 2: "b"}, ["split.class_names", ": '1'; known are '0', '2'. "], MismatchError),
+        (["a/b", "c"], ["cannot name a folder: 'a/b'", "in split.class_names"], UnusableError),
+        (["..", "c"], ["cannot name a folder: '..'"], UnusableError),
+        ([" a", "c"], ["cannot name a folder: ' a'"], UnusableError),
     ],
     ids=str,
 )
-def test_refuses_names_that_do_not_fit(class_names, expected):
+def test_refuses_names_that_do_not_fit(class_names, expected, error):
     make()
-    message = refusal(with_key(NAMED, class_names=class_names))
+    message = refusal(with_key(NAMED, class_names=class_names), error)
     assert [words for words in expected if words not in message] == []
 
 
@@ -256,21 +263,21 @@ def test_refuses_names_that_do_not_fit(class_names, expected):
 )
 def test_a_split_is_either_held_or_drawn(held, section, expected):
     make(held)
-    message = refusal(section)
+    message = refusal(section, ParameterError)
     assert [words for words in expected if words not in message] == []
 
 
 def test_refuses_what_is_no_npz_file():
-    missing = refusal(NAMED)
+    missing = refusal(NAMED, MissingError)
     assert "no file raw.npz" in missing
     assert "split.data" in missing
     Path("raw.npz").write_bytes(b"")
-    damaged = refusal(NAMED)
+    damaged = refusal(NAMED, DamagedError)
     assert damaged.startswith("raw.npz is no .npz file")
     assert "numpy.savez(" in damaged
     with Path("raw.npz").open("wb") as file:
         np.save(file, pixels(3, RGB))
-    assert "raw.npz is no .npz file" in refusal(NAMED)
+    assert "raw.npz is no .npz file" in refusal(NAMED, DamagedError)
 
 
 @given(position=st.integers(0, 1499), byte=st.integers(1, 255))
@@ -295,7 +302,7 @@ def test_refuses_a_damaged_file():
     whole = Path("raw.npz").read_bytes()
     place = whole.index(b"x_train.npy") + 300  # in the pixels, which the zip file's checksum covers
     Path("raw.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. " in refusal(NAMED)
+    assert "raw.npz cannot be read: Bad CRC-32 for file 'x_train.npy'. " in refusal(NAMED, DamagedError)
     assert not Path("data").exists()
 
 
@@ -347,7 +354,7 @@ def test_cifar10_knows_the_names_of_its_classes():
     assert planned(CIFAR10).startswith("52 images in 10 classes: ")
 
 
-def test_real_cifar10():
+def test_split_reads_the_real_cifar10():
     shared = os.environ.get("SOFTLABEL_SHARED_DATA")
     data = Path(shared or ".") / "cifar10_subset.npz"
     if not shared or not data.is_file():

@@ -100,7 +100,7 @@ def test_the_interval_of_a_median_is_that_of_the_sign_test():
     assert paired.interval_of_median(shuffled(5) + 1.0) == "-"
 
 
-def test_system_1_by_hand(monkeypatch):
+def test_passes_and_seconds_of_system_1_by_hand(monkeypatch):
     """2,175 images are 68 batches of 32; offline each is labelled 35 times, online 35 times for each of 6 students."""
     pair = Pair("presets/mhist.yaml", classes=2)
     small = Pair("params.yaml", classes=2)  # the counts do not depend on the models, which take long to build

@@ -29,7 +29,7 @@ def test_an_interval_from_far_better_to_far_worse_says_nothing(ends, lack, empty
 
 
 @pytest.mark.parametrize(("lack", "needed"), [(0.6, 2), (0.2, 3), (0.1, 5), (0.001, math.inf)])
-def test_how_many_seeds_are_needed(lack, needed):
+def test_the_seeds_needed_are_those_of_students_t(lack, needed):
     """Of differences 0 and 0.045: s = 0.0318; t s / sqrt(n) is 0.286, 0.079, 0.0506, 0.0395 of 2, 3, 4, 5 seeds."""
     assert seeds_needed([0.0, 0.045], lack) == needed
 
@@ -42,7 +42,7 @@ def test_that_many_seeds_are_enough_and_one_fewer_is_not():
     assert reach[1] <= 0.03 < reach[0]
 
 
-def test_what_would_help():
+def test_more_seeds_or_more_test_images_are_advised():
     assert re.search("2 seeds .* at least 5 ", what_would_help(2, 5))
     assert re.search("2 seeds .* hundreds ", what_would_help(2, math.inf))
     assert "test images" in what_would_help(3, 3)

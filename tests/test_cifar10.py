@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from layouts import check_copies, run, write_params
 
 from pipeline.cli.main import main
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError
 from pipeline.stages import cifar10
 
 DATA = Path("data/raw/cifar10/cifar10.npz")
@@ -73,7 +73,7 @@ def test_without_a_network_it_says_what_to_do_and_keeps_files(monkeypatch, older
     if older:
         DATA.parent.mkdir(parents=True)
         DATA.write_bytes(b"of the user")
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(MissingError) as refused:
         cifar10.run(data=DATA)
     message = str(refused.value)
     assert "URL fetch failure on" in message

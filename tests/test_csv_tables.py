@@ -3,6 +3,7 @@
 The images are empty files: a reader decodes none.
 """
 
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from pipeline.datasets.class_folders import read_folders
 from pipeline.datasets.csv_tables import read_csv, read_mhist
 from pipeline.datasets.labelled import DataSet
 from pipeline.images.index import in_order, read_index
-from pipeline.runtime.errors import PipelineError, UnusableError
+from pipeline.runtime.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    ParameterError,
+    PipelineError,
+    UnusableError,
+)
 
 DRAWN = {
     "layout": "csv",
@@ -53,8 +61,8 @@ def labels(**changes: Any) -> dict[str, str]:
     return {row.id: row.class_name for row in read(**changes).rows}
 
 
-def refusal(**changes: Any) -> str:
-    with pytest.raises(PipelineError) as refused:
+def refusal(error: type[PipelineError] = UnusableError, /, **changes: Any) -> str:
+    with pytest.raises(error) as refused:
         read(**changes)
     assert len(str(refused.value).splitlines()) == 1
     return str(refused.value)
@@ -133,41 +141,54 @@ def test_equal_names_of_two_sub_folders_are_two_images():
 
 
 @pytest.mark.parametrize(
-    ("rows", "names", "expected"),
+    ("rows", "names", "expected", "error"),
     [
         (
             ["a.jpg,0", "b.jpg,1"],
             ["a.png", "b.png"],
             ["2 of 2", "nearest to 'a.jpg' is 'a.png'. ", "split.images"],
+            MissingError,
         ),
         (
             ["A.png,0", "b.png,1"],
             ["a.png", "b.png"],
             ["1 of 2", "'A.png' (line 2). ", "'A.png' is 'a.png'"],
+            MissingError,
         ),
         (
             ["/home/me/x/a.png,0", "b.png,1"],
             ["x/a.png", "b.png"],
             ["1 image name(s)", "'/home/me/x/a.png' (line 2)", "Write 'x/a.png' instead of '/home/me/x/a.png'."],
+            UnusableError,
         ),
-        (["C:\\\\x\\\\a.png,0", "b.png,1"], ["a.png", "b.png"], ["Write 'a.png' instead of 'C:"]),
-        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png'"]),
-        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. "]),
-        (["a,0", "b,1"], ["x/a.png", "y/a.png", "x/b.png"], ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"]),
-        (["a.png,0", "a,1"], ["a.png", "b.png"], ["1 image(s)", ": 'a.png' (line 2), 'a' (line 3). "]),
-        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "the column 'image': lines 3, 4."]),
-        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "hidden", "'._a.png' (line 2)"]),
-        (["__MACOSX/a.png,0", "b.png,1"], ["__MACOSX/a.png", "b.png"], ["1 row(s)", "hidden", "(line 2)"]),
-        (["deep/a.png,0", "b.png,1"], ["b.png"], ["1 image(s)", "link", "'deep/a.png' (line 2). "]),
-        (["a.png,0"], [], ["raw holds no folders"]),
+        (["C:\\\\x\\\\a.png,0", "b.png,1"], ["a.png", "b.png"], ["Write 'a.png' instead of 'C:"], UnusableError),
+        (["c.png,0", "b.png,1"], ["b.png", "x/c.png"], ["'c.png' may be 'x/c.png'"], MissingError),
+        (["a,0", "b.png,1"], ["a.png", "a.jpg", "b.png"], ["'a' can mean 'a.jpg', 'a.png'. "], UnusableError),
+        (
+            ["a,0", "b,1"],
+            ["x/a.png", "y/a.png", "x/b.png"],
+            ["1 image name(s)", "'a' can mean 'x/a.png', 'y/a.png'"],
+            UnusableError,
+        ),
+        (["a.png,0", "a,1"], ["a.png", "b.png"], ["1 image(s)", ": 'a.png' (line 2), 'a' (line 3). "], UnusableError),
+        (["a.png,0", ",1", " ,1"], ["a.png"], ["2 of 3 rows", "the column 'image': lines 3, 4."], UnusableError),
+        (["._a.png,0", "b.png,1"], ["._a.png", "b.png"], ["1 row(s)", "hidden", "'._a.png' (line 2)"], UnusableError),
+        (
+            ["__MACOSX/a.png,0", "b.png,1"],
+            ["__MACOSX/a.png", "b.png"],
+            ["1 row(s)", "hidden", "(line 2)"],
+            UnusableError,
+        ),
+        (["deep/a.png,0", "b.png,1"], ["b.png"], ["1 image(s)", "link", "'deep/a.png' (line 2). "], UnusableError),
+        (["a.png,0"], [], ["raw holds no folders"], MissingError),
     ],
 )
-def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, expected):
+def test_a_mismatch_is_told_with_what_the_folder_holds(rows, names, expected, error):
     make(["image,label", *rows], names)
     write_files({"raw/other/a.png": b""} if names else {})
     if "b.png" in names:
         Path("raw/img/deep").symlink_to(Path("raw/other").resolve(), target_is_directory=True)
-    message = refusal()
+    message = refusal(error)
     assert [words for words in expected if words not in message] == []
 
 
@@ -197,8 +218,8 @@ def test_named_splits_may_be_written_unlike_the_rows(ids):
     data_set = read(validation_ids=Path("val.csv"), val_fraction=None)
     assert {row.id: row.partition for row in data_set.rows} == {"s/a.png": "val", "b": "val", "c": "train"}
     Path("raw/val.csv").write_text("image\nb.png\nbb.png\n")
-    message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
-    assert message.startswith("raw/val.csv names 1 image(s) that raw/t.csv does not: 'bb.png' (line 3). ")
+    message = refusal(MismatchError, validation_ids=Path("val.csv"), val_fraction=None)
+    assert re.match(r"raw/val\.csv names 1 .*raw/t\.csv .*: 'bb\.png' \(line 3\)\. ", message)
     assert "nearest to 'bb.png' there is 'b.png'" in message
 
 
@@ -219,17 +240,17 @@ def test_a_list_of_names_may_go_with_a_table_without_header():
 
 
 @pytest.mark.parametrize(
-    ("ids", "expected"),
+    ("ids", "expected", "error"),
     [
-        ("image\nother/a.png\n", "nearest to 'other/a.png' there is 'a.png'. "),
-        ("z9.jpg\n", "write a header with 'image'"),
-        ("a.png;1\nb.png;1\n", "write a header with 'image'"),
+        ("image\nother/a.png\n", "nearest to 'other/a.png' there is 'a.png'. ", MismatchError),
+        ("z9.jpg\n", "write a header with 'image'", UnusableError),
+        ("a.png;1\nb.png;1\n", "write a header with 'image'", UnusableError),
     ],
 )
-def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, expected):
+def test_no_advice_about_the_names_of_a_split_breaks_the_table(ids, expected, error):
     make(["image,label", "a.png,0", "b.png,1"])
     Path("raw/val.csv").write_text(ids)
-    message = refusal(validation_ids=Path("val.csv"), val_fraction=None)
+    message = refusal(error, validation_ids=Path("val.csv"), val_fraction=None)
     assert expected in message
     assert "remove" not in message
     assert "split.header" not in message
@@ -268,52 +289,59 @@ def test_what_excel_writes_is_read(encoding):
 
 
 @pytest.mark.parametrize(
-    ("lines", "changes", "expected"),
+    ("lines", "changes", "expected", "error"),
     [
         (
             ["image;label", "a.png;0"],
             {"separator": ","},
             ["it has 'image;label'. ", "separated by semicolons", "split.separator is ','", "split.separator: null"],
+            UnusableError,
         ),
         (
             ["a.png;0", "b.png;1"],
             {"separator": ",", "header": False, "image_column": "1", "label_column": "2"},
             ["lacks the column '2'; it has '1'. ", "separated by semicolons", "split.separator is ','"],
+            UnusableError,
         ),
-        (["a.png;0", "b.png;1"], {}, ["it has 'a.png', '0'. ", "split.header: false", "numbers"]),
+        (["a.png;0", "b.png;1"], {}, ["it has 'a.png', '0'. ", "split.header: false", "numbers"], UnusableError),
         (
             ["a.png;0", "b.png;1"],
             {"header": False},
             ["columns 1, 2, ...", "first line is 'a.png', '0'. "],
+            UnusableError,
         ),
         (
             ["image,label", "a.png,0"],
             {"header": False},
             ["split.header: null"],
+            UnusableError,
         ),
         (
             ["picture,label", "a.png,0", "b.png,1"],
             {"image_column": "1", "label_column": "2"},
             ["no image 'picture'", "line 1 of raw/t.csv", "split.header: true"],
+            MissingError,
         ),
         (
             ["Image,label", "a.png,0"],
             {},
             ["it has 'Image', 'label'. ", "'Image' by 'image'?", "split.image_column and split.label_column"],
+            UnusableError,
         ),
-        (["image,label,label", "a.png,0,1"], {}, ["the column 'label' more than once"]),
+        (["image,label,label", "a.png,0,1"], {}, ["the column 'label' more than once"], UnusableError),
         (
             ["image,label", "a.png,0", "b, c.png,1"],
             {},
             ["separated by commas", "1 row(s)", "2 columns", "line 3 has 3"],
+            DamagedError,
         ),
-        (["image,label"], {}, ["no rows"]),
-        (["i" * 10_000 + ",label", "a.png,0"], {}, [f"it has '{'i' * 55} ..., 'label'."]),
+        (["image,label"], {}, ["no rows"], UnusableError),
+        (["i" * 10_000 + ",label", "a.png,0"], {}, [f"it has '{'i' * 55} ..., 'label'."], UnusableError),
     ],
 )
-def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, expected):
+def test_a_wrong_separator_or_header_is_named_as_the_cause(lines, changes, expected, error):
     make(lines)
-    message = refusal(**changes)
+    message = refusal(error, **changes)
     assert [words for words in expected if words not in message] == []
 
 
@@ -380,7 +408,7 @@ def test_refuses_columns_that_are_not_one_hot(line, columns, expected):
 
 def test_one_column_of_one_hot_is_not_taken_for_the_labels():
     make(ONE_HOT, FOUR)
-    message = refusal(label_column="NV")
+    message = refusal(ParameterError, label_column="NV")
     assert message.startswith("the column 'NV' of raw/t.csv is one of 3 columns ")
     assert "set split.label_columns: [MEL, NV, BCC] and split.label_column: null." in message
     make([ONE_HOT[0], "a,1,0,0", "b,0,1,0"], FOUR)
@@ -403,9 +431,11 @@ def test_one_hot_columns_need_not_be_adjacent(header, row, listed):
         flags = {"male": n % 5 < 4, "lesion": n % 3 == 0}
         lines.append(f"{n}," + row.format(n=n + 100, **{name: int(bit) for name, bit in (bits | flags).items()}))
     make([header, *lines], [f"{n}.png" for n in range(40)])
-    assert f"set split.label_columns: {listed} and split.label_column: null" in refusal(label_column="MEL")
+    assert f"set split.label_columns: {listed} and split.label_column: null" in refusal(
+        ParameterError, label_column="MEL"
+    )
     assert set(labels(label_column="MEL", class_names=["other", "melanoma"]).values()) == {"other", "melanoma"}
-    assert listed in refusal(label_column="MEL", class_names=["MEL", "NV", "BCC"])
+    assert listed in refusal(ParameterError, label_column="MEL", class_names=["MEL", "NV", "BCC"])
 
 
 def test_one_hot_columns_with_wrong_rows_are_not_read_as_labels():
@@ -413,7 +443,7 @@ def test_one_hot_columns_with_wrong_rows_are_not_read_as_labels():
     rows[2], rows[7], rows[9] = [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]
     lines = ["image,MEL,NV,BCC", *(f"{n},{','.join(map(str, row))}" for n, row in enumerate(rows))]
     make(lines, [f"{n}.png" for n in range(60)])
-    message = refusal(label_column="MEL")
+    message = refusal(ParameterError, label_column="MEL")
     assert message.startswith("the column 'MEL' of raw/t.csv is one of 3 columns ")
     assert "all but 3 of 60 rows" in message
     assert "split.label_columns: [MEL, NV, BCC] and split.label_column: null" in message
@@ -428,7 +458,7 @@ def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
     make(["image,male,label,biopsy", "a,1,0,0", "b,1,1,0", "c,0,1,1", "d,0,0,1"], FOUR)
     assert labels() == {"a": "0", "b": "1", "c": "1", "d": "0"}
     make(["image,male,x,y,biopsy", "a,1,0,1,1", "b,1,1,0,0", "c,0,1,0,1", "d,1,0,1,0"], FOUR)
-    assert "split.label_columns: [x, y]" in refusal(label_column="y")
+    assert "split.label_columns: [x, y]" in refusal(ParameterError, label_column="y")
 
 
 @pytest.mark.parametrize(
@@ -515,23 +545,29 @@ def test_class_names_may_be_a_file(file, content, order):
 
 
 @pytest.mark.parametrize(
-    ("written", "class_names", "expected"),
+    ("written", "class_names", "expected", "error"),
     [
         (
             ["TVA", "HP"],
             {"TVAA": "a", "HP": "b"},
             ": 'TVA'; known are 'TVAA', 'HP'; the nearest to 'TVA' is 'TVAA'. ",
+            MismatchError,
         ),
-        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order"),
-        (["1", "2"], ["adenoma", "polyp"], ": '2'; known are '0', '1'. A list names labels from 0 on"),
-        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "only the class 'a'"),
-        (["1", "01"], None, "the column 'label': '01', '1'"),
-        ([f"l{number}" for number in range(90)], {"x": "a"}, "'l0', 'l1', 'l10', 'l11', 'l12' and 85 more; known"),
+        (["TVA", "HP"], ["adenoma", "polyp"], "A list puts the labels themselves in order", MismatchError),
+        (["1", "2"], ["adenoma", "polyp"], ": '2'; known are '0', '1'. A list names labels from 0 on", MismatchError),
+        (["TVA", "HP"], {"TVA": "a", "HP": "a"}, "only the class 'a'", UnusableError),
+        (["1", "01"], None, "the column 'label': '01', '1'", UnusableError),
+        (
+            [f"l{number}" for number in range(90)],
+            {"x": "a"},
+            "'l0', 'l1', 'l10', 'l11', 'l12' and 85 more; known",
+            MismatchError,
+        ),
     ],
 )
-def test_refuses_labels_without_a_name(written, class_names, expected):
+def test_refuses_labels_without_a_name(written, class_names, expected, error):
     make_labels(written)
-    assert expected in refusal(class_names=class_names)
+    assert expected in refusal(error, class_names=class_names)
 
 
 def test_numbers_are_in_the_order_of_numbers_however_long():

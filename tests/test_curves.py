@@ -11,7 +11,7 @@ from pipeline.evaluation import names
 from pipeline.evaluation.curves import curve_table, measures_of, read_curves
 from pipeline.evaluation.temperatures import temperature_table
 from pipeline.report import temperature_curves
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 TEACHER = {"quality": {"accuracy": {"mean": 0.9}, "auc": {"mean": 0.97}}}
 
@@ -119,7 +119,10 @@ def test_with_many_temperatures_the_axis_names_only_some():
 
 def test_without_students_teacher_and_baseline_are_drawn(tmp_path):
     for models in ({"teacher": TEACHER}, {"teacher": TEACHER, "baseline": group(0.7, 0.8)}):
-        drawn(models).figure.savefig(tmp_path / "a.png")
+        axes = drawn(models)
+        axes.figure.savefig(tmp_path / "a.png")
+        assert lines(axes).keys() == models.keys()
+        assert axes.containers == []
         assert temperature_table(models, "accuracy").empty
 
 
@@ -177,11 +180,20 @@ def test_an_ensemble_that_was_not_trained_here_is_left_out(tmp_path):
     assert read_curves(folder, {names.TEACHER: ["teacher"]}) == []
 
 
-@pytest.mark.parametrize("content", [None, "", "loss,accuracy\n1,2\n", 'epoch,phase\n1,"2\n', "\xff"])
-def test_curves_that_cannot_be_read_are_refused_with_the_remedy(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, MissingError),
+        ("", DamagedError),
+        ("loss,accuracy\n1,2\n", DamagedError),
+        ('epoch,phase\n1,"2\n', DamagedError),
+        ("\xff", DamagedError),
+    ],
+)
+def test_curves_that_cannot_be_read_are_refused_with_the_remedy(tmp_path, content, error):
     if content is not None:
         (tmp_path / "teacher.csv").write_text(content, encoding="latin-1")
-    with pytest.raises(PipelineError, match=r"teacher\.csv.*`dvc checkout`.*`dvc repro`"):
+    with pytest.raises(error, match=r"teacher\.csv.*`dvc checkout`.*`dvc repro`"):
         read_curves(tmp_path, {names.TEACHER: ["teacher"]})
 
 

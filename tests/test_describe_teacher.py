@@ -13,7 +13,7 @@ from pipeline.evaluation.description import read_description
 from pipeline.images.index import Image, Index, write_index
 from pipeline.inference import cost, forward_speed
 from pipeline.models import ensembles, keras_files
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
 from pipeline.stages import describe_teacher
 
 INDEX, TEACHER, OUTPUT = Path("index.csv"), Path("teacher.keras"), Path("teacher.json")
@@ -77,16 +77,25 @@ def test_the_same_teacher_gives_the_same_bytes(folder):
 
 def test_a_teacher_of_other_classes_is_refused(folder):
     keras_files.save(MODEL.build(classes=3, seed=1), TEACHER)
-    with pytest.raises(PipelineError, match=r"teacher\.keras gives 3 logits.* 2 classes"):
+    with pytest.raises(MismatchError, match=r"teacher\.keras gives 3 logits.* 2 classes"):
         describe()
     assert not OUTPUT.exists()
 
 
-@pytest.mark.parametrize("text", [None, "", "{}", '{"sha256": "ab", "cost": {}}', "[1]"])
-def test_a_missing_or_damaged_description_names_the_remedy(folder, text):
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (None, MissingError),
+        ("", DamagedError),
+        ("{}", DamagedError),
+        ('{"sha256": "ab", "cost": {}}', DamagedError),
+        ("[1]", DamagedError),
+    ],
+)
+def test_a_missing_or_damaged_description_names_the_remedy(folder, text, error):
     if text is not None:
         OUTPUT.write_text(text)
-    with pytest.raises(PipelineError, match=r"teacher\.json.*dvc repro --single-item --force describe_teacher"):
+    with pytest.raises(error, match=r"teacher\.json.*dvc repro --single-item --force describe_teacher"):
         read_description(OUTPUT)
 
 

@@ -139,8 +139,10 @@ def test_a_group_stays_whole_when_a_copy_keeps_it_in_training():
     groups = {val: names[0], train[0]: names[0], train[1]: names[0]}
     make([(val, train[2])], groups=groups | {train[2]: "kept" + "x" * next_in_train("kept")})
     section = with_key(KEEP, group_column="patient")
-    assert {run(with_key(section, duplicates="warn"))[f"{number}.png"]["split"] for number in groups} == {"val"}
-    assert {run(section)[f"{number}.png"]["split"] for number in (*groups, train[2])} == {"train"}
+    drawn = run(with_key(section, duplicates="warn"))
+    assert {drawn[f"{number}.png"]["split"] for number in groups} == {"val"}
+    kept = run(section)
+    assert {kept[f"{number}.png"]["split"] for number in (*groups, train[2])} == {"train"}
 
 
 def next_in_train(name: str) -> int:

@@ -9,7 +9,7 @@ from soft_label_files import CLASS_NAMES, IDS, INDEX, VIEWS, edit, image, write_
 
 from pipeline.images.index import Index
 from pipeline.images.views import Augmentation, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.identity import Expected, differences, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 
@@ -28,11 +28,11 @@ def folder(tmp_path_factory):
 def refusal(folder, name, index=INDEX, **used_with):
     """The message: it names the file and the command that makes it up to date."""
     opened, stage = FORMATS[name]
-    with opened(folder / name) as file, pytest.raises(PipelineError) as refused:
+    with opened(folder / name) as file, pytest.raises(MismatchError) as refused:
         refuse_other(file, index, Expected(**used_with))
     message = str(refused.value)
     assert message.startswith(f"{folder / name} ")
-    assert message.endswith(f". Bring it up to date with `dvc repro {stage}`.")
+    assert message.endswith(f" `dvc repro {stage}`.")
     return message
 
 

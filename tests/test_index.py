@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.images.index import Image, Index, fingerprint_of, in_order, read_index, write_index
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)
 TWO = Image("b.png", "data/split/test/HP/b.png", "HP", "test", "", "22" * 32)
@@ -43,7 +43,7 @@ def test_file_is_plain_csv_sorted_by_id(tmp_path):
         "NA",
     ],
 )
-def test_round_trip_of_odd_names(tmp_path, name):
+def test_odd_names_survive_the_file(tmp_path, name):
     file = tmp_path / "index.csv"
     images = [replace(ONE, id=name, path=f"data/split/train/SSA/{name}", class_name=name), TWO]
     write_index(file, Index(images))
@@ -131,7 +131,7 @@ def test_classes_are_in_alphabetical_order():
     ],
     ids=str,
 )
-def test_numbers_are_in_the_order_of_numbers(names, order):
+def test_classes_that_are_numbers_are_in_numeric_order(names, order):
     assert in_order(names) == order
     assert in_order([*reversed(names), *names]) == order
 
@@ -153,7 +153,7 @@ def test_split_lists_its_own_images_by_id():
 
 
 def test_refuses_a_missing_index(tmp_path):
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(MissingError) as refused:
         read_index(tmp_path / "index.csv")
     assert f"{tmp_path / 'index.csv'}. " in str(refused.value)
     assert "`dvc repro split`" in str(refused.value)
@@ -172,7 +172,7 @@ def test_refuses_a_missing_index(tmp_path):
 def test_refuses_other_columns(tmp_path, header, shown):
     file = tmp_path / "index.csv"
     file.write_text(header)
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(DamagedError) as refused:
         read_index(file)
     has, expected = str(refused.value).split("expected")
     assert str(file) in has
@@ -196,7 +196,7 @@ def test_refuses_other_columns(tmp_path, header, shown):
 def test_refuses_damaged_rows(tmp_path, rows):
     file = tmp_path / "index.csv"
     file.write_bytes(HEADER.encode() + b"\n" + rows)
-    with pytest.raises(PipelineError, match=r"index\.csv"):
+    with pytest.raises(DamagedError, match=r"index\.csv"):
         read_index(file)
 
 
@@ -233,7 +233,7 @@ def test_the_file_keeps_the_order_of_the_class_axis(tmp_path, order):
 def test_refuses_numbers_that_are_no_order_of_the_classes(tmp_path, numbered, why):
     rows = [f"{row}.png,p,{label},train,,s,{number}" for row, (label, number) in enumerate(numbered)]
     (tmp_path / "index.csv").write_text("\n".join([HEADER, *rows, ""]))
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(DamagedError) as refused:
         read_index(tmp_path / "index.csv")
     assert "index.csv" in str(refused.value)
     assert f"{numbered[0][0]!r} has {numbered[0][1]!r}" in str(refused.value)

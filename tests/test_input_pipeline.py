@@ -13,9 +13,9 @@ from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index
 from pipeline.images.rendering import render
-from pipeline.images.views import Augmentation, Views, sample_views
+from pipeline.images.views import Augmentation, sample_views
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
 
@@ -133,7 +133,7 @@ def test_epochs_do_not_depend_on_where_training_starts(pixels):
 # Views
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 11])
+@pytest.mark.parametrize("batch_size", [1, 4])
 def test_views_are_those_of_the_key_whatever_the_batch_size(pixels, batch_size):
     expected = rendered(pixels, 5)
     steps = steps_of_passes(range(5, 6), batch_size)
@@ -179,26 +179,26 @@ TRAIN = INDEX.split("train")
 TRAIN_IDS = [image.id for image in TRAIN]
 
 
-@pytest.fixture(params=[DENSE, TOP2], ids=["dense", "top-k"])
-def soft_file(tmp_path, request):
-    _, path = write_both(tmp_path, stored_as=request.param)
+@pytest.fixture(scope="module", params=[DENSE, TOP2], ids=["dense", "top-k"])
+def soft_file(tmp_path_factory, request):
+    _, path = write_both(tmp_path_factory.mktemp("soft"), stored_as=request.param)
     with open_soft_targets(path) as file:
         yield file
 
 
-@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 3], [1]], ids=str)
-@pytest.mark.parametrize("view", [0, 1, 2])
-def test_views_sampled_for_the_baseline_equal_the_stored_ones(soft_file, view, rows):
+@pytest.mark.parametrize("rows", [[4, 3, 2, 1, 0], [2, 0, 3]], ids=str)
+def test_views_sampled_for_the_baseline_equal_the_stored_ones(soft_file, rows):
     one_hot = INDEX.one_hot(TRAIN)
     of_student = HardAndSoftLabels(soft_file, "train", TRAIN, one_hot)
     of_baseline = HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count)
     assert of_student.augmentation == of_baseline.augmentation
-    affines, colors, targets = of_student.take(view, np.array(rows))
-    sampled_affines, sampled_colors, hard = of_baseline.take(view, np.array(rows))
-    assert affines.dtype == sampled_affines.dtype == np.float16
-    assert affines.tobytes() == sampled_affines.tobytes()
-    assert colors.tobytes() == sampled_colors.tobytes()
-    np.testing.assert_array_equal(targets[:, :3], hard)
+    for view in range(3):
+        affines, colors, targets = of_student.take(view, np.array(rows))
+        sampled_affines, sampled_colors, hard = of_baseline.take(view, np.array(rows))
+        assert affines.dtype == sampled_affines.dtype == np.float16
+        assert affines.tobytes() == sampled_affines.tobytes()
+        assert colors.tobytes() == sampled_colors.tobytes()
+        np.testing.assert_array_equal(targets[:, :3], hard)
     assert [of_student.view(epoch) for epoch in range(9)] == [of_baseline.view(epoch) for epoch in range(9)]
 
 
@@ -239,7 +239,7 @@ def test_epoch_e_trains_on_view_e_mod_v_with_its_labels(soft_file, files):
 # Validation
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+@pytest.mark.parametrize("batch_size", [4, 100])
 def test_validation_is_untouched_and_in_order(pixels, batch_size):
     untouched = examples(pixels, hard_labels(Augmentation(), seed=0, count=1))
     batches = validation_batches(untouched, batch_size)
@@ -286,13 +286,5 @@ def test_images_that_are_not_those_of_the_index_are_refused(tmp_path, damage):
     images = index_of_files(tmp_path).images
     breaks = {"missing": lambda path: path.unlink(), "another": lambda path: path.write_bytes(b"another")}
     breaks[damage](tmp_path / "2.png")
-    with pytest.raises(PipelineError, match=r"^1 .*2\.png.*--force split"):
+    with pytest.raises(MismatchError, match=r"^1 .*2\.png.*--force split"):
         Examples.of(images, (5, 5, 3), hard_labels())
-
-
-def test_stored_views_are_asked_for_by_number_not_by_epoch(tmp_path):
-    """V = 1: every epoch is view 0, whatever its number."""
-    _, path = write_both(tmp_path, views=Views(1, 5, VIEWS.augmentation))
-    with open_soft_targets(path) as file:
-        supervision = HardAndSoftLabels(file, "train", TRAIN, INDEX.one_hot(TRAIN))
-        assert [supervision.view(epoch) for epoch in (0, 1, 99)] == [0, 0, 0]

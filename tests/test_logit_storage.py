@@ -18,7 +18,7 @@ from soft_label_files import CLASS_NAMES, INDEX, image, write_both
 
 from pipeline.images.index import Index
 from pipeline.images.views import Augmentation, Views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.logit_storage import Dense, TopK, softmax
 from pipeline.soft_labels.reading import open_soft_targets
@@ -109,7 +109,7 @@ def test_dense_soft_labels_are_the_softmax_of_what_is_stored(dtype, temperature)
 @pytest.mark.parametrize("value", [65520.0, -1e6, 1e30])
 def test_what_float16_cannot_hold_is_refused_with_what_to_set(kind, value):
     logits = np.array([[0.0, 1.0, 2.0], [value, value, value]], np.float32)
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(ParameterError) as refused:
         kind.encode(logits)
     assert f" {abs(value):.3g}, which float16 cannot hold" in str(refused.value)
     assert "precompute.storage to {kind: dense, dtype: float32}" in str(refused.value)
@@ -134,7 +134,7 @@ def test_kept_logits_are_the_largest_in_order():
     assert columns["tail_mean"].dtype == columns["tail_variance"].dtype == np.float32
 
 
-def test_columns_by_hand():
+def test_top_k_columns_by_hand():
     # The others are -1, 0, 1, 2, -2: mean 0, variance (1 + 0 + 1 + 4 + 4) / 5 = 2.
     columns = TopK(2, "float16").encode(np.array([[-1.0, 0.0, 8.5, 1.0, 2.0, 3.0, -2.0]], np.float32))
     assert columns["index"].tolist() == [[2, 5]]
@@ -173,7 +173,7 @@ def test_the_index_holds_every_class(classes, dtype):
 
 @pytest.mark.parametrize("k", [3, 4, 100])
 def test_a_k_that_leaves_no_tail_is_refused(k):
-    with pytest.raises(PipelineError, match=rf"precompute\.storage .* {k} largest .* 3 classes.*smaller k"):
+    with pytest.raises(ParameterError, match=rf"precompute\.storage .* {k} largest .* 3 classes.*smaller k"):
         TopK(k, "float16").columns(3)
     assert TopK(2, "float16").columns(3)["value"] == ((2,), "float16")
 
@@ -199,7 +199,7 @@ def columns_of(value, mean, variance):
     }
 
 
-def test_golden_soft_labels():
+def test_top_k_soft_labels_are_the_golden_ones():
     soft = TopK(3, "float32").soften(columns_of([6, 4, 3], 0, 2.25), 2.0, 10)
     expected = [[0.4966368123957157, 0.18270247300930234, 0.11081465148546174]]
     np.testing.assert_allclose(soft["probability"], expected, rtol=2 * ULP)
@@ -208,7 +208,7 @@ def test_golden_soft_labels():
     np.testing.assert_allclose(dense, [expected[0] + [0.2098460631095202 / 7] * 7], rtol=3 * ULP)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0, 20.0])
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 20.0])
 @pytest.mark.parametrize(
     ("value", "mean", "variance"),
     [([6, 4, 3], 0, 2.25), ([9, 5, 4.5], 4, 1), ([2, 1, 0], -3, 16), ([12, 0, -1], -8, 0.25), ([3, 3, 3], 3, 0.5)],
@@ -250,7 +250,7 @@ TEMPERATURE = st.floats(-3, 6).map(lambda power: 10.0**power)
 ROWS = arrays.arrays(np.float32, (4, 9), elements=st.floats(-200, 200, width=32))
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(ROWS, TEMPERATURE, st.integers(1, 8), st.sampled_from(["float32", "float16"]))
 def test_soft_labels_are_distributions_at_every_temperature(logits, temperature, k, dtype):
     for kind in (TopK(k, dtype), Dense(dtype)):
@@ -263,7 +263,7 @@ def test_soft_labels_are_distributions_at_every_temperature(logits, temperature,
         np.testing.assert_allclose(dense.sum(axis=1), 1, rtol=0, atol=4 * ULP)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(ROWS, TEMPERATURE, st.integers(1, 8))
 def test_the_tail_lies_between_its_mean_and_the_least_kept_logit(logits, temperature, k):
     """Jensen's inequality below, and no logit of the tail above the smallest that is kept."""
@@ -386,7 +386,7 @@ def test_topk_softens_at_the_coldest_temperatures(temperature):
 
 def test_a_tail_whose_variance_float32_cannot_hold_is_refused():
     logits = np.array([[1e30, 1e25, -1e25, 1e25, -1e25]], np.float32)
-    with pytest.raises(PipelineError, match="cannot hold"):
+    with pytest.raises(ParameterError, match="cannot hold"):
         TopK(1, "float32").encode(logits)
 
 

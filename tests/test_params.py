@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from pipeline.cli import arguments
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import WITHOUT_EFFECT, load_params, read_params, restrict
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
 
 ROOT = Path(__file__).parents[1]
 CNN = {
@@ -59,13 +59,17 @@ def yaml(path: Path) -> Any:
     return YAML(typ="safe").load(path)
 
 
+PARAMS = yaml(ROOT / "params.yaml")
+"""The repository's own."""
+
+
 def without(model: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in model.items() if name != key}
 
 
 def write(folder: Path, changes: dict[str, Any]) -> Path:
     """Writes the repository's params.yaml with other values at some dotted paths; a bare `...` removes the key."""
-    content = copy.deepcopy(yaml(ROOT / "params.yaml"))
+    content = copy.deepcopy(PARAMS)
     for path, value in changes.items():
         *above, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
         section = content
@@ -88,7 +92,7 @@ def write_as(folder: Path, path: str, text: str) -> Path:
 
 
 def refusal(file: Path) -> str:
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(ParameterError) as refused:
         read_params(file)
     return str(refused.value)
 
@@ -162,7 +166,8 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
 )
 def test_values_at_the_edge_of_their_range_are_kept(tmp_path, changes):
     file = write(tmp_path, changes)
-    assert given(read_params(file), yaml(file)) == yaml(file)
+    content = yaml(file)
+    assert given(read_params(file), content) == content
 
 
 def test_what_may_be_left_out_has_its_default(tmp_path):
@@ -220,7 +225,6 @@ REFUSED = {
     ),
     "T beyond float32": ({TEMPERATURES: [4, 1e-46]}, ["distill.temperatures.1", "from 0.000001 to 1000000", "1e-46"]),
     "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "above 0", "got 0"]),
-    "T of 0.0": ({TEMPERATURES: [0.0]}, ["distill.temperatures.0", "above 0", "got 0.0"]),
     "T below 0": ({TEMPERATURES: [-1]}, ["distill.temperatures.0", "above 0", "got -1"]),
     "T a string": ({TEMPERATURES: ["4"]}, ["distill.temperatures.0", "valid number", "got '4'"]),
     "T true": ({TEMPERATURES: [True]}, ["distill.temperatures.0", "valid number", "got True"]),
@@ -510,9 +514,9 @@ def test_a_duplicate_key_deep_in_a_section_is_refused(tmp_path):
 
 
 def test_refuses_a_missing_file(tmp_path):
-    message = refusal(tmp_path / "params.yaml")
-    assert f"no {tmp_path / 'params.yaml'}" in message
-    assert "the folder that holds the pipeline" in message
+    with pytest.raises(MissingError, match="the folder that holds the pipeline") as refused:
+        read_params(tmp_path / "params.yaml")
+    assert f"no {tmp_path / 'params.yaml'}" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -546,7 +550,7 @@ def test_values_do_not_change():
 
 # Several teachers, and teachers that are given
 
-TRAINED = yaml(ROOT / "params.yaml")["train_teacher"]
+TRAINED = PARAMS["train_teacher"]
 FILE = {"model": "teachers/one.keras"}
 WEIGHTS = {"model": "teachers/two.weights.h5", "weights_of": CNN}
 DESCRIBED = FILE | {"preprocessing": "unit", "classes": ["b", None, "a"], "accuracy": 0.92}
@@ -568,7 +572,8 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_teacher_is_read_as_written(tmp_path, form):
     file = write(tmp_path, {"train_teacher": FORMS[form]})
-    assert given(read_params(file), yaml(file)) == yaml(file)
+    content = yaml(file)
+    assert given(read_params(file), content) == content
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -738,9 +743,9 @@ REFUSED_TEACHERS = {
     "a saved folder": ([FILE, {"model": "teacher"}], ["train_teacher.1: ", " .keras", " .weights.h5"]),
     "a legacy file is told how to convert": (
         {"model": "teacher.h5"},
-        ["teacher.h5 is a model in Keras' older format (HDF5). Convert it: `import keras"],
+        ["teacher.h5 ", "(HDF5)", "`import keras"],
     ),
-    "a file of PyTorch": ({"model": "teacher.pt"}, ["teacher.pt is a model of PyTorch. Build the same model"]),
+    "a file of PyTorch": ({"model": "teacher.pt"}, ["teacher.pt ", "PyTorch"]),
     "accuracy in percent": (FILE | {"accuracy": 92}, ["train_teacher.accuracy: ", "less than or equal to 1", "got 92"]),
     "preprocessing of its own": (
         FILE | {"preprocessing": "own"},
@@ -855,17 +860,15 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
 def test_undeclared_parameters_that_change_results_are_hidden():
     none = restrict(read_params(ROOT / "params.yaml"), [])
     assert none.images.cache == "memory"
-    for name in yaml(ROOT / "params.yaml").keys() - {"images", "sample"}:
+    for name in PARAMS.keys() - {"images", "sample"}:
         assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
     assert "'resize' of Images" in undeclared(lambda: none.images.resize)
 
 
 def test_lines_to_add_are_the_ones_that_a_file_of_before_needs(tmp_path):
     """The message for a file without `images` is added to it as it stands."""
-    content = yaml(ROOT / "params.yaml")
-    del content["images"]
-    YAML(typ="safe").dump(content, tmp_path / "params.yaml")
-    with pytest.raises(PipelineError) as refused:
+    write(tmp_path, {"images": ...})
+    with pytest.raises(ParameterError) as refused:
         read_params(tmp_path / "params.yaml")
     location, *lines = str(refused.value).splitlines()[1:]
     assert location.startswith("  images: missing")
@@ -895,7 +898,7 @@ STAGES = yaml(ROOT / "dvc.yaml")["stages"]
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_reads_what_it_declares_and_nothing_else(stage):
     declared = [tuple(path.split(".")) for path in STAGES[stage].get("params", [])]
-    values = leaves(yaml(ROOT / "params.yaml"))
+    values = leaves(PARAMS)
     for path in declared:
         assert [leaf for leaf in values if leaf[: len(path)] == path], f"{stage} declares {path}, which is nowhere"
     params = load_params(stage, ROOT / "params.yaml", ROOT / "dvc.yaml")
@@ -928,7 +931,7 @@ def test_refuses_a_dvc_yaml_that_holds_no_stages(tmp_path, text):
 
 def test_a_stage_checks_what_it_does_not_read(tmp_path):
     file = write(tmp_path, {"evaluate.batch_size": 0})
-    with pytest.raises(PipelineError, match=r"evaluate\.batch_size"):
+    with pytest.raises(ParameterError, match=r"evaluate\.batch_size"):
         load_params("split", file, ROOT / "dvc.yaml")
 
 

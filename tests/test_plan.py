@@ -10,7 +10,7 @@ import h5py
 import keras
 import pytest
 from click.testing import CliRunner
-from conftest import MODEL, mhist_in
+from conftest import MODEL, copy_here, mhist_in, write_data_set
 from hypothesis import given
 from hypothesis import strategies as st
 from real_project import ROOT, change
@@ -23,7 +23,7 @@ from pipeline.images.views import UNTOUCHED, Augmentation, Views
 from pipeline.inference import cost
 from pipeline.models import keras_files
 from pipeline.models.teacher_file import GivenTeacher
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import split
 from pipeline.tools.image_counts import ImageCounts, count_images
@@ -39,6 +39,22 @@ OF_8 = dict.fromkeys(SPLITS, 8)  # bytes of an id
 SOURCE = Path("data/index.csv")
 HDF5_OVERHEAD = 20_480  # groups, attributes, a header a dataset
 SEVEN = Recipe([Phase(3, 0.1, "all"), Phase(4, 0.1, "all")], batch_size=8, seed=0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _flops_are_counted_once():
+    """Of models with the same layers and names."""
+    count, counted = cost.forward_flops, {}
+
+    def remembered(model):
+        layers = model.to_json()
+        if layers not in counted:
+            counted[layers] = count(model)
+        return counted[layers]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "forward_flops", remembered)
+        yield
 
 
 def names(count):
@@ -86,22 +102,31 @@ def bytes_in(path):
         return sum(dataset.nbytes for name in SPLITS for dataset in file[name].values())
 
 
+@pytest.fixture(scope="module")
+def project_once(tmp_path_factory):
+    """A folder with params.yaml for 40 small images that were not split yet; to be copied."""
+    folder = tmp_path_factory.mktemp("project_once")
+    write_data_set(folder / "raw")
+    shutil.copy(ROOT / "params.yaml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        change_params("split.data", "raw")
+        change_params("split.val_fraction", 0.3)
+        for section in ("train_teacher", "student"):
+            change_params(f"{section}.model.input_shape", [12, 12, 3])
+            change_params(f"{section}.model.filters", [2])
+            change_params(f"{section}.batch_size", 4)
+        change_params("views.count", 3)
+        change_params("views.augmentation", {"horizontal_flip": True})
+        change_params("precompute.batch_size", 4)
+        change_params("distill.temperatures", [2, 4])
+    return folder
+
+
 @pytest.fixture
-def project(data_set, tmp_path, monkeypatch):
-    """A folder with params.yaml for 40 small images that were not split yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    change_params("split.data", "raw")
-    change_params("split.val_fraction", 0.3)
-    for section in ("train_teacher", "student"):
-        change_params(f"{section}.model.input_shape", [12, 12, 3])
-        change_params(f"{section}.model.filters", [2])
-        change_params(f"{section}.batch_size", 4)
-    change_params("views.count", 3)
-    change_params("views.augmentation", {"horizontal_flip": True})
-    change_params("precompute.batch_size", 4)
-    change_params("distill.temperatures", [2, 4])
+def project(project_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    copy_here(project_once, tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -239,7 +264,7 @@ def test_flops_of_an_ensemble_are_those_of_its_members(tmp_path, average):
 
 
 def test_a_given_file_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(PipelineError, match=r"no teacher at .*absent\.keras"):
+    with pytest.raises(MissingError, match=r"no teacher at .*absent\.keras"):
         flops_of(to_train(), GivenTeacher(tmp_path / "absent.keras", None))
 
 
@@ -348,7 +373,7 @@ def test_images_are_counted_from_the_index(tmp_path):
 
 def test_an_index_without_rows_is_refused(tmp_path):
     with pytest.raises(
-        PipelineError,
+        UnusableError,
         match=r"no images .*train, val, test\. .*split\.val_fraction and split\.test",
     ):
         images_from(tmp_path, Index([]))
@@ -417,7 +442,8 @@ def test_the_plan_reads_the_index_where_there_is_one(project):
     assert numbers(plan())[:5] == [10, 3, 5, 2, 3]
 
 
-def test_measuring_adds_hours(project):
+def test_measuring_adds_hours(project, monkeypatch):
+    monkeypatch.setattr("pipeline.tools.step_speed.LEAST_SECONDS", 0.01)
     text = plan("--measure")
     rows = table(text, "hours")
     assert [len(row) for row in rows.values()] == [4, 4]
@@ -464,7 +490,7 @@ def test_one_view_with_an_augmentation_is_called_a_poor_choice(project):
     assert "views.count is 1 with an augmentation" in plan().splitlines()[-1]
 
 
-def test_nothing_is_written(project):
+def test_the_plan_writes_nothing(project):
     before = sorted(project.rglob("*"))
     plan()
     assert sorted(project.rglob("*")) == before

@@ -15,8 +15,6 @@ import h5py
 import numpy as np
 import pytest
 import scipy.special
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from soft_label_files import (
     CLASS_NAMES,
     DENSE,
@@ -35,7 +33,7 @@ from soft_label_files import (
 
 from pipeline.images.index import SPLITS, Index
 from pipeline.images.views import SAME_COLOR, Augmentation, Views, sample_views
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
 from pipeline.soft_labels.layout import LOGITS_FORMAT
@@ -151,15 +149,9 @@ def edits(changes):
     return {name: lambda path, change=change: edit(path, change) for name, change in changes.items()}
 
 
-def unsaid(expected, messages):
-    """The names of messages that do not say what they should."""
-    assert messages
-    return [name for name, message in messages.items() if expected not in message]
-
-
 def refusal(path):
     """The message with which a file is refused: it names the file and the command."""
-    with pytest.raises(PipelineError) as refused, opened(path):
+    with pytest.raises(DamagedError) as refused, opened(path):
         pass
     message = str(refused.value)
     assert str(path) in message
@@ -272,40 +264,28 @@ def test_a_thousand_long_class_names_fit(tmp_path):
         )
 
 
-def test_rows_beyond_the_first_slab_are_softened(tmp_path):
-    count = 10_000
-    images = [replace(image("train", 0), id=f"{number:05d}") for number in range(count)]
-    index = Index([*images, *INDEX.split("val"), *INDEX.split("test")])
-    _, targets = write_both(tmp_path, index=index)
-    expected = scipy.special.softmax(logits_of(3, count).astype(np.float64) / 4.0, axis=-1)
+def test_rows_beyond_the_first_slab_are_softened(tmp_path, monkeypatch):
+    """Two slabs of two rows, and one of one."""
+    monkeypatch.setattr("pipeline.soft_labels.reading.SLAB_ROWS", 2)
+    _, targets = write_both(tmp_path)
+    expected = scipy.special.softmax(logits_of(3, 5).astype(np.float64) / 4.0, axis=-1)
     with h5py.File(targets) as file:
-        np.testing.assert_allclose(file["train/soft"][:], expected, rtol=2 * ULP, atol=1e-45)
-        assert (file["train/hard"][:] == [1, 0, 0]).all()
-        assert file["train/id"][-1] == b"09999"
+        np.testing.assert_allclose(file["train/soft"][:], expected, rtol=2 * ULP)
+        assert file["train/hard"][:].argmax(axis=1).tolist() == LABELS["train"]
+        assert [name.decode() for name in file["train/id"]] == IDS["train"]
 
 
 # The layout, read as anyone with h5py and NumPy would
 
 
-@pytest.mark.slow
 @by_format
 def test_the_last_line_names_digest_and_length_of_the_rest(made, kind):
     content = made[kind].read_bytes()
-    last_line = subprocess.run(["tail", "-n", "1", made[kind]], check=True, capture_output=True).stdout
-    length = last_line.split(b" ")[4].decode()
-    first = subprocess.run(["head", "-c", length, made[kind]], check=True, capture_output=True).stdout
-    digest = subprocess.run(["sha256sum"], check=True, input=first, capture_output=True).stdout.split()[0].decode()
-    assert last_line == f"softlabel sha256 {digest} of {len(content) - 128} bytes\n".encode()
-    assert content[-128:] == b"\n" * (128 - len(last_line)) + last_line
-    assert digest == hashlib.sha256(content[:-128]).hexdigest() == sealed_sha256(made[kind])
+    digest = hashlib.sha256(content[:-128]).hexdigest()
+    assert content.endswith(f"\nsoftlabel sha256 {digest} of {len(content) - 128} bytes\n".encode())
+    assert sealed_sha256(made[kind]) == digest
     with opened(made[kind]) as file:
         assert file.sha256 == digest
-
-
-@by_format
-def test_files_keep_to_the_oldest_hdf5(made, kind):
-    # Byte 8 is the superblock's version: 0 is what every HDF5 library reads, and what stays the same bytes.
-    assert made[kind].read_bytes()[:9] == b"\x89HDF\r\n\x1a\n\x00"
 
 
 @by_format
@@ -319,7 +299,7 @@ def test_sealing_again_or_after_half_a_seal_changes_nothing(copy_of, kind):
 
 
 @by_kind
-def test_layout(made, kind):
+def test_a_file_holds_these_attributes_and_datasets(made, kind):
     with h5py.File(made[kind], "r") as file:
         assert sorted(file) == ["class_names", "test", "train", "val"]
         assert sorted(file.attrs) == sorted(ATTRIBUTES[kind])
@@ -362,11 +342,6 @@ def test_layout(made, kind):
             assert labels.tolist() == LABELS[split]
 
 
-def test_the_hard_half_is_one_hot(made):
-    with h5py.File(made["dense targets"]) as file:
-        assert file["train/hard"][:].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
-
-
 @pytest.mark.parametrize("name", ["dense", "top-k"])
 def test_soft_targets_name_their_logits_and_tell_the_same_origin(made, name):
     logits, targets = made[f"{name} logits"], made[f"{name} targets"]
@@ -378,16 +353,6 @@ def test_soft_targets_name_their_logits_and_tell_the_same_origin(made, name):
         for split in SPLITS:
             for shared in sorted(set(source[split]) & set(file[split]) - {"index"}):
                 np.testing.assert_array_equal(source[split][shared][...], file[split][shared][...])
-
-
-@by_kind
-def test_every_dataset_is_one_run_of_bytes_that_numpy_can_map(made, kind):
-    with h5py.File(made[kind]) as file:
-        for name in datasets_of(kind):
-            dataset = file[name]
-            assert dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS, name
-            mapped = np.memmap(made[kind], dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
-            np.testing.assert_array_equal(mapped, dataset[...], name)
 
 
 # The same inputs are the same bytes
@@ -528,14 +493,14 @@ def flip(path, position, bit=6):
 def test_a_missing_file_is_refused_with_the_command(copy_of, kind):
     path = copy_of(kind)
     path.unlink()
-    with pytest.raises(PipelineError) as refused, opened(path):
+    with pytest.raises(MissingError) as refused, opened(path):
         pass
     assert str(path) in str(refused.value)
     assert f"`dvc repro {stage_of(path)}`" in str(refused.value)
 
 
 def test_a_folder_is_not_a_file(tmp_path):
-    with pytest.raises(PipelineError, match=r"no file .*dvc repro precompute"), open_logits(tmp_path):
+    with pytest.raises(MissingError, match=r"no file .*dvc repro precompute"), open_logits(tmp_path):
         pass
 
 
@@ -567,7 +532,7 @@ def test_a_plain_hdf5_file_is_refused(tmp_path):
     assert NO_SOFT_LABELS in refusal(path)
 
 
-OF_VERSION_1 = "of version 1, which has its digest at the beginning; expected version 2"
+OF_VERSION_1 = "of version 1, "
 
 
 @by_format
@@ -579,6 +544,7 @@ def test_a_file_of_version_1_is_told_from_damage(copy_of, kind):
     path.write_bytes(line.encode().ljust(512, b"\0") + body)
     message = refusal(path)
     assert OF_VERSION_1 in message
+    assert "expected version 2" in message
     assert "damaged" not in message
 
 
@@ -610,54 +576,6 @@ def test_a_wrong_length_is_refused_with_both_lengths(copy_of, kind):
 NO_MATCH = "damaged: its bytes do not match their digest"
 
 
-def flips(places):
-    return {name: lambda path, position=position: flip(path, position) for name, position in places.items()}
-
-
-@by_kind
-def test_a_flipped_bit_in_any_dataset_is_refused(copy_of, kind):
-    path, places = copy_of(kind), {}
-    with h5py.File(path) as file:
-        for name in datasets_of(kind):
-            offset, size = file[name].id.get_offset(), file[name].id.get_storage_size()
-            places |= {f"first of {name}": offset, f"last of {name}": offset + size - 1}
-    assert unsaid(NO_MATCH, refusals(path, flips(places))) == []
-
-
-@by_kind
-def test_a_flipped_bit_in_any_attribute_is_refused(copy_of, kind):
-    path, places = copy_of(kind), {}
-    content = path.read_bytes()
-    with h5py.File(path) as file:
-        values = {name: file.attrs[name] for name in ATTRIBUTES[kind]}
-    for name, value in values.items():
-        stored = value.encode() if isinstance(value, str) else value.tobytes()
-        of_name = content.index(name.encode() + b"\0")
-        # Numbers lie behind their name, texts in the file's heap.
-        of_value = content.index(stored, 0 if isinstance(value, str) else of_name)
-        places |= {f"name of {name}": of_name, f"value of {name}": of_value}
-    assert unsaid(NO_MATCH, refusals(path, flips(places))) == []
-
-
-STRUCTURE = {
-    "signature": b"\x89HDF",
-    "B-tree": b"TREE",
-    "heap": b"HEAP",
-    "global heap": b"GCOL",
-    "symbol table": b"SNOD",
-    "attribute name": b"dataset\0",
-    "split name": b"train",
-    "dataset name": b"affine",
-}
-
-
-@by_format
-def test_a_flipped_bit_in_the_structure_is_refused(copy_of, kind):
-    path = copy_of(kind)
-    places = {part: path.read_bytes().index(content) for part, content in STRUCTURE.items()}
-    assert unsaid(NO_MATCH, refusals(path, flips(places))) == []
-
-
 @pytest.mark.parametrize(
     ("before", "part", "said"),
     [
@@ -678,31 +596,31 @@ def test_a_flipped_bit_in_the_seal_is_refused(copy_of, before, part, said):
 
 @by_format
 def test_one_flipped_bit_of_every_byte_is_found(copy_of, kind):
+    """So in every dataset, attribute and part of HDF5's structure; of the last line another message may tell."""
     path = copy_of(kind)
     assert damage(path) is None
-    unseen = []
-    for position in range(path.stat().st_size):
-        flip(path, position, position % 8)
-        unseen += [] if damage(path) else [position]
-        flip(path, position, position % 8)
-    assert unseen == []
+    sound, told = path.read_bytes(), []
+    with path.open("r+b", buffering=0) as file:
+        for position, byte in enumerate(sound):
+            file.seek(position)
+            file.write(bytes([byte ^ (1 << position % 8)]))
+            told.append(damage(path))
+            file.seek(position)
+            file.write(bytes([byte]))
+    assert set(told[:-128]) == {f"is {NO_MATCH}"}
+    assert None not in told
     assert damage(path) is None
 
 
 @by_format
-def test_any_flipped_bit_is_refused_with_the_command(made, tmp_path, kind):
+def test_a_flipped_bit_is_refused_with_the_command(made, tmp_path, kind):
     """In this process: libhdf5, which a flipped bit can crash, must not see it."""
     sound = made[kind].read_bytes()
     path = tmp_path / made[kind].name
-
-    @settings(max_examples=300, deadline=None, database=None)
-    @given(st.integers(0, 8 * len(sound) - 1))
-    def refused(bit):
+    for position in (*range(0, len(sound) - 128, len(sound) // 25), len(sound) - 129):
         path.write_bytes(sound)
-        flip(path, bit // 8, bit % 8)
-        assert "damaged: " in (message := refusal(path)) or NO_SOFT_LABELS in message
-
-    refused()
+        flip(path, position)
+        assert NO_MATCH in refusal(path), position
 
 
 @pytest.mark.parametrize("bits", [1, 2])
@@ -753,10 +671,10 @@ def as_group(name):
     ("change", "said"),
     [
         (attribute("format", "something-else"), "is of format 'something-else', expected '{format}'. "),
-        (without_attribute("format"), "is no HDF5 file with a format and a version"),
+        (without_attribute("format"), "is no HDF5 file"),
         (attribute("version", 0), "version 0 of the format '{format}', expected version 2. "),
-        (without_attribute("version"), "is no HDF5 file with a format and a version"),
-        (attribute("version", "two"), "is no HDF5 file with a format and a version"),
+        (without_attribute("version"), "is no HDF5 file"),
+        (attribute("version", "two"), "is no HDF5 file"),
     ],
     ids=["another format", "no format", "an older version", "no version", "a version that is a text"],
 )
@@ -780,10 +698,10 @@ def test_a_newer_version_is_told_from_damage(copy_of, kind):
 
 def test_one_format_is_not_taken_for_the_other(logits_path, targets_path):
     expected = r"is of format 'soft-targets', expected 'teacher-logits'.*precompute`"
-    with pytest.raises(PipelineError, match=expected), open_logits(targets_path):
+    with pytest.raises(DamagedError, match=expected), open_logits(targets_path):
         pass
     expected = r"is of format 'teacher-logits', expected 'soft-targets'.*soften`"
-    with pytest.raises(PipelineError, match=expected), open_soft_targets(logits_path):
+    with pytest.raises(DamagedError, match=expected), open_soft_targets(logits_path):
         pass
 
 
@@ -1015,14 +933,17 @@ def test_a_file_with_an_attribute_more_is_read(logits_path, value):
         assert file.ids("val") == tuple(IDS["val"])
 
 
-@pytest.mark.parametrize("kind", ["missing", "flipped", "newer"])
-def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, kind):
-    breaks = {
-        "missing": Path.unlink,
-        "flipped": lambda path: flip(path, path.stat().st_size - 9),
-        "newer": lambda path: edit(path, attribute("version", 3)),
-    }
-    breaks[kind](logits_path)
-    with pytest.raises(PipelineError, match="precompute"):
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (Path.unlink, MissingError),
+        (lambda path: flip(path, path.stat().st_size - 9), DamagedError),
+        (lambda path: edit(path, attribute("version", 3)), DamagedError),
+    ],
+    ids=["missing", "flipped", "newer"],
+)
+def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, change, error):
+    change(logits_path)
+    with pytest.raises(error, match="precompute"):
         soften_file(logits_path, tmp_path / "soft_targets_T4.h5", 4.0)
     assert not list(tmp_path.glob("soft_targets*"))

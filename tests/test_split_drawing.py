@@ -18,7 +18,7 @@ from pipeline.datasets.csv_tables import COLUMNS, read_csv, read_mhist
 from pipeline.datasets.labelled import Annotation, DataSet
 from pipeline.datasets.split_drawing import draw
 from pipeline.images.index import in_order
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import ParameterError
 
 BOTH = {"val": 0.2, "test": 0.2}
 
@@ -273,7 +273,7 @@ def test_a_limit_does_not_hang_on_the_classes_names():
 
 
 def test_a_limit_too_small_is_refused_with_the_number_needed():
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(ParameterError) as refused:
         drawn(classes(4, 10), limit=11)
     assert str(refused.value).startswith("split.limit is 11, ")
     assert "to 12 or more" in str(refused.value)

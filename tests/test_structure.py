@@ -26,7 +26,7 @@ MAY_IMPORT = {
 """A package below the stages, and what it may import; why, is in docs/decisions.md."""
 
 
-def test_imports_of_a_known_module():
+def test_the_imports_of_a_known_module_are_found():
     assert closure(Path("pipeline/stages/soften.py")) == {
         Path("pipeline", name)
         for name in (

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pipeline.evaluation.comparison import DEVIATIONS, comparison, comparison_in_markdown, tables
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MissingError
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
 
@@ -238,7 +238,7 @@ def test_what_to_bear_in_mind_comes_last_in_text_and_markdown(tmp_path):
 @pytest.mark.parametrize("text", ["", '{"test_images": 1', "{}", "[]", '{"test_images": 1, "models": {"teacher": {}}}'])
 def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(PipelineError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
+    with pytest.raises(DamagedError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
         comparison(tmp_path / "metrics.json")
 
 
@@ -248,13 +248,13 @@ def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
     ids=["a number without its mean", "an unknown name"],
 )
 def test_models_of_another_shape_are_refused_with_the_remedy(tmp_path, models):
-    with pytest.raises(PipelineError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
+    with pytest.raises(DamagedError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
         table_of(tmp_path, **models)
 
 
 def test_missing_metrics_are_refused_with_the_remedy(tmp_path):
     path = tmp_path / "results" / "metrics.json"
-    with pytest.raises(PipelineError) as refusal:
+    with pytest.raises(MissingError) as refusal:
         comparison(path)
     assert str(refusal.value).endswith("`dvc repro`.")
     assert str(path) in str(refusal.value)

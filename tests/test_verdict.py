@@ -34,7 +34,7 @@ def said_of(**changes):
     )
 
 
-def test_a_gain():
+def test_a_gain_is_told_with_its_interval_and_the_teachers():
     student, baseline, teacher = re.split(r": |, and ", said_of())
     assert re.search(r"student T=4, 12 times smaller .* 96\.6 % of the 1,500 test images$", student)
     assert re.search(
@@ -73,16 +73,16 @@ def test_a_loss_is_called_one():
     assert "difference -3.0 to -1.2 points" in said
 
 
-def test_one_seed_is_told():
+def test_an_interval_of_one_seed_is_said_to_be_one():
     assert "points, over the test images, of one seed)" in said_of(seeds=1)
 
 
-def test_a_student_above_its_teacher():
+def test_a_student_above_its_teacher_is_said_to_be():
     said = said_of(accuracy=0.9897, less_teacher=(0.001, 0.009))
     assert said.endswith("0.5 points more than its teacher (+0.1 to +0.9).")
 
 
-def test_a_student_as_good_as_its_teacher():
+def test_no_clear_difference_from_the_teacher_is_told():
     said = said_of(accuracy=0.9847, less_teacher=(-0.004, 0.004))
     assert said.endswith("no clear difference from its teacher (-0.4 to +0.4).")
 
@@ -93,7 +93,7 @@ def test_small_differences_have_the_digits_that_they_need():
     assert "+0.02 to +0.06 points" in said
 
 
-def test_nothing_is_minus_zero():
+def test_a_bound_that_rounds_to_zero_has_no_minus_sign():
     assert "-0.0 to" not in said_of(ends=(-0.0002, 0.02))
 
 
@@ -106,7 +106,7 @@ def test_nothing_is_minus_zero():
         (11, "10,287 times smaller than its teacher"),
     ],
 )
-def test_sizes(total, said):
+def test_the_size_is_told_as_a_multiple_of_the_teachers(total, said):
     assert said in said_of(total=total)
 
 
@@ -137,6 +137,6 @@ def test_of_several_temperatures_the_validation_images_choose():
 
 
 @pytest.mark.parametrize("order", [["student_T2", "student_T8"], ["student_T8", "student_T2"]])
-def test_among_equals_the_first(order):
+def test_of_equally_good_temperatures_the_first_is_chosen(order):
     found = {group: student() | {"best_epochs": {f"{group}_seed1": [1, 1]}} for group in order}
     assert chosen_student(found, [curves(group, 0.9) for group in order]).key == order[0]

@@ -259,7 +259,7 @@ def test_affine_and_color_do_not_move_each_other():
     assert bits((untouched, same_colors)) == (IDENTITY.tobytes() * 50, SAME_COLOR.tobytes() * 50)
 
 
-def test_ranges_over_many_samples():
+def test_sampled_numbers_are_even_over_their_ranges():
     # A number below 2 rounds to float16 with an error of at most 2^-11: hence the 3e-3 on derived numbers.
     flip_x, flip_y, angle, shear, scale, shift = sampled_parts(MOVES)
     limits = [

@@ -49,7 +49,7 @@ def test_only_images_with_votes_are_taken_with_their_own_labels():
     assert votes.labels.tolist() == [1, 1, 1, 1]
 
 
-def test_nobody_voted():
+def test_without_any_vote_there_is_nothing_to_report():
     assert all_votes([""] * 8) is None
 
 
@@ -117,7 +117,7 @@ def test_spearman_by_hand_with_ties():
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 50.0])
-def test_both_are_scipys(temperature):
+def test_both_correlations_are_scipys(temperature):
     random = np.random.default_rng(3)
     logits, fractions = random.normal(0, 3, (60, 2)), random.integers(0, 8, 60) / 7
     probability = 1 / (1 + np.exp((logits[:, 0] - logits[:, 1]) / temperature))
@@ -163,7 +163,7 @@ def test_votes_are_shown_at_t_1_and_each_temperature_as_written():
 
 
 @pytest.mark.parametrize("written", ["1", "1.0"])
-def test_t_1_is_there_once(written):
+def test_a_temperature_of_1_is_reported_once(written):
     assert list(vote_report(LOGITS, all_votes(), [written])["correlation"]) == [f"T{written}"]
 
 

@@ -1,11 +1,12 @@
 """The folders of unfinished work: after an error or a kill, and with a second process or experiment."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -379,15 +380,28 @@ def test_unfinished_work_of_an_experiment_outlives_its_copy(copies, monkeypatch)
         assert (folder / "block_0").read_bytes() == b"rows"
 
 
+class Stderr(io.StringIO):
+    """Takes the place of stderr, and acts when this process says that it waits for another."""
+
+    def __init__(self, when_waiting: Callable[[], None]) -> None:
+        super().__init__()
+        self.when_waiting = when_waiting
+
+    def write(self, text: str) -> int:
+        if "waiting for another process" in text:
+            self.when_waiting()
+        return super().write(text)
+
+
 @pytest.mark.slow
-def test_an_experiment_waits_and_takes_what_another_finished(copies, capsys, monkeypatch):
+def test_an_experiment_waits_and_takes_what_another_finished(copies, monkeypatch):
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     with experiment(copies, FINISHES) as other:
-        threading.Timer(1, other.stdin.close).start()
+        monkeypatch.setattr("sys.stderr", stderr := Stderr(other.stdin.close))
         with workspace(FINAL, code=["runtime"], inputs="a") as folder:
             assert (folder / "finished.h5").read_bytes() == b"rows"
             publish_copy(folder / "finished.h5", FINAL)
-    assert capsys.readouterr().err.count("out/logits.h5") == 1
+    assert stderr.getvalue().count("out/logits.h5") == 1
     assert FINAL.read_bytes() == (copies / "two" / FINAL).read_bytes() == b"rows"
 
 
@@ -396,7 +410,7 @@ def test_an_experiment_resumes_the_killed_one_it_waited_for(copies, monkeypatch)
     monkeypatch.setattr(publishing, "LOCK_SECONDS", 0.2)
     begun = FINISHES.replace("print(", "(folder / 'block_0').write_bytes(b'half'); print(")
     with experiment(copies, begun) as other:
-        threading.Timer(1, other.kill).start()
+        monkeypatch.setattr("sys.stderr", Stderr(other.kill))
         with workspace(FINAL, code=["runtime"], inputs="a") as folder:
             assert [path.name for path in folder.iterdir()] == ["block_0"]
 
