@@ -44,7 +44,7 @@ from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward, Ints  # noqa: E402
 from pipeline.models import keras_files  # noqa: E402
-from pipeline.models.descriptions import Application, Cnn, MobileNetV2, Model  # noqa: E402
+from pipeline.models.descriptions import Application, Cnn, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.soft_labels.writing import rows_of_index  # noqa: E402
 from pipeline.teacher_pass.labelling import TeacherPass  # noqa: E402
@@ -82,8 +82,14 @@ RESNET = Application(
     batch_normalization=False,
     dropout=0.2,
 )
-MOBILENET = MobileNetV2(
-    input_shape=(224, 224, 3), weights="imagenet", pooling="avg", batch_normalization=False, dropout=0.2, alpha=1.0
+MOBILENET = Application(
+    architecture="mobilenetv2",
+    input_shape=(224, 224, 3),
+    weights="imagenet",
+    pooling="avg",
+    batch_normalization=False,
+    dropout=0.2,
+    alpha=1.0,
 )
 CNN = Cnn(
     input_shape=(64, 64, 3),

@@ -1,8 +1,8 @@
 """A model from the keys of params.yaml, taken as they are: nothing checks their ranges."""
 
-from pipeline.models.descriptions import Application, Cnn, Description, Mlp, MobileNetV2
+from pipeline.models.descriptions import Application, Cnn, Description, Mlp
 
-KINDS = {"cnn": Cnn, "mlp": Mlp, "mobilenetv2": MobileNetV2}
+KINDS = {"cnn": Cnn, "mlp": Mlp}
 
 
 def described_model(**keys) -> Description:

@@ -18,13 +18,13 @@ start_tensorflow()
 import tensorflow as tf  # noqa: E402
 
 from pipeline.inference.forward import Forward  # noqa: E402
-from pipeline.models.descriptions import Cnn, Mlp, MobileNetV2  # noqa: E402
+from pipeline.models.descriptions import Application, Cnn, Mlp  # noqa: E402
 
 HEAD = {"weights": None, "batch_normalization": False, "dropout": 0.0}
 MODELS = {
     "cnn": Cnn(**HEAD, input_shape=(16, 16, 3), pooling="flatten", downsampling="stride", filters=[8, 64]),
     "mlp": Mlp(**HEAD, input_shape=(16, 16, 3), pooling="flatten", hidden_units=[33]),
-    "mobilenetv2": MobileNetV2(**HEAD, input_shape=(32, 32, 3), alpha=0.35, pooling="avg"),
+    "mobilenetv2": Application(**HEAD, architecture="mobilenetv2", input_shape=(32, 32, 3), alpha=0.35, pooling="avg"),
 }
 BATCH_SIZES = (1, 5, 7, 13, 32)
 IMAGES = 40

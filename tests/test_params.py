@@ -299,7 +299,7 @@ REFUSED = {
     ),
     "channels 2": ({MODEL: CNN | {"input_shape": [8, 8, 2]}}, ["student.model", "input_shape.2", "1 or 3", "got 2"]),
     "height 0": ({MODEL: CNN | {"input_shape": [0, 8, 1]}}, ["student.model", "input_shape.0", "got 0"]),
-    "alpha for resnet50v2": ({MODEL: RESNET | {"alpha": 1.0}}, ["student.model", "alpha: unknown key"]),
+    "alpha for resnet50v2": ({MODEL: RESNET | {"alpha": 1.0}}, ["student.model", "alpha", "mobilenetv2"]),
     "weights for cnn": ({MODEL: CNN | {"weights": "imagenet"}}, ["student.model", "weights", "got 'imagenet'"]),
     "filters missing for cnn": ({MODEL: without(CNN, "filters")}, ["student.model", "filters: missing"]),
     "no filters": ({MODEL: CNN | {"filters": []}}, ["student.model", "filters", "at least 1"]),
@@ -464,7 +464,7 @@ def test_all_mistakes_are_named_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "key"), [(RESNET, "alpha"), (MOBILENET, "filters"), (CNN, "alpha")], ids=["resnet", "mobilenet", "cnn"]
+    ("model", "key"), [(RESNET, "filters"), (MOBILENET, "factor"), (CNN, "alpha")], ids=["resnet", "mobilenet", "cnn"]
 )
 def test_the_refused_key_itself_is_not_suggested(tmp_path, model, key):
     message = refusal(write(tmp_path, {MODEL: model | {key: 1}}))

@@ -21,7 +21,7 @@ from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
-from pipeline.models.descriptions import MobileNetV2
+from pipeline.models.descriptions import Application
 from pipeline.models.ensembles import save_ensemble
 from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
 from pipeline.soft_labels.logit_storage import Dense, TopK
@@ -40,7 +40,8 @@ CLASSES, SIDE, BATCH = 6, 16, 8
 NAMES = [f"c{number}" for number in range(CLASSES)]
 VIEWS = Views(3, 7, Augmentation(rotation=0.2, translation=0.2, horizontal_flip=True, contrast=0.3))
 CNN = replace(MODEL, input_shape=(SIDE, SIDE, 3), filters=[4, 8], batch_normalization=True)
-MOBILENET = MobileNetV2(
+MOBILENET = Application(
+    architecture="mobilenetv2",
     input_shape=(32, 32, 3),
     weights=None,
     pooling="avg",

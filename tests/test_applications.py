@@ -1,0 +1,116 @@
+"""Architectures by the names of keras.applications: all of them, with their own preprocessing, and their list."""
+
+import inspect
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from described_model import described_model
+
+from pipeline.cli.main import main
+from pipeline.models import applications as found
+from pipeline.models import architectures, keras_files
+from pipeline.models.applications import applications
+from pipeline.runtime.errors import ParameterError
+from pipeline.tools.model_list import ListedModel, as_text, weights_in
+
+FUNCTIONS = {
+    name.lower(): function for name, function in vars(keras.applications).items() if inspect.isfunction(function)
+}
+"""What the imported package has."""
+
+
+def test_every_architecture_of_keras_is_found():
+    assert {name: application.constructor for name, application in applications().items()} == FUNCTIONS
+    assert len(FUNCTIONS) >= 40
+
+
+def test_those_of_any_width_are_known():
+    takes_alpha = {name for name, function in FUNCTIONS.items() if "alpha" in inspect.signature(function).parameters}
+    assert {name for name, application in applications().items() if application.has_width} == takes_alpha
+    assert {"mobilenet", "mobilenetv3small"} < takes_alpha
+
+
+@pytest.mark.parametrize("module", sorted({application.module for application in applications().values()}))
+def test_preprocessing_is_that_of_its_module(module):
+    application = next(each for each in applications().values() if each.module == module)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 5, 5, 3)).astype(np.float32)
+    preprocessed = pixels
+    for layer in architectures.preprocessing_layers(application.preprocessing()):
+        preprocessed = layer(preprocessed)
+    expected = getattr(keras.applications, module).preprocess_input(pixels.copy())
+    np.testing.assert_allclose(preprocessed, expected, rtol=0, atol=5e-5)
+
+
+def test_an_unknown_preprocessing_is_to_be_stated(monkeypatch):
+    monkeypatch.setattr("keras.applications.vgg16.preprocess_input", lambda pixels: pixels**2)
+    with pytest.raises(ParameterError, match=r"vgg16.*`preprocessing`"):
+        applications()["vgg16"].preprocessing()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "options"), [("mobilenet", {"alpha": 0.25}), ("convnexttiny", {})])
+def test_a_model_by_name_is_saved_loaded_and_frozen(tmp_path, architecture, options):
+    """Also one with layers that Keras has for it alone."""
+    head = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.0}
+    described = described_model(architecture=architecture, input_shape=(32, 32, 3), **head, **options)
+    model = described.build(classes=3, seed=1)
+    assert model.output_shape == (None, 3)
+    assert [layer.name for layer in architectures.for_phase(model, None).trainable_variables] == ["kernel", "bias"]
+    keras_files.save(model, tmp_path / "model.keras")
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(keras_files.load(tmp_path / "model.keras")(pixels), model(pixels))
+
+
+NAMES_OF_KERAS = {
+    "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5": ("resnet50v2", "backbone"),
+    "resnet50_weights_tf_dim_ordering_tf_kernels.h5": ("resnet50", "whole"),
+    "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5": ("mobilenetv2", "backbone"),
+    "mobilenet_2_5_224_tf.h5": ("mobilenet", "whole"),
+    "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5": ("mobilenetv3small", "backbone"),
+    "efficientnetv2-b0.h5": ("efficientnetv2b0", "whole"),
+    "efficientnetb0_notop.h5": ("efficientnetb0", "backbone"),
+    "convnext_tiny_notop.h5": ("convnexttiny", "backbone"),
+    "NASNet-mobile-no-top.h5": ("nasnetmobile", "backbone"),
+    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5": ("inceptionresnetv2", "whole"),
+}
+"""Files of Keras 3.15 in its folder, as its source names them."""
+
+
+@pytest.mark.parametrize("name", NAMES_OF_KERAS)
+def test_weights_on_this_machine_are_told_by_their_file(tmp_path, name):
+    (tmp_path / name).touch()
+    (tmp_path / "of_another_program.h5").touch()
+    architecture, part = NAMES_OF_KERAS[name]
+    assert weights_in(tmp_path) == {architecture: {part}}
+
+
+@pytest.mark.slow
+def test_the_list_shows_parameters_sizes_and_weights(tmp_path, monkeypatch):
+    """Parameters as keras.io/api/applications has them, in millions."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
+    shown = CliRunner().invoke(main, ["models", "vgg16", "mobilenetv3small", "xception"])
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert ["vgg16", "138,357,544", "224", "x", "224", "backbone"] in rows
+    assert ["xception", "22,910,480", "299", "x", "299", "none"] in rows
+    assert ["mobilenetv3small", "2,554,968", "any", "size", "none"] in rows
+    assert str(tmp_path / "models") in shown.stdout
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    refused = CliRunner().invoke(main, ["models", "resnet5"])
+    assert refused.exit_code == 1
+    assert "resnet50" in refused.output
+
+
+def test_both_kinds_of_weights_are_shown():
+    text = as_text([ListedModel("mobilenet", 4_253_864, 224, frozenset({"whole", "backbone"}))])
+    assert "backbone and whole" in text
+
+
+def test_the_package_is_found_without_an_import_of_keras():
+    assert Path(found.__file__).read_text(encoding="utf-8").count("import keras") == 0
