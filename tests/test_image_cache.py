@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ import psutil
 import pytest
 import tensorflow as tf
 from conftest import MODEL
-from real_project import HANGS
+from real_project import HANGS, wait_until
 from ruamel.yaml import YAML
 
 from pipeline.images import decoded_files
@@ -223,11 +222,11 @@ def test_a_file_of_another_size_is_made_again(size):
 # Interruption
 
 
-def child(program, *arguments):
+def child(program):
     """A Python process in this folder, which may import the tests."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -235,7 +234,7 @@ def child(program, *arguments):
     )
 
 
-def ended(process, code=0):
+def ended(process, code):
     try:
         output, _ = process.communicate(timeout=HANGS)
     finally:
@@ -255,13 +254,10 @@ def at_the_third_image(act):
     return and_act
 
 
-def meet(here, there):
+def meet(here, there, other=None):
     """Waits until another process has come to the same point."""
     Path(here).touch()
-    deadline = time.monotonic() + HANGS
-    while not Path(there).exists():
-        assert time.monotonic() < deadline, f"{there} never came"
-        time.sleep(0.01)
+    wait_until(Path(there).exists, other)
     assert list(FOLDER.glob("*.partial"))
 
 
@@ -287,12 +283,14 @@ def test_two_processes_at_once_both_succeed_and_a_kill_leaves_no_file(monkeypatc
     """Each process waits at its third image until the other has reached it too; then one begins other pixels."""
     images = write_images()
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "advance", at_the_third_image(lambda: meet("this", "other")))
         process = child(OTHER_PROCESS)
+        patch.setattr(Progress, "advance", at_the_third_image(lambda: meet("this", "other", process)))
         try:
             np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
-        finally:
-            ended(process, -signal.SIGKILL)
+        except BaseException:
+            process.kill()
+            raise
+    ended(process, -signal.SIGKILL)
     first, left = sorted(cache_files(), key=lambda path: path.suffix != ".uint8")
     assert first.read_bytes() == PIXELS.tobytes()
     assert left.suffix == ".partial"
