@@ -29,7 +29,7 @@ from pipeline.inference.forward import Forward
 from pipeline.models import keras_files
 from pipeline.models.ensembles import average_of, load_teacher, save_ensemble
 from pipeline.params.reading import read_params
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.stages import precompute, soften, split, train_teacher
 from pipeline.stages.train_teacher import GivenTeacher
@@ -218,19 +218,18 @@ def test_a_loaded_ensemble_is_taken_apart_into_its_members(folder):
 @pytest.mark.parametrize("shape", [(8, 12, 3), (12, 12, 1)], ids=["height", "channels"])
 def test_members_of_another_input_size_are_refused(folder, shape):
     files = [member("one.keras", 1), member("two.keras", 2, input_shape=shape)]
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(MismatchError) as refused:
         save_ensemble(files, "logits", CLASSES, TEACHER)
     message = str(refused.value)
-    assert "must take images of one size" in message
     assert f"[(12, 12, 3), {shape}]" in message
-    assert "Give all of them the same input_shape" in message
+    assert "input_shape" in message
     assert not TEACHER.parent.exists()
 
 
 def test_a_member_with_other_classes_is_refused_by_name(folder):
     files = [member("one.keras", 1), Path("three.keras")]
     keras_files.save(MODEL.build(classes=3, seed=1), files[1])
-    with pytest.raises(PipelineError, match=r"^three\.keras gives 3 logits, but the data set has 2 classes"):
+    with pytest.raises(MismatchError, match=r"^three\.keras .*3 logits.* 2 classes"):
         save_ensemble(files, "logits", CLASSES, TEACHER)
     assert not TEACHER.parent.exists()
 
@@ -240,10 +239,8 @@ def test_a_member_that_gives_probabilities_is_named(folder):
     layers = [keras.Input((12, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential(layers, name="softened").save("softmax.keras")
     save_ensemble([member("one.keras", 1), Path("softmax.keras")], "logits", CLASSES, TEACHER)
-    with pytest.raises(PipelineError) as refused:
+    with pytest.raises(UnusableError, match=r"^member 1 of models/teacher\.keras \(softened\) .*probabilities"):
         load_teacher(TEACHER, CLASSES)
-    said = "member 1 of models/teacher.keras (softened) gives probabilities, not logits"
-    assert str(refused.value).startswith(said)
 
 
 # The logits
@@ -390,7 +387,7 @@ def test_precompute_refuses_a_member_that_gives_probabilities(project):
     layers = [keras.Input((12, 12, 3)), keras.layers.Flatten(), keras.layers.Dense(2), keras.layers.Softmax()]
     keras.Sequential(layers, name="softened").save("softmax.keras")
     save_ensemble([Path("member_1.keras"), Path("softmax.keras")], "logits", CLASSES, TEACHER)
-    with pytest.raises(PipelineError, match=r"^member 1 of models/teacher\.keras \(softened\) gives probabilities"):
+    with pytest.raises(UnusableError, match=r"^member 1 of models/teacher\.keras \(softened\) gives probabilities"):
         compute("new.h5")
     assert not Path("new.h5").exists()
 
@@ -401,7 +398,7 @@ def test_a_member_less_accurate_than_when_trained_is_named(project):
     record = {"class_names": CLASSES, "validation": validation}
     keras_files.save(MODEL.build(classes=2, seed=7), Path("better.keras"), record)
     save_ensemble([Path("member_1.keras"), Path("better.keras")], "logits", CLASSES, TEACHER)
-    with pytest.raises(PipelineError, match=r"^member 1 of models/teacher\.keras \(cnn\) .* 2\.0"):
+    with pytest.raises(MismatchError, match=r"^member 1 of models/teacher\.keras \(cnn\) .* 2\.0"):
         compute("new.h5")
     assert not Path("new.h5").exists()
 
@@ -598,7 +595,7 @@ def test_a_changed_average_trains_nothing(taught, capsys):
 
 def test_members_of_unequal_sizes_are_refused_before_training(taught, capsys):
     shutil.rmtree("models")
-    with pytest.raises(PipelineError, match="must take images of one size"):
+    with pytest.raises(MismatchError, match=r"\(12, 12, 3\), \(8, 8, 3\).* input_shape"):
         teach(to_train(7), to_train(8, input_shape=(8, 8, 3)))
     assert epochs_told(capsys.readouterr().err) == []
     assert not TEACHER.parent.exists()
@@ -606,7 +603,7 @@ def test_members_of_unequal_sizes_are_refused_before_training(taught, capsys):
 
 def test_a_missing_given_member_is_found_before_training(taught, capsys):
     shutil.rmtree("models")
-    with pytest.raises(PipelineError, match=r"there is no teacher at absent\.keras"):
+    with pytest.raises(MissingError, match=r"absent\.keras"):
         teach(to_train(7), GivenTeacher(Path("absent.keras"), None))
     assert epochs_told(capsys.readouterr().err) == []
     assert not TEACHER.parent.exists()
@@ -621,7 +618,7 @@ def test_a_member_in_another_place_is_not_trained_again(taught, capsys):
 
 
 def test_the_same_teacher_twice_is_refused(taught):
-    with pytest.raises(PipelineError, match="two teachers of the ensemble are the same"):
+    with pytest.raises(ParameterError, match=r"two teachers .* the same"):
         teach(to_train(1), to_train(2), to_train(1))
 
 
