@@ -14,8 +14,8 @@ import PIL
 import psutil
 import pytest
 import tensorflow as tf
-from conftest import MODEL, mhist_in
-from real_project import HANGS
+from conftest import MODEL
+from real_project import HANGS, wait_until
 from ruamel.yaml import YAML
 
 from pipeline.images import decoded_files
@@ -26,7 +26,8 @@ from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
 from pipeline.params.reading import load_params, read_params
 from pipeline.runtime.digests import sha256_file
-from pipeline.stages import split, train_baseline
+from pipeline.runtime.progress import Progress
+from pipeline.stages import train_baseline
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
 from pipeline.training.recipe import Phase, Recipe
 
@@ -77,31 +78,29 @@ def cache_files():
 # Every setting gives the same batches
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (9, 4, 1)], ids=str)
-def test_batches_are_the_same_bit_for_bit(shape):
-    images = write_images()
-    sources = [examples(images, shape, cache=cache) for cache in CACHES]
-    training = [bytes_of(training_batches(each, 3, 1, range(7))) for each in sources]
-    validation = [bytes_of(validation_batches(each, 3)) for each in sources]
+def test_batches_are_the_same_bit_for_bit():
+    training, validation = batches_of_each_cache(SHAPE)
     assert training[0] == training[1] == training[2]
     assert validation[0] == validation[1] == validation[2]
     assert len(set(training[0])) == 7
     assert len(validation[0]) == 3
 
 
-@pytest.mark.slow
-def test_batches_are_equal_where_tensorflow_is_deterministic():
-    """As in a training; in another process, because determinism cannot be switched off again."""
-    write_images()
-    program = """
-import tensorflow as tf
-from test_image_cache import bytes_of, examples, training_batches, write_images
-tf.config.experimental.enable_op_determinism()
-images = write_images()
-batches = [bytes_of(training_batches(examples(images, cache=c), 2, 1, range(60))) for c in ("none", "memory", "disk")]
-assert batches[0] == batches[1] == batches[2]
-"""
-    ended(child(program))
+def test_resized_grey_batches_are_the_same_where_tensorflow_is_deterministic():
+    """As in a training, which also leaves determinism on in this process: it cannot be switched off again."""
+    tf.config.experimental.enable_op_determinism()
+    training, validation = batches_of_each_cache((9, 4, 1))
+    assert training[0] == training[1] == training[2]
+    assert validation[0] == validation[1] == validation[2]
+    assert len(set(training[0])) == 7
+
+
+def batches_of_each_cache(shape):
+    """Of a training and of its validation."""
+    images = write_images()
+    sources = [examples(images, shape, cache=cache) for cache in CACHES]
+    training = [bytes_of(training_batches(each, 3, 1, range(7))) for each in sources]
+    return training, [bytes_of(validation_batches(each, 3)) for each in sources]
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -112,15 +111,12 @@ def test_rows_may_be_repeated_and_out_of_order(cache):
     np.testing.assert_array_equal(actual, PIXELS[rows])
 
 
-def test_the_cache_neither_changes_nor_restarts_a_training(data_set, capfd):
-    settings = mhist_in(data_set)
-    places = {"split_folder": Path("split"), "index": Path("index.csv")}
-    split.run(layout="mhist", settings=settings, **places)
+def test_the_cache_neither_changes_nor_restarts_a_training(unlabelled, capfd):
     recipe = Recipe(seed=3, batch_size=16, phases=[Phase(2, 0.01, "all")], validation_steps=None)
 
     def train(cache, folder):
         train_baseline.run(
-            index=Path("index.csv"),
+            index=Path("data/index.csv"),
             model=MODEL,
             recipe=recipe,
             views=Views(2, 7, Augmentation(rotation=0.2)),
@@ -226,11 +222,11 @@ def test_a_file_of_another_size_is_made_again(size):
 # Interruption
 
 
-def child(program, *arguments):
+def child(program):
     """A Python process in this folder, which may import the tests."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -238,7 +234,7 @@ def child(program, *arguments):
     )
 
 
-def ended(process, code=0):
+def ended(process, code):
     try:
         output, _ = process.communicate(timeout=HANGS)
     finally:
@@ -246,52 +242,62 @@ def ended(process, code=0):
     assert process.returncode == code, output
 
 
-BEGIN = """
-import os, signal, sys, time
-from pathlib import Path
+def at_the_third_image(act):
+    """A `Progress.advance` that does something more after the third image."""
+    advance = Progress.advance
+
+    def and_act(self, number):
+        advance(self, number)
+        if self.done == 3:
+            act()
+
+    return and_act
+
+
+def meet(here, there, other=None):
+    """Waits until another process has come to the same point."""
+    Path(here).touch()
+    wait_until(Path(there).exists, other)
+    assert list(FOLDER.glob("*.partial"))
+
+
+OTHER_PROCESS = """
+import os, signal
 from pipeline.cli.tensorflow_start import start_tensorflow
 start_tensorflow()
 from pipeline.runtime.progress import Progress
-from test_image_cache import FOLDER, PIXELS, SHAPE, listed, pixels_on_disk
+from test_image_cache import FOLDER, OTHER_SHAPE, PIXELS, SHAPE, at_the_third_image, listed, meet, pixels_on_disk
 
-count = Progress.advance
-def advance(self, number):
-    count(self, number)
-    if self.done == 3:
-        stop()
-Progress.advance = advance
-"""
-
-
-@pytest.mark.slow
-def test_a_kill_while_decoding_leaves_no_cache_file():
-    images = write_images()
-    kill = "stop = lambda: os.kill(os.getpid(), signal.SIGKILL)\npixels_on_disk(listed(), SHAPE, FOLDER)"
-    ended(child(BEGIN + kill), -signal.SIGKILL)
-    (left,) = cache_files()
-    assert left.suffix == ".partial"
-    np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
-    (file,) = cache_files()
-    assert file.suffix == ".uint8"
-
-
-@pytest.mark.slow
-def test_two_processes_at_once_both_succeed():
-    """Each process waits at its third image until the other has reached it too."""
-    write_images()
-    meet = """
-def stop():
-    Path(f"came{sys.argv[1]}").touch()
-    while not (Path("came0").exists() and Path("came1").exists()):
-        time.sleep(0.01)
-    assert len(list(FOLDER.glob("*.partial"))) >= 1
+advance = Progress.advance
+Progress.advance = at_the_third_image(lambda: meet("other", "this"))
 assert (pixels_on_disk(listed(), SHAPE, FOLDER) == PIXELS).all()
+Progress.advance = advance
+Progress.advance = at_the_third_image(lambda: os.kill(os.getpid(), signal.SIGKILL))
+pixels_on_disk(listed(), OTHER_SHAPE, FOLDER)
 """
-    processes = [child(BEGIN + meet, number) for number in "01"]
-    for process in processes:
-        ended(process)
-    (file,) = cache_files()
-    assert file.read_bytes() == PIXELS.tobytes()
+OTHER_SHAPE = (*SHAPE[:2], 1)
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_both_succeed_and_a_kill_leaves_no_file(monkeypatch):
+    """Each process waits at its third image until the other has reached it too; then one begins other pixels."""
+    images = write_images()
+    with monkeypatch.context() as patch:
+        process = child(OTHER_PROCESS)
+        patch.setattr(Progress, "advance", at_the_third_image(lambda: meet("this", "other", process)))
+        try:
+            np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
+        except BaseException:
+            process.kill()
+            raise
+    ended(process, -signal.SIGKILL)
+    first, left = sorted(cache_files(), key=lambda path: path.suffix != ".uint8")
+    assert first.read_bytes() == PIXELS.tobytes()
+    assert left.suffix == ".partial"
+    whole = pixels_on_disk(images, OTHER_SHAPE, Path("elsewhere"))
+    np.testing.assert_array_equal(pixels_on_disk(images, OTHER_SHAPE, FOLDER), whole)
+    assert [path.suffix for path in cache_files()] == [".uint8"] * 2
+    assert not left.exists()
 
 
 def test_what_a_living_process_writes_is_left_alone():
@@ -353,11 +359,13 @@ def test_no_other_cache_is_warned_of_memory(monkeypatch, capsys, cache):
 
 def test_pixels_in_memory_outlive_the_files_and_everything_else():
     """The tensor shares the memory of an array to which nothing else refers."""
-    images = [DecodedImages([image.path for image in write_images()], SHAPE, keep=True) for _ in range(20)]
+    images = [DecodedImages([image.path for image in write_images()], SHAPE, keep=True) for _ in range(5)]
+    others = [np.zeros_like(PIXELS) for _ in range(1000)]  # would lie in memory that was freed
     for path in Path("images").iterdir():
         path.unlink()
     for each in images:
         np.testing.assert_array_equal(each.rows(np.arange(COUNT)), PIXELS)
+    assert not np.any(others)
 
 
 # The setting

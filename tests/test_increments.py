@@ -29,28 +29,23 @@ INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 
 
 def test_dvc_repro_computes_only_what_is_new(reproduced, tmp_path, monkeypatch):
-    """More views, then other images, then another dtype: each file is that of a run that knows no earlier one."""
+    """More views of other images, stored in another dtype: the file is that of a run that knows no earlier one."""
     project = copy_without(reproduced, tmp_path / "project")
     params, views = project / "params.yaml", Views(18, 1, Augmentation(translation=0.2, horizontal_flip=True))
-    run("dvc", "freeze", "train_teacher", cwd=project)
+    change(project / "dvc.yaml", "stages.train_teacher.frozen", True)
     old = pd.read_csv(project / INDEX)
-    train = sum(old["split"] == "train")
 
     change(params, "views.count", 18)
-    assert counts_of_repro(project, ["precompute"]) == (2 * train, 16 * train + sum(old["split"] != "train"))
-    assert (project / LOGITS).read_bytes() == from_scratch(project, views, "float32", monkeypatch)
-
+    change(params, "precompute.storage.dtype", "float16")
     exchange_images(project / "data/raw/small")
-    added, removed = counts_of_repro(project, ["split", "precompute"]), set(old["id"])
+    computed, taken = counts_of_repro(project, ["split", "precompute"])
     new = pd.read_csv(project / INDEX)
-    fresh = new[~new["id"].isin(removed)]
+    fresh = new[~new["id"].isin(old["id"])]
+    kept = new[new["id"].isin(old["id"])]
     assert (len(fresh), len(new)) == (10, len(old) + 9)
     assert set(fresh["split"]) == {"train", "val", "test"}
-    assert added == (views_of(fresh), views_of(new) - views_of(fresh))
-    assert (project / LOGITS).read_bytes() == from_scratch(project, views, "float32", monkeypatch)
-
-    change(params, "precompute.storage.dtype", "float16")
-    assert counts_of_repro(project, ["precompute"]) == (0, views_of(new))
+    assert computed == views_of(fresh) + 2 * sum(kept["split"] == "train")
+    assert taken == 16 * sum(kept["split"] == "train") + sum(kept["split"] != "train")
     assert (project / LOGITS).read_bytes() == from_scratch(project, views, "float16", monkeypatch)
 
 
@@ -105,11 +100,13 @@ def from_scratch(project: Path, views: Views, dtype: str, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="module")
 def computed_once(split_once, tmp_path_factory):
-    """A copy of `split_once`, and an earlier file of the teacher's logits."""
+    """A copy of `split_once`, and files of the teacher's logits that know no earlier one."""
     folder = tmp_path_factory.mktemp("computed_once")
     with pytest.MonkeyPatch.context() as patch:
         copy_here(split_once, folder, patch)
         compute("earlier.h5")
+        compute("half.h5", dtype="float16")
+        compute("five.h5", count=5)
     return folder
 
 
@@ -186,17 +183,23 @@ def test_nothing_new_needs_one_batch_of_each_view(project, passes):
     assert computed == Path("earlier.h5").read_bytes()
 
 
-def test_more_views_cost_the_new_ones_and_a_batch_of_each_old(project, passes):
+def test_more_views_cost_the_new_ones_and_narrower_logits_none(project, passes):
     incremental = compute("more.h5", "earlier.h5", count=5)
     new = 2 * images("train")
     assert sum(passes) - new == sum(min(BATCH, images(name)) for name in ("val", "test", "train", "train", "train"))
-    assert incremental == compute("scratch.h5", count=5)
+    assert incremental == Path("five.h5").read_bytes()
+    passes.clear()
+    of_that_file = compute("fewer_halves.h5", "more.h5", dtype="float16")
+    assert len(passes) == ALL
+    assert of_that_file == Path("half.h5").read_bytes()
 
 
 def test_fewer_views_cost_no_new_one(project, passes):
-    incremental = compute("fewer.h5", "earlier.h5", count=1)
+    compute("fewer.h5", "earlier.h5", count=1)
     assert sum(passes) <= 3 * BATCH
-    assert incremental == compute("scratch.h5", count=1)
+    with h5py.File("fewer.h5") as fewer, h5py.File("earlier.h5") as earlier:
+        for name in ("train", "val", "test"):
+            np.testing.assert_array_equal(fewer[name]["logits"], earlier[name]["logits"][:1])
 
 
 def test_a_changed_image_costs_its_own_views(project, passes):
@@ -208,36 +211,22 @@ def test_a_changed_image_costs_its_own_views(project, passes):
     assert incremental == compute("scratch.h5")
 
 
-def test_half_as_wide_logits_cost_no_new_one(project, passes):
-    incremental = compute("half.h5", "earlier.h5", dtype="float16")
-    assert len(passes) == ALL
-    assert incremental == compute("scratch.h5", dtype="float16")
-
-
 def test_half_as_wide_logits_do_not_serve_for_whole_ones(project, passes):
-    compute("half.h5", dtype="float16")
-    passes.clear()
     assert compute("whole.h5", "half.h5") == Path("earlier.h5").read_bytes()
     assert sum(passes) == 3 * images("train") + images("val") + images("test")
 
 
-OTHERS = {
-    "another fill mode": replace(SHIFTS, fill_mode="nearest"),
-    "another range": replace(SHIFTS, translation=0.3),
-}
-
-
-@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_of_other_views_only_untouched_images_are_taken(project, passes, other):
-    incremental = compute("other.h5", "earlier.h5", augmentation=other)
-    assert sum(passes) == 3 * images("train") + min(BATCH, images("val")) + min(BATCH, images("test"))
+def test_of_other_views_only_untouched_images_are_taken(project, passes):
+    for other in (replace(SHIFTS, fill_mode="nearest"), replace(SHIFTS, translation=0.3)):
+        passes.clear()
+        incremental = compute("other.h5", "earlier.h5", augmentation=other)
+        assert sum(passes) == 3 * images("train") + min(BATCH, images("val")) + min(BATCH, images("test"))
     assert incremental == compute("scratch.h5", augmentation=other)
 
 
 def test_of_another_batch_size_nothing_is_taken(project, passes):
-    incremental = compute("other.h5", "earlier.h5", batch_size=3)
+    compute("other.h5", "earlier.h5", batch_size=3)
     assert sum(passes) == 3 * images("train") + images("val") + images("test")
-    assert incremental == compute("scratch.h5", batch_size=3)
 
 
 def test_of_another_teacher_nothing_is_taken(project, passes, capsys):
@@ -274,57 +263,46 @@ def test_an_earlier_file_with_other_logits_is_left_aside(project, passes, capsys
     assert "the teacher gives other logits now" in capsys.readouterr().out
 
 
-# Teachers whose logits are not the image's own
+# A teacher whose logits are not the image's own; test_inference tells which ones are noticed
 
 
 class OfTheBatch(keras.layers.Layer):
-    """Adds something of the whole batch, or a number that is drawn anew in each pass."""
-
-    def __init__(self, by_chance: bool) -> None:
-        super().__init__()
-        self.by_chance = by_chance
+    """Adds something of the whole batch."""
 
     def call(self, logits):
-        if not self.by_chance:
-            return logits + tf.reduce_mean(logits)
-        # Far from 0 and 1, since logits that all lie between are taken for probabilities.
-        drawn = tf.numpy_function(lambda: np.float32(np.random.default_rng().normal(100)), [], tf.float32)
-        return logits + tf.ensure_shape(drawn, ())
+        return logits + tf.reduce_mean(logits)
 
 
-@pytest.fixture(params=["the batch", "chance"])
-def unsteady(project, monkeypatch, request):
-    """The teacher of the project gives logits that depend on the rest of the batch, or on chance."""
+@pytest.fixture
+def unsteady(project, monkeypatch):
+    """The teacher of the project gives logits that depend on the rest of the batch."""
     load = precompute.load_teacher
 
     def loaded(path, class_names):
         model, (teacher,), average = load(path, class_names)
-        whole = keras.Model(model.inputs, OfTheBatch(request.param == "chance")(model.outputs[0]))
+        whole = keras.Model(model.inputs, OfTheBatch()(model.outputs[0]))
         return model, [replace(teacher, model=whole)], average
 
     monkeypatch.setattr(precompute, "load_teacher", loaded)
-    return request.param
 
 
-def test_logits_that_are_not_the_images_own_are_never_mixed(unsteady, passes, capsys):
-    compute("first.h5")
-    passes.clear()
-    compute("second.h5", "first.h5")
-    captured = capsys.readouterr()
-    assert len(re.findall(r"warning: .*models/teacher\.keras", captured.err)) == 2
-    assert "are taken" not in captured.out
-    assert sum(passes) == 3 * images("train") + images("val") + images("test")
-
-
-def test_unsteady_logits_are_all_computed_again_after_a_kill(unsteady, monkeypatch, capsys):
+@pytest.mark.usefixtures("unsteady")
+def test_logits_that_are_not_the_images_own_are_never_mixed(passes, monkeypatch, capsys):
+    """Neither with those of an interrupted run nor with those of an earlier file."""
     with monkeypatch.context() as patch:
         patch.setattr(labelling, "WRITING_SHARE", math.inf)
         patch.setattr(Forward, "__call__", ended_after(Forward.__call__, batches=20))
         with pytest.raises(KeyboardInterrupt):
-            compute("whole.h5")
-    computed = compute("whole.h5")
-    assert "of an interrupted run are left aside" in capsys.readouterr().err
-    assert (computed == compute("scratch.h5")) == (unsteady == "the batch")
+            compute("first.h5")
+    for output, *previous in (("first.h5",), ("second.h5", "first.h5")):
+        passes.clear()
+        compute(output, *previous)
+        captured = capsys.readouterr()
+        assert ("of an interrupted run are left aside" in captured.err) is (not previous)
+        assert re.search(r"warning: .*models/teacher\.keras", captured.err)
+        assert "are taken" not in captured.out
+        assert sum(passes) == 3 * images("train") + images("val") + images("test")
+    assert Path("first.h5").read_bytes() == Path("second.h5").read_bytes()
 
 
 def ended_after(original, batches):
@@ -351,23 +329,18 @@ def test_unfinished_rows_of_another_processor_are_left_aside(project, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Forward, "__call__", ended_after(there, batches=20))
         with pytest.raises(KeyboardInterrupt):
-            compute("moved.h5", count=4)
-    computed = compute("moved.h5", count=4)
+            compute("moved.h5", count=5)
+    computed = compute("moved.h5", count=5)
     assert "of an interrupted run are left aside" in capsys.readouterr().err
-    assert computed == compute("scratch.h5", count=4)
+    assert computed == Path("five.h5").read_bytes()
 
 
 def test_equal_weights_in_another_function_are_another_teacher(project):
     """Rows are keyed by the teacher: by all that makes its logits, not by its weights alone."""
     save_with_activation("relu")
-    compute("relu.h5")
+    of_relu = compute("same.h5")
     save_with_activation("tanh")
-    scratch = compute("scratch.h5")
-    assert scratch != Path("relu.h5").read_bytes()
-    save_with_activation("relu")
-    compute("same.h5")
-    save_with_activation("tanh")
-    assert compute("same.h5") == scratch
+    assert compute("same.h5") == compute("scratch.h5") != of_relu
 
 
 def save_with_activation(activation: str) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-KINDS = {
+KINDS = {  # what the process is told, and its number of threads
     "avx2": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 2),
-    "avx2 and one thread": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 1),
-    "sse4.1": ({"ONEDNN_MAX_CPU_ISA": "SSE41"}, 0),
-    "without onednn": ({"TF_ENABLE_ONEDNN_OPTS": "0"}, 2),
+    "sse4.1": ({"ONEDNN_MAX_CPU_ISA": "SSE41"}, 1),
+    "without onednn": ({"TF_ENABLE_ONEDNN_OPTS": "0"}, 0),
 }
 
 
@@ -44,7 +43,7 @@ def found():
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_the_images_own_on_this_kind_of_processor(found, kind):
     assert found[kind]["not their own"] == []
-    assert len(found[kind]["unsteady"]) < 3 * 5  # not of every model at every batch size, or nothing was shown
+    assert len(found[kind]["unsteady"]) < found[kind]["tried"]  # or nothing was shown
 
 
 @pytest.mark.parametrize("model", ["cnn", "mlp", "mobilenetv2"])

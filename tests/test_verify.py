@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from conftest import MODEL as SMALL_MODEL
 from conftest import mhist_in
 from real_project import ROOT, change
+from ruamel.yaml import YAML
 from soft_label_files import edit, write_logits
 
 from pipeline.cli.main import main
@@ -71,10 +72,11 @@ def made(tmp_path_factory):
 
 
 def write_params(stored_as):
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
-    change(Path("params.yaml"), "precompute.storage", stored_as.as_json())
-    for name, value in {"count": 2, "seed": 5, "augmentation": AUGMENTATION}.items():
-        change(Path("params.yaml"), f"views.{name}", value)
+    yaml = YAML()
+    content = yaml.load(ROOT / "params.yaml")
+    content["precompute"]["storage"] = stored_as.as_json()
+    content["views"].update(count=2, seed=5, augmentation=AUGMENTATION)
+    yaml.dump(content, Path("params.yaml"))
 
 
 def write(**options):
@@ -105,21 +107,15 @@ def verify(file, *options):
 
 
 def findings(file):
-    """The checks of a file that is not sound, by name, as `--json` gives them; the text says the same."""
-    refused = verify(file, "--json")
+    """The checks of a file that is not sound, by name, as the text tells them."""
+    refused = verify(file)
     assert (refused.exit_code, type(refused.exception)) == (1, SystemExit), refused.output
-    found = json.loads(refused.stdout)
-    assert found["ok"] is False
-    lines = verify(file).stdout.splitlines()
-    assert verify(file).exit_code == 1
-    words = {True: "ok", False: "WRONG", None: "-"}
-    for line, check in zip(lines[:-1], found["checks"], strict=True):
-        assert re.split(r"\s+", line, maxsplit=1)[0] == words[check["ok"]]
-        assert re.fullmatch(rf"\S+\s+{check['name']}\s+{re.escape(check['detail'])}", line)
-    wrong = {check["name"]: check["detail"] for check in found["checks"] if check["ok"] is False}
-    not_compared = [check["name"] for check in found["checks"] if check["ok"] is None]
+    *lines, verdict = refused.stdout.splitlines()
+    told = [re.fullmatch(r"(ok|WRONG|-) +(\S+(?: of \S+| set)?) +(.*)", line).groups() for line in lines]
+    wrong = {name: detail for word, name, detail in told if word == "WRONG"}
+    not_compared = [name for word, name, _ in told if word == "-"]
     rest = f" Not compared: {', '.join(not_compared)}." * bool(not_compared)
-    assert lines[-1] == f"{file} is not sound: {', '.join(wrong)}.{rest}"
+    assert verdict == f"{file} is not sound: {', '.join(wrong)}.{rest}"
     return wrong
 
 
@@ -190,16 +186,6 @@ def test_a_sound_file_is_ok_in_every_line(project, stored_as, file):
     assert verdict == f"{file} is sound."
     assert re.search(r"^ok +data set .*data/index\.csv$", sound.stdout, re.M)
     assert re.search(r"^ok +params .*params\.yaml$", sound.stdout, re.M)
-
-
-@of_each_format
-@of_each_storage
-def test_the_json_of_a_sound_file_says_ok(project, stored_as, file):
-    project(stored_as)
-    found = json.loads(verify(file, "--json").stdout)
-    assert (found["file"], found["ok"]) == (file, True)
-    assert {check["ok"] for check in found["checks"]} == {True}
-    assert all(check["name"] and check["detail"] for check in found["checks"])
 
 
 def test_files_that_the_stages_wrote_are_sound(data_set, tmp_path, monkeypatch):
@@ -307,6 +293,31 @@ BROKEN = {
     "another format": (write_another_format, "'weights', expected 'teacher-logits' or 'soft-targets'"),
     "newer version": (write_a_newer_version, "version 3 .* update softlabel"),
 }
+
+
+@of_each_format
+@pytest.mark.parametrize(
+    ("change_file", "words"),
+    [
+        (lambda _: None, {"ok"}),
+        (flip_a_bit, {"WRONG"}),
+        (lambda path: edit(path, set_cell("train/affine", (0, 3, 2), 0.5)), {"ok", "WRONG"}),
+        (lambda _: Path("data/index.csv").unlink(), {"ok", "-"}),
+    ],
+    ids=["sound", "damaged", "wrong values", "no index"],
+)
+def test_json_and_text_say_the_same(dense, file, change_file, words):
+    change_file(dense / file)
+    text, as_json = verify(file), verify(file, "--json")
+    assert text.exit_code == as_json.exit_code == int("WRONG" in words)
+    found = json.loads(as_json.stdout)
+    assert (found["file"], found["ok"]) == (file, "WRONG" not in words)
+    word_of = {True: "ok", False: "WRONG", None: "-"}
+    assert {word_of[check["ok"]] for check in found["checks"]} == words
+    for line, check in zip(text.stdout.splitlines()[:-1], found["checks"], strict=True):
+        assert check["name"]
+        assert check["detail"]
+        assert re.fullmatch(rf"{word_of[check['ok']]} +{check['name']} +{re.escape(check['detail'])}", line)
 
 
 @of_each_format

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from pipeline.cli.options import SEED, checked_temperature
 from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import MissingError, ParameterError
+
+if TYPE_CHECKING:
+    from pipeline.params.sections import Params
 
 
 @click.command(cls=Announced)
@@ -45,13 +49,12 @@ def verify(file: Path, as_json: bool) -> None:
 
     from pipeline.tools import verify
 
-    try:
-        params = arguments.all_params()
+    params = _params_if_valid()
+    expected = None
+    if params is not None:
         precompute = params.precompute
         expected = verify.Parameters(params.views, precompute.storage, precompute.precision, params.images.resize)
-    except (MissingError, ParameterError):
-        expected = None
-    checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature())
+    checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature(params))
     if as_json:
         click.echo(json.dumps(verify.as_json(file, checks), indent=2))
     else:
@@ -60,12 +63,16 @@ def verify(file: Path, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _largest_temperature() -> float:
-    """The largest of distill.temperatures; 1 without a valid params.yaml."""
+def _params_if_valid() -> "Params | None":
     try:
-        return float(max(arguments.all_params().distill.temperatures))
+        return arguments.all_params()
     except (MissingError, ParameterError):
-        return 1.0
+        return None
+
+
+def _largest_temperature(params: "Params | None") -> float:
+    """The largest of distill.temperatures; 1 without a valid params.yaml."""
+    return float(max(params.distill.temperatures)) if params else 1.0
 
 
 def _finite(context: click.Context, parameter: click.Parameter, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -100,7 +107,7 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
             raise click.UsageError("--output needs --sample ID.")
         from pipeline.tools.inspect_file import describe
 
-        click.echo(describe(file, _largest_temperature()))
+        click.echo(describe(file, _largest_temperature(_params_if_valid())))
         return
     start_tensorflow()
     from pipeline.tools.sample_picture import draw_sample
