@@ -52,8 +52,8 @@ def explained(problem: Any, content: Any) -> tuple[str, str]:
         expected = context["expected_tags"].replace("'", "").split(", ")
         near = nearest(context["tag"], expected)
         hint = f" Did you mean {near!r}?" if near else ""
-        known = "`softlabel models` lists them" if key == "architecture" else f"known are {', '.join(expected)}"
-        return f"{location}.{key}", f"unknown {key} {context['tag']!r}; {known}.{hint}"
+        those = "`softlabel models` lists them" if key == "architecture" else f"known are {', '.join(expected)}"
+        return f"{location}.{key}", f"unknown {key} {context['tag']!r}; {those}.{hint}"
     text = REWORDED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     got = problem["input"]
     if problem["type"] == "list_type" and isinstance(got, int | float) and parts == list(problem["loc"]):
