@@ -94,10 +94,13 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None) -> Any:
+def wait_until(
+    condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, every: float = 0.001
+) -> Any:
     """Polls a condition that stays true once it is, and returns its value.
 
-    Fails if a process that should bring it about ends before.
+    Fails if a process that should bring it about ends before. It looks `every` so many seconds: seldom where no
+    moment is to be caught.
     """
     deadline = time.monotonic() + HANGS
     while True:
@@ -106,7 +109,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes] | 
             return value
         assert not ended, "the process ended before its moment came"
         assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.001)
+        time.sleep(every)
 
 
 def process_of(stage: str, dvc: subprocess.Popen[bytes]) -> psutil.Process | None:
