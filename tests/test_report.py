@@ -420,6 +420,8 @@ def test_the_warning_of_hard_labels_names_the_top_temperature(hostile, monkeypat
     assert "Warning: " not in (hostile / "report.html").read_text(encoding="utf-8")
     monkeypatch.chdir(hostile)
     monkeypatch.setattr(report, "doubt_about", lambda file, temperature: f"<i> at T = {temperature:g} in {file.path}")
+    for draw in ("draw_samples", "draw_views", "draw_softening"):  # no picture shows it
+        monkeypatch.setattr(report, draw, lambda *_: None)
     write_report(["2", "4"], "warned.html")
     page = Path("warned.html").read_text(encoding="utf-8")
     assert "<li>Warning: &lt;i&gt; at T = 4 in logits.h5</li>" in page
