@@ -34,7 +34,7 @@ DEATHS = {
     "kill -9": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     "_exit": ("sys.stderr.flush(); os._exit(3)", 3),
 }
-LAST_WORDS = "The process ended while TensorFlow was loading; all that it printed stands above."
+LAST_WORDS = "The process ended while TensorFlow was loading"
 
 
 def start(end: str, **streams) -> subprocess.Popen[str]:
