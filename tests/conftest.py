@@ -6,6 +6,7 @@ others. A test that is not marked cannot start a process: the interpreter refuse
 
 import gc
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
         raise RuntimeError(f"a test that starts a process ({event} {arguments[:1]}) is marked with @pytest.mark.slow")
 
 
+platform.processor()  # h5py asks for it when it is loaded; the first answer takes a process, and is kept
 sys.addaudithook(refuse_processes)
 
 

@@ -1,6 +1,7 @@
 """The real `softlabel` and the real `dvc` in copies of this repository: how tests start, watch and kill them."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -31,6 +32,13 @@ MADE = [
 ]
 """Everything that the stages and DVC write."""
 
+TOGETHER = """
+import json, sys
+from pipeline.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    main(arguments, standalone_mode=False)
+"""
+
 
 def run(*command: str, cwd: Path) -> str:
     """Runs a command that must succeed, and returns everything it printed."""
@@ -52,6 +60,14 @@ def attempt(*command: str, cwd: Path, preexec_fn: Callable[[], None] | None = No
         check=False,
         preexec_fn=preexec_fn,
     )
+
+
+def softlabel(*commands: list[str], cwd: Path) -> str:
+    """Runs commands of `softlabel`, which must succeed, in one process, so that all of them load TensorFlow only once.
+
+    It is the program of the project in that folder. Returns everything they printed.
+    """
+    return run(sys.executable, "-c", TOGETHER, json.dumps(commands), cwd=cwd)
 
 
 def start(*command: str, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -78,10 +94,13 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None) -> Any:
+def wait_until(
+    condition: Callable[[], Any], process: subprocess.Popen[bytes] | None = None, every: float = 0.001
+) -> Any:
     """Polls a condition that stays true once it is, and returns its value.
 
-    Fails if a process that should bring it about ends before.
+    Fails if a process that should bring it about ends before. It looks `every` so many seconds: seldom where no
+    moment is to be caught.
     """
     deadline = time.monotonic() + HANGS
     while True:
@@ -90,7 +109,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[bytes] | 
             return value
         assert not ended, "the process ended before its moment came"
         assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.001)
+        time.sleep(every)
 
 
 def process_of(stage: str, dvc: subprocess.Popen[bytes]) -> psutil.Process | None:

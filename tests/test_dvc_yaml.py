@@ -81,24 +81,26 @@ def with_stand_ins(project: Path) -> None:
     run("dvc", "commit", "--force", cwd=project)
 
 
-def named_by_status(project: Path) -> dict[str, object]:
-    return json.loads(run("dvc", "status", "--json", cwd=project))
-
-
 @pytest.mark.slow
 def test_an_edit_runs_the_stages_again_that_import_its_package(tmp_path):
-    """As `dvc status` names them, after `dvc commit` has noted stand-ins for all outputs."""
+    """As `dvc status` tells of each stage, after `dvc commit` has noted stand-ins for all outputs."""
     copy_repository(tmp_path)
     packages = [path.name for path in (tmp_path / "pipeline").glob("*/")]
     assert sorted(packages) == sorted([*STAGES_OF_AN_EDIT, "stages"])
     with_stand_ins(tmp_path)
-    assert named_by_status(tmp_path) == {}
-    for package, expected in STAGES_OF_AN_EDIT.items():
-        module = tmp_path / "pipeline" / package / "__init__.py"
-        before = module.read_text()
-        module.write_text(before + "\n")
-        assert sorted(named_by_status(tmp_path)) == sorted(expected), package
-        module.write_text(before)
+    assert json.loads(run("dvc", "status", "--json", cwd=tmp_path)) == {}
+    for package in STAGES_OF_AN_EDIT:
+        with (tmp_path / "pipeline" / package / "__init__.py").open("a") as module:
+            module.write("\n")
+    edited = {stage: [] for stage in ALL}
+    for stage, causes in json.loads(run("dvc", "status", "--json", cwd=tmp_path)).items():
+        (cause,) = causes
+        assert cause.keys() == {"changed deps"}
+        edited[stage] = sorted(cause["changed deps"])
+    assert edited == {
+        stage: sorted(f"pipeline/{package}" for package, stages in STAGES_OF_AN_EDIT.items() if stage in stages)
+        for stage in ALL
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -160,29 +162,51 @@ def test_presets_are_valid_and_all_there():
 
 
 SAMPLE, CIFAR10 = "data/sample/dvc.yaml:sample@mnist", "data/cifar10/dvc.yaml:cifar10@images"
+SPLIT_OF = {
+    "the sample": ("mnist", None, [SAMPLE], {SAMPLE}),
+    "own data in place of the sample": ("mnist", "data/raw/mine", [], {SAMPLE}),
+    "data that nothing makes": ("mhist", "data/raw/mhist", [], set()),
+    "CIFAR-10": ("cifar10_cnn", None, [CIFAR10], {CIFAR10}),
+    "own data in place of CIFAR-10": ("cifar10_resnet", "data/raw/mine/part.npz", [], {CIFAR10}),
+}
+"""Preset, own data, which stages make data before `split`, and of which `dvc status` tells."""
+
+DRY_RUN_AND_STATUS = """
+import os, sys
+from dvc.cli import main
+for project in sys.argv[1:]:
+    os.chdir(project)
+    assert main(["repro", "--dry", "split"]) == 0
+    print("and", flush=True)
+    assert main(["status"]) == 0
+    print("next", flush=True)
+"""
+"""With `--dry` DVC runs nothing, and tells what it would run."""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What DVC tells of a project for each entry of `SPLIT_OF`: in a dry run, and of its status."""
+    projects = [tmp_path_factory.mktemp("split") for _ in SPLIT_OF]
+    for project, (preset, data, _, _) in zip(projects, SPLIT_OF.values(), strict=True):
+        copy_repository(project)
+        (project / "params.yaml").write_text((ROOT / f"presets/{preset}.yaml").read_text())
+        if data is not None:
+            change(project / "params.yaml", "split.data", data)
+        for file in ("data/raw/mnist/images/x.png", "data/raw/cifar10/cifar10.npz", *([data] if data else [])):
+            (project / file).parent.mkdir(parents=True, exist_ok=True)
+            (project / file).touch()
+    said = run(sys.executable, "-c", DRY_RUN_AND_STATUS, *map(str, projects), cwd=projects[0])
+    *parts, rest = said.split("next\n")
+    assert rest == ""
+    return dict(zip(SPLIT_OF, (part.split("and\n") for part in parts), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("preset", "data", "made", "named"),
-    [
-        ("mnist", None, [SAMPLE], {SAMPLE}),
-        ("mnist", "data/raw/mine", [], {SAMPLE}),
-        ("mhist", "data/raw/mhist", [], set()),
-        ("cifar10_cnn", None, [CIFAR10], {CIFAR10}),
-        ("cifar10_resnet", "data/raw/mine/part.npz", [], {CIFAR10}),
-    ],
-)
-def test_sample_data_are_made_only_if_split_reads_them(tmp_path, preset, data, made, named):
-    """As DVC would run the stages; with `--dry` it runs none."""
-    copy_repository(tmp_path)
-    (tmp_path / "params.yaml").write_text((ROOT / f"presets/{preset}.yaml").read_text())
-    if data is not None:
-        change(tmp_path / "params.yaml", "split.data", data)
-    for file in ("data/raw/mnist/images/x.png", "data/raw/cifar10/cifar10.npz", *([data] if data else [])):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
-    assert stages_run(run("dvc", "repro", "--dry", "split", cwd=tmp_path)) == [*made, "split"]
-    told = run("dvc", "status", cwd=tmp_path).splitlines()
-    assert "split:" in told
-    assert {line.removesuffix(":") for line in told if line.startswith("data/")} == named
+@pytest.mark.parametrize("case", SPLIT_OF)
+def test_sample_data_are_made_only_if_split_reads_them(told, case):
+    _, _, made, named = SPLIT_OF[case]
+    dry_run, status = told[case]
+    assert stages_run(dry_run) == [*made, "split"]
+    assert "split:" in status.splitlines()
+    assert {line.removesuffix(":") for line in status.splitlines() if line.startswith("data/")} == named

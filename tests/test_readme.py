@@ -2,9 +2,10 @@
 
 import re
 from functools import cache
+from itertools import groupby
 
 import pytest
-from real_project import ROOT, copy_without, run, stages_run
+from real_project import ROOT, copy_without, run, softlabel, stages_run
 from ruamel.yaml import YAML
 
 from pipeline.params.reading import read_params
@@ -24,14 +25,24 @@ def project(reproduced, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def output_of(project):
-    """Runs a block of commands, which must succeed, and returns what they print; each block once."""
+    """Runs a block of commands, which must succeed, and returns what they print; each block once.
+
+    Those of `softlabel` run in one process, one after another.
+    """
 
     @cache
     def run_block(block):
-        commands = [line.partition("#")[0].split() for line in block.splitlines()]
-        return "".join(run(*as_tried(words), cwd=project) for words in commands)
+        commands = [as_tried(line.partition("#")[0].split()) for line in block.splitlines()]
+        groups = groupby(commands, key=lambda words: words[0] == "softlabel")
+        return "".join(follow(list(group), project, ours) for ours, group in groups)
 
     return run_block
+
+
+def follow(commands, project, ours):
+    if ours:
+        return softlabel(*(words[1:] for words in commands), cwd=project)
+    return "".join(run(*words, cwd=project) for words in commands)
 
 
 def as_tried(words):

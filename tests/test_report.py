@@ -13,28 +13,28 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from browser import DESKTOP, PHONE, browser, needs_browser, opened
+from click.testing import CliRunner
 from conftest import MODEL
 from matplotlib.figure import Figure
-from real_project import run
 
+from pipeline.cli.main import main
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.predictions import read_predictions, write_predictions
-from pipeline.evaluation.speed import read_speed
+from pipeline.evaluation.speed import Speed, read_speed, write_speed
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.report.hardest_images import LARGEST_SIDE, embedded, most_surely_wrong, most_unlike_teacher
 from pipeline.report.panels import few_classes
 from pipeline.report.sources import teacher_name
 from pipeline.report.style import svg
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import Provenance
 from pipeline.stages import (
     describe_teacher,
     evaluate,
-    measure_speed,
     precompute,
     report,
     soften,
@@ -50,6 +50,7 @@ CLASSES = ["<img src=x onerror=alert(1)>", '$x_1$ & "two" ' + "very" * 20, "None
 PARAMS = {"split": {"data": "</pre><script>alert('params')</script>", "layout": "csv"}, "views": {"count": 1}}
 UNTOUCHED = Views(1, 0, Augmentation())
 SEEDS = (1, 2)
+SPEED = Speed("2 CPU cores (x86_64)", "2026-01-31", [1, 32], {"teacher": [90.0, 400.0], "student": [200.0, 3000.0]})
 
 
 def image_name(number):
@@ -146,7 +147,7 @@ def run_all_stages():
         plots=Path("plots"),
         predictions=Path("predictions"),
     )
-    measure_speed.run(teacher=Path("teacher.json"), model=MODEL, output=Path("speed.json"))
+    write_speed(SPEED, Path("speed.json"))
     write_report(list(students))
 
 
@@ -316,14 +317,16 @@ def test_sections_come_in_the_order_in_which_questions_do(hostile):
     assert page.index('class="verdict"') < page.index("<h2>Comparison")
 
 
-def test_the_page_and_the_table_tell_the_same(reproduced):
+def test_the_page_and_the_table_tell_the_same(reproduced, monkeypatch):
     """Every mean that `softlabel table` prints, and every interval of `--markdown`, in the page of a real run."""
+    monkeypatch.chdir(reproduced)
+    table, markdown = (CliRunner().invoke(main, ["table", *more]).stdout for more in ([], ["--markdown"]))
     page = (reproduced / "results/report.html").read_text(encoding="utf-8").partition("</table>")[0]
     cells = [re.sub(r"\s*<.*?>\s*", " ", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", page)]
-    means = re.findall(r"[+ -]\d\.\d{3}", run("softlabel", "table", cwd=reproduced).split("\n\nNLL")[0])
+    means = re.findall(r"[+ -]\d\.\d{3}", table.split("\n\nNLL")[0])
     assert len(means) >= 4 * len(METRICS)
     assert [mean.strip() for mean in means] == [cell.split()[0] for cell in cells if re.match(r"[+-]?\d\.\d{3}", cell)]
-    shown = run("softlabel", "table", "--markdown", cwd=reproduced).split("\n\nNLL")[0]
+    shown = markdown.split("\n\nNLL")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in shown.splitlines() if line[:1] == "|"]
     assert [cell for row in rows for cell in row if "(" in cell and " to " in cell] == [
         cell for cell in cells if " to " in cell
@@ -333,22 +336,8 @@ def test_the_page_and_the_table_tell_the_same(reproduced):
 def test_data_set_teacher_and_date_stand_first(hostile):
     page = html.unescape((hostile / "report.html").read_text(encoding="utf-8"))
     first = page.partition('<p class="about">')[2].partition("</p>")[0]
-    date = read_speed(hostile / "speed.json").date
-    for value in (PARAMS["split"]["data"], "layout csv", "90 images", "3 classes", "cnn", date):
+    for value in (PARAMS["split"]["data"], "layout csv", "90 images", "3 classes", "cnn", SPEED.date):
         assert value in first
-
-
-def test_a_page_of_files_fetched_on_another_day_is_the_same(hostile, monkeypatch):
-    monkeypatch.chdir(hostile)
-    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
-    for day, path in enumerate(before, 1):
-        os.utime(path, (day * 86_400, day * 86_400))
-    try:
-        write_report(["2", "4"], "dated.html")
-    finally:
-        for path, time in before.items():
-            os.utime(path, ns=(time, time))
-    assert Path("dated.html").read_bytes() == Path("report.html").read_bytes()
 
 
 def test_what_to_bear_in_mind_stands_below_the_verdict(hostile):
@@ -398,8 +387,16 @@ def test_its_provenance_is_that_of_the_files(hostile):
 
 
 def test_the_same_inputs_give_the_same_page_and_pictures(hostile, monkeypatch):
+    """Also from files that were fetched on other days."""
     monkeypatch.chdir(hostile)
-    write_report(["2", "4"], "again.html")
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
+    for day, path in enumerate(before, 1):
+        os.utime(path, (day * 86_400, day * 86_400))
+    try:
+        write_report(["2", "4"], "again.html")
+    finally:
+        for path, time in before.items():
+            os.utime(path, ns=(time, time))
     assert Path("again.html").read_bytes() == Path("report.html").read_bytes()
     first, again = ({path.name: path.read_bytes() for path in Path(name).iterdir()} for name in ("report", "again"))
     assert sorted(first) == ["samples.png", "soft_labels.png", "views.png"]
@@ -407,20 +404,24 @@ def test_the_same_inputs_give_the_same_page_and_pictures(hostile, monkeypatch):
     assert all(keras.utils.load_img(f"report/{name}").width >= 300 for name in first)
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", '{"device": "", "date": "", "batch_sizes": [1]}', "[]"])
-def test_speeds_that_cannot_be_read_are_refused_with_the_remedy(hostile, tmp_path, monkeypatch, content):
-    monkeypatch.chdir(hostile)
-    speeds = tmp_path / "speed.json"
-    if content is not None:
-        speeds.write_text(content)
-    with pytest.raises(PipelineError, match=r"speed\.json.*measure_speed`"):
-        read_speed(speeds)
+def test_missing_speeds_are_refused_with_the_remedy(tmp_path):
+    with pytest.raises(MissingError, match=r"speed\.json.*measure_speed`"):
+        read_speed(tmp_path / "speed.json")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"device": "", "date": "", "batch_sizes": [1]}', "[]"])
+def test_speeds_that_cannot_be_read_are_refused_with_the_remedy(tmp_path, content):
+    (tmp_path / "speed.json").write_text(content)
+    with pytest.raises(DamagedError, match=r"speed\.json.*measure_speed`"):
+        read_speed(tmp_path / "speed.json")
 
 
 def test_the_warning_of_hard_labels_names_the_top_temperature(hostile, monkeypatch):
     assert "Warning: " not in (hostile / "report.html").read_text(encoding="utf-8")
     monkeypatch.chdir(hostile)
     monkeypatch.setattr(report, "doubt_about", lambda file, temperature: f"<i> at T = {temperature:g} in {file.path}")
+    for draw in ("draw_samples", "draw_views", "draw_softening"):  # no picture shows it
+        monkeypatch.setattr(report, draw, lambda *_: None)
     write_report(["2", "4"], "warned.html")
     page = Path("warned.html").read_text(encoding="utf-8")
     assert "<li>Warning: &lt;i&gt; at T = 4 in logits.h5</li>" in page
@@ -444,7 +445,7 @@ def test_text_in_a_figure_is_left_alone():
 def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     with pytest.raises(
-        PipelineError, match=r"student_T2, student_T4, but params\.yaml has T = 8\. .*dvc repro evaluate"
+        MismatchError, match=r"student_T2, student_T4, but params\.yaml has T = 8\. .*dvc repro evaluate"
     ):
         write_report({"8": Path("T2_seed1.keras")}, "other.html")
     assert not Path("other.html").exists()
@@ -452,7 +453,7 @@ def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch
 
 def refused(said):
     """Nothing is written."""
-    with pytest.raises(PipelineError, match=said):
+    with pytest.raises(MismatchError, match=said):
         write_report(["2", "4"], "other.html")
     assert not Path("other.html").exists()
 
@@ -483,11 +484,13 @@ def test_inputs_that_do_not_belong_together_are_refused(hostile, monkeypatch, fi
         Path(file).write_text(content, encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", ["missing", "", "id,actual\n"])
-def test_damaged_predictions_are_refused_with_the_remedy(tmp_path, damage):
-    if damage != "missing":
-        (tmp_path / "m.csv").write_text(damage)
-    with pytest.raises(PipelineError, match=r"predictions.*m\.csv.*dvc repro evaluate"):
+@pytest.mark.parametrize(
+    ("content", "error"), [(None, MissingError), ("", DamagedError), ("id,actual\n", DamagedError)]
+)
+def test_damaged_predictions_are_refused_with_the_remedy(tmp_path, content, error):
+    if content is not None:
+        (tmp_path / "m.csv").write_text(content)
+    with pytest.raises(error, match=r"predictions.*m\.csv.*dvc repro evaluate"):
         read_predictions(tmp_path, "m")
 
 

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -33,15 +34,16 @@ DEATHS = {
     "kill -9": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     "_exit": ("sys.stderr.flush(); os._exit(3)", 3),
 }
-LAST_WORDS = "The process ended while TensorFlow was loading; all that it printed stands above."
+LAST_WORDS = "The process ended while TensorFlow was loading"
 
 
 def start(end: str, **streams) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM, end], cwd=ROOT, text=True, **streams)
 
 
+@cache
 def ended_with(end: str) -> tuple[int, str, list[int]]:
-    """The exit code, everything on stderr, and the processes that were started beside it."""
+    """The exit code, everything on stderr, and the processes that were started beside it; each end is met once."""
     process = start(end, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     printed, said = process.communicate()
     return process.returncode, said, [int(pid) for pid in printed.split()]
