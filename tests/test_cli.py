@@ -118,9 +118,9 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["soften", "--temperature", "0"], 2, "0 is not above 0"),
+        (["soften", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
         (["soften", "--temperature", "warm"], 2, "'warm' is not a number"),
-        (["soften", "--temperature", "inf"], 2, "inf is not above 0"),
+        (["soften", "--temperature", "inf"], 2, "inf is not a temperature from 0.000001"),
         (["soften"], 2, "Missing option '--temperature'"),
         (["train-baseline", "--seed", "-1"], 2, "-1 is not in the range"),
         (["soften", "--temperature", "4"], 1, "there is no dvc.yaml here"),
@@ -149,7 +149,7 @@ def test_refusals_are_one_message_and_write_nothing(in_a_folder_with_params, arg
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["soften", "--temperature", "0"], 2, "0 is not above 0"),
+        (["soften", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
         (["soften", "--temperature", "4"], 1, "there is no dvc.yaml here"),
     ],
     ids=["wrong use", "what is missing"],

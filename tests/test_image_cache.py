@@ -86,7 +86,7 @@ def test_batches_are_the_same_bit_for_bit():
     assert len(validation[0]) == 3
 
 
-def test_resized_grey_batches_are_the_same_where_tensorflow_is_deterministic():
+def test_grey_batches_are_equal_where_tensorflow_is_deterministic():
     """As in a training, which also leaves determinism on in this process: it cannot be switched off again."""
     tf.config.experimental.enable_op_determinism()
     training, validation = batches_of_each_cache((9, 4, 1))
@@ -279,7 +279,7 @@ OTHER_SHAPE = (*SHAPE[:2], 1)
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_both_succeed_and_a_kill_leaves_no_file(monkeypatch):
+def test_two_processes_at_once_succeed_and_a_kill_leaves_no_file(monkeypatch):
     """Each process waits at its third image until the other has reached it too; then one begins other pixels."""
     images = write_images()
     with monkeypatch.context() as patch:

@@ -19,8 +19,8 @@ DESCRIBED, FILE, ENSEMBLE = "$described", "$file", "$ensemble"
 """Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
 
 
-TEMPERATURES = "above 0, from 0.000001 to 1000000"
-"""The range of temperatures, in words."""
+TEMPERATURES = "a temperature from 0.000001 to 1000000"
+"""What is expected of a temperature, in words."""
 
 
 def fits_float32(temperature: float) -> bool:
@@ -30,7 +30,7 @@ def fits_float32(temperature: float) -> bool:
 
 def _temperature(value: float) -> float:
     if not fits_float32(value):
-        raise ValueError(f"expected a temperature {TEMPERATURES}")
+        raise ValueError(f"expected {TEMPERATURES}")
     return value
 
 
