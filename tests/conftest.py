@@ -45,8 +45,8 @@ SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran", "finished"}
 """So is every test that uses one of these."""
 
 LONGEST_FIRST = [
-    "presets", "interruption", "experiments", "end_to_end", "parity", "sharing", "increments", "report",
-    "given_teachers", "ensembles", "readme", "run_cache", "use_elsewhere", "jax", "processors",
+    "interruption", "experiments", "sharing", "parity", "presets", "training", "ensembles", "increments", "report",
+    "models", "stages", "jax", "processors", "use_elsewhere", "run_cache", "image_cache", "precision", "readme",
 ]  # fmt: skip
 """The files that take longest. They run first, so that no process is left with one of them when the others are done."""
 

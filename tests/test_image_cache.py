@@ -86,7 +86,7 @@ def test_batches_are_the_same_bit_for_bit():
     assert len(validation[0]) == 3
 
 
-def test_grey_batches_are_equal_where_tensorflow_is_deterministic():
+def test_grey_batches_are_equal_if_tensorflow_is_deterministic():
     """As in a training, which also leaves determinism on in this process: it cannot be switched off again."""
     tf.config.experimental.enable_op_determinism()
     training, validation = batches_of_each_cache((9, 4, 1))

@@ -19,11 +19,18 @@ from pipeline.models.descriptions import Mlp
 
 FREE_OF_TENSORFLOW = [
     *("distillation.loss", "distillation.targets", "images.index", "images.resize", "images.views"),
-    *("models.architectures", "models.backbones", "models.descriptions", "models.ensembles", "models.keras_files"),
-    *("models.last_activation", "models.other_formats", "models.parts", "models.teacher_file", "runtime.digests"),
-    *("runtime.errors", "runtime.progress", "runtime.publish", "runtime.ranges", "runtime.workspace"),
-    *("soft_labels.hdf5", "soft_labels.identity", "soft_labels.logit_storage", "soft_labels.reading"),
-    "training.recipe",
+    *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
+    *("models.keras_files", "models.last_activation", "models.other_formats", "models.parts", "models.teacher_file"),
+    *(
+        "runtime.digests",
+        "runtime.errors",
+        "runtime.progress",
+        "runtime.publish",
+        "runtime.ranges",
+        "runtime.workspace",
+    ),
+    *("soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout", "soft_labels.logit_storage"),
+    *("soft_labels.reading", "training.recipe"),
 ]
 
 SIDE = 32

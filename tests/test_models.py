@@ -471,7 +471,7 @@ def test_a_defect_while_building_is_not_blamed_on_the_weights(tmp_path, monkeypa
 
 
 def test_imagenet_without_network_says_where_to_put_the_file(monkeypatch, tmp_path):
-    def fail(*_, origin=None, **__):
+    def fail(_, origin, **__):
         raise Exception(f"URL fetch failure on {origin}: None -- no network")
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
