@@ -29,8 +29,8 @@ FREE_OF_TENSORFLOW = [
         "runtime.ranges",
         "runtime.workspace",
     ),
-    *("soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout", "soft_labels.logit_storage"),
-    *("soft_labels.reading", "training.recipe"),
+    *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
+    *("soft_labels.logit_storage", "soft_labels.reading", "training.recipe"),
 ]
 
 SIDE = 32
