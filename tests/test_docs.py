@@ -42,6 +42,7 @@ RUN_BY = {
     ("sharing.md", "sh"): "test_sharing.py",
     ("teachers.md", "python"): "test_other_formats.py",
     ("teachers.md", "yaml"): "test_params.py",
+    ("guide.md", "python"): "test_own_network.py",
     ("sharing.md", "python"): "test_use_elsewhere.py",
 }
 """Which test runs the blocks of a document."""

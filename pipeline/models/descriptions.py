@@ -5,9 +5,11 @@ Keras is imported only where a model is built: reading params.yaml must stay fas
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
 from pipeline.models.parts import Downsampling, OwnOrOther, Padding, Pooling, Preprocessing, Standardization
@@ -87,6 +89,11 @@ class Description(ABC):
             classes=classes,
             name=self.architecture,
         )
+
+    @property
+    def files(self) -> list[Path]:
+        """The files whose content decides the model."""
+        return [Path(self.weights)] if self.weights and Path(self.weights).is_file() else []
 
     def untrained(self, classes: int) -> Any:
         """As `build`, with random weights: enough to count its cost, or to load other weights into."""
@@ -183,4 +190,62 @@ class Application(Description):
         return applications()[self.architecture].preprocessing()
 
 
-Model = Annotated[Cnn | Mlp | Application, Field(discriminator="architecture")]
+@dataclass(frozen=True, kw_only=True)
+class OwnNetwork:
+    """A network of the user's own, which a `.keras` file holds.
+
+    Attributes:
+        architecture: the path of the file.
+        weights: "own": those of the file; None: random ones.
+        preprocessing: what is done to pixels, 0 to 255, before they enter the network.
+    """
+
+    architecture: Annotated[str, Field(pattern=r"\.keras$")]
+    weights: Literal["own"] | None
+    preprocessing: Preprocessing = "none"
+
+    @property
+    def files(self) -> list[Path]:
+        """The files whose content decides the model."""
+        return [Path(self.architecture)]
+
+    @cached_property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels), as the file says."""
+        from pipeline.models.own_network import input_shape_of
+
+        return input_shape_of(Path(self.architecture))
+
+    def build(self, *, classes: int, seed: int) -> Any:
+        """Builds the model; arguments, result and errors as those of `Description.build` and `own_network`."""
+        import keras
+
+        from pipeline.models.own_network import own_network
+
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(seed)
+        return own_network(
+            Path(self.architecture),
+            classes=classes,
+            preprocessing=self.preprocessing,
+            with_weights=self.weights == "own",
+        )
+
+    def untrained(self, classes: int) -> Any:
+        """As `build`, with random weights."""
+        return replace(self, weights=None).build(classes=classes, seed=0)
+
+
+DESCRIBED, NETWORK = "$architecture", "$network"
+"""Tags for the forms of a model. No key of params.yaml begins with $, so none is taken for a tag."""
+
+
+def _kind_of_model(value: Any) -> str:
+    architecture = value.get("architecture") if isinstance(value, dict) else getattr(value, "architecture", None)
+    return NETWORK if isinstance(architecture, str) and architecture.endswith(".keras") else DESCRIBED
+
+
+Described = Annotated[Cnn | Mlp | Application, Field(discriminator="architecture")]
+Model = Annotated[
+    Annotated[Described, Tag(DESCRIBED)] | Annotated[OwnNetwork, Tag(NETWORK)], Discriminator(_kind_of_model)
+]

@@ -86,13 +86,12 @@ def trained(
         ParameterError: the model cannot be built, or the training diverged.
         BusyError: another process is writing `output`.
     """
-    weights = model.weights  # a file, whose content counts, or the name of published weights
     with workspace(
         output,
         code=code,
         model=asdict(model),
         classes=data.class_names,
-        weights=sha256_file(Path(weights)) if weights and Path(weights).is_file() else weights,
+        files=[sha256_file(file) for file in model.files],
         examples=[
             [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
             for examples in (train_on, validate_on)
