@@ -1,6 +1,7 @@
 """Architectures by the names of keras.applications: all of them, with their own preprocessing, and their list."""
 
 import inspect
+import re
 from pathlib import Path
 
 import keras
@@ -13,7 +14,10 @@ from pipeline.cli.main import main
 from pipeline.models import applications as found
 from pipeline.models import architectures, keras_files
 from pipeline.models.applications import applications
-from pipeline.runtime.errors import ParameterError
+from pipeline.models.given_teacher import completed
+from pipeline.models.teacher_file import GivenTeacher
+from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
+from pipeline.stages import train_teacher
 from pipeline.tools.model_list import ListedModel, as_text, weights_in
 
 FUNCTIONS = {
@@ -114,3 +118,89 @@ def test_both_kinds_of_weights_are_shown():
 
 def test_the_package_is_found_without_an_import_of_keras():
     assert Path(found.__file__).read_text(encoding="utf-8").count("import keras") == 0
+
+
+# As ready teachers, with their own heads
+
+
+SMALL = "keras.applications:mobilenetv3small"
+CLASSES = {"cat": 281, "dog": 207}
+
+
+@pytest.fixture
+def classifier(monkeypatch):
+    """Some ImageNet classifier with random weights, which stand in Keras' folder for the real ones."""
+    build = keras.applications.MobileNetV3Small
+
+    def from_folder(weights="imagenet", **options):
+        keras.utils.set_random_seed(3)
+        return build(weights=None, **options)
+
+    monkeypatch.setattr("keras.applications.MobileNetV3Small", from_folder)
+    return from_folder(input_shape=(224, 224, 3))
+
+
+@pytest.mark.slow
+def test_a_classifier_of_keras_is_a_teacher_with_its_head(classifier):
+    whole = completed(GivenTeacher(SMALL, classes=CLASSES, accuracy=0.7), ["cat", "dog"])
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3)).astype(np.float32)
+    probabilities = np.asarray(classifier(keras.applications.mobilenet_v3.preprocess_input(pixels)))
+    logits = np.asarray(whole.model(pixels))
+    np.testing.assert_allclose(
+        logits[:, 1] - logits[:, 0], np.log(probabilities[:, 207] / probabilities[:, 281]), rtol=0, atol=1e-4
+    )
+    assert whole.record["class_names"] == ["cat", "dog"]
+    assert whole.record["given"]["accuracy"] == 0.7
+    assert any("998 output" in note for note in whole.notes)
+
+
+def test_every_classifier_can_be_built_without_its_softmax():
+    without = [
+        name for name, function in FUNCTIONS.items()
+        if not {"classifier_activation", "input_shape", "weights"} <= {*inspect.signature(function).parameters}
+    ]  # fmt: skip
+    assert without == []
+
+
+@pytest.mark.slow
+def test_outputs_without_a_meaning_are_refused(classifier):
+    with pytest.raises(MismatchError, match=r"1000 logits.*2 classes"):
+        completed(GivenTeacher(SMALL), ["cat", "dog"])
+
+
+def test_its_missing_weights_are_named(monkeypatch, tmp_path):
+    def fail(_, origin, **__):
+        raise Exception(f"URL fetch failure on {origin}: None -- no network")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
+    with pytest.raises(MissingError, match=re.escape(str(tmp_path / "models/weights_mobilenet_v3_small_224"))):
+        completed(GivenTeacher(SMALL, classes=CLASSES), ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"model": "keras.applications:mobilenetv3"}, ["keras.applications has no 'mobilenetv3'", "mobilenetv3"]),
+        ({"model": SMALL, "preprocessing": "unit"}, ["preprocessing"]),
+    ],
+    ids=["an unknown name", "a preprocessing"],
+)
+def test_what_cannot_be_such_a_teacher_is_refused(keys, words):
+    with pytest.raises(ValueError, match=words[0]) as raised:
+        GivenTeacher(**keys)
+    assert [word for word in words if word not in str(raised.value)] == []
+
+
+@pytest.mark.slow
+def test_the_stage_writes_it_and_needs_no_training(unlabelled, classifier):
+    train_teacher.run(
+        index=Path("data/index.csv"),
+        teachers=[GivenTeacher(SMALL, classes={"HP": 281, "SSA": 207})],
+        average="logits",
+        output=Path("models/given.keras"),
+        history=Path("results/history/teacher.csv"),
+    )
+    model = keras.saving.load_model("models/given.keras")
+    assert model.input_shape == (None, 224, 224, 3)
+    assert model.output_shape == (None, 2)

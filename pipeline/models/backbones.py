@@ -80,6 +80,24 @@ def pretrained(architecture: str, input_shape: Sequence[int], weights: str | Non
     return backbone
 
 
+def imagenet_classifier(architecture: str) -> Any:
+    """One of `applications` with its ImageNet weights and its own head, without its softmax.
+
+    Returns:
+        A Keras model from (B, height, width, 3) pixels, preprocessed as its module does it, to (B, 1000) logits.
+
+    Raises:
+        MissingError: the weights cannot be downloaded.
+    """
+    constructor = applications()[architecture].constructor
+    with keras.StatelessScope():  # variables have a shape here, and no memory
+        side = constructor(weights=None).input_shape[1] or 224  # MobileNetV3 takes any size; its weights are of 224
+    keras.utils.clear_session(free_memory=False)
+    input_shape = (side, side, 3)
+    with _weights_errors(architecture, "imagenet", input_shape):
+        return constructor(weights="imagenet", input_shape=input_shape, classifier_activation=None)
+
+
 @contextmanager
 def _weights_errors(architecture: str, weights: str | None, input_shape: Sequence[int]) -> Iterator[None]:
     """Turns Keras' exceptions into errors that name the cause and, for missing weights, where their file belongs."""

@@ -9,11 +9,13 @@ import keras
 from keras import ops
 
 from pipeline.models import architectures, keras_files
+from pipeline.models.applications import applications
+from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.other_formats import keras_2_version, other_format
-from pipeline.models.parts import Standardization
+from pipeline.models.parts import Preprocessing, Standardization
 from pipeline.models.teacher_file import Classes, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
@@ -74,11 +76,17 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         ParameterError: what is stated does not fit the model.
     """
     keras.utils.clear_session()
-    refuse_missing(teacher.file)
     notes: list[str] = []
     activation: str | None = LINEAR
     earlier: dict[str, Any] | None = None
-    if teacher.weights_of is not None:
+    preprocessing = teacher.preprocessing
+    if teacher.application is None:
+        refuse_missing(teacher.file)
+    else:
+        preprocessing = applications()[teacher.application].preprocessing()
+    if teacher.application is not None:
+        model = imagenet_classifier(teacher.application)
+    elif teacher.weights_of is not None:
         model = teacher.weights_of.untrained(len(teacher.classes or class_names))
         load_weights(model, teacher.file)
     else:
@@ -91,7 +99,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
     order = _order(teacher, classes, class_names, outputs)
-    layers = _preprocessing_layers(teacher, model.input_shape[-1])
+    layers = _preprocessing_layers(preprocessing, teacher.file, model.input_shape[-1])
     if one_logit:
         notes.append(f"its one logit z becomes (0, z), so that a large z means {class_names[order.index(1)]!r}")
     elif order != sorted(order):
@@ -99,11 +107,12 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     if outputs > len(order):
         notes.append(f"{outputs - len(order)} output(s) of classes that the data set does not have are left out")
     if layers:
-        notes.append(f"the preprocessing {teacher.preprocessing} is put in front of it")
+        notes.append(f"the preprocessing {preprocessing} is put in front of it")
     whole = _whole(model, layers, one_logit, order)
-    if not notes and (teacher.preprocessing, teacher.classes, teacher.accuracy) == ("none", None, None):
+    is_unchanged = not notes and (teacher.preprocessing, teacher.classes, teacher.accuracy) == ("none", None, None)
+    if is_unchanged and teacher.application is None:
         return Completed(whole, None, [])
-    return Completed(whole, _record(teacher, classes, class_names, activation, earlier), notes)
+    return Completed(whole, _record(teacher, preprocessing, classes, class_names, activation, earlier), notes)
 
 
 def _loaded(file: Path) -> tuple[Any, str | None, list[str]]:
@@ -167,15 +176,15 @@ def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence
     return [numbers[name] for name in class_names]
 
 
-def _preprocessing_layers(teacher: GivenTeacher, channels: int) -> list[Any]:
-    preprocessing, expected = teacher.preprocessing, channels
+def _preprocessing_layers(preprocessing: Preprocessing, file: Path, channels: int) -> list[Any]:
+    expected = channels
     if isinstance(preprocessing, Standardization):
         expected = len(preprocessing.mean)
     elif preprocessing == "caffe":
         expected = 3
     if expected != channels:
         raise ParameterError(
-            f"train_teacher.preprocessing is for images of {expected} channel(s), but {teacher.file} takes {channels}. "
+            f"train_teacher.preprocessing is for images of {expected} channel(s), but {file} takes {channels}. "
             "Give the preprocessing with which it was trained."
         )
     return architectures.preprocessing_layers(preprocessing)
@@ -201,14 +210,14 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
 
 def _record(
     teacher: GivenTeacher,
+    preprocessing: Preprocessing,
     classes: Classes | None,
     class_names: Sequence[str],
     activation: str | None,
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    preprocessing = teacher.preprocessing
     stated = {
-        "sha256": sha256_file(teacher.file),
+        "sha256": sha256_file(teacher.file) if teacher.application is None else None,
         "accuracy": teacher.accuracy,
         "preprocessing": asdict(preprocessing) if isinstance(preprocessing, Standardization) else preprocessing,
         "classes": classes,

@@ -7,10 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from pipeline.models.applications import applications
 from pipeline.models.descriptions import Model
 from pipeline.models.other_formats import conversion_of
 from pipeline.models.parts import Preprocessing
+from pipeline.runtime.errors import nearest
 from pipeline.runtime.ranges import Share
+
+APPLICATION = "keras.applications:"
+"""What stands before the name of a classifier of keras.applications."""
 
 Average = Literal["logits", "probabilities"]
 """What an ensemble averages."""
@@ -63,10 +68,11 @@ class GivenTeacher:
     """A teacher that is already trained, and what its file does not say.
 
     Attributes:
-        model: the path of a `.keras` file, or of the weights (`.weights.h5`) of a model that is described.
+        model: the path of a `.keras` file, or of the weights (`.weights.h5`) of a model that is described; or
+            "keras.applications:NAME", a classifier of ImageNet's 1,000 classes.
         weights_of: that model, if `model` is a file of weights.
         preprocessing: what was done to pixels, 0 to 255, before they entered the model; "none" if the model does that
-            itself.
+            itself, or is of keras.applications, which know their own.
         classes: the names of the model's outputs in their order, None for an output without a class; or the number of
             each class's output. None: the order that the file records, if this program wrote it, else the data set's.
         accuracy: the share of images that it classified correctly elsewhere, 0 to 1, if that is known.
@@ -84,6 +90,10 @@ class GivenTeacher:
         Raises:
             ValueError: says what to change.
         """
+        _refuse_repeated(self.classes.values() if isinstance(self.classes, dict) else self.classes or ())
+        if self.application is not None:
+            self._refuse_what_keras_knows(self.application)
+            return
         is_weights = self.file.name.endswith(".weights.h5")
         if not is_weights and not self.file.name.endswith(".keras"):
             raise ValueError(
@@ -99,9 +109,25 @@ class GivenTeacher:
             raise ValueError("weights_of has a preprocessing of its own: state it there, and leave it out here")
         if is_weights and isinstance(self.classes, dict):
             raise ValueError("beside weights_of, classes is a list: one name for each of the model's outputs")
-        _refuse_repeated(self.classes.values() if isinstance(self.classes, dict) else self.classes or ())
+
+    def _refuse_what_keras_knows(self, name: str) -> None:
+        if name not in applications():
+            near = nearest(name, applications())
+            raise ValueError(
+                f"keras.applications has no {name!r}; `softlabel models` lists what it has."
+                + (f" Did you mean {near!r}?" if near else "")
+            )
+        if self.weights_of is not None or self.preprocessing != "none":
+            raise ValueError(
+                "a teacher of keras.applications has weights and preprocessing: leave weights_of and preprocessing out"
+            )
+
+    @property
+    def application(self) -> str | None:
+        """The name of a classifier of keras.applications; None if `model` is a file."""
+        return self.model.removeprefix(APPLICATION) if self.model.startswith(APPLICATION) else None
 
     @property
     def file(self) -> Path:
-        """The path of `model`."""
+        """The path of `model`, also in messages."""
         return Path(self.model)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import keras
 import pandas as pd
 
 from pipeline.images.index import Index, read_index
@@ -92,6 +93,8 @@ def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
     """All that distinguishes a teacher from others, as JSON values."""
     if isinstance(teacher, GivenTeacher):
         stated = asdict(teacher)
+        if teacher.application is not None:
+            return stated | {"keras": keras.__version__}
         del stated["model"]  # the content of the file counts, not its name
         refuse_missing(teacher.file)
         return stated | {"file": sha256_file(teacher.file)}
