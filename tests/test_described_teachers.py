@@ -48,7 +48,7 @@ def write(outputs=2, activation=None, shape=SHAPE, record=None):
 
 
 def complete(class_names=CLASSES, **stated):
-    return completed(GivenTeacher(FILE, **stated), class_names)
+    return completed(GivenTeacher(str(FILE), **stated), class_names)
 
 
 def refused(error, class_names=CLASSES, **stated):
@@ -163,7 +163,7 @@ def test_weights_may_be_of_more_classes_than_the_data_set_has():
     described = Mlp(input_shape=SHAPE, weights=None, pooling="flatten", batch_normalization=False, dropout=0.0)
     source = described.build(classes=3, seed=1)
     source.save_weights("given.weights.h5")
-    teacher = GivenTeacher(Path("given.weights.h5"), described, classes=["SSA", None, "HP"])
+    teacher = GivenTeacher("given.weights.h5", described, classes=["SSA", None, "HP"])
     np.testing.assert_array_equal(completed(teacher, CLASSES).model(PIXELS), np.asarray(source(PIXELS))[:, [2, 0]])
 
 
@@ -197,7 +197,7 @@ def test_one_logit_z_becomes_0_and_z(activation, positive):
 def test_a_described_teacher_is_recorded_in_the_same_bytes_again(stated):
     write_index_of(CLASSES)
     model = write()
-    first = take(GivenTeacher(FILE, **stated))
+    first = take(GivenTeacher(str(FILE), **stated))
     record = keras_files.read_record(TEACHER)
     assert record["class_names"] == CLASSES
     assert record["given"] == {
@@ -209,7 +209,7 @@ def test_a_described_teacher_is_recorded_in_the_same_bytes_again(stated):
         **{name: asdict(value) if value is IMAGENET else value for name, value in stated.items()},
     }
     keras.layers.Dense(3)  # another automatic name is used up
-    assert take(GivenTeacher(FILE, **stated)) == first
+    assert take(GivenTeacher(str(FILE), **stated)) == first
     loaded = keras.saving.load_model(TEACHER, safe_mode=True)
     assert (loaded.name, loaded.input_shape, loaded.output_shape) == (model.name, (None, *SHAPE), (None, 2))
 
@@ -217,9 +217,9 @@ def test_a_described_teacher_is_recorded_in_the_same_bytes_again(stated):
 def test_another_stated_accuracy_makes_another_member():
     write_index_of(CLASSES)
     write()
-    take(GivenTeacher(FILE), GivenTeacher(FILE, accuracy=0.5))
+    take(GivenTeacher(str(FILE)), GivenTeacher(str(FILE), accuracy=0.5))
     with pytest.raises(ParameterError, match="two teachers of the ensemble are the same"):
-        take(GivenTeacher(FILE), GivenTeacher(FILE))
+        take(GivenTeacher(str(FILE)), GivenTeacher(str(FILE)))
 
 
 def test_members_are_given_each_in_its_own_way():
@@ -228,10 +228,10 @@ def test_members_are_given_each_in_its_own_way():
     teachers = []
     for name, outputs, activation in (("a", 2, "softmax"), ("b", 1, "sigmoid"), ("c", 2, None)):
         write(outputs, activation).save(f"{name}.keras")
-        teachers.append(GivenTeacher(Path(f"{name}.keras"), preprocessing="none" if activation else "unit"))
+        teachers.append(GivenTeacher(f"{name}.keras", preprocessing="none" if activation else "unit"))
     write().save(FILE)
     save_ensemble([FILE, FILE], "logits", CLASSES, Path("two.keras"))
-    teachers.append(GivenTeacher(Path("two.keras"), classes=["SSA", "HP"]))
+    teachers.append(GivenTeacher("two.keras", classes=["SSA", "HP"]))
     alone = [np.asarray(completed(teacher, CLASSES).model(PIXELS)) for teacher in teachers]
     take(*teachers)
     logits = keras.saving.load_model(TEACHER, safe_mode=True)(PIXELS)
@@ -304,7 +304,7 @@ MORE = sorted([*NUMBERS, "unknown"])
 )
 def test_stored_logits_are_in_the_order_of_the_classes(numbered, names, scale, stated):
     nearest_grey(names, scale)
-    take(GivenTeacher(FILE, **stated, accuracy=1.0))
+    take(GivenTeacher(str(FILE), **stated, accuracy=1.0))
     precompute.run(
         index=INDEX,
         teacher=TEACHER,

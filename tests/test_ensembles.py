@@ -604,7 +604,7 @@ def test_members_of_unequal_sizes_are_refused_before_training(taught, capsys):
 def test_a_missing_given_member_is_found_before_training(taught, capsys):
     shutil.rmtree("models")
     with pytest.raises(MissingError, match=r"absent\.keras"):
-        teach(to_train(7), GivenTeacher(Path("absent.keras"), None))
+        teach(to_train(7), GivenTeacher("absent.keras", None))
     assert epochs_told(capsys.readouterr().err) == []
     assert not TEACHER.parent.exists()
 

@@ -68,7 +68,7 @@ def take(*teachers, average="logits"):
 
 
 def given(file, weights_of=None):
-    return GivenTeacher(Path(file), weights_of)
+    return GivenTeacher(str(file), weights_of)
 
 
 def compute():

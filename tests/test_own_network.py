@@ -185,7 +185,7 @@ def train(model):
 
 
 @pytest.mark.slow
-def test_a_training_moves_what_is_not_frozen_and_follows_the_file(unlabelled, capsys):
+def test_a_training_moves_free_layers_and_follows_the_file(unlabelled, capsys):
     """Of the same path: the content of the file counts."""
     model = sequential()
     model.save(NET)

@@ -243,14 +243,16 @@ def to_train(**changes):
 def write_dense_layer(path, classes=4):
     layers = [keras.Input((12, 12, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
     keras.Sequential([*layers, keras.layers.Dense(classes)]).save(path)
-    return GivenTeacher(Path(path), None)
+    return GivenTeacher(str(path), None)
 
 
 def test_flops_of_each_kind_of_teacher_by_hand(tmp_path):
     """Of a file, what it holds; of weights, the model that is described: the file is not needed to count."""
     assert flops_of(to_train()) == OF_A_CNN
     assert flops_of(write_dense_layer(tmp_path / "given.keras")) == OF_A_DENSE_LAYER
-    assert flops_of(GivenTeacher(tmp_path / "absent.weights.h5", replace(TEACHER, weights="nowhere.h5"))) == OF_A_CNN
+    assert (
+        flops_of(GivenTeacher(str(tmp_path / "absent.weights.h5"), replace(TEACHER, weights="nowhere.h5"))) == OF_A_CNN
+    )
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
@@ -265,7 +267,7 @@ def test_flops_of_an_ensemble_are_those_of_its_members(tmp_path, average):
 
 def test_a_given_file_that_is_missing_is_refused(tmp_path):
     with pytest.raises(MissingError, match=r"no teacher at .*absent\.keras"):
-        flops_of(to_train(), GivenTeacher(tmp_path / "absent.keras", None))
+        flops_of(to_train(), GivenTeacher(str(tmp_path / "absent.keras"), None))
 
 
 # ---- epochs of a number of steps

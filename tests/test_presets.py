@@ -488,7 +488,7 @@ def test_weights_of_cassavas_network_make_its_teacher(tmp_path):
     model = shaken("cassava", "student")
     model.save_weights(tmp_path / "cassava_teacher.weights.h5")
     described_teacher = described_model(**described("cassava", "teacher"))
-    given = GivenTeacher(tmp_path / "cassava_teacher.weights.h5", described_teacher)
+    given = GivenTeacher(str(tmp_path / "cassava_teacher.weights.h5"), described_teacher)
     teacher = completed(given, [str(number) for number in range(5)]).model
     for found, expected in zip(teacher.weights, model.weights, strict=True):
         assert found.path == expected.path

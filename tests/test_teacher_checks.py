@@ -609,11 +609,11 @@ def test_a_teacher_in_text_order_is_refused_early_and_every_time(project, comput
 def test_what_the_message_says_is_what_mends_it(project):
     """The printed list, as `train_teacher.classes`."""
     tells_greys(TEXT_ORDER).save("given.keras")
-    take(GivenTeacher(Path("given.keras")))
+    take(GivenTeacher("given.keras"))
     with pytest.raises(MismatchError) as refusal:
         compute()
     classes = json.loads(str(refusal.value).split("`classes: ")[1].rstrip("`"))
-    take(GivenTeacher(Path("given.keras"), classes=classes, accuracy=0.99))
+    take(GivenTeacher("given.keras", classes=classes, accuracy=0.99))
     compute()
     with open_soft_labels(LOGITS) as file:
         assert answers_in(file, "val").accuracy == 1.0
