@@ -162,9 +162,8 @@ def test_params_yaml_names_the_file():
     [
         ({"weights": "imagenet"}, ["student.model.weights", "'own'", "got 'imagenet'"]),
         ({"weights": None, "pooling": "avg"}, ["student.model.pooling: unknown key"]),
-        ({}, ["student.model.weights: missing"]),
     ],
-    ids=["ImageNet's weights", "a key of other models", "no weights"],
+    ids=["ImageNet's weights", "a key of other models"],
 )
 def test_what_does_not_belong_to_it_is_named(keys, words):
     with pytest.raises(ParameterError) as raised:

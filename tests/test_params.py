@@ -205,7 +205,7 @@ REFUSED = {
     "resize fit unknown": ({"images.resize.fit": "squash"}, ["images.resize.fit", "'stretch', 'crop' or 'pad'"]),
     "resize without a fit": (
         {"images.resize": {"method": "area", "antialias": False}},
-        ["images.resize.fit: missing; every key must be there."],
+        ["images.resize.fit: missing; this key has no default."],
     ),
     "nearest cannot be antialiased": (
         {"images.resize": {"method": "nearest", "antialias": True, "fit": "crop"}},
@@ -708,7 +708,7 @@ REFUSED_TEACHERS = {
         ensemble_of(FILE, FILE, seed=1),
         ["train_teacher.seed: unknown key", "known are average, members"],
     ),
-    "key missing in member 1": ([TRAINED, without(TRAINED, "seed")], ["train_teacher.1.seed: missing"]),
+    "key missing in member 1": ([TRAINED, without(TRAINED, "phases")], ["train_teacher.1.phases: missing"]),
     "key missing in member 1 of an ensemble": (
         ensemble_of(TRAINED, without(TRAINED, "phases")),
         ["train_teacher.members.1.phases: missing"],
@@ -806,10 +806,43 @@ def test_each_mistake_in_a_teacher_is_named_as_in_the_file(tmp_path, mistake):
 
 
 def test_mistakes_in_several_members_are_named_at_once(tmp_path):
-    section = [without(TRAINED, "seed"), {"model": "a.pt"}, TRAINED | {"batch_size": 0}]
+    section = [without(TRAINED, "phases"), {"model": "a.pt"}, TRAINED | {"batch_size": 0}]
     message = refusal(write(tmp_path, {"train_teacher": section}))
     locations = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
-    assert locations == ["train_teacher.0.seed", "train_teacher.1", "train_teacher.2.batch_size"]
+    assert locations == ["train_teacher.0.phases", "train_teacher.1", "train_teacher.2.batch_size"]
+
+
+DEFAULTS = {
+    **{f"train_teacher.{key}": value for key, value in (("seed", 1), ("batch_size", 32), ("validation_steps", None))},
+    "train_teacher.augmentation": {},
+    "precompute.batch_size": 128,
+    "precompute.precision": "float32",
+    STORAGE: {"kind": "dense", "dtype": "float32"},
+    "evaluate.batch_size": 128,
+    **{
+        f"{MODEL}.{key}": value
+        for key, value in (CNN | {"pooling": "avg", "dropout": 0.0, "downsampling": "max_pooling"}).items()
+        if key not in ("architecture", "input_shape", "filters")
+    },
+}
+"""The values of keys that may be left out."""
+
+
+def test_a_key_that_is_left_out_has_its_default(tmp_path):
+    """Only there may it be left out: DVC wants the keys that dvc.yaml names for a stage."""
+    assert len(DEFAULTS) == 13
+    shortest = read_params(write(tmp_path, {MODEL: dict(CNN)} | dict.fromkeys(DEFAULTS, ...)))
+    assert shortest == read_params(write(tmp_path, {MODEL: dict(CNN)} | DEFAULTS))
+    named = {path for stage in yaml(ROOT / "dvc.yaml")["stages"].values() for path in stage.get("params", [])}
+    assert not named & DEFAULTS.keys()
+
+
+@pytest.mark.parametrize("described", [CNN, MLP, RESNET], ids=["cnn", "mlp", "resnet50v2"])
+def test_a_model_needs_a_name_and_a_size(tmp_path, described):
+    fewest = {key: described[key] for key in ("architecture", "input_shape", "filters") if key in described}
+    model = read_params(write(tmp_path, {MODEL: fewest})).student.model
+    assert (model.weights, model.batch_normalization, model.hidden_units, model.dropout) == (None, False, [], 0.0)
+    assert model.pooling == ("flatten" if described is MLP else "avg")
 
 
 def undeclared(read: Any) -> str:

@@ -38,12 +38,12 @@ class Description(ABC):
     """
 
     input_shape: tuple[Positive, Positive, Channels]
-    weights: str | None
+    weights: str | None = None
     preprocessing: OwnOrOther = "own"
-    pooling: Pooling
-    batch_normalization: Flag
+    pooling: Pooling = "avg"
+    batch_normalization: Flag = False
     hidden_units: list[Positive] = field(default_factory=list)
-    dropout: Fraction
+    dropout: Fraction = 0.0
     architecture: str
 
     def __post_init__(self) -> None:
@@ -121,11 +121,11 @@ class Cnn(Description):
     """
 
     architecture: Literal["cnn"] = "cnn"
-    weights: None
+    weights: None = None
     filters: Annotated[list[Positive], Field(min_length=1)]
     kernel_size: Positive = 3
     padding: Padding = "same"
-    downsampling: Downsampling
+    downsampling: Downsampling = "max_pooling"
     factor: Positive | list[Positive] = 2
 
     def __post_init__(self) -> None:
@@ -154,8 +154,8 @@ class Mlp(Description):
     """Dense layers on the pixels: a head without a backbone."""
 
     architecture: Literal["mlp"] = "mlp"
-    weights: None
-    pooling: Literal["flatten"]
+    weights: None = None
+    pooling: Literal["flatten"] = "flatten"
 
     def _backbone(self) -> Any:
         from pipeline.models import backbones
@@ -201,7 +201,7 @@ class OwnNetwork:
     """
 
     architecture: Annotated[str, Field(pattern=r"\.keras$")]
-    weights: Literal["own"] | None
+    weights: Literal["own"] | None = None
     preprocessing: Preprocessing = "none"
 
     @property

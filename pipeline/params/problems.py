@@ -43,11 +43,11 @@ def explained(problem: Any, content: Any) -> tuple[str, str]:
     if problem["type"] == "missing" and location in TO_ADD:
         return location, f"missing; add these lines, which change no result:\n      {TO_ADD[location]}"
     if problem["type"] == "missing":
-        return location, "missing; every key must be there."
+        return location, "missing; this key has no default."
     context = problem.get("ctx", {})
     key = context.get("discriminator", "").strip("'")
     if problem["type"] == "union_tag_not_found":
-        return f"{location}.{key}", "missing; every key must be there."
+        return f"{location}.{key}", "missing; this key has no default."
     if problem["type"] == "union_tag_invalid":
         expected = context["expected_tags"].replace("'", "").split(", ")
         near = nearest(context["tag"], expected)

@@ -11,7 +11,7 @@ from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.params.section import Section
 from pipeline.params.split import Split
 from pipeline.runtime.ranges import Flag, Number, Positive, Seed, Share
-from pipeline.soft_labels.logit_storage import Storage
+from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, Phase
 
@@ -65,10 +65,10 @@ class TrainedTeacher(Section):
     """A teacher that this program trains."""
 
     model: Model
-    seed: Seed
-    batch_size: Positive
-    validation_steps: Positive | None
-    augmentation: Augmentation
+    seed: Seed = 1
+    batch_size: Positive = 32
+    validation_steps: Positive | None = None
+    augmentation: Augmentation = Augmentation()
     phases: Phases
 
 
@@ -106,9 +106,9 @@ BY_FORM = {DESCRIBED: TrainedTeacher, FILE: GivenTeacher, ENSEMBLE: Ensemble, NE
 class Precompute(Section):
     """The teacher's one pass."""
 
-    batch_size: Positive
+    batch_size: Positive = 128
     precision: Precision = "float32"
-    storage: Annotated[Storage, Field(discriminator="kind")]
+    storage: Annotated[Storage, Field(discriminator="kind")] = Dense("float32")
 
 
 class Distill(Section):
@@ -133,7 +133,7 @@ class Student(Section):
 class Evaluate(Section):
     """The comparison on the test images."""
 
-    batch_size: Positive
+    batch_size: Positive = 128
 
 
 class Images(Section):
