@@ -25,7 +25,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
-    others = "table verify inspect plan parity models init-remote"
+    others = "table verify inspect plan parity params models init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
 
 
@@ -59,6 +59,7 @@ def test_help_lists_stages_in_their_order_then_tools():
         "inspect",
         "plan",
         "parity",
+        "params",
         "models",
         "init-remote",
     ]

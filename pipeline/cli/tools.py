@@ -201,6 +201,19 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
 
 
 @click.command(cls=Announced)
+def params() -> None:
+    """Print params.yaml whole, with each key's meaning.
+
+    Shows the keys that the file leaves out, too, with their defaults, and which values each key may have. What is
+    printed is a params.yaml.
+    """
+    from pipeline.params.listing import as_text
+    from pipeline.params.reading import PARAMS_FILE, read_yaml
+
+    click.echo(as_text(arguments.all_params(), read_yaml(PARAMS_FILE, ParameterError)))
+
+
+@click.command(cls=Announced)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def models(names: tuple[str, ...]) -> None:
     """List the architectures that params.yaml can name.

@@ -27,14 +27,14 @@ class Description(ABC):
     """The parts that every architecture has: an input, a backbone and a head.
 
     Attributes:
-        input_shape: (height, width, channels).
-        weights: those of the backbone: None (random), "imagenet", or a file.
+        input_shape: height and width in pixels, and 1 (grey) or 3 (RGB) channels: (height, width, channels).
+        weights: the weights of the backbone: None (random), "imagenet", or a file.
         preprocessing: what is done to pixels, 0 to 255, before the backbone.
         pooling: how the backbone's features are pooled.
         batch_normalization: whether the pooled features are normalised.
         hidden_units: sizes of hidden dense layers with ReLU between pooling and dropout.
         dropout: fraction of the features dropped before the logits in training, 0 to 1.
-        architecture: its name.
+        architecture: the name of the architecture; `softlabel models` lists those of keras.applications.
     """
 
     input_shape: tuple[Positive, Positive, Channels]
@@ -115,7 +115,7 @@ class Cnn(Description):
     Attributes:
         filters: the number of filters of each convolution.
         kernel_size: side of the convolutions in pixels.
-        padding: of convolutions and pooling.
+        padding: the padding of convolutions and pooling.
         downsampling: how each convolution shrinks the image.
         factor: by how much: one number for all convolutions, or one each.
     """
@@ -196,7 +196,7 @@ class OwnNetwork:
 
     Attributes:
         architecture: the path of the file.
-        weights: "own": those of the file; None: random ones.
+        weights: the weights of the network: "own", those of the file; None, random ones.
         preprocessing: what is done to pixels, 0 to 255, before they enter the network.
     """
 

@@ -17,12 +17,14 @@ from pipeline.params.section import Section
 from pipeline.params.sections import Params
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
 
+PARAMS_FILE = Path("params.yaml")
+
 WITHOUT_EFFECT = ("images.cache", "sample", "cifar10")
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 
 
-def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: Path = Path("dvc.yaml")) -> Params:
+def load_params(stage: str, params_file: Path = PARAMS_FILE, dvc_file: Path = Path("dvc.yaml")) -> Params:
     """Reads and checks the whole of params.yaml, then keeps what dvc.yaml declares for `stage`, and `WITHOUT_EFFECT`.
 
     Raises:
@@ -34,14 +36,14 @@ def load_params(stage: str, params_file: Path = Path("params.yaml"), dvc_file: P
     return restrict(read_params(params_file), _declared(stage, dvc_file))
 
 
-def read_params(path: Path = Path("params.yaml")) -> Params:
+def read_params(path: Path = PARAMS_FILE) -> Params:
     """Reads and checks the whole of params.yaml.
 
     Raises:
         MissingError: there is no such file.
         ParameterError: a value is missing, unknown or out of range.
     """
-    content = _read_yaml(path, ParameterError)
+    content = read_yaml(path, ParameterError)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -95,13 +97,13 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
 
 
 def _declared(stage: str, dvc_file: Path) -> list[str]:
-    stages = _read_yaml(dvc_file, DamagedError).get("stages", {})
+    stages = read_yaml(dvc_file, DamagedError).get("stages", {})
     if stage not in stages:
         raise MissingError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
     return [str(name) for name in stages[stage].get("params", [])]
 
 
-def _read_yaml(path: Path, invalid: type[ParameterError | DamagedError]) -> dict[str, Any]:
+def read_yaml(path: Path, invalid: type[ParameterError | DamagedError]) -> dict[str, Any]:
     """Reads YAML with the parser that DVC uses, so that both see the same values; raises `invalid` if it is none."""
     if not path.is_file():
         raise MissingError(f"there is no {path} here. Run this in the folder that holds the pipeline.")

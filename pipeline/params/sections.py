@@ -62,7 +62,16 @@ Phases = Annotated[list[Phase], Field(min_length=1)]
 
 
 class TrainedTeacher(Section):
-    """A teacher that this program trains."""
+    """A teacher that this program trains.
+
+    Attributes:
+        model: the model, by its architecture, or a `.keras` file with an untrained network.
+        seed: the seed of the initial weights, the order of the images, their views and the dropout.
+        batch_size: the number of images in a step.
+        validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
+        augmentation: the random changes of the training images; a change that is not named is off.
+        phases: the phases of the training, one after another, each with a new optimizer.
+    """
 
     model: Model
     seed: Seed = 1
@@ -84,7 +93,12 @@ Members = Annotated[list[Teacher], Field(min_length=2)]
 
 
 class Ensemble(Section):
-    """Several teachers that act as one: it answers with the mean of their logits or probabilities."""
+    """Several teachers that act as one: it answers with the mean of their logits or probabilities.
+
+    Attributes:
+        average: what is averaged.
+        members: the teachers.
+    """
 
     average: Average
     members: Members
@@ -104,7 +118,13 @@ BY_FORM = {DESCRIBED: TrainedTeacher, FILE: GivenTeacher, ENSEMBLE: Ensemble, NE
 
 
 class Precompute(Section):
-    """The teacher's one pass."""
+    """The teacher's one pass.
+
+    Attributes:
+        batch_size: the number of images in one forward pass.
+        precision: the precision of the forward pass; the mixed ones are faster on GPUs with tensor cores.
+        storage: which logits are stored, and how.
+    """
 
     batch_size: Positive = 128
     precision: Precision = "float32"
@@ -112,7 +132,14 @@ class Precompute(Section):
 
 
 class Distill(Section):
-    """The soft labels and the loss."""
+    """The soft labels and the loss.
+
+    Attributes:
+        temperatures: the temperatures T, each from 0.000001 to 1000000; one student for each, and for each seed.
+        hard_label_weight: the weight of the hard labels; the soft labels have the rest.
+        soft_loss: the loss of the soft labels; both have the same gradient.
+        scale_by_temperature_squared: whether the soft term is multiplied by T^2.
+    """
 
     temperatures: Annotated[list[Temperature], Field(min_length=1), AfterValidator(_distinct)]
     hard_label_weight: Share
@@ -121,7 +148,15 @@ class Distill(Section):
 
 
 class Student(Section):
-    """The student and its training, with and without soft labels."""
+    """The student and its training, with and without soft labels.
+
+    Attributes:
+        model: the model, by its architecture, or a `.keras` file with a network of your own.
+        seeds: the seeds; one student and one baseline for each.
+        batch_size: the number of images in a step.
+        validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
+        phases: the phases of the training, one after another, each with a new optimizer.
+    """
 
     model: Model
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
@@ -131,32 +166,63 @@ class Student(Section):
 
 
 class Evaluate(Section):
-    """The comparison on the test images."""
+    """The comparison on the test images.
+
+    Attributes:
+        batch_size: the number of images in one forward pass.
+    """
 
     batch_size: Positive = 128
 
 
 class Images(Section):
-    """How image files are read."""
+    """How image files are read.
+
+    Attributes:
+        cache: where decoded pixels are kept: in memory, if they fit in a quarter of the free memory, in a file in
+            .work/, or nowhere; it changes no result.
+        resize: how images are brought to the models' size, for teacher and student alike.
+    """
 
     cache: Cache = "memory"
     resize: Annotated[Resize, AfterValidator(_antialiased_if_possible)]
 
 
 class Sample(Section):
-    """Where `dvc repro` writes the sample data; `data/sample/dvc.yaml` reads this section."""
+    """Where `dvc repro` writes the sample data; `data/sample/dvc.yaml` reads this section.
+
+    Attributes:
+        mnist: the folder of 5,000 MNIST images.
+    """
 
     mnist: Literal["data/raw/mnist"]
 
 
 class Cifar10Download(Section):
-    """Where `dvc repro` downloads CIFAR-10; `data/cifar10/dvc.yaml` reads this section."""
+    """Where `dvc repro` downloads CIFAR-10; `data/cifar10/dvc.yaml` reads this section.
+
+    Attributes:
+        images: the file of the images.
+    """
 
     images: Literal["data/raw/cifar10/cifar10.npz"]
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """The whole of params.yaml.
+
+    Attributes:
+        images: how image files are read.
+        sample: where `dvc repro` writes the sample data; leave it out with data of your own.
+        cifar10: where `dvc repro` downloads CIFAR-10; leave it out with other data.
+        split: the data set and its parts.
+        train_teacher: the teacher, a list of teachers, or an ensemble.
+        views: the views of each training image, for the teacher's labels, students and baselines.
+        precompute: the teacher's one pass.
+        distill: the soft labels and the loss.
+        student: the student and its training, with and without soft labels.
+        evaluate: the comparison on the test images.
+    """
 
     images: Images
     sample: Sample | None = None

@@ -67,14 +67,30 @@ def _drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> 
 
 
 class DataSection(Section):
-    """The keys of every layout: what happens to equal pictures, and how many images are used."""
+    """The keys of every layout.
+
+    Attributes:
+        layout: how the data are arranged.
+        data: the folder or file of the data set, which DVC watches; every other path is relative to it.
+        class_names: the names of the classes: a file, a list in their order, or a map from labels; null: the labels.
+        val_fraction: the share of the other images that is drawn for validation, above 0 and below 1; null where the
+            data name validation images.
+        test_fraction: the share of all images that is drawn for testing; null where the data name test images.
+        duplicates: what happens to the same picture in two splits.
+        limit: the largest number of images that is used, for a quick trial; null: all.
+    """
 
     duplicates: Literal["warn", "refuse", "keep_in_train"] = "warn"
     limit: Positive | None = None
 
 
 class Mhist(DataSection):
-    """A table with MHIST's columns beside one folder of images."""
+    """A table with MHIST's columns beside one folder of images.
+
+    Attributes:
+        annotations: the table.
+        images: the folder of images.
+    """
 
     layout: Literal["mhist"]
     data: Path
@@ -85,7 +101,20 @@ class Mhist(DataSection):
 
 
 class Csv(DataSection):
-    """A table beside one folder of images: a column of image names, and one or several columns of labels."""
+    """A table beside one folder of images: a column of image names, and one or several columns of labels.
+
+    Attributes:
+        annotations: the table.
+        images: the folder of images.
+        image_column: the column of the images' names.
+        label_column: the column of labels; null with label_columns.
+        label_columns: the columns of 0 and 1, one for each class; null with label_column.
+        group_column: the column whose equal values stay in one split, such as the patient; null: none.
+        separator: the character between columns; null: it is found.
+        header: whether the first line names the columns; null: that is found.
+        validation_ids: the table or list of the validation images; null: they are drawn.
+        test_ids: the table or list of the test images; null: they are drawn.
+    """
 
     layout: Literal["csv"]
     data: Path
@@ -136,7 +165,13 @@ class Csv(DataSection):
 
 
 class Folders(DataSection):
-    """A folder for each split, which holds a folder for each class."""
+    """A folder for each split, which holds a folder for each class.
+
+    Attributes:
+        train: the folder of the training images, and of all that are drawn; "." is the data set itself.
+        val: the folder of the validation images; null: they are drawn.
+        test: the folder of the test images; null: they are drawn.
+    """
 
     layout: Literal["folders"]
     data: Path

@@ -35,6 +35,7 @@ class Dense:
     """Every logit.
 
     Attributes:
+        kind: which logits are stored: all of them (dense), or the largest (topk).
         dtype: the dtype of the stored logits.
     """
 
@@ -89,6 +90,7 @@ class TopK:
     """The k largest logits, and the mean and variance of the others, the tail.
 
     Attributes:
+        kind: which logits are stored: all of them (dense), or the largest (topk).
         k: how many logits are kept; fewer than there are classes.
         dtype: the dtype of the kept logits.
     """

@@ -30,8 +30,10 @@ class Phase:
         optimizer: the optimizer, by Keras' name.
         learning_rate: the optimizer's learning rate.
         momentum: the momentum of sgd or rmsprop, 0 to below 1.
-        trainable_from: as in `architectures.for_phase`.
-        backbone_in_inference_mode: as `inference_mode` in `architectures.for_phase`.
+        trainable_from: the layers that are trained: None, those of the head; "all", every layer; the number or name
+            of a layer of the backbone, that layer and all above it.
+        backbone_in_inference_mode: whether the backbone drops nothing and its batch normalisation keeps its statistics,
+            also where its layers are trained.
     """
 
     epochs: Positive
