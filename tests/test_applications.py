@@ -13,12 +13,12 @@ from described_model import described_model
 from pipeline.cli.main import main
 from pipeline.models import applications as found
 from pipeline.models import architectures, keras_files
-from pipeline.models.applications import applications
+from pipeline.models.applications import applications, weights_in
 from pipeline.models.given_teacher import completed
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
 from pipeline.stages import train_teacher
-from pipeline.tools.model_list import ListedModel, as_text, weights_in
+from pipeline.tools.model_list import ListedModel, as_text
 
 FUNCTIONS = {
     name.lower(): function for name, function in vars(keras.applications).items() if inspect.isfunction(function)

@@ -118,16 +118,81 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
 
 
 @click.command(cls=Announced)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--teacher", metavar="NAME", help="An architecture, a .keras file or keras.applications:NAME.")
+@click.option("--student", metavar="NAME", help="An architecture or a .keras file.")
+@click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
+@click.option("--label-column", metavar="NAME", help="The column that has the labels.")
+@click.option("--group-column", metavar="NAME", help="The column whose equal values stay in one split: the patient.")
+@click.option("--force", is_flag=True, help="Replace params.yaml.")
+def init(
+    data: Path,
+    teacher: str | None,
+    student: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    group_column: str | None,
+    force: bool,
+) -> None:
+    """Write a first params.yaml for the images in DATA.
+
+    DATA is a folder or an .npz file. Its layout is found out; models, sizes and schedule suit the images, their number
+    and this machine. Then the plan is shown, and the command that starts it.
+    """
+    from pipeline.params.listing import as_text
+    from pipeline.params.reading import PARAMS_FILE, checked
+    from pipeline.runtime.publish import publish
+    from pipeline.tools import first_params, layout_detection
+
+    if PARAMS_FILE.exists() and not force:
+        raise ParameterError(
+            f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."
+        )
+    detected = layout_detection.detect(data, layout_detection.Columns(image_column, label_column, group_column))
+    pictures = first_params.look_at(detected.data_set)
+    start_tensorflow()
+    from pipeline.runtime.devices import device_names
+    from pipeline.tools.image_counts import count_images
+
+    images = count_images(INDEX, detected.layout, layout_detection.settings_of(detected.section))
+    content = {
+        "split": detected.section,
+        **first_params.sections(
+            pictures,
+            images.counts["train"],
+            teacher=teacher,
+            student=student,
+            on_gpu=device_names() != ["CPU"],
+        ),
+    }
+    text = as_text(checked(content, PARAMS_FILE), content)
+    with publish(PARAMS_FILE) as partial:
+        partial.write_text(f"{text}\n", encoding="utf-8")
+    notes = [*detected.notes, *first_params.about_weights(content)]
+    for line in first_params.found(detected.data_set, detected.section, pictures, notes):
+        click.echo(line)
+    click.echo(f"wrote {PARAMS_FILE}\n")
+    _show_plan(measure=True)
+    click.echo("\nStart it with `dvc repro`.")
+
+
+@click.command(cls=Announced)
 @click.option("--measure", is_flag=True, help="Time a few batches of both models, and add hours to the plan.")
 def plan(measure: bool) -> None:
     """Say what a run will cost before it runs.
 
     Shows rows, bytes, teacher passes and FLOPs: offline, and with the teacher in the students' training loops.
     """
-    params = arguments.all_params()
+    arguments.all_params()  # before TensorFlow is loaded, so that a mistake is reported without a wait
     start_tensorflow()
+    _show_plan(measure)
+
+
+def _show_plan(measure: bool) -> None:
     from pipeline.tools import plan
     from pipeline.tools.image_counts import count_images
+
+    params = arguments.all_params()
 
     student = params.student
     images = count_images(INDEX, **arguments.data_set(params.split))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from pipeline.runtime.errors import ParameterError
 
 IMAGENET = Standardization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 """Mean and standard deviation of the channels of ImageNet; Keras calls this preprocessing "torch"."""
+
+
+Part = Literal["whole", "backbone"]
+"""What a file of weights holds: the model with its 1,000 classes of ImageNet, or the model without its head."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,20 @@ def applications() -> dict[str, KerasApplication]:
 def weights_folder() -> Path:
     """Where Keras keeps the weights that it downloads."""
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+def weights_in(folder: Path) -> dict[str, set[Part]]:
+    """Which architectures have a file of ImageNet weights in Keras' folder, and of which part.
+
+    Keras' names of these files follow no rule but this: without marks, they contain the architecture's name, and those
+    of a backbone "notop".
+    """
+    found: dict[str, set[Part]] = {}
+    for file in folder.glob("*.h5"):
+        plain = "".join(filter(str.isalnum, file.name.lower()))
+        if named := max((name for name in applications() if name in plain), key=len, default=None):
+            found.setdefault(named, set()).add("backbone" if "notop" in plain else "whole")
+    return found
 
 
 def _folder() -> Path:

@@ -43,7 +43,19 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         MissingError: there is no such file.
         ParameterError: a value is missing, unknown or out of range.
     """
-    content = read_yaml(path, ParameterError)
+    return checked(read_yaml(path, ParameterError), path)
+
+
+def checked(content: dict[str, Any], path: Path) -> Params:
+    """Checks the content of params.yaml.
+
+    Args:
+        content: the content.
+        path: the file, for the message.
+
+    Raises:
+        ParameterError: a value is missing, unknown or out of range.
+    """
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -2,18 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import keras
 
 from pipeline.evaluation.text_table import aligned
-from pipeline.models.applications import applications, weights_folder
+from pipeline.models.applications import Part, applications, weights_folder, weights_in
 from pipeline.runtime.errors import ParameterError, nearest
 from pipeline.runtime.progress import Progress
-
-Part = Literal["whole", "backbone"]
-"""What a file of weights holds: the model with its 1,000 classes of ImageNet, or the model without its head."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +53,6 @@ def listed(names: Sequence[str]) -> Iterator[ListedModel]:
             yield ListedModel(name, model.count_params(), model.input_shape[1], frozenset(present.get(name, ())))
             keras.utils.clear_session(free_memory=False)
             progress.advance(1)
-
-
-def weights_in(folder: Path) -> dict[str, set[Part]]:
-    """Which architectures have a file of ImageNet weights in Keras' folder, and of which part.
-
-    Keras' names of these files follow no rule but this: without marks, they contain the architecture's name, and those
-    of a backbone "notop".
-    """
-    found: dict[str, set[Part]] = {}
-    for file in folder.glob("*.h5"):
-        plain = "".join(filter(str.isalnum, file.name.lower()))
-        if named := max((name for name in applications() if name in plain), key=len, default=None):
-            found.setdefault(named, set()).add("backbone" if "notop" in plain else "whole")
-    return found
 
 
 def as_text(models: Iterable[ListedModel]) -> str:

@@ -1,0 +1,232 @@
+"""`softlabel init`: the layout that it finds, the params.yaml that it writes, and what it asks for or refuses."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from layouts import FOLDER, INDEX, png, write_files, write_params
+from real_project import ROOT
+from ruamel.yaml import YAML
+
+from pipeline.cli import arguments
+from pipeline.cli.main import main
+from pipeline.params.reading import read_params
+from pipeline.runtime.errors import MissingError, UnusableError
+from pipeline.stages import split
+from pipeline.tools.first_params import Pictures, about_weights, sections
+from pipeline.tools.layout_detection import Columns, detect
+
+PARAMS = Path("params.yaml")
+RAW = Path("raw")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr("pipeline.inference.forward_speed.ROUND_SECONDS", 0.0)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+
+
+def images(*names, side=12):
+    return {f"raw/{name}": png(number, side) for number, name in enumerate(names)}
+
+
+def table(name, *rows):
+    write_files({f"raw/{name}": "\n".join(rows).encode()})
+
+
+def numbered(count, form="images/{}.png"):
+    return [form.format(number) for number in range(count)]
+
+
+def mhist():
+    write_files(images(*numbered(30)))
+    header = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+    rows = (f"{n}.png,{['HP', 'SSA'][n % 2]},{n % 8},{'test' if n % 5 == 4 else 'train'}" for n in range(30))
+    table("annotations.csv", header, *rows)
+
+
+def csv():
+    write_files(images(*numbered(30, "pictures/{}.png")))
+    table("list.csv", "file;dx;patient", *(f"{n};{['a', 'b', 'c'][n % 3]};p{n // 2}" for n in range(30)))
+
+
+def one_hot():
+    write_files(images(*numbered(30)))
+    table("labels.tsv", "name\tMEL\tNV", *(f"{n}.png\t{n % 2}.0\t{1 - n % 2}.0" for n in range(30)))
+
+
+def with_lists():
+    write_files(images(*numbered(30)))
+    table("all.csv", "name,label", *(f"{n}.png,{n % 2}" for n in range(30)))
+    table("valid_ids.csv", "name", "1.png", "2.png")
+    table("test_ids.csv", "name", "3.png", "4.png")
+    write_files({"raw/names.json": json.dumps({"0": "no", "1": "yes"}).encode()})
+
+
+def class_folders():
+    write_files(images(*(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(15))))
+    write_files({"raw/README.txt": b"Pictures of cats and dogs.\nThey are ours."})
+
+
+def split_folders():
+    names = [
+        f"{part}/{kind}/{n}.png" for part in ("train", "valid", "test") for kind in ("cat", "dog") for n in range(5)
+    ]
+    write_files(images(*names))
+
+
+def repeated_folders():
+    """As in the archive of the Intel images."""
+    names = [f"seg_{part}/seg_{part}/{kind}/{n}.png" for part in ("train", "test") for kind in "ab" for n in range(9)]
+    write_files(images(*names))
+
+
+def arrays():
+    RAW.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 12, 12, 3), dtype=np.uint8)
+    np.savez(RAW / "data.npz", x_train=pixels, y_train=np.arange(30) % 3)
+
+
+DRAWN = {"val_fraction": 0.15, "test_fraction": 0.2}
+EXPECTED = {
+    mhist: {"layout": "mhist", "data": "raw", "annotations": "annotations.csv", "images": "images",
+            "val_fraction": 0.15},
+    csv: {"layout": "csv", "annotations": "list.csv", "images": "pictures", "image_column": "file",
+          "label_column": "dx", "group_column": "patient", **DRAWN},
+    one_hot: {"layout": "csv", "label_column": None, "label_columns": ["MEL", "NV"], **DRAWN},
+    with_lists: {"layout": "csv", "validation_ids": "valid_ids.csv", "test_ids": "test_ids.csv", "val_fraction": None,
+                 "test_fraction": None, "class_names": "names.json"},
+    class_folders: {"layout": "folders", "train": ".", "val": None, "test": None, **DRAWN},
+    split_folders: {"layout": "folders", "train": "train", "val": "valid", "test": "test", "val_fraction": None},
+    repeated_folders: {"layout": "folders", "train": "seg_train/seg_train", "test": "seg_test/seg_test",
+                       "val_fraction": 0.15, "test_fraction": None},
+    arrays: {"layout": "arrays", "data": "raw/data.npz", **DRAWN},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", EXPECTED, ids=lambda write: write.__name__)
+def test_each_layout_is_found_and_split_takes_it(write):
+    write()
+    section = detect(RAW).section
+    assert {key: section[key] for key in EXPECTED[write]} == EXPECTED[write]
+    write_params(section)
+    split.run(**arguments.data_set(read_params().split), split_folder=FOLDER, index=INDEX)
+    assert len(INDEX.read_text(encoding="utf-8").splitlines()) == 31 if write is not repeated_folders else 37
+
+
+@pytest.mark.slow
+def test_one_command_writes_a_commented_file_and_shows_the_plan():
+    """An existing file is replaced by --force alone."""
+    csv()
+    PARAMS.write_text("mine", encoding="utf-8")
+    refused = CliRunner().invoke(main, ["init", "raw"])
+    assert refused.exit_code == 1
+    assert "--force" in refused.output
+    assert PARAMS.read_text(encoding="utf-8") == "mine"
+    done = CliRunner().invoke(main, ["init", "raw", "--force"])
+    assert done.exit_code == 0, done.output
+    for words in ("30 images of 3 classes", "12 x 12 pixels", "'dx'", "'patient'", "teacher_logits.h5", "`dvc repro`"):
+        assert words in done.stdout
+    text = PARAMS.read_text(encoding="utf-8")
+    assert text.count("#") > 50
+    assert YAML(typ="safe").load(text)["student"]["model"]["input_shape"] == [12, 12, 3]
+    assert read_params().split.label_column == "dx"
+
+
+@pytest.mark.parametrize(
+    ("side", "on_gpu", "architecture", "input_shape"),
+    [
+        (28, True, "cnn", [28, 28, 3]),
+        (130, False, "mobilenetv2", [128, 128, 3]),
+        (300, True, "mobilenetv2", [224, 224, 3]),
+        (300, False, "mobilenetv2", [128, 128, 3]),
+        (70, False, "mobilenetv2", [96, 96, 3]),
+    ],
+)
+def test_models_suit_the_images_and_the_machine(side, on_gpu, architecture, input_shape):
+    pictures = Pictures(side, side, 3, side, side)
+    student = sections(pictures, 500, teacher=None, student=None, on_gpu=on_gpu)["student"]["model"]
+    assert (student["architecture"], student["input_shape"]) == (architecture, input_shape)
+    assert (student.get("weights") == "imagenet") is (side > 64)
+
+
+def test_weights_that_must_be_downloaded_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    content = sections(Pictures(130, 130, 3, 130, 130), 500, teacher="vgg16", student=None, on_gpu=False)
+    assert ["vgg16" in note for note in about_weights(content)] == [True, False]
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
+    assert ["mobilenetv2" in note for note in about_weights(content)] == [True]
+
+
+def test_stated_models_are_taken():
+    class_folders()
+    done = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.keras", "--student", "mobilenet"])
+    assert done.exit_code == 1
+    assert "teacher.keras" in done.output  # the plan lacks it, and says so
+    params = read_params()
+    assert (params.train_teacher.model, params.student.model.architecture) == ("teacher.keras", "mobilenet")
+
+
+def test_an_unknown_architecture_is_refused_and_nothing_written():
+    class_folders()
+    refused = CliRunner().invoke(main, ["init", "raw", "--student", "mobilnet"])
+    assert refused.exit_code == 1
+    assert "'mobilenet'" in refused.output
+    assert not PARAMS.exists()
+
+
+def test_of_several_possible_columns_it_asks_for_one():
+    write_files(images(*numbered(30)))
+    table("t.csv", "name,grade,colour", *(f"{n}.png,{'xyz'[n % 3]},{'rg'[n % 2]}" for n in range(30)))
+    with pytest.raises(UnusableError, match=r"'grade', 'colour'.*--label-column"):
+        detect(RAW)
+    assert detect(RAW, Columns(label="grade")).section["label_column"] == "grade"
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda: RAW.mkdir(), ["as folders"]),
+        (lambda: write_files({"raw/a/1.txt": b"text"}), ["as folders"]),
+        (lambda: write_files(images(*numbered(4))), ["folders"]),
+        (lambda: write_files({"raw/data.npz": b"no archive"}), ["as arrays", "data.npz"]),
+    ],
+    ids=["empty", "text", "one folder of images", "a damaged npz"],
+)
+def test_a_folder_of_no_layout_is_refused_with_reasons(write, words):
+    write()
+    with pytest.raises(UnusableError) as refused:
+        detect(RAW)
+    assert [word for word in [*words, "docs/data.md"] if word not in str(refused.value)] == []
+
+
+def test_a_file_that_is_no_image_is_named():
+    write_files(images("cat/1.png") | {"raw/dog/notes.txt": b"x"})
+    refused = CliRunner().invoke(main, ["init", "raw"])
+    assert refused.exit_code == 1
+    assert "notes.txt" in refused.output
+    assert not PARAMS.exists()
+
+
+def test_a_missing_folder_is_refused():
+    with pytest.raises(MissingError, match="nowhere"):
+        detect(Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "classes"),
+    [("colon_mhist_format", "mhist", 2), ("leaves_cassava_format", "csv", 5), ("cifar10_subset.npz", "arrays", 10)],
+)
+def test_real_data_sets_are_recognised(name, layout, classes):
+    data = Path(os.environ.get("SOFTLABEL_SHARED_DATA", "nowhere"), name)
+    if not data.exists():
+        pytest.skip(reason=f"SOFTLABEL_SHARED_DATA names no folder with {name}")
+    detected = detect(data)
+    assert (detected.section["layout"], len(detected.data_set.class_names)) == (layout, classes)
