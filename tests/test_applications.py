@@ -11,9 +11,8 @@ from click.testing import CliRunner
 from described_model import described_model
 
 from pipeline.cli.main import main
-from pipeline.models import applications as found
 from pipeline.models import architectures, keras_files
-from pipeline.models.applications import applications, weights_in
+from pipeline.models.applications import applications, weights_folder, weights_in
 from pipeline.models.given_teacher import completed
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
@@ -116,8 +115,50 @@ def test_both_kinds_of_weights_are_shown():
     assert "backbone and whole" in text
 
 
-def test_the_package_is_found_without_an_import_of_keras():
-    assert Path(found.__file__).read_text(encoding="utf-8").count("import keras") == 0
+@pytest.mark.parametrize("architecture", ["resnet50", "densenet121"])
+def test_grey_images_are_refused_where_the_weights_need_color(architecture):
+    head = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.0}
+    with pytest.raises(ParameterError, match=r"3 channels.*preprocessing"):
+        described_model(architecture=architecture, input_shape=(32, 32, 1), **head).build(classes=2, seed=1)
+
+
+@pytest.mark.slow
+def test_own_preprocessing_makes_the_layers_that_its_name_makes():
+    head = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.0}
+    own, named = (
+        described_model(architecture="vgg16", input_shape=(32, 32, 3), preprocessing=kind, **head).build(
+            classes=2, seed=1
+        )
+        for kind in ("own", "caffe")
+    )
+    assert [layer.name for layer in own.layers] == [layer.name for layer in named.layers]
+
+
+@pytest.mark.parametrize("home", ["", "a file", "not writable"])
+def test_a_home_that_keras_cannot_write_is_replaced_as_keras_does(home, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    folder = tmp_path / "not writable"
+    folder.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / home) if home else "")
+    if home == "not writable":
+        monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder)
+    expected = tmp_path / "a file/models" if home == "a file" else Path("/tmp/.keras/models")  # noqa: S108
+    assert weights_folder() == expected
+
+
+def test_weights_that_cannot_be_kept_are_told(monkeypatch, tmp_path):
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    head = {"weights": "imagenet", "pooling": "avg", "batch_normalization": False, "dropout": 0.0}
+    with pytest.raises(MissingError, match="KERAS_HOME"):
+        described_model(architecture="mobilenet", input_shape=(128, 128, 3), **head).build(classes=2, seed=1)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
+def test_what_has_no_fixed_size_is_not_listed(name):
+    refused = CliRunner().invoke(main, ["models", name])
+    assert refused.exit_code == 1
+    assert "no pretrained weights" in refused.output
 
 
 # As ready teachers, with their own heads

@@ -8,7 +8,7 @@ import importlib
 import os
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -77,18 +77,20 @@ class KerasApplication:
 @cache
 def applications() -> dict[str, KerasApplication]:
     """All of them, by the name of their function in small letters."""
-    found = {}
+    by_name = {}
     for node in ast.parse((_folder() / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras.src.applications."):
             for imported in node.names:
                 module = str(node.module).rsplit(".", 1)[-1]
-                found[imported.name.lower()] = KerasApplication(module, imported.name)
-    return found
+                by_name[imported.name.lower()] = KerasApplication(module, imported.name)
+    return by_name
 
 
 def weights_folder() -> Path:
-    """Where Keras keeps the weights that it downloads."""
-    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    """Where Keras keeps the weights that it downloads: in the home of Keras, or in /tmp if that is not writable."""
+    home = os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras"))
+    writable = home if os.path.exists(home) else os.path.dirname(home)  # Keras makes the folder
+    return Path(home if os.access(writable, os.W_OK) else "/tmp/.keras") / "models"  # noqa: S108  # as Keras does
 
 
 def weights_in(folder: Path) -> dict[str, set[Part]]:
@@ -97,14 +99,17 @@ def weights_in(folder: Path) -> dict[str, set[Part]]:
     Keras' names of these files follow no rule but this: without marks, they contain the architecture's name, and those
     of a backbone "notop".
     """
-    found: dict[str, set[Part]] = {}
+    parts: dict[str, set[Part]] = {}
     for file in folder.glob("*.h5"):
         plain = "".join(filter(str.isalnum, file.name.lower()))
         if named := max((name for name in applications() if name in plain), key=len, default=None):
-            found.setdefault(named, set()).add("backbone" if "notop" in plain else "whole")
-    return found
+            parts.setdefault(named, set()).add("backbone" if "notop" in plain else "whole")
+    return parts
 
 
 def _folder() -> Path:
     """The folder of `keras.applications`."""
-    return Path(str(distribution("keras").locate_file("keras/applications")))
+    package = find_spec("keras")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("Keras is not installed. Install this program's dependencies again.")
+    return Path(package.submodule_search_locations[0]) / "applications"

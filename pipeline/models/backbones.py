@@ -72,10 +72,9 @@ def pretrained(architecture: str, input_shape: Sequence[int], weights: str | Non
         ParameterError: the input shape does not fit.
     """
     options = {} if alpha is None else {"alpha": alpha}
+    constructor = applications()[architecture].constructor
     with _weights_errors(architecture, weights, input_shape):
-        backbone = applications()[architecture].constructor(
-            include_top=False, input_shape=tuple(input_shape), weights=weights, **options
-        )
+        backbone = constructor(include_top=False, input_shape=tuple(input_shape), weights=weights, **options)
     backbone.name = "backbone"
     return backbone
 
@@ -117,6 +116,11 @@ def _weights_errors(architecture: str, weights: str | None, input_shape: Sequenc
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
                 f"Put the file at {weights_folder() / Path(address[1]).name} (the environment variable KERAS_HOME "
                 "moves the folder), or set weights to a file or to null in params.yaml."
+            ) from None
+        if isinstance(error, OSError) and weights == "imagenet":
+            raise MissingError(
+                f"the ImageNet weights of {architecture} cannot be kept in {weights_folder()}: {error}. Set the "
+                "environment variable KERAS_HOME to a folder that you may write."
             ) from None
         if not isinstance(error, ValueError | OSError | LookupError | UserWarning):
             raise  # a defect of the program, for which weights and input_shape must not be blamed

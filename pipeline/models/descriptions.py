@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
 from pipeline.models.parts import Downsampling, OwnOrOther, Padding, Pooling, Preprocessing, Standardization
+from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
 
 Channels = Literal[1, 3]
@@ -77,11 +78,13 @@ class Description(ABC):
 
         from pipeline.models import architectures
 
+        # Before the session is cleared: finding out Keras' own makes layers, which would take names from the model's.
+        preprocessing = self._own_preprocessing() if self.preprocessing == "own" else self.preprocessing
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         return architectures.chain(
             self._backbone(),
-            preprocessing=self._own_preprocessing() if self.preprocessing == "own" else self.preprocessing,
+            preprocessing=preprocessing,
             pooling=self.pooling,
             batch_normalization=self.batch_normalization,
             hidden_units=self.hidden_units,
@@ -187,7 +190,13 @@ class Application(Description):
         return backbones.pretrained(self.architecture, self.input_shape, self.weights, self.alpha)
 
     def _own_preprocessing(self) -> Preprocessing:
-        return applications()[self.architecture].preprocessing()
+        own = applications()[self.architecture].preprocessing()
+        if self.input_shape[2] != 3 and (own == "caffe" or isinstance(own, Standardization)):
+            raise ParameterError(
+                f"the preprocessing of {self.architecture} needs images of 3 channels: set input_shape: "
+                "[height, width, 3], or another preprocessing of the model, such as unit."
+            )
+        return own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,11 @@ def listed(names: Sequence[str]) -> Iterator[ListedModel]:
     """
     chosen = names or sorted(applications())
     for name in chosen:
+        if name in ("cnn", "mlp"):
+            raise ParameterError(
+                f"{name} has no fixed size and no pretrained weights: params.yaml describes its layers, and "
+                "`softlabel plan` counts its operations."
+            )
         if name not in applications():
             near = nearest(name, applications())
             raise ParameterError(
@@ -58,7 +63,12 @@ def listed(names: Sequence[str]) -> Iterator[ListedModel]:
 def as_text(models: Iterable[ListedModel]) -> str:
     """A table of architectures."""
     rows = [
-        [model.name, f"{model.parameters:>11,}", _size(model), " and ".join(sorted(model.weights)) or "none"]
+        [
+            model.name,
+            f"{model.parameters:>11,}",
+            f"{model.side} x {model.side}" if model.side else "any size",
+            " and ".join(sorted(model.weights)) or "none",
+        ]
         for model in models
     ]
     return "\n".join(
@@ -67,10 +77,6 @@ def as_text(models: Iterable[ListedModel]) -> str:
             "",
             "`architecture` names one of these, or cnn or mlp, which have no pretrained weights. Parameters: with the",
             "head for ImageNet's 1,000 classes. `weights: imagenet` loads a backbone's weights, and downloads them if",
-            f"there are none in {weights_folder()}.",
+            f"there are none in {weights_folder()}; a MobileNet has other weights for each width and size.",
         ]
     )
-
-
-def _size(model: ListedModel) -> str:
-    return f"{model.side} x {model.side}" if model.side else "any size"
