@@ -182,6 +182,11 @@ def test_an_unknown_architecture_is_refused_and_nothing_written():
     assert not PARAMS.exists()
 
 
+def test_a_folder_of_the_project_is_named_relative_to_it():
+    class_folders()
+    assert detect(RAW.absolute()).section["data"] == "raw"
+
+
 def test_of_several_possible_columns_it_asks_for_one():
     write_files(images(*numbered(30)))
     table("t.csv", "name,grade,colour", *(f"{n}.png,{'xyz'[n % 3]},{'rg'[n % 2]}" for n in range(30)))

@@ -79,6 +79,8 @@ def detect(data: Path, columns: Columns = Columns()) -> Detected:
     """
     if not data.exists():
         raise MissingError(f"there is nothing at {data}. Name the folder, or the .npz file, that holds your images.")
+    if data.is_absolute() and data.is_relative_to(Path.cwd()):
+        data = data.relative_to(Path.cwd())  # so that params.yaml holds in every clone
     refusals: list[str] = []
     for section, notes in _candidates(data, columns):
         try:
