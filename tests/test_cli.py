@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from real_project import change
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
@@ -134,7 +135,9 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["inspect"], 2, "Missing argument 'FILE'"),
         (["verify", "a.h5", "b.h5"], 2, "unexpected extra argument (b.h5)"),
         (["inspect", "x.h5"], 1, "there is no file x.h5. Make it with `dvc repro`."),
-        (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not in the range x>0"),
+        (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
+        (["inspect", "x.h5", "--temperature", "4"], 2, "--temperature needs --sample ID"),
+        (["inspect", "x.h5", "--output", "x.png"], 2, "--output needs --sample ID"),
         (["inspect", "x.h5", "--sample"], 2, "Option '--sample' requires an argument"),
         (["plan", "--mesure"], 2, "--mesure"),
     ],
@@ -174,6 +177,19 @@ def test_invalid_params_are_refused_before_anything_is_written(in_a_folder_with_
     assert refused.exit_code == 1
     assert re.search("distill\\.hard_label_weight: .* 1 .*got 5", refused.stderr)
     assert sorted(entry.name for entry in in_a_folder_with_params.iterdir()) == ["dvc.yaml", "params.yaml"]
+
+
+def test_data_where_a_later_stage_writes_are_refused(in_a_folder_with_params):
+    params, photo = in_a_folder_with_params / "params.yaml", in_a_folder_with_params / "results/plots/photo.png"
+    change(params, "split.data", "results/plots")
+    (in_a_folder_with_params / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"mine")
+    refused = CliRunner().invoke(main, ["split"])
+    assert (refused.exit_code, type(refused.exception)) == (1, SystemExit), refused.exception
+    assert "split.data is results/plots" in refused.stderr
+    assert photo.read_bytes() == b"mine"
+    assert not (in_a_folder_with_params / "data").exists()
 
 
 def test_errors_of_the_system_are_told_without_traceback(monkeypatch):

@@ -10,6 +10,7 @@ from imports import closure
 from real_project import change, copy_repository, run, stages_run
 from ruamel.yaml import YAML
 
+from pipeline.cli import paths
 from pipeline.cli.main import main
 from pipeline.params import reading
 from pipeline.stages import precompute, train_baseline, train_student, train_teacher
@@ -25,6 +26,16 @@ STAGES = PIPELINE["stages"] | {
 
 def code_of(stage: str) -> list[str]:
     return [dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline/")]
+
+
+def test_every_output_is_one_that_no_data_may_lie_in():
+    """`split` refuses data in these places, or around them, since stages replace what lies there."""
+    stages = PIPELINE["stages"].values()
+    outs = [out for stage in stages for key in ("outs", "metrics", "plots") for out in stage.get(key, [])]
+    written = [Path(next(iter(out)) if isinstance(out, dict) else out) for out in outs]
+    apart = [paths.SPLIT_FOLDER, paths.INDEX, *paths.AFTER_SPLIT]
+    assert [out for out in written if not any(out.is_relative_to(place) for place in apart)] == []
+    assert [place for place in apart if not any(out.is_relative_to(place) for out in written)] == []
 
 
 @pytest.mark.parametrize("stage", STAGES)

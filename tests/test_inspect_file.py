@@ -430,9 +430,41 @@ def test_names_are_drawn_as_they_are_written_and_no_formulas(make, drawn):
     assert bars(drawn[-1])[1] == ["HP (label)", "a $\\frac$ b"]
 
 
-@pytest.mark.parametrize("temperature", ["0", "-1", "nan", "warm"])
+def wrong_use(*arguments):
+    told = CliRunner().invoke(main, ["inspect", LOGITS, "--sample", "test_0.png", *arguments])
+    assert told.exit_code == 2, told.output
+    return told.stderr
+
+
+@pytest.mark.parametrize("temperature", ["0", "-1", "nan", "inf", "warm", "1e-300", "1e300"])
 def test_a_temperature_that_is_none_is_refused(make, temperature):
     make()
-    told = CliRunner().invoke(main, ["inspect", LOGITS, "--sample", "test_0.png", "--temperature", temperature])
-    assert told.exit_code == 2
-    assert "--temperature" in told.stderr
+    assert re.search(f"'--temperature': .*{temperature}", wrong_use("--temperature", temperature))
+
+
+def test_soft_targets_are_drawn_at_no_other_temperature(make):
+    make()
+    message = refused(TARGETS, "--sample", "val_1.png", "--temperature", "3", "--temperature", "5")
+    assert all(words in message for words in (TARGETS, "temperature 3", "at 3, 5", LOGITS.rpartition("/")[2]))
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("output", ["data", "data/split", ".", "a.png"])
+def test_a_folder_is_no_place_for_the_picture(make, output):
+    """`--output data` once removed everything in data/."""
+    make()
+    Path("a.png").mkdir()
+    before = sorted(Path().rglob("*"))
+    assert f"'{output}' is a directory" in wrong_use("--output", output)
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("output", ["o.jpg", "o", LOGITS])
+def test_the_picture_takes_no_name_of_another_format(make, output):
+    make()
+    before = Path(LOGITS).read_bytes()
+    message = wrong_use("--output", output)
+    assert f"'{output}'" in message
+    assert ".png" in message
+    assert Path(LOGITS).read_bytes() == before
+    assert output == LOGITS or not Path(output).exists()

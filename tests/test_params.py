@@ -14,8 +14,10 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from pipeline.cli import arguments
+from pipeline.cli.paths import TEACHER
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import WITHOUT_EFFECT, load_params, read_params, restrict
+from pipeline.params.sections import COPY
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
 
 ROOT = Path(__file__).parents[1]
@@ -803,6 +805,18 @@ def test_each_mistake_in_a_teacher_is_named_as_in_the_file(tmp_path, mistake):
     assert [words for words in expected if words not in message] == [], message
     assert "$" not in message
     assert not [line for line in message.splitlines()[1:] if not line.startswith("  train_teacher")]
+
+
+@pytest.mark.parametrize("file", [TEACHER.as_posix(), f"data/../{TEACHER}"])
+@pytest.mark.parametrize("members", [False, True], ids=["alone", "member"])
+def test_a_given_teacher_lies_where_no_stage_writes(tmp_path, monkeypatch, file, members):
+    """DVC removes the outputs of a stage before it runs; the user's only copy would be gone."""
+    monkeypatch.chdir(tmp_path)
+    teacher = {"model": file}
+    message = refusal(write(tmp_path, {"train_teacher": [teacher, {"model": "b.keras"}] if members else teacher}))
+    assert COPY == TEACHER
+    assert f"another place than {TEACHER}" in message
+    assert file in message
 
 
 def test_mistakes_in_several_members_are_named_at_once(tmp_path):

@@ -9,8 +9,8 @@ from processes import killed, process
 from real_project import HANGS
 
 from pipeline.runtime import publish as publishing
-from pipeline.runtime.errors import BusyError
-from pipeline.runtime.publish import publish
+from pipeline.runtime.errors import BusyError, MismatchError
+from pipeline.runtime.publish import overlap, publish
 
 FINAL = Path("out/logits.h5")
 PARTIAL = Path("out/logits.h5.partial")
@@ -111,6 +111,49 @@ def test_folder_replaces_folder_as_a_whole():
                 (partial / name).write_text(str(names))
     assert everything() == ["data", "data/split", "data/split/b", "data/split/b/1", "data/split/c", "data/split/c/1"]
     assert (folder / "b/1").read_text() == "['b/1', 'c/1']"
+
+
+def publish_empty(kind: str) -> None:
+    with publish(FINAL) as partial:
+        (partial.mkdir if kind == "folder" else partial.touch)()
+
+
+@pytest.mark.parametrize("older", ["file", "folder", "link to a folder"])
+def test_a_file_replaces_no_folder_and_a_folder_no_file(older):
+    """A picture with the name of the folder of all data once took its place."""
+    kept = FINAL if older == "file" else FINAL / "kept"
+    if older == "link to a folder":
+        Path("elsewhere").mkdir()
+        FINAL.parent.mkdir()
+        FINAL.symlink_to("../elsewhere")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"kept")
+    before = everything()
+    with pytest.raises(MismatchError, match=r"out/logits\.h5 is a (file|folder)"):
+        publish_empty("folder" if older == "file" else "file")
+    assert everything() == before
+    assert kept.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("data/split", "data/split", True),
+        ("data", "data/split/a.npz", True),
+        ("data/../data/split", "data", True),
+        ("link/split", "data/split", True),
+        (".", "data/split", True),
+        ("nowhere", "nowhere/below", True),
+        ("data/split", "data/split_of_mine", False),
+        ("data/raw", "data/split", False),
+        ("loop", "data/split", False),
+    ],
+)
+def test_places_overlap_if_one_holds_the_other(one, other, expected):
+    Path("data/split").mkdir(parents=True)
+    Path("link").symlink_to("data")
+    Path("loop").symlink_to("loop")
+    assert overlap(Path(one), Path(other)) == overlap(Path(other), Path(one)) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names the flushed file through /proc")

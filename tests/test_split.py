@@ -14,7 +14,7 @@ from layouts import drawn_split, files_below
 
 from pipeline.datasets.labelled import Annotation, DataSet
 from pipeline.images.index import in_order, read_index
-from pipeline.runtime.errors import UnusableError
+from pipeline.runtime.errors import ParameterError, UnusableError
 from pipeline.stages import split
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
@@ -97,6 +97,73 @@ def test_the_source_is_left_as_it_was():
     before = files_below(Path("raw"))
     run()
     assert files_below(Path("raw")) == before
+
+
+def folders_in(data: Path) -> dict[str, object]:
+    """Writes 20 images of each of two classes into `data`; returns the arguments of its reader."""
+    for label in ("a", "b"):
+        (data / label).mkdir(parents=True)
+        for number in range(20):
+            (data / label / f"{number}.png").write_bytes(tf.io.encode_png(pixels_of(number)).numpy())
+    nothing = {"val": None, "test": None, "class_names": None}
+    return {"data": data, "train": Path(), "val_fraction": 0.3, "test_fraction": 0.3, **nothing}
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ("data/split", "data/split"),
+        ("data", "data"),
+        ("data/split/mine", "data/split/mine"),
+        ("data/split", "link/split"),
+        (".", "."),
+        ("data/index.csv", "data/index.csv"),
+        ("results/plots", "results/plots"),
+    ],
+)
+def test_data_among_the_outputs_are_refused_and_stay(data, named):
+    """The raw folders were once replaced by the copies, without the images that split.limit leaves out."""
+    settings = folders_in(Path(data)) | {"data": Path(named)}
+    Path("link").symlink_to("data")
+    before = files_below(Path())
+    with pytest.raises(ParameterError, match=rf"split\.data is {re.escape(named)}, .*data/raw/NAME"):
+        split.run(
+            layout="folders",
+            settings=settings,
+            split_folder=FOLDER,
+            index=INDEX,
+            limit=10,
+            other_outputs=[Path("results/plots")],
+        )
+    assert files_below(Path()) == before
+
+
+def test_an_npz_file_among_the_outputs_is_refused():
+    file = Path("data/split/mine.npz")
+    file.parent.mkdir(parents=True)
+    images, labels = np.stack([pixels_of(number) for number in range(40)]), np.arange(40) % 2
+    np.savez(file, x_train=images, y_train=labels)
+    before = file.read_bytes()
+    settings = {"data": file, "val_fraction": 0.3, "test_fraction": 0.3}
+    with pytest.raises(ParameterError, match=r"split\.data is data/split/mine\.npz, .* data/split"):
+        split.run(layout="arrays", settings=settings, split_folder=FOLDER, index=INDEX)
+    assert file.read_bytes() == before
+
+
+def test_a_table_of_the_users_at_the_index_is_refused():
+    """`annotations: index.csv` in `data: data` names the very file that the stage writes."""
+    make(range(40))
+    Path("raw").rename("data")
+    Path("data/annotations.csv").rename(INDEX)
+    before = files_below(Path("data"))
+    with pytest.raises(ParameterError, match=r"split\.data is data, "):
+        split.run(
+            layout="mhist",
+            settings=mhist_in(Path("data"), 0.3) | {"annotations": Path("index.csv")},
+            split_folder=FOLDER,
+            index=INDEX,
+        )
+    assert files_below(Path("data")) == before
 
 
 def test_adding_images_moves_no_other():
@@ -286,6 +353,6 @@ def test_classes_that_differ_only_in_case_are_told(capsys):
     ]
     data_set = DataSet(Path("raw"), rows, {"val": 0.3, "test": 0.3}, [], "", ["Hp", "SSA", "hp"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(split.LAYOUTS, "rows", lambda: data_set)
-        split.run(layout="rows", settings={}, split_folder=FOLDER, index=INDEX)
+        patch.setitem(split.LAYOUTS, "rows", lambda data: data_set)
+        split.run(layout="rows", settings={"data": Path("raw")}, split_folder=FOLDER, index=INDEX)
     assert re.search(r"classes .* case: 'Hp' and 'hp'\. ", capsys.readouterr().out)

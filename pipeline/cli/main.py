@@ -85,7 +85,12 @@ def split() -> None:
     params = _start("split")
     from pipeline.stages import split as stage
 
-    stage.run(**arguments.data_set(params.split), split_folder=paths.SPLIT_FOLDER, index=paths.INDEX)
+    stage.run(
+        **arguments.data_set(params.split),
+        split_folder=paths.SPLIT_FOLDER,
+        index=paths.INDEX,
+        other_outputs=paths.AFTER_SPLIT,
+    )
 
 
 @main.command()

@@ -7,8 +7,19 @@ SEED = click.IntRange(min=0, max=2**32 - 1)
 
 def checked_temperature(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Checks a temperature, but keeps it as it is written, because it is part of file names."""
-    if value is None:
-        return None
+    if value is not None:
+        _temperature(value)
+    return value
+
+
+def checked_temperatures(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[float, ...]:
+    """As `checked_temperature`, for an option that may be given several times and names no file."""
+    return tuple(map(_temperature, values))
+
+
+def _temperature(value: str) -> float:
     from pipeline.params.sections import TEMPERATURES, fits_float32
 
     try:
@@ -17,7 +28,7 @@ def checked_temperature(context: click.Context, parameter: click.Parameter, valu
         raise click.BadParameter(f"{value!r} is not a number.") from None
     if not fits_float32(number):
         raise click.BadParameter(f"{value} is not {TEMPERATURES}.")
-    return value
+    return number
 
 
 temperature_option = click.option(

@@ -17,16 +17,24 @@ PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 SPEED = Path("results/speed.json")
+STUDENTS = Path("models/students")
+BASELINES = Path("models/baselines")
+
+AFTER_SPLIT = (
+    *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, LOGITS.parent),
+    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED),
+)
+"""What the stages after `split` write: files, and folders whose content is theirs."""
 
 
 def soft_targets_file(temperature: str) -> Path:
     """The soft labels of one temperature, written as in params.yaml."""
-    return Path(f"data/soft_labels/soft_targets_T{temperature}.h5")
+    return LOGITS.with_name(f"soft_targets_T{temperature}.h5")
 
 
 def student_file(temperature: str, seed: int) -> Path:
     """The file of one student."""
-    return Path(f"models/students/T{temperature}_seed{seed}.keras")
+    return STUDENTS / f"T{temperature}_seed{seed}.keras"
 
 
 def student_history(temperature: str, seed: int) -> Path:
@@ -36,7 +44,7 @@ def student_history(temperature: str, seed: int) -> Path:
 
 def baseline_file(seed: int) -> Path:
     """The file of one baseline: the student, trained without soft labels."""
-    return Path(f"models/baselines/seed{seed}.keras")
+    return BASELINES / f"seed{seed}.keras"
 
 
 def baseline_history(seed: int) -> Path:

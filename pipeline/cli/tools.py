@@ -1,6 +1,5 @@
 """The commands that run no stage: they show, check and plan."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +7,10 @@ import click
 
 from pipeline.cli import arguments
 from pipeline.cli.interruption import Announced
-from pipeline.cli.options import SEED, checked_temperature
+from pipeline.cli.options import SEED, checked_temperature, checked_temperatures
 from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.runtime.errors import MissingError, ParameterError
+from pipeline.runtime.errors import MissingError, ParameterError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
@@ -49,9 +48,11 @@ def verify(file: Path, as_json: bool) -> None:
 
     from pipeline.tools import verify
 
-    params = _params_if_valid()
-    expected = None
-    if params is not None:
+    params = _params_or_error()
+    expected: verify.Parameters | PipelineError
+    if isinstance(params, PipelineError):
+        expected = params
+    else:
         precompute = params.precompute
         expected = verify.Parameters(params.views, precompute.storage, precompute.precision, params.images.resize)
     checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature(params))
@@ -63,22 +64,22 @@ def verify(file: Path, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _params_if_valid() -> "Params | None":
+def _params_or_error() -> "Params | PipelineError":
     try:
         return arguments.all_params()
-    except (MissingError, ParameterError):
-        return None
+    except (MissingError, ParameterError) as error:
+        return error
 
 
-def _largest_temperature(params: "Params | None") -> float:
+def _largest_temperature(params: "Params | PipelineError") -> float:
     """The largest of distill.temperatures; 1 without a valid params.yaml."""
-    return float(max(params.distill.temperatures)) if params else 1.0
+    return 1.0 if isinstance(params, PipelineError) else float(max(params.distill.temperatures))
 
 
-def _finite(context: click.Context, parameter: click.Parameter, values: tuple[float, ...]) -> tuple[float, ...]:
-    if not all(map(math.isfinite, values)):
-        raise click.BadParameter("expected numbers above 0.")
-    return values
+def _png(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise click.BadParameter(f"'{path}' does not end in .png, and the picture is a PNG file. Give such a name.")
+    return path
 
 
 @click.command(cls=Announced)
@@ -88,26 +89,25 @@ def _finite(context: click.Context, parameter: click.Parameter, values: tuple[fl
     "--temperature",
     "temperatures",
     metavar="T",
-    type=click.FloatRange(min=0, min_open=True),
     multiple=True,
-    default=(1.0, 2.0, 4.0, 8.0),
-    callback=_finite,
-    show_default=True,
-    help="With --sample, of a file of logits: the bars to draw. May be given several times.",
+    callback=checked_temperatures,
+    help="With --sample, of a file of logits: the bars to draw. May be given several times.  [default: 1, 2, 4, 8]",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_png,
     help="With --sample: the PNG file.  [default: results/samples/<ID>.png]",
 )
 def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], output: Path | None) -> None:
     """Show what is inside a soft-label FILE."""
     if sample is None:
-        if output is not None:
-            raise click.UsageError("--output needs --sample ID.")
+        for name, value in (("--temperature", temperatures), ("--output", output)):
+            if value:
+                raise click.UsageError(f"{name} needs --sample ID.")
         from pipeline.tools.inspect_file import describe
 
-        click.echo(describe(file, _largest_temperature(_params_if_valid())))
+        click.echo(describe(file, _largest_temperature(_params_or_error())))
         return
     start_tensorflow()
     from pipeline.tools.sample_picture import draw_sample

@@ -1,5 +1,6 @@
 """The sections of `params.yaml`: their names, types and ranges."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -10,6 +11,7 @@ from pipeline.models.descriptions import NETWORK, Model, OwnNetwork
 from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.params.section import Section
 from pipeline.params.split import Split
+from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Flag, Number, Positive, Seed, Share
 from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
@@ -86,8 +88,22 @@ def _kind_of_teacher(value: Any) -> str:
     return FILE if isinstance(model, str) else DESCRIBED
 
 
+COPY = Path("models/teacher.keras")
+"""What the stage `train_teacher` writes, and DVC removes before the stage runs."""
+
+
+def _not_the_copy(teacher: GivenTeacher) -> GivenTeacher:
+    if teacher.application is None and overlap(teacher.file, COPY):
+        raise ValueError(
+            f"{teacher.model} is where train_teacher writes its copy, so your file would be lost; expected another "
+            f"place than {COPY}: move the file, for example to teacher.keras, and name it here"
+        )
+    return teacher
+
+
 Teacher = Annotated[
-    Annotated[TrainedTeacher, Tag(DESCRIBED)] | Annotated[GivenTeacher, Tag(FILE)], Discriminator(_kind_of_teacher)
+    Annotated[TrainedTeacher, Tag(DESCRIBED)] | Annotated[GivenTeacher, AfterValidator(_not_the_copy), Tag(FILE)],
+    Discriminator(_kind_of_teacher),
 ]
 Members = Annotated[list[Teacher], Field(min_length=2)]
 

@@ -15,7 +15,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from pipeline.runtime.errors import BusyError
+from pipeline.runtime.errors import BusyError, MismatchError
 
 LOCK_SECONDS = 5.0
 """How long to wait for the lock of another process, which may be about to end."""
@@ -33,6 +33,7 @@ def publish(final: Path) -> Iterator[Path]:
 
     Raises:
         BusyError: another process is publishing the same file.
+        MismatchError: as `replace_whole`.
     """
     with locked(final, LOCKS / f"{flat_name(final)}.publish.lock"), replace_whole(final) as partial:
         yield partial
@@ -40,7 +41,11 @@ def publish(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_whole(final: Path) -> Iterator[Path]:
-    """As `publish`, but without a lock: for a file that no other process writes."""
+    """As `publish`, but without a lock: for a file that no other process writes.
+
+    Raises:
+        MismatchError: the block made a file and `final` is a folder, or the other way round.
+    """
     partial = final.with_name(final.name + ".partial")
     final.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)
@@ -48,6 +53,7 @@ def replace_whole(final: Path) -> Iterator[Path]:
         yield partial
         # Before the rename: after a crash of the machine, `final` could otherwise be an empty file.
         _flush(partial)
+        _refuse_another_kind(partial, final)
         if final.is_dir():
             remove(final)  # `os.replace` replaces a file or an empty folder only
         os.replace(partial, final)
@@ -129,6 +135,29 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Whether two paths are one place or one lies in the other, whatever links and spellings lead there."""
+    return _holds(one, other) or _holds(other, one)
+
+
+def _holds(outer: Path, inner: Path) -> bool:
+    # `realpath` takes loops of links and missing files; on some disks, only `samefile` knows that Data is data.
+    real, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+    if real.is_relative_to(real_outer):
+        return True
+    return outer.exists() and any(place.samefile(outer) for place in (real, *real.parents) if place.exists())
+
+
+def _refuse_another_kind(partial: Path, final: Path) -> None:
+    """A folder that a file shall replace, or a file that a folder shall replace, is none of this program's."""
+    if final.exists() and final.is_dir() != partial.is_dir():
+        old, new = ("folder", "file") if final.is_dir() else ("file", "folder")
+        raise MismatchError(
+            f"{final} is a {old}, and a {new} of this name was to be written; the {old} was left as it is. "
+            "Move it to another place, or write to another name, then run again."
+        )
 
 
 def _flush(path: Path) -> None:

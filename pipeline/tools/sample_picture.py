@@ -15,6 +15,8 @@ from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.reading import SoftLabelFile, open_soft_labels
 
 MOST_VIEWS = 8
+TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
+"""At which logits are shown if the user names none."""
 COLORS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")
 """From dark to light blue, then greys: a higher temperature is paler."""
 
@@ -23,25 +25,24 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
     """Writes a PNG: a row for each view, with the picture that the teacher saw and its soft labels.
 
     Args:
-        path: a file of either format; soft targets are shown at their own temperature only.
+        path: a file of either format; soft targets are shown at their own temperature.
         image_id: the id of the image.
         index: `data/index.csv`, which has the path of the image.
-        temperatures: T of each bar, if the file holds logits.
+        temperatures: T of each bar, if the file holds logits; none takes `TEMPERATURES`.
         output: the PNG file to write.
 
     Raises:
         MissingError: a file is missing.
         DamagedError: a file is damaged.
         MismatchError: the image is not the one from which the file was made.
-        ParameterError: the file has no such image.
+        ParameterError: the file has no such image, or soft targets of another temperature.
     """
     data = read_index(index)
     with open_soft_labels(path) as file:
         split, row = _find(file, image_id)
+        temperatures = _drawn(file, temperatures)
         shown = min(file.views(split).count, MOST_VIEWS)
         _, pictures = untouched_and_views(file, data, split, row, shown)
-        if file.format != LOGITS_FORMAT:
-            temperatures = [float(file.temperature or 1.0)]
         bars = [
             [file.soft_labels(split, view, slice(row, row + 1), temperature)[0] for temperature in temperatures]
             for view in range(shown)
@@ -56,6 +57,20 @@ def _find(file: SoftLabelFile, image_id: str) -> tuple[SplitName, int]:
         if image_id in ids:
             return split, ids.index(image_id)
     raise ParameterError(f"{file.path} has no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
+
+
+def _drawn(file: SoftLabelFile, temperatures: Sequence[float]) -> Sequence[float]:
+    """The temperatures of the bars. Soft targets have one of their own, and no other can be had from them."""
+    if file.format == LOGITS_FORMAT:
+        return temperatures or TEMPERATURES
+    own = float(file.temperature or 1.0)
+    if set(temperatures) - {own}:
+        raise ParameterError(
+            f"{file.path} holds soft labels at temperature {own:g} alone; they cannot be drawn at "
+            f"{', '.join(f'{temperature:g}' for temperature in temperatures)}. Leave --temperature out, or draw from "
+            "the file of logits, teacher_logits.h5."
+        )
+    return [own]
 
 
 def _figure(

@@ -13,7 +13,7 @@ from pipeline.images.index import SPLITS, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import DamagedError, MissingError, all_named, first_few
+from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, all_named, first_few, one_line
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels import softness
 from pipeline.soft_labels.answers import answers_in
@@ -61,7 +61,12 @@ class Check:
 
 
 def verify(
-    path: Path, index: Path, teacher: Path, logits: Path, params: Parameters | None, largest_temperature: float = 1.0
+    path: Path,
+    index: Path,
+    teacher: Path,
+    logits: Path,
+    params: Parameters | PipelineError,
+    largest_temperature: float = 1.0,
 ) -> list[Check]:
     """Checks a file of either format.
 
@@ -70,7 +75,7 @@ def verify(
         index: `data/index.csv`; compared if it exists.
         teacher: the teacher's `.keras` file; compared if it exists.
         logits: `teacher_logits.h5`; soft targets are compared with it if it exists.
-        params: the parameters that the file should agree with; None if they are not known.
+        params: the parameters that the file should agree with, or the error that says why they are not known.
         largest_temperature: the largest T at which logits will be softened.
     """
     with ExitStack() as stack:
@@ -197,13 +202,13 @@ def _data_set(file: SoftLabelFile, index: Path) -> Check:
     try:
         other = differences(file, read_index(index))
     except DamagedError as error:
-        return Check("data set", None, f"not compared: {error}")
+        return Check("data set", False, f"cannot be compared: {error}")
     return Check("data set", not other, "; ".join(other) or f"images, labels and classes are those of {index}")
 
 
-def _params(file: SoftLabelFile, params: Parameters | None) -> Check:
-    if params is None:
-        return Check("params", None, "not compared: there is no valid params.yaml")
+def _params(file: SoftLabelFile, params: Parameters | PipelineError) -> Check:
+    if isinstance(params, PipelineError):
+        return Check("params", None, f"not compared: {one_line(params)}")
     origin, views, other = file.provenance, params.views.as_json(), []
     if origin.views != views:
         other.append(other_views(origin.views, views))
@@ -242,7 +247,7 @@ def _logits(file: SoftLabelFile, logits: Path) -> Check:
     try:
         expected = sealed_sha256(logits)
     except DamagedError as error:
-        return Check("logits", None, f"not compared: {error}")
+        return Check("logits", False, f"cannot be compared: {error}")
     if file.logits_sha256 != expected:
         detail = f"softened from other logits, {str(file.logits_sha256)[:12]}; {logits} is {expected[:12]}"
         return Check("logits", False, detail)
