@@ -135,7 +135,7 @@ def test_own_preprocessing_makes_the_layers_that_its_name_makes():
 
 
 @pytest.mark.parametrize("home", ["", "a file", "not writable"])
-def test_a_home_that_keras_cannot_write_is_replaced_as_keras_does(home, tmp_path, monkeypatch):
+def test_a_home_that_keras_cannot_write_is_replaced(home, tmp_path, monkeypatch):
     (tmp_path / "a file").touch()
     folder = tmp_path / "not writable"
     folder.mkdir()

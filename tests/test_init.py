@@ -235,3 +235,12 @@ def test_real_data_sets_are_recognised(name, layout, classes):
         pytest.skip(reason=f"SOFTLABEL_SHARED_DATA names no folder with {name}")
     detected = detect(data)
     assert (detected.section["layout"], len(detected.data_set.class_names)) == (layout, classes)
+
+
+@pytest.mark.parametrize("data", [".", "data/split", "data"])
+def test_data_that_a_stage_would_replace_are_refused(data):
+    write_files({f"data/split/{kind}/{n}.png": png(n, 12) for kind in "ab" for n in range(9)})
+    refused = CliRunner().invoke(main, ["init", data])
+    assert refused.exit_code == 1
+    assert "data/raw/NAME" in refused.output
+    assert not PARAMS.exists()

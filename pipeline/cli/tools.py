@@ -8,7 +8,7 @@ import click
 from pipeline.cli import arguments
 from pipeline.cli.interruption import Announced
 from pipeline.cli.options import SEED, checked_temperature, checked_temperatures
-from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
+from pipeline.cli.paths import AFTER_SPLIT, INDEX, LOGITS, METRICS, SPLIT_FOLDER, TEACHER, soft_targets_file
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import MissingError, ParameterError, PipelineError
 
@@ -139,6 +139,7 @@ def init(
     DATA is a folder or an .npz file. Its layout is found out; models, sizes and schedule suit the images, their number
     and this machine. Then the plan is shown, and the command that starts it.
     """
+    from pipeline.datasets.labelled import refuse_data_among
     from pipeline.params.listing import as_text
     from pipeline.params.reading import PARAMS_FILE, checked
     from pipeline.runtime.publish import publish
@@ -148,6 +149,7 @@ def init(
         raise ParameterError(
             f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."
         )
+    refuse_data_among(data, [SPLIT_FOLDER, INDEX, *AFTER_SPLIT])
     detected = layout_detection.detect(data, layout_detection.Columns(image_column, label_column, group_column))
     pictures = first_params.look_at(detected.data_set)
     start_tensorflow()

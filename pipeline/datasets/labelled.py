@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import SplitName
-from pipeline.runtime.errors import UnusableError, all_named, quoted
+from pipeline.runtime.errors import ParameterError, UnusableError, all_named, quoted
+from pipeline.runtime.publish import overlap
 
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
@@ -88,6 +89,21 @@ def shares_to_draw(val: float | None, test: float | None) -> dict[SplitName, flo
     """The share of each split that has one."""
     shares: dict[SplitName, float | None] = {"val": val, "test": test}
     return {split: share for split, share in shares.items() if share is not None}
+
+
+def refuse_data_among(data: Path, outputs: Sequence[Path]) -> None:
+    """Refuses data that an output would replace, even where only a part of them would be lost.
+
+    Raises:
+        ParameterError: data and an output are one place, or one lies in the other.
+    """
+    for output in outputs:
+        if overlap(data, output):
+            raise ParameterError(
+                f"split.data is {data}, and the stages replace {output}, so your data could be lost. Nothing was "
+                "written. Expected data that neither lie in an output nor contain one: move them to a place of their "
+                "own, such as data/raw/NAME, and set split.data to it."
+            )
 
 
 def refuse_leaving(data: Path, path: Path, key: str) -> None:

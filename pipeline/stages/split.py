@@ -10,15 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.datasets.duplicates import Duplicates, report_copies
-from pipeline.datasets.labelled import Annotation, DataSet, alike
+from pipeline.datasets.labelled import Annotation, DataSet, alike, refuse_data_among
 from pipeline.datasets.layouts import LAYOUTS, Layout
 from pipeline.datasets.split_drawing import Drawn, draw
 from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import ParameterError, UnusableError, all_named, first_few
+from pipeline.runtime.errors import UnusableError, all_named, first_few
 from pipeline.runtime.progress import Progress
-from pipeline.runtime.publish import overlap, publish
+from pipeline.runtime.publish import publish
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
         MissingError, DamagedError, MismatchError, ParameterError: as the layout's reader; nothing was written.
         UnusableError: the labels or images cannot be used; nothing was written.
     """
-    _refuse_data_among(settings["data"], [split_folder, index, *other_outputs])
+    refuse_data_among(settings["data"], [split_folder, index, *other_outputs])
     data_set = LAYOUTS[layout](**settings)
     drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
     _refuse_empty(drawn, data_set)
@@ -66,17 +66,6 @@ def run(
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
     for hint in data_set.hints:
         print(hint)
-
-
-def _refuse_data_among(data: Path, outputs: Sequence[Path]) -> None:
-    """Refuses data that an output would replace, even where only a part of them would be lost."""
-    for output in outputs:
-        if overlap(data, output):
-            raise ParameterError(
-                f"split.data is {data}, and the stages replace {output}, so your data could be lost. Nothing was "
-                "written. Expected data that neither lie in an output nor contain one: move them to a place of their "
-                "own, such as data/raw/NAME, and set split.data to it."
-            )
 
 
 def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
