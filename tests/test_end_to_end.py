@@ -1,6 +1,7 @@
 """The real stages, run by the real `dvc` in a copy of this repository, on a small data set."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -165,6 +166,24 @@ def test_an_edit_touches_only_the_stages_that_read_its_section(status_after):
 def test_another_seed_trains_only_its_own_models(status_after):
     told = status_after({"student.seeds": [1, 2]})
     assert sorted(told) == ["evaluate", "report", "train_baseline@2", "train_student@4-2"]
+
+
+def test_students_are_compared_to_the_baseline_of_their_seed(reproduced, tmp_path):
+    """A second seed in the small project: its two models are trained, the others stay, and gains are paired."""
+    folder = copy_without(reproduced, tmp_path / "project")
+    before = json.loads((folder / "results/metrics.json").read_text())["models"]
+    change(folder / "params.yaml", "student.seeds", [1, 2])
+    ran = stages_run(run("dvc", "repro", "evaluate", cwd=folder))
+    assert sorted(ran) == ["evaluate", "train_baseline@2", "train_student@4-2"]
+    models = json.loads((folder / "results/metrics.json").read_text())["models"]
+    student, baseline = models["student_T4"]["seeds"], models["baseline"]["seeds"]
+    assert (student["1"], baseline["1"]) == (before["student_T4"]["seeds"]["1"], before["baseline"]["seeds"]["1"])
+    one, two = (student[seed]["nll"] - baseline[seed]["nll"] for seed in ("1", "2"))
+    gain = models["student_T4"]["gain"]["nll"]
+    assert gain == pytest.approx({"mean": (one + two) / 2, "std": abs(one - two) / math.sqrt(2)})
+    low, high = models["student_T4"]["intervals"]["gain"]["nll"]
+    assert low + high == pytest.approx(one + two)
+    assert len({seed["nll"] for report in (student, baseline) for seed in report.values()}) == 4
 
 
 def test_invalid_params_are_refused_before_anything_runs(project):

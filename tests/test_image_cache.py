@@ -17,6 +17,7 @@ import tensorflow as tf
 from conftest import MODEL
 from real_project import HANGS, wait_until
 from ruamel.yaml import YAML
+from tensorflow.python.util import _pywrap_determinism
 
 from pipeline.images import decoded_files
 from pipeline.images.decoded_files import pixels_on_disk
@@ -78,7 +79,17 @@ def cache_files():
 # Every setting gives the same batches
 
 
-def test_batches_are_the_same_bit_for_bit():
+@pytest.fixture
+def determinism():
+    """Sets TensorFlow's determinism, whatever ran before in this process; only the setter inside can switch it off."""
+    before = _pywrap_determinism.is_enabled()
+    yield _pywrap_determinism.enable
+    _pywrap_determinism.enable(before)
+
+
+def test_batches_are_the_same_bit_for_bit(determinism):
+    """Without TensorFlow's determinism: the order of the images needs none."""
+    determinism(False)
     training, validation = batches_of_each_cache(SHAPE)
     assert training[0] == training[1] == training[2]
     assert validation[0] == validation[1] == validation[2]
@@ -86,9 +97,9 @@ def test_batches_are_the_same_bit_for_bit():
     assert len(validation[0]) == 3
 
 
-def test_grey_batches_are_equal_if_tensorflow_is_deterministic():
-    """As in a training, which also leaves determinism on in this process: it cannot be switched off again."""
-    tf.config.experimental.enable_op_determinism()
+def test_grey_batches_are_equal_if_tensorflow_is_deterministic(determinism):
+    """As in a training."""
+    determinism(True)
     training, validation = batches_of_each_cache((9, 4, 1))
     assert training[0] == training[1] == training[2]
     assert validation[0] == validation[1] == validation[2]

@@ -221,12 +221,13 @@ def test_of_other_views_only_untouched_images_are_taken(project, passes):
         passes.clear()
         incremental = compute("other.h5", "earlier.h5", augmentation=other)
         assert sum(passes) == 3 * images("train") + min(BATCH, images("val")) + min(BATCH, images("test"))
-    assert incremental == compute("scratch.h5", augmentation=other)
+        assert incremental == compute("scratch.h5", augmentation=other)
 
 
 def test_of_another_batch_size_nothing_is_taken(project, passes):
-    compute("other.h5", "earlier.h5", batch_size=3)
+    incremental = compute("other.h5", "earlier.h5", batch_size=3)
     assert sum(passes) == 3 * images("train") + images("val") + images("test")
+    assert incremental == compute("scratch.h5", batch_size=3)
 
 
 def test_of_another_teacher_nothing_is_taken(project, passes, capsys):

@@ -141,6 +141,8 @@ def scene_of(kill: Kill, project: Path, log: Path) -> Scene:
         stage = wait_until(lambda: process_of(kill.stage, dvc), dvc, every=0.05)
         if kill.stage != "soften":  # which does without TensorFlow
             wait_until(lambda: has_loaded_tensorflow(log.read_text()), dvc, every=0.02)
+        if kill.who != "stage":  # dvc stands still, so that it notes nothing however late the moment is seen
+            dvc.send_signal(signal.SIGSTOP)
         wait_until(lambda: kill.when(project, log.read_text()), dvc)
         {"dvc": lambda: kill_above(stage, dvc), "stage": stage.kill, "both": lambda: kill_group(dvc)}[kill.who]()
         dvc.wait(timeout=HANGS)
@@ -230,11 +232,13 @@ def test_only_views_that_were_not_marked_are_computed(killed):
     _, scenes, _ = killed
     before = scenes["dvc after twenty blocks"].marked
     assert 20 * BLOCK <= before < VIEWS
-    assert views_computed(scenes["both when every view was computed"]) == [(str(VIEWS - before), str(VIEWS - before))]
+    assert views_computed(scenes["both when every view was computed"].said) == [
+        (str(VIEWS - before), str(VIEWS - before))
+    ]
 
 
-def views_computed(scene: Scene) -> list[tuple[str, str]]:
-    return re.findall(r"precompute: done: (\d+)/(\d+) views", scene.said)
+def views_computed(said: str) -> list[tuple[str, str]]:
+    return re.findall(r"precompute: done: (\d+)/(\d+) views", said)
 
 
 def test_computed_views_stay_marked_until_dvc_has_the_logits(killed):
@@ -242,14 +246,14 @@ def test_computed_views_stay_marked_until_dvc_has_the_logits(killed):
     _, scenes, _ = killed
     assert scenes["both when every view was computed"].marked == VIEWS
     assert scenes["both when the logits were finished"].marked == VIEWS
-    assert {*views_computed(scenes["both when the logits were finished"])} <= {("0", "0")}
-    assert views_computed(scenes["dvc while it notes the logits"]) == []
+    assert {*views_computed(scenes["both when the logits were finished"].said)} <= {("0", "0")}
+    assert views_computed(scenes["dvc while it notes the logits"].said) == []
 
 
 def test_published_logits_unknown_to_dvc_are_not_computed_again(killed):
     _, scenes, _ = killed
     assert LOGITS.name not in scenes["dvc while it notes the logits"].lock
-    assert views_computed(scenes["both while soft labels are written"]) == []
+    assert views_computed(scenes["both while soft labels are written"].said) == []
     assert f"wrote {LOGITS}" in scenes["both while soft labels are written"].said
 
 
@@ -307,6 +311,28 @@ def test_a_second_precompute_is_refused_while_the_first_works(project, reproduce
     finally:
         stop(first)
     assert sha256(project / LOGITS) == sha256(reproduced / LOGITS)
+
+
+def test_a_stage_killed_early_and_midway_writes_the_same_bytes(reproduced, tmp_path):
+    """The second run goes on after the first, the third after the second; dvc has no part in it."""
+    project = copy_without(reproduced, tmp_path / "project", ".work", ".dvc/cache", "dvc.lock", "data/soft_labels")
+    early = killed_at(3 * BLOCK, project, tmp_path / "first")
+    midway = killed_at(max(early + 1, 10 * BLOCK), project, tmp_path / "second")
+    assert 3 * BLOCK <= early < midway < VIEWS
+    said = run("softlabel", "precompute", cwd=project)
+    assert views_computed(said) == [(str(VIEWS - midway), str(VIEWS - midway))]
+    assert sha256(project / LOGITS) == sha256(reproduced / LOGITS)
+
+
+def killed_at(views: int, project: Path, log: Path) -> int:
+    """How many views were marked when `precompute` was killed, which was as soon as there were so many."""
+    stage = start("softlabel", "precompute", cwd=project, log=log)
+    try:
+        wait_until(lambda: "TensorFlow " in log.read_text(), stage, every=0.02)
+        wait_until(lambda: marked(project) >= views, stage)
+    finally:
+        stop(stage)
+    return marked(project)
 
 
 def test_soften_on_a_full_disk_says_so_and_leaves_nothing(reproduced, tmp_path):
@@ -375,7 +401,7 @@ def views(whole, monkeypatch):
     return whole[1]
 
 
-@pytest.mark.parametrize("batches", [1, 9, 40])
+@pytest.mark.parametrize("batches", [1, 7, 8, 9, 25, 40])
 def test_only_what_was_not_yet_written_is_computed_twice(views, monkeypatch, batches):
     """Killed among the validation images, the test images, and the training images."""
     output = Path(f"killed_after_{batches}.h5")

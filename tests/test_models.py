@@ -481,7 +481,7 @@ def test_imagenet_without_network_says_where_to_put_the_file(monkeypatch, tmp_pa
         build("mobilenetv2", (160, 160, 3), alpha=0.35, weights="imagenet")
 
 
-def test_imagenet_weights_load_from_keras_home():
+def test_a_published_weights_file_fits_the_backbone():
     source = Path(__file__).parents[2] / "shared/weights/keras_home/models"
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     if not (source / name).is_file():
