@@ -167,11 +167,13 @@ def test_weights_that_must_be_downloaded_are_told(tmp_path, monkeypatch):
 
 def test_stated_models_are_taken():
     class_folders()
-    done = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.keras", "--student", "mobilenet"])
-    assert done.exit_code == 1
-    assert "teacher.keras" in done.output  # the plan lacks it, and says so
-    params = read_params()
-    assert (params.train_teacher.model, params.student.model.architecture) == ("teacher.keras", "mobilenet")
+    chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher="teacher.keras", student="mobilenet", on_gpu=False)
+    assert chosen["train_teacher"] == {"model": "teacher.keras"}
+    assert chosen["student"]["model"]["architecture"] == "mobilenet"
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.keras"])
+    assert refused.exit_code == 1
+    assert "teacher.keras" in refused.output
+    assert not PARAMS.exists(), "what fails leaves nothing behind"
 
 
 def test_an_unknown_architecture_is_refused_and_nothing_written():
@@ -179,6 +181,88 @@ def test_an_unknown_architecture_is_refused_and_nothing_written():
     refused = CliRunner().invoke(main, ["init", "raw", "--student", "mobilnet"])
     assert refused.exit_code == 1
     assert "'mobilenet'" in refused.output
+    assert not PARAMS.exists()
+
+
+def without_an_image():
+    """A row of the table names no file: the folders beside the table are no classes."""
+    write_files(images(*numbered(20, "train/{}.png"), *numbered(20, "test/{}.png")))
+    table("train.csv", "name,label", *(f"{n}.png,{n % 2}" for n in range(20)), "lost.png,1")
+
+
+def without_a_label():
+    write_files(images(*numbered(20), *numbered(20, "masks/m{}.png")))
+    table("list.csv", "name,label", *(f"{n}.png,{n % 2 if n else ''}" for n in range(20)))
+
+
+def two_labelled_tables():
+    write_files(images(*numbered(30)))
+    table("test.csv", "name,label", *(f"{n}.png,{n % 2}" for n in range(20, 30)))
+    table("train.csv", "name,label", *(f"{n}.png,{n % 2}" for n in range(20)))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (without_an_image, ["as csv", "lost.png"]),
+        (without_a_label, ["as csv", "line"]),
+        (two_labelled_tables, ["as csv", "test.csv"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_table_with_a_mistake_is_not_passed_over(write, words):
+    write()
+    with pytest.raises(UnusableError) as refused:
+        detect(RAW)
+    assert [word for word in words if word not in str(refused.value)] == []
+
+
+@pytest.mark.parametrize("form", ["images/{}.png", "./images/{}.png", "images\\{}.png", "{}"])
+def test_names_are_known_in_every_form_that_csv_takes(form):
+    write_files(images(*numbered(20)))
+    table("list.csv", "name,label", *(f"{form.format(n)},{n % 2}" for n in range(20)))
+    assert len(detect(RAW).data_set.rows) == 20
+
+
+def test_a_table_without_a_header_keeps_its_first_row():
+    write_files(images(*numbered(20)))
+    table("list.csv", *(f"{n}.png,{'ab'[n % 2]}" for n in range(20)))
+    detected = detect(RAW)
+    assert (detected.section["image_column"], detected.section["label_column"]) == ("1", "2")
+    assert len(detected.data_set.rows) == 20
+
+
+def test_the_patient_is_the_group_before_the_slide():
+    write_files(images(*numbered(24)))
+    table("list.csv", "name,slide_id,patient_id,label", *(f"{n}.png,s{n},p{n // 3},{n % 2}" for n in range(24)))
+    section = detect(RAW).section
+    assert (section["group_column"], section["label_column"]) == ("patient_id", "label")
+
+
+def test_an_age_is_no_label():
+    write_files(images(*numbered(45)))
+    table("list.csv", "name,age", *(f"{n}.png,{n % 15}" for n in range(45)))
+    with pytest.raises(UnusableError, match="--label-column"):
+        detect(RAW)
+
+
+def test_a_column_that_names_splits_is_told():
+    write_files(images(*numbered(20)))
+    table("list.csv", "name,label,split", *(f"{n}.png,{n % 2},{'train' if n % 3 else 'test'}" for n in range(20)))
+    assert any("'split'" in note for note in detect(RAW, Columns(label="label")).notes)
+
+
+def test_stated_columns_ask_for_a_table():
+    class_folders()
+    with pytest.raises(UnusableError, match=r"README\.txt is not used"):
+        detect(RAW, Columns(label="kind"))
+
+
+def test_a_classifier_of_imagenet_must_be_described_by_hand():
+    class_folders()
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "keras.applications:mobilenet"])
+    assert refused.exit_code == 1
+    assert "docs/teachers.md" in refused.output
     assert not PARAMS.exists()
 
 

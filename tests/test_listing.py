@@ -68,6 +68,34 @@ def test_every_form_of_a_teacher_is_listed_and_explained(teacher, tmp_path):
     check(with_value(tmp_path, "train_teacher", TEACHERS[teacher]), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "5:1",
+        "12:30",
+        "a:b",
+        "C:\\x",
+        "x :y",
+        "? x",
+        "?",
+        "yes",
+        "007",
+        "1e3",
+        "# x",
+        "- x",
+        "[a",
+        "é",
+        "a\u2028b",
+        "\x85",
+        "null",
+    ],
+)
+def test_any_name_is_read_as_it_was(name, tmp_path):
+    section = {"layout": "folders", "data": "raw", "train": ".", "val": None, "test": None, "val_fraction": 0.1}
+    names = {"class_names": {"a": name, name: "other", "c": "x"}, "test_fraction": 0.1}
+    check(with_value(tmp_path, "split", section | names), tmp_path)
+
+
 def comment_on(text, key):
     """The comment above the first key of this name."""
     lines = text.splitlines()

@@ -69,6 +69,48 @@ def test_with_its_weights_it_answers_as_the_file_does(made, activation):
     assert own().input_shape == (12, 12, 3)
 
 
+def softmax_as_a_layer():
+    return keras.Sequential([keras.Input((12, 12, 3)), *layers(), keras.layers.Softmax()])
+
+
+def a_linear_end():
+    return keras.Sequential([keras.Input((12, 12, 3)), *layers(), keras.layers.Activation("linear", dtype="float32")])
+
+
+def named_as_ours():
+    keras.utils.set_random_seed(9)
+    names = {"pixels": keras.layers.Conv2D(2, 3, name="backbone"), "end": keras.layers.Dense(2, name="pixels")}
+    return keras.Sequential([keras.Input((12, 12, 3)), names["pixels"], keras.layers.Flatten(), names["end"]])
+
+
+def a_frozen_end():
+    model = sequential()
+    model.layers[-1].trainable = False
+    return model
+
+
+@pytest.mark.parametrize("made", [softmax_as_a_layer, a_linear_end, named_as_ours, a_frozen_end])
+def test_other_ends_and_names_are_taken_too(made):
+    model = made()
+    model.save(NET)
+    built = own().build(classes=2, seed=1)
+    answers = keras.ops.softmax(built(PIXELS)) if made is softmax_as_a_layer else built(PIXELS)
+    np.testing.assert_allclose(answers, model(PIXELS), rtol=1e-5, atol=1e-5)
+    head = architectures.for_phase(built, None)
+    assert len(head.trainable_variables) == 2
+
+
+def a_shared_end():
+    end, pixels = keras.layers.Dense(3), keras.Input((12, 12, 3))
+    return keras.Model(pixels, end(end(keras.layers.GlobalAveragePooling2D()(pixels))))
+
+
+def test_a_last_layer_that_is_used_twice_is_refused():
+    a_shared_end().save(NET)
+    with pytest.raises(UnusableError, match="twice"):
+        own().build(classes=3, seed=1)
+
+
 def test_stated_preprocessing_stands_in_front():
     model = sequential()
     model.save(NET)

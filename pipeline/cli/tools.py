@@ -119,7 +119,7 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
 
 @click.command(cls=Announced)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--teacher", metavar="NAME", help="An architecture, a .keras file or keras.applications:NAME.")
+@click.option("--teacher", metavar="NAME", help="An architecture or a .keras file.")
 @click.option("--student", metavar="NAME", help="An architecture or a .keras file.")
 @click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
 @click.option("--label-column", metavar="NAME", help="The column that has the labels.")
@@ -167,15 +167,15 @@ def init(
             on_gpu=device_names() != ["CPU"],
         ),
     }
-    text = as_text(checked(content, PARAMS_FILE), content)
-    with publish(PARAMS_FILE) as partial:
-        partial.write_text(f"{text}\n", encoding="utf-8")
+    params = checked(content, PARAMS_FILE)
     notes = [*detected.notes, *first_params.about_weights(content)]
     for line in first_params.found(detected.data_set, detected.section, pictures, notes):
         click.echo(line)
-    click.echo(f"wrote {PARAMS_FILE}\n")
-    _show_plan(measure=True)
-    click.echo("\nStart it with `dvc repro`.")
+    click.echo()
+    _show_plan(params, measure=True)
+    with publish(PARAMS_FILE) as partial:  # last: what fails or is stopped before leaves params.yaml as it was
+        partial.write_text(f"{as_text(params, content)}\n", encoding="utf-8")
+    click.echo(f"\nwrote {PARAMS_FILE}. Start with `dvc repro`.")
 
 
 @click.command(cls=Announced)
@@ -185,16 +185,14 @@ def plan(measure: bool) -> None:
 
     Shows rows, bytes, teacher passes and FLOPs: offline, and with the teacher in the students' training loops.
     """
-    arguments.all_params()  # before TensorFlow is loaded, so that a mistake is reported without a wait
+    params = arguments.all_params()
     start_tensorflow()
-    _show_plan(measure)
+    _show_plan(params, measure)
 
 
-def _show_plan(measure: bool) -> None:
+def _show_plan(params: "Params", measure: bool) -> None:
     from pipeline.tools import plan
     from pipeline.tools.image_counts import count_images
-
-    params = arguments.all_params()
 
     student = params.student
     images = count_images(INDEX, **arguments.data_set(params.split))

@@ -85,6 +85,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     else:
         preprocessing = applications()[teacher.application].preprocessing()
     if teacher.application is not None:
+        _refuse_outputs_without_meaning(teacher, class_names)
         model = imagenet_classifier(teacher.application)
     elif teacher.weights_of is not None:
         model = teacher.weights_of.untrained(len(teacher.classes or class_names))
@@ -113,6 +114,15 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     if is_unchanged and teacher.application is None:
         return Completed(whole, None, [])
     return Completed(whole, _record(teacher, preprocessing, classes, class_names, activation, earlier), notes)
+
+
+def _refuse_outputs_without_meaning(teacher: GivenTeacher, class_names: Sequence[str]) -> None:
+    """Refuses a classifier of ImageNet's 1,000 classes before its weights are fetched."""
+    if teacher.classes is None and len(class_names) != 1000:
+        raise MismatchError(
+            f"{teacher.model} gives 1000 logits, but the data set has {len(class_names)} classes. Say which outputs "
+            f"are yours, counted from 0, in train_teacher.classes: {{{class_names[0]}: 281, …}}."
+        )
 
 
 def _loaded(file: Path) -> tuple[Any, str | None, list[str]]:

@@ -11,6 +11,9 @@ from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.errors import MismatchError, UnusableError
 
+RESERVED = ("pixels", "rescaling", "flip", "backbone")
+"""Names of layers that stand before a network's last one."""
+
 
 def input_shape_of(file: Path) -> tuple[int, int, int]:
     """The (height, width, channels) of the images that a network takes; raises the errors of `own_network`."""
@@ -61,12 +64,28 @@ def _classifier(file: Path) -> Any:
     return keras_files.of_one_tensor(model)
 
 
-def _backbone_and_head(model: Any, file: Path) -> tuple[Any, Any]:
-    """A model in two: what comes before its last layer, as a model named "backbone", and that layer."""
-    *_, last = keras.Model(model.inputs[0], model.outputs[0]).operations
+def _backbone_and_head(model: Any, file: Path) -> list[Any]:
+    """What comes before the last Dense layer, as a model named "backbone"; that layer; and what passes logits on."""
+    last, features = _last(model.outputs[0])
+    behind: list[Any] = []
+    while isinstance(last, keras.layers.Activation) and last.activation is keras.activations.linear:
+        behind.insert(0, last)  # as in mixed precision, or where a softmax was switched off
+        last, features = _last(features)
     if not isinstance(last, keras.layers.Dense):
         raise UnusableError(
             f"{file} ends in a layer of the kind {type(last).__name__}. The last layer must be "
             f"`keras.layers.Dense({model.output_shape[-1]})`, with or without softmax, outside of any nested model."
         )
-    return keras.Model(model.inputs[0], last.input, name="backbone"), last
+    backbone = keras.Model(model.inputs[0], features, name="backbone")
+    if last in backbone.operations:
+        raise UnusableError(f"{file} uses its last layer, {last.name!r}, twice. Build it with a last layer of its own.")
+    last.trainable = True
+    if last.name in RESERVED:
+        last.name = "logits"
+    return [backbone, last, *behind]
+
+
+def _last(tensor: Any) -> tuple[Any, Any]:
+    """The layer that gives a tensor, and the tensor that it takes."""
+    layer, node, _ = tensor._keras_history
+    return layer, layer._inbound_nodes[node].input_tensors[0]

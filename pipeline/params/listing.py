@@ -6,6 +6,7 @@ both are written once.
 
 import inspect
 import io
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ from pipeline.params.section import Section
 WIDTH = 110
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 MOST_NAMES = 12
+WORD = re.compile(r"[A-Za-z_][\w./-]*")
+LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 BOUNDS = {Ge: ("ge", "from {}"), Gt: ("gt", "above {}"), Le: ("le", "to {}"), Lt: ("lt", "to below {}")}
 
 
@@ -78,10 +81,23 @@ def _may_be_a_section(hint: Any) -> bool:
 
 def _flow(value: Any) -> str:
     """A value as YAML in one line."""
-    yaml, text = YAML(typ="safe", pure=True), io.StringIO()
-    yaml.default_flow_style, yaml.width = True, 10_000
-    yaml.dump([TypeAdapter(Any).dump_python(value, mode="json")], text)
-    return text.getvalue().strip()[1:-1]
+    return _plain(TypeAdapter(Any).dump_python(value, mode="json"))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_plain(key)}: {_plain(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    yaml = YAML(typ="safe", pure=True)
+    if isinstance(value, str):
+        if WORD.fullmatch(value) and yaml.load(value) == value:
+            return value
+        # JSON's strings are YAML's, but for line ends of Unicode, which YAML folds.
+        return LINE_ENDS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(value, ensure_ascii=False))
+    text = io.StringIO()
+    yaml.dump(value, text)
+    return text.getvalue().split("\n")[0]
 
 
 def _meanings(section: type) -> dict[str, str]:

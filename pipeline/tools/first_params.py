@@ -85,7 +85,7 @@ def sections(
     Args:
         pictures: what the images look like.
         train_images: the number of training images.
-        teacher: an architecture, a `.keras` file or "keras.applications:NAME" for the teacher; None: what suits.
+        teacher: an architecture or a `.keras` file for the teacher; None: what suits.
         student: an architecture or a `.keras` file for the student; None: what suits.
         on_gpu: whether there is a GPU.
 
@@ -131,7 +131,13 @@ def _teacher(
     batch: int,
     augmentation: dict[str, Any],
 ) -> dict[str, Any]:
-    if teacher is not None and (teacher.endswith(".keras") or teacher.startswith(APPLICATION)):
+    if teacher is not None and teacher.startswith(APPLICATION):
+        raise ParameterError(
+            f"nobody can tell which of the 1,000 outputs of {teacher} are your classes. Write params.yaml without "
+            "--teacher, then write train_teacher as docs/teachers.md shows; or name an architecture, which gets a head "
+            "of its own."
+        )
+    if teacher is not None and teacher.endswith(".keras"):
         return {"model": teacher}
     name = teacher or _usual(is_small, "resnet50v2" if on_gpu else "mobilenetv2")
     return {
