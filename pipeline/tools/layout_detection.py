@@ -15,7 +15,14 @@ from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_
 from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.layouts import LAYOUTS, Layout
 from pipeline.datasets.table_files import Table, read_table
-from pipeline.runtime.errors import MissingError, PipelineError, UnusableError, quoted
+from pipeline.runtime.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    ParameterError,
+    UnusableError,
+    quoted,
+)
 
 VAL_FRACTION, TEST_FRACTION = 0.15, 0.2
 """The shares that are drawn where the data name no such images."""
@@ -28,6 +35,9 @@ GROUP_NAMES = (
     *("lesion", "lesion_id", "slide", "slide_id"),
 )
 """Usual names of these columns, in lower case; a patient may have several cases, and a case several slides."""
+
+REFUSALS = (MissingError, DamagedError, MismatchError, ParameterError, UnusableError)
+"""The errors with which readers refuse data."""
 
 LEAST_SHARE = 0.9
 """A table is one of images if at least this share of its rows names an image."""
@@ -92,7 +102,7 @@ def detect(data: Path, columns: Columns = Columns()) -> Detected:
     for section, notes in _candidates(data, columns, unused):
         try:
             data_set = LAYOUTS[section["layout"]](**settings_of(section))
-        except PipelineError as error:
+        except REFUSALS as error:
             refusals.append(f"  as {section['layout']}: {error}")
             continue
         return Detected(section, data_set, [*notes, *unused])
@@ -301,7 +311,7 @@ def _read(data: Path, file: Path, names_a_file: Callable[[str], bool]) -> Table 
                 table = read_table(
                     data, Path(file.name), [], key="annotations", remedy="", separator=separator, header=False
                 )
-        except PipelineError:
+        except (DamagedError, UnusableError):
             continue
         tables.append(table)
     return max(tables, key=lambda table: len(table.columns), default=None)
