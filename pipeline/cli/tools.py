@@ -169,7 +169,7 @@ def init(
     }
     params = checked(content, PARAMS_FILE)
     notes = [*detected.notes, *first_params.about_weights(content)]
-    for line in first_params.found(detected.data_set, detected.section, pictures, notes):
+    for line in first_params.findings(detected.data_set, detected.section, pictures, notes):
         click.echo(line)
     click.echo()
     _show_plan(params, measure=True)

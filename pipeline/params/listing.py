@@ -102,13 +102,13 @@ def _plain(value: Any) -> str:
 
 def _meanings(section: type) -> dict[str, str]:
     """What the docstring of a section, or of a class that it extends, says of each key."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for kind in reversed(section.__mro__):
         _, _, attributes = (inspect.cleandoc(kind.__doc__ or "")).partition("Attributes:\n")
         for name, text in re.findall(r"^    (\w+): ((?:.*\n?(?:     +.*\n?)*))", attributes, re.MULTILINE):
             plain = re.sub(r"\bNone\b", "null", " ".join(text.split()).rstrip("."))
-            found[name] = plain[0].upper() + plain[1:]
-    return found
+            meanings[name] = plain[0].upper() + plain[1:]
+    return meanings
 
 
 def _range(hint: Any) -> str:

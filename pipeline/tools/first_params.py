@@ -206,7 +206,7 @@ def about_weights(content: dict[str, Any]) -> list[str]:
     ]
 
 
-def found(data_set: DataSet, section: dict[str, Any], pictures: Pictures, notes: Sequence[str]) -> list[str]:
+def findings(data_set: DataSet, section: dict[str, Any], pictures: Pictures, notes: Sequence[str]) -> list[str]:
     """What was found, one line each."""
     sizes = (
         f"{pictures.height} x {pictures.width} pixels"
