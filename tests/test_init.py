@@ -18,7 +18,8 @@ from pipeline.params.reading import read_params
 from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.stages import split
 from pipeline.tools.first_params import Pictures, about_weights, sections
-from pipeline.tools.layout_detection import Columns, detect
+from pipeline.tools.layout_detection import detect
+from pipeline.tools.table_detection import Columns
 
 PARAMS = Path("params.yaml")
 RAW = Path("raw")

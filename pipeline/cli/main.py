@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import arguments, paths
+from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
 from pipeline.cli.options import seed_option, temperature_option
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.cli.tools import init, init_remote, inspect, models, params, parity, plan, table, verify
+from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, table, verify
 from pipeline.runtime.errors import PipelineError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import click
 from pipeline.cli import arguments
 from pipeline.cli.interruption import Announced
 from pipeline.cli.options import SEED, checked_temperature, checked_temperatures
-from pipeline.cli.paths import AFTER_SPLIT, INDEX, LOGITS, METRICS, SPLIT_FOLDER, TEACHER, soft_targets_file
+from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import MissingError, ParameterError, PipelineError
 
@@ -118,67 +118,6 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
 
 
 @click.command(cls=Announced)
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--teacher", metavar="NAME", help="An architecture or a .keras file.")
-@click.option("--student", metavar="NAME", help="An architecture or a .keras file.")
-@click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
-@click.option("--label-column", metavar="NAME", help="The column that has the labels.")
-@click.option("--group-column", metavar="NAME", help="The column whose equal values stay in one split: the patient.")
-@click.option("--force", is_flag=True, help="Replace params.yaml.")
-def init(
-    data: Path,
-    teacher: str | None,
-    student: str | None,
-    image_column: str | None,
-    label_column: str | None,
-    group_column: str | None,
-    force: bool,
-) -> None:
-    """Write a first params.yaml for the images in DATA.
-
-    DATA is a folder or an .npz file. Its layout is found out; models, sizes and schedule suit the images, their number
-    and this machine. Then the plan is shown, and the command that starts it.
-    """
-    from pipeline.datasets.labelled import refuse_data_among
-    from pipeline.params.listing import as_text
-    from pipeline.params.reading import PARAMS_FILE, checked
-    from pipeline.runtime.publish import publish
-    from pipeline.tools import first_params, layout_detection
-
-    if PARAMS_FILE.exists() and not force:
-        raise ParameterError(
-            f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."
-        )
-    refuse_data_among(data, [SPLIT_FOLDER, INDEX, *AFTER_SPLIT])
-    detected = layout_detection.detect(data, layout_detection.Columns(image_column, label_column, group_column))
-    pictures = first_params.look_at(detected.data_set)
-    start_tensorflow()
-    from pipeline.runtime.devices import device_names
-    from pipeline.tools.image_counts import count_images
-
-    images = count_images(INDEX, detected.layout, layout_detection.settings_of(detected.section))
-    content = {
-        "split": detected.section,
-        **first_params.sections(
-            pictures,
-            images.counts["train"],
-            teacher=teacher,
-            student=student,
-            on_gpu=device_names() != ["CPU"],
-        ),
-    }
-    params = checked(content, PARAMS_FILE)
-    notes = [*detected.notes, *first_params.about_weights(content)]
-    for line in first_params.findings(detected.data_set, detected.section, pictures, notes):
-        click.echo(line)
-    click.echo()
-    _show_plan(params, measure=True)
-    with publish(PARAMS_FILE) as partial:  # last: what fails or is stopped before leaves params.yaml as it was
-        partial.write_text(f"{as_text(params, content)}\n", encoding="utf-8")
-    click.echo(f"\nwrote {PARAMS_FILE}. Start with `dvc repro`.")
-
-
-@click.command(cls=Announced)
 @click.option("--measure", is_flag=True, help="Time a few batches of both models, and add hours to the plan.")
 def plan(measure: bool) -> None:
     """Say what a run will cost before it runs.
@@ -187,10 +126,11 @@ def plan(measure: bool) -> None:
     """
     params = arguments.all_params()
     start_tensorflow()
-    _show_plan(params, measure)
+    show_plan(params, measure)
 
 
-def _show_plan(params: "Params", measure: bool) -> None:
+def show_plan(params: "Params", measure: bool) -> None:
+    """Prints the plan of a run; TensorFlow must be loaded."""
     from pipeline.tools import plan
     from pipeline.tools.image_counts import count_images
 

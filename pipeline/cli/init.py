@@ -1,0 +1,72 @@
+"""The command that writes a first params.yaml."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.interruption import Announced
+from pipeline.cli.paths import AFTER_SPLIT, INDEX, SPLIT_FOLDER
+from pipeline.cli.tensorflow_start import start_tensorflow
+from pipeline.cli.tools import show_plan
+from pipeline.runtime.errors import ParameterError
+
+
+@click.command(cls=Announced)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--teacher", metavar="NAME", help="An architecture or a .keras file.")
+@click.option("--student", metavar="NAME", help="An architecture or a .keras file.")
+@click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
+@click.option("--label-column", metavar="NAME", help="The column that has the labels.")
+@click.option("--group-column", metavar="NAME", help="The column whose equal values stay in one split: the patient.")
+@click.option("--force", is_flag=True, help="Replace params.yaml.")
+def init(
+    data: Path,
+    teacher: str | None,
+    student: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    group_column: str | None,
+    force: bool,
+) -> None:
+    """Write a first params.yaml for the images in DATA.
+
+    DATA is a folder or an .npz file. Its layout is found out; models, sizes and schedule suit the images, their number
+    and this machine. Then the plan is shown, and the command that starts it.
+    """
+    from pipeline.datasets.labelled import refuse_data_among
+    from pipeline.params.listing import as_text
+    from pipeline.params.reading import PARAMS_FILE, checked
+    from pipeline.runtime.publish import publish
+    from pipeline.tools import first_params, layout_detection, table_detection
+
+    if PARAMS_FILE.exists() and not force:
+        raise ParameterError(
+            f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."
+        )
+    refuse_data_among(data, [SPLIT_FOLDER, INDEX, *AFTER_SPLIT])
+    detected = layout_detection.detect(data, table_detection.Columns(image_column, label_column, group_column))
+    pictures = first_params.look_at(detected.data_set)
+    start_tensorflow()
+    from pipeline.runtime.devices import device_names
+    from pipeline.tools.image_counts import count_images
+
+    images = count_images(INDEX, detected.layout, layout_detection.settings_of(detected.section))
+    content = {
+        "split": detected.section,
+        **first_params.sections(
+            pictures,
+            images.counts["train"],
+            teacher=teacher,
+            student=student,
+            on_gpu=device_names() != ["CPU"],
+        ),
+    }
+    params = checked(content, PARAMS_FILE)
+    notes = [*detected.notes, *first_params.about_weights(content)]
+    for line in first_params.findings(detected.data_set, detected.section, pictures, notes):
+        click.echo(line)
+    click.echo()
+    show_plan(params, measure=True)
+    with publish(PARAMS_FILE) as partial:  # last: what fails or is stopped before leaves params.yaml as it was
+        partial.write_text(f"{as_text(params, content)}\n", encoding="utf-8")
+    click.echo(f"\nwrote {PARAMS_FILE}. Start with `dvc repro`.")
