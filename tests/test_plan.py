@@ -404,6 +404,11 @@ def test_the_text_tells_the_numbers_by_hand():
     assert "hours" not in text.lower()
 
 
+def test_operations_of_the_teacher_that_are_not_known_are_called_so():
+    text = as_text(replace(EXAMPLE, teacher_flops=None), None)
+    assert table(text, "teacher passes")["online"] == ["240,000", "not known", "not known"]
+
+
 def test_measured_speeds_become_hours_by_hand():
     text = as_text(EXAMPLE, {"teacher": 100.0, "student": 1000.0})
     # 55 s and 2,400 s of the teacher, 240 s of the students.

@@ -25,11 +25,13 @@ def run(*, index: Path, teacher: Path, output: Path) -> None:
         MismatchError: the teacher does not belong to this data set.
         UnusableError: it is no classifier of images.
     """
-    model = keras_files.load_classifier(teacher, read_index(index).class_names)
+    class_names = read_index(index).class_names
+    model = keras_files.load_classifier(teacher, class_names)
     document = {
         "sha256": sha256_file(teacher),
         "cost": cost(model, teacher),
         "architecture": keras_files.architecture(teacher),
+        "classes": len(class_names),
     }
     with publish(output) as partial, partial.open("x", encoding="utf-8") as file:
         json.dump(document, file, indent=1)

@@ -34,7 +34,7 @@ class Plan:
         students: how many students will be trained from soft labels.
         epochs: how many epochs each of them is trained.
         images_seen: how many training images each of them sees in all epochs together.
-        teacher_flops: FLOPs of the teacher's forward pass of one image.
+        teacher_flops: FLOPs of the teacher's forward pass of one image; None if they are not known.
         student_flops: FLOPs of the student's.
         logits_bytes: the size of `teacher_logits.h5`.
         targets_bytes: the size of one `soft_targets_T<T>.h5`.
@@ -46,7 +46,7 @@ class Plan:
     students: int
     epochs: int
     images_seen: int
-    teacher_flops: int
+    teacher_flops: int | None
     student_flops: int
     logits_bytes: int
     targets_bytes: int
@@ -198,8 +198,9 @@ def _costs(plan: Plan, speed: Mapping[str, float] | None) -> list[list[str]]:
     students = plan.student_passes * plan.student_flops * PASSES_A_STEP
     rows = [["", "teacher passes", "TFLOPs of teacher", "with students"]]
     for name, passes in (("offline", plan.offline_passes), ("online", plan.online_passes)):
-        teacher = passes * plan.teacher_flops
-        rows.append([name, f"{passes:,}", _teraflops(teacher), _teraflops(teacher + students)])
+        teacher = None if plan.teacher_flops is None else passes * plan.teacher_flops
+        total = None if teacher is None else teacher + students
+        rows.append([name, f"{passes:,}", _teraflops(teacher), _teraflops(total)])
         if speed is not None:
             seconds = passes / speed["teacher"] + plan.student_passes / speed["student"]
             rows[-1].append(f"{seconds / 3600:,.2f}")
@@ -208,6 +209,8 @@ def _costs(plan: Plan, speed: Mapping[str, float] | None) -> list[list[str]]:
     return rows
 
 
-def _teraflops(operations: int) -> str:
+def _teraflops(operations: int | None) -> str:
+    if operations is None:
+        return "not known"
     number = operations / 1e12
     return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
