@@ -14,9 +14,9 @@ from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.models.given_teacher import completed, refuse_missing
+from pipeline.models.given_teacher import completed, digest_of
 from pipeline.models.teacher_file import Average, GivenTeacher
-from pipeline.runtime.digests import fingerprint, sha256_file
+from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import publish, replace_whole
 from pipeline.runtime.workspace import forget_work_of_others, workspace
@@ -96,8 +96,7 @@ def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
         if teacher.application is not None:
             return stated | {"keras": keras.__version__}
         del stated["model"]  # the content of the file counts, not its name
-        refuse_missing(teacher.file)
-        return stated | {"file": sha256_file(teacher.file)}
+        return stated | {"file": digest_of(teacher)}
     return asdict(teacher)
 
 

@@ -115,7 +115,7 @@ def make_plan(
         students=temperatures * seeds,
         epochs=sum(phase.epochs for phase in recipe.phases),
         images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),
-        teacher_flops=cost.forward_flops(teacher),
+        teacher_flops=None if cost.graph_parameters(teacher) else cost.forward_flops(teacher),
         student_flops=cost.forward_flops(student),
         logits_bytes=logits_bytes,
         targets_bytes=targets_bytes,
