@@ -1,9 +1,11 @@
-"""How an image file becomes a model's input: `images.resize` of params.yaml, and what soft-label files note of it."""
+"""How an image file becomes a model's input: `images.resize` of params.yaml, and what files note of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.ranges import Flag
 
@@ -60,6 +62,29 @@ DEFAULT_RESIZE = Resize("bilinear", True, "stretch")
 def preprocessing(input_shape: Sequence[int], resize: Resize) -> dict[str, Any]:
     """What a soft-label file notes of its images: (height, width, channels) of the input, the decoder, the resizing."""
     return {"input_shape": list(input_shape), "decoder": DECODER, "resize": resize.as_json()}
+
+
+def rendering_of(input_shape: Sequence[int], resize: Resize, views: Views) -> str:
+    """Everything that decides the pixels of a view but its image and number, as one line of JSON.
+
+    Tables of logits from other programs carry this text. Equal pixels have equal texts: the number of views is not in
+    it, and the seed is null if nothing is drawn.
+
+    Args:
+        input_shape: (height, width, channels) of the views, in pixels.
+        resize: how images are brought to that size.
+        views: the views of the training images.
+    """
+    drawn = views.as_json()
+    return json.dumps(
+        {
+            **preprocessing(input_shape, resize),
+            "seed": None if views.augmentation.is_identity else drawn["seed"],
+            "augmentation": drawn["augmentation"],
+        },
+        sort_keys=True,
+        ensure_ascii=False,
+    )
 
 
 def other_pixels(stored: dict[str, Any], expected: Resize) -> str | None:
