@@ -1,7 +1,7 @@
 """How an image file becomes a model's input: `images.resize` of params.yaml, and what files note of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -87,17 +87,17 @@ def rendering_of(input_shape: Sequence[int], resize: Resize, views: Views) -> st
     )
 
 
-def other_pixels(stored: dict[str, Any], expected: Resize) -> str | None:
-    """Which values of a file's `preprocessing` differ from today's decoder and resizing; None if none does.
+def other_pixels(stored: Mapping[str, Any], expected: Resize) -> list[str]:
+    """Which values of a file's `preprocessing` differ from today's decoder and resizing; one text, or none.
 
     The input size is not compared: the student's may differ from the teacher's.
     """
     now, then = _flat(preprocessing((), expected)), _flat(stored)
     unequal = [f"{name} {then.get(name)}, expected {value}" for name, value in now.items() if then.get(name) != value]
-    return f"was made from other pixels: {'; '.join(unequal)}" if unequal else None
+    return [f"was made from other pixels: {'; '.join(unequal)}"] if unequal else []
 
 
-def _flat(preprocessing: dict[str, Any]) -> dict[str, Any]:
+def _flat(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     resize = preprocessing.get("resize")
     values = resize if isinstance(resize, dict) else {}  # an older version wrote a text
     return {"decoder": preprocessing.get("decoder")} | {f"resize.{name}": value for name, value in values.items()}

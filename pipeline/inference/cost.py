@@ -10,12 +10,16 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 
 def cost(model: Any, file: Path) -> dict[str, Any]:
-    """The model's numbers of weights, the operations of its forward pass, and the bytes of its file."""
-    return {
-        "parameters": parameters(model),
-        "flops": forward_flops(model),
-        "file_bytes": file.stat().st_size,
-    }
+    """The model's numbers of weights, the operations of its forward pass, and the bytes of its file.
+
+    Args:
+        model: a Keras model; None if a teacher is none, whose bytes alone are known.
+        file: its file.
+    """
+    bytes_of_file = {"file_bytes": file.stat().st_size}
+    if model is None:
+        return bytes_of_file
+    return {"parameters": parameters(model), "flops": forward_flops(model), **bytes_of_file}
 
 
 def forward_flops(model: Any) -> int:
