@@ -4,15 +4,20 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import h5py
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import MODEL, copy_here, mhist_in, write_data_set
+from real_project import ROOT, change
+from ruamel.yaml import YAML
 from scipy.special import log_softmax, softmax
 
+from pipeline.cli.main import main
 from pipeline.evaluation.description import read_description
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, rendering_of
@@ -396,3 +401,95 @@ def test_what_has_no_row_is_named_by_image_and_view():
     assert answers.without(["a", "b", "c"], 2) == ["b (view 1)", "c"]
     of_votes = StoredAnswers(["a", "b"], None, np.zeros((2, 2), np.float32))
     assert of_votes.without(["a", "b", "c"], 5) == ["c"]
+
+
+# Commands
+
+
+def write_params(teacher):
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    content["split"]["data"] = "raw"
+    content["train_teacher"] = teacher
+    YAML(typ="safe").dump(content, Path("params.yaml"))
+    copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, arguments)
+
+
+TRAINED = {
+    "model": {"architecture": "cnn", "input_shape": [12, 12, 3], "filters": [2]},
+    "phases": [{"epochs": 1, "learning_rate": 0.1, "trainable_from": "all"}],
+}
+
+
+def test_the_command_does_what_the_stages_do():
+    write(rows())
+    write_params({"logits": str(TABLE)})
+    logits = Path("data/soft_labels/teacher_logits.h5")
+    for command in ("train-teacher", "describe-teacher", "precompute"):
+        shown = invoke(command)
+        assert shown.exit_code == 0, shown.output
+    expected = {path: path.read_bytes() for path in (TEACHER, Path("models/teacher.json"), logits)}
+    for path in expected:
+        path.unlink()
+    write_params(TRAINED)
+    shown = invoke("import-logits", str(TABLE))
+    assert shown.exit_code == 0, shown.output
+    assert f"train_teacher: {{logits: {TABLE}}}" in shown.output
+    assert {path: path.read_bytes() for path in expected} == expected
+    assert invoke("import-logits", str(TABLE)).exit_code == 0  # a table may replace a table
+
+
+def test_the_command_replaces_another_teacher_only_by_force():
+    write(rows())
+    write_params(TRAINED)
+    keras_files.save(MODEL.build(classes=2, seed=1), TEACHER)
+    before = TEACHER.read_bytes()
+    shown = invoke("import-logits", str(TABLE))
+    assert (shown.exit_code, "--force" in shown.output) == (1, True)
+    assert TEACHER.read_bytes() == before
+    assert invoke("import-logits", str(TABLE), "--force").exit_code == 0
+
+
+def test_the_command_refuses_what_is_no_table():
+    write_params(TRAINED)
+    for name, said in (("logits.txt", r"\.npz, \.csv, \.parquet"), ("away.npz", r"no table of logits at away\.npz")):
+        shown = invoke("import-logits", name)
+        assert shown.exit_code == 1
+        assert re.search(said, shown.output)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ({"logits": "a.txt"}, r"train_teacher: .*\.npz"),
+        ({"logits": "a.npz", "model": "b.keras"}, "train_teacher.*unknown key"),
+        ({"votes": {"smoothing": 0}}, r"train_teacher\.votes\.smoothing: .*greater than 0"),
+        ({"votes": {}}, r"train_teacher\.votes\.smoothing: missing"),
+        ({"votes": {"smoothing": 1, "annotators": 3}}, r"train_teacher\.votes\.annotators: unknown key"),
+        ([{"votes": {"smoothing": 1}}], "train_teacher"),
+    ],
+)
+def test_mistakes_in_params_are_told_with_their_place(teacher, said):
+    write_params(teacher)
+    shown = invoke("params")
+    assert shown.exit_code == 1
+    assert re.search(said, shown.output), shown.output
+
+
+def test_the_plan_says_that_no_teacher_runs():
+    write_params({"votes": {"smoothing": 1}})
+    change(Path("params.yaml"), "student.model.input_shape", [12, 12, 3])
+    shown = invoke("plan")
+    assert shown.exit_code == 0, shown.output
+    assert "No teacher runs" in shown.output
+    assert "online" not in shown.output
+
+
+def test_params_shows_votes_and_tables_with_their_meanings():
+    write_params([{"votes": {"smoothing": 0.5}}, {"logits": "a.npz", "accuracy": 0.9}])
+    shown = invoke("params").output
+    assert re.search(r"smoothing: 0\.5", shown)
+    assert re.search(r"# The path of a table of logits", shown)
