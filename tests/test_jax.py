@@ -21,8 +21,10 @@ FREE_OF_TENSORFLOW = [
     *("distillation.loss", "distillation.targets", "images.index", "images.resize", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.keras_files", "models.last_activation", "models.model_end", "models.other_formats"),
-    *("models.own_network", "models.parts", "models.teacher_file"),
-    *("runtime.digests", "runtime.errors", "runtime.progress", "runtime.publish", "runtime.ranges"),
+    *("models.logit_formats", "models.logit_tables", "models.logits_in_csv", "models.logits_in_npz"),
+    *("models.logits_in_parquet", "models.own_network", "models.parts", "models.teacher_file"),
+    *("runtime.digests", "runtime.errors", "runtime.npz_files", "runtime.progress", "runtime.publish"),
+    "runtime.ranges",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
     *("soft_labels.logit_storage", "soft_labels.reading", "training.recipe"),
 ]

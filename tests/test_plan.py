@@ -69,6 +69,7 @@ EXAMPLE = Plan(
     students=6,
     epochs=40,
     images_seen=40_000,
+    has_teacher_model=True,
     teacher_flops=2_000_000_000,
     student_flops=10_000_000,
     logits_bytes=12_345_678,
@@ -404,7 +405,7 @@ def test_the_text_tells_the_numbers_by_hand():
     assert "hours" not in text.lower()
 
 
-def test_operations_of_the_teacher_that_are_not_known_are_called_so():
+def test_unknown_operations_of_the_teacher_are_called_so():
     text = as_text(replace(EXAMPLE, teacher_flops=None), None)
     assert table(text, "teacher passes")["online"] == ["240,000", "not known", "not known"]
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
-    from pipeline.models.teacher_file import Average, GivenTeacher
+    from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
     from pipeline.params.split import DataSection
     from pipeline.training.recipe import Recipe, TeacherToTrain
@@ -39,7 +39,7 @@ def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> 
     return Recipe(section.phases, section.batch_size, seed, section.validation_steps)
 
 
-def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], Average]":
+def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | NotTrainedHere], Average]":
     """The teachers, one or several, and what is averaged if there are several."""
     from pipeline.params.sections import Ensemble
 
@@ -49,11 +49,11 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
     return [_teacher(member) for member in members], "logits"
 
 
-def _teacher(section: "sections.TrainedTeacher | GivenTeacher") -> "TeacherToTrain | GivenTeacher":
-    from pipeline.models.teacher_file import GivenTeacher
+def _teacher(section: "sections.TrainedTeacher | NotTrainedHere") -> "TeacherToTrain | NotTrainedHere":
+    from pipeline.params.sections import TrainedTeacher
     from pipeline.training.recipe import TeacherToTrain
 
-    if isinstance(section, GivenTeacher):
+    if not isinstance(section, TrainedTeacher):
         return section
     return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import arguments, paths
+from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
 from pipeline.cli.options import seed_option, temperature_option
@@ -19,8 +20,8 @@ from pipeline.runtime.errors import PipelineError
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
 
-TOOLS = (init, table, verify, inspect, plan, parity, params, models, init_remote)
-"""The commands that run no stage."""
+TOOLS = (init, import_logits, table, verify, inspect, plan, parity, params, models, init_remote)
+"""The commands beside those of the stages."""
 
 
 class Program(click.Group):

@@ -12,10 +12,18 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 def cost(model: Any, file: Path) -> dict[str, Any]:
     """The model's numbers of weights, the operations of its forward pass, and the bytes of its file.
 
-    The operations are missing if the model holds a graph of another format.
+    Args:
+        model: a Keras model; None if a teacher is none, whose bytes alone are known.
+        file: its file.
+
+    Returns:
+        What is known; the operations are not if the model holds a graph of another format.
     """
+    bytes_of_file = {"file_bytes": file.stat().st_size}
+    if model is None:
+        return bytes_of_file
     counted = {} if graph_parameters(model) else {"flops": forward_flops(model)}
-    return {"parameters": parameters(model), **counted, "file_bytes": file.stat().st_size}
+    return {"parameters": parameters(model), **counted, **bytes_of_file}
 
 
 def graph_parameters(model: Any) -> list[int]:

@@ -17,7 +17,7 @@ from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.onnx_files import sha256_with_external_data
 from pipeline.models.other_formats import keras_2_version, other_format
 from pipeline.models.parts import Preprocessing, Standardization
-from pipeline.models.teacher_file import Classes, GivenTeacher
+from pipeline.models.teacher_file import Classes, GivenLogits, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
     DamagedError,
@@ -115,7 +115,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         refuse_no_logits(model, teacher.file)
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
-    order = _order(teacher, classes, class_names, outputs)
+    order = order_of_classes(teacher, classes, class_names, outputs)
     layers = _preprocessing_layers(preprocessing, teacher.file, model.input_shape[-1])
     if one_logit:
         notes.append(f"its one logit z becomes (0, z), so that a large z means {class_names[order.index(1)]!r}")
@@ -170,8 +170,22 @@ def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: S
     return True
 
 
-def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence[str], outputs: int) -> list[int]:
-    """The number of the output of each class of the data set; `classes` are stated, or recorded in the file."""
+def order_of_classes(
+    teacher: GivenTeacher | GivenLogits, classes: Classes | None, class_names: Sequence[str], outputs: int
+) -> list[int]:
+    """The number of the output of each class of the data set.
+
+    Args:
+        teacher: the teacher; what it states of its classes goes before `classes`.
+        classes: the classes that its file records; None if it records none.
+        class_names: C names.
+        outputs: how many outputs the teacher has.
+
+    Raises:
+        MismatchError: it has another number of outputs, or other classes.
+        ParameterError: what is stated of its classes does not fit.
+    """
+    classes = classes if teacher.classes is None else teacher.classes
     if classes is None:
         keras_files.refuse_other_count(outputs, teacher.file, len(class_names))
         return list(range(outputs))

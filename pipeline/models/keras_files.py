@@ -129,12 +129,25 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
         MismatchError: it gives another number of logits, or was trained on other classes.
     """
     model = load(path)
+    refuse_unfit(model, path, class_names)
+    return model
+
+
+def refuse_unfit(model: Any, path: Path, class_names: Sequence[str]) -> None:
+    """The checks of `load_classifier`, for a model that is loaded; the errors are the same."""
     refuse_no_classifier(model, path)
     refuse_other_count(model.output_shape[-1], path, len(class_names))
-    record = read_record(path)
+    refuse_other_classes(path, read_record(path), class_names)
+
+
+def refuse_other_classes(path: Path, record: Mapping[str, Any] | None, class_names: Sequence[str]) -> None:
+    """Compares the classes in the record of a file with those of the data set.
+
+    Raises:
+        MismatchError: they differ.
+    """
     if record is not None and record["class_names"] != list(class_names):
         raise MismatchError(other_classes(path, record["class_names"], class_names))
-    return model
 
 
 def other_classes(path: Path, recorded: Sequence[str], class_names: Sequence[str]) -> str:

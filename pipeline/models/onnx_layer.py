@@ -204,7 +204,7 @@ def graphs_in(model: Any) -> list[OnnxGraph]:
 
 def runtimes(model: Any) -> list[str]:
     """What computes the ONNX graphs of a Keras model, with its version: the last bits of the outputs depend on it."""
-    if not graphs_in(model):
+    if model is None or not graphs_in(model):
         return []
     import onnxruntime
 

@@ -1,6 +1,6 @@
-"""A teacher that is already trained, as params.yaml describes it; `given_teacher` loads and completes it."""
+"""A teacher that is not trained here, as params.yaml describes it: a trained model, or only its answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +12,13 @@ from pipeline.models.descriptions import Channels, Model
 from pipeline.models.other_formats import conversion_of
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.errors import nearest
-from pipeline.runtime.ranges import Positive, Share
+from pipeline.runtime.ranges import Positive, Rate, Share
 
 APPLICATION = "keras.applications:"
 """What stands before the name of a classifier of keras.applications."""
+
+TABLES = (".npz", ".csv", ".parquet")
+"""The endings of tables of logits."""
 
 Average = Literal["logits", "probabilities"]
 """What an ensemble averages."""
@@ -141,3 +144,65 @@ class GivenTeacher:
     def file(self) -> Path:
         """The path of `model`, also in messages."""
         return Path(self.model)
+
+
+@dataclass(frozen=True)
+class GivenLogits:
+    """A teacher of which only the answers are known: another program computed them.
+
+    Attributes:
+        logits: the path of a table of logits or probabilities by image and view: `.npz`, `.csv` or `.parquet`.
+        classes: the names of the table's classes in their order, None for one that the data set does not have; or the
+            number of each class's column. None: as the table names them, else in the data set's order.
+        accuracy: the share of images that the teacher classified correctly elsewhere, 0 to 1, if that is known.
+    """
+
+    logits: Annotated[str, Field(min_length=1)]
+    classes: Classes | None = None
+    accuracy: Share | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a file of another format, and a class that is named twice.
+
+        Raises:
+            ValueError: says what to change.
+        """
+        _refuse_repeated(self.classes.values() if isinstance(self.classes, dict) else self.classes or ())
+        if self.file.suffix not in TABLES:
+            raise ValueError(f"a table of logits ends in {', '.join(TABLES)}; {self.logits} does not")
+
+    @property
+    def file(self) -> Path:
+        """The path of `logits`, also in messages."""
+        return Path(self.logits)
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """How votes become probabilities.
+
+    Attributes:
+        smoothing: the votes that each class has beside those of the annotators, above 0: with n of N votes and
+            smoothing s, a class has the probability (n + s) / (N + 2 s). The larger, the softer.
+    """
+
+    smoothing: Rate
+
+
+@dataclass(frozen=True)
+class Annotators:
+    """The people who labelled the images, as a teacher: their votes are its answers.
+
+    Attributes:
+        votes: how votes become probabilities.
+    """
+
+    votes: Smoothing
+
+
+NotTrainedHere = GivenTeacher | GivenLogits | Annotators
+
+
+def are_stored(record: Mapping[str, Any] | None) -> bool:
+    """Whether the record of a teacher's file says that it holds stored answers."""
+    return record is not None and "answers" in record
