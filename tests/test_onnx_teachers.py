@@ -40,7 +40,6 @@ from pipeline.runtime.errors import (
     PipelineError,
     UnusableError,
 )
-from pipeline.teacher_pass.precision import lower
 
 INDEX, TEACHER, HISTORY = Path("data/index.csv"), Path("models/teacher.keras"), Path("history/teacher.csv")
 CLASSES = ["HP", "SSA"]
@@ -625,9 +624,3 @@ def test_an_image_has_its_logits_beside_any_others(batch):
     alone = next(forward([keras.ops.convert_to_tensor(PIXELS[:1])]))
     (together,) = forward([keras.ops.convert_to_tensor(PIXELS[::-1].copy())])
     np.testing.assert_array_equal(alone[0], together[-1])
-
-
-def test_mixed_precision_is_refused_also_of_a_member():
-    write(classifier())
-    with pytest.raises(ParameterError, match=r"precompute\.precision is mixed_float16.*ONNX graph.*float32"):
-        lower(keras.Sequential([keras.Input(SHAPE), complete().model]), "mixed_float16")
