@@ -26,7 +26,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
-    others = "init table verify inspect plan parity params models init-remote"
+    others = "init table verify inspect plan parity params models render-views init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
 
 
@@ -63,6 +63,7 @@ def test_help_lists_stages_in_their_order_then_tools():
         "parity",
         "params",
         "models",
+        "render-views",
         "init-remote",
     ]
     headings = [line for line in CliRunner().invoke(main, ["--help"]).output.splitlines() if line.endswith(":")]
