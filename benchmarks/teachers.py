@@ -127,6 +127,7 @@ def label_by_histograms(project: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "render-views", "rendered", "--size", *size, "--force"]
     subprocess.run(command, cwd=project, check=True)
     table = pd.read_csv(folder / "views.csv", dtype={"id": str})
+    table["rendering"] = json.loads((folder / "views.json").read_text(encoding="utf-8"))["rendering"]
     index = pd.read_csv(project / "data/index.csv", dtype={"id": str}).set_index("id")
     features = np.stack([_histogram(folder / file) for file in table["file"]])
     learn = (table["split"] == "train").to_numpy()

@@ -58,6 +58,17 @@ def _teacher(section: "sections.TrainedTeacher | NotTrainedHere") -> "TeacherToT
     return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
 
 
+def size_of_views(params: "sections.Params") -> tuple[int, int, int]:
+    """(height, width, channels) of the teacher's model, if params.yaml describes one and no other, or the student's."""
+    from pipeline.models.teacher_file import GivenTeacher
+
+    members, _ = teachers(params.train_teacher)
+    models = [member.weights_of if isinstance(member, GivenTeacher) else member.model for member in members]
+    shapes = {None if model is None else model.input_shape for model in models}
+    (shape,) = shapes if len(shapes) == 1 else (None,)
+    return shape or params.student.model.input_shape
+
+
 def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
     """The loss of a student."""
     from pipeline.distillation.loss import DistillationLoss
