@@ -17,6 +17,7 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 from scipy.special import log_softmax, softmax
 
+from pipeline.cli import arguments
 from pipeline.cli.main import main
 from pipeline.evaluation.description import read_description
 from pipeline.images.index import read_index
@@ -493,3 +494,9 @@ def test_params_shows_votes_and_tables_with_their_meanings():
     shown = invoke("params").output
     assert re.search(r"smoothing: 0\.5", shown)
     assert re.search(r"# The path of a table of logits", shown)
+
+
+@pytest.mark.parametrize("teacher", [{"votes": {"smoothing": 1}}, {"logits": "a.npz"}])
+def test_views_are_rendered_in_the_students_size_without_a_model(teacher):
+    write_params(teacher)
+    assert arguments.size_of_views(arguments.all_params()) == (28, 28, 1)

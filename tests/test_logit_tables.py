@@ -422,10 +422,10 @@ def test_refuses_csv_files_with_their_lines(text, expected, error):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_csv_files_of_any_program_are_read(encoding, end):
-    lines = ["logit:a,id,logit:b", ' 1e3 ,007," -.5"', "", "+1.25,NA,3", '0,"true",0']
+    lines = ["note,logit:a,id,logit:b,note", '?, 1e3 ,007," -.5",?', "", "?,+1.25,NA,3,?", f'?,0,"tr{end}ue",0,?']
     Path("table.csv").write_bytes(end.join(lines).encode(encoding))
     table = read_logit_table(Path("table.csv"))
-    assert (table.ids, table.class_names) == (["007", "NA", "true"], ["a", "b"])
+    assert (table.ids, table.class_names) == (["007", "NA", f"tr{end}ue"], ["a", "b"])
     assert table.logits.tolist() == [[1000, -0.5], [1.25, 3], [0, 0]]
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
+    from pipeline.models.descriptions import Model
     from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
     from pipeline.params.split import DataSection
@@ -56,6 +57,23 @@ def _teacher(section: "sections.TrainedTeacher | NotTrainedHere") -> "TeacherToT
     if not isinstance(section, TrainedTeacher):
         return section
     return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
+
+
+def size_of_views(params: "sections.Params") -> tuple[int, int, int]:
+    """(height, width, channels) of the teacher's model, if params.yaml describes one and no other, or the student's."""
+    from pipeline.training.recipe import TeacherToTrain
+
+    members, _ = teachers(params.train_teacher)
+    models = [member.model if isinstance(member, TeacherToTrain) else _weights_of(member) for member in members]
+    shapes = {None if model is None else model.input_shape for model in models}
+    (shape,) = shapes if len(shapes) == 1 else (None,)
+    return shape or params.student.model.input_shape
+
+
+def _weights_of(teacher: "NotTrainedHere") -> "Model | None":
+    from pipeline.models.teacher_file import GivenTeacher
+
+    return teacher.weights_of if isinstance(teacher, GivenTeacher) else None
 
 
 def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.models.logit_formats import EXPECTED_COLUMNS, Unchecked, columns_of, one_text
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named, one_line, quoted
@@ -32,7 +33,7 @@ def read_csv_file(path: Path) -> Unchecked:
         if at_rendering is not None:
             renderings.append(fields[at_rendering])
         try:
-            rows.append(np.array([_number(fields[place]) for place in at_classes]))
+            rows.append(_numbers([fields[place] for place in at_classes]))
             views.append(0 if at_view is None else _view(fields[at_view]))
         except ValueError as error:
             bad.append(f"{error} (line {line})")
@@ -70,14 +71,22 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _number(text: str) -> float:
-    """A number as programs write it; Python would also take 1_000 for one."""
+def _numbers(texts: list[str]) -> npt.NDArray[np.float64]:
+    """Numbers as programs write them; Python would also take 1_000 for one."""
     try:
-        if "_" not in text:
-            return float(text)
+        if "_" not in "".join(texts):
+            return np.fromiter(map(float, texts), np.float64, len(texts))
     except ValueError:
         pass
-    raise ValueError(f"{quoted([text])} is no number")
+    raise ValueError(f"{quoted([text for text in texts if not _is_number(text)])} is no number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
 
 
 def _view(text: str) -> int:

@@ -47,7 +47,8 @@ def _refuse_other_views(answers: StoredAnswers, described: str, views: Views, re
         if answers.views is not None and not views.augmentation.is_identity:
             print(
                 f"warning: the logits in {described} do not say of which views they are, so nobody can see whether "
-                "the student sees the same ones. Copy `rendering` from views.csv into the file of logits.",
+                "the student sees the same ones. Put the text `rendering` of views.json into the table of logits "
+                "(docs/guide.md).",
                 file=sys.stderr,
             )
         return
