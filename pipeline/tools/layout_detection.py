@@ -13,6 +13,7 @@ from pipeline.datasets.class_folders import USUAL_NAMES
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.layouts import LAYOUTS, Layout
+from pipeline.datasets.unlabelled import Unlabelled
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.tools.table_detection import (
     LEAST_SHARE,
@@ -90,7 +91,14 @@ def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
 def settings_of(section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a layout's reader from a section `split`."""
     given = {key: value for key, value in section.items() if key != "layout"}
-    return given | {key: Path(given[key]) for key in PATHS if given.get(key) is not None} | _class_names(given)
+    paths = {key: Path(given[key]) for key in PATHS if given.get(key) is not None}
+    return given | paths | _class_names(given) | _unlabelled(given)
+
+
+def _unlabelled(given: Mapping[str, Any]) -> dict[str, Any]:
+    stated = given.get("unlabelled") or {}
+    folder = stated.get("folder")
+    return {"unlabelled": Unlabelled(stated.get("rows"), None if folder is None else Path(folder))}
 
 
 def _class_names(given: Mapping[str, Any]) -> dict[str, Any]:
