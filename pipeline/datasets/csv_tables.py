@@ -192,7 +192,9 @@ def _data_set(
 ) -> DataSet:
     refuse_outside_training(rows, table.path)
     kept, hints = used(rows, unlabelled)
-    more, _ = read_folder(data, unlabelled.folder, rows)
+    more, no_images = read_folder(data, unlabelled.folder, rows)
+    if no_images:
+        hints.append(f"{len(no_images)} file(s) of split.unlabelled.folder are no images: {all_named(no_images)}")
     if more and any(row.group is not None for row in kept):
         hints.append(
             f"The {len(more):,} images of split.unlabelled.folder have no group. Make sure that none of them belongs "

@@ -236,7 +236,9 @@ class Folders(DataSection):
             for other in (info.data.get(name) for name in ("train", "val", "test")):
                 deep = other and unlabelled.folder.is_relative_to(other) and unlabelled.folder.parent != other
                 if other and (deep or other.is_relative_to(unlabelled.folder)):
-                    raise ValueError(f"expected a folder beside {str(other)!r} or directly in it, and not one around it")
+                    raise ValueError(
+                        f"expected a folder beside {str(other)!r} or directly in it, and not one around it"
+                    )
         return unlabelled
 
     @field_validator("val_fraction", "test_fraction")

@@ -31,6 +31,9 @@ TABLES = {".csv", ".tsv", ".txt", ".tab"}
 REFUSALS = (MissingError, DamagedError, MismatchError, ParameterError, UnusableError)
 """The errors with which readers refuse data."""
 
+UNLABELLED = {"unlabelled", "unlabeled"}
+"""Usual names, in lower case, of the folder of images without a label."""
+
 PATHS = ("data", "annotations", "images", "validation_ids", "test_ids", "train", "val", "test")
 """The settings of readers that are paths."""
 
@@ -73,7 +76,7 @@ def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
         data = data.relative_to(Path.cwd())  # so that params.yaml holds in every clone
     refusals: list[str] = []
     unused: list[str] = []
-    for section, notes in _candidates(data, columns, unused):
+    for section, notes in _with_unlabelled_folder(data, _candidates(data, columns, unused)):
         try:
             data_set = LAYOUTS[section["layout"]](**settings_of(section))
         except REFUSALS as error:
@@ -86,6 +89,26 @@ def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
         f"{data} has none of the five layouts:\n{reasons}\n"
         "docs/data.md shows each layout. Arrange the data as one of them, or write the section `split` by hand."
     )
+
+
+def _with_unlabelled_folder(
+    data: Path, candidates: Iterator[tuple[dict[str, Any], list[str]]]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Adds the folder of images without a label to sections that may have one, if there is one."""
+    name = _unlabelled_folder(data)
+    for section, notes in candidates:
+        if name is None or section["layout"] in ("arrays", "cifar10"):
+            yield section, notes
+            continue
+        unlabelled = {**section.get("unlabelled", {}), "folder": name}
+        yield {**section, "unlabelled": unlabelled}, [*notes, f"{name} has images without a label: students see them"]
+
+
+def _unlabelled_folder(data: Path) -> str | None:
+    if data.is_file():
+        return None
+    names = sorted(entry.name for entry in data.iterdir() if entry.name.lower() in UNLABELLED)
+    return next((name for name in names if _has_images(data / name)), None)
 
 
 def settings_of(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +136,8 @@ def _candidates(data: Path, columns: Columns, unused: list[str]) -> Iterator[tup
         return
     entries = sorted(entry for entry in data.iterdir() if not is_left_by_a_system(entry.name))
     tables = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in TABLES]
-    folders = [entry.name for entry in entries if entry.is_dir() and _has_images(entry)]
+    unlabelled = _unlabelled_folder(data)
+    folders = [entry.name for entry in entries if entry.is_dir() and entry.name != unlabelled and _has_images(entry)]
     if any(entry.is_file() and entry.suffix.lower() in IMAGE_EXTENSIONS for entry in entries):
         folders.append(".")
     pairs = itertools.product(tables, folders)
