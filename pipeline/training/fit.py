@@ -174,8 +174,9 @@ class MeanOverLabelled(keras.metrics.MeanMetricWrapper):
     """The mean of a function of targets and logits over the rows that have a label; 0 if none has one."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds B rows: (B, C or 2C) targets and (B, C) logits. The mass of a row's one-hot half is its weight."""
-        super().update_state(y_true, y_pred, sample_weight=ops.sum(y_true[:, : y_pred.shape[-1]], axis=-1))
+        """Adds B rows: (B, C or 2C) targets and (B, C) logits. A row's weight is 1 with a label and 0 without."""
+        labelled = ops.sum(y_true[:, : y_pred.shape[-1]], axis=-1)
+        super().update_state(y_true, y_pred, labelled if sample_weight is None else labelled * sample_weight)
 
 
 def compiled(model: Any, phase: Phase, loss: Any) -> Any:
