@@ -253,15 +253,6 @@ def test_without_the_soft_term_a_row_without_a_label_says_nothing():
     assert gradient(loss, y_true, STUDENT)[[0, 2]].all()
 
 
-def test_tensorflows_own_cross_entropy_has_another_gradient():
-    """What the factor is for: softmax(z) - y of a row whose y is 0 is softmax(z), and no row may learn from that."""
-    variable = tf.Variable([[0.0, np.log(3.0)]], dtype=tf.float32)
-    with tf.GradientTape() as tape:
-        own = keras.ops.categorical_crossentropy(tf.zeros((1, 2)), variable, from_logits=True)
-    assert own.numpy() == [0.0]
-    np.testing.assert_allclose(tape.gradient(own, variable), [[0.25, 0.75]], rtol=0, atol=4 * ULP)
-
-
 # Limits that equal Keras' own losses
 
 

@@ -64,7 +64,8 @@ class DistillationLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
         hard = y_true[:, : y_pred.shape[-1]]
-        # Multiplied by 0 without a label: TensorFlow's kernel has the gradient softmax(z) - y for any y, so also for 0.
+        # Times 0 without a label: the gradient of TensorFlow's kernel, which is used unless operations are made
+        # deterministic, is softmax(z) - y for any y.
         hard_loss = ops.sum(hard, axis=-1) * ops.categorical_crossentropy(hard, y_pred, from_logits=True)
         return self.hard_label_weight * hard_loss + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
 
