@@ -8,12 +8,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.models import architectures, keras_files
+from pipeline.models import architectures, keras_files, onnx_teacher
 from pipeline.models.applications import applications
 from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
+from pipeline.models.onnx_files import sha256_with_external_data
 from pipeline.models.other_formats import keras_2_version, other_format
 from pipeline.models.parts import Preprocessing, Standardization
 from pipeline.models.teacher_file import Classes, GivenLogits, GivenTeacher
@@ -61,6 +62,18 @@ def refuse_missing(file: Path) -> None:
     )
 
 
+def digest_of(teacher: GivenTeacher) -> str | None:
+    """The SHA-256 of a teacher's file, external data included; None for a teacher of keras.applications.
+
+    Raises:
+        As `completed`.
+    """
+    if teacher.application is not None:
+        return None
+    refuse_missing(teacher.file)
+    return sha256_with_external_data(teacher.file) if teacher.is_onnx else sha256_file(teacher.file)
+
+
 def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     """Loads a given teacher and adds what params.yaml states of it.
 
@@ -69,7 +82,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         class_names: the C classes of the data set, in the order of the class axis.
 
     Raises:
-        MissingError: there is no such file.
+        MissingError: there is no such file, or a package or a file of external data that it needs is missing.
         DamagedError: it cannot be read.
         UnusableError: it does not classify images, or does not give logits.
         MismatchError: it is of other classes, or weights are of another model.
@@ -87,6 +100,8 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     if teacher.application is not None:
         _refuse_outputs_without_meaning(teacher, class_names)
         model = imagenet_classifier(teacher.application)
+    elif teacher.is_onnx:
+        model, activation, notes = onnx_teacher.load(teacher)
     elif teacher.weights_of is not None:
         model = teacher.weights_of.untrained(len(teacher.classes or class_names))
         load_weights(model, teacher.file)
@@ -94,8 +109,9 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         model, activation, notes = _loaded(teacher.file)
         earlier = keras_files.read_record(teacher.file)
     one_logit = _is_one_logit(model, teacher.file, activation, class_names)
-    # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`.
-    if teacher.weights_of is None and earlier is None and activation not in PROBABILITIES:
+    # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`,
+    # one in ONNX when it was loaded.
+    if teacher.weights_of is None and earlier is None and activation not in PROBABILITIES and not teacher.is_onnx:
         refuse_no_logits(model, teacher.file)
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
@@ -241,7 +257,7 @@ def _record(
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     stated = {
-        "sha256": sha256_file(teacher.file) if teacher.application is None else None,
+        "sha256": digest_of(teacher),
         "accuracy": teacher.accuracy,
         "preprocessing": asdict(preprocessing) if isinstance(preprocessing, Standardization) else preprocessing,
         "classes": classes,

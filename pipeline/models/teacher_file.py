@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
-from pipeline.models.descriptions import Model
+from pipeline.models.descriptions import Channels, Model
 from pipeline.models.other_formats import conversion_of
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.errors import nearest
-from pipeline.runtime.ranges import Rate, Share
+from pipeline.runtime.ranges import Positive, Rate, Share
 
 APPLICATION = "keras.applications:"
 """What stands before the name of a classifier of keras.applications."""
@@ -71,14 +71,15 @@ class GivenTeacher:
     """A teacher that is already trained, and what its file does not say.
 
     Attributes:
-        model: the path of a `.keras` file, or of the weights (`.weights.h5`) of a model that is described; or
-            "keras.applications:NAME", a classifier of ImageNet's 1,000 classes.
+        model: the path of a `.keras` or `.onnx` file, or of the weights (`.weights.h5`) of a model that is described;
+            or "keras.applications:NAME", a classifier of ImageNet's 1,000 classes.
         weights_of: that model, if `model` is a file of weights.
         preprocessing: what was done to pixels, 0 to 255, before they entered the model; "none" if the model does that
             itself, or is of keras.applications, which know their own.
         classes: the names of the model's outputs in their order, None for an output without a class; or the number of
             each class's output. None: the order that the file records, if this program wrote it, else the data set's.
         accuracy: the share of images that it classified correctly elsewhere, 0 to 1, if that is known.
+        input_shape: the images that an `.onnx` file takes, (height, width, channels), if the file does not say it.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -86,6 +87,7 @@ class GivenTeacher:
     preprocessing: Preprocessing = "none"
     classes: Classes | None = None
     accuracy: Share | None = None
+    input_shape: tuple[Positive, Positive, Channels] | None = None
 
     def __post_init__(self) -> None:
         """Refuses a file of another format, and what cannot be stated of the file.
@@ -98,9 +100,9 @@ class GivenTeacher:
             self._refuse_what_keras_knows(self.application)
             return
         is_weights = self.file.name.endswith(".weights.h5")
-        if not is_weights and not self.file.name.endswith(".keras"):
+        if not is_weights and not self.is_onnx and not self.file.name.endswith(".keras"):
             raise ValueError(
-                "the file of a trained teacher ends in .keras, or in .weights.h5 for weights alone; "
+                "the file of a trained teacher ends in .keras or .onnx, or in .weights.h5 for weights alone; "
                 f"{self.model} {conversion_of(self.model)}"
             )
         if is_weights != (self.weights_of is not None):
@@ -108,6 +110,8 @@ class GivenTeacher:
                 "weights_of describes the model of a .weights.h5 file, and of no other: "
                 + ("add it, with the keys of a model" if is_weights else "leave it out")
             )
+        if self.input_shape is not None and not self.is_onnx:
+            raise ValueError("input_shape is for an .onnx file; any other file says itself which images it takes")
         if is_weights and self.preprocessing != "none":
             raise ValueError("weights_of has a preprocessing of its own: state it there, and leave it out here")
         if is_weights and isinstance(self.classes, dict):
@@ -120,15 +124,21 @@ class GivenTeacher:
                 f"keras.applications has no {name!r}; `softlabel models` lists what it has."
                 + (f" Did you mean {near!r}?" if near else "")
             )
-        if self.weights_of is not None or self.preprocessing != "none":
+        if self.weights_of is not None or self.input_shape is not None or self.preprocessing != "none":
             raise ValueError(
-                "a teacher of keras.applications has weights and preprocessing: leave weights_of and preprocessing out"
+                "a teacher of keras.applications has weights, size and preprocessing: leave weights_of, input_shape "
+                "and preprocessing out"
             )
 
     @property
     def application(self) -> str | None:
         """The name of a classifier of keras.applications; None if `model` is a file."""
         return self.model.removeprefix(APPLICATION) if self.model.startswith(APPLICATION) else None
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether `model` is an ONNX file."""
+        return self.application is None and self.file.name.endswith(".onnx")
 
     @property
     def file(self) -> Path:

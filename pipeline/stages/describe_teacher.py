@@ -7,6 +7,7 @@ from pipeline.images.index import read_index
 from pipeline.inference.cost import cost
 from pipeline.models import keras_files
 from pipeline.models.ensembles import load_teacher
+from pipeline.models.onnx_layer import graphs_in
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
@@ -31,7 +32,7 @@ def run(*, index: Path, teacher: Path, output: Path) -> None:
     document = {
         "sha256": sha256_file(teacher),
         "cost": cost(model, teacher),
-        "architecture": None if model is None else keras_files.architecture(teacher),
+        "architecture": None if model is None or graphs_in(model) else keras_files.architecture(teacher),
         "classes": len(class_names),
     }
     with publish(output) as partial, partial.open("x", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
 from pipeline.models.ensembles import LoadedTeacher, Teacher, average_of, load_teacher
+from pipeline.models.onnx_layer import runtimes
 from pipeline.models.teacher_file import Average
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
@@ -67,7 +68,7 @@ def run(
         MissingError: the index or the teacher is missing.
         DamagedError: one of them cannot be read.
         MismatchError: the teacher has other classes, or is less accurate than its file says; or images have changed.
-        ParameterError: `stored_as` keeps more classes than there are.
+        ParameterError: `stored_as` keeps more classes than there are, or mixed precision is wanted of an ONNX graph.
         UnusableError: the teacher's outputs are no usable logits.
     """
     data = read_index(index)
@@ -139,7 +140,8 @@ def _logits_of(
     """The finished logits of one teacher, in the work folder of `output`."""
     views = Views.from_json(provenance.views)
     previous = [*previous, *earlier_finished(output)]
-    with workspace(output, code=CODE, provenance=asdict(provenance), numerics=numerics()) as folder:
+    numbers = [*numerics(), *runtimes(teacher.model)]
+    with workspace(output, code=CODE, provenance=asdict(provenance), numerics=numbers) as folder:
         finished = folder / "finished.h5"
         if not finished.is_file() or damage(finished):
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))

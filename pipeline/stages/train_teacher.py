@@ -17,7 +17,7 @@ from pipeline.images.votes import ANNOTATORS, counted_class, logits_of_votes
 from pipeline.models import keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.models.given_logits import refuse_missing_table, taken_in
-from pipeline.models.given_teacher import completed, refuse_missing
+from pipeline.models.given_teacher import completed, digest_of
 from pipeline.models.stored_answers import StoredAnswers
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher, NotTrainedHere
 from pipeline.runtime.digests import fingerprint, sha256_file
@@ -112,8 +112,7 @@ def _named(teacher: TeacherToTrain | NotTrainedHere, data: Index) -> dict[str, A
         if teacher.application is not None:
             return stated | {"keras": keras.__version__}
         del stated["model"]  # the content of the file counts, not its name
-        refuse_missing(teacher.file)
-        return stated | {"file": sha256_file(teacher.file)}
+        return stated | {"file": digest_of(teacher)}
     return asdict(teacher)
 
 

@@ -91,7 +91,7 @@ def sections(
     Args:
         pictures: what the images look like.
         train_images: the number of training images.
-        teacher: an architecture or a `.keras` file for the teacher; None: what suits.
+        teacher: an architecture or a `.keras` or `.onnx` file for the teacher; None: what suits.
         student: an architecture or a `.keras` file for the student; None: what suits.
         on_gpu: whether there is a GPU.
         unlabelled: how many of the training images have no label, so that no teacher is trained on them.
@@ -145,7 +145,7 @@ def _teacher(
             "--teacher, then write train_teacher as docs/teachers.md shows; or name an architecture, which gets a head "
             "of its own."
         )
-    if teacher is not None and teacher.endswith(".keras"):
+    if teacher is not None and teacher.endswith((".keras", ".onnx")):
         return {"model": teacher}
     name = teacher or _usual(is_small, "resnet50v2" if on_gpu else "mobilenetv2")
     return {

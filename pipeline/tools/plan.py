@@ -118,7 +118,7 @@ def make_plan(
         epochs=sum(phase.epochs for phase in recipe.phases),
         images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),
         has_teacher_model=teacher is not None,
-        teacher_flops=None if teacher is None else cost.forward_flops(teacher),
+        teacher_flops=None if teacher is None or cost.graph_parameters(teacher) else cost.forward_flops(teacher),
         student_flops=cost.forward_flops(student),
         logits_bytes=logits_bytes,
         targets_bytes=targets_bytes,
