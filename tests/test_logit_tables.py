@@ -105,6 +105,9 @@ def test_a_probability_of_zero_is_the_smallest_normal_number():
     table = read_logit_table(write("npz", values, ids=["a", "b"], views=None, kind="probabilities"))
     np.testing.assert_allclose(table.logits, [[0, -87.336544750553, -87.336544750553]] * 2, rtol=1e-7)
     assert SMALLEST_PROBABILITY == 2.0**-126
+    share_of = {temperature: np.exp(table.logits[0, 1] / temperature) for temperature in (4, 20)}
+    assert share_of[4] < 1e-9  # as docs/teachers.md says
+    assert share_of[20] == pytest.approx(0.0127, rel=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -487,6 +490,8 @@ def test_files_that_are_missing_or_of_another_format_are_told():
     assert "there is no file table.npz" in refusal(Path("table.npz"), MissingError)
     Path("table.pt").touch()
     assert "does not end in .npz, .csv, .parquet" in refusal(Path("table.pt"))
+    write("npz", LOGITS).rename("TABLE.NPZ")
+    assert read_logit_table(Path("TABLE.NPZ")).ids == IDS
     Path("table.csv").mkdir()
     assert "there is no file table.csv" in refusal(Path("table.csv"), MissingError)
 

@@ -285,7 +285,10 @@ REFUSED = {
     "key by its old name": ({MODEL: CNN | {"dense": [4]}}, [f"{MODEL}.dense: ", "'hidden_units'"]),
     "key like no other": (
         {"split.xyz": 1},
-        ["split.xyz: unknown key", "known are annotations, class_names, data, duplicates, images, layout, limit, val_"],
+        [
+            "split.xyz: unknown key",
+            "known are annotations, class_names, data, duplicates, images, layout, limit, unlabelled, val_",
+        ],
     ),
     "key that belongs to another section": (
         {"distill.batch_size": 1},

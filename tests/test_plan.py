@@ -78,6 +78,13 @@ EXAMPLE = Plan(
 )
 
 
+def test_a_plan_says_who_learns_from_images_without_a_label():
+    said = " ".join(as_text(replace(EXAMPLE, images=replace(EXAMPLE.images, unlabelled=300)), None).split())
+    assert "300 of the training images have no label" in said
+    assert "the teacher and the baselines are trained on the other 700" in said
+    assert "no label" not in as_text(EXAMPLE, None)
+
+
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
     options = {"teacher": TEACHER, "student": STUDENT, "temperatures": 3, "seeds": 2, "recipe": SEVEN} | changes
     for name in ("teacher", "student"):

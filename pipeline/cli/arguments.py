@@ -29,8 +29,13 @@ def params_of(stage: str) -> "sections.Params":
 
 def data_set(section: "DataSection") -> dict[str, Any]:
     """The arguments of `split.run` that say where the images come from."""
+    from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
+
     own = {"layout", "duplicates", "limit"}
-    return {**section.model_dump(include=own), "settings": section.model_dump(exclude=own)}
+    settings = section.model_dump(exclude=own)
+    unlabelled = settings["unlabelled"]
+    settings["unlabelled"] = NONE_EXPECTED if unlabelled is None else Unlabelled(**unlabelled)
+    return {**section.model_dump(include=own), "settings": settings}
 
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":

@@ -59,6 +59,7 @@ def init(
             teacher=teacher,
             student=student,
             on_gpu=device_names() != ["CPU"],
+            unlabelled=images.unlabelled,
         ),
     }
     params = checked(content, PARAMS_FILE)

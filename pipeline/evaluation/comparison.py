@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.evaluation.cautions import cautions
+from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import TEACHER, parsed, temperature_of
 from pipeline.evaluation.result_files import reading
@@ -112,15 +112,15 @@ def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) 
 
 
 def cautions_on(metrics: Path) -> list[str]:
-    """The sentences of `cautions.cautions`, for below the tables.
+    """The sentences of `cautions`, for below the tables.
 
     Raises:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
     """
-    models = read_metrics(metrics)["models"]
+    document = read_metrics(metrics)
     with _reading_metrics(metrics):
-        return cautions(models)
+        return [*about_unlabelled(document), *cautions(document["models"])]
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

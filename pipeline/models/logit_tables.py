@@ -73,13 +73,14 @@ def read_logit_table(path: Path) -> LogitTable:
         DamagedError: the file cannot be read.
         UnusableError: something is missing, of another type or shape, or can be no logit or probability.
     """
-    if path.suffix not in FORMATS:
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
         raise UnusableError(
             f"{path} does not end in {', '.join(FORMATS)}, the formats of tables of logits. Convert or rename it."
         )
     if not path.is_file():
         raise MissingError(f"there is no file {path}. Put it there, or name another.")
-    read, expected = FORMATS[path.suffix]
+    read, expected = FORMATS[ending]
     table = read(path)
     rows, classes = table.values.shape
     if rows == 0 or classes < 2:

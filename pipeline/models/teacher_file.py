@@ -168,7 +168,7 @@ class GivenLogits:
             ValueError: says what to change.
         """
         _refuse_repeated(self.classes.values() if isinstance(self.classes, dict) else self.classes or ())
-        if self.file.suffix not in TABLES:
+        if self.file.suffix.lower() not in TABLES:
             raise ValueError(f"a table of logits ends in {', '.join(TABLES)}; {self.logits} does not")
 
     @property

@@ -53,7 +53,7 @@ def _refuse_more_than_memory(path: Path) -> None:
     if size > free:
         raise UnusableError(
             f"{path} holds {size / 2**30:.1f} GiB of arrays, and {free / 2**30:.1f} GiB of memory are free. "
-            "Store fewer rows or smaller numbers, such as float16, or use a machine with more memory."
+            "Store less in it, or use a machine with more memory."
         )
 
 

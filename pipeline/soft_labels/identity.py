@@ -83,14 +83,14 @@ def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[s
     row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
     shared = [image_id for image_id in images if image_id in row_of]
     content, labels = file.image_sha256(split), file.labels(split)
-    position = {name: number for number, name in enumerate(index.class_names)}
+    label_of = dict(zip(images, index.labels(images.values()), strict=True))
     cases = [
         ("has no soft labels for", [image_id for image_id in images if image_id not in row_of]),
         ("has soft labels that the index does not know, for", [name for name in row_of if name not in images]),
         ("was made from other content of", [name for name in shared if content[row_of[name]] != images[name].sha256]),
         (
             "has other labels than the index for",
-            [name for name in shared if labels[row_of[name]] != position[images[name].class_name]],
+            [name for name in shared if labels[row_of[name]] != label_of[name]],
         ),
     ]
     return [

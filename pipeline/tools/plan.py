@@ -169,6 +169,7 @@ def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
     of_each = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS)
     lines = [
         f"{sum(counts.values()):,} images in {plan.images.classes} classes: {of_each} ({plan.images.source})",
+        *_about_unlabelled(plan.images),
         f"{plan.views} view(s) of each training image, one of every other: {plan.offline_passes:,} views",
         f"{plan.students} student(s), {plan.epochs} epochs each"
         + (f": they would never see {plan.views_never_seen} of the views" if plan.views_never_seen else ""),
@@ -197,6 +198,17 @@ def _against_online(plan: Plan) -> str:
         f"Online runs the teacher {plan.online_passes / plan.offline_passes:,.1f} times as often. "
         f"Offline pays off from {plan.pays_off_from} student(s) on."
     )
+
+
+def _about_unlabelled(images: ImageCounts) -> list[str]:
+    """A line on the training images without a label, if there are any."""
+    if not images.unlabelled:
+        return []
+    labelled = images.counts["train"] - images.unlabelled
+    return [
+        f"{images.unlabelled:,} of the training images have no label: they are counted below, as the teacher labels",
+        f"them and students learn from them; the teacher and the baselines are trained on the other {labelled:,}",
+    ]
 
 
 def _files(plan: Plan) -> list[list[str]]:
