@@ -111,7 +111,8 @@ def _why_not(path: Path, error: Exception) -> str:
     if foreign := foreign_layers(path):
         return (
             f"has layers that are not Keras' own, and the file lacks their code: {first_few(foreign)}. Build the "
-            "model from Keras' own layers only, copy the weights with `layer.set_weights`, and save that model."
+            "model from Keras' own layers only, copy the weights with `layer.set_weights`, and save that model. For a "
+            "teacher, `model.export('NAME.onnx', format='onnx')` where that code is will do."
         )
     return (
         f"cannot be loaded as a Keras model: {one_line(error).rstrip('.')}. Make it again with `dvc repro`, "

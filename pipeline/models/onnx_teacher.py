@@ -81,9 +81,10 @@ def _copied(proto: Any, file: Path) -> Iterator[Path]:
     beside = external_data(proto, file)
     names = {place: f"data{number}" for number, place in enumerate(beside)}
     for tensor in tensors_of(proto):
-        if place_of(tensor) in names:
-            (entry,) = (entry for entry in tensor.external_data if entry.key == "location")
-            entry.value = names[entry.value]
+        name = names.get(place_of(tensor) or "")
+        for entry in tensor.external_data:
+            if name is not None and entry.key == "location":
+                entry.value = name
     with tempfile.TemporaryDirectory() as folder:
         for place, path in beside.items():
             shutil.copyfile(path, Path(folder, names[place]))
