@@ -20,7 +20,7 @@ from pipeline.models.descriptions import Mlp
 FREE_OF_TENSORFLOW = [
     *("distillation.loss", "distillation.targets", "images.index", "images.resize", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
-    *("models.keras_files", "models.last_activation", "models.model_end", "models.other_formats"),
+    *("models.hub", "models.keras_files", "models.last_activation", "models.model_end", "models.other_formats"),
     *("models.own_network", "models.parts", "models.teacher_file"),
     *("runtime.digests", "runtime.errors", "runtime.progress", "runtime.publish", "runtime.ranges"),
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),

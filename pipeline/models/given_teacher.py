@@ -1,21 +1,21 @@
 """Completes a given teacher: from pixels (0 to 255) to logits in the order of the data set's classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
-from pipeline.models import architectures, keras_files
+from pipeline.models import architectures, hub, keras_files
 from pipeline.models.applications import applications
 from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.other_formats import keras_2_version, other_format
-from pipeline.models.parts import Preprocessing, Standardization
+from pipeline.models.parts import Affine, Preprocessing, Standardization
 from pipeline.models.teacher_file import Classes, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
@@ -79,28 +79,33 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     notes: list[str] = []
     activation: str | None = LINEAR
     earlier: dict[str, Any] | None = None
-    preprocessing = teacher.preprocessing
-    if teacher.application is None:
+    preprocessing: Preprocessing | Affine = teacher.preprocessing
+    if teacher.is_file:
         refuse_missing(teacher.file)
-    else:
+    elif teacher.application is not None:
         preprocessing = applications()[teacher.application].preprocessing()
     if teacher.application is not None:
         _refuse_outputs_without_meaning(teacher, class_names)
         model = imagenet_classifier(teacher.application)
+    elif teacher.preset is not None:
+        known = hub.classifier(teacher.preset)
+        model, activation, notes = known.model, known.activation, known.notes
+        preprocessing = _known_or_stated(known.preprocessing, teacher)
     elif teacher.weights_of is not None:
         model = teacher.weights_of.untrained(len(teacher.classes or class_names))
         load_weights(model, teacher.file)
     else:
         model, activation, notes = _loaded(teacher.file)
         earlier = keras_files.read_record(teacher.file)
-    one_logit = _is_one_logit(model, teacher.file, activation, class_names)
+    one_logit = _is_one_logit(model, teacher.model, activation, class_names)
     # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`.
-    if teacher.weights_of is None and earlier is None and activation not in PROBABILITIES:
-        refuse_no_logits(model, teacher.file)
+    is_checked = earlier is not None or (teacher.is_file and activation in PROBABILITIES)
+    if teacher.weights_of is None and not is_checked:
+        refuse_no_logits(model, teacher.model)
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
     order = _order(teacher, classes, class_names, outputs)
-    layers = _preprocessing_layers(preprocessing, teacher.file, model.input_shape[-1])
+    layers = _preprocessing_layers(preprocessing, teacher.model, model.input_shape[-1])
     if one_logit:
         notes.append(f"its one logit z becomes (0, z), so that a large z means {class_names[order.index(1)]!r}")
     elif order != sorted(order):
@@ -111,9 +116,18 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         notes.append(f"the preprocessing {preprocessing} is put in front of it")
     whole = _whole(model, layers, one_logit, order)
     is_unchanged = not notes and (teacher.preprocessing, teacher.classes, teacher.accuracy) == ("none", None, None)
-    if is_unchanged and teacher.application is None:
+    if is_unchanged and teacher.is_file:
         return Completed(whole, None, [])
     return Completed(whole, _record(teacher, preprocessing, classes, class_names, activation, earlier), notes)
+
+
+def _known_or_stated(known: Preprocessing | Affine | None, teacher: GivenTeacher) -> Preprocessing | Affine:
+    """The preprocessing of a preset of keras_hub; what params.yaml states, if the preset does not say it."""
+    if known is None:
+        return teacher.preprocessing
+    if teacher.preprocessing != "none":
+        raise ParameterError(f"{teacher.model} has a preprocessing of its own: leave train_teacher.preprocessing out.")
+    return known
 
 
 def _refuse_outputs_without_meaning(teacher: GivenTeacher, class_names: Sequence[str]) -> None:
@@ -142,7 +156,7 @@ def _loaded(file: Path) -> tuple[Any, str | None, list[str]]:
     return model, activation, notes
 
 
-def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: Sequence[str]) -> bool:
+def _is_one_logit(model: Any, file: str, activation: str | None, class_names: Sequence[str]) -> bool:
     if model.output_shape[-1] != 1 or len(class_names) != 2:
         return False
     if activation not in (LINEAR, "sigmoid"):
@@ -157,23 +171,23 @@ def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: S
 def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence[str], outputs: int) -> list[int]:
     """The number of the output of each class of the data set; `classes` are stated, or recorded in the file."""
     if classes is None:
-        keras_files.refuse_other_count(outputs, teacher.file, len(class_names))
+        keras_files.refuse_other_count(outputs, teacher.model, len(class_names))
         return list(range(outputs))
     numbers = dict(classes) if isinstance(classes, Mapping) else {name: number for number, name in enumerate(classes)}
     if isinstance(classes, Mapping):
         if (largest := max(numbers.values())) >= outputs:
             raise ParameterError(
-                f"train_teacher.classes names output {largest} of {teacher.file}, which has the outputs 0 to "
+                f"train_teacher.classes names output {largest} of {teacher.model}, which has the outputs 0 to "
                 f"{outputs - 1}. Count from 0."
             )
     elif len(classes) != outputs:
         raise ParameterError(
-            f"train_teacher.classes names {len(classes)} outputs, but {teacher.file} gives {outputs}. Name all of them "
-            "in their order (null for one without a class), or map classes to numbers of outputs, from 0."
+            f"train_teacher.classes names {len(classes)} outputs, but {teacher.model} gives {outputs}. Name all of "
+            "them in their order (null for one without a class), or map classes to numbers of outputs, from 0."
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
-        other = keras_files.other_classes(teacher.file, [str(name) for name in classes], class_names)
+        other = keras_files.other_classes(teacher.model, [str(name) for name in classes], class_names)
         raise MismatchError(f"{other} If it has other names for them, set train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
@@ -186,7 +200,7 @@ def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence
     return [numbers[name] for name in class_names]
 
 
-def _preprocessing_layers(preprocessing: Preprocessing, file: Path, channels: int) -> list[Any]:
+def _preprocessing_layers(preprocessing: Preprocessing | Affine, file: str, channels: int) -> list[Any]:
     expected = channels
     if isinstance(preprocessing, Standardization):
         expected = len(preprocessing.mean)
@@ -220,16 +234,16 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
 
 def _record(
     teacher: GivenTeacher,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | Affine,
     classes: Classes | None,
     class_names: Sequence[str],
     activation: str | None,
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     stated = {
-        "sha256": sha256_file(teacher.file) if teacher.application is None else None,
+        "sha256": sha256_file(teacher.file) if teacher.is_file else hub.digest_of(teacher.preset or ""),
         "accuracy": teacher.accuracy,
-        "preprocessing": asdict(preprocessing) if isinstance(preprocessing, Standardization) else preprocessing,
+        "preprocessing": asdict(preprocessing) if is_dataclass(preprocessing) else preprocessing,
         "classes": classes,
         "last_activation": activation,
     }

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
-from pipeline.models.descriptions import NETWORK, Model, OwnNetwork
+from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Average, GivenTeacher
 from pipeline.params.section import Section
 from pipeline.params.split import Split
@@ -130,7 +130,13 @@ TrainTeacher = Annotated[
     Annotated[Teacher, Tag("$one")] | Annotated[Members, Tag("$list")] | Annotated[Ensemble, Tag(ENSEMBLE)],
     Discriminator(_form_of_teacher),
 ]
-BY_FORM = {DESCRIBED: TrainedTeacher, FILE: GivenTeacher, ENSEMBLE: Ensemble, NETWORK: OwnNetwork}
+BY_FORM = {
+    DESCRIBED: TrainedTeacher,
+    FILE: GivenTeacher,
+    ENSEMBLE: Ensemble,
+    NETWORK: OwnNetwork,
+    PRESET: HubBackbone,
+}
 
 
 class Precompute(Section):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
-from pipeline.models import keras_files
+from pipeline.models import hub, keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.models.given_teacher import completed, refuse_missing
 from pipeline.models.teacher_file import Average, GivenTeacher
@@ -95,7 +95,12 @@ def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
         stated = asdict(teacher)
         if teacher.application is not None:
             return stated | {"keras": keras.__version__}
+        folder = None if teacher.preset is None else hub.digest_of(teacher.preset)
+        if teacher.preset is not None and folder is None:
+            return stated | {"keras_hub": hub.version()}
         del stated["model"]  # the content of the file counts, not its name
+        if folder is not None:
+            return stated | {"folder": folder}
         refuse_missing(teacher.file)
         return stated | {"file": sha256_file(teacher.file)}
     return asdict(teacher)
@@ -149,5 +154,5 @@ def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
     with replace_whole(result.curves) as partial:
         partial.write_text(NO_CURVES, encoding="utf-8")
     as_it_is = " as it is" if not whole.notes else ""
-    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *whole.notes]))
+    print("; ".join([f"{teacher.model} is taken{as_it_is}: nothing is trained", *whole.notes]))
     return result
