@@ -228,8 +228,8 @@ class HubBackbone(Description):
     """A backbone of keras_hub.
 
     Attributes:
-        architecture: keras_hub: and the name, the address or the folder of a preset; `softlabel models keras_hub` lists
-            the names.
+        architecture: the name, the address or the folder of a preset, behind keras_hub:, without a blank; `softlabel
+            models keras_hub` lists the names.
         weights: the weights of the backbone: "own", those of the preset; None, random ones.
         pooling: how the backbone's features are pooled; token takes the first token of a transformer, its class token.
     """
