@@ -145,6 +145,54 @@ def test_one_hot_by_hand():
     np.testing.assert_array_equal(index.one_hot([index.images[3], index.images[0]]), [[0, 0, 1], [0, 1, 0]])
 
 
+# Images without a label
+
+BARE = Image("d.png", "data/split/unlabelled/d.png", "", "train", "", "44" * 32)
+
+
+def test_an_image_without_a_label_has_neither_class_nor_label(tmp_path):
+    file = tmp_path / "index.csv"
+    write_index(file, Index([*IMAGES, BARE]))
+    assert file.read_text().splitlines()[-1] == f"d.png,data/split/unlabelled/d.png,,train,,{'44' * 32},"
+    read = read_index(file)
+    assert read.images == [*IMAGES, BARE]
+    assert read.class_names == Index([*IMAGES, BARE]).class_names == ["HP", "SSA"]
+    assert [image.is_labelled for image in read.images] == [True, True, True, False]
+
+
+def test_labels_of_images_without_one_by_hand():
+    index = Index([*IMAGES, BARE])
+    assert index.labels([BARE, ONE, TWO]) == [-1, 1, 0]
+    np.testing.assert_array_equal(index.one_hot([BARE, ONE, TWO]), [[0, 0], [0, 1], [1, 0]])
+    assert index.split("train") == [ONE, BARE]
+    assert index.labelled("train") == [ONE]
+    assert index.labelled("val") == index.split("val")
+
+
+def test_the_fingerprint_sees_a_label_that_was_taken_away():
+    text = "a.png\0train\0\0" + "11" * 32 + "\0" + "b.png\0test\0HP\0" + "22" * 32 + "\0"
+    index = Index([TWO, replace(ONE, class_name="")])
+    assert index.fingerprint() == hashlib.sha256(text.encode()).hexdigest()
+    assert index.fingerprint() != Index([TWO, ONE]).fingerprint()
+
+
+def test_training_images_without_any_label_are_refused():
+    with pytest.raises(DamagedError, match="no image with a label in the split 'train'"):
+        Index([TWO, THREE, BARE]).labelled("train")
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["d.png,p,,test,,s,", "d.png,p,,val,,s,", "d.png,p,,train,,s,0", "d.png,p,,train,,s,-1", "d.png,p,HP,train,,s,"],
+    ids=["test", "validation", "a label and no class", "-1", "a class and no label"],
+)
+def test_refuses_images_that_lack_half_of_a_label(tmp_path, row):
+    rows = ["a.png,p,HP,train,,s,0", "b.png,p,SSA,train,,s,1", row]
+    (tmp_path / "index.csv").write_text("\n".join([HEADER, *rows, ""]))
+    with pytest.raises(DamagedError, match=r"index\.csv"):
+        read_index(tmp_path / "index.csv")
+
+
 def test_split_lists_its_own_images_by_id():
     index = Index([replace(THREE, id="z.png"), THREE, TWO, ONE])
     assert [image.id for image in index.split("val")] == ["c.png", "z.png"]

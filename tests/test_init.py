@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from layouts import FOLDER, INDEX, png, write_files, write_params
+from onnx_graphs import classifier, write
 from real_project import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli import arguments
 from pipeline.cli.main import main
-from pipeline.params.reading import read_params
+from pipeline.params.listing import as_text
+from pipeline.params.reading import checked, read_params
 from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.stages import split
 from pipeline.tools.first_params import Pictures, about_weights, sections
@@ -166,15 +168,26 @@ def test_weights_that_must_be_downloaded_are_told(tmp_path, monkeypatch):
     assert ["mobilenetv2" in note for note in about_weights(content)] == [True]
 
 
-def test_stated_models_are_taken():
+@pytest.mark.parametrize("file", ["teacher.keras", "teacher.onnx"])
+def test_stated_models_are_taken(file):
     class_folders()
-    chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher="teacher.keras", student="mobilenet", on_gpu=False)
-    assert chosen["train_teacher"] == {"model": "teacher.keras"}
+    chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher=file, student="mobilenet", on_gpu=False)
+    assert chosen["train_teacher"] == {"model": file}
     assert chosen["student"]["model"]["architecture"] == "mobilenet"
-    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.keras"])
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", file])
     assert refused.exit_code == 1
-    assert "teacher.keras" in refused.output
+    assert file in refused.output
     assert not PARAMS.exists(), "what fails leaves nothing behind"
+
+
+def test_a_teacher_in_onnx_enters_the_plan():
+    """The operations of a graph are not known."""
+    class_folders()
+    write(classifier(shape=(12, 12, 3), kernel=np.zeros((432, 2)), bias=np.array([0.5, -0.5])), "teacher.onnx")
+    done = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.onnx"])
+    assert done.exit_code == 0, done.output
+    assert "not known" in done.output
+    assert YAML(typ="safe").load(PARAMS)["train_teacher"]["model"] == "teacher.onnx"
 
 
 def test_an_unknown_architecture_is_refused_and_nothing_written():
@@ -251,6 +264,61 @@ def test_a_column_that_names_splits_is_told():
     write_files(images(*numbered(20)))
     table("list.csv", "name,label,split", *(f"{n}.png,{n % 2},{'train' if n % 3 else 'test'}" for n in range(20)))
     assert any("'split'" in note for note in detect(RAW, Columns(label="label")).notes)
+
+
+# Images without a label
+
+
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled"])
+@pytest.mark.parametrize("write", [class_folders, csv, mhist], ids=["folders", "csv", "mhist"])
+def test_a_folder_of_images_without_a_label_is_found(write, name):
+    write()
+    before = detect(RAW)
+    write_files({f"raw/{name}/{n}.png": png(100 + n, 12) for n in range(5)})
+    detected = detect(RAW)
+    assert detected.section == before.section | {"unlabelled": {"folder": name}}
+    assert len(detected.data_set.rows) == len(before.data_set.rows) + 5
+    assert detected.data_set.class_names == before.data_set.class_names
+    assert any(note.startswith(name) for note in detected.notes)
+
+
+@pytest.mark.parametrize("label", ["label", "a,b"], ids=["a column", "one-hot"])
+def test_rows_without_a_label_are_found(label):
+    write_files(images(*numbered(30)))
+    fields = {"label": ["", "x", "y"], "a,b": [",", "1,0", "0,1"]}[label]
+    table("list.csv", f"name,{label}", *(f"{n}.png,{fields[0 if n < 9 else 1 + n % 2]}" for n in range(30)))
+    detected = detect(RAW)
+    assert detected.section["unlabelled"] == {"rows": True}
+    assert sum(not row.is_labelled for row in detected.data_set.rows) == 9
+    assert any(note.startswith("9 of 30 rows have no label") for note in detected.notes)
+
+
+def test_mhists_rows_and_a_folder_are_found_together():
+    write_files(images(*numbered(30)) | {"raw/unlabelled/1.png": png(100, 12)})
+    header = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+    labels = ["" if n < 9 else "ab"[n % 2] for n in range(30)]
+    table("annotations.csv", header, *(f"{n}.png,{labels[n]},,{'test' if n > 20 else 'train'}" for n in range(30)))
+    detected = detect(RAW)
+    assert detected.section["layout"] == "mhist"
+    assert detected.section["unlabelled"] == {"rows": True, "folder": "unlabelled"}
+    assert sum(not row.is_labelled for row in detected.data_set.rows) == 10
+
+
+def test_the_key_is_written_and_read_again():
+    test_mhists_rows_and_a_folder_are_found_together()
+    chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher=None, student=None, on_gpu=False)
+    content = {"split": detect(RAW).section, **chosen}
+    PARAMS.write_text(as_text(checked(content, PARAMS), content), encoding="utf-8")
+    assert read_params(PARAMS).split == checked(content, PARAMS).split
+    assert read_params(PARAMS).split.unlabelled.folder == Path("unlabelled")
+
+
+def test_the_teachers_schedule_suits_the_labelled_images():
+    pictures = Pictures(12, 12, 3, 12, 12)
+    made = sections(pictures, 20_000, teacher=None, student=None, on_gpu=False, unlabelled=16_000)
+    other = sections(pictures, 4_000, teacher=None, student=None, on_gpu=False)
+    assert made["train_teacher"] == other["train_teacher"]
+    assert made["student"]["phases"][0]["epochs"] < made["train_teacher"]["phases"][0]["epochs"]
 
 
 def test_stated_columns_ask_for_a_table():

@@ -198,6 +198,61 @@ def test_gradient_at_high_temperature_matches_logits(temperature):
     np.testing.assert_allclose(actual, (student - teacher) / 4, rtol=0, atol=bound + rounding)
 
 
+# Rows without a label
+
+
+def without_label(y_true, rows):
+    """The targets, in which some rows have no label."""
+    y_true = y_true.copy()
+    y_true[rows, : y_true.shape[1] // 2] = 0
+    return y_true
+
+
+def test_a_row_without_a_label_by_hand():
+    # As in test_both_terms_by_hand, where the soft term is 0.57536414: 0.7 of it, and nothing else.
+    loss = DistillationLoss(temperature=2.0, hard_label_weight=0.3)
+    assert per_row(loss, [[0, 0, 0.5, 0.5]], [[0.0, 2 * np.log(3.0)]]) == pytest.approx([0.40275490], rel=32 * ULP)
+
+
+@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize("weight", [0.25, 0.9])
+def test_a_row_without_a_label_has_the_soft_term_alone(kind, weight):
+    """Value and gradient, against float64; its neighbours keep both terms."""
+    loss, labelled = DistillationLoss(4.0, weight, soft_loss=kind), targets(LABELS, softmax(TEACHER, 4.0))
+    y_true, mass = without_label(labelled, [0, 2]), np.array([[0.0], [1.0], [0.0]])
+    soft = soft_term_in_float64(y_true, STUDENT, 4.0, True, kind)
+    hard = -log_softmax(STUDENT)[range(3), LABELS] * mass[:, 0]
+    bound = rounding_bound(STUDENT, 4.0, weight, True)
+    np.testing.assert_allclose(per_row(loss, y_true, STUDENT), weight * hard + (1 - weight) * soft, rtol=0, atol=bound)
+    hard = mass * (softmax(STUDENT) - np.eye(4)[LABELS])
+    soft = 4.0 * (softmax(STUDENT, 4.0) - softmax(TEACHER, 4.0))
+    for step in (gradient, compiled_gradient):
+        np.testing.assert_allclose(
+            step(loss, y_true, STUDENT), weight * hard + (1 - weight) * soft, rtol=0, atol=200 * ULP
+        )
+
+
+def compiled_gradient(loss, y_true, z):
+    """As `gradient`, of the mean over rows in a compiled step, times the number of rows."""
+
+    @tf.function
+    def step(z):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            mean = loss(tf.constant(y_true, tf.float32), z)
+        return tape.gradient(mean, z)
+
+    return len(z) * step(tf.constant(z, tf.float32)).numpy().astype(np.float64)
+
+
+def test_no_soft_term_and_no_label_leave_no_loss():
+    y_true = without_label(targets(LABELS, softmax(TEACHER, 4.0)), [1])
+    loss = DistillationLoss(4.0, 1.0)
+    assert per_row(loss, y_true, STUDENT)[1] == 0.0
+    assert not gradient(loss, y_true, STUDENT)[1].any()
+    assert gradient(loss, y_true, STUDENT)[[0, 2]].all()
+
+
 # Limits that equal Keras' own losses
 
 

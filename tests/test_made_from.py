@@ -162,3 +162,12 @@ def test_a_stage_sees_every_parameter_that_the_table_compares(stage, preset):
     """Else numbers that were just made would be taken for those of other parameters."""
     file = ROOT / "presets" / f"{preset}.yaml"
     assert with_effect(load_params(stage, file, ROOT / "dvc.yaml")) == with_effect(read_params(file))
+
+
+def test_numbers_made_before_there_was_a_key_still_belong(project):
+    """Without images without a label, the key is not named; with some, it is."""
+    assert not [line for line in json.loads(METRICS.read_text())["made_from"]["params"] if "unlabelled" in line]
+    change(Path("params.yaml"), "split.unlabelled", None)
+    assert table().exit_code == 0
+    change(Path("params.yaml"), "split.unlabelled", {"rows": True})
+    assert "split.unlabelled.folder not there (now null), split.unlabelled.rows not there (now true)" in refusal()

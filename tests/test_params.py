@@ -285,7 +285,10 @@ REFUSED = {
     "key by its old name": ({MODEL: CNN | {"dense": [4]}}, [f"{MODEL}.dense: ", "'hidden_units'"]),
     "key like no other": (
         {"split.xyz": 1},
-        ["split.xyz: unknown key", "known are annotations, class_names, data, duplicates, images, layout, limit, val_"],
+        [
+            "split.xyz: unknown key",
+            "known are annotations, class_names, data, duplicates, images, layout, limit, unlabelled, val_",
+        ],
     ),
     "key that belongs to another section": (
         {"distill.batch_size": 1},
@@ -721,7 +724,10 @@ REFUSED_TEACHERS = {
     ),
     "key of a trained teacher beside a file": (
         [TRAINED, FILE | {"seed": 1}],
-        ["train_teacher.1.seed: unknown key", "known are accuracy, classes, model, preprocessing, weights_of"],
+        [
+            "train_teacher.1.seed: unknown key",
+            "known are accuracy, classes, input_shape, model, preprocessing, weights_of",
+        ],
     ),
     "value wrong in a phase of member 1": (
         [FILE, TRAINED | {"phases": [*TRAINED["phases"], TRAINED["phases"][0] | {"epochs": 0}]}],

@@ -69,12 +69,20 @@ EXAMPLE = Plan(
     students=6,
     epochs=40,
     images_seen=40_000,
+    has_teacher_model=True,
     teacher_flops=2_000_000_000,
     student_flops=10_000_000,
     logits_bytes=12_345_678,
     targets_bytes=1_500_000,
     temperatures=3,
 )
+
+
+def test_a_plan_says_who_learns_from_images_without_a_label():
+    said = " ".join(as_text(replace(EXAMPLE, images=replace(EXAMPLE.images, unlabelled=300)), None).split())
+    assert "300 of the training images have no label" in said
+    assert "the teacher and the baselines are trained on the other 700" in said
+    assert "no label" not in as_text(EXAMPLE, None)
 
 
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
@@ -402,6 +410,11 @@ def test_the_text_tells_the_numbers_by_hand():
     }
     assert re.search(r"teacher 43\.6 times as often\. .*from 1 student", text)
     assert "hours" not in text.lower()
+
+
+def test_unknown_operations_of_the_teacher_are_called_so():
+    text = as_text(replace(EXAMPLE, teacher_flops=None), None)
+    assert table(text, "teacher passes")["online"] == ["240,000", "not known", "not known"]
 
 
 def test_measured_speeds_become_hours_by_hand():

@@ -555,6 +555,31 @@ def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate
     assert state.best()["val_soft_loss"] == pytest.approx((soft * surprise).sum(axis=1).mean(), rel=1e-4)
 
 
+def test_the_curves_count_labelled_images_alone(tmp_path, train_on, validate_on):
+    """Nothing is learned, so that the first logits say it all; of 26 images, in batches of 8, 16 have no label."""
+    loss, one_hot = DistillationLoss(3.0, 0.3), targets_of(train_on)
+    one_hot = np.where((np.arange(26) % 13 < 8)[:, None], 0, one_hot)
+    soft = np.random.default_rng(26).dirichlet([1.0, 1.0], 26)
+    both = np.concatenate([one_hot, soft], axis=1).astype(np.float32)
+    names = [name for name, _ in train_on.content]
+    told = Examples(train_on.content, train_on.images, HardLabels(names, both, Augmentation(), 0, 1))
+    state = TrainingState(tmp_path / "state.npz")
+    recipe = Recipe([Phase(1, 1e-12, "all", optimizer="sgd")], batch_size=8, seed=5)
+    labelled = np.concatenate([targets_of(validate_on), np.full((14, 2), 0.5)], axis=1).astype(np.float32)
+    names = [name for name, _ in validate_on.content]
+    validation = Examples(validate_on.content, validate_on.images, HardLabels(names, labelled, Augmentation(), 0, 1))
+    model = train(LINEAR.build(classes=2, seed=5), told, validation, loss, recipe, state)
+    (row,) = state.history
+    logits = np.asarray(model(train_on.images.rows(np.arange(26)).numpy().astype(np.float32)), np.float64)
+    chosen, labels = np.flatnonzero(one_hot.any(axis=1)), one_hot.argmax(axis=1)
+    assert len(chosen) == 10
+    surprise = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(26), labels]
+    assert row["cross_entropy"] == pytest.approx(surprise[chosen].mean(), rel=1e-5)
+    assert row["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1)[chosen] == labels[chosen]))
+    assert row["accuracy"] != pytest.approx(np.mean(logits.argmax(axis=1) == labels))
+    assert row["loss"] == pytest.approx(0.3 * surprise[chosen].sum() / 26 + 0.7 * row["soft_loss"], rel=1e-5)
+
+
 def test_the_curves_of_a_teacher_have_no_soft_loss(uninterrupted):
     history = uninterrupted["passes"][1].history
     assert set(history[0]) == {"epoch", "phase", "learning_rate"} | {

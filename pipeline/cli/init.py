@@ -13,7 +13,7 @@ from pipeline.runtime.errors import ParameterError
 
 @click.command(cls=Announced)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--teacher", metavar="NAME", help="An architecture or a .keras file.")
+@click.option("--teacher", metavar="NAME", help="An architecture, or a .keras or .onnx file.")
 @click.option("--student", metavar="NAME", help="An architecture or a .keras file.")
 @click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
 @click.option("--label-column", metavar="NAME", help="The column that has the labels.")
@@ -59,6 +59,7 @@ def init(
             teacher=teacher,
             student=student,
             on_gpu=device_names() != ["CPU"],
+            unlabelled=images.unlabelled,
         ),
     }
     params = checked(content, PARAMS_FILE)

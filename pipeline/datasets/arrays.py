@@ -4,8 +4,6 @@ The arrays have the names that Keras uses (x_train, y_train, ...) or those of Me
 (https://medmnist.com: train_images, train_labels, ...).
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ import numpy.typing as npt
 
 from pipeline.datasets.class_names import ClassNames, name_classes
 from pipeline.datasets.labelled import Annotation, DataSet, shares_to_draw
-from pipeline.images.index import SplitName
-from pipeline.runtime.errors import DamagedError, MissingError, ParameterError, UnusableError, one_line, quoted
+from pipeline.datasets.unlabelled import IF_MEANT, NONE_EXPECTED, Unlabelled, refuse_outside_training, used
+from pipeline.images.index import NO_LABEL, SplitName
+from pipeline.runtime.errors import MissingError, ParameterError, UnusableError, quoted
+from pipeline.runtime.npz_files import read_npz
 
 NAMES: dict[str, dict[SplitName, tuple[str, str]]] = {
     "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
@@ -34,7 +34,12 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def read_arrays(
-    *, data: Path, val_fraction: float | None, test_fraction: float | None, class_names: ClassNames = None
+    *,
+    data: Path,
+    val_fraction: float | None,
+    test_fraction: float | None,
+    class_names: ClassNames = None,
+    unlabelled: Unlabelled = NONE_EXPECTED,
 ) -> DataSet:
     """Reads and checks an .npz file.
 
@@ -46,6 +51,7 @@ def read_arrays(
         test_fraction: share of all training images to draw for testing, or None if the file holds these.
         class_names: the names of labels 0, 1, ..., a map from label to name, or the name of an array of names in the
             file; None names a class by its number.
+        unlabelled: which images without a label are used: those whose label is -1, and those of another array.
 
     Returns:
         The data set, its rows sorted by id.
@@ -54,7 +60,7 @@ def read_arrays(
         MissingError: there is no such file.
         DamagedError: it is no .npz file, or cannot be read.
         UnusableError: an array is missing, or has another type, shape or range of values.
-        ParameterError: a fraction or `class_names` does not fit the file.
+        ParameterError: a fraction, `class_names` or the array of `unlabelled` does not fit the file.
         MismatchError: a label has no name.
     """
     arrays = _load(data)
@@ -64,11 +70,14 @@ def read_arrays(
     for images, labels in pairs.values():
         _refuse_images(arrays[images], data, images)
         _refuse_labels(arrays[labels], data, labels, len(arrays[images]), images)
-    numbers: list[int] = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
-    if class_names is None and min(numbers) < 0:
+    every: list[int] = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
+    is_class = isinstance(class_names, list | dict) and str(NO_LABEL) in class_names
+    numbers = [number for number in every if is_class or number != NO_LABEL]
+    lacking = len(every) - len(numbers)
+    if (class_names is None and min(numbers, default=0) < 0) or (lacking and unlabelled.rows is None):
         raise UnusableError(
-            f"{data} has the label {min(numbers)}; expected numbers from 0. "
-            "Correct the labels, or leave these images out."
+            f"{data} has the label {min(every)}; expected numbers from 0. "
+            f"Correct the labels, or leave these images out.{f' {IF_MEANT}' if lacking else ''}"
         )
     array_of_names = str(class_names) if isinstance(class_names, Path) else None
     names = class_names if array_of_names is None else _names_in(arrays, array_of_names, data)
@@ -80,25 +89,53 @@ def read_arrays(
         for split, (images, _) in pairs.items()
         for position, image in enumerate(arrays[images])
     ]
+    class_of = dict(zip(numbers, classes, strict=True))
     rows = [
-        Annotation(image_id, class_name, split, None, image)
-        for (image_id, split, image), class_name in zip(every_image, classes, strict=True)
+        Annotation(image_id, class_of.get(number, ""), split, None, image)
+        for (image_id, split, image), number in zip(every_image, every, strict=True)
     ]
-    used = {name for pair in pairs.values() for name in pair} | {array_of_names}
+    refuse_outside_training(rows, data)
+    kept, hints = used(rows, unlabelled)
+    kept += _without_labels(arrays, unlabelled.array, pairs, data)
+    taken = {name for pair in pairs.values() for name in pair} | {array_of_names, unlabelled.array}
     return DataSet(
         source=data,
-        rows=sorted(rows, key=lambda row: row.id),
+        rows=sorted(kept, key=lambda row: row.id),
         drawn=shares_to_draw(val_fraction, test_fraction),
-        left_out=sorted(set(arrays) - used),
+        left_out=sorted(set(arrays) - taken),
         because=f"these arrays of {data} are neither images nor labels",
         class_names=order,
+        hints=hints,
     )
 
 
-def read_cifar10(*, data: Path, val_fraction: float, class_names: ClassNames = None) -> DataSet:
+def read_cifar10(
+    *, data: Path, val_fraction: float, class_names: ClassNames = None, unlabelled: Unlabelled = NONE_EXPECTED
+) -> DataSet:
     """Reads CIFAR-10, or a part of it, as `read_arrays` does; `class_names` None means the names of its ten classes."""
     names = CIFAR10 if class_names is None else class_names
-    return read_arrays(data=data, val_fraction=val_fraction, test_fraction=None, class_names=names)
+    return read_arrays(
+        data=data, val_fraction=val_fraction, test_fraction=None, class_names=names, unlabelled=unlabelled
+    )
+
+
+def _without_labels(
+    arrays: Arrays, name: str | None, pairs: Mapping[SplitName, tuple[str, str]], path: Path
+) -> list[Annotation]:
+    """The images of the array of images without a label, such as `unlabelled_00012.png`; none without such an array."""
+    if name is None:
+        return []
+    others = sorted(set(arrays) - {array for pair in pairs.values() for array in pair})
+    if name not in others:
+        raise ParameterError(
+            f"split.unlabelled.array is {name!r}, and {path} has no such array beside those with labels; it has "
+            f"{quoted(others, 12) or 'no other one'}. Name an array of images, or set split.unlabelled.array: null."
+        )
+    _refuse_images(arrays[name], path, name)
+    return [
+        Annotation(f"unlabelled_{position:05}.png", "", "train", None, image)
+        for position, image in enumerate(arrays[name])
+    ]
 
 
 def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
@@ -119,19 +156,11 @@ def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise MissingError(f"there is no file {path}. Put it there, or set split.data in params.yaml.")
-    if not zipfile.is_zipfile(path):
-        raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
-    try:
-        # Opened here, because np.load leaves a damaged file open.
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            return {name: np.asarray(file[name]) for name in file.files}
-    except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise UnusableError(
-                f"{path} holds an array of Python objects, which could run any code when they are read. "
-                "Store images as uint8 and labels as integers, with images of one size."
-            ) from None
-        raise DamagedError(f"{path} cannot be read: {one_line(error)}. Write it again, it may be damaged.") from None
+    return read_npz(
+        path,
+        example="x_train=..., y_train=...",
+        plain="images as uint8 and labels as integers, with images of one size",
+    )
 
 
 def _pairs(arrays: Arrays, path: Path) -> dict[SplitName, tuple[str, str]]:

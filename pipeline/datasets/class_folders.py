@@ -18,6 +18,7 @@ from pipeline.datasets.labelled import (
     refuse_unsafe_labels,
     shares_to_draw,
 )
+from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled, read_folder
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MissingError, UnusableError, all_named, nearest, quoted
 
@@ -47,6 +48,7 @@ def read_folders(
     val_fraction: float | None,
     test_fraction: float | None,
     class_names: ClassNames = None,
+    unlabelled: Unlabelled = NONE_EXPECTED,
 ) -> DataSet:
     """Reads and checks folders of classes.
 
@@ -60,6 +62,7 @@ def read_folders(
         val_fraction: share of the training images to draw for validation, or None if `val` is a folder.
         test_fraction: share of all images of `train` to draw for testing, or None if `test` is a folder.
         class_names: names and order of the classes, as `name_classes` takes them; the labels are the folders' names.
+        unlabelled: the folder of images without a label, which is no class.
 
     Returns:
         The data set, its rows sorted by id.
@@ -72,7 +75,8 @@ def read_folders(
     paths: dict[SplitName, Path | None] = {"train": train, "val": val, "test": test}
     folders = {split: data / path for split, path in paths.items() if path is not None}
     _refuse_folders(data, folders)
-    contents = {split: _content_of(folder, list(folders.values())) for split, folder in folders.items()}
+    apart = [*folders.values(), *([] if unlabelled.folder is None else [data / unlabelled.folder])]
+    contents = {split: _content_of(folder, apart) for split, folder in folders.items()}
     labels = {label for label, _ in contents["train"].images}
     if not labels:
         raise MissingError(
@@ -87,14 +91,16 @@ def read_folders(
     classes, order = name_classes(
         [composed(label) for _, label, _ in images], class_names, data=data, source=folders["train"], place=place
     )
+    rows = list(_rows(folders, images, classes))
+    more, no_images = read_folder(data, unlabelled.folder, rows)
     left_out = [folder / name for split, folder in folders.items() for name in contents[split].left_out]
-    unstated = {} if folders["train"] == data else _unstated(data, list(folders.values()))
+    unstated = {} if folders["train"] == data else _unstated(data, apart)
     stated = ", ".join(f"split.{split}" for split in folders)
     return DataSet(
         source=data,
-        rows=sorted(_rows(folders, images, classes), key=lambda row: row.id),
+        rows=sorted([*rows, *more], key=lambda row: row.id),
         drawn=shares_to_draw(val_fraction, test_fraction),
-        left_out=sorted(path.relative_to(data).as_posix() for path in left_out)
+        left_out=sorted([*(path.relative_to(data).as_posix() for path in left_out), *no_images])
         + [f"{name}/ ({count} images)" for name, count in unstated.items()],
         because=f"they are in no folder of a class{f' of {stated}' if unstated else ''}, in {data}",
         class_names=order,
@@ -166,12 +172,15 @@ def _unstated(data: Path, stated: Sequence[Path]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _content_of(folder: Path, split_folders: Sequence[Path]) -> _Content:
-    """Lists the images in the class folders of a split; the folder of another split is no class."""
+def _content_of(folder: Path, apart: Sequence[Path]) -> _Content:
+    """Lists the images in the class folders of a split.
+
+    The folder of another split, or of images without a label, is no class.
+    """
     content = _Content()
     labels = []
     for entry in sorted(folder.iterdir()):
-        if entry in split_folders or is_left_by_a_system(entry.name):
+        if entry in apart or is_left_by_a_system(entry.name):
             continue
         if entry.is_dir():
             labels.append(entry.name)

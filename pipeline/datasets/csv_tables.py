@@ -13,7 +13,8 @@ from pipeline.datasets.groups import grouped
 from pipeline.datasets.image_names import ImageFolder, copied_as, nearest_file
 from pipeline.datasets.labelled import Annotation, DataSet, ids_of, shares_to_draw
 from pipeline.datasets.table_files import Table, TableKey, read_list, read_table
-from pipeline.datasets.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot
+from pipeline.datasets.table_labels import read_labels, read_one_hot, refuse_column_of_one_hot, with_label
+from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled, read_folder, refuse_outside_training, used
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MismatchError, UnusableError, all_named, quoted
 
@@ -29,7 +30,13 @@ LISTED: dict[TableKey, SplitName] = {"validation_ids": "val", "test_ids": "test"
 
 
 def read_mhist(
-    *, data: Path, annotations: Path, images: Path, val_fraction: float, class_names: ClassNames = None
+    *,
+    data: Path,
+    annotations: Path,
+    images: Path,
+    val_fraction: float,
+    class_names: ClassNames = None,
+    unlabelled: Unlabelled = NONE_EXPECTED,
 ) -> DataSet:
     """Reads and checks MHIST's `annotations.csv` and its folder of images.
 
@@ -39,12 +46,13 @@ def read_mhist(
         images: the folder of images, relative to `data`.
         val_fraction: share of the training partition to draw for validation, 0 to 1.
         class_names: names and order of the classes, as `name_classes` takes them.
+        unlabelled: which images without a label are used.
 
     Returns:
         The data set, its rows sorted by id.
 
     Raises:
-        MissingError: the table, the folder or an image is missing.
+        MissingError: the table, a folder or an image is missing.
         DamagedError: the table cannot be read.
         UnusableError: the table's columns or fields cannot be used.
         MismatchError: a label has no name.
@@ -55,8 +63,11 @@ def read_mhist(
     names_and_files = folder.files_of(table, NAME)
     _refuse_partitions_and_votes(table)
     place = f"the column {LABEL!r}"
-    labels = read_labels(table, LABEL, table.column(NAME), labels_in(data, class_names))
-    classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
+    known = labels_in(data, class_names)
+    labelled = _labelled(table, [LABEL], known, unlabelled)
+    labels = read_labels(table.part(labelled), LABEL, table.part(labelled).column(NAME), known)
+    names_of_classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place)
+    classes = _of_all_rows(table, labelled, names_of_classes)
     votes = [int(count) if count else None for count in table.column(VOTES)]
     ids = ids_of([name for name, _ in names_and_files])
     partitions = [PARTITIONS[name] for name in table.column(PARTITION)]
@@ -65,7 +76,7 @@ def read_mhist(
         Annotation(name, class_name, partition, count, folder.folder / file, file_name=copied_as(name, file))
         for name, (_, file), class_name, partition, count in zip(*columns, strict=True)
     ]
-    return _data_set(folder, table, rows, {"val": val_fraction}, order)
+    return _data_set(data, folder, table, rows, {"val": val_fraction}, order, unlabelled)
 
 
 def read_csv(
@@ -84,6 +95,7 @@ def read_csv(
     val_fraction: float | None,
     test_fraction: float | None,
     group_column: str | None = None,
+    unlabelled: Unlabelled = NONE_EXPECTED,
 ) -> DataSet:
     """Reads and checks a table with any columns for names and labels, and its folder of images.
 
@@ -103,12 +115,13 @@ def read_csv(
         val_fraction: share of the training images to draw for validation, or None if `validation_ids` names them.
         test_fraction: share of all images to draw for testing, or None if `test_ids` names them.
         group_column: the column of groups whose images must lie in one split, such as patients, or None.
+        unlabelled: which images without a label are used.
 
     Returns:
         The data set, its rows sorted by id.
 
     Raises:
-        MissingError: a table, the folder or an image is missing.
+        MissingError: a table, a folder or an image is missing.
         DamagedError: a table or the file of class names cannot be read.
         UnusableError: the columns or fields of a table cannot be used.
         ParameterError: `label_column` is one of several one-hot columns.
@@ -122,16 +135,21 @@ def read_csv(
     table = read(annotations, (image_column, *columns, *group_columns), key="annotations", remedy=remedy)
     folder = ImageFolder(data, images)
     names_and_files = folder.files_of(table, image_column)
-    names = table.column(image_column)
+    known = [] if label_columns is not None else labels_in(data, class_names)
+    labelled = _labelled(table, columns, known, unlabelled)
+    part = table.part(labelled)
+    names = part.column(image_column)
     if label_columns is None:
-        known = labels_in(data, class_names)
         if len(known) != 2:  # with two names, a column of 0 and 1 is meant as the labels
-            refuse_column_of_one_hot(table, columns[0], names)
-        labels, place = read_labels(table, columns[0], names, known), f"the column {columns[0]!r}"
+            refuse_column_of_one_hot(part, columns[0], names)
+        labels, place = read_labels(part, columns[0], names, known), f"the column {columns[0]!r}"
     else:
-        labels, place = read_one_hot(table, columns, names), "split.label_columns"
+        labels, place = read_one_hot(part, columns, names), "split.label_columns"
     stated = label_columns or ()
-    classes, order = name_classes(labels, class_names, data=data, source=table.path, place=place, stated=stated)
+    names_of_classes, order = name_classes(
+        labels, class_names, data=data, source=table.path, place=place, stated=stated
+    )
+    classes = _of_all_rows(table, labelled, names_of_classes)
     ids: dict[TableKey, Path | None] = {"validation_ids": validation_ids, "test_ids": test_ids}
     remedy = "It needs the column split.image_column"
     tables: dict[TableKey, Table] = {}
@@ -149,16 +167,43 @@ def read_csv(
     ]
     if group_column is not None:
         rows = grouped(rows, table.column(group_column), table.path, group_column)
-    return _data_set(folder, table, rows, shares_to_draw(val_fraction, test_fraction), order)
+    return _data_set(data, folder, table, rows, shares_to_draw(val_fraction, test_fraction), order, unlabelled)
+
+
+def _labelled(table: Table, columns: Sequence[str], known: Sequence[str], unlabelled: Unlabelled) -> Sequence[int]:
+    """The rows whose label is read: all, or those that have one if others are expected."""
+    return range(len(table.rows)) if unlabelled.rows is None else with_label(table, columns, known)
+
+
+def _of_all_rows(table: Table, labelled: Sequence[int], classes: Sequence[str]) -> list[str]:
+    """The class of each row of the table, "" for one without a label, from those of the labelled rows."""
+    class_of = dict(zip(labelled, classes, strict=True))
+    return [class_of.get(row, "") for row in range(len(table.rows))]
 
 
 def _data_set(
-    folder: ImageFolder, table: Table, rows: list[Annotation], drawn: Mapping[SplitName, float], order: Sequence[str]
+    data: Path,
+    folder: ImageFolder,
+    table: Table,
+    rows: Sequence[Annotation],
+    drawn: Mapping[SplitName, float],
+    order: Sequence[str],
+    unlabelled: Unlabelled,
 ) -> DataSet:
-    used = {row.image for row in rows} | {table.path}
-    others = [file for file in folder.files if folder.folder / file not in used]
-    rows.sort(key=lambda row: row.id)
-    return DataSet(table.path, rows, drawn, others, f"no row names these files of {folder.folder}", order)
+    refuse_outside_training(rows, table.path)
+    kept, hints = used(rows, unlabelled)
+    more, no_images = read_folder(data, unlabelled.folder, rows)
+    if no_images:
+        hints.append(f"{len(no_images)} file(s) of split.unlabelled.folder are no images: {all_named(no_images)}")
+    if more and any(row.group is not None for row in kept):
+        hints.append(
+            f"The {len(more):,} images of split.unlabelled.folder have no group. Make sure that none of them belongs "
+            "to a group of validation or test images."
+        )
+    taken = {row.image for row in [*rows, *more]} | {table.path}
+    others = [file for file in folder.files if folder.folder / file not in taken]
+    every = sorted([*kept, *more], key=lambda row: row.id)
+    return DataSet(table.path, every, drawn, others, f"no row names these files of {folder.folder}", order, hints)
 
 
 def _refuse_partitions_and_votes(table: Table) -> None:

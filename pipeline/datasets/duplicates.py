@@ -46,7 +46,7 @@ def report_copies(images: Sequence[Image], refuse: bool) -> None:
     """
     copied = [[images[place] for place in places] for places in copies([image.sha256 for image in images])]
     in_splits = [same for same in copied if len({image.split for image in same}) > 1]
-    in_classes = [same for same in copied if len({image.class_name for image in same}) > 1]
+    in_classes = [same for same in copied if len({image.class_name for image in same if image.is_labelled}) > 1]
     warnings = []
     if in_splits:
         warnings.append(
@@ -68,7 +68,9 @@ def report_copies(images: Sequence[Image], refuse: bool) -> None:
 
 def _named(copied: Sequence[Sequence[Image]], file: str) -> str:
     """The first pictures, each by the names of its copies; a file gets all of them, one picture a line."""
-    every = [[f"{image.id} ({image.split}/{image.class_name})" for image in same] for same in copied]
+    every = [
+        [f"{image.id} ({image.split}/{image.class_name})" for image in same if image.is_labelled] for same in copied
+    ]
     shown = first_few([" = ".join(names[:SHOWN]) + " = …" * (len(names) > SHOWN) for names in every], SHOWN)
     more = len(every) > SHOWN or any(len(names) > SHOWN for names in every)
     return shown + (in_a_file([" = ".join(names) for names in every], file) if more else "")

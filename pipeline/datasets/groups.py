@@ -33,7 +33,8 @@ def grouped(rows: Sequence[Annotation], groups: Sequence[str], path: Path, colum
     groups = [_name(group) for group in groups]
     splits: dict[str, set[SplitName]] = {}
     for row, group in zip(rows, groups, strict=True):
-        splits.setdefault(group, set()).add(row.partition)
+        if row.is_labelled:  # the others follow: none is used if its group has validation or test images
+            splits.setdefault(group, set()).add(row.partition)
     torn = [repr(group) for group, of_group in splits.items() if len(of_group) > 1]
     if torn:
         raise UnusableError(

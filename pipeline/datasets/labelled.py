@@ -1,4 +1,4 @@
-"""Labelled images, into which every layout is read, and the checks that all layouts share.
+"""Images and their labels, into which every layout is read, and the checks that all layouts share.
 
 The reader of a layout takes the values of the section `split` and returns a `DataSet`. It decodes no image.
 """
@@ -22,11 +22,11 @@ CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 @dataclass(frozen=True)
 class Annotation:
-    """One labelled image, before it has a split.
+    """One image, before it has a split.
 
     Attributes:
         id: the image's name, unique in the data set.
-        class_name: the name of its class.
+        class_name: the name of its class; "" for an image without a label.
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None if nobody voted.
         image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
@@ -45,6 +45,11 @@ class Annotation:
     drawn_by: str | None = None
     group: str | None = None
     file_name: str | None = None
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its class is known."""
+        return self.class_name != ""
 
     @property
     def own_name(self) -> str:
@@ -83,6 +88,11 @@ class DataSet:
     because: str
     class_names: Sequence[str]
     hints: Sequence[str] = ()
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether images that have something in common, such as a patient, stay in one split."""
+        return any(row.group is not None for row in self.rows)
 
 
 def shares_to_draw(val: float | None, test: float | None) -> dict[SplitName, float]:
@@ -138,7 +148,8 @@ def refuse_labels(labels: Iterable[str], source: Path, place: str) -> None:
     refuse_unsafe_labels(names, source, place)
     if len(names) < 2:
         raise UnusableError(
-            f"{source} has only the class {quoted(names)}; a classifier needs at least two. "
+            f"{source} has {f'only the class {quoted(names)}' if names else 'no class'}; a classifier needs at least "
+            "two. "
             f"Add images of another class in {place}."
         )
 

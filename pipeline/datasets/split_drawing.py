@@ -2,6 +2,9 @@
 
 An image is drawn by numbers from the SHA-256 of its name. They depend neither on its class nor on other images. So a
 corrected label moves no image, and added images move only those that fill up a small class.
+
+Images without a label are not drawn: they are training images, or left out if that would let a model see what it is
+tested on.
 """
 
 import hashlib
@@ -35,6 +38,8 @@ class Drawn:
         enough: for each drawn split, the share, 0 to 1, above which every class that is large enough for all splits
             gets an image.
         kept: how many images stay in training because of their copies.
+        copied: ids of images without a label that are left out, since they are equal to a validation or test image.
+        in_groups: ids of those that are left out, since their group has validation or test images.
     """
 
     rows: Sequence[Annotation]
@@ -42,6 +47,8 @@ class Drawn:
     filled: Mapping[SplitName, Sequence[str]]
     enough: Mapping[SplitName, float]
     kept: int = 0
+    copied: Sequence[str] = ()
+    in_groups: Sequence[str] = ()
 
 
 def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | None = None) -> Drawn:
@@ -50,15 +57,16 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
     Args:
         data_set: the images.
         keep_copies_in_train: whether equal pictures that would lie in several splits stay in training, with all
-            images of their groups. This reads every file.
+            images of their groups. This reads every file. (Images without a label are compared in any case.)
         limit: how many images are used at most; None uses all.
 
     Raises:
         ParameterError: the limit leaves some class without an image in one of its splits.
     """
-    drawn = assign_splits(data_set.rows, data_set.drawn)
+    drawn = assign_splits([row for row in data_set.rows if row.is_labelled], data_set.drawn)
     if keep_copies_in_train:
         drawn = _with_copies_in_train(data_set, drawn)
+    drawn = _with_unlabelled(drawn, [row for row in data_set.rows if not row.is_labelled])
     return drawn if limit is None else _limited(drawn, limit)
 
 
@@ -79,7 +87,7 @@ def assign_splits(
     other splits. The images of a group count as one.
 
     Args:
-        rows: the images.
+        rows: the images, all with a label.
         shares: the share, 0 to 1, of each split that the data do not name.
         in_train: the units (`Annotation.unit`) that stay in training, even if the data name them otherwise.
     """
@@ -116,7 +124,7 @@ def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: 
 
 def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
     """Draws again until no equal pictures lie in different splits. Each time, more units stay in training."""
-    rows = data_set.rows
+    rows = first.rows
     same = copies([digest_of(row.image) for row in rows])
     in_train: set[str] = set()
     drawn = first
@@ -128,6 +136,27 @@ def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
         drawn = assign_splits(rows, data_set.drawn, in_train)
     before = zip(rows, first.splits, strict=True)
     return replace(drawn, kept=sum(row.unit in in_train and split != "train" for row, split in before))
+
+
+def _with_unlabelled(drawn: Drawn, rows: Sequence[Annotation]) -> Drawn:
+    """Adds images without a label to training, if no validation or test image is equal or of the same group."""
+    if not rows:
+        return drawn
+    held_out = [row for row, split in zip(drawn.rows, drawn.splits, strict=True) if split != "train"]
+    groups = {row.group for row in held_out if row.group is not None}
+    digests = {digest_of(row.image) for row in held_out}
+    in_groups = [row.id for row in rows if row.group in groups]
+    copied = [row.id for row in rows if row.group not in groups and digest_of(row.image) in digests]
+    left_out = {*in_groups, *copied}
+    pairs = [*zip(drawn.rows, drawn.splits, strict=True), *((row, "train") for row in rows if row.id not in left_out)]
+    pairs.sort(key=lambda pair: pair[0].id)
+    return replace(
+        drawn,
+        rows=[row for row, _ in pairs],
+        splits=[split for _, split in pairs],
+        copied=copied,
+        in_groups=in_groups,
+    )
 
 
 def _limited(drawn: Drawn, limit: int) -> Drawn:
@@ -142,7 +171,8 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
         cells.setdefault((split, row.class_name), []).append((number(row.own_name, "limit"), row.id, place))
     if limit < len(cells):
         raise ParameterError(
-            f"split.limit is {limit}, but {len(cells)} images are needed: one of each class in each split. "
+            f"split.limit is {limit}, but {len(cells)} images are needed: one of each class in each split"
+            f"{' and one without a label' if ('train', '') in cells else ''}. "
             f"Set it to {len(cells)} or more, or to null for all images."
         )
     ranks = [(rank / len(cell), *entry) for cell in cells.values() for rank, entry in enumerate(sorted(cell))]

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,10 @@ class Table:
         """The N fields of a column."""
         position = self.columns.index(name)
         return [row[position] for row in self.rows]
+
+    def part(self, rows: Sequence[int]) -> "Table":
+        """The table with some of its rows."""
+        return replace(self, rows=[self.rows[row] for row in rows], lines=[self.lines[row] for row in rows])
 
     def lines_of(self, rows: Sequence[int]) -> str:
         """The lines of the first rows, for a message."""

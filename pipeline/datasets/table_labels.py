@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pipeline.datasets.class_names import whole_number
 from pipeline.datasets.labelled import composed
 from pipeline.datasets.table_files import Table
+from pipeline.datasets.unlabelled import IF_MEANT
 from pipeline.runtime.errors import ParameterError, UnusableError, first_few, quoted
 
 BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
@@ -18,6 +19,31 @@ FEW_OF_ROWS = 0.1
 
 MISSING = {"", "nan", "na", "n/a", "<na>", "null", "none"}
 """What programs write for a missing label, in lower case."""
+
+
+def with_label(table: Table, columns: Sequence[str], named: Collection[str] = ()) -> list[int]:
+    """The rows that have a label: a field of `columns` that says something.
+
+    Args:
+        table: N rows.
+        columns: the column of labels, or the columns of 0 and 1.
+        named: the labels of split.class_names, as in `read_labels`.
+
+    Raises:
+        UnusableError: no row has a label.
+    """
+    fields = zip(*map(table.column, columns), strict=True)
+    rows = [row for row, of_row in enumerate(fields) if not all(_is_missing(field, named) for field in of_row)]
+    if not rows:
+        raise UnusableError(
+            f"no row of {table.path} has a label in {quoted(columns)}. Expected labels for some of the images at "
+            "least: write them, or correct the name of the column."
+        )
+    return rows
+
+
+def _is_missing(field: str, named: Collection[str] = ()) -> bool:
+    return field.strip().lower() in MISSING and composed(field) not in named
 
 
 def read_labels(table: Table, column: str, names: Sequence[str], named: Collection[str] = ()) -> list[str]:
@@ -35,12 +61,12 @@ def read_labels(table: Table, column: str, names: Sequence[str], named: Collecti
         UnusableError: a row has no label, or one number is written in two ways.
     """
     labels = [composed(label) for label in table.column(column)]
-    empty = [row for row, label in enumerate(labels) if label.strip().lower() in MISSING and label not in named]
+    empty = [row for row, label in enumerate(labels) if _is_missing(label, named)]
     if empty:
         words = sorted({labels[row] for row in empty if labels[row].strip()})
         raise UnusableError(
             f"{len(empty)} of {len(labels)} rows of {table.path} have no label in the column {column!r}: "
-            f"{table.places(empty, names)}. Write their labels, or remove these rows."
+            f"{table.places(empty, names)}. Write their labels, or remove these rows. {IF_MEANT}"
             + (f" If {quoted(words)} is a class, name all classes in split.class_names." if words else "")
         )
     numbers = {label: whole_number(label) for label in set(labels)}
@@ -66,9 +92,15 @@ def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> 
         names: the names of the N images, for messages.
 
     Raises:
-        UnusableError: a field is neither 0 nor 1, or a row has not exactly one 1.
+        UnusableError: a field is neither 0 nor 1, or a row is empty, or has not exactly one 1.
     """
     fields = list(zip(*map(table.column, columns), strict=True))
+    empty = [row for row, of_row in enumerate(fields) if all(map(_is_missing, of_row))]
+    if empty:
+        raise UnusableError(
+            f"{len(empty)} of {len(fields)} rows of {table.path} have nothing in split.label_columns: "
+            f"{table.places(empty, names)}. Write their labels, or remove these rows. {IF_MEANT}"
+        )
     other = sorted({field for row in fields for field in row if field.lower() not in BITS})
     if other:
         raise UnusableError(

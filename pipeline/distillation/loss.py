@@ -19,6 +19,8 @@ class DistillationLoss(keras.losses.Loss):
     T^2, which keeps the soft term's gradient as large as the hard term's, or 1. The soft term may also be the
     cross-entropy instead of the KL divergence: it is larger by the entropy of p, and has the same gradient.
 
+    A row without a label, whose y is 0, has the soft term alone: its hard term and that term's gradient are 0.
+
     Args:
         temperature: T > 0, the temperature of the soft labels p.
         hard_label_weight: w, 0 to 1.
@@ -28,7 +30,7 @@ class DistillationLoss(keras.losses.Loss):
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
 
     Call arguments:
-        y_true: (B, 2C), the one-hot labels y beside the soft labels p.
+        y_true: (B, 2C), the one-hot labels y (0 without a label) beside the soft labels p.
         y_pred: (B, C), the logits z.
 
     Returns:
@@ -62,7 +64,9 @@ class DistillationLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
         hard = y_true[:, : y_pred.shape[-1]]
-        hard_loss = ops.categorical_crossentropy(hard, y_pred, from_logits=True)
+        # Times 0 without a label: the gradient of TensorFlow's kernel, which is used unless operations are made
+        # deterministic, is softmax(z) - y for any y.
+        hard_loss = ops.sum(hard, axis=-1) * ops.categorical_crossentropy(hard, y_pred, from_logits=True)
         return self.hard_label_weight * hard_loss + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
 
     def soft_term(self, y_true: Any, y_pred: Any) -> Any:

@@ -20,7 +20,7 @@ class HardAndSoftLabels:
         file: the open file of soft labels.
         split: "train", "val" or "test".
         images: N images of the split, all of them in the file.
-        one_hot: (N, C) labels.
+        one_hot: (N, C) labels; 0 for an image without one.
     """
 
     def __init__(

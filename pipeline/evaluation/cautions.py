@@ -1,4 +1,6 @@
-"""Cautions about the numbers of `metrics.json`: intervals that say nothing, and trainings that had not ended.
+"""Cautions about the numbers of `metrics.json`.
+
+They are about images without a label, intervals that say nothing, and trainings that had not ended.
 
 The interval of a difference between two models says nothing if it reaches from far better to far worse. Far is half of
 what the second model lacks to be perfect. For accuracy, such an interval contains both a model with half as many errors
@@ -21,6 +23,22 @@ MOST_SEEDS = 100
 """If more are needed, the message says "hundreds"."""
 
 Models = Mapping[str, Any]
+
+
+def about_unlabelled(document: Mapping[str, Any]) -> list[str]:
+    """A text on the images without a label, from which students learned and baselines did not; none without any.
+
+    Args:
+        document: the content of `metrics.json`.
+    """
+    if "training_images" not in document:
+        return []
+    labelled, unlabelled = (document["training_images"][kind] for kind in ("labelled", "unlabelled"))
+    return [
+        f"The students learned from {labelled:,} labelled images and, through the teacher's answers alone, from "
+        f"{unlabelled:,} images without a label; the baseline from the {labelled:,} labelled ones. So the gain over "
+        "the baseline is that of the soft labels and of these images together."
+    ]
 
 
 def cautions(models: Models) -> list[str]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.evaluation.cautions import cautions
+from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import TEACHER, parsed, temperature_of
 from pipeline.evaluation.result_files import reading
@@ -19,6 +19,8 @@ WIDTH = 117
 """Characters of a line of text below the tables."""
 
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
+
+NOT_KNOWN = Cell("not known")
 
 Report = dict[str, Any]
 Part = Literal["quality", "gain"]
@@ -110,15 +112,15 @@ def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) 
 
 
 def cautions_on(metrics: Path) -> list[str]:
-    """The sentences of `cautions.cautions`, for below the tables.
+    """The sentences of `cautions`, for below the tables.
 
     Raises:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
     """
-    models = read_metrics(metrics)["models"]
+    document = read_metrics(metrics)
     with _reading_metrics(metrics):
-        return cautions(models)
+        return [*about_unlabelled(document), *cautions(document["models"])]
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -214,10 +216,12 @@ def _votes(models: dict[str, Report]) -> list[Table]:
 
 
 def _cost(report: Report) -> list[Cell]:
-    counts = report["parameters"]
-    megaflops, megabytes = report["flops"] / 1e6, report["file_bytes"] / 1e6
-    texts = f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"
-    return [Cell(text) for text in texts]
+    counts = report.get("parameters", {})
+    millions = [report[name] / 1e6 if name in report else None for name in ("flops", "file_bytes")]
+    return [
+        *(NOT_KNOWN if count is None else Cell(f"{count:,}") for count in map(counts.get, ("total", "trainable"))),
+        *(NOT_KNOWN if number is None else Cell(f"{number:,.2f}") for number in millions),
+    ]
 
 
 def _rates(key: str, speed: Speed | None) -> list[Cell]:
@@ -225,7 +229,8 @@ def _rates(key: str, speed: Speed | None) -> list[Cell]:
     if speed is None:
         return []
     measured = "teacher" if parsed(key)[0] == TEACHER else "student"
-    return [Cell(f"{rate:,.0f}") for rate in speed.images_per_second[measured]]
+    rates = speed.images_per_second.get(measured)
+    return [NOT_KNOWN for _ in speed.batch_sizes] if rates is None else [Cell(f"{rate:,.0f}") for rate in rates]
 
 
 def _number(value: dict[str, float], sign: str = " ") -> Cell:

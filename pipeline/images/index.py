@@ -26,7 +26,7 @@ class Image:
     Attributes:
         id: unique name of the image.
         path: the image file, relative to the repository's root, with forward slashes.
-        class_name: the name of its class.
+        class_name: the name of its class; "" for an image without a label, which is a training image.
         split: "train", "val" or "test".
         votes: how many annotators chose the positive class, or "" without votes.
         sha256: the digest of the image file's bytes.
@@ -39,6 +39,14 @@ class Image:
     votes: str
     sha256: str
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its class is known."""
+        return self.class_name != ""
+
+
+NO_LABEL = -1
+"""In place of the label of an image without one."""
 
 REMEDY = "Make it again with `dvc repro --single-item --force split`."
 COLUMNS = (*(field.name for field in fields(Image)), "label")
@@ -65,11 +73,13 @@ class Index:
     def __init__(self, images: Iterable[Image], class_names: Sequence[str] | None = None) -> None:
         self.images = sorted(images, key=lambda image: image.id)
         self.class_names = (
-            in_order({image.class_name for image in self.images}) if class_names is None else [*class_names]
+            in_order({image.class_name for image in self.images if image.is_labelled})
+            if class_names is None
+            else [*class_names]
         )
 
     def split(self, name: SplitName) -> list[Image]:
-        """The images of one split, sorted by id.
+        """The images of one split, sorted by id; training images also without a label.
 
         Raises:
             DamagedError: the split has no images.
@@ -79,14 +89,29 @@ class Index:
             raise DamagedError(f"the index has no images in the split {name!r}. {REMEDY}")
         return images
 
+    def labelled(self, name: SplitName) -> list[Image]:
+        """The images of one split that have a label, sorted by id.
+
+        Raises:
+            DamagedError: the split has no such images.
+        """
+        images = [image for image in self.split(name) if image.is_labelled]
+        if not images:
+            raise DamagedError(f"the index has no image with a label in the split {name!r}. {REMEDY}")
+        return images
+
     def labels(self, images: Iterable[Image]) -> list[int]:
-        """The label of each image: the position of its class in `class_names`."""
+        """The label of each image: the position of its class in `class_names`, or `NO_LABEL`."""
         label = {name: number for number, name in enumerate(self.class_names)}
-        return [label[image.class_name] for image in images]
+        return [label[image.class_name] if image.is_labelled else NO_LABEL for image in images]
 
     def one_hot(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
-        """One-hot labels of N images: (N, C) float32, with the classes in the order of `class_names`."""
-        return np.eye(len(self.class_names), dtype=np.float32)[self.labels(images)]
+        """One-hot labels of N images: (N, C) float32, with the classes in the order of `class_names`.
+
+        The row of an image without a label is 0.
+        """
+        labels = np.array(self.labels(images), np.int64)
+        return np.asarray(labels[:, None] == np.arange(len(self.class_names)), np.float32)
 
     def fingerprint(self) -> str:
         """`fingerprint_of` all images, in the order of their ids."""
@@ -121,12 +146,16 @@ def _is_unchanged(image: Image) -> bool:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes the index as CSV: a header, then a line for each image. `label` keeps the order of the class axis."""
+    """Writes the index as CSV: a header, then a line for each image.
+
+    `label` keeps the order of the class axis. `class_name` and `label` of an image without a label are empty.
+    """
     with path.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(
-            (*astuple(image), label) for image, label in zip(index.images, index.labels(index.images), strict=True)
+            (*astuple(image), label if image.is_labelled else "")
+            for image, label in zip(index.images, index.labels(index.images), strict=True)
         )
 
 
@@ -152,13 +181,20 @@ def read_index(path: Path) -> Index:
             f"{path} has {len(bad)} row(s) that do not fit an index, such as {bad[0]}. Expected {len(COLUMNS)} values "
             f"and one of the splits {', '.join(SPLITS)}. {REMEDY}"
         )
+    name, split, label = (COLUMNS.index(column) for column in ("class_name", "split", "label"))
+    half = [row for row in rows if not row[name] and (row[label] or row[split] != "train")]
+    if half:
+        raise DamagedError(
+            f"{path} has {len(half)} row(s) without a class that have a label or are no training images, such as "
+            f"{half[0]}. {REMEDY}"
+        )
     if len({row[0] for row in rows}) < len(rows):
         raise DamagedError(f"{path} names an image more than once. {REMEDY}")
     images = (
-        Image(image_id, file, class_name, cast(SplitName, split), votes, sha256)
-        for image_id, file, class_name, split, votes, sha256, _ in rows
+        Image(image_id, file, class_name, cast(SplitName, of_split), votes, sha256)
+        for image_id, file, class_name, of_split, votes, sha256, _ in rows
     )
-    return Index(images, _class_names(rows, path))
+    return Index(images, _class_names([row for row in rows if row[name]], path))
 
 
 def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:

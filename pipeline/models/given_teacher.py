@@ -8,15 +8,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.models import architectures, hub, keras_files
+from pipeline.models import architectures, hub, keras_files, onnx_teacher
 from pipeline.models.applications import applications
 from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
+from pipeline.models.onnx_files import sha256_with_external_data
 from pipeline.models.other_formats import keras_2_version, other_format
 from pipeline.models.parts import Affine, Preprocessing, Standardization
-from pipeline.models.teacher_file import Classes, GivenTeacher
+from pipeline.models.teacher_file import Classes, GivenLogits, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
     DamagedError,
@@ -61,6 +62,18 @@ def refuse_missing(file: Path) -> None:
     )
 
 
+def digest_of(teacher: GivenTeacher) -> str | None:
+    """The SHA-256 of a teacher's file or folder, external data included; None for one that is known by name.
+
+    Raises:
+        As `completed`.
+    """
+    if not teacher.is_file:
+        return None if teacher.preset is None else hub.digest_of(teacher.preset)
+    refuse_missing(teacher.file)
+    return sha256_with_external_data(teacher.file) if teacher.is_onnx else sha256_file(teacher.file)
+
+
 def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     """Loads a given teacher and adds what params.yaml states of it.
 
@@ -69,7 +82,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         class_names: the C classes of the data set, in the order of the class axis.
 
     Raises:
-        MissingError: there is no such file.
+        MissingError: there is no such file, or a package or a file of external data that it needs is missing.
         DamagedError: it cannot be read.
         UnusableError: it does not classify images, or does not give logits.
         MismatchError: it is of other classes, or weights are of another model.
@@ -91,6 +104,8 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         known = hub.classifier(teacher.preset)
         model, activation, notes = known.model, known.activation, known.notes
         preprocessing = _known_or_stated(known.preprocessing, teacher)
+    elif teacher.is_onnx:
+        model, activation, notes = onnx_teacher.load(teacher)
     elif teacher.weights_of is not None:
         model = teacher.weights_of.untrained(len(teacher.classes or class_names))
         load_weights(model, teacher.file)
@@ -98,13 +113,14 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         model, activation, notes = _loaded(teacher.file)
         earlier = keras_files.read_record(teacher.file)
     one_logit = _is_one_logit(model, teacher.model, activation, class_names)
-    # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`.
-    is_checked = earlier is not None or (teacher.is_file and activation in PROBABILITIES)
+    # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`,
+    # one in ONNX when it was loaded.
+    is_checked = teacher.is_onnx or earlier is not None or (teacher.is_file and activation in PROBABILITIES)
     if teacher.weights_of is None and not is_checked:
         refuse_no_logits(model, teacher.model)
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
-    order = _order(teacher, classes, class_names, outputs)
+    order = order_of_classes(teacher, classes, class_names, outputs)
     layers = _preprocessing_layers(preprocessing, teacher.model, model.input_shape[-1])
     if one_logit:
         notes.append(f"its one logit z becomes (0, z), so that a large z means {class_names[order.index(1)]!r}")
@@ -168,26 +184,41 @@ def _is_one_logit(model: Any, file: str, activation: str | None, class_names: Se
     return True
 
 
-def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence[str], outputs: int) -> list[int]:
-    """The number of the output of each class of the data set; `classes` are stated, or recorded in the file."""
+def order_of_classes(
+    teacher: GivenTeacher | GivenLogits, classes: Classes | None, class_names: Sequence[str], outputs: int
+) -> list[int]:
+    """The number of the output of each class of the data set.
+
+    Args:
+        teacher: the teacher; what it states of its classes goes before `classes`.
+        classes: the classes that its file records; None if it records none.
+        class_names: C names.
+        outputs: how many outputs the teacher has.
+
+    Raises:
+        MismatchError: it has another number of outputs, or other classes.
+        ParameterError: what is stated of its classes does not fit.
+    """
+    classes = classes if teacher.classes is None else teacher.classes
+    name = teacher.logits if isinstance(teacher, GivenLogits) else teacher.model
     if classes is None:
-        keras_files.refuse_other_count(outputs, teacher.model, len(class_names))
+        keras_files.refuse_other_count(outputs, name, len(class_names))
         return list(range(outputs))
     numbers = dict(classes) if isinstance(classes, Mapping) else {name: number for number, name in enumerate(classes)}
     if isinstance(classes, Mapping):
         if (largest := max(numbers.values())) >= outputs:
             raise ParameterError(
-                f"train_teacher.classes names output {largest} of {teacher.model}, which has the outputs 0 to "
+                f"train_teacher.classes names output {largest} of {name}, which has the outputs 0 to "
                 f"{outputs - 1}. Count from 0."
             )
     elif len(classes) != outputs:
         raise ParameterError(
-            f"train_teacher.classes names {len(classes)} outputs, but {teacher.model} gives {outputs}. Name all of "
+            f"train_teacher.classes names {len(classes)} outputs, but {name} gives {outputs}. Name all of "
             "them in their order (null for one without a class), or map classes to numbers of outputs, from 0."
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
-        other = keras_files.other_classes(teacher.model, [str(name) for name in classes], class_names)
+        other = keras_files.other_classes(name, [str(known) for known in classes], class_names)
         raise MismatchError(f"{other} If it has other names for them, set train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
@@ -241,7 +272,7 @@ def _record(
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     stated = {
-        "sha256": sha256_file(teacher.file) if teacher.is_file else hub.digest_of(teacher.preset or ""),
+        "sha256": digest_of(teacher),
         "accuracy": teacher.accuracy,
         "preprocessing": asdict(preprocessing) if is_dataclass(preprocessing) else preprocessing,
         "classes": classes,

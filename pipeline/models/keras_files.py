@@ -1,6 +1,7 @@
 """Writes `.keras` files whole and reproducibly, and loads them without running code that they hold."""
 
 import json
+import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ import keras
 
 from pipeline.models import hub
 from pipeline.models.last_activation import PROBABILITIES, last_activation
+from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_version, other_format
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, first_few, one_line
 from pipeline.runtime.publish import replace_whole
@@ -48,21 +50,29 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
             model.save(raw)
             with zipfile.ZipFile(raw) as source, zipfile.ZipFile(partial, "x") as target:
                 for name in sorted(source.namelist()):
-                    content = source.read(name)
                     if name.endswith(".json"):
-                        content = _reproducible(content)
-                    target.writestr(zipfile.ZipInfo(name, date_time=LONG_AGO), content)
+                        target.writestr(zipfile.ZipInfo(name, date_time=LONG_AGO), _reproducible(source.read(name)))
+                    else:
+                        _copy(source, name, target)
                 if record is not None:
                     target.writestr(zipfile.ZipInfo(RECORD, date_time=LONG_AGO), json.dumps(record, sort_keys=True))
         finally:
             raw.unlink(missing_ok=True)
 
 
+def _copy(source: zipfile.ZipFile, name: str, target: zipfile.ZipFile) -> None:
+    """Copies a member of an archive in portions: it may be larger than the memory."""
+    member = zipfile.ZipInfo(name, date_time=LONG_AGO)
+    member.file_size = source.getinfo(name).file_size
+    with source.open(name) as content, target.open(member, "w") as copy:
+        shutil.copyfileobj(content, copy)
+
+
 def load(path: Path) -> Any:
     """Loads a `.keras` file, uncompiled and in safe mode.
 
     Raises:
-        MissingError: there is no such file.
+        MissingError: there is no such file, or it holds an ONNX graph and ONNX Runtime is not installed.
         DamagedError: it is not a whole `.keras` file.
     """
     if (what := other_format(path)) is not None:
@@ -77,9 +87,16 @@ def load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():  # an inner model may be compiled; its optimizer is not needed
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            if REGISTERED_NAME in json.dumps(architecture(path)):
+                refuse_without("onnxruntime")
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except LOADING as error:
         raise DamagedError(f"{path} {_why_not(path, error)}") from None
+    if faults := [graph.fault for graph in graphs_in(model) if graph.session is None]:
+        raise DamagedError(
+            f"{path} holds an ONNX graph, but {faults[0]}. Install the version of ONNX Runtime with which the file was "
+            "made, or make it again with `dvc repro`."
+        )
     for place, names in (read_record(path) or {}).get(FROZEN, {}).items():
         for name in names:
             dict(_of_keras_hub(model))[place].get_layer(name).trainable = False
@@ -140,12 +157,25 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
         MismatchError: it gives another number of logits, or was trained on other classes.
     """
     model = load(path)
+    refuse_unfit(model, path, class_names)
+    return model
+
+
+def refuse_unfit(model: Any, path: Path, class_names: Sequence[str]) -> None:
+    """The checks of `load_classifier`, for a model that is loaded; the errors are the same."""
     refuse_no_classifier(model, path)
     refuse_other_count(model.output_shape[-1], path, len(class_names))
-    record = read_record(path)
+    refuse_other_classes(path, read_record(path), class_names)
+
+
+def refuse_other_classes(path: Path, record: Mapping[str, Any] | None, class_names: Sequence[str]) -> None:
+    """Compares the classes in the record of a file with those of the data set.
+
+    Raises:
+        MismatchError: they differ.
+    """
     if record is not None and record["class_names"] != list(class_names):
         raise MismatchError(other_classes(path, record["class_names"], class_names))
-    return model
 
 
 def other_classes(path: Path | str, recorded: Sequence[str], class_names: Sequence[str]) -> str:

@@ -22,6 +22,9 @@ from ruamel.yaml import YAML
 from pipeline.params.section import Section
 
 WIDTH = 110
+MADE_IF_NAMED = ("sample", "cifar10")
+"""Data that `dvc repro` makes if params.yaml has these keys, even if their value is null; they are not listed then."""
+
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 MOST_NAMES = 12
 WORD = re.compile(r"[A-Za-z_][\w./-]*")
@@ -45,9 +48,9 @@ def _lines(section: Any, written: Any) -> Iterator[str]:
         value, hint = getattr(section, name), hints[name]
         below = written.get(name) if isinstance(written, Mapping) else None
         is_written = isinstance(written, Mapping) and name in written
-        if value is None and not is_written and _may_be_a_section(hint):
-            continue  # `dvc` takes even null for a wish to make these data
-        values = "" if _is_section(value) else _range(hint)
+        if value is None and not is_written and name in MADE_IF_NAMED:
+            continue
+        values = "" if _is_section(value) or _may_be_a_section(hint) else _range(hint)
         facts = [meanings.get(name, ""), f"[{values}]" if values else "", "" if is_written else "(default)"]
         yield from textwrap.wrap(" ".join(filter(None, facts)), WIDTH, initial_indent="# ", subsequent_indent="# ")
         yield from _entry(name, value, below)

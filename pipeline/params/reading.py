@@ -68,7 +68,10 @@ def checked(content: dict[str, Any], path: Path) -> Params:
 
 
 def with_effect(params: Params) -> dict[str, Any]:
-    """The parameters on which results depend, as JSON values: all that can be read, without `WITHOUT_EFFECT`."""
+    """The parameters on which results depend, as JSON values: all that can be read, without `WITHOUT_EFFECT`.
+
+    `split.unlabelled: null` is left out as well: numbers that were made before there was this key still belong to it.
+    """
     left_out: dict[str, Any] = {}
     for path in WITHOUT_EFFECT:
         *sections, last = path.split(".")
@@ -76,7 +79,10 @@ def with_effect(params: Params) -> dict[str, Any]:
         for name in sections:
             below = below.setdefault(name, {})
         below[last] = True
-    return params.model_dump(mode="json", exclude=left_out)
+    values = params.model_dump(mode="json", exclude=left_out)
+    if values.get("split", {}).get("unlabelled", {}) is None:
+        del values["split"]["unlabelled"]
+    return values
 
 
 def restrict(params: Params, declared: list[str]) -> Params:

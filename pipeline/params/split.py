@@ -66,6 +66,38 @@ def _drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> 
     return fraction
 
 
+class UnlabelledFolder(Section):
+    """A folder of images without a label, beside folders of classes.
+
+    Attributes:
+        folder: the folder of images without a label, with any folders inside it; null: none.
+    """
+
+    folder: Inside | None = None
+
+
+class UnlabelledRows(UnlabelledFolder):
+    """Images without a label of a data set with a table.
+
+    Attributes:
+        rows: what happens to rows without a label: true uses their images, false leaves them out; null: refused.
+    """
+
+    rows: Flag | None = None
+
+
+class UnlabelledArray(Section):
+    """Images without a label in an .npz file.
+
+    Attributes:
+        rows: what happens to images with the label -1: true uses them, false leaves them out; null: refused.
+        array: the array of images without a label, such as x_unlabelled; null: none.
+    """
+
+    rows: Flag | None = None
+    array: Annotated[str, Field(min_length=1)] | None = None
+
+
 class DataSection(Section):
     """The keys of every layout.
 
@@ -78,6 +110,8 @@ class DataSection(Section):
         test_fraction: the share of all images that is drawn for testing; null where the data name test images.
         duplicates: what happens to the same picture in two splits.
         limit: the largest number of images that is used, for a quick trial; null: all.
+        unlabelled: the images without a label from which students learn, too, such as {rows: true} (docs/data.md);
+            null: none.
     """
 
     duplicates: Literal["warn", "refuse", "keep_in_train"] = "warn"
@@ -97,6 +131,7 @@ class Mhist(DataSection):
     annotations: Inside
     images: Inside
     class_names: ClassNames = None
+    unlabelled: UnlabelledRows | None = None
     val_fraction: SplitFraction
 
 
@@ -127,6 +162,7 @@ class Csv(DataSection):
     separator: Separator = None
     header: Flag | None = None
     class_names: ClassNames = None
+    unlabelled: UnlabelledRows | None = None
     validation_ids: Inside | None
     test_ids: Inside | None
     val_fraction: SplitFraction | None
@@ -179,6 +215,7 @@ class Folders(DataSection):
     val: Inside | None
     test: Inside | None
     class_names: ClassNames = None
+    unlabelled: UnlabelledFolder | None = None
     val_fraction: SplitFraction | None
     test_fraction: SplitFraction | None
 
@@ -192,6 +229,18 @@ class Folders(DataSection):
                 raise ValueError(f"expected another folder than {str(other)!r}, beside it or directly in it")
         return folder
 
+    @field_validator("unlabelled")
+    @classmethod
+    def _no_class(cls, unlabelled: UnlabelledFolder | None, info: ValidationInfo) -> UnlabelledFolder | None:
+        if unlabelled is not None and unlabelled.folder is not None:
+            for other in (info.data.get(name) for name in ("train", "val", "test")):
+                deep = other and unlabelled.folder.is_relative_to(other) and unlabelled.folder.parent != other
+                if other and (deep or other.is_relative_to(unlabelled.folder)):
+                    raise ValueError(
+                        f"expected a folder beside {str(other)!r} or directly in it, and not one around it"
+                    )
+        return unlabelled
+
     @field_validator("val_fraction", "test_fraction")
     @classmethod
     def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
@@ -204,6 +253,7 @@ class Arrays(DataSection):
     layout: Literal["arrays"]
     data: Path
     class_names: ClassNames = None
+    unlabelled: UnlabelledArray | None = None
     val_fraction: SplitFraction | None
     test_fraction: SplitFraction | None
 
@@ -214,6 +264,7 @@ class Cifar10(DataSection):
     layout: Literal["cifar10"]
     data: Path
     class_names: ClassNames = None
+    unlabelled: UnlabelledArray | None = None
     val_fraction: SplitFraction
 
 

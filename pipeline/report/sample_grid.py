@@ -60,11 +60,11 @@ def draw_samples(index: Index, output: Path) -> None:
 
 
 def by_class(index: Index) -> list[list[Image]]:
-    """The training images of each class that has any, in the order of the class axis.
+    """The labelled training images of each class that has any, in the order of the class axis.
 
     Within a class, images are sorted by the SHA-256 of their ids.
     """
-    images = sorted(index.split("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest())
+    images = sorted(index.labelled("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest())
     classes: list[list[Image]] = [[] for _ in index.class_names]
     for image, number in zip(images, index.labels(images), strict=True):
         classes[number].append(image)

@@ -32,6 +32,8 @@ def about(params: Mapping[str, Any], data: Index, origin: Provenance, speed: Spe
 def provenance(origin: Provenance, data: Index) -> list[tuple[str, str]]:
     """Names and values of all that is known about the inputs; the arguments are those of `about`."""
     counts = ", ".join(f"{len(data.split(split)):,} {split}" for split in ("train", "val", "test"))
+    if without := len(data.split("train")) - len(data.labelled("train")):
+        counts += f"; {without:,} of the training images have no label"
     return [
         ("Images", f"{counts}, in {len(data.class_names)} classes"),
         ("Fingerprint of the data set", origin.dataset),

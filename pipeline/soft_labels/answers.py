@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import SplitName
+from pipeline.images.index import NO_LABEL, SplitName
 from pipeline.soft_labels.reading import SoftLabelFile, slabs
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -18,7 +18,9 @@ MOST_ROWS = 4096
 
 @dataclass(frozen=True)
 class Answers:
-    """A teacher's answers to the first view of each image of one split; outside of training it is the untouched image.
+    """A teacher's answers to the first view of each labelled image of one split.
+
+    Outside of training, the first view is the untouched image.
 
     Attributes:
         labels: (N,) class indices.
@@ -43,9 +45,15 @@ def sample_of(count: int) -> slice:
 
 def answers_in(file: SoftLabelFile, split: SplitName) -> Answers:
     """The answers in a soft-label file; from soft labels p, the logits are computed as T log p, up to a constant."""
-    count = file.count(split)
-    predictions = np.concatenate([_values(file, split, rows).argmax(axis=1) for rows in slabs(count)])
-    return Answers(file.labels(split), predictions, _values(file, split, sample_of(count)))
+    labels = file.labels(split)
+    labelled = np.flatnonzero(labels != NO_LABEL)
+    sample = labelled[sample_of(len(labelled))]
+    predictions, logits = [], []
+    for rows in slabs(len(labels)):
+        values = _values(file, split, rows)
+        predictions.append(values.argmax(axis=1))
+        logits.append(values[sample[(rows.start <= sample) & (sample < rows.stop)] - rows.start])
+    return Answers(labels[labelled], np.concatenate(predictions)[labelled], np.concatenate(logits))
 
 
 def _values(file: SoftLabelFile, split: SplitName, rows: slice) -> Floats:

@@ -70,8 +70,8 @@ def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> 
         different.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits[:12]}")
     if expected.views is not None and origin.views != expected.views.as_json():
         different.append(other_views(origin.views, expected.views.as_json()))
-    if expected.resize is not None and (departure := other_pixels(origin.preprocessing, expected.resize)):
-        different.append(departure)
+    if expected.resize is not None and origin.preprocessing is not None:
+        different += other_pixels(origin.preprocessing, expected.resize)
     if expected.temperature not in (None, file.temperature):
         different.append(f"was softened at temperature {file.temperature:g}, expected {expected.temperature:g}")
     return different
@@ -83,14 +83,14 @@ def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[s
     row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
     shared = [image_id for image_id in images if image_id in row_of]
     content, labels = file.image_sha256(split), file.labels(split)
-    position = {name: number for number, name in enumerate(index.class_names)}
+    label_of = dict(zip(images, index.labels(images.values()), strict=True))
     cases = [
         ("has no soft labels for", [image_id for image_id in images if image_id not in row_of]),
         ("has soft labels that the index does not know, for", [name for name in row_of if name not in images]),
         ("was made from other content of", [name for name in shared if content[row_of[name]] != images[name].sha256]),
         (
             "has other labels than the index for",
-            [name for name in shared if labels[row_of[name]] != position[images[name].class_name]],
+            [name for name in shared if labels[row_of[name]] != label_of[name]],
         ),
     ]
     return [

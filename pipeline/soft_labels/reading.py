@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import SPLITS, SplitName
+from pipeline.images.index import NO_LABEL, SPLITS, SplitName
 from pipeline.images.views import SAME_COLOR, Floats16, Views
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
@@ -47,7 +47,8 @@ class Provenance:
         teacher: name of the teacher's architecture.
         teacher_sha256: SHA-256 of the teacher's `.keras` file.
         dataset: fingerprint of the images and labels (`Index.fingerprint`).
-        preprocessing: how an image file becomes the teacher's input; JSON-serialisable.
+        preprocessing: how an image file becomes the teacher's input; JSON-serialisable. None: not known, since another
+            program or people looked at the images.
         batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.
         views: `Views.as_json` of the training images.
         storage: `as_json` of a class in `logit_storage`.
@@ -60,7 +61,7 @@ class Provenance:
     teacher: str
     teacher_sha256: str
     dataset: str
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, Any] | None
     batch_size: int
     views: dict[str, Any]
     storage: dict[str, Any]
@@ -74,7 +75,7 @@ class Rows:
 
     Attributes:
         ids: N image ids.
-        labels: N class indices.
+        labels: N class indices, `NO_LABEL` for an image without a label.
         image_sha256: SHA-256 of each image file, in hexadecimal digits.
     """
 
@@ -142,10 +143,11 @@ class SoftLabelFile:
         return texts(self.file[split]["image_sha256"][:])
 
     def labels(self, split: SplitName) -> npt.NDArray[np.int64]:
-        """The N class indices."""
+        """The N class indices, `NO_LABEL` for an image without a label."""
         group = self.file[split]
         if "hard" in group:
-            return np.concatenate([group["hard"][rows].argmax(1) for rows in slabs(self.count(split))])
+            parts = (group["hard"][rows] for rows in slabs(self.count(split)))
+            return np.concatenate([np.where(hard.any(1), hard.argmax(1), NO_LABEL) for hard in parts])
         return np.asarray(group["label"][:], np.int64)
 
     def transforms(self, split: SplitName, view: int) -> tuple[Floats16, Floats16]:

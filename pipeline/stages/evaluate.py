@@ -91,11 +91,18 @@ def run(
     reports = model_reports(scores[TEACHER.key], by_seed, labels, votes)
     models = {group.key: reports[group] | _best_epochs(group, curves) | costs[group] for group in [TEACHER, *groups]}
     origin = made_from(data.fingerprint(), description.sha256, params)
-    _write_json({"made_from": origin, "test_images": len(test), "models": models}, output)
+    _write_json({"made_from": origin, "test_images": len(test), **_unlabelled(data), "models": models}, output)
     write_plots(plots, scores, labels, data.class_names, models, curves)
     write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
     forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {predictions}")
+
+
+def _unlabelled(data: Index) -> dict[str, dict[str, int]]:
+    """The numbers of training images with and without a label; empty if all have one."""
+    labelled = len(data.labelled("train"))
+    unlabelled = len(data.split("train")) - labelled
+    return {"training_images": {"labelled": labelled, "unlabelled": unlabelled}} if unlabelled else {}
 
 
 def _best_epochs(group: Group, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation import names
-from pipeline.evaluation.cautions import cautions
+from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
@@ -97,8 +97,12 @@ def run(
     page = filled(
         data_set=params["split"]["data"],
         about=about(params, data, origin, speed),
-        verdict=verdict(models, student, document["test_images"]),
-        notes=[*([] if warning is None else [f"Warning: {warning}"]), *cautions(models)],
+        verdict=verdict(models, student, document["test_images"], document.get("training_images", {}).get("labelled")),
+        notes=[
+            *([] if warning is None else [f"Warning: {warning}"]),
+            *about_unlabelled(document),
+            *cautions(models),
+        ],
         student=student,
         seed=next(iter(models[student.key]["seeds"])),
         several_temperatures=len(temperatures) > 1,

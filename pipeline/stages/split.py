@@ -1,4 +1,4 @@
-"""Stage `split`: copies labelled images into class folders and lists them in the index."""
+"""Stage `split`: copies labelled images into class folders, others into one folder, and lists them in the index."""
 
 import shutil
 from collections import Counter
@@ -33,6 +33,8 @@ def run(
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
+    Training images without a label become `data/split/unlabelled/<image>`.
+
     Args:
         layout: one of `LAYOUTS`.
         settings: the arguments of that layout's reader.
@@ -60,6 +62,7 @@ def run(
     _print_counts(copied)
     _print_drawing(drawn, data_set)
     _print_alike("classes", data_set.class_names, "write one of them in the data, or give them one name in class_names")
+    _print_left_out(drawn)
     _print_alike("groups", [row.group for row in data_set.rows if row.group is not None], "write them alike")
     if data_set.left_out:
         names = all_named([repr(name) for name in data_set.left_out], "left-out")
@@ -91,7 +94,7 @@ def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
 
 def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
     """How many images a class needs for one in each split, and whether copies have been moved to training."""
-    units = "images" if data_set.rows[0].group is None else "groups"
+    units = "groups" if data_set.is_grouped else "images"
     splits = len(data_set.drawn) + 1
     text = f" A class with {splits} {units} whose split the data do not name gets one in each." if splits > 1 else ""
     if drawn.kept:
@@ -103,7 +106,9 @@ def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path,
     images = []
     with Progress("split", len(rows), "images") as progress:
         for row, split in zip(rows, splits, strict=True):
-            place = Path(split, row.class_name, row.file_name or row.id.rpartition("/")[2])
+            # Not below data/split/train, where a class may have any name, and other programs look for classes.
+            folder_of_row = Path(split, row.class_name) if row.is_labelled else Path("unlabelled")
+            place = folder_of_row / (row.file_name or row.id.rpartition("/")[2])
             _write(row.image, folder / place, row.id)
             votes = "" if row.votes is None else str(row.votes)
             sha256 = sha256_file(folder / place)
@@ -128,7 +133,7 @@ def _write(image: Any, target: Path, name: str) -> None:
 
 def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
     """Says how validation and test images were drawn, and which classes were filled up."""
-    shares, hashed = data_set.drawn, "name" if data_set.rows[0].group is None else "group"
+    shares, hashed = data_set.drawn, "group" if data_set.is_grouped else "name"
     drawn_from: dict[SplitName, str] = {"val": "the training images", "test": "the images that are not named"}
     origins = {
         split: f"{shares[split]:g} of {images}, by a hash of the {hashed}" if split in shares else "as the data say"
@@ -144,9 +149,21 @@ def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
             )
     if drawn.kept:
         print(f"split.duplicates: {drawn.kept} image(s) stay in training, because they have copies in other splits.")
-    if len(drawn.rows) < len(data_set.rows):
-        print(f"split.limit: {len(drawn.rows):,} of {len(data_set.rows):,} images are used, for a try-out.")
+    available = len(data_set.rows) - len(drawn.copied) - len(drawn.in_groups)
+    if len(drawn.rows) < available:
+        print(f"split.limit: {len(drawn.rows):,} of {available:,} images are used, for a try-out.")
     print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
+
+
+def _print_left_out(drawn: Drawn) -> None:
+    """Says which images without a label are left out, so that no model sees what it is tested on."""
+    for names, why in (
+        (drawn.copied, "are equal to a validation or test image"),
+        (drawn.in_groups, "belong to a group with validation or test images"),
+    ):
+        if names:
+            named = all_named([*map(repr, names)], "left-out-without-label")
+            print(f"{len(names)} image(s) without a label are left out, because they {why}: {named}")
 
 
 def _print_alike(what: str, names: Sequence[str], remedy: str) -> None:
@@ -157,8 +174,9 @@ def _print_alike(what: str, names: Sequence[str], remedy: str) -> None:
 
 def _print_counts(index: Index) -> None:
     counts = Counter((image.split, image.class_name) for image in index.images)
-    width = max(6, *(len(name) for name in index.class_names))
+    names = {name: name for name in index.class_names} | ({"": "no label"} if counts["train", ""] else {})
+    width = max(6, *map(len, names.values()))
     print(f"{'class':<{width}}" + "".join(f"{split:>8}" for split in SPLITS))
-    for name in index.class_names:
-        print(f"{name:<{width}}" + "".join(f"{counts[split, name]:>8}" for split in SPLITS))
+    for name, shown in names.items():
+        print(f"{shown:<{width}}" + "".join(f"{counts[split, name]:>8}" for split in SPLITS))
     print(f"{'all':<{width}}" + "".join(f"{len(index.split(split)):>8}" for split in SPLITS))

@@ -125,8 +125,7 @@ def online_steps(
             distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
             student_loss_weight=loss.hard_label_weight,
         )
-        hard = keras.losses.CategoricalCrossentropy(from_logits=True)
-        trained.compile(optimizer=new_optimizer(phase), loss=hard, jit_compile=False)
+        trained.compile(optimizer=new_optimizer(phase), loss=hard_loss, jit_compile=False)
         trained.optimizer.build(trained.trainable_variables)  # now: variables made in the first step trace it twice
         return trained
 
@@ -142,6 +141,15 @@ def online_steps(
     with _unclipped():
         online, rounded = _steps("online", student, recipe, distiller, runs)
     return online, rounded
+
+
+def hard_loss(y_true: Any, y_pred: Any) -> Any:
+    """Keras' cross-entropy, in which a row has its label's mass as weight: 1, or 0 without a label.
+
+    The Distiller takes no sample weights itself.
+    """
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+    return cross_entropy(y_true, y_pred, sample_weight=ops.sum(y_true, axis=-1))
 
 
 def _steps(

@@ -79,27 +79,35 @@ def _shape(image: Any) -> tuple[int, int, int]:
 
 
 def sections(
-    pictures: Pictures, train_images: int, *, teacher: str | None, student: str | None, on_gpu: bool
+    pictures: Pictures,
+    train_images: int,
+    *,
+    teacher: str | None,
+    student: str | None,
+    on_gpu: bool,
+    unlabelled: int = 0,
 ) -> dict[str, Any]:
     """The sections of params.yaml beside `split`.
 
     Args:
         pictures: what the images look like.
         train_images: the number of training images.
-        teacher: an architecture or a `.keras` file for the teacher; None: what suits.
+        teacher: an architecture or a `.keras` or `.onnx` file for the teacher; None: what suits.
         student: an architecture or a `.keras` file for the student; None: what suits.
         on_gpu: whether there is a GPU.
+        unlabelled: how many of the training images have no label, so that no teacher is trained on them.
 
     Raises:
         ParameterError: there is no such architecture.
     """
+    labelled = train_images - unlabelled
     is_small = max(pictures.height, pictures.width) <= SMALL_SIDE
     augmentation = {"translation": 0.1} if is_small else {"horizontal_flip": True, "rotation": 0.05, "zoom": 0.1}
-    batch = max(2, min(32, train_images // 4))
+    batch = max(2, min(32, labelled // 4))
     views = {"count": 10 if train_images < FEW_IMAGES else 2, "seed": 1, "augmentation": augmentation}
     return {
         "images": {"resize": {"method": "bilinear", "antialias": True, "fit": "stretch"}},
-        "train_teacher": _teacher(teacher, pictures, is_small, on_gpu, train_images, batch, augmentation),
+        "train_teacher": _teacher(teacher, pictures, is_small, on_gpu, labelled, batch, augmentation),
         "views": views,
         "precompute": {},
         "distill": {
@@ -138,7 +146,7 @@ def _teacher(
             "--teacher, then write train_teacher as docs/teachers.md shows; or name an architecture, which gets a head "
             "of its own."
         )
-    if teacher is not None and teacher.endswith(".keras"):
+    if teacher is not None and teacher.endswith((".keras", ".onnx")):
         return {"model": teacher}
     name = teacher or _usual(is_small, "resnet50v2" if on_gpu else "mobilenetv2")
     return {

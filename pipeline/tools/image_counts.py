@@ -22,12 +22,14 @@ class ImageCounts:
         counts: how many images each split has.
         class_names: C names, in the order of the class axis.
         id_bytes: the length of the longest id of each split.
+        unlabelled: how many of the training images have no label.
     """
 
     source: Path
     counts: Mapping[SplitName, int]
     class_names: Sequence[str]
     id_bytes: Mapping[SplitName, int]
+    unlabelled: int = 0
 
     @property
     def classes(self) -> int:
@@ -58,11 +60,11 @@ def count_images(
         data_set = LAYOUTS[layout](**settings)
         source, class_names = data_set.source, data_set.class_names
         drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
-        rows = [(split, row.id) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
+        rows = [(split, row.id, row.is_labelled) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
     else:
         listed = read_index(index)
         source, class_names = index, listed.class_names
-        rows = [(image.split, image.id) for image in listed.images]
+        rows = [(image.split, image.id, image.is_labelled) for image in listed.images]
     id_bytes = {split: max((len(row[1].encode()) for row in rows if row[0] == split), default=0) for split in SPLITS}
     empty = [split for split in SPLITS if not id_bytes[split]]
     if empty:
@@ -70,4 +72,5 @@ def count_images(
             f"{source} gives no images for the split(s) {', '.join(empty)}. "
             "Add images, or change split.val_fraction and split.test_fraction."
         )
-    return ImageCounts(source, Counter(row[0] for row in rows), class_names, id_bytes)
+    unlabelled = sum(not row[2] for row in rows)
+    return ImageCounts(source, Counter(row[0] for row in rows), class_names, id_bytes, unlabelled)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.text_table import aligned
-from pipeline.images.index import SPLITS
+from pipeline.images.index import NO_LABEL, SPLITS
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.layout import LOGITS_FORMAT
@@ -55,7 +55,8 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     yield "classes", ", ".join(origin.class_names)
     yield "teacher", f"{in_words(origin)}, file {origin.teacher_sha256[:12]}"
     yield "data set", origin.dataset[:12]
-    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(origin.preprocessing))
+    seen = "not known" if origin.preprocessing is None else ""
+    yield "preprocessing", seen or ", ".join(f"{name} {value}" for name, value in _flat(origin.preprocessing or {}))
     yield "batch size", str(origin.batch_size)
     if origin.precision is not None:
         yield "precision", origin.precision
@@ -84,13 +85,15 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
         impossible = impossible_rows(file, split)
         if impossible:
             raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
-        by_class = [Statistics() for _ in range(file.classes)]
+        names = {**dict(enumerate(file.provenance.class_names)), NO_LABEL: "(no label)"}
+        by_class = {number: Statistics() for number in names}
         for rows, soft_labels in all_soft_labels(file, split):
-            for number in np.unique(labels[rows]):
+            for number in np.unique(labels[rows]).tolist():
                 chosen = labels[rows] == number
                 by_class[number].add(soft_labels[chosen], labels[rows][chosen])
-        for name, statistics in zip(file.provenance.class_names, by_class, strict=True):
+        for number, statistics in by_class.items():
             if statistics.rows:
-                means = (statistics.right, statistics.confidence, statistics.entropy)
                 images = statistics.rows // file.views(split).count
-                yield [split, name, f"{images:,}", *(f"{value / statistics.rows:.4f}" for value in means)]
+                right = f"{statistics.right / statistics.rows:.4f}" if number != NO_LABEL else ""
+                means = (f"{value / statistics.rows:.4f}" for value in (statistics.confidence, statistics.entropy))
+                yield [split, names[number], f"{images:,}", right, *means]

@@ -13,6 +13,7 @@ from pipeline.datasets.class_folders import USUAL_NAMES
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.layouts import LAYOUTS, Layout
+from pipeline.datasets.unlabelled import Unlabelled
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.tools.table_detection import (
     LEAST_SHARE,
@@ -29,6 +30,9 @@ from pipeline.tools.table_detection import (
 TABLES = {".csv", ".tsv", ".txt", ".tab"}
 REFUSALS = (MissingError, DamagedError, MismatchError, ParameterError, UnusableError)
 """The errors with which readers refuse data."""
+
+UNLABELLED = {"unlabelled", "unlabeled"}
+"""Usual names, in lower case, of the folder of images without a label."""
 
 PATHS = ("data", "annotations", "images", "validation_ids", "test_ids", "train", "val", "test")
 """The settings of readers that are paths."""
@@ -72,7 +76,7 @@ def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
         data = data.relative_to(Path.cwd())  # so that params.yaml holds in every clone
     refusals: list[str] = []
     unused: list[str] = []
-    for section, notes in _candidates(data, columns, unused):
+    for section, notes in _with_unlabelled_folder(data, _candidates(data, columns, unused)):
         try:
             data_set = LAYOUTS[section["layout"]](**settings_of(section))
         except REFUSALS as error:
@@ -87,10 +91,37 @@ def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
     )
 
 
+def _with_unlabelled_folder(
+    data: Path, candidates: Iterator[tuple[dict[str, Any], list[str]]]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Adds the folder of images without a label to sections that may have one, if there is one."""
+    name = _unlabelled_folder(data)
+    for section, notes in candidates:
+        if name is None or section["layout"] in ("arrays", "cifar10"):
+            yield section, notes
+            continue
+        unlabelled = {**section.get("unlabelled", {}), "folder": name}
+        yield {**section, "unlabelled": unlabelled}, [*notes, f"{name} has images without a label: students see them"]
+
+
+def _unlabelled_folder(data: Path) -> str | None:
+    if data.is_file():
+        return None
+    names = sorted(entry.name for entry in data.iterdir() if entry.name.lower() in UNLABELLED)
+    return next((name for name in names if _has_images(data / name)), None)
+
+
 def settings_of(section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a layout's reader from a section `split`."""
     given = {key: value for key, value in section.items() if key != "layout"}
-    return given | {key: Path(given[key]) for key in PATHS if given.get(key) is not None} | _class_names(given)
+    paths = {key: Path(given[key]) for key in PATHS if given.get(key) is not None}
+    return given | paths | _class_names(given) | _unlabelled(given)
+
+
+def _unlabelled(given: Mapping[str, Any]) -> dict[str, Any]:
+    stated = given.get("unlabelled") or {}
+    folder = stated.get("folder")
+    return {"unlabelled": Unlabelled(stated.get("rows"), None if folder is None else Path(folder))}
 
 
 def _class_names(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +136,8 @@ def _candidates(data: Path, columns: Columns, unused: list[str]) -> Iterator[tup
         return
     entries = sorted(entry for entry in data.iterdir() if not is_left_by_a_system(entry.name))
     tables = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in TABLES]
-    folders = [entry.name for entry in entries if entry.is_dir() and _has_images(entry)]
+    unlabelled = _unlabelled_folder(data)
+    folders = [entry.name for entry in entries if entry.is_dir() and entry.name != unlabelled and _has_images(entry)]
     if any(entry.is_file() and entry.suffix.lower() in IMAGE_EXTENSIONS for entry in entries):
         folders.append(".")
     pairs = itertools.product(tables, folders)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.images.index import SplitName
+from pipeline.images.index import NO_LABEL, SplitName
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Columns, TopK
@@ -24,6 +24,7 @@ class Statistics:
 
     Attributes:
         rows: how many rows.
+        labelled: how many of them have a label.
         right: in how many rows the labelled class has the largest probability.
         confidence: the sum of the largest probabilities.
         entropy: the sum of the entropies, in nats.
@@ -33,6 +34,7 @@ class Statistics:
     """
 
     rows: int = 0
+    labelled: int = 0
     right: int = 0
     confidence: float = 0.0
     entropy: float = 0.0
@@ -41,13 +43,14 @@ class Statistics:
     worst_sum: float = 1.0
 
     def add(self, probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> None:
-        """Adds R rows: (R, C) probabilities and (R,) class indices."""
+        """Adds R rows: (R, C) probabilities and (R,) class indices, `NO_LABEL` for a row without a label."""
         finite = np.isfinite(probabilities).all(axis=1)
         sums = probabilities[finite].sum(axis=1, dtype=np.float64)
         self.not_finite += int((~finite).sum())
         self.negative += int((probabilities < 0).any(axis=1).sum())
         self.worst_sum = max([self.worst_sum, *sums], key=lambda total: abs(total - 1))
         self.rows += len(labels)
+        self.labelled += int((labels != NO_LABEL).sum())
         self.right += int((probabilities.argmax(axis=1) == labels).sum())
         self.confidence += float(probabilities.max(axis=1).sum(dtype=np.float64))
         self.entropy += float(special.entr(np.maximum(probabilities, 0)).sum(dtype=np.float64))
@@ -79,13 +82,18 @@ def all_soft_labels(file: SoftLabelFile, split: SplitName) -> Iterator[tuple[sli
 
 
 def impossible_rows(file: SoftLabelFile, split: SplitName) -> list[str]:
-    """Labels and kept classes that are impossible, in words; no statistics can be computed from such rows."""
+    """Labels and kept classes that are impossible, in words; no statistics can be computed from such rows.
+
+    Training images alone may have no label.
+    """
     group, labels = file.file[split], file.labels(split)
-    counts = Counter({"label(s) are of no class": int(((labels < 0) | (labels >= file.classes)).sum())})
+    without = (labels == NO_LABEL) & (split == "train")
+    counts = Counter({"label(s) are of no class": int((((labels < 0) | (labels >= file.classes)) & ~without).sum())})
     for rows in slabs(file.count(split)):
         if "hard" in group:
             hard = group["hard"][rows]
-            counts["hard label(s) are not one-hot"] += int(((hard.sum(1) != 1) | (hard.max(1) != 1)).sum())
+            one_hot = (hard.sum(1) == 1) & (hard.max(1) == 1)
+            counts["hard label(s) are not one-hot"] += int((~one_hot & ~without[rows]).sum())
         for view in range(file.views(split).count if isinstance(file.storage, TopK) else 0):
             columns = file.columns(split, view, rows)
             counts["row(s) keep a class that does not exist, or one twice"] += int(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.images.index import SPLITS, SplitName, read_index
+from pipeline.images.index import NO_LABEL, SPLITS, SplitName, read_index
 from pipeline.report.seen_views import untouched_and_views
 from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
 from pipeline.runtime.errors import ParameterError
@@ -97,5 +97,6 @@ def _figure(
     handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(temperatures), fontsize=9)
     image_id, teacher = file.ids(split)[row], file.provenance.teacher
-    title_all(figure, f"{image_id} ({split}) as seen by {teacher}")
+    without = ", no label" if label == NO_LABEL else ""
+    title_all(figure, f"{image_id} ({split}{without}) as seen by {teacher}")
     return figure

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.datasets.class_folders import USUAL_NAMES
 from pipeline.datasets.csv_tables import COLUMNS as MHIST_COLUMNS
+from pipeline.datasets.csv_tables import LABEL as MHIST_LABEL
 from pipeline.datasets.folders import files_below
 from pipeline.datasets.table_files import Table, read_table
 from pipeline.runtime.errors import DamagedError, UnusableError, quoted
@@ -24,6 +25,10 @@ GROUP_NAMES = (
 
 LEAST_SHARE = 0.9
 """A table is one of images if at least this share of its rows names an image."""
+
+
+LEAST_WITHOUT_LABEL = 0.1
+"""Rows without a label are meant to have none if they are at least this share of the table; fewer are a mistake."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,15 @@ def sections_of(
     table, image = match.table, match.image_column
     common = {"data": str(data), "annotations": match.file.name, "images": match.images}
     if match.is_mhist:
-        yield {"layout": "mhist", **common, "val_fraction": VAL_FRACTION}, []
+        notes: list[str] = []
+        rows = _rows_without_label(table, [MHIST_LABEL], notes)
+        yield {"layout": "mhist", **common, **rows, "val_fraction": VAL_FRACTION}, notes
         return
     notes = [f"column {image!r} of {match.file.name} names the images"]
     group = columns.group or _first_of(GROUP_NAMES, table.columns)
     labels = _labels(table, str(image), group, columns, notes)
+    of_labels = labels["label_columns"] or [labels["label_column"]]
+    rows = _rows_without_label(table, of_labels, notes)
     if group is not None:
         notes.append(f"all images of one {group!r} stay in one split")
     if (split := _first_of(("split", "partition", "fold", "subset"), table.columns)) is not None:
@@ -150,6 +159,7 @@ def sections_of(
                 "group_column": group,
                 "header": None if table.has_header else False,
                 "class_names": names,
+                **rows,
                 "validation_ids": lists["val"],
                 "test_ids": lists["test"],
                 "val_fraction": VAL_FRACTION if lists["val"] is None else None,
@@ -157,6 +167,18 @@ def sections_of(
             },
             notes + [f"{names} names the classes"] * (names is not None),
         )
+
+
+def _rows_without_label(table: Table, columns: Sequence[str], notes: list[str]) -> dict[str, Any]:
+    """The setting `unlabelled`, if so many rows have nothing in the columns of labels that it is no mistake."""
+    if not set(columns) <= set(table.columns):
+        return {}
+    fields = list(zip(*map(table.column, columns), strict=True))
+    empty = sum(not any(field.strip() for field in of_row) for of_row in fields)
+    if not LEAST_WITHOUT_LABEL * len(fields) <= empty < len(fields) or not empty:
+        return {}
+    notes.append(f"{empty:,} of {len(fields):,} rows have no label: students learn from these images, too")
+    return {"unlabelled": {"rows": True}}
 
 
 def _first_of(usual: Sequence[str], columns: Sequence[str]) -> str | None:
@@ -188,14 +210,18 @@ def _labels(table: Table, image: str, group: str | None, columns: Columns, notes
     if columns.label is not None:
         return {"label_column": columns.label, "label_columns": None}
     others = [name for name in dict.fromkeys(table.columns) if name not in (image, group)]
-    values = {name: {value.strip() for value in table.column(name)} for name in others}
+    values = {name: {value.strip() for value in table.column(name)} - {""} for name in others}
     possible = [name for name in others if _may_be_labels(values[name], len(table.rows))]
     named = [name for name in possible if name.lower() in LABEL_NAMES]
-    binary = [name for name in others if values[name] <= {"0", "1", "0.0", "1.0"}]
+    binary = [name for name in others if values[name] and values[name] <= {"0", "1", "0.0", "1.0"}]
     if (
         not named
         and len(binary) > 1
-        and all(sum(map(float, fields)) == 1 for fields in zip(*(table.column(name) for name in binary), strict=True))
+        and all(
+            sum(float(field.strip() or 0) for field in fields) == 1
+            for fields in zip(*(table.column(name) for name in binary), strict=True)
+            if any(field.strip() for field in fields)
+        )
     ):
         notes.append(f"columns {quoted(binary)} are one class each")
         return {"label_column": None, "label_columns": binary}

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from pipeline.images.index import SPLITS, SplitName, read_index
+from pipeline.images.index import NO_LABEL, SPLITS, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.runtime.digests import sha256_file
@@ -116,12 +117,17 @@ def _values(file: SoftLabelFile, split: SplitName) -> Check:
         )
     temperature = f"T = {1.0 if file.temperature is None else file.temperature:g}"
     detail = (
-        f"{len(ids)} image(s), {file.views(split).count} view(s); "
-        f"the teacher is right on {statistics.right / statistics.rows:.4f}; "
+        f"{len(ids)} image(s){_without_label(labels)}, {file.views(split).count} view(s); "
+        f"the teacher is right on {statistics.right / max(statistics.labelled, 1):.4f}; "
         f"at {temperature} confidence {statistics.confidence / statistics.rows:.4f}, "
         f"entropy {statistics.entropy / statistics.rows:.4f} nats"
     )
     return Check(f"values of {split}", not problems, "; ".join([*problems, detail]))
+
+
+def _without_label(labels: npt.NDArray[np.int64]) -> str:
+    count = int((labels == NO_LABEL).sum())
+    return f", {count} of them without a label" if count else ""
 
 
 def _answers(file: SoftLabelFile, teacher: Path) -> Check:
@@ -135,6 +141,8 @@ def _answers(file: SoftLabelFile, teacher: Path) -> Check:
     doubtful: list[str] = []
     for split in SPLITS:
         answers = answers_in(file, split)
+        if not len(answers.labels):
+            continue
         if other := teacher_checks.suggests_other_order(answers, file.provenance.class_names):
             orders.append(f"of {split}, {other}")
         elif chance := teacher_checks.suggests_chance(answers):
@@ -217,9 +225,11 @@ def _params(file: SoftLabelFile, params: Parameters | PipelineError) -> Check:
     computed_in: Precision = origin.precision or "float32"
     if computed_in != params.precision:
         other.append(f"the teacher computed in {computed_in}, expected {params.precision}")
-    if departure := other_pixels(origin.preprocessing, params.resize):
-        other.append(departure)
     same = "the views, the storage, the precision and the resizing are those of params.yaml"
+    if origin.preprocessing is None:
+        same = "the views and the storage are those of params.yaml; the pixels that the teacher saw are not known"
+    else:
+        other += other_pixels(origin.preprocessing, params.resize)
     return Check("params", not other, "; ".join(other) or same)
 
 

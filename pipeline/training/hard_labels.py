@@ -28,7 +28,7 @@ def trained_on_hard_labels(
     output: Path,
     code: Sequence[str],
 ) -> AbstractContextManager[Trained]:
-    """Trains a model with softmax cross-entropy on the training images' labels.
+    """Trains a model with softmax cross-entropy on the labels of the training images that have one.
 
     Args:
         data: the index.
@@ -49,7 +49,7 @@ def trained_on_hard_labels(
         ParameterError: the model cannot be built, or the training diverged.
         BusyError: another process is writing `output`.
     """
-    train_images, val_images = data.split("train"), recipe.validation_images(data)
+    train_images, val_images = data.labelled("train"), recipe.validation_images(data)
     ids = [image.id for image in train_images]
     augmented = HardLabels(ids, data.one_hot(train_images), augmentation, view_seed, view_count)
     untouched = HardLabels([image.id for image in val_images], data.one_hot(val_images), Augmentation(), 0, 1)
