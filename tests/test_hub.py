@@ -197,13 +197,24 @@ def of_any_size(folder):
     classifier(resnet(), image_size=None).save_to_preset(folder)
 
 
+def with_a_layer_in_front(folder):
+    task = classifier(resnet((SIDE, SIDE, 3)), converts=False)
+    task.preprocessor = keras.layers.Rescaling(1 / 255)
+    task.save_to_preset(folder)
+
+
 def without_a_head(folder):
     resnet().save_to_preset(folder)
 
 
 @pytest.mark.parametrize(
     ("save", "words"),
-    [(yes_or_no_of_each, "sigmoid"), (of_any_size, "image_size"), (without_a_head, "weights: own")],
+    [
+        (yes_or_no_of_each, "sigmoid"),
+        (of_any_size, "image_size"),
+        (without_a_head, "weights: own"),
+        (with_a_layer_in_front, "ImageConverter"),
+    ],
 )
 def test_what_is_no_ready_teacher_is_refused(tmp_path, save, words):
     save(str(tmp_path / "mine"))

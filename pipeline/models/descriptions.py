@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
+from pipeline.models.hub import HUB, files_of, model_name
 from pipeline.models.parts import (
     Affine,
     Downsampling,
@@ -24,9 +25,6 @@ from pipeline.models.parts import (
 )
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
-
-HUB = "keras_hub:"
-"""What stands before a preset of keras_hub."""
 
 Channels = Literal[1, 3]
 if TYPE_CHECKING:
@@ -251,29 +249,25 @@ class HubBackbone(Description):
     @property
     def files(self) -> list[Path]:
         """The files whose content decides the model."""
-        from pipeline.models import hub
-
-        return hub.files_of(self.preset)
+        return files_of(self.preset)
 
     @property
     def _name(self) -> str:
-        from pipeline.models import hub
-
-        return hub.model_name(self.preset)
+        return model_name(self.preset)
 
     @property
     def _needs_color(self) -> bool:
         return False  # a preset may be of grey images
 
     def _backbone(self) -> Any:
-        from pipeline.models import hub
+        from pipeline.models import hub_models
 
-        return hub.backbone(self.preset, self.input_shape, with_weights=self.weights == "own")
+        return hub_models.backbone(self.preset, self.input_shape, with_weights=self.weights == "own")
 
     def _own_preprocessing(self) -> Preprocessing | Affine:
-        from pipeline.models import hub
+        from pipeline.models import hub_models
 
-        own = hub.preprocessing(self.preset)
+        own = hub_models.preprocessing(self.preset)
         channels = max(_channels(own.scale), _channels(own.offset)) if isinstance(own, Affine) else 1
         if channels not in (1, self.input_shape[2]):
             raise ParameterError(

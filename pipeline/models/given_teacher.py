@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.models import architectures, hub, keras_files, onnx_teacher
+from pipeline.models import architectures, hub, hub_models, keras_files, onnx_teacher
 from pipeline.models.applications import applications
 from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
@@ -101,7 +101,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         _refuse_outputs_without_meaning(teacher, class_names)
         model = imagenet_classifier(teacher.application)
     elif teacher.preset is not None:
-        known = hub.classifier(teacher.preset)
+        known = hub_models.classifier(teacher.preset)
         model, activation, notes = known.model, known.activation, known.notes
         preprocessing = _known_or_stated(known.preprocessing, teacher)
     elif teacher.is_onnx:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
-from pipeline.models.descriptions import HUB, Channels, Model
+from pipeline.models.descriptions import Channels, Model
+from pipeline.models.hub import HUB
 from pipeline.models.other_formats import conversion_of
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.errors import nearest

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.datasets.labelled import DataSet
 from pipeline.models.applications import applications, weights_folder, weights_in
-from pipeline.models.descriptions import HUB
+from pipeline.models.hub import HUB
 from pipeline.models.teacher_file import APPLICATION
 from pipeline.runtime.errors import ParameterError, UnusableError, nearest
 
