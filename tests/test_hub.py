@@ -19,6 +19,7 @@ from pipeline.cli.main import main
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, hub, keras_files
 from pipeline.models.descriptions import HubBackbone
+from pipeline.models.ensembles import save_ensemble
 from pipeline.models.given_teacher import completed
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import read_params
@@ -324,6 +325,14 @@ def test_phases_freeze_by_the_names_of_its_layers(presets, tmp_path, family, tra
     assert len(phase.trainable_variables) == arrays + 2
     keras_files.save(model, tmp_path / "model.keras", {"class_names": ["a", "b"]})
     assert len(keras_files.load(tmp_path / "model.keras").trainable_variables) == arrays + 2
+
+
+def test_frozen_layers_are_known_in_an_ensemble_too(presets, tmp_path):
+    model = described(presets / "vit").build(classes=2, seed=1)
+    trained = len(architectures.for_phase(model, "vit_encoder").trainable_variables)
+    keras_files.save(model, tmp_path / "model.keras", {"class_names": ["a", "b"]})
+    save_ensemble([tmp_path / "model.keras"] * 2, "logits", ["a", "b"], tmp_path / "both.keras")
+    assert len(keras_files.load(tmp_path / "both.keras").trainable_variables) == 2 * trained
 
 
 @pytest.mark.slow
