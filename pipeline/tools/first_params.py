@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.datasets.labelled import DataSet
 from pipeline.models.applications import applications, weights_folder, weights_in
+from pipeline.models.hub import HUB
 from pipeline.models.teacher_file import APPLICATION
 from pipeline.runtime.errors import ParameterError, UnusableError, nearest
 
@@ -175,7 +176,7 @@ def _model(name: str, pictures: Pictures, on_gpu: bool, *, is_student: bool) -> 
         return model | ({} if is_student else {"dropout": 0.5})
     if name == "mlp":
         return {"architecture": "mlp", "input_shape": [pictures.height, pictures.width, pictures.channels]}
-    if name not in applications():
+    if not name.startswith(HUB) and name not in applications():
         near = nearest(name, [*applications(), "cnn", "mlp"])
         raise ParameterError(
             f"there is no architecture {name!r}; `softlabel models` lists them."
@@ -184,7 +185,8 @@ def _model(name: str, pictures: Pictures, on_gpu: bool, *, is_student: bool) -> 
     largest = SIZES[-1] if on_gpu else LARGEST_ON_CPU
     side = max(size for size in SIZES if size <= max(SIZES[0], min(largest, pictures.height, pictures.width)))
     narrow = {"alpha": 0.35} if is_student and name == "mobilenetv2" else {}
-    return {"architecture": name, "input_shape": [side, side, 3], "weights": "imagenet", "dropout": 0.2, **narrow}
+    weights = "own" if name.startswith(HUB) else "imagenet"
+    return {"architecture": name, "input_shape": [side, side, 3], "weights": weights, "dropout": 0.2, **narrow}
 
 
 def _phases(name: str, train_images: int, batch: int) -> list[dict[str, Any]]:
