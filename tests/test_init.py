@@ -180,6 +180,7 @@ def test_stated_models_are_taken(file):
     assert not PARAMS.exists(), "what fails leaves nothing behind"
 
 
+@pytest.mark.slow
 def test_a_teacher_in_onnx_enters_the_plan():
     """The operations of a graph are not known."""
     class_folders()

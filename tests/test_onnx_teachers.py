@@ -488,6 +488,8 @@ REFUSED = {
     "other inputs": (UnusableError, written(dtype="int64"), ["given.onnx takes tensor(int64)", "tensor(uint8)"]),
     "other outputs": (UnusableError, written(node("ArgMax", ["z"], ["y"], axis=1), output=TensorProto.INT64),
                       ["gives tensor(int64)", "floating-point numbers"]),
+    "bytes": (UnusableError, written(node("Cast", ["z"], ["y"], to=2), output=TensorProto.UINT8),
+              ["gives tensor(uint8)", "floating-point numbers"]),
     "pixels in a row": (UnusableError, written(taken=("batch", 60)), ["of shape (batch, 60)", "expected images"]),
     "a fourth channel": (UnusableError, written(taken=("batch", 4, 3, 5)), ["of shape (batch, 4, 3, 5)", "3 (RGB)"]),
     "a number for each image": (UnusableError, written(node("ReduceSum", ["z", "one"], ["y"], keepdims=0),
@@ -523,18 +525,29 @@ def test_what_is_no_teacher_is_refused(case):
     assert not list(Path().glob("**/*.keras"))
 
 
-def test_no_damage_is_a_traceback():
-    """Bytes of the graph are changed one by one: each file is taken or refused."""
-    whole = classifier(node("Softmax", ["z"], ["y"], axis=-1)).SerializeToString()
+def test_no_damage_is_a_traceback(capfd):
+    """Bytes of the graph are changed one by one: each file is taken or refused, and nothing else is said."""
+    write(classifier(node("Softmax", ["z"], ["y"], axis=-1)))
+    with_external_data(classifier(node("Softmax", ["z"], ["y"], axis=-1)), file=Path("other.onnx"))
     taken = 0
-    for place in [*range(0, 220, 4), *range(len(whole) - 90, len(whole), 4)]:
-        content = bytearray(whole)
-        content[place] ^= 0x91
-        FILE.write_bytes(content)
-        with suppress(PipelineError):
-            complete()
-            taken += 1
-    assert taken < 60
+    for file in (FILE, Path("other.onnx")):
+        whole = file.read_bytes()
+        for place in [*range(0, 220, 7), *range(len(whole) - 90, len(whole), 7)]:
+            content = bytearray(whole)
+            content[place] ^= 0x91
+            FILE.write_bytes(content)
+            with suppress(PipelineError):
+                complete()
+                taken += 1
+    assert taken < 45
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_place_of_external_data_that_is_no_text_is_refused():
+    with_external_data(classifier())
+    FILE.write_bytes(FILE.read_bytes().replace(b"weights/kernel.bin", b"weights/kernel.b\xad\xad"))
+    with pytest.raises(UnusableError, match=r"given\.onnx is no graph for this machine"):
+        complete()
 
 
 @pytest.mark.parametrize(
