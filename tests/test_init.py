@@ -404,10 +404,8 @@ def test_data_that_a_stage_would_replace_are_refused(data):
 def test_votes_and_tables_are_taken_as_teachers():
     mhist()
     Path("logits.npz").touch()
-    for name, expected, count in (
-        ("votes", {"votes": {"smoothing": 1.0}}, 10),
-        ("logits.npz", {"logits": "logits.npz"}, 1),
-    ):
+    cases = [("votes", {"votes": {"smoothing": 1.0}}, 10), ("logits.npz", {"logits": "logits.npz"}, 1)]
+    for name, expected, count in cases:
         done = CliRunner().invoke(main, ["init", "raw", "--teacher", name, "--force"])
         assert done.exit_code == 0, done.output
         assert "No teacher runs" in done.stdout
