@@ -16,7 +16,8 @@ after another in one project, so the split and the baselines are made once. Each
     python -m benchmarks.teachers --mhist FOLDER [--weights FILE] [--work FOLDER]
 
 FOLDER has annotations.csv and images/ as MHIST has them. FILE has ImageNet's weights of MobileNetV2's backbone; without
-it, Keras downloads them. About 20 minutes on two CPU cores for 1,000 tiles; with `--work`, the same command goes on.
+it, Keras downloads them. The export to ONNX needs `pip install tf2onnx`. About 20 minutes on two CPU cores for 1,000
+tiles; with `--work`, the same command goes on.
 """
 
 import json
@@ -117,7 +118,9 @@ class Variant:
 
 def export_to_onnx(project: Path) -> None:
     """Exports the trained teacher to ONNX."""
-    keras.saving.load_model(project / "models/teacher.keras").export(project / "teacher.onnx", format="onnx")
+    teacher = keras.saving.load_model(project / "models/teacher.keras")
+    teacher(np.zeros((1, *teacher.input_shape[1:]), np.float32))  # Keras exports no model that was never called
+    teacher.export(project / ONNX["model"], format="onnx", verbose=False)
 
 
 def label_by_histograms(project: Path) -> None:

@@ -398,3 +398,31 @@ def test_data_that_a_stage_would_replace_are_refused(data):
     assert refused.exit_code == 1
     assert "data/raw/NAME" in refused.output
     assert not PARAMS.exists()
+
+
+@pytest.mark.slow
+def test_votes_and_tables_are_taken_as_teachers():
+    mhist()
+    Path("logits.npz").touch()
+    cases = [("votes", {"votes": {"smoothing": 1.0}}, 10), ("logits.npz", {"logits": "logits.npz"}, 1)]
+    for name, expected, count in cases:
+        done = CliRunner().invoke(main, ["init", "raw", "--teacher", name, "--force"])
+        assert done.exit_code == 0, done.output
+        assert "No teacher runs" in done.stdout
+        written = YAML(typ="safe").load(PARAMS)
+        assert {key: written["train_teacher"][key] for key in expected} == expected
+        assert written["views"]["count"] == count
+
+
+def test_votes_that_are_not_there_are_no_teacher():
+    csv()
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "votes"])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False)
+    assert "30 of 30" in refused.output
+
+
+def test_a_missing_table_is_told_before_params_are_written():
+    csv()
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "away.csv"])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False)
+    assert "away.csv" in refused.output

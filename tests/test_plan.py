@@ -463,7 +463,7 @@ def test_measuring_adds_hours(project, monkeypatch):
     rows = table(text, "hours")
     assert [len(row) for row in rows.values()] == [4, 4]
     assert all(re.fullmatch(r"[\d,]+\.\d\d", row[-1]) for row in rows.values())
-    speeds = re.search(r"measured here: ([\d,]+) images/s through the teacher, ([\d,]+) through", text)
+    speeds = re.search(r"measured here: ([\d,]+) images/s through the teacher, ([\d,]+) images/s through", text)
     assert all(int(speed.replace(",", "")) > 0 for speed in speeds.groups())
 
 

@@ -224,11 +224,14 @@ def models(names: tuple[str, ...]) -> None:
     """List the architectures that params.yaml can name.
 
     Shows their parameters, the size of their images, and which of their ImageNet weights are on this machine. With
-    NAMEs, those alone.
+    NAMEs, those alone. The name keras_hub lists the presets of that package.
     """
     start_tensorflow()
     from pipeline.tools import model_list
 
+    if "keras_hub" in names:
+        click.echo(model_list.presets_as_text(model_list.listed_presets(names)))
+        return
     click.echo(model_list.as_text(model_list.listed(names)))
 
 

@@ -1,14 +1,14 @@
 """Completes a given teacher: from pixels (0 to 255) to logits in the order of the data set's classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
-from pipeline.models import architectures, keras_files, onnx_teacher
+from pipeline.models import architectures, hub, hub_models, keras_files, onnx_teacher
 from pipeline.models.applications import applications
 from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
@@ -16,7 +16,7 @@ from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activati
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.onnx_files import sha256_with_external_data
 from pipeline.models.other_formats import keras_2_version, other_format
-from pipeline.models.parts import Preprocessing, Standardization
+from pipeline.models.parts import Affine, Preprocessing, Standardization
 from pipeline.models.teacher_file import Classes, GivenLogits, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
@@ -63,13 +63,13 @@ def refuse_missing(file: Path) -> None:
 
 
 def digest_of(teacher: GivenTeacher) -> str | None:
-    """The SHA-256 of a teacher's file, external data included; None for a teacher of keras.applications.
+    """The SHA-256 of a teacher's file or folder, external data included; None for one that is known by name.
 
     Raises:
         As `completed`.
     """
-    if teacher.application is not None:
-        return None
+    if not teacher.is_file:
+        return None if teacher.preset is None else hub.digest_of(teacher.preset)
     refuse_missing(teacher.file)
     return sha256_with_external_data(teacher.file) if teacher.is_onnx else sha256_file(teacher.file)
 
@@ -92,14 +92,18 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     notes: list[str] = []
     activation: str | None = LINEAR
     earlier: dict[str, Any] | None = None
-    preprocessing = teacher.preprocessing
-    if teacher.application is None:
+    preprocessing: Preprocessing | Affine = teacher.preprocessing
+    if teacher.is_file:
         refuse_missing(teacher.file)
-    else:
+    elif teacher.application is not None:
         preprocessing = applications()[teacher.application].preprocessing()
     if teacher.application is not None:
         _refuse_outputs_without_meaning(teacher, class_names)
         model = imagenet_classifier(teacher.application)
+    elif teacher.preset is not None:
+        known = hub_models.classifier(teacher.preset)
+        model, activation, notes = known.model, known.activation, known.notes
+        preprocessing = _known_or_stated(known.preprocessing, teacher)
     elif teacher.is_onnx:
         model, activation, notes = onnx_teacher.load(teacher)
     elif teacher.weights_of is not None:
@@ -108,15 +112,16 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     else:
         model, activation, notes = _loaded(teacher.file)
         earlier = keras_files.read_record(teacher.file)
-    one_logit = _is_one_logit(model, teacher.file, activation, class_names)
+    one_logit = _is_one_logit(model, teacher.model, activation, class_names)
     # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`,
     # one in ONNX when it was loaded.
-    if teacher.weights_of is None and earlier is None and activation not in PROBABILITIES and not teacher.is_onnx:
-        refuse_no_logits(model, teacher.file)
+    is_checked = teacher.is_onnx or earlier is not None or (teacher.is_file and activation in PROBABILITIES)
+    if teacher.weights_of is None and not is_checked:
+        refuse_no_logits(model, teacher.model)
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
     order = order_of_classes(teacher, classes, class_names, outputs)
-    layers = _preprocessing_layers(preprocessing, teacher.file, model.input_shape[-1])
+    layers = _preprocessing_layers(preprocessing, teacher.model, model.input_shape[-1])
     if one_logit:
         notes.append(f"its one logit z becomes (0, z), so that a large z means {class_names[order.index(1)]!r}")
     elif order != sorted(order):
@@ -127,9 +132,18 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         notes.append(f"the preprocessing {preprocessing} is put in front of it")
     whole = _whole(model, layers, one_logit, order)
     is_unchanged = not notes and (teacher.preprocessing, teacher.classes, teacher.accuracy) == ("none", None, None)
-    if is_unchanged and teacher.application is None:
+    if is_unchanged and teacher.is_file:
         return Completed(whole, None, [])
     return Completed(whole, _record(teacher, preprocessing, classes, class_names, activation, earlier), notes)
+
+
+def _known_or_stated(known: Preprocessing | Affine | None, teacher: GivenTeacher) -> Preprocessing | Affine:
+    """The preprocessing of a preset of keras_hub; what params.yaml states, if the preset does not say it."""
+    if known is None:
+        return teacher.preprocessing
+    if teacher.preprocessing != "none":
+        raise ParameterError(f"{teacher.model} has a preprocessing of its own: leave train_teacher.preprocessing out.")
+    return known
 
 
 def _refuse_outputs_without_meaning(teacher: GivenTeacher, class_names: Sequence[str]) -> None:
@@ -158,7 +172,7 @@ def _loaded(file: Path) -> tuple[Any, str | None, list[str]]:
     return model, activation, notes
 
 
-def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: Sequence[str]) -> bool:
+def _is_one_logit(model: Any, file: str, activation: str | None, class_names: Sequence[str]) -> bool:
     if model.output_shape[-1] != 1 or len(class_names) != 2:
         return False
     if activation not in (LINEAR, "sigmoid"):
@@ -186,24 +200,25 @@ def order_of_classes(
         ParameterError: what is stated of its classes does not fit.
     """
     classes = classes if teacher.classes is None else teacher.classes
+    name = teacher.logits if isinstance(teacher, GivenLogits) else teacher.model
     if classes is None:
-        keras_files.refuse_other_count(outputs, teacher.file, len(class_names))
+        keras_files.refuse_other_count(outputs, name, len(class_names))
         return list(range(outputs))
     numbers = dict(classes) if isinstance(classes, Mapping) else {name: number for number, name in enumerate(classes)}
     if isinstance(classes, Mapping):
         if (largest := max(numbers.values())) >= outputs:
             raise ParameterError(
-                f"train_teacher.classes names output {largest} of {teacher.file}, which has the outputs 0 to "
+                f"train_teacher.classes names output {largest} of {name}, which has the outputs 0 to "
                 f"{outputs - 1}. Count from 0."
             )
     elif len(classes) != outputs:
         raise ParameterError(
-            f"train_teacher.classes names {len(classes)} outputs, but {teacher.file} gives {outputs}. Name all of them "
-            "in their order (null for one without a class), or map classes to numbers of outputs, from 0."
+            f"train_teacher.classes names {len(classes)} outputs, but {name} gives {outputs}. Name all of "
+            "them in their order (null for one without a class), or map classes to numbers of outputs, from 0."
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
-        other = keras_files.other_classes(teacher.file, [str(name) for name in classes], class_names)
+        other = keras_files.other_classes(name, [str(known) for known in classes], class_names)
         raise MismatchError(f"{other} If it has other names for them, set train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
@@ -216,7 +231,7 @@ def order_of_classes(
     return [numbers[name] for name in class_names]
 
 
-def _preprocessing_layers(preprocessing: Preprocessing, file: Path, channels: int) -> list[Any]:
+def _preprocessing_layers(preprocessing: Preprocessing | Affine, file: str, channels: int) -> list[Any]:
     expected = channels
     if isinstance(preprocessing, Standardization):
         expected = len(preprocessing.mean)
@@ -250,7 +265,7 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
 
 def _record(
     teacher: GivenTeacher,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | Affine,
     classes: Classes | None,
     class_names: Sequence[str],
     activation: str | None,
@@ -259,7 +274,7 @@ def _record(
     stated = {
         "sha256": digest_of(teacher),
         "accuracy": teacher.accuracy,
-        "preprocessing": asdict(preprocessing) if isinstance(preprocessing, Standardization) else preprocessing,
+        "preprocessing": asdict(preprocessing) if is_dataclass(preprocessing) else preprocessing,
         "classes": classes,
         "last_activation": activation,
     }

@@ -89,7 +89,8 @@ def _no_logits(model: Node, behind: str) -> tuple[str | None, str | None]:
         The first layer that does not give logits, in words, or None; and, if a path from an output to an input passes
         no layer with weights, what follows that input, as `behind` says it, else None.
     """
-    by_name = {layer["config"]["name"]: layer for layer in model["config"].get("layers", [])}
+    # A layer of another package may leave its name out of its configuration.
+    by_name = {layer.get("name") or layer["config"]["name"]: layer for layer in model["config"].get("layers", [])}
     names, outputs, behind_input = [*by_name], model["config"].get("output_layers"), None
     is_sequential = outputs is None
     waiting = [(name, behind) for name in (names[-1:] if is_sequential else _names(outputs))]

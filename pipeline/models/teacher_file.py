@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
 from pipeline.models.descriptions import Channels, Model
+from pipeline.models.hub import HUB
 from pipeline.models.other_formats import conversion_of
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.errors import nearest
@@ -72,10 +73,11 @@ class GivenTeacher:
 
     Attributes:
         model: the path of a `.keras` or `.onnx` file, or of the weights (`.weights.h5`) of a model that is described;
-            or "keras.applications:NAME", a classifier of ImageNet's 1,000 classes.
+            or "keras.applications:NAME", a classifier of ImageNet's 1,000 classes; or "keras_hub:PRESET", an image
+            classifier of keras_hub, by its name, address or folder.
         weights_of: that model, if `model` is a file of weights.
         preprocessing: what was done to pixels, 0 to 255, before they entered the model; "none" if the model does that
-            itself, or is of keras.applications, which know their own.
+            itself, or is of keras.applications or keras_hub, which know their own.
         classes: the names of the model's outputs in their order, None for an output without a class; or the number of
             each class's output. None: the order that the file records, if this program wrote it, else the data set's.
         accuracy: the share of images that it classified correctly elsewhere, 0 to 1, if that is known.
@@ -98,6 +100,13 @@ class GivenTeacher:
         _refuse_repeated(self.classes.values() if isinstance(self.classes, dict) else self.classes or ())
         if self.application is not None:
             self._refuse_what_keras_knows(self.application)
+            return
+        if self.preset is not None:
+            if not self.preset or self.weights_of is not None or self.input_shape is not None:
+                raise ValueError(
+                    "a teacher of keras_hub is keras_hub:PRESET, and has weights and size: leave weights_of and "
+                    "input_shape out"
+                )
             return
         is_weights = self.file.name.endswith(".weights.h5")
         if not is_weights and not self.is_onnx and not self.file.name.endswith(".keras"):
@@ -136,14 +145,24 @@ class GivenTeacher:
         return self.model.removeprefix(APPLICATION) if self.model.startswith(APPLICATION) else None
 
     @property
+    def preset(self) -> str | None:
+        """The preset of keras_hub, by its name, address or folder; None if `model` is something else."""
+        return self.model.removeprefix(HUB) if self.model.startswith(HUB) else None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `model` is a file."""
+        return self.application is None and self.preset is None
+
+    @property
     def is_onnx(self) -> bool:
         """Whether `model` is an ONNX file."""
-        return self.application is None and self.file.name.endswith(".onnx")
+        return self.is_file and self.file.name.endswith(".onnx")
 
     @property
     def file(self) -> Path:
-        """The path of `model`, also in messages."""
-        return Path(self.model)
+        """The path of `model`; of a preset, the folder, if it is one."""
+        return Path(self.model.removeprefix(HUB))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
-from pipeline.models.descriptions import NETWORK, Model, OwnNetwork
+from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
 from pipeline.params.section import Section
 from pipeline.params.split import Split
@@ -142,6 +142,7 @@ BY_FORM = {
     VOTES: Annotators,
     ENSEMBLE: Ensemble,
     NETWORK: OwnNetwork,
+    PRESET: HubBackbone,
 }
 
 

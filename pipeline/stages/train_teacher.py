@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.votes import ANNOTATORS, counted_class, logits_of_votes
-from pipeline.models import keras_files
+from pipeline.models import hub, keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
 from pipeline.models.given_logits import refuse_missing_table, taken_in
 from pipeline.models.given_teacher import completed, digest_of
@@ -111,8 +111,11 @@ def _named(teacher: TeacherToTrain | NotTrainedHere, data: Index) -> dict[str, A
         stated = asdict(teacher)
         if teacher.application is not None:
             return stated | {"keras": keras.__version__}
-        del stated["model"]  # the content of the file counts, not its name
-        return stated | {"file": digest_of(teacher)}
+        content = digest_of(teacher)
+        if content is None:
+            return stated | {"keras_hub": hub.version()}
+        del stated["model"]  # the content of the file or folder counts, not its name
+        return stated | {"file": content}
     return asdict(teacher)
 
 
@@ -178,7 +181,7 @@ def _given_model(teacher: GivenTeacher, data: Index, output: Path) -> str:
     else:
         keras_files.save(whole.model, output, whole.record)
     as_it_is = " as it is" if not whole.notes else ""
-    return "; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *whole.notes])
+    return "; ".join([f"{teacher.model} is taken{as_it_is}: nothing is trained", *whole.notes])
 
 
 def _given_logits(teacher: GivenLogits, data: Index, output: Path) -> str:
