@@ -448,8 +448,17 @@ def test_a_keras_file_with_a_graph_cannot_reach_outside():
                 point_to(model.graph.initializer[0], str(Path("secret.bin").resolve()), 64, 480)
                 content = model.SerializeToString()
             target.writestr(name, content)
-    with pytest.raises(DamagedError, match=r"forged\.keras holds an ONNX graph, but .* Absolute path not allowed"):
+    with pytest.raises(DamagedError, match=r"forged\.keras holds an ONNX graph, but .* cannot compute it"):
         keras_files.load(Path("forged.keras"))
+
+
+def test_an_onnx_runtime_that_reaches_outside_is_refused(monkeypatch):
+    write(classifier())
+    file = saved()
+    monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
+    for use in (complete, lambda: keras_files.load(file)):
+        with pytest.raises((UnusableError, DamagedError), match=r"ONNX Runtime 1\.23\.2 is too old.* 1\.24 or later"):
+            use()
 
 
 # Refusals

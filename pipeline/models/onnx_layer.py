@@ -21,6 +21,8 @@ GRAPH = "graph.onnx"
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal["float16", "float32", "float64", "uint8"]
 CUDA = "CUDAExecutionProvider"
+FIRST_SAFE = (1, 24)
+"""The first version of ONNX Runtime that refuses external data outside of a graph's folder."""
 
 TECHNICAL = (
     *(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", r"^Fatal error: ", r"^Load model from \S+ failed: ?"),
@@ -152,6 +154,9 @@ def session_of(graph: Path) -> tuple[Any, str]:
     """
     import onnxruntime
 
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < FIRST_SAFE:
+        return None, f"{runtime} is too old: it may read files outside of a graph's folder; expected 1.24 or later"
     options = onnxruntime.SessionOptions()
     # What could give other bits in the next run is fixed: the rewriting of the graph and the choice of algorithms.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -163,7 +168,7 @@ def session_of(graph: Path) -> tuple[Any, str]:
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         _ = [end.shape for end in (*session.get_inputs(), *session.get_outputs())]  # fails if a name is no text
     except Exception as error:  # it has many, without a common class
-        return None, f"ONNX Runtime {onnxruntime.__version__} cannot compute it: {without_prefix(error)}"
+        return None, f"{runtime} cannot compute it: {without_prefix(error)}"
     if len(providers) > 1 and CUDA not in session.get_providers():
         print("warning: ONNX Runtime lacks a library of CUDA, and computes on the CPU", file=sys.stderr)
     return session, ""
