@@ -70,7 +70,7 @@ def splits_of(rows):
 # Rows
 
 
-def test_rows_without_a_label_are_training_images_without_a_class(capsys):
+def test_rows_without_a_label_are_images_without_a_class(capsys):
     table(without(range(12)))
     rows = run(SECTION)
     for number in range(12):

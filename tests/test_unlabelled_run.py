@@ -185,7 +185,7 @@ def images_of(folder, name):
     return {image.id: image.sha256 for image in read_index(folder / INDEX).split(name)}
 
 
-def test_validation_and_test_images_are_the_same_without_these_labels(before, left_out, ran):
+def test_validation_and_test_images_stay_without_these_labels(before, left_out, ran):
     assert set(REMOVED) & images_of(before, "val").keys()
     assert images_of(ran, "test") == images_of(left_out, "test") == images_of(before, "test")
     expected = {name: sha256 for name, sha256 in images_of(before, "val").items() if name not in REMOVED}
@@ -213,7 +213,7 @@ def test_the_teacher_labels_them_in_every_view(ran):
         assert file["train/hard"][:].sum() == len(ids) - len(REMOVED)
 
 
-def test_the_student_learns_from_them_by_the_soft_term_alone(project):
+def test_the_student_learns_from_them_by_soft_labels_alone(project):
     """With hard labels alone, other soft labels of these images change nothing; with soft labels, they do."""
     train_a_student(1.0, "hard")
     change_soft_labels(REMOVED)
