@@ -41,12 +41,14 @@ from benchmarks.made_data import index_of, provenance_of, write_images  # noqa: 
 from benchmarks.mixed_precision import measure_precisions  # noqa: E402
 from pipeline.images.decoded_images import DecodedImages  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
+from pipeline.images.resize import DEFAULT_RESIZE  # noqa: E402
 from pipeline.images.views import Augmentation, Views  # noqa: E402
 from pipeline.inference.forward import Forward, Ints  # noqa: E402
 from pipeline.models import keras_files  # noqa: E402
 from pipeline.models.descriptions import Application, Cnn, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.soft_labels.writing import rows_of_index  # noqa: E402
+from pipeline.teacher_pass.labellers import ModelLabeller  # noqa: E402
 from pipeline.teacher_pass.labelling import TeacherPass  # noqa: E402
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits  # noqa: E402
 
@@ -137,7 +139,7 @@ def stage_pass(
             file.put(split, np.zeros_like(rows), rows, file.encode(logits))
         files.append(file)
     teacher_pass = TeacherPass(chosen, teacher, forward.batch_size, files[0], views)
-    teacher_pass.forward = forward  # traced before, as that of the bare pass is
+    teacher_pass.labeller = ModelLabeller(forward, chosen, DEFAULT_RESIZE)  # traced before, as that of the bare pass is
 
     def run_once() -> None:
         teacher_pass.unfinished = files.pop()

@@ -26,7 +26,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
-    others = "init table verify inspect plan parity params models init-remote"
+    others = "init render-views import-logits table verify inspect plan parity params models init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
 
 
@@ -56,6 +56,8 @@ def test_help_lists_stages_in_their_order_then_tools():
     assert [name for name, _ in listed_under("Stages, in their order")] == stages
     assert [name for name, _ in listed_under("Tools")] == [
         "init",
+        "render-views",
+        "import-logits",
         "table",
         "verify",
         "inspect",

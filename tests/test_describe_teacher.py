@@ -10,11 +10,12 @@ import pytest
 from conftest import MODEL
 
 from pipeline.evaluation.description import read_description
+from pipeline.evaluation.speed import read_speed
 from pipeline.images.index import Image, Index, write_index
 from pipeline.inference import cost, forward_speed
 from pipeline.models import ensembles, keras_files
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
-from pipeline.stages import describe_teacher
+from pipeline.stages import describe_teacher, measure_speed
 
 INDEX, TEACHER, OUTPUT = Path("index.csv"), Path("teacher.keras"), Path("teacher.json")
 
@@ -65,6 +66,16 @@ def test_without_the_file_the_same_layers_can_be_timed(folder, make):
     untrained = cost.untrained(description.architecture)
     assert cost.forward_flops(untrained) == expected == description.cost["flops"]
     assert cost.parameters(untrained)["total"] == description.cost["parameters"]["total"]
+
+
+def test_without_layers_of_a_teacher_the_student_alone_is_timed(folder):
+    single()
+    describe()
+    document = json.loads(OUTPUT.read_text())
+    assert document["classes"] == 2
+    OUTPUT.write_text(json.dumps(document | {"architecture": None}))
+    measure_speed.run(teacher=OUTPUT, model=MODEL, output=Path("speed.json"))
+    assert [*read_speed(Path("speed.json")).images_per_second] == ["student"]
 
 
 def test_the_same_teacher_gives_the_same_bytes(folder):
@@ -125,4 +136,4 @@ def test_the_description_holds_no_weights_and_no_path(folder):
     describe()
     text = OUTPUT.read_text()
     assert str(folder) not in text
-    assert set(json.loads(text)) == {"sha256", "cost", "architecture"}
+    assert set(json.loads(text)) == {"sha256", "cost", "architecture", "classes"}

@@ -20,12 +20,14 @@ from pipeline.datasets.layouts import LAYOUTS
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import write_index
 from pipeline.images.resize import DEFAULT_RESIZE
+from pipeline.inference.forward import all_logits
 from pipeline.models import keras_files
 from pipeline.params.split import DataSection
 from pipeline.soft_labels.logit_storage import TopK
 from pipeline.soft_labels.writing import soften_file
 
 ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", READING, re.DOTALL)
 SOFT_TARGETS = Path("data/soft_labels/soft_targets_T4.h5")
@@ -42,7 +44,7 @@ RUN_BY = {
     ("sharing.md", "sh"): "test_sharing.py",
     ("teachers.md", "python"): "test_other_formats.py",
     ("teachers.md", "yaml"): "test_params.py",
-    ("guide.md", "python"): "test_own_network.py",
+    ("guide.md", "python"): "test_docs.py",  # and test_own_network, test_onnx_from_pytorch, test_render_views
     ("sharing.md", "python"): "test_use_elsewhere.py",
 }
 """Which test runs the blocks of a document."""
@@ -226,6 +228,20 @@ def test_every_layout_is_shown_with_all_its_keys(tmp_path, monkeypatch):
         layout, settings = values["layout"], values["settings"]
         assert {"layout": layout, **settings}.keys() == section.keys()
         assert settings.keys() == inspect.signature(LAYOUTS[layout]).parameters.keys()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_shipped_student_gives_the_probabilities_of_evaluate(folder, capsys, channels):
+    student = replace(MODEL, input_shape=(8, 6, channels)).build(classes=3, seed=2)
+    keras_files.save(student, folder / "models/students/T4_seed1.keras")
+    noise = np.random.default_rng(3).integers(0, 256, (8, 6, channels), dtype=np.uint8)
+    PngImage.fromarray(noise.squeeze()).save("image.png")
+    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.partition("## Ship")[2], re.DOTALL)
+    exec(compile(block, "docs/guide.md", "exec"), {})  # noqa: S102
+    pixels = DecodedImages([folder / "image.png"], (8, 6, channels), keep=False)
+    logits = all_logits(student, pixels, 1, "student")[0].astype(np.float64)
+    shown = np.array(capsys.readouterr().out.strip("[]\n").split(), float)
+    np.testing.assert_allclose(shown, np.exp(logits) / np.exp(logits).sum(), atol=6e-4)
 
 
 def test_the_keys_of_every_layout_are_shown_once():

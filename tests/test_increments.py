@@ -17,6 +17,7 @@ from real_project import LOGITS, change, copy_without, run, stages_run
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models import keras_files
+from pipeline.models.ensembles import LoadedTeacher
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
 from pipeline.stages import precompute, split
@@ -282,7 +283,7 @@ def unsteady(project, monkeypatch):
     def loaded(path, class_names):
         model, (teacher,), average = load(path, class_names)
         whole = keras.Model(model.inputs, OfTheBatch()(model.outputs[0]))
-        return model, [replace(teacher, model=whole)], average
+        return LoadedTeacher(model, [replace(teacher, model=whole)], average)
 
     monkeypatch.setattr(precompute, "load_teacher", loaded)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from layouts import FOLDER, INDEX, png, write_files, write_params
+from onnx_graphs import classifier, write
 from real_project import ROOT
 from ruamel.yaml import YAML
 
@@ -167,15 +168,27 @@ def test_weights_that_must_be_downloaded_are_told(tmp_path, monkeypatch):
     assert ["mobilenetv2" in note for note in about_weights(content)] == [True]
 
 
-def test_stated_models_are_taken():
+@pytest.mark.parametrize("file", ["teacher.keras", "teacher.onnx"])
+def test_stated_models_are_taken(file):
     class_folders()
-    chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher="teacher.keras", student="mobilenet", on_gpu=False)
-    assert chosen["train_teacher"] == {"model": "teacher.keras"}
+    chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher=file, student="mobilenet", on_gpu=False)
+    assert chosen["train_teacher"] == {"model": file}
     assert chosen["student"]["model"]["architecture"] == "mobilenet"
-    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.keras"])
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", file])
     assert refused.exit_code == 1
-    assert "teacher.keras" in refused.output
+    assert file in refused.output
     assert not PARAMS.exists(), "what fails leaves nothing behind"
+
+
+@pytest.mark.slow
+def test_a_teacher_in_onnx_enters_the_plan():
+    """The operations of a graph are not known."""
+    class_folders()
+    write(classifier(shape=(12, 12, 3), kernel=np.zeros((432, 2)), bias=np.array([0.5, -0.5])), "teacher.onnx")
+    done = CliRunner().invoke(main, ["init", "raw", "--teacher", "teacher.onnx"])
+    assert done.exit_code == 0, done.output
+    assert "not known" in done.output
+    assert YAML(typ="safe").load(PARAMS)["train_teacher"]["model"] == "teacher.onnx"
 
 
 def test_an_unknown_architecture_is_refused_and_nothing_written():
@@ -385,3 +398,31 @@ def test_data_that_a_stage_would_replace_are_refused(data):
     assert refused.exit_code == 1
     assert "data/raw/NAME" in refused.output
     assert not PARAMS.exists()
+
+
+@pytest.mark.slow
+def test_votes_and_tables_are_taken_as_teachers():
+    mhist()
+    Path("logits.npz").touch()
+    cases = [("votes", {"votes": {"smoothing": 1.0}}, 10), ("logits.npz", {"logits": "logits.npz"}, 1)]
+    for name, expected, count in cases:
+        done = CliRunner().invoke(main, ["init", "raw", "--teacher", name, "--force"])
+        assert done.exit_code == 0, done.output
+        assert "No teacher runs" in done.stdout
+        written = YAML(typ="safe").load(PARAMS)
+        assert {key: written["train_teacher"][key] for key in expected} == expected
+        assert written["views"]["count"] == count
+
+
+def test_votes_that_are_not_there_are_no_teacher():
+    csv()
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "votes"])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False)
+    assert "30 of 30" in refused.output
+
+
+def test_a_missing_table_is_told_before_params_are_written():
+    csv()
+    refused = CliRunner().invoke(main, ["init", "raw", "--teacher", "away.csv"])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False)
+    assert "away.csv" in refused.output

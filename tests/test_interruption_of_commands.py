@@ -30,7 +30,7 @@ def interrupted(monkeypatch, error=KeyboardInterrupt, command="init-remote"):
         raise error
 
     monkeypatch.setattr(main.main.commands[command], "callback", end)
-    arguments = {"soften": ["--temperature", "4"], "verify": ["x.h5"], "inspect": ["x.h5"]}
+    arguments = {"soften": ["--temperature", "4"], "verify": ["x.h5"], "inspect": ["x.h5"], "render-views": ["views"]}
     return CliRunner().invoke(main.main, [command, *arguments.get(command, [])])
 
 

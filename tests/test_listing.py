@@ -20,6 +20,7 @@ TRAINED = {"model": MODEL, "phases": [{"epochs": 1, "learning_rate": 0.1, "train
 TEACHERS = {
     "a network of one's own": TRAINED | {"model": {"architecture": "net.keras"}},
     "keras.applications": TRAINED | {"model": {"architecture": "vgg16", "input_shape": [32, 32, 3]}},
+    "keras_hub": TRAINED | {"model": {"architecture": "keras_hub:resnet_18_imagenet", "input_shape": [32, 32, 3]}},
     "a file": {"model": "teacher.keras", "preprocessing": {"mean": [0.5], "std": [0.5]}, "classes": {"a": 1, "b": 0}},
     "two": [TRAINED, {"model": "teacher.keras"}],
     "an ensemble": {"average": "probabilities", "members": [TRAINED, {"model": "teacher.keras"}]},

@@ -245,7 +245,7 @@ def compiled_gradient(loss, y_true, z):
     return len(z) * step(tf.constant(z, tf.float32)).numpy().astype(np.float64)
 
 
-def test_a_row_without_a_label_says_nothing_but_its_soft_label():
+def test_no_soft_term_and_no_label_leave_no_loss():
     y_true = without_label(targets(LABELS, softmax(TEACHER, 4.0)), [1])
     loss = DistillationLoss(4.0, 1.0)
     assert per_row(loss, y_true, STUDENT)[1] == 0.0

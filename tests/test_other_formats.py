@@ -137,6 +137,7 @@ def test_a_model_of_pytorch_under_another_name_is_told():
         archive.writestr("archive/data.pkl", b"")
     message = refused()
     assert "PyTorch" in message
+    assert "ONNX" in message
     assert "`layer.set_weights`" in message
 
 
@@ -168,8 +169,9 @@ def test_the_conversion_that_teachers_md_shows_works():
         ("models/teacher", "SavedModel"),
         ("saved_model.pb", "SavedModel"),
         ("teacher.tflite", "LiteRT"),
-        ("teacher.onnx", "ONNX"),
+        ("student.onnx", "A teacher can be one"),
         ("teacher.pt", "PyTorch"),
+        ("teacher.pt2", "to ONNX"),
         ("teacher.pth", "PyTorch"),
         ("teacher.zip", "docs/teachers.md"),
     ],

@@ -724,7 +724,10 @@ REFUSED_TEACHERS = {
     ),
     "key of a trained teacher beside a file": (
         [TRAINED, FILE | {"seed": 1}],
-        ["train_teacher.1.seed: unknown key", "known are accuracy, classes, model, preprocessing, weights_of"],
+        [
+            "train_teacher.1.seed: unknown key",
+            "known are accuracy, classes, input_shape, model, preprocessing, weights_of",
+        ],
     ),
     "value wrong in a phase of member 1": (
         [FILE, TRAINED | {"phases": [*TRAINED["phases"], TRAINED["phases"][0] | {"epochs": 0}]}],

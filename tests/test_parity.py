@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import MODEL
+from onnx_graphs import classifier, node, write
 from real_project import attempt, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
@@ -23,6 +24,8 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, keras_files
 from pipeline.models.descriptions import Application
 from pipeline.models.ensembles import save_ensemble
+from pipeline.models.given_teacher import completed
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import MismatchError, MissingError, ParameterError
 from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
@@ -346,6 +349,16 @@ def test_a_teacher_of_any_kind_enters_the_distiller_as_it_is(kind):
 
 def test_the_proof_holds_with_a_sequential_teacher(project):
     small_teacher("a Sequential").save(TEACHER)
+    label_images(Path("logits.h5"))
+    assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
+
+
+def test_the_proof_holds_with_a_teacher_in_onnx(project):
+    shape, noise = (SIDE, SIDE, 3), np.random.default_rng(4)
+    kernel, bias = noise.normal(0, 0.002, (SIDE * SIDE * 3, CLASSES)), noise.normal(0, 1, CLASSES)
+    file = write(classifier(node("Softmax", ["z"], ["y"]), shape=shape, kernel=kernel, bias=bias, batch=3))
+    teacher = completed(GivenTeacher(str(file)), NAMES)
+    keras_files.save(teacher.model, TEACHER, teacher.record)
     label_images(Path("logits.h5"))
     assert parity.is_equal(proof(soft_targets(4.0), steps=2)) is True
 

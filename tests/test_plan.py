@@ -69,6 +69,7 @@ EXAMPLE = Plan(
     students=6,
     epochs=40,
     images_seen=40_000,
+    has_teacher_model=True,
     teacher_flops=2_000_000_000,
     student_flops=10_000_000,
     logits_bytes=12_345_678,
@@ -411,6 +412,11 @@ def test_the_text_tells_the_numbers_by_hand():
     assert "hours" not in text.lower()
 
 
+def test_unknown_operations_of_the_teacher_are_called_so():
+    text = as_text(replace(EXAMPLE, teacher_flops=None), None)
+    assert table(text, "teacher passes")["online"] == ["240,000", "not known", "not known"]
+
+
 def test_measured_speeds_become_hours_by_hand():
     text = as_text(EXAMPLE, {"teacher": 100.0, "student": 1000.0})
     # 55 s and 2,400 s of the teacher, 240 s of the students.
@@ -457,7 +463,7 @@ def test_measuring_adds_hours(project, monkeypatch):
     rows = table(text, "hours")
     assert [len(row) for row in rows.values()] == [4, 4]
     assert all(re.fullmatch(r"[\d,]+\.\d\d", row[-1]) for row in rows.values())
-    speeds = re.search(r"measured here: ([\d,]+) images/s through the teacher, ([\d,]+) through", text)
+    speeds = re.search(r"measured here: ([\d,]+) images/s through the teacher, ([\d,]+) images/s through", text)
     assert all(int(speed.replace(",", "")) > 0 for speed in speeds.groups())
 
 

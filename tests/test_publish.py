@@ -181,6 +181,28 @@ def test_content_reaches_the_disk_before_the_name_does(monkeypatch):
     assert steps[renamed + 1 :] == [("flush", Path.cwd().name)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names the flushed file through /proc")
+def test_a_file_that_cannot_be_flushed_is_an_error(monkeypatch):
+    flush = os.fsync
+
+    def refuse_one(descriptor):
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).name == "30":
+            raise OSError(5, "Input/output error")
+        flush(descriptor)
+
+    monkeypatch.setattr(publishing.os, "fsync", refuse_one)
+
+    def write_many():
+        with publish(Path("split")) as partial:
+            partial.mkdir()
+            for number in range(40):
+                (partial / str(number)).write_bytes(b"x")
+
+    with pytest.raises(OSError, match="Input/output"):
+        write_many()
+    assert everything() == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 @pytest.mark.parametrize("older", [False, True], ids=["no output yet", "older output"])

@@ -14,8 +14,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BOTH = README + (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"^```sh\n(.*?)^```", BOTH, re.MULTILINE | re.DOTALL)
 SETTINGS = re.findall(r"^```yaml\n(.*?)^```", BOTH, re.MULTILINE | re.DOTALL)
-SMALL = {"mnist_0000.png": "MHIST_000.png", "20": "2"}
-"""The first image of the small project instead of the default's, and two steps for twenty."""
+SMALL = {"mnist_0000.png": "MHIST_000.png", "20": "2", "data/raw/mine": "data/raw/small"}
+"""The first image of the small project instead of the default's, two steps for twenty, and the project's own data."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def project(reproduced, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def output_of(project):
+def output_of(project, tmp_path_factory):
     """Runs a block of commands, which must succeed, and returns what they print; each block once.
 
     Those of `softlabel` run in one process, one after another.
@@ -32,9 +32,12 @@ def output_of(project):
 
     @cache
     def run_block(block):
+        cwd = project
+        if "softlabel init" in block:  # it replaces params.yaml
+            cwd = copy_without(project, tmp_path_factory.mktemp("init") / "project")
         commands = [as_tried(line.partition("#")[0].split()) for line in block.splitlines()]
         groups = groupby(commands, key=lambda words: words[0] == "softlabel")
-        return "".join(follow(list(group), project, ours) for ours, group in groups)
+        return "".join(follow(list(group), cwd, ours) for ours, group in groups)
 
     return run_block
 

@@ -158,7 +158,7 @@ def test_a_file_of_other_pixels_is_named_with_what_differs(tmp_path, stored, dif
 
 
 def test_a_file_of_an_earlier_version_has_other_pixels():
-    assert ": decoder None, expected Pillow; " in str(other_pixels(BEFORE, DEFAULT_RESIZE))
+    assert ": decoder None, expected Pillow; " in other_pixels(BEFORE, DEFAULT_RESIZE)[0]
     with pytest.raises(DamagedError, match=f"{BEFORE['resize']}.*`dvc repro`"):
         Resize.of_file(BEFORE)
 

@@ -111,6 +111,12 @@ def test_cost_cell_by_cell(tmp_path):
     ]
 
 
+def test_costs_that_are_not_known_are_called_so(tmp_path):
+    teacher = {"quality": TEACHER["quality"], "file_bytes": 94_765_432}
+    rows = rows_of(table_of(tmp_path, teacher=teacher, baseline=BASELINE))
+    assert ["teacher", "not known", "not known", "not known", "94.77"] in rows
+
+
 def test_one_seed_has_no_deviation(tmp_path):
     baseline = {"quality": one_seed(0.9, 0.95, 0.3, 0.2, 0.05, 0.85, 0.4), "seeds": {"7": {}}} | SMALL
     student = {

@@ -70,7 +70,7 @@ def splits_of(rows):
 # Rows
 
 
-def test_rows_without_a_label_are_images_without_a_class(capsys):
+def test_rows_without_a_label_become_training_images(capsys):
     table(without(range(12)))
     rows = run(SECTION)
     for number in range(12):
@@ -162,7 +162,7 @@ def test_of_one_hot_columns_a_row_of_zeros_is_refused():
     assert "3 of 23 rows" in refusal(section)
 
 
-def test_one_hot_columns_are_found_beside_rows_without_label():
+def test_one_hot_columns_are_found_beside_unlabelled_rows():
     bits = {"": ",", "a": "1,0", "b": "0,1"}
     table([bits[label] for label in without(range(12))], header="image,a,b")
     assert "[a, b]" in refusal(with_key(SECTION, label_column="a"), ParameterError)

@@ -185,7 +185,7 @@ def images_of(folder, name):
     return {image.id: image.sha256 for image in read_index(folder / INDEX).split(name)}
 
 
-def test_validation_and_test_images_stay_without_these_labels(before, left_out, ran):
+def test_removed_labels_move_no_validation_or_test_image(before, left_out, ran):
     assert set(REMOVED) & images_of(before, "val").keys()
     assert images_of(ran, "test") == images_of(left_out, "test") == images_of(before, "test")
     expected = {name: sha256 for name, sha256 in images_of(before, "val").items() if name not in REMOVED}

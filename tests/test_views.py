@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.images.resize import DEFAULT_RESIZE, Resize, rendering_of
 from pipeline.images.views import (
     IDENTITY,
     SAME_COLOR,
@@ -590,3 +591,28 @@ def test_untouched_is_one_view_with_nothing_on():
     assert UNTOUCHED.augmentation.is_identity
     assert UNTOUCHED.as_json() == {"count": 1, "seed": 0, "augmentation": {}}
     assert Views.from_json({"count": 1, "seed": 0, "augmentation": {}}) == UNTOUCHED
+
+
+def test_a_rendering_is_one_line_that_says_what_decides_pixels():
+    views = Views(count=3, seed=5, augmentation=Augmentation(rotation=0.25, crop_area=(0.5, 1.0), fill_mode="constant"))
+    text = rendering_of((28, 20, 1), Resize("bicubic", False, "pad"), views)
+    assert text == (
+        '{"augmentation": {"crop_area": [0.5, 1.0], "fill_mode": "constant", "rotation": 0.25}, "decoder": "Pillow", '
+        '"input_shape": [28, 20, 1], "resize": {"antialias": false, "fit": "pad", "method": "bicubic"}, "seed": 5}'
+    )
+
+
+def test_equal_pixels_have_equal_renderings_and_others_do_not():
+    moved = Views(count=3, seed=5, augmentation=Augmentation(rotation=0.25))
+    text = rendering_of((28, 20, 1), DEFAULT_RESIZE, moved)
+    assert rendering_of([28, 20, 1], DEFAULT_RESIZE, replace(moved, count=7)) == text
+    others = [
+        rendering_of((20, 28, 1), DEFAULT_RESIZE, moved),
+        rendering_of((28, 20, 1), replace(DEFAULT_RESIZE, fit="crop"), moved),
+        rendering_of((28, 20, 1), DEFAULT_RESIZE, replace(moved, seed=6)),
+        rendering_of((28, 20, 1), DEFAULT_RESIZE, replace(moved, augmentation=Augmentation(rotation=0.125))),
+    ]
+    assert len({text, *others}) == 5
+    still = rendering_of((28, 20, 1), DEFAULT_RESIZE, UNTOUCHED)
+    assert still == rendering_of((28, 20, 1), DEFAULT_RESIZE, Views(1, 9, Augmentation(fill_mode="nearest")))
+    assert json.loads(still)["seed"] is None

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
-    from pipeline.models.teacher_file import Average, GivenTeacher
+    from pipeline.models.descriptions import Model
+    from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
     from pipeline.params.split import DataSection
     from pipeline.training.recipe import Recipe, TeacherToTrain
@@ -44,7 +45,7 @@ def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> 
     return Recipe(section.phases, section.batch_size, seed, section.validation_steps)
 
 
-def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | GivenTeacher], Average]":
+def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | NotTrainedHere], Average]":
     """The teachers, one or several, and what is averaged if there are several."""
     from pipeline.params.sections import Ensemble
 
@@ -54,13 +55,30 @@ def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | G
     return [_teacher(member) for member in members], "logits"
 
 
-def _teacher(section: "sections.TrainedTeacher | GivenTeacher") -> "TeacherToTrain | GivenTeacher":
-    from pipeline.models.teacher_file import GivenTeacher
+def _teacher(section: "sections.TrainedTeacher | NotTrainedHere") -> "TeacherToTrain | NotTrainedHere":
+    from pipeline.params.sections import TrainedTeacher
     from pipeline.training.recipe import TeacherToTrain
 
-    if isinstance(section, GivenTeacher):
+    if not isinstance(section, TrainedTeacher):
         return section
     return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
+
+
+def size_of_views(params: "sections.Params") -> tuple[int, int, int]:
+    """(height, width, channels) of the teacher's model, if params.yaml describes one and no other, or the student's."""
+    from pipeline.training.recipe import TeacherToTrain
+
+    members, _ = teachers(params.train_teacher)
+    models = [member.model if isinstance(member, TeacherToTrain) else _weights_of(member) for member in members]
+    shapes = {None if model is None else model.input_shape for model in models}
+    (shape,) = shapes if len(shapes) == 1 else (None,)
+    return shape or params.student.model.input_shape
+
+
+def _weights_of(teacher: "NotTrainedHere") -> "Model | None":
+    from pipeline.models.teacher_file import GivenTeacher
+
+    return teacher.weights_of if isinstance(teacher, GivenTeacher) else None
 
 
 def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":

@@ -13,7 +13,7 @@ from pipeline.runtime.errors import ParameterError
 
 @click.command(cls=Announced)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--teacher", metavar="NAME", help="An architecture or a .keras file.")
+@click.option("--teacher", metavar="NAME", help="An architecture, a .keras or .onnx file, a table of logits, or votes.")
 @click.option("--student", metavar="NAME", help="An architecture or a .keras file.")
 @click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
 @click.option("--label-column", metavar="NAME", help="The column that has the labels.")
@@ -45,6 +45,7 @@ def init(
         )
     refuse_data_among(data, [SPLIT_FOLDER, INDEX, *AFTER_SPLIT])
     detected = layout_detection.detect(data, table_detection.Columns(image_column, label_column, group_column))
+    first_params.refuse_no_votes(detected.data_set, teacher)
     pictures = first_params.look_at(detected.data_set)
     start_tensorflow()
     from pipeline.runtime.devices import device_names

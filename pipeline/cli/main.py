@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import arguments, paths
+from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
 from pipeline.cli.options import seed_option, temperature_option
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, table, verify
+from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, render_views, table, verify
 from pipeline.runtime.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
 
-TOOLS = (init, table, verify, inspect, plan, parity, params, models, init_remote)
-"""The commands that run no stage."""
+TOOLS = (init, render_views, import_logits, table, verify, inspect, plan, parity, params, models, init_remote)
+"""The commands beside those of the stages."""
 
 
 class Program(click.Group):

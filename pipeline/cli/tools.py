@@ -224,12 +224,64 @@ def models(names: tuple[str, ...]) -> None:
     """List the architectures that params.yaml can name.
 
     Shows their parameters, the size of their images, and which of their ImageNet weights are on this machine. With
-    NAMEs, those alone.
+    NAMEs, those alone. The name keras_hub lists the presets of that package.
     """
     start_tensorflow()
     from pipeline.tools import model_list
 
+    if "keras_hub" in names:
+        click.echo(model_list.presets_as_text(model_list.listed_presets(names)))
+        return
     click.echo(model_list.as_text(model_list.listed(names)))
+
+
+@click.command(cls=Announced)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test", "all"]), help="The images of this split.  [default: all]"
+)
+@click.option(
+    "--ids", metavar="FILE", type=click.Path(path_type=Path), help="The images that FILE names, an id in each line."
+)
+@click.option(
+    "--size",
+    metavar="H W C",
+    type=(click.IntRange(min=1), click.IntRange(min=1), click.Choice(["1", "3"])),
+    help="Height and width in pixels, and 1 (grey) or 3 (RGB) channels.  [default: the teacher's, if params.yaml "
+    "describes one model, or the student's]",
+)
+@click.option("--transforms", is_flag=True, help="Write transforms.npz instead of pictures.")
+@click.option("--force", is_flag=True, help="Replace the views that FOLDER holds.")
+def render_views(
+    folder: Path,
+    split: str | None,
+    ids: Path | None,
+    size: tuple[int, int, str] | None,
+    transforms: bool,
+    force: bool,
+) -> None:
+    """Write the views of images for a program that labels them.
+
+    A new FOLDER gets a PNG file for each view of params.yaml (training images) and each untouched image (validation,
+    test); views.csv, which names the image and view of each file; and views.json, with what a table of logits should
+    say of them: class names and rendering.
+    """
+    if ids is not None and split is not None:
+        raise click.UsageError("--ids names the images, and --split does so, too. Give one of them.")
+    params = arguments.all_params()
+    start_tensorflow()
+    from pipeline.images.index import SPLITS, read_index
+    from pipeline.tools import render_views as tool
+
+    tool.refuse_taken(folder, replace=force)
+    height, width, channels = size or arguments.size_of_views(params)
+    rendering = tool.Rendering((height, width, int(channels)), params.images.resize, params.views)
+    data = read_index(INDEX)
+    images = tool.chosen(data, [name for name in SPLITS if split in (None, "all", name)], ids)
+    write = tool.write_transforms if transforms else tool.write_pictures
+    count = write(folder, data, images, rendering)
+    what = "transforms" if transforms else f"pictures of {height} x {width} x {channels}"
+    click.echo(f"wrote {count:,} views of {len(images):,} images to {folder}: {what}, and {tool.TABLE} names each")
 
 
 @click.command()

@@ -4,8 +4,6 @@ The arrays have the names that Keras uses (x_train, y_train, ...) or those of Me
 (https://medmnist.com: train_images, train_labels, ...).
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from pipeline.datasets.class_names import ClassNames, name_classes
 from pipeline.datasets.labelled import Annotation, DataSet, shares_to_draw
 from pipeline.datasets.unlabelled import IF_MEANT, NONE_EXPECTED, Unlabelled, refuse_outside_training, used
 from pipeline.images.index import NO_LABEL, SplitName
-from pipeline.runtime.errors import DamagedError, MissingError, ParameterError, UnusableError, one_line, quoted
+from pipeline.runtime.errors import MissingError, ParameterError, UnusableError, quoted
+from pipeline.runtime.npz_files import read_npz
 
 NAMES: dict[str, dict[SplitName, tuple[str, str]]] = {
     "Keras": {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
@@ -157,19 +156,11 @@ def _names_in(arrays: Arrays, name: str, path: Path) -> list[str]:
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise MissingError(f"there is no file {path}. Put it there, or set split.data in params.yaml.")
-    if not zipfile.is_zipfile(path):
-        raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, x_train=..., y_train=...).")
-    try:
-        # Opened here, because np.load leaves a damaged file open.
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            return {name: np.asarray(file[name]) for name in file.files}
-    except (ValueError, EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise UnusableError(
-                f"{path} holds an array of Python objects, which could run any code when they are read. "
-                "Store images as uint8 and labels as integers, with images of one size."
-            ) from None
-        raise DamagedError(f"{path} cannot be read: {one_line(error)}. Write it again, it may be damaged.") from None
+    return read_npz(
+        path,
+        example="x_train=..., y_train=...",
+        plain="images as uint8 and labels as integers, with images of one size",
+    )
 
 
 def _pairs(arrays: Arrays, path: Path) -> dict[SplitName, tuple[str, str]]:

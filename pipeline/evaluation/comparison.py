@@ -20,6 +20,8 @@ WIDTH = 117
 
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
+NOT_KNOWN = Cell("not known")
+
 Report = dict[str, Any]
 Part = Literal["quality", "gain"]
 SIGNS: dict[Part, str] = {"quality": " ", "gain": "+"}
@@ -214,10 +216,12 @@ def _votes(models: dict[str, Report]) -> list[Table]:
 
 
 def _cost(report: Report) -> list[Cell]:
-    counts = report["parameters"]
-    megaflops, megabytes = report["flops"] / 1e6, report["file_bytes"] / 1e6
-    texts = f"{counts['total']:,}", f"{counts['trainable']:,}", f"{megaflops:,.2f}", f"{megabytes:,.2f}"
-    return [Cell(text) for text in texts]
+    counts = report.get("parameters", {})
+    millions = [report[name] / 1e6 if name in report else None for name in ("flops", "file_bytes")]
+    return [
+        *(NOT_KNOWN if count is None else Cell(f"{count:,}") for count in map(counts.get, ("total", "trainable"))),
+        *(NOT_KNOWN if number is None else Cell(f"{number:,.2f}") for number in millions),
+    ]
 
 
 def _rates(key: str, speed: Speed | None) -> list[Cell]:
@@ -225,7 +229,8 @@ def _rates(key: str, speed: Speed | None) -> list[Cell]:
     if speed is None:
         return []
     measured = "teacher" if parsed(key)[0] == TEACHER else "student"
-    return [Cell(f"{rate:,.0f}") for rate in speed.images_per_second[measured]]
+    rates = speed.images_per_second.get(measured)
+    return [NOT_KNOWN for _ in speed.batch_sizes] if rates is None else [Cell(f"{rate:,.0f}") for rate in rates]
 
 
 def _number(value: dict[str, float], sign: str = " ") -> Cell:

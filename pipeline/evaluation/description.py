@@ -14,13 +14,16 @@ class Description:
 
     Attributes:
         sha256: SHA-256 of its `.keras` file.
-        cost: parameters (total, trainable), flops of one image's forward pass, and file_bytes.
-        architecture: its layers, as Keras serializes a model.
+        cost: parameters (total, trainable), flops of one image's forward pass, and file_bytes; without those that are
+            not known.
+        architecture: its layers, as Keras serializes a model; None if it is no network of Keras' layers.
+        classes: C.
     """
 
     sha256: str
     cost: dict[str, Any]
-    architecture: dict[str, Any]
+    architecture: dict[str, Any] | None
+    classes: int
 
 
 def read_description(path: Path) -> Description:
@@ -33,4 +36,4 @@ def read_description(path: Path) -> Description:
     remedy = "Make it again with `dvc repro --single-item --force describe_teacher`."
     with reading(path, "size and layers of the teacher", remedy):
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Description(document["sha256"], document["cost"], document["architecture"])
+        return Description(**{name: document[name] for name in ("sha256", "cost", "architecture", "classes")})

@@ -16,7 +16,8 @@ class Speed:
         device: the processor or GPU that computed.
         date: the day of the measurement in UTC, YYYY-MM-DD.
         batch_sizes: images in a pass.
-        images_per_second: for "teacher" and "student", a number for each of `batch_sizes`.
+        images_per_second: for "student", and for "teacher" if it is a network of Keras' layers, a number for each of
+            `batch_sizes`.
     """
 
     device: str
@@ -41,5 +42,5 @@ def read_speed(path: Path) -> Speed:
     with reading(path, "speeds", "Measure again with `dvc repro --single-item --force measure_speed`."):
         speed = Speed(**json.loads(path.read_text(encoding="utf-8")))
         # refuses what is no number
-        _ = [f"{rate:.1f}" for role in ("teacher", "student") for rate in speed.images_per_second[role]]
+        _ = [f"{rate:.1f}" for role in {"student", *speed.images_per_second} for rate in speed.images_per_second[role]]
         return speed

@@ -1,7 +1,4 @@
-"""What annotators' votes show of a two-class model: its quality where they agree, and whether it shares their doubt.
-
-Seven annotators of MHIST each chose one of two classes for every image (Wei et al., arXiv:2101.12355).
-"""
+"""What annotators' votes show of a two-class model: its quality where they agree, and whether it shares their doubt."""
 
 import sys
 from collections.abc import Sequence
@@ -23,8 +20,8 @@ from pipeline.evaluation.metrics import (
 )
 from pipeline.evaluation.names import temperature_key
 from pipeline.images.index import Image
+from pipeline.images.votes import ANNOTATORS, counted_class
 
-ANNOTATORS = 7
 LEVELS = {f"{most}-{ANNOTATORS - most}": most for most in range(ANNOTATORS, ANNOTATORS // 2, -1)}
 """The size of the majority at each level of agreement, which is named 7-0, 6-1, 5-2 or 4-3: the majority first."""
 
@@ -54,7 +51,7 @@ class Votes:
 def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | None:
     """The votes on images; None if nobody voted, or if there are not exactly two classes.
 
-    The votes count the class whose images have more of them. If an image has more votes than there are annotators, a
+    They count the class that `counted_class` names. If an image has more votes than there are annotators, a
     line on stderr says so, and no votes are used.
 
     Args:
@@ -70,9 +67,7 @@ def votes_on(images: Sequence[Image], labels: Ints, classes: int) -> Votes | Non
         print(f"votes are left out: an image has {positive.max()}, expected at most {ANNOTATORS}.", file=sys.stderr)
         return None
     labels = labels[rows]
-    of_each = [positive[labels == number].mean() if (labels == number).any() else None for number in range(2)]
-    first, last = (ANNOTATORS / 2 if mean is None else mean for mean in of_each)
-    return Votes(rows, positive, labels, int(last >= first))
+    return Votes(rows, positive, labels, counted_class(positive, labels))
 
 
 def vote_report(logits: Floats, votes: Votes, temperatures: Sequence[str]) -> Report:

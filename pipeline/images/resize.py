@@ -1,9 +1,11 @@
-"""How an image file becomes a model's input: `images.resize` of params.yaml, and what soft-label files note of it."""
+"""How an image file becomes a model's input: `images.resize` of params.yaml, and what files note of it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.ranges import Flag
 
@@ -62,17 +64,40 @@ def preprocessing(input_shape: Sequence[int], resize: Resize) -> dict[str, Any]:
     return {"input_shape": list(input_shape), "decoder": DECODER, "resize": resize.as_json()}
 
 
-def other_pixels(stored: dict[str, Any], expected: Resize) -> str | None:
-    """Which values of a file's `preprocessing` differ from today's decoder and resizing; None if none does.
+def rendering_of(input_shape: Sequence[int], resize: Resize, views: Views) -> str:
+    """Everything that decides the pixels of a view but its image and number, as one line of JSON.
+
+    Tables of logits from other programs carry this text. Equal pixels have equal texts: the number of views is not in
+    it, and the seed is null if nothing is drawn.
+
+    Args:
+        input_shape: (height, width, channels) of the views, in pixels.
+        resize: how images are brought to that size.
+        views: the views of the training images.
+    """
+    drawn = views.as_json()
+    return json.dumps(
+        {
+            **preprocessing(input_shape, resize),
+            "seed": None if views.augmentation.is_identity else drawn["seed"],
+            "augmentation": drawn["augmentation"],
+        },
+        sort_keys=True,
+        ensure_ascii=False,
+    )
+
+
+def other_pixels(stored: Mapping[str, Any], expected: Resize) -> list[str]:
+    """Which values of a file's `preprocessing` differ from today's decoder and resizing; one text, or none.
 
     The input size is not compared: the student's may differ from the teacher's.
     """
     now, then = _flat(preprocessing((), expected)), _flat(stored)
     unequal = [f"{name} {then.get(name)}, expected {value}" for name, value in now.items() if then.get(name) != value]
-    return f"was made from other pixels: {'; '.join(unequal)}" if unequal else None
+    return [f"was made from other pixels: {'; '.join(unequal)}"] if unequal else []
 
 
-def _flat(preprocessing: dict[str, Any]) -> dict[str, Any]:
+def _flat(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     resize = preprocessing.get("resize")
     values = resize if isinstance(resize, dict) else {}  # an older version wrote a text
     return {"decoder": preprocessing.get("decoder")} | {f"resize.{name}": value for name, value in values.items()}

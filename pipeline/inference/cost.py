@@ -10,12 +10,25 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 
 def cost(model: Any, file: Path) -> dict[str, Any]:
-    """The model's numbers of weights, the operations of its forward pass, and the bytes of its file."""
-    return {
-        "parameters": parameters(model),
-        "flops": forward_flops(model),
-        "file_bytes": file.stat().st_size,
-    }
+    """The model's numbers of weights, the operations of its forward pass, and the bytes of its file.
+
+    Args:
+        model: a Keras model; None if a teacher is none, whose bytes alone are known.
+        file: its file.
+
+    Returns:
+        What is known; the operations are not if the model holds a graph of another format.
+    """
+    bytes_of_file = {"file_bytes": file.stat().st_size}
+    if model is None:
+        return bytes_of_file
+    counted = {} if graph_parameters(model) else {"flops": forward_flops(model)}
+    return {"parameters": parameters(model), **counted, **bytes_of_file}
+
+
+def graph_parameters(model: Any) -> list[int]:
+    """How many parameters each graph of another format in a model has; TensorFlow's profiler does not see these."""
+    return [layer.graph_parameters for layer in model._flatten_layers() if hasattr(layer, "graph_parameters")]
 
 
 def forward_flops(model: Any) -> int:
@@ -33,7 +46,12 @@ def forward_flops(model: Any) -> int:
 
 
 def parameters(model: Any) -> dict[str, int]:
-    """The number of all weights, and of those that were trained in the model's last phase."""
+    """The number of all weights, and of those that were trained in the model's last phase.
+
+    The latter is missing if the model holds a graph of another format, which does not say it.
+    """
+    if graphs := graph_parameters(model):
+        return {"total": int(model.count_params()) + sum(graphs)}
     return {
         "total": int(model.count_params()),
         "trainable": int(sum(math.prod(weight.shape) for weight in model.trainable_weights)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from pipeline.models.parts import Pooling, Preprocessing, Standardization
+from pipeline.models.parts import Affine, PoolingOfTokens, Preprocessing, Standardization
 from pipeline.runtime.errors import ParameterError
 
 POOLING = {
@@ -18,13 +18,18 @@ POOLING = {
     "max": keras.layers.GlobalMaxPooling2D,
     "flatten": keras.layers.Flatten,
 }
+POOLING_OF_TOKENS = {
+    "avg": keras.layers.GlobalAveragePooling1D,
+    "max": keras.layers.GlobalMaxPooling1D,
+    "flatten": keras.layers.Flatten,
+}
 
 
 def chain(
     backbone: Any,
     *,
-    preprocessing: Preprocessing,
-    pooling: Pooling,
+    preprocessing: Preprocessing | Affine,
+    pooling: PoolingOfTokens,
     batch_normalization: bool,
     hidden_units: Sequence[int],
     dropout: float,
@@ -34,7 +39,8 @@ def chain(
     """Puts preprocessing in front of a backbone, and a head behind it.
 
     Args:
-        backbone: a Keras model named "backbone", from (B, height, width, channels) to features.
+        backbone: a Keras model named "backbone", from (B, height, width, channels) to features: (B, rows, columns, F),
+            or (B, tokens, F) of a transformer.
         preprocessing: as `preprocessing_layers` takes it.
         pooling: how the backbone's features are pooled.
         batch_normalization: whether the pooled features are normalised.
@@ -45,8 +51,11 @@ def chain(
 
     Returns:
         A Keras model from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits.
+
+    Raises:
+        ParameterError: `pooling` takes a token, and the backbone has none.
     """
-    head = [POOLING[pooling](name="pooling")]
+    head = _pooling_layers(pooling, backbone.output_shape)
     if batch_normalization:
         head.append(keras.layers.BatchNormalization(name="head_normalization"))
     head += [keras.layers.Dense(units, "relu", name=f"dense{number}") for number, units in enumerate(hidden_units, 1)]
@@ -55,6 +64,17 @@ def chain(
     # Logits stay float32 under any precision policy: they are what the soft-label files store.
     head.append(keras.layers.Dense(classes, name="logits", dtype="float32"))
     return _applied([*preprocessing_layers(preprocessing), backbone, *head], backbone.input_shape[1:], name)
+
+
+def _pooling_layers(pooling: PoolingOfTokens, features: Sequence[int]) -> list[Any]:
+    of_tokens = len(features) == 3
+    if pooling != "token":
+        return [(POOLING_OF_TOKENS if of_tokens else POOLING)[pooling](name="pooling")]
+    if not of_tokens:
+        raise ParameterError(
+            "pooling is token, but the backbone gives no tokens, as only transformers do. Expected avg, max or flatten."
+        )
+    return [keras.layers.Cropping1D((0, features[1] - 1), name="class_token"), keras.layers.Flatten(name="pooling")]
 
 
 def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool = False) -> Any:
@@ -107,12 +127,15 @@ class _InferenceMode(keras.layers.Layer):
         return self.model(inputs, training=False)
 
 
-def preprocessing_layers(kind: Preprocessing) -> list[Any]:
+def preprocessing_layers(kind: Preprocessing | Affine) -> list[Any]:
     """The layers that turn pixels, 0 to 255, into the numbers that a model expects.
 
     Args:
-        kind: a name, or the mean and the standard deviation of each channel, for (pixels / 255 - mean) / std.
+        kind: a name; the mean and the standard deviation of each channel, for (pixels / 255 - mean) / std; or scale
+            and offset.
     """
+    if isinstance(kind, Affine):
+        return [keras.layers.Rescaling(kind.scale, kind.offset, name="rescaling")]
     if isinstance(kind, Standardization):
         scale = [1 / (255 * std) for std in kind.std]
         offset = [-mean / std for mean, std in zip(kind.mean, kind.std, strict=True)]

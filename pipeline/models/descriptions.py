@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
-from pipeline.models.parts import Downsampling, OwnOrOther, Padding, Pooling, Preprocessing, Standardization
+from pipeline.models.hub import HUB, files_of, model_name
+from pipeline.models.parts import (
+    Affine,
+    Downsampling,
+    OwnOrOther,
+    Padding,
+    Pooling,
+    PoolingOfTokens,
+    Preprocessing,
+    Standardization,
+)
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
 
@@ -41,7 +51,7 @@ class Description(ABC):
     input_shape: tuple[Positive, Positive, Channels]
     weights: str | None = None
     preprocessing: OwnOrOther = "own"
-    pooling: Pooling = "avg"
+    pooling: PoolingOfTokens = "avg"
     batch_normalization: Flag = False
     hidden_units: list[Positive] = field(default_factory=list)
     dropout: Fraction = 0.0
@@ -49,8 +59,8 @@ class Description(ABC):
 
     def __post_init__(self) -> None:
         """Refuses values that do not fit together."""
-        if self.input_shape[2] != 3 and (self.weights is not None or self.preprocessing == "caffe"):
-            what = "pretrained weights need" if self.weights is not None else "the preprocessing caffe needs"
+        if self.input_shape[2] != 3 and (self._needs_color or self.preprocessing == "caffe"):
+            what = "pretrained weights need" if self._needs_color else "the preprocessing caffe needs"
             raise ValueError(f"{what} images of 3 channels: set input_shape: [height, width, 3]")
         if isinstance(self.preprocessing, Standardization) and len(self.preprocessing.mean) != self.input_shape[2]:
             raise ValueError(
@@ -90,8 +100,18 @@ class Description(ABC):
             hidden_units=self.hidden_units,
             dropout=self.dropout,
             classes=classes,
-            name=self.architecture,
+            name=self._name,
         )
+
+    @property
+    def _name(self) -> str:
+        """The name of the Keras model."""
+        return self.architecture
+
+    @property
+    def _needs_color(self) -> bool:
+        """Whether the weights are of images with 3 channels."""
+        return self.weights is not None
 
     @property
     def files(self) -> list[Path]:
@@ -106,7 +126,7 @@ class Description(ABC):
     def _backbone(self) -> Any:
         """The feature extractor, a Keras model."""
 
-    def _own_preprocessing(self) -> Preprocessing:
+    def _own_preprocessing(self) -> Preprocessing | Affine:
         """The preprocessing that the backbone's pretrained weights expect; unit if there are none for it."""
         return "unit"
 
@@ -125,6 +145,7 @@ class Cnn(Description):
 
     architecture: Literal["cnn"] = "cnn"
     weights: None = None
+    pooling: Pooling = "avg"
     filters: Annotated[list[Positive], Field(min_length=1)]
     kernel_size: Positive = 3
     padding: Padding = "same"
@@ -175,6 +196,7 @@ class Application(Description):
     """
 
     architecture: ApplicationName
+    pooling: Pooling = "avg"
     alpha: Rate | None = None
 
     def __post_init__(self) -> None:
@@ -197,6 +219,66 @@ class Application(Description):
                 "[height, width, 3], or another preprocessing of the model, such as unit."
             )
         return own
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubBackbone(Description):
+    """A backbone of keras_hub.
+
+    Attributes:
+        architecture: the name, the address or the folder of a preset, behind keras_hub:, without a blank; `softlabel
+            models keras_hub` lists the names.
+        weights: the weights of the backbone: "own", those of the preset; None, random ones.
+        pooling: how the backbone's features are pooled; token takes the first token of a transformer, its class token.
+    """
+
+    architecture: str
+    weights: Literal["own"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses values that do not fit together."""
+        super().__post_init__()
+        if not self.preset:
+            raise ValueError(f"name a preset or its folder behind {HUB}; `softlabel models keras_hub` lists presets")
+
+    @property
+    def preset(self) -> str:
+        """The preset as keras_hub takes it."""
+        return self.architecture.removeprefix(HUB)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files whose content decides the model."""
+        return files_of(self.preset)
+
+    @property
+    def _name(self) -> str:
+        return model_name(self.preset)
+
+    @property
+    def _needs_color(self) -> bool:
+        return False  # a preset may be of grey images
+
+    def _backbone(self) -> Any:
+        from pipeline.models import hub_models
+
+        return hub_models.backbone(self.preset, self.input_shape, with_weights=self.weights == "own")
+
+    def _own_preprocessing(self) -> Preprocessing | Affine:
+        from pipeline.models import hub_models
+
+        own = hub_models.preprocessing(self.preset)
+        channels = max(_channels(own.scale), _channels(own.offset)) if isinstance(own, Affine) else 1
+        if channels not in (1, self.input_shape[2]):
+            raise ParameterError(
+                f"the preprocessing of {self.architecture} is for images of {channels} channels: set input_shape: "
+                f"[height, width, {channels}], or another preprocessing of the model, such as unit."
+            )
+        return own
+
+
+def _channels(numbers: float | list[float]) -> int:
+    return len(numbers) if isinstance(numbers, list) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,16 +327,19 @@ class OwnNetwork:
         return replace(self, weights=None).build(classes=classes, seed=0)
 
 
-DESCRIBED, NETWORK = "$architecture", "$network"
+DESCRIBED, NETWORK, PRESET = "$architecture", "$network", "$preset"
 """Tags for the forms of a model. No key of params.yaml begins with $, so none is taken for a tag."""
 
 
 def _kind_of_model(value: Any) -> str:
     architecture = value.get("architecture") if isinstance(value, dict) else getattr(value, "architecture", None)
-    return NETWORK if isinstance(architecture, str) and architecture.endswith(".keras") else DESCRIBED
+    if not isinstance(architecture, str):
+        return DESCRIBED
+    return PRESET if architecture.startswith(HUB) else NETWORK if architecture.endswith(".keras") else DESCRIBED
 
 
 Described = Annotated[Cnn | Mlp | Application, Field(discriminator="architecture")]
 Model = Annotated[
-    Annotated[Described, Tag(DESCRIBED)] | Annotated[OwnNetwork, Tag(NETWORK)], Discriminator(_kind_of_model)
+    Annotated[Described, Tag(DESCRIBED)] | Annotated[HubBackbone, Tag(PRESET)] | Annotated[OwnNetwork, Tag(NETWORK)],
+    Discriminator(_kind_of_model),
 ]

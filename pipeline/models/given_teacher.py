@@ -1,22 +1,23 @@
 """Completes a given teacher: from pixels (0 to 255) to logits in the order of the data set's classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
-from pipeline.models import architectures, keras_files
+from pipeline.models import architectures, hub, hub_models, keras_files, onnx_teacher
 from pipeline.models.applications import applications
 from pipeline.models.backbones import imagenet_classifier
 from pipeline.models.given_weights import load_weights
 from pipeline.models.last_activation import LINEAR, PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
+from pipeline.models.onnx_files import sha256_with_external_data
 from pipeline.models.other_formats import keras_2_version, other_format
-from pipeline.models.parts import Preprocessing, Standardization
-from pipeline.models.teacher_file import Classes, GivenTeacher
+from pipeline.models.parts import Affine, Preprocessing, Standardization
+from pipeline.models.teacher_file import Classes, GivenLogits, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
     DamagedError,
@@ -61,6 +62,18 @@ def refuse_missing(file: Path) -> None:
     )
 
 
+def digest_of(teacher: GivenTeacher) -> str | None:
+    """The SHA-256 of a teacher's file or folder, external data included; None for one that is known by name.
+
+    Raises:
+        As `completed`.
+    """
+    if not teacher.is_file:
+        return None if teacher.preset is None else hub.digest_of(teacher.preset)
+    refuse_missing(teacher.file)
+    return sha256_with_external_data(teacher.file) if teacher.is_onnx else sha256_file(teacher.file)
+
+
 def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     """Loads a given teacher and adds what params.yaml states of it.
 
@@ -69,7 +82,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         class_names: the C classes of the data set, in the order of the class axis.
 
     Raises:
-        MissingError: there is no such file.
+        MissingError: there is no such file, or a package or a file of external data that it needs is missing.
         DamagedError: it cannot be read.
         UnusableError: it does not classify images, or does not give logits.
         MismatchError: it is of other classes, or weights are of another model.
@@ -79,28 +92,36 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
     notes: list[str] = []
     activation: str | None = LINEAR
     earlier: dict[str, Any] | None = None
-    preprocessing = teacher.preprocessing
-    if teacher.application is None:
+    preprocessing: Preprocessing | Affine = teacher.preprocessing
+    if teacher.is_file:
         refuse_missing(teacher.file)
-    else:
+    elif teacher.application is not None:
         preprocessing = applications()[teacher.application].preprocessing()
     if teacher.application is not None:
         _refuse_outputs_without_meaning(teacher, class_names)
         model = imagenet_classifier(teacher.application)
+    elif teacher.preset is not None:
+        known = hub_models.classifier(teacher.preset)
+        model, activation, notes = known.model, known.activation, known.notes
+        preprocessing = _known_or_stated(known.preprocessing, teacher)
+    elif teacher.is_onnx:
+        model, activation, notes = onnx_teacher.load(teacher)
     elif teacher.weights_of is not None:
         model = teacher.weights_of.untrained(len(teacher.classes or class_names))
         load_weights(model, teacher.file)
     else:
         model, activation, notes = _loaded(teacher.file)
         earlier = keras_files.read_record(teacher.file)
-    one_logit = _is_one_logit(model, teacher.file, activation, class_names)
-    # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`.
-    if teacher.weights_of is None and earlier is None and activation not in PROBABILITIES:
-        refuse_no_logits(model, teacher.file)
+    one_logit = _is_one_logit(model, teacher.model, activation, class_names)
+    # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`,
+    # one in ONNX when it was loaded.
+    is_checked = teacher.is_onnx or earlier is not None or (teacher.is_file and activation in PROBABILITIES)
+    if teacher.weights_of is None and not is_checked:
+        refuse_no_logits(model, teacher.model)
     outputs = 2 if one_logit else model.output_shape[-1]
     classes = earlier["class_names"] if teacher.classes is None and earlier is not None else teacher.classes
-    order = _order(teacher, classes, class_names, outputs)
-    layers = _preprocessing_layers(preprocessing, teacher.file, model.input_shape[-1])
+    order = order_of_classes(teacher, classes, class_names, outputs)
+    layers = _preprocessing_layers(preprocessing, teacher.model, model.input_shape[-1])
     if one_logit:
         notes.append(f"its one logit z becomes (0, z), so that a large z means {class_names[order.index(1)]!r}")
     elif order != sorted(order):
@@ -111,9 +132,18 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         notes.append(f"the preprocessing {preprocessing} is put in front of it")
     whole = _whole(model, layers, one_logit, order)
     is_unchanged = not notes and (teacher.preprocessing, teacher.classes, teacher.accuracy) == ("none", None, None)
-    if is_unchanged and teacher.application is None:
+    if is_unchanged and teacher.is_file:
         return Completed(whole, None, [])
     return Completed(whole, _record(teacher, preprocessing, classes, class_names, activation, earlier), notes)
+
+
+def _known_or_stated(known: Preprocessing | Affine | None, teacher: GivenTeacher) -> Preprocessing | Affine:
+    """The preprocessing of a preset of keras_hub; what params.yaml states, if the preset does not say it."""
+    if known is None:
+        return teacher.preprocessing
+    if teacher.preprocessing != "none":
+        raise ParameterError(f"{teacher.model} has a preprocessing of its own: leave train_teacher.preprocessing out.")
+    return known
 
 
 def _refuse_outputs_without_meaning(teacher: GivenTeacher, class_names: Sequence[str]) -> None:
@@ -142,7 +172,7 @@ def _loaded(file: Path) -> tuple[Any, str | None, list[str]]:
     return model, activation, notes
 
 
-def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: Sequence[str]) -> bool:
+def _is_one_logit(model: Any, file: str, activation: str | None, class_names: Sequence[str]) -> bool:
     if model.output_shape[-1] != 1 or len(class_names) != 2:
         return False
     if activation not in (LINEAR, "sigmoid"):
@@ -154,26 +184,41 @@ def _is_one_logit(model: Any, file: Path, activation: str | None, class_names: S
     return True
 
 
-def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence[str], outputs: int) -> list[int]:
-    """The number of the output of each class of the data set; `classes` are stated, or recorded in the file."""
+def order_of_classes(
+    teacher: GivenTeacher | GivenLogits, classes: Classes | None, class_names: Sequence[str], outputs: int
+) -> list[int]:
+    """The number of the output of each class of the data set.
+
+    Args:
+        teacher: the teacher; what it states of its classes goes before `classes`.
+        classes: the classes that its file records; None if it records none.
+        class_names: C names.
+        outputs: how many outputs the teacher has.
+
+    Raises:
+        MismatchError: it has another number of outputs, or other classes.
+        ParameterError: what is stated of its classes does not fit.
+    """
+    classes = classes if teacher.classes is None else teacher.classes
+    name = teacher.logits if isinstance(teacher, GivenLogits) else teacher.model
     if classes is None:
-        keras_files.refuse_other_count(outputs, teacher.file, len(class_names))
+        keras_files.refuse_other_count(outputs, name, len(class_names))
         return list(range(outputs))
     numbers = dict(classes) if isinstance(classes, Mapping) else {name: number for number, name in enumerate(classes)}
     if isinstance(classes, Mapping):
         if (largest := max(numbers.values())) >= outputs:
             raise ParameterError(
-                f"train_teacher.classes names output {largest} of {teacher.file}, which has the outputs 0 to "
+                f"train_teacher.classes names output {largest} of {name}, which has the outputs 0 to "
                 f"{outputs - 1}. Count from 0."
             )
     elif len(classes) != outputs:
         raise ParameterError(
-            f"train_teacher.classes names {len(classes)} outputs, but {teacher.file} gives {outputs}. Name all of them "
-            "in their order (null for one without a class), or map classes to numbers of outputs, from 0."
+            f"train_teacher.classes names {len(classes)} outputs, but {name} gives {outputs}. Name all of "
+            "them in their order (null for one without a class), or map classes to numbers of outputs, from 0."
         )
     missing = [name for name in class_names if name not in numbers]
     if missing and teacher.classes is None:
-        other = keras_files.other_classes(teacher.file, [str(name) for name in classes], class_names)
+        other = keras_files.other_classes(name, [str(known) for known in classes], class_names)
         raise MismatchError(f"{other} If it has other names for them, set train_teacher.classes.")
     if missing:
         known = [name for name in numbers if name is not None]
@@ -186,7 +231,7 @@ def _order(teacher: GivenTeacher, classes: Classes | None, class_names: Sequence
     return [numbers[name] for name in class_names]
 
 
-def _preprocessing_layers(preprocessing: Preprocessing, file: Path, channels: int) -> list[Any]:
+def _preprocessing_layers(preprocessing: Preprocessing | Affine, file: str, channels: int) -> list[Any]:
     expected = channels
     if isinstance(preprocessing, Standardization):
         expected = len(preprocessing.mean)
@@ -220,16 +265,16 @@ def _whole(model: Any, layers: Sequence[Any], one_logit: bool, order: Sequence[i
 
 def _record(
     teacher: GivenTeacher,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | Affine,
     classes: Classes | None,
     class_names: Sequence[str],
     activation: str | None,
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     stated = {
-        "sha256": sha256_file(teacher.file) if teacher.application is None else None,
+        "sha256": digest_of(teacher),
         "accuracy": teacher.accuracy,
-        "preprocessing": asdict(preprocessing) if isinstance(preprocessing, Standardization) else preprocessing,
+        "preprocessing": asdict(preprocessing) if is_dataclass(preprocessing) else preprocessing,
         "classes": classes,
         "last_activation": activation,
     }

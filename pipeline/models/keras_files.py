@@ -1,15 +1,18 @@
 """Writes `.keras` files whole and reproducibly, and loads them without running code that they hold."""
 
 import json
+import shutil
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from pipeline.models import hub
 from pipeline.models.last_activation import PROBABILITIES, last_activation
+from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_version, other_format
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, first_few, one_line
 from pipeline.runtime.publish import replace_whole
@@ -17,6 +20,8 @@ from pipeline.runtime.publish import replace_whole
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
 RECORD = "softlabel.json"
 """The member of the archive with this program's record, which Keras ignores."""
+FROZEN = "frozen"
+"""The key of that record for frozen layers that the model itself does not save."""
 
 NO_LOGITS = (
     "gives probabilities, not logits: they cannot be softened at another temperature without loss. "
@@ -37,27 +42,37 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
             `validation` with `images` (their `fingerprint_of`) and `accuracy`; for one that was given, `given` with the
             `sha256` of its file, the `accuracy` that params.yaml states (or None), and what was added to it.
     """
+    if record is not None and (frozen := _frozen(model)):
+        record = {**record, FROZEN: frozen}
     with replace_whole(path) as partial:
         raw = partial.with_suffix(".raw.keras")
         try:
             model.save(raw)
             with zipfile.ZipFile(raw) as source, zipfile.ZipFile(partial, "x") as target:
                 for name in sorted(source.namelist()):
-                    content = source.read(name)
                     if name.endswith(".json"):
-                        content = _reproducible(content)
-                    target.writestr(zipfile.ZipInfo(name, date_time=LONG_AGO), content)
+                        target.writestr(zipfile.ZipInfo(name, date_time=LONG_AGO), _reproducible(source.read(name)))
+                    else:
+                        _copy(source, name, target)
                 if record is not None:
                     target.writestr(zipfile.ZipInfo(RECORD, date_time=LONG_AGO), json.dumps(record, sort_keys=True))
         finally:
             raw.unlink(missing_ok=True)
 
 
+def _copy(source: zipfile.ZipFile, name: str, target: zipfile.ZipFile) -> None:
+    """Copies a member of an archive in portions: it may be larger than the memory."""
+    member = zipfile.ZipInfo(name, date_time=LONG_AGO)
+    member.file_size = source.getinfo(name).file_size
+    with source.open(name) as content, target.open(member, "w") as copy:
+        shutil.copyfileobj(content, copy)
+
+
 def load(path: Path) -> Any:
     """Loads a `.keras` file, uncompiled and in safe mode.
 
     Raises:
-        MissingError: there is no such file.
+        MissingError: there is no such file, or it holds an ONNX graph and ONNX Runtime is not installed.
         DamagedError: it is not a whole `.keras` file.
     """
     if (what := other_format(path)) is not None:
@@ -72,9 +87,37 @@ def load(path: Path) -> Any:
     try:
         with warnings.catch_warnings():  # an inner model may be compiled; its optimizer is not needed
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            if REGISTERED_NAME in json.dumps(architecture(path)):
+                refuse_without("onnxruntime")
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except LOADING as error:
         raise DamagedError(f"{path} {_why_not(path, error)}") from None
+    if faults := [graph.fault for graph in graphs_in(model) if graph.session is None]:
+        raise DamagedError(
+            f"{path} holds an ONNX graph, but {faults[0]}. Install the version of ONNX Runtime with which the file was "
+            "made, or make it again with `dvc repro`."
+        )
+    for place, names in (read_record(path) or {}).get(FROZEN, {}).items():
+        for name in names:
+            dict(_of_keras_hub(model))[place].get_layer(name).trainable = False
+    return model
+
+
+def _frozen(model: Any) -> dict[str, list[str]]:
+    """The frozen layers in models of keras_hub, which do not save this themselves, by the place of the model."""
+    frozen = {
+        place: [layer.name for layer in inner.layers if not layer.trainable] for place, inner in _of_keras_hub(model)
+    }
+    return {place: names for place, names in frozen.items() if names}
+
+
+def _of_keras_hub(model: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The models of keras_hub inside a model, and their places, such as "member0/backbone"."""
+    for layer in getattr(model, "layers", []):
+        if type(layer).__module__.startswith("keras_hub."):
+            yield f"{above}{layer.name}", layer
+        elif isinstance(layer, keras.Model) and layer is not model:
+            yield from _of_keras_hub(layer, f"{above}{layer.name}/")
 
 
 LOADING = (ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, OSError, zipfile.BadZipFile)
@@ -90,10 +133,14 @@ def _why_not(path: Path, error: Exception) -> str:
         )
     if version := keras_2_version(path):
         return f"was written by Keras {version}, and Keras {keras.__version__} cannot read it. {OF_KERAS_2}"
-    if foreign := foreign_layers(path):
+    foreign = foreign_layers(path)
+    if foreign and all(name.startswith("keras_hub.") for name in foreign) and not hub.is_installed():
+        return f"has layers of keras_hub, and that package is not installed: {hub.INSTALL}"
+    if foreign:
         return (
             f"has layers that are not Keras' own, and the file lacks their code: {first_few(foreign)}. Build the "
-            "model from Keras' own layers only, copy the weights with `layer.set_weights`, and save that model."
+            "model from Keras' own layers only, copy the weights with `layer.set_weights`, and save that model. For a "
+            "teacher, `model.export('NAME.onnx', format='onnx')` where that code is will do."
         )
     return (
         f"cannot be loaded as a Keras model: {one_line(error).rstrip('.')}. Make it again with `dvc repro`, "
@@ -111,15 +158,28 @@ def load_classifier(path: Path, class_names: Sequence[str]) -> Any:
         MismatchError: it gives another number of logits, or was trained on other classes.
     """
     model = load(path)
-    refuse_no_classifier(model, path)
-    refuse_other_count(model.output_shape[-1], path, len(class_names))
-    record = read_record(path)
-    if record is not None and record["class_names"] != list(class_names):
-        raise MismatchError(other_classes(path, record["class_names"], class_names))
+    refuse_unfit(model, path, class_names)
     return model
 
 
-def other_classes(path: Path, recorded: Sequence[str], class_names: Sequence[str]) -> str:
+def refuse_unfit(model: Any, path: Path, class_names: Sequence[str]) -> None:
+    """The checks of `load_classifier`, for a model that is loaded; the errors are the same."""
+    refuse_no_classifier(model, path)
+    refuse_other_count(model.output_shape[-1], path, len(class_names))
+    refuse_other_classes(path, read_record(path), class_names)
+
+
+def refuse_other_classes(path: Path, record: Mapping[str, Any] | None, class_names: Sequence[str]) -> None:
+    """Compares the classes in the record of a file with those of the data set.
+
+    Raises:
+        MismatchError: they differ.
+    """
+    if record is not None and record["class_names"] != list(class_names):
+        raise MismatchError(other_classes(path, record["class_names"], class_names))
+
+
+def other_classes(path: Path | str, recorded: Sequence[str], class_names: Sequence[str]) -> str:
     """The message about a model that was trained on other classes, or on the same ones in another order."""
     of_model, of_data = (first_few([repr(name) for name in names]) for names in (recorded, class_names))
     order = " in this order" if sorted(recorded) == sorted(class_names) else ""
@@ -129,7 +189,7 @@ def other_classes(path: Path, recorded: Sequence[str], class_names: Sequence[str
     )
 
 
-def refuse_other_count(outputs: int, path: Path, classes: int) -> None:
+def refuse_other_count(outputs: int, path: Path | str, classes: int) -> None:
     """Compares the number of a model's outputs with that of the data set's classes.
 
     Raises:

@@ -26,6 +26,8 @@ PASSING = ("Flatten", "Reshape", "Identity", "Cast")
 ROUNDING = 1e-2
 """A probability that is computed in 16 bits may differ by this much."""
 
+IN_KERAS = "in Keras: activation=None in its last layer"
+
 Node = dict[str, Any]
 
 
@@ -50,34 +52,48 @@ def switched_off(model: Any, file: Path) -> Any:
     Raises:
         UnusableError: its outputs are not the probabilities of classes of which exactly one is right.
     """
-    activation, outputs = last_activation(model), model.output_shape[-1]
+    activation = last_activation(model)
+    refuse_no_classes(str(activation), model.output_shape[-1], file)
+    bare = _without_last_activation(model)
+    bare.load_weights(file)
+    refuse_another_function(model, bare, str(activation), file)
+    return bare
+
+
+def refuse_no_classes(activation: str, outputs: int, file: Path) -> None:
+    """Checks that a softmax or sigmoid gives the probabilities of classes of which exactly one is right.
+
+    Raises:
+        UnusableError: it does not.
+    """
     if activation == "sigmoid" and outputs > 1:
         raise UnusableError(
             f"{file} ends in a sigmoid of {outputs} outputs, each a yes or no of its own (multi-label): these are not "
             "the probabilities of classes of which exactly one is right. Train it with softmax; or, to use its outputs "
-            "as logits all the same, save it with activation=None in its last layer."
+            f"as logits all the same, save it without the sigmoid ({IN_KERAS})."
         )
     if activation == "softmax" and outputs == 1:
         raise UnusableError(
             f"{file} ends in a softmax of one output, which is always 1. Train it with a sigmoid, or with one output "
             "for each class."
         )
-    bare = _without_last_activation(model)
-    bare.load_weights(file)
-    _refuse_another_function(model, bare, ops.softmax if activation == "softmax" else ops.sigmoid, file)
-    return bare
 
 
-def _refuse_another_function(model: Any, bare: Any, activation: Any, file: Path) -> None:
-    """Compares, on noise, a model with its copy without the last activation."""
+def refuse_another_function(model: Any, bare: Any, activation: str, file: Path) -> None:
+    """Compares, on noise, a model with its copy without the last activation.
+
+    Raises:
+        UnusableError: the activation of the copy's logits is not what the model gives.
+    """
     noise = noise_for(model)
     expected, logits = (ops.cast(one(noise, training=False), "float32") for one in (model, bare))
-    distance = np.abs(ops.convert_to_numpy(activation(logits)) - ops.convert_to_numpy(expected))
+    again = (ops.softmax if activation == "softmax" else ops.sigmoid)(logits)
+    distance = np.abs(ops.convert_to_numpy(again) - ops.convert_to_numpy(expected))
     if (distance > ROUNDING).any():
         raise UnusableError(
-            f"the {activation.__name__} at the end of {file} cannot be switched off: applied to the copy's logits, it "
-            f"gives other probabilities than the file, by up to {np.nanmax(distance):.2g}. Save the model with "
-            "activation=None in its last layer."
+            f"the {activation} at the end of {file} cannot be switched off: applied to the copy's logits, it gives "
+            f"other probabilities than the file, by up to {np.nanmax(distance):.2g}. Save the model without it "
+            f"({IN_KERAS})."
         )
 
 

@@ -36,8 +36,8 @@ ROUNDING = 1e-3
 """Probabilities that were rounded to 16 bits may sum to 1 plus or minus this much."""
 
 REMEDY = (
-    "Logits are the numbers before any activation. Save the model with activation=None in its last layer, and nothing "
-    "behind it."
+    "Logits are the numbers before any activation. Save the model without one at its end (in Keras: activation=None in "
+    "its last layer), and with nothing behind it."
 )
 
 
@@ -54,6 +54,15 @@ def refuse_no_logits(model: Any, file: Path | str) -> None:
     end, _ = _no_logits(keras.saving.serialize_keras_object(model), "")
     if end is not None:
         raise UnusableError(f"{file} ends in {end}: its outputs cannot be taken for logits. {REMEDY}")
+    refuse_other_outputs(model, file)
+
+
+def refuse_other_outputs(model: Any, file: Path | str) -> None:
+    """Checks the outputs for noise alone.
+
+    Raises:
+        UnusableError: they are probabilities, or negative numbers are cut off.
+    """
     of_tensors = keras.Model(model.inputs[0], model.outputs[0])  # a model of lists of tensors would warn
     outputs = ops.convert_to_numpy(ops.cast(of_tensors(noise_for(model), training=False), "float32"))
     if outputs.shape[-1] == 1 or not outputs.min() >= 0:
@@ -80,7 +89,8 @@ def _no_logits(model: Node, behind: str) -> tuple[str | None, str | None]:
         The first layer that does not give logits, in words, or None; and, if a path from an output to an input passes
         no layer with weights, what follows that input, as `behind` says it, else None.
     """
-    by_name = {layer["config"]["name"]: layer for layer in model["config"].get("layers", [])}
+    # A layer of another package may leave its name out of its configuration.
+    by_name = {layer.get("name") or layer["config"]["name"]: layer for layer in model["config"].get("layers", [])}
     names, outputs, behind_input = [*by_name], model["config"].get("output_layers"), None
     is_sequential = outputs is None
     waiting = [(name, behind) for name in (names[-1:] if is_sequential else _names(outputs))]

@@ -27,18 +27,20 @@ ANOTHER_LIBRARY = (
     "Build the same model from Keras' layers, copy its weights with `layer.set_weights`, compare the outputs of both "
     "models for some images, and `model.save('NAME.keras')`"
 )
+TO_ONNX = f"Export it to ONNX (docs/guide.md shows how), which a teacher may be in. Or b{ANOTHER_LIBRARY[1:]}"
 BY_SUFFIX = {
     ".h5": LEGACY,
     ".hdf5": LEGACY,
     ".pb": f"is a part of a SavedModel, and {ANY_SAVED_MODEL}",
     ".tflite": f"is a model of LiteRT (TensorFlow Lite). {ANOTHER_LIBRARY}",
-    ".onnx": f"is a model in ONNX. {ANOTHER_LIBRARY}",
-    ".pt": f"is a model of PyTorch. {ANOTHER_LIBRARY}",
-    ".pth": f"is a model of PyTorch. {ANOTHER_LIBRARY}",
-    ".ckpt": f"is a checkpoint of PyTorch or TensorFlow. {ANOTHER_LIBRARY}",
-    ".safetensors": f"holds weights without their model. {ANOTHER_LIBRARY}",
-    ".pkl": f"is a pickle, which can run any code when it is loaded. {ANOTHER_LIBRARY}",
-    ".joblib": f"is a pickle, which can run any code when it is loaded. {ANOTHER_LIBRARY}",
+    ".onnx": "is a model in ONNX. A teacher can be one (train_teacher.model); a network that is trained here cannot",
+    ".pt": f"is a model of PyTorch. {TO_ONNX}",
+    ".pth": f"is a model of PyTorch. {TO_ONNX}",
+    ".pt2": f"is a program that PyTorch exported. {TO_ONNX}",
+    ".ckpt": f"is a checkpoint of PyTorch or TensorFlow. {TO_ONNX}",
+    ".safetensors": f"holds weights without their model. {TO_ONNX}",
+    ".pkl": f"is a pickle, which can run any code when it is loaded. {TO_ONNX}",
+    ".joblib": f"is a pickle, which can run any code when it is loaded. {TO_ONNX}",
     ".json": "holds layers without their weights. Build the model, load its weights, and `model.save('NAME.keras')`",
     "": f"has no ending, and {ANY_SAVED_MODEL}",
 }
@@ -97,7 +99,7 @@ def foreign_layers(path: Path) -> list[str]:
         waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
         if isinstance(node, dict) and isinstance(node.get("class_name"), str) and "module" in node:
             module, registered = node["module"], node.get("registered_name")
-            if module not in ("keras", "builtins") and not str(module).startswith("keras."):
+            if module not in ("keras", "builtins") and not str(module).startswith(("keras.", "pipeline.models.")):
                 package = str(registered).rpartition(">")[0]  # of `register_keras_serializable`: PACKAGE>NAME
                 names.add(".".join(part for part in (module or package, node["class_name"]) if part))
     return sorted(names)

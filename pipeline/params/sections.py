@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
-from pipeline.models.descriptions import NETWORK, Model, OwnNetwork
-from pipeline.models.teacher_file import Average, GivenTeacher
+from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
+from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
 from pipeline.params.section import Section
 from pipeline.params.split import Split
 from pipeline.runtime.publish import overlap
@@ -17,7 +17,7 @@ from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, Phase
 
-DESCRIBED, FILE, ENSEMBLE = "$described", "$file", "$ensemble"
+DESCRIBED, FILE, ENSEMBLE, LOGITS, VOTES = "$described", "$file", "$ensemble", "$logits", "$votes"
 """Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
 
 
@@ -84,8 +84,10 @@ class TrainedTeacher(Section):
 
 
 def _kind_of_teacher(value: Any) -> str:
-    model = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
-    return FILE if isinstance(model, str) else DESCRIBED
+    values = value if isinstance(value, dict) else vars(value) if hasattr(value, "__dict__") else {}
+    if "model" in values:
+        return FILE if isinstance(values["model"], str) else DESCRIBED
+    return LOGITS if "logits" in values else VOTES if "votes" in values else DESCRIBED
 
 
 COPY = Path("models/teacher.keras")
@@ -102,7 +104,10 @@ def _not_the_copy(teacher: GivenTeacher) -> GivenTeacher:
 
 
 Teacher = Annotated[
-    Annotated[TrainedTeacher, Tag(DESCRIBED)] | Annotated[GivenTeacher, AfterValidator(_not_the_copy), Tag(FILE)],
+    Annotated[TrainedTeacher, Tag(DESCRIBED)]
+    | Annotated[GivenTeacher, AfterValidator(_not_the_copy), Tag(FILE)]
+    | Annotated[GivenLogits, Tag(LOGITS)]
+    | Annotated[Annotators, Tag(VOTES)],
     Discriminator(_kind_of_teacher),
 ]
 Members = Annotated[list[Teacher], Field(min_length=2)]
@@ -130,7 +135,15 @@ TrainTeacher = Annotated[
     Annotated[Teacher, Tag("$one")] | Annotated[Members, Tag("$list")] | Annotated[Ensemble, Tag(ENSEMBLE)],
     Discriminator(_form_of_teacher),
 ]
-BY_FORM = {DESCRIBED: TrainedTeacher, FILE: GivenTeacher, ENSEMBLE: Ensemble, NETWORK: OwnNetwork}
+BY_FORM = {
+    DESCRIBED: TrainedTeacher,
+    FILE: GivenTeacher,
+    LOGITS: GivenLogits,
+    VOTES: Annotators,
+    ENSEMBLE: Ensemble,
+    NETWORK: OwnNetwork,
+    PRESET: HubBackbone,
+}
 
 
 class Precompute(Section):

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.decoding import read_original
 from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render
-from pipeline.images.resize import Resize
+from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.report.style import Pixels
 from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import SoftLabelFile
@@ -19,7 +20,7 @@ SMALLEST_SIDE = 160
 def untouched_and_views(
     file: SoftLabelFile, index: Index, split: SplitName, row: int, count: int
 ) -> tuple[Pixels, Pixels]:
-    """One image and its first views, in the teacher's input size or a multiple of it.
+    """One image and its first views, in the teacher's input size, or its own if that is not known, or a multiple.
 
     Args:
         file: a soft-label file of either format.
@@ -34,10 +35,12 @@ def untouched_and_views(
     Raises:
         MismatchError: the image is not the one from which the file was made.
     """
-    preprocessing = file.provenance.preprocessing
-    (height, width, channels), resize = preprocessing["input_shape"], Resize.of_file(preprocessing)
+    image, preprocessing = _image(file, index, split, row), file.provenance.preprocessing
+    if preprocessing is None:  # the teacher is no model of this program: the image is shown in its own size
+        (height, width, channels), resize = read_original(image.path).shape, DEFAULT_RESIZE
+    else:
+        (height, width, channels), resize = preprocessing["input_shape"], Resize.of_file(preprocessing)
     scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
-    image = _image(file, index, split, row)
     shown = (height * scale, width * scale, channels)
     pixels = DecodedImages([image.path], shown, resize, keep=False).rows([0]).numpy()
     transforms = [file.transforms(split, view) for view in range(count)]

@@ -52,12 +52,14 @@ def verdict(models: Models, student: Group, test_images: int, labelled_alone: in
     ends = {name: report["intervals"][name]["accuracy"] for name in ("gain", "less_teacher")}
     gain = _compared(report["gain"]["accuracy"]["mean"], ends["gain"])
     less_teacher = _compared(accuracy - of_teacher, ends["less_teacher"])
-    size = _size(teacher["parameters"]["total"] / report["parameters"]["total"])
+    size = ""
+    if "parameters" in teacher:
+        size = f", {_size(teacher['parameters']['total'] / report['parameters']['total'])} its teacher,"
     seeds = len(report["seeds"])
     on = "" if labelled_alone is None else f", on the {labelled_alone:,} labelled images alone"
     over = f"over {seeds} seeds and the test images" if seeds > 1 else "over the test images, of one seed"
     return (
-        f"The {student.words}, {size} its teacher, is right on {100 * accuracy:.1f} % of the {test_images:,} "
+        f"The {student.words}{size} is right on {100 * accuracy:.1f} % of the {test_images:,} "
         f"test images: {gain[0]} the same model trained without a teacher{on} ({100 * of_baseline:.1f} %; 95 % "
         f"interval of the difference {gain[1]} points, {over}), and {less_teacher[0]} its teacher ({less_teacher[1]})."
         f"{_if_it_says_nothing(models, student)}"

@@ -70,8 +70,8 @@ def differences(file: SoftLabelFile, index: Index, expected: Expected = ANY) -> 
         different.append(f"was softened from other logits, {str(file.logits_sha256)[:12]}, expected {logits[:12]}")
     if expected.views is not None and origin.views != expected.views.as_json():
         different.append(other_views(origin.views, expected.views.as_json()))
-    if expected.resize is not None and (departure := other_pixels(origin.preprocessing, expected.resize)):
-        different.append(departure)
+    if expected.resize is not None and origin.preprocessing is not None:
+        different += other_pixels(origin.preprocessing, expected.resize)
     if expected.temperature not in (None, file.temperature):
         different.append(f"was softened at temperature {file.temperature:g}, expected {expected.temperature:g}")
     return different

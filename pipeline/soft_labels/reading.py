@@ -47,7 +47,8 @@ class Provenance:
         teacher: name of the teacher's architecture.
         teacher_sha256: SHA-256 of the teacher's `.keras` file.
         dataset: fingerprint of the images and labels (`Index.fingerprint`).
-        preprocessing: how an image file becomes the teacher's input; JSON-serialisable.
+        preprocessing: how an image file becomes the teacher's input; JSON-serialisable. None: not known, since another
+            program or people looked at the images.
         batch_size: images in one forward pass of the teacher, on which the rounding of its logits depends.
         views: `Views.as_json` of the training images.
         storage: `as_json` of a class in `logit_storage`.
@@ -60,7 +61,7 @@ class Provenance:
     teacher: str
     teacher_sha256: str
     dataset: str
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, Any] | None
     batch_size: int
     views: dict[str, Any]
     storage: dict[str, Any]

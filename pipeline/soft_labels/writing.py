@@ -61,8 +61,10 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[SplitName, R
         attributes = asdict(provenance)
         write_dataset(file, CLASS_NAMES, strings(attributes.pop("class_names")))
         for name, value in attributes.items():
-            if value is not None:  # an attribute that says nothing is left out, so other files keep their bytes
-                file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            if name == "preprocessing" or isinstance(value, dict):
+                file.attrs[name] = json.dumps(value, sort_keys=True)
+            elif value is not None:  # an attribute that says nothing is left out, so other files keep their bytes
+                file.attrs[name] = value
         for split, images in rows.items():
             _write_images(file.create_group(split), images, views.of_split(split), storage.columns(classes))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from pipeline.images.index import read_index
 from pipeline.inference.cost import cost
 from pipeline.models import keras_files
+from pipeline.models.ensembles import load_teacher
+from pipeline.models.onnx_layer import graphs_in
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
@@ -25,11 +27,13 @@ def run(*, index: Path, teacher: Path, output: Path) -> None:
         MismatchError: the teacher does not belong to this data set.
         UnusableError: it is no classifier of images.
     """
-    model = keras_files.load_classifier(teacher, read_index(index).class_names)
+    class_names = read_index(index).class_names
+    model = load_teacher(teacher, class_names).model
     document = {
         "sha256": sha256_file(teacher),
         "cost": cost(model, teacher),
-        "architecture": keras_files.architecture(teacher),
+        "architecture": None if model is None or graphs_in(model) else keras_files.architecture(teacher),
+        "classes": len(class_names),
     }
     with publish(output) as partial, partial.open("x", encoding="utf-8") as file:
         json.dump(document, file, indent=1)

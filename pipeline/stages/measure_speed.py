@@ -16,6 +16,8 @@ from pipeline.runtime.devices import device_names
 def run(*, teacher: Path, model: Model, output: Path) -> None:
     """Times forward passes of both models. Their weights are random, since speed does not depend on weights.
 
+    A teacher that is no network of Keras' layers is left out.
+
     Args:
         teacher: the teacher's description.
         model: the student.
@@ -25,8 +27,10 @@ def run(*, teacher: Path, model: Model, output: Path) -> None:
         MissingError: there is no description of the teacher.
         DamagedError: it cannot be read.
     """
-    teacher_model = cost.untrained(read_description(teacher).architecture)
-    models = {"teacher": teacher_model, "student": model.untrained(teacher_model.output_shape[-1])}
+    description = read_description(teacher)
+    models = {"student": model.untrained(description.classes)}
+    if description.architecture is not None:
+        models = {"teacher": cost.untrained(description.architecture)} | models
     speeds = [forward_speeds(models, size) for size in BATCH_SIZES]
     rates = {name: [speeds_of_size[name] for speeds_of_size in speeds] for name in models}
     write_speed(Speed(_device(), datetime.now(UTC).date().isoformat(), list(BATCH_SIZES), rates), output)

@@ -5,16 +5,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
-from pipeline.models.ensembles import Teacher, average_of, load_teacher
+from pipeline.models.ensembles import LoadedTeacher, Teacher, average_of, load_teacher
+from pipeline.models.onnx_layer import runtimes
 from pipeline.models.teacher_file import Average
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import publish_copy
 from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, workspace
 from pipeline.soft_labels import logit_storage
@@ -22,6 +25,7 @@ from pipeline.soft_labels.hdf5 import damage
 from pipeline.soft_labels.reading import MixedPrecision, Precision, Provenance, open_logits, slabs
 from pipeline.soft_labels.writing import rows_of_index
 from pipeline.teacher_pass.earlier_logits import open_earlier
+from pipeline.teacher_pass.given_answers import refuse_unanswered
 from pipeline.teacher_pass.labelling import TeacherPass
 from pipeline.teacher_pass.precision import lower
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
@@ -64,42 +68,62 @@ def run(
         MissingError: the index or the teacher is missing.
         DamagedError: one of them cannot be read.
         MismatchError: the teacher has other classes, or is less accurate than its file says; or images have changed.
-        ParameterError: `stored_as` keeps more classes than there are.
+        ParameterError: `stored_as` keeps more classes than there are, or mixed precision is wanted of an ONNX graph.
         UnusableError: the teacher's outputs are no usable logits.
     """
     data = read_index(index)
-    model, teachers, average = load_teacher(teacher, data.class_names)
+    loaded = load_teacher(teacher, data.class_names)
+    teachers, average = loaded.members, loaded.average
     if precision != "float32":
-        teachers = _in_mixed_precision(teachers, load_teacher(teacher, data.class_names)[1], precision)
+        teachers = _in_mixed_precision(teachers, load_teacher(teacher, data.class_names).members, precision)
+    refuse_unanswered(teachers, data, views, resize)
     refuse_changed(data.images)
     if views.advice:
         print(views.advice, file=sys.stderr)
     stored_as.columns(len(data.class_names))  # refuses a k that is too large
     provenance = Provenance(
         class_names=tuple(data.class_names),
-        teacher=model.name,
+        teacher=loaded.name,
         teacher_sha256=sha256_file(teacher),
         dataset=data.fingerprint(),
-        preprocessing=preprocessing(model.input_shape[1:], resize),
+        preprocessing=_pixels(loaded, resize),
         batch_size=batch_size,
         views=views.as_json(),
         storage=stored_as.as_json(),
         precision=None if precision == "float32" else precision,
     )
     if average is None:
-        with _logits_of(teachers[0], data, provenance, previous, output, largest_temperature) as finished:
+        with _logits_of(teachers[0], data, provenance, resize, previous, output, largest_temperature) as finished:
             publish_copy(finished, output)
     else:
-        _ensemble(teachers, average, data, provenance, output, largest_temperature)
+        _ensemble(teachers, average, data, provenance, resize, output, largest_temperature)
     print(f"wrote {output}")
+
+
+def _pixels(teacher: LoadedTeacher, resize: Resize) -> dict[str, Any] | None:
+    """The pixels that a teacher saw, as soft-label files note them; None if they are not known."""
+    if teacher.input_shape is not None:
+        return preprocessing(teacher.input_shape, resize)
+    shown = [member.answers.pixels for member in teacher.members if member.answers is not None]
+    return shown[0] if all(pixels == shown[0] for pixels in shown) else None
 
 
 def _in_mixed_precision(
     teachers: Sequence[Teacher], again: Sequence[Teacher], precision: MixedPrecision
 ) -> list[Teacher]:
-    """The teachers, computing in mixed precision; `in_full` keeps the copy that computes in full precision."""
+    """The teachers, computing in mixed precision; `in_full` keeps the copy that computes in full precision.
+
+    Raises:
+        ParameterError: none of them computes.
+    """
+    if all(teacher.model is None for teacher in teachers):
+        raise ParameterError(
+            f"precompute.precision is {precision}, but the teacher's logits are given: nothing computes them. Leave "
+            "precompute.precision out."
+        )
     for copy in again:
-        lower(copy.model, precision)
+        if copy.model is not None:
+            lower(copy.model, precision)
     return [replace(copy, in_full=teacher.model) for teacher, copy in zip(teachers, again, strict=True)]
 
 
@@ -108,14 +132,16 @@ def _logits_of(
     teacher: Teacher,
     data: Index,
     provenance: Provenance,
+    resize: Resize,
     previous: Sequence[Path],
     output: Path,
     largest_temperature: float,
 ) -> Iterator[Path]:
     """The finished logits of one teacher, in the work folder of `output`."""
-    views, resize = Views.from_json(provenance.views), Resize.of_file(provenance.preprocessing)
+    views = Views.from_json(provenance.views)
     previous = [*previous, *earlier_finished(output)]
-    with workspace(output, code=CODE, provenance=asdict(provenance), numerics=numerics()) as folder:
+    numbers = [*numerics(), *runtimes(teacher.model)]
+    with workspace(output, code=CODE, provenance=asdict(provenance), numerics=numbers) as folder:
         finished = folder / "finished.h5"
         if not finished.is_file() or damage(finished):
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
@@ -134,6 +160,7 @@ def _ensemble(
     average: Average,
     data: Index,
     provenance: Provenance,
+    resize: Resize,
     output: Path,
     largest_temperature: float,
 ) -> None:
@@ -149,7 +176,9 @@ def _ensemble(
             in_full = logit_storage.Dense("float32").as_json()
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
             if place not in files:
-                files[place] = held.enter_context(_logits_of(teacher, data, own, [], place, largest_temperature))
+                files[place] = held.enter_context(
+                    _logits_of(teacher, data, own, resize, [], place, largest_temperature)
+                )
         folder = held.enter_context(workspace(output, code=CODE, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"
         unfinished = UnfinishedLogits(folder, ensemble, rows_of_index(data))

@@ -1,4 +1,4 @@
-"""Stage `train_teacher`: trains the teacher, one large model or several, on the hard labels, or takes it from files."""
+"""Stage `train_teacher`: trains the teacher, one large model or several, on the hard labels, or takes what is given."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 
 from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
-from pipeline.models import keras_files
+from pipeline.images.votes import ANNOTATORS, counted_class, logits_of_votes
+from pipeline.models import hub, keras_files
 from pipeline.models.ensembles import refuse_other_sizes, save_ensemble
-from pipeline.models.given_teacher import completed, refuse_missing
-from pipeline.models.teacher_file import Average, GivenTeacher
+from pipeline.models.given_logits import refuse_missing_table, taken_in
+from pipeline.models.given_teacher import completed, digest_of
+from pipeline.models.stored_answers import StoredAnswers
+from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher, NotTrainedHere
 from pipeline.runtime.digests import fingerprint, sha256_file
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.errors import ParameterError, UnusableError, all_named
 from pipeline.runtime.publish import publish, replace_whole
 from pipeline.runtime.workspace import forget_work_of_others, workspace
 from pipeline.training import fit
@@ -28,6 +32,9 @@ from pipeline.training.recipe import Cache, TeacherToTrain
 CODE = ("stages/train_teacher.py", *fit.PACKAGES)
 """The code that decides what a teacher learns."""
 
+GIVEN_LOGITS, VOTES = "given_logits", "votes"
+"""The names of teachers without a model."""
+
 NO_CURVES = "epoch,phase,learning_rate\n"
 """The history of a teacher that was trained elsewhere."""
 
@@ -35,7 +42,7 @@ NO_CURVES = "epoch,phase,learning_rate\n"
 def run(
     *,
     index: Path,
-    teachers: Sequence[TeacherToTrain | GivenTeacher],
+    teachers: Sequence[TeacherToTrain | NotTrainedHere],
     average: Average,
     output: Path,
     history: Path,
@@ -61,7 +68,7 @@ def run(
         MismatchError: a given teacher has other classes than the data set, or weights do not fit their model.
         ParameterError: what is stated of a given teacher does not fit it, two members are the same, or training
             diverged.
-        UnusableError: a given teacher is no classifier of images that ends in logits.
+        UnusableError: a given teacher is no classifier of images that ends in logits, or there are no votes.
     """
     data = read_index(index)
     if len(teachers) == 1:
@@ -69,7 +76,7 @@ def run(
             result.publish(output, history)
         return
     _refuse_unlike(teachers, data)
-    names = [fingerprint(**_named(teacher))[:16] for teacher in teachers]
+    names = [fingerprint(**_named(teacher, data))[:16] for teacher in teachers]
     if len(set(names)) < len(names):
         raise ParameterError("two teachers of the ensemble are the same. Give them different seeds, or remove one.")
     places = [output.with_name(f"{output.stem}_of_{name}{output.suffix}") for name in names]
@@ -89,22 +96,35 @@ def run(
     print(f"wrote {output} and {history}")
 
 
-def _named(teacher: TeacherToTrain | GivenTeacher) -> dict[str, Any]:
+def _named(teacher: TeacherToTrain | NotTrainedHere, data: Index) -> dict[str, Any]:
     """All that distinguishes a teacher from others, as JSON values."""
+    if isinstance(teacher, Annotators):
+        return {
+            "votes": asdict(teacher.votes),
+            "of": [(image.id, image.class_name, image.votes) for image in data.images],
+        }
+    if isinstance(teacher, GivenLogits):
+        refuse_missing_table(teacher.file)
+        stated = {name: value for name, value in asdict(teacher).items() if name != "logits"}
+        return stated | {"table": sha256_file(teacher.file), "of": [image.id for image in data.images]}
     if isinstance(teacher, GivenTeacher):
         stated = asdict(teacher)
         if teacher.application is not None:
             return stated | {"keras": keras.__version__}
-        del stated["model"]  # the content of the file counts, not its name
-        refuse_missing(teacher.file)
-        return stated | {"file": sha256_file(teacher.file)}
+        content = digest_of(teacher)
+        if content is None:
+            return stated | {"keras_hub": hub.version()}
+        del stated["model"]  # the content of the file or folder counts, not its name
+        return stated | {"file": content}
     return asdict(teacher)
 
 
-def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Index) -> None:
+def _refuse_unlike(teachers: Sequence[TeacherToTrain | NotTrainedHere], data: Index) -> None:
     """Refuses members of different input sizes before the first one is trained."""
     shapes: list[tuple[int, ...]] = []
     for teacher in teachers:
+        if not isinstance(teacher, TeacherToTrain | GivenTeacher):
+            continue
         described = teacher.model if isinstance(teacher, TeacherToTrain) else teacher.weights_of
         if described is not None:
             shapes.append(tuple(described.input_shape))
@@ -115,12 +135,12 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | GivenTeacher], data: Inde
 
 @contextmanager
 def _ready(
-    teacher: TeacherToTrain | GivenTeacher, data: Index, output: Path, resize: Resize, cache: Cache
+    teacher: TeacherToTrain | NotTrainedHere, data: Index, output: Path, resize: Resize, cache: Cache
 ) -> Iterator[Trained]:
     """One finished teacher, trained or given, in the work folder of `output`."""
-    if isinstance(teacher, GivenTeacher):
-        with workspace(output, code=CODE, class_names=data.class_names, **_named(teacher)) as work:
-            yield _given(teacher, data, work)
+    if not isinstance(teacher, TeacherToTrain):
+        with workspace(output, code=CODE, class_names=data.class_names, **_named(teacher, data)) as work:
+            yield _not_trained(teacher, data, work)
         return
     with trained_on_hard_labels(
         data,
@@ -137,17 +157,64 @@ def _ready(
         yield result
 
 
-def _given(teacher: GivenTeacher, data: Index, work: Path) -> Trained:
-    """Checks a given teacher, and copies it with what params.yaml states of it."""
+def _not_trained(teacher: NotTrainedHere, data: Index, work: Path) -> Trained:
+    """Writes the file of a teacher that is given, and a history without epochs."""
     result = Trained(work / "finished.keras", work / "finished.csv")
-    whole = completed(teacher, data.class_names)
-    if whole.record is None and teacher.weights_of is None:
-        with replace_whole(result.model) as partial:
-            shutil.copyfile(teacher.file, partial)
+    if isinstance(teacher, GivenTeacher):
+        said = _given_model(teacher, data, result.model)
+    elif isinstance(teacher, GivenLogits):
+        said = _given_logits(teacher, data, result.model)
     else:
-        keras_files.save(whole.model, result.model, whole.record)
+        said = _votes(teacher, data, result.model)
     with replace_whole(result.curves) as partial:
         partial.write_text(NO_CURVES, encoding="utf-8")
-    as_it_is = " as it is" if not whole.notes else ""
-    print("; ".join([f"{teacher.file} is taken{as_it_is}: nothing is trained", *whole.notes]))
+    print(said)
     return result
+
+
+def _given_model(teacher: GivenTeacher, data: Index, output: Path) -> str:
+    """Checks a given teacher, and copies it with what params.yaml states of it; says what was done."""
+    whole = completed(teacher, data.class_names)
+    if whole.record is None and teacher.weights_of is None:
+        with replace_whole(output) as partial:
+            shutil.copyfile(teacher.file, partial)
+    else:
+        keras_files.save(whole.model, output, whole.record)
+    as_it_is = " as it is" if not whole.notes else ""
+    return "; ".join([f"{teacher.model} is taken{as_it_is}: nothing is trained", *whole.notes])
+
+
+def _given_logits(teacher: GivenLogits, data: Index, output: Path) -> str:
+    """Takes in the answers of another program's teacher; says what was done."""
+    taken = taken_in(teacher, data.class_names, [image.id for image in data.images])
+    given = {"sha256": sha256_file(teacher.file), "accuracy": teacher.accuracy, "kind": taken.kind}
+    record = {"class_names": data.class_names, "given": given | {"classes": teacher.classes}}
+    taken.answers.save(output, GIVEN_LOGITS, record)
+    return "; ".join([f"{teacher.file} is taken: nothing is trained", *taken.notes])
+
+
+def _votes(teacher: Annotators, data: Index, output: Path) -> str:
+    """Turns the annotators' votes into answers; says what was done.
+
+    Raises:
+        UnusableError: there are not two classes, or an image has no votes.
+    """
+    without, problem = [image.id for image in data.images if not image.votes], None
+    if without:
+        problem = f"{len(without)} of {len(data.images)} images have no votes: {all_named(without, 'without-votes')}"
+    elif len(data.class_names) != 2:
+        problem = f"the data set has {len(data.class_names)} classes, and votes are between two"
+    if problem:
+        raise UnusableError(
+            f"{problem}. `train_teacher: {{votes: …}}` needs two classes and the votes of all images, as the layout "
+            "mhist has them; describe another teacher."
+        )
+    votes = np.array([int(image.votes) for image in data.images])
+    counted = counted_class(votes, np.array(data.labels(data.images)))
+    logits = logits_of_votes(votes, counted, teacher.votes.smoothing)
+    answers = StoredAnswers([image.id for image in data.images], None, logits)
+    answers.save(output, VOTES, {"class_names": data.class_names, "votes": asdict(teacher.votes)})
+    return (
+        f"the votes of {ANNOTATORS} annotators on {len(votes):,} images are the teacher: nothing is trained; they "
+        f"count {data.class_names[counted]!r}"
+    )

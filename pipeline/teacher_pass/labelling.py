@@ -3,23 +3,21 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Index, SplitName
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
-from pipeline.images.views import Augmentation, Floats16, Views
+from pipeline.images.views import Views
 from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
 from pipeline.runtime.errors import UnusableError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
-from pipeline.soft_labels.reading import Rows
 from pipeline.soft_labels.writing import rows_of_split
 from pipeline.teacher_pass.earlier_logits import EarlierLogits, EarlierRows
+from pipeline.teacher_pass.labellers import Labeller, ModelLabeller, SplitOfViews, labeller_of
 from pipeline.teacher_pass.precision import difference
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 from pipeline.teacher_pass.validation_answers import judge
@@ -68,24 +66,25 @@ class TeacherPass:
         resize: Resize = DEFAULT_RESIZE,
         largest_temperature: float = 1.0,
     ) -> None:
-        self.data, self.unfinished, self.resize = data, unfinished, resize
+        self.data, self.unfinished = data, unfinished
         self.largest_temperature = largest_temperature
-        self.forward, self.teacher, self.record = Forward(teacher.model, batch_size), teacher.described, teacher.record
-        self.in_full = None if teacher.in_full is None else Forward(teacher.in_full, batch_size)
+        self.labeller, self.batch_size = labeller_of(teacher, batch_size, data, resize), batch_size
+        self.teacher, self.record = teacher.described, teacher.record
+        self.in_full = None
+        if teacher.in_full is not None:
+            self.in_full = ModelLabeller(Forward(teacher.in_full, batch_size), data, resize)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
 
-    def _split(self, split: SplitName, views: Views) -> "_Split":
-        images = self.data.split(split)
+    def _split(self, split: SplitName, views: Views) -> SplitOfViews:
         affines, colors = self.unfinished.transforms(split)
-        pixels = DecodedImages([image.path for image in images], self.forward.input_shape, self.resize, keep=False)
-        return _Split(split, rows_of_split(self.data, split), pixels, views.augmentation, affines, colors)
+        return SplitOfViews(split, rows_of_split(self.data, split), views.augmentation, affines, colors)
 
     def run(self, earlier: EarlierLogits | None) -> None:
         """Takes the rows that an interrupted run and an earlier file have, and computes all others."""
         self._tell_unused_places()
         self._forget_rows_that_differ_now()
         self._tell_what_is_done()
-        if earlier is not None and self.forward.is_steady:
+        if earlier is not None and self.labeller.is_steady:
             self._take(earlier)
         if self.in_full is not None and self.unfinished.missing("val").any():
             self._compare_precisions(self.in_full)
@@ -98,24 +97,24 @@ class TeacherPass:
 
     def _tell_unused_places(self) -> None:
         """Says how many places of a batch stay empty, or that logits depend on the rest of their batch."""
-        used, places = len(self.forward.places), self.forward.batch_size
-        if not self.forward.is_steady:
+        if not self.labeller.is_steady:
             print(
                 f"warning: the logits that {self.teacher} gives for an image depend on the other images of its batch, "
                 "or on chance. So they are never mixed with those of another run: none are taken from an earlier file, "
                 "and after an interruption all are computed again. Another precompute.batch_size may help.",
                 file=sys.stderr,
             )
-        elif used < places:
+        elif unused := self.labeller.unused_places:
             print(
-                f"{places - used} of {places} places in a batch round differently here, and stay empty", file=sys.stderr
+                f"{unused} of {self.batch_size} places in a batch round differently here, and stay empty",
+                file=sys.stderr,
             )
 
     def _forget_rows_that_differ_now(self) -> None:
         """Leaves aside the rows of an interrupted run if the teacher does not give them again, bit for bit."""
         done = {split: np.nonzero(~self.unfinished.missing(split)) for split in ORDER}
         started = [split for split, (views, _) in done.items() if len(views)]
-        if not started or (self.forward.is_steady and self._gives_again(self.splits[started[0]], *done[started[0]])):
+        if not started or (self.labeller.is_steady and self._gives_again(self.splits[started[0]], *done[started[0]])):
             return
         print(
             "the rows of an interrupted run are left aside: the teacher gives other logits now (another processor, "
@@ -124,9 +123,9 @@ class TeacherPass:
         )
         self.unfinished.forget()
 
-    def _gives_again(self, split: "_Split", views: Ints, rows: Ints) -> bool:
+    def _gives_again(self, split: SplitOfViews, views: Ints, rows: Ints) -> bool:
         """Whether the teacher gives one batch of R finished rows again, bit for bit."""
-        few = np.unique(np.linspace(0, len(rows) - 1, len(self.forward.places)).astype(np.intp))
+        few = np.unique(np.linspace(0, len(rows) - 1, self.labeller.at_once).astype(np.intp))
         few = few[np.lexsort((views[few], rows[few]))]  # ascending rows, as the forward pass wants them
         now = self.unfinished.encode(np.concatenate([*self._logits(split, views[few], rows[few])]))
         then = self.unfinished.columns(split.name, views[few], rows[few])
@@ -161,24 +160,23 @@ class TeacherPass:
         """Whether the teacher gives one batch of each view again, bit for bit."""
         with Progress("test of earlier rows", len(stretches), "batches", short_is_silent=True) as progress:
             for rows in stretches:
-                few = rows.sample(len(self.forward.places))
+                few = rows.sample(self.labeller.at_once)
                 (logits,) = self._logits(self.splits[few.split], np.full(len(few.rows), few.view), few.rows)
                 if not _same(self.unfinished.encode(logits), earlier.read(few)):
                     return False
                 progress.advance(1)
         return True
 
-    def _compare_precisions(self, in_full: Forward) -> None:
+    def _compare_precisions(self, in_full: Labeller) -> None:
         """Says how the logits of one batch of validation images differ from those in float32."""
         split = self.splits["val"]
-        rows = np.arange(min(in_full.batch_size, len(split.rows.ids)))
+        rows = np.arange(min(self.batch_size, len(split.rows.ids)))
         first_views = np.zeros_like(rows)
-        batches = in_full.of_views(split.images, first_views, rows, split.affines, split.colors, split.augmentation)
-        full = np.concatenate([*batches])
+        full = np.concatenate([*in_full.logits(split, first_views, rows)])
         lowered = np.concatenate([*self._logits(split, first_views, rows)])
         print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
 
-    def _compute(self, split: "_Split", progress: Progress) -> None:
+    def _compute(self, split: SplitOfViews, progress: Progress) -> None:
         rows, views = np.nonzero(self.unfinished.missing(split.name).T)  # each image is decoded once for all its views
         start = 0
         for block in blocks(self._logits(split, views, rows)):
@@ -187,15 +185,14 @@ class TeacherPass:
             progress.advance(len(block))
             start = part.stop
 
-    def _logits(self, split: "_Split", views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
+    def _logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
         """The teacher's logits of some views, in batches.
 
         Raises:
             UnusableError: some are not finite.
         """
         start = 0
-        batches = self.forward.of_views(split.images, views, rows, split.affines, split.colors, split.augmentation)
-        for logits in batches:
+        for logits in self.labeller.logits(split, views, rows):
             bad = ~np.isfinite(logits).all(axis=1)
             if bad.any():
                 names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
@@ -209,18 +206,6 @@ class TeacherPass:
 
 def _same(now: Columns, then: Columns) -> bool:
     return all(np.array_equal(now[name], then[name]) for name in now)
-
-
-@dataclass(frozen=True)
-class _Split:
-    """The images of one split, and the transforms of their views as the file stores them: (V, N, 6) each."""
-
-    name: SplitName
-    rows: Rows
-    images: DecodedImages
-    augmentation: Augmentation
-    affines: Floats16
-    colors: Floats16
 
 
 def blocks(

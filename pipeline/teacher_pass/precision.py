@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.models.onnx_layer import graphs_in
+from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels.reading import MixedPrecision
 
 ON_PIXELS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
@@ -25,7 +27,15 @@ def lower(model: Any, precision: MixedPrecision) -> None:
     Args:
         model: a model that no compiled function has called yet; its weights are not changed.
         precision: the mixed precision.
+
+    Raises:
+        ParameterError: a part of the model is an ONNX graph.
     """
+    if graphs_in(model):
+        raise ParameterError(
+            f"precompute.precision is {precision}, but the teacher holds an ONNX graph, which computes in the "
+            "precision in which it was exported. Set precompute.precision: float32, or export the model in float16."
+        )
     for layer in _before_the_logits(model):
         if not isinstance(layer, ON_PIXELS) and getattr(layer, "quantization_mode", None) is None:
             layer.dtype_policy = keras.dtype_policies.get(precision)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.models.teacher_file import are_stored
 from pipeline.runtime.errors import MismatchError, UnusableError, first_few
 from pipeline.soft_labels.answers import Answers
 from pipeline.soft_labels.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
@@ -28,7 +29,11 @@ TRAINED_HERE = (
     "It was trained by this program on these classes. Check that validation and training images are labelled in the "
     "same way, then train it again, longer or with other settings."
 )
-CAUSES = (
+OF_A_TABLE = (
+    "Likely causes: its classes are in another order (`classes`); its rows stand under the ids of other images; the "
+    "program that made it scaled or resized the images in another way than in its teacher's training."
+)
+OF_A_MODEL = (
     "Likely causes: its classes are in another order (`classes`); its pixels are scaled in another way than in its "
     "training, or twice, by the model itself and by `preprocessing` in train_teacher; they are resized in another way "
     "(`images.resize`)."
@@ -51,14 +56,16 @@ def refuse_unsound(
         UnusableError: it is no better than chance, and no accuracy is stated.
     """
     given = {} if record is None else record.get("given") or {}
+    is_ours = record is not None and "given" not in record and not are_stored(record)
+    causes = OF_A_TABLE if are_stored(record) else OF_A_MODEL
+    in_doubt = TRAINED_HERE if is_ours else causes
     stated, right = given.get("accuracy"), f"right on {answers.accuracy:.4f} of {len(answers.labels)} validation images"
-    is_ours = record is not None and "given" not in record
     other = other_order(answers.labels, answers.predictions, len(class_names))
     if other is not None:
         remedy = TRAINED_HERE if is_ours else _order_to_state(other, class_names, given)
         raise MismatchError(f"{described} is {right}, {in_words(other, class_names)}. {remedy}")
     if stated is not None and reaches(answers, stated):
-        _warn_of_chance(answers, described, class_names, is_ours)
+        _warn_of_chance(answers, described, class_names, in_doubt)
         if exceeds(answers, stated):
             print(
                 f"warning: {described} is {right}, and train_teacher.accuracy says {stated:g}. Was it trained on some "
@@ -68,21 +75,20 @@ def refuse_unsound(
         return
     if stated is not None:
         raise MismatchError(
-            f"{described} is {right}, but train_teacher.accuracy says {stated:g}. {CAUSES} If these images are harder, "
+            f"{described} is {right}, but train_teacher.accuracy says {stated:g}. {causes} If these images are harder, "
             "state the lower accuracy."
         )
     if knows_nothing(answers):
-        remedy = f"{CAUSES} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
+        remedy = f"{causes} If it was no better elsewhere, state in train_teacher the `accuracy` that it had there."
         raise UnusableError(
             f"{described} is {right}, no more than by chance ({chance(answers.labels, answers.predictions):.4f}). "
             f"{TRAINED_HERE if is_ours else remedy}"
         )
-    _warn_of_chance(answers, described, class_names, is_ours)
+    _warn_of_chance(answers, described, class_names, in_doubt)
 
 
-def _warn_of_chance(answers: Answers, described: str, class_names: Sequence[str], is_ours: bool) -> None:
+def _warn_of_chance(answers: Answers, described: str, class_names: Sequence[str], remedy: str) -> None:
     if doubt := may_be_chance(answers, class_names):
-        remedy = TRAINED_HERE if is_ours else CAUSES
         print(
             f"warning: {described}: of the validation images, {doubt}. It may know nothing. {remedy}", file=sys.stderr
         )

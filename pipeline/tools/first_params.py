@@ -11,11 +11,15 @@ from PIL import Image
 
 from pipeline.datasets.labelled import DataSet
 from pipeline.models.applications import applications, weights_folder, weights_in
-from pipeline.models.teacher_file import APPLICATION
-from pipeline.runtime.errors import ParameterError, UnusableError, nearest
+from pipeline.models.hub import HUB
+from pipeline.models.teacher_file import APPLICATION, TABLES
+from pipeline.runtime.errors import ParameterError, UnusableError, all_named, nearest
 
 LOOKED_AT = 64
 """So many images are looked at for their size."""
+
+VOTES = "votes"
+"""The name of the annotators as a teacher."""
 
 SMALL_SIDE = 64
 """Images of at most this side get small convolutional networks that are trained from scratch."""
@@ -77,6 +81,20 @@ def _shape(image: Any) -> tuple[int, int, int]:
         raise UnusableError(f"{image} cannot be read as an image: {error}. Remove or replace it.") from None
 
 
+def refuse_no_votes(data_set: DataSet, teacher: str | None) -> None:
+    """Refuses the annotators as a teacher of images without votes.
+
+    Raises:
+        ParameterError: an image has none.
+    """
+    without = [row.id for row in data_set.rows if row.votes is None]
+    if teacher == VOTES and without:
+        raise ParameterError(
+            f"--teacher votes needs votes for every image, as the layout mhist has them; {len(without)} of "
+            f"{len(data_set.rows)} have none: {all_named(without, 'without-votes')}. Name another teacher."
+        )
+
+
 def sections(
     pictures: Pictures,
     train_images: int,
@@ -91,7 +109,7 @@ def sections(
     Args:
         pictures: what the images look like.
         train_images: the number of training images.
-        teacher: an architecture or a `.keras` file for the teacher; None: what suits.
+        teacher: an architecture, a `.keras` or `.onnx` file, a table of logits, or `VOTES`; None: what suits.
         student: an architecture or a `.keras` file for the student; None: what suits.
         on_gpu: whether there is a GPU.
         unlabelled: how many of the training images have no label, so that no teacher is trained on them.
@@ -104,6 +122,8 @@ def sections(
     augmentation = {"translation": 0.1} if is_small else {"horizontal_flip": True, "rotation": 0.05, "zoom": 0.1}
     batch = max(2, min(32, labelled // 4))
     views = {"count": 10 if train_images < FEW_IMAGES else 2, "seed": 1, "augmentation": augmentation}
+    if teacher is not None and _is_table(teacher):  # other views must be rendered and labelled first
+        views = {"count": 1, "seed": 1, "augmentation": {}}
     return {
         "images": {"resize": {"method": "bilinear", "antialias": True, "fit": "stretch"}},
         "train_teacher": _teacher(teacher, pictures, is_small, on_gpu, labelled, batch, augmentation),
@@ -126,6 +146,10 @@ def sections(
     }
 
 
+def _is_table(teacher: str) -> bool:
+    return Path(teacher).suffix.lower() in TABLES
+
+
 def _usual(is_small: bool, backbone: str) -> str:
     return "cnn" if is_small else backbone
 
@@ -145,8 +169,15 @@ def _teacher(
             "--teacher, then write train_teacher as docs/teachers.md shows; or name an architecture, which gets a head "
             "of its own."
         )
-    if teacher is not None and teacher.endswith(".keras"):
+    if teacher is not None and teacher.endswith((".keras", ".onnx")):
         return {"model": teacher}
+    if teacher is not None and _is_table(teacher):
+        from pipeline.models.given_logits import refuse_missing_table  # loads Keras
+
+        refuse_missing_table(Path(teacher))
+        return {"logits": teacher}
+    if teacher == VOTES:
+        return {"votes": {"smoothing": 1.0}}
     name = teacher or _usual(is_small, "resnet50v2" if on_gpu else "mobilenetv2")
     return {
         "model": _model(name, pictures, on_gpu, is_student=False),
@@ -175,7 +206,7 @@ def _model(name: str, pictures: Pictures, on_gpu: bool, *, is_student: bool) -> 
         return model | ({} if is_student else {"dropout": 0.5})
     if name == "mlp":
         return {"architecture": "mlp", "input_shape": [pictures.height, pictures.width, pictures.channels]}
-    if name not in applications():
+    if not name.startswith(HUB) and name not in applications():
         near = nearest(name, [*applications(), "cnn", "mlp"])
         raise ParameterError(
             f"there is no architecture {name!r}; `softlabel models` lists them."
@@ -184,7 +215,8 @@ def _model(name: str, pictures: Pictures, on_gpu: bool, *, is_student: bool) -> 
     largest = SIZES[-1] if on_gpu else LARGEST_ON_CPU
     side = max(size for size in SIZES if size <= max(SIZES[0], min(largest, pictures.height, pictures.width)))
     narrow = {"alpha": 0.35} if is_student and name == "mobilenetv2" else {}
-    return {"architecture": name, "input_shape": [side, side, 3], "weights": "imagenet", "dropout": 0.2, **narrow}
+    weights = "own" if name.startswith(HUB) else "imagenet"
+    return {"architecture": name, "input_shape": [side, side, 3], "weights": weights, "dropout": 0.2, **narrow}
 
 
 def _phases(name: str, train_images: int, batch: int) -> list[dict[str, Any]]:
@@ -204,7 +236,7 @@ def _phases(name: str, train_images: int, batch: int) -> list[dict[str, Any]]:
 
 def about_weights(content: dict[str, Any]) -> list[str]:
     """Says of each backbone whose ImageNet weights are not in Keras' folder that they will be downloaded."""
-    models = [content[section]["model"] for section in ("train_teacher", "student")]
+    models = [content[section].get("model") for section in ("train_teacher", "student")]
     described = [model for model in models if isinstance(model, dict) and model.get("weights") == "imagenet"]
     names, present = [model["architecture"] for model in described], weights_in(weights_folder())
     return [

@@ -55,7 +55,8 @@ def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
     yield "classes", ", ".join(origin.class_names)
     yield "teacher", f"{in_words(origin)}, file {origin.teacher_sha256[:12]}"
     yield "data set", origin.dataset[:12]
-    yield "preprocessing", ", ".join(f"{name} {value}" for name, value in _flat(origin.preprocessing))
+    seen = "not known" if origin.preprocessing is None else ""
+    yield "preprocessing", seen or ", ".join(f"{name} {value}" for name, value in _flat(origin.preprocessing or {}))
     yield "batch size", str(origin.batch_size)
     if origin.precision is not None:
         yield "precision", origin.precision

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from pipeline.evaluation.text_table import aligned
+from pipeline.models import hub
 from pipeline.models.applications import Part, applications, weights_folder, weights_in
 from pipeline.runtime.errors import ParameterError, nearest
 from pipeline.runtime.progress import Progress
@@ -78,5 +79,39 @@ def as_text(models: Iterable[ListedModel]) -> str:
             "`architecture` names one of these, or cnn or mlp, which have no pretrained weights. Parameters: with the",
             "head for ImageNet's 1,000 classes. `weights: imagenet` loads a backbone's weights, and downloads them if",
             f"there are none in {weights_folder()}; a MobileNet has other weights for each width and size.",
+            f"The presets of keras_hub come on top: `softlabel models keras_hub` lists them{_if_missing()}.",
+        ]
+    )
+
+
+def _if_missing() -> str:
+    return "" if hub.is_installed() else f", after {hub.INSTALL}"
+
+
+def listed_presets(names: Sequence[str]) -> list[hub.Preset]:
+    """The image classifiers of keras_hub.
+
+    Args:
+        names: what was asked for: "keras_hub" alone.
+
+    Raises:
+        MissingError: keras_hub is not installed.
+        ParameterError: other names stand beside it.
+    """
+    if len(names) > 1:
+        raise ParameterError(f"keras_hub lists all its presets: give it alone, not {' '.join(names)}.")
+    return hub.presets()
+
+
+def presets_as_text(presets: Iterable[hub.Preset]) -> str:
+    """A table of presets of keras_hub."""
+    rows = [[each.name, f"{each.parameters:>13,}", "yes" if each.is_here else "no"] for each in presets]
+    return "\n".join(
+        [
+            *aligned([["preset", "parameters", "on this machine"], *rows], str.ljust),
+            "",
+            "`architecture: keras_hub:PRESET` is the backbone of a preset: one of these, an address such as",
+            "hf://timm/NAME, or a folder that `save_to_preset` wrote. `train_teacher: {model: keras_hub:PRESET}` is",
+            "the classifier with its own head. Parameters: without the head. Presets are downloaded when first used.",
         ]
     )

@@ -7,7 +7,7 @@ online runs are unrelated, so the runs drift apart as any two equivalent methods
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pipeline.images.views import Views
 from pipeline.models.descriptions import Model
 from pipeline.models.ensembles import load_teacher
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import MissingError, ParameterError, first_few
+from pipeline.runtime.errors import MissingError, ParameterError, UnusableError, first_few
 from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
@@ -121,7 +121,7 @@ def run(
         refuse_other(file, data, expected)
         images, precision = data.split("train"), file.provenance.precision
         labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
-        teacher_model = load_teacher(teacher, data.class_names)[0]
+        teacher_model = teacher_in_the_loop(teacher, data.class_names)
         examples = Examples.of(images, model.input_shape, labels, resize, cache="none")
         seen_by_teacher = None
         if teacher_model.input_shape[1:] != tuple(model.input_shape):
@@ -142,6 +142,21 @@ def run(
             classes=len(data.class_names),
             held_as=file.storage.as_json() | ({"precision": precision} if precision else {}),
         )
+
+
+def teacher_in_the_loop(teacher: Path, class_names: Sequence[str]) -> Any:
+    """The teacher's model; the arguments and other errors are those of `load_teacher`.
+
+    Raises:
+        UnusableError: it is no model.
+    """
+    model = load_teacher(teacher, class_names).model
+    if model is None:
+        raise UnusableError(
+            f"{teacher} holds given logits, so no model can be put into the student's loop. `softlabel parity` needs a "
+            "teacher that is a model; `softlabel verify` checks the soft labels."
+        )
+    return model
 
 
 def _comparable(loss: DistillationLoss) -> DistillationLoss:

@@ -14,7 +14,7 @@ from pipeline.images.views import Views
 from pipeline.inference import cost
 from pipeline.models.ensembles import combined, refuse_other_sizes
 from pipeline.models.given_teacher import completed
-from pipeline.models.teacher_file import Average, GivenTeacher
+from pipeline.models.teacher_file import Average, GivenTeacher, NotTrainedHere
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.layout import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split
 from pipeline.tools.image_counts import ImageCounts
@@ -34,7 +34,8 @@ class Plan:
         students: how many students will be trained from soft labels.
         epochs: how many epochs each of them is trained.
         images_seen: how many training images each of them sees in all epochs together.
-        teacher_flops: FLOPs of the teacher's forward pass of one image.
+        has_teacher_model: False if the teacher's logits are given, so that no teacher runs.
+        teacher_flops: FLOPs of the teacher's forward pass of one image; None if they are not known.
         student_flops: FLOPs of the student's.
         logits_bytes: the size of `teacher_logits.h5`.
         targets_bytes: the size of one `soft_targets_T<T>.h5`.
@@ -46,7 +47,8 @@ class Plan:
     students: int
     epochs: int
     images_seen: int
-    teacher_flops: int
+    has_teacher_model: bool
+    teacher_flops: int | None
     student_flops: int
     logits_bytes: int
     targets_bytes: int
@@ -96,7 +98,7 @@ def make_plan(
         images: the data set.
         views: the views of the training images.
         stored_as: how logits are stored.
-        teacher: its Keras model.
+        teacher: its Keras model; None if its logits are given.
         student: its Keras model.
         recipe: how each student is trained.
         temperatures: how many temperatures there are.
@@ -115,7 +117,8 @@ def make_plan(
         students=temperatures * seeds,
         epochs=sum(phase.epochs for phase in recipe.phases),
         images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),
-        teacher_flops=cost.forward_flops(teacher),
+        has_teacher_model=teacher is not None,
+        teacher_flops=None if teacher is None or cost.graph_parameters(teacher) else cost.forward_flops(teacher),
         student_flops=cost.forward_flops(student),
         logits_bytes=logits_bytes,
         targets_bytes=targets_bytes,
@@ -130,9 +133,11 @@ def _images_seen(phase: Phase, batch_size: int, count: int) -> int:
 
 
 def teacher_model(
-    teachers: Sequence[TeacherToTrain | GivenTeacher], average: Average, class_names: Sequence[str]
+    teachers: Sequence[TeacherToTrain | NotTrainedHere], average: Average, class_names: Sequence[str]
 ) -> Any:
     """The teacher's Keras model, loaded from a given file or untrained; for several teachers, their ensemble.
+
+    Given logits and votes are left out; the result is None if nothing else is there.
 
     Raises:
         PipelineError: a given file is missing or cannot be used, or the members of an ensemble do not fit together.
@@ -141,10 +146,14 @@ def teacher_model(
     for teacher in teachers:
         if isinstance(teacher, TeacherToTrain):
             models.append(teacher.model.untrained(len(class_names)))
+        elif not isinstance(teacher, GivenTeacher):
+            continue
         elif teacher.weights_of is not None:
             models.append(teacher.weights_of.untrained(len(class_names)))
         else:
             models.append(completed(teacher, class_names).model)
+    if not models:
+        return None
     refuse_other_sizes([model.input_shape[1:] for model in models])
     return models[0] if len(models) == 1 else combined(models, average)
 
@@ -169,18 +178,26 @@ def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
         "",
         *aligned(_costs(plan, speed), str.rjust),
         "",
-        f"Online runs the teacher {plan.online_passes / plan.offline_passes:,.1f} times as often. "
-        f"Offline pays off from {plan.pays_off_from} student(s) on.",
+        _against_online(plan),
         "A multiply-add counts as two FLOPs, a training step as three forward passes.",
         "Training the teacher and the baselines is the same either way and not counted.",
     ]
     if speed is not None:
+        through_teacher = f"{speed['teacher']:,.0f} images/s through the teacher, " if "teacher" in speed else ""
         lines += [
-            f"Hours at the speed measured here: {speed['teacher']:,.0f} images/s through the teacher, "
-            f"{speed['student']:,.0f} through",
+            f"Hours at the speed measured here: {through_teacher}{speed['student']:,.0f} images/s through",
             "the student's training step, without decoding, validation and the other work of an epoch.",
         ]
     return "\n".join(lines)
+
+
+def _against_online(plan: Plan) -> str:
+    if not plan.has_teacher_model:
+        return "No teacher runs: its logits are given, and read from their file."
+    return (
+        f"Online runs the teacher {plan.online_passes / plan.offline_passes:,.1f} times as often. "
+        f"Offline pays off from {plan.pays_off_from} student(s) on."
+    )
 
 
 def _about_unlabelled(images: ImageCounts) -> list[str]:
@@ -209,17 +226,21 @@ def _files(plan: Plan) -> list[list[str]]:
 def _costs(plan: Plan, speed: Mapping[str, float] | None) -> list[list[str]]:
     students = plan.student_passes * plan.student_flops * PASSES_A_STEP
     rows = [["", "teacher passes", "TFLOPs of teacher", "with students"]]
-    for name, passes in (("offline", plan.offline_passes), ("online", plan.online_passes)):
-        teacher = passes * plan.teacher_flops
-        rows.append([name, f"{passes:,}", _teraflops(teacher), _teraflops(teacher + students)])
+    ways = {"offline": plan.offline_passes, "online": plan.online_passes} if plan.has_teacher_model else {"students": 0}
+    for name, passes in ways.items():
+        teacher = 0 if not passes else None if plan.teacher_flops is None else passes * plan.teacher_flops
+        total = None if teacher is None else teacher + students
+        rows.append([name, f"{passes:,}", _teraflops(teacher), _teraflops(total)])
         if speed is not None:
-            seconds = passes / speed["teacher"] + plan.student_passes / speed["student"]
+            seconds = (passes / speed["teacher"] if passes else 0.0) + plan.student_passes / speed["student"]
             rows[-1].append(f"{seconds / 3600:,.2f}")
     if speed is not None:
         rows[0].append("hours")
     return rows
 
 
-def _teraflops(operations: int) -> str:
+def _teraflops(operations: int | None) -> str:
+    if operations is None:
+        return "not known"
     number = operations / 1e12
     return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"

@@ -24,26 +24,27 @@ def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_b
     """Times the teacher's forward pass and the student's training step on pixels in memory.
 
     Args:
-        teacher: a model from pixels to (B, C) logits.
+        teacher: a model from pixels to (B, C) logits; None if no teacher runs.
         student: a model of the same kind.
         teacher_batch: images in one forward pass.
         student_batch: images in one training step.
 
     Returns:
-        Images per second of "teacher" and "student".
+        Images per second of "teacher", if there is one, and of "student".
     """
-    print(f"timing forward passes of the teacher, {teacher_batch} images each", file=sys.stderr, flush=True)
-    forward = Forward(teacher, teacher_batch)
+    speeds = {}
+    if teacher is not None:
+        print(f"timing forward passes of the teacher, {teacher_batch} images each", file=sys.stderr, flush=True)
+        forward, batches = Forward(teacher, teacher_batch), [random_pixels(teacher, teacher_batch)]
+        speeds["teacher"] = teacher_batch / _seconds(lambda: list(forward(batches)))
     classes = student.output_shape[-1]
     # The numbers of the loss and the targets do not matter: they change no operation.
     student.compile(optimizer=keras.optimizers.Adam(), loss=DistillationLoss(4.0, 0.5, True), jit_compile=False)
     pixels = random_pixels(student, student_batch)
     targets = np.full((student_batch, 2 * classes), 1 / classes, np.float32)
-    batches = [random_pixels(teacher, teacher_batch)]
-    pass_seconds = _seconds(lambda: list(forward(batches)))
     print(f"timing training steps of the student, {student_batch} images each", file=sys.stderr, flush=True)
     step_seconds = _seconds(lambda: student.train_on_batch(pixels, targets))
-    return {"teacher": teacher_batch / pass_seconds, "student": student_batch / step_seconds}
+    return speeds | {"student": student_batch / step_seconds}
 
 
 def _seconds(step: Callable[[], Any]) -> float:

@@ -225,9 +225,11 @@ def _params(file: SoftLabelFile, params: Parameters | PipelineError) -> Check:
     computed_in: Precision = origin.precision or "float32"
     if computed_in != params.precision:
         other.append(f"the teacher computed in {computed_in}, expected {params.precision}")
-    if departure := other_pixels(origin.preprocessing, params.resize):
-        other.append(departure)
     same = "the views, the storage, the precision and the resizing are those of params.yaml"
+    if origin.preprocessing is None:
+        same = "the views and the storage are those of params.yaml; the pixels that the teacher saw are not known"
+    else:
+        other += other_pixels(origin.preprocessing, params.resize)
     return Check("params", not other, "; ".join(other) or same)
 
 

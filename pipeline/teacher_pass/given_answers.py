@@ -1,0 +1,62 @@
+"""Whether stored answers are of the images and views that are needed, before they are copied."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from pipeline.images.index import SPLITS, Index
+from pipeline.images.resize import Resize, rendering_of
+from pipeline.images.views import Views
+from pipeline.models.ensembles import Teacher
+from pipeline.models.stored_answers import StoredAnswers
+from pipeline.runtime.errors import MismatchError, all_named
+
+AGAIN = "then take them in again with `dvc repro --single-item --force train_teacher`"
+
+
+def refuse_unanswered(teachers: Sequence[Teacher], data: Index, views: Views, resize: Resize) -> None:
+    """Compares the stored answers of some teachers with the images and views that need logits.
+
+    Raises:
+        MismatchError: an image or view has none, or they are of other views.
+    """
+    for teacher in teachers:
+        if teacher.answers is not None:
+            _refuse_missing(teacher.answers, teacher.described, data, views)
+            _refuse_other_views(teacher.answers, teacher.described, views, resize)
+
+
+def _refuse_missing(answers: StoredAnswers, described: str, data: Index, views: Views) -> None:
+    missing = [
+        name
+        for split in SPLITS
+        for name in answers.without([image.id for image in data.split(split)], views.of_split(split).count)
+    ]
+    if missing:
+        raise MismatchError(
+            f"{described} holds given logits, and lacks those of {len(missing)} image(s) or view(s): "
+            f"{all_named(missing, 'without-logits')}. Expected one row for each image, and for each training image "
+            f"{views.count} view(s), as views.count says. Add them to the file of logits (`softlabel render-views` "
+            f"writes the pictures), {AGAIN}."
+        )
+
+
+def _refuse_other_views(answers: StoredAnswers, described: str, views: Views, resize: Resize) -> None:
+    shown = answers.rendering
+    if shown is None:
+        if answers.views is not None and not views.augmentation.is_identity:
+            print(
+                f"warning: the logits in {described} do not say of which views they are, so nobody can see whether "
+                "the student sees the same ones. Put the text `rendering` of views.json into the table of logits "
+                "(docs/guide.md).",
+                file=sys.stderr,
+            )
+        return
+    now = json.loads(rendering_of(shown["input_shape"], resize, views))
+    different = [f"{name} {shown[name]}, expected {value}" for name, value in now.items() if shown[name] != value]
+    if different:
+        raise MismatchError(
+            f"{described} holds logits that were given for other views than those of params.yaml: "
+            f"{'; '.join(different)}. Label the views of `softlabel render-views` again, {AGAIN}; or set `views` and "
+            "`images.resize` as they were."
+        )

@@ -1,0 +1,109 @@
+"""What gives the logits of a view: a model that sees the picture, or a teacher's stored answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.index import Index, SplitName
+from pipeline.images.resize import Resize
+from pipeline.images.views import Augmentation, Floats16
+from pipeline.inference.forward import Forward, Ints
+from pipeline.models.ensembles import Teacher
+from pipeline.models.stored_answers import StoredAnswers
+from pipeline.soft_labels.reading import Rows
+
+STORED_AT_ONCE = 1024
+"""Rows of stored answers that are read at a time."""
+
+
+@dataclass(frozen=True)
+class SplitOfViews:
+    """The images of one split, and the transforms of their views as the file stores them: (V, N, 6) each."""
+
+    name: SplitName
+    rows: Rows
+    augmentation: Augmentation
+    affines: Floats16
+    colors: Floats16
+
+
+class Labeller(Protocol):
+    """Gives the logits of views."""
+
+    @property
+    def at_once(self) -> int:
+        """How many views are labelled at a time."""
+
+    @property
+    def unused_places(self) -> int:
+        """How many places of a batch stay empty."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether a view has the same logits, bit for bit, beside any other views."""
+
+    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
+        """The logits of R views, whose numbers and ascending rows are (R,) each, in batches of (B, C)."""
+
+
+class ModelLabeller:
+    """A model that sees each view.
+
+    Args:
+        forward: its forward pass.
+        data: the index.
+        resize: how images are resized.
+    """
+
+    def __init__(self, forward: Forward, data: Index, resize: Resize) -> None:
+        self._forward, self._data, self._resize = forward, data, resize
+        self._images: dict[SplitName, DecodedImages] = {}
+
+    @property
+    def at_once(self) -> int:
+        """As `Labeller.at_once`: the places of a batch that round alike."""
+        return len(self._forward.places)
+
+    @property
+    def unused_places(self) -> int:
+        """As `Labeller.unused_places`: the places that round differently."""
+        return self._forward.batch_size - self.at_once
+
+    @property
+    def is_steady(self) -> bool:
+        """As `Forward.is_steady`."""
+        return self._forward.is_steady
+
+    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
+        """As `Forward.of_views`."""
+        if split.name not in self._images:
+            paths = [image.path for image in self._data.split(split.name)]
+            self._images[split.name] = DecodedImages(paths, self._forward.input_shape, self._resize, keep=False)
+        images = self._images[split.name]
+        return self._forward.of_views(images, views, rows, split.affines, split.colors, split.augmentation)
+
+
+class StoredLabeller:
+    """Stored answers; nothing is computed."""
+
+    at_once, unused_places, is_steady = STORED_AT_ONCE, 0, True
+
+    def __init__(self, answers: StoredAnswers) -> None:
+        self._answers = answers
+
+    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
+        """As `Labeller.logits`."""
+        for start in range(0, len(rows), STORED_AT_ONCE):
+            part = slice(start, start + STORED_AT_ONCE)
+            yield self._answers.of([split.rows.ids[row] for row in rows[part]], views[part])
+
+
+def labeller_of(teacher: Teacher, batch_size: int, data: Index, resize: Resize) -> Labeller:
+    """What gives a teacher's logits; `batch_size` images are in one forward pass, resized by `resize`."""
+    if teacher.answers is not None:
+        return StoredLabeller(teacher.answers)
+    return ModelLabeller(Forward(teacher.model, batch_size), data, resize)
