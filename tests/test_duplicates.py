@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from layouts import CSV, drawn_split, planned, png, refusal, run, with_key, write_files
 
+from pipeline.datasets import duplicates
+from pipeline.runtime.digests import sha256_file
+
 TABLE = with_key(CSV, test_ids="test.csv", test_fraction=None)
 ARRAYS = {"layout": "arrays", "data": "raw.npz", "class_names": ["a", "b"], "val_fraction": None, "test_fraction": None}
 KEEP = with_key(TABLE, duplicates="keep_in_train")
@@ -169,3 +172,15 @@ def test_of_arrays_copies_are_kept_in_training():
     np.savez("raw.npz", x_train=images, x_val=images[:2, ::-1], x_test=test, **more)
     rows = run(with_key(ARRAYS, duplicates="keep_in_train"))
     assert [rows[f"test_0000{number}.png"]["split"] for number in range(4)] == ["train", "test", "test", "test"]
+
+
+def test_only_files_of_a_size_that_others_have_are_read(monkeypatch, tmp_path):
+    """Of three images, one is equal to another one, one has only its size, and one not even that."""
+    contents = {"image 1": b"same", "image 2": b"size", "image 3": b"longer", "other 1": b"same", "other 2": b"no"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    read = []
+    monkeypatch.setattr(duplicates, "sha256_file", lambda path: read.append(path.name) or sha256_file(path))
+    images, others = ([tmp_path / name for name in contents if name.startswith(kind)] for kind in ("image", "other"))
+    assert duplicates.equal_to_any(images, others) == [True, False, False]
+    assert sorted(read) == ["image 1", "image 2", "other 1"]

@@ -213,7 +213,7 @@ def test_the_teacher_labels_them_in_every_view(ran):
         assert file["train/hard"][:].sum() == len(ids) - len(REMOVED)
 
 
-def test_the_student_learns_from_them_by_the_soft_term_alone(project):
+def test_the_student_learns_from_them_by_soft_labels_alone(project):
     """With hard labels alone, other soft labels of these images change nothing; with soft labels, they do."""
     train_a_student(1.0, "hard")
     change_soft_labels(REMOVED)

@@ -73,11 +73,11 @@ def read_arrays(
     every: list[int] = [number for _, labels in pairs.values() for number in arrays[labels].reshape(-1).tolist()]
     is_class = isinstance(class_names, list | dict) and str(NO_LABEL) in class_names
     numbers = [number for number in every if is_class or number != NO_LABEL]
-    lacking = len(every) - len(numbers)
-    if (class_names is None and min(numbers, default=0) < 0) or (lacking and unlabelled.rows is None):
+    is_unexpected = len(numbers) < len(every) and unlabelled.rows is None
+    if is_unexpected or (class_names is None and min(numbers, default=0) < 0):
         raise UnusableError(
             f"{data} has the label {min(every)}; expected numbers from 0. "
-            f"Correct the labels, or leave these images out.{f' {IF_MEANT}' if lacking else ''}"
+            f"Correct the labels, or leave these images out.{f' {IF_MEANT}' if is_unexpected else ''}"
         )
     array_of_names = str(class_names) if isinstance(class_names, Path) else None
     names = class_names if array_of_names is None else _names_in(arrays, array_of_names, data)

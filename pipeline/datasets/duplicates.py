@@ -34,6 +34,17 @@ def copies(digests: Sequence[str]) -> list[list[int]]:
     return [same for same in places.values() if len(same) > 1]
 
 
+def equal_to_any(images: Sequence[Path | Any], others: Sequence[Path | Any]) -> list[bool]:
+    """Which images are equal to one of the others. A file is read only if one of the others has its size."""
+    common = {*map(_bytes_of, images)} & {*map(_bytes_of, others)}
+    digests = {digest_of(image) for image in others if _bytes_of(image) in common}
+    return [_bytes_of(image) in common and digest_of(image) in digests for image in images]
+
+
+def _bytes_of(image: Path | Any) -> int:
+    return int(image.stat().st_size if isinstance(image, Path) else image.nbytes)
+
+
 def report_copies(images: Sequence[Image], refuse: bool) -> None:
     """Warns of equal pictures in several splits or in several classes.
 

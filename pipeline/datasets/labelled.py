@@ -147,10 +147,9 @@ def refuse_labels(labels: Iterable[str], source: Path, place: str) -> None:
     names = sorted(set(labels))
     refuse_unsafe_labels(names, source, place)
     if len(names) < 2:
+        has = f"only the class {quoted(names)}" if names else "no class"
         raise UnusableError(
-            f"{source} has {f'only the class {quoted(names)}' if names else 'no class'}; a classifier needs at least "
-            "two. "
-            f"Add images of another class in {place}."
+            f"{source} has {has}; a classifier needs at least two. Add images of another class in {place}."
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.datasets.duplicates import copies, digest_of
+from pipeline.datasets.duplicates import copies, digest_of, equal_to_any
 from pipeline.datasets.labelled import Annotation, DataSet, composed
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import ParameterError
@@ -144,9 +144,10 @@ def _with_unlabelled(drawn: Drawn, rows: Sequence[Annotation]) -> Drawn:
         return drawn
     held_out = [row for row, split in zip(drawn.rows, drawn.splits, strict=True) if split != "train"]
     groups = {row.group for row in held_out if row.group is not None}
-    digests = {digest_of(row.image) for row in held_out}
     in_groups = [row.id for row in rows if row.group in groups]
-    copied = [row.id for row in rows if row.group not in groups and digest_of(row.image) in digests]
+    others = [row for row in rows if row.group not in groups]
+    are_copies = equal_to_any([row.image for row in others], [row.image for row in held_out])
+    copied = [row.id for row, is_copy in zip(others, are_copies, strict=True) if is_copy]
     left_out = {*in_groups, *copied}
     pairs = [*zip(drawn.rows, drawn.splits, strict=True), *((row, "train") for row in rows if row.id not in left_out)]
     pairs.sort(key=lambda pair: pair[0].id)
