@@ -34,7 +34,7 @@ COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Select
 
 SLOW_FILES = {
     "benchmarks", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers",
-    "gitignore", "given_teachers", "image_cache", "increments", "inference", "inspect_file", "interruption",
+    "gitignore", "given_teachers", "hub", "image_cache", "increments", "inference", "inspect_file", "interruption",
     "interruption_of_commands", "jax", "models", "orphan", "parity", "plan", "precision", "processors", "init_remote",
     "resize", "run_cache", "sharing", "stages", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere",
     "verify",
