@@ -216,9 +216,9 @@ def test_logits_that_say_nothing_of_their_views_are_warned_of(capsys):
     write(rows(views=3))
     take(GivenLogits(str(TABLE)))
     compute(FLIPPED)
-    assert "do not say of which views" in capsys.readouterr().err
+    assert "does not say of which views" in capsys.readouterr().err
     compute(UNTOUCHED)
-    assert "do not say of which views" not in capsys.readouterr().err
+    assert "does not say of which views" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", '{"seed": 1}', "[1]", "[" * 10_000])
@@ -452,6 +452,60 @@ def test_the_command_replaces_another_teacher_only_by_force():
     assert (shown.exit_code, "--force" in shown.output) == (1, True)
     assert TEACHER.read_bytes() == before
     assert invoke("import-logits", str(TABLE), "--force").exit_code == 0
+
+
+def test_the_command_takes_what_params_state_of_the_table():
+    """However the path is spelt, and where the table is one of several teachers."""
+    write([(image_id, view, ssa, hp) for image_id, view, hp, ssa in rows()], class_names=None)
+    stated = {"logits": str(TABLE), "classes": ["SSA", "HP"]}
+    for teacher, alone in ((stated, True), ([stated, {"votes": {"smoothing": 1}}], False)):
+        write_params(teacher)
+        shown = invoke("import-logits", str(TABLE.resolve()))
+        assert shown.exit_code == 0, shown.output
+        assert ("names another teacher" in shown.output, "--force train_teacher" in shown.output) == (not alone, alone)
+        with h5py.File("data/soft_labels/teacher_logits.h5") as file:
+            ids, logits = [text.decode() for text in file["val/id"][:]], file["val/logits"][0]
+        expected = {image_id: (hp, ssa) for image_id, _, hp, ssa in rows()}
+        np.testing.assert_allclose(logits, [expected[name] for name in ids], rtol=1e-6)
+
+
+def test_a_refused_table_replaces_nothing():
+    write_params(TRAINED)
+    keras_files.save(MODEL.build(classes=2, seed=1), TEACHER)
+    before = TEACHER.read_bytes()
+    write([(image_id, view, 0.0, 0.0) for image_id, view, _, _ in rows()])
+    shown = invoke("import-logits", str(TABLE), "--force")
+    assert shown.exit_code == 1
+    assert re.search("the table of logits.*probabilities that were given as logits", shown.output)
+    assert TEACHER.read_bytes() == before
+    assert not Path("data/soft_labels").exists()
+    assert not Path("models/teacher.json").exists()
+    assert not list(Path(".work").glob("import_*"))
+
+
+def test_a_precision_that_nothing_computes_is_refused_here_too():
+    write(rows())
+    write_params({"logits": str(TABLE)})
+    change(Path("params.yaml"), "precompute.precision", "mixed_float16")
+    shown = invoke("import-logits", str(TABLE))
+    assert (shown.exit_code, TEACHER.exists()) == (1, False)
+    assert "nothing computes" in shown.output
+
+
+def test_verify_sees_that_a_given_file_has_changed():
+    write(rows())
+    write_params({"logits": str(TABLE)})
+    assert invoke("import-logits", str(TABLE)).exit_code == 0
+    assert "ok    given" in invoke("verify", "data/soft_labels/teacher_logits.h5").output
+    write([(image_id, view, 2 * hp, 2 * ssa) for image_id, view, hp, ssa in rows()])
+    shown = invoke("verify", "data/soft_labels/teacher_logits.h5")
+    assert (shown.exit_code, "--force train_teacher" in shown.output) == (1, True)
+    write_params([{"model": "network.keras"}, {"votes": {"smoothing": 1}}])
+    keras_files.save(MODEL.build(classes=2, seed=1), Path("network.keras"))
+    take(GivenTeacher("network.keras"), Annotators(Smoothing(1.0)))
+    assert "ok    given" in invoke("verify", "data/soft_labels/teacher_logits.h5").output
+    keras_files.save(MODEL.build(classes=2, seed=2), Path("network.keras"))
+    assert "WRONG given" in invoke("verify", "data/soft_labels/teacher_logits.h5").output
 
 
 def test_the_command_refuses_what_is_no_table():

@@ -1,5 +1,6 @@
 """The arguments of the stages and tools, made from params.yaml and its sections."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,6 +63,27 @@ def _teacher(section: "sections.TrainedTeacher | NotTrainedHere") -> "TeacherToT
     if not isinstance(section, TrainedTeacher):
         return section
     return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
+
+
+def not_trained_here(teachers: "Sequence[TeacherToTrain | NotTrainedHere]") -> "list[NotTrainedHere]":
+    """Those of some teachers that are given."""
+    from pipeline.training.recipe import TeacherToTrain
+
+    return [teacher for teacher in teachers if not isinstance(teacher, TeacherToTrain)]
+
+
+def of_precompute(params: "sections.Params") -> dict[str, Any]:
+    """The arguments of `precompute.run` that params.yaml decides."""
+    return {
+        "views": params.views,
+        "stored_as": params.precompute.storage,
+        "batch_size": params.precompute.batch_size,
+        "precision": params.precompute.precision,
+        "resize": params.images.resize,
+        # The temperatures only word a warning. dvc.yaml does not declare them for this stage, since a new temperature
+        # must not run the teacher again; so they are read from the whole file.
+        "largest_temperature": float(max(all_params().distill.temperatures)),
+    }
 
 
 def size_of_views(params: "sections.Params") -> tuple[int, int, int]:

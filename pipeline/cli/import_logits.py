@@ -1,6 +1,10 @@
 """The command that takes in the logits of a teacher that another program ran."""
 
+import io
+import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +12,10 @@ from pipeline.cli import arguments, paths
 from pipeline.cli.interruption import Announced
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import ParameterError
+
+if TYPE_CHECKING:
+    from pipeline.models.teacher_file import GivenLogits
+    from pipeline.params.sections import Params
 
 
 @click.command(cls=Announced)
@@ -21,48 +29,65 @@ def import_logits(file: Path, force: bool) -> None:
     `train_teacher: {logits: FILE}`.
     """
     params = arguments.all_params()
-    from pipeline.models.teacher_file import GivenLogits
-
-    stated = params.train_teacher
-    is_stated = isinstance(stated, GivenLogits) and stated.file == file
-    try:
-        teacher = stated if isinstance(stated, GivenLogits) and is_stated else GivenLogits(str(file))
-    except ValueError as error:
-        raise ParameterError(f"{error}. Convert or rename it.") from None
+    stated, is_alone = _stated(params, file)
     start_tensorflow()
     from pipeline.cli.dvc_cache import earlier_versions
-    from pipeline.models import keras_files
-    from pipeline.models.teacher_file import are_stored
+    from pipeline.models.records import are_stored, read_record
+    from pipeline.runtime.publish import publish_copy
+    from pipeline.runtime.workspace import work_folder
     from pipeline.stages import describe_teacher, precompute, train_teacher
 
-    if paths.TEACHER.is_file() and not force and not are_stored(keras_files.read_record(paths.TEACHER)):
+    if paths.TEACHER.is_file() and not force and not are_stored(read_record(paths.TEACHER)):
         raise ParameterError(
             f"{paths.TEACHER} holds another teacher, whose place this one would take. To replace it, add --force; to "
             "keep it, copy it first."
         )
-    index, resize = paths.INDEX, params.images.resize
-    train_teacher.run(
-        index=index,
-        teachers=[teacher],
-        average="logits",
-        output=paths.TEACHER,
-        history=paths.TEACHER_HISTORY,
-        resize=resize,
-    )
-    describe_teacher.run(index=index, teacher=paths.TEACHER, output=paths.TEACHER_DESCRIPTION)
-    precompute.run(
-        index=index,
-        teacher=paths.TEACHER,
-        views=params.views,
-        stored_as=params.precompute.storage,
-        batch_size=params.precompute.batch_size,
-        resize=resize,
-        previous=earlier_versions(paths.LOGITS),
-        output=paths.LOGITS,
-        largest_temperature=float(max(params.distill.temperatures)),
-    )
-    if not is_stated:
+    outputs = (paths.TEACHER, paths.TEACHER_HISTORY, paths.TEACHER_DESCRIPTION, paths.LOGITS)
+    work_folder().mkdir(parents=True, exist_ok=True)
+    # Nothing is replaced before all of it is made: a table may be refused at the last step.
+    with tempfile.TemporaryDirectory(prefix="import_", dir=work_folder()) as folder:
+        made = {path: Path(folder, path.name) for path in outputs}
+        teacher = made[paths.TEACHER]
+        with redirect_stdout(io.StringIO()) as said:
+            train_teacher.run(
+                index=paths.INDEX,
+                teachers=[stated],
+                average="logits",
+                output=teacher,
+                history=made[paths.TEACHER_HISTORY],
+            )
+            describe_teacher.run(index=paths.INDEX, teacher=teacher, output=made[paths.TEACHER_DESCRIPTION])
+            precompute.run(
+                **arguments.of_precompute(params),
+                index=paths.INDEX,
+                teacher=teacher,
+                previous=earlier_versions(paths.LOGITS),
+                output=made[paths.LOGITS],
+            )
+        for path, copy in made.items():
+            publish_copy(copy, path)
+    click.echo("\n".join(line for line in said.getvalue().splitlines() if not line.startswith("wrote ")))
+    click.echo(f"wrote {', '.join(map(str, outputs))}")
+    if is_alone:
         click.echo(
-            f"params.yaml names another teacher. So that `dvc repro` goes on from here, write there:\n"
+            "DVC does not watch the table. So that `dvc repro` takes it as it is now, and no earlier version from its "
+            "cache, run `dvc repro --single-item --force train_teacher` first."
+        )
+    else:
+        click.echo(
+            "params.yaml names another teacher. So that `dvc repro` goes on from here, write there:\n"
             f"train_teacher: {{logits: {file.as_posix()}}}"
         )
+
+
+def _stated(params: "Params", file: Path) -> "tuple[GivenLogits, bool]":
+    """The table, with what params.yaml states of it; and whether it is the only teacher there."""
+    from pipeline.models.teacher_file import GivenLogits
+
+    try:
+        plain = GivenLogits(str(file))
+    except ValueError as error:
+        raise ParameterError(f"{error}. Convert or rename it.") from None
+    teachers, _ = arguments.teachers(params.train_teacher)
+    same = [one for one in teachers if isinstance(one, GivenLogits) and one.file.resolve() == file.resolve()]
+    return (same[0] if same else plain), len(same) == len(teachers) == 1

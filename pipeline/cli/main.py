@@ -129,20 +129,12 @@ def precompute() -> None:
     from pipeline.cli.dvc_cache import earlier_versions
     from pipeline.stages import precompute as stage
 
-    # The temperatures only word a warning. dvc.yaml does not declare them for this stage, since a new temperature must
-    # not run the teacher again; so they are read from the whole file.
-    temperatures = arguments.all_params().distill.temperatures
     stage.run(
+        **arguments.of_precompute(params),
         index=paths.INDEX,
         teacher=paths.TEACHER,
-        views=params.views,
-        stored_as=params.precompute.storage,
-        batch_size=params.precompute.batch_size,
-        precision=params.precompute.precision,
-        resize=params.images.resize,
         previous=earlier_versions(paths.LOGITS),
         output=paths.LOGITS,
-        largest_temperature=float(max(temperatures)),
     )
 
 

@@ -54,7 +54,14 @@ def verify(file: Path, as_json: bool) -> None:
         expected = params
     else:
         precompute = params.precompute
-        expected = verify.Parameters(params.views, precompute.storage, precompute.precision, params.images.resize)
+        teachers, _ = arguments.teachers(params.train_teacher)
+        expected = verify.Parameters(
+            params.views,
+            precompute.storage,
+            precompute.precision,
+            params.images.resize,
+            arguments.not_trained_here(teachers),
+        )
     checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature(params))
     if as_json:
         click.echo(json.dumps(verify.as_json(file, checks), indent=2))

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline.models import keras_files
+from pipeline.models.records import are_stored, read_record
 from pipeline.models.stored_answers import StoredAnswers, stored_answers
-from pipeline.models.teacher_file import Average, are_stored
+from pipeline.models.teacher_file import Average
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
 
@@ -30,7 +31,7 @@ class Teacher:
         name: the name of its architecture.
         model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits; None for stored answers.
         sha256: the digest of its own `.keras` file.
-        record: what its file records of its training, as `keras_files.read_record` returns it.
+        record: what its file records of its training, as `read_record` returns it.
         in_full: where `model` computes in mixed precision, the same in float32; else None.
         answers: its stored answers, if it is no model.
     """
@@ -85,7 +86,7 @@ def save_ensemble(files: Sequence[Path], average: Average, class_names: Sequence
     keras.utils.clear_session()
     models, members = [], []
     for file in files:
-        record = keras_files.read_record(file)
+        record = read_record(file)
         stored = are_stored(record)
         models.append(keras_files.load(file) if stored else keras_files.load_classifier(file, class_names))
         members.append({"name": models[-1].name, "sha256": sha256_file(file), "record": record})
@@ -155,7 +156,7 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> LoadedTeacher:
         UnusableError: it does not classify images, or gives probabilities.
     """
     model = keras_files.load(path)
-    record = keras_files.read_record(path)
+    record = read_record(path)
     members = [] if record is None else record.get("members", [])
     if any(are_stored(of_member) for of_member in (record, *(member["record"] for member in members))):
         keras_files.refuse_other_classes(path, record, class_names)
@@ -175,6 +176,9 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> LoadedTeacher:
 
 def _teacher(described: str, name: str, model: Any, sha256: str, record: dict[str, Any] | None) -> Teacher:
     if record is not None and are_stored(record):
-        return Teacher(described, name, None, sha256, record, answers=stored_answers(model, record, described))
+        answers = stored_answers(model, record, described)
+        return Teacher(
+            "the table of logits" if "given" in record else "the votes", name, None, sha256, record, answers=answers
+        )
     keras_files.refuse_probabilities(model, described)
     return Teacher(described, name, model, sha256, record)

@@ -17,6 +17,7 @@ from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.onnx_files import sha256_with_external_data
 from pipeline.models.other_formats import keras_2_version, other_format
 from pipeline.models.parts import Affine, Preprocessing, Standardization
+from pipeline.models.records import read_record
 from pipeline.models.teacher_file import Classes, GivenLogits, GivenTeacher
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import (
@@ -111,7 +112,7 @@ def completed(teacher: GivenTeacher, class_names: Sequence[str]) -> Completed:
         load_weights(model, teacher.file)
     else:
         model, activation, notes = _loaded(teacher.file)
-        earlier = keras_files.read_record(teacher.file)
+        earlier = read_record(teacher.file)
     one_logit = _is_one_logit(model, teacher.model, activation, class_names)
     # Others were checked already: a file of ours when it was written, a model without its activation by `switched_off`,
     # one in ONNX when it was loaded.

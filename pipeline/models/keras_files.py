@@ -14,12 +14,11 @@ from pipeline.models import hub
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_version, other_format
+from pipeline.models.records import RECORD, read_record
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, first_few, one_line
 from pipeline.runtime.publish import replace_whole
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
-RECORD = "softlabel.json"
-"""The member of the archive with this program's record, which Keras ignores."""
 FROZEN = "frozen"
 """The key of that record for frozen layers that the model itself does not save."""
 
@@ -260,15 +259,6 @@ def _out_of_a_list(tensors: Any) -> Any:
 
 def _is_of_one_tensor(shape: Any) -> bool:
     return isinstance(shape, tuple) and all(size is None or isinstance(size, int) for size in shape)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """What `save` recorded in a `.keras` file; None in a file that it did not write."""
-    with zipfile.ZipFile(path) as archive:
-        if RECORD not in archive.namelist():
-            return None
-        record: dict[str, Any] = json.loads(archive.read(RECORD))
-    return record
 
 
 def architecture(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A teacher that is not trained here, as params.yaml describes it: a trained model, or only its answers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -220,8 +220,3 @@ class Annotators:
 
 
 NotTrainedHere = GivenTeacher | GivenLogits | Annotators
-
-
-def are_stored(record: Mapping[str, Any] | None) -> bool:
-    """Whether the record of a teacher's file says that it holds stored answers."""
-    return record is not None and "answers" in record

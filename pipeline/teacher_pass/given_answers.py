@@ -34,10 +34,10 @@ def _refuse_missing(answers: StoredAnswers, described: str, data: Index, views: 
     ]
     if missing:
         raise MismatchError(
-            f"{described} holds given logits, and lacks those of {len(missing)} image(s) or view(s): "
+            f"{described} has no answer to {len(missing)} image(s) or view(s): "
             f"{all_named(missing, 'without-logits')}. Expected one row for each image, and for each training image "
-            f"{views.count} view(s), as views.count says. Add them to the file of logits (`softlabel render-views` "
-            f"writes the pictures), {AGAIN}."
+            f"{views.count} view(s), as views.count says. Add them to the table (`softlabel render-views` writes the "
+            f"pictures), {AGAIN}."
         )
 
 
@@ -46,9 +46,8 @@ def _refuse_other_views(answers: StoredAnswers, described: str, views: Views, re
     if shown is None:
         if answers.views is not None and not views.augmentation.is_identity:
             print(
-                f"warning: the logits in {described} do not say of which views they are, so nobody can see whether "
-                "the student sees the same ones. Put the text `rendering` of views.json into the table of logits "
-                "(docs/guide.md).",
+                f"warning: {described} does not say of which views it is, so nobody can see whether the student sees "
+                "the same ones. Put the text `rendering` of views.json into it (docs/guide.md).",
                 file=sys.stderr,
             )
         return
@@ -56,7 +55,7 @@ def _refuse_other_views(answers: StoredAnswers, described: str, views: Views, re
     different = [f"{name} {shown[name]}, expected {value}" for name, value in now.items() if shown[name] != value]
     if different:
         raise MismatchError(
-            f"{described} holds logits that were given for other views than those of params.yaml: "
+            f"{described} is of other views than those of params.yaml: "
             f"{'; '.join(different)}. Label the views of `softlabel render-views` again, {AGAIN}; or set `views` and "
             "`images.resize` as they were."
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.models.teacher_file import are_stored
+from pipeline.models.records import are_stored
 from pipeline.runtime.errors import MismatchError, UnusableError, first_few
 from pipeline.soft_labels.answers import Answers
 from pipeline.soft_labels.chance import ABOVE_CHANCE, FEWEST, as_good_as, chance, knows_nothing
@@ -49,7 +49,7 @@ def refuse_unsound(
         answers: the answers to the validation images.
         described: the name of the teacher in messages.
         class_names: C names.
-        record: the record in its file, as `keras_files.read_record` returns it.
+        record: the record in its file, as `read_record` returns it.
 
     Raises:
         MismatchError: it is clearly better under another order of the classes, or clearly less accurate than stated.

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.models import keras_files
-from pipeline.models.teacher_file import are_stored
+from pipeline.models.records import are_stored
 from pipeline.runtime.errors import MismatchError, UnusableError
 from pipeline.soft_labels.answers import Answers, sample_of
 from pipeline.soft_labels.softness import doubt
@@ -32,7 +32,7 @@ def judge(
         unfinished: the file, in which the split "val" is complete.
         data: the index.
         described: the name of the teacher in messages.
-        record: the record in its file, as `keras_files.read_record` returns it.
+        record: the record in its file, as `read_record` returns it.
         largest_temperature: the largest T at which the logits will be softened.
 
     Raises:
@@ -54,10 +54,11 @@ def _refuse_probabilities(unfinished: UnfinishedLogits, described: str, record: 
     smallest, largest, sums = unfinished.outputs("val")
     if smallest.min() < 0 or largest.max() > 1 + ROUNDING:
         return
-    if np.allclose(sums, 1, rtol=0, atol=ROUNDING) and are_stored(record):
+    if are_stored(record):
         raise UnusableError(
-            f"{described} holds probabilities that were given as logits: they lie between 0 and 1, and sum to 1. Say "
-            "in the table that they are probabilities, so that their logarithms are taken (docs/guide.md)."
+            f"all numbers that {described} has for the validation images lie between 0 and 1, so they seem to be "
+            "probabilities that were given as logits. Say in the table that they are probabilities (docs/guide.md); if "
+            "they are logits nevertheless, subtract 1 from all: this changes no probability."
         )
     if np.allclose(sums, 1, rtol=0, atol=ROUNDING):
         raise UnusableError(f"{described} {keras_files.NO_LOGITS}")

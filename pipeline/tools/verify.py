@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from pipeline.images.index import NO_LABEL, SPLITS, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
+from pipeline.models.records import given_in, read_record
+from pipeline.models.teacher_file import GivenLogits, GivenTeacher, NotTrainedHere
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, all_named, first_few, one_line
 from pipeline.runtime.progress import Progress
@@ -38,12 +41,14 @@ class Parameters:
         storage: how logits are stored.
         precision: the precision of the teacher's pass.
         resize: how images are resized.
+        given: the teachers that were not trained here.
     """
 
     views: Views
     storage: Storage
     precision: Precision
     resize: Resize
+    given: Sequence[NotTrainedHere] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def verify(
             _data_set(file, index),
             _params(file, params),
             _teacher(file, teacher),
+            *_given(teacher, params),
             *([] if file.format == LOGITS_FORMAT else [_logits(file, logits)]),
         ]
 
@@ -160,11 +166,7 @@ def _answers(file: SoftLabelFile, teacher: Path) -> Check:
 def _are_as_stated(file: SoftLabelFile, teacher: Path) -> bool:
     if not teacher.is_file() or sha256_file(teacher) != file.provenance.teacher_sha256:
         return False
-    from pipeline.models import keras_files  # only a file that seems wrong is worth the seconds in which Keras starts
-
-    record = keras_files.read_record(teacher) or {}
-    records = [record, *(member["record"] or {} for member in record.get("members", []))]
-    stated = [one["given"].get("accuracy") for one in records if one.get("given")]
+    stated = [given.get("accuracy") for given in given_in(read_record(teacher))]
     return any(teacher_checks.reaches(answers_in(file, "val"), accuracy) for accuracy in stated if accuracy is not None)
 
 
@@ -241,6 +243,38 @@ def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
         detail = f"another one: its file was {origin.teacher_sha256[:12]}, {teacher} is {expected[:12]}"
         return Check("teacher", False, detail)
     return Check("teacher", True, f"{in_words(origin)}, the file {teacher}")
+
+
+def _given(teacher: Path, params: Parameters | PipelineError) -> list[Check]:
+    """Whether the files that params.yaml names are still those from which the teacher was taken; DVC does not watch."""
+    if isinstance(params, PipelineError) or not teacher.is_file():
+        return []
+    files = [
+        given.file
+        for given in params.given
+        if isinstance(given, GivenLogits) or (isinstance(given, GivenTeacher) and given.is_file)
+    ]
+    present = [file for file in files if file.is_file()]
+    if not present:
+        return []
+    taken = {sha256_file(teacher), *(given.get("sha256") for given in given_in(read_record(teacher)))}
+    taken |= {member["sha256"] for member in (read_record(teacher) or {}).get("members", [])}
+    changed = [str(file) for file in present if _sha256(file) not in taken]
+    if changed:
+        detail = (
+            f"{first_few(changed)} is not the file that the teacher was taken from: take it in again with `dvc repro "
+            "--single-item --force train_teacher`, then `dvc repro`"
+        )
+        return [Check("given", False, detail)]
+    return [Check("given", True, f"the teacher was taken from {first_few(list(map(str, present)))}")]
+
+
+def _sha256(file: Path) -> str:
+    if file.suffix != ".onnx":
+        return sha256_file(file)
+    from pipeline.models.onnx_files import sha256_with_external_data  # loads Keras
+
+    return sha256_with_external_data(file)
 
 
 def in_words(origin: Provenance) -> str:
