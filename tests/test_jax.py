@@ -23,7 +23,7 @@ FREE_OF_TENSORFLOW = [
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
     "models.other_formats",
     *("models.logit_formats", "models.logit_tables", "models.logits_in_csv", "models.logits_in_npz"),
-    *("models.logits_in_parquet", "models.own_network", "models.parts", "models.stored_answers"),
+    *("models.logits_in_parquet", "models.own_network", "models.parts", "models.records", "models.stored_answers"),
     "models.teacher_file",
     *("runtime.digests", "runtime.errors", "runtime.npz_files", "runtime.progress", "runtime.publish"),
     "runtime.ranges",
