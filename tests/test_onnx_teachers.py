@@ -605,6 +605,14 @@ def test_whole_numbers_cannot_be_preprocessed():
         complete(preprocessing="unit")
 
 
+def test_an_ending_in_capitals_is_one_too():
+    write(classifier(), "GIVEN.ONNX")
+    given = completed(GivenTeacher("GIVEN.ONNX"), ["HP", "SSA"])
+    np.testing.assert_allclose(given.model(PIXELS), logits_by_hand(PIXELS), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"TEACHER\.KERAS cannot be loaded.*Rename it to end in \.keras$"):
+        GivenTeacher("TEACHER.KERAS")
+
+
 @pytest.mark.parametrize("other", ["teacher.keras", "keras.applications:vgg16"])
 def test_the_size_is_stated_of_a_graph_alone(other):
     with pytest.raises(ValueError, match="input_shape"):

@@ -164,7 +164,7 @@ def _is_of_each_image(tensor: Node) -> bool:
 
 
 def _calls(node: Node) -> list[list[Any]]:
-    """The arguments of each call of a layer or operation; those in a list, as layers that join take them, one by one."""
+    """The arguments of each call of a layer or operation; those in a list, as of layers that join, one by one."""
     calls = [[*call["args"], *call["kwargs"].values()] for call in node["inbound_nodes"] if "args" in call]
     return [call[0] if len(call) == 1 and isinstance(call[0], list) else call for call in calls]
 
