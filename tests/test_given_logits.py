@@ -169,6 +169,19 @@ def test_images_without_a_row_are_named_and_nothing_is_written():
     assert not HISTORY.exists()
 
 
+def test_views_are_numbered_from_0():
+    write([(image_id, view + 1, *logits) for image_id, view, *logits in rows(views=2)])
+    with pytest.raises(MismatchError, match=r"its views begin at 1\. Number them from 0"):
+        take(GivenLogits(str(TABLE)))
+    table = rows(views=2)
+    write([(name, view + (name == table[0][0]), *logits) for name, view, *logits in table])
+    with pytest.raises(MismatchError, match=r"1 of 40 images.* 1 of them have rows of other views alone: number"):
+        take(GivenLogits(str(TABLE)))
+    write(table[2:])
+    with pytest.raises(MismatchError, match=r"correct their ids\.$"):
+        take(GivenLogits(str(TABLE)))
+
+
 def test_views_without_a_row_are_all_named():
     table = [row for row in rows(views=3) if row[1] != 2 or row[0] == rows()[0][0]]
     write(table)
