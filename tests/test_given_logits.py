@@ -317,7 +317,7 @@ def test_parity_says_that_there_is_no_model(monkeypatch):
     write(rows())
     take(GivenLogits(str(TABLE)))
     assert load_teacher(TEACHER, ["HP", "SSA"]).model is None
-    with pytest.raises(UnusableError, match="no model can be put into"):
+    with pytest.raises(UnusableError, match="holds given answers, so no model can be put into"):
         parity.teacher_in_the_loop(TEACHER, ["HP", "SSA"])
 
 
@@ -377,6 +377,8 @@ def test_a_network_and_votes_and_a_table_are_averaged(average):
     keras_files.save(MODEL.build(classes=2, seed=1), Path("network.keras"))
     write(rows())
     take(GivenTeacher("network.keras"), Annotators(Smoothing(2.0)), GivenLogits(str(TABLE)), average=average)
+    with pytest.raises(UnusableError, match=r"2 of 3 members are given .*\(the votes, the table of logits\), so no"):
+        parity.teacher_in_the_loop(TEACHER, ["HP", "SSA"])
     compute()
     ids, found = stored("val")
     images = {image.id: image for image in read_index(INDEX).images}
