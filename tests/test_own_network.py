@@ -1,5 +1,6 @@
 """A network of the user's own as student or teacher: its layers, weights, phases, and what is refused."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures
 from pipeline.models.descriptions import OwnNetwork
 from pipeline.models.given_teacher import completed
+from pipeline.models.records import read_record
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
@@ -251,6 +253,8 @@ def test_a_training_moves_free_layers_and_follows_the_file(unlabelled, capsys):
     kept, moved = (trained.get_layer("backbone").get_layer(name).kernel for name in ("first", "second"))
     np.testing.assert_array_equal(kept, model.get_layer("first").kernel)
     assert np.abs(moved - model.get_layer("second").kernel).max() > 0
+    trained_from = hashlib.sha256(NET.read_bytes()).hexdigest()
+    assert read_record(Path("models/baselines/seed1.keras"))["files"] == [trained_from]
     capsys.readouterr()
     train(own())
     assert "already trained" in capsys.readouterr().err

@@ -38,7 +38,8 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
         model: a Keras model.
         path: the file to write.
         record: what is known of the model, JSON-serialisable: `class_names`; for one that was trained here,
-            `validation` with `images` (their `fingerprint_of`) and `accuracy`; for one that was given, `given` with the
+            `validation` with `images` (their `fingerprint_of`) and `accuracy`, and, if files decide what it was before
+            the training, `files`, their SHA-256; for one that was given, `given` with the
             `sha256` of its file, the `accuracy` that params.yaml states (or None), and what was added to it.
     """
     if record is not None and (frozen := _frozen(model)):
