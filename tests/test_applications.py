@@ -215,8 +215,11 @@ def test_its_missing_weights_are_named(monkeypatch, tmp_path):
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
-    with pytest.raises(MissingError, match=re.escape(str(tmp_path / "models/weights_mobilenet_v3_small_224"))):
+    with pytest.raises(
+        MissingError, match=re.escape(str(tmp_path / "models/weights_mobilenet_v3_small_224"))
+    ) as refused:
         completed(GivenTeacher(SMALL, classes=CLASSES), ["cat", "dog"])
+    assert str(refused.value).endswith("or name another teacher in train_teacher.model."), "it has no key `weights`"
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,19 @@ def test_images_without_a_row_are_named_and_nothing_is_written():
     assert not HISTORY.exists()
 
 
+def test_views_are_numbered_from_0():
+    write([(image_id, view + 1, *logits) for image_id, view, *logits in rows(views=2)])
+    with pytest.raises(MismatchError, match=r"its views begin at 1\. Number them from 0"):
+        take(GivenLogits(str(TABLE)))
+    table = rows(views=2)
+    write([(name, view + (name == table[0][0]), *logits) for name, view, *logits in table])
+    with pytest.raises(MismatchError, match=r"1 of 40 images.* 1 of them have rows of other views alone: number"):
+        take(GivenLogits(str(TABLE)))
+    write(table[2:])
+    with pytest.raises(MismatchError, match=r"correct their ids\.$"):
+        take(GivenLogits(str(TABLE)))
+
+
 def test_views_without_a_row_are_all_named():
     table = [row for row in rows(views=3) if row[1] != 2 or row[0] == rows()[0][0]]
     write(table)
@@ -304,7 +317,7 @@ def test_parity_says_that_there_is_no_model(monkeypatch):
     write(rows())
     take(GivenLogits(str(TABLE)))
     assert load_teacher(TEACHER, ["HP", "SSA"]).model is None
-    with pytest.raises(UnusableError, match="no model can be put into"):
+    with pytest.raises(UnusableError, match="holds given answers, so no model can be put into"):
         parity.teacher_in_the_loop(TEACHER, ["HP", "SSA"])
 
 
@@ -364,6 +377,8 @@ def test_a_network_and_votes_and_a_table_are_averaged(average):
     keras_files.save(MODEL.build(classes=2, seed=1), Path("network.keras"))
     write(rows())
     take(GivenTeacher("network.keras"), Annotators(Smoothing(2.0)), GivenLogits(str(TABLE)), average=average)
+    with pytest.raises(UnusableError, match=r"2 of 3 members are given .*\(the votes, the table of logits\), so no"):
+        parity.teacher_in_the_loop(TEACHER, ["HP", "SSA"])
     compute()
     ids, found = stored("val")
     images = {image.id: image for image in read_index(INDEX).images}

@@ -298,7 +298,7 @@ def dense(**options):
     return lambda: keras.layers.Dense(2, **options)
 
 
-NO_ARCHIVE = ["given.keras", "`.keras` file", "`dvc repro`", "model.save('NAME.keras')"]
+NO_ARCHIVE = ["given.keras", "`.keras` file", "model.save('NAME.keras')"]
 REFUSED = {
     "missing": (MissingError, lambda: None, ["no teacher at given.keras", "train_teacher.model"]),
     "a folder": (
@@ -313,7 +313,7 @@ REFUSED = {
         ["given.keras", "HDF5", "load_model('NAME.h5', compile=False).save('NAME.k"],
     ),
     "cut off": (DamagedError, write_cut_off, NO_ARCHIVE),
-    "damaged": (DamagedError, write_damaged, ["given.keras cannot be loaded", "`dvc repro`"]),
+    "damaged": (DamagedError, write_damaged, ["given.keras cannot be loaded", "Save it again with"]),
     "an archive of something else": (
         DamagedError,
         write_another_archive,

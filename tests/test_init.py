@@ -168,7 +168,7 @@ def test_weights_that_must_be_downloaded_are_told(tmp_path, monkeypatch):
     assert ["mobilenetv2" in note for note in about_weights(content)] == [True]
 
 
-@pytest.mark.parametrize("file", ["teacher.keras", "teacher.onnx"])
+@pytest.mark.parametrize("file", ["teacher.keras", "teacher.onnx", "TEACHER.ONNX"])
 def test_stated_models_are_taken(file):
     class_folders()
     chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher=file, student="mobilenet", on_gpu=False)
@@ -197,6 +197,30 @@ def test_an_unknown_architecture_is_refused_and_nothing_written():
     assert refused.exit_code == 1
     assert "'mobilenet'" in refused.output
     assert not PARAMS.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--teacher", "model.pt", "model.pt is a model of PyTorch. As a teacher, export it to ONNX, or"),
+        ("--teacher", "model.h5", "keras.saving.load_model('NAME.h5', compile=False)"),
+        ("--teacher", "MODEL.KERAS", "Rename it to end in .keras."),
+        ("--teacher", "raw", "raw has no ending, and a SavedModel of TensorFlow is refused"),
+        ("--student", "model.h5", "keras.saving.load_model('NAME.h5', compile=False)"),
+        ("--student", "model.onnx", "only networks of Keras are trained here."),
+        ("--student", "logits.csv", "A teacher can be one of logits"),
+        ("--student", "votes", "votes are a teacher's answers"),
+        ("--teacher", "", "--teacher is empty"),
+        ("--student", " ", "--student is empty"),
+        ("--label-column", "", "--label-column is empty"),
+    ],
+)
+def test_what_can_be_no_model_is_told(option, name, said):
+    class_folders()
+    refused = CliRunner().invoke(main, ["init", "raw", option, name])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False)
+    assert said in " ".join(refused.output.split())
+    assert "no architecture" not in refused.output
 
 
 def without_an_image():

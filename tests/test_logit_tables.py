@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -203,7 +203,35 @@ def test_optional_names_are_not_misspelt(kind_of_file):
     else:
         table = frame(LOGITS).rename(columns={"view": "Views"})
         table.to_csv(path, index=False) if kind_of_file == "csv" else table.to_parquet(path)
-    assert f"{written!r}. Did you mean {meant!r}? Rename it." in refusal(path)
+    assert f"has 1 misspelt {'array' if kind_of_file == 'npz' else 'column'}(s). " in (said := refusal(path))
+    assert f"Rename {written!r} to {meant!r}." in said
+
+
+@pytest.mark.parametrize("kind_of_file", FORMATS)
+def test_all_wrong_names_are_told_at_once(kind_of_file):
+    path = Path(f"table.{kind_of_file}")
+    if kind_of_file == "npz":
+        np.savez(path, ID=IDS, Logit=LOGITS, View=VIEWS, other=VIEWS)
+        expected = "has 3 misspelt array(s). Rename 'ID' to 'ids', 'Logit' to 'logits', 'View' to 'views'."
+    else:
+        names = {"id": "ID", "view": "View", "logit:cat": "Logit:cat", f"logit:{CLASSES[1]}": f"logits: {CLASSES[1]}"}
+        table = frame(LOGITS)[["id", "view", *(f"logit:{name}" for name in CLASSES)]].rename(columns=names)
+        table.to_csv(path, index=False) if kind_of_file == "csv" else table.to_parquet(path)
+        expected = (
+            f"has 4 misspelt column(s). Rename 'ID' to 'id', 'View' to 'view', 'Logit:cat' to 'logit:cat', "
+            f"'logits: {CLASSES[1]}' to 'logit:{CLASSES[1]}'."
+        )
+    assert expected in refusal(path)
+    assert "lacks" not in refusal(path)
+
+
+def test_what_is_misspelt_and_what_is_missing_are_told_together():
+    Path("table.csv").write_text("name,View,HP\nx,0,1\n", encoding="utf-8")
+    said = refusal(Path("table.csv"))
+    assert "Rename 'View' to 'view'. table.csv lacks the column id and has neither logits nor probabilities; it" in said
+    Path("table.csv").write_text("name,View,Probability:HP\nx,0,1\n", encoding="utf-8")
+    said = refusal(Path("table.csv"))
+    assert "'Probability:HP' to 'probability:HP'. table.csv lacks the column id; it has 'name', 'View', " in said
 
 
 @pytest.mark.parametrize("kind_of_file", ["csv", "parquet"])
@@ -361,6 +389,7 @@ def test_what_unpacks_to_more_than_memory_is_refused(monkeypatch):
     assert "of arrays, and 0.0 GiB of memory are free" in refusal(Path("table.npz"))
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 5000), byte=st.integers(1, 255))
 @pytest.mark.parametrize("kind_of_file", FORMATS)
 def test_a_file_with_one_other_byte_is_read_or_refused(tmp_path_factory, kind_of_file, position, byte):
@@ -378,6 +407,7 @@ def test_a_file_with_one_other_byte_is_read_or_refused(tmp_path_factory, kind_of
         np.testing.assert_array_equal(table.logits, LOGITS.astype(np.float32))
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=300))
 @pytest.mark.parametrize("kind_of_file", FORMATS)
 def test_other_bytes_are_refused(tmp_path_factory, kind_of_file, content):
@@ -499,4 +529,9 @@ def test_files_that_are_missing_or_of_another_format_are_told():
 def test_many_bad_rows_are_all_named_in_a_file():
     np.savez("table.npz", ids=[f"image {row}" for row in range(20)], logits=np.full((20, 2), np.nan))
     assert "has 20 row(s)" in refusal(Path("table.npz"))
-    assert len(Path(".work/names.txt").read_text().splitlines()) == 20
+    Path("table.csv").write_text("id,logit:a,logit:b\n" + 20 * "x,1,\n", encoding="utf-8")
+    listed = Path(".work/wrong-logits.txt").read_text().splitlines()
+    assert (len(listed), listed[0]) == (20, "'image 0' (view 0)")
+    assert "has 20 row(s)" in refusal(Path("table.csv"))
+    assert "(line 2)" in Path(".work/wrong-logits.txt").read_text().splitlines()[0]
+    assert not Path(".work/names.txt").exists(), "the list of another refusal is kept"

@@ -1,5 +1,6 @@
 """Numbers are shown only where they are those of params.yaml and the index as they are now."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from real_project import ROOT, change
 
 from pipeline.cli.main import main
-from pipeline.evaluation.made_from import made_from, refuse_other_teacher, refuse_others
+from pipeline.evaluation.made_from import made_from, refuse_other_files, refuse_other_teacher, refuse_others
 from pipeline.images.index import Image, Index, write_index
 from pipeline.params.reading import load_params, read_params, with_effect
 from pipeline.runtime.errors import MismatchError
@@ -138,6 +139,28 @@ def test_another_teacher_is_told():
     refuse_other_teacher(METRICS, document, "a" * 64)
     with pytest.raises(MismatchError, match=r"another teacher, aaaaaaaaaaaa, .* bbbbbbbbbbbb.*dvc repro evaluate"):
         refuse_other_teacher(METRICS, document, "b" * 64)
+
+
+def test_a_network_under_the_name_of_another_is_told(project):
+    """Its name in params.yaml is the same, so the file itself is compared."""
+    change(Path("params.yaml"), "student.model", {"architecture": "net.keras"})
+    Path("net.keras").write_bytes(b"first")
+    document = json.loads(METRICS.read_text())
+    params = with_effect(read_params(Path("params.yaml")))
+    digest = hashlib.sha256(b"first").hexdigest()
+    document["made_from"] = made_from(Index(IMAGES).fingerprint(), "teacher", params, [digest, digest])
+    METRICS.write_text(json.dumps(document))
+    assert table().exit_code == 0
+    Path("net.keras").write_bytes(b"second")
+    assert "net.keras. Train all of them again with `dvc repro --single-item --force train_student" in refusal()
+    Path("net.keras").unlink()
+    assert table().exit_code == 0, "in a clone without the file there is nothing to compare"
+    Path("net.keras").write_bytes(b"first")
+    document["made_from"]["files"] += ["f" * 64]  # one student was trained from another
+    METRICS.write_text(json.dumps(document))
+    assert "Train all of them again" in refusal()
+    with pytest.raises(MismatchError, match=r"net\.keras"):
+        refuse_other_files(METRICS, document, [Path("net.keras")])
 
 
 def test_the_parameters_are_a_line_for_each_value():

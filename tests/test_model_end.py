@@ -60,6 +60,20 @@ NO_LOGITS = {
     ),
     "turned round": (lambda: functional(layers.Rescaling(-1.0)), "Rescaling"),
     "divided by logits": (lambda: functional(lambda values: 1.0 / values), "TrueDivide"),
+    "taken from a constant": (lambda: functional(lambda values: 0.0 - values), "Subtract"),
+    "taken from an array": (lambda: functional(lambda values: ops.subtract(np.float32([1, 2, 3]), values)), "Subtract"),
+    "taken from their mean": (
+        lambda: functional(lambda values: ops.mean(values, axis=-1, keepdims=True) - values),
+        "Subtract",
+    ),
+    "taken from other logits": (lambda: joined(layers.Subtract()), "Subtract"),
+    "one output, taken from another": (lambda: joined(layers.Subtract(), units=1), "Subtract"),
+    "taken from a constant in an inner model": (lambda: nested(of_three(lambda values: 1.0 - values)), "Subtract"),
+    "a mean over the batch, taken from them": (
+        lambda: functional(lambda values: values - ops.mean(values, axis=0)),
+        "Subtract",
+    ),
+    "the larger of them and a constant": (lambda: functional(lambda values: ops.maximum(values, -1.0)), "Maximum"),
     "a recurrent layer": (lambda: sequential(layers.Reshape((20, 3)), layers.GRU(3)), "tanh"),
 }
 
@@ -68,11 +82,23 @@ def nested_scaling():
     return keras.Sequential([keras.Input((3,)), layers.Rescaling(100.0)])
 
 
+def of_three(last):
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, last(inputs))
+
+
 def averaged(head):
     keras.utils.set_random_seed(3)
     inputs = keras.Input(SHAPE)
     features = layers.Flatten()(inputs)
     return keras.Model(inputs, layers.Average()([head(features), head(features)]))
+
+
+def joined(join, units=3):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input(SHAPE)
+    features = layers.Flatten()(inputs)
+    return keras.Model(inputs, join([layers.Dense(units)(features), layers.Dense(units)(features)]))
 
 
 @pytest.mark.parametrize("kind", NO_LOGITS)
@@ -94,6 +120,8 @@ LOGITS = {
     "an array of factors": lambda: functional(lambda values: values * np.array([1.0, 2.0, 3.0], np.float32)),
     "a shift": lambda: functional(lambda values: values - 2.0),
     "a shift of each row": lambda: functional(lambda values: values - ops.max(values, axis=-1, keepdims=True)),
+    "a shift by one number for all": lambda: functional(lambda values: values - ops.mean(values)),
+    "the larger of two": lambda: joined(layers.Maximum()),
     "normalised": lambda: functional(layers.BatchNormalization()),
     "a second half in float32": lambda: functional(layers.Activation("linear", dtype="float32")),
     "parts": lambda: functional(lambda values: ops.concatenate([values[:, 1:], values[:, :1]], axis=-1)),

@@ -227,6 +227,11 @@ LOGITS = {
         lambda z: 3 * z,
     ),
     "a shift": ([node("Sub", ["z", "two"], ["y"])], lambda z: z - 2),
+    "a shift of each row": (
+        [node("ReduceMax", ["z"], ["m"], axes=[-1]), node("Sub", ["z", "m"], ["y"])],
+        lambda z: z - z.max(axis=1, keepdims=True),
+    ),
+    "the larger of two": ([node("Max", ["z", "product"], ["y"])], lambda z: z - [0, -0.25]),
     "normalised": (
         [node("BatchNormalization", ["z", "many", "ones", "zeros", "ones"], ["y"], epsilon=0.0)],
         lambda z: z * [1, 2] + 1,
@@ -264,6 +269,25 @@ NO_LOGITS = {
     ),
     "turned round": ([node("Mul", ["z", "minus"], ["y"])], "ends in Mul: "),
     "divided by logits": ([node("Div", ["two", "z"], ["y"])], "ends in Div: "),
+    "taken from a constant": ([node("Sub", ["zeros", "z"], ["y"])], "ends in Sub: "),
+    "taken from a constant, further back": (
+        [node("Sub", ["two", "z"], ["s"]), node("Add", ["s", "many"], ["y"])],
+        "ends in Sub, with Add behind it",
+    ),
+    "taken from a constant in a node": (
+        [node("Constant", [], ["c"], value_float=3.0), node("Sub", ["c", "z"], ["y"])],
+        "ends in Sub: ",
+    ),
+    "taken from their mean": (
+        [node("ReduceMean", ["z"], ["m"], axes=[1]), node("Sub", ["m", "z"], ["y"])],
+        "ends in Sub: ",
+    ),
+    "taken from other logits": ([node("Sub", ["product", "z"], ["y"])], "ends in Sub: "),
+    "a mean over the batch, taken from them": (
+        [node("ReduceMean", ["z"], ["m"], axes=[0]), node("Sub", ["z", "m"], ["y"])],
+        "ends in Sub: ",
+    ),
+    "the larger of them and a constant": ([node("Max", ["z", "minus"], ["y"])], "ends in Max: "),
     "probabilities in parts": (
         [
             node("Exp", ["z"], ["e"]),
@@ -579,6 +603,14 @@ def test_whole_numbers_cannot_be_preprocessed():
         ParameterError, match=r"given\.onnx takes whole numbers.*leave train_teacher\.preprocessing out"
     ):
         complete(preprocessing="unit")
+
+
+def test_an_ending_in_capitals_is_one_too():
+    write(classifier(), "GIVEN.ONNX")
+    given = completed(GivenTeacher("GIVEN.ONNX"), ["HP", "SSA"])
+    np.testing.assert_allclose(given.model(PIXELS), logits_by_hand(PIXELS), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"TEACHER\.KERAS cannot be loaded.*Rename it to end in \.keras$"):
+        GivenTeacher("TEACHER.KERAS")
 
 
 @pytest.mark.parametrize("other", ["teacher.keras", "keras.applications:vgg16"])

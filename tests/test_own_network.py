@@ -1,5 +1,6 @@
 """A network of the user's own as student or teacher: its layers, weights, phases, and what is refused."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from weights import weights_sha256
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures
 from pipeline.models.descriptions import OwnNetwork
+from pipeline.models.given_teacher import completed
+from pipeline.models.records import read_record
+from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import read_params
-from pipeline.runtime.errors import MismatchError, MissingError, ParameterError, UnusableError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.stages import train_baseline
 from pipeline.training.recipe import Phase, Recipe
 
@@ -172,8 +176,18 @@ def test_what_cannot_be_a_student_is_refused(model, error, words):
 
 
 def test_a_missing_file_is_refused():
-    with pytest.raises(MissingError, match=r"net\.keras"):
+    with pytest.raises(MissingError, match=r"net\.keras.*`network\.save\('net\.keras'\)`") as refused:
         _ = own().input_shape
+    assert "dvc repro" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + 18 * b"\0"], ids=["empty", "an empty archive"])
+def test_no_stage_can_make_a_damaged_file_again(content):
+    NET.write_bytes(content)
+    for read in (lambda: own().input_shape, lambda: completed(GivenTeacher(str(NET)), ["a", "b"])):
+        with pytest.raises(DamagedError, match=r"net\.keras.*model\.save") as refused:
+            read()
+        assert "dvc repro" not in str(refused.value)
 
 
 def test_the_network_of_the_guide_is_one(tmp_path):
@@ -205,8 +219,12 @@ def test_params_yaml_names_the_file():
     [
         ({"weights": "imagenet"}, ["student.model.weights", "'own'", "got 'imagenet'"]),
         ({"weights": None, "pooling": "avg"}, ["student.model.pooling: unknown key"]),
+        ({"architecture": "MINE.KERAS"}, ["student.model.architecture: ", "Rename it to end in .keras"]),
+        ({"architecture": "mine.onnx"}, ["student.model.architecture: ", "only networks of Keras are trained here"]),
+        ({"architecture": "mine.pth"}, ["student.model.architecture: ", "mine.pth is a model of PyTorch"]),
+        ({"architecture": "mine.csv"}, ["student.model.architecture: ", "a network cannot"]),
     ],
-    ids=["ImageNet's weights", "a key of other models"],
+    ids=["ImageNet's weights", "a key of other models", "capitals", "ONNX", "PyTorch", "a table"],
 )
 def test_what_does_not_belong_to_it_is_named(keys, words):
     with pytest.raises(ParameterError) as raised:
@@ -235,6 +253,8 @@ def test_a_training_moves_free_layers_and_follows_the_file(unlabelled, capsys):
     kept, moved = (trained.get_layer("backbone").get_layer(name).kernel for name in ("first", "second"))
     np.testing.assert_array_equal(kept, model.get_layer("first").kernel)
     assert np.abs(moved - model.get_layer("second").kernel).max() > 0
+    trained_from = hashlib.sha256(NET.read_bytes()).hexdigest()
+    assert read_record(Path("models/baselines/seed1.keras"))["files"] == [trained_from]
     capsys.readouterr()
     train(own())
     assert "already trained" in capsys.readouterr().err

@@ -563,6 +563,15 @@ def test_the_record_is_a_json_file_that_keras_leaves_alone(unlabelled):
     assert keras_files.read_record(TEACHER) is None
 
 
+def test_the_metrics_name_the_files_that_students_came_from(assessed):
+    """Of a student without such a file they say nothing, as before there were any."""
+    assert [*json.loads(Path("metrics.json").read_text())["made_from"]] == ["dataset", "teacher", "params"]
+    record = keras_files.read_record(Path("student.keras"))
+    keras_files.save(keras_files.load(Path("student.keras")), Path("student.keras"), record | {"files": ["f" * 64]})
+    assess_one_student()
+    assert json.loads(Path("metrics.json").read_text())["made_from"]["files"] == ["f" * 64]
+
+
 # What the student and evaluate refuse
 
 

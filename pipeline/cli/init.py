@@ -39,6 +39,16 @@ def init(
     from pipeline.runtime.publish import publish
     from pipeline.tools import first_params, layout_detection, table_detection
 
+    options = {
+        "teacher": teacher,
+        "student": student,
+        "image-column": image_column,
+        "label-column": label_column,
+        "group-column": group_column,
+    }
+    for name, value in options.items():
+        if value is not None and not value.strip():
+            raise ParameterError(f"--{name} is empty. Name one behind it, or leave it out for what suits.")
     if PARAMS_FILE.exists() and not force:
         raise ParameterError(
             f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."

@@ -241,6 +241,7 @@ def report() -> None:
         temperatures=[str(t) for t in params.distill.temperatures],
         speeds=paths.SPEED,
         params=with_effect(params),
+        files=params.student.model.files,
         output=paths.REPORT,
         pictures=paths.PICTURES,
     )

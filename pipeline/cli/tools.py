@@ -30,7 +30,9 @@ def table(markdown: bool) -> None:
 
     document = read_metrics(METRICS)
     dataset = read_index(INDEX).fingerprint() if INDEX.is_file() else None
-    made_from.refuse_others(METRICS, document, with_effect(arguments.all_params()), dataset)
+    params = arguments.all_params()
+    made_from.refuse_others(METRICS, document, with_effect(params), dataset)
+    made_from.refuse_other_files(METRICS, document, params.student.model.files)
     text = comparison_in_markdown(METRICS) if markdown else comparison(METRICS)
     click.echo(text if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{text}")
 

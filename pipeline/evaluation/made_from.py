@@ -4,11 +4,12 @@ The file is in git, so a clone has it before anything was computed there, whatev
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import MismatchError, first_few
 
 FIRST = ("split.data", "split.layout")
 """Parameters that a message names first if they differ."""
@@ -21,19 +22,24 @@ Origin = Mapping[str, list[str]]
 """The part "made_from" of `metrics.json`."""
 
 
-def made_from(dataset: str, teacher: str, params: Mapping[str, Any]) -> dict[str, list[str]]:
+def made_from(
+    dataset: str, teacher: str, params: Mapping[str, Any], files: Collection[str] = ()
+) -> dict[str, list[str]]:
     """The part "made_from" of `metrics.json`.
 
     Args:
         dataset: the fingerprint of the index.
         teacher: SHA-256 of the teacher's file.
         params: the sections of params.yaml on which results depend.
+        files: SHA-256 of the files of `student.model` from which students and baselines were trained.
 
     Returns:
-        "dataset" and "teacher", one text each, and "params", a line for each value: "student.seeds: [1, 2, 3]".
+        "dataset" and "teacher", one text each, and "params", a line for each value: "student.seeds: [1, 2, 3]"; if
+        there are files, also "files".
     """
     # Lists of one, since DVC would show a text as a metric, but no list.
-    return {"dataset": [dataset], "teacher": [teacher], "params": [*_lines("", params)]}
+    origin = {"dataset": [dataset], "teacher": [teacher], "params": [*_lines("", params)]}
+    return origin | ({"files": sorted(set(files))} if files else {})
 
 
 def _lines(path: str, value: Any) -> Iterator[str]:
@@ -85,6 +91,25 @@ def refuse_other_teacher(metrics: Path, document: Mapping[str, Any], teacher: st
         raise MismatchError(
             f"{metrics} compares students with another teacher, {of_numbers[:DIGITS]}, than the one that is here, "
             f"{teacher[:DIGITS]}. Bring it up to date with `dvc repro evaluate`."
+        )
+
+
+def refuse_other_files(metrics: Path, document: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Compares the files of `student.model` with those from which students and baselines were trained.
+
+    DVC does not watch these files. Nothing is compared if one of them is not here, or if the numbers name none.
+
+    Raises:
+        MismatchError: they differ.
+    """
+    trained_from = _of(metrics, document).get("files")
+    if trained_from is None or not files or not all(file.is_file() for file in files):
+        return
+    if trained_from != sorted({sha256_file(file) for file in files}):
+        raise MismatchError(
+            f"the numbers of {metrics} are of students or baselines that were trained from other files than those of "
+            f"student.model that are here now: {first_few([str(file) for file in files])}. Train all of them again "
+            "with `dvc repro --single-item --force train_student train_baseline`, then `dvc repro`."
         )
 
 

@@ -93,13 +93,25 @@ def imagenet_classifier(architecture: str) -> Any:
         side = constructor(weights=None).input_shape[1] or 224  # MobileNetV3 takes any size; its weights are of 224
     keras.utils.clear_session(free_memory=False)
     input_shape = (side, side, 3)
-    with _weights_errors(architecture, "imagenet", input_shape):
+    with _weights_errors(architecture, "imagenet", input_shape, "name another teacher in train_teacher.model"):
         return constructor(weights="imagenet", input_shape=input_shape, classifier_activation=None)
 
 
 @contextmanager
-def _weights_errors(architecture: str, weights: str | None, input_shape: Sequence[int]) -> Iterator[None]:
-    """Turns Keras' exceptions into errors that name the cause and, for missing weights, where their file belongs."""
+def _weights_errors(
+    architecture: str,
+    weights: str | None,
+    input_shape: Sequence[int],
+    otherwise: str = "set weights to a file or to null in params.yaml",
+) -> Iterator[None]:
+    """Turns Keras' exceptions into errors that name the cause and, for missing weights, where their file belongs.
+
+    Args:
+        architecture: the name of the model.
+        weights: its weights, as `pretrained` takes them.
+        input_shape: (height, width, channels).
+        otherwise: what to do where the ImageNet weights cannot be had, as the end of a sentence.
+    """
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
         raise MissingError(
             f"there is no weights file at {weights}. Put it there, or set weights to imagenet or null in params.yaml."
@@ -115,7 +127,7 @@ def _weights_errors(architecture: str, weights: str | None, input_shape: Sequenc
             raise MissingError(
                 f"the ImageNet weights of {architecture} are neither in Keras' folder nor can they be downloaded. "
                 f"Put the file at {weights_folder() / Path(address[1]).name} (the environment variable KERAS_HOME "
-                "moves the folder), or set weights to a file or to null in params.yaml."
+                f"moves the folder), or {otherwise}."
             ) from None
         if isinstance(error, OSError) and weights == "imagenet":
             raise MissingError(

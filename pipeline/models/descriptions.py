@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from pipeline.models.applications import applications
 from pipeline.models.hub import HUB, files_of, model_name
+from pipeline.models.other_formats import is_of_a_file, no_network
 from pipeline.models.parts import (
     Affine,
     Downsampling,
@@ -281,6 +282,12 @@ def _channels(numbers: float | list[float]) -> int:
     return len(numbers) if isinstance(numbers, list) else 1
 
 
+def _keras_file(name: str) -> str:
+    if not name.endswith(".keras"):
+        raise ValueError(f"expected an architecture or a .keras file; {name} {no_network(name)}")
+    return name
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnNetwork:
     """A network of the user's own, which a `.keras` file holds.
@@ -291,7 +298,7 @@ class OwnNetwork:
         preprocessing: what is done to pixels, 0 to 255, before they enter the network.
     """
 
-    architecture: Annotated[str, Field(pattern=r"\.keras$")]
+    architecture: Annotated[str, AfterValidator(_keras_file)]
     weights: Literal["own"] | None = None
     preprocessing: Preprocessing = "none"
 
@@ -335,7 +342,9 @@ def _kind_of_model(value: Any) -> str:
     architecture = value.get("architecture") if isinstance(value, dict) else getattr(value, "architecture", None)
     if not isinstance(architecture, str):
         return DESCRIBED
-    return PRESET if architecture.startswith(HUB) else NETWORK if architecture.endswith(".keras") else DESCRIBED
+    if architecture.startswith(HUB):
+        return PRESET
+    return NETWORK if is_of_a_file(architecture) else DESCRIBED
 
 
 Described = Annotated[Cnn | Mlp | Application, Field(discriminator="architecture")]

@@ -103,13 +103,29 @@ def _rows(file: Path, table: LogitTable, ids: Sequence[str]) -> tuple[Ints, Ints
     kept = place == views
     counts = np.bincount(images[kept], minlength=len(ids))
     if not counts.all():
+        _refuse_later_views(file, views)
         missing = [image_id for image_id, count in zip(ids, counts, strict=True) if not count]
         raise MismatchError(
             f"{file} has no row for {len(missing)} of {len(ids)} images (view 0): "
             f"{all_named(missing, 'without-logits')}. Expected an answer to each image of data/index.csv, under its id "
-            f"there. Add the missing rows, or correct their ids{_example(table, ids)}."
+            f"there. Add the missing rows, or correct their ids{_example(table, ids)}." + _other_views(images, counts)
         )
     return order[kept], counts
+
+
+def _refuse_later_views(file: Path, views: Ints) -> None:
+    """Refuses views that are numbered from 1, or from another number, in every row."""
+    if len(views) and (first := int(views.min())) > 0:
+        raise MismatchError(
+            f"{file} has no row of view 0: its views begin at {first}. Number them from 0, so that the first view of "
+            "each image, or its only one, is view 0."
+        )
+
+
+def _other_views(images: Ints, counts: Ints) -> str:
+    """Says, at the end of a message, how many of the images without a view 0 have other views."""
+    others = int(((counts == 0) & (np.bincount(images, minlength=len(counts)) > 0)).sum())
+    return f" {others} of them have rows of other views alone: number the views of each image from 0." if others else ""
 
 
 def _example(table: LogitTable, ids: Sequence[str]) -> str:

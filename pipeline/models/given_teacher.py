@@ -159,7 +159,7 @@ def _refuse_outputs_without_meaning(teacher: GivenTeacher, class_names: Sequence
 def _loaded(file: Path) -> tuple[Any, str | None, list[str]]:
     """A `.keras` file's model without a softmax or sigmoid at its end, the activation that it had, and notes."""
     notes = []
-    loaded = keras_files.load(file)
+    loaded = keras_files.load(file, keras_files.OF_THE_USER)
     keras_files.refuse_no_classifier(loaded, file)
     if (model := keras_files.of_one_tensor(loaded)) is not loaded:
         notes.append("its input and output are taken out of a map or list")

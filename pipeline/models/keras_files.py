@@ -38,7 +38,8 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
         model: a Keras model.
         path: the file to write.
         record: what is known of the model, JSON-serialisable: `class_names`; for one that was trained here,
-            `validation` with `images` (their `fingerprint_of`) and `accuracy`; for one that was given, `given` with the
+            `validation` with `images` (their `fingerprint_of`) and `accuracy`, and, if files decide what it was before
+            the training, `files`, their SHA-256; for one that was given, `given` with the
             `sha256` of its file, the `accuracy` that params.yaml states (or None), and what was added to it.
     """
     if record is not None and (frozen := _frozen(model)):
@@ -67,8 +68,19 @@ def _copy(source: zipfile.ZipFile, name: str, target: zipfile.ZipFile) -> None:
         shutil.copyfileobj(content, copy)
 
 
-def load(path: Path) -> Any:
+MADE_HERE = "Make it again with `dvc repro`."
+"""What to do with a damaged file of this project."""
+
+OF_THE_USER = "Save it again with `model.save('NAME.keras')`, from Keras' own layers only."
+"""What to do with a damaged file of the user's own."""
+
+
+def load(path: Path, remedy: str = MADE_HERE) -> Any:
     """Loads a `.keras` file, uncompiled and in safe mode.
+
+    Args:
+        path: the file.
+        remedy: what to do if it is damaged: `MADE_HERE` or `OF_THE_USER`.
 
     Raises:
         MissingError: there is no such file, or it holds an ONNX graph and ONNX Runtime is not installed.
@@ -80,8 +92,7 @@ def load(path: Path) -> Any:
         raise MissingError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
     if not zipfile.is_zipfile(path):
         raise DamagedError(
-            f"{path} is not a whole `.keras` file (a zip archive with its configuration and weights). "
-            "Make it again with `dvc repro`, or, if it is not of this project, with `model.save('NAME.keras')`."
+            f"{path} is not a whole `.keras` file (a zip archive with its configuration and weights). {remedy}"
         )
     try:
         with warnings.catch_warnings():  # an inner model may be compiled; its optimizer is not needed
@@ -90,11 +101,11 @@ def load(path: Path) -> Any:
                 refuse_without("onnxruntime")
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except LOADING as error:
-        raise DamagedError(f"{path} {_why_not(path, error)}") from None
+        raise DamagedError(f"{path} {_why_not(path, error, remedy)}") from None
     if faults := [graph.fault for graph in graphs_in(model) if graph.session is None]:
         raise DamagedError(
             f"{path} holds an ONNX graph, but {faults[0]}. Install the version of ONNX Runtime with which the file was "
-            "made, or make it again with `dvc repro`."
+            f"made. {remedy}"
         )
     for place, names in (read_record(path) or {}).get(FROZEN, {}).items():
         for name in names:
@@ -123,7 +134,7 @@ LOADING = (ValueError, TypeError, LookupError, AttributeError, ImportError, Runt
 """What Keras raises when it cannot load a file."""
 
 
-def _why_not(path: Path, error: Exception) -> str:
+def _why_not(path: Path, error: Exception, remedy: str) -> str:
     """Why a file cannot be loaded, and what to do: the rest of a sentence that begins with its name."""
     if "arbitrary code execution" in str(error) or "safe_mode" in str(error):
         return (
@@ -141,10 +152,7 @@ def _why_not(path: Path, error: Exception) -> str:
             "model from Keras' own layers only, copy the weights with `layer.set_weights`, and save that model. For a "
             "teacher, `model.export('NAME.onnx', format='onnx')` where that code is will do."
         )
-    return (
-        f"cannot be loaded as a Keras model: {one_line(error).rstrip('.')}. Make it again with `dvc repro`, "
-        "or, if it is not of this project, from Keras' own layers only."
-    )
+    return f"cannot be loaded as a Keras model: {one_line(error).rstrip('.')}. {remedy}"
 
 
 def load_classifier(path: Path, class_names: Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.logit_formats import EXPECTED_COLUMNS, Kind, Unchecked
+from pipeline.models.logit_formats import EXPECTED_COLUMNS, LIST, Kind, Unchecked
 from pipeline.models.logits_in_csv import read_csv_file
 from pipeline.models.logits_in_npz import EXPECTED_ARRAYS, read_arrays
 from pipeline.models.logits_in_parquet import read_parquet
@@ -99,7 +99,7 @@ def _refuse_no_texts(path: Path, what: str, texts: Sequence[str]) -> None:
     bad = [f"{text!a} (number {row + 1})" for row, text in enumerate(texts) if not text or _has_surrogates(text)]
     if bad:
         raise UnusableError(
-            f"{path} has {len(bad)} {what} that are empty or no text in UTF-8: {all_named(bad)}. Correct them."
+            f"{path} has {len(bad)} {what} that are empty or no text in UTF-8: {all_named(bad, LIST)}. Correct them."
         )
 
 
@@ -155,4 +155,4 @@ def _refuse(
 
 
 def _named(rows: Sequence[tuple[str, int]]) -> str:
-    return all_named([f"{image_id!r} (view {view})" for image_id, view in rows])
+    return all_named([f"{image_id!r} (view {view})" for image_id, view in rows], LIST)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.logit_formats import EXPECTED_COLUMNS, Unchecked, columns_of, one_text
+from pipeline.models.logit_formats import EXPECTED_COLUMNS, LIST, Unchecked, columns_of, one_text
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named, one_line, quoted
 
 
@@ -38,7 +38,7 @@ def read_csv_file(path: Path) -> Unchecked:
         except ValueError as error:
             bad.append(f"{error} (line {line})")
     if bad:
-        raise UnusableError(f"{path} has {len(bad)} row(s) with a wrong field: {all_named(bad)}. Correct them.")
+        raise UnusableError(f"{path} has {len(bad)} row(s) with a wrong field: {all_named(bad, LIST)}. Correct them.")
     return Unchecked(
         ids,
         None if at_view is None else np.array(views, np.int64),

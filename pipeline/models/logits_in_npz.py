@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from pipeline.models.logit_formats import PREFIXES, Unchecked, one_kind, refuse_misspelt
-from pipeline.runtime.errors import DamagedError, UnusableError, one_line, quoted
+from pipeline.models.logit_formats import PREFIXES, Unchecked, misspelt_names, one_kind, refuse_names
+from pipeline.runtime.errors import DamagedError, UnusableError, one_line
 from pipeline.runtime.npz_files import read_npz
 
 EXPECTED_ARRAYS = (
@@ -24,10 +24,11 @@ def read_arrays(path: Path) -> Unchecked:
     """
     example = "ids=..., views=..., logits=..., class_names=..."
     arrays = read_npz(path, example=example, plain="ids as texts and logits as floating-point numbers")
-    refuse_misspelt(path, "array", arrays, ("views", "class_names", "rendering"))
-    kind = one_kind(path, [kind for kind in PREFIXES.values() if kind in arrays], sorted(arrays), EXPECTED_ARRAYS)
-    if "ids" not in arrays:
-        raise UnusableError(f"{path} lacks the array ids; it has {quoted(sorted(arrays), 12)}. {EXPECTED_ARRAYS}")
+    held = [kind for kind in PREFIXES.values() if kind in arrays]
+    known = ("ids", "views", "class_names", "rendering", *([] if held else PREFIXES.values()))
+    misspelt = misspelt_names(arrays, known)
+    refuse_names(path, "array", sorted(arrays), misspelt, EXPECTED_ARRAYS, ids="ids", has_values=bool(held))
+    kind = one_kind(path, held)
     values, ids, views, names = arrays[kind], arrays["ids"], arrays.get("views"), arrays.get("class_names")
     if values.ndim != 2 or values.dtype.kind != "f":
         raise _other(path, kind, values, "floating-point numbers of shape (R, C)")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.logit_formats import Unchecked, columns_of, one_text
+from pipeline.models.logit_formats import LIST, Unchecked, columns_of, one_text
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, all_named, one_line
 
 
@@ -58,7 +58,7 @@ def _values(path: Path, columns: list[tuple[str, Any]], kind: str, pa: Any) -> n
     odd = [f"{name!r} of type {column.type}" for name, column in columns if not pa.types.is_floating(column.type)]
     if odd:
         raise UnusableError(
-            f"{path} has {len(odd)} column(s) of {kind} that are no floating-point numbers: {all_named(odd)}. "
+            f"{path} has {len(odd)} column(s) of {kind} that are no floating-point numbers: {all_named(odd, LIST)}. "
             "Store them as float32."
         )
     dtype = np.result_type(*(column.type.to_pandas_dtype() for _, column in columns))

@@ -27,7 +27,8 @@ BEHIND_LOGITS = (
     *("AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
     *("MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
 )
-"""Layers and operations that turn logits into logits: they shift, pick, join or average them."""
+"""Layers and operations that turn logits into logits: they shift, pick, join or average them; Subtract and Maximum only
+where `_keeps_logits` says so."""
 
 SCALING = ("Rescaling", "Multiply", "TrueDivide", "Divide")
 """These turn logits into logits if the factor is a positive constant, such as one over a temperature."""
@@ -122,7 +123,7 @@ def _of_one(node: Node, behind: str) -> tuple[str | None, str | None]:
         return None, None
     if name in (*PASSING, "InputLayer", "Activation"):
         return None, behind
-    if name in BEHIND_LOGITS or (name in SCALING and _is_positive(node)):
+    if (name in BEHIND_LOGITS and _keeps_logits(node)) or (name in SCALING and _is_positive(node)):
         return None, behind or f", with {name} behind it"
     return f"{name}{behind}", None
 
@@ -131,12 +132,41 @@ def _is_positive(node: Node) -> bool:
     """Whether a layer or operation multiplies by a positive constant."""
     if node["class_name"] == "Rescaling":
         return _are_positive(node["config"]["scale"])
-    calls = [call for call in node["inbound_nodes"] if "args" in call]
-    arguments = [argument for call in calls for argument in [*call["args"], *call["kwargs"].values()]]
+    calls = _calls(node)
+    arguments = [argument for call in calls for argument in call]
     constants = [argument for argument in arguments if not _is_tensor(argument)]
     # A constant divided by logits turns their order round; logits divided by a constant keep it.
     keeps_order = node["class_name"] == "Multiply" or (bool(arguments) and _is_tensor(arguments[0]))
     return keeps_order and len(constants) == len(calls) and all(map(_are_positive, constants))
+
+
+def _keeps_logits(node: Node) -> bool:
+    """Whether one of `BEHIND_LOGITS` neither turns the order of logits round nor cuts them off.
+
+    A Subtract takes a constant, or one number for each image, from logits: what is taken from something, also from
+    other logits, may change its order. A Maximum with a constant cuts off all that is smaller.
+    """
+    if node["class_name"] == "Maximum":
+        return all(_is_tensor(argument) for call in _calls(node) for argument in call)
+    return node["class_name"] != "Subtract" or all(_is_a_shift(*call) for call in _calls(node))
+
+
+def _is_a_shift(minuend: Any, subtrahend: Any) -> bool:
+    if not _is_tensor(minuend):
+        return False
+    return not _is_tensor(subtrahend) or (_is_of_each_image(subtrahend) and not _is_of_each_image(minuend))
+
+
+def _is_of_each_image(tensor: Node) -> bool:
+    """Whether a tensor holds one number for each image, or one for all."""
+    shape = tensor["config"]["shape"]
+    return all(size == 1 for size in shape[1 if len(shape) > 1 else 0 :])
+
+
+def _calls(node: Node) -> list[list[Any]]:
+    """The arguments of each call of a layer or operation; those in a list, as of layers that join, one by one."""
+    calls = [[*call["args"], *call["kwargs"].values()] for call in node["inbound_nodes"] if "args" in call]
+    return [call[0] if len(call) == 1 and isinstance(call[0], list) else call for call in calls]
 
 
 def _is_tensor(argument: Any) -> bool:

@@ -34,7 +34,10 @@ BEHIND_LOGITS = (
 """Operators that turn the logits in their first input into logits: they shift, pick or average them."""
 
 JOINING = ("Add", "Sub", "Sum", "Mean", "Max", "Concat")
-"""Operators that do so with all their inputs."""
+"""Operators that do so with all their inputs; Sub and Max only where `_keeps_logits` says so."""
+
+OF_EACH_IMAGE = ("ReduceMax", "ReduceMean", "ReduceSum", "ReduceLogSumExp")
+"""Operators that give one number for each image if they go over its classes."""
 
 SCALING = ("Mul", "Div")
 """These turn logits into logits if the factor is a positive constant, such as one over a temperature."""
@@ -82,7 +85,7 @@ def refuse_no_logits(graph: Any, file: Path) -> None:
         kind = node.op_type
         if kind in SCALING and _is_by_positive(node, constants):
             sources = [source for source in node.input if source not in constants]
-        elif kind in JOINING:
+        elif kind in JOINING and _keeps_logits(node, makers, constants):
             sources = list(node.input)
         elif kind in (*PASSING, *BEHIND_LOGITS):
             sources = list(node.input[:1])
@@ -117,6 +120,37 @@ def _last(graph: Any) -> Any:
     while node is not None and node.op_type in PASSING and node.input and steps < len(graph.node):
         node, steps = makers.get(node.input[0]), steps + 1
     return node
+
+
+def _keeps_logits(node: Any, makers: Mapping[str, Any], constants: Mapping[str, Any]) -> bool:
+    """Whether one of `JOINING` neither turns the order of logits round nor cuts them off.
+
+    A Sub takes a constant, or one number for each image, from logits: what is taken from something, also from other
+    logits, may change its order. A Max with a constant cuts off all that is smaller.
+    """
+    if node.op_type == "Max":
+        return not any(name in constants for name in node.input)
+    if node.op_type != "Sub":
+        return True
+    minuend, subtrahend = node.input
+    taken = makers.get(subtrahend)
+    return minuend not in constants and (
+        subtrahend in constants
+        or (taken is not None and taken.op_type in OF_EACH_IMAGE and _is_over_classes(taken, constants))
+    )
+
+
+def _is_over_classes(node: Any, constants: Mapping[str, Any]) -> bool:
+    """Whether an operator of `OF_EACH_IMAGE` reduces the last axis alone, and keeps it."""
+    from onnx import TensorProto, numpy_helper
+    from onnx.helper import get_attribute_value
+
+    stated = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
+    axes = stated.get("axes", constants.get(node.input[1]) if len(node.input) > 1 else None)
+    if isinstance(axes, TensorProto):
+        axes = None if axes.data_location == axes.EXTERNAL else numpy_helper.to_array(axes)
+    is_kept = stated.get("keepdims", 1) == 1
+    return axes is not None and is_kept and np.asarray(axes).reshape(-1).tolist() in ([-1], [1])
 
 
 def _is_by_positive(node: Any, constants: Mapping[str, Any]) -> bool:

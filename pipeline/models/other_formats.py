@@ -27,13 +27,16 @@ ANOTHER_LIBRARY = (
     "Build the same model from Keras' layers, copy its weights with `layer.set_weights`, compare the outputs of both "
     "models for some images, and `model.save('NAME.keras')`"
 )
-TO_ONNX = f"Export it to ONNX (docs/guide.md shows how), which a teacher may be in. Or b{ANOTHER_LIBRARY[1:]}"
+TO_ONNX = (
+    "As a teacher, export it to ONNX, or let its program write a table of logits (docs/guide.md shows both). "
+    f"Or b{ANOTHER_LIBRARY[1:]}"
+)
 BY_SUFFIX = {
     ".h5": LEGACY,
     ".hdf5": LEGACY,
     ".pb": f"is a part of a SavedModel, and {ANY_SAVED_MODEL}",
     ".tflite": f"is a model of LiteRT (TensorFlow Lite). {ANOTHER_LIBRARY}",
-    ".onnx": "is a model in ONNX. A teacher can be one (train_teacher.model); a network that is trained here cannot",
+    ".onnx": "is a model in ONNX. A teacher can be one (train_teacher.model); only networks of Keras are trained here",
     ".pt": f"is a model of PyTorch. {TO_ONNX}",
     ".pth": f"is a model of PyTorch. {TO_ONNX}",
     ".pt2": f"is a program that PyTorch exported. {TO_ONNX}",
@@ -46,9 +49,32 @@ BY_SUFFIX = {
 }
 
 
+TABLES = (".npz", ".csv", ".parquet")
+"""The endings of tables of logits."""
+
+IN_SMALL_LETTERS = (".keras", ".weights.h5")
+"""The endings that Keras knows in small letters alone."""
+
+
 def conversion_of(file: str) -> str:
     """The format that a file's name suggests, and how to convert it: the rest of a sentence after the name."""
+    for ending in IN_SMALL_LETTERS:
+        if file.lower().endswith(ending) and not file.endswith(ending):
+            return f"cannot be loaded: Keras knows its ending in small letters alone. Rename it to end in {ending}"
     return BY_SUFFIX.get(PurePath(file).suffix.lower(), f"has another ending. {STEPS.removesuffix('.')}")
+
+
+def is_of_a_file(name: str) -> bool:
+    """Whether a name that could be an architecture's is that of a file with a model or answers, by its ending."""
+    suffix = PurePath(name).suffix.lower()
+    return suffix != "" and suffix in (*BY_SUFFIX, *IN_SMALL_LETTERS, *TABLES)
+
+
+def no_network(name: str) -> str:
+    """Why a network that is trained here cannot be such a file: the rest of a sentence after its name."""
+    if PurePath(name).suffix.lower() in TABLES:
+        return "has the ending of a table. A teacher can be one of logits (train_teacher.logits); a network cannot"
+    return conversion_of(name)
 
 
 def other_format(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from pipeline.models import architectures, keras_files
 from pipeline.models.last_activation import PROBABILITIES, last_activation, switched_off
 from pipeline.models.model_end import refuse_no_logits
 from pipeline.models.parts import Preprocessing
-from pipeline.runtime.errors import MismatchError, UnusableError
+from pipeline.runtime.errors import MismatchError, MissingError, UnusableError
 
 RESERVED = ("pixels", "rescaling", "flip", "backbone")
 """Names of layers that stand before a network's last one."""
@@ -59,7 +59,12 @@ def own_network(file: Path, *, classes: int, preprocessing: Preprocessing, with_
 
 
 def _classifier(file: Path) -> Any:
-    model = keras_files.load(file)
+    if not file.exists():
+        raise MissingError(
+            f"there is no network at {file}. Save it there with `network.save({str(file)!r})`, or name another file "
+            "or an architecture in params.yaml."
+        )
+    model = keras_files.load(file, keras_files.OF_THE_USER)
     keras_files.refuse_no_classifier(model, file)
     return keras_files.of_one_tensor(model)
 

@@ -10,16 +10,13 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pipeline.models.applications import applications
 from pipeline.models.descriptions import Channels, Model
 from pipeline.models.hub import HUB
-from pipeline.models.other_formats import conversion_of
+from pipeline.models.other_formats import TABLES, conversion_of
 from pipeline.models.parts import Preprocessing
 from pipeline.runtime.errors import nearest
 from pipeline.runtime.ranges import Positive, Rate, Share
 
 APPLICATION = "keras.applications:"
 """What stands before the name of a classifier of keras.applications."""
-
-TABLES = (".npz", ".csv", ".parquet")
-"""The endings of tables of logits."""
 
 Average = Literal["logits", "probabilities"]
 """What an ensemble averages."""
@@ -157,7 +154,7 @@ class GivenTeacher:
     @property
     def is_onnx(self) -> bool:
         """Whether `model` is an ONNX file."""
-        return self.is_file and self.file.name.endswith(".onnx")
+        return self.is_file and self.file.suffix.lower() == ".onnx"
 
     @property
     def file(self) -> Path:

@@ -22,6 +22,7 @@ from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference.cost import cost
 from pipeline.inference.forward import all_logits
 from pipeline.models import keras_files
+from pipeline.models.records import read_record
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
@@ -90,12 +91,18 @@ def run(
     votes = votes_on(test, labels, len(data.class_names))
     reports = model_reports(scores[TEACHER.key], by_seed, labels, votes)
     models = {group.key: reports[group] | _best_epochs(group, curves) | costs[group] for group in [TEACHER, *groups]}
-    origin = made_from(data.fingerprint(), description.sha256, params)
+    trained_from = {sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)}
+    origin = made_from(data.fingerprint(), description.sha256, params, trained_from)
     _write_json({"made_from": origin, "test_images": len(test), **_unlabelled(data), "models": models}, output)
     write_plots(plots, scores, labels, data.class_names, models, curves)
     write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
     forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {predictions}")
+
+
+def _trained_from(model: Path) -> list[str]:
+    """SHA-256 of the files that decided what a model was before its training."""
+    return list((read_record(model) or {}).get("files", []))
 
 
 def _unlabelled(data: Index) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
-from pipeline.evaluation.made_from import refuse_other_teacher, refuse_others
+from pipeline.evaluation.made_from import refuse_other_files, refuse_other_teacher, refuse_others
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, Role
 from pipeline.evaluation.predictions import read_predictions
 from pipeline.evaluation.speed import read_speed
@@ -50,6 +50,7 @@ def run(
     temperatures: Sequence[str],
     speeds: Path,
     params: Mapping[str, Any],
+    files: Sequence[Path] = (),
     output: Path,
     pictures: Path,
 ) -> None:
@@ -66,6 +67,7 @@ def run(
         temperatures: of the students, as written in params.yaml.
         speeds: `speed.json`.
         params: the sections of params.yaml to show.
+        files: the files of `student.model`.
         output: the HTML file to write.
         pictures: the folder in which to write samples.png, views.png and soft_labels.png.
 
@@ -78,6 +80,7 @@ def run(
     models, data, description = document["models"], read_index(index), read_description(teacher)
     refuse_others(metrics, document, params, data.fingerprint())
     refuse_other_teacher(metrics, document, description.sha256)
+    refuse_other_files(metrics, document, files)
     _refuse_other_temperatures(metrics, models, temperatures)
     trained = {group: [group.model(seed) for seed in report["seeds"]] for group, report in students(models).items()}
     trained |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}

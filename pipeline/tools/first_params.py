@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline.datasets.labelled import DataSet
 from pipeline.models.applications import applications, weights_folder, weights_in
 from pipeline.models.hub import HUB
-from pipeline.models.teacher_file import APPLICATION, TABLES
+from pipeline.models.other_formats import TABLES, conversion_of, is_of_a_file, no_network
+from pipeline.models.teacher_file import APPLICATION
 from pipeline.runtime.errors import ParameterError, UnusableError, all_named, nearest
 
 LOOKED_AT = 64
@@ -169,7 +170,7 @@ def _teacher(
             "--teacher, then write train_teacher as docs/teachers.md shows; or name an architecture, which gets a head "
             "of its own."
         )
-    if teacher is not None and teacher.endswith((".keras", ".onnx")):
+    if teacher is not None and (teacher.endswith(".keras") or Path(teacher).suffix.lower() == ".onnx"):
         return {"model": teacher}
     if teacher is not None and _is_table(teacher):
         from pipeline.models.given_logits import refuse_missing_table  # loads Keras
@@ -207,6 +208,10 @@ def _model(name: str, pictures: Pictures, on_gpu: bool, *, is_student: bool) -> 
     if name == "mlp":
         return {"architecture": "mlp", "input_shape": [pictures.height, pictures.width, pictures.channels]}
     if not name.startswith(HUB) and name not in applications():
+        if name == VOTES:  # of a student; a teacher can be that
+            raise ParameterError("votes are a teacher's answers: name an architecture or a .keras file as the student.")
+        if is_of_a_file(name) or Path(name).exists():
+            raise ParameterError(f"{name} {no_network(name) if is_student else conversion_of(name)}.")
         near = nearest(name, [*applications(), "cnn", "mlp"])
         raise ParameterError(
             f"there is no architecture {name!r}; `softlabel models` lists them."

@@ -150,13 +150,20 @@ def teacher_in_the_loop(teacher: Path, class_names: Sequence[str]) -> Any:
     Raises:
         UnusableError: it is no model.
     """
-    model = load_teacher(teacher, class_names).model
-    if model is None:
+    loaded = load_teacher(teacher, class_names)
+    if loaded.model is None:
+        answers = [member for member in loaded.members if member.answers is not None]
+        what = "holds given answers"
+        if loaded.average is not None:
+            named = first_few([member.described for member in answers])
+            what = (
+                f"is an ensemble of which {len(answers)} of {len(loaded.members)} members are given answers ({named})"
+            )
         raise UnusableError(
-            f"{teacher} holds given logits, so no model can be put into the student's loop. `softlabel parity` needs a "
+            f"{teacher} {what}, so no model can be put into the student's loop. `softlabel parity` needs a "
             "teacher that is a model; `softlabel verify` checks the soft labels."
         )
-    return model
+    return loaded.model
 
 
 def _comparable(loss: DistillationLoss) -> DistillationLoss:

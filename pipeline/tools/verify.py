@@ -270,7 +270,7 @@ def _given(teacher: Path, params: Parameters | PipelineError) -> list[Check]:
 
 
 def _sha256(file: Path) -> str:
-    if file.suffix != ".onnx":
+    if file.suffix.lower() != ".onnx":
         return sha256_file(file)
     from pipeline.models.onnx_files import sha256_with_external_data  # loads Keras
 

@@ -86,12 +86,13 @@ def trained(
         ParameterError: the model cannot be built, or the training diverged.
         BusyError: another process is writing `output`.
     """
+    files = [sha256_file(file) for file in model.files]
     with workspace(
         output,
         code=code,
         model=asdict(model),
         classes=data.class_names,
-        files=[sha256_file(file) for file in model.files],
+        files=files,
         examples=[
             [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
             for examples in (train_on, validate_on)
@@ -115,7 +116,7 @@ def trained(
             # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.
             images, accuracy = fingerprint_of(recipe.validation_images(data)), state.best()["val_accuracy"]
             record = {"class_names": data.class_names, "validation": {"images": images, "accuracy": accuracy}}
-            keras_files.save(best, finished, record)
+            keras_files.save(best, finished, record | ({"files": files} if files else {}))
             state_file.unlink()
         yield Trained(finished, curves)
 
