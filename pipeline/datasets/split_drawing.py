@@ -40,6 +40,7 @@ class Drawn:
         kept: how many images stay in training because of their copies.
         copied: ids of images without a label that are left out, since they are equal to a validation or test image.
         in_groups: ids of those that are left out, since their group has validation or test images.
+        unused: how many images without a label are left out, since none is used.
     """
 
     rows: Sequence[Annotation]
@@ -49,9 +50,16 @@ class Drawn:
     kept: int = 0
     copied: Sequence[str] = ()
     in_groups: Sequence[str] = ()
+    unused: int = 0
 
 
-def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | None = None) -> Drawn:
+def draw(
+    data_set: DataSet,
+    *,
+    keep_copies_in_train: bool = False,
+    limit: int | None = None,
+    use_unlabelled: bool = True,
+) -> Drawn:
     """Gives every image of a data set its split.
 
     Args:
@@ -59,6 +67,7 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
         keep_copies_in_train: whether equal pictures that would lie in several splits stay in training, with all
             images of their groups. This reads every file. (Images without a label are compared in any case.)
         limit: how many images are used at most; None uses all.
+        use_unlabelled: whether images without a label are used. The labelled images are the same in either case.
 
     Raises:
         ParameterError: the limit leaves some class without an image in one of its splits.
@@ -67,7 +76,8 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
     if keep_copies_in_train:
         drawn = _with_copies_in_train(data_set, drawn)
     drawn = _with_unlabelled(drawn, [row for row in data_set.rows if not row.is_labelled])
-    return drawn if limit is None else _limited(drawn, limit)
+    drawn = drawn if limit is None else _limited(drawn, limit)
+    return drawn if use_unlabelled else _without_unlabelled(drawn, data_set)
 
 
 def number(name: str, purpose: Purpose) -> int:
@@ -157,6 +167,19 @@ def _with_unlabelled(drawn: Drawn, rows: Sequence[Annotation]) -> Drawn:
         splits=[split for _, split in pairs],
         copied=copied,
         in_groups=in_groups,
+    )
+
+
+def _without_unlabelled(drawn: Drawn, data_set: DataSet) -> Drawn:
+    """Leaves them out at the very end, so that no limit chooses other labelled images."""
+    pairs = [pair for pair in zip(drawn.rows, drawn.splits, strict=True) if pair[0].is_labelled]
+    return replace(
+        drawn,
+        rows=[row for row, _ in pairs],
+        splits=[split for _, split in pairs],
+        copied=(),
+        in_groups=(),
+        unused=sum(not row.is_labelled for row in data_set.rows),
     )
 
 

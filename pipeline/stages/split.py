@@ -29,6 +29,7 @@ def run(
     index: Path,
     duplicates: Duplicates = "warn",
     limit: int | None = None,
+    use_unlabelled: bool = True,
     other_outputs: Sequence[Path] = (),
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
@@ -42,6 +43,7 @@ def run(
         index: the CSV file to write.
         duplicates: what to do about equal pictures in several splits: warn, refuse or keep_in_train.
         limit: how many images are used at most, or None for all.
+        use_unlabelled: whether images without a label are used.
         other_outputs: what later stages will write or replace.
 
     Raises:
@@ -51,7 +53,12 @@ def run(
     """
     refuse_data_among(settings["data"], [split_folder, index, *other_outputs])
     data_set = LAYOUTS[layout](**settings)
-    drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
+    drawn = draw(
+        data_set,
+        keep_copies_in_train=duplicates == "keep_in_train",
+        limit=limit,
+        use_unlabelled=use_unlabelled,
+    )
     _refuse_empty(drawn, data_set)
     refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
     with publish(split_folder) as folder:
@@ -149,14 +156,19 @@ def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
             )
     if drawn.kept:
         print(f"split.duplicates: {drawn.kept} image(s) stay in training, because they have copies in other splits.")
-    available = len(data_set.rows) - len(drawn.copied) - len(drawn.in_groups)
+    available = len(data_set.rows) - len(drawn.copied) - len(drawn.in_groups) - drawn.unused
     if len(drawn.rows) < available:
         print(f"split.limit: {len(drawn.rows):,} of {available:,} images are used, for a try-out.")
     print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
 
 
 def _print_left_out(drawn: Drawn) -> None:
-    """Says which images without a label are left out, so that no model sees what it is tested on."""
+    """Says how many images without a label are left out, and which ones, if that is not stated in params.yaml."""
+    if drawn.unused:
+        print(
+            f"{drawn.unused:,} image(s) without a label are left out, because split.unlabelled.use is false. "
+            "The labelled images are the same as with them."
+        )
     for names, why in (
         (drawn.copied, "are equal to a validation or test image"),
         (drawn.in_groups, "belong to a group with validation or test images"),

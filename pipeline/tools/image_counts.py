@@ -43,6 +43,7 @@ def count_images(
     settings: Mapping[str, Any],
     duplicates: Duplicates = "warn",
     limit: int | None = None,
+    use_unlabelled: bool = True,
 ) -> ImageCounts:
     """Counts the images in the raw data; if these are not there, in the index.
 
@@ -52,6 +53,7 @@ def count_images(
         settings: the arguments of that layout's reader.
         duplicates: as in `split.run`.
         limit: as in `split.run`.
+        use_unlabelled: as in `split.run`.
 
     Raises:
         PipelineError: neither can be read, or a split has no images.
@@ -59,7 +61,12 @@ def count_images(
     if settings["data"].exists() or not index.is_file():
         data_set = LAYOUTS[layout](**settings)
         source, class_names = data_set.source, data_set.class_names
-        drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
+        drawn = draw(
+            data_set,
+            keep_copies_in_train=duplicates == "keep_in_train",
+            limit=limit,
+            use_unlabelled=use_unlabelled,
+        )
         rows = [(split, row.id, row.is_labelled) for split, row in zip(drawn.splits, drawn.rows, strict=True)]
     else:
         listed = read_index(index)
