@@ -1,5 +1,6 @@
 """`softlabel init`: the layout that it finds, the params.yaml that it writes, and what it asks for or refuses."""
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from layouts import FOLDER, INDEX, png, write_files, write_params
 from onnx_graphs import classifier, write
+from PIL import Image
 from real_project import ROOT
 from ruamel.yaml import YAML
 
@@ -283,6 +285,91 @@ def test_a_folder_of_images_without_a_label_is_found(write, name):
     assert any(note.startswith(name) for note in detected.notes)
 
 
+@pytest.mark.parametrize("place", ["train/unlabelled", "train/Unlabeled", "test/unlabelled", "UNLABELLED"])
+def test_the_folder_is_found_beside_folders_of_classes(place):
+    split_folders()
+    before = detect(RAW)
+    Path("raw/train/unlabeled").mkdir(exist_ok=True)  # an empty one is passed over
+    write_files({f"raw/{place}/deep/{n}.png": png(100 + n, 12) for n in range(5)})
+    detected = detect(RAW)
+    assert detected.section == before.section | {"unlabelled": {"folder": place}}
+    assert len(detected.data_set.rows) == len(before.data_set.rows) + 5
+    assert detected.data_set.class_names == before.data_set.class_names
+
+
+@pytest.mark.parametrize("write", [class_folders, split_folders, csv], ids=lambda write: write.__name__)
+def test_an_empty_folder_is_passed_over(write):
+    write()
+    before = detect(RAW)
+    Path("raw/unlabelled").mkdir()
+    assert detect(RAW).section == before.section
+    assert detect(RAW).data_set.class_names == before.data_set.class_names
+
+
+def rows_with(blank, count, label="label"):
+    """Sixty rows, of which some have no label."""
+    write_files(images(*numbered(60)))
+    labels = [blank if n < count else ["x", "y"][n % 2] for n in range(60)]
+    if label == "a,b":
+        labels = [{"x": "1,0", "y": "0,1"}.get(one, f"{one},{one}") for one in labels]
+    table("list.csv", f"name,{label}", *(f"{n}.png,{one}" for n, one in enumerate(labels)))
+    return count
+
+
+def rows_of_mhist():
+    write_files(images(*numbered(30)))
+    header = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+    table("annotations.csv", header, *(f"{n}.png,{'ab'[n % 2] if n > 1 else ''},,train" for n in range(30)))
+    return 2
+
+
+def labels_of_minus_one():
+    RAW.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 12, 12, 3), dtype=np.uint8)
+    np.savez(RAW / "data.npz", x_train=pixels, y_train=np.where(np.arange(60) < 9, -1, np.arange(60) % 2))
+    return 9
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: rows_with("", 3),
+        lambda: rows_with("NA", 3),
+        lambda: rows_with("NA", 18),
+        lambda: rows_with("none", 18, label="a,b"),
+        rows_of_mhist,
+        labels_of_minus_one,
+    ],
+    ids=["3 empty", "3 NA", "18 NA", "one-hot", "mhist", "arrays"],
+)
+def test_rows_without_a_label_are_taken_if_they_are_meant(write):
+    """Without the option the refusal names it, and no file that does not exist yet."""
+    count = write()
+    with pytest.raises(UnusableError) as refused:
+        detect(RAW)
+    assert "add --unlabelled" in str(refused.value)
+    assert "split.unlabelled" not in str(refused.value)
+    detected = detect(RAW, unlabelled=True)
+    assert detected.section["unlabelled"] == {"rows": True}
+    assert sum(not row.is_labelled for row in detected.data_set.rows) == count
+    assert len(detected.data_set.class_names) == 2
+    assert any("--unlabelled" in note for note in detected.notes)
+
+
+def test_the_word_none_may_be_a_class():
+    """A third of the rows say none: that may be a finding, so nobody but the user can tell."""
+    rows_with("none", 20)
+    with pytest.raises(UnusableError, match="'none' is a class"):
+        detect(RAW)
+
+
+def test_of_folders_the_option_says_what_it_looks_for():
+    class_folders()
+    assert any("no folder is called unlabelled" in note for note in detect(RAW, unlabelled=True).notes)
+    write_files({"raw/unlabelled/1.png": png(100, 12)})
+    assert not any("no folder is called" in note for note in detect(RAW, unlabelled=True).notes)
+
+
 @pytest.mark.parametrize("label", ["label", "a,b"], ids=["a column", "one-hot"])
 def test_rows_without_a_label_are_found(label):
     write_files(images(*numbered(30)))
@@ -372,6 +459,57 @@ def test_a_file_that_is_no_image_is_named():
     assert refused.exit_code == 1
     assert "notes.txt" in refused.output
     assert not PARAMS.exists()
+
+
+def refused_init(*options):
+    """What `init` says when it refuses; nothing is written, and nothing is called ready to start."""
+    refused = CliRunner().invoke(main, ["init", "raw", *options])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False), refused.output
+    assert "dvc repro" not in refused.output
+    return refused.output
+
+
+def test_a_class_that_a_split_lacks_is_refused_as_by_split():
+    write_files(images(*(f"train/{kind}/{n}.png" for kind in "abc" for n in range(9))))
+    write_files(images(*(f"test/{kind}/{n}.png" for kind in "ab" for n in range(9))))
+    said = refused_init()
+    assert "1 split(s) would have no image of a class: test/c" in said
+    write_params(detect(RAW).section)
+    with pytest.raises(UnusableError, match="would have no image of a class: test/c"):
+        split.run(**arguments.data_set(read_params().split), split_folder=FOLDER, index=INDEX)
+
+
+def deep_png():
+    content = io.BytesIO()
+    Image.fromarray(np.arange(144, dtype=np.uint16).reshape(12, 12) * 256).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (deep_png(), "PNG of 16 bits a channel"),
+        (png(0, 12)[:60], "damaged"),
+        (b"\x00\x00\x01\x00\x01\x00", "not an image"),
+    ],
+    ids=["16 bits", "cut off", "an icon"],
+)
+def test_images_that_split_would_refuse_are_refused(content, reason):
+    class_folders()
+    write_files({"raw/cat/0.png": content})
+    said = refused_init()
+    assert "cat/0.png" in said
+    assert reason in said
+
+
+def test_tiny_images_are_refused_with_a_remedy_that_works():
+    write_files(images(*(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(15)), side=3))
+    said = refused_init()
+    assert "side of 3 pixels" in said
+    assert "--teacher mlp --student mlp" in said
+    chosen = sections(Pictures(3, 3, 3, 3, 3), 30, teacher="mlp", student="mlp", on_gpu=False)
+    model = checked({"split": detect(RAW).section, **chosen}, PARAMS).student.model
+    assert model.untrained(2).input_shape == (None, 3, 3, 3)
 
 
 def test_a_missing_folder_is_refused():

@@ -540,4 +540,4 @@ def test_no_training_images_are_refused(project):
     """As `split` would refuse them."""
     table = Path("raw/annotations.csv")
     table.write_text(table.read_text().replace(",train\n", ",test\n"))
-    assert re.search(r"no images .*train, val\. .*split\.val_fraction", refused())
+    assert re.search(r"no image of a class: train/HP, train/SSA\. .*split\.val_fraction", refused())

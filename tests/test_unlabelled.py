@@ -487,7 +487,7 @@ def test_a_class_of_that_name_must_be_meant(place, inside):
     """It holds images without a label, unless class_names says that it is a class."""
     of_test, _, name = place.rpartition("/")
     train = of_test and "train"
-    for folder in filter(None, {train, of_test} or {"."}):
+    for folder in filter(None, {train, of_test}):
         write_files({f"raw/{folder}/{label_of(n)}/{n}.png": png(n + 100 * len(folder)) for n in range(COUNT)})
     if not train:
         write_files({f"raw/{label_of(n)}/{n}.png": png(n) for n in range(COUNT)})

@@ -209,8 +209,8 @@ def _refuse_unlabelled(folder: Path, data: Path) -> None:
         name = folder.relative_to(data).as_posix()
         raise UnusableError(
             f"{folder} would be a class called {folder.name!r}. If these are images without a label, set "
-            f"split.unlabelled: {{folder: {name}}}, with use: false to leave them out; if another folder is named there, "
-            "move these images into that one. If it is a class, name all classes in split.class_names."
+            f"split.unlabelled: {{folder: {name}}}, with use: false to leave them out; if another folder is named "
+            "there, move these images into that one. If it is a class, name all classes in split.class_names."
         )
 
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 from pipeline.datasets.duplicates import copies, digest_of, equal_to_any
 from pipeline.datasets.labelled import Annotation, DataSet, composed
-from pipeline.images.index import SplitName
-from pipeline.runtime.errors import ParameterError
+from pipeline.images.index import SPLITS, SplitName
+from pipeline.runtime.errors import ParameterError, UnusableError, all_named
 
 Purpose = Literal["val", "test", "limit"]
 BYTES: dict[Purpose, slice] = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
@@ -204,3 +204,39 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
     return replace(
         drawn, rows=[drawn.rows[place] for place in chosen], splits=[drawn.splits[place] for place in chosen]
     )
+
+
+def refuse_empty_splits(drawn: Drawn, data_set: DataSet) -> str | None:
+    """Refuses a class without training or test images, and a data set without validation images.
+
+    A single class may lack validation images, since training needs only some.
+
+    Returns:
+        A line about the classes that lack them, or None.
+
+    Raises:
+        UnusableError: a split has no image of a class.
+    """
+    filled = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
+    empty = [f"{split}/{name}" for split in SPLITS for name in data_set.class_names if (split, name) not in filled]
+    needed = [name for name in empty if not name.startswith("val/")]
+    if needed:
+        change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
+        raise UnusableError(
+            f"{len(needed)} split(s) would have no image of a class: {all_named(needed)}. "
+            f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
+        )
+    remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
+    if "val" not in drawn.splits:
+        raise UnusableError(f"no image would be a validation image. {remedy}.")
+    return f"{len(empty)} class(es) have no validation image: {all_named(empty)}. {remedy}." if empty else None
+
+
+def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
+    """How many images a class needs for one in each split, and whether copies have been moved to training."""
+    units = "groups" if data_set.is_grouped else "images"
+    splits = len(data_set.drawn) + 1
+    text = f" A class with {splits} {units} whose split the data do not name gets one in each." if splits > 1 else ""
+    if drawn.kept:
+        text += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
+    return text

@@ -12,7 +12,7 @@ import tensorflow as tf
 from pipeline.datasets.duplicates import Duplicates, report_copies
 from pipeline.datasets.labelled import Annotation, DataSet, alike, refuse_data_among
 from pipeline.datasets.layouts import LAYOUTS, Layout
-from pipeline.datasets.split_drawing import Drawn, draw
+from pipeline.datasets.split_drawing import Drawn, draw, refuse_empty_splits
 from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
 from pipeline.runtime.digests import sha256_file
@@ -59,8 +59,10 @@ def run(
         limit=limit,
         use_unlabelled=use_unlabelled,
     )
-    _refuse_empty(drawn, data_set)
+    missing = refuse_empty_splits(drawn, data_set)
     refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
+    if missing:
+        print(missing)
     with publish(split_folder) as folder:
         copied = Index(_copy(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
         report_copies(copied.images, refuse=duplicates == "refuse")
@@ -76,37 +78,6 @@ def run(
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
     for hint in data_set.hints:
         print(hint)
-
-
-def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
-    """Refuses a class without training or test images, and a data set without validation images.
-
-    A single class may lack validation images, since training needs only some.
-    """
-    filled = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
-    empty = [f"{split}/{name}" for split in SPLITS for name in data_set.class_names if (split, name) not in filled]
-    needed = [name for name in empty if not name.startswith("val/")]
-    if needed:
-        change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
-        raise UnusableError(
-            f"{len(needed)} split(s) would have no image of a class: {all_named(needed)}. "
-            f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
-        )
-    remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
-    if "val" not in drawn.splits:
-        raise UnusableError(f"no image would be a validation image. {remedy}.")
-    if empty:
-        print(f"{len(empty)} class(es) have no validation image: {all_named(empty)}. {remedy}.")
-
-
-def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
-    """How many images a class needs for one in each split, and whether copies have been moved to training."""
-    units = "groups" if data_set.is_grouped else "images"
-    splits = len(data_set.drawn) + 1
-    text = f" A class with {splits} {units} whose split the data do not name gets one in each." if splits > 1 else ""
-    if drawn.kept:
-        text += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
-    return text
 
 
 def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
