@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -139,7 +140,14 @@ def test_one_command_writes_a_commented_file_and_shows_the_plan():
     for words in ("30 images of 3 classes", "12 x 12 pixels", "'dx'", "'patient'", "teacher_logits.h5", "`dvc repro`"):
         assert words in done.stdout
     text = PARAMS.read_text(encoding="utf-8")
-    assert text.count("#") > 50
+    written = YAML(typ="safe").load(text)
+    assert "(default)" not in text
+    assert written["precompute"] == written["evaluate"] == {}
+    assert text.splitlines()[-1] == "# Other keys have their defaults; `softlabel params` lists them all."
+    lines = text.splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r" *\w+:", line)]
+    assert 40 < len(keys) < 70
+    assert [lines[number] for number in keys if not lines[number - 1].strip().startswith("#")] == []
     assert YAML(typ="safe").load(text)["student"]["model"]["input_shape"] == [12, 12, 3]
     assert read_params().split.label_column == "dx"
 
@@ -279,7 +287,7 @@ def test_a_folder_of_images_without_a_label_is_found(write, name):
     before = detect(RAW)
     write_files({f"raw/{name}/{n}.png": png(100 + n, 12) for n in range(5)})
     detected = detect(RAW)
-    assert detected.section == before.section | {"unlabelled": {"folder": name}}
+    assert detected.section == before.section | {"unlabelled": {"use": True, "folder": name}}
     assert len(detected.data_set.rows) == len(before.data_set.rows) + 5
     assert detected.data_set.class_names == before.data_set.class_names
     assert any(note.startswith(name) for note in detected.notes)
@@ -292,7 +300,7 @@ def test_the_folder_is_found_beside_folders_of_classes(place):
     Path("raw/train/unlabeled").mkdir(exist_ok=True)  # an empty one is passed over
     write_files({f"raw/{place}/deep/{n}.png": png(100 + n, 12) for n in range(5)})
     detected = detect(RAW)
-    assert detected.section == before.section | {"unlabelled": {"folder": place}}
+    assert detected.section == before.section | {"unlabelled": {"use": True, "folder": place}}
     assert len(detected.data_set.rows) == len(before.data_set.rows) + 5
     assert detected.data_set.class_names == before.data_set.class_names
 
@@ -350,7 +358,7 @@ def test_rows_without_a_label_are_taken_if_they_are_meant(write):
     assert "add --unlabelled" in str(refused.value)
     assert "split.unlabelled" not in str(refused.value)
     detected = detect(RAW, unlabelled=True)
-    assert detected.section["unlabelled"] == {"rows": True}
+    assert detected.section["unlabelled"] == {"use": True, "rows": True}
     assert sum(not row.is_labelled for row in detected.data_set.rows) == count
     assert len(detected.data_set.class_names) == 2
     assert any("--unlabelled" in note for note in detected.notes)
@@ -376,7 +384,7 @@ def test_rows_without_a_label_are_found(label):
     fields = {"label": ["", "x", "y"], "a,b": [",", "1,0", "0,1"]}[label]
     table("list.csv", f"name,{label}", *(f"{n}.png,{fields[0 if n < 9 else 1 + n % 2]}" for n in range(30)))
     detected = detect(RAW)
-    assert detected.section["unlabelled"] == {"rows": True}
+    assert detected.section["unlabelled"] == {"use": True, "rows": True}
     assert sum(not row.is_labelled for row in detected.data_set.rows) == 9
     assert any(note.startswith("9 of 30 rows have no label") for note in detected.notes)
 
@@ -388,7 +396,7 @@ def test_mhists_rows_and_a_folder_are_found_together():
     table("annotations.csv", header, *(f"{n}.png,{labels[n]},,{'test' if n > 20 else 'train'}" for n in range(30)))
     detected = detect(RAW)
     assert detected.section["layout"] == "mhist"
-    assert detected.section["unlabelled"] == {"rows": True, "folder": "unlabelled"}
+    assert detected.section["unlabelled"] == {"use": True, "rows": True, "folder": "unlabelled"}
     assert sum(not row.is_labelled for row in detected.data_set.rows) == 10
 
 
@@ -396,9 +404,21 @@ def test_the_key_is_written_and_read_again():
     test_mhists_rows_and_a_folder_are_found_together()
     chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher=None, student=None, on_gpu=False)
     content = {"split": detect(RAW).section, **chosen}
-    PARAMS.write_text(as_text(checked(content, PARAMS), content), encoding="utf-8")
+    PARAMS.write_text(as_text(checked(content, PARAMS), content, defaults=False), encoding="utf-8")
+    assert YAML(typ="safe").load(PARAMS) == content
     assert read_params(PARAMS).split == checked(content, PARAMS).split
     assert read_params(PARAMS).split.unlabelled.folder == Path("unlabelled")
+
+
+@pytest.mark.parametrize("teacher", [None, "mlp", "vgg16", "teacher.keras", "votes"])
+@pytest.mark.parametrize("write", EXPECTED, ids=lambda write: write.__name__)
+def test_the_file_holds_what_was_chosen_and_no_more(write, teacher):
+    write()
+    chosen = sections(Pictures(40, 40, 3, 40, 40), 500, teacher=teacher, student="network.keras", on_gpu=False)
+    content = {"split": detect(RAW).section, **chosen}
+    text = as_text(checked(content, PARAMS), content, defaults=False)
+    assert YAML(typ="safe").load(text) == content
+    assert "(default)" not in text
 
 
 def test_the_teachers_schedule_suits_the_labelled_images():

@@ -73,5 +73,8 @@ def init(
     click.echo()
     show_plan(params, measure=True)
     with publish(PARAMS_FILE) as partial:  # last: what fails or is stopped before leaves params.yaml as it was
-        partial.write_text(f"{as_text(params, content)}\n", encoding="utf-8")
+        text = as_text(params, content, defaults=False)
+        partial.write_text(
+            f"{text}\n# Other keys have their defaults; `softlabel params` lists them all.\n", encoding="utf-8"
+        )
     click.echo(f"\nwrote {PARAMS_FILE}. Start with `dvc repro`.")

@@ -41,24 +41,25 @@ LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 BOUNDS = {Ge: ("ge", "from {}"), Gt: ("gt", "above {}"), Le: ("le", "to {}"), Lt: ("lt", "to below {}")}
 
 
-def as_text(section: Section, written: Mapping[str, Any]) -> str:
+def as_text(section: Section, written: Mapping[str, Any], *, defaults: bool = True) -> str:
     """Lists a section as YAML: every key with its value, and above it a comment on it.
 
     Args:
         section: the section, as it was read.
         written: the same section as its file has it; a key that it lacks has its default.
+        defaults: whether keys that `written` lacks are listed, too.
     """
-    return "\n".join(_lines(section, written, [type(section)]))
+    return "\n".join(_lines(section, written, [type(section)], defaults))
 
 
-def _lines(section: Any, written: Any, among: Sequence[type]) -> Iterator[str]:
+def _lines(section: Any, written: Any, among: Sequence[type], defaults: bool) -> Iterator[str]:
     """The lines of a section, which may be one of the classes `among`."""
     meanings, hints = _meanings(type(section)), _hints(type(section))
     for name in _names(section):
         value, hint = getattr(section, name), hints[name]
         below = written.get(name) if isinstance(written, Mapping) else None
         is_written = isinstance(written, Mapping) and name in written
-        if value is None and not is_written and name in MADE_IF_NAMED:
+        if not is_written and (not defaults or (value is None and name in MADE_IF_NAMED)):
             continue
         if name in TAGS:
             of_all = [of_one[name] for of_one in map(_hints, among) if name in of_one]
@@ -67,19 +68,20 @@ def _lines(section: Any, written: Any, among: Sequence[type]) -> Iterator[str]:
             values = "" if _has_sections(value) else _range(hint)
         facts = [meanings.get(name, ""), f"[{values}]" if values else "", "" if is_written else "(default)"]
         yield from textwrap.wrap(" ".join(filter(None, facts)), WIDTH, initial_indent="# ", subsequent_indent="# ")
-        yield from _entry(name, value, below, _sections(hint))
+        yield from _entry(name, value, below, _sections(hint), defaults)
 
 
-def _entry(name: str, value: Any, written: Any, among: Sequence[type]) -> Iterator[str]:
+def _entry(name: str, value: Any, written: Any, among: Sequence[type], defaults: bool) -> Iterator[str]:
     if _is_section(value):
-        yield f"{name}:"
-        yield from textwrap.indent("\n".join(_lines(value, written, among)), "  ").splitlines()
+        lines = list(_lines(value, written, among, defaults))
+        yield f"{name}:" if lines else f"{name}: {{}}"
+        yield from textwrap.indent("\n".join(lines), "  ").splitlines()
     elif _has_sections(value):
         yield f"{name}:"
         for number, item in enumerate(value):
             of_item = written[number] if isinstance(written, list) else None
             yield "  -"
-            yield from textwrap.indent("\n".join(_lines(item, of_item, among)), "    ").splitlines()
+            yield from textwrap.indent("\n".join(_lines(item, of_item, among, defaults)), "    ").splitlines()
     else:
         yield f"{name}: {_flow(value)}"
 

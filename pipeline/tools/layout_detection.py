@@ -105,7 +105,7 @@ def _with_unlabelled_folder(
         if name is None:
             yield section, notes
             continue
-        unlabelled = {**section.get("unlabelled", {}), "folder": name}
+        unlabelled = {"use": True, **section.get("unlabelled", {}), "folder": name}
         yield {**section, "unlabelled": unlabelled}, [*notes, f"{name} has images without a label: students see them"]
 
 
@@ -114,7 +114,8 @@ def _with_unlabelled_rows(section: dict[str, Any], notes: list[str]) -> tuple[di
         is_named = "unlabelled" in section
         return section, notes if is_named else [*notes, "no folder is called unlabelled: every image has a label"]
     note = "rows without a label are images from which students learn, too (--unlabelled)"
-    return {**section, "unlabelled": {**section.get("unlabelled", {}), "rows": True}}, [*notes, note]
+    unlabelled = {"use": True, **section.get("unlabelled", {}), "rows": True}
+    return {**section, "unlabelled": unlabelled}, [*notes, note]
 
 
 def _unlabelled_folder(data: Path, of_classes: Sequence[str] = ()) -> str | None:

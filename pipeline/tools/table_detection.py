@@ -184,7 +184,7 @@ def _rows_without_label(table: Table, columns: Sequence[str], notes: list[str]) 
     if not LEAST_WITHOUT_LABEL * len(fields) <= empty < len(fields) or not empty:
         return {}
     notes.append(f"{empty:,} of {len(fields):,} rows have no label: students learn from these images, too")
-    return {"unlabelled": {"rows": True}}
+    return {"unlabelled": {"use": True, "rows": True}}
 
 
 def _first_of(usual: Sequence[str], columns: Sequence[str]) -> str | None:
