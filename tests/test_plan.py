@@ -83,6 +83,9 @@ def test_a_plan_says_who_learns_from_images_without_a_label():
     assert "300 of the training images have no label" in said
     assert "the teacher and the baselines are trained on the other 700" in said
     assert "no label" not in as_text(EXAMPLE, None)
+    assert "left out" not in said
+    said = as_text(replace(EXAMPLE, images=replace(EXAMPLE.images, unused=7)), None)
+    assert "7 images without a label are left out" in said
 
 
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):

@@ -73,13 +73,15 @@ def splits_of(rows):
 def test_rows_without_a_label_become_training_images(capsys):
     table(without(range(12)))
     rows = run(SECTION)
+    said = capsys.readouterr().out
+    assert "are equal to labelled" not in said
     for number in range(12):
         row, content = rows[f"{number}.png"], png(number)
         assert (row["class_name"], row["label"], row["split"]) == ("", "", "train")
         assert row["path"] == f"data/split/unlabelled/{number}.png"
         assert Path(row["path"]).read_bytes() == content
     assert len(rows) == COUNT
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = [line.split() for line in said.splitlines()]
     counts = Counter(row["split"] for row in rows.values())
     assert ["no", "label", "12", "0", "0"] in printed
     assert ["all", *(str(counts[name]) for name in ("train", "val", "test"))] in printed
@@ -246,6 +248,9 @@ def test_a_copy_of_a_validation_or_test_image_is_left_out(capsys):
         said = capsys.readouterr().out
         assert "4 image(s) without a label are left out, because they are equal to a validation or test image" in said
         assert "'2.png', '3.png', '4.png', '5.png'" in said
+        assert "2 image(s) without a label are equal to labelled training images" in said
+        for number, name in enumerate(same["train"]):
+            assert f"{number}.png = {name} (train/{rows[name]['class_name']})" in said
         assert "Warning" not in said
 
 
@@ -674,3 +679,21 @@ def test_use_is_true_or_false(section):
     assert "split.unlabelled.use" in invalid(with_key(section, unlabelled={"use": "no"}))
     assert as_read(with_key(section, unlabelled={"use": False}))["use_unlabelled"] is False
     assert as_read(with_key(section, unlabelled={}))["use_unlabelled"] is True
+
+
+def test_the_plan_says_how_many_are_left_out():
+    """Copies of validation and test images, members of their groups, and all of them with use: false."""
+    section = with_key(CSV, unlabelled={"folder": "more"})
+    table(without(()))
+    rows = run(CSV)
+    copied = sum(row["split"] != "train" for row in rows.values())
+    write_files({f"raw/more/{name}": png(int(name[:-4])) for name in rows})
+    images = count_images(Path("data/index.csv"), **as_read(section))
+    assert (images.unlabelled, images.unused) == (COUNT - copied, copied)
+    unused = with_key(section, unlabelled=section["unlabelled"] | {"use": False})
+    images = count_images(Path("data/index.csv"), **as_read(unused))
+    assert (images.unlabelled, images.unused) == (0, COUNT)
+    section = with_key(grouped(without(range(10)), [f"p{number % 10}" for number in range(COUNT)]), unlabelled=ROWS)
+    used = sum(not row["class_name"] for row in run(section).values())
+    images = count_images(Path("data/index.csv"), **as_read(section))
+    assert (images.unlabelled, images.unused) == (used, 10 - used)
