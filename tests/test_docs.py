@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import pytest
 from conftest import MODEL
+from dvc.utils.hydra import apply_overrides
 from either_backend import run_on_jax
-from layouts import as_read, documented_sections
+from layouts import as_read, documented_sections, write_params
 from PIL import Image as PngImage
 from ruamel.yaml import YAML
 from soft_label_files import CLASS_NAMES, IDS, INDEX, TOP2, logits_of, write_both, write_logits
@@ -22,6 +23,7 @@ from pipeline.images.index import write_index
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.inference.forward import all_logits
 from pipeline.models import keras_files
+from pipeline.params.reading import read_params
 from pipeline.params.split import DataSection
 from pipeline.soft_labels.logit_storage import TopK
 from pipeline.soft_labels.writing import soften_file
@@ -95,6 +97,23 @@ def test_the_example_prints_the_soft_labels_of_the_first_image(folder, capsys):
     assert capsys.readouterr().out == f"{IDS['train'][0]} {dict(zip(CLASS_NAMES, first, strict=True))}\n"
     assert list(found["row_of"]) == IDS["train"]
     assert sum(first) == pytest.approx(1, abs=2e-3)
+
+
+def test_the_guides_comparison_leaves_unlabelled_images_out(folder):
+    """DVC sets only keys that are in the file; the folder stays named, so that it is no class."""
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL) if "unlabelled:" in block]
+    (change,) = re.findall(r"dvc exp run --set-param (split\.unlabelled\S*?)`", GUIDE)
+    write_params(next(section for section in documented_sections() if section["layout"] == "csv"))
+    content = YAML(typ="safe").load(Path("params.yaml"))
+    content["split"] |= YAML(typ="safe").load(block)["split"]
+    YAML().dump(content, Path("params.yaml"))
+    before = read_params(Path("params.yaml")).split
+    apply_overrides(Path("params.yaml"), [change])
+    after = read_params(Path("params.yaml")).split
+    assert (before.unlabelled.use, after.unlabelled.use) == (True, False)
+    assert after.unlabelled.folder == Path("unlabelled")
+    unlabelled = after.unlabelled.model_copy(update={"use": True})
+    assert after.model_copy(update={"unlabelled": unlabelled}) == before
 
 
 def test_the_example_is_about_ten_lines():

@@ -1,7 +1,9 @@
 """`softlabel init`: the layout that it finds, the params.yaml that it writes, and what it asks for or refuses."""
 
+import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from layouts import FOLDER, INDEX, png, write_files, write_params
 from onnx_graphs import classifier, write
+from PIL import Image
 from real_project import ROOT
 from ruamel.yaml import YAML
 
@@ -137,7 +140,14 @@ def test_one_command_writes_a_commented_file_and_shows_the_plan():
     for words in ("30 images of 3 classes", "12 x 12 pixels", "'dx'", "'patient'", "teacher_logits.h5", "`dvc repro`"):
         assert words in done.stdout
     text = PARAMS.read_text(encoding="utf-8")
-    assert text.count("#") > 50
+    written = YAML(typ="safe").load(text)
+    assert "(default)" not in text
+    assert written["precompute"] == written["evaluate"] == {}
+    assert text.splitlines()[-1] == "# Other keys have their defaults; `softlabel params` lists them all."
+    lines = text.splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r" *\w+:", line)]
+    assert 40 < len(keys) < 70
+    assert [lines[number] for number in keys if not lines[number - 1].strip().startswith("#")] == []
     assert YAML(typ="safe").load(text)["student"]["model"]["input_shape"] == [12, 12, 3]
     assert read_params().split.label_column == "dx"
 
@@ -301,10 +311,95 @@ def test_a_folder_of_images_without_a_label_is_found(write, name):
     before = detect(RAW)
     write_files({f"raw/{name}/{n}.png": png(100 + n, 12) for n in range(5)})
     detected = detect(RAW)
-    assert detected.section == before.section | {"unlabelled": {"folder": name}}
+    assert detected.section == before.section | {"unlabelled": {"use": True, "folder": name}}
     assert len(detected.data_set.rows) == len(before.data_set.rows) + 5
     assert detected.data_set.class_names == before.data_set.class_names
     assert any(note.startswith(name) for note in detected.notes)
+
+
+@pytest.mark.parametrize("place", ["train/unlabelled", "train/Unlabeled", "test/unlabelled", "UNLABELLED"])
+def test_the_folder_is_found_beside_folders_of_classes(place):
+    split_folders()
+    before = detect(RAW)
+    Path("raw/train/unlabeled").mkdir(exist_ok=True)  # an empty one is passed over
+    write_files({f"raw/{place}/deep/{n}.png": png(100 + n, 12) for n in range(5)})
+    detected = detect(RAW)
+    assert detected.section == before.section | {"unlabelled": {"use": True, "folder": place}}
+    assert len(detected.data_set.rows) == len(before.data_set.rows) + 5
+    assert detected.data_set.class_names == before.data_set.class_names
+
+
+@pytest.mark.parametrize("write", [class_folders, split_folders, csv], ids=lambda write: write.__name__)
+def test_an_empty_folder_is_passed_over(write):
+    write()
+    before = detect(RAW)
+    Path("raw/unlabelled").mkdir()
+    assert detect(RAW).section == before.section
+    assert detect(RAW).data_set.class_names == before.data_set.class_names
+
+
+def rows_with(blank, count, label="label"):
+    """Sixty rows, of which some have no label."""
+    write_files(images(*numbered(60)))
+    labels = [blank if n < count else ["x", "y"][n % 2] for n in range(60)]
+    if label == "a,b":
+        labels = [{"x": "1,0", "y": "0,1"}.get(one, f"{one},{one}") for one in labels]
+    table("list.csv", f"name,{label}", *(f"{n}.png,{one}" for n, one in enumerate(labels)))
+    return count
+
+
+def rows_of_mhist():
+    write_files(images(*numbered(30)))
+    header = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+    table("annotations.csv", header, *(f"{n}.png,{'ab'[n % 2] if n > 1 else ''},,train" for n in range(30)))
+    return 2
+
+
+def labels_of_minus_one():
+    RAW.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 12, 12, 3), dtype=np.uint8)
+    np.savez(RAW / "data.npz", x_train=pixels, y_train=np.where(np.arange(60) < 9, -1, np.arange(60) % 2))
+    return 9
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: rows_with("", 3),
+        lambda: rows_with("NA", 3),
+        lambda: rows_with("NA", 18),
+        lambda: rows_with("none", 18, label="a,b"),
+        rows_of_mhist,
+        labels_of_minus_one,
+    ],
+    ids=["3 empty", "3 NA", "18 NA", "one-hot", "mhist", "arrays"],
+)
+def test_rows_without_a_label_are_taken_if_they_are_meant(write):
+    """Without the option the refusal names it, and no file that does not exist yet."""
+    count = write()
+    with pytest.raises(UnusableError) as refused:
+        detect(RAW)
+    assert "add --unlabelled" in str(refused.value)
+    assert "split.unlabelled" not in str(refused.value)
+    detected = detect(RAW, unlabelled=True)
+    assert detected.section["unlabelled"] == {"use": True, "rows": True}
+    assert sum(not row.is_labelled for row in detected.data_set.rows) == count
+    assert len(detected.data_set.class_names) == 2
+    assert any("--unlabelled" in note for note in detected.notes)
+
+
+def test_the_word_none_may_be_a_class():
+    """A third of the rows say none: that may be a finding, so nobody but the user can tell."""
+    rows_with("none", 20)
+    with pytest.raises(UnusableError, match="'none' is a class"):
+        detect(RAW)
+
+
+def test_of_folders_the_option_says_what_it_looks_for():
+    class_folders()
+    assert any("no folder is called unlabelled" in note for note in detect(RAW, unlabelled=True).notes)
+    write_files({"raw/unlabelled/1.png": png(100, 12)})
+    assert not any("no folder is called" in note for note in detect(RAW, unlabelled=True).notes)
 
 
 @pytest.mark.parametrize("label", ["label", "a,b"], ids=["a column", "one-hot"])
@@ -313,7 +408,7 @@ def test_rows_without_a_label_are_found(label):
     fields = {"label": ["", "x", "y"], "a,b": [",", "1,0", "0,1"]}[label]
     table("list.csv", f"name,{label}", *(f"{n}.png,{fields[0 if n < 9 else 1 + n % 2]}" for n in range(30)))
     detected = detect(RAW)
-    assert detected.section["unlabelled"] == {"rows": True}
+    assert detected.section["unlabelled"] == {"use": True, "rows": True}
     assert sum(not row.is_labelled for row in detected.data_set.rows) == 9
     assert any(note.startswith("9 of 30 rows have no label") for note in detected.notes)
 
@@ -325,7 +420,7 @@ def test_mhists_rows_and_a_folder_are_found_together():
     table("annotations.csv", header, *(f"{n}.png,{labels[n]},,{'test' if n > 20 else 'train'}" for n in range(30)))
     detected = detect(RAW)
     assert detected.section["layout"] == "mhist"
-    assert detected.section["unlabelled"] == {"rows": True, "folder": "unlabelled"}
+    assert detected.section["unlabelled"] == {"use": True, "rows": True, "folder": "unlabelled"}
     assert sum(not row.is_labelled for row in detected.data_set.rows) == 10
 
 
@@ -333,9 +428,21 @@ def test_the_key_is_written_and_read_again():
     test_mhists_rows_and_a_folder_are_found_together()
     chosen = sections(Pictures(12, 12, 3, 12, 12), 500, teacher=None, student=None, on_gpu=False)
     content = {"split": detect(RAW).section, **chosen}
-    PARAMS.write_text(as_text(checked(content, PARAMS), content), encoding="utf-8")
+    PARAMS.write_text(as_text(checked(content, PARAMS), content, defaults=False), encoding="utf-8")
+    assert YAML(typ="safe").load(PARAMS) == content
     assert read_params(PARAMS).split == checked(content, PARAMS).split
     assert read_params(PARAMS).split.unlabelled.folder == Path("unlabelled")
+
+
+@pytest.mark.parametrize("teacher", [None, "mlp", "vgg16", "teacher.keras", "votes"])
+@pytest.mark.parametrize("write", EXPECTED, ids=lambda write: write.__name__)
+def test_the_file_holds_what_was_chosen_and_no_more(write, teacher):
+    write()
+    chosen = sections(Pictures(40, 40, 3, 40, 40), 500, teacher=teacher, student="network.keras", on_gpu=False)
+    content = {"split": detect(RAW).section, **chosen}
+    text = as_text(checked(content, PARAMS), content, defaults=False)
+    assert YAML(typ="safe").load(text) == content
+    assert "(default)" not in text
 
 
 def test_the_teachers_schedule_suits_the_labelled_images():
@@ -396,6 +503,57 @@ def test_a_file_that_is_no_image_is_named():
     assert refused.exit_code == 1
     assert "notes.txt" in refused.output
     assert not PARAMS.exists()
+
+
+def refused_init(*options):
+    """What `init` says when it refuses; nothing is written, and nothing is called ready to start."""
+    refused = CliRunner().invoke(main, ["init", "raw", *options])
+    assert (refused.exit_code, PARAMS.exists()) == (1, False), refused.output
+    assert "dvc repro" not in refused.output
+    return refused.output
+
+
+def test_a_class_that_a_split_lacks_is_refused_as_by_split():
+    write_files(images(*(f"train/{kind}/{n}.png" for kind in "abc" for n in range(9))))
+    write_files(images(*(f"test/{kind}/{n}.png" for kind in "ab" for n in range(9))))
+    said = refused_init()
+    assert "1 split(s) would have no image of a class: test/c" in said
+    write_params(detect(RAW).section)
+    with pytest.raises(UnusableError, match="would have no image of a class: test/c"):
+        split.run(**arguments.data_set(read_params().split), split_folder=FOLDER, index=INDEX)
+
+
+def deep_png():
+    content = io.BytesIO()
+    Image.fromarray(np.arange(144, dtype=np.uint16).reshape(12, 12) * 256).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (deep_png(), "PNG of 16 bits a channel"),
+        (png(0, 12)[:60], "damaged"),
+        (b"\x00\x00\x01\x00\x01\x00", "not an image"),
+    ],
+    ids=["16 bits", "cut off", "an icon"],
+)
+def test_images_that_split_would_refuse_are_refused(content, reason):
+    class_folders()
+    write_files({"raw/cat/0.png": content})
+    said = refused_init()
+    assert "cat/0.png" in said
+    assert reason in said
+
+
+def test_tiny_images_are_refused_with_a_remedy_that_works():
+    write_files(images(*(f"{kind}/{n}.png" for kind in ("cat", "dog") for n in range(15)), side=3))
+    said = refused_init()
+    assert "side of 3 pixels" in said
+    assert "--teacher mlp --student mlp" in said
+    chosen = sections(Pictures(3, 3, 3, 3, 3), 30, teacher="mlp", student="mlp", on_gpu=False)
+    model = checked({"split": detect(RAW).section, **chosen}, PARAMS).student.model
+    assert model.untrained(2).input_shape == (None, 3, 3, 3)
 
 
 def test_a_missing_folder_is_refused():

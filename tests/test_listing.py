@@ -10,6 +10,7 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
+from pipeline.models.applications import applications
 from pipeline.params.listing import as_text
 from pipeline.params.reading import read_params, read_yaml
 from pipeline.runtime.errors import ParameterError
@@ -120,6 +121,131 @@ def comment_on(text, key):
 )
 def test_ranges_are_told(key, values):
     assert f"[{values}]" in comment_on(listed(ROOT / "params.yaml"), key)
+
+
+LAYOUTS = "mhist, csv, folders, arrays, cifar10"
+ARCHITECTURES = "cnn, mlp or one that `softlabel models` lists or keras_hub:PRESET or a .keras file"
+CLASSES = {"model": "teacher.keras", "classes": ["a", None]}
+
+
+def section_of(layout):
+    return next(section for section in documented_sections() if section["layout"] == layout)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "values"),
+    [
+        ("split", section_of("csv"), "layout", LAYOUTS),
+        ("split", section_of("arrays"), "layout", LAYOUTS),
+        ("split", section_of("csv"), "validation_ids", "a path or null"),
+        ("split", section_of("csv"), "test_ids", "a path or null"),
+        ("split", section_of("csv"), "label_columns", "null or a list, each a text"),
+        ("split", section_of("csv"), "unlabelled", "{use: …, folder: …, rows: …} or null"),
+        ("split", section_of("folders") | {"unlabelled": {"folder": "more"}}, "folder", "a path or null"),
+        ("split", section_of("arrays") | {"unlabelled": {"rows": True}}, "array", "a text or null"),
+        ("student.model", MODEL, "architecture", ARCHITECTURES),
+        ("student.model", MODEL, "weights", "null"),
+        ("student.model", TEACHERS["keras.applications"]["model"], "architecture", ARCHITECTURES),
+        ("student.model", TEACHERS["keras.applications"]["model"], "weights", "a text or null"),
+        ("student.model", TEACHERS["a network of one's own"]["model"], "architecture", ARCHITECTURES),
+        ("student.model", TEACHERS["a network of one's own"]["model"], "weights", "own or null"),
+        ("precompute.storage", {"kind": "topk", "k": 2}, "kind", "dense, topk"),
+        ("precompute.storage", {"kind": "dense", "dtype": "float16"}, "kind", "dense, topk"),
+        ("train_teacher", CLASSES, "preprocessing", "none, unit, symmetric, caffe or {mean: …, std: …}"),
+        ("train_teacher", CLASSES, "classes", "null or a map or a list, each a text or null"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_ranges_name_all_that_the_key_may_be(path, value, key, values, tmp_path):
+    """Also what another form of the section would allow, where this very key chooses the form."""
+    text = listed(with_value(tmp_path, path, value))
+    of_section = text[text.index(f"\n{path.split('.')[0]}:") :]
+    below = of_section if "." not in path else of_section[of_section.index(f"  {path.split('.')[1]}:") :]
+    told = comment_on(below, key)
+    assert told[told.index("[") :].removesuffix(" (default)") == f"[{values}]"
+
+
+def test_of_a_cnn_no_other_weights_are_told(tmp_path):
+    told = comment_on(listed(with_value(tmp_path, "train_teacher", TRAINED)), "weights")
+    assert told.startswith("Null: there are no trained weights for it [null]")
+
+
+def number_fits(values, value):
+    """Whether a number lies in "a number above 0 to below 1" and the like."""
+    if "whole" in values and not isinstance(value, int):
+        return False
+    parts = re.fullmatch(r"a (?:whole )?number(?: (from|above) ([\d.]+))?(?: (to|to below) ([\d.]+))?", values)
+    if parts is None:
+        return False
+    low, high = float(parts[2] or "-inf"), float(parts[4] or "inf")
+    return (low < value if parts[1] == "above" else low <= value) and (
+        value < high if parts[3] == "to below" else value <= high
+    )
+
+
+def fits(values, value):
+    """Whether a value is among those that a range tells."""
+    single, _, each = values.partition("a list, each ")
+    if isinstance(value, list):
+        return each != "" and all(fits(each, item) for item in value)
+    told = single.replace("true or false", "true, false").removesuffix(" or ").split(" or ")
+    named = {name for part in told for name in part.split(", ")}
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null") in named
+    if isinstance(value, int | float):
+        return any(number_fits(part, value) for part in told)
+    if isinstance(value, dict):
+        return "a map" in named or any(part.endswith(f"{key}: …}}") for part in told for key in list(value)[-1:])
+    is_preset = value.startswith("keras_hub:") and "keras_hub:PRESET" in named
+    is_file = value.endswith(".keras") and "a .keras file" in named
+    is_listed = value in applications() and "one that `softlabel models` lists" in named
+    return value in named or is_preset or is_file or is_listed or bool({"a text", "a path"} & named)
+
+
+def check_ranges(text):
+    """Every range contains the value below it."""
+    told, checked = "", 0
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("#"):
+            told += line.removeprefix("#")
+            continue
+        if "[" in told and re.match(r"\w+: ", line):
+            ((key, value),) = YAML(typ="safe").load(line).items()
+            values = told.strip().removesuffix("(default)").strip()
+            assert values.endswith("]"), line
+            assert fits(values[values.index("[") + 1 : -1], value), f"{key}: {value} is not in {values}"
+            checked += 1
+        told = ""
+    return checked
+
+
+def test_the_check_of_ranges_sees_other_values():
+    for values, value in [
+        ("null", "a.csv"),
+        ("csv", "mhist"),
+        ("a text", None),
+        ("a number from 0 to below 1", 1),
+        ("a whole number from 1", 1.5),
+        ("a path or null", ["a"]),
+        ("a list, each a text", [1]),
+    ]:
+        assert not fits(values, value)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_each_range_contains_what_is_written(file):
+    assert check_ranges(listed(file)) > 40
+
+
+@pytest.mark.parametrize("unlabelled", [None, {"use": False}])
+@pytest.mark.parametrize("section", documented_sections(), ids=lambda section: section["layout"])
+def test_the_ranges_of_a_layout_contain_its_values(section, unlabelled, tmp_path):
+    check_ranges(listed(with_value(tmp_path, "split", section | {"unlabelled": unlabelled})))
+
+
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_the_ranges_of_a_teacher_contain_its_values(teacher, tmp_path):
+    check_ranges(listed(with_value(tmp_path, "train_teacher", TEACHERS[teacher])))
 
 
 def test_defaults_are_marked_where_a_key_is_left_out(tmp_path):

@@ -83,6 +83,9 @@ def test_a_plan_says_who_learns_from_images_without_a_label():
     assert "300 of the training images have no label" in said
     assert "the teacher and the baselines are trained on the other 700" in said
     assert "no label" not in as_text(EXAMPLE, None)
+    assert "left out" not in said
+    said = as_text(replace(EXAMPLE, images=replace(EXAMPLE.images, unused=7)), None)
+    assert "7 images without a label are left out" in said
 
 
 def planned(images, views=PLAIN, stored_as=STORAGES["float32"], **changes):
@@ -540,4 +543,4 @@ def test_no_training_images_are_refused(project):
     """As `split` would refuse them."""
     table = Path("raw/annotations.csv")
     table.write_text(table.read_text().replace(",train\n", ",test\n"))
-    assert re.search(r"no images .*train, val\. .*split\.val_fraction", refused())
+    assert re.search(r"no image of a class: train/HP, train/SSA\. .*split\.val_fraction", refused())

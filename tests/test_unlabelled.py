@@ -73,13 +73,15 @@ def splits_of(rows):
 def test_rows_without_a_label_become_training_images(capsys):
     table(without(range(12)))
     rows = run(SECTION)
+    said = capsys.readouterr().out
+    assert "are equal to labelled" not in said
     for number in range(12):
         row, content = rows[f"{number}.png"], png(number)
         assert (row["class_name"], row["label"], row["split"]) == ("", "", "train")
         assert row["path"] == f"data/split/unlabelled/{number}.png"
         assert Path(row["path"]).read_bytes() == content
     assert len(rows) == COUNT
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = [line.split() for line in said.splitlines()]
     counts = Counter(row["split"] for row in rows.values())
     assert ["no", "label", "12", "0", "0"] in printed
     assert ["all", *(str(counts[name]) for name in ("train", "val", "test"))] in printed
@@ -246,6 +248,9 @@ def test_a_copy_of_a_validation_or_test_image_is_left_out(capsys):
         said = capsys.readouterr().out
         assert "4 image(s) without a label are left out, because they are equal to a validation or test image" in said
         assert "'2.png', '3.png', '4.png', '5.png'" in said
+        assert "2 image(s) without a label are equal to labelled training images" in said
+        for number, name in enumerate(same["train"]):
+            assert f"{number}.png = {name} (train/{rows[name]['class_name']})" in said
         assert "Warning" not in said
 
 
@@ -481,6 +486,51 @@ def test_a_layout_takes_the_keys_that_it_can_use(section):
             assert f"split.unlabelled.{key}" in invalid(changed)
 
 
+@pytest.mark.parametrize("place", ["unlabelled", "Unlabeled", "test/UNLABELLED", "train/unlabelled"])
+@pytest.mark.parametrize("inside", ["1.png", "deep/1.png"])
+def test_a_class_of_that_name_must_be_meant(place, inside):
+    """It holds images without a label, unless class_names says that it is a class."""
+    of_test, _, name = place.rpartition("/")
+    train = of_test and "train"
+    for folder in filter(None, {train, of_test}):
+        write_files({f"raw/{folder}/{label_of(n)}/{n}.png": png(n + 100 * len(folder)) for n in range(COUNT)})
+    if not train:
+        write_files({f"raw/{label_of(n)}/{n}.png": png(n) for n in range(COUNT)})
+    write_files({f"raw/{place}/{inside}": png(1000)})
+    named = {"train": train or ".", "test": "test" if of_test == "test" else None, "unlabelled": None}
+    section = with_key(FOLDERS, **named, test_fraction=None if named["test"] else 0.25)
+    message = refusal(section)
+    assert f"raw/{place} would be a class called '{name}'" in message
+    assert f"set split.unlabelled: {{folder: {place}}}" in message
+    assert len(run(with_key(section, unlabelled={"folder": place}))) == COUNT * len({train, of_test}) + 1
+
+
+def test_a_class_of_that_name_is_one_if_class_names_says_so():
+    classes = ["a", "unlabeled"]
+    write_files({f"raw/{classes[n % 2]}/{n}.png": png(n) for n in range(COUNT)})
+    section = with_key(FOLDERS, unlabelled=None)
+    assert "split.class_names" in refusal(section)
+    rows = run(with_key(section, class_names=classes))
+    assert Counter(row["class_name"] for row in rows.values()) == {"a": 20, "unlabeled": 20}
+
+
+def test_an_empty_folder_of_that_name_is_no_class():
+    write_files({f"raw/{label_of(n)}/{n}.png": png(n) for n in range(COUNT)})
+    Path("raw/Unlabelled/deep").mkdir(parents=True)
+    assert {row["class_name"] for row in run(with_key(FOLDERS, unlabelled=None)).values()} == {"a", "b"}
+
+
+def test_a_folder_of_that_name_beside_the_splits_is_told(capsys):
+    write_files({f"raw/train/{label_of(n)}/{n}.png": png(n) for n in range(COUNT)})
+    write_files({"raw/Unlabeled/1.png": png(100)})
+    section = with_key(FOLDERS, train="train", unlabelled=None)
+    run(section)
+    hint = "If 'Unlabeled' holds images without a label, set split.unlabelled: {folder: Unlabeled}."
+    assert hint in capsys.readouterr().out
+    run(with_key(section, unlabelled={"folder": "Unlabeled"}))
+    assert "If 'Unlabeled'" not in capsys.readouterr().out
+
+
 # Arrays
 
 
@@ -560,3 +610,90 @@ def test_everything_that_is_written_has_a_row():
     table(without(range(12)))
     rows = run(SECTION)
     assert files_below(FOLDER).keys() == {row["path"].removeprefix("data/split/") for row in rows.values()}
+
+
+# Left out for a comparison
+
+
+def as_rows():
+    table(without(range(12)))
+    return SECTION
+
+
+def as_folder():
+    write_files({f"raw/{label_of(n)}/{n}.png": png(n) for n in range(COUNT)})
+    write_files({f"raw/more/{n}.png": png(100 + n) for n in range(12)})
+    return FOLDERS
+
+
+def as_rows_and_folder():
+    table(without(range(12)))
+    write_files({f"raw/more/{n}.png": png(100 + n) for n in range(12)})
+    return with_key(SECTION, unlabelled={"rows": True, "folder": "more"})
+
+
+def as_array():
+    arrays([0, 1] * 20, x_more=pixels(12, seed=1))
+    return with_key(ARRAYS, unlabelled={"array": "x_more"})
+
+
+def as_minus_one():
+    arrays([-1] * 12 + [0, 1] * 14)
+    return ARRAYS
+
+
+def as_patients():
+    return with_key(grouped(without(range(10)), [f"p{number % 10}" for number in range(COUNT)]), unlabelled=ROWS)
+
+
+@pytest.mark.parametrize(
+    ("write", "count", "limit"),
+    [
+        (as_rows, 12, 20),
+        (as_folder, 12, None),
+        (as_rows_and_folder, 24, None),
+        (as_array, 12, 20),
+        (as_minus_one, 12, None),
+        (as_patients, 10, None),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_use_false_leaves_all_out_and_changes_nothing_else(capsys, write, count, limit):
+    """Training images of teacher and baseline, validation and test images: the same rows of the index."""
+    section = with_key(write(), limit=limit)
+    used = run(section)
+    labelled = {name: row for name, row in used.items() if row["class_name"]}
+    assert len(labelled) < len(used)
+    capsys.readouterr()
+    without_use = with_key(section, unlabelled=section["unlabelled"] | {"use": False})
+    assert run(without_use) == labelled
+    said = capsys.readouterr().out
+    assert f"{count} image(s) without a label are left out, because split.unlabelled.use is false." in said
+    assert said.count("left out") == 1
+    assert "no label" not in said
+    assert count_images(Path("data/nowhere.csv"), **as_read(without_use)).unlabelled == 0
+
+
+@pytest.mark.parametrize("section", [SECTION, MHIST, FOLDERS, ARRAYS], ids=lambda section: section["layout"])
+def test_use_is_true_or_false(section):
+    assert "split.unlabelled.use" in invalid(with_key(section, unlabelled={"use": "no"}))
+    assert as_read(with_key(section, unlabelled={"use": False}))["use_unlabelled"] is False
+    assert as_read(with_key(section, unlabelled={}))["use_unlabelled"] is True
+
+
+def test_the_plan_says_how_many_are_left_out():
+    """Copies of validation and test images, members of their groups, and all of them with use: false."""
+    section = with_key(CSV, unlabelled={"folder": "more"})
+    table(without(()))
+    rows = run(CSV)
+    copied = sum(row["split"] != "train" for row in rows.values())
+    write_files({f"raw/more/{name}": png(int(name[:-4])) for name in rows})
+    images = count_images(Path("data/index.csv"), **as_read(section))
+    assert (images.unlabelled, images.unused) == (COUNT - copied, copied)
+    unused = with_key(section, unlabelled=section["unlabelled"] | {"use": False})
+    images = count_images(Path("data/index.csv"), **as_read(unused))
+    assert (images.unlabelled, images.unused) == (0, COUNT)
+    section = with_key(grouped(without(range(10)), [f"p{number % 10}" for number in range(COUNT)]), unlabelled=ROWS)
+    used = sum(not row["class_name"] for row in run(section).values())
+    images = count_images(Path("data/index.csv"), **as_read(section))
+    assert (images.unlabelled, images.unused) == (used, 10 - used)

@@ -34,9 +34,10 @@ def data_set(section: "DataSection") -> dict[str, Any]:
 
     own = {"layout", "duplicates", "limit"}
     settings = section.model_dump(exclude=own)
-    unlabelled = settings["unlabelled"]
-    settings["unlabelled"] = NONE_EXPECTED if unlabelled is None else Unlabelled(**unlabelled)
-    return {**section.model_dump(include=own), "settings": settings}
+    unlabelled = settings["unlabelled"] or {}
+    use = unlabelled.pop("use", True)
+    settings["unlabelled"] = Unlabelled(**unlabelled) if unlabelled else NONE_EXPECTED
+    return {**section.model_dump(include=own), "settings": settings, "use_unlabelled": use}
 
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":

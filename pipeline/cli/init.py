@@ -18,6 +18,7 @@ from pipeline.runtime.errors import ParameterError
 @click.option("--image-column", metavar="NAME", help="The column of a table that names the images.")
 @click.option("--label-column", metavar="NAME", help="The column that has the labels.")
 @click.option("--group-column", metavar="NAME", help="The column whose equal values stay in one split: the patient.")
+@click.option("--unlabelled", is_flag=True, help="Rows without a label are meant: students learn from their images.")
 @click.option("--force", is_flag=True, help="Replace params.yaml.")
 def init(
     data: Path,
@@ -26,6 +27,7 @@ def init(
     image_column: str | None,
     label_column: str | None,
     group_column: str | None,
+    unlabelled: bool,
     force: bool,
 ) -> None:
     """Write a first params.yaml for the images in DATA.
@@ -54,10 +56,11 @@ def init(
             f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."
         )
     refuse_data_among(data, [SPLIT_FOLDER, INDEX, *AFTER_SPLIT])
-    detected = layout_detection.detect(data, table_detection.Columns(image_column, label_column, group_column))
+    columns = table_detection.Columns(image_column, label_column, group_column)
+    detected = layout_detection.detect(data, columns, unlabelled=unlabelled)
     first_params.refuse_no_votes(detected.data_set, teacher)
-    pictures = first_params.look_at(detected.data_set)
     start_tensorflow()
+    pictures = first_params.look_at(detected.data_set)
     from pipeline.runtime.devices import device_names
     from pipeline.tools.image_counts import count_images
 
@@ -80,5 +83,8 @@ def init(
     click.echo()
     show_plan(params, measure=True)
     with publish(PARAMS_FILE) as partial:  # last: what fails or is stopped before leaves params.yaml as it was
-        partial.write_text(f"{as_text(params, content)}\n", encoding="utf-8")
+        text = as_text(params, content, defaults=False)
+        partial.write_text(
+            f"{text}\n# Other keys have their defaults; `softlabel params` lists them all.\n", encoding="utf-8"
+        )
     click.echo(f"\nwrote {PARAMS_FILE}. Start with `dvc repro`.")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.datasets.class_names import ClassNames, name_classes
+from pipeline.datasets.class_names import ClassNames, labels_in, name_classes
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import (
     Annotation,
@@ -19,6 +19,7 @@ from pipeline.datasets.labelled import (
     shares_to_draw,
 )
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled, read_folder
+from pipeline.datasets.unlabelled import USUAL_NAMES as UNLABELLED_NAMES
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MissingError, UnusableError, all_named, nearest, quoted
 
@@ -76,7 +77,8 @@ def read_folders(
     folders = {split: data / path for split, path in paths.items() if path is not None}
     _refuse_folders(data, folders)
     apart = [*folders.values(), *([] if unlabelled.folder is None else [data / unlabelled.folder])]
-    contents = {split: _content_of(folder, apart) for split, folder in folders.items()}
+    known = labels_in(data, class_names)
+    contents = {split: _content_of(folder, apart, data, known) for split, folder in folders.items()}
     labels = {label for label, _ in contents["train"].images}
     if not labels:
         raise MissingError(
@@ -110,6 +112,11 @@ def read_folders(
             for split in USUAL_NAMES
             for name in unstated
             if split not in folders and name.rpartition("/")[2].lower() in USUAL_NAMES[split]
+        ]
+        + [
+            f"If {name!r} holds images without a label, set split.unlabelled: {{folder: {name}}}."
+            for name in unstated
+            if unlabelled.folder is None and name.rpartition("/")[2].lower() in UNLABELLED_NAMES
         ],
     )
 
@@ -172,17 +179,20 @@ def _unstated(data: Path, stated: Sequence[Path]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _content_of(folder: Path, apart: Sequence[Path]) -> _Content:
+def _content_of(folder: Path, apart: Sequence[Path], data: Path, known: Sequence[str]) -> _Content:
     """Lists the images in the class folders of a split.
 
-    The folder of another split, or of images without a label, is no class.
+    The folder of another split, or of images without a label, is no class. Neither is an empty folder with the usual
+    name of the latter.
     """
     content = _Content()
     labels = []
     for entry in sorted(folder.iterdir()):
         if entry in apart or is_left_by_a_system(entry.name):
             continue
-        if entry.is_dir():
+        if entry.is_dir() and entry.name.lower() in UNLABELLED_NAMES and composed(entry.name) not in known:
+            _refuse_unlabelled(entry, data)
+        elif entry.is_dir():
             labels.append(entry.name)
         else:
             content.left_out.append(entry.name)
@@ -192,6 +202,16 @@ def _content_of(folder: Path, apart: Sequence[Path]) -> _Content:
         _refuse_no_files(folder / label, images)
         content.images += [(label, name) for name in images]
     return content
+
+
+def _refuse_unlabelled(folder: Path, data: Path) -> None:
+    if files_below(folder):
+        name = folder.relative_to(data).as_posix()
+        raise UnusableError(
+            f"{folder} would be a class called {folder.name!r}. If these are images without a label, set "
+            f"split.unlabelled: {{folder: {name}}}, with use: false to leave them out; if another folder is named "
+            "there, move these images into that one. If it is a class, name all classes in split.class_names."
+        )
 
 
 def _refuse_names(labels: list[str], folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.images.index import Image
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import UnusableError, first_few, in_a_file
+from pipeline.runtime.errors import UnusableError, all_named, first_few, in_a_file
 
 Duplicates = Literal["warn", "refuse", "keep_in_train"]
 """What to do about equal pictures in several splits."""
@@ -46,7 +46,7 @@ def _bytes_of(image: Path | Any) -> int:
 
 
 def report_copies(images: Sequence[Image], refuse: bool) -> None:
-    """Warns of equal pictures in several splits or in several classes.
+    """Warns of equal pictures in several splits or in several classes, and tells those with and without a label.
 
     Args:
         images: the images of the index.
@@ -75,6 +75,18 @@ def report_copies(images: Sequence[Image], refuse: bool) -> None:
         print(f"Warning: {warning}")
     if in_splits:
         print("  Remove the copies, or set split.duplicates: keep_in_train, or refuse (docs/data.md).")
+    pairs = [
+        f"{image.id} = {labelled[0].id} ({labelled[0].split}/{labelled[0].class_name})"
+        for same in copied
+        if (labelled := [image for image in same if image.is_labelled])
+        for image in same
+        if not image.is_labelled
+    ]
+    if pairs:
+        print(
+            f"{len(pairs)} image(s) without a label are equal to labelled training images, so students see these "
+            f"pictures more often: {all_named(pairs, 'copies-without-label')}. Remove the copies if that is not meant."
+        )
 
 
 def _named(copied: Sequence[Sequence[Image]], file: str) -> str:

@@ -14,8 +14,8 @@ from typing import Literal
 
 from pipeline.datasets.duplicates import copies, digest_of, equal_to_any
 from pipeline.datasets.labelled import Annotation, DataSet, composed
-from pipeline.images.index import SplitName
-from pipeline.runtime.errors import ParameterError
+from pipeline.images.index import SPLITS, SplitName
+from pipeline.runtime.errors import ParameterError, UnusableError, all_named
 
 Purpose = Literal["val", "test", "limit"]
 BYTES: dict[Purpose, slice] = {"val": slice(0, 8), "test": slice(8, 16), "limit": slice(16, 24)}
@@ -40,6 +40,7 @@ class Drawn:
         kept: how many images stay in training because of their copies.
         copied: ids of images without a label that are left out, since they are equal to a validation or test image.
         in_groups: ids of those that are left out, since their group has validation or test images.
+        unused: how many images without a label are left out, since none is used.
     """
 
     rows: Sequence[Annotation]
@@ -49,9 +50,16 @@ class Drawn:
     kept: int = 0
     copied: Sequence[str] = ()
     in_groups: Sequence[str] = ()
+    unused: int = 0
 
 
-def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | None = None) -> Drawn:
+def draw(
+    data_set: DataSet,
+    *,
+    keep_copies_in_train: bool = False,
+    limit: int | None = None,
+    use_unlabelled: bool = True,
+) -> Drawn:
     """Gives every image of a data set its split.
 
     Args:
@@ -59,6 +67,7 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
         keep_copies_in_train: whether equal pictures that would lie in several splits stay in training, with all
             images of their groups. This reads every file. (Images without a label are compared in any case.)
         limit: how many images are used at most; None uses all.
+        use_unlabelled: whether images without a label are used. The labelled images are the same in either case.
 
     Raises:
         ParameterError: the limit leaves some class without an image in one of its splits.
@@ -67,7 +76,8 @@ def draw(data_set: DataSet, *, keep_copies_in_train: bool = False, limit: int | 
     if keep_copies_in_train:
         drawn = _with_copies_in_train(data_set, drawn)
     drawn = _with_unlabelled(drawn, [row for row in data_set.rows if not row.is_labelled])
-    return drawn if limit is None else _limited(drawn, limit)
+    drawn = drawn if limit is None else _limited(drawn, limit)
+    return drawn if use_unlabelled else _without_unlabelled(drawn, data_set)
 
 
 def number(name: str, purpose: Purpose) -> int:
@@ -160,6 +170,19 @@ def _with_unlabelled(drawn: Drawn, rows: Sequence[Annotation]) -> Drawn:
     )
 
 
+def _without_unlabelled(drawn: Drawn, data_set: DataSet) -> Drawn:
+    """Leaves them out at the very end, so that no limit chooses other labelled images."""
+    pairs = [pair for pair in zip(drawn.rows, drawn.splits, strict=True) if pair[0].is_labelled]
+    return replace(
+        drawn,
+        rows=[row for row, _ in pairs],
+        splits=[split for _, split in pairs],
+        copied=(),
+        in_groups=(),
+        unused=sum(not row.is_labelled for row in data_set.rows),
+    )
+
+
 def _limited(drawn: Drawn, limit: int) -> Drawn:
     """Takes the same share of each class in each split, at least one image.
 
@@ -181,3 +204,39 @@ def _limited(drawn: Drawn, limit: int) -> Drawn:
     return replace(
         drawn, rows=[drawn.rows[place] for place in chosen], splits=[drawn.splits[place] for place in chosen]
     )
+
+
+def refuse_empty_splits(drawn: Drawn, data_set: DataSet) -> str | None:
+    """Refuses a class without training or test images, and a data set without validation images.
+
+    A single class may lack validation images, since training needs only some.
+
+    Returns:
+        A line about the classes that lack them, or None.
+
+    Raises:
+        UnusableError: a split has no image of a class.
+    """
+    filled = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
+    empty = [f"{split}/{name}" for split in SPLITS for name in data_set.class_names if (split, name) not in filled]
+    needed = [name for name in empty if not name.startswith("val/")]
+    if needed:
+        change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
+        raise UnusableError(
+            f"{len(needed)} split(s) would have no image of a class: {all_named(needed)}. "
+            f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
+        )
+    remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
+    if "val" not in drawn.splits:
+        raise UnusableError(f"no image would be a validation image. {remedy}.")
+    return f"{len(empty)} class(es) have no validation image: {all_named(empty)}. {remedy}." if empty else None
+
+
+def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
+    """How many images a class needs for one in each split, and whether copies have been moved to training."""
+    units = "groups" if data_set.is_grouped else "images"
+    splits = len(data_set.drawn) + 1
+    text = f" A class with {splits} {units} whose split the data do not name gets one in each." if splits > 1 else ""
+    if drawn.kept:
+        text += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
+    return text

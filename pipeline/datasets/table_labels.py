@@ -33,7 +33,7 @@ def with_label(table: Table, columns: Sequence[str], named: Collection[str] = ()
         UnusableError: no row has a label.
     """
     fields = zip(*map(table.column, columns), strict=True)
-    rows = [row for row, of_row in enumerate(fields) if not all(_is_missing(field, named) for field in of_row)]
+    rows = [row for row, of_row in enumerate(fields) if not all(is_missing(field, named) for field in of_row)]
     if not rows:
         raise UnusableError(
             f"no row of {table.path} has a label in {quoted(columns)}. Expected labels for some of the images at "
@@ -42,7 +42,8 @@ def with_label(table: Table, columns: Sequence[str], named: Collection[str] = ()
     return rows
 
 
-def _is_missing(field: str, named: Collection[str] = ()) -> bool:
+def is_missing(field: str, named: Collection[str] = ()) -> bool:
+    """Whether a field says that there is no label; `named` are the labels of split.class_names."""
     return field.strip().lower() in MISSING and composed(field) not in named
 
 
@@ -61,7 +62,7 @@ def read_labels(table: Table, column: str, names: Sequence[str], named: Collecti
         UnusableError: a row has no label, or one number is written in two ways.
     """
     labels = [composed(label) for label in table.column(column)]
-    empty = [row for row, label in enumerate(labels) if _is_missing(label, named)]
+    empty = [row for row, label in enumerate(labels) if is_missing(label, named)]
     if empty:
         words = sorted({labels[row] for row in empty if labels[row].strip()})
         raise UnusableError(
@@ -95,7 +96,7 @@ def read_one_hot(table: Table, columns: Sequence[str], names: Sequence[str]) -> 
         UnusableError: a field is neither 0 nor 1, or a row is empty, or has not exactly one 1.
     """
     fields = list(zip(*map(table.column, columns), strict=True))
-    empty = [row for row, of_row in enumerate(fields) if all(map(_is_missing, of_row))]
+    empty = [row for row, of_row in enumerate(fields) if all(map(is_missing, of_row))]
     if empty:
         raise UnusableError(
             f"{len(empty)} of {len(fields)} rows of {table.path} have nothing in split.label_columns: "

@@ -33,6 +33,9 @@ class Unlabelled:
     array: str | None = None
 
 
+USUAL_NAMES = {"unlabelled", "unlabeled"}
+"""Usual names, in lower case, of the folder of images without a label."""
+
 NONE_EXPECTED = Unlabelled()
 """Every image has a label."""
 

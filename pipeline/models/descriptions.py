@@ -137,6 +137,7 @@ class Cnn(Description):
     """A small convolutional network.
 
     Attributes:
+        weights: None: there are no trained weights for it.
         filters: the number of filters of each convolution.
         kernel_size: side of the convolutions in pixels.
         padding: the padding of convolutions and pooling.
@@ -176,7 +177,12 @@ class Cnn(Description):
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Description):
-    """Dense layers on the pixels: a head without a backbone."""
+    """Dense layers on the pixels: a head without a backbone.
+
+    Attributes:
+        weights: None: there are no trained weights for it.
+        pooling: what makes a row of numbers of the pixels.
+    """
 
     architecture: Literal["mlp"] = "mlp"
     weights: None = None
@@ -233,7 +239,7 @@ class HubBackbone(Description):
         pooling: how the backbone's features are pooled; token takes the first token of a transformer, its class token.
     """
 
-    architecture: str
+    architecture: Annotated[str, Field(description="keras_hub:PRESET")]
     weights: Literal["own"] | None = None
 
     def __post_init__(self) -> None:
@@ -298,7 +304,7 @@ class OwnNetwork:
         preprocessing: what is done to pixels, 0 to 255, before they enter the network.
     """
 
-    architecture: Annotated[str, AfterValidator(_keras_file)]
+    architecture: Annotated[str, AfterValidator(_keras_file), Field(description="a .keras file")]
     weights: Literal["own"] | None = None
     preprocessing: Preprocessing = "none"
 

@@ -9,8 +9,9 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,53 +20,68 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
-from pipeline.params.section import Section
+from pipeline.params.section import TAGS, Section
 
 WIDTH = 110
 MADE_IF_NAMED = ("sample", "cifar10")
 """Data that `dvc repro` makes if params.yaml has these keys, even if their value is null; they are not listed then."""
 
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
-MOST_NAMES = 12
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    NoneType: "null",
+}
+MOST_NAMES, MOST_KEYS = 12, 3
+A_LIST = "a list, each "
 WORD = re.compile(r"[A-Za-z_][\w./-]*")
 LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 BOUNDS = {Ge: ("ge", "from {}"), Gt: ("gt", "above {}"), Le: ("le", "to {}"), Lt: ("lt", "to below {}")}
 
 
-def as_text(section: Section, written: Mapping[str, Any]) -> str:
+def as_text(section: Section, written: Mapping[str, Any], *, defaults: bool = True) -> str:
     """Lists a section as YAML: every key with its value, and above it a comment on it.
 
     Args:
         section: the section, as it was read.
         written: the same section as its file has it; a key that it lacks has its default.
+        defaults: whether keys that `written` lacks are listed, too.
     """
-    return "\n".join(_lines(section, written))
+    return "\n".join(_lines(section, written, [type(section)], defaults))
 
 
-def _lines(section: Any, written: Any) -> Iterator[str]:
-    meanings, hints = _meanings(type(section)), get_type_hints(type(section), include_extras=True)
+def _lines(section: Any, written: Any, among: Sequence[type], defaults: bool) -> Iterator[str]:
+    """The lines of a section, which may be one of the classes `among`."""
+    meanings, hints = _meanings(type(section)), _hints(type(section))
     for name in _names(section):
         value, hint = getattr(section, name), hints[name]
         below = written.get(name) if isinstance(written, Mapping) else None
         is_written = isinstance(written, Mapping) and name in written
-        if value is None and not is_written and name in MADE_IF_NAMED:
+        if not is_written and (not defaults or (value is None and name in MADE_IF_NAMED)):
             continue
-        values = "" if _is_section(value) or _may_be_a_section(hint) else _range(hint)
+        if name in TAGS:
+            of_all = [of_one[name] for of_one in map(_hints, among) if name in of_one]
+            values = _either(of_all)
+        else:
+            values = "" if _has_sections(value) else _range(hint)
         facts = [meanings.get(name, ""), f"[{values}]" if values else "", "" if is_written else "(default)"]
         yield from textwrap.wrap(" ".join(filter(None, facts)), WIDTH, initial_indent="# ", subsequent_indent="# ")
-        yield from _entry(name, value, below)
+        yield from _entry(name, value, below, _sections(hint), defaults)
 
 
-def _entry(name: str, value: Any, written: Any) -> Iterator[str]:
+def _entry(name: str, value: Any, written: Any, among: Sequence[type], defaults: bool) -> Iterator[str]:
     if _is_section(value):
-        yield f"{name}:"
-        yield from textwrap.indent("\n".join(_lines(value, written)), "  ").splitlines()
-    elif isinstance(value, list) and any(map(_is_section, value)):
+        lines = list(_lines(value, written, among, defaults))
+        yield f"{name}:" if lines else f"{name}: {{}}"
+        yield from textwrap.indent("\n".join(lines), "  ").splitlines()
+    elif _has_sections(value):
         yield f"{name}:"
         for number, item in enumerate(value):
             of_item = written[number] if isinstance(written, list) else None
             yield "  -"
-            yield from textwrap.indent("\n".join(_lines(item, of_item)), "    ").splitlines()
+            yield from textwrap.indent("\n".join(_lines(item, of_item, among, defaults)), "    ").splitlines()
     else:
         yield f"{name}: {_flow(value)}"
 
@@ -78,8 +94,19 @@ def _is_section(value: Any) -> bool:
     return isinstance(value, Section) or is_dataclass(value)
 
 
-def _may_be_a_section(hint: Any) -> bool:
-    return any(isinstance(kind, type) and issubclass(kind, Section) for kind in get_args(hint))
+def _has_sections(value: Any) -> bool:
+    return _is_section(value) or (isinstance(value, list) and any(map(_is_section, value)))
+
+
+def _sections(hint: Any) -> list[type]:
+    """Every section and data class inside a type."""
+    if isinstance(hint, type) and (issubclass(hint, Section) or is_dataclass(hint)):
+        return [hint]
+    return [section for inner in get_args(hint) for section in _sections(inner)]
+
+
+def _hints(section: type) -> dict[str, Any]:
+    return get_type_hints(section, include_extras=True)
 
 
 def _flow(value: Any) -> str:
@@ -115,7 +142,7 @@ def _meanings(section: type) -> dict[str, str]:
 
 
 def _range(hint: Any) -> str:
-    """The values that a type allows, in words; empty if it tells nothing."""
+    """The values that a type allows, in words; empty if there are no words for all of them."""
     if get_origin(hint) is Annotated:
         base, *metadata = get_args(hint)
         flat = [bound for item in metadata for bound in (item.metadata if isinstance(item, FieldInfo) else [item])]
@@ -125,11 +152,33 @@ def _range(hint: Any) -> str:
             for bound in flat
             if isinstance(bound, kind)
         ]
-        return " ".join([_range(base), *bounds])
+        words = [item.description for item in metadata if isinstance(item, FieldInfo) and item.description]
+        return " ".join([*(words or [_range(base)]), *bounds])
     if get_origin(hint) is Literal:
-        return ", ".join(map(str, get_args(hint))) if len(get_args(hint)) <= MOST_NAMES else ""
+        is_short = len(get_args(hint)) <= MOST_NAMES
+        return ", ".join(map(str, get_args(hint))) if is_short else "one that `softlabel models` lists"
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(filter(None, map(_range, get_args(hint)))))
+        return _either(get_args(hint))
     if get_origin(hint) is list:
-        return f"a list, each {of_items}" if (of_items := _range(get_args(hint)[0])) else ""
+        return f"{A_LIST}{of_items}" if (of_items := _range(get_args(hint)[0])) else ""
+    if get_origin(hint) is dict:
+        return "a map"
+    if isinstance(hint, type) and _sections(hint):
+        keys = list(_hints(hint)) if len(_hints(hint)) <= MOST_KEYS else []
+        return "{" + ", ".join(f"{key}: …" for key in keys) + "}" if keys else "keys below it"
     return KINDS.get(hint, "")
+
+
+def _either(hints: Sequence[Any]) -> str:
+    """The values that one of some types allows; lists last, since "each" would bind what follows."""
+    names = [
+        name
+        for hint in hints
+        if get_origin(hint) is Literal and len(get_args(hint)) <= MOST_NAMES
+        for name in get_args(hint)
+    ]
+    others = [_range(hint) for hint in hints if get_origin(hint) is not Literal or len(get_args(hint)) > MOST_NAMES]
+    if "" in others:
+        return ""
+    others.sort(key=lambda words: A_LIST in words)
+    return " or ".join(dict.fromkeys([", ".join(map(str, names))] * bool(names) + others))

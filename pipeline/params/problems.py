@@ -3,7 +3,7 @@
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
-from pipeline.params.section import Section
+from pipeline.params.section import TAGS, Section
 from pipeline.params.sections import BY_FORM, Params
 from pipeline.runtime.errors import nearest
 
@@ -94,7 +94,7 @@ def _keys(section: Any) -> dict[str | int, Any]:
 def _tags(section: type) -> tuple[Any, ...]:
     """The names that a union has for a section."""
     keys = _keys(section)
-    tags = tuple(tag for key in ("architecture", "kind", "layout") if key in keys for tag in get_args(keys[key]))
+    tags = tuple(tag for key in TAGS if key in keys for tag in get_args(keys[key]))
     return (*tags, *(form for form, of_form in BY_FORM.items() if of_form is section))
 
 

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.runtime.errors import MismatchError
 
+TAGS = ("architecture", "kind", "layout")
+"""The keys whose value decides which other keys there are."""
+
 
 class Section(BaseModel):
     """A part of params.yaml, whose values cannot be changed."""

@@ -66,7 +66,18 @@ def _drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> 
     return fraction
 
 
-class UnlabelledFolder(Section):
+class UsedOrNot(Section):
+    """What every layout states of its images without a label.
+
+    Attributes:
+        use: whether the images that the other keys name are used; false leaves them out, for a comparison, and
+            changes nothing else.
+    """
+
+    use: Flag = True
+
+
+class UnlabelledFolder(UsedOrNot):
     """A folder of images without a label, beside folders of classes.
 
     Attributes:
@@ -86,7 +97,7 @@ class UnlabelledRows(UnlabelledFolder):
     rows: Flag | None = None
 
 
-class UnlabelledArray(Section):
+class UnlabelledArray(UsedOrNot):
     """Images without a label in an .npz file.
 
     Attributes:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from pipeline.datasets.duplicates import Duplicates, report_copies
 from pipeline.datasets.labelled import Annotation, DataSet, alike, refuse_data_among
 from pipeline.datasets.layouts import LAYOUTS, Layout
-from pipeline.datasets.split_drawing import Drawn, draw
+from pipeline.datasets.split_drawing import Drawn, draw, refuse_empty_splits
 from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
 from pipeline.runtime.digests import sha256_file
@@ -29,6 +29,7 @@ def run(
     index: Path,
     duplicates: Duplicates = "warn",
     limit: int | None = None,
+    use_unlabelled: bool = True,
     other_outputs: Sequence[Path] = (),
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
@@ -42,6 +43,7 @@ def run(
         index: the CSV file to write.
         duplicates: what to do about equal pictures in several splits: warn, refuse or keep_in_train.
         limit: how many images are used at most, or None for all.
+        use_unlabelled: whether images without a label are used.
         other_outputs: what later stages will write or replace.
 
     Raises:
@@ -51,9 +53,16 @@ def run(
     """
     refuse_data_among(settings["data"], [split_folder, index, *other_outputs])
     data_set = LAYOUTS[layout](**settings)
-    drawn = draw(data_set, keep_copies_in_train=duplicates == "keep_in_train", limit=limit)
-    _refuse_empty(drawn, data_set)
+    drawn = draw(
+        data_set,
+        keep_copies_in_train=duplicates == "keep_in_train",
+        limit=limit,
+        use_unlabelled=use_unlabelled,
+    )
+    missing = refuse_empty_splits(drawn, data_set)
     refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
+    if missing:
+        print(missing)
     with publish(split_folder) as folder:
         copied = Index(_copy(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
         report_copies(copied.images, refuse=duplicates == "refuse")
@@ -69,37 +78,6 @@ def run(
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
     for hint in data_set.hints:
         print(hint)
-
-
-def _refuse_empty(drawn: Drawn, data_set: DataSet) -> None:
-    """Refuses a class without training or test images, and a data set without validation images.
-
-    A single class may lack validation images, since training needs only some.
-    """
-    filled = set(zip(drawn.splits, (row.class_name for row in drawn.rows), strict=True))
-    empty = [f"{split}/{name}" for split in SPLITS for name in data_set.class_names if (split, name) not in filled]
-    needed = [name for name in empty if not name.startswith("val/")]
-    if needed:
-        change = "".join(f", or change split.{split}_fraction" for split in data_set.drawn)
-        raise UnusableError(
-            f"{len(needed)} split(s) would have no image of a class: {all_named(needed)}. "
-            f"Every class needs training and test images: add images{change}.{_what_is_enough(drawn, data_set)}"
-        )
-    remedy = "Raise split.val_fraction, or add training images" if "val" in data_set.drawn else "Add some to the data"
-    if "val" not in drawn.splits:
-        raise UnusableError(f"no image would be a validation image. {remedy}.")
-    if empty:
-        print(f"{len(empty)} class(es) have no validation image: {all_named(empty)}. {remedy}.")
-
-
-def _what_is_enough(drawn: Drawn, data_set: DataSet) -> str:
-    """How many images a class needs for one in each split, and whether copies have been moved to training."""
-    units = "groups" if data_set.is_grouped else "images"
-    splits = len(data_set.drawn) + 1
-    text = f" A class with {splits} {units} whose split the data do not name gets one in each." if splits > 1 else ""
-    if drawn.kept:
-        text += f" split.duplicates: keep_in_train has put {drawn.kept} image(s) into training; remove their copies."
-    return text
 
 
 def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
@@ -149,14 +127,19 @@ def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
             )
     if drawn.kept:
         print(f"split.duplicates: {drawn.kept} image(s) stay in training, because they have copies in other splits.")
-    available = len(data_set.rows) - len(drawn.copied) - len(drawn.in_groups)
+    available = len(data_set.rows) - len(drawn.copied) - len(drawn.in_groups) - drawn.unused
     if len(drawn.rows) < available:
         print(f"split.limit: {len(drawn.rows):,} of {available:,} images are used, for a try-out.")
     print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
 
 
 def _print_left_out(drawn: Drawn) -> None:
-    """Says which images without a label are left out, so that no model sees what it is tested on."""
+    """Says how many images without a label are left out, and which ones, if that is not stated in params.yaml."""
+    if drawn.unused:
+        print(
+            f"{drawn.unused:,} image(s) without a label are left out, because split.unlabelled.use is false. "
+            "The labelled images are the same as with them."
+        )
     for names, why in (
         (drawn.copied, "are equal to a validation or test image"),
         (drawn.in_groups, "belong to a group with validation or test images"),

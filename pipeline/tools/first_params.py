@@ -57,10 +57,13 @@ def look_at(data_set: DataSet) -> Pictures:
     """Reads the sizes of some images, evenly spaced.
 
     Raises:
-        UnusableError: one of them is no image.
+        UnusableError: some of them are images that `split` would refuse.
     """
+    from pipeline.images.decoding import refuse_undecodable  # loads TensorFlow
+
     rows = data_set.rows
     chosen = [rows[number * len(rows) // min(len(rows), LOOKED_AT)] for number in range(min(len(rows), LOOKED_AT))]
+    refuse_undecodable({row.id: row.image for row in chosen if isinstance(row.image, Path)})
     shapes = [_shape(row.image) for row in chosen]
     heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
     return Pictures(
@@ -75,11 +78,8 @@ def look_at(data_set: DataSet) -> Pictures:
 def _shape(image: Any) -> tuple[int, int, int]:
     if not isinstance(image, str | Path):
         return image.shape[0], image.shape[1], image.shape[2] if image.ndim == 3 else 1
-    try:
-        with Image.open(image) as opened:
-            return opened.height, opened.width, 1 if opened.mode in ("1", "L", "I;16") else 3
-    except (OSError, ValueError) as error:
-        raise UnusableError(f"{image} cannot be read as an image: {error}. Remove or replace it.") from None
+    with Image.open(image) as opened:
+        return opened.height, opened.width, 1 if opened.mode in ("1", "L") else 3
 
 
 def refuse_no_votes(data_set: DataSet, teacher: str | None) -> None:
@@ -196,7 +196,10 @@ def _model(name: str, pictures: Pictures, on_gpu: bool, *, is_student: bool) -> 
     if name == "cnn":
         side = min(pictures.height, pictures.width)
         if side < 8:
-            raise UnusableError(f"the images have a side of {side} pixels; expected at least 8.")
+            raise UnusableError(
+                f"the images have a side of {side} pixels; expected at least 8, since a cnn shrinks them. Name an mlp, "
+                "which takes any size: --teacher mlp --student mlp; or make the images larger."
+            )
         model: dict[str, Any] = {
             "architecture": "cnn",
             "input_shape": [min(pictures.height, SMALL_SIDE), min(pictures.width, SMALL_SIDE), pictures.channels],

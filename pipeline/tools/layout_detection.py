@@ -13,7 +13,8 @@ from pipeline.datasets.class_folders import USUAL_NAMES
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.layouts import LAYOUTS, Layout
-from pipeline.datasets.unlabelled import Unlabelled
+from pipeline.datasets.unlabelled import IF_MEANT, Unlabelled
+from pipeline.datasets.unlabelled import USUAL_NAMES as UNLABELLED_NAMES
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.tools.table_detection import (
     LEAST_SHARE,
@@ -31,8 +32,8 @@ TABLES = {".csv", ".tsv", ".txt", ".tab"}
 REFUSALS = (MissingError, DamagedError, MismatchError, ParameterError, UnusableError)
 """The errors with which readers refuse data."""
 
-UNLABELLED = {"unlabelled", "unlabeled"}
-"""Usual names, in lower case, of the folder of images without a label."""
+WITH_FLAG = "If they are meant to have none, add --unlabelled: the teacher labels them, and students learn from them."
+"""What `init` says in place of `IF_MEANT`: there is no params.yaml yet."""
 
 PATHS = ("data", "annotations", "images", "validation_ids", "test_ids", "train", "val", "test")
 """The settings of readers that are paths."""
@@ -59,12 +60,14 @@ class Detected:
         return layout
 
 
-def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
+def detect(data: Path, columns: Columns = UNKNOWN, *, unlabelled: bool = False) -> Detected:
     """Finds the layout of a folder or an .npz file.
 
     Args:
         data: the folder or file.
         columns: what is known of a table's columns.
+        unlabelled: whether rows of a table, or images of an array, may lack a label; otherwise they may if a table has
+            many empty fields.
 
     Raises:
         MissingError: there is nothing.
@@ -76,11 +79,12 @@ def detect(data: Path, columns: Columns = UNKNOWN) -> Detected:
         data = data.relative_to(Path.cwd())  # so that params.yaml holds in every clone
     refusals: list[str] = []
     unused: list[str] = []
-    for section, notes in _with_unlabelled_folder(data, _candidates(data, columns, unused)):
+    for one, found in _with_unlabelled_folder(data, _candidates(data, columns, unused)):
+        section, notes = _with_unlabelled_rows(one, found) if unlabelled else (one, found)
         try:
             data_set = LAYOUTS[section["layout"]](**settings_of(section))
         except REFUSALS as error:
-            refusals.append(f"  as {section['layout']}: {error}")
+            refusals.append(f"  as {section['layout']}: {str(error).replace(IF_MEANT, WITH_FLAG)}")
             continue
         return Detected(section, data_set, [*notes, *unused])
     refusals += [f"  {reason}" for reason in unused]
@@ -95,19 +99,32 @@ def _with_unlabelled_folder(
     data: Path, candidates: Iterator[tuple[dict[str, Any], list[str]]]
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """Adds the folder of images without a label to sections that may have one, if there is one."""
-    name = _unlabelled_folder(data)
     for section, notes in candidates:
-        if name is None or section["layout"] in ("arrays", "cifar10"):
+        of_classes = [section[split] for split in ("train", "val", "test") if section.get(split)]
+        name = None if section["layout"] in ("arrays", "cifar10") else _unlabelled_folder(data, of_classes)
+        if name is None:
             yield section, notes
             continue
-        unlabelled = {**section.get("unlabelled", {}), "folder": name}
+        unlabelled = {"use": True, **section.get("unlabelled", {}), "folder": name}
         yield {**section, "unlabelled": unlabelled}, [*notes, f"{name} has images without a label: students see them"]
 
 
-def _unlabelled_folder(data: Path) -> str | None:
+def _with_unlabelled_rows(section: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], list[str]]:
+    if section["layout"] == "folders":
+        is_named = "unlabelled" in section
+        return section, notes if is_named else [*notes, "no folder is called unlabelled: every image has a label"]
+    note = "rows without a label are images from which students learn, too (--unlabelled)"
+    unlabelled = {"use": True, **section.get("unlabelled", {}), "rows": True}
+    return {**section, "unlabelled": unlabelled}, [*notes, note]
+
+
+def _unlabelled_folder(data: Path, of_classes: Sequence[str] = ()) -> str | None:
+    """The folder of images without a label, beside folders of classes or in `data`; relative to `data`."""
     if data.is_file():
         return None
-    names = sorted(entry.name for entry in data.iterdir() if entry.name.lower() in UNLABELLED)
+    folders = [*(data / name for name in of_classes), data]
+    found = [entry for folder in folders for entry in sorted(folder.iterdir()) if entry.is_dir()]
+    names = [entry.relative_to(data).as_posix() for entry in found if entry.name.lower() in UNLABELLED_NAMES]
     return next((name for name in names if _has_images(data / name)), None)
 
 

@@ -201,11 +201,14 @@ def _against_online(plan: Plan) -> str:
 
 
 def _about_unlabelled(images: ImageCounts) -> list[str]:
-    """A line on the training images without a label, if there are any."""
+    """Lines on the images without a label, if there are any."""
+    unused = f"{images.unused:,} images without a label are left out; `split` will say why"
+    lines = [unused] if images.unused else []
     if not images.unlabelled:
-        return []
+        return lines
     labelled = images.counts["train"] - images.unlabelled
     return [
+        *lines,
         f"{images.unlabelled:,} of the training images have no label: they are counted below, as the teacher labels",
         f"them and students learn from them; the teacher and the baselines are trained on the other {labelled:,}",
     ]

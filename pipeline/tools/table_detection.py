@@ -10,6 +10,7 @@ from pipeline.datasets.csv_tables import COLUMNS as MHIST_COLUMNS
 from pipeline.datasets.csv_tables import LABEL as MHIST_LABEL
 from pipeline.datasets.folders import files_below
 from pipeline.datasets.table_files import Table, read_table
+from pipeline.datasets.table_labels import is_missing
 from pipeline.runtime.errors import DamagedError, UnusableError, quoted
 
 VAL_FRACTION, TEST_FRACTION = 0.15, 0.2
@@ -170,15 +171,20 @@ def sections_of(
 
 
 def _rows_without_label(table: Table, columns: Sequence[str], notes: list[str]) -> dict[str, Any]:
-    """The setting `unlabelled`, if so many rows have nothing in the columns of labels that it is no mistake."""
+    """The setting `unlabelled`, if so many rows have nothing in the columns of labels that it is no mistake.
+
+    A word such as none may be a class, so only empty fields count, and nothing is decided where there are such words.
+    """
     if not set(columns) <= set(table.columns):
         return {}
     fields = list(zip(*map(table.column, columns), strict=True))
     empty = sum(not any(field.strip() for field in of_row) for of_row in fields)
+    if any(field.strip() and is_missing(field) for of_row in fields for field in of_row):
+        return {}
     if not LEAST_WITHOUT_LABEL * len(fields) <= empty < len(fields) or not empty:
         return {}
     notes.append(f"{empty:,} of {len(fields):,} rows have no label: students learn from these images, too")
-    return {"unlabelled": {"rows": True}}
+    return {"unlabelled": {"use": True, "rows": True}}
 
 
 def _first_of(usual: Sequence[str], columns: Sequence[str]) -> str | None:
@@ -213,14 +219,15 @@ def _labels(table: Table, image: str, group: str | None, columns: Columns, notes
     values = {name: {value.strip() for value in table.column(name)} - {""} for name in others}
     possible = [name for name in others if _may_be_labels(values[name], len(table.rows))]
     named = [name for name in possible if name.lower() in LABEL_NAMES]
-    binary = [name for name in others if values[name] and values[name] <= {"0", "1", "0.0", "1.0"}]
+    bits = {name: {value for value in values[name] if not is_missing(value)} for name in others}
+    binary = [name for name in others if bits[name] and bits[name] <= {"0", "1", "0.0", "1.0"}]
     if (
         not named
         and len(binary) > 1
         and all(
-            sum(float(field.strip() or 0) for field in fields) == 1
+            sum(float(field) for field in fields if not is_missing(field)) == 1
             for fields in zip(*(table.column(name) for name in binary), strict=True)
-            if any(field.strip() for field in fields)
+            if not all(map(is_missing, fields))
         )
     ):
         notes.append(f"columns {quoted(binary)} are one class each")
