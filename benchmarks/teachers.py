@@ -219,7 +219,7 @@ def main() -> None:
             rows.append([name, *(f"{100 * accuracy:.1f}" for accuracy in accuracies), gain])
     record.table(
         "Test accuracy in per cent: mean over 3 seeds; gain: paired seed by seed, with its 95 % interval",
-        ["teacher", "teacher", "student", "baseline", "gain"],
+        ["set-up", "teacher", "student", "baseline", "gain"],
         rows,
     )
     record.write()
