@@ -569,3 +569,13 @@ def test_params_shows_votes_and_tables_with_their_meanings():
 def test_views_are_rendered_in_the_students_size_without_a_model(teacher):
     write_params(teacher)
     assert arguments.size_of_views(arguments.all_params()) == (28, 28, 1)
+
+
+def test_verify_compares_no_file_of_weights():
+    model = MODEL.build(classes=2, seed=1)
+    model.save_weights("teacher.weights.h5")
+    take(GivenTeacher("teacher.weights.h5", weights_of=MODEL))
+    compute()
+    stated = [GivenTeacher("teacher.weights.h5", weights_of=MODEL)]
+    expected = verify.Parameters(UNTOUCHED, Dense("float32"), "float32", DEFAULT_RESIZE, stated)
+    assert "given" not in [check.name for check in verify.verify(LOGITS, INDEX, TEACHER, LOGITS, expected, 4.0)]

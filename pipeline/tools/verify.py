@@ -252,7 +252,7 @@ def _given(teacher: Path, params: Parameters | PipelineError) -> list[Check]:
     files = [
         given.file
         for given in params.given
-        if isinstance(given, GivenLogits) or (isinstance(given, GivenTeacher) and given.is_file)
+        if isinstance(given, GivenLogits) or (isinstance(given, GivenTeacher) and _is_whole_file(given))
     ]
     present = [file for file in files if file.is_file()]
     if not present:
@@ -267,6 +267,11 @@ def _given(teacher: Path, params: Parameters | PipelineError) -> list[Check]:
         )
         return [Check("given", False, detail)]
     return [Check("given", True, f"the teacher was taken from {first_few(list(map(str, present)))}")]
+
+
+def _is_whole_file(given: GivenTeacher) -> bool:
+    """Whether a teacher is a file of its own; of weights alone, no record names the file."""
+    return given.is_file and given.weights_of is None
 
 
 def _sha256(file: Path) -> str:
