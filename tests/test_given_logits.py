@@ -1,5 +1,6 @@
 """Teachers without a model: tables of logits from other programs, and annotators' votes."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import MODEL, copy_here, mhist_in, write_data_set
-from real_project import ROOT, change
+from real_project import ROOT, change, copy_without, run, sha256, softlabel, stages_run
 from ruamel.yaml import YAML
 from scipy.special import log_softmax, softmax
 
@@ -579,3 +580,30 @@ def test_verify_compares_no_file_of_weights():
     stated = [GivenTeacher("teacher.weights.h5", weights_of=MODEL)]
     expected = verify.Parameters(UNTOUCHED, Dense("float32"), "float32", DEFAULT_RESIZE, stated)
     assert "given" not in [check.name for check in verify.verify(LOGITS, INDEX, TEACHER, LOGITS, expected, 4.0)]
+
+
+@pytest.mark.slow
+def test_logits_in_a_table_give_the_student_of_their_teacher(reproduced, tmp_path):
+    """The small project's own logits come back as a table: by the real DVC, to the report, byte for byte."""
+    project = copy_without(reproduced, tmp_path / "project")
+    student, metrics = project / "models/students/T4_seed1.keras", project / "results/metrics.json"
+    before, models = sha256(student), json.loads(metrics.read_text())["models"]
+    ids, views, logits = [], [], []
+    with h5py.File(project / "data/soft_labels/teacher_logits.h5") as file:
+        class_names = [text.decode() for text in file["class_names"][:]]
+        for name in ("train", "val", "test"):
+            for view, of_view in enumerate(file[f"{name}/logits"][:]):
+                ids += [text.decode() for text in file[f"{name}/id"][:]]
+                views += [view] * len(of_view)
+                logits += [*of_view]
+    np.savez(project / "logits.npz", ids=ids, views=views, logits=np.array(logits), class_names=class_names)
+    change(project / "params.yaml", "train_teacher", {"logits": "logits.npz"})
+    ran = stages_run(run("dvc", "repro", cwd=project))
+    assert {"train_teacher", "precompute", "train_student@4-1", "evaluate", "report"} <= set(ran)
+    assert "train_baseline@1" not in ran
+    assert sha256(student) == before
+    now = json.loads(metrics.read_text())["models"]
+    for model in ("teacher", "baseline", "student_T4"):
+        assert now[model]["quality"] == models[model]["quality"]
+    assert "not known" in (project / "results/report.html").read_text(encoding="utf-8")
+    softlabel(["verify", "data/soft_labels/soft_targets_T4.h5"], ["table"], cwd=project)
