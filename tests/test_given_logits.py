@@ -524,6 +524,19 @@ def test_verify_sees_that_a_given_file_has_changed():
     assert "WRONG given" in invoke("verify", "data/soft_labels/teacher_logits.h5").output
 
 
+def test_a_teacher_that_is_no_keras_file_is_no_traceback():
+    write(rows())
+    write_params({"logits": str(TABLE)})
+    assert invoke("import-logits", str(TABLE)).exit_code == 0
+    TEACHER.write_bytes(b"cut off")
+    for command in (["verify", "data/soft_labels/teacher_logits.h5"], ["import-logits", str(TABLE)]):
+        shown = invoke(*command)
+        assert shown.exit_code == 1
+        assert isinstance(shown.exception, SystemExit), shown.exception
+    assert TEACHER.read_bytes() == b"cut off"
+    assert invoke("import-logits", str(TABLE), "--force").exit_code == 0
+
+
 def test_the_command_refuses_what_is_no_table():
     write_params(TRAINED)
     for name, said in (("logits.txt", r"\.npz, \.csv, \.parquet"), ("away.npz", r"no table of logits at away\.npz")):

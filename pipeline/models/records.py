@@ -12,6 +12,8 @@ RECORD = "softlabel.json"
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """What `keras_files.save` recorded in a `.keras` file; None in a file that it did not write."""
+    if not zipfile.is_zipfile(path):
+        return None
     with zipfile.ZipFile(path) as archive:
         if RECORD not in archive.namelist():
             return None
