@@ -15,7 +15,7 @@ from pipeline.images.index import NO_LABEL, SPLITS, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.models.records import given_in, read_record
-from pipeline.models.teacher_file import GivenLogits, GivenTeacher, NotTrainedHere
+from pipeline.models.teacher_file import NotTrainedHere
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, all_named, first_few, one_line
 from pipeline.runtime.progress import Progress
@@ -27,6 +27,7 @@ from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Storage
 from pipeline.soft_labels.reading import Precision, Provenance, SoftLabelFile, open_soft_labels, slabs
 from pipeline.teacher_pass import teacher_checks
+from pipeline.tools.given_files import changed_since, files_of
 from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
 
 WARNING = "warning: "
@@ -101,7 +102,7 @@ def verify(
             _data_set(file, index),
             _params(file, params),
             _teacher(file, teacher),
-            *_given(teacher, params),
+            *([] if isinstance(params, PipelineError) else _given(teacher, params.given)),
             *([] if file.format == LOGITS_FORMAT else [_logits(file, logits)]),
         ]
 
@@ -245,41 +246,17 @@ def _teacher(file: SoftLabelFile, teacher: Path) -> Check:
     return Check("teacher", True, f"{in_words(origin)}, the file {teacher}")
 
 
-def _given(teacher: Path, params: Parameters | PipelineError) -> list[Check]:
-    """Whether the files that params.yaml names are still those from which the teacher was taken; DVC does not watch."""
-    if isinstance(params, PipelineError) or not teacher.is_file():
+def _given(teacher: Path, given: Sequence[NotTrainedHere]) -> list[Check]:
+    files = files_of(given)
+    if not files or not teacher.is_file():
         return []
-    files = [
-        given.file
-        for given in params.given
-        if isinstance(given, GivenLogits) or (isinstance(given, GivenTeacher) and _is_whole_file(given))
-    ]
-    present = [file for file in files if file.is_file()]
-    if not present:
-        return []
-    taken = {sha256_file(teacher), *(given.get("sha256") for given in given_in(read_record(teacher)))}
-    taken |= {member["sha256"] for member in (read_record(teacher) or {}).get("members", [])}
-    changed = [str(file) for file in present if _sha256(file) not in taken]
-    if changed:
+    if changed := changed_since(teacher, files):
         detail = (
             f"{first_few(changed)} is not the file that the teacher was taken from: take it in again with `dvc repro "
             "--single-item --force train_teacher`, then `dvc repro`"
         )
         return [Check("given", False, detail)]
-    return [Check("given", True, f"the teacher was taken from {first_few(list(map(str, present)))}")]
-
-
-def _is_whole_file(given: GivenTeacher) -> bool:
-    """Whether a teacher is a file of its own; of weights alone, no record names the file."""
-    return given.is_file and given.weights_of is None
-
-
-def _sha256(file: Path) -> str:
-    if file.suffix.lower() != ".onnx":
-        return sha256_file(file)
-    from pipeline.models.onnx_files import sha256_with_external_data  # loads Keras
-
-    return sha256_with_external_data(file)
+    return [Check("given", True, f"the teacher was taken from {first_few(list(map(str, files)))}")]
 
 
 def in_words(origin: Provenance) -> str:
