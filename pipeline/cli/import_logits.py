@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +32,9 @@ def import_logits(file: Path, force: bool) -> None:
     params = arguments.all_params()
     stated, is_alone = _stated(params, file)
     start_tensorflow()
-    from pipeline.cli.dvc_cache import earlier_versions
     from pipeline.models.records import are_stored, read_record
     from pipeline.runtime.publish import publish_copy
     from pipeline.runtime.workspace import work_folder
-    from pipeline.stages import describe_teacher, precompute, train_teacher
 
     if paths.TEACHER.is_file() and not force and not are_stored(read_record(paths.TEACHER)):
         raise ParameterError(
@@ -47,23 +46,8 @@ def import_logits(file: Path, force: bool) -> None:
     # Nothing is replaced before all of it is made: a table may be refused at the last step.
     with tempfile.TemporaryDirectory(prefix="import_", dir=work_folder()) as folder:
         made = {path: Path(folder, path.name) for path in outputs}
-        teacher = made[paths.TEACHER]
         with redirect_stdout(io.StringIO()) as said:
-            train_teacher.run(
-                index=paths.INDEX,
-                teachers=[stated],
-                average="logits",
-                output=teacher,
-                history=made[paths.TEACHER_HISTORY],
-            )
-            describe_teacher.run(index=paths.INDEX, teacher=teacher, output=made[paths.TEACHER_DESCRIPTION])
-            precompute.run(
-                **arguments.of_precompute(params),
-                index=paths.INDEX,
-                teacher=teacher,
-                previous=earlier_versions(paths.LOGITS),
-                output=made[paths.LOGITS],
-            )
+            _run_stages(params, stated, made)
         for path, copy in made.items():
             publish_copy(copy, path)
     click.echo("\n".join(line for line in said.getvalue().splitlines() if not line.startswith("wrote ")))
@@ -78,6 +62,24 @@ def import_logits(file: Path, force: bool) -> None:
             "params.yaml names another teacher. So that `dvc repro` goes on from here, write there:\n"
             f"train_teacher: {{logits: {file.as_posix()}}}"
         )
+
+
+def _run_stages(params: "Params", table: "GivenLogits", made: Mapping[Path, Path]) -> None:
+    """Runs the teacher's stages on a table; `made` says where each of their outputs is written for now."""
+    from pipeline.cli.dvc_cache import earlier_versions
+    from pipeline.stages import describe_teacher, precompute, train_teacher
+
+    index, teacher = paths.INDEX, made[paths.TEACHER]
+    history = made[paths.TEACHER_HISTORY]
+    train_teacher.run(index=index, teachers=[table], average="logits", output=teacher, history=history)
+    describe_teacher.run(index=index, teacher=teacher, output=made[paths.TEACHER_DESCRIPTION])
+    precompute.run(
+        **arguments.of_precompute(params),
+        index=index,
+        teacher=teacher,
+        previous=earlier_versions(paths.LOGITS),
+        output=made[paths.LOGITS],
+    )
 
 
 def _stated(params: "Params", file: Path) -> "tuple[GivenLogits, bool]":
