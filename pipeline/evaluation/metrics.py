@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import special
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
+
+from pipeline.training.validation_measures import area_under_roc_curve, one_against_rest
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -28,13 +30,6 @@ def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
 def accuracy(logits: Floats, labels: Ints) -> float:
     """Share of images whose largest logit is the labelled class's."""
     return float(np.mean(np.argmax(logits, axis=1) == labels))
-
-
-def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
-    """The AUC of the last of two classes; with more classes, the mean of the AUC of each class against the rest."""
-    scores = one_against_rest(logits)
-    classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-    return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
 
 
 def log_losses(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
@@ -186,15 +181,3 @@ def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataF
             )
         )
     return pd.concat(curves, ignore_index=True)
-
-
-def one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of each class of logits (N, C): it ranks as p does, without the ties of p near 0 and 1."""
-    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
-    powers = np.exp(shifted)
-    rest = powers.sum(axis=1, keepdims=True) - powers
-    # The largest class's rest is summed without it: a difference would lose its digits.
-    rows, top = np.arange(len(powers)), np.argmax(powers, axis=1)
-    powers[rows, top] = 0.0
-    rest[rows, top] = powers.sum(axis=1)
-    return np.asarray(shifted - np.log(np.maximum(rest, np.finfo(np.float64).tiny)))

@@ -28,8 +28,8 @@ from pipeline.evaluation.metrics import (
     brier_scores,
     kl_divergences,
     log_losses,
-    one_against_rest,
 )
+from pipeline.training.validation_measures import one_against_rest
 
 CONFIDENCE = 0.95
 SHARES: tuple[MetricName, ...] = ("accuracy", "teacher_agreement")
