@@ -86,7 +86,7 @@ def test_a_row_without_a_label_has_no_hard_loss(weights):
 
 
 @pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
-def test_class_weights_are_sample_weights_of_a_students_whole_loss(kind):
+def test_class_weights_weigh_both_terms_of_a_student(kind):
     of_rows = np.array(WEIGHTS, np.float32)[LABELS]
     plain = DistillationLoss(3.0, 0.3, True, kind)
     expected = value_and_gradient(plain, BOTH, sample_weight=of_rows)

@@ -76,7 +76,7 @@ HALF = np.sqrt(0.5)
         (Phase(3, 1.0, "all", schedule=StepSchedule(0.5, [1, 2])), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]),
     ],
 )
-def test_the_learning_rate_of_each_step_is_that_of_the_formula(phase, rates):
+def test_learning_rates_are_those_of_the_formula(phase, rates):
     np.testing.assert_allclose(learning_rates(phase, 2), rates, rtol=1e-12)
     optimizer, variable = new_optimizer(phase, 2, []), keras.Variable([0.0])
     found = []
@@ -123,7 +123,7 @@ def test_weight_decay_shrinks_kernels_alone(optimizer):
 
 
 @pytest.mark.parametrize(("optimizer", "share"), [("adam", 0), ("adamw", 0.004), ("rmsprop", 0), ("sgd", 0)])
-def test_without_weight_decay_each_optimizer_is_as_keras_has_it(optimizer, share):
+def test_without_weight_decay_optimizers_are_as_in_keras(optimizer, share):
     variables = [keras.Variable([[2.0]]), keras.Variable([3.0])]
     own = new_optimizer(Phase(1, 0.1, "all", optimizer=optimizer), 1, variables)
     own.apply([keras.ops.zeros((1, 1)), keras.ops.zeros(1)], variables)
@@ -195,7 +195,7 @@ def test_averaged_weights_are_kept_as_the_best(averaged, data_set):
         np.testing.assert_array_equal(ours, kept)
 
 
-def test_statistics_of_batch_normalisation_are_not_averaged(tmp_path, given):
+def test_statistics_of_batch_normalisation_stay(tmp_path, given):
     """The model's after one epoch, whatever the momentum; the trained weights differ."""
     named = {weight.path: number for number, weight in enumerate(MODEL.build(classes=2, seed=5).weights)}
     kept = []
@@ -220,7 +220,7 @@ def impatient(tmp_path_factory, given):
     return run(tmp_path_factory.mktemp("impatient"), given, phases, batch_size=8)
 
 
-def test_a_phase_ends_after_so_many_epochs_that_are_no_better(impatient):
+def test_a_phase_ends_after_some_epochs_that_are_no_better(impatient):
     _, state = impatient
     assert [(row["epoch"], row["phase"]) for row in state.history] == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]
 
@@ -347,7 +347,7 @@ def test_the_area_under_the_curve_is_that_of_the_kept_weights(uninterrupted, giv
     assert state.best()["val_auc"] == max(row["val_auc"] for row in state.history)
 
 
-def test_a_history_has_such_a_column_only_where_it_is_asked_for(uninterrupted, impatient):
+def test_such_a_column_is_there_only_where_it_is_asked_for(uninterrupted, impatient):
     told = {f"{kind}{name}" for kind in ("", "val_") for name in ("loss", "accuracy", "cross_entropy")}
     always = {"epoch", "phase", "learning_rate"} | told
     histories = [uninterrupted["all at once"][1], uninterrupted["patience"][1], impatient[1]]

@@ -93,7 +93,7 @@ def run(
         for group, files in groups.items()
     }
     votes = votes_on(test, labels, len(data.class_names))
-    reports = model_reports(scores[TEACHER.key], by_seed, labels, votes)
+    reports = model_reports(scores[TEACHER.key], by_seed, labels, data.class_names, votes)
     rules = {TEACHER.key: teachers_select_by[0]} | {
         TEACHER.member(number): rule for number, rule in enumerate(teachers_select_by)
     }
