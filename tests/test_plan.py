@@ -68,6 +68,7 @@ EXAMPLE = Plan(
     views=5,
     students=6,
     epochs=40,
+    ends_early=False,
     images_seen=40_000,
     has_teacher_model=True,
     teacher_flops=2_000_000_000,
@@ -393,6 +394,11 @@ def test_an_index_without_rows_is_refused(tmp_path):
 
 
 # ---- text
+
+
+def test_with_patience_the_epochs_are_the_most_that_can_run():
+    patient = replace(EXAMPLE, ends_early=True)
+    assert as_text(patient, None).splitlines()[2] == "6 student(s), at most 40 epochs each"
 
 
 def test_the_text_tells_the_numbers_by_hand():
