@@ -23,6 +23,7 @@ from pipeline.cli.main import main
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.resize import DEFAULT_RESIZE, rendering_of
+from pipeline.images.transforms import Transforms
 from pipeline.images.views import Augmentation, Views
 from pipeline.inference.forward import Forward
 from pipeline.models.logit_tables import read_logit_table
@@ -87,11 +88,9 @@ def test_the_pictures_are_what_a_teacher_sees_rounded(data, channels):
         images, views = data.split(split), VIEWS.of_split(split)
         ids = [entry.id for entry in images]
         rows, numbers = (np.repeat(np.arange(len(ids)), views.count), np.tile(np.arange(views.count), len(ids)))
-        affines, colors = (
-            np.stack(kind) for kind in zip(*(views.sample(ids, v) for v in range(views.count)), strict=True)
-        )
+        transforms = Transforms.joined([views.sample(ids, view)[None] for view in range(views.count)])
         decoded = DecodedImages([entry.path for entry in images], shape, keep=False)
-        seen = np.concatenate([*forward.of_views(decoded, numbers, rows, affines, colors, views.augmentation)])
+        seen = np.concatenate([*forward.of_views(decoded, numbers, rows, transforms, views.augmentation)])
         shown = {(row["id"], int(row["view"])): picture(row) for row in table()}
         for row, number, values in zip(rows, numbers, seen, strict=True):
             expected = np.round(values.reshape(shape if channels == 3 else shape[:2]))
@@ -107,7 +106,7 @@ def test_untouched_pictures_have_the_pixels_of_their_files(data):
     for row in table():
         pixels = np.array(PIL.Image.open(by_id[row["id"]].path))
         if row["split"] == "train":
-            ((a, *_),), _ = flips.sample([row["id"]], int(row["view"]))
+            ((a, *_),) = flips.sample([row["id"]], int(row["view"])).affine
             pixels, mirrored = pixels[:, :: int(a)], mirrored + (a == -1)
         np.testing.assert_array_equal(picture(row), pixels)
     assert 0 < mirrored < 8
@@ -147,9 +146,9 @@ def test_transforms_are_those_of_the_views_in_the_tables_order(data):
     assert stored["ids"].tolist() == [row["id"] for row in table()]
     assert stored["views"].tolist() == [int(row["view"]) for row in table()]
     for number, row in enumerate(table()):
-        affine, color = VIEWS.of_split(row["split"]).sample([row["id"]], int(row["view"]))
-        np.testing.assert_array_equal(stored["affine"][number], affine[0], strict=True)
-        np.testing.assert_array_equal(stored["color"][number], color[0], strict=True)
+        sampled = VIEWS.of_split(row["split"]).sample([row["id"]], int(row["view"]))
+        np.testing.assert_array_equal(stored["affine"][number], sampled.affine[0], strict=True)
+        np.testing.assert_array_equal(stored["color"][number], sampled.color[0], strict=True)
     assert files_in(FOLDER) == ["transforms.npz", "views.csv", "views.json"]
 
 

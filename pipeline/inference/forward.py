@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.rendering import render
+from pipeline.images.rendering import render_pictures, signature
 from pipeline.images.tf_data import mapped, planned, prefetched
-from pipeline.images.views import Augmentation, Floats16
+from pipeline.images.transforms import Pictures, Transforms
 from pipeline.runtime.progress import Progress
 
 Floats32 = npt.NDArray[np.float32]
@@ -106,8 +107,7 @@ class Forward:
         images: DecodedImages,
         views: Ints,
         rows: Ints,
-        affines: Floats16,
-        colors: Floats16,
+        transforms: Transforms,
         augmentation: Augmentation,
     ) -> Iterator[Floats32]:
         """The logits of R views, in batches of P; each image is decoded once for every `PORTION_VIEWS` of its views.
@@ -116,9 +116,8 @@ class Forward:
             images: N images.
             views: (R,) numbers of the views.
             rows: (R,) row numbers of their images, ascending.
-            affines: (V, N, 6).
-            colors: (V, N, 6).
-            augmentation: as in `render`.
+            transforms: (V, N, ...).
+            augmentation: as in `render_pictures`.
         """
         if not len(rows):
             return
@@ -126,15 +125,16 @@ class Forward:
 
         def plan(portion: int) -> tuple[Any, ...]:
             part = slice(cuts[portion], cuts[portion + 1])
-            image_rows, image_of_view = np.unique(rows[part], return_inverse=True)
-            transforms = (values[views[part], rows[part]].astype(np.float32) for values in (affines, colors))
-            return image_rows, image_of_view, *transforms
+            pictures = Pictures.of(transforms, rows[part], views[part])
+            image_rows, image_of_picture = np.unique(pictures.rows, return_inverse=True)
+            return image_rows, image_of_picture, *pictures.arrays(augmentation)
 
-        def render_portion(image_rows: Any, image_of_view: Any, of_affines: Any, of_colors: Any) -> Any:
-            return render(tf.gather(images.rows(image_rows), image_of_view), of_affines, of_colors, augmentation)
+        def render_portion(image_rows: Any, image_of_picture: Any, partner: Any, *arrays: Any) -> Any:
+            pixels = tf.gather(images.rows(image_rows), image_of_picture)
+            return render_pictures(pixels, partner, augmentation, *arrays)
 
-        numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
-        portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, transforms, transforms))
+        numbers = tf.TensorSpec((None,), tf.int64)
+        portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, *signature(augmentation)))
         # AutoGraph would search the function for loops, which takes a third of a second.
         plain = tf.autograph.experimental.do_not_convert(render_portion)
         yield from self(prefetched(mapped(portions, plain).rebatch(len(self.places))))

@@ -9,6 +9,7 @@ from pipeline.images.decoding import read_original
 from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.transforms import Transforms
 from pipeline.report.style import Pixels
 from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import SoftLabelFile
@@ -43,10 +44,8 @@ def untouched_and_views(
     scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
     shown = (height * scale, width * scale, channels)
     pixels = DecodedImages([image.path], shown, resize, keep=False).rows([0]).numpy()
-    transforms = [file.transforms(split, view) for view in range(count)]
-    affines = np.array([affine[row] for affine, _ in transforms])
-    colors = np.array([color[row] for _, color in transforms])
-    views: Any = render(np.repeat(pixels, count, axis=0), affines, colors, file.views(split).augmentation)
+    transforms = Transforms.joined([file.transforms(split, view)[row : row + 1] for view in range(count)])
+    views: Any = render(np.repeat(pixels, count, axis=0), transforms, file.views(split).augmentation)
     return pixels[0], np.clip(np.round(np.asarray(views)), 0, 255).astype(np.uint8)
 
 

@@ -150,8 +150,8 @@ def _rendered(images: Sequence[Image], rendering: Rendering) -> Iterator[tuple[l
         for start, pixels in zip(range(0, len(part), BATCH), decoded.batch(BATCH), strict=True):
             rows = part[start : start + BATCH]
             for view in range(views.count):
-                affines, colors = views.sample([image.id for _, image in rows], view)
-                values: Any = render(pixels, affines, colors, views.augmentation)
+                transforms = views.sample([image.id for _, image in rows], view)
+                values: Any = render(pixels, transforms, views.augmentation)
                 names = [_file(number, view, len(images)) for number, _ in rows]
                 yield names, np.clip(np.round(values.numpy()), 0, 255).astype(np.uint8)
 
@@ -176,8 +176,8 @@ def write_transforms(folder: Path, data: Index, images: Sequence[Image], renderi
     with _published(folder, data, images, rendering, total) as (partial, progress):
         affines, colors = np.empty((total, 6), np.float16), np.empty((total, 6), np.float16)
         for row, (image, view) in enumerate(_views(images, rendering)):
-            affine, color = rendering.views.of_split(image.split).sample([image.id], view)
-            affines[row], colors[row] = affine[0], color[0]
+            transforms = rendering.views.of_split(image.split).sample([image.id], view)
+            affines[row], colors[row] = transforms.affine[0], transforms.color[0]
             progress.advance(1)
         ids, numbers = zip(*((image.id, view) for image, view in _views(images, rendering)), strict=True)
         np.savez(partial / TRANSFORMS, ids=np.array(ids), views=np.array(numbers), affine=affines, color=colors)
