@@ -32,7 +32,7 @@ def apply_operations(images: Any, operation: Any, strength: Any, used: Collectio
         (B, height, width, channels) float32.
     """
     names = sorted(used, key=lambda name: OPERATIONS[name].code)
-    part_of = [0] * (1 + max(known.code for known in OPERATIONS.values()))
+    part_of = [0] * 256
     for part, name in enumerate(names, start=1):
         part_of[OPERATIONS[name].code] = part
     for codes, strengths in zip(tf.unstack(operation, axis=1), tf.unstack(strength, axis=1), strict=True):
@@ -87,7 +87,7 @@ def solarize(images: Any, s: Any) -> Any:
 
 def posterize(images: Any, s: Any) -> Any:
     """Clears the lowest s (B, 1, 1, 1) of eight bits; s is a whole number."""
-    step = tf.gather([2.0**bits for bits in range(9)], tf.cast(s, tf.int32))
+    step = tf.gather([2.0**bits for bits in range(9)], tf.clip_by_value(tf.cast(s, tf.int32), 0, 8))
     return step * tf.floor(images / step)
 
 
