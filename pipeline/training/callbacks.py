@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pipeline.images.views import philox_words
+from pipeline.images.random_words import philox_words
 from pipeline.runtime.progress import Progress
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Index
 from pipeline.images.resize import Resize
-from pipeline.images.views import Augmentation
 from pipeline.models.descriptions import Model
 from pipeline.training.fit import Trained, trained
 from pipeline.training.hard_loss import HardLoss

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Image, Index
-from pipeline.images.views import Augmentation
 from pipeline.models.descriptions import Model
 from pipeline.models.teacher_file import ClassName
 from pipeline.runtime.ranges import Between, Count, Flag, Fraction, NotNegative, Positive, Rate
