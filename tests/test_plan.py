@@ -397,8 +397,12 @@ def test_an_index_without_rows_is_refused(tmp_path):
 
 
 def test_with_patience_the_epochs_are_the_most_that_can_run():
-    patient = replace(EXAMPLE, ends_early=True)
-    assert as_text(patient, None).splitlines()[2] == "6 student(s), at most 40 epochs each"
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    phases = [Phase(3, 0.1, "all", patience=1), Phase(4, 0.1, "all")]
+    found = planned(images, recipe=Recipe(phases, batch_size=8, seed=0))
+    assert (found.ends_early, found.epochs, found.images_seen) == (True, 7, 70)
+    assert not planned(images).ends_early
+    assert as_text(replace(EXAMPLE, ends_early=True), None).splitlines()[2] == "6 student(s), at most 40 epochs each"
 
 
 def test_the_text_tells_the_numbers_by_hand():
