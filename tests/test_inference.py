@@ -7,10 +7,11 @@ import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.rendered_views import PORTION_VIEWS, _portions
 from pipeline.images.rendering import render
 from pipeline.images.transforms import Transforms
 from pipeline.images.views import Views
-from pipeline.inference.forward import PORTION_VIEWS, Forward, _portions, all_logits
+from pipeline.inference.forward import Forward, all_logits
 from pipeline.models.descriptions import Cnn
 
 SIZE = (16, 16, 3)

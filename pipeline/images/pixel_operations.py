@@ -32,7 +32,7 @@ def apply_operations(images: Any, operation: Any, strength: Any, used: Collectio
         (B, height, width, channels) float32.
     """
     names = sorted(used, key=lambda name: OPERATIONS[name].code)
-    part_of = [0] * (1 + max(known.code for known in OPERATIONS.values()))
+    part_of = [0] * 256
     for part, name in enumerate(names, start=1):
         part_of[OPERATIONS[name].code] = part
     for codes, strengths in zip(tf.unstack(operation, axis=1), tf.unstack(strength, axis=1), strict=True):
@@ -87,7 +87,7 @@ def solarize(images: Any, s: Any) -> Any:
 
 def posterize(images: Any, s: Any) -> Any:
     """Clears the lowest s (B, 1, 1, 1) of eight bits; s is a whole number."""
-    step = tf.gather([2.0**bits for bits in range(9)], tf.cast(s, tf.int32))
+    step = tf.gather([2.0**bits for bits in range(9)], tf.clip_by_value(tf.cast(s, tf.int32), 0, 8))
     return step * tf.floor(images / step)
 
 
@@ -120,14 +120,14 @@ def equalize(images: Any, s: Any) -> Any:
 
 def sharpness(images: Any, s: Any) -> Any:
     """Moves values away from the mean of their 3 x 3 neighbours by a factor of 1 + s (B, 1, 1, 1)."""
-    height, width = images.shape[1:3]
-    if min(height, width) < 3:
-        return images
-    rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     all_nine = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-    middle = images[:, 1:-1, 1:-1]
-    smooth = (all_nine + 4.0 * middle) / 13.0
-    return images + tf.pad(s * (middle - smooth), [[0, 0], [1, 1], [1, 1], [0, 0]])
+    smooth = (all_nine + 4.0 * images) / 13.0
+    sizes = tf.shape(images)[1:3]
+    y, x = tf.range(sizes[0])[:, None, None], tf.range(sizes[1])[None, :, None]
+    is_inner = (y > 0) & (y < sizes[0] - 1) & (x > 0) & (x < sizes[1] - 1)
+    return tf.where(is_inner, images + s * (images - smooth), images)
 
 
 def blur(images: Any, s: Any) -> Any:

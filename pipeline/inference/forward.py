@@ -20,16 +20,13 @@ import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.rendering import render_pictures, signature
-from pipeline.images.tf_data import mapped, planned, prefetched
-from pipeline.images.transforms import Pictures, Transforms
+from pipeline.images.rendered_views import rendered_views
+from pipeline.images.tf_data import prefetched
+from pipeline.images.transforms import Transforms
 from pipeline.runtime.progress import Progress
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
-
-PORTION_VIEWS = 16
-"""About this many views are rendered in one step: enough to outweigh the cost of a step, and few enough for memory."""
 
 PROBES = 4
 """The number of images of noise that test the places of a batch.
@@ -110,43 +107,11 @@ class Forward:
         transforms: Transforms,
         augmentation: Augmentation,
     ) -> Iterator[Floats32]:
-        """The logits of R views, in batches of P; each image is decoded once for every `PORTION_VIEWS` of its views.
-
-        Args:
-            images: N images.
-            views: (R,) numbers of the views.
-            rows: (R,) row numbers of their images, ascending.
-            transforms: (V, N, ...).
-            augmentation: as in `render_pictures`.
-        """
+        """The logits of R views, in batches of P; the arguments are those of `rendered_views`."""
         if not len(rows):
             return
-        cuts = [*_portions(rows), len(rows)]
-
-        def plan(portion: int) -> tuple[Any, ...]:
-            part = slice(cuts[portion], cuts[portion + 1])
-            pictures = Pictures.of(transforms, rows[part], views[part])
-            image_rows, image_of_picture = np.unique(pictures.rows, return_inverse=True)
-            return image_rows, image_of_picture, *pictures.arrays(augmentation)
-
-        def render_portion(image_rows: Any, image_of_picture: Any, partner: Any, *arrays: Any) -> Any:
-            pixels = tf.gather(images.rows(image_rows), image_of_picture)
-            return render_pictures(pixels, partner, augmentation, *arrays)
-
-        numbers = tf.TensorSpec((None,), tf.int64)
-        portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, *signature(augmentation)))
-        # AutoGraph would search the function for loops, which takes a third of a second.
-        plain = tf.autograph.experimental.do_not_convert(render_portion)
-        yield from self(prefetched(mapped(portions, plain).rebatch(len(self.places))))
-
-
-def _portions(rows: Ints) -> Ints:
-    """Where to cut (R,) ascending rows: between two images, or within an image that has very many views."""
-    new_image = np.diff(rows, prepend=-1) != 0
-    # The position of each row among the rows of its image: 0, 1, 2, ...
-    position = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
-    starts = np.flatnonzero(position % PORTION_VIEWS == 0)
-    return starts[np.flatnonzero(np.diff(starts // PORTION_VIEWS, prepend=-1))]
+        portions = rendered_views(images, views, rows, transforms, augmentation)
+        yield from self(prefetched(portions.rebatch(len(self.places))))
 
 
 def _bits(logits: Any) -> npt.NDArray[np.uint32]:
