@@ -89,7 +89,7 @@ def run(
         for group, files in groups.items()
     }
     votes = votes_on(test, labels, len(data.class_names))
-    reports = model_reports(scores[TEACHER.key], by_seed, labels, votes)
+    reports = model_reports(scores[TEACHER.key], by_seed, labels, data.class_names, votes)
     models = {group.key: reports[group] | _best_epochs(group, curves) | costs[group] for group in [TEACHER, *groups]}
     trained_from = {sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)}
     origin = made_from(data.fingerprint(), description.sha256, params, trained_from)

@@ -8,18 +8,20 @@ import pandas as pd
 
 from pipeline.evaluation import names
 from pipeline.evaluation.cautions import about_unlabelled, cautions
-from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
+from pipeline.evaluation.comparison import read_metrics, tables
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.made_from import refuse_other_files, refuse_other_teacher, refuse_others
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, Role
 from pipeline.evaluation.predictions import read_predictions
+from pipeline.evaluation.quality_tables import INTERVALS
 from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import students
 from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.report.captions import CaptionedFigures
 from pipeline.report.hardest_images import EmbeddedPicture, HardImage, embedded, most_surely_wrong, most_unlike_teacher
 from pipeline.report.page import as_yaml, filled
+from pipeline.report.recall_table import recall_table
 from pipeline.report.sample_grid import draw_samples
 from pipeline.report.softening_picture import draw_softening
 from pipeline.report.sources import about, provenance, versions
@@ -96,7 +98,7 @@ def run(
         origin, warning = file.provenance, doubt_about(file, max(map(float, temperatures)))
     speed = read_speed(speeds)
     figures = CaptionedFigures(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
-    quality, costs, *votes = tables(metrics, INTERVALS, speed)
+    shown = tables(metrics, INTERVALS, speed)
     page = filled(
         data_set=params["split"]["data"],
         about=about(params, data, origin, speed),
@@ -109,15 +111,16 @@ def run(
         student=student,
         seed=next(iter(models[student.key]["seeds"])),
         several_temperatures=len(temperatures) > 1,
-        quality=quality,
-        costs=costs,
+        quality=shown.quality,
+        costs=shown.costs,
         speed=speed,
         temperatures=figures.temperatures(),
         training=figures.training(),
         roc=figures.roc(data.class_names),
         confusion=[figures.confusion(role, answers[role], data.class_names) for role in groups],
         reliability=figures.reliability(),
-        votes=votes,
+        recalls=recall_table(models, [groups[role] for role in ("teacher", "baseline", "student")]),
+        votes=shown.votes,
         unlike=_with_pictures(unlike, data),
         wrong=_with_pictures(wrong, data),
         provenance=provenance(origin, data),
