@@ -202,6 +202,9 @@ def test_measures_are_those_that_were_recorded():
     assert measures_of(history(1, soft=True)) == ["loss", "cross_entropy", "soft_loss", "accuracy"]
     assert measures_of(history(1).drop(columns=["loss", "accuracy", "val_accuracy"])) == ["loss", "cross_entropy"]
     assert list(curve_table(history(1).drop(columns="loss"), "loss")) == ["epoch", "val_loss"]
+    selected = history(1).assign(val_auc=0.5)
+    assert measures_of(selected) == ["loss", "cross_entropy", "accuracy", "auc"]
+    assert list(curve_table(selected, "auc")) == ["epoch", "val_auc"]
 
 
 def curves_with(name, **values):
