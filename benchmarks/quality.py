@@ -45,7 +45,7 @@ from scipy import stats
 
 from benchmarks.record import Record, arguments
 from benchmarks.set_ups import QUICK, SET_UPS, SetUp, write_params
-from pipeline.evaluation.temperatures import students
+from pipeline.evaluation.temperatures import students_of
 
 ROOT = Path(__file__).parents[1]
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "nll": "NLL", "ece": "ECE"}
@@ -107,19 +107,20 @@ def reproduce(project: Path, described: str) -> None:
 
 
 def run_here(project: Path) -> None:
-    """Runs the stages of one temperature in this process.
+    """Runs the stages of one loss and temperature in this process.
 
     Starting TensorFlow for each of them would take longer than the stages themselves.
     """
     from pipeline.cli.main import main as softlabel
 
     params = YAML(typ="safe").load(project / "params.yaml")
-    temperature, seeds = str(params["distill"]["temperatures"][0]), params["student"]["seeds"]
+    loss, temperature = (str(params["distill"][name][0]) for name in ("losses", "temperatures"))
+    seeds = params["student"]["seeds"]
     of_seeds = [
         command
         for seed in map(str, seeds)
         for command in (
-            ["train-student", "--temperature", temperature, "--seed", seed],
+            ["train-student", "--loss", loss, "--temperature", temperature, "--seed", seed],
             ["train-baseline", "--seed", seed],
         )
     ]
@@ -146,9 +147,9 @@ class Quality:
 
 
 def quality_of(document: Mapping[str, Any]) -> Quality:
-    """Reads a `metrics.json` with students of one temperature."""
+    """Reads a `metrics.json` with students of one loss and temperature."""
     models = document["models"]
-    (student,) = students(models).values()
+    (student,) = students_of(models).values()
     teacher = {metric: value["mean"] for metric, value in models["teacher"]["quality"].items()}
     return Quality(teacher, student["seeds"], models["baseline"]["seeds"])
 

@@ -12,13 +12,15 @@ from either_backend import LEARNING_RATE, ROOT, STEPS, run_on_jax, train_from_fi
 from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
 from test_loss import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
 
+from pipeline.distillation.descriptions import CrossEntropy, Kl, of
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import write_index
 from pipeline.models import architectures, ensembles, keras_files
 from pipeline.models.descriptions import Mlp
 
 FREE_OF_TENSORFLOW = [
-    *("distillation.loss", "distillation.targets", "images.index", "images.resize", "images.views"),
+    *("distillation.descriptions", "distillation.loss", "distillation.soft_losses", "distillation.targets"),
+    *("images.index", "images.resize", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
     "models.other_formats",
@@ -27,6 +29,7 @@ FREE_OF_TENSORFLOW = [
     "models.teacher_file",
     *("runtime.digests", "runtime.errors", "runtime.npz_files", "runtime.progress", "runtime.publish"),
     "runtime.ranges",
+    "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
     *("soft_labels.logit_storage", "soft_labels.reading", "training.recipe"),
 ]
@@ -52,10 +55,10 @@ AVERAGES = ("logits", "probabilities")
 TEMPERATURE, WEIGHT = 4.0, 0.3
 
 LOSSES = [
-    {"temperature": t, "hard_label_weight": w, "scale_by_temperature_squared": scaled, "soft_loss": kind}
+    {"temperature": t, "hard_label_weight": w, "scale_by_temperature_squared": scaled, "soft_loss": kind.as_json()}
     for t in (0.5, 1.0, 4.0, 20.0)
     for w in (0.0, 0.3, 1.0)
-    for scaled, kind in ((True, "kl_divergence"), (False, "cross_entropy"))
+    for scaled, kind in ((True, Kl()), (False, CrossEntropy()))
 ]
 ON_JAX = (
     f"""
@@ -85,7 +88,7 @@ from pipeline.distillation.loss import DistillationLoss
 case = json.loads(Path("case.json").read_text())
 given, found = np.load("given.npz"), {}
 for number, settings in enumerate(case["losses"]):
-    loss = DistillationLoss(**settings)
+    loss = DistillationLoss.from_config(settings)
     y_true, z = given[f"targets {settings['temperature']:g}"], given["z"]
     found[f"loss {number}"] = loss.call(y_true, z)
     found[f"gradient {number}"] = jax.grad(lambda z: loss.call(y_true, z).sum())(jax.numpy.asarray(z))
@@ -224,9 +227,15 @@ def found(folder):
     return np.load(folder / "found.npz")
 
 
-@pytest.mark.parametrize("number", range(len(LOSSES)), ids=lambda number: "-".join(map(str, LOSSES[number].values())))
+def named(number):
+    *values, kind = LOSSES[number].values()
+    return "-".join(map(str, [*values, kind["kind"]]))
+
+
+@pytest.mark.parametrize("number", range(len(LOSSES)), ids=named)
 def test_loss_and_gradient_are_those_of_the_formula(number, found):
     t, w, scaled, kind = LOSSES[number].values()
+    kind = of(kind)
     z, y_true = LOGITS.astype(np.float64), TARGETS[t]
     y, p = np.split(y_true.astype(np.float64), 2, axis=1)
     loss = w * -np.sum(y * log_softmax(z), axis=1) + (1 - w) * soft_term_in_float64(y_true, z, t, scaled, kind)

@@ -1,5 +1,7 @@
 """The distillation loss against closed forms and a float64 reference written from the formula."""
 
+from dataclasses import asdict
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.distillation.loss import DistillationLoss, cross_entropy, kl_divergence
+from pipeline.distillation.descriptions import CrossEntropy, Kl
+from pipeline.distillation.loss import DistillationLoss
+from pipeline.distillation.soft_losses import cross_entropy, kl_divergence
 
 ULP = 2.0**-24  # half the gap between neighbouring float32 numbers, relative: one rounding's largest error
 
@@ -214,7 +218,7 @@ def test_a_row_without_a_label_by_hand():
     assert per_row(loss, [[0, 0, 0.5, 0.5]], [[0.0, 2 * np.log(3.0)]]) == pytest.approx([0.40275490], rel=32 * ULP)
 
 
-@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize("kind", [Kl(), CrossEntropy()])
 @pytest.mark.parametrize("weight", [0.25, 0.9])
 def test_a_row_without_a_label_has_the_soft_term_alone(kind, weight):
     """Value and gradient, against float64; its neighbours keep both terms."""
@@ -298,7 +302,7 @@ def test_cross_entropy_as_soft_term_by_hand(scaled, expected):
     # T = 2, z = (0, 2 ln 3), label 1, p = (1/2, 1/2): softmax(z / 2) = (1/4, 3/4), and the hard term is
     # ln(10/9) = 0.10536052. The soft term is -1/2 ln(1/4) - 1/2 ln(3/4) = 1/2 ln(16/3) = 0.83698822.
     # w = 0.3: 0.03160816 + 0.7 * 4 * 0.83698822 = 2.37517516 scaled, 0.03160816 + 0.7 * 0.83698822 = 0.61749991.
-    loss = DistillationLoss(2.0, 0.3, scaled, "cross_entropy")
+    loss = DistillationLoss(2.0, 0.3, scaled, CrossEntropy())
     actual = per_row(loss, [[0, 1, 0.5, 0.5]], [[0.0, 2 * np.log(3.0)]])
     assert actual == pytest.approx([expected], rel=32 * ULP)
 
@@ -307,7 +311,7 @@ SYSTEMS_TEMPERATURES = [0.3, 1.0, 3.25, 40.0]
 
 
 def both_kinds(temperature, scaled=True, weight=0.0):
-    return [DistillationLoss(temperature, weight, scaled, kind) for kind in ("cross_entropy", "kl_divergence")]
+    return [DistillationLoss(temperature, weight, scaled, kind) for kind in (CrossEntropy(), Kl())]
 
 
 @pytest.mark.parametrize("temperature", SYSTEMS_TEMPERATURES)
@@ -340,16 +344,11 @@ def test_cross_entropy_is_that_of_keras_on_divided_logits(temperature):
     soft = softmax(TEACHER, temperature).astype(np.float32)
     z = (STUDENT / temperature).astype(np.float32)
     keras_own = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="none")(soft, z).numpy()
-    actual = per_row(DistillationLoss(temperature, 0.0, False, "cross_entropy"), targets(LABELS, soft), STUDENT)
+    actual = per_row(DistillationLoss(temperature, 0.0, False, CrossEntropy()), targets(LABELS, soft), STUDENT)
     np.testing.assert_allclose(actual, keras_own, rtol=0, atol=2 * rounding_bound(STUDENT, temperature, 0.0, False))
 
 
-def test_another_soft_loss_is_refused():
-    with pytest.raises(ValueError, match=r"'kl'.*\['cross_entropy', 'kl_divergence'\]"):
-        DistillationLoss(2.0, 0.5, soft_loss="kl")
-
-
-@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize("kind", [Kl(), CrossEntropy()])
 @pytest.mark.parametrize(("weight", "scaled"), [(0.0, True), (0.05, False), (0.5, True), (0.9, False), (1.0, True)])
 def test_the_part_that_is_reported_makes_up_the_loss(kind, weight, scaled):
     loss = DistillationLoss(3.25, weight, scaled, kind)
@@ -367,7 +366,7 @@ def test_the_part_that_is_reported_makes_up_the_loss(kind, weight, scaled):
 def soft_term_in_float64(y_true, z, temperature, scaled, kind):
     """The formulas of the two kinds, written out."""
     p = np.asarray(y_true, np.float64)[:, z.shape[1] :]
-    logarithms = np.log(p) if kind == "kl_divergence" else np.zeros_like(p)
+    logarithms = np.log(p) if kind == Kl() else np.zeros_like(p)
     return (temperature**2 if scaled else 1.0) * np.sum(p * (logarithms - log_softmax(z / temperature)), axis=1)
 
 
@@ -471,7 +470,7 @@ def test_kl_divergence_is_never_negative(logits):
 
 @pytest.mark.parametrize(
     ("scaled", "kind", "reduction"),
-    [(True, "kl_divergence", "sum_over_batch_size"), (False, "cross_entropy", "sum")],
+    [(True, Kl(), "sum_over_batch_size"), (False, CrossEntropy(hard_label_weight=0.2, student_temperature=3), "sum")],
 )
 def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
     loss = DistillationLoss(2.5, 0.3, scaled, kind, name="mine", reduction=reduction)
@@ -481,7 +480,7 @@ def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
         "temperature": 2.5,
         "hard_label_weight": 0.3,
         "scale_by_temperature_squared": scaled,
-        "soft_loss": kind,
+        "soft_loss": asdict(kind),
     }
     y_true, z = targets(LABELS, softmax(TEACHER, 2.5)), STUDENT.astype(np.float32)
     for again in (

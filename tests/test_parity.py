@@ -17,6 +17,7 @@ from real_project import attempt, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
+from pipeline.distillation.descriptions import CrossEntropy
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
@@ -290,7 +291,7 @@ def test_the_offline_side_of_the_proof_is_the_stage(project, proven):
         (replace(CNN, dropout=0.5), None),
         (replace(CNN, input_shape=(12, 10, 3)), None),
         (CNN, DistillationLoss(4.0, 0.3, scale_by_temperature_squared=False)),
-        (CNN, DistillationLoss(4.0, 0.3, soft_loss="cross_entropy")),
+        (CNN, DistillationLoss(4.0, 0.3, soft_loss=CrossEntropy())),
     ],
     ids=["dropout", "another size than the teacher's", "not scaled by T^2", "cross-entropy"],
 )

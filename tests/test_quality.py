@@ -135,10 +135,10 @@ def document(*students):
 
 
 def test_the_metrics_of_a_run_are_read():
-    assert quality_of(document("student_T3.25")) == FIXED
+    assert quality_of(document("student_kl_T3.25")) == FIXED
 
 
-@pytest.mark.parametrize("students", [(), ("student_T1", "student_T4")])
+@pytest.mark.parametrize("students", [(), ("student_kl_T1", "student_kl_T4")])
 def test_students_of_one_temperature_are_expected(students):
     with pytest.raises(ValueError, match="values to unpack"):
         quality_of(document(*students))

@@ -21,6 +21,7 @@ import pytest
 from conftest import write_data_set
 from weights import weights_sha256
 
+from pipeline.distillation.descriptions import CrossEntropy, Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index, fingerprint_of
@@ -531,7 +532,7 @@ def test_every_epoch_is_validated_on_the_recorded_images(data_set, here, steps):
 # The parts of a student's loss
 
 
-@pytest.mark.parametrize(("soft_loss", "scaled"), [("kl_divergence", True), ("cross_entropy", False)])
+@pytest.mark.parametrize(("soft_loss", "scaled"), [(Kl(), True), (CrossEntropy(), False)])
 def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate_on, soft_loss, scaled):
     loss = DistillationLoss(3.0, 0.3, scaled, soft_loss)
     told = []
@@ -550,7 +551,7 @@ def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate
     logits = np.asarray(best(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32))) / 3
     soft = targets_of(told[1])[:, 2:]
     surprise = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
-    if soft_loss == "kl_divergence":
+    if soft_loss == Kl():
         surprise = 9 * (surprise + np.log(soft))
     assert state.best()["val_soft_loss"] == pytest.approx((soft * surprise).sum(axis=1).mean(), rel=1e-4)
 

@@ -102,7 +102,7 @@ def test_the_other_artifacts_at_their_highest_version(shared, elsewhere):
     expected = {
         "teacher": "models/teacher.keras",
         "teacher-logits": "data/soft_labels/teacher_logits.h5",
-        "student": "models/students/T4_seed1.keras",
+        "student": "models/students/kl_T4_seed1.keras",
     }
     assert {*expected, "soft-labels"} == {*ARTIFACTS}
     run(sys.executable, "-c", GET_ARTIFACTS, f"file://{shared.origin}", *expected, cwd=elsewhere)

@@ -20,14 +20,14 @@ def checked_temperatures(
 
 
 def _temperature(value: str) -> float:
-    from pipeline.params.sections import TEMPERATURES, fits_float32
+    from pipeline.runtime.temperatures import RANGE, fits_float32
 
     try:
         number = float(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a number.") from None
     if not fits_float32(number):
-        raise click.BadParameter(f"{value} is not {TEMPERATURES}.")
+        raise click.BadParameter(f"{value} is not {RANGE}.")
     return number
 
 
@@ -37,6 +37,13 @@ temperature_option = click.option(
     callback=checked_temperature,
     required=True,
     help="One of distill.temperatures, as it is written there.",
+)
+loss_option = click.option(
+    "--loss",
+    "loss_name",
+    metavar="NAME",
+    required=True,
+    help="One of distill.losses.",
 )
 seed_option = click.option(
     "--seed",

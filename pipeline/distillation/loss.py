@@ -1,23 +1,23 @@
 """The distillation loss: hard and soft labels in one Keras loss."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
-SoftLoss = Literal["kl_divergence", "cross_entropy"]
+from pipeline.distillation import soft_losses
+from pipeline.distillation.descriptions import AnySoftLoss, CrossEntropy, Kl, of
 
 
 @keras.saving.register_keras_serializable(package="softlabel")
 class DistillationLoss(keras.losses.Loss):
-    """Weighs the hard-label loss against the soft-label loss of Hinton et al. (arXiv:1503.02531).
+    """Weighs the hard-label loss against a loss of the teacher's soft labels (Hinton et al., arXiv:1503.02531).
 
-        w CE(y, softmax(z)) + (1 - w) s KL(p || softmax(z / T))
+        w CE(y, softmax(z)) + (1 - w) s L(p, z / T)
 
-    with student logits z, one-hot labels y and the teacher's softened probabilities p = softmax(v / T). The scale s is
-    T^2, which keeps the soft term's gradient as large as the hard term's, or 1. The soft term may also be the
-    cross-entropy instead of the KL divergence: it is larger by the entropy of p, and has the same gradient.
+    with student logits z, one-hot labels y and the teacher's softened probabilities p = softmax(v / T). L is one of
+    `soft_losses`, of which KL(p || softmax(z / T)) is Hinton's. The scale s is T^2, which keeps the soft term's
+    gradient as large as the hard term's, or 1.
 
     A row without a label, whose y is 0, has the soft term alone: its hard term and that term's gradient are 0.
 
@@ -25,7 +25,7 @@ class DistillationLoss(keras.losses.Loss):
         temperature: T > 0, the temperature of the soft labels p.
         hard_label_weight: w, 0 to 1.
         scale_by_temperature_squared: whether s is T^2.
-        soft_loss: "kl_divergence" or "cross_entropy".
+        soft_loss: which L, and its parameters. Its own hard_label_weight is not used here: w is what counts.
         name: the name of the loss.
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
 
@@ -38,9 +38,6 @@ class DistillationLoss(keras.losses.Loss):
 
     Attributes:
         parts: functions of `y_true` and `y_pred`, by name, that a training reports beside the loss.
-
-    Raises:
-        ValueError: `soft_loss` has another value.
     """
 
     def __init__(
@@ -48,7 +45,7 @@ class DistillationLoss(keras.losses.Loss):
         temperature: float,
         hard_label_weight: float,
         scale_by_temperature_squared: bool = True,
-        soft_loss: SoftLoss = "kl_divergence",
+        soft_loss: AnySoftLoss = Kl(),  # noqa: B008 - frozen
         name: str = "distillation_loss",
         **base: Any,
     ) -> None:
@@ -56,8 +53,6 @@ class DistillationLoss(keras.losses.Loss):
         self.temperature = temperature
         self.hard_label_weight = hard_label_weight
         self.scale_by_temperature_squared = scale_by_temperature_squared
-        if soft_loss not in SOFT_LOSSES:
-            raise ValueError(f"soft_loss is {soft_loss!r}; expected one of {sorted(SOFT_LOSSES)}")
         self.soft_loss = soft_loss
         self.parts = {"soft_loss": self.soft_term}
 
@@ -71,8 +66,14 @@ class DistillationLoss(keras.losses.Loss):
 
     def soft_term(self, y_true: Any, y_pred: Any) -> Any:
         """The soft-label loss of each row, scaled by s: (B,)."""
-        scale = self.temperature**2 if self.scale_by_temperature_squared else 1.0
-        return scale * SOFT_LOSSES[self.soft_loss](y_true[:, y_pred.shape[-1] :], y_pred / self.temperature)
+        of_student = self.soft_loss.student_temperature or self.temperature
+        scale = of_student**2 if self.scale_by_temperature_squared else 1.0
+        p, u = y_true[:, y_pred.shape[-1] :], y_pred / of_student
+        match self.soft_loss:
+            case Kl():
+                return scale * soft_losses.kl_divergence(p, u)
+            case CrossEntropy():
+                return scale * soft_losses.cross_entropy(p, u)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments from which Keras makes this loss again."""
@@ -81,26 +82,10 @@ class DistillationLoss(keras.losses.Loss):
             "temperature": self.temperature,
             "hard_label_weight": self.hard_label_weight,
             "scale_by_temperature_squared": self.scale_by_temperature_squared,
-            "soft_loss": self.soft_loss,
+            "soft_loss": self.soft_loss.as_json(),
         }
 
-
-def kl_divergence(probabilities: Any, logits: Any) -> Any:
-    """KL(p || softmax(z)) of each row in nats: (B, C) and (B, C) become (B,).
-
-    It is computed from log-softmax, and so stays exact where Keras' own loss clips probabilities at 1e-7.
-    """
-    # p log p is 0 for p = 0; the logarithm of 0 would make it NaN.
-    log_probabilities = ops.log(ops.where(probabilities > 0.0, probabilities, 1.0))
-    return ops.sum(probabilities * (log_probabilities - ops.log_softmax(logits, axis=-1)), axis=-1)
-
-
-def cross_entropy(probabilities: Any, logits: Any) -> Any:
-    """-sum p log softmax(z) of each row in nats: (B, C) and (B, C) become (B,)."""
-    return -ops.sum(probabilities * ops.log_softmax(logits, axis=-1), axis=-1)
-
-
-SOFT_LOSSES: dict[SoftLoss, Callable[[Any, Any], Any]] = {
-    "kl_divergence": kl_divergence,
-    "cross_entropy": cross_entropy,
-}
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DistillationLoss":
+        """The loss that `get_config` describes."""
+        return cls(**config | {"soft_loss": of(config["soft_loss"])})
