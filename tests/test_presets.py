@@ -624,7 +624,7 @@ class Project:
         for temperature in self.temperatures:
             softlabel("soften", "--temperature", temperature)
         for temperature, seed in product(self.temperatures, self.seeds):
-            softlabel("train-student", "--temperature", temperature, "--seed", seed)
+            softlabel("train-student", "--loss", self.loss, "--temperature", temperature, "--seed", seed)
         for seed in self.seeds:
             softlabel("train-baseline", "--seed", seed)
         softlabel("evaluate")
