@@ -134,5 +134,5 @@ def test_the_paths_follow_the_params(reproduced, tmp_path):
     change(project / "params.yaml", "student.seeds", [7, 1])
     paths, outs = json.loads(run(sys.executable, "-c", READ_BY_DVC, cwd=project))
     assert paths["soft-labels"] == "data/soft_labels/soft_targets_T1.0.h5"
-    assert paths["student"] == "models/students/T1.0_seed7.keras"
+    assert paths["student"] == "models/students/kl_T1.0_seed7.keras"
     assert set(paths.values()) < set(outs)
