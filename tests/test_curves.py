@@ -118,6 +118,32 @@ def test_with_many_temperatures_the_axis_names_only_some():
     assert len(errorbars(axes)[0]) == 30
 
 
+TWO_LOSSES = MODELS | {
+    "student_dkd_T4": group(0.9, 0.92),
+    "student_dkd_T20": group(0.7, 0.74),
+    "student_kl_T8to2": group(0.86, 0.88),
+}
+
+
+def test_each_loss_has_a_line_of_its_own():
+    axes = drawn(TWO_LOSSES)
+    bars = {container.get_label(): container.lines[0] for container in axes.containers}
+    assert list(bars["dkd"].get_xdata()) == [4, 20]
+    assert list(bars["dkd"].get_ydata()) == pytest.approx([0.91, 0.72])
+    assert list(bars["kl"].get_ydata()) == pytest.approx([0.76, 0.82, 0.85])
+    assert bars["dkd"].get_color() != bars["kl"].get_color()
+    assert len(lines(axes)["each seed"][0]) == 10
+    assert list(axes.get_xticks()) == [0.5, 4, 20]
+
+
+def test_a_temperature_that_changes_is_a_level_line():
+    """It is no point on the curve, nor a row of its table."""
+    assert lines(drawn(TWO_LOSSES))["kl T=8to2"] == ([8.0, 2.0], [pytest.approx(0.87)] * 2)
+    table = temperature_table(TWO_LOSSES, "accuracy")
+    assert table["loss"].tolist() == ["dkd"] * 4 + ["kl"] * 6
+    assert set(table["temperature"]) == {0.5, 4, 20}
+
+
 def test_without_students_teacher_and_baseline_are_drawn(tmp_path):
     for models in ({"teacher": TEACHER}, {"teacher": TEACHER, "baseline": group(0.7, 0.8)}):
         axes = drawn(models)

@@ -10,6 +10,8 @@ GROUPS = {
     "student_kl_T4": (student("kl", "4"), "student kl T=4"),
     "student_kl_T0.5": (student("kl", "0.5"), "student kl T=0.5"),
     "student_kl_T1e-05": (student("kl", "1e-05"), "student kl T=1e-05"),
+    "student_my_dkd2_T8to2": (student("my_dkd2", "8to2"), "student my_dkd2 T=8to2"),
+    "student_a_seed1_T4": (student("a_seed1", "4"), "student a_seed1 T=4"),
 }
 
 
@@ -27,6 +29,7 @@ def test_keys_and_words_of_groups(key, expected):
         ("student_kl_T4_seed12", (student("kl", "4"), "seed 12")),
         ("student_kl_T0.5_seed4294967295", (student("kl", "0.5"), "seed 4294967295")),
         ("teacher_member0", (TEACHER, "member 0")),
+        ("student_a_seed1_T4_seed2", (student("a_seed1", "4"), "seed 2")),
     ],
 )
 def test_names_of_models_are_told_from_their_group(name, expected):
@@ -41,7 +44,21 @@ def test_names_that_are_made_are_those_of_the_files():
 
 @pytest.mark.parametrize(
     "name",
-    ["", "students", "student", "student_T", "student_seed1", "teacher_T4", "baseline_seed", "Teacher", "teacher\n"],
+    [
+        "",
+        "students",
+        "student",
+        "student_T",
+        "student_T4",
+        "student_kl",
+        "student_Kl_T4",
+        "student_seed1",
+        "teacher_T4",
+        "teacher_kl_T4",
+        "baseline_seed",
+        "Teacher",
+        "teacher\n",
+    ],
 )
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="is none of teacher, student, baseline"):

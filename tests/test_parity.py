@@ -17,7 +17,15 @@ from real_project import attempt, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
-from pipeline.distillation.descriptions import CrossEntropy
+from pipeline.distillation.descriptions import (
+    CrossEntropy,
+    Decoupled,
+    JensenShannon,
+    Relations,
+    SquaredError,
+    Standardised,
+    TeachersChoice,
+)
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.index import read_index
@@ -32,7 +40,7 @@ from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.stages import precompute, soften, split
 from pipeline.tools import parity
-from pipeline.tools.distiller_steps import Steps, in_float32, last_place
+from pipeline.tools.distiller_steps import Steps, in_float32, is_keras_own, last_place
 from pipeline.tools.parity import Distance, Parity
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches
@@ -301,6 +309,27 @@ def test_the_proof_holds_with(project, proven, model, loss):
     if loss is not None:
         same = loss.scale_by_temperature_squared
         assert (furthest(found.offline.weights, proven.offline.weights) == 0) == same  # the same gradient or not
+
+
+LOSSES = {
+    "the same with a T of the student's own": DistillationLoss(4.0, 0.3, soft_loss=CrossEntropy(student_temperature=2)),
+    "js": DistillationLoss(4.0, 0.3, soft_loss=JensenShannon()),
+    "mse": DistillationLoss(4.0, 0.3, soft_loss=SquaredError()),
+    "dkd": DistillationLoss(4.0, 0.3, soft_loss=Decoupled()),
+    "dist": DistillationLoss(4.0, 0.3, soft_loss=Relations()),
+    "logit_standardization": DistillationLoss(4.0, 0.3, soft_loss=Standardised(before="dkd")),
+    "hard": DistillationLoss(4.0, 0.3, soft_loss=TeachersChoice()),
+    "a T that changes": DistillationLoss(4.0, 0.3, last_temperature=1.0),
+}
+LINEAR = replace(CNN, filters=[], batch_normalization=False)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_the_proof_holds_with_the_loss(project, loss):
+    """Keras has none of them: ours is computed of the logits that the teacher gives in the loop."""
+    assert not is_keras_own(loss)
+    found = proof(soft_targets(4.0), LINEAR, loss=loss, steps=3)
+    assert parity.is_equal(found) is True, parity.as_text(found)
 
 
 def small_teacher(kind):

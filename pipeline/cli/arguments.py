@@ -128,14 +128,17 @@ def loss(section: "sections.Distill", name: str, temperature: str) -> "Distillat
         ParameterError: `distill.loss` has no entry of this name.
     """
     from pipeline.distillation.loss import DistillationLoss
+    from pipeline.runtime.temperatures import Temperature
 
     if name not in section.loss:
         raise ParameterError(f"params.yaml has no distill.loss.{name}. Add it, or name an entry that is there.")
     soft_loss = section.loss[name]
     weight = soft_loss.hard_label_weight
+    course = Temperature.parsed(temperature)
     return DistillationLoss(
-        float(temperature),
+        course.first,
         section.hard_label_weight if weight is None else weight,
         section.scale_by_temperature_squared,
         soft_loss,
+        course.last if course.changes else None,
     )

@@ -144,9 +144,11 @@ def precompute() -> None:
 def soften(temperature: str) -> None:
     """Soften the teacher's logits at one temperature."""
     arguments.params_of("soften")
+    from pipeline.runtime.temperatures import softened_at
     from pipeline.stages import soften as stage
 
-    stage.run(logits=paths.LOGITS, soft_targets=paths.soft_targets_file(temperature), temperature=float(temperature))
+    file = paths.soft_targets_file(temperature)
+    stage.run(logits=paths.LOGITS, soft_targets=file, temperature=softened_at(temperature))
 
 
 @main.command()

@@ -6,7 +6,14 @@ SEED = click.IntRange(min=0, max=2**32 - 1)
 
 
 def checked_temperature(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Checks a temperature, but keeps it as it is written, because it is part of file names."""
+    """Checks a temperature, or two of one that changes, but keeps the text as it is: it is part of file names."""
+    from pipeline.runtime.temperatures import CHANGING, changing
+
+    if value is not None and CHANGING.fullmatch(value):
+        try:
+            return changing(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value} is none: {error}.") from None
     if value is not None:
         _temperature(value)
     return value

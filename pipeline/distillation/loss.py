@@ -6,7 +6,21 @@ import keras
 from keras import ops
 
 from pipeline.distillation import soft_losses
-from pipeline.distillation.descriptions import AnySoftLoss, CrossEntropy, Kl, of
+from pipeline.distillation.descriptions import (
+    AnySoftLoss,
+    CrossEntropy,
+    Decoupled,
+    JensenShannon,
+    Kl,
+    Needs,
+    Relations,
+    Softened,
+    SquaredError,
+    Standardised,
+    TeachersChoice,
+    of,
+)
+from pipeline.runtime.temperatures import Temperature
 
 
 @keras.saving.register_keras_serializable(package="softlabel")
@@ -16,21 +30,25 @@ class DistillationLoss(keras.losses.Loss):
         w CE(y, softmax(z)) + (1 - w) s L(p, z / T)
 
     with student logits z, one-hot labels y and the teacher's softened probabilities p = softmax(v / T). L is one of
-    `soft_losses`, of which KL(p || softmax(z / T)) is Hinton's. The scale s is T^2, which keeps the soft term's
-    gradient as large as the hard term's, or 1.
+    `soft_losses`, of which KL(p || softmax(z / T)) is Hinton's. The student may have a temperature of its own.
+
+    The scale s is the square of the student's temperature, or 1. The gradient of a divergence of softened probabilities
+    falls with 1 / T^2, and T^2 keeps it as large as the hard term's. Losses without temperature, and correlations, have
+    gradients that do not fall, so s is 1 for them (`is_scaled` of their descriptions).
 
     A row without a label, whose y is 0, has the soft term alone: its hard term and that term's gradient are 0.
 
     Args:
-        temperature: T > 0, the temperature of the soft labels p.
+        temperature: T > 0, the temperature of the soft labels p; with `last_temperature`, that of the first epoch.
         hard_label_weight: w, 0 to 1.
-        scale_by_temperature_squared: whether s is T^2.
+        scale_by_temperature_squared: whether s may be other than 1.
         soft_loss: which L, and its parameters. Its own hard_label_weight is not used here: w is what counts.
+        last_temperature: T of the last epoch, to which it goes in equal steps (`at_epoch`); None: T does not change.
         name: the name of the loss.
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
 
     Call arguments:
-        y_true: (B, 2C), the one-hot labels y (0 without a label) beside the soft labels p.
+        y_true: (B, 2C), the one-hot labels y (0 without a label) beside what the loss `needs`.
         y_pred: (B, C), the logits z.
 
     Returns:
@@ -38,6 +56,7 @@ class DistillationLoss(keras.losses.Loss):
 
     Attributes:
         parts: functions of `y_true` and `y_pred`, by name, that a training reports beside the loss.
+        course: the temperature from the first to the last epoch.
     """
 
     def __init__(
@@ -46,15 +65,43 @@ class DistillationLoss(keras.losses.Loss):
         hard_label_weight: float,
         scale_by_temperature_squared: bool = True,
         soft_loss: AnySoftLoss = Kl(),  # noqa: B008 - frozen
+        last_temperature: float | None = None,
         name: str = "distillation_loss",
         **base: Any,
     ) -> None:
         super().__init__(name=name, **base)
-        self.temperature = temperature
+        self.course = Temperature(temperature, temperature if last_temperature is None else last_temperature)
         self.hard_label_weight = hard_label_weight
         self.scale_by_temperature_squared = scale_by_temperature_squared
         self.soft_loss = soft_loss
         self.parts = {"soft_loss": self.soft_term}
+        # A variable, or a compiled step would keep the temperature of the epoch in which it was traced.
+        self._changing = keras.Variable(temperature, trainable=False, dtype="float32") if self.course.changes else None
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of the soft-target file: T, or the larger one if it changes."""
+        return self.course.largest
+
+    @property
+    def needs(self) -> Needs:
+        """What the teacher's half of the targets must be: the soft labels p, or the logits v less their mean."""
+        return "logits" if self.course.changes else self.soft_loss.needs
+
+    @property
+    def without_tail(self) -> str:
+        """Why the loss cannot be computed from a file of the k largest logits; empty if it can."""
+        if self.soft_loss.without_tail or not self.course.changes:
+            return self.soft_loss.without_tail
+        return f"the share of all other classes is known at T = {self.course.largest:g} alone, and T changes"
+
+    def at_epoch(self, epoch: int, epochs: int) -> None:
+        """Sets a temperature that changes to that of one of some epochs, counted from 0.
+
+        On TensorFlow, compiled steps follow; on JAX, a model must be compiled again.
+        """
+        if self._changing is not None:
+            self._changing.assign(self.course.at(epoch, epochs))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
@@ -66,23 +113,43 @@ class DistillationLoss(keras.losses.Loss):
 
     def soft_term(self, y_true: Any, y_pred: Any) -> Any:
         """The soft-label loss of each row, scaled by s: (B,)."""
-        of_student = self.soft_loss.student_temperature or self.temperature
-        scale = of_student**2 if self.scale_by_temperature_squared else 1.0
-        p, u = y_true[:, y_pred.shape[-1] :], y_pred / of_student
-        match self.soft_loss:
+        classes, soft = y_pred.shape[-1], self.soft_loss
+        y, told, z = y_true[:, :classes], y_true[:, classes:], y_pred
+        of_teacher = self.course.first if self._changing is None else self._changing
+        own = soft.student_temperature if isinstance(soft, Softened) else None
+        of_student = of_teacher if own is None else own
+        scale = of_student**2 if self.scale_by_temperature_squared and soft.is_scaled else 1.0
+        p = told if self.needs == "probabilities" else ops.softmax(told / of_teacher, axis=-1)
+        match soft:
             case Kl():
-                return scale * soft_losses.kl_divergence(p, u)
+                return scale * soft_losses.kl_divergence(p, z / of_student)
             case CrossEntropy():
-                return scale * soft_losses.cross_entropy(p, u)
+                return scale * soft_losses.cross_entropy(p, z / of_student)
+            case JensenShannon():
+                return scale * soft_losses.jensen_shannon(p, z / of_student)
+            case SquaredError():
+                return soft_losses.squared_error(told, z)
+            case Decoupled():
+                return scale * soft_losses.decoupled(told / of_teacher, z / of_student, y, soft.alpha, soft.beta)
+            case Relations():
+                return soft_losses.relations(p, z / of_student, soft.beta, soft.gamma)
+            case Standardised():
+                v, u = soft_losses.standardised(told) / of_teacher, soft_losses.standardised(z) / of_student
+                if soft.before == "kl":
+                    return scale * soft_losses.kl_divergence(ops.softmax(v, axis=-1), u)
+                return scale * soft_losses.decoupled(v, u, y, *soft.weights)
+            case TeachersChoice():
+                return soft_losses.teachers_choice(p, z)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments from which Keras makes this loss again."""
         return {
             **super().get_config(),
-            "temperature": self.temperature,
+            "temperature": self.course.first,
             "hard_label_weight": self.hard_label_weight,
             "scale_by_temperature_squared": self.scale_by_temperature_squared,
             "soft_loss": self.soft_loss.as_json(),
+            "last_temperature": self.course.last if self.course.changes else None,
         }
 
     @classmethod

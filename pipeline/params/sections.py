@@ -15,7 +15,7 @@ from pipeline.params.section import Section
 from pipeline.params.split import Split
 from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Flag, Number, Positive, Seed, Share
-from pipeline.runtime.temperatures import in_range
+from pipeline.runtime.temperatures import changing, in_range
 from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, Phase
@@ -30,7 +30,10 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-Temperature = Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(in_range)]
+Temperature = (
+    Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(in_range)]
+    | Annotated[str, Field(strict=True), AfterValidator(changing)]
+)
 
 
 # `Views` and `Resize` also describe existing soft-label files, so these two checks apply to params.yaml alone.
@@ -170,8 +173,8 @@ class Distill(Section):
     """The soft labels and the losses.
 
     Attributes:
-        temperatures: the temperatures T, each from 0.000001 to 1000000; one student for each, and for each loss and
-            seed.
+        temperatures: the temperatures T, each from 0.000001 to 1000000, or two, as 8to2, for one that changes from the
+            first to the last epoch; one student for each, and for each loss and seed.
         losses: the losses, by their names in distill.loss; one student for each, and for each temperature and seed.
         hard_label_weight: the weight of the hard labels; the soft labels have the rest.
         scale_by_temperature_squared: whether the soft term is multiplied by T^2, with the losses that need it.

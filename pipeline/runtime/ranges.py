@@ -15,6 +15,8 @@ Number = Annotated[float, Field(strict=True)]
 """Any number."""
 Rate = Annotated[float, Field(gt=0, strict=True)]
 """A number above 0."""
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
+"""A number from 0."""
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 """A number from 0 to 1, 1 excluded."""
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]

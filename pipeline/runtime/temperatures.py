@@ -66,6 +66,22 @@ class Temperature:
         return self.first + (self.last - self.first) * (epoch / max(epochs - 1, 1))
 
 
+def changing(written: str) -> str:
+    """The same text, of a temperature that changes.
+
+    Raises:
+        ValueError: it is no such text, or one of its temperatures lies outside of the range.
+    """
+    match = CHANGING.fullmatch(written)
+    try:
+        ends = [] if match is None else [in_range(float(end)) for end in match.groups()]
+    except ValueError:
+        ends = []
+    if len(set(ends)) != 2:
+        raise ValueError(f"expected two that differ, as in 8to2, each {RANGE}, for one that changes over the epochs")
+    return written
+
+
 def last_of(written: str) -> str:
     """The temperature of the last epoch, as it is written."""
     match = CHANGING.fullmatch(written)

@@ -154,8 +154,10 @@ class SoftLabelFile:
         """The affine and the color transforms of one view, (N, 6) each."""
         return stored_transforms(self.file[split], view)
 
-    def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
-        """Some rows of one view, in the columns of `self.storage`."""
+    def columns(
+        self, split: SplitName, view: int, rows: slice | npt.NDArray[np.int64] = slice(None)
+    ) -> logit_storage.Columns:
+        """Some rows of one view, in the columns of `self.storage`; row numbers must ascend."""
         return {name: self.file[split][name][view, rows] for name in self._row_columns}
 
     def soft_labels(

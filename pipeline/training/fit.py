@@ -154,6 +154,7 @@ def train(
                 Reseed(fitted, recipe.seed),
                 _Report(len(train_on.images) * steps_per_epoch // steps_in_pass, recipe.epochs),
                 KeepState(state, number, phase.learning_rate),
+                *([_TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
             ],
         )
     state.restore_best(model)
@@ -224,6 +225,17 @@ class Reseed(keras.callbacks.Callback):
             words = philox_words(2, "dropout", self.seed, epoch, number)
             # 31 bits fit the integer types of all of Keras' backends.
             generator.state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
+
+
+class _TellEpoch(keras.callbacks.Callback):
+    """Tells a loss that changes over the epochs which of them begins."""
+
+    def __init__(self, loss: Any, epochs: int) -> None:
+        super().__init__()
+        self.loss, self.epochs = loss, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.loss.at_epoch(epoch, self.epochs)
 
 
 class _Report(keras.callbacks.Callback):
