@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pipeline.evaluation.comparison import DEVIATIONS, comparison, comparison_in_markdown, tables
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
 
@@ -257,6 +257,11 @@ def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
 def test_models_of_another_shape_are_refused_with_the_remedy(tmp_path, models):
     with pytest.raises(DamagedError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
         table_of(tmp_path, **models)
+
+
+def test_students_without_a_loss_are_of_an_earlier_version(tmp_path):
+    with pytest.raises(MismatchError, match=r"names students without their loss: .*Make it again with `dvc repro`\."):
+        table_of(tmp_path, teacher=TEACHER, student_T4=STUDENT)
 
 
 def test_missing_metrics_are_refused_with_the_remedy(tmp_path):
