@@ -75,9 +75,14 @@ def test_metrics_can_be_computed_again_from_the_files(project):
     for group, file in [("baseline", "baselines/seed1.keras"), ("student_kl_T4", "students/kl_T4_seed1.keras")]:
         report = metrics["models"][group]
         model = keras.saving.load_model(project / "models" / file)
-        accuracy = np.mean(model.predict(pixels, verbose=0).argmax(1) == labels)
+        chosen = model.predict(pixels, verbose=0).argmax(1)
+        accuracy = np.mean(chosen == labels)
         assert report["seeds"]["1"]["accuracy"] == pytest.approx(accuracy)
         assert report["quality"]["accuracy"]["mean"] == pytest.approx(accuracy)
+        found = [np.mean(chosen[labels == number] == number) for number in (0, 1)]
+        assert [entry["mean"] for entry in report["recall"]] == pytest.approx(found)
+        assert [report["seeds"]["1"][name] for name in ("specificity", "sensitivity")] == pytest.approx(found)
+        assert report["seeds"]["1"]["balanced_accuracy"] == pytest.approx(np.mean(found))
         assert report["parameters"]["total"] == model.count_params()
         assert report["file_bytes"] == (project / "models" / file).stat().st_size
     nll = {group: metrics["models"][group]["seeds"]["1"]["nll"] for group in ("student_kl_T4", "baseline")}

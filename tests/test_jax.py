@@ -32,7 +32,8 @@ from pipeline.models.descriptions import Mlp
 FREE_OF_TENSORFLOW = [
     *("distillation.descriptions", "distillation.loss", "distillation.soft_losses"),
     *("distillation.targets", "distillation.teacher_answers"),
-    *("images.index", "images.resize", "images.views"),
+    *("images.augmentation", "images.index", "images.operations"),
+    *("images.random_words", "images.resize", "images.sampling", "images.transforms", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
     "models.other_formats",
@@ -43,7 +44,8 @@ FREE_OF_TENSORFLOW = [
     "runtime.ranges",
     "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
-    *("soft_labels.logit_storage", "soft_labels.reading", "training.recipe"),
+    *("soft_labels.logit_storage", "soft_labels.reading"),
+    *("training.best_epoch", "training.hard_loss", "training.recipe"),
 ]
 
 COMPUTES_WITH_TENSORFLOW = "models.onnx_layer"

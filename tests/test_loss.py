@@ -585,6 +585,8 @@ def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
         "scale_by_temperature_squared": scaled,
         "soft_loss": asdict(kind),
         "last_temperature": None,
+        "label_smoothing": 0.0,
+        "class_weights": None,
     }
     y_true, z = targets(LABELS, softmax(TEACHER, 2.5)), STUDENT.astype(np.float32)
     for again in (

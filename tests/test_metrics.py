@@ -1,14 +1,15 @@
 """Metrics against hand-computed numbers, brute force, and scikit-learn."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, log_loss, recall_score
 
-from pipeline.evaluation import metrics
+from pipeline.evaluation import dvc_plots, metrics
 
 # Four images of two classes, as probabilities that were worked with by hand.
 #   image  p(HP)  p(SSA)  label  predicted  right  confidence
@@ -110,7 +111,11 @@ def test_summary_puts_each_number_under_its_name():
     assert summary == pytest.approx(
         {
             "accuracy": 0.5,
+            "balanced_accuracy": 0.5,
             "auc": 0.75,
+            "f1": 0.5,  # TP 1, FP 1, FN 1
+            "sensitivity": 0.5,
+            "specificity": 0.5,
             "nll": 0.6121919,
             "brier": 0.45,
             "ece": 0.4,
@@ -120,6 +125,72 @@ def test_summary_puts_each_number_under_its_name():
         abs=1e-7,
     )
     assert all(type(value) is float for value in summary.values())
+
+
+# Classes of unequal size
+
+UNEQUAL = np.array([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
+CHOSEN = np.array([0, 0, 0, 0, 0, 1, 1, 0, 0, 1])
+"""Found: 5 of 6, 1 of 2, none of 2."""
+
+
+def test_recalls_and_balanced_accuracy_by_hand():
+    logits = np.eye(3)[CHOSEN]
+    np.testing.assert_allclose(metrics.recalls(logits, UNEQUAL), [5 / 6, 1 / 2, 0])
+    assert metrics.balanced_accuracy(logits, UNEQUAL) == pytest.approx((5 / 6 + 1 / 2) / 3)
+    assert metrics.accuracy(logits, UNEQUAL) == 0.6
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_balanced_accuracy_and_f1_equal_scikit_learn(classes):
+    random = np.random.default_rng(classes)
+    labels = np.append(
+        np.arange(classes), random.choice(classes, 90, p=np.arange(1, classes + 1) / np.arange(1, classes + 1).sum())
+    )
+    logits = random.normal(0, 1, (len(labels), classes)) + np.eye(classes)[labels]
+    chosen = logits.argmax(axis=1)
+    assert metrics.balanced_accuracy(logits, labels) == pytest.approx(balanced_accuracy_score(labels, chosen))
+    np.testing.assert_allclose(metrics.recalls(logits, labels), recall_score(labels, chosen, average=None))
+    if classes == 2:
+        assert metrics.f1_score(logits, labels) == pytest.approx(f1_score(labels, chosen))
+        summary = metrics.summarise(logits, labels, logits)
+        assert summary["sensitivity"] == pytest.approx(recall_score(labels, chosen))
+        assert summary["specificity"] == pytest.approx(recall_score(labels, chosen, pos_label=0))
+
+
+def test_f1_of_one_error_of_each_kind_by_hand():
+    """TP 3, FN 1, FP 2: 6 / (6 + 1 + 2); the true negatives do not count."""
+    labels, chosen = np.repeat([1, 1, 0, 0], [3, 1, 2, 9]), np.repeat([1, 0, 1, 0], [3, 1, 2, 9])
+    assert metrics.f1_score(np.eye(2)[chosen], labels) == pytest.approx(6 / 9)
+
+
+def test_metrics_of_two_classes_are_not_there_for_three():
+    summary = metrics.summarise(np.eye(3)[CHOSEN], UNEQUAL, np.eye(3)[CHOSEN])
+    assert summary.keys().isdisjoint({"f1", "sensitivity", "specificity"})
+    assert "balanced_accuracy" in summary
+
+
+def test_a_class_without_images_leaves_out_what_is_not_defined():
+    """Without class 2: recalls 5/6 and 1/2. The areas of the other classes against the rest are left."""
+    logits, labels = np.eye(3)[CHOSEN[:8]], UNEQUAL[:8]
+    summary = metrics.summarise(logits, labels, logits)
+    assert math.isnan(metrics.recalls(logits, labels)[2])
+    assert summary["balanced_accuracy"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+    # Class 0: positives 5 of 6 score high, negatives 1 of 2. Class 1: 1 of 2, and 1 of 6. Ties count half.
+    assert summary["auc"] == pytest.approx(
+        (pair_count(logits[:, 0], labels == 0) + pair_count(logits[:, 1], labels == 1)) / 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "there", "missing"), [(0, "specificity", "sensitivity"), (1, "sensitivity", "specificity")]
+)
+def test_a_single_class_has_no_area_and_one_recall(label, there, missing):
+    logits = np.eye(2)[[0, 1, 1, 1]]
+    summary = metrics.summarise(logits, np.full(4, label), logits)
+    assert summary[there] == (0.25, 0.75)[label]
+    assert summary.keys().isdisjoint({missing, "auc"})
+    assert ("f1" in summary) == (label == 1)
 
 
 # Area under the ROC curve
@@ -302,7 +373,7 @@ def test_one_bin_reduces_the_error_to_the_gap_of_the_means():
 
 
 def test_confusion_names_what_is_and_what_was_said():
-    table = metrics.confusion(LOGITS, LABELS, ["HP", "SSA"])
+    table = dvc_plots.confusion(LOGITS, LABELS, ["HP", "SSA"])
     assert table.to_dict("list") == {
         "actual": ["HP", "SSA", "HP", "SSA"],
         "predicted": ["HP", "HP", "SSA", "SSA"],
@@ -313,7 +384,7 @@ def test_confusion_names_what_is_and_what_was_said():
 
 def test_roc_points_by_hand():
     # Falling p(SSA): 0.8 positive, 0.7 negative, 0.4 positive, 0.1 negative.
-    table = metrics.roc_points(LOGITS, LABELS, ["HP", "SSA"])
+    table = dvc_plots.roc_points(LOGITS, LABELS, ["HP", "SSA"])
     assert set(table["class"]) == {"SSA"}
     points = list(zip(table["false_positive_rate"], table["true_positive_rate"], strict=True))
     assert points == [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0)]
@@ -325,7 +396,7 @@ def test_roc_points_span_the_square_and_enclose_the_auc(classes):
     logits = generator.integers(-3, 4, (50, classes)).astype(np.float32)  # with ties
     labels = np.append(np.arange(classes), generator.integers(classes, size=50 - classes))
     names = [f"class {k}" for k in range(classes)]
-    table = metrics.roc_points(logits, labels, names)
+    table = dvc_plots.roc_points(logits, labels, names)
     assert list(table.columns) == ["class", "false_positive_rate", "true_positive_rate"]
     assert table.index.tolist() == list(range(len(table)))
     areas = []

@@ -28,7 +28,7 @@ def report():
         BASELINE: {1: right_on_first(7), 2: right_on_first(5)},
         student("kl", "4"): {1: right_on_first(8), 2: right_on_first(9)},
     }
-    return model_reports(right_on_first(9), groups, LABELS, None)[student("kl", "4")]
+    return model_reports(right_on_first(9), groups, LABELS, ["a", "b"], None)[student("kl", "4")]
 
 
 def test_the_gain_is_student_less_baseline_of_the_same_seed(report):

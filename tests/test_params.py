@@ -49,6 +49,20 @@ MLP = {
     "dropout": 0.0,
 }
 SGD = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "trainable_from": "all"}
+FULL = {
+    "epochs": 10,
+    "learning_rate": 0.1,
+    "trainable_from": "all",
+    "schedule": {"factor": 0.1, "after_epochs": [4, 9]},
+    "warmup": 4,
+    "weight_decay": 0,
+    "clip_norm": 1,
+    "label_smoothing": 0.1,
+    "ema": 0.999,
+    "patience": 9,
+    "class_weight": {"5": 1, "7": 2.5},
+}
+"""A phase of ten epochs with everything that a phase can have."""
 MOBILENET = RESNET | {"architecture": "mobilenetv2", "alpha": 0.35}
 MODEL = "student.model"
 PHASE = "train_teacher.phases.0"
@@ -152,6 +166,10 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {PHASE: SGD | {"momentum": 0.999, "steps_per_epoch": 1, "backbone_in_inference_mode": True}},
         {PHASE: SGD | {"optimizer": "rmsprop"}},
         {PHASE: SGD | {"optimizer": "adam", "momentum": 0.0, "steps_per_epoch": None}},
+        {PHASE: FULL},
+        {PHASE: FULL | {"schedule": "cosine", "warmup": 9, "class_weight": "balanced"}},
+        *({"student.select_by": measure} for measure in ("accuracy", "balanced_accuracy", "auc", "cross_entropy")),
+        {"train_teacher.select_by": "auc"},
         {"student.validation_steps": 1},
         {"distill.losses": ["mine"], "distill.loss": {"mine": {"kind": "kl", "student_temperature": 1e6}}},
         {"distill.loss.kl": {"hard_label_weight": 1, "student_temperature": 1}},
@@ -169,6 +187,10 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {VIEWS: {"crop_area": [0.5, 0.5]}},
         {VIEWS: {"brightness": 1, "contrast": 1, "channel_gain": 1}},
         {VIEWS: {"rotation": 0.5, "translation": 1, "shear": 60, "zoom": 0.9, "vertical_flip": True}},
+        {VIEWS: {"mixup": {"alpha": 0.01, "share": 0.5}, "cutmix": {"alpha": 100, "share": 0.5}}},
+        {VIEWS: {"erasing": {"share": 1, "area": [0.01, 1], "aspect_ratio": [0.1, 10]}}},
+        {VIEWS: {"operations": {"count": 8, "magnitude": 10}}},
+        {VIEWS: {"operations": {"count": 1, "of": {"blur": 0.1, "posterize": 7, "hue": 0.5}}}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -184,7 +206,10 @@ def test_what_may_be_left_out_has_its_default(tmp_path):
     params = read_params(write(tmp_path, left_out))
     assert plain(params.precompute.storage) == {"kind": "topk", "k": 7, "dtype": "float16"}
     assert plain(params.train_teacher.phases) == [
-        phase | {"steps_per_epoch": None, "optimizer": "adam", "momentum": 0.0, "backbone_in_inference_mode": False}
+        phase
+        | {"steps_per_epoch": None, "optimizer": "adam", "momentum": 0.0, "backbone_in_inference_mode": False}
+        | {"schedule": "constant", "warmup": 0, "weight_decay": None, "clip_norm": None, "label_smoothing": 0.0}
+        | {"ema": None, "patience": None, "class_weight": None}
     ]
     assert plain(params.train_teacher.augmentation) == {
         "horizontal_flip": False,
@@ -199,6 +224,7 @@ def test_what_may_be_left_out_has_its_default(tmp_path):
         "brightness": 0.0,
         "contrast": 0.0,
         "channel_gain": 0.0,
+        **dict.fromkeys(("operations", "erasing", "mixup", "cutmix")),
     }
 
 
@@ -386,6 +412,61 @@ REFUSED = {
         {f"{PHASE}.optimizer": "adma"},
         [f"{PHASE}.optimizer:", "'adam', 'adamw', 'rmsprop' or 'sgd'", "got 'adma'"],
     ),
+    "schedule misspelt": (
+        {PHASE: FULL | {"schedule": "cosinus"}},
+        [f"{PHASE}.schedule: expected constant, cosine, or steps down: {{factor: 0.1, after", "(got 'cosinus')"],
+    ),
+    "steps of 1": (
+        {PHASE: FULL | {"schedule": {"factor": 1, "after_epochs": [5]}}},
+        [f"{PHASE}.schedule.factor:", "less than 1", "got 1"],
+    ),
+    "steps without epochs": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1}}},
+        [f"{PHASE}.schedule.after_epochs: missing"],
+    ),
+    "steps out of order": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1, "after_epochs": [7, 5]}}},
+        [f"{PHASE}.schedule:", "[7, 5]", "the smallest first"],
+    ),
+    "a step after the last epoch": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1, "after_epochs": [5, 10]}}},
+        [f"{PHASE}:", "after_epochs has 10, and the phase has 10 epochs", "from 1 to 9"],
+    ),
+    "a step in the warm-up": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1, "after_epochs": [3, 5]}}},
+        [f"{PHASE}:", "after_epochs has 3, within the warmup of 4 epochs"],
+    ),
+    "warm-up as long as the phase": (
+        {PHASE: FULL | {"schedule": "cosine", "warmup": 10}},
+        [f"{PHASE}:", "warmup is 10 epochs, and the phase has 10", "Expected fewer"],
+    ),
+    "warm-up below 0": ({f"{PHASE}.warmup": -1}, [f"{PHASE}.warmup:", "than or equal to 0", "got -1"]),
+    "weight decay below 0": ({f"{PHASE}.weight_decay": -0.1}, [f"{PHASE}.weight_decay:", "or equal to 0", "got -0.1"]),
+    "clip norm 0": ({f"{PHASE}.clip_norm": 0}, [f"{PHASE}.clip_norm:", "greater than 0", "got 0"]),
+    "label smoothing 1": ({f"{PHASE}.label_smoothing": 1}, [f"{PHASE}.label_smoothing:", "less than 1", "got 1"]),
+    "momentum 1 of the average": ({f"{PHASE}.ema": 1}, [f"{PHASE}.ema:", "less than 1", "got 1"]),
+    "momentum 0 of the average": ({f"{PHASE}.ema": 0}, [f"{PHASE}.ema:", "greater than 0", "got 0"]),
+    "patience as long as the phase": (
+        {PHASE: FULL | {"patience": 10}},
+        [f"{PHASE}:", "patience is 10 epochs, and the phase has 10", "leave patience out"],
+    ),
+    "patience 0": ({f"{PHASE}.patience": 0}, [f"{PHASE}.patience:", "than or equal to 1", "got 0"]),
+    "class weight misspelt": (
+        {f"{PHASE}.class_weight": "balance"},
+        [f"{PHASE}.class_weight: expected balanced, or a number above 0 for each class", "(got 'balance')"],
+    ),
+    "class weight 0": (
+        {PHASE: FULL | {"class_weight": {"5": 1, "7": 0}}},
+        [f"{PHASE}.class_weight.7:", "greater than 0", "got 0"],
+    ),
+    "select by misspelt": (
+        {"student.select_by": "acc"},
+        ["student.select_by:", "'accuracy', 'balanced_accuracy', 'auc' or 'cross_entropy'", "got 'acc'"],
+    ),
+    "select by missing": (
+        {"student.select_by": ...},
+        ["student.select_by: missing; add these lines, which change no result:\n      select_by: accuracy"],
+    ),
     "steps per epoch 0": (
         {f"{PHASE}.steps_per_epoch": 0},
         [f"{PHASE}.steps_per_epoch:", "than or equal to 1", "got 0"],
@@ -480,6 +561,46 @@ REFUSED = {
     "fill mode unknown": ({VIEWS: {"fill_mode": "wrap"}}, [f"{VIEWS}.fill_mode", "'constant'", "got 'wrap'"]),
     "flip a number": ({VIEWS: {"horizontal_flip": 1}}, [f"{VIEWS}.horizontal_flip", "valid boolean", "got 1"]),
     "key unknown in views": ({VIEWS: {"contrst": 0.5}}, [f"{VIEWS}.contrst: unknown key", "did you mean 'contrast'?"]),
+    "more views mixed than there are": (
+        {VIEWS: {"mixup": {"alpha": 1, "share": 0.6}, "cutmix": {"alpha": 1, "share": 0.5}}},
+        [f"{VIEWS}: ", "mixup.share and cutmix.share are together 1.1", "at most 1"],
+    ),
+    "mixup without a share": ({VIEWS: {"mixup": {"alpha": 1}}}, [f"{VIEWS}.mixup.share: missing"]),
+    "mixup of no views": ({VIEWS: {"mixup": {"alpha": 1, "share": 0}}}, [f"{VIEWS}.mixup.share", "greater than 0"]),
+    "mixup a number": ({VIEWS: {"mixup": 0.2}}, [f"{VIEWS}.mixup", "expected keys with values below it", "got 0.2"]),
+    "cutmix's key misspelt": (
+        {VIEWS: {"cutmix": {"alpah": 1, "share": 0.5}}},
+        [f"{VIEWS}.cutmix.alpah: unknown key", "did you mean 'alpha'?"],
+    ),
+    "erased area turned round": (
+        {VIEWS: {"erasing": {"share": 0.5, "area": [0.5, 0.1]}}},
+        [f"{VIEWS}.erasing.area", "the smaller first"],
+    ),
+    "operation unknown": (
+        {VIEWS: {"operations": {"count": 2, "of": {"blurr": 0.1}}}},
+        [f"{VIEWS}.operations.of.blurr", "'blur'", "'sharpness'"],
+    ),
+    "operation too strong": (
+        {VIEWS: {"operations": {"count": 2, "of": {"blur": 0.2}}}},
+        [f"{VIEWS}.operations: ", "the strength of blur", "at most 0.1", "0.2"],
+    ),
+    "operation without strength": (
+        {VIEWS: {"operations": {"count": 2, "of": {"hue": 0}}}},
+        [f"{VIEWS}.operations: ", "the strength of hue is above 0"],
+    ),
+    "no operation to draw from": (
+        {VIEWS: {"operations": {"count": 2, "of": {}}}},
+        [f"{VIEWS}.operations: ", "names no operation", "leave operations out"],
+    ),
+    "operations twice": (
+        {VIEWS: {"operations": {"count": 2, "magnitude": 9, "of": {"hue": 0.1}}}},
+        [f"{VIEWS}.operations: ", "either of, a map of operations to strengths, or magnitude"],
+    ),
+    "operations of nothing": ({VIEWS: {"operations": {"count": 2}}}, [f"{VIEWS}.operations: ", "or magnitude"]),
+    "too many operations": (
+        {VIEWS: {"operations": {"count": 9, "magnitude": 9}}},
+        [f"{VIEWS}.operations.count", "less than or equal to 8", "got 9"],
+    ),
     "rotation of more than half a turn": (
         {"train_teacher.augmentation.rotation": 0.6},
         ["train_teacher.augmentation.rotation", "less than or equal to 0.5", "got 0.6"],

@@ -101,6 +101,54 @@ def test_quality_of_three_seeds_cell_by_cell(tmp_path):
     ]
 
 
+def with_classes(report, names, quality, gain=None):
+    """A report with these metrics of classes too, and recalls of the classes of these names."""
+    values = {name: {"mean": mean} for name, mean in quality.items()}
+    recalls = [{"class": name, "images": 750, "mean": 0.5, "interval": [0.4, 0.6]} for name in names]
+    more = report | {"quality": report["quality"] | values, "recall": recalls}
+    return more | ({"gain": report["gain"] | {name: {"mean": mean} for name, mean in gain.items()}} if gain else {})
+
+
+def test_two_classes_have_a_second_table_cell_by_cell(tmp_path):
+    names = ["HP", "SSA"]
+    text = table_of(
+        tmp_path,
+        teacher=with_classes(
+            TEACHER, names, {"balanced_accuracy": 0.9, "f1": 0.8, "sensitivity": 0.85, "specificity": 0.95}
+        ),
+        student_kl_T4=with_classes(
+            STUDENT,
+            names,
+            {"balanced_accuracy": 0.8, "f1": 0.7, "sensitivity": 0.65, "specificity": 0.95},
+            {"balanced_accuracy": 0.05, "f1": 0.1, "sensitivity": 0.1, "specificity": 0.0},
+        ),
+    )
+    rows = rows_of(text)
+    assert ["model", "seeds", "accuracy", "AUC", "NLL", "Brier", "ECE", "agreement", "KL"] in rows
+    start = rows.index(["by class", "balanced accuracy", "F1", "sensitivity", "specificity"])
+    assert rows[start + 2 : start + 5] == [
+        ["teacher", "0.900", "0.800", "0.850", "0.950"],
+        ["student kl T=4", "0.800", "0.700", "0.650", "0.950"],
+        ["gain over baseline", "+0.050", "+0.100", "+0.100", "+0.000"],
+    ]
+    assert "F1 and sensitivity are those of the class 'SSA', specificity that of 'HP'." in text
+    assert text.index("by class") < text.index("parameters")
+
+
+def test_more_classes_have_balanced_accuracy_alone(tmp_path):
+    text = table_of(tmp_path, teacher=with_classes(TEACHER, ["a", "b", "c"], {"balanced_accuracy": 0.9}))
+    assert ["by class", "balanced accuracy"] in rows_of(text)
+    assert "F1" not in text
+
+
+def test_a_metric_that_no_model_has_has_no_column(tmp_path):
+    """Such as the AUC of test images of a single class."""
+    quality = {name: value for name, value in TEACHER["quality"].items() if name != "auc"}
+    assert ["model", "seeds", "accuracy", "NLL", "Brier", "ECE", "agreement", "KL"] in rows_of(
+        table_of(tmp_path, teacher=TEACHER | {"quality": quality})
+    )
+
+
 def test_cost_cell_by_cell(tmp_path):
     rows = rows_of(table_of(tmp_path, teacher=TEACHER, baseline=BASELINE))
     start = rows.index(["model", "parameters", "trainable", "MFLOPs an image", "MB on disk"])

@@ -35,7 +35,7 @@ def told(paths, loss, rows=(4, 2, 0, 1, 3), split="train"):
     with open_soft_targets(targets) as file, answers_for(loss, file, logits) as answers:
         labels = HardAndSoftLabels(file, split, images, INDEX.one_hot(images), answers)
         views = VIEWS.count if split == "train" else 1
-        return np.stack([labels.take(view, np.array(rows))[-1][:, 3:] for view in range(views)])
+        return np.stack([labels.targets(view, np.array(rows))[:, 3:] for view in range(views)])
 
 
 def centred(logits):

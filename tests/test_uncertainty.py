@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from pipeline.evaluation import uncertainty
+from pipeline.evaluation import contributions as module
+from pipeline.evaluation.contributions import FEWEST_OF_A_CLASS, contributions
 from pipeline.evaluation.metrics import summarise
-from pipeline.evaluation.uncertainty import FEWEST_OF_A_CLASS, contributions, interval_of, interval_of_difference
+from pipeline.evaluation.uncertainty import interval_of, interval_of_difference, share_interval
 
 
 def scores(images, classes, ties=False):
@@ -28,14 +29,15 @@ def test_contributions_are_those_of_the_metrics(classes, ties):
     logits, labels, teacher = scores(500, classes, ties)
     parts, metrics = contributions(logits, labels, teacher), summarise(logits, labels, teacher)
     assert parts.keys() == metrics.keys() - {"ece"}
+    of_one_class = {"sensitivity": np.sum(labels == 1), "specificity": np.sum(labels == 0)}
     for name, values in parts.items():
-        assert values.shape == (500,)
+        assert values.shape == (of_one_class.get(name, 500),)
         assert values.mean() == pytest.approx(metrics[name], rel=1e-9, abs=1e-12), name
 
 
 def test_contributions_to_the_auc_by_hand(monkeypatch):
     """Of two positives, 0.9 is above all three negatives and 0.6 above two: A = 5/6; c = A + (share - A) / weight."""
-    monkeypatch.setattr(uncertainty, "FEWEST_OF_A_CLASS", 2)
+    monkeypatch.setattr(module, "FEWEST_OF_A_CLASS", 2)
     logits = np.log([[0.1, 0.9], [0.4, 0.6], [0.5, 0.5], [0.3, 0.7], [0.9, 0.1]])
     labels = np.array([1, 1, 0, 0, 0])
     of_auc = contributions(logits, labels, logits)["auc"]
@@ -173,3 +175,147 @@ def test_intervals_hold_the_truth_in_95_of_100_experiments(spreads):
 def test_intervals_are_not_much_wider_than_they_must_be():
     held = [low <= 0.5 <= high for low, high in map(interval, experiments(0.05, 1.0, 0.3))]
     assert np.mean(held) < 0.98
+
+
+# Classes of unequal size
+
+CONFUSED = np.array([[1, 1, 1, 0, 0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]])
+"""What a model chose for ten images, and their labels: TP 3, FN 1, FP 1, TN 5."""
+
+
+def by_choice(chosen):
+    """Logits of two classes with which these are chosen."""
+    return np.eye(2)[chosen]
+
+
+def test_contributions_to_f1_by_hand():
+    """F1 = 6 / 8; the mean of what is and what is chosen 0.8. TP: 3/4 + (2 - 6/4) / 0.8; FN, FP: 3/4 - 3/4 / 0.8."""
+    chosen, labels = CONFUSED
+    of_f1 = contributions(by_choice(chosen), labels, by_choice(chosen))["f1"]
+    np.testing.assert_allclose(of_f1, [1.375] * 3 + [-0.1875] + [0.75] * 5 + [-0.1875])
+
+
+def test_rare_classes_weigh_more_in_balanced_accuracy():
+    """Of ten images, one of the four weighs 10 / (2 * 4), one of the six 10 / (2 * 6); those that are wrong nothing."""
+    chosen, labels = CONFUSED
+    of_images = contributions(by_choice(chosen), labels, by_choice(chosen))["balanced_accuracy"]
+    np.testing.assert_allclose(of_images, [1.25] * 3 + [0] + [5 / 6] * 5 + [0])
+
+
+def test_the_interval_of_f1_is_wilsons_of_a_share():
+    """TP / (TP + FP + FN), 600 of 1,000 among 5,000 images: F1 = 2 share / (1 + share) at its Wilson limits."""
+    labels = np.repeat([1, 1, 0, 0], [600, 250, 150, 4000])
+    logits = by_choice(np.repeat([1, 0, 1, 0], [600, 250, 150, 4000]))
+    found = interval_of("f1", contributions(logits, labels, logits)["f1"][None], labels)
+    limits = stats.binomtest(600, 1000).proportion_ci(method="wilson")
+    np.testing.assert_allclose(found, [2 * end / (1 + end) for end in (limits.low, limits.high)], atol=2e-4)
+
+
+def test_a_perfect_f1_has_the_width_that_its_positives_leave():
+    """20 of 20 positives found: Wilson's share reaches down to 20 / (20 + z^2), so F1 to 40 / (40 + z^2)."""
+    labels = np.repeat([1, 0], [20, 500])
+    for chosen, ends in (
+        (labels, [40 / (40 + 1.959963985**2), 1]),
+        (0 * labels, [0, 2 * 3.841459 / (20 + 2 * 3.841459)]),
+    ):
+        of_f1 = contributions(by_choice(chosen), labels, by_choice(chosen))["f1"]
+        np.testing.assert_allclose(interval_of("f1", of_f1[None], labels), ends, atol=1e-6)
+
+
+def test_balanced_accuracy_joins_the_intervals_of_recalls():
+    """Of 900 and 100 images 90 % and 80 %: the lower reach is half the root of the summed squares of both reaches."""
+    labels = np.repeat([0, 1], [900, 100])
+    chosen = np.where(np.arange(1000) < 810, 0, 1)
+    chosen[980:] = 0
+    of_images = contributions(by_choice(chosen), labels, by_choice(chosen))["balanced_accuracy"]
+    found = interval_of("balanced_accuracy", of_images[None], labels)
+    limits = [stats.binomtest(k, n).proportion_ci(method="wilson") for k, n in ((810, 900), (80, 100))]
+    below = np.hypot(0.9 - limits[0].low, 0.8 - limits[1].low) / 2
+    above = np.hypot(0.9 - limits[0].high, 0.8 - limits[1].high) / 2
+    np.testing.assert_allclose(found, [0.85 - below, 0.85 + above], atol=2e-3)
+
+
+def test_a_class_that_is_always_found_still_widens_the_interval():
+    """Ten images of a class, all found: its Wilson interval begins at 0.72, so half of 0.28 is open."""
+    labels = np.repeat([1, 0], [10, 2000])
+    of_images = contributions(by_choice(labels), labels, by_choice(labels))["balanced_accuracy"]
+    low, high = interval_of("balanced_accuracy", of_images[None], labels)
+    assert (low, high) == pytest.approx((1 - 0.139, 1.0), abs=2e-3)
+
+
+def test_the_spread_over_seeds_widens_a_balanced_accuracy():
+    """Three seeds find 60, 80 and 100 of each class' 100: 0.8 +- t(2) * 0.2 / sqrt(3) at least."""
+    labels = np.repeat([0, 1], 100)
+    right = np.concatenate([np.arange(100), np.arange(100)]) < np.array([[60], [80], [100]])
+    chosen = np.where(right, labels, 1 - labels)
+    of_seeds = np.stack([contributions(by_choice(one), labels, by_choice(one))["balanced_accuracy"] for one in chosen])
+    low, high = interval_of("balanced_accuracy", of_seeds, labels)
+    assert low < 0.8 - 4 * 0.2 / np.sqrt(3)
+    assert high == 1.0
+
+
+SENSITIVITY, SPECIFICITY = 0.9, 0.95
+
+
+def drawn(random, labels, sensitivity=SENSITIVITY):
+    """Contributions of a model that finds so many of the positives, and 95 % of the negatives."""
+    right = random.random(len(labels)) < np.where(labels == 1, sensitivity, SPECIFICITY)
+    logits = by_choice(np.where(right, labels, 1 - labels))
+    return contributions(logits, labels, logits)
+
+
+def f1_of(sensitivity, positives, negatives):
+    found, wrong = positives * sensitivity, negatives * (1 - SPECIFICITY)
+    return 2 * found / (positives + found + wrong)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(10, 300), (20, 1000), (12, 12), (200, 200)])
+def test_intervals_hold_the_truth_where_classes_are_unequal(positives, negatives):
+    labels, random = np.repeat([1, 0], [positives, negatives]), np.random.default_rng(positives)
+    truth = {
+        "balanced_accuracy": (SENSITIVITY + SPECIFICITY) / 2,
+        "f1": f1_of(SENSITIVITY, positives, negatives),
+        "sensitivity": SENSITIVITY,
+        "specificity": SPECIFICITY,
+    }
+    models = [drawn(random, labels) for _ in range(500)]
+    for metric, true in truth.items():
+        ends = [interval_of(metric, model[metric][None], labels) for model in models]
+        assert np.mean([low <= true <= high for low, high in ends]) > 0.92, metric
+        assert all(0 <= low < high <= 1 for low, high in ends), metric
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(10, 300), (50, 950), (200, 200)])
+def test_differences_hold_the_truth_where_classes_are_unequal(positives, negatives):
+    """The second model finds 5 % fewer of the positives."""
+    labels, random = np.repeat([1, 0], [positives, negatives]), np.random.default_rng(positives)
+    truth = {
+        "balanced_accuracy": 0.025,
+        "f1": f1_of(SENSITIVITY, positives, negatives) - f1_of(SENSITIVITY - 0.05, positives, negatives),
+        "sensitivity": 0.05,
+        "specificity": 0.0,
+    }
+    pairs = [(drawn(random, labels), drawn(random, labels, SENSITIVITY - 0.05)) for _ in range(500)]
+    for metric, true in truth.items():
+        ends = [interval_of_difference(metric, (a[metric] - b[metric])[None], labels) for a, b in pairs]
+        assert np.mean([low <= true <= high for low, high in ends]) > 0.92, metric
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "f1", "sensitivity"])
+def test_two_equal_models_differ_within_some_width(metric):
+    """With ten positives, one more that only one model finds is 0.1 of the sensitivity, and half as much of the others.
+
+    Half an image on either side has the variance 1 / (10 * 11), of the two others a quarter of that.
+    """
+    labels = np.repeat([1, 0], [10, 10_000])
+    same = drawn(np.random.default_rng(1), labels)[metric]
+    low, high = interval_of_difference(metric, (same - same)[None], labels)
+    error = np.sqrt(1 / 110) * (1 if metric == "sensitivity" else 1 / 2)
+    assert low == -high
+    assert 1.9 * error < high < 2.4 * error
+
+
+def test_the_interval_of_a_recall_is_that_of_a_share():
+    values = np.repeat([[1.0, 0.0]], [300, 100], axis=1)
+    limits = stats.binomtest(300, 400).proportion_ci(method="wilson")
+    np.testing.assert_allclose(share_interval(values), [limits.low, limits.high], atol=3e-4)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
     from pipeline.params.split import DataSection
+    from pipeline.training.best_epoch import SelectBy
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
@@ -47,7 +48,7 @@ def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> 
     """How a model is trained."""
     from pipeline.training.recipe import Recipe
 
-    return Recipe(section.phases, section.batch_size, seed, section.validation_steps)
+    return Recipe(section.phases, section.batch_size, seed, section.validation_steps, section.select_by)
 
 
 def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | NotTrainedHere], Average]":
@@ -74,6 +75,14 @@ def not_trained_here(teachers: "Sequence[TeacherToTrain | NotTrainedHere]") -> "
     from pipeline.training.recipe import TeacherToTrain
 
     return [teacher for teacher in teachers if not isinstance(teacher, TeacherToTrain)]
+
+
+def teachers_select_by(section: "sections.TrainTeacher") -> "list[SelectBy]":
+    """What chooses the best epoch of each teacher; of one that is given, it does not matter."""
+    from pipeline.training.recipe import TeacherToTrain
+
+    members, _ = teachers(section)
+    return [member.recipe.select_by if isinstance(member, TeacherToTrain) else "accuracy" for member in members]
 
 
 def of_precompute(params: "sections.Params") -> dict[str, Any]:
@@ -140,5 +149,5 @@ def loss(section: "sections.Distill", name: str, temperature: str) -> "Distillat
         section.hard_label_weight if weight is None else weight,
         section.scale_by_temperature_squared,
         soft_loss,
-        course.last if course.changes else None,
+        last_temperature=course.last if course.changes else None,
     )

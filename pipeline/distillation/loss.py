@@ -1,5 +1,6 @@
 """The distillation loss: hard and soft labels in one Keras loss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -21,6 +22,8 @@ from pipeline.distillation.descriptions import (
     of,
 )
 from pipeline.runtime.temperatures import Temperature
+from pipeline.training.hard_loss import HardLoss, of_phase
+from pipeline.training.recipe import Phase
 
 
 @keras.saving.register_keras_serializable(package="softlabel")
@@ -37,12 +40,15 @@ class DistillationLoss(keras.losses.Loss):
     gradients that do not fall, so s is 1 for them (`is_scaled` of their descriptions).
 
     A row without a label, whose y is 0, has the soft term alone: its hard term and that term's gradient are 0.
+    `HardLoss` has the hard term, with label smoothing; class weights multiply both terms of a row that has a label.
 
     Args:
         temperature: T > 0, the temperature of the soft labels p; with `last_temperature`, that of the first epoch.
         hard_label_weight: w, 0 to 1.
         scale_by_temperature_squared: whether s may be other than 1.
         soft_loss: which L, and its parameters. Its own hard_label_weight is not used here: w is what counts.
+        label_smoothing: of the hard term, as in `HardLoss`.
+        class_weights: of both terms, as in `HardLoss`.
         last_temperature: T of the last epoch, to which it goes in equal steps (`at_epoch`); None: T does not change.
         name: the name of the loss.
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
@@ -65,6 +71,8 @@ class DistillationLoss(keras.losses.Loss):
         hard_label_weight: float,
         scale_by_temperature_squared: bool = True,
         soft_loss: AnySoftLoss = Kl(),  # noqa: B008 - frozen
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
         last_temperature: float | None = None,
         name: str = "distillation_loss",
         **base: Any,
@@ -74,6 +82,7 @@ class DistillationLoss(keras.losses.Loss):
         self.hard_label_weight = hard_label_weight
         self.scale_by_temperature_squared = scale_by_temperature_squared
         self.soft_loss = soft_loss
+        self.hard = HardLoss(label_smoothing, class_weights)
         self.parts = {"soft_loss": self.soft_term}
         # A variable, or a compiled step would keep the temperature of the epoch in which it was traced.
         self._changing = keras.Variable(temperature, trainable=False, dtype="float32") if self.course.changes else None
@@ -105,41 +114,56 @@ class DistillationLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
-        hard = y_true[:, : y_pred.shape[-1]]
-        # Times 0 without a label: the gradient of TensorFlow's kernel, which is used unless operations are made
-        # deterministic, is softmax(z) - y for any y.
-        hard_loss = ops.sum(hard, axis=-1) * ops.categorical_crossentropy(hard, y_pred, from_logits=True)
-        return self.hard_label_weight * hard_loss + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
+        hard = self.hard.call(y_true, y_pred)
+        return self.hard_label_weight * hard + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
 
     def soft_term(self, y_true: Any, y_pred: Any) -> Any:
-        """The soft-label loss of each row, scaled by s: (B,)."""
-        classes, soft = y_pred.shape[-1], self.soft_loss
-        y, told, z = y_true[:, :classes], y_true[:, classes:], y_pred
-        of_teacher = self.course.first if self._changing is None else self._changing
-        own = soft.student_temperature if isinstance(soft, Softened) else None
-        of_student = of_teacher if own is None else own
-        scale = of_student**2 if self.scale_by_temperature_squared and soft.is_scaled else 1.0
-        p = told if self.needs == "probabilities" else ops.softmax(told / of_teacher, axis=-1)
+        """The soft-label loss of each row, scaled by s and by the weight of its class: (B,)."""
+        of_student = self._of_student()
+        scale = of_student**2 if self.scale_by_temperature_squared and self.soft_loss.is_scaled else 1.0
+        rows = scale * self._distance(y_true, y_pred, y_pred / of_student)
+        return rows if self.hard.class_weights is None else self.hard.row_weights(y_true, y_pred.shape[-1]) * rows
+
+    def _of_teacher(self) -> Any:
+        """T, now."""
+        return self.course.first if self._changing is None else self._changing
+
+    def _of_student(self) -> Any:
+        """The student's temperature, now."""
+        own = self.soft_loss.student_temperature if isinstance(self.soft_loss, Softened) else None
+        return self._of_teacher() if own is None else own
+
+    def _distance(self, y_true: Any, z: Any, u: Any) -> Any:
+        """L of each row, of the logits z, and u = z divided by the student's temperature: (B,)."""
+        soft, y, told = self.soft_loss, y_true[:, : z.shape[-1]], y_true[:, z.shape[-1] :]
+        p = told if self.needs == "probabilities" else ops.softmax(told / self._of_teacher(), axis=-1)
         match soft:
             case Kl():
-                return scale * soft_losses.kl_divergence(p, z / of_student)
+                return soft_losses.kl_divergence(p, u)
             case CrossEntropy():
-                return scale * soft_losses.cross_entropy(p, z / of_student)
+                return soft_losses.cross_entropy(p, u)
             case JensenShannon():
-                return scale * soft_losses.jensen_shannon(p, z / of_student)
+                return soft_losses.jensen_shannon(p, u)
             case SquaredError():
                 return soft_losses.squared_error(told, z)
             case Decoupled():
-                return scale * soft_losses.decoupled(told / of_teacher, z / of_student, y, soft.alpha, soft.beta)
+                return soft_losses.decoupled(told / self._of_teacher(), u, y, soft.alpha, soft.beta)
             case Relations():
-                return soft_losses.relations(p, z / of_student, soft.beta, soft.gamma)
+                return soft_losses.relations(p, u, soft.beta, soft.gamma)
             case Standardised():
-                v, u = soft_losses.standardised(told) / of_teacher, soft_losses.standardised(z) / of_student
+                v = soft_losses.standardised(told) / self._of_teacher()
+                u = soft_losses.standardised(z) / self._of_student()
                 if soft.before == "kl":
-                    return scale * soft_losses.kl_divergence(ops.softmax(v, axis=-1), u)
-                return scale * soft_losses.decoupled(v, u, y, *soft.weights)
+                    return soft_losses.kl_divergence(ops.softmax(v, axis=-1), u)
+                return soft_losses.decoupled(v, u, y, *soft.weights)
             case TeachersChoice():
                 return soft_losses.teachers_choice(p, z)
+
+    def for_phase(self, phase: Phase) -> "DistillationLoss":
+        """The same loss with what a phase says of the hard labels; a temperature that changes is that of this loss."""
+        loss = self.from_config(self.get_config() | of_phase(phase))
+        loss._changing = self._changing
+        return loss
 
     def get_config(self) -> dict[str, Any]:
         """The arguments from which Keras makes this loss again."""
@@ -149,6 +173,8 @@ class DistillationLoss(keras.losses.Loss):
             "hard_label_weight": self.hard_label_weight,
             "scale_by_temperature_squared": self.scale_by_temperature_squared,
             "soft_loss": self.soft_loss.as_json(),
+            "label_smoothing": self.hard.label_smoothing,
+            "class_weights": self.hard.class_weights,
             "last_temperature": self.course.last if self.course.changes else None,
         }
 

@@ -3,15 +3,14 @@
 import json
 import re
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.evaluation.cautions import about_unlabelled, cautions
-from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import TEACHER, parsed, temperature_of
+from pipeline.evaluation.quality_tables import DEVIATIONS, INTERVALS, Uncertainty, number_cell, quality_tables
 from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.speed import Speed
 from pipeline.evaluation.text_table import Cell, Row, Table, aligned
@@ -28,9 +27,6 @@ OLDER_NAME = re.compile(r"student_T[^_]+")
 NOT_KNOWN = Cell("not known")
 
 Report = dict[str, Any]
-Part = Literal["quality", "gain"]
-SIGNS: dict[Part, str] = {"quality": " ", "gain": "+"}
-"""The first character of a number that is not negative."""
 
 _reading_metrics = partial(
     reading,
@@ -41,39 +37,23 @@ _reading_metrics = partial(
 
 
 @dataclass(frozen=True)
-class Uncertainty:
-    """How numbers are written with their uncertainty.
+class Tables:
+    """The tables of a comparison.
 
     Attributes:
-        words: what the table's title says of it, for one seed and for several seeds.
-        cells: the function that writes a cell for each of `METRICS`, from what `metrics.json` has of a group and the
-            part of it that is shown.
+        quality: one or two, `quality_tables.quality_tables`.
+        costs: parameters, operations, size and speed.
+        votes: what the annotators' votes show; none if nobody voted.
     """
 
-    words: tuple[str, str]
-    cells: Callable[[Report, Part], list[Cell]]
+    quality: list[Table]
+    costs: Table
+    votes: list[Table]
 
-
-def _with_deviations(report: Report, part: Part) -> list[Cell]:
-    return [_number(report[part][metric], SIGNS[part]) for metric in METRICS]
-
-
-def _with_intervals(report: Report, part: Part) -> list[Cell]:
-    ends, sign, within = report["intervals"][part], SIGNS[part], SIGNS[part].strip()
-    return [
-        Cell(
-            f"{report[part][metric]['mean']:{sign}.3f}",
-            f"{ends[metric][0]:{within}.3f} to {ends[metric][1]:{within}.3f}" if metric in ends else "",
-        )
-        for metric in METRICS
-    ]
-
-
-DEVIATIONS = Uncertainty(("", " ± standard deviation"), _with_deviations)
-
-INTERVALS = Uncertainty(
-    (" (95 % interval over test images)", " (95 % interval over seeds and test images)"), _with_intervals
-)
+    @property
+    def all(self) -> list[Table]:
+        """All tables, in their order on paper."""
+        return [*self.quality, self.costs, *self.votes]
 
 
 def comparison(metrics: Path) -> str:
@@ -83,7 +63,7 @@ def comparison(metrics: Path) -> str:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
     """
-    first, *others = tables(metrics, DEVIATIONS)
+    first, *others = tables(metrics, DEVIATIONS).all
     texts = [f"{first.title}\n\n{_as_text(first)}", *map(_as_text, others)]
     return "\n\n".join([*texts, *(textwrap.fill(caution, WIDTH) for caution in cautions_on(metrics))])
 
@@ -95,10 +75,10 @@ def comparison_in_markdown(metrics: Path) -> str:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
     """
-    return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS)), *cautions_on(metrics)])
+    return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS).all), *cautions_on(metrics)])
 
 
-def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) -> list[Table]:
+def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) -> Tables:
     """The tables of quality and of cost, and those of the annotators' votes if there are any.
 
     Args:
@@ -113,7 +93,7 @@ def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) 
     document = read_metrics(metrics)
     models = document["models"]
     with _reading_metrics(metrics):
-        return [_quality(document, uncertainty), _costs(models, speed), *_votes(models)]
+        return Tables(quality_tables(document, uncertainty), _costs(models, speed), _votes(models))
 
 
 def cautions_on(metrics: Path) -> list[str]:
@@ -147,34 +127,6 @@ def read_metrics(path: Path) -> dict[str, Any]:
         return document
 
 
-def _quality(document: dict[str, Any], uncertainty: Uncertainty) -> Table:
-    rows = []
-    for key, report in document["models"].items():
-        rows.append(Row(_words(key), [Cell(str(_models_in(report))), *uncertainty.cells(report, "quality")]))
-        if "gain" in report:
-            rows.append(Row("gain over baseline", [Cell(""), *uncertainty.cells(report, "gain")], is_part=True))
-    lower_is_better = [metric.title + metric.remark for metric in METRICS.values() if not metric.larger_is_better]
-    several_seeds = any(_models_in(report) > 1 for report in document["models"].values())
-    return Table(
-        f"On {document['test_images']:,} test images: mean over seeds{uncertainty.words[several_seeds]}.",
-        ["model", "seeds", *(f" {metric.title}" for metric in METRICS.values())],
-        rows,
-        [
-            f"{', '.join(lower_is_better)}: lower is better. Agreement: with the teacher's choice.",
-            "Gain over baseline: student minus the same model without a teacher, seed by seed.",
-        ],
-    )
-
-
-def _words(key: str) -> str:
-    return parsed(key)[0].words
-
-
-def _models_in(report: Report) -> int:
-    """How many models a group has: one for each seed; the teacher counts as one."""
-    return len(report["seeds"]) if "seeds" in report else 1
-
-
 def _costs(models: dict[str, Report], speed: Speed | None) -> Table:
     batch_sizes = speed.batch_sizes if speed else []
     return Table(
@@ -183,7 +135,7 @@ def _costs(models: dict[str, Report], speed: Speed | None) -> Table:
             *("model", "parameters", "trainable", "MFLOPs an image", "MB on disk"),
             *(f"images/s, {size} at a time" for size in batch_sizes),
         ],
-        [Row(_words(key), [*_cost(report), *_rates(key, speed)]) for key, report in models.items()],
+        [Row(parsed(key)[0].words, [*_cost(report), *_rates(key, speed)]) for key, report in models.items()],
         ["A multiply-add counts as two FLOPs."],
         numbers=True,
     )
@@ -191,20 +143,21 @@ def _costs(models: dict[str, Report], speed: Speed | None) -> Table:
 
 def _votes(models: dict[str, Report]) -> list[Table]:
     """Two tables of what the annotators' votes show of the models; none if nobody voted."""
-    reports = {_words(key): report["votes"] for key, report in models.items() if "votes" in report}
+    reports = {parsed(key)[0].words: report["votes"] for key, report in models.items() if "votes" in report}
     if not reports:
         return []
     sizes = {name: level["images"] for report in reports.values() for name, level in report["levels"].items()}
     counts = Row("images", [Cell(f" {images:,}") for images in sizes.values()])
     accuracies = [
-        Row(name, [_number(report["levels"][level]["accuracy"]) for level in sizes]) for name, report in reports.items()
+        Row(name, [number_cell(report["levels"][level]["accuracy"]) for level in sizes])
+        for name, report in reports.items()
     ]
     correlations = [
         Row(
             name,
             [
                 Cell(temperature_of(key)),
-                *(_number(values[kind]) if kind in values else Cell("") for kind in CORRELATIONS),
+                *(number_cell(values[kind]) if kind in values else Cell("") for kind in CORRELATIONS),
             ],
         )
         for name, report in reports.items()
@@ -242,12 +195,6 @@ def _rates(key: str, speed: Speed | None) -> list[Cell]:
     measured = "teacher" if parsed(key)[0] == TEACHER else "student"
     rates = speed.images_per_second.get(measured)
     return [NOT_KNOWN for _ in speed.batch_sizes] if rates is None else [Cell(f"{rate:,.0f}") for rate in rates]
-
-
-def _number(value: dict[str, float], sign: str = " ") -> Cell:
-    """The mean, with the standard deviation if there are several seeds."""
-    deviation = f" ±{value['std']:.3f}" if "std" in value else ""
-    return Cell(f"{value['mean']:{sign}.3f}{deviation}")
 
 
 def _as_text(table: Table) -> str:

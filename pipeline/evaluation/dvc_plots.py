@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_curve
 
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
-from pipeline.evaluation.metrics import Floats, Ints, confusion, reliability, roc_points
+from pipeline.evaluation.metrics import Floats, Ints, reliability
 from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.temperatures import DRAWN, temperature_table
 from pipeline.runtime.publish import publish
+from pipeline.training.validation_measures import one_against_rest
 
 PlotKind = Literal["roc", "confusion", "reliability"]
 """The folders that have a table for each model."""
@@ -44,6 +47,42 @@ def write_plots(
         for one in curves:
             for measure in measures_of(one.table):
                 _write(curve_table(one.table, measure), partial / f"training_{measure}" / f"{one.name}.csv")
+
+
+def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
+    """A row for each image: columns actual and predicted (class names), and the `_index` of each on the class axis."""
+    names, predicted = np.array(class_names), np.argmax(logits, axis=1)
+    return pd.DataFrame(
+        {
+            "actual": names[labels],
+            "predicted": names[predicted],
+            "actual_index": labels,
+            "predicted_index": predicted,
+        }
+    )
+
+
+def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
+    """The receiver operating characteristic of the last of two classes; with more classes, of each against the rest.
+
+    Returns:
+        Columns class, false_positive_rate, true_positive_rate.
+    """
+    scores = one_against_rest(logits)
+    classes = [1] if len(class_names) == 2 else range(len(class_names))
+    curves = []
+    for number in classes:
+        false_positive, true_positive, _ = roc_curve(labels == number, scores[:, number])
+        curves.append(
+            pd.DataFrame(
+                {
+                    "class": class_names[number],
+                    "false_positive_rate": false_positive,
+                    "true_positive_rate": true_positive,
+                }
+            )
+        )
+    return pd.concat(curves, ignore_index=True)
 
 
 def read_plot(folder: Path, kind: PlotKind, name: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The metrics of a classifier's logits: quality, calibration, and closeness to the teacher."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,11 +9,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import special
-from sklearn.metrics import roc_auc_score, roc_curve
+
+from pipeline.training.validation_measures import area_under_roc_curve, balanced_accuracy, recalls
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
-MetricName = Literal["accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl"]
+MetricName = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "auc",
+    "f1",
+    "sensitivity",
+    "specificity",
+    "nll",
+    "brier",
+    "ece",
+    "teacher_agreement",
+    "teacher_kl",
+]
 """A metric's name in `metrics.json`."""
 Estimate = dict[str, float]
 """A number in `metrics.json`: "mean", and with several seeds the sample standard deviation "std"."""
@@ -30,11 +44,16 @@ def accuracy(logits: Floats, labels: Ints) -> float:
     return float(np.mean(np.argmax(logits, axis=1) == labels))
 
 
-def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
-    """The AUC of the last of two classes; with more classes, the mean of the AUC of each class against the rest."""
-    scores = one_against_rest(logits)
-    classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-    return float(np.mean([roc_auc_score(labels == number, scores[:, number]) for number in classes]))
+def f1_score(logits: Floats, labels: Ints) -> float:
+    """2 TP / (2 TP + FP + FN) of the last class: true positives, false ones, and false negatives.
+
+    It is NaN if that class has no images.
+    """
+    last = logits.shape[1] - 1
+    chosen, actual = np.argmax(logits, axis=1) == last, labels == last
+    if not actual.any():
+        return math.nan
+    return float(2 * np.count_nonzero(chosen & actual) / (np.count_nonzero(chosen) + np.count_nonzero(actual)))
 
 
 def log_losses(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
@@ -87,20 +106,43 @@ class Metric:
 
     Attributes:
         title: its name for people.
-        value: the function that computes it from one model's logits (N, C), N labels, and the teacher's logits (N, C).
+        value: the function that computes it from one model's logits (N, C), N labels, and the teacher's logits (N, C);
+            NaN where it is not defined.
         larger_is_better: whether a perfect model has 1; otherwise it has 0.
         remark: what the note below the table adds to the title.
+        of_classes: whether it stands in the table of classes, behind the first one.
+        of_two_classes: whether it is of data sets with two classes only. The last class is the positive one.
     """
 
     title: str
     value: Callable[[Floats, Ints, Floats], float]
     larger_is_better: bool
     remark: str = ""
+    of_classes: bool = False
+    of_two_classes: bool = False
 
 
 METRICS: dict[MetricName, Metric] = {
     "accuracy": Metric("accuracy", lambda logits, labels, _: accuracy(logits, labels), True),
+    "balanced_accuracy": Metric(
+        "balanced accuracy", lambda logits, labels, _: balanced_accuracy(logits, labels), True, of_classes=True
+    ),
     "auc": Metric("AUC", lambda logits, labels, _: area_under_roc_curve(logits, labels), True),
+    "f1": Metric("F1", lambda logits, labels, _: f1_score(logits, labels), True, of_classes=True, of_two_classes=True),
+    "sensitivity": Metric(
+        "sensitivity",
+        lambda logits, labels, _: float(recalls(logits, labels)[1]),
+        True,
+        of_classes=True,
+        of_two_classes=True,
+    ),
+    "specificity": Metric(
+        "specificity",
+        lambda logits, labels, _: float(recalls(logits, labels)[0]),
+        True,
+        of_classes=True,
+        of_two_classes=True,
+    ),
     "nll": Metric("NLL", lambda logits, labels, _: negative_log_likelihood(logits, labels), False),
     "brier": Metric("Brier", lambda logits, labels, _: brier_score(logits, labels), False),
     "ece": Metric("ECE", lambda logits, labels, _: expected_calibration_error(logits, labels), False),
@@ -109,13 +151,18 @@ METRICS: dict[MetricName, Metric] = {
         "KL", lambda logits, _, teacher: mean_kl_divergence(logits, teacher), False, " (teacher || model, nats)"
     ),
 }
-"""All metrics, in the order of the table's columns. The table, the report and the
-cautions read them here. What a metric needs for an interval is in `uncertainty.contributions`."""
+"""All metrics, in the order of the tables' columns. The tables, the report and the cautions read them here.
+What a metric needs for an interval is in `contributions.contributions`."""
 
 
 def summarise(logits: Floats, labels: Ints, teacher_logits: Floats) -> dict[str, float]:
-    """Every one of `METRICS` for one model's logits (N, C) on N labelled images."""
-    return {key: metric.value(logits, labels, teacher_logits) for key, metric in METRICS.items()}
+    """Every one of `METRICS` that is defined, for one model's logits (N, C) on N labelled images."""
+    values = {
+        key: metric.value(logits, labels, teacher_logits)
+        for key, metric in METRICS.items()
+        if logits.shape[1] == 2 or not metric.of_two_classes
+    }
+    return {key: value for key, value in values.items() if not math.isnan(value)}
 
 
 def over_seeds(of_seeds: Iterable[Mapping[str, float]]) -> dict[str, Estimate]:
@@ -150,51 +197,3 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
     correct = np.argmax(logits, axis=1) == labels
     rows = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": correct, "images": 1})
     return rows.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index()
-
-
-def confusion(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """A row for each image: columns actual and predicted (class names), and the `_index` of each on the class axis."""
-    names, predicted = np.array(class_names), np.argmax(logits, axis=1)
-    return pd.DataFrame(
-        {
-            "actual": names[labels],
-            "predicted": names[predicted],
-            "actual_index": labels,
-            "predicted_index": predicted,
-        }
-    )
-
-
-def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataFrame:
-    """The receiver operating characteristic of the last of two classes; with more classes, of each against the rest.
-
-    Returns:
-        Columns class, false_positive_rate, true_positive_rate.
-    """
-    scores = one_against_rest(logits)
-    classes = [1] if len(class_names) == 2 else range(len(class_names))
-    curves = []
-    for number in classes:
-        false_positive, true_positive, _ = roc_curve(labels == number, scores[:, number])
-        curves.append(
-            pd.DataFrame(
-                {
-                    "class": class_names[number],
-                    "false_positive_rate": false_positive,
-                    "true_positive_rate": true_positive,
-                }
-            )
-        )
-    return pd.concat(curves, ignore_index=True)
-
-
-def one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of each class of logits (N, C): it ranks as p does, without the ties of p near 0 and 1."""
-    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
-    powers = np.exp(shifted)
-    rest = powers.sum(axis=1, keepdims=True) - powers
-    # The largest class's rest is summed without it: a difference would lose its digits.
-    rows, top = np.arange(len(powers)), np.argmax(powers, axis=1)
-    powers[rows, top] = 0.0
-    rest[rows, top] = powers.sum(axis=1)
-    return np.asarray(shifted - np.log(np.maximum(rest, np.finfo(np.float64).tiny)))

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.class_recalls import class_recalls
+from pipeline.evaluation.contributions import Contributions, contributions
 from pipeline.evaluation.metrics import Estimate, Floats, Ints, over_seeds, summarise
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
-from pipeline.evaluation.uncertainty import Contributions, contributions, interval_of, interval_of_difference
+from pipeline.evaluation.uncertainty import interval_of, interval_of_difference
 from pipeline.evaluation.votes import Votes, report_over_seeds, vote_report
 from pipeline.runtime.temperatures import last_of
 
@@ -16,7 +18,11 @@ Intervals = dict[str, list[float]]
 
 
 def model_reports(
-    teacher: Floats, groups: Mapping[Group, Mapping[int, Floats]], labels: Ints, votes: Votes | None
+    teacher: Floats,
+    groups: Mapping[Group, Mapping[int, Floats]],
+    labels: Ints,
+    class_names: Sequence[str],
+    votes: Votes | None,
 ) -> dict[Group, Report]:
     """The quality of all models, and what students gain over the baselines.
 
@@ -24,12 +30,14 @@ def model_reports(
         teacher: its logits of the test images, (N, C).
         groups: the logits (N, C) of each seed, for the baselines and for the students of each loss and temperature.
         labels: (N,) class indices.
+        class_names: C names.
         votes: those of annotators, if there are any.
 
     Returns:
         A report for the teacher and for each group, with the entries
         "quality": the `metrics.Estimate` of each metric;
         "seeds": the metrics of each seed (not of the teacher);
+        "recall": the `class_recalls`;
         "gain": as "quality", of students alone: student minus baseline, seed by seed;
         "votes": the `votes.report_over_seeds`, if there are votes;
         "intervals": the two ends of the 95 % intervals of "quality", of "gain", and of "less_teacher", which is
@@ -39,6 +47,7 @@ def model_reports(
     def report_on(seeds: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
         quality = {seed: summarise(logits, labels, teacher) for seed, logits in seeds.items()}
         report: Report = {"quality": over_seeds(quality.values()), "seeds": quality}
+        report["recall"] = class_recalls([*seeds.values()], labels, class_names)
         if votes:
             of_seeds = [vote_report(logits, votes, temperatures) for logits in seeds.values()]
             report["votes"] = report_over_seeds(of_seeds)

@@ -11,63 +11,26 @@ Some metrics need more than that:
 - For the difference of two shares, half an image of each kind is added (after Agresti and Min, 2005). Otherwise the
   interval would have no width if the answers of both models were the same.
 - The variance of the AUC is computed for each class by itself, so a class with few images makes it large.
+- Balanced accuracy is a mean of shares, whose intervals are put together (Zou and Donner, 2008).
+- F1 is a function of a share, TP / (TP + FP + FN), and so is its interval (Lam et al., arXiv:2309.14621).
 - The expected calibration error has no interval. It is biased upwards by more than an interval would show.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special, stats
 
-from pipeline.evaluation.metrics import (
-    Floats,
-    Ints,
-    MetricName,
-    brier_scores,
-    kl_divergences,
-    log_losses,
-    one_against_rest,
-)
+from pipeline.evaluation.contributions import Values
+from pipeline.evaluation.metrics import Ints, MetricName
 
 CONFIDENCE = 0.95
-SHARES: tuple[MetricName, ...] = ("accuracy", "teacher_agreement")
-"""Metrics that are a share of the images."""
+SHARES: tuple[MetricName, ...] = ("accuracy", "teacher_agreement", "sensitivity", "specificity")
+"""Metrics that are a share of the images, or of those of one class."""
 
-FEWEST_OF_A_CLASS = 10
-"""If a class has fewer images than this, the AUC has no interval."""
-
-Values = npt.NDArray[np.float64]
-Contributions = dict[MetricName, Values]
 Parts = list[tuple[float, float]]
 """Independent parts of a variance: each with its degrees of freedom."""
-
-
-def contributions(logits: Floats, labels: Ints, teacher_logits: Floats) -> Contributions:
-    """What each image contributes to each of `metrics.METRICS` that has an interval.
-
-    The AUC is no mean over images, but its linear part is. An image contributes the share of the images of the other
-    kind against which it is ranked correctly (DeLong et al., 1988).
-
-    Args:
-        logits: (N, C), one model's.
-        labels: (N,) class indices.
-        teacher_logits: (N, C), its teacher's.
-
-    Returns:
-        For each metric (N,) numbers, whose mean is the metric.
-    """
-    chosen = np.argmax(logits, axis=1)
-    of_images: Contributions = {
-        "accuracy": (chosen == labels).astype(np.float64),
-        "nll": log_losses(logits, labels),
-        "brier": brier_scores(logits, labels),
-        "teacher_agreement": (chosen == np.argmax(teacher_logits, axis=1)).astype(np.float64),
-        "teacher_kl": kl_divergences(logits, teacher_logits),
-    }
-    rarest = np.bincount(labels, minlength=logits.shape[1]).min()
-    return of_images | ({"auc": _of_auc(logits, labels)} if rarest >= FEWEST_OF_A_CLASS else {})
 
 
 def interval_of(metric: MetricName, values: Values, labels: Ints) -> list[float] | None:
@@ -82,7 +45,11 @@ def interval_of(metric: MetricName, values: Values, labels: Ints) -> list[float]
         Its lower and its upper end; None for an AUC of 1, where no image shows how much it varies.
     """
     if metric in SHARES:
-        return _wilson(values)
+        return share_interval(values)
+    if metric == "balanced_accuracy":
+        return _of_classes(values, labels)
+    if metric == "f1":
+        return _of_f1(values, labels)
     if metric == "auc":
         return _of_area(values, labels)
     low, high = _student(float(values.mean()), _over_seeds(values) + _over_images(values))
@@ -100,12 +67,13 @@ def interval_of_difference(metric: MetricName, values: Values, labels: Ints) -> 
     Returns:
         Its lower and its upper end; None for an AUC to which every image of a class contributes the same.
     """
-    over_images: Callable[[], Parts] = {
-        "accuracy": lambda: _over_few_images(values),
-        "teacher_agreement": lambda: _over_few_images(values),
+    over_images: Mapping[MetricName, Callable[[], Parts]] = {
+        **dict.fromkeys(SHARES, lambda: _over_few_images(values)),
+        "balanced_accuracy": lambda: _over_few_of_classes(values, labels),
+        "f1": lambda: _over_few_images(values, 1 / (2 * np.mean(labels == 1))),
         "auc": lambda: _over_classes(values, labels),
-    }.get(metric, lambda: _over_images(values))
-    parts = _over_seeds(values) + over_images()
+    }
+    parts = _over_seeds(values) + over_images.get(metric, lambda: _over_images(values))()
     if metric == "auc" and _together(parts)[0] == 0:
         return None
     return _student(float(values.mean()), parts)
@@ -118,16 +86,59 @@ def _student(mean: float, parts: Parts) -> list[float]:
     return [mean - reach, mean + reach]
 
 
-def _wilson(values: Values) -> list[float]:
-    """The interval of a share (Wilson, 1927), for the number of images that would give this variance."""
-    share = float(values.mean())
+def share_interval(values: Values) -> list[float]:
+    """The interval of a share.
+
+    Args:
+        values: whether each of N images counts (1 or 0) in the models of S seeds, (S, N).
+    """
     variance, quantile = _together(_over_seeds(values) + _over_images(values))
-    # A share of 0 or 1 has no variance; then Wilson's interval is that of the images themselves.
-    images = share * (1 - share) / variance if variance > 0 else values.shape[1]
-    square = quantile**2 / images
+    return _wilson(float(values.mean()), variance, values.shape[1], quantile)
+
+
+def _wilson(share: float, variance: float, images: float, quantile: float) -> list[float]:
+    """Wilson's interval (1927) for the number of images that would give this variance; if it is 0, for `images`."""
+    number = share * (1 - share) / variance if variance > 0 else images
+    square = quantile**2 / number
     middle = (share + square / 2) / (1 + square)
     reach = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
     return [max(middle - reach, 0.0), min(middle + reach, 1.0)]
+
+
+def _of_classes(values: Values, labels: Ints) -> list[float]:
+    """The interval of a mean of shares, one of each class.
+
+    On each side it reaches as far as the root of the sum of squares of what the shares' own intervals reach.
+    The spread over seeds, which the classes have in common, is added once.
+    """
+    mean, of_seeds = float(values.mean()), _over_seeds(values)
+    _, quantile = _together(of_seeds + _over_classes(values, labels))
+    below = above = quantile**2 * sum(part for part, _ in of_seeds)
+    for right, classes in _by_class(values, labels):
+        share, variance = float(right.mean()), sum(part for part, _ in _over_images(right))
+        low, high = _wilson(share, variance, right.shape[1], quantile)
+        below, above = below + ((share - low) / classes) ** 2, above + ((high - share) / classes) ** 2
+    return [max(mean - math.sqrt(below), 0.0), min(mean + math.sqrt(above), 1.0)]
+
+
+def _by_class(values: Values, labels: Ints) -> Iterator[tuple[Values, int]]:
+    """Undoes the weights of the contributions to the balanced accuracy.
+
+    Yields:
+        For each of C classes whether its images were right (1 or 0), (S, images of the class), and C.
+    """
+    present, counts = np.unique(labels, return_counts=True)
+    for number, count in zip(present, counts, strict=True):
+        yield values[:, labels == number] * len(present) * count / len(labels), len(present)
+
+
+def _of_f1(values: Values, labels: Ints) -> list[float]:
+    """The interval of F1. With TP / (TP + FP + FN), a share, it is 2 share / (1 + share)."""
+    score = float(values.mean())
+    variance, quantile = _together(_over_seeds(values) + _over_images(values))
+    slope = 2 / (2 - score) ** 2
+    ends = _wilson(score / (2 - score), variance * slope**2, int(np.count_nonzero(labels == 1)), quantile)
+    return [2 * end / (1 + end) for end in ends]
 
 
 def _of_area(values: Values, labels: Ints) -> list[float] | None:
@@ -156,12 +167,23 @@ def _over_classes(values: Values, labels: Ints) -> Parts:
     return [(float(share) ** 2 * part, degrees) for share, parts in of_classes for part, degrees in parts]
 
 
-def _over_few_images(values: Values) -> Parts:
-    """As `_over_images`, with half an image added that only the first model gets right, and half one for the second."""
+def _over_few_images(values: Values, weight: float = 1.0) -> Parts:
+    """As `_over_images`, with half an image added that only the first model gets right, and half one for the second.
+
+    Args:
+        values: differences between two models, (S, N).
+        weight: how far the contributions of two models differ to such an image.
+    """
     means = values.mean(axis=0)
     mean, count = means.mean(), len(means) + 1
-    squares = np.sum((means - mean) ** 2) + ((1 - mean) ** 2 + (1 + mean) ** 2) / 2
+    squares = np.sum((means - mean) ** 2) + ((weight - mean) ** 2 + (weight + mean) ** 2) / 2
     return [(float(squares) / (count - 1) / count, count - 1)]
+
+
+def _over_few_of_classes(values: Values, labels: Ints) -> Parts:
+    """As `_over_few_images`, in one part for each class."""
+    of_classes = [(_over_few_images(right), classes) for right, classes in _by_class(values, labels)]
+    return [(part / classes**2, degrees) for parts, classes in of_classes for part, degrees in parts]
 
 
 def _of_means(means: Values) -> Parts:
@@ -176,21 +198,3 @@ def _together(parts: Parts) -> tuple[float, float]:
         return 0.0, float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     return variance, float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
-
-
-def _of_auc(logits: Floats, labels: Ints) -> Values:
-    scores = one_against_rest(logits)
-    classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-    return np.asarray(np.mean([_placements(scores[:, number], labels == number) for number in classes], axis=0))
-
-
-def _placements(scores: Values, positive: npt.NDArray[np.bool_]) -> Values:
-    """The share of the other kind against which an image is ranked correctly, weighted so that the mean is the AUC."""
-    ranks = stats.rankdata(scores)
-    placements = np.empty(len(scores))
-    for kind, sign in ((positive, 1), (~positive, -1)):
-        above = (ranks[kind] - stats.rankdata(scores[kind])) / np.count_nonzero(~kind)
-        correct = above if sign > 0 else 1 - above
-        area = correct.mean()
-        placements[kind] = area + (correct - area) / kind.mean()
-    return placements

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.distillation.descriptions import NAME, AnySoftLoss, with_kinds
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.views import Views
 from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
 from pipeline.params.section import Section
@@ -18,6 +19,7 @@ from pipeline.runtime.ranges import Flag, Number, Positive, Seed, Share
 from pipeline.runtime.temperatures import changing, in_range
 from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
+from pipeline.training.best_epoch import SelectBy
 from pipeline.training.recipe import Cache, Phase
 
 DESCRIBED, FILE, ENSEMBLE, LOGITS, VOTES = "$described", "$file", "$ensemble", "$logits", "$votes"
@@ -62,6 +64,7 @@ class TrainedTeacher(Section):
         seed: the seed of the initial weights, the order of the images, their views and the dropout.
         batch_size: the number of images in a step.
         validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
+        select_by: what decides on the validation images which epoch is the best.
         augmentation: the random changes of the training images; a change that is not named is off.
         phases: the phases of the training, one after another, each with a new optimizer.
     """
@@ -70,6 +73,7 @@ class TrainedTeacher(Section):
     seed: Seed = 1
     batch_size: Positive = 32
     validation_steps: Positive | None = None
+    select_by: SelectBy = "accuracy"
     augmentation: Augmentation = Augmentation()
     phases: Phases
 
@@ -206,6 +210,7 @@ class Student(Section):
         seeds: the seeds; one student and one baseline for each.
         batch_size: the number of images in a step.
         validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
+        select_by: what decides on the validation images which epoch is the best, of students and baselines.
         phases: the phases of the training, one after another, each with a new optimizer.
     """
 
@@ -213,6 +218,7 @@ class Student(Section):
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
     batch_size: Positive
     validation_steps: Positive | None
+    select_by: SelectBy
     phases: Phases
 
 

@@ -73,7 +73,7 @@ def roc_panel(tables: Mapping[Role, Sequence[pd.DataFrame]]) -> Figure:
     """The receiver operating characteristic, the mean over classes and seeds.
 
     Args:
-        tables: the `metrics.roc_points` of each seed, for each role.
+        tables: the `dvc_plots.roc_points` of each seed, for each role.
     """
     figure, axes = _panel()
     _draw_diagonal(axes, "guessing")
@@ -90,7 +90,7 @@ def class_roc_panel(tables: Sequence[pd.DataFrame], areas: Mapping[str, float]) 
     """The receiver operating characteristic of each class against the others, the mean over seeds.
 
     Args:
-        tables: the `metrics.roc_points` of each seed.
+        tables: the `dvc_plots.roc_points` of each seed.
         areas: the area under the curve of each class to draw.
     """
     figure, axes = _panel(LEGEND_ROW * len(areas) / 2)
@@ -109,7 +109,7 @@ def areas_of_classes(tables: Sequence[pd.DataFrame], class_names: Sequence[str])
     """The area under the ROC curve of each class: the mean over seeds.
 
     Args:
-        tables: the `metrics.roc_points` of each seed.
+        tables: the `dvc_plots.roc_points` of each seed.
         class_names: C names.
     """
     points = [dict(list(table.groupby("class"))) for table in tables]

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import NO_LABEL, SPLITS, SplitName
-from pipeline.images.views import SAME_COLOR, Floats16, Views
-from pipeline.runtime.errors import DamagedError
+from pipeline.images.transforms import FIELD_OF, NOT_MIXED, Transforms
+from pipeline.images.views import Views
+from pipeline.runtime.errors import DamagedError, first_few
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
@@ -150,9 +151,22 @@ class SoftLabelFile:
             return np.concatenate([np.where(hard.any(1), hard.argmax(1), NO_LABEL) for hard in parts])
         return np.asarray(group["label"][:], np.int64)
 
-    def transforms(self, split: SplitName, view: int) -> tuple[Floats16, Floats16]:
-        """The affine and the color transforms of one view, (N, 6) each."""
-        return stored_transforms(self.file[split], view)
+    def transforms(self, split: SplitName, view: int) -> Transforms:
+        """The transforms of one view, (N, ...).
+
+        Raises:
+            DamagedError: a partner is no row.
+        """
+        transforms = stored_transforms(self.file[split], view)
+        wrong = (transforms.partner < NOT_MIXED) | (transforms.partner >= self.count(split))
+        if wrong.any():
+            named = first_few([str(row) for row in transforms.partner[wrong]])
+            raise DamagedError(f"{self.path} names partners that are no rows of {split}: {named}. {self.remedy}")
+        return transforms
+
+    def unmixed_labels(self, split: SplitName, view: int) -> npt.NDArray[np.int64]:
+        """The N class indices; `NO_LABEL` also for an image that this view shows mixed with another."""
+        return np.where(self.transforms(split, view).partner == NOT_MIXED, self.labels(split), NO_LABEL)
 
     def columns(
         self, split: SplitName, view: int, rows: slice | npt.NDArray[np.int64] = slice(None)
@@ -211,11 +225,10 @@ def slabs(count: int) -> Iterator[slice]:
         yield slice(start, min(start + SLAB_ROWS, count))
 
 
-def stored_transforms(group: h5py.Group, views: Any) -> tuple[Floats16, Floats16]:
-    """The affine and the color transforms of a split at the index `views` (a number, or `...` for all views)."""
-    affines = group["affine"][views]
-    colors = group["color"][views] if "color" in group else np.broadcast_to(SAME_COLOR, affines.shape)
-    return affines, colors
+def stored_transforms(group: h5py.Group, views: Any) -> Transforms:
+    """The transforms of a split at the index `views` (a number, or `...` for all views)."""
+    stored = {field: group[name][views] for name, field in FIELD_OF.items() if name in group}
+    return Transforms.of(stored["affine"].shape[:-1], **stored)
 
 
 def _temperature(file: h5py.File) -> float:

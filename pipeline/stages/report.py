@@ -7,18 +7,20 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation.cautions import about_unlabelled, cautions
-from pipeline.evaluation.comparison import INTERVALS, read_metrics, tables
+from pipeline.evaluation.comparison import read_metrics, tables
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.made_from import refuse_other_files, refuse_other_teacher, refuse_others
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, Role
 from pipeline.evaluation.predictions import read_predictions
+from pipeline.evaluation.quality_tables import INTERVALS
 from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import students_of
 from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.report.captions import CaptionedFigures
 from pipeline.report.hardest_images import EmbeddedPicture, HardImage, embedded, most_surely_wrong, most_unlike_teacher
 from pipeline.report.page import as_yaml, filled
+from pipeline.report.recall_table import recall_table
 from pipeline.report.sample_grid import draw_samples
 from pipeline.report.softening_picture import draw_softening
 from pipeline.report.sources import about, provenance, versions
@@ -30,6 +32,7 @@ from pipeline.runtime.temperatures import softened_at
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
+from pipeline.training.best_epoch import SelectBy
 
 MOST_IMAGES = 6
 """How many images the page shows of those where student and teacher differ most, and of the student's mistakes."""
@@ -51,6 +54,7 @@ def run(
     speeds: Path,
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
+    select_by: SelectBy = "accuracy",
     output: Path,
     pictures: Path,
 ) -> None:
@@ -68,6 +72,7 @@ def run(
         speeds: `speed.json`.
         params: the sections of params.yaml to show.
         files: the files of `student.model`.
+        select_by: what chose the best epoch of each student.
         output: the HTML file to write.
         pictures: the folder in which to write samples.png, views.png and soft_labels.png.
 
@@ -86,7 +91,7 @@ def run(
     trained = {group: [group.model(seed) for seed in models[group.key]["seeds"]] for group in students}
     trained |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}
     curves = read_curves(history, trained)
-    student = chosen_student(models, curves)
+    student = chosen_student(models, curves, select_by)
     groups: dict[Role, Group] = {group.role: group for group in (TEACHER, student, BASELINE)}
     answers = {role: [read_predictions(predictions, name) for name in trained[group]] for role, group in groups.items()}
     _refuse_other_images(predictions, answers, data)
@@ -97,7 +102,7 @@ def run(
         origin, warning = file.provenance, doubt_about(file, max(temperatures))
     speed = read_speed(speeds)
     figures = CaptionedFigures(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
-    quality, costs, *votes = tables(metrics, INTERVALS, speed)
+    shown = tables(metrics, INTERVALS, speed)
     page = filled(
         data_set=params["split"]["data"],
         about=about(params, data, origin, speed),
@@ -110,15 +115,16 @@ def run(
         student=student,
         seed=next(iter(models[student.key]["seeds"])),
         several_students=len(students) > 1,
-        quality=quality,
-        costs=costs,
+        quality=shown.quality,
+        costs=shown.costs,
         speed=speed,
         temperatures=figures.temperatures(),
         training=figures.training(),
         roc=figures.roc(data.class_names),
         confusion=[figures.confusion(role, answers[role], data.class_names) for role in groups],
         reliability=figures.reliability(),
-        votes=votes,
+        recalls=recall_table(models, [groups[role] for role in ("teacher", "baseline", "student")]),
+        votes=shown.votes,
         unlike=_with_pictures(unlike, data),
         wrong=_with_pictures(wrong, data),
         provenance=provenance(origin, data),

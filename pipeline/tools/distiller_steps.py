@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,8 +16,11 @@ from pipeline.distillation.descriptions import Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.models import architectures
 from pipeline.runtime.progress import Progress
-from pipeline.training.fit import Reseed, compiled, new_optimizer
-from pipeline.training.input_pipeline import Examples, training_batches
+from pipeline.training.callbacks import Reseed
+from pipeline.training.fit import compiled
+from pipeline.training.hard_loss import of_phase
+from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training_batches
+from pipeline.training.optimizers import new_optimizer
 from pipeline.training.recipe import Phase, Recipe
 
 LAST_PLACE = 2.0**-23
@@ -58,22 +62,31 @@ class _Run:
     losses: list[float] = field(default_factory=list)
 
 
-def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, recipe: Recipe) -> Steps:
-    """Trains a student as stage `train_student` does, one epoch a phase, without validation.
+def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, recipe: Recipe, count: int) -> Steps:
+    """Trains a student as stage `train_student` does, for the first steps of each phase, without validation.
 
     Args:
         student: a model of `Description.build`.
         examples: images with `HardAndSoftLabels`.
         loss: the student's loss.
-        recipe: how to train; each phase has one epoch, with its number of steps.
+        recipe: how to train, with the weight of every class where a phase has class weights.
+        count: the number of steps of each phase.
     """
 
     def batches(steps: range) -> Any:
         return training_batches(examples, recipe.batch_size, recipe.seed, steps)
 
     run = _Run(batches, student.get_weights())
-    (steps,) = _steps("offline", student, recipe, lambda within, phase: compiled(within, phase, loss), [run], loss)
+
+    def ready(within: Any, phase: Phase) -> Any:
+        return compiled(within, phase, loss.for_phase(phase), _steps_per_epoch(phase, examples, recipe))
+
+    (steps,) = _steps("offline", student, recipe, count, ready, [run], loss)
     return steps
+
+
+def _steps_per_epoch(phase: Phase, examples: Examples, recipe: Recipe) -> int:
+    return phase.steps_per_epoch or steps_of_a_pass(examples, recipe.batch_size)
 
 
 def online_steps(
@@ -81,6 +94,7 @@ def online_steps(
     examples: Examples,
     loss: DistillationLoss,
     recipe: Recipe,
+    count: int,
     teacher: Any,
     seen_by_teacher: Examples | None = None,
 ) -> tuple[Steps, Steps]:
@@ -92,6 +106,7 @@ def online_steps(
         loss: the student's loss. Its soft term is Keras' own where Keras has it (`is_keras_own`); otherwise it is ours,
             of the logits that the teacher gives in the loop.
         recipe: as in `offline_steps`.
+        count: as in `offline_steps`.
         teacher: a model from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
         seen_by_teacher: the same examples in the teacher's size, if that differs from the student's.
 
@@ -119,8 +134,9 @@ def online_steps(
         shapes = (
             [within.input_shape[1:]] if seen_by_teacher is None else [within.input_shape[1:], teacher.input_shape[1:]]
         )
-        strategy, weight = _OfLiveTeacher(loss), 1.0
-        if is_keras_own(loss):
+        in_phase = loss.for_phase(phase)
+        strategy, weight = _OfLiveTeacher(in_phase), 1.0
+        if is_keras_own(in_phase):
             strategy = keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())
             # It always multiplies the KL divergence by T^2.
             weight = 1.0 if loss.scale_by_temperature_squared else loss.temperature**-2
@@ -131,7 +147,8 @@ def online_steps(
             distillation_loss_weights=[weight],
             student_loss_weight=loss.hard_label_weight,
         )
-        trained.compile(optimizer=new_optimizer(phase), loss=hard_loss, jit_compile=False)
+        optimizer = new_optimizer(phase, _steps_per_epoch(phase, examples, recipe), within.trainable_variables)
+        trained.compile(optimizer=optimizer, loss=partial(hard_loss, **of_phase(phase)), jit_compile=False)
         trained.optimizer.build(trained.trainable_variables)  # now: variables made in the first step trace it twice
         return trained
 
@@ -145,13 +162,14 @@ def online_steps(
         _Run(lambda steps: batches(steps).map(lambda pixels, labels: (move(pixels), labels)), moved),
     ]
     with _unclipped():
-        online, rounded = _steps("online", student, recipe, distiller, runs, loss)
+        online, rounded = _steps("online", student, recipe, count, distiller, runs, loss)
     return online, rounded
 
 
 def is_keras_own(loss: DistillationLoss) -> bool:
-    """Whether Keras' LogitsDistillation has the soft term: the KL divergence, at one temperature for both."""
-    return loss.soft_loss == Kl(hard_label_weight=loss.soft_loss.hard_label_weight) and not loss.course.changes
+    """Whether Keras' LogitsDistillation has the soft term: the KL divergence, at one temperature, without weights."""
+    is_plain = not loss.course.changes and loss.hard.class_weights is None
+    return is_plain and loss.soft_loss == Kl(hard_label_weight=loss.soft_loss.hard_label_weight)
 
 
 class _OfLiveTeacher(keras.distillation.DistillationLoss):
@@ -161,7 +179,7 @@ class _OfLiveTeacher(keras.distillation.DistillationLoss):
         loss: the loss.
 
     Attributes:
-        labels: the one-hot labels of the batch, which the Distiller does not pass on.
+        labels: the hard labels of the batch, which the Distiller does not pass on.
     """
 
     def __init__(self, loss: DistillationLoss) -> None:
@@ -187,19 +205,23 @@ class _Distiller(keras.distillation.Distiller):
         return super().compute_loss(x, y, *others, **named)
 
 
-def hard_loss(y_true: Any, y_pred: Any) -> Any:
-    """Keras' cross-entropy, in which a row has its label's mass as weight: 1, or 0 without a label.
+def hard_loss(
+    y_true: Any, y_pred: Any, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+) -> Any:
+    """Keras' cross-entropy, in which a row has its label's mass as weight: 1, or that of its class, or 0 without one.
 
     The Distiller takes no sample weights itself.
     """
-    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
-    return cross_entropy(y_true, y_pred, sample_weight=ops.sum(y_true, axis=-1))
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+    mass = y_true if class_weights is None else y_true * ops.array(class_weights, "float32")
+    return cross_entropy(y_true, y_pred, sample_weight=ops.sum(mass, axis=-1))
 
 
 def _steps(
     title: str,
     student: Any,
     recipe: Recipe,
+    count: int,
     ready: Callable[[Any, Phase], Any],
     runs: Sequence[_Run],
     loss: DistillationLoss,
@@ -208,10 +230,10 @@ def _steps(
 
     A temperature that changes over the epochs of a training changes here from step to step.
     """
+    steps_of_run = count * len(recipe.phases)
     tf.config.experimental.enable_op_determinism()  # the runs must differ by nothing but the method
-    counts = [phase.steps_per_epoch or 0 for phase in recipe.phases]
-    with Progress(f"parity, {title}", len(runs) * sum(counts), "steps") as progress:
-        for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
+    with Progress(f"parity, {title}", len(runs) * steps_of_run, "steps") as progress:
+        for number, phase in enumerate(recipe.phases):
             within = architectures.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
             model = ready(within, phase)
             new = [ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
@@ -220,13 +242,13 @@ def _steps(
                 for variable, value in zip(model.optimizer.variables, new, strict=True):
                     variable.assign(value)
                 model.fit(
-                    run.batches(range(sum(counts[:number]), sum(counts[: number + 1]))),
+                    run.batches(range(number * count, (number + 1) * count)),
                     steps_per_epoch=count,
                     initial_epoch=number,
                     epochs=number + 1,
                     shuffle=False,  # the batches come in the recipe's order
                     verbose=0,
-                    callbacks=[Reseed(within, recipe.seed), _Losses(run.losses, progress, loss, sum(counts))],
+                    callbacks=[Reseed(within, recipe.seed), _Losses(run.losses, progress, loss, steps_of_run)],
                 )
                 run.weights = student.get_weights()
     return [Steps(run.losses, run.weights) for run in runs]

@@ -1,0 +1,38 @@
+"""The recall of each class: of its images, the share that a model finds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation.metrics import Floats, Ints, over_seeds
+from pipeline.evaluation.uncertainty import share_interval
+from pipeline.training.validation_measures import recalls
+
+Recall = dict[str, Any]
+
+
+def class_recalls(of_seeds: Sequence[Floats], labels: Ints, class_names: Sequence[str]) -> list[Recall]:
+    """The recall of each class in the models of all seeds.
+
+    Args:
+        of_seeds: the logits (N, C) of each seed.
+        labels: (N,) class indices.
+        class_names: C names.
+
+    Returns:
+        For each class "class" (its name), "images" (how many it has) and, if it has some, the `metrics.Estimate` of the
+        recall and "interval", the two ends of its 95 % interval. A list, since DVC would show the entries of a
+        dictionary as metrics, as many as there are classes.
+    """
+    shares = np.stack([recalls(logits, labels) for logits in of_seeds])
+    right = np.stack([np.argmax(logits, axis=1) == labels for logits in of_seeds]).astype(np.float64)
+    entries: list[Recall] = []
+    for number, name in enumerate(class_names):
+        rows = labels == number
+        entry: Recall = {"class": name, "images": int(np.count_nonzero(rows))}
+        if rows.any():
+            entry |= over_seeds({"recall": float(share)} for share in shares[:, number])["recall"]
+            entry["interval"] = share_interval(right[:, rows])
+        entries.append(entry)
+    return entries
