@@ -39,10 +39,12 @@ import tensorflow as tf  # noqa: E402
 
 from benchmarks.made_data import index_of, provenance_of, write_images  # noqa: E402
 from benchmarks.mixed_precision import measure_precisions  # noqa: E402
+from pipeline.images.augmentation import Augmentation  # noqa: E402
 from pipeline.images.decoded_images import DecodedImages  # noqa: E402
 from pipeline.images.index import Index, refuse_changed  # noqa: E402
 from pipeline.images.resize import DEFAULT_RESIZE  # noqa: E402
-from pipeline.images.views import Augmentation, Views  # noqa: E402
+from pipeline.images.transforms import Transforms  # noqa: E402
+from pipeline.images.views import Views  # noqa: E402
 from pipeline.inference.forward import Forward, Ints  # noqa: E402
 from pipeline.models import keras_files  # noqa: E402
 from pipeline.models.descriptions import Application, Cnn, Model  # noqa: E402
@@ -181,12 +183,12 @@ class NoModel(Forward):
 def preparing_pass(data: Index, forward: Forward, views: Views, count: int) -> Callable[[], list[Any]]:
     """Reads, decodes and renders `count` views alone, on all cores."""
     images = data.split("train")[: count // views.count]
-    transforms = [views.sample([image.id for image in images], view) for view in range(views.count)]
-    affines, colors = (np.stack(of_views) for of_views in zip(*transforms, strict=True))
+    ids = [image.id for image in images]
+    transforms = Transforms.joined([views.sample(ids, view)[None] for view in range(views.count)])
     rows, numbers = np.nonzero(np.ones((len(images), views.count)))
     pixels = DecodedImages([image.path for image in images], forward.input_shape, keep=False)
     alone = NoModel(forward)
-    return lambda: list(alone.of_views(pixels, numbers, rows, affines, colors, views.augmentation))
+    return lambda: list(alone.of_views(pixels, numbers, rows, transforms, views.augmentation))
 
 
 def measure_passes(size: Size, data: Index, teacher: Teacher, record: Record) -> None:

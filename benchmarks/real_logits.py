@@ -18,9 +18,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.rendering import render
-from pipeline.images.views import Augmentation, sample_views
+from pipeline.images.sampling import sample_views
 
 CLASSES = 1000
 INPUT_SHAPE = (112, 112, 3)
@@ -55,9 +56,9 @@ def choose_images(folders: list[Path]) -> list[Path]:
 
 def features_of_view(backbone: keras.Model, images: DecodedImages, names: list[str], number: int) -> np.ndarray:
     """The backbone's pooled features of one view of every image: (1000, 1280) float32."""
-    affines, colors = sample_views(AUGMENTATION, 0, names, number)
+    transforms = sample_views(AUGMENTATION, 0, names, number)
     batches = [np.arange(start, min(start + 100, len(names))) for start in range(0, len(names), 100)]
-    views = (render(images.rows(rows), affines[rows], colors[rows], AUGMENTATION) for rows in batches)
+    views = (render(images.rows(rows), transforms[rows], AUGMENTATION) for rows in batches)
     return np.concatenate([backbone.predict_on_batch(view / 127.5 - 1.0) for view in views])
 
 

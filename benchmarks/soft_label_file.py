@@ -159,13 +159,14 @@ def measure_use(path: Path, rows: int, record: Record) -> None:
             labels = join(file)
             reading = time.perf_counter() - start
             order = np.random.default_rng(0).permutation(rows)
-            joining = seconds_of(lambda: [labels.take(0, order[at : at + BATCH]) for at in range(0, rows, BATCH)][:0])
+            batches = [order[at : at + BATCH] for at in range(0, rows, BATCH)]
+            joining = seconds_of(lambda: [labels.targets(0, batch) for batch in batches][:0])
     size = targets.stat().st_size
     table = [
         ["soften: the whole stage", f"{rows / softening:,.0f}", f"{(block + size) / softening / 1e6:,.0f}"],
         ["soften: softmax in float64 alone", f"{rows / computing:,.0f}", ""],
         ["HardAndSoftLabels: reading one view", f"{rows / reading:,.0f}", f"{rows * CLASSES * 4 / reading / 1e6:,.0f}"],
-        ["HardAndSoftLabels.take, shuffled, batches of 128", f"{rows / joining:,.0f}",
+        ["HardAndSoftLabels.targets, shuffled, batches of 128", f"{rows / joining:,.0f}",
          f"{rows * CLASSES * 8 / joining / 1e6:,.0f}"],
     ]  # fmt: skip
     record.keep(seconds_of_soften=softening, seconds_of_join=joining, seconds_of_reading_a_view=reading)

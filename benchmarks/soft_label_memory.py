@@ -60,7 +60,7 @@ def main() -> None:
             soften_file(logits, targets, temperature=4.0)
         elif task == "join":
             with open_soft_targets(targets) as opened:
-                join(opened).take(0, np.arange(BATCH))
+                join(opened).targets(0, np.arange(BATCH))
     print(peak_mib())
 
 

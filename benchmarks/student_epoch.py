@@ -32,10 +32,11 @@ from benchmarks.paired import interleaved, interval_of_median, ratios, spread
 from benchmarks.record import Record, arguments
 from benchmarks.variants import DISTILLER, OURS, PLAIN, TEMPERATURE, Pair, plain
 from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.rendering import render
-from pipeline.images.views import Augmentation
+from pipeline.images.rendering import render_pictures
+from pipeline.images.transforms import Pictures
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training.input_pipeline import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
 
@@ -127,18 +128,21 @@ def parts_of(data: Data, batch_size: int) -> dict[str, Epoch]:
     total = len(data.images[MEMORY])
     rows = [np.arange(start, min(start + batch_size, total)) for start in range(0, total, batch_size)]
     varied, passes = data.supervision[PLAIN], count()
-    transforms = [tuple(part.astype(np.float32) for part in varied.take(0, of_batch)[:2]) for of_batch in rows]
+    augmentation = varied.augmentation
+    arrays = [Pictures.of(varied.transforms(0), of_batch).arrays(augmentation) for of_batch in rows]
     pixels = [data.images[MEMORY].rows(of_batch) for of_batch in rows]
-    decoded, rendered = tf.function(data.images[FILES].rows), tf.function(render)
+    decoded = tf.function(data.images[FILES].rows)
+    rendered = tf.function(lambda images, partner, *of_batch: render_pictures(images, partner, augmentation, *of_batch))
 
     def take(supervision: Supervision) -> None:
         view = supervision.view(next(passes))
         for of_batch in rows:
-            supervision.take(view, of_batch)
+            Pictures.of(supervision.transforms(view), of_batch).arrays(augmentation)
+            supervision.targets(view, of_batch)
 
     def render_all() -> None:
-        for images, (affines, colors) in zip(pixels, transforms, strict=True):
-            rendered(images, affines, colors, varied.augmentation)
+        for images, of_batch in zip(pixels, arrays, strict=True):
+            rendered(images, *of_batch)
 
     return {
         "decode": lambda: [decoded(tf.constant(of_batch)) for of_batch in rows],

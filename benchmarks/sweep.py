@@ -33,8 +33,9 @@ from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES, TEACHER, measure, title_of
 from benchmarks.variants import DISTILLER, OURS, Pair, distiller
 from pipeline.cli.arguments import loss as loss_of
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Index, SplitName, write_index
-from pipeline.images.views import UNTOUCHED, Augmentation, Views
+from pipeline.images.views import UNTOUCHED, Views
 from pipeline.models import keras_files
 from pipeline.soft_labels import logit_storage
 from pipeline.stages import precompute, soften, train_student

@@ -77,6 +77,6 @@ def train_from_file(
         labels = HardAndSoftLabels(file, "train", images, index.one_hot(images))
         for step in range(STEPS):
             view = labels.view(step)
-            _, _, of_view = labels.take(view, rows)
+            of_view = labels.targets(view, rows)
             losses += student.fit(pixels[view], of_view, batch_size=len(rows), verbose=0).history["loss"]
     return np.array(losses), {weight.path: keras.ops.convert_to_numpy(weight.value) for weight in student.weights}

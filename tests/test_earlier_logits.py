@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.images.views import SAME_COLOR, Augmentation, Views
+from pipeline.images.augmentation import Augmentation
+from pipeline.images.transforms import SAME_COLOR, Transforms
+from pipeline.images.views import Views
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows
 from pipeline.teacher_pass.earlier_logits import EarlierRows, open_earlier
@@ -57,20 +59,19 @@ def write(folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, R
     return folder / "earlier.h5"
 
 
-def transforms(split: str, images: Rows, views: Views) -> tuple[np.ndarray, np.ndarray]:
-    sampled = [views.of_split(split).sample(images.ids, view) for view in range(views.of_split(split).count)]
-    affines, colors = zip(*sampled, strict=True)
-    return np.array(affines), np.array(colors)
+def transforms(split: str, images: Rows, views: Views) -> Transforms:
+    views = views.of_split(split)
+    return Transforms.joined([views.sample(images.ids, view)[None] for view in range(views.count)])
 
 
 def found(path: Path, split: str, images: Rows, views: Views = VIEWS, missing=None) -> dict:
     """Where each (view, id) of a split is found: in which split and row of the earlier file."""
-    affines, colors = transforms(split, images, views)
-    missing = np.ones(affines.shape[:2], bool) if missing is None else missing
+    sampled = transforms(split, images, views)
+    missing = np.ones(sampled.affine.shape[:2], bool) if missing is None else missing
     with open_earlier([path], replace(PROVENANCE, views=views.as_json())) as earlier:
         return {
             (part.view, images.ids[row]): (part.old_split, int(old_row))
-            for part in earlier.find(split, images, affines, colors, missing)
+            for part in earlier.find(split, images, sampled, missing)
             for row, old_row in zip(part.rows, part.old_rows, strict=True)
         }
 
@@ -157,11 +158,12 @@ def test_other_views_are_not_found_but_untouched_images_are(earlier, views):
 
 
 def test_a_view_with_one_other_number_is_not_taken(earlier):
-    affines, colors = transforms("train", OLD["train"], VIEWS)
-    affines[1, 2, 5] = np.nextafter(affines[1, 2, 5], np.float16(9))
-    colors[0, 0, 3] = np.float16(1e-7)
+    sampled = transforms("train", OLD["train"], VIEWS)
+    sampled.affine[1, 2, 5] = np.nextafter(sampled.affine[1, 2, 5], np.float16(9))
+    sampled = replace(sampled, color=sampled.color.copy())
+    sampled.color[0, 0, 3] = np.float16(1e-7)
     with open_earlier([earlier], PROVENANCE) as file:
-        parts = list(file.find("train", OLD["train"], affines, colors, np.ones((2, 4), bool)))
+        parts = list(file.find("train", OLD["train"], sampled, np.ones((2, 4), bool)))
     assert [(part.view, part.rows.tolist()) for part in parts] == [(0, [1, 2, 3]), (1, [0, 1, 3])]
 
 
@@ -169,10 +171,10 @@ def test_colors_of_an_earlier_file_count(tmp_path):
     colored = Views(2, 7, replace(SHIFTS, contrast=0.3))
     path = write(tmp_path, replace(PROVENANCE, views=colored.as_json()))
     assert len(found(path, "train", OLD["train"], colored)) == 8
-    affines, _ = transforms("train", OLD["train"], colored)
-    grey = np.broadcast_to(SAME_COLOR, affines.shape)
+    sampled = transforms("train", OLD["train"], colored)
+    grey = replace(sampled, color=np.broadcast_to(SAME_COLOR, sampled.color.shape))
     with open_earlier([path], replace(PROVENANCE, views=colored.as_json())) as file:
-        assert list(file.find("train", OLD["train"], affines, grey, np.ones((2, 4), bool))) == []
+        assert list(file.find("train", OLD["train"], grey, np.ones((2, 4), bool))) == []
 
 
 def test_only_what_is_missing_is_found(earlier):
@@ -191,9 +193,8 @@ def test_an_image_that_two_splits_hold_is_found_once(tmp_path):
     twice = OLD | {"val": rows("v=ee"), "test": rows("t=ee", "u=bc")}
     path = write(tmp_path, images=twice)
     images = rows("w=ee")
-    affines, colors = transforms("test", images, VIEWS)
     with open_earlier([path], PROVENANCE) as earlier:
-        parts = list(earlier.find("test", images, affines, colors, np.ones((1, 1), bool)))
+        parts = list(earlier.find("test", images, transforms("test", images, VIEWS), np.ones((1, 1), bool)))
     assert [(part.view, part.rows.tolist()) for part in parts] == [(0, [0])]
 
 

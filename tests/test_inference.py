@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.rendered_views import PORTION_VIEWS, _portions
 from pipeline.images.rendering import render
-from pipeline.images.views import IDENTITY, SAME_COLOR, Augmentation, Views
-from pipeline.inference.forward import PORTION_VIEWS, Forward, _portions, all_logits
+from pipeline.images.transforms import Transforms
+from pipeline.images.views import Views
+from pipeline.inference.forward import Forward, all_logits
 from pipeline.models.descriptions import Cnn
 
 SIZE = (16, 16, 3)
@@ -167,13 +170,11 @@ def test_logits_of_half_precision_models_are_float32():
 
 
 def transforms():
-    affines, colors = zip(*[VIEWS.sample(IDS, view) for view in range(4)], strict=True)
-    return np.stack(affines), np.stack(colors)
+    return Transforms.joined([VIEWS.sample(IDS, view)[None] for view in range(4)])
 
 
 def of_views(forward, images, views, rows):
-    affines, colors = transforms()
-    return list(forward.of_views(images, np.array(views), np.array(rows), affines, colors, VIEWS.augmentation))
+    return list(forward.of_views(images, np.array(views), np.array(rows), transforms(), VIEWS.augmentation))
 
 
 ROWS, VIEW_OF_ROW = np.nonzero(np.ones((23, 4)))
@@ -190,9 +191,8 @@ def test_each_logit_is_that_of_its_view_of_its_image(labelled, images):
     forward, blocks = labelled
     assert sum(map(len, blocks)) == 23 * 4
     assert {len(block) for block in blocks[:-1]} == {len(forward.places)}
-    affines, colors = transforms()
     for view in range(4):
-        rendered = render(images.rows(np.arange(23)), affines[view], colors[view], VIEWS.augmentation).numpy()
+        rendered = render(images.rows(np.arange(23)), transforms()[view], VIEWS.augmentation).numpy()
         np.testing.assert_array_equal(np.concatenate(blocks)[view == VIEW_OF_ROW], logits_of(forward, rendered))
 
 
@@ -235,9 +235,8 @@ def test_each_image_is_decoded_once(model, images, monkeypatch):
 def test_untouched_images_have_the_logits_of_the_identity_view(model, images, capsys):
     """`evaluate` and `precompute` give an image the same logits, bit for bit, at the same batch size."""
     plain = all_logits(model, images, 8, "evaluate")
-    affines, colors = np.tile(IDENTITY, (1, 23, 1)), np.tile(SAME_COLOR, (1, 23, 1))
     views, rows = np.zeros(23, int), np.arange(23)
-    actual = Forward(model, 8).of_views(images, views, rows, affines, colors, Augmentation())
+    actual = Forward(model, 8).of_views(images, views, rows, Transforms.of((1, 23)), Augmentation())
     np.testing.assert_array_equal(np.concatenate(list(actual)), plain)
     assert "evaluate" in capsys.readouterr().err
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
 from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index
 from pipeline.images.rendering import render
-from pipeline.images.views import Augmentation, sample_views
+from pipeline.images.sampling import sample_views
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.reading import open_soft_targets
@@ -55,8 +56,8 @@ def epochs_of(batches, per_epoch):
 
 def rendered(pixels, view, augmentation=AUGMENTATION, seed=3):
     """One view of every image, rendered at once."""
-    affines, colors = sample_views(augmentation, seed, IDS, view)
-    return render(pixels.rows(np.arange(11)), affines, colors, augmentation).numpy()
+    transforms = sample_views(augmentation, seed, IDS, view)
+    return render(pixels.rows(np.arange(11)), transforms, augmentation).numpy()
 
 
 # Order
@@ -152,10 +153,9 @@ def test_an_epoch_shows_a_new_view_or_the_next_of_a_fixed_number(pixels, count, 
 
 def test_hard_labels_of_some_rows_are_those_rows_of_all():
     supervision = hard_labels()
-    whole = supervision.take(2, np.arange(11))
+    whole = supervision.targets(2, np.arange(11))
     for rows in ([3, 1, 4], [10], [0, 0]):
-        for part, all_of_it in zip(supervision.take(2, np.array(rows)), whole, strict=True):
-            np.testing.assert_array_equal(part, all_of_it[rows])
+        np.testing.assert_array_equal(supervision.targets(2, np.array(rows)), whole[rows])
 
 
 def test_the_fingerprint_of_hard_labels_sees_every_change():
@@ -193,12 +193,12 @@ def test_views_sampled_for_the_baseline_equal_the_stored_ones(soft_file, rows):
     of_baseline = HardLabels(TRAIN_IDS, one_hot, VIEWS.augmentation, VIEWS.seed, VIEWS.count)
     assert of_student.augmentation == of_baseline.augmentation
     for view in range(3):
-        affines, colors, targets = of_student.take(view, np.array(rows))
-        sampled_affines, sampled_colors, hard = of_baseline.take(view, np.array(rows))
-        assert affines.dtype == sampled_affines.dtype == np.float16
-        assert affines.tobytes() == sampled_affines.tobytes()
-        assert colors.tobytes() == sampled_colors.tobytes()
-        np.testing.assert_array_equal(targets[:, :3], hard)
+        stored, sampled = of_student.transforms(view)[rows], of_baseline.transforms(view)[rows]
+        assert stored.affine.dtype == sampled.affine.dtype == np.float16
+        for name in vars(stored):
+            assert getattr(stored, name).tobytes() == getattr(sampled, name).tobytes()
+        hard = of_baseline.targets(view, np.array(rows))
+        np.testing.assert_array_equal(of_student.targets(view, np.array(rows))[:, :3], hard)
     assert [of_student.view(epoch) for epoch in range(9)] == [of_baseline.view(epoch) for epoch in range(9)]
 
 
@@ -231,8 +231,8 @@ def test_epoch_e_trains_on_view_e_mod_v_with_its_labels(soft_file, files):
         rows = np.array([np.flatnonzero((soft[view] == row[3:]).all(axis=1))[0] for row in all_targets])
         assert sorted(rows) == [0, 1, 2, 3, 4]
         np.testing.assert_array_equal(all_targets[:, :3], INDEX.one_hot(TRAIN)[rows])
-        affines, colors = soft_file.transforms("train", view)
-        expected = render(images.rows(np.arange(5)), affines, colors, VIEWS.augmentation).numpy()
+        transforms = soft_file.transforms("train", view)
+        expected = render(images.rows(np.arange(5)), transforms, VIEWS.augmentation).numpy()
         np.testing.assert_array_equal(np.concatenate([batch for batch, _ in of_epoch]), expected[rows])
 
 

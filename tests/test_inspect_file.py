@@ -10,6 +10,8 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 import scipy.special
 import tensorflow as tf
@@ -17,6 +19,8 @@ from click.testing import CliRunner
 from soft_label_files import edit, write_logits
 
 from pipeline.cli.main import main
+from pipeline.images.augmentation import Erasing, Mixing, Operations
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels.logit_storage import Dense, TopK
@@ -268,6 +272,80 @@ def test_shown_views_are_the_pixels_under_stored_transforms(make, drawn, file, r
             # rounded to whole values: half a value, and what float32 loses
             np.testing.assert_allclose(picture, expected, rtol=0, atol=0.51)
     assert expected_flips in (flips, None)
+
+
+MIXED = Augmentation(horizontal_flip=True, erasing=Erasing(0.5), mixup=Mixing(1.0, 0.4), cutmix=Mixing(1.0, 0.3))
+
+
+def mixed_by_numpy(content, view, row):
+    """A view of a training image, its partner's picture alone, and what the columns of the hard label are."""
+    centres = (2 * np.arange(SIDE) + 1) / SIDE - 1
+
+    def inside(box):
+        left, top, right, bottom = box.astype(np.float64)
+        rows, columns = (top <= centres) & (centres < bottom), (left <= centres) & (centres < right)
+        return (rows[:, None] & columns)[..., None]
+
+    def alone(number):
+        flipped = pixels_of(number)[:, :: int(content["affine"][view, number, 0])].astype(np.float64)
+        return np.where(inside(content["erased"][view, number]), 127.5, flipped)
+
+    partner, share, box = (content[name][view, row] for name in ("partner", "lambda", "box"))
+    if partner < 0:
+        return alone(row), None, {row % 3: "label"}
+    own = np.where(inside(box), 0.0, 1.0) if box.any() else np.float64(share)
+    told = {row % 3: f"{share:.0%} of the label", int(partner) % 3: f"{1 - share:.0%}"}
+    if row % 3 == partner % 3:
+        told = {row % 3: "label"}
+    return own * alone(row) + (1 - own) * alone(partner), alone(partner), told
+
+
+def test_a_mixed_view_stands_beside_its_partner(make, drawn):
+    make(views=Views(4, 2, MIXED))
+    row = 4
+    inspect(LOGITS, "--sample", f"train_{row}.png", "--temperature", "1")
+    with h5py.File(LOGITS) as file:
+        content = {name: values[:] for name, values in file["train"].items()}
+    assert len(drawn[-1].axes) == 3 * 4
+    for view, (left, middle, right) in enumerate(np.reshape(drawn[-1].axes, (4, 3))):
+        seen, partner, told = mixed_by_numpy(content, view, row)
+        np.testing.assert_allclose(left.images[0].get_array(), seen, rtol=0, atol=0.51)
+        assert left.get_title() == f"view {view}"
+        if partner is None:
+            assert not middle.images
+            assert not middle.axison
+        else:
+            np.testing.assert_allclose(middle.images[0].get_array(), partner, rtol=0, atol=0.51)
+            share = 1 - content["lambda"][view, row]
+            assert middle.get_title() == f"{share:.0%} of train_{content['partner'][view, row]}.png"
+        names = [f"{name} ({told[number]})" if number in told else name for number, name in enumerate(CLASS_NAMES)]
+        assert [label.get_text() for label in right.get_yticklabels()] == names
+    assert 0 < (content["partner"][:, row] >= 0).sum() < 4
+
+
+def test_files_of_mixed_views_show_a_test_image_alone(make, drawn):
+    make(views=Views(5, 2, MIXED))
+    inspect(LOGITS, "--sample", "test_2.png")
+    assert len(drawn[-1].axes) == 2
+
+
+def test_a_partner_that_changed_is_refused(make):
+    images = make(views=Views(5, 2, replace(MIXED, mixup=Mixing(1.0, 0.7)))).split("train")
+    for entry in images[1:]:
+        Path(entry.path).write_bytes(b"other")
+    assert "not those of the index" in refused(LOGITS, "--sample", "train_0.png")
+
+
+def test_operations_are_shown_in_the_teachers_own_pixels(make, drawn):
+    """They are few, and enlarged; Pillow solarizes them, too."""
+    make(views=Views(2, 3, Augmentation(operations=Operations(1, {"solarize": 1.0}))))
+    inspect(LOGITS, "--sample", "train_2.png")
+    resized = DecodedImages(["data/split/train/train_2.png"], (12, 12, 3), keep=False).rows([0])[0].numpy()
+    with h5py.File(LOGITS) as content:
+        strengths = content["train/strength"][:, 2, 0].astype(np.float64)
+    for picture, strength in zip(pictures(drawn[-1]), strengths, strict=True):
+        expected = np.array(PIL.ImageOps.solarize(PIL.Image.fromarray(resized), int(np.ceil(256 * (1 - strength)))))
+        np.testing.assert_array_equal(picture, expected.repeat(14, axis=0).repeat(14, axis=1))
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

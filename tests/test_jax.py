@@ -18,7 +18,8 @@ from pipeline.models import architectures, ensembles, keras_files
 from pipeline.models.descriptions import Mlp
 
 FREE_OF_TENSORFLOW = [
-    *("distillation.loss", "distillation.targets", "images.index", "images.resize", "images.views"),
+    *("distillation.loss", "distillation.targets", "images.augmentation", "images.index", "images.operations"),
+    *("images.random_words", "images.resize", "images.sampling", "images.transforms", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
     "models.other_formats",

@@ -65,6 +65,13 @@ def test_every_layout_is_listed_whole_and_explained(section, tmp_path):
     check(with_value(tmp_path, "split", section), tmp_path)
 
 
+@pytest.mark.parametrize("operations", [{"count": 2, "magnitude": 9}, {"count": 1, "of": {"hue": 0.1, "blur": 0.05}}])
+def test_every_kind_of_view_is_listed_and_explained(operations, tmp_path):
+    mixing = {"alpha": 1, "share": 0.5}
+    augmentation = {"mixup": mixing, "cutmix": mixing, "erasing": {"share": 0.25}, "operations": operations}
+    check(with_value(tmp_path, "views.augmentation", augmentation), tmp_path)
+
+
 @pytest.mark.parametrize("teacher", TEACHERS)
 def test_every_form_of_a_teacher_is_listed_and_explained(teacher, tmp_path):
     check(with_value(tmp_path, "train_teacher", TEACHERS[teacher]), tmp_path)

@@ -163,6 +163,10 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {VIEWS: {"crop_area": [0.5, 0.5]}},
         {VIEWS: {"brightness": 1, "contrast": 1, "channel_gain": 1}},
         {VIEWS: {"rotation": 0.5, "translation": 1, "shear": 60, "zoom": 0.9, "vertical_flip": True}},
+        {VIEWS: {"mixup": {"alpha": 0.01, "share": 0.5}, "cutmix": {"alpha": 100, "share": 0.5}}},
+        {VIEWS: {"erasing": {"share": 1, "area": [0.01, 1], "aspect_ratio": [0.1, 10]}}},
+        {VIEWS: {"operations": {"count": 8, "magnitude": 10}}},
+        {VIEWS: {"operations": {"count": 1, "of": {"blur": 0.1, "posterize": 7, "hue": 0.5}}}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -193,6 +197,7 @@ def test_what_may_be_left_out_has_its_default(tmp_path):
         "brightness": 0.0,
         "contrast": 0.0,
         "channel_gain": 0.0,
+        **dict.fromkeys(("operations", "erasing", "mixup", "cutmix")),
     }
 
 
@@ -446,6 +451,46 @@ REFUSED = {
     "fill mode unknown": ({VIEWS: {"fill_mode": "wrap"}}, [f"{VIEWS}.fill_mode", "'constant'", "got 'wrap'"]),
     "flip a number": ({VIEWS: {"horizontal_flip": 1}}, [f"{VIEWS}.horizontal_flip", "valid boolean", "got 1"]),
     "key unknown in views": ({VIEWS: {"contrst": 0.5}}, [f"{VIEWS}.contrst: unknown key", "did you mean 'contrast'?"]),
+    "more views mixed than there are": (
+        {VIEWS: {"mixup": {"alpha": 1, "share": 0.6}, "cutmix": {"alpha": 1, "share": 0.5}}},
+        [f"{VIEWS}: ", "mixup.share and cutmix.share are together 1.1", "at most 1"],
+    ),
+    "mixup without a share": ({VIEWS: {"mixup": {"alpha": 1}}}, [f"{VIEWS}.mixup.share: missing"]),
+    "mixup of no views": ({VIEWS: {"mixup": {"alpha": 1, "share": 0}}}, [f"{VIEWS}.mixup.share", "greater than 0"]),
+    "mixup a number": ({VIEWS: {"mixup": 0.2}}, [f"{VIEWS}.mixup", "expected keys with values below it", "got 0.2"]),
+    "cutmix's key misspelt": (
+        {VIEWS: {"cutmix": {"alpah": 1, "share": 0.5}}},
+        [f"{VIEWS}.cutmix.alpah: unknown key", "did you mean 'alpha'?"],
+    ),
+    "erased area turned round": (
+        {VIEWS: {"erasing": {"share": 0.5, "area": [0.5, 0.1]}}},
+        [f"{VIEWS}.erasing.area", "the smaller first"],
+    ),
+    "operation unknown": (
+        {VIEWS: {"operations": {"count": 2, "of": {"blurr": 0.1}}}},
+        [f"{VIEWS}.operations.of.blurr", "'blur'", "'sharpness'"],
+    ),
+    "operation too strong": (
+        {VIEWS: {"operations": {"count": 2, "of": {"blur": 0.2}}}},
+        [f"{VIEWS}.operations: ", "the strength of blur", "at most 0.1", "0.2"],
+    ),
+    "operation without strength": (
+        {VIEWS: {"operations": {"count": 2, "of": {"hue": 0}}}},
+        [f"{VIEWS}.operations: ", "the strength of hue is above 0"],
+    ),
+    "no operation to draw from": (
+        {VIEWS: {"operations": {"count": 2, "of": {}}}},
+        [f"{VIEWS}.operations: ", "names no operation", "leave operations out"],
+    ),
+    "operations twice": (
+        {VIEWS: {"operations": {"count": 2, "magnitude": 9, "of": {"hue": 0.1}}}},
+        [f"{VIEWS}.operations: ", "either of, a map of operations to strengths, or magnitude"],
+    ),
+    "operations of nothing": ({VIEWS: {"operations": {"count": 2}}}, [f"{VIEWS}.operations: ", "or magnitude"]),
+    "too many operations": (
+        {VIEWS: {"operations": {"count": 9, "magnitude": 9}}},
+        [f"{VIEWS}.operations.count", "less than or equal to 8", "got 9"],
+    ),
     "rotation of more than half a turn": (
         {"train_teacher.augmentation.rotation": 0.6},
         ["train_teacher.augmentation.rotation", "less than or equal to 0.5", "got 0.6"],

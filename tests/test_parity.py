@@ -19,8 +19,12 @@ from soft_label_files import edit
 
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.images.augmentation import Erasing, Mixing, Operations
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import read_index
+from pipeline.images.transforms import Transforms
 from pipeline.images.views import Augmentation, Views
+from pipeline.inference.forward import Forward
 from pipeline.models import architectures, keras_files
 from pipeline.models.descriptions import Application
 from pipeline.models.ensembles import save_ensemble
@@ -52,6 +56,18 @@ MOBILENET = Application(
     dropout=0.0,
     alpha=0.35,
 )
+MIXED = Views(
+    3,
+    7,
+    Augmentation(
+        rotation=0.1,
+        operations=Operations(2, {"hue": 0.2, "equalize": 0.5, "sharpness": 1.0}),
+        erasing=Erasing(0.4),
+        mixup=Mixing(1.0, 0.4),
+        cutmix=Mixing(1.0, 0.4),
+    ),
+)
+SMALLER = replace(CNN, input_shape=(12, 10, 3))
 ONE_PLACE = 2.0**-23
 OPTIMIZERS = ({"optimizer": "sgd", "learning_rate": 0.02}, {"optimizer": "adam", "learning_rate": 0.002})
 
@@ -86,11 +102,11 @@ def write_teacher(scale):
     keras_files.save(teacher, TEACHER, {"class_names": NAMES})
 
 
-def label_images(logits, stored_as=Dense("float32"), precision="float32"):  # noqa: B008
+def label_images(logits, stored_as=Dense("float32"), precision="float32", views=VIEWS):  # noqa: B008
     precompute.run(
         index=INDEX,
         teacher=TEACHER,
-        views=VIEWS,
+        views=views,
         stored_as=stored_as,
         batch_size=16,
         precision=precision,
@@ -288,7 +304,7 @@ def test_the_offline_side_of_the_proof_is_the_stage(project, proven):
     ("model", "loss"),
     [
         (replace(CNN, dropout=0.5), None),
-        (replace(CNN, input_shape=(12, 10, 3)), None),
+        (SMALLER, None),
         (CNN, DistillationLoss(4.0, 0.3, scale_by_temperature_squared=False)),
         (CNN, DistillationLoss(4.0, 0.3, soft_loss="cross_entropy")),
     ],
@@ -300,6 +316,58 @@ def test_the_proof_holds_with(project, proven, model, loss):
     if loss is not None:
         same = loss.scale_by_temperature_squared
         assert (furthest(found.offline.weights, proven.offline.weights) == 0) == same  # the same gradient or not
+
+
+@pytest.fixture(scope="module")
+def proven_mixed(labelled, tmp_path_factory):
+    """A project whose views are mixed, erased and operated on, and its proof for a student of another size."""
+    folder = copy_without(labelled, tmp_path_factory.mktemp("mixed") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        label_images(Path("logits.h5"), views=MIXED)
+        return folder, proof(soft_targets(4.0), SMALLER, views=MIXED)
+
+
+def test_the_proof_holds_with_mixed_views(proven_mixed):
+    """The teacher in the loop sees the same mixed pictures in its own size."""
+    folder, found = proven_mixed
+    assert parity.is_equal(found) is True
+    with open_soft_targets(folder / "T4.h5") as file:
+        transforms = [file.transforms("train", view) for view in range(3)]
+    mixed = np.array([of_view.partner >= 0 for of_view in transforms])
+    by_box = np.array([of_view.box.any(axis=1) for of_view in transforms])
+    assert 10 < by_box.sum() < mixed.sum() < mixed.size
+
+
+def teachers_answers(transforms):
+    """The teacher's logits for all views that these transforms make: (V, N, C)."""
+    data, teacher = read_index(INDEX), keras_files.load(TEACHER)
+    images = data.split("train")
+    pixels = DecodedImages([image.path for image in images], teacher.input_shape[1:], keep=True)
+    rows, views = np.repeat(np.arange(len(images)), 3), np.tile(np.arange(3), len(images))
+    answers = Forward(teacher, 16).of_views(pixels, views, rows, transforms, MIXED.augmentation)
+    return np.concatenate([*answers]).reshape(len(images), 3, CLASSES).swapaxes(0, 1)
+
+
+def test_labels_of_another_views_mix_are_no_rounding(proven_mixed, tmp_path, monkeypatch):
+    folder, found = proven_mixed
+    monkeypatch.chdir(copy_without(folder, tmp_path / "project"))
+    targets = Path("T4.h5")
+    with open_soft_targets(targets) as file:
+        stored = Transforms.joined([file.transforms("train", view)[None] for view in range(3)])
+    of_another = {name: np.roll(getattr(stored, name), 1, axis=0) for name in ("partner", "own_share", "box")}
+    own, others = (
+        softmax(teachers_answers(transforms) / 4, axis=-1) for transforms in (stored, replace(stored, **of_another))
+    )
+
+    def change_soft(file):
+        np.testing.assert_allclose(file["train/soft"], own, rtol=1e-4)
+        file["train/soft"][:] = others
+
+    edit(targets, change_soft)
+    with online_as_in(found):
+        assert parity.is_equal(proof(targets, SMALLER, views=MIXED)) is False
 
 
 def small_teacher(kind):

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from soft_label_files import write_logits
 
+from pipeline.images.augmentation import Mixing
 from pipeline.images.index import SPLITS, Image, Index
 from pipeline.images.views import Augmentation, Views
 from pipeline.report import sample_grid, softening_picture, style, view_grid
@@ -286,6 +287,25 @@ def test_rows_are_the_untouched_image_and_its_stored_views(make, drawn):
             # rounded to whole values: half a value, and what float32 loses
             np.testing.assert_allclose(seen, expected, rtol=0, atol=0.51)
     assert size_on_disk(OUTPUT)[1] == 800
+
+
+def test_mixed_views_tell_the_share_of_their_own_image(make, unsaved):
+    index = make(views=Views(6, 5, Augmentation(mixup=Mixing(1.0, 0.6))))
+    view_grid.draw_views(LOGITS, index, OUTPUT)
+    ids = [entry.id for entry in index.split("train")]
+    with h5py.File(LOGITS) as content:
+        partners, shares = content["train/partner"][:], content["train/lambda"][:].astype(np.float64)
+    number_mixed = 0
+    for image, row in zip(sample_grid.spread_over_classes(index, 3), unsaved[0].subfigs, strict=True):
+        for view, axes in enumerate(row.axes[1:]):
+            number, own = ids.index(image.id), pixels_of(image.id)
+            partner, share = partners[view, number], shares[view, number]
+            mixed = own if partner < 0 else share * own + (1 - share) * pixels_of(ids[partner])
+            np.testing.assert_allclose(shown_in(axes), mixed, rtol=0, atol=0.51)
+            assert axes.get_title() == (f"view {view}" if partner < 0 else f"view {view} ({share:.0%})")
+            number_mixed += partner >= 0
+    assert 3 < number_mixed < 18
+    assert unsaved[0].get_suptitle().endswith("as the teacher saw them (mixed with others: the share of its own)")
 
 
 def test_of_many_views_seven_are_shown(make, unsaved):

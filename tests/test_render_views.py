@@ -20,22 +20,39 @@ from sklearn.naive_bayes import GaussianNB
 
 from pipeline.cli import arguments
 from pipeline.cli.main import main
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import SPLITS, Image, Index, write_index
 from pipeline.images.resize import DEFAULT_RESIZE, rendering_of
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.transforms import Transforms
+from pipeline.images.views import Views
 from pipeline.inference.forward import Forward
 from pipeline.models.logit_tables import read_logit_table
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
 from pipeline.tools import render_views
-from pipeline.tools.render_views import Rendering, chosen, refuse_taken, write_pictures, write_transforms
+from pipeline.tools.chosen_views import Rendering, chosen
+from pipeline.tools.render_views import refuse_taken, write_pictures, write_transforms
 
 FOLDER = Path("views")
 NAMES = {"train": ["a/b c.png", '=1+1,"x".png', "ü" * 120, "図\n2.png"], "val": ["..", "v.png"], "test": ["t.png"]}
 CLASS_NAMES = ["zebra", "très, plat"]
 SIZE = (20, 16, 3)
 VIEWS = Views(3, 5, Augmentation(horizontal_flip=True, rotation=0.1, translation=0.1, brightness=0.25, contrast=0.2))
+MIXED = Views(
+    4,
+    5,
+    Augmentation(
+        horizontal_flip=True,
+        vertical_flip=True,
+        erasing=Erasing(0.5),
+        mixup=Mixing(1.0, 0.5),
+        cutmix=Mixing(1.0, 0.4),
+    ),
+)
+EVERYTHING = replace(
+    MIXED, augmentation=replace(MIXED.augmentation, rotation=0.1, contrast=0.2, operations=Operations(2, magnitude=8))
+)
 RENDERING = Rendering(SIZE, DEFAULT_RESIZE, VIEWS)
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(encoding="utf-8"), re.DOTALL)
 
@@ -76,22 +93,20 @@ def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_pictures_are_what_a_teacher_sees_rounded(data, channels):
+@pytest.mark.parametrize(("channels", "training"), [(1, VIEWS), (3, VIEWS), (3, EVERYTHING)])
+def test_the_pictures_are_what_a_teacher_sees_rounded(data, channels, training):
     """A teacher that answers with its pixels tells what `precompute` shows it."""
     shape = (10, 12, channels)
-    write_pictures(FOLDER, data, data.images, replace(RENDERING, input_shape=shape))
+    write_pictures(FOLDER, data, data.images, replace(RENDERING, input_shape=shape, views=training))
     pixels = keras.Input(shape)
     forward = Forward(keras.Model(pixels, keras.layers.Flatten()(pixels)), 4)
     for split in SPLITS:
-        images, views = data.split(split), VIEWS.of_split(split)
+        images, views = data.split(split), training.of_split(split)
         ids = [entry.id for entry in images]
         rows, numbers = (np.repeat(np.arange(len(ids)), views.count), np.tile(np.arange(views.count), len(ids)))
-        affines, colors = (
-            np.stack(kind) for kind in zip(*(views.sample(ids, v) for v in range(views.count)), strict=True)
-        )
+        transforms = Transforms.joined([views.sample(ids, view)[None] for view in range(views.count)])
         decoded = DecodedImages([entry.path for entry in images], shape, keep=False)
-        seen = np.concatenate([*forward.of_views(decoded, numbers, rows, affines, colors, views.augmentation)])
+        seen = np.concatenate([*forward.of_views(decoded, numbers, rows, transforms, views.augmentation)])
         shown = {(row["id"], int(row["view"])): picture(row) for row in table()}
         for row, number, values in zip(rows, numbers, seen, strict=True):
             expected = np.round(values.reshape(shape if channels == 3 else shape[:2]))
@@ -107,7 +122,7 @@ def test_untouched_pictures_have_the_pixels_of_their_files(data):
     for row in table():
         pixels = np.array(PIL.Image.open(by_id[row["id"]].path))
         if row["split"] == "train":
-            ((a, *_),), _ = flips.sample([row["id"]], int(row["view"]))
+            ((a, *_),) = flips.sample([row["id"]], int(row["view"])).affine
             pixels, mirrored = pixels[:, :: int(a)], mirrored + (a == -1)
         np.testing.assert_array_equal(picture(row), pixels)
     assert 0 < mirrored < 8
@@ -147,10 +162,73 @@ def test_transforms_are_those_of_the_views_in_the_tables_order(data):
     assert stored["ids"].tolist() == [row["id"] for row in table()]
     assert stored["views"].tolist() == [int(row["view"]) for row in table()]
     for number, row in enumerate(table()):
-        affine, color = VIEWS.of_split(row["split"]).sample([row["id"]], int(row["view"]))
-        np.testing.assert_array_equal(stored["affine"][number], affine[0], strict=True)
-        np.testing.assert_array_equal(stored["color"][number], color[0], strict=True)
+        sampled = VIEWS.of_split(row["split"]).sample([row["id"]], int(row["view"]))
+        np.testing.assert_array_equal(stored["affine"][number], sampled.affine[0], strict=True)
+        np.testing.assert_array_equal(stored["color"][number], sampled.color[0], strict=True)
     assert files_in(FOLDER) == ["transforms.npz", "views.csv", "views.json"]
+
+
+def mixed_by_numpy(stored, row):
+    """One view from the arrays of transforms.npz, as docs/format.md says: flips, a grey box, the partner."""
+
+    def inside(box):
+        left, top, right, bottom = box.astype(np.float64)
+        y, x = (((2 * np.arange(n) + 1) / n - 1) for n in SIZE[:2])
+        return ((top <= y) & (y < bottom))[:, None, None] & ((left <= x) & (x < right))[None, :, None]
+
+    def alone(number):
+        a, _, _, _, d, _ = stored["affine"][number].astype(int)
+        pixels = np.array(PIL.Image.open(stored["files"][number]), np.float64)[::d, ::a]
+        return np.where(inside(stored["erased"][number]), 127.5, pixels)
+
+    if stored["partner"][row] < 0:
+        return alone(row)
+    share, box = float(stored["lambda"][row]), stored["box"][row]
+    partner = alone(stored["partner"][row])
+    return np.where(inside(box), partner, alone(row)) if box.any() else share * alone(row) + (1 - share) * partner
+
+
+@pytest.mark.parametrize("some", [None, [0, 2, 4, 6]], ids=["all", "some"])
+def test_the_transforms_of_mixed_views_are_enough_to_make_them(data, some):
+    """Also where partners are not among the chosen images."""
+    images = [data.images[number] for number in some or range(7)]
+    rendering = replace(RENDERING, views=MIXED)
+    total = write_transforms(FOLDER, data, images, rendering)
+    with np.load(FOLDER / "transforms.npz", allow_pickle=False) as file:
+        stored = dict(file)
+    assert write_pictures(FOLDER, data, images, rendering) == len(table()) == total
+    for number, row in enumerate(table()):
+        assert (stored["ids"][number], stored["views"][number]) == (row["id"], int(row["view"]))
+        np.testing.assert_allclose(picture(row), mixed_by_numpy(stored, number), rtol=0, atol=0.51)
+    partners = stored["partner"][:total]
+    assert set(stored["views"][partners[partners >= 0]] - stored["views"][:total][partners >= 0]) == {0}
+    behind = stored["ids"][total:].tolist()
+    assert bool(behind) == bool(some)
+    assert set(behind) <= set(NAMES["train"]) - {entry.id for entry in images}
+    assert len(stored["ids"]) == len(set(zip(stored["ids"], stored["views"], strict=True)))
+    by_box = stored["box"][:total].any(axis=1)
+    assert 0 < by_box.sum() < (partners >= 0).sum() < len(partners)
+
+
+def test_a_view_has_the_same_partner_whatever_is_chosen(data):
+    rendering = replace(RENDERING, views=MIXED)
+    write_pictures(FOLDER, data, data.images, rendering)
+    all_of_them = {(row["id"], row["view"]): picture(row) for row in table()}
+    write_pictures(FOLDER, data, data.split("train")[2:3], rendering)
+    assert len(table()) == 4
+    for row in table():
+        np.testing.assert_array_equal(picture(row), all_of_them[row["id"], row["view"]])
+
+
+def test_a_changed_partner_is_refused(data):
+    """Of the images that are mixed in, too, the files are those of the index."""
+    first, *others = data.split("train")
+    for entry in others:
+        Path(entry.path).write_bytes(b"other")
+    for write in (write_pictures, write_transforms):
+        with pytest.raises(MismatchError, match="not those of the index"):
+            write(FOLDER, data, [first], replace(RENDERING, views=MIXED))
+    write_transforms(FOLDER, data, [first], RENDERING)
 
 
 def test_images_are_chosen_by_split_or_by_id(data):

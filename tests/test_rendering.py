@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.images.rendering import apply_affines, apply_colors, render
-from pipeline.images.views import IDENTITY, SAME_COLOR, Augmentation, sample_view, sample_views
+from pipeline.images import rendering
+from pipeline.images.augmentation import Augmentation
+from pipeline.images.rendering import apply_affines, apply_colors
+from pipeline.images.sampling import sample_views
+from pipeline.images.transforms import IDENTITY, SAME_COLOR, Transforms
 
 EVERYTHING = Augmentation(
     horizontal_flip=True,
@@ -49,7 +52,12 @@ def recolor(images, gains, biases):
 
 
 def sampled(count, augmentation=EVERYTHING, number=0):
-    return sample_views(augmentation, 2, [f"{row}.png" for row in range(count)], number)
+    transforms = sample_views(augmentation, 2, [f"{row}.png" for row in range(count)], number)
+    return transforms.affine, transforms.color
+
+
+def render(images, affines, colors, augmentation):
+    return rendering.render(images, Transforms.of((0,), affine=affines, color=colors), augmentation)
 
 
 def normalised(size):
@@ -253,10 +261,10 @@ def test_beyond_the_edge_constant_is_black():
 def test_stored_float16_transforms_lose_nothing():
     # What was sampled is already rounded, so the stored numbers give the very same view.
     images = picture(10, 10, channels=3)
-    affine, color = sample_view(EVERYTHING, 2, "a.png", 0)
-    stored = [np.frombuffer(part.tobytes(), np.float16)[None].astype(np.float32) for part in (affine, color)]
+    affines, colors = sampled(1)
+    stored = [np.frombuffer(part.tobytes(), np.float16)[None].astype(np.float32) for part in (affines, colors)]
     replayed = render(images, *stored, EVERYTHING)
-    np.testing.assert_array_equal(replayed, render(images, affine[None], color[None], EVERYTHING))
+    np.testing.assert_array_equal(replayed, render(images, affines, colors, EVERYTHING))
 
 
 # What a transform does to colors

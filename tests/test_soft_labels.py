@@ -31,8 +31,11 @@ from soft_label_files import (
     write_both,
 )
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import SPLITS, Index
-from pipeline.images.views import SAME_COLOR, Augmentation, Views, sample_views
+from pipeline.images.sampling import sample_views
+from pipeline.images.transforms import SAME_COLOR
+from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
@@ -184,14 +187,13 @@ def test_the_stored_transforms_are_those_of_the_draw(made, kind):
     with opened(made[kind]) as file:
         assert file.views("train") == VIEWS
         for view in range(3):
-            affines, colors = file.transforms("train", view)
             expected = sample_views(VIEWS.augmentation, VIEWS.seed, IDS["train"], view)
-            np.testing.assert_array_equal(affines, expected[0])
-            np.testing.assert_array_equal(colors, expected[1])
+            np.testing.assert_array_equal(file.transforms("train", view).affine, expected.affine)
+            np.testing.assert_array_equal(file.transforms("train", view).color, expected.color)
         for split in ("val", "test"):
-            affines, colors = file.transforms(split, 0)
-            np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(IDS[split]), 1)))
-            np.testing.assert_array_equal(colors, np.tile(SAME_COLOR, (len(affines), 1)))
+            transforms = file.transforms(split, 0)
+            np.testing.assert_array_equal(transforms.affine, np.tile([1, 0, 0, 0, 1, 0], (len(IDS[split]), 1)))
+            np.testing.assert_array_equal(transforms.color, np.tile(SAME_COLOR, (len(IDS[split]), 1)))
 
 
 def test_dense_columns_are_those_of_their_view_and_row(made):

@@ -21,7 +21,7 @@ from conftest import MODEL, copy_here, mhist_in
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
 from pipeline.images.rendering import render
-from pipeline.images.views import SAME_COLOR, Augmentation, Views
+from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.runtime import workspace
 from pipeline.runtime.digests import sha256_file
@@ -213,10 +213,8 @@ def test_logits_belong_to_their_images_at_every_batch_size(unlabelled, logits_al
 
 def recomputed(forward, data_set, file, name, view, batch_size=16):
     """The teacher's logits of one stored view of all images, by plain rendering and full batches."""
-    affines, colors = file.transforms(name, view)
-    colors = np.tile(SAME_COLOR, (len(affines), 1)) if colors is None else colors
     images = tf.constant(pixels_of(data_set, file.ids(name)))
-    shown = render(images, affines, colors, file.views(name).augmentation).numpy()
+    shown = render(images, file.transforms(name, view), file.views(name).augmentation).numpy()
     filled = np.concatenate([shown, np.zeros((-len(shown) % batch_size, 12, 12, 3), np.float32)])
     batches = filled.reshape(-1, batch_size, 12, 12, 3)
     return np.concatenate([forward(batch).numpy() for batch in batches])[: len(shown)]
@@ -241,9 +239,9 @@ def test_validation_and_test_images_are_untouched(project):
         for name in ("val", "test"):
             assert file.views(name) == UNTOUCHED
             assert file.file[name]["logits"].shape == (1, file.count(name), 2)
-            affines, colors = file.transforms(name, 0)
-            np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
-            np.testing.assert_array_equal(colors, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
+            transforms = file.transforms(name, 0)
+            np.testing.assert_array_equal(transforms.affine, np.tile([1, 0, 0, 0, 1, 0], (file.count(name), 1)))
+            np.testing.assert_array_equal(transforms.color, np.tile([1, 1, 1, 0, 0, 0], (file.count(name), 1)))
             assert "color" not in file.file[name]
 
 

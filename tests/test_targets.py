@@ -10,7 +10,10 @@ import pytest
 from soft_label_files import DENSE, IDS, INDEX, TOP2, VIEWS, edit, write_both
 
 from pipeline.distillation.targets import HardAndSoftLabels
-from pipeline.images.views import SAME_COLOR, Augmentation, Views, sample_views
+from pipeline.images.augmentation import Augmentation
+from pipeline.images.sampling import sample_views
+from pipeline.images.transforms import SAME_COLOR
+from pipeline.images.views import Views
 from pipeline.soft_labels.reading import open_soft_targets
 
 HARD = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)
@@ -37,26 +40,32 @@ def labels_of(file, images):
     return HardAndSoftLabels(file, "train", images, INDEX.one_hot(images))
 
 
+def take(supervision, view, rows):
+    """The affine and color transforms and the targets of some rows of a view."""
+    transforms = supervision.transforms(view)[rows]
+    return transforms.affine, transforms.color, supervision.targets(view, np.array(rows))
+
+
 @pytest.mark.parametrize("rows", [[4, 2, 0, 1, 3], [3, 1]])
 @pytest.mark.parametrize("view", [0, 1, 2])
 def test_each_image_gets_the_labels_and_transforms_of_its_view(path, rows, view):
     with open_soft_targets(path) as file:
         supervision = labels_of(file, TRAIN)
-        affines, colors, targets = supervision.take(view, np.array(rows))
+        affines, colors, targets = take(supervision, view, rows)
     assert targets.shape == (len(rows), 6)
     assert targets.dtype == np.float32
     np.testing.assert_array_equal(targets[:, :3], HARD[rows])
     np.testing.assert_array_equal(targets[:, 3:], soft_of(path, view)[rows])
     expected = sample_views(VIEWS.augmentation, VIEWS.seed, [IDS["train"][row] for row in rows], view)
-    np.testing.assert_array_equal(affines, expected[0])
-    np.testing.assert_array_equal(colors, expected[1])
+    np.testing.assert_array_equal(affines, expected.affine)
+    np.testing.assert_array_equal(colors, expected.color)
 
 
 def test_images_in_another_order_than_the_file_are_joined_by_id(path):
     order = [2, 0, 4]
     with open_soft_targets(path) as file:
-        whole = labels_of(file, TRAIN).take(1, np.array(order))
-        reordered = labels_of(file, [TRAIN[row] for row in order]).take(1, np.arange(len(order)))
+        whole = take(labels_of(file, TRAIN), 1, order)
+        reordered = take(labels_of(file, [TRAIN[row] for row in order]), 1, range(len(order)))
     for part, part_of_whole in zip(reordered, whole, strict=True):
         np.testing.assert_array_equal(part, part_of_whole)
 
@@ -64,7 +73,7 @@ def test_images_in_another_order_than_the_file_are_joined_by_id(path):
 def test_rows_of_the_file_may_stand_in_any_order(path, tmp_path):
     """docs/format.md: a reader MUST NOT rely on the order of ids."""
     with open_soft_targets(path) as file:
-        expected = [labels_of(file, TRAIN).take(view, np.arange(5)) for view in range(3)]
+        expected = [take(labels_of(file, TRAIN), view, range(5)) for view in range(3)]
 
     def turn_round(file):
         group = file["train"]
@@ -78,15 +87,15 @@ def test_rows_of_the_file_may_stand_in_any_order(path, tmp_path):
         assert file.ids("train")[0] == IDS["train"][-1]
         supervision = labels_of(file, TRAIN)
         for view in range(3):
-            for part, expected_part in zip(supervision.take(view, np.arange(5)), expected[view], strict=True):
+            for part, expected_part in zip(take(supervision, view, range(5)), expected[view], strict=True):
                 np.testing.assert_array_equal(part, expected_part)
 
 
 def test_views_may_be_taken_to_and_fro(path):
     with open_soft_targets(path) as file:
         supervision = labels_of(file, TRAIN)
-        first = [supervision.take(view, np.arange(5)) for view in (0, 1, 2)]
-        again = [supervision.take(view, np.arange(5)) for view in (2, 0, 1)]
+        first = [take(supervision, view, range(5)) for view in (0, 1, 2)]
+        again = [take(supervision, view, range(5)) for view in (2, 0, 1)]
     for number, view in enumerate((2, 0, 1)):
         for part, expected_part in zip(again[number], first[view], strict=True):
             np.testing.assert_array_equal(part, expected_part)
@@ -102,14 +111,14 @@ def test_epochs_take_one_view_after_another(tmp_path, count, views):
 
 def test_an_image_asked_for_twice_is_answered_twice(path):
     with open_soft_targets(path) as file:
-        targets = labels_of(file, TRAIN).take(0, np.array([2, 1, 2]))[2]
+        targets = labels_of(file, TRAIN).targets(0, np.array([2, 1, 2]))
     np.testing.assert_array_equal(targets[0], targets[2])
     np.testing.assert_array_equal(targets[:, :3], HARD[[2, 1, 2]])
 
 
 def test_the_two_halves_are_distributions(path):
     with open_soft_targets(path) as file:
-        targets = labels_of(file, TRAIN).take(2, np.arange(5))[2]
+        targets = labels_of(file, TRAIN).targets(2, np.arange(5))
     np.testing.assert_array_equal(targets[:, :3].sum(axis=1), np.ones(5))
     np.testing.assert_allclose(targets[:, 3:].sum(axis=1), np.ones(5), rtol=0, atol=3e-7)
 
@@ -119,7 +128,7 @@ def test_other_splits_are_untouched(path, split):
     images = INDEX.split(split)
     with open_soft_targets(path) as file:
         supervision = HardAndSoftLabels(file, split, images, INDEX.one_hot(images))
-        affines, colors, targets = supervision.take(supervision.view(17), np.arange(len(images)))
+        affines, colors, targets = take(supervision, supervision.view(17), range(len(images)))
     assert supervision.augmentation.is_identity
     np.testing.assert_array_equal(affines, np.tile([1, 0, 0, 0, 1, 0], (len(images), 1)))
     np.testing.assert_array_equal(colors, np.tile([1, 1, 1, 0, 0, 0], (len(images), 1)))
@@ -129,7 +138,7 @@ def test_other_splits_are_untouched(path, split):
 def test_views_without_color_have_the_same_color(tmp_path):
     _, path = write_both(tmp_path, views=Views(2, 1, Augmentation(rotation=0.5)))
     with open_soft_targets(path) as file:
-        colors = labels_of(file, TRAIN).take(1, np.array([3, 0]))[1]
+        colors = labels_of(file, TRAIN).transforms(1)[[3, 0]].color
     np.testing.assert_array_equal(colors, np.tile(SAME_COLOR, (2, 1)))
 
 

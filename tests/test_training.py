@@ -115,7 +115,7 @@ def test_metrics_look_at_the_hard_half():
 
 
 def targets_of(examples):
-    return examples.supervision.take(0, np.arange(len(examples.images)))[2]
+    return examples.supervision.targets(0, np.arange(len(examples.images)))
 
 
 class Noted(TrainingState):
@@ -407,10 +407,10 @@ def test_every_optimizer_goes_its_own_way(data_set):
 class Watched(HardLabels):
     """Notes which images are shown in which view; asking for one image alone is no batch of these tests."""
 
-    def take(self, view, rows):
+    def targets(self, view, rows):
         if len(rows) > 1:
             self.shown = [*getattr(self, "shown", []), (view, rows.tolist())]
-        return super().take(view, rows)
+        return super().targets(view, rows)
 
 
 def shown_in(work, data_set, phases, count=None):

@@ -88,9 +88,9 @@ def test_each_row_holds_its_own_logits_in_a_sound_file(tmp_path, kind):
             expected = kind.encode(logits_of([(split, view, row)]))
             for name, values in file.columns(split, view, slice(row, row + 1)).items():
                 np.testing.assert_array_equal(values, expected[name])
-            affine, color = VIEWS.of_split(split).sample([ROWS[split].ids[row]], view)
-            np.testing.assert_array_equal(file.transforms(split, view)[0][row], affine[0])
-            np.testing.assert_array_equal(file.file[split].get("color", UNTOUCHED)[view, row], color[0])
+            sampled = VIEWS.of_split(split).sample([ROWS[split].ids[row]], view)
+            np.testing.assert_array_equal(file.transforms(split, view).affine[row], sampled.affine[0])
+            np.testing.assert_array_equal(file.file[split].get("color", UNTOUCHED)[view, row], sampled.color[0])
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_a_students_targets_have_no_hard_half(files, storage):
     with open_soft_targets(files(storage)[1]) as file:
         images = BARE_INDEX.split("train")
         labels = HardAndSoftLabels(file, "train", images, BARE_INDEX.one_hot(images))
-        _, _, targets = labels.take(1, np.arange(5))
+        targets = labels.targets(1, np.arange(5))
     rows = [IDS["train"].index(image.id) for image in images]
     np.testing.assert_array_equal(targets[:, :3].any(axis=1), [row not in BARE for row in rows])
     np.testing.assert_allclose(targets[:, 3:].sum(axis=1), 1, atol=1e-6)

@@ -1,6 +1,5 @@
 """Views: the random words, the transforms sampled from them, and what is recorded of them."""
 
-import hashlib
 import json
 import math
 import subprocess
@@ -13,18 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from philox_by_hand import fractions_by_hand, philox_4x64, words_by_hand
 
+from pipeline.images import sampling
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
+from pipeline.images.random_words import philox_words
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, rendering_of
-from pipeline.images.views import (
-    IDENTITY,
-    SAME_COLOR,
-    UNTOUCHED,
-    Augmentation,
-    Views,
-    philox_words,
-    sample_view,
-    sample_views,
-)
+from pipeline.images.transforms import IDENTITY, SAME_COLOR
+from pipeline.images.views import UNTOUCHED, Views
 
 ROOT = Path(__file__).parents[1]
 MOVES = Augmentation(
@@ -41,29 +36,6 @@ SAMPLES = 2000
 # Dvoretzky, Kiefer, Wolfowitz: 2,000 uniform samples go beyond it with probability 2 exp(-2 * 2000 * 0.06^2) = 1e-6.
 UNEVEN = 0.06
 IDS = [f"MHIST_{number:05}.png" for number in range(SAMPLES)]
-
-
-def philox_4x64(counter, key):
-    """Ten rounds of Philox-4x64 as published by Salmon et al. (SC 2011), on Python's integers."""
-    mask = 2**64 - 1
-    c, k = list(counter), list(key)
-    for _ in range(10):
-        first, second = 0xD2E7470EE14C6C93 * c[0], 0xCA5A826395121157 * c[2]
-        c = [(second >> 64) ^ c[1] ^ k[0], second & mask, (first >> 64) ^ c[3] ^ k[1], first & mask]
-        k = [(k[0] + 0x9E3779B97F4A7C15) & mask, (k[1] + 0xBB67AE8584CAA73B) & mask]
-    return c
-
-
-def words_by_hand(count, *key):
-    digest = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
-    halves = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
-    blocks = [philox_4x64([number, 0, 0, 0], halves) for number in range(1, count // 4 + 2)]
-    return [word for block in blocks for word in block][:count]
-
-
-def fractions_by_hand(*key):
-    """The sixteen numbers from 0 to 1 of one view."""
-    return [(word >> 11) / 2**53 for word in words_by_hand(16, *key)]
 
 
 def rotation(angle):
@@ -88,6 +60,18 @@ def decompose(affine):
     angle = math.atan2(flip_x * forward[1, 0], flip_x * forward[0, 0])
     sheared = rotation(-angle) @ forward[:, 1] * flip_y / scale
     return flip_x, flip_y, angle, math.atan2(sheared[0], sheared[1]), scale, -forward @ matrix[:, 2]
+
+
+def sample_views(augmentation, seed, ids, number):
+    """The affine and the color transforms of one view of each image."""
+    transforms = sampling.sample_views(augmentation, seed, ids, number)
+    return transforms.affine, transforms.color
+
+
+def sample_view(augmentation, seed, image_id, number):
+    """The affine and the color transform of one view."""
+    transforms = sampling.sample_view(augmentation, seed, image_id, number)
+    return transforms.affine, transforms.color
 
 
 def sampled_parts(augmentation, count=SAMPLES):
@@ -466,8 +450,10 @@ def test_threads_sample_what_one_samples():
 
 
 ANOTHER_PROCESS = """
-from pipeline.images.views import Augmentation, sample_views
-for transforms in sample_views({augmentation}, 9, {ids}, 4):
+from pipeline.images.augmentation import Augmentation
+from pipeline.images.sampling import sample_views
+sampled = sample_views({augmentation}, 9, {ids}, 4)
+for transforms in (sampled.affine, sampled.color):
     print(transforms.tobytes().hex())
 """
 
@@ -526,6 +512,10 @@ def test_nothing_named_is_the_identity(fill_mode):
         ({"contrast": 1e-3}, False, True),
         ({"channel_gain": 1e-3}, False, True),
         ({"zoom": 1e-3, "contrast": 1e-3}, True, True),
+        ({"operations": Operations(1, magnitude=1.0)}, False, False),
+        ({"erasing": Erasing(0.1)}, False, False),
+        ({"mixup": Mixing(1.0, 0.1)}, False, False),
+        ({"cutmix": Mixing(1.0, 0.1)}, False, False),
     ],
 )
 def test_anything_named_moves_or_recolors(change, moves, recolors):
@@ -544,6 +534,11 @@ def ranges(smallest, largest):
     return st.tuples(ends, ends).map(sorted).map(tuple)
 
 
+MIXED_VIEWS = st.builds(Mixing, st.floats(0.01, 100), st.floats(0.01, 0.5))
+STRENGTHS = st.dictionaries(st.sampled_from(["blur", "solarize", "hue"]), st.floats(0.01, 0.1), min_size=1)
+OPERATIONS_OF_VIEWS = st.builds(Operations, st.integers(1, 8), of=STRENGTHS) | st.builds(
+    Operations, st.integers(1, 8), magnitude=st.floats(0.5, 10)
+)
 SETS_OF_VIEWS = st.builds(
     Views,
     count=st.integers(1, 1000),
@@ -562,8 +557,20 @@ SETS_OF_VIEWS = st.builds(
         brightness=st.floats(0, 1),
         contrast=st.floats(0, 1),
         channel_gain=st.floats(0, 1),
+        operations=st.none() | OPERATIONS_OF_VIEWS,
+        erasing=st.none() | st.builds(Erasing, st.floats(0.1, 1), ranges(0.01, 1), ranges(0.1, 10)),
+        mixup=st.none() | MIXED_VIEWS,
+        cutmix=st.none() | MIXED_VIEWS,
     ),
 )
+
+
+def whole(augmentation):
+    """With the strengths that a magnitude stands for."""
+    operations = augmentation.operations
+    if operations is None:
+        return augmentation
+    return replace(augmentation, operations=Operations(operations.count, of=operations.strengths))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -571,8 +578,12 @@ SETS_OF_VIEWS = st.builds(
 def test_a_set_of_views_outlives_json(views):
     stored = json.loads(json.dumps(views.as_json(), allow_nan=False))
     assert stored == views.as_json()
-    assert Views.from_json(stored) == views
-    assert hash(Views.from_json(stored)) == hash(views)
+    again = Views.from_json(stored)
+    assert replace(again, augmentation=whole(again.augmentation)) == replace(
+        views, augmentation=whole(views.augmentation)
+    )
+    assert again.as_json() == stored
+    assert hash(again) == hash(views)
     off = asdict(Augmentation())
     on = {name for name, value in asdict(views.augmentation).items() if value != off[name]}
     assert set(stored["augmentation"]) == on

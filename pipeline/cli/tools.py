@@ -280,13 +280,14 @@ def render_views(
     params = arguments.all_params()
     start_tensorflow()
     from pipeline.images.index import SPLITS, read_index
+    from pipeline.tools import chosen_views
     from pipeline.tools import render_views as tool
 
     tool.refuse_taken(folder, replace=force)
     height, width, channels = size or arguments.size_of_views(params)
-    rendering = tool.Rendering((height, width, int(channels)), params.images.resize, params.views)
+    rendering = chosen_views.Rendering((height, width, int(channels)), params.images.resize, params.views)
     data = read_index(INDEX)
-    images = tool.chosen(data, [name for name in SPLITS if split in (None, "all", name)], ids)
+    images = chosen_views.chosen(data, [name for name in SPLITS if split in (None, "all", name)], ids)
     write = tool.write_transforms if transforms else tool.write_pictures
     count = write(folder, data, images, rendering)
     what = "transforms" if transforms else f"pictures of {height} x {width} x {channels}"

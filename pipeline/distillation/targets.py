@@ -1,13 +1,14 @@
 """The targets of a student: for each stored view, the one-hot label beside the soft label."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import Image, SplitName
-from pipeline.images.views import Floats16
+from pipeline.images.transforms import NOT_MIXED, Transforms, mixed_labels
 from pipeline.runtime.digests import fingerprint
 from pipeline.soft_labels.identity import rows_of
 from pipeline.soft_labels.reading import SoftLabelFile
@@ -19,7 +20,7 @@ class HardAndSoftLabels:
     Args:
         file: the open file of soft labels.
         split: "train", "val" or "test".
-        images: N images of the split, all of them in the file.
+        images: N images of the split, all of them in the file; if views are mixed, the partners are among them.
         one_hot: (N, C) labels; 0 for an image without one.
     """
 
@@ -30,25 +31,38 @@ class HardAndSoftLabels:
         rows = rows_of(file, split, [image.id for image in images])
         in_order = np.array_equal(rows, np.arange(file.count(split)))
         self._rows: Any = slice(None) if in_order else rows  # a slice, unlike row numbers, copies no view
+        self._place = np.full(file.count(split), NOT_MIXED, np.int32)
+        self._place[rows] = np.arange(len(rows))
         self._views = file.views(split)
         self.augmentation = self._views.augmentation
         self.fingerprint = fingerprint(file=file.sha256, split=split)
+        self._current = -1
         self._read(0)
 
     def view(self, number: int) -> int:
         """The next view in each pass; after the last view the first again."""
         return number % self._views.count
 
-    def take(self, view: int, rows: npt.NDArray[np.int64]) -> tuple[Floats16, Floats16, npt.NDArray[np.float32]]:
-        """The stored affine and color transforms (B, 6), and the targets (B, 2C): one-hot beside soft labels."""
-        if view != self._current:
-            self._read(view)
+    def transforms(self, view: int) -> Transforms:
+        """The stored transforms of one view, (N, ...)."""
+        self._read(view)
+        return self._transforms
+
+    def targets(self, view: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The targets (B, 2C): hard labels, mixed as the views are, beside soft labels."""
+        self._read(view)
         soft = {name: values[rows] for name, values in self._soft.items()}
         probabilities = self._file.storage.probabilities(soft, self._file.classes)
-        return self._affines[rows], self._colors[rows], np.concatenate([self._one_hot[rows], probabilities], axis=1)
+        return np.concatenate([mixed_labels(self._one_hot, self._transforms, rows), probabilities], axis=1)
 
     def _read(self, view: int) -> None:
-        affines, colors = self._file.transforms(self._split, view)
-        self._affines, self._colors = affines[self._rows], colors[self._rows]
+        if view == self._current:
+            return
+        transforms = self._file.transforms(self._split, view)[self._rows]
+        is_mixed = transforms.partner != NOT_MIXED
+        partner = np.where(is_mixed, self._place[transforms.partner], NOT_MIXED)
+        if (partner[is_mixed] == NOT_MIXED).any():
+            raise AssertionError("a partner is not among the images")
+        self._transforms = replace(transforms, partner=partner)
         self._soft = {name: values[self._rows] for name, values in self._file.columns(self._split, view).items()}
         self._current = view

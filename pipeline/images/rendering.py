@@ -4,29 +4,68 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipeline.images.augmentation import Augmentation, FillMode
 from pipeline.images.decoding import LUMA
-from pipeline.images.views import Augmentation, FillMode
+from pipeline.images.pixel_operations import apply_operations, erase, mix
+from pipeline.images.transforms import NO_BOX, Transforms, rendered_fields
 
 
-def render(images: Any, affines: Any, colors: Any, augmentation: Augmentation) -> Any:
-    """Renders one view of each image.
+def render(images: Any, transforms: Transforms, augmentation: Augmentation) -> Any:
+    """Renders one view of each image, not mixed with another.
 
     Args:
         images: (B, height, width, channels), values 0 to 255, any numeric dtype.
-        affines: (B, 6), as in `views`.
-        colors: (B, 6), as in `views`.
-        augmentation: says whether affine and color transforms are in use, and the fill mode.
+        transforms: (B, ...).
+        augmentation: says which transforms are in use, and the fill mode.
 
     Returns:
         (B, height, width, channels) float32.
     """
     pixels = tf.cast(images, tf.float32)
     if augmentation.moves:
-        pixels = apply_affines(pixels, affines, augmentation.fill_mode)
+        pixels = apply_affines(pixels, transforms.affine, augmentation.fill_mode)
     if augmentation.recolors:
-        pixels = apply_colors(pixels, colors)
+        pixels = apply_colors(pixels, transforms.color)
+    if augmentation.operations is not None:
+        strength = tf.cast(transforms.strength, tf.float32)
+        pixels = apply_operations(pixels, transforms.operation, strength, augmentation.operations.strengths)
+    if augmentation.erasing is not None:
+        pixels = erase(pixels, transforms.erased)
     pixels.set_shape(images.shape)
     return pixels
+
+
+def render_pictures(images: Any, partner: Any, augmentation: Augmentation, *transforms: Any) -> Any:
+    """Renders and mixes views.
+
+    Args:
+        images: the images of P pictures, as `transforms.Pictures` names them: (P, height, width, channels), values 0 to
+            255, any numeric dtype.
+        partner: (R,) the place among the pictures of each view's partner.
+        augmentation: as in `render`.
+        *transforms: of the P pictures, the arrays of `Pictures.arrays` behind `partner`.
+
+    Returns:
+        R views: (R, height, width, channels) float32.
+    """
+    named = dict.fromkeys(Transforms.__dataclass_fields__)
+    of_pictures = Transforms(**named | dict(zip(rendered_fields(augmentation), transforms, strict=True)))
+    pixels = render(images, of_pictures, augmentation)
+    if not augmentation.mixes:
+        return pixels
+    count = tf.shape(partner)[0]
+    no_boxes = tf.tile(tf.cast(NO_BOX[None], tf.float32), [count, 1])
+    boxes = no_boxes if of_pictures.box is None else of_pictures.box[:count]
+    return mix(pixels[:count], tf.gather(pixels, partner), of_pictures.own_share[:count], boxes)
+
+
+def signature(augmentation: Augmentation) -> list[Any]:
+    """The `tf.TensorSpec` of each of the arrays that `Pictures.arrays` returns."""
+    of_views = {"own_share": ()}
+    wide = {"affine": 6, "color": 6, "erased": 4, "box": 4}
+    count = 0 if augmentation.operations is None else augmentation.operations.count
+    shapes = [of_views.get(name, (wide.get(name, count),)) for name in rendered_fields(augmentation)]
+    return [tf.TensorSpec((None,), tf.int64), *(tf.TensorSpec((None, *shape), tf.float32) for shape in shapes)]
 
 
 def apply_affines(images: Any, affines: Any, fill_mode: FillMode) -> Any:

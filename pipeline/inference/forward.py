@@ -18,17 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.rendering import render
-from pipeline.images.tf_data import mapped, planned, prefetched
-from pipeline.images.views import Augmentation, Floats16
+from pipeline.images.rendered_views import rendered_views
+from pipeline.images.tf_data import prefetched
+from pipeline.images.transforms import Transforms
 from pipeline.runtime.progress import Progress
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
-
-PORTION_VIEWS = 16
-"""About this many views are rendered in one step: enough to outweigh the cost of a step, and few enough for memory."""
 
 PROBES = 4
 """The number of images of noise that test the places of a batch.
@@ -106,47 +104,14 @@ class Forward:
         images: DecodedImages,
         views: Ints,
         rows: Ints,
-        affines: Floats16,
-        colors: Floats16,
+        transforms: Transforms,
         augmentation: Augmentation,
     ) -> Iterator[Floats32]:
-        """The logits of R views, in batches of P; each image is decoded once for every `PORTION_VIEWS` of its views.
-
-        Args:
-            images: N images.
-            views: (R,) numbers of the views.
-            rows: (R,) row numbers of their images, ascending.
-            affines: (V, N, 6).
-            colors: (V, N, 6).
-            augmentation: as in `render`.
-        """
+        """The logits of R views, in batches of P; the arguments are those of `rendered_views`."""
         if not len(rows):
             return
-        cuts = [*_portions(rows), len(rows)]
-
-        def plan(portion: int) -> tuple[Any, ...]:
-            part = slice(cuts[portion], cuts[portion + 1])
-            image_rows, image_of_view = np.unique(rows[part], return_inverse=True)
-            transforms = (values[views[part], rows[part]].astype(np.float32) for values in (affines, colors))
-            return image_rows, image_of_view, *transforms
-
-        def render_portion(image_rows: Any, image_of_view: Any, of_affines: Any, of_colors: Any) -> Any:
-            return render(tf.gather(images.rows(image_rows), image_of_view), of_affines, of_colors, augmentation)
-
-        numbers, transforms = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, 6), tf.float32)
-        portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, transforms, transforms))
-        # AutoGraph would search the function for loops, which takes a third of a second.
-        plain = tf.autograph.experimental.do_not_convert(render_portion)
-        yield from self(prefetched(mapped(portions, plain).rebatch(len(self.places))))
-
-
-def _portions(rows: Ints) -> Ints:
-    """Where to cut (R,) ascending rows: between two images, or within an image that has very many views."""
-    new_image = np.diff(rows, prepend=-1) != 0
-    # The position of each row among the rows of its image: 0, 1, 2, ...
-    position = np.arange(len(rows)) - np.flatnonzero(new_image)[np.cumsum(new_image) - 1]
-    starts = np.flatnonzero(position % PORTION_VIEWS == 0)
-    return starts[np.flatnonzero(np.diff(starts // PORTION_VIEWS, prepend=-1))]
+        portions = rendered_views(images, views, rows, transforms, augmentation)
+        yield from self(prefetched(portions.rebatch(len(self.places))))
 
 
 def _bits(logits: Any) -> npt.NDArray[np.uint32]:

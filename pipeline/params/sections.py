@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.views import Views
 from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
 from pipeline.params.section import Section

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from pipeline.images.index import Index
 from pipeline.report.sample_grid import spread_over_classes
-from pipeline.report.seen_views import untouched_and_views
+from pipeline.report.seen_views import SeenView, untouched_and_views
 from pipeline.report.style import WIDTH, Pixels, save, short, show_image, title_all
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
@@ -42,12 +42,12 @@ def draw_views(logits: Path, index: Index, output: Path) -> None:
     save(view_grid(shown, [image.class_name for image in chosen]), output)
 
 
-def view_grid(shown: Sequence[tuple[Pixels, Pixels]], class_names: Sequence[str]) -> Figure:
+def view_grid(shown: Sequence[tuple[Pixels, Sequence[SeenView]]], class_names: Sequence[str]) -> Figure:
     """Draws a row for each image: the image itself, then its views.
 
     Args:
-        shown: for each image its pixels (height, width, channels) and those of its views
-            (V, height, width, channels), values 0 to 255; channels is 1 or 3, V the same for all.
+        shown: for each image its pixels (height, width, channels), values 0 to 255, and its views; channels is 1 or 3,
+            the number of views the same for all.
         class_names: the class name of each image.
     """
     columns = 1 + len(shown[0][1])
@@ -58,7 +58,12 @@ def view_grid(shown: Sequence[tuple[Pixels, Pixels]], class_names: Sequence[str]
     rows = figure.subfigures(len(shown), squeeze=False)[:, 0]
     for row, (image, views), name in zip(rows, shown, class_names, strict=True):
         title_all(row, short(name, 60), size=10)
-        for axes, pixels, number in zip(row.subplots(1, columns), [image, *views], range(-1, len(views)), strict=True):
-            show_image(axes, pixels, "untouched" if number < 0 else f"view {number}")
-    title_all(figure, "Training images and views of them, as the teacher saw them")
+        first, *others = row.subplots(1, columns)
+        show_image(first, image, "untouched")
+        for number, (axes, view) in enumerate(zip(others, views, strict=True)):
+            own_share = "" if view.partner is None else f" ({1 - view.partner.share:.0%})"
+            show_image(axes, view.pixels, f"view {number}{own_share}")
+    is_mixed = any(view.partner is not None for _, views in shown for view in views)
+    title = "Training images and views of them, as the teacher saw them"
+    title_all(figure, f"{title} (mixed with others: the share of its own)" if is_mixed else title)
     return figure

@@ -5,6 +5,7 @@ import math
 import h5py
 import numpy as np
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.views import Views
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import Column, FormatName
@@ -18,11 +19,26 @@ MAKERS: dict[FormatName, str] = {LOGITS_FORMAT: "precompute", TARGETS_FORMAT: "s
 def columns_of_split(views: Views, count: int, row_columns: logit_storage.RowColumns) -> dict[str, Column]:
     """The datasets of a split that both formats hold, without `id` and the labels."""
     columns: dict[str, Column] = {"image_sha256": ((count,), h5py.string_dtype("utf-8", 64))}
-    columns["affine"] = ((views.count, count, 6), "float16")
-    if views.augmentation.recolors:
-        columns["color"] = ((views.count, count, 6), "float16")
-    for name, (shape, dtype) in row_columns.items():
+    for name, (shape, dtype) in (transform_columns(views.augmentation) | row_columns).items():
         columns[name] = ((views.count, count, *shape), dtype)
+    return columns
+
+
+def transform_columns(augmentation: Augmentation) -> logit_storage.RowColumns:
+    """The columns of the transforms, by their shape and dtype for one row; those that are never used are not stored."""
+    columns: logit_storage.RowColumns = {"affine": ((6,), "float16")}
+    if augmentation.recolors:
+        columns["color"] = ((6,), "float16")
+    if augmentation.operations is not None:
+        columns["operation"] = ((augmentation.operations.count,), "uint8")
+        columns["strength"] = ((augmentation.operations.count,), "float16")
+    if augmentation.erasing is not None:
+        columns["erased"] = ((4,), "float16")
+    if augmentation.mixes:
+        columns["partner"] = ((), "int32")
+        columns["lambda"] = ((), "float16")
+    if augmentation.cutmix is not None:
+        columns["box"] = ((4,), "float16")
     return columns
 
 

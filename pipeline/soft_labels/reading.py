@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import NO_LABEL, SPLITS, SplitName
-from pipeline.images.views import SAME_COLOR, Floats16, Views
+from pipeline.images.transforms import FIELD_OF, Transforms
+from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
@@ -150,8 +151,8 @@ class SoftLabelFile:
             return np.concatenate([np.where(hard.any(1), hard.argmax(1), NO_LABEL) for hard in parts])
         return np.asarray(group["label"][:], np.int64)
 
-    def transforms(self, split: SplitName, view: int) -> tuple[Floats16, Floats16]:
-        """The affine and the color transforms of one view, (N, 6) each."""
+    def transforms(self, split: SplitName, view: int) -> Transforms:
+        """The transforms of one view, (N, ...)."""
         return stored_transforms(self.file[split], view)
 
     def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
@@ -209,11 +210,10 @@ def slabs(count: int) -> Iterator[slice]:
         yield slice(start, min(start + SLAB_ROWS, count))
 
 
-def stored_transforms(group: h5py.Group, views: Any) -> tuple[Floats16, Floats16]:
-    """The affine and the color transforms of a split at the index `views` (a number, or `...` for all views)."""
-    affines = group["affine"][views]
-    colors = group["color"][views] if "color" in group else np.broadcast_to(SAME_COLOR, affines.shape)
-    return affines, colors
+def stored_transforms(group: h5py.Group, views: Any) -> Transforms:
+    """The transforms of a split at the index `views` (a number, or `...` for all views)."""
+    stored = {field: group[name][views] for name, field in FIELD_OF.items() if name in group}
+    return Transforms.of(stored["affine"].shape[:-1], **stored)
 
 
 def _temperature(file: h5py.File) -> float:

@@ -9,7 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.images.index import SPLITS, Index, SplitName
+from pipeline.images.index import NO_LABEL, SPLITS, Index, SplitName
+from pipeline.images.transforms import FIELD_OF
 from pipeline.images.views import Views
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import refuse_full_disk
@@ -23,7 +24,13 @@ from pipeline.soft_labels.hdf5 import (
     strings,
     write_dataset,
 )
-from pipeline.soft_labels.layout import LOGITS_FORMAT, TARGETS_FORMAT, bytes_of_split, columns_of_split
+from pipeline.soft_labels.layout import (
+    LOGITS_FORMAT,
+    TARGETS_FORMAT,
+    bytes_of_split,
+    columns_of_split,
+    transform_columns,
+)
 from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
 from pipeline.soft_labels.softness import doubt_about
 
@@ -77,12 +84,11 @@ def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: lo
     for name, column in columns_of_split(views, count, row_columns).items():
         empty_dataset(group, name, column)
     group["image_sha256"][...] = strings(images.image_sha256)
+    labelled, names = np.asarray(images.labels) != NO_LABEL, transform_columns(views.augmentation)
     for view in range(views.count):
-        for part in slabs(count):
-            affines, colors = views.sample(images.ids[part], view)
-            group["affine"][view, part] = affines
-            if "color" in group:
-                group["color"][view, part] = colors
+        transforms = views.sample(images.ids, view, labelled)
+        for name in names:
+            group[name][view] = getattr(transforms, FIELD_OF[name])
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:
@@ -119,8 +125,7 @@ def _soften(source: SoftLabelFile, target: h5py.File, temperature: float) -> Non
 
 def _soften_split(source: SoftLabelFile, split: SplitName, group: h5py.Group, temperature: float) -> None:
     storage, classes, count = source.storage, source.classes, source.count(split)
-    copied = ["id", "image_sha256", "affine", *(["color"] if "color" in source.file[split] else [])]
-    for name in copied:
+    for name in ["id", "image_sha256", *transform_columns(source.views(split).augmentation)]:
         write_dataset(group, name, source.file[split][name][...])
     labels = source.labels(split)
     if isinstance(storage, logit_storage.Dense):

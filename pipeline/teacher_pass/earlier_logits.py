@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import SPLITS, SplitName
-from pipeline.images.views import IDENTITY, Floats16, Views
+from pipeline.images.transforms import IDENTITY, NOT_MIXED, Transforms
+from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
@@ -88,29 +89,49 @@ class EarlierLogits:
         self._same_fill = file.views("train").augmentation.fill_mode == fill_mode
 
     def find(
-        self, split: SplitName, rows: Rows, affines: Floats16, colors: Floats16, missing: npt.NDArray[np.bool_]
+        self, split: SplitName, rows: Rows, transforms: Transforms, missing: npt.NDArray[np.bool_]
     ) -> Iterator[EarlierRows]:
         """Finds those of a split's missing rows that the earlier file has.
 
         Args:
             split: "train", "val" or "test" of the new file.
             rows: the images of the split.
-            affines: (V, N, 6), the new file's.
-            colors: (V, N, 6), the new file's.
+            transforms: (V, N, ...), the new file's.
             missing: (V, N), whether each row is missing.
         """
         missing = missing.copy()
         for old_split in SPLITS:
             new, old = self._same_images(old_split, rows)
             for view in range(min(len(missing), self._file.views(old_split).count)):
-                old_affines, old_colors = self._file.transforms(old_split, view)
-                same = (old_affines[old] == affines[view, new]).all(1) & (old_colors[old] == colors[view, new]).all(1)
-                if not self._same_fill:  # only an untouched image has no pixels that were filled in
-                    same &= (affines[view, new] == IDENTITY).all(1)
+                same = self._same_views(transforms[view], self._file.transforms(old_split, view), new, old)
                 same &= missing[view, new]
                 missing[view, new[same]] = False
                 if same.any():
                     yield EarlierRows(split, view, new[same], old_split, old[same])
+
+    def _same_views(self, now: Transforms, then: Transforms, new: Ints, old: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each of S images, in the rows `new` and `old`, has the same view in both files: (S,).
+
+        Both (N, ...) are the transforms of one view. A mixed view has the same partner if that is one of the images
+        that both files have, with the same picture.
+        """
+        same_picture = self._same_pictures(now[new], then[old])
+        partner, earlier_partner = now.partner[new], then.partner[old]
+        is_mixed = partner != NOT_MIXED
+        same = np.asarray(same_picture & (is_mixed == (earlier_partner != NOT_MIXED)))
+        if not is_mixed.any():
+            return same
+        place = np.full(max(len(now), 1), NOT_MIXED)
+        place[new] = np.arange(len(new))
+        at = place[partner]  # where the partner stands among the S images
+        same_partner = (at != NOT_MIXED) & (old[at] == earlier_partner) & same_picture[at]
+        same_mix = (now.own_share[new] == then.own_share[old]) & (now.box[new] == then.box[old]).all(1)
+        return np.asarray(same & (~is_mixed | (same_partner & same_mix)))
+
+    def _same_pictures(self, now: Transforms, then: Transforms) -> npt.NDArray[np.bool_]:
+        same = now.equal_pictures(then)
+        # With another fill mode, only an untouched image has no pixels that were filled in.
+        return same if self._same_fill else np.asarray(same & (now.affine == IDENTITY).all(-1))
 
     def _same_images(self, old_split: SplitName, rows: Rows) -> tuple[Ints, Ints]:
         """The row numbers of the images that both files have, in the new and in the old file."""

@@ -7,10 +7,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Index, SplitName
 from pipeline.images.resize import Resize
-from pipeline.images.views import Augmentation, Floats16
+from pipeline.images.transforms import Transforms
 from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
 from pipeline.models.stored_answers import StoredAnswers
@@ -22,13 +23,12 @@ STORED_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class SplitOfViews:
-    """The images of one split, and the transforms of their views as the file stores them: (V, N, 6) each."""
+    """The images of one split, and the transforms of their views as the file stores them: (V, N, ...)."""
 
     name: SplitName
     rows: Rows
     augmentation: Augmentation
-    affines: Floats16
-    colors: Floats16
+    transforms: Transforms
 
 
 class Labeller(Protocol):
@@ -82,9 +82,11 @@ class ModelLabeller:
         """As `Forward.of_views`."""
         if split.name not in self._images:
             paths = [image.path for image in self._data.split(split.name)]
-            self._images[split.name] = DecodedImages(paths, self._forward.input_shape, self._resize, keep=False)
+            # An image is decoded once for all its views, but the partners of mixed views lie anywhere.
+            keep = split.augmentation.mixes
+            self._images[split.name] = DecodedImages(paths, self._forward.input_shape, self._resize, keep=keep)
         images = self._images[split.name]
-        return self._forward.of_views(images, views, rows, split.affines, split.colors, split.augmentation)
+        return self._forward.of_views(images, views, rows, split.transforms, split.augmentation)
 
 
 class StoredLabeller:

@@ -76,8 +76,8 @@ class TeacherPass:
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
 
     def _split(self, split: SplitName, views: Views) -> SplitOfViews:
-        affines, colors = self.unfinished.transforms(split)
-        return SplitOfViews(split, rows_of_split(self.data, split), views.augmentation, affines, colors)
+        transforms = self.unfinished.transforms(split)
+        return SplitOfViews(split, rows_of_split(self.data, split), views.augmentation, transforms)
 
     def run(self, earlier: EarlierLogits | None) -> None:
         """Takes the rows that an interrupted run and an earlier file have, and computes all others."""
@@ -143,7 +143,7 @@ class TeacherPass:
         stretches: list[EarlierRows] = []
         for split in self.splits.values():
             missing = self.unfinished.missing(split.name)
-            stretches += earlier.find(split.name, split.rows, split.affines, split.colors, missing)
+            stretches += earlier.find(split.name, split.rows, split.transforms, missing)
         if not self._all_hold(earlier, stretches):
             print(
                 "an earlier file is left aside: the teacher gives other logits now (another processor, "

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import SplitName
-from pipeline.images.views import Floats16, Views
+from pipeline.images.transforms import Transforms
+from pipeline.images.views import Views
 from pipeline.runtime.publish import replace_whole, reserve
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import full_disk_as_os_error, seal
@@ -73,8 +74,8 @@ class UnfinishedLogits:
         """Which rows have no logits yet: (V, N)."""
         return np.asarray(self._done[split] == 0)
 
-    def transforms(self, split: SplitName) -> tuple[Floats16, Floats16]:
-        """The stored transforms of all views, (V, N, 6) each."""
+    def transforms(self, split: SplitName) -> Transforms:
+        """The stored transforms of all views, (V, N, ...)."""
         return stored_transforms(self._file[split], ...)
 
     def encode(self, logits: npt.NDArray[np.float32]) -> logit_storage.Columns:

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.images.index import NO_LABEL, SPLITS, SplitName, read_index
-from pipeline.report.seen_views import untouched_and_views
-from pipeline.report.style import MOST_CLASSES, name_bars, save, show_image, title_all
+from pipeline.report.seen_views import SeenView, untouched_and_views
+from pipeline.report.style import MOST_CLASSES, name_bars, save, short, show_image, title_all
 from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.reading import SoftLabelFile, open_soft_labels
@@ -22,7 +22,7 @@ COLORS = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#a8a8a8", "#636363")
 
 
 def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[float], output: Path) -> None:
-    """Writes a PNG: a row for each view, with the picture that the teacher saw and its soft labels.
+    """Writes a PNG: a row for each view, with the picture that the teacher saw, its partner and its soft labels.
 
     Args:
         path: a file of either format; soft targets are shown at their own temperature.
@@ -42,12 +42,12 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
         split, row = _find(file, image_id)
         temperatures = _drawn(file, temperatures)
         shown = min(file.views(split).count, MOST_VIEWS)
-        _, pictures = untouched_and_views(file, data, split, row, shown)
+        _, seen = untouched_and_views(file, data, split, row, shown)
         bars = [
             [file.soft_labels(split, view, slice(row, row + 1), temperature)[0] for temperature in temperatures]
             for view in range(shown)
         ]
-        figure = _figure(file, split, row, pictures, np.array(bars), temperatures)
+        figure = _figure(file, split, row, seen, np.array(bars), temperatures)
     save(figure, output)
 
 
@@ -74,29 +74,55 @@ def _drawn(file: SoftLabelFile, temperatures: Sequence[float]) -> Sequence[float
 
 
 def _figure(
-    file: SoftLabelFile, split: SplitName, row: int, pictures: Any, bars: Any, temperatures: Sequence[float]
+    file: SoftLabelFile,
+    split: SplitName,
+    row: int,
+    seen: Sequence[SeenView],
+    bars: Any,
+    temperatures: Sequence[float],
 ) -> Figure:
-    """Draws a row for each view; pictures: (V, height, width, channels), bars: (V, temperatures, C)."""
-    names, label = file.provenance.class_names, int(file.labels(split)[row])
+    """Draws a row for each of V views; bars: (V, temperatures, C)."""
+    names, labels = file.provenance.class_names, file.labels(split)
     classes = np.sort(np.argsort(-bars.mean(axis=(0, 1)), kind="stable")[:MOST_CLASSES])
     height = max(1.9, 0.2 + 0.13 * len(classes) * (len(temperatures) + 1))
-    figure = Figure(figsize=(9, 0.9 + height * len(pictures)), layout="constrained")
-    axes = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=[1, 2.6])
+    figure = Figure(figsize=(9, 0.9 + height * len(seen)), layout="constrained")
+    pictures = 2 if any(view.partner is not None for view in seen) else 1
+    axes = figure.subplots(len(seen), pictures + 1, squeeze=False, width_ratios=[1] * pictures + [2.6])
     thickness = 0.8 / len(temperatures)
-    for view, (left, right) in enumerate(axes):
-        show_image(left, pictures[view], f"view {view}")
-        for number, temperature in enumerate(temperatures):
-            places = np.arange(len(classes)) + (number - (len(temperatures) - 1) / 2) * thickness
-            color = COLORS[number % len(COLORS)]
-            right.barh(places, bars[view, number, classes], thickness, color=color, label=f"T = {temperature:g}")
-        ticks = [f"{names[k]} (label)" if k == label else names[k] for k in classes]
-        name_bars(right, ticks)
+    for number, (view, (left, *others)) in enumerate(zip(seen, axes, strict=True)):
+        show_image(left, view.pixels, f"view {number}")
+        *middle, right = others
+        for empty in middle:
+            _show_partner(empty, view)
+        for each, temperature in enumerate(temperatures):
+            places = np.arange(len(classes)) + (each - (len(temperatures) - 1) / 2) * thickness
+            color = COLORS[each % len(COLORS)]
+            right.barh(places, bars[number, each, classes], thickness, color=color, label=f"T = {temperature:g}")
+        told = _hard_label(labels, row, view)
+        name_bars(right, [f"{names[k]} ({told[k]})" if k in told else names[k] for k in classes])
         right.set_xlim(0, 1)
         right.tick_params(axis="x", labelsize=8)
-    axes[-1][1].set_xlabel("probability that the teacher gives, softened", fontsize=9)
-    handles, labels = axes[0][1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(temperatures), fontsize=9)
+    axes[-1][-1].set_xlabel("probability that the teacher gives, softened", fontsize=9)
+    handles, texts = axes[0][-1].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper right", ncols=len(temperatures), fontsize=9)
     image_id, teacher = file.ids(split)[row], file.provenance.teacher
-    without = ", no label" if label == NO_LABEL else ""
+    without = ", no label" if labels[row] == NO_LABEL else ""
     title_all(figure, f"{image_id} ({split}{without}) as seen by {teacher}")
     return figure
+
+
+def _show_partner(axes: Any, view: SeenView) -> None:
+    if view.partner is None:
+        axes.set_axis_off()
+    else:
+        show_image(axes, view.partner.pixels, f"{view.partner.share:.0%} of {short(view.partner.image_id, 22)}")
+
+
+def _hard_label(labels: Any, row: int, view: SeenView) -> dict[int, str]:
+    """What stands beside the classes of a view's hard label: "label", or the share of each if it is mixed."""
+    if labels[row] == NO_LABEL:
+        return {}
+    if view.partner is None or labels[view.partner.row] == labels[row]:
+        return {int(labels[row]): "label"}
+    share = view.partner.share
+    return {int(labels[row]): f"{1 - share:.0%} of the label", int(labels[view.partner.row]): f"{share:.0%}"}

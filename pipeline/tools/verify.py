@@ -25,7 +25,7 @@ from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
 from pipeline.soft_labels.identity import differences, other_views
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Storage
-from pipeline.soft_labels.reading import Precision, Provenance, SoftLabelFile, open_soft_labels, slabs
+from pipeline.soft_labels.reading import Precision, Provenance, SoftLabelFile, open_soft_labels
 from pipeline.teacher_pass import teacher_checks
 from pipeline.tools.given_files import changed_since, files_of
 from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
@@ -180,16 +180,12 @@ def _views_as_sampled(file: SoftLabelFile) -> Check:
     """Whether the stored transforms are those that follow from the seed."""
     other = []
     for split in SPLITS:
-        ids, views = file.ids(split), file.views(split)
+        ids, views, labelled = file.ids(split), file.views(split), file.labels(split) != NO_LABEL
         with Progress(f"views of {split}", views.count * len(ids), "rows", short_is_silent=True) as progress:
             for view in range(views.count):
-                stored_affines, stored_colors = file.transforms(split, view)
-                for rows in slabs(len(ids)):
-                    affines, colors = views.sample(ids[rows], view)
-                    same = (stored_affines[rows] == affines).all(1)
-                    same &= (stored_colors[rows] == colors).all(1)
-                    other += [f"{ids[rows][number]} (view {view})" for number in np.flatnonzero(~same)]
-                    progress.advance(rows.stop - rows.start)
+                same = file.transforms(split, view).equal(views.sample(ids, view, labelled))
+                other += [f"{ids[row]} (view {view})" for row in np.flatnonzero(~same)]
+                progress.advance(len(ids))
     if other:
         return Check(
             "views", False, f"{len(other)} transform(s) are not as sampled from their seed: {first_few(other)}"

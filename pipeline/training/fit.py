@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras import ops
 
 from pipeline.images.index import Index, fingerprint_of
-from pipeline.images.views import philox_words
+from pipeline.images.random_words import philox_words
 from pipeline.models import architectures, keras_files
 from pipeline.models.descriptions import Model
 from pipeline.runtime.devices import numerics

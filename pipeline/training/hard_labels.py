@@ -6,9 +6,9 @@ from pathlib import Path
 
 import keras
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Index
 from pipeline.images.resize import Resize
-from pipeline.images.views import Augmentation
 from pipeline.models.descriptions import Model
 from pipeline.training.fit import Trained, trained
 from pipeline.training.input_pipeline import Examples, HardLabels

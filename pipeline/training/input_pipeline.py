@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import MEMORY_SHARE, DecodedImages
 from pipeline.images.index import Image, refuse_changed
-from pipeline.images.rendering import render
+from pipeline.images.random_words import philox_words
+from pipeline.images.rendering import render_pictures, signature
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.sampling import sample_views
 from pipeline.images.tf_data import mapped, planned, prefetched
-from pipeline.images.views import Augmentation, Floats16, philox_words, sample_views
+from pipeline.images.transforms import Pictures, Transforms, mixed_labels
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.workspace import work_folder
 from pipeline.training.recipe import Cache
@@ -40,8 +43,11 @@ class Supervision(Protocol):
     def view(self, number: int) -> int:
         """The view that pass `number` over the images shows."""
 
-    def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
-        """The affine and color transforms (B, 6) and the targets (B, ...) of some images in one view."""
+    def transforms(self, view: int) -> Transforms:
+        """The transforms of one view of the N images, (N, ...); partners are rows among them."""
+
+    def targets(self, view: int, rows: Ints) -> Floats32:
+        """The targets (B, ...) of some images in one view."""
 
 
 class HardLabels:
@@ -59,7 +65,8 @@ class HardLabels:
         self, ids: Sequence[str], one_hot: Floats32, augmentation: Augmentation, seed: int, count: int | None
     ) -> None:
         self.augmentation = augmentation
-        self._ids, self._one_hot, self._seed, self._count = np.array(ids), one_hot, seed, count
+        self._ids, self._one_hot, self._seed, self._count = ids, one_hot, seed, count
+        self._sampled: tuple[int, Transforms] | None = None
         labels = hashlib.sha256(one_hot.tobytes()).hexdigest()
         self.fingerprint = fingerprint(labels=labels, augmentation=asdict(augmentation), seed=seed, count=count)
 
@@ -67,10 +74,17 @@ class HardLabels:
         """The next view in each pass; with a fixed number of views, the first follows the last."""
         return number if self._count is None else number % self._count
 
-    def take(self, view: int, rows: Ints) -> tuple[Floats16, Floats16, Floats32]:
-        """Samples the transforms of one view, and takes the labels."""
-        affines, colors = sample_views(self.augmentation, self._seed, self._ids[rows].tolist(), view)
-        return affines, colors, self._one_hot[rows]
+    def transforms(self, view: int) -> Transforms:
+        """The transforms of one view, (N, ...); those of the last view are kept."""
+        if self._sampled is None or self._sampled[0] != view:
+            self._sampled = view, sample_views(self.augmentation, self._seed, self._ids, view)
+        return self._sampled[1]
+
+    def targets(self, view: int, rows: Ints) -> Floats32:
+        """The labels of some images, mixed as the view is: (B, C)."""
+        if not self.augmentation.mixes:
+            return self._one_hot[rows]
+        return mixed_labels(self._one_hot, self.transforms(view), rows)
 
 
 @dataclass(frozen=True)
@@ -141,16 +155,17 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
     def plan(step: int) -> tuple[Any, ...]:
         number, position = divmod(int(step), steps_in_pass)
         rows = order(number)[position * batch_size : (position + 1) * batch_size]
-        affines, colors, targets = supervision.take(supervision.view(number), rows)
-        return rows, affines.astype(np.float32), colors.astype(np.float32), targets
+        view = supervision.view(number)
+        pictures = Pictures.of(supervision.transforms(view), rows)
+        return supervision.targets(view, rows), pictures.rows, *pictures.arrays(supervision.augmentation)
 
-    def load(rows: Any, affines: Any, colors: Any, targets: Any) -> tuple[Any, Any]:
+    def load(targets: Any, rows: Any, partner: Any, *transforms: Any) -> tuple[Any, Any]:
         pixels = examples.images.rows(rows)
-        return render(pixels, affines, colors, supervision.augmentation), targets
+        return render_pictures(pixels, partner, supervision.augmentation, *transforms), targets
 
-    transforms = tf.TensorSpec((None, 6), tf.float32)
-    signature = (tf.TensorSpec((None,), tf.int64), transforms, transforms, _targets_signature(supervision))
-    return prefetched(mapped(planned(steps, plan, signature), load))
+    rows = tf.TensorSpec((None,), tf.int64)
+    arrays = (_targets_signature(supervision), rows, *signature(supervision.augmentation))
+    return prefetched(mapped(planned(steps, plan, arrays), load))
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
@@ -158,7 +173,7 @@ def validation_batches(examples: Examples, batch_size: int) -> Any:
     count = len(examples.images)
 
     def targets(start: int) -> tuple[Floats32]:
-        return (examples.supervision.take(0, np.arange(start, min(start + batch_size, count)))[2],)
+        return (examples.supervision.targets(0, np.arange(start, min(start + batch_size, count))),)
 
     batches = planned(range(0, count, batch_size), targets, [_targets_signature(examples.supervision)])
     # `planned` gives tuples of one array; Keras expects the array itself.
@@ -166,5 +181,5 @@ def validation_batches(examples: Examples, batch_size: int) -> Any:
 
 
 def _targets_signature(supervision: Supervision) -> Any:
-    width = supervision.take(0, np.zeros(1, np.int64))[2].shape[1]
+    width = supervision.targets(0, np.zeros(1, np.int64)).shape[1]
     return tf.TensorSpec((None, width), tf.float32)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Image, Index
-from pipeline.images.views import Augmentation
 from pipeline.models.descriptions import Model
 from pipeline.runtime.ranges import Flag, Fraction, Positive, Rate
 
