@@ -95,6 +95,7 @@ PARAMS: dict[str, Any] = {
         "seeds": [1, 2, 3],
         "batch_size": 32,
         "validation_steps": None,
+        "select_by": "accuracy",
         "phases": [{"epochs": 80, "learning_rate": 0.0005, "trainable_from": "all"}],
     },
     "evaluate": {},

@@ -17,6 +17,7 @@ from pipeline.models.descriptions import Model
 from pipeline.params.reading import read_params
 from pipeline.params.sections import Params, TrainedTeacher
 from pipeline.training import fit
+from pipeline.training.hard_metrics import hard_label_accuracy, hard_label_cross_entropy
 from pipeline.training.recipe import Phase, Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +75,7 @@ class Pair:
         if name == PLAIN:
             return plain(student, phase)
         if name == OURS:
-            return fit.compiled(student, phase, self.loss)
+            return fit.compiled(student, phase, self.loss, 1)
         return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
 
     def variants(self, phase: Phase) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def cross_entropy() -> Any:
 
 def plain(student: Any, phase: Phase) -> Any:
     """Training on hard labels alone, compiled as the baseline's stage compiles it."""
-    return fit.compiled(student, phase, cross_entropy())
+    return fit.compiled(student, phase, cross_entropy(), 1)
 
 
 def distiller(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
@@ -106,7 +107,7 @@ def by_hand(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) ->
 
 def _compiled_alike(online: Any, student: Any, phase: Phase, **loss: Any) -> Any:
     """Gives a model with a teacher in it the optimizer and the metrics that a stage gives a student."""
-    metrics = {"accuracy": fit.hard_label_accuracy, "cross_entropy": fit.hard_label_cross_entropy}
+    metrics = {"accuracy": hard_label_accuracy, "cross_entropy": hard_label_cross_entropy}
     online.compile(
         optimizer=plain(student, phase).optimizer,
         metrics=[keras.metrics.MeanMetricWrapper(function, name=name) for name, function in metrics.items()],

@@ -64,7 +64,7 @@ STAGES_OF_AN_EDIT = {
     "teacher_pass": ["precompute"],
     "inference": ["describe_teacher", "precompute", "evaluate", "measure_speed"],
     "soft_labels": ["precompute", *LABELS, "train_student@4-1", "evaluate", "report"],
-    "training": ["train_teacher", *MODELS, "evaluate"],
+    "training": ["train_teacher", *MODELS, "evaluate", "report"],
     "models": [*TEACHER, *MODELS, "evaluate", "measure_speed"],
     "datasets": ["split"],
     "images": ALL,

@@ -29,7 +29,8 @@ FREE_OF_TENSORFLOW = [
     *("runtime.digests", "runtime.errors", "runtime.npz_files", "runtime.progress", "runtime.publish"),
     "runtime.ranges",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
-    *("soft_labels.logit_storage", "soft_labels.reading", "training.recipe"),
+    *("soft_labels.logit_storage", "soft_labels.reading"),
+    *("training.best_epoch", "training.hard_loss", "training.recipe"),
 ]
 
 COMPUTES_WITH_TENSORFLOW = "models.onnx_layer"

@@ -23,6 +23,17 @@ TEACHERS = {
     "keras.applications": TRAINED | {"model": {"architecture": "vgg16", "input_shape": [32, 32, 3]}},
     "keras_hub": TRAINED | {"model": {"architecture": "keras_hub:resnet_18_imagenet", "input_shape": [32, 32, 3]}},
     "a file": {"model": "teacher.keras", "preprocessing": {"mean": [0.5], "std": [0.5]}, "classes": {"a": 1, "b": 0}},
+    "a full recipe": TRAINED
+    | {
+        "select_by": "auc",
+        "phases": [
+            {"epochs": 9, "learning_rate": 0.1, "trainable_from": "all", "warmup": 1, "ema": 0.9, "patience": 2}
+            | {"schedule": {"factor": 0.1, "after_epochs": [5]}, "class_weight": {"5": 1.0, "7": 2.0}}
+            | {"weight_decay": 0.1, "clip_norm": 1.0, "label_smoothing": 0.1},
+            {"epochs": 9, "learning_rate": 0.1, "trainable_from": "all", "schedule": "cosine"}
+            | {"class_weight": "balanced"},
+        ],
+    },
     "two": [TRAINED, {"model": "teacher.keras"}],
     "an ensemble": {"average": "probabilities", "members": [TRAINED, {"model": "teacher.keras"}]},
 }
@@ -124,6 +135,9 @@ def comment_on(text, key):
         ("seeds", "a list, each a whole number from 0 to below 4294967296"),
         ("scale_by_temperature_squared", "true or false"),
         ("trainable_from", "a whole number from 0 or a text or null"),
+        ("select_by", "accuracy, balanced_accuracy, auc, cross_entropy"),
+        ("warmup", "a whole number from 0"),
+        ("ema", "a number above 0 to below 1 or null"),
     ],
 )
 def test_ranges_are_told(key, values):
@@ -158,6 +172,8 @@ def section_of(layout):
         ("student.model", TEACHERS["a network of one's own"]["model"], "weights", "own or null"),
         ("precompute.storage", {"kind": "topk", "k": 2}, "kind", "dense, topk"),
         ("precompute.storage", {"kind": "dense", "dtype": "float16"}, "kind", "dense, topk"),
+        ("train_teacher", TRAINED, "schedule", "constant, cosine or {factor: …, after_epochs: …}"),
+        ("train_teacher", TRAINED, "class_weight", "balanced or a map or null"),
         ("train_teacher", CLASSES, "preprocessing", "none, unit, symmetric, caffe or {mean: …, std: …}"),
         ("train_teacher", CLASSES, "classes", "null or a map or a list, each a text or null"),
     ],

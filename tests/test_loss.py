@@ -482,6 +482,8 @@ def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
         "hard_label_weight": 0.3,
         "scale_by_temperature_squared": scaled,
         "soft_loss": kind,
+        "label_smoothing": 0.0,
+        "class_weights": None,
     }
     y_true, z = targets(LABELS, softmax(TEACHER, 2.5)), STUDENT.astype(np.float32)
     for again in (

@@ -49,6 +49,20 @@ MLP = {
     "dropout": 0.0,
 }
 SGD = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "trainable_from": "all"}
+FULL = {
+    "epochs": 10,
+    "learning_rate": 0.1,
+    "trainable_from": "all",
+    "schedule": {"factor": 0.1, "after_epochs": [4, 9]},
+    "warmup": 4,
+    "weight_decay": 0,
+    "clip_norm": 1,
+    "label_smoothing": 0.1,
+    "ema": 0.999,
+    "patience": 9,
+    "class_weight": {"5": 1, "7": 2.5},
+}
+"""A phase of ten epochs with everything that a phase can have."""
 MOBILENET = RESNET | {"architecture": "mobilenetv2", "alpha": 0.35}
 MODEL = "student.model"
 PHASE = "train_teacher.phases.0"
@@ -147,6 +161,10 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {PHASE: SGD | {"momentum": 0.999, "steps_per_epoch": 1, "backbone_in_inference_mode": True}},
         {PHASE: SGD | {"optimizer": "rmsprop"}},
         {PHASE: SGD | {"optimizer": "adam", "momentum": 0.0, "steps_per_epoch": None}},
+        {PHASE: FULL},
+        {PHASE: FULL | {"schedule": "cosine", "warmup": 9, "class_weight": "balanced"}},
+        *({"student.select_by": measure} for measure in ("accuracy", "balanced_accuracy", "auc", "cross_entropy")),
+        {"train_teacher.select_by": "auc"},
         {"student.validation_steps": 1},
         {"distill.soft_loss": "cross_entropy"},
         {"split.val_fraction": 0.999},
@@ -182,7 +200,10 @@ def test_what_may_be_left_out_has_its_default(tmp_path):
     params = read_params(write(tmp_path, left_out))
     assert plain(params.precompute.storage) == {"kind": "topk", "k": 7, "dtype": "float16"}
     assert plain(params.train_teacher.phases) == [
-        phase | {"steps_per_epoch": None, "optimizer": "adam", "momentum": 0.0, "backbone_in_inference_mode": False}
+        phase
+        | {"steps_per_epoch": None, "optimizer": "adam", "momentum": 0.0, "backbone_in_inference_mode": False}
+        | {"schedule": "constant", "warmup": 0, "weight_decay": None, "clip_norm": None, "label_smoothing": 0.0}
+        | {"ema": None, "patience": None, "class_weight": None}
     ]
     assert plain(params.train_teacher.augmentation) == {
         "horizontal_flip": False,
@@ -380,6 +401,61 @@ REFUSED = {
     "optimizer misspelt": (
         {f"{PHASE}.optimizer": "adma"},
         [f"{PHASE}.optimizer:", "'adam', 'adamw', 'rmsprop' or 'sgd'", "got 'adma'"],
+    ),
+    "schedule misspelt": (
+        {PHASE: FULL | {"schedule": "cosinus"}},
+        [f"{PHASE}.schedule: expected constant, cosine, or steps down: {{factor: 0.1, after", "(got 'cosinus')"],
+    ),
+    "steps of 1": (
+        {PHASE: FULL | {"schedule": {"factor": 1, "after_epochs": [5]}}},
+        [f"{PHASE}.schedule.factor:", "less than 1", "got 1"],
+    ),
+    "steps without epochs": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1}}},
+        [f"{PHASE}.schedule.after_epochs: missing"],
+    ),
+    "steps out of order": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1, "after_epochs": [7, 5]}}},
+        [f"{PHASE}.schedule:", "[7, 5]", "the smallest first"],
+    ),
+    "a step after the last epoch": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1, "after_epochs": [5, 10]}}},
+        [f"{PHASE}:", "after_epochs has 10, and the phase has 10 epochs", "from 1 to 9"],
+    ),
+    "a step in the warm-up": (
+        {PHASE: FULL | {"schedule": {"factor": 0.1, "after_epochs": [3, 5]}}},
+        [f"{PHASE}:", "after_epochs has 3, within the warmup of 4 epochs"],
+    ),
+    "warm-up as long as the phase": (
+        {PHASE: FULL | {"schedule": "cosine", "warmup": 10}},
+        [f"{PHASE}:", "warmup is 10 epochs, and the phase has 10", "Expected fewer"],
+    ),
+    "warm-up below 0": ({f"{PHASE}.warmup": -1}, [f"{PHASE}.warmup:", "than or equal to 0", "got -1"]),
+    "weight decay below 0": ({f"{PHASE}.weight_decay": -0.1}, [f"{PHASE}.weight_decay:", "or equal to 0", "got -0.1"]),
+    "clip norm 0": ({f"{PHASE}.clip_norm": 0}, [f"{PHASE}.clip_norm:", "greater than 0", "got 0"]),
+    "label smoothing 1": ({f"{PHASE}.label_smoothing": 1}, [f"{PHASE}.label_smoothing:", "less than 1", "got 1"]),
+    "momentum 1 of the average": ({f"{PHASE}.ema": 1}, [f"{PHASE}.ema:", "less than 1", "got 1"]),
+    "momentum 0 of the average": ({f"{PHASE}.ema": 0}, [f"{PHASE}.ema:", "greater than 0", "got 0"]),
+    "patience as long as the phase": (
+        {PHASE: FULL | {"patience": 10}},
+        [f"{PHASE}:", "patience is 10 epochs, and the phase has 10", "leave patience out"],
+    ),
+    "patience 0": ({f"{PHASE}.patience": 0}, [f"{PHASE}.patience:", "than or equal to 1", "got 0"]),
+    "class weight misspelt": (
+        {f"{PHASE}.class_weight": "balance"},
+        [f"{PHASE}.class_weight: expected balanced, or a number above 0 for each class", "(got 'balance')"],
+    ),
+    "class weight 0": (
+        {PHASE: FULL | {"class_weight": {"5": 1, "7": 0}}},
+        [f"{PHASE}.class_weight.7:", "greater than 0", "got 0"],
+    ),
+    "select by misspelt": (
+        {"student.select_by": "acc"},
+        ["student.select_by:", "'accuracy', 'balanced_accuracy', 'auc' or 'cross_entropy'", "got 'acc'"],
+    ),
+    "select by missing": (
+        {"student.select_by": ...},
+        ["student.select_by: missing; add these lines, which change no result:\n      select_by: accuracy"],
     ),
     "steps per epoch 0": (
         {f"{PHASE}.steps_per_epoch": 0},

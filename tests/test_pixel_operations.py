@@ -267,7 +267,9 @@ def test_an_image_does_not_depend_on_its_batch():
 
 def test_codes_of_no_operation_change_nothing():
     images, codes = picture(count=3), np.array([[10], [77], [255]], np.uint8)
-    np.testing.assert_array_equal(apply_operations(tf.constant(images), codes, np.ones((3, 1), np.float32), OPERATIONS), images)
+    np.testing.assert_array_equal(
+        apply_operations(tf.constant(images), codes, np.ones((3, 1), np.float32), OPERATIONS), images
+    )
 
 
 def test_operations_that_are_not_used_change_nothing():

@@ -31,8 +31,10 @@ from pipeline.models.descriptions import Cnn, Mlp
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import ParameterError
 from pipeline.training.best_epoch import best_epoch
-from pipeline.training.fit import hard_label_accuracy, hard_label_cross_entropy, train, trained
+from pipeline.training.fit import train, trained
 from pipeline.training.hard_labels import trained_on_hard_labels
+from pipeline.training.hard_loss import HardLoss
+from pipeline.training.hard_metrics import hard_label_accuracy, hard_label_cross_entropy
 from pipeline.training.input_pipeline import Examples, HardLabels
 from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import TrainingState
@@ -46,7 +48,7 @@ MODEL = Cnn(
     batch_normalization=True,
     dropout=0.3,
 )
-CROSS_ENTROPY = keras.losses.CategoricalCrossentropy(from_logits=True)
+CROSS_ENTROPY = HardLoss()
 SHIFTS = Augmentation(translation=0.2, horizontal_flip=True)
 
 
@@ -121,8 +123,8 @@ def targets_of(examples):
 class Noted(TrainingState):
     """Holds a copy of the file that each epoch leaves."""
 
-    def __init__(self, path):
-        super().__init__(path)
+    def __init__(self, path, select_by="accuracy"):
+        super().__init__(path, select_by)
         self.files = []
 
     def keep(self, model, row):
@@ -700,7 +702,7 @@ OTHER_INPUTS = {
     "batch size": lambda _: {"recipe": replace(SPOILT, batch_size=9)},
     "seed": lambda _: {"recipe": replace(SPOILT, seed=6)},
     "model": lambda _: {"model": replace(WITHOUT_STATISTICS, dropout=0.4)},
-    "loss": lambda _: {"loss": keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)},
+    "loss": lambda _: {"loss": HardLoss(label_smoothing=0.1)},
     "images": lambda data_set: {"train_on": examples(data_set, range(25))},
     "validation images": lambda data_set: {"validate_on": examples(data_set, range(27, 40))},
     "views": lambda data_set: {"train_on": examples(data_set, range(26), Augmentation())},

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
     from pipeline.params.split import DataSection
+    from pipeline.training.best_epoch import SelectBy
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
@@ -44,7 +45,7 @@ def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> 
     """How a model is trained."""
     from pipeline.training.recipe import Recipe
 
-    return Recipe(section.phases, section.batch_size, seed, section.validation_steps)
+    return Recipe(section.phases, section.batch_size, seed, section.validation_steps, section.select_by)
 
 
 def teachers(section: "sections.TrainTeacher") -> "tuple[list[TeacherToTrain | NotTrainedHere], Average]":
@@ -71,6 +72,14 @@ def not_trained_here(teachers: "Sequence[TeacherToTrain | NotTrainedHere]") -> "
     from pipeline.training.recipe import TeacherToTrain
 
     return [teacher for teacher in teachers if not isinstance(teacher, TeacherToTrain)]
+
+
+def teachers_select_by(section: "sections.TrainTeacher") -> "list[SelectBy]":
+    """What chooses the best epoch of each teacher; of one that is given, it does not matter."""
+    from pipeline.training.recipe import TeacherToTrain
+
+    members, _ = teachers(section)
+    return [member.recipe.select_by if isinstance(member, TeacherToTrain) else "accuracy" for member in members]
 
 
 def of_precompute(params: "sections.Params") -> dict[str, Any]:

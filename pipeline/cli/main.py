@@ -207,6 +207,8 @@ def evaluate() -> None:
         history=paths.HISTORY,
         batch_size=params.evaluate.batch_size,
         resize=params.images.resize,
+        select_by=params.student.select_by,
+        teachers_select_by=arguments.teachers_select_by(params.train_teacher),
         params=with_effect(params),
         output=paths.METRICS,
         plots=paths.PLOTS,
@@ -242,6 +244,7 @@ def report() -> None:
         speeds=paths.SPEED,
         params=with_effect(params),
         files=params.student.model.files,
+        select_by=params.student.select_by,
         output=paths.REPORT,
         pictures=paths.PICTURES,
     )

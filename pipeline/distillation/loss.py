@@ -1,10 +1,13 @@
 """The distillation loss: hard and soft labels in one Keras loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
 from keras import ops
+
+from pipeline.training.hard_loss import HardLoss, of_phase
+from pipeline.training.recipe import Phase
 
 SoftLoss = Literal["kl_divergence", "cross_entropy"]
 
@@ -20,12 +23,15 @@ class DistillationLoss(keras.losses.Loss):
     cross-entropy instead of the KL divergence: it is larger by the entropy of p, and has the same gradient.
 
     A row without a label, whose y is 0, has the soft term alone: its hard term and that term's gradient are 0.
+    `HardLoss` has the hard term, with label smoothing; class weights multiply both terms of a row that has a label.
 
     Args:
         temperature: T > 0, the temperature of the soft labels p.
         hard_label_weight: w, 0 to 1.
         scale_by_temperature_squared: whether s is T^2.
         soft_loss: "kl_divergence" or "cross_entropy".
+        label_smoothing: of the hard term, as in `HardLoss`.
+        class_weights: of both terms, as in `HardLoss`.
         name: the name of the loss.
         **base: `reduction` and `dtype` of `keras.losses.Loss`.
 
@@ -49,6 +55,8 @@ class DistillationLoss(keras.losses.Loss):
         hard_label_weight: float,
         scale_by_temperature_squared: bool = True,
         soft_loss: SoftLoss = "kl_divergence",
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
         name: str = "distillation_loss",
         **base: Any,
     ) -> None:
@@ -59,20 +67,24 @@ class DistillationLoss(keras.losses.Loss):
         if soft_loss not in SOFT_LOSSES:
             raise ValueError(f"soft_loss is {soft_loss!r}; expected one of {sorted(SOFT_LOSSES)}")
         self.soft_loss = soft_loss
+        self.hard = HardLoss(label_smoothing, class_weights)
         self.parts = {"soft_loss": self.soft_term}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
-        hard = y_true[:, : y_pred.shape[-1]]
-        # Times 0 without a label: the gradient of TensorFlow's kernel, which is used unless operations are made
-        # deterministic, is softmax(z) - y for any y.
-        hard_loss = ops.sum(hard, axis=-1) * ops.categorical_crossentropy(hard, y_pred, from_logits=True)
-        return self.hard_label_weight * hard_loss + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
+        hard, soft = self.hard.call(y_true, y_pred), self.soft_term(y_true, y_pred)
+        if self.hard.class_weights is not None:
+            soft = self.hard.row_weights(y_true, y_pred.shape[-1]) * soft
+        return self.hard_label_weight * hard + (1.0 - self.hard_label_weight) * soft
 
     def soft_term(self, y_true: Any, y_pred: Any) -> Any:
         """The soft-label loss of each row, scaled by s: (B,)."""
         scale = self.temperature**2 if self.scale_by_temperature_squared else 1.0
         return scale * SOFT_LOSSES[self.soft_loss](y_true[:, y_pred.shape[-1] :], y_pred / self.temperature)
+
+    def for_phase(self, phase: Phase) -> "DistillationLoss":
+        """The same loss with what a phase says of the hard labels."""
+        return DistillationLoss(**(self.get_config() | of_phase(phase)))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments from which Keras makes this loss again."""
@@ -82,6 +94,8 @@ class DistillationLoss(keras.losses.Loss):
             "hard_label_weight": self.hard_label_weight,
             "scale_by_temperature_squared": self.scale_by_temperature_squared,
             "soft_loss": self.soft_loss,
+            "label_smoothing": self.hard.label_smoothing,
+            "class_weights": self.hard.class_weights,
         }
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.metrics import Floats, Ints, over_seeds, recalls
+from pipeline.evaluation.metrics import Floats, Ints, over_seeds
 from pipeline.evaluation.uncertainty import share_interval
+from pipeline.training.validation_measures import recalls
 
 Recall = dict[str, Any]
 

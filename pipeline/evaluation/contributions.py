@@ -12,8 +12,8 @@ from pipeline.evaluation.metrics import (
     f1_score,
     kl_divergences,
     log_losses,
-    one_against_rest,
 )
+from pipeline.training.validation_measures import one_against_rest
 
 FEWEST_OF_A_CLASS = 10
 """If a class has fewer images than this, the AUC has no interval."""

@@ -16,6 +16,7 @@ from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Flag, Number, Positive, Seed, Share
 from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
+from pipeline.training.best_epoch import SelectBy
 from pipeline.training.recipe import Cache, Phase
 
 DESCRIBED, FILE, ENSEMBLE, LOGITS, VOTES = "$described", "$file", "$ensemble", "$logits", "$votes"
@@ -72,6 +73,7 @@ class TrainedTeacher(Section):
         seed: the seed of the initial weights, the order of the images, their views and the dropout.
         batch_size: the number of images in a step.
         validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
+        select_by: what decides on the validation images which epoch is the best.
         augmentation: the random changes of the training images; a change that is not named is off.
         phases: the phases of the training, one after another, each with a new optimizer.
     """
@@ -80,6 +82,7 @@ class TrainedTeacher(Section):
     seed: Seed = 1
     batch_size: Positive = 32
     validation_steps: Positive | None = None
+    select_by: SelectBy = "accuracy"
     augmentation: Augmentation = Augmentation()
     phases: Phases
 
@@ -185,6 +188,7 @@ class Student(Section):
         seeds: the seeds; one student and one baseline for each.
         batch_size: the number of images in a step.
         validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
+        select_by: what decides on the validation images which epoch is the best, of students and baselines.
         phases: the phases of the training, one after another, each with a new optimizer.
     """
 
@@ -192,6 +196,7 @@ class Student(Section):
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
     batch_size: Positive
     validation_steps: Positive | None
+    select_by: SelectBy
     phases: Phases
 
 

@@ -7,11 +7,12 @@ from pipeline.evaluation.cautions import gains, says_nothing, seeds_needed, what
 from pipeline.evaluation.curves import Curves
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.temperatures import students
+from pipeline.training.best_epoch import SelectBy, score
 
 Models = Mapping[str, Any]
 
 
-def chosen_student(models: Models, curves: Sequence[Curves]) -> Group:
+def chosen_student(models: Models, curves: Sequence[Curves], select_by: SelectBy = "accuracy") -> Group:
     """The students that the report is about: those of the temperature that is best on the validation images.
 
     If the test images chose the temperature, they would no longer be an honest test of it.
@@ -19,21 +20,22 @@ def chosen_student(models: Models, curves: Sequence[Curves]) -> Group:
     Args:
         models: as `metrics.json` has them; it names the best epoch of each training.
         curves: those of all trainings.
+        select_by: what chose the best epoch of each student.
 
     Returns:
-        The first group with the highest validation accuracy at the best epoch, as the mean over seeds.
+        The first group that is best by `select_by` at the best epoch, as the mean over seeds.
     """
-    accuracies = {
-        group: [_at_best_epoch(one, report) for one in curves if one.group == group]
+    scores = {
+        group: [_at_best_epoch(one, report, select_by) for one in curves if one.group == group]
         for group, report in students(models).items()
     }
-    return max(accuracies, key=lambda group: sum(accuracies[group]) / max(len(accuracies[group]), 1))
+    return max(scores, key=lambda group: sum(scores[group]) / max(len(scores[group]), 1))
 
 
-def _at_best_epoch(curves: Curves, report: Mapping[str, Any]) -> float:
-    """The validation accuracy of a training at the epoch whose weights were kept."""
+def _at_best_epoch(curves: Curves, report: Mapping[str, Any], select_by: SelectBy) -> float:
+    """What a training reached on the validation images at the epoch whose weights were kept."""
     best, _ = report["best_epochs"][curves.name]
-    return float(curves.table.set_index("epoch")["val_accuracy"][best])
+    return score(curves.table.set_index("epoch").loc[best], select_by)
 
 
 def verdict(models: Models, student: Group, test_images: int, labelled_alone: int | None = None) -> str:

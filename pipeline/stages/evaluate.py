@@ -27,7 +27,7 @@ from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
-from pipeline.training.best_epoch import best_epoch
+from pipeline.training.best_epoch import SelectBy, best_epoch
 
 
 def run(
@@ -41,6 +41,8 @@ def run(
     batch_size: int,
     params: Mapping[str, Any],
     resize: Resize = DEFAULT_RESIZE,
+    select_by: SelectBy = "accuracy",
+    teachers_select_by: Sequence[SelectBy] = ("accuracy",),
     output: Path,
     plots: Path,
     predictions: Path,
@@ -59,6 +61,8 @@ def run(
         batch_size: images in one forward pass.
         params: the sections of params.yaml on which results depend; `metrics.json` keeps them.
         resize: how images are resized.
+        select_by: what chose the best epoch of students and baselines.
+        teachers_select_by: what chose that of the teacher, or of each member of an ensemble.
         output: the JSON file to write.
         plots: the folder to write, with a folder of CSV files for each kind of plot.
         predictions: the folder to write, with a CSV file for each model.
@@ -90,7 +94,11 @@ def run(
     }
     votes = votes_on(test, labels, len(data.class_names))
     reports = model_reports(scores[TEACHER.key], by_seed, labels, data.class_names, votes)
-    models = {group.key: reports[group] | _best_epochs(group, curves) | costs[group] for group in [TEACHER, *groups]}
+    rules = {TEACHER.key: teachers_select_by[0]} | {
+        TEACHER.member(number): rule for number, rule in enumerate(teachers_select_by)
+    }
+    best = {group: _best_epochs(group, curves, rules, select_by) for group in [TEACHER, *groups]}
+    models = {group.key: reports[group] | best[group] | costs[group] for group in [TEACHER, *groups]}
     trained_from = {sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)}
     origin = made_from(data.fingerprint(), description.sha256, params, trained_from)
     _write_json({"made_from": origin, "test_images": len(test), **_unlabelled(data), "models": models}, output)
@@ -112,13 +120,22 @@ def _unlabelled(data: Index) -> dict[str, dict[str, int]]:
     return {"training_images": {"labelled": labelled, "unlabelled": unlabelled}} if unlabelled else {}
 
 
-def _best_epochs(group: Group, curves: Sequence[Curves]) -> dict[str, dict[str, tuple[int, int]]]:
-    """The best and the last epoch of each training of a group; empty for a teacher that was not trained here."""
-    epochs = {
-        training.name: (int(best_epoch(training.table.to_dict("records"))["epoch"]), len(training.table))
-        for training in curves
-        if training.group == group
-    }
+def _best_epochs(
+    group: Group, curves: Sequence[Curves], rules: Mapping[str, SelectBy], otherwise: SelectBy
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """The best and the last epoch of each training of a group; empty for a teacher that was not trained here.
+
+    Args:
+        group: the group.
+        curves: those of all trainings.
+        rules: what chose the best epoch, by the name of a training.
+        otherwise: what chose it in the others.
+    """
+    epochs = {}
+    for training in curves:
+        if training.group == group:
+            best = best_epoch(training.table.to_dict("records"), rules.get(training.name, otherwise))
+            epochs[training.name] = (int(best["epoch"]), len(training.table))
     return {"best_epochs": epochs} if epochs else {}
 
 

@@ -32,6 +32,7 @@ from pipeline.runtime.publish import publish
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
+from pipeline.training.best_epoch import SelectBy
 
 MOST_IMAGES = 6
 """How many images the page shows of those where student and teacher differ most, and of the student's mistakes."""
@@ -53,6 +54,7 @@ def run(
     speeds: Path,
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
+    select_by: SelectBy = "accuracy",
     output: Path,
     pictures: Path,
 ) -> None:
@@ -70,6 +72,7 @@ def run(
         speeds: `speed.json`.
         params: the sections of params.yaml to show.
         files: the files of `student.model`.
+        select_by: what chose the best epoch of each student.
         output: the HTML file to write.
         pictures: the folder in which to write samples.png, views.png and soft_labels.png.
 
@@ -87,7 +90,7 @@ def run(
     trained = {group: [group.model(seed) for seed in report["seeds"]] for group, report in students(models).items()}
     trained |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}
     curves = read_curves(history, trained)
-    student = chosen_student(models, curves)
+    student = chosen_student(models, curves, select_by)
     groups: dict[Role, Group] = {group.role: group for group in (TEACHER, student, BASELINE)}
     answers = {role: [read_predictions(predictions, name) for name in trained[group]] for role, group in groups.items()}
     _refuse_other_images(predictions, answers, data)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,8 +15,11 @@ from keras import ops
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.models import architectures
 from pipeline.runtime.progress import Progress
-from pipeline.training.fit import Reseed, compiled, new_optimizer
-from pipeline.training.input_pipeline import Examples, training_batches
+from pipeline.training.callbacks import Reseed
+from pipeline.training.fit import compiled
+from pipeline.training.hard_loss import of_phase
+from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training_batches
+from pipeline.training.optimizers import new_optimizer
 from pipeline.training.recipe import Phase, Recipe
 
 LAST_PLACE = 2.0**-23
@@ -57,22 +61,31 @@ class _Run:
     losses: list[float] = field(default_factory=list)
 
 
-def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, recipe: Recipe) -> Steps:
-    """Trains a student as stage `train_student` does, one epoch a phase, without validation.
+def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, recipe: Recipe, count: int) -> Steps:
+    """Trains a student as stage `train_student` does, for the first steps of each phase, without validation.
 
     Args:
         student: a model of `Description.build`.
         examples: images with `HardAndSoftLabels`.
         loss: the student's loss.
-        recipe: how to train; each phase has one epoch, with its number of steps.
+        recipe: how to train, with the weight of every class where a phase has class weights.
+        count: the number of steps of each phase.
     """
 
     def batches(steps: range) -> Any:
         return training_batches(examples, recipe.batch_size, recipe.seed, steps)
 
     run = _Run(batches, student.get_weights())
-    (steps,) = _steps("offline", student, recipe, lambda within, phase: compiled(within, phase, loss), [run])
+
+    def ready(within: Any, phase: Phase) -> Any:
+        return compiled(within, phase, loss.for_phase(phase), _steps_per_epoch(phase, examples, recipe))
+
+    (steps,) = _steps("offline", student, recipe, count, ready, [run])
     return steps
+
+
+def _steps_per_epoch(phase: Phase, examples: Examples, recipe: Recipe) -> int:
+    return phase.steps_per_epoch or steps_of_a_pass(examples, recipe.batch_size)
 
 
 def online_steps(
@@ -80,6 +93,7 @@ def online_steps(
     examples: Examples,
     loss: DistillationLoss,
     recipe: Recipe,
+    count: int,
     teacher: Any,
     seen_by_teacher: Examples | None = None,
 ) -> tuple[Steps, Steps]:
@@ -90,6 +104,7 @@ def online_steps(
         examples: as in `offline_steps`; their soft labels are not used.
         loss: a loss of KL divergence, which has the temperature and the weights.
         recipe: as in `offline_steps`.
+        count: as in `offline_steps`.
         teacher: a model from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
         seen_by_teacher: the same examples in the teacher's size, if that differs from the student's.
 
@@ -125,7 +140,8 @@ def online_steps(
             distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
             student_loss_weight=loss.hard_label_weight,
         )
-        trained.compile(optimizer=new_optimizer(phase), loss=hard_loss, jit_compile=False)
+        optimizer = new_optimizer(phase, _steps_per_epoch(phase, examples, recipe), within.trainable_variables)
+        trained.compile(optimizer=optimizer, loss=partial(hard_loss, **of_phase(phase)), jit_compile=False)
         trained.optimizer.build(trained.trainable_variables)  # now: variables made in the first step trace it twice
         return trained
 
@@ -139,27 +155,29 @@ def online_steps(
         _Run(lambda steps: batches(steps).map(lambda pixels, labels: (move(pixels), labels)), moved),
     ]
     with _unclipped():
-        online, rounded = _steps("online", student, recipe, distiller, runs)
+        online, rounded = _steps("online", student, recipe, count, distiller, runs)
     return online, rounded
 
 
-def hard_loss(y_true: Any, y_pred: Any) -> Any:
-    """Keras' cross-entropy, in which a row has its label's mass as weight: 1, or 0 without a label.
+def hard_loss(
+    y_true: Any, y_pred: Any, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+) -> Any:
+    """Keras' cross-entropy, in which a row has its label's mass as weight: 1, or that of its class, or 0 without one.
 
     The Distiller takes no sample weights itself.
     """
-    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
-    return cross_entropy(y_true, y_pred, sample_weight=ops.sum(y_true, axis=-1))
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+    mass = y_true if class_weights is None else y_true * ops.array(class_weights, "float32")
+    return cross_entropy(y_true, y_pred, sample_weight=ops.sum(mass, axis=-1))
 
 
 def _steps(
-    title: str, student: Any, recipe: Recipe, ready: Callable[[Any, Phase], Any], runs: Sequence[_Run]
+    title: str, student: Any, recipe: Recipe, count: int, ready: Callable[[Any, Phase], Any], runs: Sequence[_Run]
 ) -> list[Steps]:
     """Takes the steps of each run; the runs share the compiled model of a phase, since compiling takes longest."""
     tf.config.experimental.enable_op_determinism()  # the runs must differ by nothing but the method
-    counts = [phase.steps_per_epoch or 0 for phase in recipe.phases]
-    with Progress(f"parity, {title}", len(runs) * sum(counts), "steps") as progress:
-        for number, (phase, count) in enumerate(zip(recipe.phases, counts, strict=True)):
+    with Progress(f"parity, {title}", len(runs) * count * len(recipe.phases), "steps") as progress:
+        for number, phase in enumerate(recipe.phases):
             within = architectures.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
             model = ready(within, phase)
             new = [ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
@@ -168,7 +186,7 @@ def _steps(
                 for variable, value in zip(model.optimizer.variables, new, strict=True):
                     variable.assign(value)
                 model.fit(
-                    run.batches(range(sum(counts[:number]), sum(counts[: number + 1]))),
+                    run.batches(range(number * count, (number + 1) * count)),
                     steps_per_epoch=count,
                     initial_epoch=number,
                     epochs=number + 1,

@@ -141,6 +141,7 @@ def sections(
             "seeds": [1, 2, 3] if is_small or on_gpu else [1],
             "batch_size": batch,
             "validation_steps": None,
+            "select_by": "accuracy",
             "phases": _phases(student or _usual(is_small, "mobilenetv2"), train_images, batch),
         },
         "evaluate": {},
@@ -185,6 +186,7 @@ def _teacher(
         "seed": 1,
         "batch_size": batch,
         "validation_steps": None,
+        "select_by": "accuracy",
         "augmentation": augmentation,
         "phases": _phases(name, train_images, batch),
     }

@@ -8,7 +8,7 @@ online runs are unrelated, so the runs drift apart as any two equivalent methods
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.tools.distiller_steps import LAST_PLACE, Steps, offline_steps, online_steps
+from pipeline.training.class_weights import with_class_weights
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
 
@@ -126,13 +127,13 @@ def run(
         seen_by_teacher = None
         if teacher_model.input_shape[1:] != tuple(model.input_shape):
             seen_by_teacher = Examples.of(images, teacher_model.input_shape[1:], labels, resize, cache="none")
-        short = replace(recipe, phases=[replace(phase, epochs=1, steps_per_epoch=steps) for phase in recipe.phases])
+        weighted = with_class_weights(recipe, data)
 
         def student() -> Any:
             return model.build(classes=len(data.class_names), seed=recipe.seed)
 
-        offline = _finite(offline_steps(student(), examples, loss, short))
-        online, rounded = online_steps(student(), examples, loss, short, teacher_model, seen_by_teacher)
+        offline = _finite(offline_steps(student(), examples, loss, weighted, steps))
+        online, rounded = online_steps(student(), examples, loss, weighted, steps, teacher_model, seen_by_teacher)
         return Parity(
             offline=offline,
             online=_finite(online),

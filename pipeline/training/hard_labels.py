@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import keras
-
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Index
 from pipeline.images.resize import Resize
 from pipeline.models.descriptions import Model
 from pipeline.training.fit import Trained, trained
+from pipeline.training.hard_loss import HardLoss
 from pipeline.training.input_pipeline import Examples, HardLabels
 from pipeline.training.recipe import Cache, Recipe
 
@@ -46,7 +45,7 @@ def trained_on_hard_labels(
     Raises:
         MismatchError: image files are missing or changed, or the weights belong to another model.
         MissingError: the model's pretrained weights are missing.
-        ParameterError: the model cannot be built, or the training diverged.
+        ParameterError: the model cannot be built, the training diverged, or the recipe does not fit the classes.
         BusyError: another process is writing `output`.
     """
     train_images, val_images = data.labelled("train"), recipe.validation_images(data)
@@ -58,7 +57,7 @@ def trained_on_hard_labels(
         data,
         Examples.of(train_images, model.input_shape, augmented, resize, cache=cache),
         Examples.of(val_images, model.input_shape, untouched, resize, cache=cache),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        loss=HardLoss(),
         recipe=recipe,
         output=output,
         code=code,

@@ -9,7 +9,7 @@ import math
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from keras import ops
 
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import replace_whole
-from pipeline.training.best_epoch import best_epoch
+from pipeline.training.best_epoch import COLUMNS, SelectBy, best_epoch
 
 Kind = Literal["weight", "optimizer", "best"]
 """What an array holds; its name begins with it."""
@@ -31,13 +31,15 @@ class TrainingState:
 
     Args:
         path: the `.npz` file; if it exists, the training continues from it.
+        select_by: the measure on the validation images that decides which epoch is the best.
 
     Attributes:
         history: a dict for each epoch.
+        phase: the number of the last epoch's phase, from 1; 0 before the first epoch.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, select_by: SelectBy = "accuracy") -> None:
+        self.path, self.select_by = path, select_by
         self.history: list[dict[str, Any]] = []
         self.phase = 0
         self.arrays: dict[str, npt.NDArray[Any]] = {}
@@ -80,16 +82,21 @@ class TrainingState:
 
     def best(self) -> dict[str, Any]:
         """The history's row of the best epoch."""
-        return best_epoch(self.history)
+        return best_epoch(self.history, self.select_by)
+
+    def has_lost_patience(self, phase: int, patience: int | None) -> bool:
+        """Whether the last `patience` epochs of a phase are no better than its best one."""
+        rows = [row for row in self.history if row["phase"] == phase]
+        if patience is None or not rows:
+            return False
+        return bool(rows[-1]["epoch"] - best_epoch(rows, self.select_by)["epoch"] >= patience)
 
     def restore_best(self, model: Any) -> None:
         """Assigns the weights of the best epoch to the model."""
         best = self.best()
-        print(
-            f"best epoch {best['epoch']}: val_accuracy {best['val_accuracy']:.4f}, "
-            f"val_cross_entropy {best['val_cross_entropy']:.4f}",
-            file=sys.stderr,
-        )
+        columns = dict.fromkeys((COLUMNS[self.select_by], "val_accuracy", "val_cross_entropy"))
+        values = ", ".join(f"{column} {best[column]:.4f}" for column in columns)
+        print(f"best epoch {best['epoch']}: {values}", file=sys.stderr)
         _assign(model.weights, self.arrays, "best")
 
 
@@ -103,11 +110,21 @@ def _assign(variables: Sequence[Any], arrays: dict[str, npt.NDArray[Any]], kind:
 
 
 class KeepState(keras.callbacks.Callback):
-    """Keeps the state after each epoch, with the numbers of the epoch and of its phase."""
+    """Keeps the state after each epoch, and ends a phase that has lost its patience.
 
-    def __init__(self, state: TrainingState, phase: int, learning_rate: float) -> None:
+    Args:
+        state: the state.
+        phase: the number of the phase, from 1.
+        learning_rates: the learning rate of the last step of each epoch that is to come.
+        patience: as in `Phase`.
+    """
+
+    def __init__(
+        self, state: TrainingState, phase: int, learning_rates: Iterable[float], patience: int | None = None
+    ) -> None:
         super().__init__()
-        self.state, self.phase, self.learning_rate = state, phase, learning_rate
+        self.state, self.phase, self.patience = state, phase, patience
+        self.learning_rates = iter(learning_rates)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds one row to the history and writes the state.
@@ -120,5 +137,8 @@ class KeepState(keras.callbacks.Callback):
             raise ParameterError(
                 f"training diverged in epoch {epoch + 1}: {values}. Lower the learning_rate of phase {self.phase}."
             )
-        row = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": self.learning_rate, **values}
+        row = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": next(self.learning_rates), **values}
         self.state.keep(self.model, row)
+        if self.state.has_lost_patience(self.phase, self.patience):
+            print(f"phase {self.phase} ends: {self.patience} epochs were no better than its best", file=sys.stderr)
+            self.model.stop_training = True

@@ -1,0 +1,66 @@
+"""What happens before and after each epoch, beside the keeping of the state."""
+
+import sys
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipeline.images.random_words import philox_words
+from pipeline.runtime.progress import Progress
+
+
+class Reseed(keras.callbacks.Callback):
+    """Makes the dropout of each epoch a function of (seed, epoch).
+
+    Args:
+        fitted: a model of `architectures.for_phase`.
+        seed: the seed of the training.
+    """
+
+    def __init__(self, fitted: Any, seed: int) -> None:
+        super().__init__()
+        self.fitted, self.seed = fitted, seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets the state of every layer's generator of random numbers."""
+        layers = [inner for layer in self.fitted.layers for inner in (layer, *getattr(layer, "layers", ()))]
+        generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
+        for number, generator in enumerate(generators):
+            words = philox_words(2, "dropout", self.seed, epoch, number)
+            # 31 bits fit the integer types of all of Keras' backends.
+            generator.state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
+
+
+class Report(keras.callbacks.Callback):
+    """Prints the progress and the result of each epoch, with the speed of its training steps.
+
+    Args:
+        images: the number of images that an epoch shows.
+        last_epoch: the number of the last epoch that there can be.
+    """
+
+    def __init__(self, images: int, last_epoch: int) -> None:
+        super().__init__()
+        self.images, self.last_epoch = images, last_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins a line of progress."""
+        self.progress = Progress(f"epoch {epoch + 1}/{self.last_epoch}", self.params["steps"], "steps")
+        self.start = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Advances it."""
+        self.progress.advance(1)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes the time that training took."""
+        self.seconds = time.monotonic() - self.start  # the time of validation does not count
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prints the result."""
+        self.progress.close()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        speed = self.images / self.seconds
+        print(f"epoch {epoch + 1}/{self.last_epoch}  {values}  {speed:.0f} images/s", file=sys.stderr)
