@@ -3,23 +3,24 @@
 The page is docs/quality.md. Each data set has one pass of its teacher; every student of it learns from that cache, so
 losses are compared seed by seed with the same initial weights, order of images and views.
 
-- losses: ten losses, and the baseline without a teacher, with five seeds. For each loss, the validation images choose the
-  weight of the hard labels among three, by trainings of another seed: the same small budget for each. `linear` is the
-  data set of `mnist` with a student that is far weaker than its teacher. From the same trainings: which epoch each value
-  of `select_by` chooses, for the students of kl and the baselines.
+- losses: ten losses, and the baseline without a teacher, with five seeds. For each loss, the validation images choose
+  the weight of the hard labels among three, by trainings of another seed: the same small budget for each. `linear` is
+  the data set of `mnist` with a student that is far weaker than its teacher. From the same trainings: which epoch each
+  value of `select_by` chooses, for the students of kl and the baselines.
 - views: students that see V = 1 ... 50 views in turn, plain or mixed (MixUp and CutMix), for 50 epochs.
 - topk: 100 classes (two digits of MNIST side by side), with the k largest logits alone, with a model of the others, and
   with all.
+- teachers: three teachers of `colon`, each at the epochs that the values of `select_by` choose, and their students.
 
 Intervals hold 95 % of the time, for other seeds and other test images (`pipeline/evaluation/uncertainty.py`), not for
 other teachers or data.
 
     python -m benchmarks.quality [--cifar10 FILE] [--colon FOLDER] [--only PART ...] [--work FOLDER] [--processes 2]
 
-`mnist` needs nothing, `cifar10` an .npz file (docs/data.md), `colon` a folder in MHIST's layout of which half of the labels
-are taken away. A data set that is not given is left out. With `--work`, the same command continues a run that was killed:
-every training leaves a file. Several processes share the work; you may also start the command again beside the first.
-There is no goal to reach.
+`mnist` needs nothing, `cifar10` an .npz file (docs/data.md), `colon` a folder in MHIST's layout of which half of the
+labels are taken away. A data set that is not given is left out. With `--work`, the same command continues a run that
+was killed: every training leaves a file. Several processes share the work; you may also start the command again beside
+the first. There is no goal to reach.
 """
 
 import argparse
@@ -31,11 +32,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality_outcomes import Outcomes, Training, claimed
 from benchmarks.quality_parts import FULL, PARTS, QUICK, Plan
 from benchmarks.quality_projects import MADE, Sources, inside, make
 from benchmarks.quality_set_ups import SET_UPS
 from benchmarks.quality_tables import measured, tables_of
-from benchmarks.quality_trainings import Outcomes, Trainer, Training, claimed
+from benchmarks.quality_trainings import Trainer
 from benchmarks.record import Record, arguments
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -67,7 +69,12 @@ def parts_of(options: argparse.Namespace) -> dict[str, list[str]]:
         raise SystemExit(f"there is no part {sorted(unknown)[0]!r}; expected some of {', '.join(PARTS)}.")
     data_sets = [name for name in ("cifar10", "colon") if given[name] and not options.quick]
     of_views = "cifar10" if "cifar10" in data_sets else "mnist"
-    parts = {"losses": ["mnist", "linear", *data_sets], "views": [of_views], "topk": ["pairs"]}
+    parts = {
+        "losses": ["mnist", "linear", *data_sets],
+        "views": [of_views],
+        "topk": ["pairs"],
+        "teachers": ["colon"] if "colon" in data_sets else [],
+    }
     return {part: set_ups for part, set_ups in parts.items() if part in (options.only or PARTS)}
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.quality_set_ups import LOSSES, WEIGHTS
-from benchmarks.quality_trainings import Outcomes, Training
+from benchmarks.quality_outcomes import Outcomes, Training
+from benchmarks.quality_set_ups import LOSSES, RULES, TEACHERS, WEIGHTS, of_rule
 
 TUNING_SEED = 101
 """No seed of the comparison, so that the validation images choose nothing that the test images have seen."""
@@ -122,6 +122,21 @@ class Plan:
         }
         return {"baseline": [Training("pairs", "", 1.0, seed) for seed in seeds], **students}
 
+    def of_teachers(self, base: str) -> list[Training]:
+        """Students of teachers that each of `RULES` has kept."""
+        weight = self.weight(base, "kl")
+        if weight is None:
+            return self.tuning(base, "kl")
+        rows = self.rows_of_teachers(weight).values()
+        return [*self.tuning(base, "kl"), *(training for row in rows for training in row)]
 
-PARTS = {"losses": Plan.of_losses, "views": Plan.of_views, "topk": Plan.of_topk}
+    def rows_of_teachers(self, weight: float) -> dict[str, list[Training]]:
+        """The trainings of each rule: two students of each teacher."""
+        return {
+            rule: [Training(of_rule(rule, teacher), "kl", weight, seed) for teacher in TEACHERS for seed in (1, 2)]
+            for rule in RULES
+        }
+
+
+PARTS = {"losses": Plan.of_losses, "views": Plan.of_views, "topk": Plan.of_topk, "teachers": Plan.of_teachers}
 """The trainings of each part, for one set-up."""

@@ -15,15 +15,13 @@ import numpy.typing as npt
 
 from benchmarks.process import quiet
 from benchmarks.projects import ROOT, write_params
-from benchmarks.quality_set_ups import QUICK, SET_UPS, SetUp
+from benchmarks.quality_set_ups import SET_UPS, SetUp, changes
 
 Sources = Mapping[str, Path | None]
 """Where the data of a set-up lie, if it does not make them itself."""
 
 MADE = "made.json"
 """The file of a project that is there when its cache is."""
-SHARED = ("data/split", "data/index.csv", "models")
-"""What a project shares with its base; without stages of its own also the soft labels."""
 
 
 def make(work: Path, name: str, sources: Sources, quick: bool) -> None:
@@ -42,9 +40,9 @@ def make(work: Path, name: str, sources: Sources, quick: bool) -> None:
         make(work, set_up.base, sources, quick)
     project.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ROOT / "dvc.yaml", project / "dvc.yaml")
-    write_params(set_up.preset, {**set_up.changes, **(QUICK if quick else {})}, project / "params.yaml")
+    write_params(set_up.preset, changes(name, quick), project / "params.yaml")
     if set_up.base:
-        for shared in (*SHARED, *([] if set_up.stages else ["data/soft_labels"])):
+        for shared in set_up.shared:
             link(work / set_up.base / shared, project / shared)
     elif name == "pairs":
         write_pairs(project / set_up.changes["split"]["data"])

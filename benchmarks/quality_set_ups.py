@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pipeline.training.best_epoch import SelectBy
+
+RULES: tuple[SelectBy, ...] = get_args(SelectBy)
 TEACHER_STAGES = ("split", "train-teacher", "precompute")
 SHIFTS = {"translation": 0.1, "fill_mode": "constant"}
 SHIFTS_AND_FLIPS = {"horizontal_flip": True, "translation": 0.1, "fill_mode": "reflect"}
@@ -74,6 +77,13 @@ class SetUp:
     data: Path | None = None
     temperatures: Sequence[str] = field(default=("4",), kw_only=True)
 
+    @property
+    def shared(self) -> list[str]:
+        """What it shares with its base."""
+        shared = ["data/split", "data/index.csv"]
+        shared += [] if "train-teacher" in self.stages else ["models"]
+        return shared if self.stages else [*shared, "data/soft_labels"]
+
 
 def views(count: int, augmentation: Mapping[str, Any]) -> dict[str, Any]:
     """V views of each training image, and as many epochs of the student."""
@@ -93,6 +103,7 @@ COLON = {
     "distill.loss": ENTRIES,
     "split.data": "data/raw/given/colon",
     "split.unlabelled": {"rows": True},
+    "split.val_fraction": 0.3,
     "train_teacher.augmentation": TILES,
     "train_teacher.batch_size": 32,
     "train_teacher.model.input_shape": [48, 48, 3],
@@ -156,10 +167,32 @@ SET_UPS = {
 }
 SET_UPS |= of_views("mnist", MNIST, SHIFTS) | of_views("cifar10", CIFAR10, SHIFTS_AND_FLIPS)
 
-QUICK = {
-    "split.limit": 700,
-    "train_teacher.phases.0.epochs": 3,
-    "student.phases.0.epochs": 3,
-    "views.count": 3,
+TEACHERS = (1, 2, 3)
+"""The seeds of the teachers of which each rule of `RULES` keeps an epoch."""
+
+
+def of_rule(rule: SelectBy, teacher: int) -> str:
+    """The name of the set-up whose teacher has a seed, and was kept by a rule."""
+    return f"colon_{rule}_teacher{teacher}"
+
+
+SET_UPS |= {
+    of_rule(rule, teacher): SetUp(
+        "mnist",
+        {**COLON, "train_teacher.select_by": rule, "train_teacher.seed": teacher},
+        TEACHER_STAGES[1:],
+        "colon",
+    )
+    for rule in RULES
+    for teacher in TEACHERS
 }
+
+QUICK = {"split.limit": 700, "train_teacher.phases.0.epochs": 3, "student.phases.0.epochs": 3}
 """What replaces the values of each set-up with `--quick`."""
+QUICK_VIEWS = 3
+
+
+def changes(name: str, quick: bool) -> dict[str, Any]:
+    """What replaces the values of a set-up's preset."""
+    full = dict(SET_UPS[name].changes)
+    return {**full, **QUICK, "views.count": min(full["views.count"], QUICK_VIEWS)} if quick else full

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality_outcomes import Outcome, TestImages, Training
 from benchmarks.quality_parts import Plan
-from benchmarks.quality_set_ups import LOSSES, SET_UPS
-from benchmarks.quality_trainings import RULES, Outcome, TestImages, Training
+from benchmarks.quality_set_ups import LOSSES, RULES, SET_UPS
 from pipeline.evaluation.metrics import Floats, MetricName
 from pipeline.evaluation.uncertainty import interval_of_difference
 
@@ -17,6 +17,7 @@ Table = tuple[str, list[str], list[list[str]]]
 Answers = Sequence[Floats]
 """The logits (N, C) of each seed."""
 
+BOTH: tuple[MetricName, ...] = ("accuracy", "nll")
 PER_CENT: tuple[MetricName, ...] = ("accuracy", "balanced_accuracy")
 """Metrics that are written in per cent; differences of them in points."""
 
@@ -72,6 +73,7 @@ def tables_of(plan: Plan) -> Iterator[Table]:
         "losses": lambda set_up: _of_losses(plan, set_up, comparison(set_up)),
         "views": lambda base: _of_views(plan, base, comparison, answers),
         "topk": lambda _: _of_topk(plan, comparison, answers),
+        "teachers": lambda base: _of_teachers(plan, base, comparison, answers),
     }
     for part, set_ups in plan.parts.items():
         for set_up in set_ups:
@@ -92,15 +94,16 @@ def _of_losses(plan: Plan, set_up: str, compared: Comparison) -> Iterator[Table]
     )
     for loss, of_seeds in outcomes.items():
         own = _logits(of_seeds)
-        gains = [compared.difference(own, other, "accuracy") if own is not other else "" for other in (alone, kl)]
+        gains = [compared.difference(own, alone, "accuracy"), compared.difference(own, kl, "accuracy")]
+        gains[1] = "" if loss == "kl" else gains[1]
         rows.append([loss, f"{plan.weight(set_up, loss):g}", *_levels(compared, own), *gains, _time(of_seeds)])
     header = ["", "w", "accuracy, %", "NLL", "less baseline, points", "less kl, points", "seconds"]
-    yield f"{set_up}: {len(compared.images.labels):,} test images, {seeds} seeds", header, rows
+    yield f"{set_up}: losses, {len(compared.images.labels):,} test images, {seeds} seeds", header, rows
     nll = [
         [loss, *(compared.difference(_logits(of), other, "nll") for other in (alone, kl))]
         for loss, of in outcomes.items()
     ]
-    yield f"{set_up}: NLL, differences in nats (lower is better)", ["", "less baseline", "less kl"], nll
+    yield f"{set_up}: losses, NLL, differences in nats (lower is better)", ["", "less baseline", "less kl"], nll
 
 
 def _levels(compared: Comparison, answers: Answers) -> list[str]:
@@ -134,7 +137,7 @@ def _of_views(
         rows.append([model, titles[kind], str(count), *_levels(compared, own), gain, plain])
     header = ["", "views", "V", "accuracy, %", "NLL", "less the untouched image, points", "mixed less plain, points"]
     epochs = SET_UPS[f"{base}_views"].changes["student.phases.0.epochs"]
-    yield f"{base}: the number of views, {epochs} epochs, {len(plan.size.seeds)} seeds", header, rows
+    yield f"{base}: number of views, {epochs} epochs, {len(plan.size.seeds)} seeds", header, rows
 
 
 def _of_topk(
@@ -163,13 +166,38 @@ def _of_rules(plan: Plan, set_ups: Sequence[str], comparison: Callable[[str], Co
             for rule in RULES:
                 own = [outcome.chosen[rule] for outcome in outcomes]
                 epoch = f"{np.mean([outcome.epochs[rule] for outcome in outcomes]):.1f}"
-                metrics: tuple[MetricName, ...] = ("accuracy", "nll")
-                differences = [
-                    compared.difference(own, first, metric) if rule != "accuracy" else "" for metric in metrics
-                ]
+                differences = [compared.difference(own, first, metric) if rule != "accuracy" else "" for metric in BOTH]
                 rows.append([set_up, model, rule, epoch, *_levels(compared, own), *differences])
     header = ["", "", "select_by", "epoch", "accuracy, %", "NLL", "less accuracy's, points", "less accuracy's NLL"]
     yield "Which epoch is kept", header, rows
+
+
+def _of_teachers(
+    plan: Plan,
+    base: str,
+    comparison: Callable[[str], Comparison],
+    answers: Callable[[Sequence[Training]], list[Floats]],
+) -> Iterator[Table]:
+    """Teachers of which each rule kept an epoch, and their students."""
+    weight = plan.weight(base, "kl")
+    trainings = plan.rows_of_teachers(0.0 if weight is None else weight)
+    students = {rule: answers(of_rule) for rule, of_rule in trainings.items()}
+    teachers = {
+        rule: [comparison(set_up).images.teacher for set_up in dict.fromkeys(one.set_up for one in of_rule)]
+        for rule, of_rule in trainings.items()
+    }
+    compared, rows = comparison(base), []
+    for model, models in (("teacher", teachers), ("student", students)):
+        for rule, own in models.items():
+            first = models["accuracy"]
+            gains = [compared.difference(own, first, metric) if rule != "accuracy" else "" for metric in BOTH]
+            rows.append([model, rule, *_levels(compared, own), *gains])
+    header = ["", "select_by", "accuracy, %", "NLL", "less accuracy's, points", "less accuracy's NLL"]
+    yield (
+        f"{base}: the epoch of the teacher that is kept, {len(teachers['auc'])} teachers, two students each",
+        header,
+        rows,
+    )
 
 
 def measured(plan: Plan) -> dict[str, Any]:

@@ -1,178 +1,39 @@
-"""The trainings of `benchmarks.quality`: each leaves one file, and no two processes run the same one."""
+"""Runs the trainings of `benchmarks.quality`, in memory."""
 
-import fcntl
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.process import quiet
-from benchmarks.quality_set_ups import LOSSES, entry
-from pipeline.evaluation.contributions import Contributions, contributions
-from pipeline.evaluation.metrics import (
-    Floats,
-    Ints,
-    accuracy,
-    area_under_roc_curve,
-    balanced_accuracy,
-    negative_log_likelihood,
-    summarise,
-)
+from benchmarks.quality_outcomes import Outcome, Training
+from benchmarks.quality_set_ups import LOSSES, RULES, entry
+from pipeline.evaluation.metrics import Floats, Ints, accuracy, negative_log_likelihood
 from pipeline.images.index import Image
 from pipeline.training.best_epoch import best_epoch
-
-RULES = ("accuracy", "balanced_accuracy", "auc", "cross_entropy")
-"""The values of `select_by`."""
+from pipeline.training.validation_measures import area_under_roc_curve, balanced_accuracy
 
 
-@dataclass(frozen=True)
-class Training:
-    """A student, or a baseline, of one set-up.
-
-    Attributes:
-        set_up: the set-up.
-        loss: the loss of `quality_set_ups.LOSSES`; empty for a baseline.
-        weight: the weight of the hard labels.
-        seed: the seed of the training.
-        views: the first V views are shown in turn; None: all that are stored.
-        without_tail: whether the k largest probabilities of a top-k file are taken for all of them.
-        each_epoch: whether the answers of the epoch that each of `RULES` chooses are kept.
-    """
-
-    set_up: str
-    loss: str
-    weight: float
-    seed: int
-    views: int | None = None
-    without_tail: bool = False
-    each_epoch: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of its file."""
-        loss = "".join(sign if sign.isalnum() else "_" for sign in self.loss)
-        model = f"{loss}_weight{self.weight:g}" if self.loss else "baseline"
-        options = [f"V{self.views}"] * (self.views is not None) + ["cut"] * self.without_tail
-        return "_".join([model, *options, *["epochs"] * self.each_epoch, f"seed{self.seed}"])
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training led to.
-
-    Attributes:
-        logits: the answers to the test images at the best epoch by accuracy, (N, C).
-        chosen: the same at the epoch of each of `RULES`, if they were kept.
-        epochs: the epochs of each of `RULES`, counted from 1.
-        validation: `accuracy` and `cross_entropy` on the validation images at the best epoch.
-        seconds: how long the training took.
-    """
-
-    logits: Floats
-    chosen: dict[str, Floats]
-    epochs: dict[str, int]
-    validation: dict[str, float]
-    seconds: float
-
-    def save(self, path: Path) -> None:
-        """Writes the file in one step."""
-        partial = path.with_suffix(".partial")
-        told = json.dumps({"epochs": self.epochs, "validation": self.validation, "seconds": self.seconds})
-        with partial.open("wb") as file:
-            np.savez(
-                file, told=np.array(told), logits=self.logits, **{f"by_{rule}": z for rule, z in self.chosen.items()}
-            )
-        partial.replace(path)
-
-    @classmethod
-    def read(cls, path: Path) -> "Outcome":
-        """Reads the file."""
-        with np.load(path, allow_pickle=False) as file:
-            chosen = {name.removeprefix("by_"): file[name] for name in file.files if name.startswith("by_")}
-            return cls(file["logits"], chosen, **json.loads(str(file["told"])))
-
-
-class Outcomes:
-    """The outcomes of trainings, in the projects of a folder.
+class Changed:
+    """Supervision that differs from another one in some of its methods.
 
     Args:
-        work: the folder.
+        supervision: the other one.
     """
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        self._read: dict[Training, Outcome] = {}
+    def __init__(self, supervision: Any) -> None:
+        self._all = supervision
 
-    def path(self, training: Training) -> Path:
-        """The file of a training."""
-        return self.work / training.set_up / "trainings" / f"{training.name}.npz"
-
-    def get(self, training: Training) -> Outcome | None:
-        """The outcome; None if it is not there yet."""
-        if training not in self._read:
-            if not self.path(training).is_file():
-                return None
-            self._read[training] = Outcome.read(self.path(training))
-        return self._read[training]
-
-    def __getitem__(self, training: Training) -> Outcome:
-        """The outcome of a training that has ended."""
-        outcome = self.get(training)
-        if outcome is None:
-            raise KeyError(training.name)
-        return outcome
+    def __getattr__(self, name: str) -> Any:
+        """What the other one has."""
+        return getattr(self._all, name)
 
 
-@contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Whether no other process works on this file; the block may then make it. A kill ends the claim."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield not path.is_file()
-
-
-class TestImages:
-    """The labels of a set-up's test images, and the teacher's answers to them.
-
-    Args:
-        project: the folder of the set-up.
-    """
-
-    __test__ = False
-
-    def __init__(self, project: Path) -> None:
-        from pipeline.images.index import read_index
-        from pipeline.soft_labels.identity import rows_of
-        from pipeline.soft_labels.reading import open_logits
-
-        data = read_index(project / "data/index.csv")
-        images = data.split("test")
-        self.class_names = data.class_names
-        self.labels: Ints = np.array(data.labels(images))
-        with open_logits(project / "data/soft_labels/teacher_logits.h5") as file:
-            rows = rows_of(file, "test", [image.id for image in images])
-            self.teacher: Floats = np.asarray(file.storage.logits(file.columns("test", 0), file.classes))[rows]
-
-    def metrics(self, logits: Floats) -> dict[str, float]:
-        """Every metric of answers (N, C)."""
-        return summarise(logits, self.labels, self.teacher)
-
-    def contributions(self, logits: Floats) -> Contributions:
-        """What each image contributes to each of them."""
-        return contributions(logits, self.labels, self.teacher)
-
-
-class FirstViews:
+class FirstViews(Changed):
     """Supervision that shows the first V views in turn.
 
     Args:
@@ -181,17 +42,15 @@ class FirstViews:
     """
 
     def __init__(self, supervision: Any, count: int) -> None:
-        self._all, self._count = supervision, count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._all, name)
+        super().__init__(supervision)
+        self._count = count
 
     def view(self, number: int) -> int:
         """The view of a pass."""
         return number % self._count
 
 
-class WithoutTail:
+class WithoutTail(Changed):
     """Supervision in which only the k largest soft labels of each row are left, with the sum 1.
 
     Args:
@@ -200,10 +59,8 @@ class WithoutTail:
     """
 
     def __init__(self, supervision: Any, k: int) -> None:
-        self._all, self._k = supervision, k
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._all, name)
+        super().__init__(supervision)
+        self._k = k
 
     def targets(self, view: int, rows: Any) -> Any:
         """The targets of some images in one view."""
@@ -220,7 +77,11 @@ def largest_alone(probabilities: Floats, k: int) -> Floats:
 
 
 class Trainer:
-    """Runs the trainings of the project in the current folder; its images are decoded once."""
+    """Runs the trainings of the project in the current folder; its images are decoded once.
+
+    Attributes:
+        test_pixels: the test images, (N, height, width, channels) float32.
+    """
 
     def __init__(self) -> None:
         from pipeline.images.decoded_images import DecodedImages
@@ -230,8 +91,8 @@ class Trainer:
         self.params, self.data = read_params(Path("params.yaml")), read_index(Path("data/index.csv"))
         self.model = self.params.student.model
         paths = [image.path for image in self.data.split("test")]
-        images = DecodedImages(paths, self.model.input_shape, self.params.images.resize)
-        self._test: Floats = np.asarray(images.rows(np.arange(len(paths)))).astype(np.float32)
+        images = DecodedImages(paths, self.model.input_shape, self.params.images.resize, keep=False)
+        self.test_pixels: Floats = np.asarray(images.rows(np.arange(len(paths)))).astype(np.float32)
         self._decoded: dict[str, Any] = {}
 
     def run(self, training: Training) -> Outcome:
@@ -277,9 +138,10 @@ class Trainer:
 
     @contextmanager
     def _of_student(self, training: Training) -> Iterator[tuple[Any, Any, Any]]:
+        from pipeline.distillation.teacher_answers import answers_for
+
         from pipeline.cli import arguments
         from pipeline.distillation.targets import HardAndSoftLabels
-        from pipeline.distillation.teacher_answers import answers_for
         from pipeline.soft_labels.reading import open_soft_targets
 
         temperature, folder = LOSSES[training.loss].temperature, Path("data/soft_labels")
@@ -319,7 +181,7 @@ class Trainer:
 
     def _answers(self, model: Any, state: Any, epoch: int) -> Floats:
         """The logits of the test images with the weights of an epoch."""
-        return predicted(model, state.weights[epoch - 1], self._test)
+        return predicted(model, state.weights[epoch - 1], self.test_pixels)
 
 
 def validation_measures(logits: Floats, labels: Ints) -> dict[str, float]:
