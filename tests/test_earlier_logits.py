@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from pipeline.images.augmentation import Augmentation
+from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images.transforms import SAME_COLOR, Transforms
 from pipeline.images.views import Views
 from pipeline.soft_labels import logit_storage
@@ -47,7 +48,9 @@ def logits_of(split: str, view: int, row: int) -> list[float]:
     return [first + 0.1, first + 0.2, first - 0.3]
 
 
-def write(folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, Rows] = OLD) -> Path:
+def write(
+    folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, Rows] = OLD, affine: np.ndarray | None = None
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = UnfinishedLogits(folder, provenance, images)
     with unfinished:
@@ -55,6 +58,9 @@ def write(folder: Path, provenance: Provenance = PROVENANCE, images: dict[str, R
             for view, row in np.argwhere(unfinished.missing(split)):
                 logits = np.array([logits_of(split, view, row)], np.float32)
                 unfinished.put(split, np.array([view]), np.array([row]), unfinished.encode(logits))
+    if affine is not None:
+        with h5py.File(folder / "unfinished.h5", "r+") as file:
+            file["train/affine"][...] = affine
     unfinished.finish(folder / "earlier.h5")
     return folder / "earlier.h5"
 
@@ -175,6 +181,93 @@ def test_colors_of_an_earlier_file_count(tmp_path):
     grey = replace(sampled, color=np.broadcast_to(SAME_COLOR, sampled.color.shape))
     with open_earlier([path], replace(PROVENANCE, views=colored.as_json())) as file:
         assert list(file.find("train", OLD["train"], grey, np.ones((2, 4), bool))) == []
+
+
+MIXED = Views(2, 7, replace(SHIFTS, mixup=Mixing(1.0, 0.5), cutmix=Mixing(1.0, 0.5)))
+"""Every view is mixed."""
+
+
+@pytest.fixture(scope="module")
+def earlier_mixed(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("mixed"), replace(PROVENANCE, views=MIXED.as_json()))
+
+
+def kept(path, now, images=OLD["train"]):
+    """The (view, row) of the new file that are found."""
+    with open_earlier([path], replace(PROVENANCE, views=MIXED.as_json())) as file:
+        parts = file.find("train", images, now, np.ones(now.partner.shape, bool))
+        return {(part.view, int(row)) for part in parts for row in part.rows}
+
+
+ALL_MIXED = {(view, row) for view in (0, 1) for row in range(4)}
+
+
+def test_mixed_views_are_found_again_in_any_order(earlier_mixed):
+    now = transforms("train", OLD["train"], MIXED)
+    assert (now.partner >= 0).all()
+    assert kept(earlier_mixed, now) == ALL_MIXED
+    turned = rows("d=dd", "c=cc", "b=bb", "a=aa")
+    assert kept(earlier_mixed, transforms("train", turned, MIXED), turned) == ALL_MIXED
+
+
+@pytest.mark.parametrize("field", ["own_share", "box", "partner"])
+def test_a_view_that_is_mixed_in_another_way_is_not_taken(earlier_mixed, field):
+    now = transforms("train", OLD["train"], MIXED)
+    values = getattr(now, field)
+    values[1, 2] = (values[1, 2] + 1) % 4 if field == "partner" else values[1, 2] + np.float16(0.125)
+    if field == "partner" and values[1, 2] == 2:
+        values[1, 2] = 3
+    assert kept(earlier_mixed, now) == ALL_MIXED - {(1, 2)}
+
+
+def test_a_view_that_is_no_longer_mixed_is_not_taken(earlier_mixed):
+    now = transforms("train", OLD["train"], MIXED)
+    now.partner[0, 1], now.own_share[0, 1], now.box[0, 1] = -1, 1, 0
+    assert kept(earlier_mixed, now) == ALL_MIXED - {(0, 1)}
+
+
+def partner_of_most(now):
+    """The row that most views show beside their own image, and all views that show it."""
+    row = int(np.bincount(now.partner.ravel()).argmax())
+    showing = {(view, other) for view, other in ALL_MIXED if row in (other, now.partner[view, other])}
+    assert len(showing) > 3
+    return row, showing
+
+
+def test_a_partner_counts_with_its_content_and_its_transforms(earlier_mixed):
+    now = transforms("train", OLD["train"], MIXED)
+    row, showing = partner_of_most(now)
+    content = list(OLD["train"].image_sha256)
+    content[row] = "99" * 32
+    assert kept(earlier_mixed, now, replace(OLD["train"], image_sha256=content)) == ALL_MIXED - showing
+    now.affine[1, row, 5] += np.float16(0.125)
+    assert kept(earlier_mixed, now) == ALL_MIXED - {(view, other) for view, other in showing if view == 1}
+
+
+def test_a_partner_that_left_the_training_images_is_another(earlier_mixed):
+    """The number of its row is now that of an image with other content."""
+    before = transforms("train", OLD["train"], MIXED)
+    row, showing = partner_of_most(before)
+    stay = [other for other in range(4) if other != row]
+    left = Rows(*([values[other] for other in stay] for values in vars(OLD["train"]).values()))
+    now = before[:, stay]
+    now.partner[...] = np.array([stay.index(other) if other != row else 0 for other in range(4)])[now.partner]
+    now.partner[now.partner == np.arange(3)] = 1  # none is its own
+    expected = {(view, new) for view in (0, 1) for new, old in enumerate(stay) if (view, old) not in showing}
+    assert kept(earlier_mixed, now, left) == expected
+
+
+@pytest.mark.parametrize("fill_mode", ["reflect", "nearest"])
+def test_with_another_fill_mode_partners_must_be_untouched_too(tmp_path, fill_mode):
+    only_mixed = Views(2, 7, Augmentation(translation=0.2, fill_mode="constant", mixup=Mixing(1.0, 1.0)))
+    now = transforms("train", OLD["train"], only_mixed)
+    row, showing = partner_of_most(now)
+    now.affine[:, [other for other in range(4) if other != row]] = [1, 0, 0, 0, 1, 0]
+    path = write(tmp_path, replace(PROVENANCE, views=only_mixed.as_json()), affine=now.affine)
+    other = replace(only_mixed, augmentation=replace(only_mixed.augmentation, fill_mode=fill_mode))
+    with open_earlier([path], replace(PROVENANCE, views=other.as_json())) as file:
+        parts = list(file.find("train", OLD["train"], now, np.ones((2, 4), bool)))
+    assert {(part.view, int(row)) for part in parts for row in part.rows} == ALL_MIXED - showing
 
 
 def test_only_what_is_missing_is_found(earlier):

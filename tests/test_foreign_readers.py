@@ -29,8 +29,8 @@ def as_text(value):
 
 
 def test_there_are_golden_files_of_both_formats():
-    assert [path.stem.split("_T2")[0] for path in FILES].count("soft_targets") == 2
-    assert [path.stem.rsplit("_", 1)[0] for path in FILES].count("teacher_logits") == 2
+    assert [path.stem.split("_T2")[0] for path in FILES].count("soft_targets") == 3
+    assert [path.stem.rsplit("_", 1)[0] for path in FILES].count("teacher_logits") == 3
 
 
 @of_each_file

@@ -21,9 +21,10 @@ from scipy.special import log_softmax, softmax
 from pipeline.cli import arguments
 from pipeline.cli.main import main
 from pipeline.evaluation.description import read_description
-from pipeline.images.index import read_index
+from pipeline.images.augmentation import Augmentation, Mixing
+from pipeline.images.index import Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, rendering_of
-from pipeline.images.views import UNTOUCHED, Augmentation, Views
+from pipeline.images.views import UNTOUCHED, Views
 from pipeline.images.votes import counted_class, logits_of_votes
 from pipeline.models import keras_files
 from pipeline.models.ensembles import load_teacher
@@ -224,6 +225,29 @@ def test_logits_of_other_views_are_refused(views, resize, named):
         return
     with pytest.raises(MismatchError, match=named):
         compute(views, resize=resize)
+
+
+MIXED = Views(3, 5, Augmentation(mixup=Mixing(1.0, 0.4), cutmix=Mixing(1.0, 0.4)))
+
+
+def test_logits_of_mixed_views_belong_to_one_set_of_images():
+    """Another image may become a partner, so the pictures of such a set may be others."""
+    data = read_index(INDEX)
+    write(rows(views=3), rendering=np.array(rendering_of((12, 12, 3), DEFAULT_RESIZE, MIXED, data)))
+    take(GivenLogits(str(TABLE)))
+    compute(MIXED)
+    with open_logits(LOGITS) as file:
+        assert (file.transforms("train", 1).partner >= 0).any()
+    write(rows(views=3), rendering=np.array(rendering_of((12, 12, 3), DEFAULT_RESIZE, MIXED, Index(data.images[1:]))))
+    take(GivenLogits(str(TABLE)))
+    with pytest.raises(MismatchError, match=r"of other views than those of params\.yaml: partners .*, expected"):
+        compute(MIXED)
+
+
+def test_votes_are_no_answer_to_a_mixed_view():
+    take(Annotators(Smoothing(1.0)))
+    with pytest.raises(MismatchError, match=r"no answer to a picture of two\. .*Leave mixup and cutmix out"):
+        compute(MIXED)
 
 
 def test_logits_that_say_nothing_of_their_views_are_warned_of(capsys):

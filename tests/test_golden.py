@@ -12,8 +12,9 @@ import pytest
 from scipy.stats import norm
 
 FOLDER = Path(__file__).parent / "golden"
-LOGITS = ["teacher_logits_dense", "teacher_logits_topk"]
-TARGETS = ["soft_targets_T2_dense", "soft_targets_T2_topk"]
+LOGITS = ["teacher_logits_dense", "teacher_logits_topk", "teacher_logits_mixed"]
+TARGETS = ["soft_targets_T2_dense", "soft_targets_T2_topk", "soft_targets_T2_mixed"]
+MIXED = ["teacher_logits_mixed", "soft_targets_T2_mixed"]
 FILES = [*LOGITS, *TARGETS]
 VIEWS_OF = {"train": 2, "val": 1, "test": 1}
 CLASSES = ["adenoma", "hyperplasia", "normal", "sérrated"]
@@ -50,10 +51,45 @@ AFFINE = {
 }  # fmt: skip
 BRIGHTNESS = [[-0.1181, -0.0575, 0.04742], [0.0517, -0.02858, -0.02098]]  # biases; all gains are 1
 
+MIX = {
+    "affine": [[[-1, 0, 0, 0, 1, 0], UNTOUCHED, UNTOUCHED], [UNTOUCHED] * 3],
+    "operation": [[[1, 4], [2, 4], [2, 2]], [[2, 2], [4, 2], [4, 2]]],
+    "strength": [
+        [[0.01788330078125, 1], [0.08056640625, 1], [-0.0732421875, -0.09796142578125]],
+        [[0.01220703125, 0.06646728515625], [1, 0.016571044921875], [1, -0.0712890625]],
+    ],
+    "erased": [
+        [[-0.423095703125, 0.459228515625, 0.4296875, 0.91015625],
+         [-0.492431640625, -0.200439453125, 0.5888671875, 0.9345703125], [0, 0, 0, 0]],
+        [[0, 0, 0, 0], [-0.876953125, 0.2034912109375, -0.58837890625, 0.48388671875], [0, 0, 0, 0]],
+    ],
+    "partner": [[1, 0, -1], [1, 0, 1]],
+    "lambda": [[0.72509765625, 0.72509765625, 1], [0.78759765625, 0.54443359375, 0.482177734375]],
+    "box": [
+        [[0, 0, 0, 0], [-1, -0.468994140625, -0.173828125, 0.8623046875], [0, 0, 0, 0]],
+        [[-1, 0.16845703125, 0.0214996337890625, 1], [0, 0, 0, 0],
+         [-0.1944580078125, -0.73779296875, 1, 0.99658203125]],
+    ],
+}  # fmt: skip
+"""What the files of mixed views hold for their training images, beside the brightness."""
+
 VIEWS = {
     "count": 2,
     "seed": 7,
     "augmentation": {"horizontal_flip": True, "rotation": 0.25, "fill_mode": "nearest", "brightness": 0.125},
+}
+MIXED_VIEWS = {
+    "count": 2,
+    "seed": 12,
+    "augmentation": {
+        "horizontal_flip": True,
+        "fill_mode": "nearest",
+        "brightness": 0.125,
+        "operations": {"count": 2, "of": {"hue": 0.1, "blur": 0.05, "grayscale": 1.0}},
+        "erasing": {"share": 0.5, "area": [0.02, 0.33], "aspect_ratio": [0.3, 3.3]},
+        "mixup": {"alpha": 1.0, "share": 0.4},
+        "cutmix": {"alpha": 1.0, "share": 0.4},
+    },
 }
 PREPROCESSING = {
     "input_shape": [8, 6, 3],
@@ -65,6 +101,8 @@ DIGESTS = {
     "teacher_logits_topk": "9b009519277bee919e604b7eeb6d274125f6c5e3898f52bbebf9f4253a69e439",
     "soft_targets_T2_dense": "df7ec5e25989519820eab8e49932e8ba0d1c29781c28aa35f35879f89046fe78",
     "soft_targets_T2_topk": "095ae3f5b77480d58c820e2edaf5cfc6f3abf027a8faad7c8dcdb9eb62472bf1",
+    "teacher_logits_mixed": "4a456a35cf8b78ddbe946fa3494aff1039dcd02474a284c9e594994772aa5833",
+    "soft_targets_T2_mixed": "9ae221b39f29cfb82dfa437adf3c2d7545d4aec2a3de8f090f775fc00cf91419",
 }
 OF_LOGITS = {"temperature": None, "logits": None}
 OF_TARGETS = {
@@ -72,6 +110,8 @@ OF_TARGETS = {
     "teacher_logits_topk": OF_LOGITS,
     "soft_targets_T2_dense": {"temperature": 2.0, "logits": DIGESTS["teacher_logits_dense"]},
     "soft_targets_T2_topk": {"temperature": 2.0, "logits": DIGESTS["teacher_logits_topk"]},
+    "teacher_logits_mixed": OF_LOGITS,
+    "soft_targets_T2_mixed": {"temperature": 2.0, "logits": DIGESTS["teacher_logits_mixed"]},
 }
 # Shape of one row, whether there is one a view, dtype.
 COMMON = {"id": ((), False, None), "image_sha256": ((), False, "S64"), "affine": ((6,), True, "<f2")}
@@ -91,8 +131,24 @@ DATASETS = {
     | LABEL
     | {"index": ((2,), True, "<u2"), "probability": ((2,), True, "<f4"), "tail": ((), True, "<f4")},
 }
+for of_dense in ("teacher_logits_{}", "soft_targets_T2_{}"):
+    DATASETS[of_dense.format("mixed")] = DATASETS[of_dense.format("dense")]
 COLOR = {"color": ((6,), True, "<f2")}
-COLOR_OF = {"train": COLOR, "val": {}, "test": {}}  # the untouched image has no color transform
+OF_MIXED = {
+    "operation": ((2,), True, "u1"),
+    "strength": ((2,), True, "<f2"),
+    "erased": ((4,), True, "<f2"),
+    "partner": ((), True, "<i4"),
+    "lambda": ((), True, "<f2"),
+    "box": ((4,), True, "<f2"),
+}
+
+
+def datasets_of(name, split):
+    """The untouched images of other splits have an affine transform and no other."""
+    of_train = COLOR | (OF_MIXED if name in MIXED else {})
+    return DATASETS[name] | (of_train if split == "train" else {})
+
 
 of_each_file = pytest.mark.parametrize("name", FILES)
 of_each_split = pytest.mark.parametrize("split", VIEWS_OF)
@@ -164,8 +220,8 @@ def test_hdf5_spans_all_but_the_last_128_bytes(name):
 def test_the_root_has_these_attributes(name):
     with opened(name) as file:
         found = dict(file.attrs)
-    kind = {"kind": "dense", "dtype": "float32"} if "dense" in name else {"kind": "topk", "k": 2, "dtype": "float16"}
-    texts = {"views": VIEWS, "storage": kind, "preprocessing": PREPROCESSING}
+    kind = {"kind": "topk", "k": 2, "dtype": "float16"} if "topk" in name else {"kind": "dense", "dtype": "float32"}
+    texts = {"views": MIXED_VIEWS if name in MIXED else VIEWS, "storage": kind, "preprocessing": PREPROCESSING}
     assert {key: json.loads(found.pop(key)) for key in texts} == texts
     of_targets = {"temperature": found.pop("temperature", None), "logits": found.pop("logits", None)}
     assert found == {
@@ -196,14 +252,14 @@ def test_there_are_these_groups_and_datasets_and_no_others(name):
         assert sorted(file) == ["class_names", "test", "train", "val"]
         assert isinstance(file["class_names"], h5py.Dataset)
         for split in VIEWS_OF:
-            assert sorted(file[split]) == sorted(DATASETS[name] | COLOR_OF[split])
+            assert sorted(file[split]) == sorted(datasets_of(name, split))
 
 
 @of_each_split
 @of_each_file
 def test_shapes_and_dtypes_are_those_of_the_table(name, split):
     with opened(name) as file:
-        for dataset, (row, of_each_view, dtype) in (DATASETS[name] | COLOR_OF[split]).items():
+        for dataset, (row, of_each_view, dtype) in datasets_of(name, split).items():
             views = (VIEWS_OF[split],) if of_each_view else ()
             assert file[split][dataset].shape == (*views, len(IDS[split]), *row), dataset
             expected = f"S{max(len(text.encode()) for text in IDS[split])}" if dataset == "id" else dtype
@@ -225,7 +281,7 @@ def test_every_dataset_is_one_run_of_bytes_that_numpy_maps(name):
 
     with opened(name) as file:
         file.visititems(compare)
-    assert len(seen) == 1 + 3 * len(DATASETS[name]) + 1
+    assert len(seen) == 1 + sum(len(datasets_of(name, split)) for split in VIEWS_OF)
 
 
 @of_each_split
@@ -244,20 +300,38 @@ def test_labels_are_indices_of_classes(name, split):
 
 
 @of_each_split
-def test_hard_labels_are_one_hot(split):
-    with opened("soft_targets_T2_dense") as file:
+@pytest.mark.parametrize("name", ["soft_targets_T2_dense", "soft_targets_T2_mixed"])
+def test_hard_labels_are_one_hot(name, split):
+    """Those of mixed views too: each row has the label of its own image."""
+    with opened(name) as file:
         same(file[split]["hard"][:], [[column == label for column in range(4)] for label in LABELS[split]])
 
 
 @of_each_split
-@of_each_file
+@pytest.mark.parametrize("name", [name for name in FILES if name not in MIXED])
 def test_affine_transforms_are_these_for_ever(name, split):
     """The seed, the ids and the ranges give these numbers; val and test are the untouched image."""
     with opened(name) as file:
         same(file[split]["affine"][...], AFFINE[split])
 
 
-@of_each_file
+@pytest.mark.parametrize("dataset", MIX)
+@pytest.mark.parametrize("name", MIXED)
+def test_mixed_views_are_these_for_ever(name, dataset):
+    with opened(name) as file:
+        same(file["train"][dataset][...], MIX[dataset])
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_box_says_which_share_of_the_picture_is_not_the_partners(name):
+    with opened(name) as file:
+        boxes, share = file["train/box"][...].astype(np.float64), file["train/lambda"][...]
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) / 4
+    assert (area > 0).sum() == 3
+    same(share[area > 0], (1 - area[area > 0]).astype(np.float16))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in MIXED])
 def test_color_transforms_are_these_for_ever(name):
     with opened(name) as file:
         gains, biases = np.split(file["train/color"][...], 2, axis=-1)
@@ -266,14 +340,16 @@ def test_color_transforms_are_these_for_ever(name):
 
 
 @of_each_split
-def test_dense_logits_are_the_teachers_numbers(split):
-    with opened("teacher_logits_dense") as file:
+@pytest.mark.parametrize("name", ["teacher_logits_dense", "teacher_logits_mixed"])
+def test_dense_logits_are_the_teachers_numbers(name, split):
+    with opened(name) as file:
         same(file[split]["logits"][...], V[split])
 
 
 @of_each_split
-def test_dense_soft_labels_are_softmax_of_the_logits_at_t_2(split):
-    with opened("soft_targets_T2_dense") as file:
+@pytest.mark.parametrize("name", ["soft_targets_T2_dense", "soft_targets_T2_mixed"])
+def test_dense_soft_labels_are_softmax_of_the_logits_at_t_2(name, split):
+    with opened(name) as file:
         soft = file[split]["soft"][...]
     within_one_rounding(soft, softened(V[split]))
     np.testing.assert_allclose(soft.sum(axis=-1, dtype=np.float64), 1, rtol=0, atol=4 * 2.0**-24)

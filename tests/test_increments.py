@@ -9,17 +9,22 @@ import h5py
 import keras
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import tensorflow as tf
 from conftest import MODEL, copy_here, mhist_in, write_data_set
 from real_project import LOGITS, change, copy_without, run, stages_run
 
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.augmentation import Augmentation, Mixing
+from pipeline.images.index import Index, read_index, write_index
+from pipeline.images.views import Views
 from pipeline.inference.forward import Forward
 from pipeline.models import keras_files
 from pipeline.models.ensembles import LoadedTeacher
+from pipeline.runtime.digests import sha256_file
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
+from pipeline.soft_labels.reading import open_logits
 from pipeline.stages import precompute, split
 from pipeline.teacher_pass import labelling
 
@@ -108,6 +113,7 @@ def computed_once(split_once, tmp_path_factory):
         compute("earlier.h5")
         compute("half.h5", dtype="float16")
         compute("five.h5", count=5)
+        compute("mixed.h5", augmentation=MIXED)
     return folder
 
 
@@ -263,6 +269,83 @@ def test_an_earlier_file_with_other_logits_is_left_aside(project, passes, capsys
     assert sum(passes) >= 3 * images("train") + images("val") + images("test")
     assert sum(passes) <= 3 * images("train") + images("val") + images("test") + ALL * BATCH
     assert "the teacher gives other logits now" in capsys.readouterr().out
+
+
+# Mixed views, whose pictures are of two images
+
+
+MIXED = Augmentation(translation=0.2, mixup=Mixing(1.0, 0.3), cutmix=Mixing(1.0, 0.3))
+"""Three views of it are 0.6 of the rows mixed."""
+
+
+def partners_in(file: str) -> np.ndarray:
+    """(V, N) ids of the images that are mixed in; "" where none is."""
+    with open_logits(Path(file)) as content:
+        ids = np.array([*content.ids("train"), ""])
+        return np.stack([ids[content.transforms("train", view).partner] for view in range(3)])
+
+
+def write_noise(path: Path) -> None:
+    PIL.Image.fromarray(np.random.default_rng(5).integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+
+
+def counted_again(passes: list[int]) -> int:
+    """How many views were computed beside one batch of each stretch that is taken."""
+    tested = sum(min(BATCH, images(name)) for name in ("val", "test", "train", "train", "train"))
+    return sum(passes) - tested
+
+
+def test_a_changed_image_costs_the_views_that_show_it(project, passes):
+    names, counts = np.unique(partners_in("mixed.h5"), return_counts=True)
+    changed = str(names[1:][counts[1:].argmax()])  # the first name is the empty one, of views that are not mixed
+    write_noise(project / "images" / changed)
+    make_split(project)
+    shown = int((partners_in("mixed.h5") == changed).sum())
+    assert shown > 1
+    incremental = compute("changed.h5", "mixed.h5", augmentation=MIXED)
+    assert counted_again(passes) == 3 + shown
+    assert incremental == compute("scratch.h5", augmentation=MIXED)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_new_image_costs_its_views_and_few_others(passes):
+    """Those whose partner it becomes; all others keep theirs, though its row comes first and moves every number."""
+    index = read_index(INDEX)
+    first = index.split("train")[0]
+    write_noise(Path("new.png"))
+    new = replace(first, id="AAA.png", path="new.png", sha256=sha256_file(Path("new.png")))
+    INDEX.unlink()
+    write_index(INDEX, Index([new, *index.images], index.class_names))
+    incremental = compute("more.h5", "mixed.h5", augmentation=MIXED)
+    before, after = partners_in("mixed.h5"), partners_in("more.h5")[:, 1:]
+    changed = before != after
+    assert (after[changed] == "AAA.png").all()
+    assert changed.sum() < 15  # three expected, of three times as many views as there are images
+    assert counted_again(passes) == 3 + changed.sum()
+    assert incremental == compute("scratch.h5", augmentation=MIXED)
+
+
+@pytest.mark.usefixtures("project")
+def test_another_mix_keeps_what_is_not_mixed_so(passes):
+    other = replace(MIXED, mixup=Mixing(0.5, 0.3))
+    incremental = compute("other.h5", "mixed.h5", augmentation=other)
+    with open_logits(Path("mixed.h5")) as file:
+        transforms = [file.transforms("train", view) for view in range(3)]
+    by_mixup = sum(((t.partner >= 0) & ~t.box.any(axis=1)).sum() for t in transforms)
+    assert counted_again(passes) == by_mixup
+    assert incremental == compute("scratch.h5", augmentation=other)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_killed_pass_over_mixed_views_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(labelling, "WRITING_SHARE", math.inf)
+    with monkeypatch.context() as patch:
+        patch.setattr(Forward, "__call__", ended_after(Forward.__call__, batches=20))
+        with pytest.raises(KeyboardInterrupt):
+            compute("killed.h5", augmentation=MIXED)
+    capsys.readouterr()
+    assert compute("killed.h5", augmentation=MIXED) == Path("mixed.h5").read_bytes()
+    assert "precompute: continuing after" in capsys.readouterr().err
 
 
 # A teacher whose logits are not the image's own; test_inference tells which ones are noticed

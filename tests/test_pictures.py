@@ -305,7 +305,7 @@ def test_mixed_views_tell_the_share_of_their_own_image(make, unsaved):
             assert axes.get_title() == (f"view {view}" if partner < 0 else f"view {view} ({share:.0%})")
             number_mixed += partner >= 0
     assert 3 < number_mixed < 18
-    assert unsaved[0].get_suptitle().endswith("as the teacher saw them (mixed with others: the share of its own)")
+    assert unsaved[0].get_suptitle().endswith("\nIn brackets: the image's own share of a mixed view")
 
 
 def test_of_many_views_seven_are_shown(make, unsaved):

@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
 from pipeline.cli.main import main
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
 from pipeline.images.index import SPLITS, Image, Index, write_index
-from pipeline.images.views import UNTOUCHED, Augmentation, Views
+from pipeline.images.views import UNTOUCHED, Views
 from pipeline.inference import cost
 from pipeline.models import keras_files
 from pipeline.models.teacher_file import GivenTeacher
@@ -32,6 +33,13 @@ from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
 PLAIN = Views(3, 5, Augmentation(rotation=0.25))
 COLORED = Views(3, 5, Augmentation(rotation=0.25, contrast=0.25))
+MIXED = Views(
+    3,
+    1,
+    Augmentation(
+        erasing=Erasing(0.5), operations=Operations(2, magnitude=5.0), mixup=Mixing(1.0, 0.4), cutmix=Mixing(1.0, 0.4)
+    ),
+)
 TEACHER = replace(MODEL, filters=[3])
 STUDENT = replace(TEACHER, input_shape=(8, 8, 1), filters=[2])
 STORAGES = {"float32": Dense("float32"), "float16": Dense("float16"), "topk": TopK(2, "float16")}
@@ -68,6 +76,7 @@ EXAMPLE = Plan(
     views=5,
     students=6,
     epochs=40,
+    ends_early=False,
     images_seen=40_000,
     has_teacher_model=True,
     teacher_flops=2_000_000_000,
@@ -333,11 +342,13 @@ OF_A_ROW = {"float32": (16, 16), "float16": (8, 16), "topk": (4 + 4 + 8, 4 + 8 +
 
 
 @pytest.mark.parametrize("stored_as", STORAGES)
-@pytest.mark.parametrize("views", [PLAIN, COLORED], ids=["plain", "colored"])
+@pytest.mark.parametrize("views", [PLAIN, COLORED, MIXED], ids=["plain", "colored", "mixed"])
 def test_bytes_by_hand(stored_as, views):
     found = planned(ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8), views, STORAGES[stored_as])
     color = 3 * 10 * 12 * views.augmentation.recolors
-    rest = 35 * 12 + 15 * (8 + 64 + 4) + color
+    # Two codes and strengths, an erased box, a partner, its share, its box.
+    mixed = 3 * 10 * (2 * (1 + 2) + 8 + 4 + 2 + 8) * views.augmentation.mixes
+    rest = 35 * 12 + 15 * (8 + 64 + 4) + color + mixed
     logits, soft = OF_A_ROW[stored_as]
     assert (found.logits_bytes, found.targets_bytes) == (35 * logits + rest, 35 * soft + rest)
 
@@ -353,7 +364,7 @@ def test_bytes_of_one_hot_labels_by_hand():
     assert topk.targets_bytes == 15 * (of_all + 4 + 20 + 40 + 4)
 
 
-@pytest.mark.parametrize("views", [UNTOUCHED, PLAIN, COLORED], ids=["one view", "plain", "colored"])
+@pytest.mark.parametrize("views", [UNTOUCHED, PLAIN, MIXED], ids=["one view", "plain", "mixed"])
 @pytest.mark.parametrize("stored_as", STORAGES)
 def test_planned_bytes_are_those_of_the_files(tmp_path, monkeypatch, stored_as, views):
     monkeypatch.chdir(tmp_path)
@@ -393,6 +404,15 @@ def test_an_index_without_rows_is_refused(tmp_path):
 
 
 # ---- text
+
+
+def test_with_patience_the_epochs_are_the_most_that_can_run():
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    phases = [Phase(3, 0.1, "all", patience=1), Phase(4, 0.1, "all")]
+    found = planned(images, recipe=Recipe(phases, batch_size=8, seed=0))
+    assert (found.ends_early, found.epochs, found.images_seen) == (True, 7, 70)
+    assert not planned(images).ends_early
+    assert as_text(replace(EXAMPLE, ends_early=True), None).splitlines()[2] == "6 student(s), at most 40 epochs each"
 
 
 def test_the_text_tells_the_numbers_by_hand():

@@ -220,6 +220,18 @@ def test_a_view_has_the_same_partner_whatever_is_chosen(data):
         np.testing.assert_array_equal(picture(row), all_of_them[row["id"], row["view"]])
 
 
+def test_images_without_a_label_are_mixed_among_themselves(data):
+    without = [replace(image("train", 4 + number, f"u{number}"), class_name="") for number in range(3)]
+    data = Index([*data.images, *without], CLASS_NAMES)
+    write_transforms(FOLDER, data, data.images, replace(RENDERING, views=MIXED))
+    with np.load(FOLDER / "transforms.npz") as file:
+        ids, partners = file["ids"], file["partner"]
+    mixed = partners >= 0
+    is_without = np.char.startswith(ids, "u") & (np.char.str_len(ids) == 2)
+    assert 3 < is_without[mixed].sum() < mixed.sum() - 3
+    np.testing.assert_array_equal(is_without[partners[mixed]], is_without[mixed])
+
+
 def test_a_changed_partner_is_refused(data):
     """Of the images that are mixed in, too, the files are those of the index."""
     first, *others = data.split("train")

@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from soft_label_files import edit, write_logits
 
 from pipeline.cli.main import main
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
 from pipeline.images.index import SPLITS, Image, Index, write_index
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.views import Views
 from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.soft_labels.logit_storage import Dense, TopK
@@ -433,6 +434,80 @@ def test_wrong_values_are_found_where_they_are(project, case):
     found = spoil(file, change_file)
     assert finding in found[check]
     assert set(found) - {check} <= {"data set", "views"}, "the other splits are as they were"
+
+
+MIXED = Views(
+    2,
+    5,
+    Augmentation(
+        erasing=Erasing(0.5), operations=Operations(2, magnitude=5.0), mixup=Mixing(1.0, 0.4), cutmix=Mixing(1.0, 0.4)
+    ),
+)
+
+
+@pytest.fixture
+def of_mixed_views(dense):
+    """A project with files of mixed views, whose teacher answers a mixed picture with its partner's class."""
+    change(Path("params.yaml"), "views.augmentation", MIXED.augmentation.as_json())
+
+    def answers(views, count, classes):
+        logits = logits_of(views, count, classes)
+        for view in range(views if count == COUNTS["train"] else 0):
+            partner = MIXED.sample([f"train_{row:02}.png" for row in range(count)], view).partner
+            logits[view, partner >= 0] = logits[view, partner[partner >= 0]]
+        return logits
+
+    for file in (LOGITS, TARGETS):
+        Path(file).unlink()
+    write(views=MIXED, logits=answers, teacher_sha256=sha256_file(Path("models/teacher.keras")))
+
+
+@of_each_format
+@pytest.mark.usefixtures("of_mixed_views")
+def test_sound_files_of_mixed_views_are_ok_in_every_line(file):
+    """Where a view is mixed, the label of its image alone is no measure of the teacher."""
+    found = json.loads(verify(file, "--json").stdout)
+    assert found["ok"], found
+    said = {check["name"]: check["detail"] for check in found["checks"]}
+    right, rows = 0, 0
+    for view in (0, 1):
+        unmixed = MIXED.sample([f"train_{row:02}.png" for row in range(32)], view).partner < 0
+        rows += unmixed.sum()
+        right += (unmixed & (np.arange(32) % 4 != 3)).sum()
+    assert f"the teacher is right on {right / rows:.4f} of the views that are not mixed" in said["values of train"]
+    assert "not mixed" not in said["values of val"]
+
+
+MIX_CHANGES = {
+    "operation": lambda values: (values + 1) % 9,
+    "strength": lambda values: values + np.float16(0.25),
+    "erased": lambda values: values - np.float16(0.25),
+    "partner": lambda values: np.where(values < 0, 3, (values + 1) % 32),
+    "lambda": lambda values: values / 2,
+    "box": lambda values: values + np.float16(0.25),
+}
+
+
+@of_each_format
+@pytest.mark.parametrize("dataset", MIX_CHANGES)
+@pytest.mark.usefixtures("of_mixed_views")
+def test_damage_to_a_mixed_view_is_found(file, dataset):
+
+    def damage(content):
+        cell = content[f"train/{dataset}"]
+        cell[1, 7] = MIX_CHANGES[dataset](cell[1, 7])
+
+    found = spoil(file, damage)
+    assert "1 transform(s) are not as sampled from their seed: train_07.png (view 1)" in found["views"]
+    assert set(found) <= {"views", "values of train"}
+
+
+@of_each_format
+@pytest.mark.usefixtures("of_mixed_views")
+def test_partners_that_are_no_rows_are_counted(file):
+    found = spoil(file, set_cell("train/partner", (slice(None), 7), 32))
+    assert "2 partner(s) are no rows" in found["values of train"]
+    assert "2 transform(s) are not as sampled" in found["views"]
 
 
 def test_statistics_are_shown_beside_what_is_wrong(dense):

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipeline.images.index import Index
 from pipeline.images.views import Views
+from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.ranges import Flag
 
@@ -64,27 +66,28 @@ def preprocessing(input_shape: Sequence[int], resize: Resize) -> dict[str, Any]:
     return {"input_shape": list(input_shape), "decoder": DECODER, "resize": resize.as_json()}
 
 
-def rendering_of(input_shape: Sequence[int], resize: Resize, views: Views) -> str:
+def rendering_of(input_shape: Sequence[int], resize: Resize, views: Views, data: Index | None = None) -> str:
     """Everything that decides the pixels of a view but its image and number, as one line of JSON.
 
     Tables of logits from other programs carry this text. Equal pixels have equal texts: the number of views is not in
-    it, and the seed is null if nothing is drawn.
+    it, the seed is null if nothing is drawn, and the training images are named only if views are mixed.
 
     Args:
         input_shape: (height, width, channels) of the views, in pixels.
         resize: how images are brought to that size.
         views: the views of the training images.
+        data: the index, from whose training images partners are drawn; needed if views are mixed.
     """
     drawn = views.as_json()
-    return json.dumps(
-        {
-            **preprocessing(input_shape, resize),
-            "seed": None if views.augmentation.is_identity else drawn["seed"],
-            "augmentation": drawn["augmentation"],
-        },
-        sort_keys=True,
-        ensure_ascii=False,
-    )
+    decides = {
+        **preprocessing(input_shape, resize),
+        "seed": None if views.augmentation.is_identity else drawn["seed"],
+        "augmentation": drawn["augmentation"],
+    }
+    if views.augmentation.mixes:
+        pool = [] if data is None else data.split("train")
+        decides["partners"] = fingerprint(images=[(image.id, image.sha256, image.is_labelled) for image in pool])
+    return json.dumps(decides, sort_keys=True, ensure_ascii=False)
 
 
 def other_pixels(stored: Mapping[str, Any], expected: Resize) -> list[str]:

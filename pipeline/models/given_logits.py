@@ -15,7 +15,8 @@ from pipeline.models.teacher_file import GivenLogits
 from pipeline.runtime.errors import MismatchError, MissingError, UnusableError, all_named, nearest, quoted
 
 RENDERING = {"input_shape", "decoder", "resize", "seed", "augmentation"}
-"""What `softlabel render-views` says of the views that it writes."""
+PARTNERS = "partners"
+"""What `softlabel render-views` says of the views that it writes; the last of mixed views only."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _rendering(file: Path, text: str | None) -> Mapping[str, Any] | None:
         return None
     try:
         rendering = json.loads(text)
-        whole = isinstance(rendering, dict) and set(rendering) == RENDERING
+        whole = isinstance(rendering, dict) and set(rendering) | {PARTNERS} == RENDERING | {PARTNERS}
     except (ValueError, RecursionError):
         whole = False
     if not whole:

@@ -63,7 +63,8 @@ def view_grid(shown: Sequence[tuple[Pixels, Sequence[SeenView]]], class_names: S
         for number, (axes, view) in enumerate(zip(others, views, strict=True)):
             own_share = "" if view.partner is None else f" ({1 - view.partner.share:.0%})"
             show_image(axes, view.pixels, f"view {number}{own_share}")
-    is_mixed = any(view.partner is not None for _, views in shown for view in views)
     title = "Training images and views of them, as the teacher saw them"
-    title_all(figure, f"{title} (mixed with others: the share of its own)" if is_mixed else title)
+    if any(view.partner is not None for _, views in shown for view in views):
+        title += "\nIn brackets: the image's own share of a mixed view"
+    title_all(figure, title)
     return figure

@@ -18,7 +18,7 @@ MOST_ROWS = 4096
 
 @dataclass(frozen=True)
 class Answers:
-    """A teacher's answers to the first view of each labelled image of one split.
+    """A teacher's answers to the first view of each labelled image of one split, where that is not mixed.
 
     Outside of training, the first view is the untouched image.
 
@@ -45,7 +45,7 @@ def sample_of(count: int) -> slice:
 
 def answers_in(file: SoftLabelFile, split: SplitName) -> Answers:
     """The answers in a soft-label file; from soft labels p, the logits are computed as T log p, up to a constant."""
-    labels = file.labels(split)
+    labels = file.unmixed_labels(split, 0)
     labelled = np.flatnonzero(labels != NO_LABEL)
     sample = labelled[sample_of(len(labelled))]
     predictions, logits = [], []

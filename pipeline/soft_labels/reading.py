@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import NO_LABEL, SPLITS, SplitName
-from pipeline.images.transforms import FIELD_OF, Transforms
+from pipeline.images.transforms import FIELD_OF, NOT_MIXED, Transforms
 from pipeline.images.views import Views
-from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.errors import DamagedError, first_few
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
@@ -152,8 +152,21 @@ class SoftLabelFile:
         return np.asarray(group["label"][:], np.int64)
 
     def transforms(self, split: SplitName, view: int) -> Transforms:
-        """The transforms of one view, (N, ...)."""
-        return stored_transforms(self.file[split], view)
+        """The transforms of one view, (N, ...).
+
+        Raises:
+            DamagedError: a partner is no row.
+        """
+        transforms = stored_transforms(self.file[split], view)
+        wrong = (transforms.partner < NOT_MIXED) | (transforms.partner >= self.count(split))
+        if wrong.any():
+            named = first_few([str(row) for row in transforms.partner[wrong]])
+            raise DamagedError(f"{self.path} names partners that are no rows of {split}: {named}. {self.remedy}")
+        return transforms
+
+    def unmixed_labels(self, split: SplitName, view: int) -> npt.NDArray[np.int64]:
+        """The N class indices; `NO_LABEL` also for an image that this view shows mixed with another."""
+        return np.where(self.transforms(split, view).partner == NOT_MIXED, self.labels(split), NO_LABEL)
 
     def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
         """Some rows of one view, in the columns of `self.storage`."""

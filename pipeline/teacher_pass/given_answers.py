@@ -22,8 +22,18 @@ def refuse_unanswered(teachers: Sequence[Teacher], data: Index, views: Views, re
     """
     for teacher in teachers:
         if teacher.answers is not None:
+            _refuse_one_answer_for_two_images(teacher.answers, teacher.described, views)
             _refuse_missing(teacher.answers, teacher.described, data, views)
-            _refuse_other_views(teacher.answers, teacher.described, views, resize)
+            _refuse_other_views(teacher.answers, teacher.described, data, views, resize)
+
+
+def _refuse_one_answer_for_two_images(answers: StoredAnswers, described: str, views: Views) -> None:
+    if answers.views is None and views.augmentation.mixes:
+        raise MismatchError(
+            f"{described} has one answer for each image, but views.augmentation mixes images (mixup, cutmix): it has "
+            "no answer to a picture of two. Expected an answer to each view. Leave mixup and cutmix out, or take a "
+            "teacher that sees the views: a model, or a table with a row for each picture of `softlabel render-views`."
+        )
 
 
 def _refuse_missing(answers: StoredAnswers, described: str, data: Index, views: Views) -> None:
@@ -41,7 +51,7 @@ def _refuse_missing(answers: StoredAnswers, described: str, data: Index, views: 
         )
 
 
-def _refuse_other_views(answers: StoredAnswers, described: str, views: Views, resize: Resize) -> None:
+def _refuse_other_views(answers: StoredAnswers, described: str, data: Index, views: Views, resize: Resize) -> None:
     shown = answers.rendering
     if shown is None:
         if answers.views is not None and not views.augmentation.is_identity:
@@ -51,8 +61,10 @@ def _refuse_other_views(answers: StoredAnswers, described: str, views: Views, re
                 file=sys.stderr,
             )
         return
-    now = json.loads(rendering_of(shown["input_shape"], resize, views))
-    different = [f"{name} {shown[name]}, expected {value}" for name, value in now.items() if shown[name] != value]
+    now = json.loads(rendering_of(shown["input_shape"], resize, views, data))
+    different = [
+        f"{name} {shown.get(name)}, expected {value}" for name, value in now.items() if shown.get(name) != value
+    ]
     if different:
         raise MismatchError(
             f"{described} is of other views than those of params.yaml: "

@@ -1,5 +1,6 @@
 """What gives the logits of a view: a model that sees the picture, or a teacher's stored answers."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.augmentation import Augmentation
-from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.decoded_images import MEMORY_SHARE, DecodedImages
 from pipeline.images.index import Index, SplitName
 from pipeline.images.resize import Resize
 from pipeline.images.transforms import Transforms
@@ -61,7 +62,7 @@ class ModelLabeller:
 
     def __init__(self, forward: Forward, data: Index, resize: Resize) -> None:
         self._forward, self._data, self._resize = forward, data, resize
-        self._images: dict[SplitName, DecodedImages] = {}
+        self._images: dict[tuple[SplitName, bool], DecodedImages] = {}
 
     @property
     def at_once(self) -> int:
@@ -80,13 +81,23 @@ class ModelLabeller:
 
     def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
         """As `Forward.of_views`."""
-        if split.name not in self._images:
-            paths = [image.path for image in self._data.split(split.name)]
-            # An image is decoded once for all its views, but the partners of mixed views lie anywhere.
-            keep = split.augmentation.mixes
-            self._images[split.name] = DecodedImages(paths, self._forward.input_shape, self._resize, keep=keep)
-        images = self._images[split.name]
+        # An image is decoded once for all its views; but the partners of mixed views are needed again and again.
+        keep = split.augmentation.mixes and len(rows) >= len(split.rows.ids)
+        if (split.name, keep) not in self._images:
+            self._images[split.name, keep] = self._decoded(split.name, keep)
+        images = self._images[split.name, keep]
         return self._forward.of_views(images, views, rows, split.transforms, split.augmentation)
+
+    def _decoded(self, split: SplitName, keep: bool) -> DecodedImages:
+        paths = [image.path for image in self._data.split(split)]
+        images = DecodedImages(paths, self._forward.input_shape, self._resize, keep=keep)
+        if keep and not images.in_memory:
+            print(
+                f"the pixels of {len(images)} images, {images.size / 1e9:.1f} GB, do not fit in {MEMORY_SHARE:.0%} of "
+                "the available memory, so each mixed view decodes the image that is mixed in.",
+                file=sys.stderr,
+            )
+        return images
 
 
 class StoredLabeller:

@@ -40,7 +40,8 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
                 "",
                 *aligned([["split", "class", "images", "right", "confidence", "entropy"], *_classes(file)], str.rjust),
                 "",
-                f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's. "
+                f"Over all views, at temperature {temperature:g}. Right: the largest is the labelled class's"
+                f"{', where a view is not mixed' if file.views('train').augmentation.mixes else ''}. "
                 "Confidence: the largest probability. Entropy in nats.",
                 *(["", f"warning: {doubt}"] if (doubt := doubt_about(file, largest_temperature)) else []),
             ]
@@ -87,13 +88,13 @@ def _classes(file: SoftLabelFile) -> Iterator[list[str]]:
             raise DamagedError(f"{file.path} cannot be described: in {split}, {'; '.join(impossible)}. {file.remedy}")
         names = {**dict(enumerate(file.provenance.class_names)), NO_LABEL: "(no label)"}
         by_class = {number: Statistics() for number in names}
-        for rows, soft_labels in all_soft_labels(file, split):
+        for rows, soft_labels, of_rows in all_soft_labels(file, split):
             for number in np.unique(labels[rows]).tolist():
                 chosen = labels[rows] == number
-                by_class[number].add(soft_labels[chosen], labels[rows][chosen])
+                by_class[number].add(soft_labels[chosen], of_rows[chosen])
         for number, statistics in by_class.items():
             if statistics.rows:
                 images = statistics.rows // file.views(split).count
-                right = f"{statistics.right / statistics.rows:.4f}" if number != NO_LABEL else ""
+                right = f"{statistics.right / statistics.labelled:.4f}" if statistics.labelled else ""
                 means = (f"{value / statistics.rows:.4f}" for value in (statistics.confidence, statistics.entropy))
                 yield [split, names[number], f"{images:,}", right, *means]

@@ -122,7 +122,7 @@ def _published(folder: Path, data: Index, rendering: Rendering, total: int) -> I
     """The folder to fill, with `views.json` in it."""
     about = {
         "class_names": data.class_names,
-        "rendering": rendering_of(rendering.input_shape, rendering.resize, rendering.views),
+        "rendering": rendering_of(rendering.input_shape, rendering.resize, rendering.views, data),
     }
     with publish(folder) as partial, Progress("render-views", total, "views") as progress:
         partial.mkdir()

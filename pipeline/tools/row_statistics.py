@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import special
 
 from pipeline.images.index import NO_LABEL, SplitName
+from pipeline.images.transforms import NOT_MIXED
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Columns, TopK
@@ -68,27 +69,38 @@ class Statistics:
         return [problem for wrong, problem in cases if wrong]
 
 
-def all_soft_labels(file: SoftLabelFile, split: SplitName) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """The soft labels of all views, some thousand rows at a time: which rows, and (R, C); of logits those at T = 1."""
+SomeRows = tuple[slice, npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+def all_soft_labels(file: SoftLabelFile, split: SplitName) -> Iterator[SomeRows]:
+    """The soft labels of all views, some thousand rows at a time.
+
+    Yields:
+        Which rows; the soft labels (R, C), of logits those at T = 1; the labels (R,), `NO_LABEL` for a mixed view.
+    """
     count, views = file.count(split), file.views(split).count
     with Progress(f"values of {split}", views * count, "rows", short_is_silent=True) as progress:
         for view in range(views):
+            labels = file.unmixed_labels(split, view)
             for rows in slabs(count):
                 # Rows that are not finite are findings, not warnings of NumPy.
                 with np.errstate(invalid="ignore", over="ignore"):
                     soft_labels = file.soft_labels(split, view, rows)
-                yield rows, soft_labels
+                yield rows, soft_labels, labels[rows]
                 progress.advance(rows.stop - rows.start)
 
 
 def impossible_rows(file: SoftLabelFile, split: SplitName) -> list[str]:
-    """Labels and kept classes that are impossible, in words; no statistics can be computed from such rows.
+    """Labels, partners and kept classes that are impossible, in words; no statistics can be computed from such rows.
 
     Training images alone may have no label.
     """
     group, labels = file.file[split], file.labels(split)
     without = (labels == NO_LABEL) & (split == "train")
     counts = Counter({"label(s) are of no class": int((((labels < 0) | (labels >= file.classes)) & ~without).sum())})
+    if "partner" in group:
+        partner = group["partner"][...]
+        counts["partner(s) are no rows"] = int(((partner < NOT_MIXED) | (partner >= len(labels))).sum())
     for rows in slabs(file.count(split)):
         if "hard" in group:
             hard = group["hard"][rows]

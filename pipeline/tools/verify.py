@@ -25,7 +25,7 @@ from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
 from pipeline.soft_labels.identity import differences, other_views
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.logit_storage import Storage
-from pipeline.soft_labels.reading import Precision, Provenance, SoftLabelFile, open_soft_labels
+from pipeline.soft_labels.reading import Precision, Provenance, SoftLabelFile, open_soft_labels, stored_transforms
 from pipeline.teacher_pass import teacher_checks
 from pipeline.tools.given_files import changed_since, files_of
 from pipeline.tools.row_statistics import Statistics, all_soft_labels, impossible_rows
@@ -114,8 +114,8 @@ def _values(file: SoftLabelFile, split: SplitName) -> Check:
     if problems:
         return Check(f"values of {split}", False, "; ".join(problems))
     with np.errstate(invalid="ignore", over="ignore"):  # rows that are not finite are among the problems
-        for rows, soft_labels in all_soft_labels(file, split):
-            statistics.add(soft_labels, labels[rows])
+        for _, soft_labels, of_rows in all_soft_labels(file, split):
+            statistics.add(soft_labels, of_rows)
     problems += statistics.problems()
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:
@@ -125,11 +125,15 @@ def _values(file: SoftLabelFile, split: SplitName) -> Check:
     temperature = f"T = {1.0 if file.temperature is None else file.temperature:g}"
     detail = (
         f"{len(ids)} image(s){_without_label(labels)}, {file.views(split).count} view(s); "
-        f"the teacher is right on {statistics.right / max(statistics.labelled, 1):.4f}; "
+        f"the teacher is right on {statistics.right / max(statistics.labelled, 1):.4f}{_of_unmixed(file, split)}; "
         f"at {temperature} confidence {statistics.confidence / statistics.rows:.4f}, "
         f"entropy {statistics.entropy / statistics.rows:.4f} nats"
     )
     return Check(f"values of {split}", not problems, "; ".join([*problems, detail]))
+
+
+def _of_unmixed(file: SoftLabelFile, split: SplitName) -> str:
+    return " of the views that are not mixed" if file.views(split).augmentation.mixes else ""
 
 
 def _without_label(labels: npt.NDArray[np.int64]) -> str:
@@ -183,7 +187,7 @@ def _views_as_sampled(file: SoftLabelFile) -> Check:
         ids, views, labelled = file.ids(split), file.views(split), file.labels(split) != NO_LABEL
         with Progress(f"views of {split}", views.count * len(ids), "rows", short_is_silent=True) as progress:
             for view in range(views.count):
-                same = file.transforms(split, view).equal(views.sample(ids, view, labelled))
+                same = stored_transforms(file.file[split], view).equal(views.sample(ids, view, labelled))
                 other += [f"{ids[row]} (view {view})" for row in np.flatnonzero(~same)]
                 progress.advance(len(ids))
     if other:

@@ -1,4 +1,4 @@
-"""Writes the golden files of both formats, dense and top-k, from numbers written down here.
+"""Writes the golden files of both formats, dense, top-k, and of mixed views, from numbers written down here.
 
     python tests/golden/make.py
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
+from pipeline.images.views import Views
 from pipeline.runtime.publish import replace_whole
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows
@@ -32,12 +33,26 @@ LOGITS = {
     "test": [[[0.5, 1.0, 0.0, -0.5], [2.0, -2.0, 1.0, 0.0]]],
 }
 RESIZE = {"method": "bilinear", "antialias": True, "fit": "stretch"}
-KINDS = {"dense": logit_storage.Dense("float32"), "topk": logit_storage.TopK(2, "float16")}
+DENSE = logit_storage.Dense("float32")
+MIXED = Views(
+    2,
+    12,
+    Augmentation(
+        horizontal_flip=True,
+        fill_mode="nearest",
+        brightness=0.125,
+        operations=Operations(2, of={"hue": 0.1, "blur": 0.05, "grayscale": 1.0}),
+        erasing=Erasing(0.5),
+        mixup=Mixing(1.0, 0.4),
+        cutmix=Mixing(1.0, 0.4),
+    ),
+)
+KINDS = {"dense": (DENSE, VIEWS), "topk": (logit_storage.TopK(2, "float16"), VIEWS), "mixed": (DENSE, MIXED)}
 
 
 def write(folder: Path) -> None:
-    """Writes the four files."""
-    for name, kind in KINDS.items():
+    """Writes the six files."""
+    for name, (kind, views) in KINDS.items():
         provenance = Provenance(
             class_names=("adenoma", "hyperplasia", "normal", "sérrated"),
             teacher="cnn",
@@ -45,7 +60,7 @@ def write(folder: Path) -> None:
             dataset="da" * 32,
             preprocessing={"input_shape": [8, 6, 3], "decoder": "Pillow", "resize": RESIZE},
             batch_size=2,
-            views=VIEWS.as_json(),
+            views=views.as_json(),
             storage=kind.as_json(),
         )
         work = folder / f"work_{name}"
@@ -54,8 +69,8 @@ def write(folder: Path) -> None:
         with unfinished:
             for split, values in LOGITS.items():
                 logits = np.array(values, np.float32)
-                views, rows = np.indices(logits.shape[:2]).reshape(2, -1)
-                unfinished.put(split, views, rows, kind.encode(logits.reshape(-1, 4)))
+                numbers, rows = np.indices(logits.shape[:2]).reshape(2, -1)
+                unfinished.put(split, numbers, rows, kind.encode(logits.reshape(-1, 4)))
         with replace_whole(folder / f"teacher_logits_{name}.h5") as partial:
             unfinished.finish(partial)
         for left in work.iterdir():
