@@ -76,6 +76,7 @@ EXAMPLE = Plan(
     views=5,
     students=6,
     epochs=40,
+    ends_early=False,
     images_seen=40_000,
     has_teacher_model=True,
     teacher_flops=2_000_000_000,
@@ -403,6 +404,15 @@ def test_an_index_without_rows_is_refused(tmp_path):
 
 
 # ---- text
+
+
+def test_with_patience_the_epochs_are_the_most_that_can_run():
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    phases = [Phase(3, 0.1, "all", patience=1), Phase(4, 0.1, "all")]
+    found = planned(images, recipe=Recipe(phases, batch_size=8, seed=0))
+    assert (found.ends_early, found.epochs, found.images_seen) == (True, 7, 70)
+    assert not planned(images).ends_early
+    assert as_text(replace(EXAMPLE, ends_early=True), None).splitlines()[2] == "6 student(s), at most 40 epochs each"
 
 
 def test_the_text_tells_the_numbers_by_hand():

@@ -72,15 +72,14 @@ class DistillationLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row: (B,)."""
-        hard, soft = self.hard.call(y_true, y_pred), self.soft_term(y_true, y_pred)
-        if self.hard.class_weights is not None:
-            soft = self.hard.row_weights(y_true, y_pred.shape[-1]) * soft
-        return self.hard_label_weight * hard + (1.0 - self.hard_label_weight) * soft
+        hard = self.hard.call(y_true, y_pred)
+        return self.hard_label_weight * hard + (1.0 - self.hard_label_weight) * self.soft_term(y_true, y_pred)
 
     def soft_term(self, y_true: Any, y_pred: Any) -> Any:
-        """The soft-label loss of each row, scaled by s: (B,)."""
+        """The soft-label loss of each row, scaled by s and by the weight of its class: (B,)."""
         scale = self.temperature**2 if self.scale_by_temperature_squared else 1.0
-        return scale * SOFT_LOSSES[self.soft_loss](y_true[:, y_pred.shape[-1] :], y_pred / self.temperature)
+        rows = scale * SOFT_LOSSES[self.soft_loss](y_true[:, y_pred.shape[-1] :], y_pred / self.temperature)
+        return rows if self.hard.class_weights is None else self.hard.row_weights(y_true, y_pred.shape[-1]) * rows
 
     def for_phase(self, phase: Phase) -> "DistillationLoss":
         """The same loss with what a phase says of the hard labels."""

@@ -32,7 +32,8 @@ class Plan:
         images: the data set.
         views: how many views of each training image there are.
         students: how many students will be trained from soft labels.
-        epochs: how many epochs each of them is trained.
+        epochs: how many epochs each of them is trained, or could be where a phase may end early.
+        ends_early: whether a phase may end early.
         images_seen: how many training images each of them sees in all epochs together.
         has_teacher_model: False if the teacher's logits are given, so that no teacher runs.
         teacher_flops: FLOPs of the teacher's forward pass of one image; None if they are not known.
@@ -46,6 +47,7 @@ class Plan:
     views: int
     students: int
     epochs: int
+    ends_early: bool
     images_seen: int
     has_teacher_model: bool
     teacher_flops: int | None
@@ -115,7 +117,8 @@ def make_plan(
         images=images,
         views=views.count,
         students=temperatures * seeds,
-        epochs=sum(phase.epochs for phase in recipe.phases),
+        epochs=recipe.epochs,
+        ends_early=any(phase.patience is not None for phase in recipe.phases),
         images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),
         has_teacher_model=teacher is not None,
         teacher_flops=None if teacher is None or cost.graph_parameters(teacher) else cost.forward_flops(teacher),
@@ -171,7 +174,7 @@ def as_text(plan: Plan, speed: Mapping[str, float] | None) -> str:
         f"{sum(counts.values()):,} images in {plan.images.classes} classes: {of_each} ({plan.images.source})",
         *_about_unlabelled(plan.images),
         f"{plan.views} view(s) of each training image, one of every other: {plan.offline_passes:,} views",
-        f"{plan.students} student(s), {plan.epochs} epochs each"
+        f"{plan.students} student(s), {'at most ' if plan.ends_early else ''}{plan.epochs} epochs each"
         + (f": they would never see {plan.views_never_seen} of the views" if plan.views_never_seen else ""),
         "",
         *aligned(_files(plan), str.rjust),
