@@ -8,10 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.evaluation import names
-from pipeline.evaluation.curves import curve_table, measures_of, read_curves
+from pipeline.evaluation.curves import Curves, best_epochs, curve_table, measures_of, read_curves
 from pipeline.evaluation.temperatures import temperature_table
 from pipeline.report import temperature_curves
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
 
 TEACHER = {"quality": {"accuracy": {"mean": 0.9}, "auc": {"mean": 0.97}}}
 
@@ -202,3 +202,29 @@ def test_measures_are_those_that_were_recorded():
     assert measures_of(history(1, soft=True)) == ["loss", "cross_entropy", "soft_loss", "accuracy"]
     assert measures_of(history(1).drop(columns=["loss", "accuracy", "val_accuracy"])) == ["loss", "cross_entropy"]
     assert list(curve_table(history(1).drop(columns="loss"), "loss")) == ["epoch", "val_loss"]
+
+
+def curves_with(name, **values):
+    table = pd.DataFrame({"epoch": [1, 2, 3], "phase": 1, "val_cross_entropy": [0.3, 0.2, 0.4]} | values)
+    return Curves(names.parsed(name)[0], name, table)
+
+
+def test_the_best_epoch_is_the_one_by_which_each_was_selected():
+    accuracies, areas = [0.9, 0.7, 0.8], [0.5, 0.7, 0.9]
+    trained = [
+        curves_with("teacher_member0", val_accuracy=accuracies),
+        curves_with("teacher_member2", val_accuracy=accuracies),
+        curves_with("baseline_seed1", val_accuracy=accuracies, val_auc=areas),
+    ]
+    rules = {"teacher_member0": "accuracy", "teacher_member2": "cross_entropy"}
+    assert best_epochs(names.TEACHER, trained, rules, "auc") == {
+        "best_epochs": {"teacher_member0": (1, 3), "teacher_member2": (2, 3)}
+    }
+    assert best_epochs(names.BASELINE, trained, rules, "auc") == {"best_epochs": {"baseline_seed1": (3, 3)}}
+    assert best_epochs(names.student("4"), trained, rules, "auc") == {}
+
+
+def test_curves_of_another_selection_are_refused():
+    trained = [curves_with("baseline_seed1", val_accuracy=[0.9, 0.7, 0.8])]
+    with pytest.raises(MismatchError, match=r"baseline_seed1 have no val_auc, .*select_by: auc.*`dvc repro`"):
+        best_epochs(names.BASELINE, trained, {}, "auc")

@@ -1124,3 +1124,17 @@ def test_reading_imports_neither_tensorflow_nor_keras():
     script = "import sys, pipeline.params.reading; print(*{'tensorflow', 'keras', 'jax'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+def test_each_teacher_has_a_selection_of_its_own(tmp_path):
+    """As `evaluate` takes it: of the members of an ensemble in their order; a given one counts, but needs none."""
+    trained = yaml(ROOT / "params.yaml")["train_teacher"]
+    members = [trained | {"select_by": "auc"}, {"model": "teacher.keras"}, trained]
+    for teacher, expected in ((trained | {"select_by": "auc"}, ["auc"]), (members, ["auc", "accuracy", "accuracy"])):
+        section = read_params(write(tmp_path, {"train_teacher": teacher})).train_teacher
+        assert arguments.teachers_select_by(section) == expected
+
+
+def test_a_recipe_has_the_selection_of_its_section(tmp_path):
+    section = read_params(write(tmp_path, {"student.select_by": "cross_entropy"})).student
+    assert arguments.recipe(section, 1).select_by == "cross_entropy"

@@ -141,6 +141,20 @@ def test_of_several_temperatures_the_validation_images_choose():
     assert chosen_student(found, trained) == Group("student", "4")
 
 
+@pytest.mark.parametrize(("select_by", "temperature"), [("accuracy", "1"), ("auc", "4"), ("cross_entropy", "8")])
+def test_temperatures_are_compared_by_what_selects_epochs(select_by, temperature):
+    """At the second epoch; the lowest cross-entropy is the best one."""
+    values = {"1": (0.9, 0.7, 0.5), "4": (0.8, 0.9, 0.6), "8": (0.7, 0.8, 0.4)}
+    found, trained = {}, []
+    for key, row in values.items():
+        group = Group("student", key)
+        found[group.key] = student() | {"best_epochs": {group.model(1): [2, 2]}}
+        columns = dict(zip(("val_accuracy", "val_auc", "val_cross_entropy"), row, strict=True))
+        table = pd.DataFrame([{"epoch": 1, **dict.fromkeys(columns, 0.99)}, {"epoch": 2, **columns}])
+        trained.append(Curves(group, group.model(1), table))
+    assert chosen_student(found, trained, select_by) == Group("student", temperature)
+
+
 @pytest.mark.parametrize("order", [["student_T2", "student_T8"], ["student_T8", "student_T2"]])
 def test_of_equally_good_temperatures_the_first_is_chosen(order):
     found = {group: student() | {"best_epochs": {f"{group}_seed1": [1, 1]}} for group in order}
