@@ -119,6 +119,7 @@ PAIRS = {
     "distill.loss": ENTRIES,
     "split": {"layout": "arrays", "data": "data/raw/given/pairs.npz", "val_fraction": 0.15, "test_fraction": None},
     "train_teacher.augmentation": SHIFTS,
+    "train_teacher.phases.0.epochs": 15,
     "train_teacher.model.input_shape": [28, 56, 1],
     "student.model.input_shape": [28, 56, 1],
     "student.phases.0.epochs": 20,
