@@ -323,7 +323,7 @@ def test_mixed_views_are_these_for_ever(name, dataset):
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_box_says_which_share_of_the_picture_is_not_the_partners(name):
+def test_lambda_is_the_share_that_is_not_in_the_box(name):
     with opened(name) as file:
         boxes, share = file["train/box"][...].astype(np.float64), file["train/lambda"][...]
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) / 4
