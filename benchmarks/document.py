@@ -1,4 +1,6 @@
-"""Puts the tables of `benchmarks/results/*.json` into docs/benchmarks.md, between `<!-- NAME -->` and `<!-- end -->`.
+"""Puts the tables of `benchmarks/results/*.json` into docs/benchmarks.md and docs/quality.md.
+
+They go between `<!-- NAME -->` and `<!-- end -->`; with `<!-- NAME START -->` only those whose titles begin with START.
 
 python -m benchmarks.document
 """
@@ -9,8 +11,9 @@ from pathlib import Path
 
 from benchmarks.record import RESULTS, as_text
 
-DOCUMENT = Path(__file__).parents[1] / "docs/benchmarks.md"
-BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCS = Path(__file__).parents[1] / "docs"
+DOCUMENTS = (DOCS / "benchmarks.md", DOCS / "quality.md")
+BLOCK = re.compile(r"(<!-- (\w+)(?: (.*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, results: Path) -> str:
@@ -19,18 +22,19 @@ def filled(text: str, results: Path) -> str:
     Raises:
         FileNotFoundError: a block has no record.
     """
-    return BLOCK.sub(lambda block: block[1] + _block(results / f"{block[2]}.json") + block[3], text)
+    return BLOCK.sub(lambda block: block[1] + _block(results / f"{block[2]}.json", block[3] or "") + block[4], text)
 
 
-def _block(path: Path) -> str:
+def _block(path: Path, start: str) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
-    tables = "\n\n".join(as_text(table) for table in record["tables"])
+    tables = "\n\n".join(as_text(table) for table in record["tables"] if table["title"].startswith(start))
     return f"`{record['command']}`\n\n```text\n{tables}\n```\n"
 
 
 def main() -> None:
-    """Rewrites the document."""
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    """Rewrites the documents."""
+    for document in DOCUMENTS:
+        document.write_text(filled(document.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
 
 
 if __name__ == "__main__":

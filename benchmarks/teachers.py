@@ -39,9 +39,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.quality import differences, interval, make_project, quality_of, reproduce
+from benchmarks.projects import differences, interval, make_project, quality_of, reproduce
 from benchmarks.record import Record, arguments
-from benchmarks.set_ups import SetUp
 
 DATA, SIDE = Path("data/raw/tiles"), 96
 HIDDEN = 0.3
@@ -83,8 +82,9 @@ PARAMS: dict[str, Any] = {
     "distill": {
         "temperatures": [4],
         "hard_label_weight": 0.5,
-        "soft_loss": "kl_divergence",
+        "losses": ["kl"],
         "scale_by_temperature_squared": True,
+        "loss": {"kl": {}},
     },
     "student": {
         "model": {
@@ -202,7 +202,7 @@ def main() -> None:
     record, rows = Record("teachers", options), []
     with tempfile.TemporaryDirectory() as temporary:
         project = (options.work or Path(temporary)).resolve()
-        make_project(SetUp("mhist", {}, {}, DATA), options.mhist, project)
+        make_project(project, options.mhist, DATA)
         for name, variant in VARIANTS.items():
             if variant.prepare is not None:
                 variant.prepare(project)

@@ -1,11 +1,11 @@
-"""docs/benchmarks.md shows what the records say."""
+"""docs/benchmarks.md and docs/quality.md show what the records say."""
 
 import json
 import re
 
 import pytest
 
-from benchmarks.document import BLOCK, DOCUMENT, filled
+from benchmarks.document import BLOCK, DOCUMENTS, filled
 from benchmarks.record import RESULTS
 
 RECORD = {
@@ -29,14 +29,31 @@ def test_a_block_without_a_record_is_an_error(tmp_path):
         filled("<!-- one -->\n<!-- end -->\n", tmp_path)
 
 
-def test_the_document_is_what_the_records_say():
-    text = DOCUMENT.read_text(encoding="utf-8")
+def test_a_block_may_take_some_of_the_tables(tmp_path):
+    tables = [RECORD["tables"][0] | {"title": title} for title in ("mnist: losses", "mnist: views", "colon: losses")]
+    (tmp_path / "one.json").write_text(json.dumps(RECORD | {"tables": tables}))
+    once = filled("<!-- one mnist: -->\n<!-- end -->\n<!-- one colon -->\n<!-- end -->\n", tmp_path)
+    assert re.findall("mnist: .*|colon: .*", once.replace("<!-- one mnist: -->", "")) == [
+        "mnist: losses",
+        "mnist: views",
+        "colon: losses",
+    ]
+    assert filled(once, tmp_path) == once
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_document_is_what_the_records_say(document):
+    text = document.read_text(encoding="utf-8")
     assert filled(text, RESULTS) == text
 
 
-def test_every_record_is_in_the_document():
-    shown = {name for _, name, _ in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8"))}
-    assert shown == {path.stem for path in RESULTS.glob("*.json") if not path.stem.endswith("_quick")}
+def test_every_table_of_every_record_is_shown_once():
+    shown = [block for document in DOCUMENTS for block in BLOCK.findall(document.read_text(encoding="utf-8"))]
+    for path in RESULTS.glob("*.json"):
+        if not path.stem.endswith("_quick"):
+            starts = [start for _, name, start, _ in shown if name == path.stem]
+            titles = [table["title"] for table in json.loads(path.read_text(encoding="utf-8"))["tables"]]
+            assert [sum(map(title.startswith, starts)) for title in titles] == [1] * len(titles), path.stem
 
 
 def test_records_name_no_host_and_no_path():

@@ -9,6 +9,8 @@ import pandas as pd
 
 from pipeline.evaluation.names import Group
 from pipeline.evaluation.result_files import reading
+from pipeline.runtime.errors import MismatchError
+from pipeline.training.best_epoch import COLUMNS, SelectBy, best_epoch
 
 Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy"]
 MEASURES: dict[Measure, str] = {
@@ -27,7 +29,7 @@ class Curves:
 
     Attributes:
         group: the group of the model.
-        name: the name of the model's file: "student_T4_seed1".
+        name: the name of the model's file: "student_kl_T4_seed1".
         table: a row for each epoch: epoch (from 1), phase, and some of `MEASURES`.
     """
 
@@ -55,6 +57,37 @@ def read_curves(history: Path, models: Mapping[Group, Sequence[str]]) -> list[Cu
         for model, table in _by_member(group, name, _read(history / f"{name}.csv"))
         if len(table)
     ]
+
+
+def best_epochs(
+    group: Group, curves: Sequence[Curves], rules: Mapping[str, SelectBy], otherwise: SelectBy
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """The best and the last epoch of each training of a group, for `metrics.json`.
+
+    Args:
+        group: the group.
+        curves: those of all trainings.
+        rules: what chose the best epoch, by the name of a training.
+        otherwise: what chose it in the others.
+
+    Returns:
+        {"best_epochs": {name: (best, last)}}; empty for a teacher that was not trained here.
+
+    Raises:
+        MismatchError: a training did not record the measure.
+    """
+    epochs = {}
+    for training in curves:
+        if training.group == group:
+            rule = rules.get(training.name, otherwise)
+            if COLUMNS[rule] not in training.table:
+                raise MismatchError(
+                    f"the training curves of {training.name} have no {COLUMNS[rule]}, and params.yaml says select_by: "
+                    f"{rule}. The model was trained with another select_by: train it again with `dvc repro`."
+                )
+            best = best_epoch(training.table.to_dict("records"), rule)
+            epochs[training.name] = (int(best["epoch"]), len(training.table))
+    return {"best_epochs": epochs} if epochs else {}
 
 
 def measures_of(table: pd.DataFrame) -> list[Measure]:

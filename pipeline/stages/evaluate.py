@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.curves import Curves, read_curves
+from pipeline.evaluation.curves import best_epochs, read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.dvc_plots import write_plots
 from pipeline.evaluation.made_from import made_from
 from pipeline.evaluation.metrics import Floats
 from pipeline.evaluation.model_reports import model_reports
-from pipeline.evaluation.names import BASELINE, TEACHER, Group, student
+from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
 from pipeline.images.decoded_images import DecodedImages
@@ -27,7 +27,7 @@ from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
-from pipeline.training.best_epoch import SelectBy, best_epoch
+from pipeline.training.best_epoch import SelectBy
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
     index: Path,
     teacher: Path,
     logits: Path,
-    students: Mapping[str, Mapping[int, Path]],
+    students: Mapping[Group, Mapping[int, Path]],
     baselines: Mapping[int, Path],
     history: Path,
     batch_size: int,
@@ -55,7 +55,7 @@ def run(
         index: `data/index.csv`.
         teacher: the teacher's description, `models/teacher.json`.
         logits: `teacher_logits.h5`.
-        students: the `.keras` file of each seed, for each temperature as written in params.yaml.
+        students: the `.keras` file of each seed, for each group.
         baselines: the `.keras` file of each seed.
         history: the folder of training curves: `teacher.csv`, and `<group>_seed<seed>.csv` for each other model.
         batch_size: images in one forward pass.
@@ -73,7 +73,7 @@ def run(
         MismatchError: a file does not belong to this data set.
     """
     data = read_index(index)
-    groups = {BASELINE: baselines} | {student(temperature): files for temperature, files in students.items()}
+    groups = {BASELINE: baselines, **students}
     names = {group: [group.model(seed) for seed in files] for group, files in groups.items()}
     curves = read_curves(history, {TEACHER: [TEACHER.key]} | names)
     test = data.split("test")
@@ -97,7 +97,7 @@ def run(
     rules = {TEACHER.key: teachers_select_by[0]} | {
         TEACHER.member(number): rule for number, rule in enumerate(teachers_select_by)
     }
-    best = {group: _best_epochs(group, curves, rules, select_by) for group in [TEACHER, *groups]}
+    best = {group: best_epochs(group, curves, rules, select_by) for group in [TEACHER, *groups]}
     models = {group.key: reports[group] | best[group] | costs[group] for group in [TEACHER, *groups]}
     trained_from = {sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)}
     origin = made_from(data.fingerprint(), description.sha256, params, trained_from)
@@ -118,25 +118,6 @@ def _unlabelled(data: Index) -> dict[str, dict[str, int]]:
     labelled = len(data.labelled("train"))
     unlabelled = len(data.split("train")) - labelled
     return {"training_images": {"labelled": labelled, "unlabelled": unlabelled}} if unlabelled else {}
-
-
-def _best_epochs(
-    group: Group, curves: Sequence[Curves], rules: Mapping[str, SelectBy], otherwise: SelectBy
-) -> dict[str, dict[str, tuple[int, int]]]:
-    """The best and the last epoch of each training of a group; empty for a teacher that was not trained here.
-
-    Args:
-        group: the group.
-        curves: those of all trainings.
-        rules: what chose the best epoch, by the name of a training.
-        otherwise: what chose it in the others.
-    """
-    epochs = {}
-    for training in curves:
-        if training.group == group:
-            best = best_epoch(training.table.to_dict("records"), rules.get(training.name, otherwise))
-            epochs[training.name] = (int(best["epoch"]), len(training.table))
-    return {"best_epochs": epochs} if epochs else {}
 
 
 class _PixelCache:
