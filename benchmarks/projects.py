@@ -15,7 +15,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from scipy import stats
 
-from pipeline.evaluation.temperatures import students
+from pipeline.evaluation.temperatures import students_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,7 +100,7 @@ class Quality:
 def quality_of(document: Mapping[str, Any]) -> Quality:
     """Reads a `metrics.json` with one group of students."""
     models = document["models"]
-    (student,) = students(models).values()
+    (student,) = students_of(models).values()
     teacher = {metric: value["mean"] for metric, value in models["teacher"]["quality"].items()}
     return Quality(teacher, student["seeds"], models["baseline"]["seeds"])
 
