@@ -138,10 +138,9 @@ class Trainer:
 
     @contextmanager
     def _of_student(self, training: Training) -> Iterator[tuple[Any, Any, Any]]:
-        from pipeline.distillation.teacher_answers import answers_for
-
         from pipeline.cli import arguments
         from pipeline.distillation.targets import HardAndSoftLabels
+        from pipeline.distillation.teacher_answers import answers_for
         from pipeline.soft_labels.reading import open_soft_targets
 
         temperature, folder = LOSSES[training.loss].temperature, Path("data/soft_labels")

@@ -156,7 +156,7 @@ def train_online(pair: Pair, data: Index, views: Views, recipe: Recipe, temperat
 
 def loss_at(pair: Pair, temperature: float) -> Any:
     """The pair's loss at another temperature."""
-    return loss_of(pair.params.distill, temperature)
+    return loss_of(pair.params.distill, pair.params.distill.losses[0], str(temperature))
 
 
 def run_offline(pair: Pair, index: Path, teacher: Path, views: Views, recipe: Recipe) -> dict[str, float]:

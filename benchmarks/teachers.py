@@ -82,8 +82,9 @@ PARAMS: dict[str, Any] = {
     "distill": {
         "temperatures": [4],
         "hard_label_weight": 0.5,
-        "soft_loss": "kl_divergence",
+        "losses": ["kl"],
         "scale_by_temperature_squared": True,
+        "loss": {"kl": {}},
     },
     "student": {
         "model": {

@@ -47,7 +47,8 @@ class Pair:
         self.classes = classes
         self.recipe: Recipe = arguments.recipe(self.params.student, seed=1)
         self.views: Views = self.params.views
-        self.loss: DistillationLoss = arguments.loss(self.params.distill, TEMPERATURE)
+        distill = self.params.distill
+        self.loss: DistillationLoss = arguments.loss(distill, distill.losses[0], str(TEMPERATURE))
 
     @cached_property
     def teacher(self) -> Any:

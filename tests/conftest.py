@@ -224,6 +224,6 @@ def make_reproduced(folder: Path) -> None:
     copy_repository(folder)
     make_small(folder)
     assert stages_run(run("dvc", "repro", cwd=folder)) == [
-        "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@4-1",
+        "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@kl-4-1",
         "train_baseline@1", "evaluate", "measure_speed", "report",
     ]  # fmt: skip

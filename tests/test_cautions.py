@@ -58,7 +58,7 @@ def models(student=(0.70, 0.745), gain=(-0.287, 0.285), epochs=None):
             "quality": quality,
             "seeds": {"1": {"accuracy": 0.7, "nll": 0.8}, "2": {"accuracy": 0.7, "nll": 0.8}},
         },
-        "student_T4": {
+        "student_kl_T4": {
             "quality": {"accuracy": {"mean": np.mean(student)}},
             "seeds": {str(n): {"accuracy": one, "nll": 0.5} for n, one in enumerate(student, 1)},
             "intervals": {"gain": {"accuracy": list(gain), "nll": [-0.4, -0.2]}},
@@ -69,7 +69,7 @@ def models(student=(0.70, 0.745), gain=(-0.287, 0.285), epochs=None):
 
 def test_an_empty_interval_is_told_with_ends_and_remedy():
     (caution,) = cautions(models())
-    assert ": student T=4: accuracy (-0.287 to +0.285). " in caution
+    assert ": student kl T=4: accuracy (-0.287 to +0.285). " in caution
     assert caution.endswith(what_would_help(2, 3))
 
 
@@ -81,18 +81,18 @@ def test_where_all_is_known_nothing_is_said():
 def test_trainings_whose_best_epoch_was_the_last_are_named():
     epochs = {
         "teacher": {"teacher_member1": [3, 25], "teacher_member2": [25, 25]},
-        "student": {"student_T4_seed1": [40, 40], "student_T4_seed2": [39, 40], "student_T4_seed3": [40, 40]},
+        "student": {"student_kl_T4_seed1": [40, 40], "student_kl_T4_seed2": [39, 40], "student_kl_T4_seed3": [40, 40]},
     }
     (caution,) = cautions(models(gain=(0.01, 0.08), epochs=epochs))
-    assert ": teacher (member 2); student T=4 (seed 1, seed 3). More epochs " in caution
+    assert ": teacher (member 2); student kl T=4 (seed 1, seed 3). More epochs " in caution
 
 
 def test_a_single_training_needs_no_number():
-    epochs = {"teacher": {"teacher": [25, 25]}, "student": {"student_T4_seed1": [7, 40]}}
+    epochs = {"teacher": {"teacher": [25, 25]}, "student": {"student_kl_T4_seed1": [7, 40]}}
     (caution,) = cautions(models(gain=(0.01, 0.08), epochs=epochs))
     assert ": teacher. More epochs " in caution
 
 
 def test_trainings_that_ended_are_not_named():
-    epochs = {"teacher": {"teacher": [24, 25]}, "student": {"student_T4_seed1": [7, 40]}}
+    epochs = {"teacher": {"teacher": [24, 25]}, "student": {"student_kl_T4_seed1": [7, 40]}}
     assert cautions(models(gain=(0.01, 0.08), epochs=epochs)) == []

@@ -29,9 +29,9 @@ def group(*accuracies):
 MODELS = {
     "teacher": TEACHER,
     "baseline": group(0.7, 0.8),
-    "student_T4": group(0.8, 0.84),
-    "student_T0.5": group(0.75, 0.77),
-    "student_T20": group(0.85, 0.85),
+    "student_kl_T4": group(0.8, 0.84),
+    "student_kl_T0.5": group(0.75, 0.77),
+    "student_kl_T20": group(0.85, 0.85),
 }
 
 
@@ -63,7 +63,8 @@ def drawn(models, metric="accuracy"):
 
 def test_the_table_has_a_row_per_student_by_temperature():
     table = temperature_table(MODELS, "auc")
-    assert list(table) == ["temperature", "seed", "auc"]
+    assert list(table) == ["loss", "temperature", "seed", "auc"]
+    assert set(table["loss"]) == {"kl"}
     assert table["temperature"].tolist() == [0.5, 0.5, 4, 4, 20, 20]
     assert table["seed"].tolist() == [1, 2] * 3
     assert table["auc"].tolist() == pytest.approx([0.875, 0.885, 0.9, 0.92, 0.925, 0.925])
@@ -73,7 +74,7 @@ def test_the_table_has_a_row_per_student_by_temperature():
 def test_students_are_drawn_with_mean_deviation_and_seeds(metric):
     axes = drawn(MODELS, metric)
     x, mean, halves = errorbars(axes)
-    expected = [MODELS[f"student_T{t}"]["quality"][metric] for t in ("0.5", "4", "20")]
+    expected = [MODELS[f"student_kl_T{t}"]["quality"][metric] for t in ("0.5", "4", "20")]
     assert x == [0.5, 4, 20]
     assert mean == pytest.approx([quality["mean"] for quality in expected])
     assert halves == pytest.approx([quality["std"] for quality in expected])
@@ -96,25 +97,51 @@ def test_teacher_and_baseline_are_level_one_with_a_band():
     [(["4"], "linear"), (["1", "10"], "linear"), (["1", "10.5"], "log"), (["0.1", "4", "20"], "log")],
 )
 def test_more_than_a_decade_of_temperatures_has_a_log_axis(temperatures, scale):
-    axes = drawn({"teacher": TEACHER} | {f"student_T{t}": group(0.8) for t in temperatures})
+    axes = drawn({"teacher": TEACHER} | {f"student_kl_T{t}": group(0.8) for t in temperatures})
     assert axes.get_xscale() == scale
     assert [tick.get_text() for tick in axes.get_xticklabels()] == temperatures
     assert list(axes.get_xticks()) == [float(t) for t in temperatures]
 
 
 def test_one_seed_has_no_deviation_and_no_dots_of_its_own():
-    axes = drawn({"teacher": TEACHER, "baseline": group(0.7), "student_T4": group(0.8)})
+    axes = drawn({"teacher": TEACHER, "baseline": group(0.7), "student_kl_T4": group(0.8)})
     assert errorbars(axes) == ([4.0], [0.8], [0.0])
     assert "each seed" not in lines(axes)
     assert axes.patches[0].get_height() == 0
 
 
 def test_with_many_temperatures_the_axis_names_only_some():
-    models = {"teacher": TEACHER} | {f"student_T{t}": group(0.8) for t in range(1, 31)}
+    models = {"teacher": TEACHER} | {f"student_kl_T{t}": group(0.8) for t in range(1, 31)}
     axes = drawn(models, "auc")
     ticks = axes.get_xticks()
     assert (len(ticks), ticks[0], ticks[-1]) == (temperature_curves.MOST_TICKS, 1, 30)
     assert len(errorbars(axes)[0]) == 30
+
+
+TWO_LOSSES = MODELS | {
+    "student_dkd_T4": group(0.9, 0.92),
+    "student_dkd_T20": group(0.7, 0.74),
+    "student_kl_T8to2": group(0.86, 0.88),
+}
+
+
+def test_each_loss_has_a_line_of_its_own():
+    axes = drawn(TWO_LOSSES)
+    bars = {container.get_label(): container.lines[0] for container in axes.containers}
+    assert list(bars["dkd"].get_xdata()) == [4, 20]
+    assert list(bars["dkd"].get_ydata()) == pytest.approx([0.91, 0.72])
+    assert list(bars["kl"].get_ydata()) == pytest.approx([0.76, 0.82, 0.85])
+    assert bars["dkd"].get_color() != bars["kl"].get_color()
+    assert len(lines(axes)["each seed"][0]) == 10
+    assert list(axes.get_xticks()) == [0.5, 4, 20]
+
+
+def test_a_temperature_that_changes_is_a_level_line():
+    """It is no point on the curve, nor a row of its table."""
+    assert lines(drawn(TWO_LOSSES))["kl T=8to2"] == ([8.0, 2.0], [pytest.approx(0.87)] * 2)
+    table = temperature_table(TWO_LOSSES, "accuracy")
+    assert table["loss"].tolist() == ["dkd"] * 4 + ["kl"] * 6
+    assert set(table["temperature"]) == {0.5, 4, 20}
 
 
 def test_without_students_teacher_and_baseline_are_drawn(tmp_path):
@@ -150,7 +177,7 @@ def written(folder, **tables):
 
 
 def test_files_are_read_by_group_and_no_others(tmp_path):
-    tables = {"teacher": history(2, 1), "baseline_seed1": history(3, 2), "student_T9_seed1": history(3, 3)}
+    tables = {"teacher": history(2, 1), "baseline_seed1": history(3, 2), "student_kl_T9_seed1": history(3, 3)}
     found = read_curves(written(tmp_path, **tables), {names.TEACHER: ["teacher"], names.BASELINE: ["baseline_seed1"]})
     assert [(one.group, one.name, len(one.table)) for one in found] == [
         (names.TEACHER, "teacher", 2),

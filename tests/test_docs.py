@@ -137,7 +137,7 @@ def test_the_jax_example_trains_on_the_files_pixels_and_labels(folder):
     model = replace(MODEL, input_shape=(28, 28, 1))
     student = model.build(classes=len(CLASS_NAMES), seed=1)
     before = student.get_weights()
-    keras_files.save(student, folder / "models/students/T4_seed1.keras")
+    keras_files.save(student, folder / "models/students/kl_T4_seed1.keras")
     keep = "np.savez('after.npz', *student.get_weights(), pixels=pixels, targets=targets)"
     run_on_jax(f"{the_block_with('.fit(')}{keep}", folder)
     after = np.load(folder / "after.npz")
@@ -252,7 +252,7 @@ def test_every_layout_is_shown_with_all_its_keys(tmp_path, monkeypatch):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_shipped_student_gives_the_probabilities_of_evaluate(folder, capsys, channels):
     student = replace(MODEL, input_shape=(8, 6, channels)).build(classes=3, seed=2)
-    keras_files.save(student, folder / "models/students/T4_seed1.keras")
+    keras_files.save(student, folder / "models/students/kl_T4_seed1.keras")
     noise = np.random.default_rng(3).integers(0, 256, (8, 6, channels), dtype=np.uint8)
     PngImage.fromarray(noise.squeeze()).save("image.png")
     (block,) = re.findall(r"```python\n(.*?)```", GUIDE.partition("## Ship")[2], re.DOTALL)

@@ -52,7 +52,7 @@ def test_unfinished_work_is_keyed_by_the_code_of_its_stage(stage):
 
 
 TEACHER, LABELS = ["train_teacher", "describe_teacher", "precompute"], ["soften@4"]
-MODELS = ["train_student@4-1", "train_baseline@1"]
+MODELS = ["train_student@kl-4-1", "train_baseline@1"]
 ALL = ["split", *TEACHER, *LABELS, *MODELS, "evaluate", "measure_speed", "report"]
 STAGES_OF_AN_EDIT = {
     "cli": [],
@@ -60,10 +60,10 @@ STAGES_OF_AN_EDIT = {
     "tools": [],
     "report": ["report"],
     "evaluation": ["evaluate", "measure_speed", "report"],
-    "distillation": ["train_student@4-1"],
+    "distillation": ["train_student@kl-4-1"],
     "teacher_pass": ["precompute"],
     "inference": ["describe_teacher", "precompute", "evaluate", "measure_speed"],
-    "soft_labels": ["precompute", *LABELS, "train_student@4-1", "evaluate", "report"],
+    "soft_labels": ["precompute", *LABELS, "train_student@kl-4-1", "evaluate", "report"],
     "training": ["train_teacher", *MODELS, "evaluate", "report"],
     "models": [*TEACHER, *MODELS, "evaluate", "measure_speed"],
     "datasets": ["split"],
@@ -85,7 +85,9 @@ def with_stand_ins(project: Path) -> None:
     outs = [out for stage in stages for key in ("outs", "metrics", "plots") for out in stage.get(key, [])]
     names = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
     for name in ["data/raw/mine", *names]:
-        file = project / name.replace("${item.temperature}", "4").replace("${item.seed}", "1")
+        file = project / name.replace("${item.loss}", "kl").replace("${item.temperature}", "4").replace(
+            "${item.seed}", "1"
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x")
     run("dvc", "init", "--quiet", "--force", cwd=project)
@@ -126,7 +128,7 @@ def test_stage_command_and_module_share_one_name(stage):
 def test_params_are_declared_in_params_yaml(stage):
     for path in STAGES[stage].get("params", []):
         section = reading.read_params(ROOT / "params.yaml").model_dump()
-        for name in path.split("."):
+        for name in path.replace("${item.loss}", "kl").split("."):
             assert name in section, path
             section = section[name]
 

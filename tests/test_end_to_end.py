@@ -69,10 +69,10 @@ def test_metrics_can_be_computed_again_from_the_files(project):
     metrics = json.loads((project / "results/metrics.json").read_text())
     index = pd.read_csv(project / "data/index.csv").query("split == 'test'")
     assert metrics["test_images"] == 36
-    assert set(metrics["models"]) == {"teacher", "baseline", "student_T4"}
+    assert set(metrics["models"]) == {"teacher", "baseline", "student_kl_T4"}
     pixels = np.array([keras.utils.img_to_array(keras.utils.load_img(project / path)) for path in index.path])
     labels = (index.class_name == "SSA").to_numpy().astype(int)
-    for group, file in [("baseline", "baselines/seed1.keras"), ("student_T4", "students/T4_seed1.keras")]:
+    for group, file in [("baseline", "baselines/seed1.keras"), ("student_kl_T4", "students/kl_T4_seed1.keras")]:
         report = metrics["models"][group]
         model = keras.saving.load_model(project / "models" / file)
         chosen = model.predict(pixels, verbose=0).argmax(1)
@@ -85,20 +85,20 @@ def test_metrics_can_be_computed_again_from_the_files(project):
         assert report["seeds"]["1"]["balanced_accuracy"] == pytest.approx(np.mean(found))
         assert report["parameters"]["total"] == model.count_params()
         assert report["file_bytes"] == (project / "models" / file).stat().st_size
-    nll = {group: metrics["models"][group]["seeds"]["1"]["nll"] for group in ("student_T4", "baseline")}
-    gain = metrics["models"]["student_T4"]["gain"]["nll"]["mean"]
-    assert gain == pytest.approx(nll["student_T4"] - nll["baseline"])
+    nll = {group: metrics["models"][group]["seeds"]["1"]["nll"] for group in ("student_kl_T4", "baseline")}
+    gain = metrics["models"]["student_kl_T4"]["gain"]["nll"]["mean"]
+    assert gain == pytest.approx(nll["student_kl_T4"] - nll["baseline"])
 
 
 def test_table_shows_every_model(project, monkeypatch):
     monkeypatch.chdir(project)
     shown = CliRunner().invoke(main, ["table"]).stdout
-    for name in ("teacher", "baseline", "student T=4", "gain over baseline"):
+    for name in ("teacher", "baseline", "student kl T=4", "gain over baseline"):
         assert sum(line.strip().startswith(name) for line in shown.splitlines()) >= 1
 
 
 def test_plots_are_complete(project):
-    models = {"teacher", "baseline_seed1", "student_T4_seed1"}
+    models = {"teacher", "baseline_seed1", "student_kl_T4_seed1"}
     for kind in ("roc", "confusion", "reliability"):
         assert {file.stem for file in (project / "results/plots" / kind).iterdir()} == models
     for name in models:
@@ -110,7 +110,7 @@ def test_plots_are_complete(project):
         if name == "teacher":
             expected = right["teacher"]["quality"]["accuracy"]["mean"]
             assert (confusion["actual"] == confusion["predicted"]).mean() == pytest.approx(expected)
-    history = pd.read_csv(project / "results/history/student_T4_seed1.csv")
+    history = pd.read_csv(project / "results/history/student_kl_T4_seed1.csv")
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     shown = json.loads(run("dvc", "plots", "show", "--json", cwd=project))
     assert not shown.get("errors")
@@ -131,13 +131,13 @@ def test_leftovers_of_another_temperature_are_ignored(reproduced, tmp_path, monk
     monkeypatch.chdir(copy_without(reproduced, tmp_path / "project"))
     metrics, students, history = Path("results/metrics.json"), Path("models/students"), Path("results/history")
     before = metrics.read_bytes()
-    shutil.copy(students / "T4_seed1.keras", students / "T2_seed1.keras")
-    shutil.copy(history / "student_T4_seed1.csv", history / "student_T2_seed1.csv")
+    shutil.copy(students / "kl_T4_seed1.keras", students / "kl_T2_seed1.keras")
+    shutil.copy(history / "student_kl_T4_seed1.csv", history / "student_kl_T2_seed1.csv")
     metrics.unlink()
     evaluated = CliRunner().invoke(main, ["evaluate"])
     assert evaluated.exit_code == 0, evaluated.output
     assert metrics.read_bytes() == before
-    assert set(json.loads(before)["models"]) == {"teacher", "baseline", "student_T4"}
+    assert set(json.loads(before)["models"]) == {"teacher", "baseline", "student_kl_T4"}
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_an_edit_touches_only_the_stages_that_read_its_section(status_after):
         for path in cause["changed deps"]["params.yaml"]:
             stages_of[path.partition(".")[0]].add(stage)
     assert stages_of == {
-        "distill": {"train_student@4-1", "evaluate", "report"},
+        "distill": {"train_student@kl-4-1", "evaluate", "report"},
         "precompute": {"precompute", "evaluate", "report"},
         "train_teacher": {"train_teacher", "evaluate", "report"},
     }
@@ -170,7 +170,7 @@ def test_an_edit_touches_only_the_stages_that_read_its_section(status_after):
 
 def test_another_seed_trains_only_its_own_models(status_after):
     told = status_after({"student.seeds": [1, 2]})
-    assert sorted(told) == ["evaluate", "report", "train_baseline@2", "train_student@4-2"]
+    assert sorted(told) == ["evaluate", "report", "train_baseline@2", "train_student@kl-4-2"]
 
 
 def test_students_are_compared_to_the_baseline_of_their_seed(reproduced, tmp_path):
@@ -179,14 +179,14 @@ def test_students_are_compared_to_the_baseline_of_their_seed(reproduced, tmp_pat
     before = json.loads((folder / "results/metrics.json").read_text())["models"]
     change(folder / "params.yaml", "student.seeds", [1, 2])
     ran = stages_run(run("dvc", "repro", "evaluate", cwd=folder))
-    assert sorted(ran) == ["evaluate", "train_baseline@2", "train_student@4-2"]
+    assert sorted(ran) == ["evaluate", "train_baseline@2", "train_student@kl-4-2"]
     models = json.loads((folder / "results/metrics.json").read_text())["models"]
-    student, baseline = models["student_T4"]["seeds"], models["baseline"]["seeds"]
-    assert (student["1"], baseline["1"]) == (before["student_T4"]["seeds"]["1"], before["baseline"]["seeds"]["1"])
+    student, baseline = models["student_kl_T4"]["seeds"], models["baseline"]["seeds"]
+    assert (student["1"], baseline["1"]) == (before["student_kl_T4"]["seeds"]["1"], before["baseline"]["seeds"]["1"])
     one, two = (student[seed]["nll"] - baseline[seed]["nll"] for seed in ("1", "2"))
-    gain = models["student_T4"]["gain"]["nll"]
+    gain = models["student_kl_T4"]["gain"]["nll"]
     assert gain == pytest.approx({"mean": (one + two) / 2, "std": abs(one - two) / math.sqrt(2)})
-    low, high = models["student_T4"]["intervals"]["gain"]["nll"]
+    low, high = models["student_kl_T4"]["intervals"]["gain"]["nll"]
     assert low + high == pytest.approx(one + two)
     assert len({seed["nll"] for report in (student, baseline) for seed in report.values()}) == 4
 

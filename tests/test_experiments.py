@@ -16,7 +16,7 @@ from pipeline.cli.orphan import LOOK_EVERY_SECONDS
 FAILED = '"status": 4'
 """How DVC notes it of an experiment, in a file that may be half written."""
 
-STUDENT = "models-students-T4_seed1.keras"
+STUDENT = "models-students-kl_T4_seed1.keras"
 EXPERIMENT = re.compile("^refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)$", re.MULTILINE)
 
 
@@ -88,7 +88,7 @@ def test_a_list_of_temperatures_is_swept_without_the_teacher(reproduced, tmp_pat
     would_run = {
         name for name in json.loads(run("dvc", "status", "--json", cwd=folder)) if not name.startswith("data/")
     }
-    assert would_run == {f"train_student@{t}-1" for t in new} | labels | {"evaluate", "report"}
+    assert would_run == {f"train_student@kl-{t}-1" for t in new} | labels | {"evaluate", "report"}
 
 
 # A queue of two
@@ -109,7 +109,7 @@ def test_both_experiments_are_kept(swept):
 
 
 def test_each_ran_only_what_its_weight_touches(swept):
-    assert sorted(stages_run(said(swept))) == sorted(2 * ["train_student@4-1", "evaluate"])
+    assert sorted(stages_run(said(swept))) == sorted(2 * ["train_student@kl-4-1", "evaluate"])
 
 
 def test_the_copies_are_gone_and_the_work_is_in_the_repository(swept):
@@ -127,7 +127,7 @@ def table(text):
 def test_the_table_of_experiments_has_the_requested_columns(swept):
     show = block_with("dvc exp show", EXPERIMENTS, "Compare")
     rows = table(follow(show, swept))
-    quality = "models.student_T4.quality"
+    quality = "models.student_kl_T4.quality"
     assert list(rows[0]) == [
         "Experiment",
         f"{quality}.accuracy.mean",
@@ -146,14 +146,14 @@ def test_differences_are_those_of_the_two_weights(swept):
     shown = follow(diff, swept)
     assert re.search(r"^params.yaml +distill.hard_label_weight +0.3 +0.7$", shown, re.MULTILINE)
     changed = re.findall(r"^results/metrics.json +(\S+) ", shown, re.MULTILINE)
-    assert "models.student_T4.quality.nll.mean" in changed
+    assert "models.student_kl_T4.quality.nll.mean" in changed
     assert not any("teacher." in name or "baseline" in name for name in changed)
     assert (swept / "dvc_plots/index.html").is_file()
 
 
 def test_both_are_in_one_plot(swept):
     found = json.loads(run("dvc", "plots", "diff", "weight-1", "weight-2", "--json", cwd=swept))["data"]
-    ((drawn),) = found["results/plots/reliability/student_T4_seed1.csv"]
+    ((drawn),) = found["results/plots/reliability/student_kl_T4_seed1.csv"]
     assert drawn["revisions"] == ["weight-1", "weight-2"]
     assert {row["rev"] for row in drawn["content"]["data"]["values"]} == {"weight-1", "weight-2"}
     points = drawn["content"]["layer"][-1]["encoding"]
@@ -249,5 +249,5 @@ def test_an_experiment_that_was_kept_is_up_to_date(kept):
 def test_going_back_restores_what_was_before_the_experiments(kept, reproduced):
     run("git", "checkout", "--quiet", "HEAD~1", "--", "params.yaml", cwd=kept)
     assert stages_run(run("dvc", "repro", cwd=kept)) == []
-    for file in ("models/students/T4_seed1.keras", "results/metrics.json", "dvc.lock"):
+    for file in ("models/students/kl_T4_seed1.keras", "results/metrics.json", "dvc.lock"):
         assert sha256(kept / file) == sha256(reproduced / file)

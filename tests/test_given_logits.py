@@ -623,7 +623,7 @@ def test_verify_compares_no_file_of_weights():
 def test_logits_in_a_table_give_the_student_of_their_teacher(reproduced, tmp_path):
     """The small project's own logits come back as a table: by the real DVC, to the report, byte for byte."""
     project = copy_without(reproduced, tmp_path / "project")
-    student, metrics = project / "models/students/T4_seed1.keras", project / "results/metrics.json"
+    student, metrics = project / "models/students/kl_T4_seed1.keras", project / "results/metrics.json"
     before, models = sha256(student), json.loads(metrics.read_text())["models"]
     ids, views, logits = [], [], []
     with h5py.File(project / "data/soft_labels/teacher_logits.h5") as file:
@@ -636,11 +636,11 @@ def test_logits_in_a_table_give_the_student_of_their_teacher(reproduced, tmp_pat
     np.savez(project / "logits.npz", ids=ids, views=views, logits=np.array(logits), class_names=class_names)
     change(project / "params.yaml", "train_teacher", {"logits": "logits.npz"})
     ran = stages_run(run("dvc", "repro", cwd=project))
-    assert {"train_teacher", "precompute", "train_student@4-1", "evaluate", "report"} <= set(ran)
+    assert {"train_teacher", "precompute", "train_student@kl-4-1", "evaluate", "report"} <= set(ran)
     assert "train_baseline@1" not in ran
     assert sha256(student) == before
     now = json.loads(metrics.read_text())["models"]
-    for model in ("teacher", "baseline", "student_T4"):
+    for model in ("teacher", "baseline", "student_kl_T4"):
         assert now[model]["quality"] == models[model]["quality"]
     assert "not known" in (project / "results/report.html").read_text(encoding="utf-8")
     softlabel(["verify", "data/soft_labels/soft_targets_T4.h5"], ["table"], cwd=project)

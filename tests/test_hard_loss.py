@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import log_softmax, softmax
 
+from pipeline.distillation.descriptions import CrossEntropy, Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import Image, Index
 from pipeline.runtime.errors import ParameterError
@@ -85,7 +86,7 @@ def test_a_row_without_a_label_has_no_hard_loss(weights):
     assert gradient[:4].all()
 
 
-@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize("kind", [Kl(), CrossEntropy()], ids=["kl", "cross_entropy"])
 def test_class_weights_weigh_both_terms_of_a_student(kind):
     of_rows = np.array(WEIGHTS, np.float32)[LABELS]
     plain = DistillationLoss(3.0, 0.3, True, kind)
@@ -111,7 +112,7 @@ def test_label_smoothing_leaves_the_soft_labels_as_they_are():
         np.testing.assert_allclose(found[number] - before[number], difference, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [HardLoss(), DistillationLoss(3.0, 0.3, False, "cross_entropy")])
+@pytest.mark.parametrize("loss", [HardLoss(), DistillationLoss(3.0, 0.3, False, CrossEntropy())])
 def test_a_phase_says_what_the_loss_does_with_the_labels(loss):
     phase = Phase(1, 0.1, "all", label_smoothing=0.2, class_weight=dict(zip("abc", WEIGHTS, strict=True)))
     of_phase = loss.for_phase(phase)

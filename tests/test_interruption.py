@@ -79,7 +79,7 @@ class Kill:
     when: Callable[[Path, str], object]
 
 
-STUDENT = "models-students-T4_seed1.keras"
+STUDENT = "models-students-kl_T4_seed1.keras"
 KILLS = {
     "both in the teacher's third epoch": Kill("both", "train-teacher", says("epoch 3/8  ")),
     "dvc when the finished teacher was written": Kill("dvc", "train-teacher", exists("models/teacher.keras")),
@@ -190,7 +190,7 @@ def test_after_ten_kills_dvc_lock_is_as_without_them(killed, reproduced):
 
 
 @pytest.mark.parametrize(
-    "name", [str(LOGITS), "models/teacher.keras", "models/students/T4_seed1.keras", "results/metrics.json"]
+    "name", [str(LOGITS), "models/teacher.keras", "models/students/kl_T4_seed1.keras", "results/metrics.json"]
 )
 def test_after_ten_kills_each_file_is_as_without_them(killed, reproduced, name):
     project, _, _ = killed
@@ -218,7 +218,7 @@ def test_a_finished_model_is_not_trained_again(killed):
     teacher = scenes["the stage when the file of the logits was begun"].said.split("Running stage 'precompute'")[0]
     student = end.split("Running stage 'evaluate'")[0]
     assert stages_run(teacher) == ["train_teacher"]
-    assert stages_run(student) == ["train_student@4-1"]
+    assert stages_run(student) == ["train_student@kl-4-1"]
     assert "epoch" not in teacher + student
 
 

@@ -7,18 +7,32 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import MODEL
 from either_backend import LEARNING_RATE, ROOT, STEPS, run_on_jax, train_from_file
 from soft_label_files import CLASS_NAMES, INDEX, VIEWS, logits_of, write_both
 from test_loss import ULP, log_softmax, rounding_bound, soft_term_in_float64, softmax, targets
 
+from pipeline.distillation.descriptions import (
+    CrossEntropy,
+    Decoupled,
+    JensenShannon,
+    Kl,
+    Relations,
+    SquaredError,
+    Standardised,
+    TeachersChoice,
+    of,
+)
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import write_index
 from pipeline.models import architectures, ensembles, keras_files
 from pipeline.models.descriptions import Mlp
 
 FREE_OF_TENSORFLOW = [
-    *("distillation.loss", "distillation.targets", "images.augmentation", "images.index", "images.operations"),
+    *("distillation.descriptions", "distillation.loss", "distillation.soft_losses"),
+    *("distillation.targets", "distillation.teacher_answers"),
+    *("images.augmentation", "images.index", "images.operations"),
     *("images.random_words", "images.resize", "images.sampling", "images.transforms", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
@@ -28,6 +42,7 @@ FREE_OF_TENSORFLOW = [
     "models.teacher_file",
     *("runtime.digests", "runtime.errors", "runtime.npz_files", "runtime.progress", "runtime.publish"),
     "runtime.ranges",
+    "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
     *("soft_labels.logit_storage", "soft_labels.reading"),
     *("training.best_epoch", "training.hard_loss", "training.recipe"),
@@ -54,10 +69,22 @@ AVERAGES = ("logits", "probabilities")
 TEMPERATURE, WEIGHT = 4.0, 0.3
 
 LOSSES = [
-    {"temperature": t, "hard_label_weight": w, "scale_by_temperature_squared": scaled, "soft_loss": kind}
+    {"temperature": t, "hard_label_weight": w, "scale_by_temperature_squared": scaled, "soft_loss": kind.as_json()}
     for t in (0.5, 1.0, 4.0, 20.0)
     for w in (0.0, 0.3, 1.0)
-    for scaled, kind in ((True, "kl_divergence"), (False, "cross_entropy"))
+    for scaled, kind in ((True, Kl()), (False, CrossEntropy()))
+]
+OTHERS = [
+    DistillationLoss(TEMPERATURE, WEIGHT, soft_loss=soft_loss, last_temperature=last)
+    for soft_loss, last in (
+        (JensenShannon(), None),
+        (SquaredError(), None),
+        (Decoupled(), None),
+        (Relations(), None),
+        (Standardised(before="dkd"), None),
+        (TeachersChoice(), None),
+        (Kl(student_temperature=2), 1.0),
+    )
 ]
 ON_JAX = (
     f"""
@@ -87,10 +114,15 @@ from pipeline.distillation.loss import DistillationLoss
 case = json.loads(Path("case.json").read_text())
 given, found = np.load("given.npz"), {}
 for number, settings in enumerate(case["losses"]):
-    loss = DistillationLoss(**settings)
+    loss = DistillationLoss.from_config(settings)
     y_true, z = given[f"targets {settings['temperature']:g}"], given["z"]
     found[f"loss {number}"] = loss.call(y_true, z)
     found[f"gradient {number}"] = jax.grad(lambda z: loss.call(y_true, z).sum())(jax.numpy.asarray(z))
+for number, settings in enumerate(case["others"]):
+    loss = DistillationLoss.from_config(settings)
+    y_true, z = given[f"{loss.needs} at 4"], given["z"]
+    found[f"other {number}"] = loss.call(y_true, z)
+    found[f"gradient of other {number}"] = jax.grad(lambda z: loss.call(y_true, z).sum())(jax.numpy.asarray(z))
 pixels = given["pixels"]
 for name in case["models"]:
     model = keras_files.load_classifier(Path(f"{name}.keras"), case["class_names"])
@@ -165,9 +197,12 @@ def folder(tmp_path_factory):
         ensembles.save_ensemble(members, average, CLASS_NAMES, folder / f"{average}.keras")
     write_both(folder)
     write_index(folder / "index.csv", INDEX)
-    np.savez(folder / "given.npz", pixels=PIXELS, z=LOGITS, **{f"targets {t:g}": y for t, y in TARGETS.items()})
+    np.savez(
+        folder / "given.npz", pixels=PIXELS, z=LOGITS, **{f"targets {t:g}": y for t, y in TARGETS.items()}, **HALVES
+    )
     case = {
         "losses": LOSSES,
+        "others": [loss.get_config() for loss in OTHERS],
         "models": NAMES,
         "class_names": CLASS_NAMES,
         "averages": AVERAGES,
@@ -221,14 +256,27 @@ for of_temperature in TARGETS.values():
     of_temperature[:5, :7] = 0  # five rows have no label
 
 
+LABELLED = TARGETS[TEMPERATURE][:, :7]
+HALVES = {
+    "probabilities at 4": TARGETS[TEMPERATURE],
+    "logits at 4": np.concatenate([LABELLED, TEACHER - TEACHER.mean(axis=1, keepdims=True)], axis=1, dtype=np.float32),
+}
+
+
 @pytest.fixture(scope="module")
 def found(folder):
     return np.load(folder / "found.npz")
 
 
-@pytest.mark.parametrize("number", range(len(LOSSES)), ids=lambda number: "-".join(map(str, LOSSES[number].values())))
+def named(number):
+    *values, kind = LOSSES[number].values()
+    return "-".join(map(str, [*values, kind["kind"]]))
+
+
+@pytest.mark.parametrize("number", range(len(LOSSES)), ids=named)
 def test_loss_and_gradient_are_those_of_the_formula(number, found):
     t, w, scaled, kind = LOSSES[number].values()
+    kind = of(kind)
     z, y_true = LOGITS.astype(np.float64), TARGETS[t]
     y, p = np.split(y_true.astype(np.float64), 2, axis=1)
     loss = w * -np.sum(y * log_softmax(z), axis=1) + (1 - w) * soft_term_in_float64(y_true, z, t, scaled, kind)
@@ -242,6 +290,18 @@ def test_loss_and_gradient_are_those_of_the_formula(number, found):
         for weight, divisor in ((w, 1), ((1 - w) * factor, t))
     )
     np.testing.assert_allclose(found[f"gradient {number}"], gradient, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("number", range(len(OTHERS)), ids=[loss.soft_loss.kind for loss in OTHERS])
+def test_every_other_loss_is_the_same_on_jax(number, found):
+    """As TensorFlow computes it in float64; test_soft_losses.py compares that with the papers."""
+    loss, z = OTHERS[number], tf.constant(LOGITS, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        rows = loss.call(tf.constant(HALVES[f"{loss.needs} at 4"], tf.float64), z)
+        total = tf.reduce_sum(rows)
+    np.testing.assert_allclose(found[f"other {number}"], rows.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[f"gradient of other {number}"], tape.gradient(total, z), rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture

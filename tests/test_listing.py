@@ -1,6 +1,7 @@
 """`softlabel params`: params.yaml whole, with meanings, ranges and defaults."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from real_project import ROOT, change
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
+from pipeline.distillation.descriptions import KINDS
 from pipeline.models.applications import applications
 from pipeline.params.listing import as_text
 from pipeline.params.reading import read_params, read_yaml
@@ -86,6 +88,24 @@ def test_every_kind_of_view_is_listed_and_explained(operations, tmp_path):
 @pytest.mark.parametrize("teacher", TEACHERS)
 def test_every_form_of_a_teacher_is_listed_and_explained(teacher, tmp_path):
     check(with_value(tmp_path, "train_teacher", TEACHERS[teacher]), tmp_path)
+
+
+def test_every_loss_is_listed_and_explained(tmp_path):
+    """With its defaults, and with a number for each parameter."""
+    written = {"student_temperature": 2.5, "hard_label_weight": 0.25}
+    values = {"alpha": 0.5, "beta": 4, "gamma": 2, "before": "dkd", **written}
+    losses = {kind: {} for kind in KINDS}
+    for kind, loss in KINDS.items():
+        own = {field.name: values[field.name] for field in fields(loss) if field.name != "kind"}
+        losses[f"my_{kind}"] = {"kind": kind, **own}
+    file = with_value(tmp_path, "distill.loss", losses)
+    check(file, tmp_path)
+    text = listed(file)
+    check_ranges(text)
+    assert "# Decoupled knowledge distillation: " in text
+    assert comment_on(text[text.index("  my_dist:") :], "gamma") == (
+        "The weight of the correlation over the images of a batch [a number from 0]"
+    )
 
 
 @pytest.mark.parametrize(

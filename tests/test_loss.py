@@ -1,5 +1,7 @@
 """The distillation loss against closed forms and a float64 reference written from the formula."""
 
+from dataclasses import asdict, replace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,20 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.distillation.loss import DistillationLoss, cross_entropy, kl_divergence
+from pipeline.distillation import descriptions
+from pipeline.distillation.descriptions import (
+    CrossEntropy,
+    Decoupled,
+    JensenShannon,
+    Kl,
+    Relations,
+    Softened,
+    SquaredError,
+    Standardised,
+    TeachersChoice,
+)
+from pipeline.distillation.loss import DistillationLoss
+from pipeline.distillation.soft_losses import cross_entropy, kl_divergence
 
 ULP = 2.0**-24  # half the gap between neighbouring float32 numbers, relative: one rounding's largest error
 
@@ -214,7 +229,7 @@ def test_a_row_without_a_label_by_hand():
     assert per_row(loss, [[0, 0, 0.5, 0.5]], [[0.0, 2 * np.log(3.0)]]) == pytest.approx([0.40275490], rel=32 * ULP)
 
 
-@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize("kind", [Kl(), CrossEntropy()])
 @pytest.mark.parametrize("weight", [0.25, 0.9])
 def test_a_row_without_a_label_has_the_soft_term_alone(kind, weight):
     """Value and gradient, against float64; its neighbours keep both terms."""
@@ -298,7 +313,7 @@ def test_cross_entropy_as_soft_term_by_hand(scaled, expected):
     # T = 2, z = (0, 2 ln 3), label 1, p = (1/2, 1/2): softmax(z / 2) = (1/4, 3/4), and the hard term is
     # ln(10/9) = 0.10536052. The soft term is -1/2 ln(1/4) - 1/2 ln(3/4) = 1/2 ln(16/3) = 0.83698822.
     # w = 0.3: 0.03160816 + 0.7 * 4 * 0.83698822 = 2.37517516 scaled, 0.03160816 + 0.7 * 0.83698822 = 0.61749991.
-    loss = DistillationLoss(2.0, 0.3, scaled, "cross_entropy")
+    loss = DistillationLoss(2.0, 0.3, scaled, CrossEntropy())
     actual = per_row(loss, [[0, 1, 0.5, 0.5]], [[0.0, 2 * np.log(3.0)]])
     assert actual == pytest.approx([expected], rel=32 * ULP)
 
@@ -307,7 +322,7 @@ SYSTEMS_TEMPERATURES = [0.3, 1.0, 3.25, 40.0]
 
 
 def both_kinds(temperature, scaled=True, weight=0.0):
-    return [DistillationLoss(temperature, weight, scaled, kind) for kind in ("cross_entropy", "kl_divergence")]
+    return [DistillationLoss(temperature, weight, scaled, kind) for kind in (CrossEntropy(), Kl())]
 
 
 @pytest.mark.parametrize("temperature", SYSTEMS_TEMPERATURES)
@@ -340,16 +355,11 @@ def test_cross_entropy_is_that_of_keras_on_divided_logits(temperature):
     soft = softmax(TEACHER, temperature).astype(np.float32)
     z = (STUDENT / temperature).astype(np.float32)
     keras_own = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="none")(soft, z).numpy()
-    actual = per_row(DistillationLoss(temperature, 0.0, False, "cross_entropy"), targets(LABELS, soft), STUDENT)
+    actual = per_row(DistillationLoss(temperature, 0.0, False, CrossEntropy()), targets(LABELS, soft), STUDENT)
     np.testing.assert_allclose(actual, keras_own, rtol=0, atol=2 * rounding_bound(STUDENT, temperature, 0.0, False))
 
 
-def test_another_soft_loss_is_refused():
-    with pytest.raises(ValueError, match=r"'kl'.*\['cross_entropy', 'kl_divergence'\]"):
-        DistillationLoss(2.0, 0.5, soft_loss="kl")
-
-
-@pytest.mark.parametrize("kind", ["kl_divergence", "cross_entropy"])
+@pytest.mark.parametrize("kind", [Kl(), CrossEntropy()])
 @pytest.mark.parametrize(("weight", "scaled"), [(0.0, True), (0.05, False), (0.5, True), (0.9, False), (1.0, True)])
 def test_the_part_that_is_reported_makes_up_the_loss(kind, weight, scaled):
     loss = DistillationLoss(3.25, weight, scaled, kind)
@@ -367,7 +377,7 @@ def test_the_part_that_is_reported_makes_up_the_loss(kind, weight, scaled):
 def soft_term_in_float64(y_true, z, temperature, scaled, kind):
     """The formulas of the two kinds, written out."""
     p = np.asarray(y_true, np.float64)[:, z.shape[1] :]
-    logarithms = np.log(p) if kind == "kl_divergence" else np.zeros_like(p)
+    logarithms = np.log(p) if kind == Kl() else np.zeros_like(p)
     return (temperature**2 if scaled else 1.0) * np.sum(p * (logarithms - log_softmax(z / temperature)), axis=1)
 
 
@@ -466,12 +476,104 @@ def test_kl_divergence_is_never_negative(logits):
     assert divergence[0] >= -rounding_bound(z, 1.0, 0.0, True)
 
 
+# Every kind of soft loss
+
+KINDS = [
+    Kl(),
+    CrossEntropy(),
+    JensenShannon(),
+    SquaredError(),
+    Decoupled(),
+    Relations(),
+    Standardised(),
+    TeachersChoice(),
+]
+"""Of `distill.loss`, with the parameters that each has by default."""
+
+
+def given_to(loss, labels=LABELS):
+    """Targets as the loss needs them."""
+    of_teacher = softmax(TEACHER, loss.temperature) if loss.needs == "probabilities" else TEACHER
+    return targets(labels, of_teacher)
+
+
+def test_every_kind_is_tried():
+    assert {kind.kind for kind in KINDS} == set(descriptions.KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_with_its_scale_no_gradient_falls_with_t(kind):
+    """Without T^2, those of divergences would be a quarter. Logits / T are at most 1 / 50 there."""
+    sizes = []
+    for temperature in (200.0, 400.0):
+        loss = DistillationLoss(temperature, 0.0, soft_loss=kind)
+        sizes.append(np.abs(gradient(loss, given_to(loss), STUDENT)).max())
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_the_soft_term_alone_learns_from_unlabelled_rows(kind):
+    loss = DistillationLoss(4.0, 0.25, soft_loss=kind)
+    y_true = without_label(given_to(loss), [0, 2])
+    soft = loss.soft_term(tf.constant(y_true), tf.constant(STUDENT, tf.float32)).numpy()
+    assert (soft > 0).all()
+    found = per_row(loss, y_true, STUDENT)
+    np.testing.assert_allclose(found[[0, 2]], 0.75 * soft[[0, 2]], rtol=4 * ULP)
+    assert found[1] == pytest.approx(0.75 * soft[1] + 0.25 * -log_softmax(STUDENT)[1, LABELS[1]], rel=1e-6)
+    assert np.abs(gradient(loss, y_true, STUDENT)).max(axis=1).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if isinstance(kind, Softened)], ids=lambda kind: kind.kind)
+def test_the_student_may_have_a_temperature_of_its_own(kind):
+    """It divides the student's logits in place of T, and its square is the scale."""
+    loss = DistillationLoss(4.0, 0.0, soft_loss=replace(kind, student_temperature=2))
+    twice = DistillationLoss(4.0, 0.0, soft_loss=kind)
+    y_true = given_to(loss)
+    z = 2 * STUDENT if kind.kind != "logit_standardization" else STUDENT
+    found, expected = per_row(loss, y_true, STUDENT), per_row(twice, y_true, z)
+    if kind.kind == "logit_standardization":  # which takes the size of logits away before it divides
+        assert (np.abs(found - expected) > 0.01).any()
+    else:
+        np.testing.assert_allclose(found, expected / (4 if kind.is_scaled else 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(2.0, [8.0, 6.0, 4.0, 2.0]), (8.0, [8.0] * 4)])
+def test_a_temperature_goes_in_equal_steps(last, expected):
+    loss, y_true = DistillationLoss(8.0, 0.0, last_temperature=last), targets(LABELS, TEACHER)
+    for epoch, temperature in enumerate(expected):
+        loss.at_epoch(epoch, 4)
+        fixed = DistillationLoss(temperature, 0.0)
+        given = y_true if loss.needs == "logits" else targets(LABELS, softmax(TEACHER, temperature))
+        found = per_row(loss, given, STUDENT)
+        same = per_row(fixed, targets(LABELS, softmax(TEACHER, temperature)), STUDENT)
+        np.testing.assert_allclose(found, same, rtol=1e-5)
+
+
+def test_a_compiled_step_follows_the_temperature():
+    loss, y_true = DistillationLoss(8.0, 0.0, last_temperature=2.0), tf.constant(targets(LABELS, TEACHER))
+    step = tf.function(lambda z: loss.call(y_true, z))
+    z = tf.constant(STUDENT, tf.float32)
+    first = step(z).numpy()
+    loss.at_epoch(1, 2)
+    second = step(z).numpy()
+    np.testing.assert_allclose(second, loss.call(y_true, z).numpy(), rtol=1e-6)
+    assert (np.abs(first - second) > 0.01).all()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_every_kind_survives_being_saved(kind):
+    loss = DistillationLoss(8.0, 0.3, soft_loss=replace(kind, hard_label_weight=0.3), last_temperature=2.0)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert again.get_config() == loss.get_config()
+    assert (again.soft_loss, again.course, again.needs) == (loss.soft_loss, loss.course, loss.needs)
+
+
 # As Keras saves it
 
 
 @pytest.mark.parametrize(
     ("scaled", "kind", "reduction"),
-    [(True, "kl_divergence", "sum_over_batch_size"), (False, "cross_entropy", "sum")],
+    [(True, Kl(), "sum_over_batch_size"), (False, CrossEntropy(hard_label_weight=0.2, student_temperature=3), "sum")],
 )
 def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
     loss = DistillationLoss(2.5, 0.3, scaled, kind, name="mine", reduction=reduction)
@@ -481,7 +583,8 @@ def test_a_loss_that_was_saved_is_the_same_loss(scaled, kind, reduction):
         "temperature": 2.5,
         "hard_label_weight": 0.3,
         "scale_by_temperature_squared": scaled,
-        "soft_loss": kind,
+        "soft_loss": asdict(kind),
+        "last_temperature": None,
         "label_smoothing": 0.0,
         "class_weights": None,
     }

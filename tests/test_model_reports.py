@@ -26,9 +26,9 @@ def report():
     """Of students that are right on 8 and 9 of ten images; baselines are right on 7 and 5, the teacher is on 9."""
     groups = {
         BASELINE: {1: right_on_first(7), 2: right_on_first(5)},
-        student("4"): {1: right_on_first(8), 2: right_on_first(9)},
+        student("kl", "4"): {1: right_on_first(8), 2: right_on_first(9)},
     }
-    return model_reports(right_on_first(9), groups, LABELS, ["a", "b"], None)[student("4")]
+    return model_reports(right_on_first(9), groups, LABELS, ["a", "b"], None)[student("kl", "4")]
 
 
 def test_the_gain_is_student_less_baseline_of_the_same_seed(report):

@@ -143,6 +143,11 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
     "changes",
     [
         {TEMPERATURES: [0.5, 1, 2.5, 100]},
+        {TEMPERATURES: ["8to2", 8, "0.000001to1e6"]},
+        {"distill.loss": {"kl": {}, "js": {"student_temperature": 1e-6}, "mse": {"hard_label_weight": 0}, "hard": {}}},
+        {"distill.loss.two": {"kind": "dkd", "alpha": 0, "beta": 1000.5}},
+        {"distill.loss.dist": {"beta": 0, "gamma": 2}},
+        {"distill.loss.logit_standardization": {"before": "dkd", "alpha": 0.5, "beta": 2}},
         {"distill.hard_label_weight": 0},
         {"distill.hard_label_weight": 1},
         {MODEL: RESNET},
@@ -166,7 +171,8 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         *({"student.select_by": measure} for measure in ("accuracy", "balanced_accuracy", "auc", "cross_entropy")),
         {"train_teacher.select_by": "auc"},
         {"student.validation_steps": 1},
-        {"distill.soft_loss": "cross_entropy"},
+        {"distill.losses": ["mine"], "distill.loss": {"mine": {"kind": "kl", "student_temperature": 1e6}}},
+        {"distill.loss.kl": {"hard_label_weight": 1, "student_temperature": 1}},
         {"split.val_fraction": 0.999},
         {f"{PHASE}.trainable_from": 100},
         {f"{PHASE}.trainable_from": None},
@@ -261,6 +267,10 @@ REFUSED = {
     "T outside a list": ({TEMPERATURES: 4}, ["distill.temperatures", "list", "[4]", "got 4"]),
     "T as float outside a list": ({TEMPERATURES: 2.5}, ["distill.temperatures", "list", "[2.5]", "got 2.5"]),
     "seed outside a list": ({"student.seeds": 3}, ["student.seeds", "list", "[3]", "got 3"]),
+    "T that changes without an end": ({TEMPERATURES: ["8to"]}, ["distill.temperatures.0", "two that differ", "'8to'"]),
+    "T that changes to itself": ({TEMPERATURES: ["8to8.0"]}, ["distill.temperatures.0", "two that differ"]),
+    "T that changes to 0": ({TEMPERATURES: ["8to0"]}, ["distill.temperatures.0", "from 0.000001", "'8to0'"]),
+    "T that changes to no number": ({TEMPERATURES: ["8toe"]}, ["distill.temperatures.0", "two that differ"]),
     "no T": ({TEMPERATURES: []}, ["distill.temperatures", "at least 1"]),
     "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill.temperatures: ", "[2, 4, 4]"]),
     "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill.temperatures: ", "[4, 4.0]"]),
@@ -318,7 +328,7 @@ REFUSED = {
     ),
     "key that belongs to another section": (
         {"distill.batch_size": 1},
-        ["distill.batch_size: unknown key", "known are hard_label_weight, scale_by"],
+        ["distill.batch_size: unknown key", "known are hard_label_weight, loss, losses, scale_by"],
     ),
     "key missing": ({"distill.hard_label_weight": ...}, ["distill.hard_label_weight: missing"]),
     "key missing in a list item": ({f"{PHASE}.learning_rate": ...}, [f"{PHASE}.learning_rate: missing"]),
@@ -475,11 +485,35 @@ REFUSED = {
         ["train_teacher.validation_steps:", "greater than or equal to 1", "got 0"],
     ),
     "validation steps missing": ({"student.validation_steps": ...}, ["student.validation_steps: missing"]),
-    "soft loss misspelt": (
-        {"distill.soft_loss": "kl_divergance"},
-        ["distill.soft_loss:", "'kl_divergence' or 'cross_entropy'", "got 'kl_divergance'"],
+    "loss misspelt": (
+        {"distill.loss": {"kl": {}, "cross_entopy": {}}},
+        ["distill.loss.cross_entopy.kind: unknown kind 'cross_entopy'", "Did you mean 'cross_entropy'?"],
     ),
-    "soft loss missing": ({"distill.soft_loss": ...}, ["distill.soft_loss: missing"]),
+    "loss without an entry": ({"distill.losses": ["kl", "mine"]}, ["distill: losses names 'mine'", "`mine: {}`"]),
+    "losses missing": ({"distill.losses": ...}, ["distill.losses: missing"]),
+    "no loss": ({"distill.losses": []}, ["distill.losses:", "at least 1"]),
+    "one loss without a list": ({"distill.losses": "kl"}, ["distill.losses:", "list", "got 'kl'"]),
+    "a T of a loss without any": (
+        {"distill.loss.mse": {"student_temperature": 1}},
+        ["mse.student_temperature: unknown"],
+    ),
+    "a weight below 0": ({"distill.loss.dkd": {"beta": -1}}, ["distill.loss.dkd.beta:", "greater than or equal to 0"]),
+    "beta before kl": (
+        {"distill.loss.logit_standardization": {"beta": 2}},
+        ["distill.loss.logit_standardization: alpha and beta are for `before: dkd`"],
+    ),
+    "loss repeated": ({"distill.losses": ["kl", "kl"]}, ["distill.losses: expected values that all differ"]),
+    "loss of no entries": ({"distill.loss": {}}, ["distill.loss:", "at least 1"]),
+    "loss no map": ({"distill.loss": ["kl"]}, ["distill.loss: expected keys with values below it"]),
+    "an entry without a value": ({"distill.loss.kl": None}, ["distill.loss.kl: expected keys with values below it"]),
+    "an entry of another loss' key": ({"distill.loss.kl": {"alpha": 1}}, ["distill.loss.kl.alpha: unknown key"]),
+    "an entry's weight": ({"distill.loss.kl": {"hard_label_weight": 2}}, ["loss.kl.hard_label_weight:", "got 2"]),
+    "an entry's T": ({"distill.loss.kl": {"student_temperature": 0}}, ["kl.student_temperature:", "1000000", "got 0"]),
+    "a loss of no name of a file": ({"distill.loss.My/Loss": {"kind": "kl"}}, ["distill.loss: 'My/Loss' is no name"]),
+    "the key of before": (
+        {"distill.soft_loss": "cross_entropy"},
+        ["distill.soft_loss: is now named by distill.losses", "losses: [kl]", "or {cross_entropy: {}}"],
+    ),
     "scale a word": (
         {"distill.scale_by_temperature_squared": "yes"},
         ["distill.scale_by_temperature_squared:", "valid boolean", "got 'yes'"],
@@ -1070,18 +1104,21 @@ STAGES = yaml(ROOT / "dvc.yaml")["stages"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_reads_what_it_declares_and_nothing_else(stage):
-    declared = [tuple(path.split(".")) for path in STAGES[stage].get("params", [])]
-    values = leaves(PARAMS)
+def test_every_stage_reads_what_it_declares_and_nothing_else(tmp_path, stage):
+    """A student reads the entry of its own loss alone."""
+    own, other = {"hard_label_weight": 0.5}, {"kind": "kl", "hard_label_weight": 0.1}
+    file = write(tmp_path, {"distill.loss.kl": own, "distill.loss.other": other})
+    declared = [tuple(path.replace("${item.loss}", "kl").split(".")) for path in STAGES[stage].get("params", [])]
+    values = leaves(yaml(file))
     for path in declared:
         assert [leaf for leaf in values if leaf[: len(path)] == path], f"{stage} declares {path}, which is nowhere"
-    params = load_params(stage, ROOT / "params.yaml", ROOT / "dvc.yaml")
+    params = load_params(stage, file, ROOT / "dvc.yaml", {"loss": "kl"})
     for leaf, value in values.items():
 
         def read(leaf=leaf):
             section = params
             for name in leaf:
-                section = getattr(section, name)
+                section = section[name] if isinstance(section, dict) else getattr(section, name)
             return section
 
         if ".".join(leaf).startswith(WITHOUT_EFFECT) or any(leaf[: len(path)] == path for path in declared):

@@ -17,6 +17,15 @@ from real_project import attempt, copy_without
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
+from pipeline.distillation.descriptions import (
+    CrossEntropy,
+    Decoupled,
+    JensenShannon,
+    Relations,
+    SquaredError,
+    Standardised,
+    TeachersChoice,
+)
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.images.augmentation import Erasing, Mixing, Operations
@@ -35,7 +44,7 @@ from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.stages import precompute, soften, split
 from pipeline.tools import parity
-from pipeline.tools.distiller_steps import Steps, in_float32, last_place
+from pipeline.tools.distiller_steps import Steps, in_float32, is_keras_own, last_place
 from pipeline.tools.parity import Distance, Parity
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches
@@ -306,7 +315,7 @@ def test_the_offline_side_of_the_proof_is_the_stage(project, proven):
         (replace(CNN, dropout=0.5), None),
         (SMALLER, None),
         (CNN, DistillationLoss(4.0, 0.3, scale_by_temperature_squared=False)),
-        (CNN, DistillationLoss(4.0, 0.3, soft_loss="cross_entropy")),
+        (CNN, DistillationLoss(4.0, 0.3, soft_loss=CrossEntropy())),
     ],
     ids=["dropout", "another size than the teacher's", "not scaled by T^2", "cross-entropy"],
 )
@@ -316,6 +325,35 @@ def test_the_proof_holds_with(project, proven, model, loss):
     if loss is not None:
         same = loss.scale_by_temperature_squared
         assert (furthest(found.offline.weights, proven.offline.weights) == 0) == same  # the same gradient or not
+
+
+LOSSES = {
+    "the same with a T of the student's own": DistillationLoss(4.0, 0.3, soft_loss=CrossEntropy(student_temperature=2)),
+    "js": DistillationLoss(4.0, 0.3, soft_loss=JensenShannon()),
+    "mse": DistillationLoss(4.0, 0.3, soft_loss=SquaredError()),
+    "dkd": DistillationLoss(4.0, 0.3, soft_loss=Decoupled()),
+    "dist": DistillationLoss(4.0, 0.3, soft_loss=Relations()),
+    "logit_standardization": DistillationLoss(4.0, 0.3, soft_loss=Standardised(before="dkd")),
+    "hard": DistillationLoss(4.0, 0.3, soft_loss=TeachersChoice()),
+    "a T that changes": DistillationLoss(4.0, 0.3, last_temperature=1.0),
+}
+LINEAR = replace(CNN, filters=[], batch_normalization=False)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_the_proof_holds_with_the_loss(project, loss):
+    """Keras has none of them: ours is computed of the logits that the teacher gives in the loop."""
+    assert not is_keras_own(loss)
+    found = proof(soft_targets(4.0), LINEAR, loss=loss, steps=3)
+    assert parity.is_equal(found) is True, parity.as_text(found)
+
+
+def test_the_proof_holds_with_class_weights(project):
+    """They multiply the soft term, too, which Keras' own strategy does not do."""
+    weights = {name: 0.5 + number for number, name in enumerate(NAMES)}
+    weighted = [replace(ONE_PHASE.phases[0], class_weight=weights, label_smoothing=0.1)]
+    found = proof(soft_targets(4.0), LINEAR, replace(ONE_PHASE, phases=weighted), steps=3)
+    assert parity.is_equal(found) is True, parity.as_text(found)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 OWN = {path.stem: json.loads(path.read_text()) for path in (ROOT / ".dvc/plots").glob("*.json")}
 DEFINED = YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
-MODELS = ("teacher", "baseline_seed1", "student_T4_seed1")
+MODELS = ("teacher", "baseline_seed1", "student_kl_T4_seed1")
 STRAIGHT = [{"both": 0}, {"both": 1}]
 
 
@@ -60,7 +60,7 @@ def test_every_metric_has_a_plot_against_temperature(specs):
 
 
 def test_nothing_of_a_template_is_left_open(specs):
-    assert "results/plots/training_soft_loss/student_T4_seed1.csv" in specs
+    assert "results/plots/training_soft_loss/student_kl_T4_seed1.csv" in specs
     assert "DVC_METRIC" not in json.dumps(list(specs.values()))
 
 

@@ -76,7 +76,7 @@ PUBLISHED = {
         "train_teacher.phases": [adam(10, 1e-4, None), adam(25, 1e-5, 100)],
         "distill.temperatures": [1, 2, 4, 16, 32, 64],
         "distill.hard_label_weight": 0.5,
-        "distill.soft_loss": "kl_divergence",
+        "distill.losses": ["kl"],
         "distill.scale_by_temperature_squared": True,
         "student.model.architecture": "mobilenetv2",
         "student.model.alpha": 1.0,
@@ -110,7 +110,7 @@ PUBLISHED = {
         "train_teacher.phases": [adam(20, 1e-3, "all")],
         "distill.temperatures": [3.25],
         "distill.hard_label_weight": 0.5,
-        "distill.soft_loss": "kl_divergence",
+        "distill.losses": ["kl"],
         "distill.scale_by_temperature_squared": True,
         "student.model.architecture": "mlp",
         "student.model.input_shape": [32, 32, 3],
@@ -137,7 +137,7 @@ PUBLISHED = {
         "train_teacher.phases": [adam(20, 1e-3, None)],
         "distill.temperatures": [40],
         "distill.hard_label_weight": 0.05,
-        "distill.soft_loss": "kl_divergence",
+        "distill.losses": ["kl"],
         "distill.scale_by_temperature_squared": False,
         "student.model.architecture": "resnet50",
         "student.model.input_shape": [150, 150, 3],
@@ -163,7 +163,7 @@ PUBLISHED = {
         "train_teacher.phases": [adam(10, 1e-3, "all")],
         "distill.temperatures": [0.3],
         "distill.hard_label_weight": 0.5,
-        "distill.soft_loss": "kl_divergence",
+        "distill.losses": ["kl"],
         "distill.scale_by_temperature_squared": False,
         "student.model.architecture": "cnn",
         "student.model.input_shape": [128, 128, 3],
@@ -195,7 +195,7 @@ PUBLISHED = {
         "train_teacher.weights_of.dropout": 0.5,
         "distill.temperatures": [3],
         "distill.hard_label_weight": 0.9,
-        "distill.soft_loss": "cross_entropy",
+        "distill.losses": ["cross_entropy"],
         "distill.scale_by_temperature_squared": False,
         "student.model.architecture": "efficientnetb0",
         "student.model.input_shape": [228, 228, 3],
@@ -605,6 +605,7 @@ class Project:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder, self.params = name, folder, shrunk(name)
+        (self.loss,) = self.params["distill"]["losses"]
         self.temperatures, self.seeds = self.params["distill"]["temperatures"], self.params["student"]["seeds"]
         shutil.copy(ROOT / "dvc.yaml", folder)
         YAML(typ="safe").dump(self.params, folder / "params.yaml")
@@ -623,7 +624,7 @@ class Project:
         for temperature in self.temperatures:
             softlabel("soften", "--temperature", temperature)
         for temperature, seed in product(self.temperatures, self.seeds):
-            softlabel("train-student", "--temperature", temperature, "--seed", seed)
+            softlabel("train-student", "--loss", self.loss, "--temperature", temperature, "--seed", seed)
         for seed in self.seeds:
             softlabel("train-baseline", "--seed", seed)
         softlabel("evaluate")
@@ -688,7 +689,7 @@ def test_a_run_compares_teacher_baseline_and_all_students(project):
     index = pd.read_csv("data/index.csv")
     assert report["test_images"] == (index["split"] == "test").sum()
     assert index["class_name"].nunique() == classes_of(project.name)
-    students = {f"student_T{temperature}" for temperature in project.temperatures}
+    students = {f"student_{project.loss}_T{temperature}" for temperature in project.temperatures}
     assert set(report["models"]) == {"teacher", "baseline", *students}
     for name in students | {"baseline"}:
         assert set(report["models"][name]["seeds"]) == {str(seed) for seed in project.seeds}
@@ -720,7 +721,7 @@ def test_the_curves_have_a_row_for_each_epoch_of_each_phase(project):
     rows = [(number, phase["learning_rate"]) for number, phase in enumerate(phases, 1) for _ in range(phase["epochs"])]
     names = {f"baseline_seed{seed}": MEASURES for seed in project.seeds}
     for temperature, seed in product(project.temperatures, project.seeds):
-        names[f"student_T{temperature}_seed{seed}"] = [*MEASURES, "soft_loss"]
+        names[f"student_{project.loss}_T{temperature}_seed{seed}"] = [*MEASURES, "soft_loss"]
     for name, measures in names.items():
         table = pd.read_csv(f"results/history/{name}.csv")
         assert set(table) == columns(measures)
@@ -737,7 +738,7 @@ def test_the_curves_have_a_row_for_each_epoch_of_each_phase(project):
 def test_the_loss_of_a_student_is_the_weighed_sum_of_its_parts(project):
     weight = PUBLISHED[project.name]["distill.hard_label_weight"]
     for temperature, seed in product(project.temperatures, project.seeds):
-        table = pd.read_csv(f"results/history/student_T{temperature}_seed{seed}.csv")
+        table = pd.read_csv(f"results/history/student_{project.loss}_T{temperature}_seed{seed}.csv")
         for kind in ("", "val_"):
             expected = weight * table[f"{kind}cross_entropy"] + (1 - weight) * table[f"{kind}soft_loss"]
             np.testing.assert_allclose(table[f"{kind}loss"], expected, rtol=2e-5)
@@ -758,18 +759,18 @@ def test_the_validation_loss_is_the_published_formula(project):
         ids = [name.decode() for name in file["val/id"][:]]
         rows = [ids.index(name) for name in project.validated_on()]
         soft, hard = file["val/soft"][0][rows].astype(np.float64), file["val/hard"][:][rows]
-    model = keras.saving.load_model(f"models/students/T{temperature}_seed{seed}.keras")
+    model = keras.saving.load_model(f"models/students/{project.loss}_T{temperature}_seed{seed}.keras")
     pixels = DecodedImages([Path(index.path[ids[row]]) for row in rows], model.input_shape[1:], keep=True)
     logits = model.predict(pixels.rows(np.arange(len(rows))).numpy().astype(np.float32), verbose=0)
     entropy = -np.sum(soft * np.log(np.maximum(soft, 1e-300)), axis=1)
     soft_loss = -np.sum(soft * log_softmax(logits / temperature), axis=1)
-    if published["distill.soft_loss"] == "kl_divergence":
+    if project.loss == "kl":
         soft_loss -= entropy
     if published["distill.scale_by_temperature_squared"]:
         soft_loss *= temperature**2
     weight = published["distill.hard_label_weight"]
     expected = np.mean(weight * -np.sum(hard * log_softmax(logits), axis=1) + (1 - weight) * soft_loss)
-    table = pd.read_csv(f"results/history/student_T{temperature}_seed{seed}.csv")
+    table = pd.read_csv(f"results/history/student_{project.loss}_T{temperature}_seed{seed}.csv")
     best = table.sort_values(["val_accuracy", "val_cross_entropy"], ascending=[False, True]).iloc[0]
     assert best["val_loss"] == pytest.approx(expected, rel=1e-4)
     assert best["val_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == hard.argmax(1)))

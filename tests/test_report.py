@@ -21,6 +21,7 @@ from pipeline.cli.main import main
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.evaluation.dvc_plots import read_plot
 from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.names import student
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import Speed, read_speed, write_speed
 from pipeline.images.views import Augmentation, Views
@@ -120,7 +121,7 @@ def run_all_stages():
         for temperature, files in students.items():
             targets = Path(f"T{temperature}.h5")
             soften.run(logits=logits, soft_targets=targets, temperature=float(temperature))
-            files[seed] = Path(f"T{temperature}_seed{seed}.keras")
+            files[seed] = Path(f"kl_T{temperature}_seed{seed}.keras")
             train_student.run(
                 **training,
                 recipe=recipe,
@@ -128,7 +129,7 @@ def run_all_stages():
                 logits=logits,
                 loss=DistillationLoss(float(temperature), 0.5),
                 output=files[seed],
-                history=history / f"student_T{temperature}_seed{seed}.csv",
+                history=history / f"student_kl_T{temperature}_seed{seed}.csv",
             )
         baselines[seed] = Path(f"baseline{seed}.keras")
         train_baseline.run(
@@ -138,7 +139,7 @@ def run_all_stages():
         index=index,
         teacher=Path("teacher.json"),
         logits=logits,
-        students=students,
+        students={student("kl", temperature): files for temperature, files in students.items()},
         baselines=baselines,
         history=history,
         batch_size=8,
@@ -148,7 +149,7 @@ def run_all_stages():
         predictions=Path("predictions"),
     )
     write_speed(SPEED, Path("speed.json"))
-    write_report(list(students))
+    write_report(students)
 
 
 def write_report(temperatures, output="report.html"):
@@ -160,7 +161,7 @@ def write_report(temperatures, output="report.html"):
         history=Path("history"),
         teacher=Path("teacher.json"),
         logits=Path("logits.h5"),
-        temperatures=temperatures,
+        students=[student("kl", temperature) for temperature in temperatures],
         speeds=Path("speed.json"),
         params=PARAMS,
         output=Path(output),
@@ -348,7 +349,7 @@ def test_what_to_bear_in_mind_stands_below_the_verdict(hostile):
     notes = html.unescape(page[page.index('<ul class="notes"') : page.index("<h2>Comparison")])
     models = json.loads((hostile / "metrics.json").read_text())["models"]
     assert "best_epochs" not in models["teacher"]
-    for group in ("baseline", "student_T2", "student_T4"):
+    for group in ("baseline", "student_kl_T2", "student_kl_T4"):
         for seed in SEEDS:
             history = pd.read_csv(hostile / f"history/{group}_seed{seed}.csv")
             ranked = history.sort_values(["val_accuracy", "val_cross_entropy"], ascending=[False, True])
@@ -360,13 +361,13 @@ def unfinished(models):
     for group, found in models.items():
         seeds = [name[-1] for name, (best, last) in found.get("best_epochs", {}).items() if best == last]
         if seeds:
-            yield f"{group.replace('_T', ' T=')} ({', '.join(f'seed {seed}' for seed in seeds)})"
+            yield f"{group.replace('_T', ' T=').replace('_', ' ')} ({', '.join(f'seed {seed}' for seed in seeds)})"
 
 
 def test_every_class_has_its_roc_curve(hostile):
     page = html.unescape((hostile / "report.html").read_text(encoding="utf-8"))
     (words,) = re.findall(r'aria-label="ROC of the student, class by class\. (.*?)\.">', page)
-    tables = [read_plot(hostile / "plots", "roc", f"student_T{page_temperature(page)}_seed{seed}") for seed in SEEDS]
+    tables = [read_plot(hostile / "plots", "roc", f"student_kl_T{page_temperature(page)}_seed{seed}") for seed in SEEDS]
     for name in CLASSES:
         areas = [
             np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)
@@ -379,7 +380,7 @@ def test_every_class_has_its_roc_curve(hostile):
 
 
 def page_temperature(page):
-    return re.search(r"about the students at T=(\d)", page)[1]
+    return re.search(r"about the student kl T=(\d)", page)[1]
 
 
 def test_its_provenance_is_that_of_the_files(hostile):
@@ -430,7 +431,7 @@ def test_the_warning_of_hard_labels_names_the_top_temperature(hostile, monkeypat
 
 
 def test_a_class_of_any_name_is_in_the_curves(hostile):
-    tables = [read_plot(hostile / "plots", "roc", name) for name in ("teacher", "student_T4_seed1")]
+    tables = [read_plot(hostile / "plots", "roc", name) for name in ("teacher", "student_kl_T4_seed1")]
     assert all(set(table["class"]) == set(CLASSES) for table in tables)
 
 
@@ -447,9 +448,9 @@ def test_text_in_a_figure_is_left_alone():
 def test_other_temperatures_than_those_compared_are_refused(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     with pytest.raises(
-        MismatchError, match=r"student_T2, student_T4, but params\.yaml has T = 8\. .*dvc repro evaluate"
+        MismatchError, match=r"student_kl_T2, student_kl_T4, but params\.yaml has student_kl_T8\. .*dvc repro evaluate"
     ):
-        write_report({"8": Path("T2_seed1.keras")}, "other.html")
+        write_report({"8": Path("kl_T2_seed1.keras")}, "other.html")
     assert not Path("other.html").exists()
 
 
@@ -543,19 +544,19 @@ def test_predictions_are_those_of_the_model(hostile, monkeypatch):
     import keras
 
     monkeypatch.chdir(hostile)
-    table = read_predictions(Path("predictions"), "student_T4_seed1").set_index("id")
+    table = read_predictions(Path("predictions"), "student_kl_T4_seed1").set_index("id")
     index = pd.read_csv("index.csv", keep_default_na=False).query("split == 'test'").set_index("id")
     assert sorted(table.index) == sorted(index.index)
     assert (table["actual"] == index["class_name"].loc[table.index]).all()
     pixels = np.array([keras.utils.img_to_array(keras.utils.load_img(path)) for path in index["path"].loc[table.index]])
-    model = keras.saving.load_model("T4_seed1.keras")
+    model = keras.saving.load_model("kl_T4_seed1.keras")
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(pixels, verbose=0)))
     names = np.array(sorted(CLASSES))
     assert (table["predicted"] == names[probabilities.argmax(axis=1)]).all()
     np.testing.assert_allclose(table["confidence"], probabilities.max(axis=1), rtol=1e-4)
     actual = probabilities[np.arange(len(table)), np.searchsorted(names, table["actual"])]
     np.testing.assert_allclose(table["nll"], -np.log(actual), rtol=1e-4, atol=1e-5)
-    written = pd.read_csv("predictions/student_T4_seed1.csv", dtype={"id": str}).set_index("id").loc[table.index]
+    written = pd.read_csv("predictions/student_kl_T4_seed1.csv", dtype={"id": str}).set_index("id").loc[table.index]
     assert list(written)[5:] == [f"probability_{name}" for name in sorted(CLASSES)]
     np.testing.assert_allclose(written.iloc[:, 5:], probabilities, rtol=1e-4, atol=1e-7)
 
@@ -593,9 +594,9 @@ def test_pictures_in_the_page_keep_their_shape_and_content(tmp_path, size, kind,
 @pytest.mark.parametrize(
     ("students", "shown"),
     [
-        (["4"], [1, 4, 5, 10, 20, 35, 50]),
-        (["0.3", "5.0"], [0.3, 1, 5, 10, 20, 35, 50]),
-        (["1", "2", "4", "16", "32", "64"], [1, 2, 4, 16, 32, 64]),
+        ([4.0], [1, 4, 5, 10, 20, 35, 50]),
+        ([0.3, 5.0], [0.3, 1, 5, 10, 20, 35, 50]),
+        ([1.0, 2.0, 4.0, 16.0, 32.0, 64.0], [1, 2, 4, 16, 32, 64]),
     ],
 )
 def test_few_temperatures_are_shown_among_those_of_a_ladder(students, shown):

@@ -209,7 +209,7 @@ def finished(tmp_path_factory):
             ["describe-teacher"],
             ["precompute"],
             ["soften", "--temperature", "4"],
-            ["train-student", "--temperature", "4", "--seed", "1"],
+            ["train-student", "--loss", "kl", "--temperature", "4", "--seed", "1"],
             ["train-baseline", "--seed", "1"],
             ["evaluate"],
             ["parity", "--steps", "2"],
@@ -245,7 +245,7 @@ def test_the_teachers_logits_are_those_of_keras_pixels(finished, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["train-student", "--temperature", "4", "--seed", "1"], "soft_targets_T4.h5"),
+        (["train-student", "--loss", "kl", "--temperature", "4", "--seed", "1"], "soft_targets_T4.h5"),
         (["evaluate"], "teacher_logits.h5"),
         (["parity"], "soft_targets_T4.h5"),
         (["verify", "data/soft_labels/soft_targets_T4.h5"], ""),

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 FILES = [
     *("data/index.csv", "models/teacher.keras", "models/teacher.json", "data/soft_labels/teacher_logits.h5"),
-    *("data/soft_labels/soft_targets_T4.h5", "models/students/T4_seed1.keras", "models/baselines/seed1.keras"),
+    *("data/soft_labels/soft_targets_T4.h5", "models/students/kl_T4_seed1.keras", "models/baselines/seed1.keras"),
     *("results/metrics.json", "dvc.lock"),
 ]
 

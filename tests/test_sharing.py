@@ -22,8 +22,8 @@ from shared_project import BLOCKS, DOCUMENT, Shared, code_blocks, documented, pu
 
 TEACHER, LOGITS = "models/teacher.keras", "data/soft_labels/teacher_logits.h5"
 AT_4 = "data/soft_labels/soft_targets_T4.h5"
-STUDENT = "models/students/T4_seed1.keras"
-STUDENTS = {"models/students/T2_seed1.keras", STUDENT}
+STUDENT = "models/students/kl_T4_seed1.keras"
+STUDENTS = {"models/students/kl_T2_seed1.keras", STUDENT}
 SSHD = Path("/usr/sbin/sshd")
 
 
@@ -78,7 +78,7 @@ def changed(shared, pulled, tmp_path_factory) -> tuple[Path, str]:
 
 def test_a_new_temperature_runs_no_teacher(changed):
     _, said = changed
-    assert stages_run(said) == ["soften@2", "train_student@2-1", "evaluate"]
+    assert stages_run(said) == ["soften@2", "train_student@kl-2-1", "evaluate"]
 
 
 def test_neither_the_raw_data_nor_the_teacher_are_there(changed):
@@ -90,11 +90,11 @@ def test_neither_the_raw_data_nor_the_teacher_are_there(changed):
 def test_everything_is_evaluated(changed):
     clone, _ = changed
     table = run("softlabel", "table", cwd=clone)
-    for model in ("teacher", "baseline", "student T=4", "student T=2"):
+    for model in ("teacher", "baseline", "student kl T=4", "student kl T=2"):
         assert f"\n{model} " in table
     assert files_in(clone, "results/plots/training_loss") == {
         f"results/plots/training_loss/{name}.csv"
-        for name in ("teacher", "baseline_seed1", "student_T4_seed1", "student_T2_seed1")
+        for name in ("teacher", "baseline_seed1", "student_kl_T4_seed1", "student_kl_T2_seed1")
     }
 
 
@@ -104,7 +104,8 @@ def test_the_student_is_the_one_that_the_first_clone_trains(shared, pulled, tmp_
     run("dvc", "pull", "split", cwd=clone)
     assert files_in(clone, "data/soft_labels", "models") == {AT_4}
     lock = (clone / "dvc.lock").read_bytes()
-    assert stages_run(run("dvc", "repro", "--single-item", "train_student@4-1", cwd=clone)) == ["train_student@4-1"]
+    stage = "train_student@kl-4-1"
+    assert stages_run(run("dvc", "repro", "--single-item", stage, cwd=clone)) == [stage]
     assert (clone / "dvc.lock").read_bytes() == lock
     assert sha256(clone / STUDENT) == sha256(shared.first / STUDENT)
     assert files_in(clone, "data/soft_labels", "models") == {AT_4, STUDENT}

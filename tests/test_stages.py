@@ -19,6 +19,7 @@ import tensorflow as tf
 from conftest import MODEL, copy_here, mhist_in
 
 from pipeline.distillation.loss import DistillationLoss
+from pipeline.evaluation import names
 from pipeline.images.index import SPLITS, fingerprint_of, read_index
 from pipeline.images.rendering import render
 from pipeline.images.views import Augmentation, Views
@@ -172,10 +173,10 @@ def assess(students=None, baselines=None):
 
 def assess_one_student():
     """The student, and the same as baseline."""
-    for name in ("student_T4_seed1", "baseline_seed1"):
+    for name in ("student_kl_T4_seed1", "baseline_seed1"):
         Path("history").mkdir(exist_ok=True)
         shutil.copy("student.csv", f"history/{name}.csv")
-    assess({"4": {1: Path("student.keras")}}, {1: Path("student.keras")})
+    assess({names.student("kl", "4"): {1: Path("student.keras")}}, {1: Path("student.keras")})
     return models_in_metrics()
 
 
@@ -698,7 +699,7 @@ def test_evaluate_compares_each_model_with_the_votes(assessed):
     votes, labels = np.array([int(image.votes) for image in test]), np.array(read_index(INDEX).labels(test))
     pixels = pixels_of(assessed, [image.id for image in test])
     of_student = keras.saving.load_model("student.keras")(pixels).numpy()
-    for name, logits, temperatures in (("teacher", logits_of("test"), "14"), ("student_T4", of_student, "14")):
+    for name, logits, temperatures in (("teacher", logits_of("test"), "14"), ("student_kl_T4", of_student, "14")):
         report = models[name]["votes"]
         unanimous = np.isin(votes, (0, 7))
         assert report["levels"]["7-0"]["images"] == unanimous.sum()
@@ -725,13 +726,15 @@ def test_evaluate_writes_the_tables_of_dvcs_plots(assessed):
     curves = pd.read_csv("student.csv")
     for measure in ("loss", "accuracy", "cross_entropy"):
         files = sorted(Path("plots", f"training_{measure}").iterdir())
-        assert [file.name for file in files] == ["baseline_seed1.csv", "student_T4_seed1.csv"]
+        assert [file.name for file in files] == ["baseline_seed1.csv", "student_kl_T4_seed1.csv"]
         columns = ["epoch", measure, f"val_{measure}"]
         pd.testing.assert_frame_equal(pd.read_csv(files[1]), curves[columns], rtol=1e-5)
     for metric in ("accuracy", "auc"):
         table = pd.read_csv(f"plots/temperature/{metric}.csv")
-        found = models["student_T4"]["seeds"]["1"][metric]
-        assert table.to_dict("records") == [{"temperature": 4, "seed": 1, metric: pytest.approx(found, rel=1e-5)}]
+        found = models["student_kl_T4"]["seeds"]["1"][metric]
+        assert table.to_dict("records") == [
+            {"loss": "kl", "temperature": 4, "seed": 1, metric: pytest.approx(found, rel=1e-5)}
+        ]
 
 
 def test_evaluate_refuses_missing_curves_before_it_runs_a_model(project, monkeypatch):

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "images": {"runtime"},
     "datasets": {"images", "runtime"},
     "models": {"runtime"},
-    "params": {"images", "models", "runtime", "soft_labels", "training"},
+    "params": {"distillation", "images", "models", "runtime", "soft_labels", "training"},
     "training": {"images", "models", "runtime"},
     "soft_labels": {"images", "runtime"},
     "inference": {"images", "runtime"},

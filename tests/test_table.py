@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pipeline.evaluation.comparison import DEVIATIONS, comparison, comparison_in_markdown, tables
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
 
@@ -61,7 +61,7 @@ def rows_of(text):
 
 
 def test_quality_of_three_seeds_cell_by_cell(tmp_path):
-    rows = rows_of(table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, student_T4=STUDENT))
+    rows = rows_of(table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, student_kl_T4=STUDENT))
     assert rows[0] == ["On 1,500 test images: mean over seeds ± standard deviation."]
     assert rows[2] == ["model", "seeds", "accuracy", "AUC", "NLL", "Brier", "ECE", "agreement", "KL"]
     assert rows[4:8] == [
@@ -78,7 +78,7 @@ def test_quality_of_three_seeds_cell_by_cell(tmp_path):
             "0.269 ±0.067",
         ],
         [
-            "student T=4",
+            "student kl T=4",
             "3",
             "0.962 ±0.002",
             "0.998 ±0.001",
@@ -116,7 +116,7 @@ def test_two_classes_have_a_second_table_cell_by_cell(tmp_path):
         teacher=with_classes(
             TEACHER, names, {"balanced_accuracy": 0.9, "f1": 0.8, "sensitivity": 0.85, "specificity": 0.95}
         ),
-        student_T4=with_classes(
+        student_kl_T4=with_classes(
             STUDENT,
             names,
             {"balanced_accuracy": 0.8, "f1": 0.7, "sensitivity": 0.65, "specificity": 0.95},
@@ -128,7 +128,7 @@ def test_two_classes_have_a_second_table_cell_by_cell(tmp_path):
     start = rows.index(["by class", "balanced accuracy", "F1", "sensitivity", "specificity"])
     assert rows[start + 2 : start + 5] == [
         ["teacher", "0.900", "0.800", "0.850", "0.950"],
-        ["student T=4", "0.800", "0.700", "0.650", "0.950"],
+        ["student kl T=4", "0.800", "0.700", "0.650", "0.950"],
         ["gain over baseline", "+0.050", "+0.100", "+0.100", "+0.000"],
     ]
     assert "F1 and sensitivity are those of the class 'SSA', specificity that of 'HP'." in text
@@ -172,11 +172,11 @@ def test_one_seed_has_no_deviation(tmp_path):
         "gain": one_seed(0.01, 0.01, -0.05, -0.02, 0.01, 0.05, -0.2),
         "seeds": {"7": {}},
     } | SMALL
-    text = table_of(tmp_path, baseline=baseline, student_T4=student)
+    text = table_of(tmp_path, baseline=baseline, student_kl_T4=student)
     rows = rows_of(text)
     assert rows[4:7] == [
         ["baseline", "1", "0.900", "0.950", "0.300", "0.200", "0.050", "0.850", "0.400"],
-        ["student T=4", "1", "0.910", "0.960", "0.250", "0.180", "0.060", "0.900", "0.200"],
+        ["student kl T=4", "1", "0.910", "0.960", "0.250", "0.180", "0.060", "0.900", "0.200"],
         ["gain over baseline", "+0.010", "+0.010", "-0.050", "-0.020", "+0.010", "+0.050", "-0.200"],
     ]
     assert "±" not in text
@@ -184,25 +184,25 @@ def test_one_seed_has_no_deviation(tmp_path):
 
 def test_no_gain_is_written_with_a_sign(tmp_path):
     student = STUDENT | {"gain": one_seed(*[0.0] * 7)}
-    assert ["gain over baseline", *["+0.000"] * 7] in rows_of(table_of(tmp_path, student_T4=student))
+    assert ["gain over baseline", *["+0.000"] * 7] in rows_of(table_of(tmp_path, student_kl_T4=student))
 
 
 def test_each_temperature_has_its_rows_in_the_order_of_the_file(tmp_path):
     rows = rows_of(
-        table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, **{"student_T0.5": STUDENT}, student_T20=STUDENT)
+        table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, **{"student_kl_T0.5": STUDENT}, student_kl_T20=STUDENT)
     )
     assert [row[0] for row in rows[4:10]] == [
         "teacher",
         "baseline",
-        "student T=0.5",
+        "student kl T=0.5",
         "gain over baseline",
-        "student T=20",
+        "student kl T=20",
         "gain over baseline",
     ]
 
 
 def test_numbers_line_up_at_the_decimal_point(tmp_path):
-    lines = table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, student_T4=STUDENT).splitlines()
+    lines = table_of(tmp_path, teacher=TEACHER, baseline=BASELINE, student_kl_T4=STUDENT).splitlines()
     quality, cost = lines[2:8], lines[-7:-2]
     assert set(quality[1]) == set(cost[1]) == {"-"}
     assert len({len(line) for line in cost}) == 1
@@ -240,7 +240,8 @@ STUDENT_VOTES = {
 
 
 def voted(tmp_path):
-    return table_of(tmp_path, teacher=TEACHER | {"votes": TEACHER_VOTES}, student_T4=STUDENT | {"votes": STUDENT_VOTES})
+    teacher, student = TEACHER | {"votes": TEACHER_VOTES}, STUDENT | {"votes": STUDENT_VOTES}
+    return table_of(tmp_path, teacher=teacher, student_kl_T4=student)
 
 
 def test_accuracy_by_agreement_cell_by_cell(tmp_path):
@@ -249,7 +250,7 @@ def test_accuracy_by_agreement_cell_by_cell(tmp_path):
     assert rows[start + 2 : start + 5] == [
         ["images", "1,234", "57"],
         ["teacher", "0.988", "0.561"],
-        ["student T=4", "0.950 ±0.004", "0.600 ±0.020"],
+        ["student kl T=4", "0.950 ±0.004", "0.600 ±0.020"],
     ]
 
 
@@ -259,7 +260,7 @@ def test_correlations_cell_by_cell(tmp_path):
     assert rows[start + 2 : start + 5] == [
         ["teacher", "1", "0.700", "0.650"],
         ["teacher", "0.5", "0.650"],
-        ["student T=4", "4", "-0.250 ±0.030", "0.500"],
+        ["student kl T=4", "4", "-0.250 ±0.030", "0.500"],
     ]
 
 
@@ -269,7 +270,7 @@ def test_an_undefined_correlation_leaves_its_cell_empty(tmp_path):
 
 
 def test_votes_come_last_and_change_nothing_above(tmp_path):
-    without = table_of(tmp_path, teacher=TEACHER, student_T4=STUDENT)
+    without = table_of(tmp_path, teacher=TEACHER, student_kl_T4=STUDENT)
     assert "votes" not in without
     assert voted(tmp_path).startswith(without + "\n\nannotators' votes")
 
@@ -304,6 +305,11 @@ def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
 def test_models_of_another_shape_are_refused_with_the_remedy(tmp_path, models):
     with pytest.raises(DamagedError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
         table_of(tmp_path, **models)
+
+
+def test_students_without_a_loss_are_of_an_earlier_version(tmp_path):
+    with pytest.raises(MismatchError, match=r"names students without their loss: .*Make it again with `dvc repro`\."):
+        table_of(tmp_path, teacher=TEACHER, student_T4=STUDENT)
 
 
 def test_missing_metrics_are_refused_with_the_remedy(tmp_path):

@@ -19,8 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_data_set
+from scipy.special import log_softmax
 from weights import weights_sha256
 
+from pipeline.distillation.descriptions import CrossEntropy, Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index, fingerprint_of
@@ -533,7 +535,7 @@ def test_every_epoch_is_validated_on_the_recorded_images(data_set, here, steps):
 # The parts of a student's loss
 
 
-@pytest.mark.parametrize(("soft_loss", "scaled"), [("kl_divergence", True), ("cross_entropy", False)])
+@pytest.mark.parametrize(("soft_loss", "scaled"), [(Kl(), True), (CrossEntropy(), False)])
 def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate_on, soft_loss, scaled):
     loss = DistillationLoss(3.0, 0.3, scaled, soft_loss)
     told = []
@@ -552,9 +554,41 @@ def test_the_curves_of_a_student_have_its_soft_loss(tmp_path, train_on, validate
     logits = np.asarray(best(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32))) / 3
     soft = targets_of(told[1])[:, 2:]
     surprise = np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits
-    if soft_loss == "kl_divergence":
+    if soft_loss == Kl():
         surprise = 9 * (surprise + np.log(soft))
     assert state.best()["val_soft_loss"] == pytest.approx((soft * surprise).sum(axis=1).mean(), rel=1e-4)
+
+
+def test_a_temperature_follows_the_epochs_also_after_a_stop(tmp_path, train_on, validate_on):
+    """From 8 to 2 in three epochs: 8, 5, 2. The loss of each is computed from its weights in NumPy."""
+    told = []
+    for given in (train_on, validate_on):
+        v = np.random.default_rng(len(given.images)).normal(0, 9, (len(given.images), 2))
+        both = np.concatenate([targets_of(given), v - v.mean(axis=1, keepdims=True)], axis=1).astype(np.float32)
+        names = [name for name, _ in given.content]
+        told.append(Examples(given.content, given.images, HardLabels(names, both, Augmentation(), 0, 1)))
+    recipe = Recipe([Phase(1, 0.01, "all"), Phase(2, 0.01, "all")], batch_size=8, seed=5)
+
+    def state_of(name, start=None):
+        state = Noted(tmp_path / name)
+        if start is not None:
+            state.path.write_bytes(start)
+            state = Noted(state.path)
+        train(LINEAR.build(classes=2, seed=5), *told, DistillationLoss(8.0, 0.3, last_temperature=2.0), recipe, state)
+        return state
+
+    whole = state_of("whole.npz")
+    model, v = LINEAR.build(classes=2, seed=5), targets_of(told[1])[:, 2:].astype(np.float64)
+    for temperature, file, row in zip((8.0, 5.0, 2.0), whole.files, whole.history, strict=True):
+        model.set_weights(kept_weights(file))
+        z = np.asarray(model(validate_on.images.rows(np.arange(14)).numpy().astype(np.float32)), np.float64)
+        log_p, log_q = log_softmax(v / temperature, axis=1), log_softmax(z / temperature, axis=1)
+        expected = temperature**2 * np.sum(np.exp(log_p) * (log_p - log_q), axis=1).mean()
+        assert row["val_soft_loss"] == pytest.approx(expected, rel=1e-4)
+    continued = state_of("continued.npz", whole.files[0])
+    assert len(continued.files) == 2
+    assert continued.history == whole.history
+    assert continued.files[-1] == whole.files[-1]
 
 
 def test_the_curves_count_labelled_images_alone(tmp_path, train_on, validate_on):

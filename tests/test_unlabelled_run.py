@@ -16,6 +16,7 @@ from weights import weights_sha256
 from pipeline.datasets.unlabelled import Unlabelled
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.evaluation.comparison import comparison, comparison_in_markdown
+from pipeline.evaluation.names import student
 from pipeline.evaluation.speed import Speed, write_speed
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
@@ -95,7 +96,7 @@ def train_a_student(weight=0.5, output="student"):
         model=MODEL,
         recipe=RECIPE,
         output=Path(f"models/{output}.keras"),
-        history=Path(f"history/{output}_T4_seed1.csv"),
+        history=Path(f"history/{output}_kl_T4_seed1.csv"),
     )
 
 
@@ -105,7 +106,7 @@ def assess():
         index=INDEX,
         teacher=Path("teacher.json"),
         logits=LOGITS,
-        students={"4": {1: Path("models/student.keras")}},
+        students={student("kl", "4"): {1: Path("models/student.keras")}},
         baselines={1: Path("models/baseline.keras")},
         history=Path("history"),
         batch_size=8,
@@ -127,7 +128,7 @@ def make_report():
         history=Path("history"),
         teacher=Path("teacher.json"),
         logits=LOGITS,
-        temperatures=["4"],
+        students=[student("kl", "4")],
         speeds=Path("speed.json"),
         params=PARAMS,
         output=Path("report.html"),

@@ -102,7 +102,7 @@ def test_the_other_artifacts_at_their_highest_version(shared, elsewhere):
     expected = {
         "teacher": "models/teacher.keras",
         "teacher-logits": "data/soft_labels/teacher_logits.h5",
-        "student": "models/students/T4_seed1.keras",
+        "student": "models/students/kl_T4_seed1.keras",
     }
     assert {*expected, "soft-labels"} == {*ARTIFACTS}
     run(sys.executable, "-c", GET_ARTIFACTS, f"file://{shared.origin}", *expected, cwd=elsewhere)
@@ -134,5 +134,5 @@ def test_the_paths_follow_the_params(reproduced, tmp_path):
     change(project / "params.yaml", "student.seeds", [7, 1])
     paths, outs = json.loads(run(sys.executable, "-c", READ_BY_DVC, cwd=project))
     assert paths["soft-labels"] == "data/soft_labels/soft_targets_T1.0.h5"
-    assert paths["student"] == "models/students/T1.0_seed7.keras"
+    assert paths["student"] == "models/students/kl_T1.0_seed7.keras"
     assert set(paths.values()) < set(outs)

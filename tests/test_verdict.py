@@ -30,14 +30,13 @@ def said_of(size_of_teacher=MappingProxyType({"parameters": {"total": 113_162}})
         "quality": {"accuracy": {"mean": 0.9378}},
         "seeds": {str(seed): {"accuracy": 0.9378} for seed in range(changes.get("seeds", 3))},
     }
-    return verdict(
-        {"teacher": teacher, "baseline": baseline, "student_T4": student(**changes)}, Group("student", "4"), 1500
-    )
+    models = {"teacher": teacher, "baseline": baseline, "student_kl_T4": student(**changes)}
+    return verdict(models, Group("student", "kl", "4"), 1500)
 
 
 def test_a_gain_is_told_with_its_interval_and_the_teachers():
     student, baseline, teacher = re.split(r": |, and ", said_of())
-    assert re.search(r"student T=4, 12 times smaller .* 96\.6 % of the 1,500 test images$", student)
+    assert re.search(r"student kl T=4, 12 times smaller .* 96\.6 % of the 1,500 test images$", student)
     assert re.search(
         r"^2\.9 points more .*\(93\.8 %; .* \+1\.6 to \+4\.1 points, .*3 seeds and the test images\)$", baseline
     )
@@ -112,7 +111,7 @@ def test_the_size_is_told_as_a_multiple_of_the_teachers(total, said):
 
 
 def test_beside_a_teacher_of_unknown_size_no_size_is_told():
-    assert said_of(size_of_teacher={}).startswith("The student T=4 is right on 96.6 %")
+    assert said_of(size_of_teacher={}).startswith("The student kl T=4 is right on 96.6 %")
 
 
 def curves(group, *validation, seed=1):
@@ -123,22 +122,22 @@ def curves(group, *validation, seed=1):
 def test_of_several_temperatures_the_validation_images_choose():
     """The best epochs' means: T = 1: 0.85, T = 4: 0.87; on the test images T = 1 would have been better."""
     best = {
-        "student_T1": {"best_epochs": {"student_T1_seed1": [1, 2], "student_T1_seed2": [2, 2]}},
-        "student_T4": {"best_epochs": {"student_T4_seed1": [2, 3], "student_T4_seed2": [1, 1]}},
+        "student_kl_T1": {"best_epochs": {"student_kl_T1_seed1": [1, 2], "student_kl_T1_seed2": [2, 2]}},
+        "student_kl_T4": {"best_epochs": {"student_kl_T4_seed1": [2, 3], "student_kl_T4_seed2": [1, 1]}},
     }
     found = {"teacher": {}, "baseline": {}} | {
-        "student_T1": student(accuracy=0.99) | best["student_T1"],
-        "student_T4": student(accuracy=0.9) | best["student_T4"],
+        "student_kl_T1": student(accuracy=0.99) | best["student_kl_T1"],
+        "student_kl_T4": student(accuracy=0.9) | best["student_kl_T4"],
     }
     trained = [
-        curves("student_T1", 0.9, 0.7),
-        curves("student_T1", 0.5, 0.8, seed=2),
-        curves("student_T4", 0.6, 0.88, 0.1),
-        curves("student_T4", 0.86, seed=2),
+        curves("student_kl_T1", 0.9, 0.7),
+        curves("student_kl_T1", 0.5, 0.8, seed=2),
+        curves("student_kl_T4", 0.6, 0.88, 0.1),
+        curves("student_kl_T4", 0.86, seed=2),
         curves("baseline", 1.0),
         curves("teacher", 1.0),
     ]
-    assert chosen_student(found, trained) == Group("student", "4")
+    assert chosen_student(found, trained) == Group("student", "kl", "4")
 
 
 @pytest.mark.parametrize(("select_by", "temperature"), [("accuracy", "1"), ("auc", "4"), ("cross_entropy", "8")])
@@ -147,15 +146,15 @@ def test_temperatures_are_compared_by_what_selects_epochs(select_by, temperature
     values = {"1": (0.9, 0.7, 0.5), "4": (0.8, 0.9, 0.6), "8": (0.7, 0.8, 0.4)}
     found, trained = {}, []
     for key, row in values.items():
-        group = Group("student", key)
+        group = Group("student", "kl", key)
         found[group.key] = student() | {"best_epochs": {group.model(1): [2, 2]}}
         columns = dict(zip(("val_accuracy", "val_auc", "val_cross_entropy"), row, strict=True))
         table = pd.DataFrame([{"epoch": 1, **dict.fromkeys(columns, 0.99)}, {"epoch": 2, **columns}])
         trained.append(Curves(group, group.model(1), table))
-    assert chosen_student(found, trained, select_by) == Group("student", temperature)
+    assert chosen_student(found, trained, select_by) == Group("student", "kl", temperature)
 
 
-@pytest.mark.parametrize("order", [["student_T2", "student_T8"], ["student_T8", "student_T2"]])
+@pytest.mark.parametrize("order", [["student_kl_T2", "student_kl_T8"], ["student_kl_T8", "student_kl_T2"]])
 def test_of_equally_good_temperatures_the_first_is_chosen(order):
     found = {group: student() | {"best_epochs": {f"{group}_seed1": [1, 1]}} for group in order}
     assert chosen_student(found, [curves(group, 0.9) for group in order]).key == order[0]

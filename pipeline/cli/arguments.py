@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.runtime.errors import ParameterError
+
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
+    from pipeline.evaluation.names import Group
     from pipeline.models.descriptions import Model
     from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
@@ -20,13 +23,13 @@ def all_params() -> "sections.Params":
     return read_params()
 
 
-def params_of(stage: str) -> "sections.Params":
-    """The parameters that a stage may see. From here on the stage ends when `dvc` ends."""
+def params_of(stage: str, **item: str) -> "sections.Params":
+    """The parameters that a stage may see, or one item of its matrix. From here on the stage ends when `dvc` ends."""
     from pipeline.cli.orphan import stop_with_dvc
     from pipeline.params.reading import load_params
 
     stop_with_dvc()
-    return load_params(stage)
+    return load_params(stage, item=item)
 
 
 def data_set(section: "DataSection") -> dict[str, Any]:
@@ -92,7 +95,7 @@ def of_precompute(params: "sections.Params") -> dict[str, Any]:
         "resize": params.images.resize,
         # The temperatures only word a warning. dvc.yaml does not declare them for this stage, since a new temperature
         # must not run the teacher again; so they are read from the whole file.
-        "largest_temperature": float(max(all_params().distill.temperatures)),
+        "largest_temperature": largest_temperature(all_params().distill),
     }
 
 
@@ -113,10 +116,38 @@ def _weights_of(teacher: "NotTrainedHere") -> "Model | None":
     return teacher.weights_of if isinstance(teacher, GivenTeacher) else None
 
 
-def loss(section: "sections.Distill", temperature: float) -> "DistillationLoss":
-    """The loss of a student."""
-    from pipeline.distillation.loss import DistillationLoss
+def largest_temperature(section: "sections.Distill") -> float:
+    """The largest temperature at which logits are softened."""
+    from pipeline.runtime.temperatures import softened_at
 
+    return max(softened_at(str(temperature)) for temperature in section.temperatures)
+
+
+def students(section: "sections.Distill") -> "list[Group]":
+    """The groups of students: one for each loss and temperature."""
+    from pipeline.evaluation.names import student
+
+    return [student(name, str(temperature)) for name in section.losses for temperature in section.temperatures]
+
+
+def loss(section: "sections.Distill", name: str, temperature: str) -> "DistillationLoss":
+    """The loss of a student.
+
+    Raises:
+        ParameterError: `distill.loss` has no entry of this name.
+    """
+    from pipeline.distillation.loss import DistillationLoss
+    from pipeline.runtime.temperatures import Temperature
+
+    if name not in section.loss:
+        raise ParameterError(f"params.yaml has no distill.loss.{name}. Add it, or name an entry that is there.")
+    soft_loss = section.loss[name]
+    weight = soft_loss.hard_label_weight
+    course = Temperature.parsed(temperature)
     return DistillationLoss(
-        temperature, section.hard_label_weight, section.scale_by_temperature_squared, section.soft_loss
+        course.first,
+        section.hard_label_weight if weight is None else weight,
+        section.scale_by_temperature_squared,
+        soft_loss,
+        last_temperature=course.last if course.changes else None,
     )

@@ -12,9 +12,10 @@ from pipeline.cli import arguments, paths
 from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
-from pipeline.cli.options import seed_option, temperature_option
+from pipeline.cli.options import loss_option, seed_option, temperature_option
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, render_views, table, verify
+from pipeline.evaluation import names
 from pipeline.runtime.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -143,29 +144,33 @@ def precompute() -> None:
 def soften(temperature: str) -> None:
     """Soften the teacher's logits at one temperature."""
     arguments.params_of("soften")
+    from pipeline.runtime.temperatures import softened_at
     from pipeline.stages import soften as stage
 
-    stage.run(logits=paths.LOGITS, soft_targets=paths.soft_targets_file(temperature), temperature=float(temperature))
+    file = paths.soft_targets_file(temperature)
+    stage.run(logits=paths.LOGITS, soft_targets=file, temperature=softened_at(temperature))
 
 
 @main.command()
+@loss_option
 @temperature_option
 @seed_option
-def train_student(temperature: str, seed: int) -> None:
+def train_student(loss_name: str, temperature: str, seed: int) -> None:
     """Train one student on hard and soft labels."""
-    params = _start("train_student")
+    params = _start("train_student", loss=loss_name)
     from pipeline.stages import train_student as stage
 
+    group = names.student(loss_name, temperature)
     stage.run(
         index=paths.INDEX,
         soft_targets=paths.soft_targets_file(temperature),
         logits=paths.LOGITS,
         views=params.views,
-        loss=arguments.loss(params.distill, float(temperature)),
+        loss=arguments.loss(params.distill, loss_name, temperature),
         model=params.student.model,
         recipe=arguments.recipe(params.student, seed),
-        output=paths.student_file(temperature, seed),
-        history=paths.student_history(temperature, seed),
+        output=paths.student_file(group, seed),
+        history=paths.student_history(group, seed),
         resize=params.images.resize,
         cache=params.images.cache,
     )
@@ -197,12 +202,12 @@ def evaluate() -> None:
     from pipeline.params.reading import with_effect
     from pipeline.stages import evaluate as stage
 
-    seeds, temperatures = params.student.seeds, map(str, params.distill.temperatures)
+    seeds, groups = params.student.seeds, arguments.students(params.distill)
     stage.run(
         index=paths.INDEX,
         teacher=paths.TEACHER_DESCRIPTION,
         logits=paths.LOGITS,
-        students={t: {seed: paths.student_file(t, seed) for seed in seeds} for t in temperatures},
+        students={group: {seed: paths.student_file(group, seed) for seed in seeds} for group in groups},
         baselines={seed: paths.baseline_file(seed) for seed in seeds},
         history=paths.HISTORY,
         batch_size=params.evaluate.batch_size,
@@ -240,7 +245,7 @@ def report() -> None:
         history=paths.HISTORY,
         teacher=paths.TEACHER_DESCRIPTION,
         logits=paths.LOGITS,
-        temperatures=[str(t) for t in params.distill.temperatures],
+        students=arguments.students(params.distill),
         speeds=paths.SPEED,
         params=with_effect(params),
         files=params.student.model.files,
@@ -254,7 +259,7 @@ for command in TOOLS:
     main.add_command(command)
 
 
-def _start(stage: str) -> "Params":
-    params = arguments.params_of(stage)  # before TensorFlow is loaded, so that a mistake is reported without a wait
+def _start(stage: str, **item: str) -> "Params":
+    params = arguments.params_of(stage, **item)  # before TensorFlow, so that a mistake is reported without a wait
     start_tensorflow()
     return params

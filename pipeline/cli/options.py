@@ -6,7 +6,14 @@ SEED = click.IntRange(min=0, max=2**32 - 1)
 
 
 def checked_temperature(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Checks a temperature, but keeps it as it is written, because it is part of file names."""
+    """Checks a temperature, or two of one that changes, but keeps the text as it is: it is part of file names."""
+    from pipeline.runtime.temperatures import CHANGING, changing
+
+    if value is not None and CHANGING.fullmatch(value):
+        try:
+            return changing(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value} is none: {error}.") from None
     if value is not None:
         _temperature(value)
     return value
@@ -20,14 +27,14 @@ def checked_temperatures(
 
 
 def _temperature(value: str) -> float:
-    from pipeline.params.sections import TEMPERATURES, fits_float32
+    from pipeline.runtime.temperatures import RANGE, fits_float32
 
     try:
         number = float(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a number.") from None
     if not fits_float32(number):
-        raise click.BadParameter(f"{value} is not {TEMPERATURES}.")
+        raise click.BadParameter(f"{value} is not {RANGE}.")
     return number
 
 
@@ -37,6 +44,13 @@ temperature_option = click.option(
     callback=checked_temperature,
     required=True,
     help="One of distill.temperatures, as it is written there.",
+)
+loss_option = click.option(
+    "--loss",
+    "loss_name",
+    metavar="NAME",
+    required=True,
+    help="One of distill.losses.",
 )
 seed_option = click.option(
     "--seed",

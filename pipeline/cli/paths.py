@@ -32,14 +32,14 @@ def soft_targets_file(temperature: str) -> Path:
     return LOGITS.with_name(f"soft_targets_T{temperature}.h5")
 
 
-def student_file(temperature: str, seed: int) -> Path:
-    """The file of one student."""
-    return STUDENTS / f"T{temperature}_seed{seed}.keras"
+def student_file(group: names.Group, seed: int) -> Path:
+    """The file of one student of a group."""
+    return STUDENTS / f"{group.variant}_seed{seed}.keras"
 
 
-def student_history(temperature: str, seed: int) -> Path:
-    """The training curves of one student."""
-    return HISTORY / f"{names.student(temperature).model(seed)}.csv"
+def student_history(group: names.Group, seed: int) -> Path:
+    """The training curves of one student of a group."""
+    return HISTORY / f"{group.model(seed)}.csv"
 
 
 def baseline_file(seed: int) -> Path:

@@ -82,7 +82,7 @@ def _params_or_error() -> "Params | PipelineError":
 
 def _largest_temperature(params: "Params | PipelineError") -> float:
     """The largest of distill.temperatures; 1 without a valid params.yaml."""
-    return 1.0 if isinstance(params, PipelineError) else float(max(params.distill.temperatures))
+    return 1.0 if isinstance(params, PipelineError) else arguments.largest_temperature(params.distill)
 
 
 def _png(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -154,6 +154,7 @@ def show_plan(params: "Params", measure: bool) -> None:
         teacher=teacher_model,
         student=student_model,
         recipe=arguments.recipe(student, seed=0),
+        losses=len(params.distill.losses),
         temperatures=len(params.distill.temperatures),
         seeds=len(student.seeds),
     )
@@ -177,8 +178,9 @@ def show_plan(params: "Params", measure: bool) -> None:
 @click.option(
     "--temperature", metavar="T", callback=checked_temperature, help="[default: the first of distill.temperatures]"
 )
+@click.option("--loss", "loss_name", metavar="NAME", help="[default: the first of distill.losses]")
 @click.option("--seed", type=SEED, help="[default: the first of student.seeds]")
-def parity(steps: int, temperature: str | None, seed: int | None) -> None:
+def parity(steps: int, temperature: str | None, loss_name: str | None, seed: int | None) -> None:
     """Prove that offline training equals online training.
 
     Trains the student of params.yaml on your data for N steps of each phase, once from the soft labels and once with
@@ -203,7 +205,7 @@ def parity(steps: int, temperature: str | None, seed: int | None) -> None:
         soft_targets=soft_targets_file(chosen),
         logits=LOGITS,
         views=params.views,
-        loss=arguments.loss(params.distill, float(chosen)),
+        loss=arguments.loss(params.distill, loss_name or params.distill.losses[0], chosen),
         model=params.student.model,
         recipe=arguments.recipe(params.student, params.student.seeds[0] if seed is None else seed),
         resize=params.images.resize,

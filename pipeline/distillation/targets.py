@@ -1,4 +1,4 @@
-"""The targets of a student: for each stored view, the one-hot label beside the soft label."""
+"""The targets of a student: for each stored view, the one-hot label beside the teacher's answer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.distillation.teacher_answers import Answers, Probabilities
 from pipeline.images.index import Image, SplitName
 from pipeline.images.transforms import NOT_MIXED, Transforms, mixed_labels
 from pipeline.runtime.digests import fingerprint
@@ -22,13 +23,20 @@ class HardAndSoftLabels:
         split: "train", "val" or "test".
         images: N images of the split, all of them in the file; if views are mixed, the partners are among them.
         one_hot: (N, C) labels; 0 for an image without one.
+        answers: the teacher's half of the targets; None: the soft labels, as the file has them.
     """
 
     def __init__(
-        self, file: SoftLabelFile, split: SplitName, images: Sequence[Image], one_hot: npt.NDArray[np.float32]
+        self,
+        file: SoftLabelFile,
+        split: SplitName,
+        images: Sequence[Image],
+        one_hot: npt.NDArray[np.float32],
+        answers: Answers | None = None,
     ) -> None:
         self._file, self._split, self._one_hot = file, split, one_hot
-        rows = rows_of(file, split, [image.id for image in images])
+        self._answers = answers or Probabilities(file)
+        rows = self._rows_of_file = rows_of(file, split, [image.id for image in images])
         in_order = np.array_equal(rows, np.arange(file.count(split)))
         self._rows: Any = slice(None) if in_order else rows  # a slice, unlike row numbers, copies no view
         self._place = np.full(file.count(split), NOT_MIXED, np.int32)
@@ -49,11 +57,11 @@ class HardAndSoftLabels:
         return self._transforms
 
     def targets(self, view: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """The targets (B, 2C): hard labels, mixed as the views are, beside soft labels."""
+        """The targets (B, 2C): hard labels, mixed as the views are, beside the teacher's half."""
         self._read(view)
         soft = {name: values[rows] for name, values in self._soft.items()}
-        probabilities = self._file.storage.probabilities(soft, self._file.classes)
-        return np.concatenate([mixed_labels(self._one_hot, self._transforms, rows), probabilities], axis=1)
+        told = self._answers.of(self._split, view, soft, self._rows_of_file[rows])
+        return np.concatenate([mixed_labels(self._one_hot, self._transforms, rows), told], axis=1)
 
     def _read(self, view: int) -> None:
         if view == self._current:

@@ -1,6 +1,7 @@
 """The comparison of teacher, baselines and students from `metrics.json`: as text, as Markdown, and for the report."""
 
 import json
+import re
 import textwrap
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +14,15 @@ from pipeline.evaluation.quality_tables import DEVIATIONS, INTERVALS, Uncertaint
 from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.speed import Speed
 from pipeline.evaluation.text_table import Cell, Row, Table, aligned
+from pipeline.runtime.errors import MismatchError
 
 WIDTH = 117
 """Characters of a line of text below the tables."""
 
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
+
+OLDER_NAME = re.compile(r"student_T[^_]+")
+"""The key of a group of students in an earlier version, which had one loss."""
 
 NOT_KNOWN = Cell("not known")
 
@@ -109,9 +114,15 @@ def read_metrics(path: Path) -> dict[str, Any]:
     Raises:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
+        MismatchError: they are of an earlier version.
     """
     with _reading_metrics(path):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if any(OLDER_NAME.fullmatch(key) for key in document["models"]):
+            raise MismatchError(
+                f"{path} names students without their loss: an earlier version of this program wrote it. "
+                "Make it again with `dvc repro`."
+            )
         _ = [parsed(key) for key in document["models"]]  # refuses what is no name of a group
         return document
 

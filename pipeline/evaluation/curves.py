@@ -29,7 +29,7 @@ class Curves:
 
     Attributes:
         group: the group of the model.
-        name: the name of the model's file: "student_T4_seed1".
+        name: the name of the model's file: "student_kl_T4_seed1".
         table: a row for each epoch: epoch (from 1), phase, and some of `MEASURES`.
     """
 

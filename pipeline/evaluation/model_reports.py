@@ -11,6 +11,7 @@ from pipeline.evaluation.metrics import Estimate, Floats, Ints, over_seeds, summ
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.uncertainty import interval_of, interval_of_difference
 from pipeline.evaluation.votes import Votes, report_over_seeds, vote_report
+from pipeline.runtime.temperatures import last_of
 
 Report = dict[str, Any]
 Intervals = dict[str, list[float]]
@@ -27,7 +28,7 @@ def model_reports(
 
     Args:
         teacher: its logits of the test images, (N, C).
-        groups: the logits (N, C) of each seed, for the baselines and for the students of each temperature.
+        groups: the logits (N, C) of each seed, for the baselines and for the students of each loss and temperature.
         labels: (N,) class indices.
         class_names: C names.
         votes: those of annotators, if there are any.
@@ -52,7 +53,7 @@ def model_reports(
             report["votes"] = report_over_seeds(of_seeds)
         return report
 
-    temperatures = [group.temperature for group in groups if group.temperature]
+    temperatures = list(dict.fromkeys(last_of(group.temperature) for group in groups if group.temperature))
     parts = {
         group: [contributions(logits, labels, teacher) for logits in seeds.values()] for group, seeds in groups.items()
     }
@@ -61,7 +62,7 @@ def model_reports(
     del reports[TEACHER]["seeds"]
     reports[TEACHER]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
     for group, seeds in groups.items():
-        own_temperature = [group.temperature] if group.temperature else []
+        own_temperature = [last_of(group.temperature)] if group.temperature else []
         report = report_on({str(seed): logits for seed, logits in seeds.items()}, own_temperature)
         report["intervals"] = {"quality": _intervals(parts[group], labels)}
         if group.role == "student":

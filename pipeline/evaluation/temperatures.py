@@ -7,12 +7,13 @@ import pandas as pd
 
 from pipeline.evaluation.metrics import MetricName
 from pipeline.evaluation.names import Group, parsed
+from pipeline.runtime.temperatures import Temperature
 
 DRAWN: tuple[MetricName, ...] = ("accuracy", "auc")
 """The metrics that are drawn against the temperature."""
 
 
-def students(models: Mapping[str, Any]) -> dict[Group, Any]:
+def students_of(models: Mapping[str, Any]) -> dict[Group, Any]:
     """The groups of students, with what `metrics.json` says of them, in its order.
 
     Args:
@@ -30,11 +31,22 @@ def temperature_table(models: Mapping[str, Any], metric: MetricName) -> pd.DataF
         metric: its name there.
 
     Returns:
-        Columns temperature, seed and `metric`; a row for each student, by ascending temperature.
+        Columns loss, temperature, seed and `metric`; a row for each student of a temperature that does not change, by
+        loss, then by ascending temperature.
     """
     rows = [
-        (float(group.temperature), int(seed), quality[metric])
-        for group, report in students(models).items()
+        (group.loss, Temperature.parsed(group.temperature).first, int(seed), quality[metric])
+        for group, report in students_of(models).items()
         for seed, quality in report["seeds"].items()
+        if not Temperature.parsed(group.temperature).changes
     ]
-    return pd.DataFrame(sorted(rows), columns=["temperature", "seed", metric])
+    return pd.DataFrame(sorted(rows), columns=["loss", "temperature", "seed", metric])
+
+
+def changing(models: Mapping[str, Any], metric: MetricName) -> dict[Group, float]:
+    """One metric of each group of students whose temperature changes, the mean over seeds; as `temperature_table`."""
+    return {
+        group: float(report["quality"][metric]["mean"])
+        for group, report in students_of(models).items()
+        if Temperature.parsed(group.temperature).changes
+    }

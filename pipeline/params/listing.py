@@ -76,6 +76,12 @@ def _entry(name: str, value: Any, written: Any, among: Sequence[type], defaults:
         lines = list(_lines(value, written, among, defaults))
         yield f"{name}:" if lines else f"{name}: {{}}"
         yield from textwrap.indent("\n".join(lines), "  ").splitlines()
+    elif isinstance(value, dict) and _has_sections(value):
+        yield f"{name}:"
+        for key, item in value.items():
+            below = written.get(key) if isinstance(written, Mapping) else None
+            yield from textwrap.wrap(_title(type(item)), WIDTH, initial_indent="  # ", subsequent_indent="  # ")
+            yield from textwrap.indent("\n".join(_entry(key, item, below, among, defaults)), "  ").splitlines()
     elif _has_sections(value):
         yield f"{name}:"
         for number, item in enumerate(value):
@@ -95,7 +101,8 @@ def _is_section(value: Any) -> bool:
 
 
 def _has_sections(value: Any) -> bool:
-    return _is_section(value) or (isinstance(value, list) and any(map(_is_section, value)))
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return any(map(_is_section, items))
 
 
 def _sections(hint: Any) -> list[type]:
@@ -139,6 +146,11 @@ def _meanings(section: type) -> dict[str, str]:
             plain = re.sub(r"\bNone\b", "null", " ".join(text.split()).rstrip("."))
             meanings[name] = plain[0].upper() + plain[1:]
     return meanings
+
+
+def _title(section: type) -> str:
+    """The first line of the docstring of a section."""
+    return inspect.cleandoc(section.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def _range(hint: Any) -> str:

@@ -17,6 +17,11 @@ TO_ADD = {
 RENAMED = {"dense": "hidden_units"}
 """The new names of keys, by their old names."""
 
+OF_SOFT_LOSS = """is now named by distill.losses, and described by distill.loss. In place of this key, write
+      losses: [kl]               # or [cross_entropy], if it was cross_entropy
+      loss: {kl: {}}             # or {cross_entropy: {}}
+    Results stay the same; the students get other names."""
+
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 """The types of pydantic's errors about a key that a section or a data class does not have."""
 
@@ -24,6 +29,7 @@ REWORDED = {
     **dict.fromkeys(
         ("model_type", "model_attributes_type", "dataclass_type"), "expected keys with values below it, as in presets/"
     ),
+    "dict_type": "expected keys with values below it, as in presets/",
     "path_type": "expected a path",
 }
 """The texts that replace pydantic's own, by the type of its error."""
@@ -38,6 +44,8 @@ def explained(problem: Any, content: Any) -> tuple[str, str]:
             return location, "unknown key; images are resized alike for teacher and student, as images.resize says."
         if RENAMED.get(str(parts[-1])) in known:
             return location, f"is now called {RENAMED[str(parts[-1])]!r}; rename the key, its values stay the same."
+        if location == "distill.soft_loss":
+            return location, OF_SOFT_LOSS
         near = nearest(str(parts[-1]), known)
         hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}."
         return location, f"unknown key; {hint}"
@@ -81,7 +89,7 @@ def _walk(location: tuple[str | int, ...], content: Any) -> tuple[list[str | int
         parts.append(part)
         content = below.get(part)
         if known and number < len(location) - 1:
-            sections = _sections(known[0])
+            sections = _sections(known[0]) or sections
     return parts, sorted({name for section in sections for name in map(str, _keys(section))})
 
 

@@ -4,6 +4,7 @@ DVC runs a stage again only when a parameter changed that `dvc.yaml` declares fo
 that are declared for it and those that change no result; reading any other one fails.
 """
 
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,31 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.params.problems import explained
-from pipeline.params.section import Section
+from pipeline.params.section import DeclaredEntries, Section
 from pipeline.params.sections import Params
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
 
 PARAMS_FILE = Path("params.yaml")
+NO_ITEM: Mapping[str, str] = {}
 
 WITHOUT_EFFECT = ("images.cache", "sample", "cifar10")
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 
 
-def load_params(stage: str, params_file: Path = PARAMS_FILE, dvc_file: Path = Path("dvc.yaml")) -> Params:
+def load_params(
+    stage: str,
+    params_file: Path = PARAMS_FILE,
+    dvc_file: Path = Path("dvc.yaml"),
+    item: Mapping[str, str] = NO_ITEM,
+) -> Params:
     """Reads and checks the whole of params.yaml, then keeps what dvc.yaml declares for `stage`, and `WITHOUT_EFFECT`.
+
+    Args:
+        stage: its name in dvc.yaml.
+        params_file: params.yaml.
+        dvc_file: dvc.yaml.
+        item: the values of those dimensions of its matrix that the names of its parameters contain.
 
     Raises:
         MissingError: a file is missing, or dvc.yaml has no such stage.
@@ -33,7 +46,7 @@ def load_params(stage: str, params_file: Path = PARAMS_FILE, dvc_file: Path = Pa
         ParameterError: a value of params.yaml is missing, unknown or out of range.
         MismatchError: dvc.yaml declares a part of values that are read together.
     """
-    return restrict(read_params(params_file), _declared(stage, dvc_file))
+    return restrict(read_params(params_file), _declared(stage, item, dvc_file))
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
@@ -101,6 +114,11 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
             f"dvc.yaml declares the parameter {'.'.join(paths[0])!r} of {type(section).__name__}, whose values are "
             "read together. Declare the key above it in the stage's params."
         )
+    if isinstance(section, dict) and [] not in paths:
+        declared = {path[0]: [other[1:] for other in paths if other[0] == path[0]] for path in paths}
+        return DeclaredEntries(
+            {name: _restrict(section[name], inner) for name, inner in declared.items() if name in section}
+        )
     if not isinstance(section, Section) or [] in paths:
         return section
     copy = section.model_copy()
@@ -114,11 +132,14 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
     return copy
 
 
-def _declared(stage: str, dvc_file: Path) -> list[str]:
+def _declared(stage: str, item: Mapping[str, str], dvc_file: Path) -> list[str]:
     stages = read_yaml(dvc_file, DamagedError).get("stages", {})
     if stage not in stages:
         raise MissingError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
-    return [str(name) for name in stages[stage].get("params", [])]
+    names = [str(name) for name in stages[stage].get("params", [])]
+    for dimension, value in item.items():
+        names = [name.replace(f"${{item.{dimension}}}", value) for name in names]
+    return names
 
 
 def read_yaml(path: Path, invalid: type[ParameterError | DamagedError]) -> dict[str, Any]:

@@ -10,6 +10,17 @@ TAGS = ("architecture", "kind", "layout")
 """The keys whose value decides which other keys there are."""
 
 
+class DeclaredEntries(dict[str, Any]):
+    """The entries of a map of params.yaml, such as `distill.loss`, that dvc.yaml declares for a stage."""
+
+    def __missing__(self, name: str) -> Any:
+        """Explains why an entry is missing: `restrict` has removed it."""
+        raise MismatchError(
+            f"this stage reads the entry {name!r} of a map in params.yaml, but dvc.yaml does not declare it for the "
+            f"stage, only {', '.join(self) or 'no entry'}. Add it to the stage's params."
+        )
+
+
 class Section(BaseModel):
     """A part of params.yaml, whose values cannot be changed."""
 

@@ -13,7 +13,7 @@ from pipeline.evaluation.curves import Curves, Measure
 from pipeline.evaluation.dvc_plots import PlotKind, read_plot
 from pipeline.evaluation.metrics import METRICS, MetricName
 from pipeline.evaluation.names import Group, Role
-from pipeline.evaluation.temperatures import DRAWN, students
+from pipeline.evaluation.temperatures import DRAWN, students_of
 from pipeline.report.panels import (
     areas_of_classes,
     class_roc_panel,
@@ -71,8 +71,8 @@ class CaptionedFigures:
                 title := METRICS[metric].title,
                 f"{title} of the students on the test images against the temperature, beside teacher and baseline. "
                 + "; ".join(
-                    f"T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
-                    for group, report in students(self.models).items()
+                    f"{group.loss} T = {group.temperature}: {report['quality'][metric]['mean']:.3f}"
+                    for group, report in students_of(self.models).items()
                 ),
                 temperature_panel(self.models, metric),
             )

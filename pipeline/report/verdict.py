@@ -6,16 +6,16 @@ from typing import Any
 from pipeline.evaluation.cautions import gains, says_nothing, seeds_needed, what_would_help
 from pipeline.evaluation.curves import Curves
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
-from pipeline.evaluation.temperatures import students
+from pipeline.evaluation.temperatures import students_of
 from pipeline.training.best_epoch import SelectBy, score
 
 Models = Mapping[str, Any]
 
 
 def chosen_student(models: Models, curves: Sequence[Curves], select_by: SelectBy = "accuracy") -> Group:
-    """The students that the report is about: those of the temperature that is best on the validation images.
+    """The students that the report is about: those of the loss and temperature that are best on the validation images.
 
-    If the test images chose the temperature, they would no longer be an honest test of it.
+    If the test images chose them, they would no longer be an honest test of it.
 
     Args:
         models: as `metrics.json` has them; it names the best epoch of each training.
@@ -27,7 +27,7 @@ def chosen_student(models: Models, curves: Sequence[Curves], select_by: SelectBy
     """
     scores = {
         group: [_at_best_epoch(one, report, select_by) for one in curves if one.group == group]
-        for group, report in students(models).items()
+        for group, report in students_of(models).items()
     }
     return max(scores, key=lambda group: sum(scores[group]) / max(len(scores[group]), 1))
 

@@ -58,8 +58,8 @@ class Dense:
         """
         return {"logits": _rounded(logits, self.dtype)}
 
-    def logits(self, columns: Columns, classes: int) -> npt.NDArray[np.float32]:
-        """The stored logits: (R, C) float32."""
+    def logits(self, columns: Columns, classes: int, temperature: float = 1.0) -> npt.NDArray[np.float32]:
+        """The stored logits: (R, C) float32; they are the same for each temperature."""
         return columns["logits"].astype(np.float32)
 
     def predictions(self, columns: Columns) -> npt.NDArray[np.intp]:
@@ -141,9 +141,9 @@ class TopK:
         """The class of the largest logit: (R,)."""
         return columns["index"][:, 0].astype(np.intp)
 
-    def logits(self, columns: Columns, classes: int) -> npt.NDArray[np.float32]:
-        """The kept logits, and for the others of a row one that gives them their mass at T = 1: (R, C) float32."""
-        return _spread(columns["index"], columns["value"], self._tail_logit(columns, 1.0), classes)
+    def logits(self, columns: Columns, classes: int, temperature: float = 1.0) -> npt.NDArray[np.float32]:
+        """The kept logits, and for the others of a row one that gives them their mass at T: (R, C) float32."""
+        return _spread(columns["index"], columns["value"], self._tail_logit(columns, temperature), classes)
 
     def extent(self, columns: Columns, classes: int) -> tuple[npt.NDArray[np.float64], ...]:
         """The smallest (or the mean of the tail, if smaller) and the largest logit, and the sum of all: (R,) each."""

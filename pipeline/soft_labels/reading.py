@@ -168,8 +168,10 @@ class SoftLabelFile:
         """The N class indices; `NO_LABEL` also for an image that this view shows mixed with another."""
         return np.where(self.transforms(split, view).partner == NOT_MIXED, self.labels(split), NO_LABEL)
 
-    def columns(self, split: SplitName, view: int, rows: slice = slice(None)) -> logit_storage.Columns:
-        """Some rows of one view, in the columns of `self.storage`."""
+    def columns(
+        self, split: SplitName, view: int, rows: slice | npt.NDArray[np.int64] = slice(None)
+    ) -> logit_storage.Columns:
+        """Some rows of one view, in the columns of `self.storage`; row numbers must ascend."""
         return {name: self.file[split][name][view, rows] for name in self._row_columns}
 
     def soft_labels(

@@ -13,7 +13,7 @@ from pipeline.evaluation.dvc_plots import write_plots
 from pipeline.evaluation.made_from import made_from
 from pipeline.evaluation.metrics import Floats
 from pipeline.evaluation.model_reports import model_reports
-from pipeline.evaluation.names import BASELINE, TEACHER, student
+from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
 from pipeline.images.decoded_images import DecodedImages
@@ -35,7 +35,7 @@ def run(
     index: Path,
     teacher: Path,
     logits: Path,
-    students: Mapping[str, Mapping[int, Path]],
+    students: Mapping[Group, Mapping[int, Path]],
     baselines: Mapping[int, Path],
     history: Path,
     batch_size: int,
@@ -55,7 +55,7 @@ def run(
         index: `data/index.csv`.
         teacher: the teacher's description, `models/teacher.json`.
         logits: `teacher_logits.h5`.
-        students: the `.keras` file of each seed, for each temperature as written in params.yaml.
+        students: the `.keras` file of each seed, for each group.
         baselines: the `.keras` file of each seed.
         history: the folder of training curves: `teacher.csv`, and `<group>_seed<seed>.csv` for each other model.
         batch_size: images in one forward pass.
@@ -73,7 +73,7 @@ def run(
         MismatchError: a file does not belong to this data set.
     """
     data = read_index(index)
-    groups = {BASELINE: baselines} | {student(temperature): files for temperature, files in students.items()}
+    groups = {BASELINE: baselines, **students}
     names = {group: [group.model(seed) for seed in files] for group, files in groups.items()}
     curves = read_curves(history, {TEACHER: [TEACHER.key]} | names)
     test = data.split("test")

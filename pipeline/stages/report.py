@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.evaluation import names
 from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.comparison import read_metrics, tables
 from pipeline.evaluation.curves import read_curves
@@ -16,7 +15,7 @@ from pipeline.evaluation.names import BASELINE, TEACHER, Group, Role
 from pipeline.evaluation.predictions import read_predictions
 from pipeline.evaluation.quality_tables import INTERVALS
 from pipeline.evaluation.speed import read_speed
-from pipeline.evaluation.temperatures import students
+from pipeline.evaluation.temperatures import students_of
 from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.report.captions import CaptionedFigures
 from pipeline.report.hardest_images import EmbeddedPicture, HardImage, embedded, most_surely_wrong, most_unlike_teacher
@@ -29,6 +28,7 @@ from pipeline.report.verdict import chosen_student, verdict
 from pipeline.report.view_grid import draw_views
 from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.publish import publish
+from pipeline.runtime.temperatures import softened_at
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
@@ -50,7 +50,7 @@ def run(
     history: Path,
     teacher: Path,
     logits: Path,
-    temperatures: Sequence[str],
+    students: Sequence[Group],
     speeds: Path,
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
@@ -68,7 +68,7 @@ def run(
         history: the folder of training curves.
         teacher: the teacher's description.
         logits: `teacher_logits.h5`.
-        temperatures: of the students, as written in params.yaml.
+        students: the groups of students of params.yaml.
         speeds: `speed.json`.
         params: the sections of params.yaml to show.
         files: the files of `student.model`.
@@ -81,13 +81,14 @@ def run(
         DamagedError: a file cannot be read.
         MismatchError: a file belongs to another data set, teacher or params.yaml.
     """
+    temperatures = [softened_at(group.temperature) for group in students]
     document = read_metrics(metrics)
     models, data, description = document["models"], read_index(index), read_description(teacher)
     refuse_others(metrics, document, params, data.fingerprint())
     refuse_other_teacher(metrics, document, description.sha256)
     refuse_other_files(metrics, document, files)
-    _refuse_other_temperatures(metrics, models, temperatures)
-    trained = {group: [group.model(seed) for seed in report["seeds"]] for group, report in students(models).items()}
+    _refuse_other_students(metrics, models, students)
+    trained = {group: [group.model(seed) for seed in models[group.key]["seeds"]] for group in students}
     trained |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}
     curves = read_curves(history, trained)
     student = chosen_student(models, curves, select_by)
@@ -98,7 +99,7 @@ def run(
     wrong = most_surely_wrong(answers["student"][0], answers["teacher"][0], MOST_IMAGES)
     with open_logits(logits) as file:
         refuse_other(file, data, Expected(teacher_sha256=description.sha256))
-        origin, warning = file.provenance, doubt_about(file, max(map(float, temperatures)))
+        origin, warning = file.provenance, doubt_about(file, max(temperatures))
     speed = read_speed(speeds)
     figures = CaptionedFigures(models, curves, groups, {role: trained[group] for role, group in groups.items()}, plots)
     shown = tables(metrics, INTERVALS, speed)
@@ -113,7 +114,7 @@ def run(
         ],
         student=student,
         seed=next(iter(models[student.key]["seeds"])),
-        several_temperatures=len(temperatures) > 1,
+        several_students=len(students) > 1,
         quality=shown.quality,
         costs=shown.costs,
         speed=speed,
@@ -138,10 +139,11 @@ def run(
     print(f"wrote {output} and {pictures}")
 
 
-def _refuse_other_temperatures(metrics: Path, models: Mapping[str, Any], temperatures: Sequence[str]) -> None:
-    if students(models).keys() != {names.student(temperature) for temperature in temperatures}:
+def _refuse_other_students(metrics: Path, models: Mapping[str, Any], students: Sequence[Group]) -> None:
+    if students_of(models).keys() != set(students):
+        keys = ", ".join(group.key for group in students)
         raise MismatchError(
-            f"{metrics} compares {', '.join(models)}, but params.yaml has T = {', '.join(temperatures)}. "
+            f"{metrics} compares {', '.join(models)}, but params.yaml has {keys}. "
             "Bring it up to date with `dvc repro evaluate`."
         )
 
@@ -161,6 +163,6 @@ def _with_pictures(answers: Sequence[HardImage], data: Index) -> list[tuple[Hard
     return [(answer, embedded(image.path)) for answer, image in zip(answers, images, strict=True)]
 
 
-def _shown_temperatures(students: Iterable[str]) -> list[float]:
-    own = {1.0, *map(float, students)}
+def _shown_temperatures(of_students: Iterable[float]) -> list[float]:
+    own = {1.0, *of_students}
     return sorted(own if len(own) >= len(LADDER) else own | set(LADDER))

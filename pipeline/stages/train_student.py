@@ -3,10 +3,12 @@
 The teacher is not needed here: `soft_targets_T<T>.h5` holds its answers for each image, and the temperature.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.distillation.teacher_answers import answers_for
 from pipeline.images.index import Image, SplitName, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
@@ -41,7 +43,8 @@ def run(
     Args:
         index: `data/index.csv`.
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
-        logits: the `teacher_logits.h5` from which they must be made; not compared if it is missing.
+        logits: the `teacher_logits.h5` from which they must be made; not compared if it is missing. Rows of it are read
+            where the loss needs logits that do not follow from the soft labels.
         views: the views that the file must hold; the student is trained on the stored ones.
         loss: the loss; its temperature must be that of the file.
         model: the model to train.
@@ -52,14 +55,15 @@ def run(
         cache: where decoded pixels are kept; changes no result.
 
     Raises:
-        MissingError: the index, the soft labels or the weights are missing.
+        MissingError: the index, the soft labels or the weights are missing; or logits that the loss needs.
         DamagedError: one of them cannot be read.
         MismatchError: the soft labels have another temperature, other views, other images or other pixels; or images
             have changed since `split`; or the weights do not fit the model.
-        ParameterError: training diverged.
+        ParameterError: training diverged; or the loss cannot be computed from the soft labels.
     """
     data = read_index(index)
-    with open_soft_targets(soft_targets) as file:
+    with ExitStack() as opened:
+        file = opened.enter_context(open_soft_targets(soft_targets))
         expected = Expected(
             splits=("train", "val"),
             views=views,
@@ -68,12 +72,13 @@ def run(
             temperature=loss.temperature,
         )
         refuse_other(file, data, expected)
+        answers = opened.enter_context(answers_for(loss, file, logits))
         shown: dict[SplitName, list[Image]] = {"train": data.split("train"), "val": recipe.validation_images(data)}
         train_on, validate_on = (
             Examples.of(
                 images,
                 model.input_shape,
-                HardAndSoftLabels(file, split, images, data.one_hot(images)),
+                HardAndSoftLabels(file, split, images, data.one_hot(images), answers),
                 resize,
                 cache=cache,
             )

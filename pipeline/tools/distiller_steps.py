@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from keras import ops
 
+from pipeline.distillation.descriptions import Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.models import architectures
 from pipeline.runtime.progress import Progress
@@ -80,7 +81,7 @@ def offline_steps(student: Any, examples: Examples, loss: DistillationLoss, reci
     def ready(within: Any, phase: Phase) -> Any:
         return compiled(within, phase, loss.for_phase(phase), _steps_per_epoch(phase, examples, recipe))
 
-    (steps,) = _steps("offline", student, recipe, count, ready, [run])
+    (steps,) = _steps("offline", student, recipe, count, ready, [run], loss)
     return steps
 
 
@@ -102,7 +103,8 @@ def online_steps(
     Args:
         student: as in `offline_steps`.
         examples: as in `offline_steps`; their soft labels are not used.
-        loss: a loss of KL divergence, which has the temperature and the weights.
+        loss: the student's loss. Its soft term is Keras' own where Keras has it (`is_keras_own`); otherwise it is ours,
+            of the logits that the teacher gives in the loop.
         recipe: as in `offline_steps`.
         count: as in `offline_steps`.
         teacher: a model from (B, height, width, channels) pixels to (B, C) logits; it is frozen.
@@ -132,12 +134,17 @@ def online_steps(
         shapes = (
             [within.input_shape[1:]] if seen_by_teacher is None else [within.input_shape[1:], teacher.input_shape[1:]]
         )
-        trained = keras.distillation.Distiller(
+        in_phase = loss.for_phase(phase)
+        strategy, weight = _OfLiveTeacher(in_phase), 1.0
+        if is_keras_own(in_phase):
+            strategy = keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())
+            # It always multiplies the KL divergence by T^2.
+            weight = 1.0 if loss.scale_by_temperature_squared else loss.temperature**-2
+        trained = _Distiller(
             teacher=_seeing(in_float32(teacher), shapes, -1),
             student=_seeing(within, shapes, 0),
-            distillation_losses=[keras.distillation.LogitsDistillation(loss.temperature, keras.losses.KLDivergence())],
-            # LogitsDistillation always multiplies the KL divergence by T^2.
-            distillation_loss_weights=[1.0 if loss.scale_by_temperature_squared else loss.temperature**-2],
+            distillation_losses=[strategy],
+            distillation_loss_weights=[weight],
             student_loss_weight=loss.hard_label_weight,
         )
         optimizer = new_optimizer(phase, _steps_per_epoch(phase, examples, recipe), within.trainable_variables)
@@ -155,8 +162,47 @@ def online_steps(
         _Run(lambda steps: batches(steps).map(lambda pixels, labels: (move(pixels), labels)), moved),
     ]
     with _unclipped():
-        online, rounded = _steps("online", student, recipe, count, distiller, runs)
+        online, rounded = _steps("online", student, recipe, count, distiller, runs, loss)
     return online, rounded
+
+
+def is_keras_own(loss: DistillationLoss) -> bool:
+    """Whether Keras' LogitsDistillation has the soft term: the KL divergence, at one temperature, without weights."""
+    is_plain = not loss.course.changes and loss.hard.class_weights is None
+    return is_plain and loss.soft_loss == Kl(hard_label_weight=loss.soft_loss.hard_label_weight)
+
+
+class _OfLiveTeacher(keras.distillation.DistillationLoss):
+    """Our soft term, of the logits that the teacher gives in the loop.
+
+    Args:
+        loss: the loss.
+
+    Attributes:
+        labels: the hard labels of the batch, which the Distiller does not pass on.
+    """
+
+    def __init__(self, loss: DistillationLoss) -> None:
+        self.loss = loss
+        self.labels: Any = None
+
+    def compute_loss(self, teacher_outputs: Any, student_outputs: Any, **_others: Any) -> Any:
+        """The mean over the batch: (B, C) logits of teacher and student become a number."""
+        told = teacher_outputs - ops.mean(teacher_outputs, axis=-1, keepdims=True)
+        if self.loss.needs == "probabilities":
+            told = ops.softmax(teacher_outputs / self.loss.temperature, axis=-1)
+        targets = ops.concatenate([self.labels, told], axis=-1)
+        return ops.mean(self.loss.soft_term(targets, student_outputs))
+
+
+class _Distiller(keras.distillation.Distiller):
+    """Keras' own, which tells `_OfLiveTeacher` the labels."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, *others: Any, **named: Any) -> Any:
+        """As Keras' own; it is called once for each tracing."""
+        for strategy in self.distillation_losses:
+            strategy.labels = y
+        return super().compute_loss(x, y, *others, **named)
 
 
 def hard_loss(
@@ -172,11 +218,21 @@ def hard_loss(
 
 
 def _steps(
-    title: str, student: Any, recipe: Recipe, count: int, ready: Callable[[Any, Phase], Any], runs: Sequence[_Run]
+    title: str,
+    student: Any,
+    recipe: Recipe,
+    count: int,
+    ready: Callable[[Any, Phase], Any],
+    runs: Sequence[_Run],
+    loss: DistillationLoss,
 ) -> list[Steps]:
-    """Takes the steps of each run; the runs share the compiled model of a phase, since compiling takes longest."""
+    """Takes the steps of each run; the runs share the compiled model of a phase, since compiling takes longest.
+
+    A temperature that changes over the epochs of a training changes here from step to step.
+    """
+    steps_of_run = count * len(recipe.phases)
     tf.config.experimental.enable_op_determinism()  # the runs must differ by nothing but the method
-    with Progress(f"parity, {title}", len(runs) * count * len(recipe.phases), "steps") as progress:
+    with Progress(f"parity, {title}", len(runs) * steps_of_run, "steps") as progress:
         for number, phase in enumerate(recipe.phases):
             within = architectures.for_phase(student, phase.trainable_from, phase.backbone_in_inference_mode)
             model = ready(within, phase)
@@ -192,7 +248,7 @@ def _steps(
                     epochs=number + 1,
                     shuffle=False,  # the batches come in the recipe's order
                     verbose=0,
-                    callbacks=[Reseed(within, recipe.seed), _Losses(run.losses, progress)],
+                    callbacks=[Reseed(within, recipe.seed), _Losses(run.losses, progress, loss, steps_of_run)],
                 )
                 run.weights = student.get_weights()
     return [Steps(run.losses, run.weights) for run in runs]
@@ -211,12 +267,12 @@ def in_float32(teacher: Any) -> Any:
 class _Losses(keras.callbacks.Callback):
     """Keeps the loss of every step. Keras reports the mean since the epoch's beginning, unless metrics are reset."""
 
-    def __init__(self, values: list[float], progress: Progress) -> None:
+    def __init__(self, values: list[float], progress: Progress, loss: DistillationLoss, steps: int) -> None:
         super().__init__()
-        self.values = values
-        self.progress = progress
+        self.values, self.progress, self.loss, self.steps = values, progress, loss, steps
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.loss.at_epoch(len(self.values), self.steps)
         self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -132,9 +132,10 @@ def sections(
         "precompute": {},
         "distill": {
             "temperatures": [4],
+            "losses": ["kl"],
             "hard_label_weight": 0.5,
-            "soft_loss": "kl_divergence",
             "scale_by_temperature_squared": True,
+            "loss": {"kl": {}},
         },
         "student": {
             "model": _model(student or _usual(is_small, "mobilenetv2"), pictures, on_gpu, is_student=True),

@@ -1,21 +1,25 @@
 """Command `parity`: compares a student's first steps from the file with the same steps with the teacher in the loop.
 
 Offline, the steps are those of stage `train_student`. Online, they are those of `keras.distillation.Distiller`, with
-the same initial weights and on the same batches. A third run measures the effect of rounding alone: the Distiller runs
+the same initial weights and on the same batches; a loss that Keras does not have is computed there from the logits that
+the teacher gives in the loop. A third run measures the effect of rounding alone: the Distiller runs
 again, with each pixel and each initial weight moved by one unit in its last place. The rounding errors of the two
 online runs are unrelated, so the runs drift apart as any two equivalent methods do in float32.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.distillation.descriptions import CrossEntropy, Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.distillation.teacher_answers import answers_for
 from pipeline.evaluation.text_table import aligned
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
@@ -28,7 +32,7 @@ from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.tools.distiller_steps import LAST_PLACE, Steps, offline_steps, online_steps
+from pipeline.tools.distiller_steps import LAST_PLACE, Steps, is_keras_own, offline_steps, online_steps
 from pipeline.training.class_weights import with_class_weights
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
@@ -42,10 +46,6 @@ TELLING = 0.1
 
 EXACT = Dense("float32").as_json()
 """The storage that keeps the teacher's logits as they are."""
-
-AS_KL_DIVERGENCE = ("kl_divergence", "cross_entropy")
-"""The soft losses that the Distiller can compare: it has the KL divergence alone, and the cross-entropy with the soft
-labels has the same gradient."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def run(
         soft_targets: the `soft_targets_T<T>.h5` to learn from.
         logits: the `teacher_logits.h5` from which they should be made; compared if it exists.
         views: the views that the file must have.
-        loss: the student's loss, with one of the soft losses `AS_KL_DIVERGENCE`.
+        loss: the student's loss.
         model: the student.
         recipe: how to train.
         resize: how images are resized; the file must have been made with it.
@@ -103,14 +103,15 @@ def run(
         MissingError: the index, the teacher or the soft labels are missing.
         DamagedError: the index or the soft labels are damaged.
         MismatchError: they do not belong together.
-        ParameterError: the student diverged, or the Distiller has no such soft loss.
+        ParameterError: the student diverged, or the loss cannot be computed from the soft labels.
         UnusableError: the teacher cannot be used.
     """
     loss = _comparable(loss)
     data = read_index(index)
     if not teacher.is_file():
         raise MissingError(f"there is no teacher at {teacher}. Make it with `dvc repro train_teacher`.")
-    with open_soft_targets(soft_targets) as file:
+    with ExitStack() as opened:
+        file = opened.enter_context(open_soft_targets(soft_targets))
         expected = Expected(
             splits=("train",),
             views=views,
@@ -120,8 +121,9 @@ def run(
             temperature=loss.temperature,
         )
         refuse_other(file, data, expected)
+        answers = opened.enter_context(answers_for(loss, file, logits))
         images, precision = data.split("train"), file.provenance.precision
-        labels = HardAndSoftLabels(file, "train", images, data.one_hot(images))
+        labels = HardAndSoftLabels(file, "train", images, data.one_hot(images), answers)
         teacher_model = teacher_in_the_loop(teacher, data.class_names)
         examples = Examples.of(images, model.input_shape, labels, resize, cache="none")
         seen_by_teacher = None
@@ -168,13 +170,14 @@ def teacher_in_the_loop(teacher: Path, class_names: Sequence[str]) -> Any:
 
 
 def _comparable(loss: DistillationLoss) -> DistillationLoss:
-    """The same loss with the KL divergence, which is all that the Distiller has."""
-    if loss.soft_loss not in AS_KL_DIVERGENCE:
-        raise ParameterError(
-            f"distill.soft_loss is {loss.soft_loss!r}, and keras.distillation.Distiller can be compared with "
-            f"{' and '.join(AS_KL_DIVERGENCE)} only. Set one of these for `softlabel parity`."
-        )
-    return DistillationLoss(loss.temperature, loss.hard_label_weight, loss.scale_by_temperature_squared)
+    """The same loss with the KL divergence in place of the cross-entropy, which has the same gradient.
+
+    Keras has the divergence alone.
+    """
+    if not isinstance(loss.soft_loss, CrossEntropy):
+        return loss
+    divergence = Kl(student_temperature=loss.soft_loss.student_temperature)
+    return DistillationLoss.from_config(loss.get_config() | {"soft_loss": divergence.as_json()})
 
 
 def _finite(steps: Steps) -> Steps:
@@ -215,7 +218,8 @@ def distances(parity: Parity) -> dict[str, Distance]:
     """The largest distance of the loss of a step, and that of a weight at the end."""
     offline, online, rounded = parity.offline, parity.online, parity.rounded
     # The KL divergence is the difference of two cross-entropies, and keeps their rounding errors.
-    scale = parity.loss.temperature**2 if parity.loss.scale_by_temperature_squared else 1.0
+    is_scaled = parity.loss.scale_by_temperature_squared and parity.loss.soft_loss.is_scaled
+    scale = parity.loss.temperature**2 if is_scaled else 1.0
     subtracted = (1.0 - parity.loss.hard_label_weight) * scale * math.log(parity.classes)
     losses = ([np.array(steps.losses)] for steps in (offline, online, rounded))
     return {
@@ -254,18 +258,27 @@ def as_text(parity: Parity) -> str:
     ]
     return "\n".join(
         [
-            f"The student at T = {parity.loss.temperature:g}: the loss of each step, before it changes the weights.",
+            f"The student at {_temperature(parity.loss)}: the loss of each step, before it changes the weights.",
             "",
             *aligned([["phase", "step", "offline", "online", "difference"], *_curves(parity)], str.rjust),
             "",
             *aligned([["", "offline from online", "rounding alone"], *largest], str.rjust),
             "",
-            "Online: keras.distillation.Distiller. Rounding alone: the same, with pixels and initial weights moved by",
-            "one unit in the last place.",
+            f"Online: keras.distillation.Distiller{_strategy(parity.loss)}.",
+            "Rounding alone: the same, with pixels and initial weights moved by one unit in the last place.",
             "",
             _verdict(parity, measured),
         ]
     )
+
+
+def _temperature(loss: DistillationLoss) -> str:
+    course = loss.course
+    return f"T = {course.first:g}" + (f" to {course.last:g}, from step to step" if course.changes else "")
+
+
+def _strategy(loss: DistillationLoss) -> str:
+    return "" if is_keras_own(loss) else f", with the loss {loss.soft_loss.kind} of the logits that its teacher gives"
 
 
 def _curves(parity: Parity) -> Iterator[list[str]]:

@@ -91,6 +91,7 @@ def make_plan(
     teacher: Any,
     student: Any,
     recipe: Recipe,
+    losses: int = 1,
     temperatures: int,
     seeds: int,
 ) -> Plan:
@@ -103,8 +104,9 @@ def make_plan(
         teacher: its Keras model; None if its logits are given.
         student: its Keras model.
         recipe: how each student is trained.
+        losses: how many losses there are.
         temperatures: how many temperatures there are.
-        seeds: how many students are trained for each temperature.
+        seeds: how many students are trained for each loss and temperature.
     """
     logits_bytes, targets_bytes = (
         sum(
@@ -116,7 +118,7 @@ def make_plan(
     return Plan(
         images=images,
         views=views.count,
-        students=temperatures * seeds,
+        students=losses * temperatures * seeds,
         epochs=recipe.epochs,
         ends_early=any(phase.patience is not None for phase in recipe.phases),
         images_seen=sum(_images_seen(phase, recipe.batch_size, images.counts["train"]) for phase in recipe.phases),

@@ -19,6 +19,7 @@ from pipeline.models.teacher_file import NotTrainedHere
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, all_named, first_few, one_line
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.temperatures import softened_at
 from pipeline.soft_labels import softness
 from pipeline.soft_labels.answers import answers_in
 from pipeline.soft_labels.hdf5 import VERSION, sealed_sha256
@@ -199,10 +200,10 @@ def _views_as_sampled(file: SoftLabelFile) -> Check:
 
 def _name(file: SoftLabelFile) -> list[Check]:
     """Whether the name of a file of soft targets, by which people choose it, has the temperature of its content."""
-    name = re.fullmatch(r"soft_targets_T([0-9.eE+-]+)\.h5", file.path.name)
+    name = re.fullmatch(r"soft_targets_T([0-9.eE+-]+(?:to[0-9.eE+-]+)?)\.h5", file.path.name)
     if name is None or file.temperature is None:
         return []
-    ok = float(name[1]) == file.temperature
+    ok = softened_at(name[1]) == file.temperature
     detail = f"softened at temperature {file.temperature:g}" + ("" if ok else f", but its name says {name[1]}")
     return [Check("name", ok, detail)]
 

@@ -33,6 +33,23 @@ class Reseed(keras.callbacks.Callback):
             generator.state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
 
 
+class TellEpoch(keras.callbacks.Callback):
+    """Tells a loss that changes over the epochs which of them begins.
+
+    Args:
+        loss: the loss, with a method `at_epoch`.
+        epochs: the number of epochs that there can be.
+    """
+
+    def __init__(self, loss: Any, epochs: int) -> None:
+        super().__init__()
+        self.loss, self.epochs = loss, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts epochs from 0."""
+        self.loss.at_epoch(epoch, self.epochs)
+
+
 class Report(keras.callbacks.Callback):
     """Prints the progress and the result of each epoch, with the speed of its training steps.
 

@@ -23,7 +23,7 @@ from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy, replace_whole
 from pipeline.runtime.workspace import workspace
-from pipeline.training.callbacks import Report, Reseed
+from pipeline.training.callbacks import Report, Reseed, TellEpoch
 from pipeline.training.class_weights import with_class_weights
 from pipeline.training.hard_metrics import MeanOverLabelled, hard_label_accuracy, hard_label_cross_entropy
 from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training_batches, validation_batches
@@ -166,6 +166,7 @@ def train(
                 *measuring,
                 Report(len(train_on.images) * steps_per_epoch // steps_in_pass, recipe.epochs),
                 KeepState(state, number, rates[epochs.start - start :], phase.patience),
+                *([TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
                 *([Averaging()] if phase.ema is not None else []),
             ],
         )

@@ -1,0 +1,146 @@
+"""The teacher's half of the targets: logits that follow from soft labels, and those that do not."""
+
+import numpy as np
+import pytest
+from soft_label_files import INDEX, TOP2, VIEWS, edit, logits_of, write_both
+
+from pipeline.distillation import teacher_answers
+from pipeline.distillation.descriptions import (
+    Decoupled,
+    JensenShannon,
+    Kl,
+    Relations,
+    SquaredError,
+    Standardised,
+    TeachersChoice,
+)
+from pipeline.distillation.loss import DistillationLoss
+from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.distillation.teacher_answers import answers_for
+from pipeline.runtime.errors import MissingError, ParameterError
+from pipeline.soft_labels.reading import open_soft_targets
+
+TRAIN = INDEX.split("train")
+SQUARED = SquaredError()
+
+
+def loss_at(temperature, soft_loss=SQUARED, **others):
+    return DistillationLoss(temperature, 0.5, soft_loss=soft_loss, **others)
+
+
+def told(paths, loss, rows=(4, 2, 0, 1, 3), split="train"):
+    """The teacher's half of each view, as a training gets it."""
+    logits, targets = paths
+    images = INDEX.split(split)
+    with open_soft_targets(targets) as file, answers_for(loss, file, logits) as answers:
+        labels = HardAndSoftLabels(file, split, images, INDEX.one_hot(images), answers)
+        views = VIEWS.count if split == "train" else 1
+        return np.stack([labels.targets(view, np.array(rows))[:, 3:] for view in range(views)])
+
+
+def centred(logits):
+    return logits - logits.mean(axis=-1, keepdims=True)
+
+
+def far_apart(views, count, classes=3):
+    """In every second row, classes are 300 apart: at T = 1 their probabilities are below all numbers of float32."""
+    far = logits_of(views, count, classes)
+    far[:, ::2] += np.array([0, 300, -300], np.float32)
+    return far
+
+
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 100.0])
+def test_logits_follow_from_soft_labels_up_to_a_constant(tmp_path, temperature):
+    """T log p keeps the rounding of float32's p, 2^-24 of it, times T; and then that of float32's logits below 16."""
+    found = told(write_both(tmp_path, temperature), loss_at(temperature))
+    assert found.dtype == np.float32
+    expected = centred(logits_of(VIEWS.count, len(TRAIN)).astype(np.float64))[:, [4, 2, 0, 1, 3]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2.0**-24 * (2 * temperature + 16))
+
+
+@pytest.mark.parametrize("soft_loss", [Kl(), JensenShannon(), Relations(), TeachersChoice()])
+def test_the_other_losses_get_the_soft_labels_as_they_are(tmp_path, soft_loss):
+    paths = write_both(tmp_path)
+    with open_soft_targets(paths[1]) as file:
+        expected = file.file["train/soft"][:]
+    np.testing.assert_array_equal(told(paths, loss_at(4.0, soft_loss), rows=range(5)), expected)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_no_file_of_logits_is_opened_where_none_is_needed(tmp_path, monkeypatch, temperature):
+    paths = write_both(tmp_path, temperature)
+    monkeypatch.setattr(teacher_answers, "open_logits", None)
+    with_file = told(paths, loss_at(temperature))
+    paths[0].unlink()
+    np.testing.assert_array_equal(told(paths, loss_at(temperature)), with_file)
+
+
+@pytest.mark.parametrize(("split", "rows"), [("train", [4, 2, 0, 1, 3]), ("train", [2, 2, 0]), ("val", [1, 0])])
+def test_rows_of_which_too_little_is_held_come_from_the_logits(tmp_path, split, rows):
+    paths = write_both(tmp_path, 1.0, logits=far_apart)
+    found = told(paths, loss_at(1.0), rows, split)
+    views, count = found.shape[0], len(INDEX.split(split))
+    expected = centred(far_apart(views, count).astype(np.float64))[:, rows]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2.0**-24 * 700)
+
+
+def test_rows_of_the_two_files_are_joined_by_id(tmp_path):
+    def turn_round(file):
+        for name, dataset in file["train"].items():
+            by_view = name in ("affine", "color", "logits")
+            dataset[...] = dataset[...][:, ::-1] if by_view else dataset[...][::-1]
+
+    paths = write_both(tmp_path, 1.0, logits=far_apart)
+    expected = told(paths, loss_at(1.0))
+    edit(paths[0], turn_round)
+    np.testing.assert_array_equal(told(paths, loss_at(1.0)), expected)
+
+
+@pytest.mark.parametrize(("temperature", "logits"), [(1.0, far_apart), (2000.0, logits_of)])
+def test_without_the_logits_such_rows_are_refused_at_once(tmp_path, temperature, logits):
+    """Also at a temperature so high that float32's p tells too little of any row."""
+    paths = write_both(tmp_path, temperature, logits=logits)
+    assert np.isfinite(told(paths, loss_at(temperature))).all()
+    paths[0].unlink()
+    with open_soft_targets(paths[1]) as file:
+        entered = answers_for(loss_at(temperature), file, paths[0])
+        with pytest.raises(MissingError, match=r"not tell those of MHIST_aaa.* is not here\. Bring it with `dvc pull"):
+            entered.__enter__()
+        with answers_for(loss_at(temperature, Kl()), file, paths[0]):
+            pass
+
+
+def test_a_temperature_that_changes_needs_logits(tmp_path):
+    loss = loss_at(2.0, Kl(), last_temperature=8.0)
+    assert (loss.needs, loss.temperature) == ("logits", 8.0)
+    expected = centred(logits_of(VIEWS.count, len(TRAIN)).astype(np.float64))[:, [4, 2, 0, 1, 3]]
+    np.testing.assert_allclose(told(write_both(tmp_path, 8.0), loss), expected, rtol=0, atol=1e-5)
+
+
+# The k largest logits
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        (loss_at(4.0), "'mse' .*would count as equal"),
+        (loss_at(4.0, Standardised()), "'logit_standardization' .*standard deviation"),
+        (loss_at(4.0, last_temperature=1.0, soft_loss=Kl()), "'kl' .*known at T = 4 alone"),
+    ],
+    ids=["mse", "logit_standardization", "a T that changes"],
+)
+def test_losses_that_need_all_logits_refuse_the_k_largest(tmp_path, loss, why):
+    paths = write_both(tmp_path, stored_as=TOP2)
+    with pytest.raises(ParameterError, match=f"{why}.*Set precompute.storage to {{kind: dense"):
+        told(paths, loss)
+
+
+@pytest.mark.parametrize("logits", [logits_of, far_apart])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_of_the_k_largest_the_tail_has_its_logit_at_t(tmp_path, temperature, logits):
+    """Softened at T, they are the soft labels of the file, whichever file they come from."""
+    paths = write_both(tmp_path, temperature, stored_as=TOP2, logits=logits)
+    found = told(paths, loss_at(temperature, Decoupled())).astype(np.float64) / temperature
+    powers = np.exp(found - found.max(axis=-1, keepdims=True))
+    expected = told(paths, loss_at(temperature, Kl()))
+    np.testing.assert_allclose(powers / powers.sum(axis=-1, keepdims=True), expected, rtol=0, atol=3e-5)
