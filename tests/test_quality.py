@@ -3,17 +3,19 @@
 import csv
 import hashlib
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import write_data_set
 
 from benchmarks import quality, quality_parts, quality_projects, quality_set_ups, quality_tables
 from benchmarks.quality_outcomes import Outcome, Outcomes, Training, claimed
 from benchmarks.quality_parts import FULL, Plan, Size
-from benchmarks.quality_set_ups import ENTRIES, LOSSES, RULES, SET_UPS, TEACHERS, changes, entry
-from benchmarks.quality_trainings import FirstViews, WithoutTail, largest_alone, validation_measures
+from benchmarks.quality_set_ups import ENTRIES, LOSSES, RULES, SET_UPS, TEACHER_STAGES, TEACHERS, changes, entry
+from benchmarks.quality_trainings import FirstViews, LargestAlone, largest_alone, validation_measures
 from pipeline.params.reading import read_params
 
 LABELS = np.array([0, 0, 1, 1])
@@ -199,7 +201,7 @@ def test_the_first_views_are_shown_in_turn():
 
 def test_the_largest_alone_by_hand():
     """Of 0.5, 0.1, 0.3, 0.1 two are left: 5/8 and 3/8. Of equal ones the first."""
-    hard, soft = np.split(WithoutTail(Views(), 2).targets(0, np.arange(2)), 2, axis=1)
+    hard, soft = np.split(LargestAlone(Views(), 2).targets(0, np.arange(2)), 2, axis=1)
     np.testing.assert_array_equal(hard, np.eye(4)[:2])
     np.testing.assert_allclose(soft, [[0.625, 0, 0.375, 0], [0.5, 0.5, 0, 0]])
     assert largest_alone(soft, 4).dtype == np.float32
@@ -330,8 +332,9 @@ def test_a_training_in_memory_is_that_of_the_stages(tmp_path, monkeypatch):
     from benchmarks.quality_trainings import Trainer
     from pipeline.cli.main import main as softlabel
 
-    small = {"split.limit": 90, "train_teacher.phases.0.epochs": 1, "student.phases.0.epochs": 2, "views.count": 2}
-    monkeypatch.setattr(quality_set_ups, "QUICK", small)
+    monkeypatch.setattr(quality_set_ups, "QUICK", {"train_teacher.phases.0.epochs": 1, "student.phases.0.epochs": 2})
+    monkeypatch.setitem(SET_UPS, "mnist", replace(SET_UPS["mnist"], stages=TEACHER_STAGES))
+    write_data_set(tmp_path / "mnist/data/raw/mnist")
     quality_projects.make(tmp_path, "mnist", {}, quick=True)
     monkeypatch.chdir(tmp_path / "mnist")
     trainer = Trainer()
