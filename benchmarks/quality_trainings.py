@@ -101,11 +101,11 @@ class Trainer:
         from pipeline.training import fit
 
         recipe, state = arguments.recipe(self.params.student, training.seed), _in_memory()
-        start = time.perf_counter()
+        start = time.process_time()
         with self._examples(training) as (train_on, validate_on, loss), quiet():
             model = self.model.build(classes=len(self.data.class_names), seed=training.seed)
             fit.train(model, train_on, validate_on, loss, recipe, state)
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
             best = best_epoch(state.history, "accuracy")
             epochs = self._chosen(model, state, validate_on) if training.each_epoch else {}
         answers = {epoch: self._answers(model, state, epoch) for epoch in {best["epoch"], *epochs.values()}}
