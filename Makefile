@@ -16,7 +16,7 @@ test: lint
 quick: lint
 	pytest --numprocesses auto --dist loadfile -m "not slow" --durations=5
 
-# Everything that docs/benchmarks.md shows, except `quality` and `teachers`, whose data you must get yourself: see --help.
+# Everything that docs/benchmarks.md shows, except `teachers`; it and `quality` need data of your own: see --help.
 BENCHMARKS := student_step student_epoch precompute soft_label_file memory
 
 bench: .venv/installed

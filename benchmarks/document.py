@@ -13,7 +13,7 @@ from benchmarks.record import RESULTS, as_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 DOCUMENTS = (DOCS / "benchmarks.md", DOCS / "quality.md")
-BLOCK = re.compile(r"(<!-- (\w+)(?: (.*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (\w+)(?: ([^<>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, results: Path) -> str:

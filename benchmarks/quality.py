@@ -70,7 +70,7 @@ def parts_of(options: argparse.Namespace) -> dict[str, list[str]]:
     data_sets = [name for name in ("cifar10", "colon") if given[name] and not options.quick]
     of_views = "cifar10" if "cifar10" in data_sets else "mnist"
     parts = {
-        "losses": ["mnist", "linear", *data_sets],
+        "losses": ["mnist"] if options.quick else ["mnist", "linear", *data_sets],
         "views": [of_views],
         "topk": ["pairs"],
         "teachers": ["colon"] if "colon" in data_sets else [],
@@ -85,7 +85,10 @@ def work_on(work: Path, parts: Mapping[str, Sequence[str]], sources: Sources, qu
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     plan = Plan(parts, QUICK if quick else FULL, Outcomes(work))
     trainers: dict[str, Trainer] = {}
+    parent = os.getppid()
     while missing := [training for training in plan.trainings() if plan.outcomes.get(training) is None]:
+        if os.getppid() != parent:  # it was killed
+            return
         if not any(run_if_free(work, training, plan.outcomes, trainers, sources, quick) for training in missing):
             time.sleep(WAIT)
 

@@ -23,7 +23,7 @@ class Training:
         weight: the weight of the hard labels.
         seed: the seed of the training.
         views: the first V views are shown in turn; None: all that are stored.
-        without_tail: whether the k largest probabilities of a top-k file are taken for all of them.
+        largest: how many soft labels of each row are left, the largest ones, with the sum 1; None: all.
         each_epoch: whether the answers of the epoch that each of `RULES` chooses are kept.
     """
 
@@ -32,7 +32,7 @@ class Training:
     weight: float
     seed: int
     views: int | None = None
-    without_tail: bool = False
+    largest: int | None = None
     each_epoch: bool = False
 
     @property
@@ -40,7 +40,9 @@ class Training:
         """The name of its file."""
         loss = "".join(sign if sign.isalnum() else "_" for sign in self.loss)
         model = f"{loss}_weight{self.weight:g}" if self.loss else "baseline"
-        options = [f"V{self.views}"] * (self.views is not None) + ["cut"] * self.without_tail
+        options = [f"V{self.views}"] * (self.views is not None) + [f"largest{self.largest}"] * (
+            self.largest is not None
+        )
         return "_".join([model, *options, *["epochs"] * self.each_epoch, f"seed{self.seed}"])
 
 
@@ -67,9 +69,8 @@ class Outcome:
         partial = path.with_suffix(".partial")
         told = json.dumps({"epochs": self.epochs, "validation": self.validation, "seconds": self.seconds})
         with partial.open("wb") as file:
-            np.savez(
-                file, told=np.array(told), logits=self.logits, **{f"by_{rule}": z for rule, z in self.chosen.items()}
-            )
+            chosen = {f"by_{rule}": logits for rule, logits in self.chosen.items()}
+            np.savez(file, allow_pickle=False, told=np.array(told), logits=self.logits, **chosen)
         partial.replace(path)
 
     @classmethod

@@ -111,14 +111,14 @@ class Plan:
         """The trainings of each seed, by what the student learns from."""
         seeds, weight = self.size.seeds, WEIGHTS[0]
         rows = {
-            "all 100 logits": ("pairs", False),
-            "top 50, and a model of the others": ("pairs_top50", False),
-            "top 10, and a model of the others": ("pairs_top10", False),
-            "top 10 alone": ("pairs_top10", True),
+            "all 100 logits": ("pairs", None),
+            "top 50, and a model of the others": ("pairs_top50", None),
+            "top 10, and a model of the others": ("pairs_top10", None),
+            "top 10 alone": ("pairs_top10", 10),
         }
         students = {
-            name: [Training(set_up, "kl", weight, seed, without_tail=cut) for seed in seeds]
-            for name, (set_up, cut) in rows.items()
+            name: [Training(set_up, "kl", weight, seed, largest=largest) for seed in seeds]
+            for name, (set_up, largest) in rows.items()
         }
         return {"baseline": [Training("pairs", "", 1.0, seed) for seed in seeds], **students}
 

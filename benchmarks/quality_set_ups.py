@@ -58,6 +58,9 @@ ENTRIES = {
 }
 
 
+DISTILL = {"distill.loss": ENTRIES, "distill.losses": [entry("kl", 0.5)]}
+
+
 @dataclass(frozen=True)
 class SetUp:
     """A data set with its models, views and cache, in a project of its own.
@@ -91,16 +94,16 @@ def views(count: int, augmentation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 BOTH = ("4", "8to2")
-MNIST = {**views(20, SHIFTS), "distill.loss": ENTRIES}
+MNIST = {**views(20, SHIFTS), **DISTILL}
 CIFAR10 = {
     **views(20, SHIFTS_AND_FLIPS),
-    "distill.loss": ENTRIES,
+    **DISTILL,
     "train_teacher.augmentation": SHIFTS_AND_FLIPS,
     "split.data": "data/raw/given/cifar10.npz",
 }
 COLON = {
     **views(20, TILES),
-    "distill.loss": ENTRIES,
+    **DISTILL,
     "split.data": "data/raw/given/colon",
     "split.unlabelled": {"rows": True},
     "split.val_fraction": 0.3,
@@ -116,9 +119,10 @@ COLON = {
 }
 PAIRS = {
     **views(1, {}),
-    "distill.loss": ENTRIES,
+    **DISTILL,
     "split": {"layout": "arrays", "data": "data/raw/given/pairs.npz", "val_fraction": 0.15, "test_fraction": None},
     "train_teacher.augmentation": SHIFTS,
+    "train_teacher.phases.0.epochs": 20,
     "train_teacher.model.input_shape": [28, 56, 1],
     "student.model.input_shape": [28, 56, 1],
     "student.phases.0.epochs": 20,

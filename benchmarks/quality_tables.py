@@ -17,6 +17,8 @@ Table = tuple[str, list[str], list[list[str]]]
 Answers = Sequence[Floats]
 """The logits (N, C) of each seed."""
 
+KEPT: tuple[MetricName, ...] = ("accuracy", "balanced_accuracy", "auc", "nll", "ece")
+"""What the record has of each training."""
 BOTH: tuple[MetricName, ...] = ("accuracy", "nll")
 PER_CENT: tuple[MetricName, ...] = ("accuracy", "balanced_accuracy")
 """Metrics that are written in per cent; differences of them in points."""
@@ -194,20 +196,21 @@ def _of_teachers(
             rows.append([model, rule, *_levels(compared, own), *gains])
     header = ["", "select_by", "accuracy, %", "NLL", "less accuracy's, points", "less accuracy's NLL"]
     yield (
-        f"{base}: the epoch of the teacher that is kept, {len(teachers['auc'])} teachers, two students each",
+        f"{base}: epoch of the teacher that is kept, {len(teachers['auc'])} teachers, two students each",
         header,
         rows,
     )
 
 
 def measured(plan: Plan) -> dict[str, Any]:
-    """The raw numbers for the record: every metric of every seed, by set-up and training."""
+    """The raw numbers for the record: `KEPT` of every training, by set-up."""
     documents: dict[str, Any] = {}
     images: dict[str, TestImages] = {}
     for training in plan.trainings():
         if training.set_up not in images:
             images[training.set_up] = TestImages(plan.outcomes.work / training.set_up)
         outcome = plan.outcomes[training]
-        metrics = {name: round(value, 5) for name, value in images[training.set_up].metrics(outcome.logits).items()}
+        found = images[training.set_up].metrics(outcome.logits)
+        metrics = {name: round(found[name], 5) for name in KEPT if name in found}
         documents.setdefault(training.set_up, {})[training.name] = metrics | {"seconds": round(outcome.seconds, 2)}
     return documents

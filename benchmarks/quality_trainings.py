@@ -50,7 +50,7 @@ class FirstViews(Changed):
         return number % self._count
 
 
-class WithoutTail(Changed):
+class LargestAlone(Changed):
     """Supervision in which only the k largest soft labels of each row are left, with the sum 1.
 
     Args:
@@ -149,16 +149,14 @@ class Trainer:
             open_soft_targets(folder / f"soft_targets_T{temperature}.h5") as file,
             answers_for(loss, file, folder / "teacher_logits.h5") as answers,
         ):
-            shown: dict[str, Any] = {}
-            for split in ("train", "val"):
-                images = self.data.split(split)
-                shown[split] = HardAndSoftLabels(file, split, images, self.data.one_hot(images), answers)
-            if training.without_tail:
-                shown["train"] = WithoutTail(shown["train"], file.storage.k)
+            train, val = self.data.split("train"), self.data.split("val")
+            shown: Any = HardAndSoftLabels(file, "train", train, self.data.one_hot(train), answers)
+            untouched = HardAndSoftLabels(file, "val", val, self.data.one_hot(val), answers)
+            if training.largest:
+                shown = LargestAlone(shown, training.largest)
             if training.views:
-                shown["train"] = FirstViews(shown["train"], training.views)
-            train, val = (self._of(split, self.data.split(split), of) for split, of in shown.items())
-            yield train, val, loss
+                shown = FirstViews(shown, training.views)
+            yield self._of("train", train, shown), self._of("val", val, untouched), loss
 
     def _of(self, name: str, images: Sequence[Image], supervision: Any) -> Any:
         """Examples of images that are decoded once."""

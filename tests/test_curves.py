@@ -229,6 +229,9 @@ def test_measures_are_those_that_were_recorded():
     assert measures_of(history(1, soft=True)) == ["loss", "cross_entropy", "soft_loss", "accuracy"]
     assert measures_of(history(1).drop(columns=["loss", "accuracy", "val_accuracy"])) == ["loss", "cross_entropy"]
     assert list(curve_table(history(1).drop(columns="loss"), "loss")) == ["epoch", "val_loss"]
+    selected = history(1).assign(val_auc=0.5)
+    assert measures_of(selected) == ["loss", "cross_entropy", "accuracy", "auc"]
+    assert list(curve_table(selected, "auc")) == ["epoch", "val_auc"]
 
 
 def curves_with(name, **values):
@@ -248,7 +251,7 @@ def test_the_best_epoch_is_the_one_by_which_each_was_selected():
         "best_epochs": {"teacher_member0": (1, 3), "teacher_member2": (2, 3)}
     }
     assert best_epochs(names.BASELINE, trained, rules, "auc") == {"best_epochs": {"baseline_seed1": (3, 3)}}
-    assert best_epochs(names.student("4"), trained, rules, "auc") == {}
+    assert best_epochs(names.student("kl", "4"), trained, rules, "auc") == {}
 
 
 def test_curves_of_another_selection_are_refused():

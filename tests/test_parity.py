@@ -349,11 +349,22 @@ def test_the_proof_holds_with_the_loss(project, loss):
     assert parity.is_equal(found) is True, parity.as_text(found)
 
 
-def test_the_proof_holds_with_class_weights(project):
-    """They multiply the soft term, too, which Keras' own strategy does not do."""
-    weights = {name: 0.5 + number for number, name in enumerate(NAMES)}
-    weighted = [replace(ONE_PHASE.phases[0], class_weight=weights, label_smoothing=0.1)]
-    found = proof(soft_targets(4.0), LINEAR, replace(ONE_PHASE, phases=weighted), steps=3)
+def test_the_proof_holds_with_a_full_recipe(project):
+    """Over the end of the warm-up. Class weights multiply the soft term, too, which Keras' own strategy does not do."""
+    phase = replace(
+        ONE_PHASE.phases[0],
+        epochs=9,
+        steps_per_epoch=2,
+        schedule="cosine",
+        warmup=1,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        label_smoothing=0.1,
+        ema=0.9,
+        patience=3,
+        class_weight={name: 0.5 + number for number, name in enumerate(NAMES)},
+    )
+    found = proof(soft_targets(4.0), LINEAR, replace(ONE_PHASE, phases=[phase]), steps=3)
     assert parity.is_equal(found) is True, parity.as_text(found)
 
 

@@ -36,16 +36,16 @@ def sampled(augmentation=EVERYTHING, ids=IDS, labelled=None):
     return sample_views(augmentation, SEED, ids, VIEW, labelled)
 
 
-def place(image_id):
-    """Where an image stands on the ring: the third eighth of its key's SHA-256 (bytes 16 to 23)."""
-    return int.from_bytes(hashlib.sha256(f"{SEED}\0{image_id}\0{VIEW}".encode()).digest()[16:24], "little")
+def place(image_id, view):
+    """Where an image stands on the ring: the third quarter of its key's SHA-256."""
+    return int.from_bytes(hashlib.sha256(f"{SEED}\0{image_id}\0{view}".encode()).digest()[16:24], "little")
 
 
-def partner_by_hand(image_id, pool):
+def partner_by_hand(image_id, pool, view=VIEW):
     """The first other image clockwise from the point that word 18 names."""
-    point = words_by_hand(19, SEED, image_id, VIEW)[18]
+    point = words_by_hand(19, SEED, image_id, view)[18]
     others = [other for other in pool if other != image_id]
-    return min(others, key=lambda other: (place(other) - point) % 2**64)
+    return min(others, key=lambda other: (place(other, view) - point) % 2**64)
 
 
 def same(first: Transforms, second: Transforms):
@@ -185,6 +185,14 @@ def test_the_partner_is_the_next_image_on_the_ring():
     assert transforms.partner.dtype == np.int32
     for row in np.flatnonzero(transforms.partner != NOT_MIXED)[:60]:
         assert IDS[transforms.partner[row]] == partner_by_hand(IDS[row], IDS)
+
+
+def test_behind_the_last_place_of_the_ring_comes_the_first():
+    """With three images, a quarter of the points lies behind all of them."""
+    ids = IDS[:3]
+    for view in range(8):
+        partner = sample_views(Augmentation(mixup=Mixing(1.0, 1.0)), SEED, ids, view).partner
+        assert [ids[row] for row in partner] == [partner_by_hand(image_id, ids, view) for image_id in ids]
 
 
 def test_a_partner_does_not_depend_on_the_order_of_the_images():

@@ -12,15 +12,17 @@ from pipeline.evaluation.result_files import reading
 from pipeline.runtime.errors import MismatchError
 from pipeline.training.best_epoch import COLUMNS, SelectBy, best_epoch
 
-Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy"]
+Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy", "balanced_accuracy", "auc"]
 MEASURES: dict[Measure, str] = {
     "loss": "loss",
     "cross_entropy": "hard-label loss (nats)",
     "soft_loss": "soft-label loss (nats)",
     "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
 }
 """The columns of `results/history/*.csv` that are drawn, with their names for people. Each has a twin that begins with
-`val_`: the same on the validation images."""
+`val_`: the same on the validation images; the last two have it alone, where a training selects by them."""
 
 
 @dataclass(frozen=True)
