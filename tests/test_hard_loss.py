@@ -12,7 +12,7 @@ from pipeline.distillation.descriptions import CrossEntropy, Kl
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import Image, Index
 from pipeline.runtime.errors import ParameterError
-from pipeline.tools import distiller_steps
+from pipeline.tools import live_teacher
 from pipeline.training.class_weights import balanced, with_class_weights
 from pipeline.training.hard_loss import HardLoss
 from pipeline.training.recipe import Phase, Recipe
@@ -127,7 +127,7 @@ def test_the_distillers_hard_loss_is_the_same(weights):
     """Of rows with a label, with a mixed one and without one."""
     targets = ONE_HOT.copy()
     targets[0], targets[1] = [0.25, 0.75, 0.0], 0
-    found = value_and_gradient(lambda y, z: distiller_steps.hard_loss(y, z, 0.1, weights), targets)
+    found = value_and_gradient(lambda y, z: live_teacher.hard_loss(y, z, 0.1, weights), targets)
     assert_same(found, value_and_gradient(HardLoss(0.1, weights), targets))
 
 

@@ -44,7 +44,8 @@ from pipeline.soft_labels.logit_storage import Dense, TopK
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.stages import precompute, soften, split
 from pipeline.tools import parity
-from pipeline.tools.distiller_steps import Steps, in_float32, is_keras_own, last_place
+from pipeline.tools.distiller_steps import Steps, last_place
+from pipeline.tools.live_teacher import in_float32, is_keras_own
 from pipeline.tools.parity import Distance, Parity
 from pipeline.training.fit import train
 from pipeline.training.input_pipeline import Examples, training_batches

@@ -35,7 +35,7 @@ from pipeline.stages import (
     train_student,
     train_teacher,
 )
-from pipeline.tools import distiller_steps, parity
+from pipeline.tools import live_teacher, parity
 from pipeline.tools.sample_picture import draw_sample
 from pipeline.tools.verify import verify
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
@@ -300,7 +300,7 @@ def test_the_distillers_hard_loss_leaves_them_out():
     z, y = np.array([[1.0, 0.5], [-1.0, 2.0], [0.5, 0.25]]), np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
     variable = tf.Variable(z, dtype=tf.float32)
     with tf.GradientTape() as tape:
-        loss = distiller_steps.hard_loss(tf.constant(y, tf.float32), variable)
+        loss = live_teacher.hard_loss(tf.constant(y, tf.float32), variable)
     q = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(loss, -(np.log(q[0, 0]) + np.log(q[2, 1])) / 3, rtol=1e-6)
     expected = np.where(y.any(axis=1, keepdims=True), q - y, 0) / 3

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.models.descriptions import Model
     from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
+    from pipeline.params.distill import Distill
     from pipeline.params.split import DataSection
     from pipeline.training.best_epoch import SelectBy
     from pipeline.training.recipe import Recipe, TeacherToTrain
@@ -116,21 +117,21 @@ def _weights_of(teacher: "NotTrainedHere") -> "Model | None":
     return teacher.weights_of if isinstance(teacher, GivenTeacher) else None
 
 
-def largest_temperature(section: "sections.Distill") -> float:
+def largest_temperature(section: "Distill") -> float:
     """The largest temperature at which logits are softened."""
     from pipeline.runtime.temperatures import softened_at
 
     return max(softened_at(str(temperature)) for temperature in section.temperatures)
 
 
-def students(section: "sections.Distill") -> "list[Group]":
+def students(section: "Distill") -> "list[Group]":
     """The groups of students: one for each loss and temperature."""
     from pipeline.evaluation.names import student
 
     return [student(name, str(temperature)) for name in section.losses for temperature in section.temperatures]
 
 
-def loss(section: "sections.Distill", name: str, temperature: str) -> "DistillationLoss":
+def loss(section: "Distill", name: str, temperature: str) -> "DistillationLoss":
     """The loss of a student.
 
     Raises:

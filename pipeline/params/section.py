@@ -34,3 +34,14 @@ class Section(BaseModel):
                 "it for the stage. Add it to the stage's params, so that DVC knows when to run it again."
             )
         raise AttributeError(name)
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """The same list.
+
+    Raises:
+        ValueError: two of its values are equal.
+    """
+    if len(set(values)) < len(values):
+        raise ValueError("expected values that all differ")
+    return values

@@ -1,22 +1,20 @@
 """The sections of `params.yaml`: their names, types and ranges."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from pipeline.distillation.descriptions import NAME, AnySoftLoss, with_kinds
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
 from pipeline.images.views import Views
 from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
-from pipeline.params.section import Section
+from pipeline.params.distill import Distill
+from pipeline.params.section import Section, distinct
 from pipeline.params.split import Split
 from pipeline.runtime.publish import overlap
-from pipeline.runtime.ranges import Flag, Number, Positive, Seed, Share
-from pipeline.runtime.temperatures import changing, in_range
+from pipeline.runtime.ranges import Positive, Seed
 from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.best_epoch import SelectBy
@@ -24,18 +22,6 @@ from pipeline.training.recipe import Cache, Phase
 
 DESCRIBED, FILE, ENSEMBLE, LOGITS, VOTES = "$described", "$file", "$ensemble", "$logits", "$votes"
 """Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("expected values that all differ")
-    return values
-
-
-Temperature = (
-    Annotated[Annotated[int, Field(strict=True)] | Number, AfterValidator(in_range)]
-    | Annotated[str, Field(strict=True), AfterValidator(changing)]
-)
 
 
 # `Views` and `Resize` also describe existing soft-label files, so these two checks apply to params.yaml alone.
@@ -155,53 +141,6 @@ class Precompute(Section):
     storage: Annotated[Storage, Field(discriminator="kind")] = Dense("float32")
 
 
-def _named(losses: dict[str, AnySoftLoss]) -> dict[str, AnySoftLoss]:
-    for name in losses:
-        if not re.fullmatch(NAME, name):
-            raise ValueError(
-                f"{name!r} is no name of a loss, which is part of file names: expected a small letter, then small "
-                "letters, digits and underscores"
-            )
-    return losses
-
-
-Losses = Annotated[
-    dict[str, Annotated[AnySoftLoss, Field(discriminator="kind")]],
-    Field(min_length=1),
-    BeforeValidator(with_kinds),
-    AfterValidator(_named),
-]
-
-
-class Distill(Section):
-    """The soft labels and the losses.
-
-    Attributes:
-        temperatures: the temperatures T, each from 0.000001 to 1000000, or two, as 8to2, for one that changes from the
-            first to the last epoch; one student for each, and for each loss and seed.
-        losses: the losses, by their names in distill.loss; one student for each, and for each temperature and seed.
-        hard_label_weight: the weight of the hard labels; the soft labels have the rest.
-        scale_by_temperature_squared: whether the soft term is multiplied by T^2, with the losses that need it.
-        loss: the losses that can be named, each with its parameters.
-    """
-
-    temperatures: Annotated[list[Temperature], Field(min_length=1), AfterValidator(_distinct)]
-    losses: Annotated[list[Annotated[str, Field(strict=True)]], Field(min_length=1), AfterValidator(_distinct)]
-    hard_label_weight: Share
-    scale_by_temperature_squared: Flag
-    loss: Losses
-
-    @model_validator(mode="after")
-    def _losses_are_there(self) -> "Distill":
-        for name in self.losses:
-            if name not in self.loss:
-                raise ValueError(
-                    f"losses names {name!r}, but loss has no such entry: write `{name}: {{}}` below loss, or name one "
-                    f"of those that are there: {', '.join(self.loss)}"
-                )
-        return self
-
-
 class Student(Section):
     """The student and its training, with and without soft labels.
 
@@ -215,7 +154,7 @@ class Student(Section):
     """
 
     model: Model
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
     batch_size: Positive
     validation_steps: Positive | None
     select_by: SelectBy

@@ -32,7 +32,8 @@ from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.soft_labels.reading import open_soft_targets
-from pipeline.tools.distiller_steps import LAST_PLACE, Steps, is_keras_own, offline_steps, online_steps
+from pipeline.tools.distiller_steps import LAST_PLACE, Steps, offline_steps, online_steps
+from pipeline.tools.live_teacher import is_keras_own
 from pipeline.training.class_weights import with_class_weights
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.recipe import Recipe
