@@ -14,8 +14,8 @@ from benchmarks.quality_outcomes import Outcome, Training
 from benchmarks.quality_set_ups import LOSSES, RULES, entry
 from pipeline.evaluation.metrics import Floats, Ints, accuracy, negative_log_likelihood
 from pipeline.images.index import Image
-from pipeline.training.best_epoch import best_epoch
-from pipeline.training.validation_measures import area_under_roc_curve, balanced_accuracy
+from pipeline.measures.best_epoch import best_epoch
+from pipeline.measures.unequal_classes import area_under_roc_curve, balanced_accuracy
 
 
 class Changed:
