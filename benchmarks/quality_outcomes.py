@@ -55,7 +55,7 @@ class Outcome:
         chosen: the same at the epoch of each of `RULES`, if they were kept.
         epochs: the epochs of each of `RULES`, counted from 1.
         validation: `accuracy` and `cross_entropy` on the validation images at the best epoch.
-        seconds: how long the training took.
+        seconds: of processor time that the training took.
     """
 
     logits: Floats

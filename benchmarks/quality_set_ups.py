@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from pipeline.training.best_epoch import SelectBy
+from pipeline.measures.best_epoch import SelectBy
 
 RULES: tuple[SelectBy, ...] = get_args(SelectBy)
 TEACHER_STAGES = ("split", "train-teacher", "precompute")

@@ -99,7 +99,7 @@ def _of_losses(plan: Plan, set_up: str, compared: Comparison) -> Iterator[Table]
         gains = [compared.difference(own, alone, "accuracy"), compared.difference(own, kl, "accuracy")]
         gains[1] = "" if loss == "kl" else gains[1]
         rows.append([loss, f"{plan.weight(set_up, loss):g}", *_levels(compared, own), *gains, _time(of_seeds)])
-    header = ["", "w", "accuracy, %", "NLL", "less baseline, points", "less kl, points", "seconds"]
+    header = ["", "w", "accuracy, %", "NLL", "less baseline, points", "less kl, points", "CPU seconds"]
     yield f"{set_up}: losses, {len(compared.images.labels):,} test images, {seeds} seeds", header, rows
     nll = [
         [loss, *(compared.difference(_logits(of), other, "nll") for other in (alone, kl))]

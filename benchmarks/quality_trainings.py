@@ -14,8 +14,8 @@ from benchmarks.quality_outcomes import Outcome, Training
 from benchmarks.quality_set_ups import LOSSES, RULES, entry
 from pipeline.evaluation.metrics import Floats, Ints, accuracy, negative_log_likelihood
 from pipeline.images.index import Image
-from pipeline.training.best_epoch import best_epoch
-from pipeline.training.validation_measures import area_under_roc_curve, balanced_accuracy
+from pipeline.measures.best_epoch import best_epoch
+from pipeline.measures.unequal_classes import area_under_roc_curve, balanced_accuracy
 
 
 class Changed:
@@ -101,11 +101,11 @@ class Trainer:
         from pipeline.training import fit
 
         recipe, state = arguments.recipe(self.params.student, training.seed), _in_memory()
-        start = time.perf_counter()
+        start = time.process_time()
         with self._examples(training) as (train_on, validate_on, loss), quiet():
             model = self.model.build(classes=len(self.data.class_names), seed=training.seed)
             fit.train(model, train_on, validate_on, loss, recipe, state)
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
             best = best_epoch(state.history, "accuracy")
             epochs = self._chosen(model, state, validate_on) if training.each_epoch else {}
         answers = {epoch: self._answers(model, state, epoch) for epoch in {best["epoch"], *epochs.values()}}

@@ -4,6 +4,7 @@ datasets/      reads what a user brings (a table, folders, arrays) into rows: an
 images/        writes the rows to `data/index.csv`, decodes and resizes the images, samples views of them by a key of
                (seed, image id, number), and renders those.
 models/        builds or loads Keras models from pixels to logits; a model's file says what it was trained on.
+measures/      says what a model's answers are worth, and so which epoch is best; in training and for the results.
 training/      trains by plain `fit`, on hard labels, and continues after a kill. The teacher is trained so.
 inference/     runs a trained model forward; an image's logits do not depend on its place in the batch.
 teacher_pass/  checks the teacher, runs it once over every view, and keeps what is finished.

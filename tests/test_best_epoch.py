@@ -9,8 +9,9 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from pipeline.evaluation import metrics
 from pipeline.images.index import Image
+from pipeline.measures.best_epoch import COLUMNS, best_epoch
+from pipeline.measures.unequal_classes import area_under_roc_curve, balanced_accuracy
 from pipeline.runtime.errors import ParameterError
-from pipeline.training.best_epoch import COLUMNS, best_epoch
 from pipeline.training.validation_logits import (
     NAME,
     MeasureValidation,
@@ -18,7 +19,6 @@ from pipeline.training.validation_logits import (
     measured_on_all,
     refuse_one_class,
 )
-from pipeline.training.validation_measures import area_under_roc_curve, balanced_accuracy
 
 ROWS = [  # accuracy, balanced accuracy, AUC, cross-entropy
     (0.90, 0.50, 0.70, 0.60),

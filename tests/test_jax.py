@@ -45,7 +45,7 @@ FREE_OF_TENSORFLOW = [
     "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
     *("soft_labels.logit_storage", "soft_labels.reading"),
-    *("training.best_epoch", "training.hard_loss", "training.recipe"),
+    *("measures.best_epoch", "training.hard_loss", "training.recipe"),
 ]
 
 COMPUTES_WITH_TENSORFLOW = "models.onnx_layer"

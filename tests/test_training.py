@@ -28,11 +28,11 @@ from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index, fingerprint_of
 from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation
+from pipeline.measures.best_epoch import best_epoch
 from pipeline.models import architectures, keras_files
 from pipeline.models.descriptions import Cnn, Mlp
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import ParameterError
-from pipeline.training.best_epoch import best_epoch
 from pipeline.training.fit import train, trained
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.hard_loss import HardLoss

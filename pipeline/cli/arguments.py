@@ -8,12 +8,12 @@ from pipeline.runtime.errors import ParameterError
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
     from pipeline.evaluation.names import Group
+    from pipeline.measures.best_epoch import SelectBy
     from pipeline.models.descriptions import Model
     from pipeline.models.teacher_file import Average, NotTrainedHere
     from pipeline.params import sections
     from pipeline.params.distill import Distill
     from pipeline.params.split import DataSection
-    from pipeline.training.best_epoch import SelectBy
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 

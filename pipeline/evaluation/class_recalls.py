@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.evaluation.metrics import Floats, Ints, over_seeds
 from pipeline.evaluation.uncertainty import share_interval
-from pipeline.training.validation_measures import recalls
+from pipeline.measures.unequal_classes import recalls
 
 Recall = dict[str, Any]
 

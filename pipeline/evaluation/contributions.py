@@ -13,7 +13,7 @@ from pipeline.evaluation.metrics import (
     kl_divergences,
     log_losses,
 )
-from pipeline.training.validation_measures import one_against_rest
+from pipeline.measures.unequal_classes import one_against_rest
 
 FEWEST_OF_A_CLASS = 10
 """If a class has fewer images than this, the AUC has no interval."""

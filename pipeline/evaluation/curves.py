@@ -9,8 +9,8 @@ import pandas as pd
 
 from pipeline.evaluation.names import Group
 from pipeline.evaluation.result_files import reading
+from pipeline.measures.best_epoch import COLUMNS, SelectBy, best_epoch
 from pipeline.runtime.errors import MismatchError
-from pipeline.training.best_epoch import COLUMNS, SelectBy, best_epoch
 
 Measure = Literal["loss", "cross_entropy", "soft_loss", "accuracy", "balanced_accuracy", "auc"]
 MEASURES: dict[Measure, str] = {

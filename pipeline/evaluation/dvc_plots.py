@@ -12,8 +12,8 @@ from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, reliability
 from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.temperatures import DRAWN, temperature_table
+from pipeline.measures.unequal_classes import one_against_rest
 from pipeline.runtime.publish import publish
-from pipeline.training.validation_measures import one_against_rest
 
 PlotKind = Literal["roc", "confusion", "reliability"]
 """The folders that have a table for each model."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from pipeline.training.validation_measures import area_under_roc_curve, balanced_accuracy, recalls
+from pipeline.measures.unequal_classes import area_under_roc_curve, balanced_accuracy, recalls
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]

@@ -20,7 +20,7 @@ from pipeline.evaluation.metrics import (
 from pipeline.evaluation.names import temperature_key
 from pipeline.images.index import Image
 from pipeline.images.votes import ANNOTATORS, counted_class
-from pipeline.training.validation_measures import area_under_roc_curve
+from pipeline.measures.unequal_classes import area_under_roc_curve
 
 LEVELS = {f"{most}-{ANNOTATORS - most}": most for most in range(ANNOTATORS, ANNOTATORS // 2, -1)}
 """The size of the majority at each level of agreement, which is named 7-0, 6-1, 5-2 or 4-3: the majority first."""

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
 from pipeline.images.views import Views
+from pipeline.measures.best_epoch import SelectBy
 from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
 from pipeline.params.distill import Distill
@@ -17,7 +18,6 @@ from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Positive, Seed
 from pipeline.soft_labels.logit_storage import Dense, Storage
 from pipeline.soft_labels.reading import Precision
-from pipeline.training.best_epoch import SelectBy
 from pipeline.training.recipe import Cache, Phase
 
 DESCRIBED, FILE, ENSEMBLE, LOGITS, VOTES = "$described", "$file", "$ensemble", "$logits", "$votes"

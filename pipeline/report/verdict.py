@@ -7,7 +7,7 @@ from pipeline.evaluation.cautions import gains, says_nothing, seeds_needed, what
 from pipeline.evaluation.curves import Curves
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.temperatures import students_of
-from pipeline.training.best_epoch import SelectBy, score
+from pipeline.measures.best_epoch import SelectBy, score
 
 Models = Mapping[str, Any]
 

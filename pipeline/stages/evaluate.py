@@ -21,13 +21,13 @@ from pipeline.images.index import Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference.cost import cost
 from pipeline.inference.forward import all_logits
+from pipeline.measures.best_epoch import SelectBy
 from pipeline.models import keras_files
 from pipeline.models.records import read_record
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
-from pipeline.training.best_epoch import SelectBy
 
 
 def run(

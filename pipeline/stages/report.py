@@ -17,6 +17,7 @@ from pipeline.evaluation.quality_tables import INTERVALS
 from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import students_of
 from pipeline.images.index import Image, Index, read_index, refuse_changed
+from pipeline.measures.best_epoch import SelectBy
 from pipeline.report.captions import CaptionedFigures
 from pipeline.report.hardest_images import EmbeddedPicture, HardImage, embedded, most_surely_wrong, most_unlike_teacher
 from pipeline.report.page import as_yaml, filled
@@ -32,7 +33,6 @@ from pipeline.runtime.temperatures import softened_at
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_logits
 from pipeline.soft_labels.softness import doubt_about
-from pipeline.training.best_epoch import SelectBy
 
 MOST_IMAGES = 6
 """How many images the page shows of those where student and teacher differ most, and of the student's mistakes."""

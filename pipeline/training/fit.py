@@ -32,7 +32,7 @@ from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import KeepState, TrainingState
 from pipeline.training.validation_logits import measured_on_all, refuse_one_class
 
-PACKAGES = ("images", "models", "runtime", "training")
+PACKAGES = ("images", "measures", "models", "runtime", "training")
 """The packages whose code decides what a model learns from hard labels."""
 
 

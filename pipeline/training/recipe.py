@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Image, Index
+from pipeline.measures.best_epoch import SelectBy
 from pipeline.models.descriptions import Model
 from pipeline.models.teacher_file import ClassName
 from pipeline.runtime.ranges import Between, Count, Flag, Fraction, NotNegative, Positive, Rate
-from pipeline.training.best_epoch import SelectBy
 
 Cache = Literal["none", "memory", "disk"]
 """Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file in `.work/`."""

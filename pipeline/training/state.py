@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from pipeline.measures.best_epoch import COLUMNS, SelectBy, best_epoch
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import replace_whole
-from pipeline.training.best_epoch import COLUMNS, SelectBy, best_epoch
 
 Kind = Literal["weight", "optimizer", "best"]
 """What an array holds; its name begins with it."""

@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from pipeline.images.index import Image
+from pipeline.measures.best_epoch import COLUMNS, SelectBy
+from pipeline.measures.unequal_classes import Floats, Ints, area_under_roc_curve, balanced_accuracy
 from pipeline.runtime.errors import ParameterError, quoted
-from pipeline.training.best_epoch import COLUMNS, SelectBy
-from pipeline.training.validation_measures import Floats, Ints, area_under_roc_curve, balanced_accuracy
 
 OF_ALL_IMAGES: dict[SelectBy, Callable[[Floats, Ints], float]] = {
     "auc": area_under_roc_curve,
