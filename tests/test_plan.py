@@ -196,9 +196,11 @@ def test_passes_of_the_teacher_by_hand():
     assert EXAMPLE.student_passes == EXAMPLE.online_passes == 1000 * 40 * 6
 
 
-def test_students_are_one_for_each_temperature_and_seed():
-    found = planned(ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8))
+def test_students_are_one_for_each_loss_temperature_and_seed():
+    images = ImageCounts(SOURCE, {"train": 10, "val": 2, "test": 3}, names(4), OF_8)
+    found, of_four_losses = planned(images), planned(images, losses=4)
     assert (found.students, found.epochs, found.views, found.temperatures) == (6, 7, 3, 3)
+    assert (of_four_losses.students, of_four_losses.temperatures) == (24, 3)
 
 
 @pytest.mark.parametrize(

@@ -641,7 +641,7 @@ class Project:
             for entry in [path for kind in ("outs", "metrics", "plots") for path in stage.get(kind, [])]:
                 written = entry if isinstance(entry, str) else next(iter(entry))
                 for temperature, seed in product(self.temperatures, self.seeds):
-                    text = written.replace("${item.temperature}", str(temperature))
+                    text = written.replace("${item.loss}", self.loss).replace("${item.temperature}", str(temperature))
                     found.add(text.replace("${item.seed}", str(seed)))
         return found
 

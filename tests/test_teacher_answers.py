@@ -111,6 +111,14 @@ def test_without_the_logits_such_rows_are_refused_at_once(tmp_path, temperature,
             pass
 
 
+def test_rows_of_test_images_may_be_lost(tmp_path):
+    """No training reads them."""
+    splits = iter(("train", "val", "test"))
+    paths = write_both(tmp_path, 1.0, logits=lambda *size: (far_apart if next(splits) == "test" else logits_of)(*size))
+    paths[0].unlink()
+    assert np.isfinite(told(paths, loss_at(1.0))).all()
+
+
 def test_a_temperature_that_changes_needs_logits(tmp_path):
     loss = loss_at(2.0, Kl(), last_temperature=8.0)
     assert (loss.needs, loss.temperature) == ("logits", 8.0)

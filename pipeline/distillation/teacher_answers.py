@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.distillation.loss import DistillationLoss
-from pipeline.images.index import SPLITS, SplitName
+from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MissingError, ParameterError
 from pipeline.soft_labels.identity import rows_of
 from pipeline.soft_labels.logit_storage import Columns, TopK
@@ -28,6 +28,10 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 
 HIGHEST_TEMPERATURE = 1000.0
 """T log p has T times the rounding error of a float32's logarithm, 6e-8: above this temperature too much."""
+
+
+LEARNED_FROM: tuple[SplitName, ...] = ("train", "val")
+"""The splits whose soft labels a training reads."""
 
 
 class Answers(Protocol):
@@ -117,7 +121,7 @@ class Logits:
         Raises:
             MissingError: a row has to be read from the file of logits.
         """
-        for split in SPLITS:
+        for split in LEARNED_FROM:
             for view in range(self._file.views(split).count):
                 for rows in slabs(self._file.count(split)):
                     found = lost(self._file.soft_labels(split, view, rows), self._temperature)
