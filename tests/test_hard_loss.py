@@ -112,7 +112,7 @@ def test_label_smoothing_leaves_the_soft_labels_as_they_are():
         np.testing.assert_allclose(found[number] - before[number], difference, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [HardLoss(), DistillationLoss(3.0, 0.3, False, CrossEntropy())])
+@pytest.mark.parametrize("loss", [HardLoss(reduction="sum"), DistillationLoss(3.0, 0.3, False, CrossEntropy())])
 def test_a_phase_says_what_the_loss_does_with_the_labels(loss):
     phase = Phase(1, 0.1, "all", label_smoothing=0.2, class_weight=dict(zip("abc", WEIGHTS, strict=True)))
     of_phase = loss.for_phase(phase)
