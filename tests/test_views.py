@@ -598,6 +598,14 @@ def test_what_is_off_is_left_out():
     }
 
 
+def test_a_magnitude_is_recorded_as_the_strengths_that_it_means():
+    """So a file says all that decides its views, whatever a later version takes a magnitude for."""
+    described = Augmentation(operations=Operations(2, magnitude=5.0)).as_json()
+    assert list(described["operations"]) == ["count", "of"]
+    assert described["operations"]["of"]["posterize"] == 2.0
+    assert Augmentation(operations=Operations(2, of=described["operations"]["of"])).as_json() == described
+
+
 def test_untouched_is_one_view_with_nothing_on():
     assert UNTOUCHED.augmentation.is_identity
     assert UNTOUCHED.as_json() == {"count": 1, "seed": 0, "augmentation": {}}
