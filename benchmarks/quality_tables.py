@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.quality_outcomes import Outcome, TestImages, Training
 from benchmarks.quality_parts import Plan
-from benchmarks.quality_set_ups import LOSSES, RULES, SET_UPS
+from benchmarks.quality_set_ups import LOSSES, RULES
 from pipeline.evaluation.metrics import Floats, MetricName
 from pipeline.evaluation.uncertainty import interval_of_difference
 
@@ -102,7 +102,11 @@ def _of_losses(plan: Plan, set_up: str, compared: Comparison) -> Iterator[Table]
     header = ["", "w", "accuracy, %", "NLL", "less baseline, points", "less kl, points", "CPU seconds"]
     yield f"{set_up}: losses, {len(compared.images.labels):,} test images, {seeds} seeds", header, rows
     nll = [
-        [loss, *(compared.difference(_logits(of), other, "nll") for other in (alone, kl))]
+        [
+            loss,
+            compared.difference(_logits(of), alone, "nll"),
+            compared.difference(_logits(of), kl, "nll") if loss != "kl" else "",
+        ]
         for loss, of in outcomes.items()
     ]
     yield f"{set_up}: losses, NLL, differences in nats (lower is better)", ["", "less baseline", "less kl"], nll
@@ -138,8 +142,7 @@ def _of_views(
         plain = compared.difference(own, logits["views", model, count], "accuracy") if kind == "mixed" else ""
         rows.append([model, titles[kind], str(count), *_levels(compared, own), gain, plain])
     header = ["", "views", "V", "accuracy, %", "NLL", "less the untouched image, points", "mixed less plain, points"]
-    epochs = SET_UPS[f"{base}_views"].changes["student.phases.0.epochs"]
-    yield f"{base}: number of views, {epochs} epochs, {len(plan.size.seeds)} seeds", header, rows
+    yield f"{base}: number of views, {len(plan.size.seeds)} seeds", header, rows
 
 
 def _of_topk(

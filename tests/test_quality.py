@@ -288,7 +288,7 @@ def test_the_table_of_losses_cell_by_cell(tmp_path, monkeypatch):
     assert cells["kl"]["less baseline, points"].startswith("+25.0 (")
     assert cells["kl"]["less kl, points"] == ""
     assert cells["dkd"]["less kl, points"].startswith("+25.0 (")
-    assert cells["dkd"]["seconds"] == "2.0"
+    assert cells["dkd"]["CPU seconds"] == "2.0"
     assert [row[0] for row in nll[2]] == ["kl", "dkd"]
     assert {row[2] for row in rules[2]} == set(RULES)
     assert {row[3] for row in rules[2]} == {"7.0"}
