@@ -12,6 +12,7 @@ from pipeline.images.index import Image
 from pipeline.measures.best_epoch import COLUMNS, best_epoch
 from pipeline.measures.unequal_classes import area_under_roc_curve, balanced_accuracy
 from pipeline.runtime.errors import ParameterError
+from pipeline.training.state import TrainingState
 from pipeline.training.validation_logits import (
     NAME,
     MeasureValidation,
@@ -33,7 +34,10 @@ HISTORY = [{"epoch": number, **dict(zip(COLUMNS.values(), row, strict=True))} fo
 @pytest.mark.parametrize(
     ("select_by", "epoch"), [("accuracy", 1), ("balanced_accuracy", 2), ("auc", 3), ("cross_entropy", 4)]
 )
-def test_each_measure_picks_another_epoch(select_by, epoch):
+def test_each_measure_picks_another_epoch(tmp_path, select_by, epoch):
+    state = TrainingState(tmp_path / "state.npz", select_by)
+    state.history = HISTORY
+    assert state.best()["epoch"] == epoch
     assert best_epoch(HISTORY, select_by)["epoch"] == epoch
     assert best_epoch(HISTORY[::-1], select_by)["epoch"] == epoch
 
