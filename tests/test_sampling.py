@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from philox_by_hand import fractions_by_hand, words_by_hand
 from scipy.special import betainc
 
 from pipeline.images import sampling
-from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, OperationName, Operations
+from pipeline.images.operations import OPERATIONS
 from pipeline.images.random_words import digests_of, philox_words, words_of
 from pipeline.images.sampling import sample_views
 from pipeline.images.transforms import NOT_MIXED, Pictures, Transforms
@@ -102,6 +104,10 @@ def test_operations_and_strengths_are_those_of_their_words():
             strength = {"blur": how, "hue": 2 * how - 1, "grayscale": 1.0}[name] * largest[name]
             assert transforms.operation[row, number] == CODES[name]
             assert transforms.strength[row, number] == np.float16(strength)
+
+
+def test_params_yaml_may_name_every_operation():
+    assert get_args(OperationName) == tuple(OPERATIONS)
 
 
 def test_the_order_of_names_in_the_file_does_not_matter():
