@@ -7,7 +7,7 @@ losses are compared seed by seed with the same initial weights, order of images 
   the weight of the hard labels among three, by trainings of another seed: the same small budget for each. `linear` is
   the data set of `mnist` with a student that is far weaker than its teacher. From the same trainings: which epoch each
   value of `select_by` chooses, for the students of kl and the baselines.
-- views: students that see V = 1 ... 50 views in turn, plain or mixed (MixUp and CutMix), for 50 epochs.
+- views: students that see V = 1 ... 50 views in turn, plain or mixed (MixUp and CutMix), for 50 epochs; three seeds.
 - topk: 100 classes (two digits of MNIST side by side), with the k largest logits alone, with a model of the others, and
   with all.
 - teachers: three teachers of `colon`, each at the epochs that the values of `select_by` choose, and their students.

@@ -18,15 +18,17 @@ class Size:
         seeds: of each comparison.
         weights: of the hard labels, among which the validation images choose; one is not compared.
         views: the numbers V.
+        of_views: the seeds of the students that see V views.
     """
 
     seeds: Sequence[int]
     weights: Sequence[float]
     views: Sequence[int]
+    of_views: Sequence[int]
 
 
-FULL = Size((1, 2, 3, 4, 5), WEIGHTS, (1, 2, 5, 10, 20, 50))
-QUICK = Size((1, 2), (0.5,), (1, 3))
+FULL = Size((1, 2, 3, 4, 5), WEIGHTS, (1, 2, 5, 10, 20, 50), (1, 2, 3))
+QUICK = Size((1, 2), (0.5,), (1, 3), (1, 2))
 
 
 class Plan:
@@ -88,7 +90,7 @@ class Plan:
 
     def rows_of_views(self, base: str, weight: float) -> dict[tuple[str, str, int], list[Training]]:
         """The trainings of each seed, by the views (plain, mixed, untouched), the model (kl, baseline) and V."""
-        numbers, seeds = self.size.views, self.size.seeds
+        numbers, seeds = self.size.views, self.size.of_views
         rows = {
             (kind, "kl", count): [Training(f"{base}_{kind}", "kl", weight, seed, views=count) for seed in seeds]
             for kind in ("views", "mixed")

@@ -142,7 +142,7 @@ def _of_views(
         plain = compared.difference(own, logits["views", model, count], "accuracy") if kind == "mixed" else ""
         rows.append([model, titles[kind], str(count), *_levels(compared, own), gain, plain])
     header = ["", "views", "V", "accuracy, %", "NLL", "less the untouched image, points", "mixed less plain, points"]
-    yield f"{base}: number of views, {len(plan.size.seeds)} seeds", header, rows
+    yield f"{base}: number of views, {len(plan.size.of_views)} seeds", header, rows
 
 
 def _of_topk(

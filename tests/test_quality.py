@@ -61,7 +61,7 @@ def save(made, of):
 
 def test_validation_images_choose_the_weight_of_a_loss(tmp_path):
     """The highest accuracy, then the lowest cross-entropy; nothing is known before the last tuning has ended."""
-    size = Size((1, 2), (0.1, 0.5, 0.9), (1,))
+    size = Size((1, 2), (0.1, 0.5, 0.9), (1,), (1, 2))
     made = plan(tmp_path, size, "mnist")
     first, second, third = made.tuning("mnist", "dkd")
     save(made.outcomes, {first: outcome(0.8, 0.5), second: outcome(0.9, 0.7)})
@@ -274,7 +274,7 @@ def test_the_table_of_losses_cell_by_cell(tmp_path, monkeypatch):
     """Seeds of kl are right on 3 images, those of dkd on 4, the baselines on 2."""
     monkeypatch.setattr(quality_tables, "LOSSES", {name: LOSSES[name] for name in ("kl", "dkd")})
     monkeypatch.setattr(quality_tables, "TestImages", lambda _: Images())
-    made = plan(tmp_path, Size((1, 2), (0.5,), (1,)), "mnist")
+    made = plan(tmp_path, Size((1, 2), (0.5,), (1,), (1, 2)), "mnist")
     for training in made.trainings():
         right = {"kl": 3, "dkd": 4, "": 2}.get(training.loss, 1)
         of_rules = {rule: outcome(right=right).logits for rule in RULES}
