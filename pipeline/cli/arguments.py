@@ -71,6 +71,25 @@ def _teacher(section: "sections.TrainedTeacher | NotTrainedHere") -> "TeacherToT
     return TeacherToTrain(section.model, recipe(section, section.seed), section.augmentation)
 
 
+def refuse_other_classes(params: "sections.Params", class_names: "Sequence[str]") -> None:
+    """Compares what params.yaml says of classes with those of the data set.
+
+    Raises:
+        ParameterError: a `class_weight` names other classes, or a loss says nothing of so few.
+    """
+    from pipeline.distillation.descriptions import refuse_too_few_classes
+    from pipeline.training.class_weights import refuse_other_names
+    from pipeline.training.recipe import TeacherToTrain
+
+    members, _ = teachers(params.train_teacher)
+    phases = [phase for member in members if isinstance(member, TeacherToTrain) for phase in member.recipe.phases]
+    for phase in (*phases, *params.student.phases):
+        if isinstance(phase.class_weight, dict):
+            refuse_other_names(phase.class_weight, class_names)
+    for name in params.distill.losses:
+        refuse_too_few_classes(params.distill.loss[name], len(class_names))
+
+
 def not_trained_here(teachers: "Sequence[TeacherToTrain | NotTrainedHere]") -> "list[NotTrainedHere]":
     """Those of some teachers that are given."""
     from pipeline.training.recipe import TeacherToTrain

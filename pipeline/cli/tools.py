@@ -145,6 +145,7 @@ def show_plan(params: "Params", measure: bool) -> None:
 
     student = params.student
     images = count_images(INDEX, **arguments.data_set(params.split))
+    arguments.refuse_other_classes(params, images.class_names)
     teacher_model = plan.teacher_model(*arguments.teachers(params.train_teacher), images.class_names)
     student_model = student.model.untrained(images.classes)
     costs = plan.make_plan(

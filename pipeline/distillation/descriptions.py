@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 
+from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.ranges import NotNegative, Number, Share
 from pipeline.runtime.temperatures import in_range
 
@@ -33,6 +34,8 @@ class SoftLoss:
     """Whether its gradient falls with 1 / T^2, for which T^2 makes up."""
     without_tail: ClassVar[str] = ""
     """Why it cannot be computed from a file of the k largest logits; empty if it can."""
+    fewest_classes: ClassVar[int] = 2
+    """With fewer classes it would say nothing."""
 
     hard_label_weight: Share | None = None
 
@@ -111,7 +114,7 @@ class Decoupled(Softened):
 
     Attributes:
         alpha: the weight of the term of the labelled class.
-        beta: the weight of the term of the other classes.
+        beta: the weight of the term of the other classes; with two classes, it has no effect.
         kind: the soft loss; by default the one that has the entry's name.
     """
 
@@ -122,13 +125,17 @@ class Decoupled(Softened):
     beta: NotNegative = 8.0
     kind: Literal["dkd"] = "dkd"
 
+    def __post_init__(self) -> None:
+        """Refuses a loss that is 0."""
+        _refuse_nothing(alpha=self.alpha, beta=self.beta)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Relations(Softened):
     """DIST: correlations with the teacher's soft labels, over classes and over the batch.
 
     Attributes:
-        beta: the weight of the correlation over the classes of an image.
+        beta: the weight of the correlation over the classes of an image; with two classes, it has no effect.
         gamma: the weight of the correlation over the images of a batch.
         kind: the soft loss; by default the one that has the entry's name.
     """
@@ -136,6 +143,10 @@ class Relations(Softened):
     beta: NotNegative = 1.0
     gamma: NotNegative = 1.0
     kind: Literal["dist"] = "dist"
+
+    def __post_init__(self) -> None:
+        """Refuses a loss that is 0."""
+        _refuse_nothing(beta=self.beta, gamma=self.gamma)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +163,7 @@ class Standardised(Softened):
     needs: ClassVar[Needs] = "logits"
     is_scaled: ClassVar[bool] = True
     without_tail: ClassVar[str] = "the standard deviation of all logits is not known"
+    fewest_classes: ClassVar[int] = 3  # two standardised logits are 1 and -1, whatever they were
 
     before: Literal["kl", "dkd"] = "kl"
     alpha: NotNegative | None = None
@@ -162,6 +174,7 @@ class Standardised(Softened):
         """Refuses parameters that would be ignored."""
         if self.before == "kl" and not self.alpha is self.beta is None:
             raise ValueError("alpha and beta are for `before: dkd`; kl takes neither: leave them out")
+        _refuse_nothing(**dict(zip(("alpha", "beta"), self.weights, strict=True)))
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -196,6 +209,25 @@ KINDS: dict[str, type[AnySoftLoss]] = {
     "hard": TeachersChoice,
 }
 """The classes of soft losses by their `kind`."""
+
+
+def _refuse_nothing(**weights: float) -> None:
+    if not any(weights.values()):
+        raise ValueError(f"{' and '.join(weights)} are 0, so the loss would be 0: expected one of them above 0")
+
+
+def refuse_too_few_classes(loss: AnySoftLoss, classes: int) -> None:
+    """Refuses a loss that would say nothing of so few classes.
+
+    Raises:
+        ParameterError: it would.
+    """
+    if classes < loss.fewest_classes:
+        raise ParameterError(
+            f"the loss {loss.kind!r} of distill.loss says nothing of {classes} classes: standardised, their logits are "
+            f"1 and -1 for every image. Expected {loss.fewest_classes} classes or more: name another loss in "
+            "distill.losses."
+        )
 
 
 def of(description: Mapping[str, Any]) -> AnySoftLoss:

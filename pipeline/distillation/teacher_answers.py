@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.distillation.descriptions import refuse_too_few_classes
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import MissingError, ParameterError
@@ -58,9 +59,10 @@ def answers_for(loss: DistillationLoss, file: SoftLabelFile, logits: Path) -> It
         logits: the `teacher_logits.h5` from which they were made. It is opened when it is needed, if ever.
 
     Raises:
-        ParameterError: the loss cannot be computed from a file of the k largest logits.
+        ParameterError: the loss cannot be computed from a file of the k largest logits, or of so few classes.
         MissingError: the logits are needed, and are not here.
     """
+    refuse_too_few_classes(loss.soft_loss, file.classes)
     if isinstance(file.storage, TopK) and loss.without_tail:
         raise ParameterError(
             f"the loss {loss.soft_loss.kind!r} of distill.loss cannot be computed from {file.path}, which keeps the "

@@ -76,7 +76,7 @@ def checked(content: dict[str, Any], path: Path) -> Params:
         for problem in error.errors():
             location, text = explained(problem, content)
             by_location.setdefault(location, []).append(text)
-        problems = "\n".join(f"  {location}: {' or '.join(texts)}" for location, texts in by_location.items())
+        problems = "\n".join(f"  {at and at + ': '}{' or '.join(texts)}" for at, texts in by_location.items())
         raise ParameterError(f"{path} is not valid:\n{problems}") from None
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
@@ -16,7 +16,7 @@ from pipeline.params.section import Section, distinct
 from pipeline.params.split import Split
 from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Positive, Seed
-from pipeline.soft_labels.logit_storage import Dense, Storage
+from pipeline.soft_labels.logit_storage import Dense, Storage, TopK
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, Phase
 
@@ -230,3 +230,23 @@ class Params(Section):
     distill: Distill
     student: Student
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _losses_have_what_they_need(self) -> "Params":
+        """Refuses, before the teacher runs, what `train_student` would refuse after it."""
+        named = {name: self.distill.loss[name] for name in self.distill.losses}
+        if isinstance(self.precompute.storage, TopK):
+            for name, loss in named.items():
+                if loss.without_tail:
+                    raise ValueError(
+                        f"distill.losses names {name!r}, which cannot be computed from the largest logits alone: "
+                        f"{loss.without_tail}. Expected precompute.storage {{kind: dense, dtype: float16}}, or "
+                        "another loss"
+                    )
+            if changing := [value for value in self.distill.temperatures if isinstance(value, str)]:
+                raise ValueError(
+                    f"distill.temperatures has {changing[0]}, and precompute.storage keeps the largest logits alone: "
+                    "the share of all other classes is known at one temperature. Expected {kind: dense, dtype: "
+                    "float16}, or temperatures that do not change"
+                )
+        return self

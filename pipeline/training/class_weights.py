@@ -1,7 +1,7 @@
 """The weight of each class in the loss, from what params.yaml says and from the labels."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.images.index import Index
@@ -28,19 +28,28 @@ def _weighted(phase: Phase, data: Index) -> Phase:
 def _of_each(given: ClassWeight, data: Index) -> dict[str, float]:
     if not isinstance(given, Mapping):
         return balanced(data)
-    unknown, missing = sorted({*given} - {*data.class_names}), [name for name in data.class_names if name not in given]
+    refuse_other_names(given, data.class_names)
+    return {name: given[name] for name in data.class_names}
+
+
+def refuse_other_names(given: Mapping[str, float], class_names: Sequence[str]) -> None:
+    """Compares the names of `class_weight` with those of the data set.
+
+    Raises:
+        ParameterError: a class is not named, or one that the data set does not have.
+    """
+    unknown, missing = sorted({*given} - {*class_names}), [name for name in class_names if name not in given]
     if unknown:
-        near = nearest(unknown[0], data.class_names)
+        near = nearest(unknown[0], class_names)
         hint = f" Did you mean {near!r}?" if near else ""
         raise ParameterError(
             f"class_weight names {quoted(unknown)}, which the data set does not have; its classes are "
-            f"{quoted(data.class_names)}.{hint}"
+            f"{quoted(class_names)}.{hint}"
         )
     if missing:
         raise ParameterError(
             f"class_weight has no number for {quoted(missing)}. Expected one for each class; 1 changes nothing."
         )
-    return {name: given[name] for name in data.class_names}
 
 
 def balanced(data: Index) -> dict[str, float]:

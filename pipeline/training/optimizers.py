@@ -77,8 +77,13 @@ def new_optimizer(phase: Phase, steps_per_epoch: int, trained: Sequence[Any]) ->
         options |= {"use_ema": True, "ema_momentum": phase.ema}
     optimizer = CLASSES[phase.optimizer](rate, global_clipnorm=phase.clip_norm, **options)
     if phase.weight_decay is not None:
-        optimizer.exclude_from_weight_decay([variable for variable in trained if len(variable.shape) < 2])
+        optimizer.exclude_from_weight_decay([variable for variable in trained if _is_spared(variable)])
     return optimizer
+
+
+def _is_spared(variable: Any) -> bool:
+    """Whether weight decay leaves a variable as it is: a bias (that of attention has two dimensions), or a scale."""
+    return len(variable.shape) < 2 or variable.name in ("bias", "beta", "gamma")
 
 
 class Averaging(keras.callbacks.Callback):

@@ -64,9 +64,18 @@ Schedule = Annotated[
     | Annotated[StepSchedule, Tag(MAP)],
     Discriminator(_form),
 ]
+
+
+def _each_once(value: Any) -> Any:
+    """Refuses a class that is named twice, as a number and as a text."""
+    if isinstance(value, dict) and len({str(name) for name in value}) < len(value):
+        raise ValueError(f"names a class twice, as a number and as a text: {', '.join(map(repr, value))}")
+    return value
+
+
 ClassWeight = Annotated[
     Annotated[Literal["balanced"], _one_of(("balanced",), "a number above 0 for each class: {NAME: 1, …}"), Tag(WORD)]
-    | Annotated[dict[ClassName, Rate], Field(min_length=2), Tag(MAP)],
+    | Annotated[dict[ClassName, Rate], Field(min_length=2), BeforeValidator(_each_once), Tag(MAP)],
     Discriminator(_form),
 ]
 
