@@ -29,6 +29,9 @@ CONFIDENCE = 0.95
 SHARES: tuple[MetricName, ...] = ("accuracy", "teacher_agreement", "sensitivity", "specificity")
 """Metrics that are a share of the images, or of those of one class."""
 
+FROM_0_TO_1: tuple[MetricName, ...] = (*SHARES, "balanced_accuracy", "f1", "auc")
+"""Metrics between 0 and 1, whose differences lie between -1 and 1."""
+
 Parts = list[tuple[float, float]]
 """Independent parts of a variance: each with its degrees of freedom."""
 
@@ -76,7 +79,8 @@ def interval_of_difference(metric: MetricName, values: Values, labels: Ints) -> 
     parts = _over_seeds(values) + over_images.get(metric, lambda: _over_images(values))()
     if metric == "auc" and _together(parts)[0] == 0:
         return None
-    return _student(float(values.mean()), parts)
+    low, high = _student(float(values.mean()), parts)
+    return [max(low, -1.0), min(high, 1.0)] if metric in FROM_0_TO_1 else [low, high]
 
 
 def _student(mean: float, parts: Parts) -> list[float]:
@@ -102,7 +106,7 @@ def _wilson(share: float, variance: float, images: float, quantile: float) -> li
     square = quantile**2 / number
     middle = (share + square / 2) / (1 + square)
     reach = math.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
-    return [max(middle - reach, 0.0), min(middle + reach, 1.0)]
+    return [max(min(middle - reach, share), 0.0), min(max(middle + reach, share), 1.0)]  # the share itself: rounding
 
 
 def _of_classes(values: Values, labels: Ints) -> list[float]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from pipeline.images.operations import OPERATIONS
 from pipeline.runtime.ranges import Flag, Number, Share
@@ -93,6 +93,8 @@ class Operations:
             raise ValueError("of names no operation; to have none, leave operations out")
         for name, strength in self.strengths.items():
             limit = OPERATIONS[name].limit
+            if name == "posterize" and self.of is not None and strength % 1:
+                raise ValueError(f"the strength of posterize is a number of bits, a whole one; of says {strength:g}")
             if not 0 < strength <= limit:
                 raise ValueError(f"the strength of {name} is above 0, and at most {limit:g}; of says {strength:g}")
 
@@ -195,7 +197,12 @@ class Augmentation:
 
     @classmethod
     def from_json(cls, ranges: Mapping[str, Any]) -> "Augmentation":
-        """The augmentation that `as_json` describes."""
+        """The augmentation that `as_json` describes.
+
+        Raises:
+            ValueError: a value is none that params.yaml might have.
+        """
+        TypeAdapter(Augmentation).validate_python(dict(ranges))
         below = {"operations": Operations, "erasing": Erasing, "mixup": Mixing, "cutmix": Mixing}
         values = {
             name: below[name](**_as_tuples(value)) if name in below else value

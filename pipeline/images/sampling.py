@@ -181,6 +181,7 @@ def _mixed(augmentation: Augmentation, numbers: Floats64) -> tuple[npt.NDArray[n
         box = np.stack([x - side, y - side, x + side, y + side], axis=1)
         boxes[by_box] = np.clip(box, -1.0, 1.0).astype(np.float16)
         left, top, right, bottom = boxes[by_box].astype(np.float64).T
+        boxes[by_box] *= ((left < right) & (top < bottom))[:, None]  # too thin for float16: no box
         own_share[by_box] = 1.0 - (right - left) * (bottom - top) / 4.0
     partner = np.where(by_pixel | by_box, 0, NOT_MIXED).astype(np.int32)
     return partner, own_share.astype(np.float16), boxes

@@ -3,6 +3,7 @@
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
+from pipeline.images.operations import OPERATIONS
 from pipeline.params.section import TAGS, Section
 from pipeline.params.sections import BY_FORM, Params
 from pipeline.runtime.errors import nearest
@@ -46,6 +47,8 @@ def explained(problem: Any, content: Any) -> tuple[str, str]:
             return location, f"is now called {RENAMED[str(parts[-1])]!r}; rename the key, its values stay the same."
         if location == "distill.soft_loss":
             return location, OF_SOFT_LOSS
+        if parts[-1] in OPERATIONS and "operations" in known:
+            return location, f"unknown key; it is one of operations: {{count: 1, of: {{{parts[-1]}: …}}}}."
         near = nearest(str(parts[-1]), known)
         hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}."
         return location, f"unknown key; {hint}"

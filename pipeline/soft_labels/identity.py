@@ -1,6 +1,6 @@
 """Whether a soft-label file belongs to the data set and the teacher with which it is used; if not, what differs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,9 +102,17 @@ def _other_images(file: SoftLabelFile, index: Index, split: SplitName) -> list[s
 
 def other_views(actual: dict[str, Any], expected: dict[str, Any]) -> str:
     """How two descriptions of views (`Views.as_json`) differ, in words."""
-    names = [name for name in sorted(actual.keys() | expected.keys()) if actual.get(name) != expected.get(name)]
-    unequal = (f"{name} {actual.get(name)}, expected {expected.get(name)}" for name in names)
-    return f"holds other views: {', '.join(unequal)}"
+    return f"holds other views: {', '.join(_unequal(actual, expected, ''))}"
+
+
+def _unequal(actual: Mapping[str, Any], expected: Mapping[str, Any], path: str) -> Iterator[str]:
+    """The values that differ, with their paths."""
+    for name in sorted(actual.keys() | expected.keys()):
+        have, want = actual.get(name), expected.get(name)
+        if isinstance(have, dict) and isinstance(want, dict):
+            yield from _unequal(have, want, f"{path}{name}.")
+        elif have != want:
+            yield f"{path}{name} {have}, expected {want}"
 
 
 def rows_of(file: SoftLabelFile, split: SplitName, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -126,15 +126,19 @@ def _values(file: SoftLabelFile, split: SplitName) -> Check:
     temperature = f"T = {1.0 if file.temperature is None else file.temperature:g}"
     detail = (
         f"{len(ids)} image(s){_without_label(labels)}, {file.views(split).count} view(s); "
-        f"the teacher is right on {statistics.right / max(statistics.labelled, 1):.4f}{_of_unmixed(file, split)}; "
+        f"{_accuracy(file, split, statistics)}"
         f"at {temperature} confidence {statistics.confidence / statistics.rows:.4f}, "
         f"entropy {statistics.entropy / statistics.rows:.4f} nats"
     )
     return Check(f"values of {split}", not problems, "; ".join([*problems, detail]))
 
 
-def _of_unmixed(file: SoftLabelFile, split: SplitName) -> str:
-    return " of the views that are not mixed" if file.views(split).augmentation.mixes else ""
+def _accuracy(file: SoftLabelFile, split: SplitName, statistics: Statistics) -> str:
+    """How often the teacher is right on the views that show one image; empty if there are none with a label."""
+    if not statistics.labelled:
+        return ""
+    of_unmixed = " of the views that are not mixed" if file.views(split).augmentation.mixes else ""
+    return f"the teacher is right on {statistics.right / statistics.labelled:.4f}{of_unmixed}; "
 
 
 def _without_label(labels: npt.NDArray[np.int64]) -> str:
