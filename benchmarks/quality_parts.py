@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.quality_outcomes import Outcomes, Training
-from benchmarks.quality_set_ups import LOSSES, RULES, TEACHERS, WEIGHTS, of_rule
+from benchmarks.quality_set_ups import LOSSES, RULES, TEACHERS, WEIGHTS, of_rule, says_something
 
 TUNING_SEED = 101
 """No seed of the comparison, so that the validation images choose nothing that the test images have seen."""
@@ -78,8 +78,9 @@ class Plan:
 
     def of_losses(self, set_up: str) -> list[Training]:
         """All losses, and the baseline."""
-        tuning = [training for loss in LOSSES for training in self.tuning(set_up, loss)]
-        return [*self.baselines(set_up), *tuning, *(one for loss in LOSSES for one in self.of_loss(set_up, loss))]
+        losses = [loss for loss in LOSSES if says_something(loss, set_up)]
+        tuning = [training for loss in losses for training in self.tuning(set_up, loss)]
+        return [*self.baselines(set_up), *tuning, *(one for loss in losses for one in self.of_loss(set_up, loss))]
 
     def of_views(self, base: str) -> list[Training]:
         """Students of plain and of mixed views for each V, and with baselines those of one and of the most."""

@@ -42,6 +42,14 @@ LOSSES = {
 }
 """Their own parameters are those of their papers."""
 
+TWO_CLASSES = ("colon",)
+
+
+def says_something(loss: str, set_up: str) -> bool:
+    """Whether a loss says anything of a set-up: standardised logits of two classes are always 1 and -1."""
+    return set_up not in TWO_CLASSES or LOSSES[loss].entry["kind"] != "logit_standardization"
+
+
 WEIGHTS = (0.1, 0.5, 0.9)
 """The settings among which the validation images choose for each loss: the weight of the hard labels."""
 

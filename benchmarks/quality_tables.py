@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.quality_outcomes import Outcome, TestImages, Training
 from benchmarks.quality_parts import Plan
-from benchmarks.quality_set_ups import LOSSES, RULES
+from benchmarks.quality_set_ups import LOSSES, RULES, says_something
 from pipeline.evaluation.metrics import Floats, MetricName
 from pipeline.evaluation.uncertainty import interval_of_difference
 
@@ -87,7 +87,8 @@ def tables_of(plan: Plan) -> Iterator[Table]:
 def _of_losses(plan: Plan, set_up: str, compared: Comparison) -> Iterator[Table]:
     """All losses on one data set."""
     seeds = len(plan.size.seeds)
-    outcomes = {loss: [plan.outcomes[one] for one in plan.of_loss(set_up, loss)] for loss in LOSSES}
+    losses = [loss for loss in LOSSES if says_something(loss, set_up)]
+    outcomes = {loss: [plan.outcomes[one] for one in plan.of_loss(set_up, loss)] for loss in losses}
     baseline = [plan.outcomes[one] for one in plan.baselines(set_up)]
     alone, kl = _logits(baseline), _logits(outcomes["kl"])
     rows = [["teacher", "", *_levels(compared, [compared.images.teacher]), "", "", ""]]
