@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.images.augmentation import Augmentation, Mixing
+from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
 from pipeline.images.transforms import SAME_COLOR, Transforms
 from pipeline.images.views import Views
 from pipeline.soft_labels import logit_storage
@@ -240,8 +240,10 @@ def test_a_partner_counts_with_its_content_and_its_transforms(earlier_mixed):
     content = list(OLD["train"].image_sha256)
     content[row] = "99" * 32
     assert kept(earlier_mixed, now, replace(OLD["train"], image_sha256=content)) == ALL_MIXED - showing
-    now.affine[1, row, 5] += np.float16(0.125)
-    assert kept(earlier_mixed, now) == ALL_MIXED - {(view, other) for view, other in showing if view == 1}
+    now.affine[0, row, 5] += np.float16(0.125)
+    in_first = {(view, other) for view, other in showing if view == 0}
+    assert in_first > {(0, row)}
+    assert kept(earlier_mixed, now) == ALL_MIXED - in_first
 
 
 def test_a_partner_that_left_the_training_images_is_another(earlier_mixed):
@@ -255,6 +257,49 @@ def test_a_partner_that_left_the_training_images_is_another(earlier_mixed):
     now.partner[now.partner == np.arange(3)] = 1  # none is its own
     expected = {(view, new) for view in (0, 1) for new, old in enumerate(stay) if (view, old) not in showing}
     assert kept(earlier_mixed, now, left) == expected
+
+
+def test_after_a_removal_only_views_of_other_partners_are_taken(earlier_mixed):
+    """As they are drawn: the views that showed the removed image now show another one, which both files have."""
+    before, left = transforms("train", OLD["train"], MIXED), rows("a=aa", "c=cc", "d=dd")
+    now = transforms("train", left, MIXED)
+    expected = {
+        (view, new)
+        for view in (0, 1)
+        for new, old in enumerate([0, 2, 3])
+        if left.ids[now.partner[view, new]] == OLD["train"].ids[before.partner[view, old]]
+    }
+    assert 0 < len(expected) < 6
+    assert kept(earlier_mixed, now, left) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"erasing": Erasing(0.4)}, {"erasing": Erasing(0.6)}),
+        ({"operations": Operations(1, of={"blur": 0.1})}, {"operations": Operations(1, of={"blur": 0.1, "hue": 0.3})}),
+    ],
+    ids=["erased more often", "one more operation"],
+)
+def test_a_partner_whose_own_picture_changed_counts_as_another(tmp_path, before, after):
+    """Some images keep their own picture while that of their partner changes."""
+    earlier, later = (replace(MIXED, augmentation=replace(MIXED.augmentation, **own)) for own in (before, after))
+    images = OLD | {"train": rows(*(f"{name}={name}" for name in "abcdefghijklmnop"))}
+    path = write(tmp_path, replace(PROVENANCE, views=earlier.as_json()), images)
+    then, now = (transforms("train", images["train"], views) for views in (earlier, later))
+    np.testing.assert_array_equal(now.partner, then.partner)
+
+    def is_same(view, row):
+        names = ("affine", "color", "operation", "strength", "erased")
+        pairs = [(getattr(then, name)[view, row], getattr(now, name)[view, row]) for name in names]
+        return all(np.array_equal(*pair) for pair in pairs)
+
+    own = {(view, row) for view in (0, 1) for row in range(16) if is_same(view, row)}
+    both = {(view, row) for view, row in own if (view, now.partner[view, row]) in own}
+    assert set() < both < own
+    with open_earlier([path], replace(PROVENANCE, views=later.as_json())) as file:
+        parts = list(file.find("train", images["train"], now, np.ones((2, 16), bool)))
+    assert {(part.view, int(row)) for part in parts for row in part.rows} == both
 
 
 @pytest.mark.parametrize("fill_mode", ["reflect", "nearest"])

@@ -64,6 +64,7 @@ FULL = {
 }
 """A phase of ten epochs with everything that a phase can have."""
 MOBILENET = RESNET | {"architecture": "mobilenetv2", "alpha": 0.35}
+TOP10 = {"kind": "topk", "k": 10}
 MODEL = "student.model"
 PHASE = "train_teacher.phases.0"
 TEMPERATURES = "distill.temperatures"
@@ -173,6 +174,8 @@ def test_what_the_repository_holds_is_valid_and_read_as_written(name):
         {"student.validation_steps": 1},
         {"distill.losses": ["mine"], "distill.loss": {"mine": {"kind": "kl", "student_temperature": 1e6}}},
         {"distill.loss.kl": {"hard_label_weight": 1, "student_temperature": 1}},
+        {"distill.loss.kl": {"kind": "kl"}},
+        {"distill.loss.mse": {}, STORAGE: {"kind": "topk", "k": 2, "dtype": "float16"}},
         {"split.val_fraction": 0.999},
         {f"{PHASE}.trainable_from": 100},
         {f"{PHASE}.trainable_from": None},
@@ -260,10 +263,16 @@ REFUSED = {
     "T beyond float32": ({TEMPERATURES: [4, 1e-46]}, ["distill.temperatures.1", "from 0.000001 to 1000000", "1e-46"]),
     "T of 0": ({TEMPERATURES: [4, 0]}, ["distill.temperatures.1", "from 0.000001", "got 0"]),
     "T below 0": ({TEMPERATURES: [-1]}, ["distill.temperatures.0", "from 0.000001", "got -1"]),
-    "T a string": ({TEMPERATURES: ["4"]}, ["distill.temperatures.0", "number without", "got '4'"]),
-    "T true": ({TEMPERATURES: [True]}, ["distill.temperatures.0", "a number, as 4", "got True"]),
-    "T infinite": ({TEMPERATURES: [float("inf")]}, ["distill.temperatures.0", "finite", "got inf"]),
-    "T no number": ({TEMPERATURES: [float("nan")]}, ["distill.temperatures.0", "finite", "got nan"]),
+    "T a string": (
+        {TEMPERATURES: ["4"]},
+        ["distill.temperatures.0: expected a number without quotation marks (got '4')"],
+    ),
+    "T true": (
+        {TEMPERATURES: [True]},
+        ["distill.temperatures.0: expected a number, as 4, or two, as 8to2", "got True"],
+    ),
+    "T infinite": ({TEMPERATURES: [float("inf")]}, ["distill.temperatures.0", "from 0.000001 to 1000000", "got inf"]),
+    "T no number": ({TEMPERATURES: [float("nan")]}, ["distill.temperatures.0", "from 0.000001 to 1000000", "got nan"]),
     "T outside a list": ({TEMPERATURES: 4}, ["distill.temperatures", "list", "[4]", "got 4"]),
     "T as float outside a list": ({TEMPERATURES: 2.5}, ["distill.temperatures", "list", "[2.5]", "got 2.5"]),
     "seed outside a list": ({"student.seeds": 3}, ["student.seeds", "list", "[3]", "got 3"]),
@@ -271,6 +280,16 @@ REFUSED = {
     "T that changes to itself": ({TEMPERATURES: ["8to8.0"]}, ["distill.temperatures.0", "two that differ"]),
     "T that changes to 0": ({TEMPERATURES: ["8to0"]}, ["distill.temperatures.0", "from 0.000001", "'8to0'"]),
     "T that changes to no number": ({TEMPERATURES: ["8toe"]}, ["distill.temperatures.0", "two that differ"]),
+    "T a map": (
+        {TEMPERATURES: [{"first": 8, "last": 2}]},
+        ["distill.temperatures.0: expected a number, as 4, or two, as 8to2, for a temperature that changes"],
+    ),
+    "T nothing": ({TEMPERATURES: [4, None]}, ["distill.temperatures.1: expected a number, as 4, or two", "got None"]),
+    "temperatures a map": ({TEMPERATURES: {"8": 2}}, ["distill.temperatures:", "list"]),
+    "T that changes repeated": (
+        {TEMPERATURES: ["8to2", "8.0to2"]},
+        ["distill.temperatures: expected values that all differ", "['8to2', '8.0to2']"],
+    ),
     "no T": ({TEMPERATURES: []}, ["distill.temperatures", "at least 1"]),
     "T repeated": ({TEMPERATURES: [2, 4, 4]}, ["distill.temperatures: ", "[2, 4, 4]"]),
     "T repeated as float": ({TEMPERATURES: [4, 4.0]}, ["distill.temperatures: ", "[4, 4.0]"]),
@@ -459,6 +478,10 @@ REFUSED = {
         {PHASE: FULL | {"class_weight": {"5": 1, "7": 0}}},
         [f"{PHASE}.class_weight.7:", "greater than 0", "got 0"],
     ),
+    "class weight twice": (
+        {PHASE: FULL | {"class_weight": {9: 1, "9": 50}}},
+        [f"{PHASE}.class_weight: names a class twice, as a number and as a text: 9, '9'"],
+    ),
     "select by misspelt": (
         {"student.select_by": "acc"},
         ["student.select_by:", "'accuracy', 'balanced_accuracy', 'auc' or 'cross_entropy'", "got 'acc'"],
@@ -489,7 +512,52 @@ REFUSED = {
         {"distill.loss": {"kl": {}, "cross_entopy": {}}},
         ["distill.loss.cross_entopy.kind: unknown kind 'cross_entopy'", "Did you mean 'cross_entropy'?"],
     ),
-    "loss without an entry": ({"distill.losses": ["kl", "mine"]}, ["distill: losses names 'mine'", "`mine: {}`"]),
+    "loss without an entry": (
+        {"distill.losses": ["kl", "mse"]},
+        ["distill: losses names 'mse', but loss has no such entry: write `mse: {}` below loss, or name one of", ": kl"],
+    ),
+    "loss in capital letters": (
+        {"distill.losses": ["KL"]},
+        ["losses names 'KL', but loss has no such entry: name one of those that are there: kl. Did you mean 'kl'?"],
+    ),
+    "loss like one of the kinds": ({"distill.losses": ["kl", "crossentropy"]}, ["Did you mean 'cross_entropy'?"]),
+    "loss of the name of another": (
+        {"distill.loss.kl": {"kind": "dkd"}},
+        ["distill.loss: 'kl' is of the kind dkd", "another name, such as dkd_2, or leave kind out"],
+    ),
+    "dkd that is 0": (
+        {"distill.loss.dkd": {"alpha": 0, "beta": 0}},
+        ["distill.loss.dkd: alpha and beta are 0", "expected one of them above 0"],
+    ),
+    "dist that is 0": (
+        {"distill.loss.dist": {"beta": 0, "gamma": 0.0}},
+        ["distill.loss.dist: beta and gamma are 0", "expected one of them above 0"],
+    ),
+    "standardised dkd that is 0": (
+        {"distill.loss.logit_standardization": {"before": "dkd", "alpha": 0, "beta": 0}},
+        ["distill.loss.logit_standardization: alpha and beta are 0", "expected one of them above 0"],
+    ),
+    "mse of the largest logits": (
+        {STORAGE: TOP10, "distill.losses": ["kl", "mse"], "distill.loss.mse": {}},
+        [
+            "\n  distill.losses names 'mse', which cannot be computed from the largest logits",
+            "{kind: dense, dtype: float16}",
+        ],
+    ),
+    "largest logits, standardised": (
+        {STORAGE: TOP10, "distill.losses": ["own"], "distill.loss.own": {"kind": "logit_standardization"}},
+        [
+            "\n  distill.losses names 'own', which cannot be computed",
+            "the standard deviation of all logits is not known",
+        ],
+    ),
+    "T that changes of the largest logits": (
+        {STORAGE: TOP10, TEMPERATURES: [4, "8to2"]},
+        [
+            "\n  distill.temperatures has 8to2, and precompute.storage keeps the largest",
+            "temperatures that do not change",
+        ],
+    ),
     "losses missing": ({"distill.losses": ...}, ["distill.losses: missing"]),
     "no loss": ({"distill.losses": []}, ["distill.losses:", "at least 1"]),
     "one loss without a list": ({"distill.losses": "kl"}, ["distill.losses:", "list", "got 'kl'"]),
@@ -1175,3 +1243,42 @@ def test_each_teacher_has_a_selection_of_its_own(tmp_path):
 def test_a_recipe_has_the_selection_of_its_section(tmp_path):
     section = read_params(write(tmp_path, {"student.select_by": "cross_entropy"})).student
     assert arguments.recipe(section, 1).select_by == "cross_entropy"
+
+
+@pytest.mark.parametrize("name", ["kl", "own", "none"])
+def test_an_own_weight_of_hard_labels_replaces_that_of_all(tmp_path, name):
+    """Also a weight of 0, which is no missing one."""
+    entries = {
+        "kl": {},
+        "own": {"kind": "dkd", "hard_label_weight": 0.75},
+        "none": {"kind": "js", "hard_label_weight": 0},
+    }
+    section = read_params(write(tmp_path, {"distill.hard_label_weight": 0.25, "distill.loss": entries})).distill
+    assert arguments.loss(section, name, "4").hard_label_weight == {"kl": 0.25, "own": 0.75, "none": 0}[name]
+
+
+def test_what_is_said_of_classes_must_fit_the_data_set(tmp_path):
+    """For every phase of every teacher that is trained here, and of the student."""
+    two, weights = ["5", "7"], {"class_weight": {"5": 1, "7": 2}}
+    teacher = PARAMS["train_teacher"]
+    phase, student_phase = teacher["phases"][0], PARAMS["student"]["phases"][0]
+    weighted = teacher | {"phases": [phase, phase | weights]}
+    for changes in (
+        {"train_teacher": [{"model": "teacher.keras"}, teacher, weighted]},
+        {"student.phases": [student_phase, student_phase | weights]},
+    ):
+        params = read_params(write(tmp_path, changes))
+        arguments.refuse_other_classes(params, two)
+        with pytest.raises(ParameterError, match="class_weight names '7', which the data set does not have"):
+            arguments.refuse_other_classes(params, ["5", "6"])
+    balanced = read_params(write(tmp_path, {"student.phases": [student_phase | {"class_weight": "balanced"}]}))
+    arguments.refuse_other_classes(balanced, ["5", "6"])
+
+
+def test_a_loss_that_says_nothing_of_two_classes_is_refused(tmp_path):
+    entries = {"kl": {}, "own": {"kind": "logit_standardization"}}
+    named = read_params(write(tmp_path, {"distill.losses": ["kl", "own"], "distill.loss": entries}))
+    arguments.refuse_other_classes(named, ["a", "b", "c"])
+    with pytest.raises(ParameterError, match=r"'logit_standardization' .*nothing of 2 classes.* Expected 3 classes"):
+        arguments.refuse_other_classes(named, ["a", "b"])
+    arguments.refuse_other_classes(read_params(write(tmp_path, {"distill.loss": entries})), ["a", "b"])

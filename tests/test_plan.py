@@ -546,6 +546,16 @@ def test_more_kept_logits_than_classes_are_refused(project):
     assert re.search(r"precompute\.storage .* 2 largest .* 2 classes.*smaller k", refused())
 
 
+def test_what_cannot_be_learned_of_two_classes_is_refused(project):
+    change_params("distill.loss", {"kl": {}, "logit_standardization": {}})
+    change_params("distill.losses", ["kl", "logit_standardization"])
+    assert re.search(r"'logit_standardization' .*nothing of 2 classes.*Expected 3 classes or more", refused())
+    change_params("distill.losses", ["kl"])
+    phase = YAML(typ="safe").load(Path("params.yaml"))["student"]["phases"][0]
+    change_params("student.phases", [phase | {"class_weight": {"HP": 1, "SAS": 2}}])
+    assert re.search(r"class_weight names 'SAS', .*its classes are 'HP', 'SSA'.*mean 'SSA'", refused())
+
+
 def test_without_params_and_without_data_it_says_what_is_missing(project):
     shutil.rmtree("raw")
     assert "annotations file at raw/annotations.csv" in refused()

@@ -126,6 +126,22 @@ def test_weight_decay_shrinks_kernels_alone(optimizer):
     np.testing.assert_array_equal(bias, [3.0])
 
 
+def test_weight_decay_spares_biases_and_scales_of_any_shape():
+    """The biases of attention have two dimensions: heads and depth."""
+    layer = keras.layers.MultiHeadAttention(num_heads=2, key_dim=3)
+    layer.build((1, 4, 5), (1, 4, 5))
+    scales = [keras.Variable([[2.0]], name=name) for name in ("gamma", "beta")]
+    trained = [*layer.trainable_variables, *scales]
+    for variable in trained:
+        variable.assign(keras.ops.ones(variable.shape))
+    own = new_optimizer(Phase(1, 0.1, "all", optimizer="sgd", weight_decay=0.25), 1, trained)
+    own.apply([keras.ops.zeros(variable.shape) for variable in trained], trained)
+    found = [(variable.name, len(variable.shape), float(keras.ops.max(variable))) for variable in trained]
+    shrunk = pytest.approx(0.975)
+    of_input, of_output = [("kernel", 3, shrunk), ("bias", 2, 1)], [("kernel", 3, shrunk), ("bias", 1, 1)]
+    assert found == [*3 * of_input, *of_output, ("gamma", 2, 1), ("beta", 2, 1)]
+
+
 @pytest.mark.parametrize(("optimizer", "share"), [("adam", 0), ("adamw", 0.004), ("rmsprop", 0), ("sgd", 0)])
 def test_without_weight_decay_optimizers_are_as_in_keras(optimizer, share):
     variables = [keras.Variable([[2.0]]), keras.Variable([3.0])]

@@ -111,6 +111,14 @@ def test_without_the_logits_such_rows_are_refused_at_once(tmp_path, temperature,
             pass
 
 
+def test_a_probability_below_the_normal_numbers_is_lost():
+    """float32 has 23 digits after the first down to 2^-126; below, each halving takes one of them."""
+    smallest = np.array([2.0**-126, 2.0**-127, 2.0**-149, 0], np.float32)
+    assert smallest.view(np.uint32).tolist() == [1 << 23, 1 << 22, 1, 0]
+    rows = np.stack([np.ones(4, np.float32), smallest], axis=1)
+    assert teacher_answers.lost(rows, 4.0).tolist() == [False, True, True, True]
+
+
 def test_rows_of_test_images_may_be_lost(tmp_path):
     """No training reads them."""
     splits = iter(("train", "val", "test"))
@@ -124,6 +132,21 @@ def test_a_temperature_that_changes_needs_logits(tmp_path):
     assert (loss.needs, loss.temperature) == ("logits", 8.0)
     expected = centred(logits_of(VIEWS.count, len(TRAIN)).astype(np.float64))[:, [4, 2, 0, 1, 3]]
     np.testing.assert_allclose(told(write_both(tmp_path, 8.0), loss), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("logits_are_here", [True, False])
+def test_two_classes_say_nothing_when_standardised(tmp_path, logits_are_here):
+    paths = write_both(
+        tmp_path, class_names=("a", "b"), logits=lambda views, count, _: logits_of(views, count)[..., 1:]
+    )
+    if not logits_are_here:
+        paths[0].unlink()
+    with open_soft_targets(paths[1]) as file:
+        refused = answers_for(loss_at(4.0, Standardised(before="dkd")), file, paths[0])
+        with pytest.raises(ParameterError, match=r"'logit_standardization' .* 2 classes.* Expected 3 classes or more"):
+            refused.__enter__()
+        with answers_for(loss_at(4.0, Decoupled()), file, paths[0]):
+            pass
 
 
 # The k largest logits

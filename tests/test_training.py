@@ -567,7 +567,7 @@ def test_a_temperature_follows_the_epochs_also_after_a_stop(tmp_path, train_on, 
         both = np.concatenate([targets_of(given), v - v.mean(axis=1, keepdims=True)], axis=1).astype(np.float32)
         names = [name for name, _ in given.content]
         told.append(Examples(given.content, given.images, HardLabels(names, both, Augmentation(), 0, 1)))
-    recipe = Recipe([Phase(1, 0.01, "all"), Phase(2, 0.01, "all")], batch_size=8, seed=5)
+    recipe = Recipe([Phase(2, 0.01, "all"), Phase(1, 0.01, "all")], batch_size=8, seed=5)
 
     def state_of(name, start=None):
         state = Noted(tmp_path / name)
