@@ -151,9 +151,12 @@ def test_a_class_that_the_index_no_longer_has_is_refused(folder, name):
     [
         ({"count": 4}, "count 3, expected 4. "),
         ({"seed": 6}, "seed 5, expected 6. "),
-        ({"augmentation": Augmentation()}, "augmentation {"),
-        ({"augmentation": replace(VIEWS.augmentation, rotation=0.24)}, "'rotation': 0.25"),
-        ({"augmentation": replace(VIEWS.augmentation, fill_mode="nearest")}, "'fill_mode': 'nearest'"),
+        ({"augmentation": Augmentation()}, "augmentation.contrast 0.25, expected None"),
+        ({"augmentation": replace(VIEWS.augmentation, rotation=0.24)}, "augmentation.rotation 0.25, expected 0.24"),
+        (
+            {"augmentation": replace(VIEWS.augmentation, fill_mode="nearest")},
+            "augmentation.fill_mode None, expected nearest",
+        ),
         ({"count": 2, "seed": 1}, "count 3, expected 2, seed 5, expected 1. "),
     ],
     ids=str,

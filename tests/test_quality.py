@@ -87,7 +87,7 @@ def test_views_are_counted_plain_and_mixed_and_untouched(tmp_path):
         assert [count for name, model, count in rows if (name, model) == (kind, "kl")] == [1, 2, 5, 10, 20, 50]
         assert SET_UPS[f"mnist_{kind}"].changes["views.count"] == 50
     assert {one.set_up for one in rows["untouched", "kl", 1]} == {"mnist_untouched"}
-    assert {one.seed for row in rows.values() for one in row} == set(FULL.seeds)
+    assert {one.seed for row in rows.values() for one in row} == set(FULL.of_views)
 
 
 def test_trainings_have_names_of_their_own(tmp_path):

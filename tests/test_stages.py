@@ -586,7 +586,7 @@ def test_the_student_refuses_a_renamed_file_of_another_t(project):
     [
         (replace(VIEWS, count=4), "count 3, expected 4"),
         (replace(VIEWS, seed=8), "seed 7, expected 8"),
-        (replace(VIEWS, augmentation=Augmentation(rotation=0.2)), "'contrast': 0.3"),
+        (replace(VIEWS, augmentation=Augmentation(rotation=0.2)), "augmentation.contrast 0.3, expected None"),
     ],
     ids=["count", "seed", "augmentation"],
 )

@@ -585,7 +585,7 @@ def test_an_image_that_changed_its_split_is_told_on_both_sides(dense):
     [
         ("views.count", 3, "count 2, expected 3"),
         ("views.seed", 6, "seed 5, expected 6"),
-        ("views.augmentation", {"rotation": 0.25}, "augmentation {"),
+        ("views.augmentation", {"rotation": 0.25}, "augmentation.contrast 0.25, expected None"),
     ],
 )
 def test_other_views_than_those_of_params_yaml_are_told(dense, name, value, finding, file):

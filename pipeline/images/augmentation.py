@@ -93,8 +93,6 @@ class Operations:
             raise ValueError("of names no operation; to have none, leave operations out")
         for name, strength in self.strengths.items():
             limit = OPERATIONS[name].limit
-            if name == "posterize" and self.of is not None and strength % 1:
-                raise ValueError(f"the strength of posterize is a number of bits, a whole one; of says {strength:g}")
             if not 0 < strength <= limit:
                 raise ValueError(f"the strength of {name} is above 0, and at most {limit:g}; of says {strength:g}")
 
