@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -185,6 +187,15 @@ def make_small(project: Path) -> None:
     change(params, "views.count", 16)
     change(params, "views.augmentation", {"translation": 0.2, "horizontal_flip": True})
     change(params, "precompute.batch_size", 2)
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Makes a project the current folder, as for a person and not for DVC; what else is patched ends with the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
+        yield patch
 
 
 def copy_without(project: Path, folder: Path, *paths: str) -> Path:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import MODEL, copy_here, mhist_in, write_data_set
-from real_project import ROOT, change, copy_without, run, sha256, softlabel, stages_run
+from real_project import ROOT, change, copy_without, inside, run, sha256, softlabel, stages_run
 from ruamel.yaml import YAML
 from scipy.special import log_softmax, softmax
 
@@ -46,9 +46,7 @@ FLIPPED = Views(3, 5, Augmentation(horizontal_flip=True))
 def data(tmp_path_factory):
     """A split data set whose votes agree with its labels: of seven, 4 to 7 for SSA, and 0 to 3 for HP."""
     folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
+    with inside(folder):
         write_data_set(Path("raw"))
         annotations = pd.read_csv("raw/annotations.csv")
         votes = annotations.columns[2]

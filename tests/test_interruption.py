@@ -22,6 +22,7 @@ from real_project import (
     attempt,
     copy_without,
     has_ended,
+    inside,
     kill_group,
     marked,
     process_of,
@@ -384,9 +385,7 @@ def kill_after(batches: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def whole(split_once, tmp_path_factory):
     """A project in which `whole.h5` was computed without a kill, and how many views that took."""
     folder = copy_without(split_once, tmp_path_factory.mktemp("whole") / "project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
+    with inside(folder) as patch:
         passes = kill_after(10**6, patch)
         compute("whole.h5")
     return folder, sum(passes)

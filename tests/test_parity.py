@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from conftest import MODEL
 from onnx_graphs import classifier, node, write
-from real_project import attempt, copy_without
+from real_project import attempt, copy_without, inside
 from scipy.special import log_softmax, softmax
 from soft_label_files import edit
 
@@ -93,9 +93,7 @@ def labelled(tmp_path_factory):
             for number in range(count):
                 pixels = np.clip(noise.normal(40 * label, 40, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
                 (folder / f"raw/{part}/c{label}/{part}{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
+    with inside(folder):
         settings = {"data": Path("raw"), "train": "train", "val": "val", "test": "test"}
         settings |= {"val_fraction": None, "test_fraction": None}
         split.run(layout="folders", settings=settings, split_folder=Path("data/split"), index=INDEX)
@@ -284,9 +282,7 @@ def proof(targets, model=CNN, recipe=ONE_PHASE, steps=4, loss=None, views=VIEWS)
 def proven(labelled, tmp_path_factory):
     """The proof of the labelled images at T = 4."""
     folder = copy_without(labelled, tmp_path_factory.mktemp("proven") / "project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
+    with inside(folder):
         return proof(soft_targets(4.0))
 
 
@@ -372,9 +368,7 @@ def test_the_proof_holds_with_a_full_recipe(project):
 def proven_mixed(labelled, tmp_path_factory):
     """A project whose views are mixed, erased and operated on, and its proof for a student of another size."""
     folder = copy_without(labelled, tmp_path_factory.mktemp("mixed") / "project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
+    with inside(folder):
         label_images(Path("logits.h5"), views=MIXED)
         return folder, proof(soft_targets(4.0), SMALLER, views=MIXED)
 

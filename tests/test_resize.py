@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from conftest import MODEL, write_data_set
-from real_project import ROOT
+from real_project import ROOT, inside
 from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
@@ -196,9 +196,7 @@ def finished(tmp_path_factory):
     YAML(typ="safe").dump(content, project / "params.yaml")
     (project / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     read, printed = [], {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        patch.delenv("DVC_ROOT", raising=False)
+    with inside(project) as patch:
         patch.setattr("pipeline.cli.orphan.stop_with_dvc", lambda: None)
         noted = image_files.decode
         patch.setattr(image_files, "decode", lambda *args: (read.append((stage, args[2])), noted(*args))[1])

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import MODEL as SMALL_MODEL
 from conftest import mhist_in
-from real_project import ROOT, change
+from real_project import ROOT, change, inside
 from ruamel.yaml import YAML
 from soft_label_files import edit, write_logits
 
@@ -62,9 +62,7 @@ def made(tmp_path_factory):
     teacher = MODEL.build(classes=4, seed=1)
     folders = {name: tmp_path_factory.mktemp(name) for name in STORAGES}
     for name, folder in folders.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            patch.delenv("DVC_ROOT", raising=False)
+        with inside(folder):
             keras_files.save(teacher, Path("models/teacher.keras"))
             write_params(STORAGES[name])
             write(stored_as=STORAGES[name], teacher_sha256=sha256_file(Path("models/teacher.keras")))
