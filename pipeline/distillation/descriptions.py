@@ -27,6 +27,7 @@ class SoftLoss:
     Attributes:
         hard_label_weight: the weight of the hard labels with this loss; None: that of all losses,
             distill.hard_label_weight.
+        kind: the soft loss; by default the one that has the entry's name.
     """
 
     needs: ClassVar[Needs] = "probabilities"
@@ -57,11 +58,7 @@ class Softened(SoftLoss):
 
 @dataclass(frozen=True, kw_only=True)
 class Kl(Softened):
-    """The KL divergence from the teacher's soft labels.
-
-    Attributes:
-        kind: the soft loss; by default the one that has the entry's name.
-    """
+    """The KL divergence from the teacher's soft labels."""
 
     is_scaled: ClassVar[bool] = True
 
@@ -70,11 +67,7 @@ class Kl(Softened):
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(Softened):
-    """The cross-entropy with the teacher's soft labels.
-
-    Attributes:
-        kind: the soft loss; by default the one that has the entry's name.
-    """
+    """The cross-entropy with the teacher's soft labels."""
 
     is_scaled: ClassVar[bool] = True
 
@@ -83,11 +76,7 @@ class CrossEntropy(Softened):
 
 @dataclass(frozen=True, kw_only=True)
 class JensenShannon(Softened):
-    """The Jensen-Shannon divergence from the teacher's soft labels.
-
-    Attributes:
-        kind: the soft loss; by default the one that has the entry's name.
-    """
+    """The Jensen-Shannon divergence from the teacher's soft labels."""
 
     is_scaled: ClassVar[bool] = True
 
@@ -96,11 +85,7 @@ class JensenShannon(Softened):
 
 @dataclass(frozen=True, kw_only=True)
 class SquaredError(SoftLoss):
-    """The squared distance from the teacher's logits, without any temperature.
-
-    Attributes:
-        kind: the soft loss; by default the one that has the entry's name.
-    """
+    """The squared distance from the teacher's logits, without any temperature."""
 
     needs: ClassVar[Needs] = "logits"
     without_tail: ClassVar[str] = "the logits of all other classes would count as equal"
@@ -115,7 +100,6 @@ class Decoupled(Softened):
     Attributes:
         alpha: the weight of the term of the labelled class.
         beta: the weight of the term of the other classes; with two classes, it has no effect.
-        kind: the soft loss; by default the one that has the entry's name.
     """
 
     needs: ClassVar[Needs] = "logits"
@@ -137,7 +121,6 @@ class Relations(Softened):
     Attributes:
         beta: the weight of the correlation over the classes of an image; with two classes, it has no effect.
         gamma: the weight of the correlation over the images of a batch.
-        kind: the soft loss; by default the one that has the entry's name.
     """
 
     beta: NotNegative = 1.0
@@ -157,7 +140,6 @@ class Standardised(Softened):
         before: the loss behind it.
         alpha: with dkd, the weight of the term of the labelled class; None: 1.
         beta: with dkd, the weight of the term of the other classes; None: 8.
-        kind: the soft loss; by default the one that has the entry's name.
     """
 
     needs: ClassVar[Needs] = "logits"
@@ -188,11 +170,7 @@ class Standardised(Softened):
 
 @dataclass(frozen=True, kw_only=True)
 class TeachersChoice(SoftLoss):
-    """The teacher's choice as if it were a label.
-
-    Attributes:
-        kind: the soft loss; by default the one that has the entry's name.
-    """
+    """The teacher's choice as if it were a label."""
 
     kind: Literal["hard"] = "hard"
 
