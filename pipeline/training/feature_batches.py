@@ -1,0 +1,254 @@
+"""A phase that is trained over features: which of them are kept, and the batches that `fit` gets in place of pixels."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import psutil
+import tensorflow as tf
+
+from pipeline.images.tf_data import BATCHES_AHEAD, PARALLEL_CALLS, planned, prefetched
+from pipeline.images.transforms import Transforms
+from pipeline.inference.forward import Forward
+from pipeline.models import frozen_part
+from pipeline.models.frozen_part import NotCut
+from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.workspace import work_folder
+from pipeline.training.frozen_features import FrozenPart, ShownImages
+from pipeline.training.input_pipeline import (
+    Examples,
+    Ints,
+    Supervision,
+    shown_by,
+    steps_of_a_pass,
+    targets_signature,
+    training_batches,
+    with_targets,
+)
+from pipeline.training.kept_features import FrozenCache, Room, Shown, choose, gigabytes
+from pipeline.training.recipe import Phase
+from pipeline.training.stored_features import StoredFeatures
+
+STEPS_AHEAD = BATCHES_AHEAD + 2
+"""How many steps beyond the current one the input pipeline may plan."""
+
+
+def split_for(model: Any, phase: Phase, batch_size: int, title: str) -> FrozenPart | None:
+    """The frozen part of a model in a phase; None, and why, if the whole model is to be trained at once.
+
+    Whether it is split depends on model, phase, batch size and processor alone, never on where features are kept.
+
+    Args:
+        model: the model, with the weights from which the phase begins.
+        phase: the phase.
+        batch_size: the number of images in a step.
+        title: the name of the phase, for messages.
+    """
+    cut = frozen_part.cut(model, phase.trainable_from, phase.backbone_in_inference_mode)
+    if isinstance(cut, NotCut):
+        if cut.reason != frozen_part.NOTHING_IS_FROZEN:
+            print(f"{title}: the frozen layers run with the others in every step: {cut.reason}", file=sys.stderr)
+        return None
+    forward = Forward(cut.frozen, batch_size)
+    if not forward.is_steady:
+        print(
+            f"{title}: the frozen layers run with the others in every step: what they give for an image depends on the "
+            "other images of its batch, or on its place there",
+            file=sys.stderr,
+        )
+        return None
+    return FrozenPart(cut, forward, phase.features_dtype)
+
+
+class FeatureBatches:
+    """The batches of a phase that is trained over features, in the order of `training_batches`.
+
+    Args:
+        part: the frozen part.
+        train_on: the training examples.
+        validate_on: the validation examples, untouched.
+        batch_size: the number of images in a step.
+        seed: the seed of the order.
+        epochs: the steps of each epoch that is to come.
+        cache: how features are kept.
+        title: the name of the phase, for messages.
+    """
+
+    def __init__(
+        self,
+        part: FrozenPart,
+        train_on: Examples,
+        validate_on: Examples,
+        *,
+        batch_size: int,
+        seed: int,
+        epochs: Sequence[range],
+        cache: FrozenCache,
+        title: str,
+    ) -> None:
+        train_on = replace(train_on, supervision=_OneAtATime(train_on.supervision))
+        self._part, self._train_on, self._validate_on = part, train_on, validate_on
+        self._batch_size, self._seed, self._epochs = batch_size, seed, epochs
+        self._shown = shown_by(train_on, batch_size, seed)
+        self._steps = range(epochs[0].start, epochs[-1].stop)
+        self._in_pass = in_pass = steps_of_a_pass(train_on, batch_size)
+        passes = range(self._steps.start // in_pass, (self._steps.stop - 1) // in_pass + 1)
+        views = list(dict.fromkeys(train_on.supervision.view(number) for number in passes))
+        self.error: ParameterError | None = None
+        self._validation, of_validation = _kept(
+            part, ShownImages.untouched(validate_on), [0], len(epochs), cache, "validation images"
+        )
+        self._training, of_training = _kept(
+            part, ShownImages.in_views(train_on), views, len(self._steps) / in_pass, cache, "training images"
+        )
+        kind = "" if part.dtype == np.float32 else f" of {part.dtype.name}"
+        print(
+            f"{title} is trained over features, {part.values:,} numbers{kind} an image "
+            f"({', '.join(part.cut.tensors)}): those of training images {of_training}; those of validation images "
+            f"{of_validation}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def make_ready(self, number: int) -> None:
+        """Computes what the epoch with this number, and the first steps of the next one, need.
+
+        It runs between epochs, in the main thread, which hears an interruption while it computes.
+        """
+        if self._validation is not None:
+            self._validation.make_ready([0])
+        if self._training is not None:
+            steps = self._epochs[number]
+            ahead = range(steps.start, min(steps.stop + STEPS_AHEAD, self._steps.stop))
+            self._training.make_ready(self._shown(step)[0] for step in ahead)
+
+    def training(self) -> Any:
+        """A `tf.data.Dataset` of ((B, K) float32 features, targets) of all epochs."""
+        supervision, stored = self._train_on.supervision, self._training
+        if stored is None:
+            sizes = [len(self._shown(step)[1]) for step in self._steps[: self._in_pass]]  # `rebatch` repeats them
+            batches = training_batches(self._train_on, self._batch_size, self._seed, self._steps)
+            return self._streamed(batches.rebatch(self._part.at_once)).rebatch(sizes)
+
+        def plan(step: int) -> tuple[Any, ...]:
+            view, rows = self._shown(step)
+            return stored.rows(view, rows).astype(np.float32), supervision.targets(view, rows)
+
+        return _with_own_threads(planned(self._steps, plan, [self._signature, targets_signature(supervision)]))
+
+    def validation(self) -> Any:
+        """A `tf.data.Dataset` of ((B, K) float32 features, targets): all validation images in order."""
+        stored, count = self._validation, len(self._validate_on.images)
+        if stored is None:
+            images = self._validate_on.images.batches(self._part.at_once)
+            features = self._streamed(images).rebatch(self._batch_size)
+        else:
+
+            def plan(start: int) -> tuple[Any, ...]:
+                return (stored.rows(0, np.arange(start, min(start + self._batch_size, count))).astype(np.float32),)
+
+            starts = range(0, count, self._batch_size)
+            features = planned(starts, plan, [self._signature]).map(lambda rows: rows)
+        return _with_own_threads(with_targets(features, self._validate_on, self._batch_size))
+
+    @property
+    def _signature(self) -> Any:
+        return tf.TensorSpec((None, self._part.values), tf.float32)
+
+    def _streamed(self, batches: Any) -> Any:
+        """Replaces the images of batches of at most P images by their features."""
+
+        def features(pixels: Any) -> Any:
+            try:
+                return self._part.of_few(pixels).astype(np.float32)
+            except ParameterError as error:
+                self.error = error  # TensorFlow would turn it into an error of its own
+                raise
+
+        def replaced(pixels: Any, *others: Any) -> Any:
+            rows = tf.numpy_function(features, [pixels], tf.float32, stateful=False)
+            rows = tf.ensure_shape(rows, self._signature.shape)
+            return (rows, *others) if others else rows
+
+        return _with_own_threads(batches.map(replaced))
+
+
+class MakeReady(keras.callbacks.Callback):
+    """Computes what an epoch needs before it begins.
+
+    Args:
+        batches: the batches of the phase.
+        first: the number of its first epoch that is to come.
+    """
+
+    def __init__(self, batches: FeatureBatches, first: int) -> None:
+        super().__init__()
+        self.batches, self.first = batches, first
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts epochs from 0."""
+        self.batches.make_ready(epoch - self.first)
+
+
+def _kept(
+    part: FrozenPart, shown: ShownImages, views: Sequence[int], passes: float, cache: FrozenCache, title: str
+) -> tuple[StoredFeatures | None, str]:
+    """Where the features of some views are kept, and what to say of it; None: they are computed in every step."""
+    folder = work_folder() / "features"
+    on_disk = StoredFeatures(part, shown, folder, title)
+    how = Shown(len(shown.images), len(views), passes, cache.trainings)
+    left = len(on_disk.existing(views)) * on_disk.size if _may_use_disk(cache) else 0
+    choice = choose(cache.setting, how, len(views) * on_disk.size, _room(folder), left)
+    if choice.place == "none":
+        return None, f"are computed in every step, since {choice.reason}"
+    size = gigabytes(len(views) * on_disk.size)
+    if choice.place == "memory":
+        return StoredFeatures(part, shown, None, title), f"({size}) are kept in memory"
+    on_disk.take_earlier(views)
+    return on_disk, f"({size}) are kept in {folder}"
+
+
+def _may_use_disk(cache: FrozenCache) -> bool:
+    return cache.setting == "disk" or (cache.setting == "auto" and cache.trainings > 1)
+
+
+def _room(folder: Path) -> Room:
+    disk = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return Room(psutil.virtual_memory().available, shutil.disk_usage(disk).free)
+
+
+class _OneAtATime:
+    """A supervision that several threads may ask: those of `tf.data`, and the main thread between epochs."""
+
+    def __init__(self, supervision: Supervision) -> None:
+        self._supervision, self._lock = supervision, Lock()
+        self.augmentation, self.fingerprint = supervision.augmentation, supervision.fingerprint
+
+    def view(self, number: int) -> int:
+        return self._supervision.view(number)
+
+    def transforms(self, view: int) -> Transforms:
+        with self._lock:
+            return self._supervision.transforms(view)
+
+    def targets(self, view: int, rows: Ints) -> npt.NDArray[np.float32]:
+        with self._lock:
+            return self._supervision.targets(view, rows)
+
+
+def _with_own_threads(data_set: Any) -> Any:
+    """The same `tf.data.Dataset`, prefetched, in threads of its own.
+
+    Its functions call TensorFlow again. In TensorFlow's own threads, of which there may be one, they would wait for
+    themselves.
+    """
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = PARALLEL_CALLS + 2
+    return prefetched(data_set).with_options(options)
