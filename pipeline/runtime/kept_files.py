@@ -1,7 +1,7 @@
 """Large arrays in files that all runs share, each named by a fingerprint of what made it.
 
-Such a file never becomes stale. Two processes may make it at the same time without a lock: each writes a file of its own
-and renames it to the same name, and both have the same bytes. Nothing removes these files; a user may remove their
+Such a file never becomes stale. Two processes may make it at the same time without a lock: each writes a file of its
+own and renames it to the same name, and both have the same bytes. Nothing removes these files; a user may remove their
 folder when no training runs.
 """
 

@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -23,13 +24,12 @@ from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.workspace import work_folder
 from pipeline.training.frozen_features import FrozenPart, ShownImages
 from pipeline.training.input_pipeline import (
-    Examples,
     Ints,
+    PixelBatches,
     Supervision,
     shown_by,
     steps_of_a_pass,
     targets_signature,
-    training_batches,
     with_targets,
 )
 from pipeline.training.kept_features import FrozenCache, Room, Shown, choose, gigabytes
@@ -68,45 +68,32 @@ def split_for(model: Any, phase: Phase, batch_size: int, title: str) -> FrozenPa
 
 
 class FeatureBatches:
-    """The batches of a phase that is trained over features, in the order of `training_batches`.
+    """The batches of a phase, with features in place of the pixels.
 
     Args:
-        part: the frozen part.
-        train_on: the training examples.
-        validate_on: the validation examples, untouched.
-        batch_size: the number of images in a step.
-        seed: the seed of the order.
-        epochs: the steps of each epoch that is to come.
+        pixels: the batches of pixels.
+        part: the frozen part, which turns pixels into features.
+        steps_per_epoch: the number of batches in an epoch.
         cache: how features are kept.
         title: the name of the phase, for messages.
     """
 
     def __init__(
-        self,
-        part: FrozenPart,
-        train_on: Examples,
-        validate_on: Examples,
-        *,
-        batch_size: int,
-        seed: int,
-        epochs: Sequence[range],
-        cache: FrozenCache,
-        title: str,
+        self, pixels: PixelBatches, part: FrozenPart, steps_per_epoch: int, cache: FrozenCache, title: str
     ) -> None:
-        train_on = replace(train_on, supervision=_OneAtATime(train_on.supervision))
-        self._part, self._train_on, self._validate_on = part, train_on, validate_on
-        self._batch_size, self._seed, self._epochs = batch_size, seed, epochs
-        self._shown = shown_by(train_on, batch_size, seed)
-        self._steps = range(epochs[0].start, epochs[-1].stop)
-        self._in_pass = in_pass = steps_of_a_pass(train_on, batch_size)
-        passes = range(self._steps.start // in_pass, (self._steps.stop - 1) // in_pass + 1)
-        views = list(dict.fromkeys(train_on.supervision.view(number) for number in passes))
-        self.error: ParameterError | None = None
-        self._validation, of_validation = _kept(
-            part, ShownImages.untouched(validate_on), [0], len(epochs), cache, "validation images"
-        )
+        self._pixels, self._part, self._steps_per_epoch = pixels, part, steps_per_epoch
+        self._train_on = replace(pixels.train_on, supervision=_OneAtATime(pixels.train_on.supervision))
+        self._shown = shown_by(self._train_on, pixels.recipe.batch_size, pixels.recipe.seed)
+        self._error: ParameterError | None = None
+        steps, in_pass = pixels.steps, steps_of_a_pass(pixels.train_on, pixels.recipe.batch_size)
+        passes = range(steps.start // in_pass, (steps.stop - 1) // in_pass + 1)
+        views = list(dict.fromkeys(pixels.train_on.supervision.view(number) for number in passes))
+        epochs = len(steps) // steps_per_epoch
         self._training, of_training = _kept(
-            part, ShownImages.in_views(train_on), views, len(self._steps) / in_pass, cache, "training images"
+            part, ShownImages.in_views(self._train_on), views, len(steps) / in_pass, cache, "training images"
+        )
+        self._validation, of_validation = _kept(
+            part, ShownImages.untouched(pixels.validate_on), [0], epochs, cache, "validation images"
         )
         kind = "" if part.dtype == np.float32 else f" of {part.dtype.name}"
         print(
@@ -118,45 +105,66 @@ class FeatureBatches:
         )
 
     def make_ready(self, number: int) -> None:
-        """Computes what the epoch with this number, and the first steps of the next one, need.
+        """Computes what an epoch of those that are to come, counted from 0, needs, and the next one's first steps.
 
         It runs between epochs, in the main thread, which hears an interruption while it computes.
         """
         if self._validation is not None:
             self._validation.make_ready([0])
         if self._training is not None:
-            steps = self._epochs[number]
-            ahead = range(steps.start, min(steps.stop + STEPS_AHEAD, self._steps.stop))
+            start = number * self._steps_per_epoch
+            ahead = self._pixels.steps[start : start + self._steps_per_epoch + STEPS_AHEAD]
             self._training.make_ready(self._shown(step)[0] for step in ahead)
 
     def training(self) -> Any:
         """A `tf.data.Dataset` of ((B, K) float32 features, targets) of all epochs."""
         supervision, stored = self._train_on.supervision, self._training
         if stored is None:
-            sizes = [len(self._shown(step)[1]) for step in self._steps[: self._in_pass]]  # `rebatch` repeats them
-            batches = training_batches(self._train_on, self._batch_size, self._seed, self._steps)
-            return self._streamed(batches.rebatch(self._part.at_once)).rebatch(sizes)
+            in_pass = steps_of_a_pass(self._train_on, self._pixels.recipe.batch_size)
+            sizes = [len(self._shown(step)[1]) for step in self._pixels.steps[:in_pass]]  # `rebatch` repeats them
+            return self._streamed(self._pixels.training().unbatch().batch(self._part.at_once)).rebatch(sizes)
 
         def plan(step: int) -> tuple[Any, ...]:
             view, rows = self._shown(step)
             return stored.rows(view, rows).astype(np.float32), supervision.targets(view, rows)
 
-        return _with_own_threads(planned(self._steps, plan, [self._signature, targets_signature(supervision)]))
+        return _with_own_threads(planned(self._pixels.steps, plan, [self._signature, targets_signature(supervision)]))
 
     def validation(self) -> Any:
         """A `tf.data.Dataset` of ((B, K) float32 features, targets): all validation images in order."""
-        stored, count = self._validation, len(self._validate_on.images)
+        stored, examples, batch_size = self._validation, self._pixels.validate_on, self._pixels.recipe.batch_size
+        count = len(examples.images)
         if stored is None:
-            images = self._validate_on.images.batches(self._part.at_once)
-            features = self._streamed(images).rebatch(self._batch_size)
+            images = examples.images.batches(self._part.at_once)
+            features = self._streamed(images).rebatch(batch_size)
         else:
 
             def plan(start: int) -> tuple[Any, ...]:
-                return (stored.rows(0, np.arange(start, min(start + self._batch_size, count))).astype(np.float32),)
+                return (stored.rows(0, np.arange(start, min(start + batch_size, count))).astype(np.float32),)
 
-            starts = range(0, count, self._batch_size)
+            starts = range(0, count, batch_size)
             features = planned(starts, plan, [self._signature]).map(lambda rows: rows)
-        return _with_own_threads(with_targets(features, self._validate_on, self._batch_size))
+        return _with_own_threads(with_targets(features, examples, batch_size))
+
+    def callbacks(self) -> list[Any]:
+        """What `fit` calls, before all others."""
+        return [_MakeReady(self)]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Around `fit`.
+
+        Raises:
+            OSError: the disk has too little room.
+            ParameterError: features are too large for their type.
+        """
+        self.make_ready(0)  # `fit` asks for batches before it calls anything
+        try:
+            yield
+        except tf.errors.OpError:
+            if self._error is None:
+                raise
+            raise self._error from None
 
     @property
     def _signature(self) -> Any:
@@ -169,7 +177,7 @@ class FeatureBatches:
             try:
                 return self._part.of_few(pixels).astype(np.float32)
             except ParameterError as error:
-                self.error = error  # TensorFlow would turn it into an error of its own
+                self._error = error  # TensorFlow would turn it into an error of its own
                 raise
 
         def replaced(pixels: Any, *others: Any) -> Any:
@@ -180,21 +188,16 @@ class FeatureBatches:
         return _with_own_threads(batches.map(replaced))
 
 
-class MakeReady(keras.callbacks.Callback):
-    """Computes what an epoch needs before it begins.
+class _MakeReady(keras.callbacks.Callback):
+    """Computes what an epoch needs before it begins."""
 
-    Args:
-        batches: the batches of the phase.
-        first: the number of its first epoch that is to come.
-    """
-
-    def __init__(self, batches: FeatureBatches, first: int) -> None:
+    def __init__(self, batches: FeatureBatches) -> None:
         super().__init__()
-        self.batches, self.first = batches, first
+        self.batches, self.epoch = batches, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts epochs from 0."""
-        self.batches.make_ready(epoch - self.first)
+        self.batches.make_ready(self.epoch)
+        self.epoch += 1
 
 
 def _kept(

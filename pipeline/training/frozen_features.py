@@ -1,4 +1,4 @@
-"""What leaves the frozen layers of a phase: the features of views, computed by `Forward`, so that they are the view's own.
+"""What leaves the frozen layers of a phase: features of views, computed by `Forward`, so that they are the view's own.
 
 A training over features is always split like this, so it is the same bit for bit whether features are kept or not.
 """
@@ -137,8 +137,8 @@ class FrozenPart:
             halves = features.astype(np.float16)
         if np.isinf(halves).any() and np.isfinite(features).all():
             raise ParameterError(
-                f"features_dtype is float16, and the frozen layers give {np.abs(features).max():.4g}; a float16 holds no "
-                "number above 65504. Set features_dtype: float32, or leave it out."
+                f"features_dtype is float16, and the frozen layers give {np.abs(features).max():.4g}; a float16 holds "
+                "no number above 65504. Set features_dtype: float32, or leave it out."
             )
         return halves
 

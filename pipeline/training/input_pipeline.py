@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from pipeline.images.transforms import Pictures, Transforms, mixed_labels
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.kept_files import MEMORY_SHARE
 from pipeline.runtime.workspace import work_folder
-from pipeline.training.recipe import Cache
+from pipeline.training.recipe import Cache, Recipe
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -197,6 +198,36 @@ def with_targets(inputs: Any, examples: Examples, batch_size: int) -> Any:
     batches = planned(range(0, count, batch_size), targets, [targets_signature(examples.supervision)])
     # `planned` gives tuples of one array; Keras expects the array itself.
     return tf.data.Dataset.zip(inputs, batches.map(lambda targets: targets))
+
+
+class PixelBatches:
+    """The batches of a phase: those of some steps, and of the validation images after each epoch.
+
+    Args:
+        train_on: the training examples.
+        validate_on: the validation examples, untouched.
+        recipe: how to train.
+        steps: the steps of the phase that are to come.
+    """
+
+    def __init__(self, train_on: Examples, validate_on: Examples, recipe: Recipe, steps: range) -> None:
+        self.train_on, self.validate_on, self.recipe, self.steps = train_on, validate_on, recipe, steps
+
+    def training(self) -> Any:
+        """As `training_batches`."""
+        return training_batches(self.train_on, self.recipe.batch_size, self.recipe.seed, self.steps)
+
+    def validation(self) -> Any:
+        """As `validation_batches`."""
+        return validation_batches(self.validate_on, self.recipe.batch_size)
+
+    def callbacks(self) -> list[Any]:
+        """What `fit` calls for them: nothing."""
+        return []
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Around `fit`."""
+        return nullcontext()
 
 
 def targets_signature(supervision: Supervision) -> Any:

@@ -1,7 +1,7 @@
 """Where features are kept: what leaves the frozen layers of a phase, for each view of each image, or nowhere.
 
-The rule is a function of numbers alone, so that `softlabel plan` can tell what a training will do. It changes no result:
-a training over features is the same whether they are kept or computed in every pass.
+The rule is a function of numbers alone, so that `softlabel plan` can tell what a training will do. It changes no
+result: a training over features is the same whether they are kept or computed in every pass.
 """
 
 from dataclasses import dataclass
@@ -31,6 +31,9 @@ class FrozenCache:
     trainings: int = 1
 
 
+ALONE = FrozenCache()
+
+
 @dataclass(frozen=True)
 class Shown:
     """How often the rest of a phase shows the views of N images.
@@ -38,13 +41,13 @@ class Shown:
     Attributes:
         images: N.
         views: V, the number of different views.
-        passes: the number of passes over the images, each in one view.
+        passes: the number of passes over the images, each in one view; the last one may be a part.
         trainings: how many trainings show the same to the same frozen weights, this one included.
     """
 
     images: int
     views: int
-    passes: int
+    passes: float
     trainings: int
 
     def size(self, values: int, itemsize: int) -> int:
