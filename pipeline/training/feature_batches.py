@@ -95,13 +95,8 @@ class FeatureBatches:
         self._validation, of_validation = _kept(
             part, ShownImages.untouched(pixels.validate_on), [0], epochs, cache, "validation images"
         )
-        kind = "" if part.dtype == np.float32 else f" of {part.dtype.name}"
         print(
-            f"{title} is trained over features, {part.values:,} numbers{kind} an image "
-            f"({', '.join(part.cut.tensors)}): those of training images {of_training}; those of validation images "
-            f"{of_validation}",
-            file=sys.stderr,
-            flush=True,
+            f"{title} is trained over features, {_told(part, of_training, of_validation)}", file=sys.stderr, flush=True
         )
 
     def make_ready(self, number: int) -> None:
@@ -202,20 +197,32 @@ class _MakeReady(keras.callbacks.Callback):
 
 def _kept(
     part: FrozenPart, shown: ShownImages, views: Sequence[int], passes: float, cache: FrozenCache, title: str
-) -> tuple[StoredFeatures | None, str]:
-    """Where the features of some views are kept, and what to say of it; None: they are computed in every step."""
+) -> tuple[StoredFeatures | None, tuple[str, int]]:
+    """The kept features of some views, where they are, and how many bytes; None if they are computed in every step."""
     folder = work_folder() / "features"
     on_disk = StoredFeatures(part, shown, folder, title)
     how = Shown(len(shown.images), len(views), passes, cache.trainings)
     left = len(on_disk.existing(views)) * on_disk.size if _may_use_disk(cache) else 0
     choice = choose(cache.setting, how, len(views) * on_disk.size, _room(folder), left)
     if choice.place == "none":
-        return None, f"are computed in every step, since {choice.reason}"
-    size = gigabytes(len(views) * on_disk.size)
+        return None, (f"computed in every step, since {choice.reason}", 0)
+    size = len(views) * on_disk.size
     if choice.place == "memory":
-        return StoredFeatures(part, shown, None, title), f"({size}) are kept in memory"
+        return StoredFeatures(part, shown, None, title), ("kept in memory", size)
     on_disk.take_earlier(views)
-    return on_disk, f"({size}) are kept in {folder}"
+    return on_disk, (f"kept in {folder}", size)
+
+
+def _told(part: FrozenPart, *kept: tuple[str, int]) -> str:
+    """What is kept of training and validation images: a place, and bytes."""
+    kind = "" if part.dtype == np.float32 else f" of {part.dtype.name}"
+    texts = [f"{place} ({gigabytes(size)})" if size else place for place, size in kept]
+    if kept[0][0] == kept[1][0]:
+        total = sum(size for _, size in kept)
+        told = f"which are {kept[0][0]}" + (f" ({gigabytes(total)})" if total else "")
+    else:
+        told = f"those of training images {texts[0]}, those of validation images {texts[1]}"
+    return f"{part.values:,} numbers{kind} an image from {', '.join(part.cut.tensors)}, {told}"
 
 
 def _may_use_disk(cache: FrozenCache) -> bool:
