@@ -17,9 +17,6 @@ import tensorflow as tf
 
 from pipeline.images.tf_data import BATCHES_AHEAD, PARALLEL_CALLS, planned, prefetched
 from pipeline.images.transforms import Transforms
-from pipeline.inference.forward import Forward
-from pipeline.models import frozen_part
-from pipeline.models.frozen_part import NotCut
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.workspace import work_folder
 from pipeline.training.frozen_features import FrozenPart, ShownImages
@@ -33,38 +30,10 @@ from pipeline.training.input_pipeline import (
     with_targets,
 )
 from pipeline.training.kept_features import FrozenCache, Room, Shown, choose, gigabytes
-from pipeline.training.recipe import Phase
 from pipeline.training.stored_features import StoredFeatures
 
 STEPS_AHEAD = BATCHES_AHEAD + 2
 """How many steps beyond the current one the input pipeline may plan."""
-
-
-def split_for(model: Any, phase: Phase, batch_size: int, title: str) -> FrozenPart | None:
-    """The frozen part of a model in a phase; None, and why, if the whole model is to be trained at once.
-
-    Whether it is split depends on model, phase, batch size and processor alone, never on where features are kept.
-
-    Args:
-        model: the model, with the weights from which the phase begins.
-        phase: the phase.
-        batch_size: the number of images in a step.
-        title: the name of the phase, for messages.
-    """
-    cut = frozen_part.cut(model, phase.trainable_from, phase.backbone_in_inference_mode)
-    if isinstance(cut, NotCut):
-        if cut.reason != frozen_part.NOTHING_IS_FROZEN:
-            print(f"{title}: the frozen layers run with the others in every step: {cut.reason}", file=sys.stderr)
-        return None
-    forward = Forward(cut.frozen, batch_size)
-    if not forward.is_steady:
-        print(
-            f"{title}: the frozen layers run with the others in every step: what they give for an image depends on the "
-            "other images of its batch, or on its place there",
-            file=sys.stderr,
-        )
-        return None
-    return FrozenPart(cut, forward, phase.features_dtype)
 
 
 class FeatureBatches:

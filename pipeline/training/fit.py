@@ -25,7 +25,8 @@ from pipeline.runtime.publish import publish_copy, replace_whole
 from pipeline.runtime.workspace import workspace
 from pipeline.training.callbacks import Report, Reseed, TellEpoch
 from pipeline.training.class_weights import with_class_weights
-from pipeline.training.feature_batches import FeatureBatches, split_for
+from pipeline.training.feature_batches import FeatureBatches
+from pipeline.training.frozen_features import split_for
 from pipeline.training.hard_metrics import MeanOverLabelled, hard_label_accuracy, hard_label_cross_entropy
 from pipeline.training.input_pipeline import Examples, PixelBatches, steps_of_a_pass
 from pipeline.training.kept_features import ALONE, FrozenCache

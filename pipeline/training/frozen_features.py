@@ -4,6 +4,7 @@ A training over features is always split like this, so it is the same bit for bi
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +18,13 @@ from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.transforms import Transforms
 from pipeline.inference.forward import Forward
-from pipeline.models.frozen_part import Cut
+from pipeline.models.frozen_part import NOTHING_IS_FROZEN, Cut, NotCut, cut
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.workspace import code_sha256
 from pipeline.training.input_pipeline import Examples
-from pipeline.training.recipe import FeaturesDtype
+from pipeline.training.recipe import FeaturesDtype, Phase
 
 Features = npt.NDArray[np.float32 | np.float16]
 Ints = npt.NDArray[np.intp]
@@ -141,6 +142,33 @@ class FrozenPart:
                 "no number above 65504. Set features_dtype: float32, or leave it out."
             )
         return halves
+
+
+def split_for(model: Any, phase: Phase, batch_size: int, title: str) -> FrozenPart | None:
+    """The frozen part of a model in a phase; None, and why, if the whole model is to be trained at once.
+
+    Whether it is split depends on model, phase, batch size and processor alone, never on where features are kept.
+
+    Args:
+        model: the model, with the weights from which the phase begins.
+        phase: the phase.
+        batch_size: the number of images in a step.
+        title: the name of the phase, for messages.
+    """
+    halves = cut(model, phase.trainable_from, phase.backbone_in_inference_mode)
+    if isinstance(halves, NotCut):
+        if halves.reason != NOTHING_IS_FROZEN:
+            print(f"{title}: the frozen layers run with the others in every step: {halves.reason}", file=sys.stderr)
+        return None
+    forward = Forward(halves.frozen, batch_size)
+    if not forward.is_steady:
+        print(
+            f"{title}: the frozen layers run with the others in every step: what they give for an image depends on the "
+            "other images of its batch, or on its place there",
+            file=sys.stderr,
+        )
+        return None
+    return FrozenPart(halves, forward, phase.features_dtype)
 
 
 def _sha256(array: npt.NDArray[Any]) -> str:
