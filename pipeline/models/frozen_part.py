@@ -85,7 +85,7 @@ def cut(model: Any, trainable_from: str | int | None, inference_mode: bool) -> C
         if count < math.prod(graph.input_shape) and graph.has_weights(kept):
             return _cut_at(kept, graph, model.name)
     pixels = f"the {math.prod(graph.input_shape):,} numbers of the pixels"
-    return NotCut(f"what leaves the frozen layers is no smaller than {pixels}")
+    return NotCut(f"what leaves the frozen layers is no smaller than {pixels}; they end where {graph.obstacle}")
 
 
 def _cut_at(kept: Sequence[Any], graph: FrozenGraph, name: str) -> Cut:
