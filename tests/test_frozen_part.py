@@ -89,10 +89,22 @@ def nested(x):
     return conv(4, "last")(inner(x))
 
 
+def nested_widening(x):
+    """What a nested model takes to compute 64 numbers of 32 again is not known, so it is not left to the rest."""
+    inner = keras.Sequential([conv(4, "inner1")], name="inner")
+    return conv(4, "last")(inner(conv(2, "conv1", 2)(x)))
+
+
 def nested_dropout(x):
     inner = keras.Input((4, 4, 4))
     dropped = keras.Model(inner, conv(4, "inner1", 2)(layers.Dropout(0.5)(inner)), name="inner")
     return conv(4, "last")(dropped(conv(4, "conv1", 2)(x)))
+
+
+def dropout_behind(x):
+    """What is trained drops nothing, and normalises by its own statistics, where the backbone is in inference mode."""
+    x = conv(4, "last")(conv(4, "conv1", 2)(x))
+    return layers.BatchNormalization(name="bn")(layers.Dropout(0.5, name="drop")(x))
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -132,6 +144,9 @@ GRAPHS = {
     "shared": (shared, FROM, False, {"shared, call 1": (4, 4, 3)}),
     "shared in inference mode": (shared, FROM, True, {"shared, call 2": (2, 2, 3)}),
     "nested": (nested, FROM, False, {"inner": (4, 4, 4)}),
+    "nested, wider than what it takes": (nested_widening, FROM, False, {"inner": (4, 4, 4)}),
+    "dropout behind": (dropout_behind, FROM, False, {"conv1": (4, 4, 4)}),
+    "dropout behind in inference mode": (dropout_behind, FROM, True, {"conv1": (4, 4, 4)}),
     "nested dropout": (nested_dropout, FROM, False, {"conv1": (4, 4, 4)}),
     "nested dropout in inference mode": (nested_dropout, FROM, True, {"inner": (2, 2, 4)}),
     "float16": (with_half, FROM, False, {"conv1": (4, 4, 4)}),
@@ -310,7 +325,7 @@ def transposed(x):
 
 
 def masked(x):
-    """A mask leaves no trace in a row of numbers."""
+    """The mask is a tensor, too, of truth values."""
     x = layers.Masking(name="masking")(layers.Reshape((2, 8), name="steps")(layers.MaxPooling2D(name="pooled")(x)))
     return layers.Reshape((4, 4, 1), name="together")(layers.LSTM(16, name="lstm")(x))
 
@@ -326,6 +341,11 @@ def test_kept_tensors_hold_an_exact_row_of_each_image(through, expected):
     features = found.frozen(pixels_of(3), training=False)
     whole = architectures.for_phase(model, FROM, True)
     np.testing.assert_allclose(found.rest(features), whole(pixels_of(3)), rtol=0, atol=1e-5)
+
+
+def test_kept_tensors_have_the_type_that_they_had():
+    found = cut(model_of(with_half), FROM, False)
+    assert found.rest.get_layer("kept_tensors").output.dtype == "float16"
 
 
 def test_each_result_of_a_layer_is_a_tensor_of_its_own():

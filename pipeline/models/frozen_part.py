@@ -127,12 +127,12 @@ def _computed(result: Any, calls: Sequence[Any], kept: Sequence[Any], given: Seq
 
 
 class _Row(keras.layers.Layer):
-    """Puts the values of tensors (B, ...) of any floating type in rows (B, K) of float32."""
+    """Puts the values of tensors (B, ...) in rows (B, K); with the type float32, it casts them to that."""
 
     def call(self, tensors: Any) -> Any:
         """Takes a tensor, or several in a list."""
         several = tensors if isinstance(tensors, list) else [tensors]
-        rows = [ops.reshape(ops.cast(one, "float32"), (-1, math.prod(one.shape[1:]))) for one in several]
+        rows = [ops.reshape(one, (-1, math.prod(one.shape[1:]))) for one in several]
         return ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
 
 
