@@ -22,6 +22,9 @@ trained from layer 100 on, is cut at 18,816 numbers: not at the 131,712 to which
 and not at 12,544, a whole block before. All values from 1/4,000 to 1/200 give this cut.
 """
 
+NOTHING_IS_FROZEN = "no layer with weights is frozen"
+"""The reason why a model is not cut in most phases."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -75,7 +78,7 @@ def cut(model: Any, trainable_from: str | int | None, inference_mode: bool) -> C
     """
     architectures.set_trainable(model, trainable_from)
     if not any(layer.weights and not layer.trainable for layer in model.get_layer("backbone").layers):
-        return NotCut("no layer with weights is frozen")
+        return NotCut(NOTHING_IS_FROZEN)
     graph = FrozenGraph(model, architectures.is_in_inference_mode(trainable_from, inference_mode))
     if not graph.has_weights():
         return NotCut(f"no frozen layer with weights depends on the pixels alone: {graph.obstacle}")
