@@ -47,7 +47,7 @@ def test_what_eight_trainings_share_by_hand():
     assert upper.flops_saved == (672 - 34) * upper.flops
 
 
-def test_frozen_layers_that_were_trained_before_are_each_trainings_own():
+def test_frozen_layers_trained_before_are_each_trainings_own():
     """So each of 8 trainings fills its memory: with 8 times 34 images, of 672."""
     (head,) = phases_of(Phase(1, 0.1, "all"), Phase(6, 0.1, None))
     assert (head.number, head.place, head.size) == (2, "memory", 34 * 2 * 4)
