@@ -77,7 +77,7 @@ def test_without_any_room_both_limits_are_told():
     assert chosen(size=12_000 * MB, room=Room(MB, 2 * MB), trainings=2, **TWICE) == Choice("none", reason)
 
 
-def test_a_disk_that_is_asked_for_is_not_refused_before_it_is_full():
+def test_disk_is_not_refused_before_it_is_full():
     assert chosen("disk", size=12_000 * MB, room=Room(MB, 2 * MB), **TWICE) == Choice("disk")
 
 
