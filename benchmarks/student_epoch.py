@@ -2,12 +2,12 @@
 
     python -m benchmarks.student_epoch [--quick] [--images FOLDER]
 
-Every variant runs `fit` on `training_batches`, as the stages do, and all take turns in one process. "plain" is the
-baseline's training with the student's views; "untouched" is the same without views. Images are made (PNG files of
-smooth colors with a little noise), or taken from your own folder. They are kept in memory, decoded in every epoch
-(`images.cache: none`, and data sets that do not fit into memory), or read from a file of pixels (`images.cache: disk`)
-that the system still has in its memory. The student's backbone is frozen: the faster a step, the more its input
-matters.
+Every variant runs `fit` on `training_batches`, as the stages do, several steps in one call of TensorFlow where they are
+short, and all take turns in one process. "plain" is the baseline's training with the student's views; "untouched" is
+the same without views. Images are made (PNG files of smooth colors with a little noise), or taken from your own folder.
+They are kept in memory, decoded in every epoch (`images.cache: none`, and data sets that do not fit into memory), or
+read from a file of pixels (`images.cache: disk`) that the system still has in its memory. The student's backbone is
+frozen: the faster a step, the more its input matters.
 
 The last tables time the input alone: the batches of a training, and the parts that make them.
 
@@ -39,6 +39,7 @@ from pipeline.images.rendering import render_pictures
 from pipeline.images.transforms import Pictures
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training.input_pipeline import Examples, HardLabels, Supervision, steps_of_a_pass, training_batches
+from pipeline.training.steps_in_one_call import StepsInOneCall
 
 UNTOUCHED = "untouched"
 MEMORY, FILES, DISK = "from memory", "from files", "from disk"
@@ -102,11 +103,12 @@ def data_of(pair: Pair, images: Path | None, number: int) -> Iterator[Data]:
 def epochs_of(model: Any, examples: Examples, batch_size: int, epochs: int = 1) -> Epoch:
     """One call of `fit`: the next epochs of a training, each a pass over the images."""
     steps, passes = steps_of_a_pass(examples, batch_size), count(0, epochs)
+    model.train_function = StepsInOneCall(model, model.train_step, steps)
 
     def run() -> None:
         first = next(passes)
         batches = training_batches(examples, batch_size, 1, range(first * steps, (first + epochs) * steps))
-        model.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+        model.fit(batches, epochs=epochs, steps_per_epoch=1, shuffle=False, verbose=0)
 
     return run
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.student_step [--quick]
 
-A fixed batch lies in memory, so no input pipeline is measured. Every variant runs the compiled step function that
-`fit` calls, and all take turns in one process. "plain" is measured twice, as "plain" and as "plain, again": the ratio
-of the two shows how far the machine's noise moves a ratio.
+A fixed batch lies in memory, so no input pipeline is measured. Every variant runs its compiled step as the stages run
+theirs, several in one call of TensorFlow where they are short, and all take turns in one process. "plain" is measured
+twice, as "plain" and as "plain, again": the ratio of the two shows how far the machine's noise moves a ratio.
 
 The gain is at most 1 + F_teacher / F_student: an online step runs the teacher's forward pass and the student's step, an
 offline step only the latter. Both are measured, the teacher by its bare forward pass.
@@ -24,6 +24,7 @@ from benchmarks.record import Record, arguments
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
 from pipeline.soft_labels.logit_storage import softmax
 from pipeline.training.recipe import Phase
+from pipeline.training.steps_in_one_call import StepsInOneCall
 
 AGAIN, TEACHER = "plain, again", "teacher's forward pass"
 
@@ -43,17 +44,9 @@ def fixed_batch(pair: Pair, size: int, seed: int = 0) -> dict[str, tuple[Any, An
 
 
 def steps_of(model: Any, batch: tuple[Any, Any], count: int) -> Step:
-    """`count` training steps on one batch, with the function that `fit` calls for each step."""
-    batches = tf.data.Dataset.from_tensors(batch).repeat()
-    model.make_train_function()
-    iterator = iter(batches)
-
-    def run() -> None:
-        for _ in range(count):
-            logs = model.train_function(iterator)
-        float(logs["loss"])  # waits for the device
-
-    return run
+    """`count` training steps on one batch, with the function that `fit` calls in a stage."""
+    iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    return partial(StepsInOneCall(model, model.train_step, count), iterator)
 
 
 def forward_of(teacher: Any, pixels: Any, count: int) -> Step:

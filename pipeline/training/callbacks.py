@@ -55,21 +55,22 @@ class Report(keras.callbacks.Callback):
 
     Args:
         images: the number of images that an epoch shows.
+        steps: the number of its steps.
         last_epoch: the number of the last epoch that there can be.
     """
 
-    def __init__(self, images: int, last_epoch: int) -> None:
+    def __init__(self, images: int, steps: int, last_epoch: int) -> None:
         super().__init__()
-        self.images, self.last_epoch = images, last_epoch
+        self.images, self.steps, self.last_epoch = images, steps, last_epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins a line of progress."""
-        self.progress = Progress(f"epoch {epoch + 1}/{self.last_epoch}", self.params["steps"], "steps")
+        self.progress = Progress(f"epoch {epoch + 1}/{self.last_epoch}", self.steps, "steps")
         self.start = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Advances it."""
-        self.progress.advance(1)
+    def advance(self, steps: int) -> None:
+        """Advances it by some steps."""
+        self.progress.advance(steps)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Notes the time that training took."""

@@ -30,6 +30,7 @@ from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training
 from pipeline.training.optimizers import Averaging, learning_rates, new_optimizer
 from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import KeepState, TrainingState
+from pipeline.training.steps_in_one_call import StepsInOneCall
 from pipeline.training.validation_logits import measured_on_all, refuse_one_class
 
 PACKAGES = ("images", "measures", "models", "runtime", "training")
@@ -153,10 +154,15 @@ def train(
         steps = range(
             steps_before + (epochs.start - start) * steps_per_epoch, steps_before + phase.epochs * steps_per_epoch
         )
+        report = Report(len(train_on.images) * steps_per_epoch // steps_in_pass, steps_per_epoch, recipe.epochs)
+        fitted.train_function = StepsInOneCall(fitted, fitted.train_step, steps_per_epoch, report.advance)
+        validation_steps = steps_of_a_pass(validate_on, recipe.batch_size)
+        fitted.test_function = StepsInOneCall(fitted, fitted.test_step, validation_steps)
         fitted.fit(
             training_batches(train_on, recipe.batch_size, recipe.seed, steps),
-            validation_data=validation_batches(validate_on, recipe.batch_size),
-            steps_per_epoch=steps_per_epoch,
+            validation_data=validation_batches(validate_on, recipe.batch_size).repeat(),
+            steps_per_epoch=1,  # one call of these functions
+            validation_steps=1,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             shuffle=False,  # the batches have their own order
@@ -164,7 +170,7 @@ def train(
             callbacks=[
                 Reseed(fitted, recipe.seed),
                 *measuring,
-                Report(len(train_on.images) * steps_per_epoch // steps_in_pass, recipe.epochs),
+                report,
                 KeepState(state, number, rates[epochs.start - start :], phase.patience),
                 *([TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
                 *([Averaging()] if phase.ema is not None else []),
