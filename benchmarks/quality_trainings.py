@@ -206,7 +206,8 @@ def _in_memory() -> Any:
             super().__init__(Path("nowhere"))
             self.weights: list[Any] = []
 
-        def keep(self, model: Any, row: dict[str, Any]) -> None:
+        def keep(self, model: Any, optimizer: Any, row: dict[str, Any]) -> None:
+            del optimizer
             self.history.append(row)
             self.phase = row["phase"]
             self.weights.append(model.get_weights())

@@ -36,7 +36,7 @@ FREE_OF_TENSORFLOW = [
     *("images.random_words", "images.resize", "images.sampling", "images.transforms", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
-    "models.other_formats",
+    *("models.cheapest_cut", "models.frozen_graph", "models.frozen_part", "models.other_formats"),
     *("models.logit_formats", "models.logit_tables", "models.logits_in_csv", "models.logits_in_npz"),
     *("models.logits_in_parquet", "models.own_network", "models.parts", "models.records", "models.stored_answers"),
     "models.teacher_file",

@@ -212,7 +212,7 @@ def test_what_may_be_left_out_has_its_default(tmp_path):
         phase
         | {"steps_per_epoch": None, "optimizer": "adam", "momentum": 0.0, "backbone_in_inference_mode": False}
         | {"schedule": "constant", "warmup": 0, "weight_decay": None, "clip_norm": None, "label_smoothing": 0.0}
-        | {"ema": None, "patience": None, "class_weight": None}
+        | {"ema": None, "patience": None, "class_weight": None, "features_dtype": "float32"}
     ]
     assert plain(params.train_teacher.augmentation) == {
         "horizontal_flip": False,
@@ -235,6 +235,10 @@ REFUSED = {
     "cache unknown": ({"images.cache": "ram"}, ["images.cache", "'none', 'memory' or 'disk'", "got 'ram'"]),
     "cache none at all": ({"images.cache": None}, ["images.cache", "'none', 'memory' or 'disk'", "got None"]),
     "cache misspelt": ({"images.cash": "disk"}, ["images.cash: unknown key; did you mean 'cache'?"]),
+    "frozen cache unknown": (
+        {"student.cache_frozen": "ram"},
+        ["student.cache_frozen", "'auto', 'memory', 'disk' or 'none'", "got 'ram'"],
+    ),
     "resize method unknown": (
         {"images.resize.method": "lanczos5"},
         ["images.resize.method", "'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'area'", "got 'lanczos5'"],
@@ -1129,6 +1133,7 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     assert undeclared(lambda: dict(some)["student"].model)
     assert sorted(dict(some)) == ["cifar10", "images", "sample", "student"]
     assert list(dict(dict(some)["images"])) == ["cache"]
+    assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen"]
     assert plain(params) == before
     assert plain(restrict(params, ["student"]).student) == before["student"]
 
@@ -1136,9 +1141,11 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
 def test_undeclared_parameters_that_change_results_are_hidden():
     none = restrict(read_params(ROOT / "params.yaml"), [])
     assert none.images.cache == "memory"
-    for name in PARAMS.keys() - {"images", "sample"}:
+    assert none.student.cache_frozen == "auto"
+    for name in PARAMS.keys() - {"images", "sample", "student"}:
         assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
     assert "'resize' of Images" in undeclared(lambda: none.images.resize)
+    assert "'phases' of Student" in undeclared(lambda: none.student.phases)
 
 
 def test_lines_to_add_are_the_ones_that_a_file_of_before_needs(tmp_path):

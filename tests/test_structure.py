@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "datasets": {"images", "runtime"},
     "models": {"runtime"},
     "params": {"distillation", "images", "measures", "models", "runtime", "soft_labels", "training"},
-    "training": {"images", "measures", "models", "runtime"},
+    "training": {"images", "inference", "measures", "models", "runtime"},
     "soft_labels": {"images", "runtime"},
     "inference": {"images", "runtime"},
     "evaluation": {"images", "measures", "runtime"},

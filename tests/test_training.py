@@ -129,8 +129,8 @@ class Noted(TrainingState):
         super().__init__(path, select_by)
         self.files = []
 
-    def keep(self, model, row):
-        super().keep(model, row)
+    def keep(self, model, optimizer, row):
+        super().keep(model, optimizer, row)
         self.files.append(self.path.read_bytes())
 
 
@@ -268,10 +268,10 @@ sys.path.insert(0, {tests!r})
 import test_training as t
 
 keep = t.TrainingState.keep
-def keep_and_end(state, model, row):
+def keep_and_end(state, model, optimizer, row):
     if (row["epoch"], "before") == {moment}:
         os.kill(os.getpid(), signal.SIGKILL)
-    keep(state, model, row)
+    keep(state, model, optimizer, row)
     if (row["epoch"], "after") == {moment}:
         os.kill(os.getpid(), signal.SIGKILL)
 t.TrainingState.keep = keep_and_end

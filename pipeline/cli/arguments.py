@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.params import sections
     from pipeline.params.distill import Distill
     from pipeline.params.split import DataSection
+    from pipeline.training.kept_features import FrozenCache
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
@@ -134,6 +135,33 @@ def _weights_of(teacher: "NotTrainedHere") -> "Model | None":
     from pipeline.models.teacher_file import GivenTeacher
 
     return teacher.weights_of if isinstance(teacher, GivenTeacher) else None
+
+
+def frozen_cache(params: "sections.Params", *, labelled_only: bool) -> "FrozenCache":
+    """How a training of a student or baseline keeps what leaves frozen layers.
+
+    Students of all losses and temperatures show the same views to the same weights; so do those of other seeds unless
+    their weights are random. Baselines join them if there are no images without a label.
+
+    Args:
+        params: the whole of params.yaml; what is read of it changes no result.
+        labelled_only: whether it is a baseline.
+    """
+    from pipeline.training.kept_features import FrozenCache
+
+    seeds = 1 if params.student.model.weights is None else len(params.student.seeds)
+    groups = len(students(params.distill))
+    unlabelled = params.split.unlabelled
+    has_own_images = unlabelled is not None and unlabelled.use
+    alike = groups + 1 if not has_own_images else 1 if labelled_only else groups
+    return FrozenCache(params.student.cache_frozen, seeds * alike)
+
+
+def frozen_cache_of_teacher(section: "sections.Student") -> "FrozenCache":
+    """How the training of a teacher does, which shares with no other."""
+    from pipeline.training.kept_features import FrozenCache
+
+    return FrozenCache(section.cache_frozen)
 
 
 def largest_temperature(section: "Distill") -> float:

@@ -111,6 +111,7 @@ def train_teacher() -> None:
         history=paths.TEACHER_HISTORY,
         resize=params.images.resize,
         cache=params.images.cache,
+        cache_frozen=arguments.frozen_cache_of_teacher(params.student),
     )
 
 
@@ -173,6 +174,7 @@ def train_student(loss_name: str, temperature: str, seed: int) -> None:
         history=paths.student_history(group, seed),
         resize=params.images.resize,
         cache=params.images.cache,
+        cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=False),
     )
 
 
@@ -192,6 +194,7 @@ def train_baseline(seed: int) -> None:
         history=paths.baseline_history(seed),
         resize=params.images.resize,
         cache=params.images.cache,
+        cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=True),
     )
 
 

@@ -15,12 +15,7 @@ import tensorflow as tf
 from pipeline.images import decoding
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.tf_data import mapped, prefetched
-
-MEMORY_SHARE = 0.25
-"""Pixels are kept in memory if they take at most this share of the available memory.
-
-The share is small, because `tf.data` copies the tensor when it rewrites a data set's graph: 2.1 GiB then take 4.2 GiB.
-"""
+from pipeline.runtime.kept_files import MEMORY_SHARE
 
 ALIGNMENT = 64
 """TensorFlow copies memory that does not start at a multiple of this many bytes."""

@@ -9,6 +9,7 @@ on the other images. Two effects of rounding would break this:
   processor, the model and the batch size. So they are found by a test, and no image is put there.
 """
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -66,30 +67,37 @@ class Forward:
         """
         return self._test[1]
 
+    @property
+    def answers_sha256(self) -> str:
+        """A digest of the logits of the images of noise, which differ if the model or the rounding does."""
+        return self._test[2]
+
     @cached_property
-    def _test(self) -> tuple[Ints, bool]:
-        """The places, and whether the model is steady; runs `PROBES` + 1 batches."""
+    def _test(self) -> tuple[Ints, bool, str]:
+        """The places, whether the model is steady, and the digest; runs `PROBES` + 1 batches."""
         numbers = np.random.Generator(np.random.Philox(0))
         probes = numbers.uniform(0, 255, (PROBES, *self.input_shape)).astype(np.float32)
         alone = np.stack([_bits(self._forward(np.repeat(probe[None], self.batch_size, axis=0))) for probe in probes])
         of_place = alone.swapaxes(0, 1).reshape(self.batch_size, -1)
-        _, first, group, count = np.unique(of_place, axis=0, return_index=True, return_inverse=True, return_counts=True)
+        alike: dict[str, list[int]] = {}
+        for place, bits in enumerate(of_place):
+            alike.setdefault(hashlib.sha256(bits.tobytes()).hexdigest(), []).append(place)
         # Of equally large groups the one with the lowest place, so that the choice never changes.
-        largest = max(range(len(count)), key=lambda number: (count[number], -first[number]))
-        places = np.flatnonzero(group.reshape(-1) == largest)
+        answers, largest = max(alike.items(), key=lambda group: (len(group[1]), -group[1][0]))
+        places = np.array(largest)
         mixed = np.arange(self.batch_size) % PROBES
         beside_others = _bits(self._forward(probes[mixed]))
         is_steady = (beside_others[places] == alone[mixed[places], places]).all() and 2 * len(places) >= self.batch_size
-        return (places, True) if is_steady else (np.arange(self.batch_size), False)
+        return (places, True, answers) if is_steady else (np.arange(self.batch_size), False, answers)
 
     def __call__(self, batches: Any) -> Iterator[Floats32]:
         """The logits of each batch of a `tf.data.Dataset` of float32 pixels; batches of P images are the fastest."""
         for pixels in batches:
             for start in range(0, len(pixels), len(self.places)):
-                yield self._logits(pixels[start : start + len(self.places)])
+                yield self.of_few(pixels[start : start + len(self.places)])
 
-    def _logits(self, pixels: Any) -> Floats32:
-        """Puts R <= P images in the places, and copies of the last image everywhere else: (R, C)."""
+    def of_few(self, pixels: Any) -> Floats32:
+        """The logits of R <= P images, (R, C): they are put in the places, and copies of the last one elsewhere."""
         count = len(pixels)
         if count < self.batch_size:
             rows = np.full(self.batch_size, count - 1)

@@ -94,15 +94,26 @@ def for_phase(model: Any, trainable_from: str | int | None, inference_mode: bool
     Raises:
         ParameterError: the backbone has no such layer.
     """
+    set_trainable(model, trainable_from)
+    backbone = model.get_layer("backbone")
+    operations = model.operations[1:]  # without the input
+    if is_in_inference_mode(trainable_from, inference_mode):
+        operations = [InferenceMode(operation) if operation is backbone else operation for operation in operations]
+    return _applied(operations, model.input_shape[1:], model.name)
+
+
+def set_trainable(model: Any, trainable_from: str | int | None) -> None:
+    """Freezes the backbone's layers below the first one that a phase trains, and no other; as `for_phase` does."""
     backbone = model.get_layer("backbone")
     backbone.trainable = True  # an earlier phase may have frozen it
     first = _first_trainable(backbone, trainable_from)
     for number, layer in enumerate(backbone.layers):
         layer.trainable = number >= first
-    operations = model.operations[1:]  # without the input
-    if trainable_from is None or inference_mode:
-        operations = [_InferenceMode(operation) if operation is backbone else operation for operation in operations]
-    return _applied(operations, model.input_shape[1:], model.name)
+
+
+def is_in_inference_mode(trainable_from: str | int | None, inference_mode: bool) -> bool:
+    """Whether the backbone of a phase is in inference mode also in training; the arguments are those of `for_phase`."""
+    return trainable_from is None or inference_mode
 
 
 def _applied(operations: Sequence[Any], input_shape: Sequence[int], name: str) -> Any:
@@ -112,7 +123,7 @@ def _applied(operations: Sequence[Any], input_shape: Sequence[int], name: str) -
     return keras.Model(inputs, features, name=name)
 
 
-class _InferenceMode(keras.layers.Layer):
+class InferenceMode(keras.layers.Layer):
     """Calls a model in inference mode, also where its caller trains.
 
     `model(inputs, training=False)` in a functional graph does not: the outer model's mode overrides it
@@ -124,6 +135,7 @@ class _InferenceMode(keras.layers.Layer):
         self.model = model
 
     def call(self, inputs: Any) -> Any:
+        """Whatever the mode of the caller."""
         return self.model(inputs, training=False)
 
 

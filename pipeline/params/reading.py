@@ -21,7 +21,7 @@ from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, P
 PARAMS_FILE = Path("params.yaml")
 NO_ITEM: Mapping[str, str] = {}
 
-WITHOUT_EFFECT = ("images.cache", "sample", "cifar10")
+WITHOUT_EFFECT = ("images.cache", "student.cache_frozen", "sample", "cifar10")
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 
@@ -83,7 +83,8 @@ def checked(content: dict[str, Any], path: Path) -> Params:
 def with_effect(params: Params) -> dict[str, Any]:
     """The parameters on which results depend, as JSON values: all that can be read, without `WITHOUT_EFFECT`.
 
-    `split.unlabelled: null` is left out as well: numbers that were made before there was this key still belong to it.
+    `split.unlabelled: null` and `features_dtype: float32` are left out as well: numbers that were made before there
+    were these keys still belong to them.
     """
     left_out: dict[str, Any] = {}
     for path in WITHOUT_EFFECT:
@@ -95,7 +96,16 @@ def with_effect(params: Params) -> dict[str, Any]:
     values = params.model_dump(mode="json", exclude=left_out)
     if values.get("split", {}).get("unlabelled", {}) is None:
         del values["split"]["unlabelled"]
-    return values
+    return dict(_without(values, "features_dtype", "float32"))
+
+
+def _without(value: Any, key: str, default: str) -> Any:
+    """The same JSON value without a key wherever it has its default."""
+    if isinstance(value, list):
+        return [_without(inner, key, default) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _without(inner, key, default) for name, inner in value.items() if (name, inner) != (key, default)}
 
 
 def restrict(params: Params, declared: list[str]) -> Params:

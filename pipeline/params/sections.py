@@ -18,7 +18,7 @@ from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Positive, Seed
 from pipeline.soft_labels.logit_storage import Dense, Storage, TopK
 from pipeline.soft_labels.reading import Precision
-from pipeline.training.recipe import Cache, Phase
+from pipeline.training.recipe import Cache, CacheFrozen, Phase
 
 DESCRIBED, FILE, ENSEMBLE, LOGITS, VOTES = "$described", "$file", "$ensemble", "$logits", "$votes"
 """Tags for the forms of a teacher. No key of params.yaml begins with $, so none is taken for a tag."""
@@ -151,6 +151,9 @@ class Student(Section):
         validation_steps: the number of batches of validation images after each epoch, always the same; null: all.
         select_by: what decides on the validation images which epoch is the best, of students and baselines.
         phases: the phases of the training, one after another, each with a new optimizer.
+        cache_frozen: where is kept what leaves the frozen layers of a phase, for students, baselines and the teacher:
+            in memory, if it fits in a quarter of the free memory, in files in .work/, or nowhere; auto: where it pays.
+            It changes no result.
     """
 
     model: Model
@@ -159,6 +162,7 @@ class Student(Section):
     validation_steps: Positive | None
     select_by: SelectBy
     phases: Phases
+    cache_frozen: CacheFrozen = "auto"
 
 
 class Evaluate(Section):

@@ -55,7 +55,7 @@ def workspace(output: Path, *, code: Sequence[str], **inputs: Any) -> Iterator[P
             the same copy of the repository.
     """
     of_output = work_folder() / flat_name(output)
-    folder = of_output / fingerprint(code=_code_sha256(code), **inputs)[:16]
+    folder = of_output / fingerprint(code=code_sha256(code), **inputs)[:16]
     # The first lock belongs to the output of this copy of the repository, the second to the work that copies share.
     with (
         locked(output, LOCKS / f"{of_output.name}.lock"),
@@ -113,7 +113,7 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
-def _code_sha256(code: Sequence[str]) -> str:
+def code_sha256(code: Sequence[str]) -> str:
     """SHA-256 of the source of packages and modules: other code must not continue unfinished work."""
     digest = hashlib.sha256()
     for name in sorted(code):

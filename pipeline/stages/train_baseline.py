@@ -8,6 +8,7 @@ from pipeline.images.views import Views
 from pipeline.models.descriptions import Model
 from pipeline.training import fit
 from pipeline.training.hard_labels import trained_on_hard_labels
+from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.recipe import Cache, Recipe
 
 CODE = ("stages/train_baseline.py", *fit.PACKAGES)
@@ -24,6 +25,7 @@ def run(
     history: Path,
     resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
+    cache_frozen: FrozenCache = ALONE,
 ) -> None:
     """Writes a baseline's `.keras` file and its training curves.
 
@@ -36,6 +38,7 @@ def run(
         history: the CSV file to write, as `fit.Trained` has it.
         resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
+        cache_frozen: how what leaves frozen layers is kept; changes no result.
 
     Raises:
         MissingError: the index or the weights are missing.
@@ -54,5 +57,6 @@ def run(
         cache=cache,
         output=output,
         code=CODE,
+        cache_frozen=cache_frozen,
     ) as result:
         result.publish(output, history)

@@ -18,6 +18,7 @@ from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training import fit
 from pipeline.training.input_pipeline import Examples
+from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.recipe import Cache, Recipe
 
 CODE = ("stages/train_student.py", "distillation", "soft_labels", *fit.PACKAGES)
@@ -37,6 +38,7 @@ def run(
     history: Path,
     resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
+    cache_frozen: FrozenCache = ALONE,
 ) -> None:
     """Writes a student's `.keras` file and its training curves.
 
@@ -53,6 +55,7 @@ def run(
         history: the CSV file to write.
         resize: how images are resized; the file must be made with the same.
         cache: where decoded pixels are kept; changes no result.
+        cache_frozen: how what leaves frozen layers is kept; changes no result.
 
     Raises:
         MissingError: the index, the soft labels or the weights are missing; or logits that the loss needs.
@@ -85,6 +88,14 @@ def run(
             for split, images in shown.items()
         )
         with fit.trained(
-            model, data, train_on, validate_on, loss=loss, recipe=recipe, output=output, code=CODE
+            model,
+            data,
+            train_on,
+            validate_on,
+            loss=loss,
+            recipe=recipe,
+            output=output,
+            code=CODE,
+            cache_frozen=cache_frozen,
         ) as result:
             result.publish(output, history)

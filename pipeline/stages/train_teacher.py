@@ -27,6 +27,7 @@ from pipeline.runtime.workspace import forget_work_of_others, workspace
 from pipeline.training import fit
 from pipeline.training.fit import Trained
 from pipeline.training.hard_labels import trained_on_hard_labels
+from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.recipe import Cache, TeacherToTrain
 
 CODE = ("stages/train_teacher.py", *fit.PACKAGES)
@@ -48,6 +49,7 @@ def run(
     history: Path,
     resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
+    cache_frozen: FrozenCache = ALONE,
 ) -> None:
     """Writes the teacher's `.keras` file and its training curves.
 
@@ -61,6 +63,7 @@ def run(
         history: the CSV file to write, as `fit.Trained` has it; for an ensemble, `member` is its first column.
         resize: how images are resized.
         cache: where decoded pixels are kept; changes no result.
+        cache_frozen: how what leaves frozen layers is kept; changes no result.
 
     Raises:
         MissingError: the index, a file or weights are missing.
@@ -72,7 +75,7 @@ def run(
     """
     data = read_index(index)
     if len(teachers) == 1:
-        with _ready(teachers[0], data, output, resize, cache) as result:
+        with _ready(teachers[0], data, output, resize, cache, cache_frozen) as result:
             result.publish(output, history)
         return
     _refuse_unlike(teachers, data)
@@ -83,7 +86,10 @@ def run(
     with ExitStack() as held:  # holds every work folder, so that no other process removes a finished member
         # Sorted, so that two runs with the same members do not wait for each other's locks.
         ordered = sorted(zip(places, teachers, strict=True), key=lambda pair: pair[0])
-        trained = {place: held.enter_context(_ready(teacher, data, place, resize, cache)) for place, teacher in ordered}
+        trained = {
+            place: held.enter_context(_ready(teacher, data, place, resize, cache, cache_frozen))
+            for place, teacher in ordered
+        }
         results = [trained[place] for place in places]
         tables = [pd.read_csv(result.curves) for result in results]
         for number, table in enumerate(tables):
@@ -135,7 +141,12 @@ def _refuse_unlike(teachers: Sequence[TeacherToTrain | NotTrainedHere], data: In
 
 @contextmanager
 def _ready(
-    teacher: TeacherToTrain | NotTrainedHere, data: Index, output: Path, resize: Resize, cache: Cache
+    teacher: TeacherToTrain | NotTrainedHere,
+    data: Index,
+    output: Path,
+    resize: Resize,
+    cache: Cache,
+    cache_frozen: FrozenCache,
 ) -> Iterator[Trained]:
     """One finished teacher, trained or given, in the work folder of `output`."""
     if not isinstance(teacher, TeacherToTrain):
@@ -153,6 +164,7 @@ def _ready(
         cache=cache,
         output=output,
         code=CODE,
+        cache_frozen=cache_frozen,
     ) as result:
         yield result
 

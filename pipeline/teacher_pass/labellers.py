@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.augmentation import Augmentation
-from pipeline.images.decoded_images import MEMORY_SHARE, DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Index, SplitName
 from pipeline.images.resize import Resize
 from pipeline.images.transforms import Transforms
 from pipeline.inference.forward import Forward, Ints
 from pipeline.models.ensembles import Teacher
 from pipeline.models.stored_answers import StoredAnswers
+from pipeline.runtime.kept_files import MEMORY_SHARE
 from pipeline.soft_labels.reading import Rows
 
 STORED_AT_ONCE = 1024

@@ -8,7 +8,7 @@ weights of a training that was never interrupted.
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,18 @@ from pipeline.runtime.publish import publish_copy, replace_whole
 from pipeline.runtime.workspace import workspace
 from pipeline.training.callbacks import Report, Reseed, TellEpoch
 from pipeline.training.class_weights import with_class_weights
+from pipeline.training.feature_batches import FeatureBatches
+from pipeline.training.frozen_features import split_for
 from pipeline.training.hard_metrics import MeanOverLabelled, hard_label_accuracy, hard_label_cross_entropy
-from pipeline.training.input_pipeline import Examples, steps_of_a_pass, training_batches, validation_batches
+from pipeline.training.input_pipeline import Examples, PixelBatches, steps_of_a_pass
+from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.optimizers import Averaging, learning_rates, new_optimizer
 from pipeline.training.recipe import Phase, Recipe
 from pipeline.training.state import KeepState, TrainingState
 from pipeline.training.steps_in_one_call import StepsInOneCall
 from pipeline.training.validation_logits import measured_on_all, refuse_one_class
 
-PACKAGES = ("images", "measures", "models", "runtime", "training")
+PACKAGES = ("images", "inference", "measures", "models", "runtime", "training")
 """The packages whose code decides what a model learns from hard labels."""
 
 
@@ -69,6 +72,7 @@ def trained(
     recipe: Recipe,
     output: Path,
     code: Sequence[str],
+    cache_frozen: FrozenCache = ALONE,
 ) -> Iterator[Trained]:
     """Builds and trains a model; an earlier training of the same inputs is continued, or used if it is finished.
 
@@ -81,6 +85,7 @@ def trained(
         recipe: how to train.
         output: the `.keras` file for which the model is trained; it names the work folder.
         code: the code that decides what the model learns, as in `workspace`.
+        cache_frozen: how what leaves frozen layers is kept; changes no result.
 
     Raises:
         MissingError: the model's pretrained weights are missing.
@@ -114,7 +119,7 @@ def trained(
                 message = f"{output}: continuing after epoch {len(state.history)} of {recipe.epochs}"
                 print(message, file=sys.stderr, flush=True)
             built = model.build(classes=len(data.class_names), seed=recipe.seed)
-            best = train(built, train_on, validate_on, loss, recipe, state)
+            best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
             # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.
@@ -126,29 +131,44 @@ def trained(
 
 
 def train(
-    model: Any, train_on: Examples, validate_on: Examples, loss: Any, recipe: Recipe, state: TrainingState
+    model: Any,
+    train_on: Examples,
+    validate_on: Examples,
+    loss: Any,
+    recipe: Recipe,
+    state: TrainingState,
+    cache_frozen: FrozenCache = ALONE,
 ) -> Any:
-    """Trains `model` from the epoch of `state` to the end, and returns it with the weights of its best epoch."""
+    """Trains `model` from the epoch of `state` to the end, and returns it with the weights of its best epoch.
+
+    In a phase with frozen layers, what is trained is the rest of the model, over the features that leave them.
+    """
     tf.config.experimental.enable_op_determinism()  # or a continued training would end with other bits
     for phase in recipe.phases:  # a wrong `trainable_from` is found before the first epoch
         architectures.for_phase(model, phase.trainable_from)
     steps_in_pass = steps_of_a_pass(train_on, recipe.batch_size)
+    so_far: set[int] = set()
     steps_of_epoch = [phase.steps_per_epoch or steps_in_pass for phase in recipe.phases]
     for number, (phase, steps_per_epoch) in enumerate(zip(recipe.phases, steps_of_epoch, strict=True), 1):
         before = [row for row in state.history if row["phase"] < number]  # an earlier phase may have ended early
         start, end = len(before), len(before) + phase.epochs
         steps_before = sum(steps_of_epoch[row["phase"] - 1] for row in before)
+        whole = architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
+        trained_earlier, so_far = so_far, so_far | _ids(whole.trainable_variables)
+        epochs = range(len(state.history), end)
+        if not epochs or state.phase > number or state.has_lost_patience(number, phase.patience):
+            continue
+        state.restore_weights(whole)
+        part = split_for(model, phase, recipe.batch_size, f"phase {number}")
         measuring = measured_on_all(state.select_by, len(validate_on.images), model.output_shape[-1])
         fitted = compiled(
-            architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode),
+            whole if part is None else part.cut.rest,
             phase,
             loss.for_phase(phase),
             steps_per_epoch,
             [callback.kept for callback in measuring],
         )
-        epochs = range(state.restore(fitted, number), end)
-        if not epochs or state.phase > number or state.has_lost_patience(number, phase.patience):
-            continue
+        state.restore_optimizer(fitted.optimizer, number)
         rates = learning_rates(phase, steps_per_epoch)[steps_per_epoch - 1 :: steps_per_epoch].tolist()
         # Counted over the whole training: epochs of a fixed number of steps go on through the images.
         steps = range(
@@ -158,26 +178,38 @@ def train(
         fitted.train_function = StepsInOneCall(fitted, fitted.train_step, steps_per_epoch, report.advance)
         validation_steps = steps_of_a_pass(validate_on, recipe.batch_size)
         fitted.test_function = StepsInOneCall(fitted, fitted.test_step, validation_steps)
-        fitted.fit(
-            training_batches(train_on, recipe.batch_size, recipe.seed, steps),
-            validation_data=validation_batches(validate_on, recipe.batch_size).repeat(),
-            steps_per_epoch=1,  # one call of these functions
-            validation_steps=1,
-            initial_epoch=epochs.start,
-            epochs=epochs.stop,
-            shuffle=False,  # the batches have their own order
-            verbose=0,  # `Report` prints
-            callbacks=[
-                Reseed(fitted, recipe.seed),
-                *measuring,
-                report,
-                KeepState(state, number, rates[epochs.start - start :], phase.patience),
-                *([TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
-                *([Averaging()] if phase.ema is not None else []),
-            ],
-        )
+        pixels = PixelBatches(train_on, validate_on, recipe, steps)
+        batches: PixelBatches | FeatureBatches = pixels
+        if part is not None:
+            is_shared = trained_earlier.isdisjoint(_ids(part.cut.frozen.weights))
+            cache = cache_frozen if is_shared else replace(cache_frozen, trainings=1)
+            batches = FeatureBatches(pixels, part, steps_per_epoch, cache, f"phase {number}")
+        with batches.in_use():
+            fitted.fit(
+                batches.training(),
+                validation_data=batches.validation().repeat(),
+                steps_per_epoch=1,  # one call of these functions
+                validation_steps=1,
+                initial_epoch=epochs.start,
+                epochs=epochs.stop,
+                shuffle=False,  # the batches have their own order
+                verbose=0,  # `Report` prints
+                callbacks=[
+                    *batches.callbacks(),
+                    Reseed(whole, recipe.seed),
+                    *measuring,
+                    report,
+                    KeepState(state, whole, number, rates[epochs.start - start :], phase.patience),
+                    *([TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
+                    *([Averaging()] if phase.ema is not None else []),
+                ],
+            )
     state.restore_best(model)
     return model
+
+
+def _ids(variables: Sequence[Any]) -> set[int]:
+    return {id(variable) for variable in variables}
 
 
 def compiled(model: Any, phase: Phase, loss: Any, steps_per_epoch: int, metrics: Sequence[Any] = ()) -> Any:

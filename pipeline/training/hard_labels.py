@@ -11,6 +11,7 @@ from pipeline.models.descriptions import Model
 from pipeline.training.fit import Trained, trained
 from pipeline.training.hard_loss import HardLoss
 from pipeline.training.input_pipeline import Examples, HardLabels
+from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.recipe import Cache, Recipe
 
 
@@ -26,6 +27,7 @@ def trained_on_hard_labels(
     cache: Cache,
     output: Path,
     code: Sequence[str],
+    cache_frozen: FrozenCache = ALONE,
 ) -> AbstractContextManager[Trained]:
     """Trains a model with softmax cross-entropy on the labels of the training images that have one.
 
@@ -41,6 +43,7 @@ def trained_on_hard_labels(
         cache: where decoded pixels are kept.
         output: the `.keras` file for which the model is trained.
         code: the code that decides what the model learns, as in `workspace`.
+        cache_frozen: how what leaves frozen layers is kept.
 
     Raises:
         MismatchError: image files are missing or changed, or the weights belong to another model.
@@ -61,4 +64,5 @@ def trained_on_hard_labels(
         recipe=recipe,
         output=output,
         code=code,
+        cache_frozen=cache_frozen,
     )

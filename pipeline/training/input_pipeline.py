@@ -2,7 +2,8 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_files import pixels_on_disk
-from pipeline.images.decoded_images import MEMORY_SHARE, DecodedImages
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, refuse_changed
 from pipeline.images.random_words import philox_words
 from pipeline.images.rendering import render_pictures, signature
@@ -22,8 +23,9 @@ from pipeline.images.sampling import sample_views
 from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.images.transforms import Pictures, Transforms, mixed_labels
 from pipeline.runtime.digests import fingerprint
+from pipeline.runtime.kept_files import MEMORY_SHARE
 from pipeline.runtime.workspace import work_folder
-from pipeline.training.recipe import Cache
+from pipeline.training.recipe import Cache, Recipe
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -71,7 +73,12 @@ class HardLabels:
         self.fingerprint = fingerprint(labels=labels, augmentation=asdict(augmentation), seed=seed, count=count)
 
     def view(self, number: int) -> int:
-        """The next view in each pass; with a fixed number of views, the first follows the last."""
+        """The next view in each pass; with a fixed number of views, the first follows the last.
+
+        Views that are all untouched are one.
+        """
+        if self.augmentation.is_identity:
+            return 0
         return number if self._count is None else number % self._count
 
     def transforms(self, view: int) -> Transforms:
@@ -138,24 +145,32 @@ def steps_of_a_pass(examples: Examples, batch_size: int) -> int:
     return -(-len(examples.images) // batch_size)
 
 
-def training_batches(examples: Examples, batch_size: int, seed: int, steps: range) -> Any:
-    """A `tf.data.Dataset` of (float32 images, targets): the batches of some `steps` of a training.
+def shown_by(examples: Examples, batch_size: int, seed: int) -> Callable[[int], tuple[int, Ints]]:
+    """What each step of a training shows: from the step's number to a view and the row numbers of B images.
 
     A training is a sequence of passes over the images. Each pass shows every image once, in an order sampled from
-    (seed, pass), in the view of that pass and with the targets of that view. Its last batch may be smaller.
+    (seed, pass), in the view of that pass. Its last batch may be smaller.
     """
-    supervision, count = examples.supervision, len(examples.images)
-    steps_in_pass = steps_of_a_pass(examples, batch_size)
+    steps_in_pass, count = steps_of_a_pass(examples, batch_size), len(examples.images)
 
     @lru_cache(maxsize=2)  # sampled once for a pass, not for each of its batches
     def order(number: int) -> Ints:
         # Stable, so that equal words have the same order on every machine.
         return np.argsort(philox_words(count, "order", seed, number), kind="stable")
 
-    def plan(step: int) -> tuple[Any, ...]:
+    def shown(step: int) -> tuple[int, Ints]:
         number, position = divmod(int(step), steps_in_pass)
-        rows = order(number)[position * batch_size : (position + 1) * batch_size]
-        view = supervision.view(number)
+        return examples.supervision.view(number), order(number)[position * batch_size : (position + 1) * batch_size]
+
+    return shown
+
+
+def training_batches(examples: Examples, batch_size: int, seed: int, steps: range) -> Any:
+    """A `tf.data.Dataset` of (float32 images, targets): the batches of some `steps` of a training (`shown_by`)."""
+    supervision, shown = examples.supervision, shown_by(examples, batch_size, seed)
+
+    def plan(step: int) -> tuple[Any, ...]:
+        view, rows = shown(step)
         pictures = Pictures.of(supervision.transforms(view), rows)
         return supervision.targets(view, rows), pictures.rows, *pictures.arrays(supervision.augmentation)
 
@@ -164,22 +179,58 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
         return render_pictures(pixels, partner, supervision.augmentation, *transforms), targets
 
     rows = tf.TensorSpec((None,), tf.int64)
-    arrays = (_targets_signature(supervision), rows, *signature(supervision.augmentation))
+    arrays = (targets_signature(supervision), rows, *signature(supervision.augmentation))
     return prefetched(mapped(planned(steps, plan, arrays), load))
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
     """A `tf.data.Dataset` of (float32 images, targets): all images, untouched and in order."""
+    return with_targets(examples.images.batches(batch_size), examples, batch_size)
+
+
+def with_targets(inputs: Any, examples: Examples, batch_size: int) -> Any:
+    """A `tf.data.Dataset` of batches of all images in order, with the targets of the first view."""
     count = len(examples.images)
 
     def targets(start: int) -> tuple[Floats32]:
         return (examples.supervision.targets(0, np.arange(start, min(start + batch_size, count))),)
 
-    batches = planned(range(0, count, batch_size), targets, [_targets_signature(examples.supervision)])
+    batches = planned(range(0, count, batch_size), targets, [targets_signature(examples.supervision)])
     # `planned` gives tuples of one array; Keras expects the array itself.
-    return tf.data.Dataset.zip(examples.images.batches(batch_size), batches.map(lambda targets: targets))
+    return tf.data.Dataset.zip(inputs, batches.map(lambda targets: targets))
 
 
-def _targets_signature(supervision: Supervision) -> Any:
+class PixelBatches:
+    """The batches of a phase: those of some steps, and of the validation images after each epoch.
+
+    Args:
+        train_on: the training examples.
+        validate_on: the validation examples, untouched.
+        recipe: how to train.
+        steps: the steps of the phase that are to come.
+    """
+
+    def __init__(self, train_on: Examples, validate_on: Examples, recipe: Recipe, steps: range) -> None:
+        self.train_on, self.validate_on, self.recipe, self.steps = train_on, validate_on, recipe, steps
+
+    def training(self) -> Any:
+        """As `training_batches`."""
+        return training_batches(self.train_on, self.recipe.batch_size, self.recipe.seed, self.steps)
+
+    def validation(self) -> Any:
+        """As `validation_batches`."""
+        return validation_batches(self.validate_on, self.recipe.batch_size)
+
+    def callbacks(self) -> list[Any]:
+        """What `fit` calls for them: nothing."""
+        return []
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Around `fit`."""
+        return nullcontext()
+
+
+def targets_signature(supervision: Supervision) -> Any:
+    """The `tf.TensorSpec` of a batch of targets."""
     width = supervision.targets(0, np.zeros(1, np.int64)).shape[1]
     return tf.TensorSpec((None, width), tf.float32)

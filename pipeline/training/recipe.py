@@ -16,6 +16,11 @@ from pipeline.runtime.ranges import Between, Count, Flag, Fraction, NotNegative,
 
 Cache = Literal["none", "memory", "disk"]
 """Where decoded pixels are kept for the next pass: nowhere, in memory if they fit, or in a file in `.work/`."""
+CacheFrozen = Literal["auto", "memory", "disk", "none"]
+"""Where is kept what leaves the frozen layers of a phase; auto: where it pays."""
+
+FeaturesDtype = Literal["float32", "float16"]
+"""The type of what leaves the frozen layers of a phase."""
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 TrainableFrom = Annotated[int, Field(ge=0, strict=True)] | str | None
@@ -110,6 +115,8 @@ class Phase:
         patience: the phase ends after so many epochs that are no better than its best one. None: it runs all epochs.
         class_weight: the weight of each class in the whole loss, by name; "balanced": N / (C n), for a class with n of
             the N labelled training images. None: 1.
+        features_dtype: where a phase has frozen layers and the model is split behind them, the type to which what
+            leaves them is rounded: "float32", which rounds nothing, or "float16", half as large where it is kept.
     """
 
     epochs: Positive
@@ -127,6 +134,7 @@ class Phase:
     ema: Between | None = field(default=None, kw_only=True)
     patience: Positive | None = field(default=None, kw_only=True)
     class_weight: ClassWeight | None = field(default=None, kw_only=True)
+    features_dtype: FeaturesDtype = field(default="float32", kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuses what would have no effect.

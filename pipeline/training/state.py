@@ -57,26 +57,24 @@ class TrainingState:
             return
         self.arrays = arrays
 
-    def restore(self, model: Any, phase: int) -> int:
-        """Assigns the kept weights to the model, and the kept optimizer if it belongs to this phase.
-
-        Returns:
-            The number of finished epochs.
-        """
+    def restore_weights(self, model: Any) -> None:
+        """Assigns the kept weights to the model."""
         if self.phase:
             _assign(model.weights, self.arrays, "weight")
-        if self.phase == phase:  # every phase begins with a new optimizer
-            _assign(model.optimizer.variables, self.arrays, "optimizer")
-        return len(self.history)
 
-    def keep(self, model: Any, row: dict[str, Any]) -> None:
+    def restore_optimizer(self, optimizer: Any, phase: int) -> None:
+        """Assigns the kept variables to the optimizer if they belong to this phase: each begins with a new one."""
+        if self.phase == phase:
+            _assign(optimizer.variables, self.arrays, "optimizer")
+
+    def keep(self, model: Any, optimizer: Any, row: dict[str, Any]) -> None:
         """Adds one epoch to the history and writes the file."""
         self.history.append(row)
         self.phase = row["phase"]
         best = {name: array for name, array in self.arrays.items() if name.startswith("best")}
         if self.best() is row:
             best = _arrays(model.weights, "best")
-        self.arrays = _arrays(model.weights, "weight") | _arrays(model.optimizer.variables, "optimizer") | best
+        self.arrays = _arrays(model.weights, "weight") | _arrays(optimizer.variables, "optimizer") | best
         with replace_whole(self.path) as partial, partial.open("xb") as file:
             np.savez(file, allow_pickle=False, history=np.array(json.dumps([self.history, self.phase])), **self.arrays)
 
@@ -114,16 +112,22 @@ class KeepState(keras.callbacks.Callback):
 
     Args:
         state: the state.
+        whole: the model whose weights are kept; the one that is fitted may be a part of it.
         phase: the number of the phase, from 1.
         learning_rates: the learning rate of the last step of each epoch that is to come.
         patience: as in `Phase`.
     """
 
     def __init__(
-        self, state: TrainingState, phase: int, learning_rates: Iterable[float], patience: int | None = None
+        self,
+        state: TrainingState,
+        whole: Any,
+        phase: int,
+        learning_rates: Iterable[float],
+        patience: int | None = None,
     ) -> None:
         super().__init__()
-        self.state, self.phase, self.patience = state, phase, patience
+        self.state, self.whole, self.phase, self.patience = state, whole, phase, patience
         self.learning_rates = iter(learning_rates)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -138,7 +142,7 @@ class KeepState(keras.callbacks.Callback):
                 f"training diverged in epoch {epoch + 1}: {values}. Lower the learning_rate of phase {self.phase}."
             )
         row = {"epoch": epoch + 1, "phase": self.phase, "learning_rate": next(self.learning_rates), **values}
-        self.state.keep(self.model, row)
+        self.state.keep(self.whole, self.model.optimizer, row)
         if self.state.has_lost_patience(self.phase, self.patience):
             print(f"phase {self.phase} ends: {self.patience} epochs were no better than its best", file=sys.stderr)
             self.model.stop_training = True

@@ -1,0 +1,314 @@
+"""Where models are cut for a phase: by hand, and that both parts together are the whole model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from pipeline.models import architectures
+from pipeline.models.frozen_part import Cut, cut
+
+SIDE = 8
+"""Images have 8 x 8 x 3 = 192 numbers."""
+
+
+def model_of(build, dropout=0.0, batch_normalization=False, side=SIDE):
+    """A model whose backbone a function makes of its input."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((side, side, 3), name="images")
+    return architectures.chain(
+        keras.Model(inputs, build(inputs), name="backbone"),
+        preprocessing="unit",
+        pooling="avg",
+        batch_normalization=batch_normalization,
+        hidden_units=[],
+        dropout=dropout,
+        classes=3,
+        name="small",
+    )
+
+
+def conv(filters, name, strides=1, **options):
+    return layers.Conv2D(filters, 3, strides=strides, padding="same", name=name, **options)
+
+
+def chain(x):
+    """4 x 4 x 4 = 64 numbers, then 2 x 2 x 8 = 32, then 2 x 2 x 8 of a layer that is trained."""
+    x = layers.ReLU(name="relu1")(conv(4, "conv1", 2)(x))
+    return conv(8, "last")(conv(8, "conv2", 2)(x))
+
+
+def residual(x, within=2, after=2):
+    """64 numbers, from which come 4 x 4 x `after`; a trained layer makes 64 of these, to which the first are added."""
+    x = layers.ReLU(name="relu1")(conv(4, "conv1", 2)(x))
+    narrow = conv(after, "narrow")(conv(within, "wide")(x))
+    return layers.Add(name="add")([x, conv(4, "last")(narrow)])
+
+
+def dear_residual(x):
+    """Here 32 numbers take 2 * 16 * (9 * 4 * 40 + 40 + 9 * 40 * 2 + 2) = 70,464 FLOPs, which count as 70 numbers."""
+    return residual(x, within=40)
+
+
+def two_branches(x):
+    """Two branches of 4 x 4 x 2 and 4 x 4 x 3 numbers from 8 x 8 x 4 = 256, more than the pixels."""
+    x = conv(4, "conv1")(x)
+    return conv(4, "last")(layers.Concatenate(name="joined")([conv(2, "two", 2)(x), conv(3, "three", 2)(x)]))
+
+
+def unequal_branches(x):
+    """One branch is trained from 4 x 4 x 4 numbers on, the other has shrunk to 2 x 2 x 4 before it meets the first."""
+    x = conv(4, "conv1", 2)(x)
+    frozen = layers.MaxPooling2D(name="shrunk")(conv(4, "conv2")(x))
+    trained = conv(4, "last", 2)(x)
+    return layers.Add(name="add")([frozen, trained])
+
+
+def with_dropout(x):
+    return conv(4, "last")(conv(4, "conv2", 2)(layers.Dropout(0.5, name="drop")(conv(4, "conv1", 2)(x))))
+
+
+def with_normalization(x):
+    """Batch normalisation that is trained, but has no weights that are."""
+    x = layers.BatchNormalization(name="frozen_bn")(conv(4, "conv1", 2)(x))
+    return layers.ReLU(name="relu1")(layers.BatchNormalization(center=False, scale=False, name="last")(x))
+
+
+def shared(x):
+    """A frozen layer that is used before and behind the cut."""
+    again = conv(3, "shared", 2)
+    return conv(4, "last")(again(layers.SpatialDropout2D(0.5, name="drop")(again(x))))
+
+
+def nested(x):
+    """All layers of a nested model are frozen; its first has fewer numbers, 16, than its last, 4 x 4 x 4."""
+    inner = keras.Sequential([conv(1, "inner1", 2), conv(4, "inner2"), layers.BatchNormalization()], name="inner")
+    return conv(4, "last")(inner(x))
+
+
+def nested_dropout(x):
+    inner = keras.Input((4, 4, 4))
+    dropped = keras.Model(inner, conv(4, "inner1", 2)(layers.Dropout(0.5)(inner)), name="inner")
+    return conv(4, "last")(dropped(conv(4, "conv1", 2)(x)))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Halves(layers.Layer):
+    """Gives the first channel, and the others."""
+
+    def call(self, x):
+        return x[..., :1], x[..., 1:]
+
+
+def two_results(x):
+    first, others = Halves(name="halves")(conv(4, "conv1", 2)(x))
+    return layers.Concatenate(name="joined")(
+        [conv(4, "last")(others), layers.Flatten(name="row")(first)[:, None, None]]
+    )
+
+
+def with_half(x):
+    """Computes in float16; 4 x 4 x 4."""
+    return conv(4, "last")(conv(4, "conv1", 2, dtype="mixed_float16")(x))
+
+
+FROM = "last"
+GRAPHS = {
+    "chain": (chain, FROM, False, {"conv2": (2, 2, 8)}),
+    "chain, head only": (chain, None, False, {"pooling": (8,)}),
+    # With 64 + 1 (2,368 FLOPs of `wide`, 608 of `narrow`, each less than 1,000 or twice) or 64 + 32 numbers.
+    "residual": (residual, FROM, False, {"relu1": (4, 4, 4)}),
+    "dear residual": (dear_residual, FROM, False, {"relu1": (4, 4, 4), "narrow": (4, 4, 2)}),
+    "residual, head only": (residual, None, False, {"pooling": (4,)}),
+    "two branches": (two_branches, FROM, False, {"joined": (4, 4, 5)}),
+    "two branches, trained addition": (two_branches, "joined", False, {"joined": (4, 4, 5)}),
+    "unequal branches": (unequal_branches, FROM, False, {"conv1": (4, 4, 4)}),
+    "dropout": (with_dropout, FROM, False, {"conv1": (4, 4, 4)}),
+    "dropout in inference mode": (with_dropout, FROM, True, {"conv2": (2, 2, 4)}),
+    "dropout, head only": (with_dropout, None, False, {"pooling": (4,)}),
+    "normalization": (with_normalization, FROM, False, {"frozen_bn": (4, 4, 4)}),
+    "normalization in inference mode": (with_normalization, FROM, True, {"pooling": (4,)}),
+    "shared": (shared, FROM, False, {"shared, call 1": (4, 4, 3)}),
+    "shared in inference mode": (shared, FROM, True, {"shared, call 2": (2, 2, 3)}),
+    "nested": (nested, FROM, False, {"inner": (4, 4, 4)}),
+    "nested dropout": (nested_dropout, FROM, False, {"conv1": (4, 4, 4)}),
+    "nested dropout in inference mode": (nested_dropout, FROM, True, {"inner": (2, 2, 4)}),
+    "float16": (with_half, FROM, False, {"conv1": (4, 4, 4)}),
+}
+"""A backbone, `trainable_from`, whether it is in inference mode, and the tensors at which a person cuts it."""
+
+
+def pixels_of(count, side=SIDE):
+    return np.random.default_rng(0).uniform(0, 255, (count, side, side, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=GRAPHS)
+def case(request):
+    build, trainable_from, inference_mode, expected = GRAPHS[request.param]
+    model = model_of(build, dropout=0.3)
+    whole = architectures.for_phase(model, trainable_from, inference_mode)
+    return whole, cut(model, trainable_from, inference_mode), expected
+
+
+def test_the_cut_is_the_one_found_by_hand(case):
+    _, found, expected = case
+    assert isinstance(found, Cut)
+    assert found.tensors == expected
+    assert found.values == sum(np.prod(shape) for shape in expected.values())
+    assert found.frozen.output_shape == found.rest.input_shape == (None, found.values)
+
+
+def seeded(model):
+    for layer in model._flatten_layers():
+        for generator in layer._seed_generators:
+            generator.state.assign([7, 0])
+
+
+def step(model, inputs):
+    """Logits of a training step and all the weights behind it, from the same weights and random numbers."""
+    before = model.get_weights()
+    seeded(model)
+    with tf.GradientTape() as tape:
+        logits = model(inputs, training=True)
+        loss = tf.reduce_mean(tf.square(logits - tf.eye(3, num_columns=3)[:3]))
+    for weight, gradient in zip(model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True):
+        weight.assign_sub(0.1 * gradient)
+    after = {weight.path: weight.numpy() for weight in model.weights}
+    model.set_weights(before)
+    return logits.numpy(), after
+
+
+def test_both_parts_together_are_the_whole_model(case):
+    whole, found, _ = case
+    pixels = pixels_of(3)
+    features = found.frozen(pixels, training=False)
+    assert features.dtype == "float32"
+    np.testing.assert_allclose(found.rest(features, training=False), whole(pixels, training=False), rtol=0, atol=1e-5)
+    assert [one.path for one in found.rest.trainable_weights] == [one.path for one in whole.trainable_weights]
+    assert found.rest.name == whole.name
+    (logits, after), (expected, weights) = step(found.rest, features), step(whole, pixels)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+    for path, weight in after.items():
+        np.testing.assert_allclose(weight, weights[path], rtol=0, atol=1e-5, err_msg=path)
+    frozen = {one.path for one in found.frozen.weights}
+    assert frozen | set(after) == set(weights)
+    np.testing.assert_array_equal(found.frozen(pixels, training=False), features)  # the step changed no weight of it
+
+
+# What is never kept
+
+
+def cut_behind(layer, trainable_from=FROM, inference_mode=False, first=2):
+    """The kept tensors of: a convolution to 4 x 4 x 4 numbers, the layer, a frozen convolution, a trained one."""
+    model = model_of(lambda x: conv(4, "last")(conv(first, "conv2", 2)(layer(conv(4, "conv1", 2)(x)))))
+    found = cut(model, trainable_from, inference_mode)
+    assert isinstance(found, Cut)
+    return [*found.tensors]
+
+
+class AddsLoss(layers.Layer):
+    def call(self, x):
+        self.add_loss(keras.ops.mean(x))
+        return x
+
+
+class Counts(layers.Layer):
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.count.assign_add(1)
+        return x
+
+
+class DrawsAlways(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.generator)
+
+
+class LooksAtTraining(layers.Layer):
+    def call(self, x, training=False):
+        return 2 * x if training else x
+
+
+class Contains(layers.Layer):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class OwnNormalization(layers.BatchNormalization):
+    def call(self, x, training=None):
+        return super().call(x, training=training) + (1 if training else 0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.Dropout(0.1),
+        lambda: layers.SpatialDropout2D(0.1),
+        lambda: layers.GaussianNoise(0.1),
+        lambda: layers.RandomFlip(),
+        lambda: layers.SpectralNormalization(conv(4, "inner")),
+        lambda: layers.Lambda(lambda x: x),
+        lambda: Contains(layers.Dropout(0.1)),
+        lambda: Contains(keras.Sequential([layers.ReLU(), layers.Dropout(0.1)])),
+        DrawsAlways, LooksAtTraining, OwnNormalization,
+    ],
+)  # fmt: skip
+def test_kept_only_in_inference_mode(layer):
+    assert cut_behind(layer()) == ["conv1"]
+    assert cut_behind(layer(), inference_mode=True) == ["conv2"]
+
+
+@pytest.mark.parametrize(
+    "layer", [AddsLoss, Counts, lambda: conv(4, "inner", activity_regularizer="l2"), lambda: Contains(AddsLoss())]
+)
+def test_a_loss_or_a_changed_variable_is_never_cut_off(layer):
+    assert cut_behind(layer()) == cut_behind(layer(), inference_mode=True) == ["conv1"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.BatchNormalization(),
+        lambda: keras.Sequential([layers.BatchNormalization(), layers.Activation("relu")]),
+        lambda: Contains(layers.BatchNormalization()),
+        lambda: layers.LayerNormalization(),
+        lambda: keras.ops.relu,
+    ],
+)
+def test_frozen_layers_that_do_the_same_in_training_are_kept(layer):
+    assert cut_behind(layer()) == ["conv2"]
+
+
+def in_the_batch(x):
+    """4 x 4 images of 1 x 1 x 4 for each image, and back."""
+    apart = keras.ops.reshape(x, (-1, 1, 1, 4))
+    return keras.ops.reshape(layers.ReLU(name="apart")(apart), (-1, 4, 4, 4))
+
+
+def whole_numbers(x):
+    return keras.ops.cast(layers.Lambda(lambda y: keras.ops.cast(y, "int32"), name="whole")(x), "float32")
+
+
+@pytest.mark.parametrize("through", [in_the_batch, whole_numbers])
+def test_tensors_without_a_float_row_for_each_image(through):
+    """In inference mode all is frozen up to a trained layer that takes the tensors that cannot be kept."""
+
+    def build(x):
+        return conv(4, "last")(through(conv(4, "conv1", 2)(x)))
+
+    model = model_of(build)
+    found = cut(model, FROM, True)
+    kept = list(found.tensors)
+    assert kept == (["reshape_1"] if through is in_the_batch else ["cast"])
