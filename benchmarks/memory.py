@@ -28,7 +28,7 @@ def peaks_of(variant: str) -> dict[str, float]:
     """Trains one variant in this process for a few steps; returns the peaks in MiB, of the process and of a GPU."""
     import tensorflow as tf
 
-    from benchmarks.student_epoch import MEMORY, data_of, epochs_of
+    from benchmarks.epochs import MEMORY, data_of, epochs_of
     from benchmarks.variants import OURS, PLAIN, Pair
 
     tf.config.experimental.enable_op_determinism()  # as the stages do

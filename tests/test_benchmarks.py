@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import made_data, paired, student_epoch, student_step
+from benchmarks import epochs, made_data, paired, student_step
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
 from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels.identity import Expected, differences
@@ -51,16 +51,16 @@ def test_plain_and_ours_see_the_same_batches():
     """The views of pass 1 differ from those of pass 0, and both variants show the same of each."""
     pair = Pair("params.yaml", classes=10)
     pair.views = Views(2, 1, Augmentation(rotation=0.2))
-    with student_epoch.data_of(pair, None, 10) as data:
+    with epochs.data_of(pair, None, 10) as data:
         seen = {
             (name, place): [
                 (pixels.numpy(), targets.numpy()[:, :10])
                 for pixels, targets in training_batches(data.examples(place, name), 4, 1, range(6))
             ]
             for name in (PLAIN, DISTILLER, OURS)
-            for place in (student_epoch.MEMORY, student_epoch.FILES, student_epoch.DISK)
+            for place in (epochs.MEMORY, epochs.FILES, epochs.DISK)
         }
-    reference = seen[OURS, student_epoch.FILES]
+    reference = seen[OURS, epochs.FILES]
     assert [len(pixels) for pixels, _ in reference] == [4, 4, 2, 4, 4, 2]
     for batches in seen.values():
         for (pixels, labels), (pixels_of_ours, labels_of_ours) in zip(batches, reference, strict=True):

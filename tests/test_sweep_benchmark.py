@@ -73,7 +73,7 @@ def test_its_params_are_those_of_system_1(tmp_path):
     assert [phase.epochs for phase in made.student.phases] == [10, 25]
     assert (made.views, made.precompute) == (preset.views, preset.precompute)
     assert made.distill.temperatures == preset.distill.temperatures
-    assert replace(made.student.model, weights="imagenet") == preset.student.model
+    assert made.student.model == replace(preset.student.model, weights="backbone.weights.h5")
     assert (made.student.batch_size, made.student.seeds) == (32, [1, 2, 3])
     assert made.train_teacher.model == replace(preset.train_teacher.model, weights=None)
 
@@ -218,7 +218,7 @@ def test_hours_at_another_size_follow_a_straight_line():
 @pytest.mark.slow
 def test_plain_training_is_that_of_the_baseline(tmp_path):
     """From the same weights, on the same batches: two phases lead to the weights of the stage's own training."""
-    from benchmarks import student_epoch
+    from benchmarks.epochs import MEMORY, data_of
     from benchmarks.variants import PLAIN as OF_PAIR
     from benchmarks.variants import Pair, plain
     from benchmarks.whole_graph import fit_phases
@@ -230,8 +230,8 @@ def test_plain_training_is_that_of_the_baseline(tmp_path):
     phases = [replace(pair.recipe.phases[0], epochs=epochs, learning_rate=0.01) for epochs in (1, 1)]
     recipe = replace(pair.recipe, phases=phases, batch_size=8)
     ours, theirs = (pair.described_student.build(classes=10, seed=1) for _ in range(2))
-    with student_epoch.data_of(pair, None, 20) as data:
-        examples = data.examples(student_epoch.MEMORY, OF_PAIR)
+    with data_of(pair, None, 20) as data:
+        examples = data.examples(MEMORY, OF_PAIR)
         last = TrainingState(tmp_path / "state.npz")
         fit.train(ours, examples, examples, HardLoss(), recipe, last)
         fit_phases(theirs, examples, examples, recipe, plain)
