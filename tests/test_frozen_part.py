@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from described_model import described_model
 from keras import layers
 
-from pipeline.models import architectures
-from pipeline.models.frozen_part import Cut, cut
+from pipeline.models import architectures, keras_files
+from pipeline.models.frozen_part import Cut, NotCut, cut
 
 SIDE = 8
 """Images have 8 x 8 x 3 = 192 numbers."""
@@ -88,10 +89,22 @@ def nested(x):
     return conv(4, "last")(inner(x))
 
 
+def nested_widening(x):
+    """What a nested model takes to compute 64 numbers of 32 again is not known, so it is not left to the rest."""
+    inner = keras.Sequential([conv(4, "inner1")], name="inner")
+    return conv(4, "last")(inner(conv(2, "conv1", 2)(x)))
+
+
 def nested_dropout(x):
     inner = keras.Input((4, 4, 4))
     dropped = keras.Model(inner, conv(4, "inner1", 2)(layers.Dropout(0.5)(inner)), name="inner")
     return conv(4, "last")(dropped(conv(4, "conv1", 2)(x)))
+
+
+def dropout_behind(x):
+    """What is trained drops nothing, and normalises by its own statistics, where the backbone is in inference mode."""
+    x = conv(4, "last")(conv(4, "conv1", 2)(x))
+    return layers.BatchNormalization(name="bn")(layers.Dropout(0.5, name="drop")(x))
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -104,9 +117,7 @@ class Halves(layers.Layer):
 
 def two_results(x):
     first, others = Halves(name="halves")(conv(4, "conv1", 2)(x))
-    return layers.Concatenate(name="joined")(
-        [conv(4, "last")(others), layers.Flatten(name="row")(first)[:, None, None]]
-    )
+    return layers.Concatenate(name="joined")([first, conv(4, "last")(others)])
 
 
 def with_half(x):
@@ -133,6 +144,9 @@ GRAPHS = {
     "shared": (shared, FROM, False, {"shared, call 1": (4, 4, 3)}),
     "shared in inference mode": (shared, FROM, True, {"shared, call 2": (2, 2, 3)}),
     "nested": (nested, FROM, False, {"inner": (4, 4, 4)}),
+    "nested, wider than what it takes": (nested_widening, FROM, False, {"inner": (4, 4, 4)}),
+    "dropout behind": (dropout_behind, FROM, False, {"conv1": (4, 4, 4)}),
+    "dropout behind in inference mode": (dropout_behind, FROM, True, {"conv1": (4, 4, 4)}),
     "nested dropout": (nested_dropout, FROM, False, {"conv1": (4, 4, 4)}),
     "nested dropout in inference mode": (nested_dropout, FROM, True, {"inner": (2, 2, 4)}),
     "float16": (with_half, FROM, False, {"conv1": (4, 4, 4)}),
@@ -292,23 +306,135 @@ def test_frozen_layers_that_do_the_same_in_training_are_kept(layer):
 
 
 def in_the_batch(x):
-    """4 x 4 images of 1 x 1 x 4 for each image, and back."""
-    apart = keras.ops.reshape(x, (-1, 1, 1, 4))
-    return keras.ops.reshape(layers.ReLU(name="apart")(apart), (-1, 4, 4, 4))
+    """16 x 4 numbers, as 16 rows of 4 for each image, and back."""
+    apart = layers.ReLU(name="apart")(keras.ops.reshape(x, (-1, 1, 1, 4)))
+    return layers.Reshape((4, 4, 4), name="together")(keras.ops.reshape(apart, (-1, 64)))
 
 
 def whole_numbers(x):
-    return keras.ops.cast(layers.Lambda(lambda y: keras.ops.cast(y, "int32"), name="whole")(x), "float32")
+    """2 x 2 x 4 whole numbers, which become 4 x 4 x 4 others."""
+    x = keras.ops.cast(layers.MaxPooling2D(name="pooled")(x), "int32")
+    return keras.ops.cast(layers.UpSampling2D(name="together")(x), "float32")
 
 
-@pytest.mark.parametrize("through", [in_the_batch, whole_numbers])
-def test_tensors_without_a_float_row_for_each_image(through):
-    """In inference mode all is frozen up to a trained layer that takes the tensors that cannot be kept."""
+def transposed(x):
+    """The images of a batch lie along the last axis."""
+    x = keras.ops.transpose(layers.GlobalMaxPooling2D(name="pooled")(x))
+    x = layers.ReLU(name="back")(keras.ops.transpose(layers.Softmax(name="across")(x)))
+    return layers.Reshape((4, 4, 4), name="together")(layers.RepeatVector(16)(x))
+
+
+def masked(x):
+    """The mask is a tensor, too, of truth values."""
+    x = layers.Masking(name="masking")(layers.Reshape((2, 8), name="steps")(layers.MaxPooling2D(name="pooled")(x)))
+    return layers.Reshape((4, 4, 1), name="together")(layers.LSTM(16, name="lstm")(x))
+
+
+@pytest.mark.parametrize(
+    ("through", "expected"),
+    [(in_the_batch, "together"), (whole_numbers, "pooled"), (transposed, "back"), (masked, "steps")],
+)
+def test_kept_tensors_hold_an_exact_row_of_each_image(through, expected):
+    model = model_of(lambda x: conv(4, "last")(through(conv(4, "conv1", 2)(x))))
+    found = cut(model, FROM, through is not masked)  # an LSTM cannot be kept but in inference mode
+    assert [*found.tensors] == [expected]
+    features = found.frozen(pixels_of(3), training=False)
+    whole = architectures.for_phase(model, FROM, True)
+    np.testing.assert_allclose(found.rest(features), whole(pixels_of(3)), rtol=0, atol=1e-5)
+
+
+def test_kept_tensors_have_the_type_that_they_had():
+    found = cut(model_of(with_half), FROM, False)
+    assert found.rest.get_layer("kept_tensors").output.dtype == "float16"
+
+
+def test_each_result_of_a_layer_is_a_tensor_of_its_own():
+    """A layer gives one channel and three; both are needed where what is trained takes the three."""
+    found = cut(model_of(two_results), FROM, False)
+    assert found.tensors == {"halves, output 1": (4, 4, 1), "halves, output 2": (4, 4, 3)}
+
+
+# Where nothing is cut
+
+
+def reason(build, trainable_from=FROM, inference_mode=False, **options):
+    found = cut(model_of(build, **options), trainable_from, inference_mode)
+    assert isinstance(found, NotCut)
+    return found.reason
+
+
+def test_nothing_is_frozen():
+    assert (
+        reason(chain, "all")
+        == reason(lambda x: layers.Flatten()(x)[:, None, None], None)
+        == ("no layer with weights is frozen")
+    )
+
+
+def test_a_random_layer_stands_before_all_others():
+    augmented = {"build": lambda x: conv(4, "last")(conv(4, "conv1", 2)(layers.RandomFlip(name="flip")(x)))}
+    assert reason(**augmented) == (
+        "no frozen layer with weights depends on the pixels alone: "
+        "flip may do something else in training than in inference"
+    )
+
+
+def test_what_would_be_kept_is_no_smaller_than_the_pixels():
+    """8 x 8 x 3 numbers, as many as the pixels have; 8 x 8 x 2 of them are fewer."""
+    expected = (
+        "what leaves the frozen layers is no smaller than the 192 numbers of the pixels; they end where last is trained"
+    )
+    assert reason(lambda x: conv(4, "last")(conv(3, "conv1")(x))) == expected
+    assert cut(model_of(lambda x: conv(4, "last")(conv(2, "conv1")(x))), FROM, False).values == 128
+    # A frozen layer widens what pooling has made small.
+    assert reason(lambda x: conv(4, "last")(conv(12, "conv1")(layers.MaxPooling2D()(x)))) == expected
+
+
+def test_a_smaller_tensor_before_what_widens_it_is_kept_after_all():
+    """4 x 4 x 2 numbers become 4 x 4 x 12, as many as the pixels, at a cost of 100 numbers and more."""
 
     def build(x):
-        return conv(4, "last")(through(conv(4, "conv1", 2)(x)))
+        return conv(4, "last")(conv(12, "conv3")(conv(40, "conv2")(conv(2, "conv1", 2)(x))))
 
-    model = model_of(build)
-    found = cut(model, FROM, True)
-    kept = list(found.tensors)
-    assert kept == (["reshape_1"] if through is in_the_batch else ["cast"])
+    assert cut(model_of(build), FROM, False).tensors == {"conv1": (4, 4, 2)}
+
+
+def test_all_is_kept_but_for_the_head():
+    """Its batch normalisation is trained, also where the backbone is in inference mode."""
+    assert cut(model_of(chain, batch_normalization=True), None, True).tensors == {"pooling": (8,)}
+
+
+# What a cut leaves as it is
+
+
+def test_cutting_changes_nothing_in_the_file_of_a_model(tmp_path):
+    files = []
+    for is_cut in (False, True):
+        model = model_of(shared)
+        architectures.for_phase(model, FROM)
+        if is_cut:
+            cut(model, None, False)
+            cut(model, FROM, False)
+        keras_files.save(model, tmp_path / f"{is_cut}.keras")
+        files.append((tmp_path / f"{is_cut}.keras").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_frozen_part_has_the_same_configuration_in_each_process():
+    """What came before it in a process, such as other phases, does not show."""
+    configs = []
+    for phases in ([FROM], ["all", None, FROM]):
+        model = model_of(dear_residual)
+        for trainable_from in phases:
+            architectures.for_phase(model, trainable_from)
+            found = cut(model, trainable_from, False)
+        configs.append(found.frozen.get_config())
+    assert configs[0] == configs[1]
+
+
+def test_mobilenet_is_cut_where_the_issue_measured_it():
+    model = described_model(
+        architecture="mobilenetv2", input_shape=(224, 224, 3), weights=None, pooling="avg", dropout=0.2
+    ).build(classes=2, seed=1)
+    assert cut(model, 100, False).tensors == {"block_10_project_BN": (14, 14, 96)}
+    assert cut(model, None, False).tensors == {"pooling": (1280,)}

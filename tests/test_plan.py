@@ -501,6 +501,16 @@ def test_the_plan_counts_epochs_by_their_steps(project):
     assert table(text, "teacher passes")["online"][0] == f"{6 * seen:,}"
 
 
+def test_the_plan_tells_of_frozen_layers_if_there_are_any(project, monkeypatch):
+    monkeypatch.setattr("pipeline.tools.step_speed.LEAST_SECONDS", 0.01)
+    assert "frozen layers" not in plan()
+    change_params("student.phases", [{"epochs": 40, "learning_rate": 0.1, "trainable_from": None}])
+    row = table(plan("--measure"), "frozen layers")["phase 1"]
+    assert (row[0], row[2], row[4], len(row)) == ("pooling", "3", "disk", 9)
+    change_params("student.cache_frozen", "none")
+    assert plan().endswith("phase 1: nothing is kept of frozen layers: student.cache_frozen is none\n")
+
+
 def teraflops(text):
     return float(table(text, "teacher passes")["offline"][1])
 

@@ -14,6 +14,8 @@ from pipeline.runtime.errors import MissingError, ParameterError, PipelineError
 
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
+    from pipeline.tools.frozen_plan import Trainings
+    from pipeline.tools.image_counts import ImageCounts
 
 
 @click.command(cls=Announced)
@@ -140,10 +142,11 @@ def plan(measure: bool) -> None:
 
 def show_plan(params: "Params", measure: bool) -> None:
     """Prints the plan of a run; TensorFlow must be loaded."""
-    from pipeline.tools import plan
+    from pipeline.tools import frozen_plan, plan
     from pipeline.tools.image_counts import count_images
 
     student = params.student
+    recipe = arguments.recipe(student, seed=0)
     images = count_images(INDEX, **arguments.data_set(params.split))
     arguments.refuse_other_classes(params, images.class_names)
     teacher_model = plan.teacher_model(*arguments.teachers(params.train_teacher), images.class_names)
@@ -154,7 +157,7 @@ def show_plan(params: "Params", measure: bool) -> None:
         params.precompute.storage,
         teacher=teacher_model,
         student=student_model,
-        recipe=arguments.recipe(student, seed=0),
+        recipe=recipe,
         losses=len(params.distill.losses),
         temperatures=len(params.distill.temperatures),
         seeds=len(student.seeds),
@@ -170,8 +173,28 @@ def show_plan(params: "Params", measure: bool) -> None:
             student_batch=student.batch_size,
         )
     click.echo(plan.as_text(costs, speed))
+    told = frozen_plan.frozen_layers(
+        student_model,
+        recipe,
+        _trainings(params, images),
+        views=params.views.count,
+        validation=images.counts["val"],
+        measure=measure,
+    )
+    if told:
+        click.echo(f"\n{told}")
     if advice := params.views.advice:
         click.echo(f"\n{advice}")
+
+
+def _trainings(params: "Params", images: "ImageCounts") -> "list[Trainings]":
+    """Those of students and of baselines."""
+    from pipeline.tools.frozen_plan import Trainings
+
+    train, seeds = images.counts["train"], len(params.student.seeds)
+    students = len(arguments.students(params.distill)) * seeds
+    of_students, of_baselines = (arguments.frozen_cache(params, labelled_only=of) for of in (False, True))
+    return [Trainings(students, train, of_students), Trainings(seeds, train - images.unlabelled, of_baselines)]
 
 
 @click.command(cls=Announced)

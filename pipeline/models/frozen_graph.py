@@ -115,8 +115,7 @@ class FrozenGraph:
         spec = self._specs[id(tensor)]
         has_row_for_each_image = spec.shape[:1] == (BATCH,) and None not in spec.shape
         is_exact = spec.dtype in ("float16", "bfloat16", "float32")
-        has_mask = getattr(tensor, "_keras_mask", None) is not None  # a row would lose it
-        return math.prod(spec.shape[1:]) if has_row_for_each_image and is_exact and not has_mask else WIDE
+        return math.prod(spec.shape[1:]) if has_row_for_each_image and is_exact else WIDE
 
     def _flops(self, call: Any) -> int:
         """About the FLOPs of one image: each weight is multiplied and added once at each place of the result."""

@@ -88,7 +88,7 @@ def cut(model: Any, trainable_from: str | int | None, inference_mode: bool) -> C
         if count < math.prod(graph.input_shape) and graph.has_weights(kept):
             return _cut_at(kept, graph, model.name)
     pixels = f"the {math.prod(graph.input_shape):,} numbers of the pixels"
-    return NotCut(f"what leaves the frozen layers is no smaller than {pixels}")
+    return NotCut(f"what leaves the frozen layers is no smaller than {pixels}; they end where {graph.obstacle}")
 
 
 def _cut_at(kept: Sequence[Any], graph: FrozenGraph, name: str) -> Cut:
@@ -130,12 +130,12 @@ def _computed(result: Any, calls: Sequence[Any], kept: Sequence[Any], given: Seq
 
 
 class _Row(keras.layers.Layer):
-    """Puts the values of tensors (B, ...) of any floating type in rows (B, K) of float32."""
+    """Puts the values of tensors (B, ...) in rows (B, K); with the type float32, it casts them to that."""
 
     def call(self, tensors: Any) -> Any:
         """Takes a tensor, or several in a list."""
         several = tensors if isinstance(tensors, list) else [tensors]
-        rows = [ops.reshape(ops.cast(one, "float32"), (-1, math.prod(one.shape[1:]))) for one in several]
+        rows = [ops.reshape(one, (-1, math.prod(one.shape[1:]))) for one in several]
         return ops.concatenate(rows, axis=1) if len(rows) > 1 else rows[0]
 
 

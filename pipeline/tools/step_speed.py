@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.distillation.loss import DistillationLoss
 from pipeline.inference.forward import Forward
 from pipeline.inference.forward_speed import random_pixels
+from pipeline.models.frozen_part import Cut
 
 LEAST_SECONDS = 2.0
 """A step is repeated until the repetitions together have taken this long."""
@@ -37,14 +38,35 @@ def images_a_second(teacher: Any, student: Any, *, teacher_batch: int, student_b
         print(f"timing forward passes of the teacher, {teacher_batch} images each", file=sys.stderr, flush=True)
         forward, batches = Forward(teacher, teacher_batch), [random_pixels(teacher, teacher_batch)]
         speeds["teacher"] = teacher_batch / _seconds(lambda: list(forward(batches)))
-    classes = student.output_shape[-1]
+    return speeds | {"student": _steps_a_second(student, random_pixels(student, student_batch), "the student")}
+
+
+def images_a_second_in_phase(cut: Cut, batch_size: int, title: str) -> dict[str, float]:
+    """Times the frozen layers' forward pass and the rest's training step on numbers in memory.
+
+    Args:
+        cut: the student, cut in two.
+        batch_size: images in one training step.
+        title: the name of the phase, for messages.
+
+    Returns:
+        Images per second of "frozen" and "rest".
+    """
+    print(f"timing the frozen layers of {title}, {batch_size} images each", file=sys.stderr, flush=True)
+    forward, pixels = Forward(cut.frozen, batch_size), random_pixels(cut.frozen, batch_size)
+    frozen = batch_size / _seconds(lambda: list(forward([pixels])))
+    features = cut.frozen(pixels, training=False)
+    return {"frozen": frozen, "rest": _steps_a_second(cut.rest, features, f"the rest of {title}")}
+
+
+def _steps_a_second(model: Any, inputs: Any, title: str) -> float:
+    """Images per second of a model's training steps on B inputs."""
+    count, classes = len(inputs), model.output_shape[-1]
     # The numbers of the loss and the targets do not matter: they change no operation.
-    student.compile(optimizer=keras.optimizers.Adam(), loss=DistillationLoss(4.0, 0.5, True), jit_compile=False)
-    pixels = random_pixels(student, student_batch)
-    targets = np.full((student_batch, 2 * classes), 1 / classes, np.float32)
-    print(f"timing training steps of the student, {student_batch} images each", file=sys.stderr, flush=True)
-    step_seconds = _seconds(lambda: student.train_on_batch(pixels, targets))
-    return speeds | {"student": student_batch / step_seconds}
+    model.compile(optimizer=keras.optimizers.Adam(), loss=DistillationLoss(4.0, 0.5, True), jit_compile=False)
+    targets = np.full((count, 2 * classes), 1 / classes, np.float32)
+    print(f"timing training steps of {title}, {count} images each", file=sys.stderr, flush=True)
+    return count / _seconds(lambda: model.train_on_batch(inputs, targets))
 
 
 def _seconds(step: Callable[[], Any]) -> float:

@@ -172,7 +172,7 @@ def _kept(
     on_disk = StoredFeatures(part, shown, folder, title)
     how = Shown(len(shown.images), len(views), passes, cache.trainings)
     left = len(on_disk.existing(views)) * on_disk.size if _may_use_disk(cache) else 0
-    choice = choose(cache.setting, how, len(views) * on_disk.size, _room(folder), left)
+    choice = choose(cache.setting, how, len(views) * on_disk.size, room_for(folder), left)
     if choice.place == "none":
         return None, (f"computed in every step, since {choice.reason}", 0)
     size = len(views) * on_disk.size
@@ -198,7 +198,8 @@ def _may_use_disk(cache: FrozenCache) -> bool:
     return cache.setting == "disk" or (cache.setting == "auto" and cache.trainings > 1)
 
 
-def _room(folder: Path) -> Room:
+def room_for(folder: Path) -> Room:
+    """The bytes that are free in memory, and on the disk of a folder, which need not exist."""
     disk = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return Room(psutil.virtual_memory().available, shutil.disk_usage(disk).free)
 

@@ -16,7 +16,7 @@ import PIL
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.transforms import Transforms
+from pipeline.images.transforms import Transforms, rendered_fields
 from pipeline.inference.forward import Forward
 from pipeline.models.frozen_part import NOTHING_IS_FROZEN, Cut, NotCut, cut
 from pipeline.runtime.devices import numerics
@@ -86,13 +86,14 @@ class FrozenPart:
 
     def fingerprint_of(self, shown: ShownImages, view: int) -> str:
         """A digest of everything that decides the features of one view of N images."""
-        transforms = None if shown.augmentation.is_identity else shown.transforms(view)
+        used = [*rendered_fields(shown.augmentation), *(["partner"] if shown.augmentation.mixes else [])]
+        transforms = shown.transforms(view) if used else None
         return fingerprint(
             frozen=self._fingerprint,
             images=shown.content,
             preprocessing=shown.images.preprocessing,
             augmentation=shown.augmentation.as_json(),
-            transforms=None if transforms is None else {n: _sha256(array) for n, array in vars(transforms).items()},
+            transforms=[[name, _sha256(getattr(transforms, name))] for name in used],
         )
 
     @cached_property
