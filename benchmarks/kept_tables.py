@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pipeline.training.frozen_features import FrozenPart
 
 from benchmarks.epochs import MEMORY, Data, epochs_of
 from benchmarks.kept_epochs import NOT_KEPT, OverFeatures
 from benchmarks.variants import OURS, Pair
+from pipeline.training.frozen_features import FrozenPart
 from pipeline.training.recipe import FeaturesDtype, Phase
 
 EPOCHS_COMPARED = 5
