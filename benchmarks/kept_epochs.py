@@ -3,13 +3,17 @@
 An epoch runs what `fit.train` runs for such a phase, but for validation.
 """
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from benchmarks.epochs import MEMORY, UNTOUCHED, Data
 from benchmarks.process import quiet
+from benchmarks.quality_projects import inside
 from benchmarks.quality_trainings import Changed
 from benchmarks.variants import OURS, Pair
 from pipeline.training import fit
@@ -26,6 +30,13 @@ ON_DISK, IN_MEMORY, HALVES = "ours, kept on disk", "ours, kept in memory", "ours
 NOT_KEPT, OF_MEMORY = FrozenCache("none"), FrozenCache("memory")
 OF_DISK = FrozenCache("disk", trainings=2)
 """Another training uses them, too; features that are used once are not kept."""
+
+
+@contextmanager
+def in_a_folder() -> Iterator[None]:
+    """Works in a new folder, where features are kept."""
+    with tempfile.TemporaryDirectory() as name, inside(Path(name)):
+        yield
 
 
 class InOneView(Changed):

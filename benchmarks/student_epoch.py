@@ -22,9 +22,6 @@ The last table of each pair times the input alone: the batches of a training, an
 Ten minutes; --quick one.
 """
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,10 +29,9 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.epochs import DISK, FILES, MEMORY, UNTOUCHED, Data, batches_of, data_of, epochs_of, parts_of
-from benchmarks.kept_epochs import OverFeatures
+from benchmarks.kept_epochs import OverFeatures, in_a_folder
 from benchmarks.kept_tables import EPOCHS_COMPARED, KEPT_HEADER, ROUNDING_HEADER, rows_of_bytes, rows_of_rounding
 from benchmarks.paired import interleaved, interval_of_median, ratios, spread
-from benchmarks.quality_projects import inside
 from benchmarks.record import Record, arguments
 from benchmarks.student_step import PHASES
 from benchmarks.variants import DISTILLER, OURS, PLAIN, Pair, plain
@@ -189,13 +185,6 @@ def main() -> None:
         report_epochs(record, title, pair, data, rounds=rounds, epochs=1 if quick else 10)
         report_input(record, title, pair, data, rounds)
     record.write()
-
-
-@contextmanager
-def in_a_folder() -> Iterator[None]:
-    """Works in a new folder, where features are kept."""
-    with tempfile.TemporaryDirectory() as name, inside(Path(name)):
-        yield
 
 
 if __name__ == "__main__":
