@@ -215,6 +215,42 @@ def test_hours_at_another_size_follow_a_straight_line():
     assert line(1849) == pytest.approx(12.0 + 0.25 * 1849)
 
 
+def test_the_record_holds_both_sweeps_and_their_tables(tmp_path, monkeypatch):
+    """The whole command with times that are made up: a process of each image takes a second, and 10 seconds more."""
+    ran = []
+
+    def made(project, which, tiles, weights):
+        assert (tiles, weights) == (None, None)
+        project.mkdir(parents=True)
+        write_params("mhist", which.params("backbone.weights.h5"), project / "params.yaml")
+        (project / "dvc.yaml").touch()
+        (project / "images").write_text(str(which.images))
+        return read_params(project / "params.yaml")
+
+    def took(project, name, words):
+        ran.append((project.name, name))
+        seconds = 10.0 + int((project / "images").read_text())
+        return Taken(seconds, seconds)
+
+    monkeypatch.setattr(sweep, "make_sweep", made)
+    monkeypatch.setattr(sweep, "timed", took)
+    output = tmp_path / "sweep.json"
+    command = ["sweep", "--images", "64", "--work", str(tmp_path / "work"), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", command)
+    sweep.main()
+    record = json.loads(output.read_text())
+    whole = 1 + 1 + 6 + 2 * 21 + 3  # split, precompute, soften, trainings with a plain one each, and the Distiller
+    assert [[folder for folder, _ in ran].count(folder) for folder in ("all", "few")] == [whole, 1 + 1 + 1 + 2 * 4 + 2]
+    assert record["command"] == "python -m benchmarks.sweep --images 64"
+    assert len(record["tables"]) == 3
+    at_size = dict(zip(record["tables"][2]["header"], zip(*record["tables"][2]["rows"], strict=True), strict=True))
+    assert at_size["hours"][3] == f"{21 * (10 + 1849) / 3600:.2f}"
+    assert record["measured"]["64 images"]["counts"] == {"train": 64, "val": 11, "test": 2}
+    monkeypatch.setattr(sys, "argv", ["sweep", "--images", "32"])
+    with pytest.raises(SystemExit, match="more than the 32 of the small sweep, got 32"):
+        sweep.main()
+
+
 @pytest.mark.slow
 def test_plain_training_is_that_of_the_baseline(tmp_path):
     """From the same weights, on the same batches: two phases lead to the weights of the stage's own training."""
