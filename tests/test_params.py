@@ -1133,7 +1133,7 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     assert undeclared(lambda: dict(some)["student"].model)
     assert sorted(dict(some)) == ["cifar10", "images", "sample", "student"]
     assert list(dict(dict(some)["images"])) == ["cache"]
-    assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen"]
+    assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen", "trainings_at_once"]
     assert plain(params) == before
     assert plain(restrict(params, ["student"]).student) == before["student"]
 
