@@ -17,15 +17,14 @@ quick: lint
 	pytest --numprocesses auto --dist loadfile -m "not slow" --durations=5
 
 # Everything that docs/benchmarks.md shows, except `teachers`; it and `quality` need data of your own: see --help.
-BENCHMARKS := student_step student_epoch precompute soft_label_file memory
+BENCHMARKS := student_step student_epoch precompute soft_label_file memory sweep
 
 bench: .venv/installed
 	for name in $(BENCHMARKS); do python -m benchmarks.$$name || exit 1; done
-	python -m benchmarks.sweep --steps benchmarks/results/student_step.json
 	python -m benchmarks.document
 
 bench-quick: .venv/installed
-	for name in $(BENCHMARKS) sweep quality; do python -m benchmarks.$$name --quick || exit 1; done
+	for name in $(BENCHMARKS) quality; do python -m benchmarks.$$name --quick || exit 1; done
 
 lint: .venv/installed
 	ruff check .

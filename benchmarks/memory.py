@@ -5,7 +5,7 @@
 Each variant is trained in a process of its own, on the same batches, through the pipeline's own input; MobileNetV2
 is fine-tuned from layer 100 at batch size 32, and the teacher is ResNet50V2. The peak resident memory of the processes
 is compared, and on a GPU the peak that TensorFlow's allocator counts. "no model" is the same process before it builds
-a model: libraries and images.
+a model: libraries and images. "ours" trains the whole graph, "ours, kept on disk" over features that it also makes.
 
 Three minutes; --quick 40 seconds (two variants).
 """
@@ -28,15 +28,20 @@ def peaks_of(variant: str) -> dict[str, float]:
     """Trains one variant in this process for a few steps; returns the peaks in MiB, of the process and of a GPU."""
     import tensorflow as tf
 
-    from benchmarks.student_epoch import MEMORY, data_of, epochs_of
+    from benchmarks.epochs import MEMORY, data_of, epochs_of
+    from benchmarks.kept_epochs import OF_DISK, ON_DISK, OverFeatures, in_a_folder
     from benchmarks.variants import OURS, PLAIN, Pair
 
     tf.config.experimental.enable_op_determinism()  # as the stages do
     pair = Pair("presets/mhist.yaml", classes=2)
-    with data_of(pair, None, BATCHES * pair.recipe.batch_size) as data:
-        if variant != NO_MODEL:
+    phase = pair.recipe.phases[-1]
+    with data_of(pair, None, BATCHES * pair.recipe.batch_size) as data, in_a_folder():
+        if variant == ON_DISK:
+            training = OverFeatures(pair, phase, data)
+            training.train(training.batches(OF_DISK, 1), 1)
+        elif variant != NO_MODEL:
             examples = data.examples(MEMORY, OURS if variant == OURS else PLAIN)
-            epochs_of(pair.variant(variant, pair.recipe.phases[-1]), examples, pair.recipe.batch_size)()
+            epochs_of(pair.variant(variant, phase), examples, pair.recipe.batch_size)()
     peaks = {"process": peak_mib()}
     if tf.config.list_physical_devices("GPU"):
         peaks["GPU"] = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
@@ -61,7 +66,7 @@ def main() -> None:
     record = Record("memory", options)
     names = ["ours", "keras Distiller"]
     if not options.quick:
-        names = [NO_MODEL, "plain", *names, "train_step by hand"]
+        names = [NO_MODEL, "plain", "ours", "ours, kept on disk", "keras Distiller", "train_step by hand"]
     peaks: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(1 if options.quick else 2):
         for name in names:

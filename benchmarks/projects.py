@@ -54,20 +54,25 @@ def write_params(preset: str, changes: Mapping[str, Any], params: Path) -> None:
     yaml.dump(content, params)
 
 
+def environment_of(project: Path) -> dict[str, str]:
+    """The environment of a process that works in a project, with its copy of the pipeline."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    environment["PYTHONPATH"] = str(project)
+    return environment
+
+
 def reproduce(project: Path, described: str) -> None:
     """Runs `dvc repro evaluate` on the project's own copy of the pipeline, and prints the name of each stage.
 
     Raises:
         SystemExit: it failed; the message shows the end of its output.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-    environment["PYTHONPATH"] = str(project)
     start, printed = time.monotonic(), []
     with subprocess.Popen(
         ["dvc", "repro", "evaluate"],
         cwd=project,
-        env=environment,
+        env=environment_of(project),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

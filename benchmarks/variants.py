@@ -33,6 +33,7 @@ class Pair:
     Args:
         params: the path of the file, relative to this repository's root.
         classes: C, the number of classes.
+        weights: a file of weights of the student's backbone; None: random ones.
 
     Attributes:
         params: the content of the file.
@@ -42,9 +43,10 @@ class Pair:
         loss: the student's loss at `TEMPERATURE`.
     """
 
-    def __init__(self, params: str, classes: int) -> None:
+    def __init__(self, params: str, classes: int, weights: Path | None = None) -> None:
         self.params: Params = read_params(ROOT / params)
         self.classes = classes
+        self.weights: Any = None if weights is None else str(weights.resolve())
         self.recipe: Recipe = arguments.recipe(self.params.student, seed=1)
         self.views: Views = self.params.views
         distill = self.params.distill
@@ -62,13 +64,16 @@ class Pair:
 
     @property
     def described_student(self) -> Model:
-        """The student, without pretrained weights."""
-        return replace(self.params.student.model, weights=None)
+        """The student, with the weights of the pair."""
+        return replace(self.params.student.model, weights=self.weights)
+
+    def new_student(self) -> Any:
+        """A new student, always with the same weights."""
+        return self.described_student.build(classes=self.classes, seed=self.recipe.seed)
 
     def student(self, phase: Phase) -> Any:
-        """A new student, always with the same weights, wired for one phase of its training."""
-        model = self.described_student.build(classes=self.classes, seed=self.recipe.seed)
-        return architectures.for_phase(model, phase.trainable_from, phase.backbone_in_inference_mode)
+        """A new student, wired for one phase of its training."""
+        return architectures.for_phase(self.new_student(), phase.trainable_from, phase.backbone_in_inference_mode)
 
     def variant(self, name: str, phase: Phase) -> Any:
         """One of `VARIANTS`, compiled, with a student of its own and, if it has a teacher in the loop, this teacher."""

@@ -1,13 +1,11 @@
 """The benchmarks' sums and that they compare like with like; nothing is timed here."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import made_data, paired, student_epoch, student_step, sweep
+from benchmarks import epochs, made_data, paired, student_step
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
 from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels.identity import Expected, differences
@@ -53,16 +51,16 @@ def test_plain_and_ours_see_the_same_batches():
     """The views of pass 1 differ from those of pass 0, and both variants show the same of each."""
     pair = Pair("params.yaml", classes=10)
     pair.views = Views(2, 1, Augmentation(rotation=0.2))
-    with student_epoch.data_of(pair, None, 10) as data:
+    with epochs.data_of(pair, None, 10) as data:
         seen = {
             (name, place): [
                 (pixels.numpy(), targets.numpy()[:, :10])
                 for pixels, targets in training_batches(data.examples(place, name), 4, 1, range(6))
             ]
             for name in (PLAIN, DISTILLER, OURS)
-            for place in (student_epoch.MEMORY, student_epoch.FILES, student_epoch.DISK)
+            for place in (epochs.MEMORY, epochs.FILES, epochs.DISK)
         }
-    reference = seen[OURS, student_epoch.FILES]
+    reference = seen[OURS, epochs.FILES]
     assert [len(pixels) for pixels, _ in reference] == [4, 4, 2, 4, 4, 2]
     for batches in seen.values():
         for (pixels, labels), (pixels_of_ours, labels_of_ours) in zip(batches, reference, strict=True):
@@ -98,34 +96,3 @@ def test_the_interval_of_a_median_is_that_of_the_sign_test():
     assert paired.interval_of_median(shuffled(12) + 1.0) == "3.000 to 10.00"
     assert paired.interval_of_median(shuffled(30) + 1.0) == "10.00 to 21.00"
     assert paired.interval_of_median(shuffled(5) + 1.0) == "-"
-
-
-def test_passes_and_seconds_of_system_1_by_hand(monkeypatch):
-    """2,175 images are 68 batches of 32; offline each is labelled 35 times, online 35 times for each of 6 students."""
-    pair = Pair("presets/mhist.yaml", classes=2)
-    small = Pair("params.yaml", classes=2)  # the counts do not depend on the models, which take long to build
-    pair.__dict__["teacher"] = small.teacher
-    monkeypatch.setattr(pair, "student", lambda phase: small.student(small.recipe.phases[0]))
-    plan = sweep.plan_of(pair, sweep.SYSTEM_1, pair.views, pair.recipe, len(sweep.TEMPERATURES))
-    assert plan.offline_passes == 2175 * 35 + 977 == 77_102
-    assert plan.online_passes == 2175 * 35 * 6 == 456_750
-    steps = sweep.steps_of(pair.recipe, 2175)
-    assert steps == [680, 1700]
-    seconds = sweep.Seconds(ours=[1.0, 2.0], online=[5.0, 6.0], forward=4.0)
-    assert sweep.seconds_offline(plan, steps, seconds, 32) == pytest.approx(77_102 / 32 * 4 + 6 * (680 + 2 * 1700))
-    assert sweep.seconds_online(plan, steps, seconds) == 6 * (5 * 680 + 6 * 1700)
-
-
-def test_results_of_student_step_are_read_by_their_stored_names(tmp_path: Path):
-    pair = Pair("presets/mhist.yaml", classes=2)
-    kept = {
-        student_step.title_of(pair, phase): {
-            OURS: [1.0 + number, 9.0, 0.5],
-            DISTILLER: [5.0 + number] * 3,
-            student_step.TEACHER: [4.0 + number] * 3,
-        }
-        for number, phase in enumerate(student_step.PHASES)
-    }
-    result = tmp_path / "student_step.json"
-    result.write_text(json.dumps({"measured": kept}))
-    assert sweep.read_seconds(pair, result, rounds=1) == sweep.Seconds([1.0, 2.0], [5.0, 6.0], 4.5)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from described_model import described_model
 from keras import layers
 
-from pipeline.models import architectures, keras_files
+from pipeline.models import architectures, frozen_part, keras_files
 from pipeline.models.frozen_part import Cut, NotCut, cut
 
 SIDE = 8
@@ -390,7 +390,7 @@ def test_what_would_be_kept_is_no_smaller_than_the_pixels():
     assert reason(lambda x: conv(4, "last")(conv(12, "conv1")(layers.MaxPooling2D()(x)))) == expected
 
 
-def test_a_smaller_tensor_before_what_widens_it_is_kept_after_all():
+def test_a_smaller_tensor_before_what_widens_it_is_kept():
     """4 x 4 x 2 numbers become 4 x 4 x 12, as many as the pixels, at a cost of 100 numbers and more."""
 
     def build(x):
@@ -420,7 +420,7 @@ def test_cutting_changes_nothing_in_the_file_of_a_model(tmp_path):
     assert files[0] == files[1]
 
 
-def test_a_frozen_part_has_the_same_configuration_in_each_process():
+def test_a_frozen_part_has_one_configuration_in_all_processes():
     """What came before it in a process, such as other phases, does not show."""
     configs = []
     for phases in ([FROM], ["all", None, FROM]):
@@ -432,9 +432,15 @@ def test_a_frozen_part_has_the_same_configuration_in_each_process():
     assert configs[0] == configs[1]
 
 
-def test_mobilenet_is_cut_where_the_issue_measured_it():
+def test_mobilenet_is_cut_before_what_widens_its_features(monkeypatch):
+    """Neither a block earlier, at 14 * 14 * 64 numbers, nor behind the layer that makes 14 * 14 * 576 of them."""
     model = described_model(
         architecture="mobilenetv2", input_shape=(224, 224, 3), weights=None, pooling="avg", dropout=0.2
     ).build(classes=2, seed=1)
-    assert cut(model, 100, False).tensors == {"block_10_project_BN": (14, 14, 96)}
     assert cut(model, None, False).tensors == {"pooling": (1280,)}
+    found = []
+    for price in (frozen_part.NUMBERS_A_FLOP, 1 / 4000, 1 / 250, 1 / 5000, 1 / 100):
+        monkeypatch.setattr(frozen_part, "NUMBERS_A_FLOP", price)
+        found.append([*cut(model, 100, False).tensors])
+    cheaper, dearer = ["block_9_add"], ["block_10_project_BN", "block_11_expand_relu"]
+    assert found == [["block_10_project_BN"]] * 3 + [cheaper, dearer]

@@ -1,16 +1,27 @@
 """What `softlabel plan` says of frozen layers, against numbers by hand."""
 
 import re
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import MODEL
+from conftest import MODEL, write_data_set
 
+from pipeline.images.augmentation import Augmentation
+from pipeline.images.decoded_images import DecodedImages
+from pipeline.inference.forward import Forward
+from pipeline.runtime.digests import sha256_file
 from pipeline.tools import frozen_plan
 from pipeline.tools.frozen_plan import FrozenPhase, Trainings, as_text, frozen_phases
-from pipeline.tools.frozen_plan import _views_and_passes as views_and_passes
-from pipeline.training.kept_features import ONCE, FrozenCache, Room
+from pipeline.tools.frozen_plan import _views_passes_and_images as views_passes_and_images
+from pipeline.training.fit import train
+from pipeline.training.hard_loss import HardLoss
+from pipeline.training.input_pipeline import Examples, HardLabels
+from pipeline.training.kept_features import ONCE, FrozenCache, Room, gigabytes
 from pipeline.training.recipe import Phase, Recipe
+from pipeline.training.state import TrainingState
 
 STUDENT = replace(
     MODEL, input_shape=(8, 8, 3), filters=[4, 2], downsampling="stride", pooling="avg", batch_normalization=False
@@ -47,11 +58,17 @@ def test_what_eight_trainings_share_by_hand():
     assert upper.flops_saved == (672 - 34) * upper.flops
 
 
-def test_frozen_layers_that_were_trained_before_are_each_trainings_own():
+def test_frozen_layers_trained_before_are_each_trainings_own():
     """So each of 8 trainings fills its memory: with 8 times 34 images, of 672."""
     (head,) = phases_of(Phase(1, 0.1, "all"), Phase(6, 0.1, None))
     assert (head.number, head.place, head.size) == (2, "memory", 34 * 2 * 4)
     assert (head.passes, head.passes_if_not_kept) == (8 * 34, 672)
+
+
+def test_memory_is_filled_by_each_training():
+    in_memory = [replace(one, cache=FrozenCache("memory", 8)) for one in TRAININGS]
+    (head,) = phases_of(Phase(6, 0.1, None), trainings=in_memory)
+    assert (head.place, head.size, head.passes) == ("memory", 34 * 2 * 4, 8 * 34)
 
 
 def test_random_weights_are_those_of_a_seed():
@@ -86,7 +103,8 @@ def test_views_and_passes_of_a_phase_are_those_of_its_steps(steps, views):
     recipe = Recipe([Phase(2, 0.1, None, steps_per_epoch=2), Phase(4, 0.1, None, steps_per_epoch=steps)], 4, seed=0)
     in_all = range(4, 4 + 4 * (steps or 3))
     shown = {step // 3 % views for step in in_all}
-    assert views_and_passes(recipe, 2, 10, views) == (len(shown), len(in_all) / 3)
+    images = sum((4, 4, 2)[step % 3] for step in in_all)
+    assert views_passes_and_images(recipe, 2, 10, views) == (len(shown), len(in_all) / 3, images)
 
 
 def test_phases_without_frozen_layers_are_not_told():
@@ -130,7 +148,7 @@ def test_each_phase_is_timed_with_the_layers_that_it_trains(monkeypatch):
         return {"frozen": 1.0, "rest": 1.0}
 
     monkeypatch.setattr(frozen_plan, "images_a_second_in_phase", timed)
-    recipe = Recipe([Phase(6, 0.1, "conv2"), Phase(6, 0.1, None), Phase(1, 0.1, "all")], 4, seed=0)
+    recipe = Recipe([Phase(6, 0.1, "conv2"), Phase(6, 0.1, None)], 4, seed=0)
     model = STUDENT.untrained(classes=2)
     told = frozen_plan.frozen_layers(model, recipe, TRAININGS, views=3, validation=4, measure=True)
     assert trained == [("phase 1", 4, 4), ("phase 2", 4, 2)]
@@ -144,3 +162,37 @@ def test_validation_images_are_those_that_the_recipe_uses(monkeypatch):
         recipe = Recipe([Phase(1, 0.1, None)], 4, seed=0, validation_steps=steps)
         frozen_plan.frozen_layers(None, recipe, TRAININGS, views=3, validation=6, measure=False)
     assert used == [6, 4, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["none", "memory", "disk"])
+def test_a_training_computes_what_the_plan_counts(tmp_path, monkeypatch, capsys, setting):
+    """Of 9 images in 2 views, and of 5 validation images: in phases that begin and end within a pass."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    write_data_set(Path("raw"))
+    files = sorted(Path("raw/images").glob("*.png"))[:14]
+    named = [(file.name, sha256_file(file)) for file in files]
+    one_hot = np.eye(2, dtype=np.float32)[np.arange(14) % 2]
+    shown, validated = (
+        Examples(named[of], DecodedImages(files[of], (8, 8, 3), keep=True), HardLabels(names, one_hot[of], *views))
+        for of, views in ((slice(9), (Augmentation(rotation=0.2), 1, 2)), (slice(9, 14), (Augmentation(), 0, 1)))
+        for names in [[file.name for file in files[of]]]
+    )
+    phases = [Phase(2, 0.01, None, steps_per_epoch=4), Phase(3, 0.01, "conv2", steps_per_epoch=4)]
+    recipe, model = Recipe(phases, 4, seed=0), STUDENT.build(classes=2, seed=1)
+    cache, computed, of_few = FrozenCache(setting, 1), Counter(), Forward.of_few
+    planned = frozen_phases(model, recipe, [Trainings(1, 9, cache)], views=2, validation=5, room=ROOM)
+
+    def counted(self, pixels):
+        features = of_few(self, pixels)
+        computed[features.shape[1]] += len(features)
+        return features
+
+    monkeypatch.setattr(Forward, "of_few", counted)
+    train(model, shown, validated, HardLoss(), recipe, TrainingState(Path("state.npz")), cache)
+    assert computed == {phase.cut.values: phase.passes for phase in planned}
+    told = [line for line in capsys.readouterr().err.splitlines() if "is trained over features" in line]
+    for line, phase in zip(told, planned, strict=True):
+        assert f"{phase.cut.values:,} numbers an image from {', '.join(phase.cut.tensors)}" in line
+        assert (f"({gigabytes(phase.size)})" in line) == (setting != "none")

@@ -20,6 +20,7 @@ from pipeline.images.views import Augmentation, Views
 from pipeline.models import architectures, hub, keras_files
 from pipeline.models.descriptions import HubBackbone
 from pipeline.models.ensembles import save_ensemble
+from pipeline.models.frozen_part import cut
 from pipeline.models.given_teacher import completed
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import read_params
@@ -325,6 +326,26 @@ def test_phases_freeze_by_the_names_of_its_layers(presets, tmp_path, family, tra
     assert len(phase.trainable_variables) == arrays + 2
     keras_files.save(model, tmp_path / "model.keras", {"class_names": ["a", "b"]})
     assert len(keras_files.load(tmp_path / "model.keras").trainable_variables) == arrays + 2
+
+
+@pytest.mark.parametrize(
+    ("family", "trainable_from", "inference_mode", "kept"),
+    [
+        ("resnet", None, False, (64,)),
+        # 16 patches of 8 x 8 pixels and a class token, of 8 numbers each.
+        ("vit", "vit_encoder", True, (17, 8)),
+        ("vit", None, False, (8,)),
+    ],
+)
+def test_backbones_are_cut_in_two(presets, family, trainable_from, inference_mode, kept):
+    model = described(presets / family).build(classes=2, seed=1)
+    whole = architectures.for_phase(model, trainable_from, inference_mode)
+    found = cut(model, trainable_from, inference_mode)
+    (shape,) = found.tensors.values()
+    assert shape == kept
+    features = found.frozen(PHOTOS, training=False)
+    np.testing.assert_allclose(found.rest(features, training=True), whole(PHOTOS, training=True), rtol=1e-5, atol=1e-5)
+    assert [one.path for one in found.rest.trainable_weights] == [one.path for one in whole.trainable_weights]
 
 
 def test_frozen_layers_are_known_in_an_ensemble_too(presets, tmp_path):

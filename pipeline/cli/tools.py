@@ -133,7 +133,8 @@ def inspect(file: Path, sample: str | None, temperatures: tuple[float, ...], out
 def plan(measure: bool) -> None:
     """Say what a run will cost before it runs.
 
-    Shows rows, bytes, teacher passes and FLOPs: offline, and with the teacher in the students' training loops.
+    Shows rows, bytes, teacher passes and FLOPs: offline, and with the teacher in the students' training loops. For each
+    phase with frozen layers, also what leaves them and is kept, and what that saves.
     """
     params = arguments.all_params()
     start_tensorflow()

@@ -30,6 +30,10 @@ class DecodedImages:
         resize: how the images are brought to that size.
         keep: whether the pixels are kept in memory, if they fit; True where they are read more than once.
         on_disk: the pixels, if they are decoded already: a memory-mapped (N, *input_shape) array.
+        at_once: whether pixels that are kept in memory are decoded now; if not, when `load` is called.
+
+    Attributes:
+        in_memory: whether the pixels are kept in memory.
     """
 
     def __init__(
@@ -40,12 +44,20 @@ class DecodedImages:
         *,
         keep: bool,
         on_disk: npt.NDArray[np.uint8] | None = None,
+        at_once: bool = True,
     ) -> None:
         self.input_shape, self.resize = tuple(input_shape), resize
         self._paths = tf.constant([str(path) for path in paths])
         self._on_disk = on_disk
-        in_memory = self.size <= MEMORY_SHARE * psutil.virtual_memory().available
-        self._pixels = self._decode_all() if keep and in_memory else None
+        self.in_memory = keep and self.size <= MEMORY_SHARE * psutil.virtual_memory().available
+        self._pixels: Any = None
+        if at_once:
+            self.load()
+
+    def load(self) -> None:
+        """Decodes the pixels that are kept in memory, if that is not done yet; until then, files are read again."""
+        if self.in_memory and self._pixels is None:
+            self._pixels = self._decode_all()
 
     def __len__(self) -> int:
         """The number of images."""
@@ -60,11 +72,6 @@ class DecodedImages:
     def preprocessing(self) -> dict[str, Any]:
         """How the files become these pixels, as soft-label files note it."""
         return preprocessing(self.input_shape, self.resize)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the pixels are kept in memory."""
-        return self._pixels is not None
 
     def rows(self, rows: Any) -> Any:
         """The images of some row numbers: (B,) integers become (B, height, width, channels) uint8."""
@@ -82,7 +89,7 @@ class DecodedImages:
         if self._on_disk is not None:
             batches = tf.data.Dataset.range(len(self)).batch(batch_size).map(self.rows)
         else:
-            images = tf.data.Dataset.from_tensor_slices(self._pixels) if self.in_memory else self.decoded()
+            images = tf.data.Dataset.from_tensor_slices(self._pixels) if self._pixels is not None else self.decoded()
             batches = images.batch(batch_size)
         return prefetched(batches.map(lambda pixels: tf.cast(pixels, tf.float32)))
 

@@ -19,7 +19,7 @@ NUMBERS_A_FLOP = 1 / 1000
 
 It decides where a small tensor stands before a frozen layer that widens it. MobileNetV2 with images of 224 pixels,
 trained from layer 100 on, is cut at 18,816 numbers: not at the 131,712 to which the next, frozen convolution leads,
-and not at 12,544, a whole block before. All values from 1/4,000 to 1/200 give this cut.
+and not at 12,544, a whole block before. All values from 1/4,000 to 1/250 give this cut.
 """
 
 NOTHING_IS_FROZEN = "no layer with weights is frozen"

@@ -124,10 +124,11 @@ def frozen_phases(
             training, validating = [], []
             for one in trainings:
                 alike = one.cache.trainings if are_alike else 1
-                of_training = Shown(one.images, *_views_and_passes(recipe, number, one.images, views), alike)
+                different, passes, shown = _views_passes_and_images(recipe, number, one.images, views)
+                of_training = Shown(one.images, different, passes, alike)
                 of_validation = Shown(validation, 1, phase.epochs, alike)
-                training.append(_kept(one, of_training, value_bytes, room))
-                validating.append(_kept(one, of_validation, value_bytes, room))
+                training.append(_kept(one, of_training, shown, value_bytes, room))
+                validating.append(_kept(one, of_validation, validation * phase.epochs, value_bytes, room))
             found.append(_together(number, parts, training, validating))
         elif parts.reason != NOTHING_IS_FROZEN:
             found.append(FrozenPhase(number, parts.reason))
@@ -135,12 +136,13 @@ def frozen_phases(
     return found
 
 
-def _views_and_passes(recipe: Recipe, number: int, images: int, views: int) -> tuple[int, float]:
-    """How many views of an image the phase of a number shows, and how many passes over the images it makes."""
+def _views_passes_and_images(recipe: Recipe, number: int, images: int, views: int) -> tuple[int, float, int]:
+    """How many views of an image the phase of a number shows, in how many passes over how many images in all."""
     in_pass = -(-images // recipe.batch_size)
     *before, steps = [phase.epochs * (phase.steps_per_epoch or in_pass) for phase in recipe.phases[:number]]
-    first, last = sum(before) // in_pass, (sum(before) + steps - 1) // in_pass
-    return min(views, last - first + 1), steps / in_pass
+    start, end = sum(before), sum(before) + steps
+    up_to_start, up_to_end = (step // in_pass * images + step % in_pass * recipe.batch_size for step in (start, end))
+    return min(views, (end - 1) // in_pass - start // in_pass + 1), steps / in_pass, up_to_end - up_to_start
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,10 @@ class _Kept:
     shown: float
 
 
-def _kept(trainings: Trainings, shown: Shown, value_bytes: int, room: Room) -> _Kept:
+def _kept(trainings: Trainings, shown: Shown, images_of_one: int, value_bytes: int, room: Room) -> _Kept:
     size = shown.size(value_bytes, 1)
     choice = choose(trainings.cache.setting, shown, size, room)
-    in_all = trainings.count * shown.images * shown.passes
+    in_all = trainings.count * images_of_one
     if choice.place == "none":
         return _Kept(choice, shown.views, 0, in_all, in_all)
     files = trainings.count / shown.trainings  # less than one where other trainings share them

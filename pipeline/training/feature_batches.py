@@ -99,6 +99,7 @@ class FeatureBatches:
         stored, examples, batch_size = self._validation, self._pixels.validate_on, self._pixels.recipe.batch_size
         count = len(examples.images)
         if stored is None:
+            examples.images.load()
             images = examples.images.batches(self._part.at_once)
             features = self._streamed(images).rebatch(batch_size)
         else:

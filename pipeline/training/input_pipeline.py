@@ -129,7 +129,7 @@ class Examples:
         if cache == "disk":
             on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels", resize)
         paths = [image.path for image in images]
-        pixels = DecodedImages(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk)
+        pixels = DecodedImages(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk, at_once=False)
         if cache == "memory" and not pixels.in_memory:
             print(
                 f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in {MEMORY_SHARE:.0%} of "
@@ -168,6 +168,7 @@ def shown_by(examples: Examples, batch_size: int, seed: int) -> Callable[[int], 
 def training_batches(examples: Examples, batch_size: int, seed: int, steps: range) -> Any:
     """A `tf.data.Dataset` of (float32 images, targets): the batches of some `steps` of a training (`shown_by`)."""
     supervision, shown = examples.supervision, shown_by(examples, batch_size, seed)
+    examples.images.load()
 
     def plan(step: int) -> tuple[Any, ...]:
         view, rows = shown(step)
@@ -185,6 +186,7 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
     """A `tf.data.Dataset` of (float32 images, targets): all images, untouched and in order."""
+    examples.images.load()
     return with_targets(examples.images.batches(batch_size), examples, batch_size)
 
 

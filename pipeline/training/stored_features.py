@@ -107,6 +107,7 @@ class StoredFeatures:
         return features
 
     def _computed(self, view: int) -> Iterator[Features]:
+        self._shown.images.load()
         count, of_view = self.shape[0], self._shown.transforms(view)[None]
         title = f"features of {self._title}" + ("" if self._shown.augmentation.is_identity else f", view {view}")
         with Progress(title, count, "images", short_is_silent=True) as progress:
