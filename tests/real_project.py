@@ -184,6 +184,7 @@ def make_small(project: Path) -> None:
         change(params, f"{section}.batch_size", 16)
         change(params, f"{section}.phases", [{"epochs": 8, "learning_rate": 0.01, "trainable_from": "all"}])
     change(params, "student.seeds", [1])
+    change(params, "student.trainings_at_once", 1)  # or it would depend on the machine which process trains
     change(params, "views.count", 16)
     change(params, "views.augmentation", {"translation": 0.2, "horizontal_flip": True})
     change(params, "precompute.batch_size", 2)

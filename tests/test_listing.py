@@ -157,6 +157,7 @@ def comment_on(text, key):
         ("trainable_from", "a whole number from 0 or a text or null"),
         ("select_by", "accuracy, balanced_accuracy, auc, cross_entropy"),
         ("warmup", "a whole number from 0"),
+        ("trainings_at_once", "auto or a whole number from 1"),
         ("ema", "a number above 0 to below 1 or null"),
     ],
 )

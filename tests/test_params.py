@@ -235,6 +235,8 @@ REFUSED = {
     "cache unknown": ({"images.cache": "ram"}, ["images.cache", "'none', 'memory' or 'disk'", "got 'ram'"]),
     "cache none at all": ({"images.cache": None}, ["images.cache", "'none', 'memory' or 'disk'", "got None"]),
     "cache misspelt": ({"images.cash": "disk"}, ["images.cash: unknown key; did you mean 'cache'?"]),
+    "no training at once": ({"student.trainings_at_once": 0}, ["student.trainings_at_once", "'auto'", "got 0"]),
+    "many trainings at once": ({"student.trainings_at_once": "all"}, ["student.trainings_at_once", "'auto'", "'all'"]),
     "frozen cache unknown": (
         {"student.cache_frozen": "ram"},
         ["student.cache_frozen", "'auto', 'memory', 'disk' or 'none'", "got 'ram'"],
@@ -1133,7 +1135,7 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     assert undeclared(lambda: dict(some)["student"].model)
     assert sorted(dict(some)) == ["cifar10", "images", "sample", "student"]
     assert list(dict(dict(some)["images"])) == ["cache"]
-    assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen"]
+    assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen", "trainings_at_once"]
     assert plain(params) == before
     assert plain(restrict(params, ["student"]).student) == before["student"]
 
@@ -1142,6 +1144,7 @@ def test_undeclared_parameters_that_change_results_are_hidden():
     none = restrict(read_params(ROOT / "params.yaml"), [])
     assert none.images.cache == "memory"
     assert none.student.cache_frozen == "auto"
+    assert none.student.trainings_at_once == "auto"
     for name in PARAMS.keys() - {"images", "sample", "student"}:
         assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
     assert "'resize' of Images" in undeclared(lambda: none.images.resize)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import arguments, paths
+from pipeline.cli import arguments, beside, paths
 from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
-from pipeline.cli.options import loss_option, seed_option, temperature_option
+from pipeline.cli.left_files import Training
+from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, render_views, table, verify
 from pipeline.evaluation import names
@@ -156,46 +157,68 @@ def soften(temperature: str) -> None:
 @loss_option
 @temperature_option
 @seed_option
-def train_student(loss_name: str, temperature: str, seed: int) -> None:
+@leave_option
+def train_student(loss_name: str, temperature: str, seed: int, leave_finished: bool) -> None:
     """Train one student on hard and soft labels."""
-    params = _start("train_student", loss=loss_name)
-    from pipeline.stages import train_student as stage
-
-    group = names.student(loss_name, temperature)
-    stage.run(
-        index=paths.INDEX,
-        soft_targets=paths.soft_targets_file(temperature),
-        logits=paths.LOGITS,
-        views=params.views,
-        loss=arguments.loss(params.distill, loss_name, temperature),
-        model=params.student.model,
-        recipe=arguments.recipe(params.student, seed),
-        output=paths.student_file(group, seed),
-        history=paths.student_history(group, seed),
-        resize=params.images.resize,
-        cache=params.images.cache,
-        cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=False),
+    params = arguments.params_of("train_student", loss=loss_name)
+    group, soft_targets = names.student(loss_name, temperature), paths.soft_targets_file(temperature)
+    training = Training(
+        paths.student_file(group, seed),
+        paths.student_history(group, seed),
+        {"loss": loss_name, "temperature": temperature, "seed": str(seed)},
+        paths.INDEX,
+        (soft_targets, paths.LOGITS),
     )
+    with beside.trained(training, params, leave_finished) as course:
+        if course is None:
+            return
+        start_tensorflow()
+        from pipeline.stages import train_student as stage
+
+        stage.run(
+            index=paths.INDEX,
+            soft_targets=soft_targets,
+            logits=paths.LOGITS,
+            views=params.views,
+            loss=arguments.loss(params.distill, loss_name, temperature),
+            model=params.student.model,
+            recipe=arguments.recipe(params.student, seed),
+            output=training.output,
+            history=training.history,
+            resize=params.images.resize,
+            cache=params.images.cache,
+            cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=False),
+            watch=course.watch,
+            note=course.note,
+        )
 
 
 @main.command()
 @seed_option
-def train_baseline(seed: int) -> None:
+@leave_option
+def train_baseline(seed: int, leave_finished: bool) -> None:
     """Train the same student on the hard labels alone."""
-    params = _start("train_baseline")
-    from pipeline.stages import train_baseline as stage
+    params = arguments.params_of("train_baseline")
+    training = Training(paths.baseline_file(seed), paths.baseline_history(seed), {"seed": str(seed)}, paths.INDEX)
+    with beside.trained(training, params, leave_finished) as course:
+        if course is None:
+            return
+        start_tensorflow()
+        from pipeline.stages import train_baseline as stage
 
-    stage.run(
-        index=paths.INDEX,
-        model=params.student.model,
-        recipe=arguments.recipe(params.student, seed),
-        views=params.views,
-        output=paths.baseline_file(seed),
-        history=paths.baseline_history(seed),
-        resize=params.images.resize,
-        cache=params.images.cache,
-        cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=True),
-    )
+        stage.run(
+            index=paths.INDEX,
+            model=params.student.model,
+            recipe=arguments.recipe(params.student, seed),
+            views=params.views,
+            output=training.output,
+            history=training.history,
+            resize=params.images.resize,
+            cache=params.images.cache,
+            cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=True),
+            watch=course.watch,
+            note=course.note,
+        )
 
 
 @main.command()

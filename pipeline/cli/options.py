@@ -58,3 +58,8 @@ seed_option = click.option(
     required=True,
     help="The seed of initial weights, order and dropout: one of student.seeds.",
 )
+leave_option = click.option(
+    "--leave-finished",
+    is_flag=True,
+    help="For a training that another one starts: leave its files in .work/ for its stage.",
+)

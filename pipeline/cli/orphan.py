@@ -8,10 +8,14 @@ import os
 import sys
 import threading
 import time
+from itertools import dropwhile, takewhile
 
 import psutil
 
 LOOK_EVERY_SECONDS = 0.5
+
+RUNS_EVERYTHING = {"evaluate", "report", "--force", "-f", "--keep-going", "-k", "--quiet", "-q", "--verbose", "-v"}
+"""What may follow `dvc repro` if all trainings shall run: stages that need them, and options that choose none."""
 
 
 def stop_with_dvc() -> None:
@@ -29,13 +33,28 @@ def _hosts(ancestors: list[psutil.Process]) -> list[psutil.Process]:
 
     A queued experiment is run by `dvc exp exec-run`. It lives on when the queue's worker ends, but then nothing
     collects its results, so the worker counts too. The processes above the worker do not count: `dvc queue start` ends
-    at once.
+    at once. A stage that another stage started (`beside`) ends with that one as well: the Python program below `dvc`.
     """
     dvc = [*filter(_is_dvc, ancestors), *filter(_is_python, ancestors)][:1]
+    leader = [*filter(_is_python, takewhile(lambda process: process not in dvc, ancestors))][:1]
     if not any("exec-run" in _words(process) for process in dvc):
-        return dvc
+        return dvc + leader
     worker = [process for process in ancestors if "queue-worker" in _words(process)][:1]
-    return dvc + worker if worker else []
+    return dvc + leader + worker if worker else []
+
+
+def dvc_process() -> psutil.Process | None:
+    """The process of `dvc` that started this stage; None if none did, or a Python program that runs DVC did."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    return next(filter(_is_dvc, psutil.Process().parents()), None)
+
+
+def runs_everything(process: psutil.Process) -> bool:
+    """Whether a process of `dvc` was asked to bring all stages up to date, or those in which all end."""
+    words = _words(process)
+    after = [*dropwhile(lambda word: "dvc" not in word, words)][1:]
+    return after == ["exp", "run"] or (after[:1] == ["repro"] and not {*after[1:]} - RUNS_EVERYTHING)
 
 
 def _is_dvc(process: psutil.Process) -> bool:

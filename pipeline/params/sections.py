@@ -154,6 +154,8 @@ class Student(Section):
         cache_frozen: where is kept what leaves the frozen layers of a phase, for students, baselines and the teacher:
             in memory, if it fits in a quarter of the free memory, in files in .work/, or nowhere; auto: where it pays.
             It changes no result.
+        trainings_at_once: how many students and baselines `dvc repro` trains at the same time: auto, so many as this
+            machine has room for; 1, one after another; it changes no result.
     """
 
     model: Model
@@ -163,6 +165,7 @@ class Student(Section):
     select_by: SelectBy
     phases: Phases
     cache_frozen: CacheFrozen = "auto"
+    trainings_at_once: Literal["auto"] | Positive = "auto"
 
 
 class Evaluate(Section):

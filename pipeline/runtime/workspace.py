@@ -9,10 +9,13 @@ from typing import Any
 
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import BusyError
-from pipeline.runtime.publish import LOCKS, flat_name, locked, remove
+from pipeline.runtime.publish import LOCKS, flat_name, locked, remove, replace_whole
 
 CODE = Path(__file__).parents[1]
 """The folder of the packages."""
+
+NOTE = "finished.note"
+"""The file of a note in a workspace."""
 
 
 def work_folder() -> Path:
@@ -54,8 +57,44 @@ def workspace(output: Path, *, code: Sequence[str], **inputs: Any) -> Iterator[P
         BusyError: another process is working on the same output. An experiment is refused only if that process runs in
             the same copy of the repository.
     """
-    of_output = work_folder() / flat_name(output)
-    folder = of_output / fingerprint(code=code_sha256(code), **inputs)[:16]
+    name = fingerprint(code=code_sha256(code), **inputs)[:16]
+    with _held(output, work_folder() / flat_name(output) / name) as folder:
+        yield folder
+
+
+@contextmanager
+def noted(output: Path, note: str) -> Iterator[Path | None]:
+    """The folder of finished work on `output` beside which `leave_note` left this note, or None.
+
+    The block holds it as that of `workspace` does.
+
+    Raises:
+        BusyError: as `workspace`.
+    """
+    folder = next((folder for folder, left in notes_on(output).items() if left == note), None)
+    if folder is None:
+        yield None
+        return
+    with _held(output, folder):
+        yield folder
+
+
+def notes_on(output: Path) -> dict[Path, str]:
+    """The notes that lie beside finished work on `output`, by their folders."""
+    files = [file for file in earlier_finished(output) if file.name == NOTE]
+    return {file.parent: file.read_text(encoding="utf-8") for file in files}
+
+
+def leave_note(folder: Path, note: str) -> None:
+    """Notes in a workspace whose work is finished for whom it was done: only who knows the note finds it by `noted`."""
+    with replace_whole(folder / NOTE) as partial:
+        partial.write_text(note, encoding="utf-8")
+
+
+@contextmanager
+def _held(output: Path, folder: Path) -> Iterator[Path]:
+    """Makes and locks the folder of some work on `output`, and removes other work as `workspace` says."""
+    of_output = folder.parent
     # The first lock belongs to the output of this copy of the repository, the second to the work that copies share.
     with (
         locked(output, LOCKS / f"{of_output.name}.lock"),
@@ -111,6 +150,11 @@ def _unused(folders: Iterable[Path]) -> Iterator[Path]:
 def _lock_of(folder: Path) -> Path:
     # Beside the folder, and never removed: a process that waits must not wait for a file that is gone.
     return folder.with_suffix(".lock")
+
+
+def all_code() -> str:
+    """SHA-256 of the source of all packages."""
+    return code_sha256([folder.name for folder in CODE.iterdir() if any(folder.glob("*.py"))])
 
 
 def code_sha256(code: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
 from pipeline.models.descriptions import Model
 from pipeline.training import fit
+from pipeline.training.callbacks import Watch
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.recipe import Cache, Recipe
@@ -26,6 +27,8 @@ def run(
     resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
     cache_frozen: FrozenCache = ALONE,
+    watch: Watch | None = None,
+    note: str | None = None,
 ) -> None:
     """Writes a baseline's `.keras` file and its training curves.
 
@@ -58,5 +61,6 @@ def run(
         output=output,
         code=CODE,
         cache_frozen=cache_frozen,
+        watch=watch,
     ) as result:
-        result.publish(output, history)
+        result.publish(output, history, note)

@@ -17,6 +17,7 @@ from pipeline.soft_labels.hdf5 import sealed_sha256
 from pipeline.soft_labels.identity import Expected, refuse_other
 from pipeline.soft_labels.reading import open_soft_targets
 from pipeline.training import fit
+from pipeline.training.callbacks import Watch
 from pipeline.training.input_pipeline import Examples
 from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.recipe import Cache, Recipe
@@ -39,6 +40,8 @@ def run(
     resize: Resize = DEFAULT_RESIZE,
     cache: Cache = "memory",
     cache_frozen: FrozenCache = ALONE,
+    watch: Watch | None = None,
+    note: str | None = None,
 ) -> None:
     """Writes a student's `.keras` file and its training curves.
 
@@ -56,6 +59,8 @@ def run(
         resize: how images are resized; the file must be made with the same.
         cache: where decoded pixels are kept; changes no result.
         cache_frozen: how what leaves frozen layers is kept; changes no result.
+        watch: is called after each epoch.
+        note: if it is given, the files are left in `.work/` with this note, and not written (`workspace.noted`).
 
     Raises:
         MissingError: the index, the soft labels or the weights are missing; or logits that the loss needs.
@@ -97,5 +102,6 @@ def run(
             output=output,
             code=CODE,
             cache_frozen=cache_frozen,
+            watch=watch,
         ) as result:
-            result.publish(output, history)
+            result.publish(output, history, note)

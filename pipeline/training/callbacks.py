@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,6 +10,9 @@ import numpy as np
 
 from pipeline.images.random_words import philox_words
 from pipeline.runtime.progress import Progress
+
+Watch = Callable[[int], object]
+"""It is called after each epoch of a training with the number of epochs that are to come."""
 
 
 class Reseed(keras.callbacks.Callback):
@@ -48,6 +52,23 @@ class TellEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts epochs from 0."""
         self.loss.at_epoch(epoch, self.epochs)
+
+
+class Watched(keras.callbacks.Callback):
+    """Tells how many epochs are to come, after each.
+
+    Args:
+        watch: the function that is told.
+        epochs: the number of epochs that there can be.
+    """
+
+    def __init__(self, watch: Watch, epochs: int) -> None:
+        super().__init__()
+        self.watch, self.epochs = watch, epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts epochs from 0."""
+        self.watch(self.epochs - epoch - 1)
 
 
 class Report(keras.callbacks.Callback):

@@ -22,8 +22,8 @@ from pipeline.models.descriptions import Model
 from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy, replace_whole
-from pipeline.runtime.workspace import workspace
-from pipeline.training.callbacks import Report, Reseed, TellEpoch
+from pipeline.runtime.workspace import leave_note, workspace
+from pipeline.training.callbacks import Report, Reseed, TellEpoch, Watch, Watched
 from pipeline.training.class_weights import with_class_weights
 from pipeline.training.feature_batches import FeatureBatches
 from pipeline.training.frozen_features import split_for
@@ -54,8 +54,11 @@ class Trained:
     model: Path
     curves: Path
 
-    def publish(self, output: Path, history: Path) -> None:
-        """Copies the model to `output` and the curves to `history`."""
+    def publish(self, output: Path, history: Path, note: str | None = None) -> None:
+        """Copies the model to `output` and the curves to `history`; with a note, leaves both here with it."""
+        if note is not None:
+            leave_note(self.model.parent, note)
+            return
         publish_copy(self.curves, history)
         publish_copy(self.model, output)
         print(f"wrote {output} and {history}")
@@ -73,6 +76,7 @@ def trained(
     output: Path,
     code: Sequence[str],
     cache_frozen: FrozenCache = ALONE,
+    watch: Watch | None = None,
 ) -> Iterator[Trained]:
     """Builds and trains a model; an earlier training of the same inputs is continued, or used if it is finished.
 
@@ -86,6 +90,7 @@ def trained(
         output: the `.keras` file for which the model is trained; it names the work folder.
         code: the code that decides what the model learns, as in `workspace`.
         cache_frozen: how what leaves frozen layers is kept; changes no result.
+        watch: is called after each epoch.
 
     Raises:
         MissingError: the model's pretrained weights are missing.
@@ -119,7 +124,7 @@ def trained(
                 message = f"{output}: continuing after epoch {len(state.history)} of {recipe.epochs}"
                 print(message, file=sys.stderr, flush=True)
             built = model.build(classes=len(data.class_names), seed=recipe.seed)
-            best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen)
+            best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen, watch)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
             # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.
@@ -138,6 +143,7 @@ def train(
     recipe: Recipe,
     state: TrainingState,
     cache_frozen: FrozenCache = ALONE,
+    watch: Watch | None = None,
 ) -> Any:
     """Trains `model` from the epoch of `state` to the end, and returns it with the weights of its best epoch.
 
@@ -202,6 +208,7 @@ def train(
                     KeepState(state, whole, number, rates[epochs.start - start :], phase.patience),
                     *([TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
                     *([Averaging()] if phase.ema is not None else []),
+                    *([Watched(watch, recipe.epochs)] if watch is not None else []),
                 ],
             )
     state.restore_best(model)

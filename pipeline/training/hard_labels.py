@@ -8,6 +8,7 @@ from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Index
 from pipeline.images.resize import Resize
 from pipeline.models.descriptions import Model
+from pipeline.training.callbacks import Watch
 from pipeline.training.fit import Trained, trained
 from pipeline.training.hard_loss import HardLoss
 from pipeline.training.input_pipeline import Examples, HardLabels
@@ -28,6 +29,7 @@ def trained_on_hard_labels(
     output: Path,
     code: Sequence[str],
     cache_frozen: FrozenCache = ALONE,
+    watch: Watch | None = None,
 ) -> AbstractContextManager[Trained]:
     """Trains a model with softmax cross-entropy on the labels of the training images that have one.
 
@@ -44,6 +46,7 @@ def trained_on_hard_labels(
         output: the `.keras` file for which the model is trained.
         code: the code that decides what the model learns, as in `workspace`.
         cache_frozen: how what leaves frozen layers is kept.
+        watch: is called after each epoch.
 
     Raises:
         MismatchError: image files are missing or changed, or the weights belong to another model.
@@ -65,4 +68,5 @@ def trained_on_hard_labels(
         output=output,
         code=code,
         cache_frozen=cache_frozen,
+        watch=watch,
     )

@@ -1,0 +1,220 @@
+"""Trainings beside each other: where one leaves cores idle, its stage lets others run that DVC will ask for later.
+
+DVC runs one stage after another. With small students, starting a process and making batches cost more than the steps,
+and leave most cores idle. So the first training of a `dvc repro` starts processes that train the others (`worker`).
+They leave the finished files in `.work/` for the stages of these trainings (`left_files`).
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.cli import orphan, pending, room
+from pipeline.cli.left_files import Training, is_left
+from pipeline.cli.worker import DONE
+from pipeline.runtime.workspace import in_a_copy
+
+if TYPE_CHECKING:
+    from pipeline.params.sections import Params
+
+LEAVE = "--leave-finished"
+"""The option of a training that a training started: it publishes nothing."""
+
+COMMANDS = ("train-student", "train-baseline")
+WORKER = [sys.executable, "-m", "pipeline.cli.worker"]
+FAILED = "failed; its own stage will try again and say why"
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training is run.
+
+    Attributes:
+        watch: what to call after each epoch with the number of those to come; None: nothing.
+        note: with which note it leaves its files in `.work/`; None: it publishes them.
+    """
+
+    watch: Callable[[int], object] | None = None
+    note: str | None = None
+
+
+@contextmanager
+def trained(training: Training, params: "Params", leave_finished: bool) -> Iterator[Course | None]:
+    """How to run a training; None if its files were left in `.work/` and are published now.
+
+    After the block it waits for the trainings that were started beside this one. They end if the block fails.
+
+    Args:
+        training: the training.
+        params: the parameters of its stage.
+        leave_finished: whether another training has started this one.
+
+    Raises:
+        click.UsageError: it shall leave its files, and no other training has started it.
+    """
+    dvc = orphan.dvc_process()
+    note = None if dvc is None else training.note(params, dvc)
+    if leave_finished:
+        if note is None:
+            raise click.UsageError(f"{LEAVE} is for a training that another training starts. Run it without.")
+        yield Course(note=note)
+        return
+    if note is not None and training.take(note):
+        yield None
+        return
+    at_once = params.student.trainings_at_once
+    if dvc is None or at_once == 1 or in_a_copy() or not orphan.runs_everything(dvc):
+        yield Course()
+        return
+    others = Others(at_once, training.output, dvc)
+    try:
+        yield Course(watch=others.after_epoch)
+        others.wait()
+    finally:
+        others.stop()
+
+
+class Others:
+    """The trainings that run beside this one.
+
+    Args:
+        at_once: how many run at the same time, this one included.
+        own: the `.keras` file of this one.
+        dvc: the process of DVC that runs it.
+    """
+
+    def __init__(self, at_once: int | Literal["auto"], own: Path, dvc: psutil.Process) -> None:
+        self._at_once, self._own, self._dvc = at_once, own, dvc
+        self._measured = room.FirstEpochs()
+        self._to_do = deque[pending.Stage]()
+        self._begun, self._stopped, self._lock = False, False, threading.Lock()
+        self._workers: list[subprocess.Popen[str]] = []
+        self._ends: list[Future[None]] = []
+
+    def after_epoch(self, to_come: int) -> None:
+        """Starts the others as soon as it is known how many fit.
+
+        Args:
+            to_come: how many epochs of this training are to come.
+        """
+        if self._begun:
+            return
+        at_once = self._that_fit(to_come) if self._at_once == "auto" else self._at_once
+        if at_once is not None and at_once > 1:
+            self._begun = True
+            if stages := foreseen(self._own, self._dvc):
+                self._start(stages, at_once)
+
+    def wait(self) -> None:
+        """Waits for all; now that this one is done, one more may run."""
+        if not self._ends:
+            return
+        if not all(end.done() for end in self._ends):
+            _tell(f"{self._own} is done; waiting for the trainings beside it")
+        self._free.release()
+        for end in self._ends:
+            end.result()
+
+    def stop(self) -> None:
+        """Ends those that run, and starts no more. They keep their epochs."""
+        with self._lock:
+            self._stopped = True
+            for worker in self._workers:
+                worker.terminate()
+        if self._ends:
+            self._free.release()
+            self._pool.shutdown()
+
+    def _that_fit(self, to_come: int) -> int | None:
+        from pipeline.runtime.devices import device_names
+
+        return self._measured.after_epoch(to_come) if device_names() == ["CPU"] else 1
+
+    def _start(self, stages: Sequence[pending.Stage], at_once: int) -> None:
+        _tell(
+            f"{len(stages)} other training(s) run beside this one, {at_once} at a time; their stages will publish them "
+            "(student.trainings_at_once)"
+        )
+        self._to_do.extend(stages)
+        self._free = threading.Semaphore(at_once - 1)
+        self._pool = ThreadPoolExecutor(at_once)
+        self._ends = [self._pool.submit(self._work) for _ in range(min(at_once, len(stages)))]
+
+    def _work(self) -> None:
+        """Lets one process after another train, as long as there is something to train; mostly one does all."""
+        with self._free:
+            worker = None
+            while (stage := self._next()) is not None:
+                if worker is None or worker.poll() is not None:
+                    worker = self._new_worker()
+                is_done = worker is not None and _asked(worker, stage)
+                if not self._stopped:
+                    _tell(f"{stage.name}: {'trained' if is_done else FAILED}")
+            if worker is not None and worker.poll() is None:
+                worker.communicate()  # it ends with its input
+
+    def _next(self) -> pending.Stage | None:
+        with self._lock:
+            return self._to_do.popleft() if self._to_do and not self._stopped else None
+
+    def _new_worker(self) -> "subprocess.Popen[str] | None":
+        with self._lock:
+            if self._stopped:
+                return None
+            # In a session of its own: Ctrl-C goes to the stage that DVC runs, which ends the others.
+            try:
+                worker = subprocess.Popen(
+                    WORKER,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    start_new_session=True,
+                )
+            except OSError:
+                return None
+            self._workers.append(worker)
+            return worker
+
+
+def _asked(worker: "subprocess.Popen[str]", stage: pending.Stage) -> bool:
+    """Whether a worker has done the training of a stage."""
+    words = shlex.split(stage.command)
+    (begin,) = (number for number, word in enumerate(words) if word in COMMANDS)
+    answer = ""
+    with suppress(OSError):  # it has ended
+        print(json.dumps([*words[begin:], LEAVE]), file=worker.stdin, flush=True)
+        answer = worker.stdout.readline()  # type: ignore[union-attr]
+    if not answer:
+        worker.communicate()  # until it has ended; closes the pipes
+    return answer.strip() == DONE
+
+
+def foreseen(own: Path, dvc: psutil.Process) -> list[pending.Stage]:
+    """The trainings that DVC will run after this one, without those that are done; none where that cannot be told."""
+    yaml = YAML(typ="safe")
+    try:
+        pipeline, params, lock = (yaml.load(Path(name)) for name in ("dvc.yaml", "params.yaml", "dvc.lock"))
+        stages = pending.pending(pipeline, params, lock, own)
+    except (OSError, YAMLError, LookupError, TypeError, AttributeError, ValueError):
+        return []
+    stages = [stage for stage in stages if {*COMMANDS} & {*shlex.split(stage.command)}]
+    return [stage for stage in stages if not is_left(Path(stage.outs[0]), dvc)]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,106 @@
+"""How many trainings fit on this machine beside each other, judged by the first epochs of one of them."""
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MEMORY_SHARE = 0.8
+"""The share of the available memory that trainings beside this one may take together, each as much as this one."""
+
+LEAST_SECONDS = 0.3
+"""Epochs are measured for at least so long: the system counts the time of processors in hundredths of a second."""
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of time.
+
+    Attributes:
+        seconds: its length.
+        own: seconds of processor time that this process took.
+        idle: seconds of all cores together in which nobody used them.
+    """
+
+    seconds: float
+    own: float
+    idle: float
+
+    def __sub__(self, other: "Span") -> "Span":
+        """From the end of a span to the end of a longer one with the same beginning."""
+        return Span(self.seconds - other.seconds, self.own - other.own, self.idle - other.idle)
+
+    def and_times(self, count: float, other: "Span") -> "Span":
+        """This span, and another one so many times after it."""
+        return Span(self.seconds + count * other.seconds, self.own + count * other.own, self.idle + count * other.idle)
+
+
+def now() -> Span:
+    """The time from some moment in the past until now."""
+    spent, machine = psutil.Process().cpu_times(), psutil.cpu_times()
+    return Span(time.monotonic(), spent.user + spent.system, machine.idle)
+
+
+def that_fit(whole: Span, memory: int, available: int, cores: float) -> int:
+    """How many trainings of one kind are done fastest beside each other, from 1.
+
+    Others are started for the cores that one of them leaves idle, rounded, as far as there is memory.
+
+    Args:
+        whole: a training alone, from its start to its end.
+        memory: the bytes that it takes.
+        available: the bytes of memory that are available beside it.
+        cores: the cores that this process may use.
+    """
+    of_own = whole.own / whole.seconds
+    idle = min(whole.idle / whole.seconds, cores - of_own)
+    others = min(round(idle / of_own), int(MEMORY_SHARE * available / memory))
+    return 1 + max(0, others)
+
+
+class FirstEpochs:
+    """Measures a training until it is known how many fit beside it.
+
+    It begins when it is made; everything that a training does before its first epoch counts.
+    """
+
+    def __init__(self) -> None:
+        self._start = now()
+        self._epochs: list[Span] = []
+
+    def after_epoch(self, to_come: int) -> int | None:
+        """How many trainings fit, as soon as that can be said: after two epochs, as the first one also traces.
+
+        Args:
+            to_come: how many epochs are still to come.
+        """
+        self._epochs.append(now() - self._start)
+        spent, first = self._epochs[-1], self._epochs[0]
+        steady = spent - first
+        if to_come and (len(self._epochs) == 1 or steady.seconds < LEAST_SECONDS):
+            return None
+        whole = spent.and_times(to_come / max(len(self._epochs) - 1, 1), steady)
+        return that_fit(whole, psutil.Process().memory_info().rss, available_memory(), usable_cores())
+
+
+def usable_cores() -> float:
+    """The cores that this process may use, as the system and its container allow."""
+    cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no control groups, or "max": no limit
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def available_memory() -> int:
+    """The bytes of memory that processes can still take, as the system and its container allow."""
+    available: int = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        available = min(available, limit - used)
+    return available
