@@ -40,12 +40,13 @@ FREE_OF_TENSORFLOW = [
     *("models.logit_formats", "models.logit_tables", "models.logits_in_csv", "models.logits_in_npz"),
     *("models.logits_in_parquet", "models.own_network", "models.parts", "models.records", "models.stored_answers"),
     "models.teacher_file",
-    *("runtime.digests", "runtime.errors", "runtime.npz_files", "runtime.progress", "runtime.publish"),
+    *("runtime.digests", "runtime.errors", "runtime.kept_files", "runtime.npz_files", "runtime.progress"),
+    "runtime.publish",
     "runtime.ranges",
     "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
     *("soft_labels.logit_storage", "soft_labels.reading"),
-    *("measures.best_epoch", "training.hard_loss", "training.recipe"),
+    *("measures.best_epoch", "training.hard_loss", "training.kept_features", "training.recipe"),
 ]
 
 COMPUTES_WITH_TENSORFLOW = "models.onnx_layer"

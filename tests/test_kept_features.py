@@ -2,9 +2,10 @@
 
 import pytest
 from real_project import ROOT
+from ruamel.yaml import YAML
 
 from pipeline.cli import arguments
-from pipeline.params.reading import checked, read_yaml
+from pipeline.params.reading import checked, load_params, read_params, read_yaml, with_effect
 from pipeline.runtime.errors import ParameterError
 from pipeline.training.kept_features import Choice, Room, Shown, choose, gigabytes
 
@@ -85,6 +86,26 @@ def test_bytes_are_shown_in_readable_units():
     assert [gigabytes(size) for size in (49_999, 999_949_999, 10**9, 10**13)] == [
         "0.0 MB", "999.9 MB", "1.0 GB", "10,000.0 GB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["train_teacher", "train_student", "train_baseline"])
+def test_every_stage_that_trains_reads_the_key(tmp_path, stage):
+    """And none declares it, so that a change of it runs no stage again."""
+    content = read_yaml(ROOT / "params.yaml", ParameterError)
+    content["student"]["cache_frozen"] = "disk"
+    YAML(typ="safe").dump(content, tmp_path / "params.yaml")
+    assert load_params(stage, tmp_path / "params.yaml", ROOT / "dvc.yaml").student.cache_frozen == "disk"
+    assert "cache_frozen" not in (ROOT / "dvc.yaml").read_text()
+    assert "cache_frozen" not in str(with_effect(read_params(tmp_path / "params.yaml")))
+
+
+def test_float32_features_are_no_news_for_earlier_numbers(tmp_path):
+    """`metrics.json` of before has no such key."""
+    content = read_yaml(ROOT / "params.yaml", ParameterError)
+    before = with_effect(checked(content, ROOT / "params.yaml"))
+    assert "features_dtype" not in str(before)
+    content["student"]["phases"][0]["features_dtype"] = "float16"
+    assert "float16" in str(with_effect(checked(content, ROOT / "params.yaml")))
 
 
 @pytest.mark.parametrize(
