@@ -148,7 +148,7 @@ class _Noted:
             todo = (
                 {self.maker(dep["path"]) for name in todo for dep in self.stages[name].get("deps", [])} - before - {""}
             )
-        for name in before:
+        for name in sorted(before):
             if _stage(name) not in frozen:
                 hashes |= {dep["path"]: dep["md5"] for dep in self.stages[name].get("deps", [])}
         return hashes
