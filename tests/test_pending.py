@@ -155,6 +155,16 @@ def test_what_a_frozen_stage_depends_on_does_not_count():
     assert named(changed(PIPELINE, True, "stages", "split", "frozen"), lock=old) == []
 
 
+def test_a_frozen_stage_of_old_code_is_ready():
+    """DVC leaves it as it is, whatever a stage after it that is not frozen says of the code."""
+    frozen = changed(PIPELINE, True, "stages", "split", "frozen")
+    old = noted_dep("split", 1, "old")
+    for temperature in (4, 0.5):
+        old["stages"][f"soften@{temperature}"]["deps"].append({"path": "code/training", "md5": "c1"})
+    new_weight = changed(PARAMS, 0.7, "distill", "weight")
+    assert named(frozen, new_weight, old) == ALL[1:4]
+
+
 def test_other_parameters_touch_those_that_declare_them():
     assert named(params=changed(PARAMS, 0.7, "distill", "weight")) == ALL[1:4]
     assert named(params=changed(PARAMS, {"filters": [9]}, "student", "model")) == ALL[1:]

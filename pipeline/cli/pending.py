@@ -55,12 +55,17 @@ def pending(pipeline: Values, params: Values, lock: Values, own: Path) -> list[S
     noted = _Noted(lock.get("stages") or {})
     stages = list(trainings(pipeline, params))
     (now,) = (stage for stage in stages if own.as_posix() in stage.outs)
-    known = noted.known({name for name, declared in pipeline["stages"].items() if declared.get("frozen")}, now.deps)
+    frozen = {name for name, declared in pipeline["stages"].items() if declared.get("frozen")}
+    known = noted.known(frozen, now.deps)
     return [
         stage
         for stage in stages
         if stage is not now
-        and all(noted.is_current(noted.maker(path), known) for path in stage.deps if noted.maker(path))
+        and all(
+            noted.is_current(name, known)
+            for name in map(noted.maker, stage.deps)
+            if name and _stage(name) not in frozen
+        )
         and all(Path(path).exists() for path in stage.deps)
         and not (_asked(stage, params) == noted.params(stage) and noted.is_current(noted.maker(stage.outs[0]), known))
     ]
@@ -104,6 +109,11 @@ def _value(values: Values, path: str) -> Any:
     return below
 
 
+def _stage(name: str) -> str:
+    """The stage of an item of a matrix, without the item."""
+    return name.partition("@")[0]
+
+
 def _asked(stage: Stage, params: Values) -> Values:
     return {path: _value(params, path) for path in stage.params}
 
@@ -138,8 +148,8 @@ class _Noted:
             todo = (
                 {self.maker(dep["path"]) for name in todo for dep in self.stages[name].get("deps", [])} - before - {""}
             )
-        for name in before:
-            if name.partition("@")[0] not in frozen:
+        for name in sorted(before):
+            if _stage(name) not in frozen:
                 hashes |= {dep["path"]: dep["md5"] for dep in self.stages[name].get("deps", [])}
         return hashes
 
