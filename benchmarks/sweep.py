@@ -8,7 +8,7 @@ reading and tracing are in its time:
 
 - ours: the commands of the stages `precompute`, `soften`, `train-student` and `train-baseline`, one after another in a
   project, with the default `student.cache_frozen`. The first training fills what the others share.
-- plain: as many trainings on hard labels alone, of the whole graph, with the same model, views and epochs.
+- plain: trainings on hard labels alone, of the whole graph, with the same model, views and epochs. Six stand for all.
 - keras Distiller: one temperature with all seeds. All temperatures cost the same, so the whole sweep is computed.
 
 Ours, plain and the Distiller take turns, so that a machine whose speed drifts slows all alike. Then one temperature is
@@ -19,7 +19,7 @@ Images are made, or tiles of a folder in MHIST's layout (--colon). The student's
 file, which all seeds share as they would share ImageNet's, or those of --weights. With --work, the same command
 continues a run that was killed, with the part that was cut off.
 
-Goals: at most 0.4 of plain, and 0.1 of the Distiller. An hour on two cores for 128 images; --quick a minute.
+Goals: at most 0.4 of plain, and 0.1 of the Distiller. Forty minutes on two cores for 128 images; --quick a minute.
 """
 
 import json

@@ -9,6 +9,9 @@ PRECOMPUTE, SOFTEN, FIRST, STUDENT, BASELINE = "precompute", "soften", "first st
 PLAIN, DISTILLER = "plain", "keras Distiller"
 OURS = (PRECOMPUTE, SOFTEN, FIRST, STUDENT, BASELINE)
 
+PLAIN_ONES = 6
+"""No more plain trainings than these are measured: all cost the same, and an interval of their median needs six."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -29,8 +32,8 @@ class Part:
 def parts_of(temperatures: Sequence[int], seeds: Sequence[int], loss: str) -> list[Part]:
     """All parts of a sweep.
 
-    The teacher's pass comes first. Then every training of ours has a plain one beside it, in a random order; one
-    training with the Distiller for each seed stands among them, at equal distances.
+    The teacher's pass comes first. Then trainings of ours at equal distances (`every`) have a plain one of their seed
+    beside them, in a random order; one training with the Distiller for each seed stands among them, too.
     """
     parts = [Part(PRECOMPUTE, PRECOMPUTE, ("pipeline", "precompute"))]
     for temperature in temperatures:
@@ -40,7 +43,9 @@ def parts_of(temperatures: Sequence[int], seeds: Sequence[int], loss: str) -> li
     for number, training in enumerate(ours):
         seed = str(seeds[number % len(seeds)])
         whole = ("benchmarks.whole_training", "plain", "--seed", seed)
-        turn = [training, Part(PLAIN, f"plain{number + 1:02d}", whole)]
+        turn = [training]
+        if number % every(len(ours)) == 0:
+            turn.append(Part(PLAIN, f"plain{number + 1:02d}", whole))
         block, place = divmod(number, len(ours) // len(seeds))
         if place == len(ours) // len(seeds) // 2:
             seed = str(seeds[block])
@@ -49,6 +54,11 @@ def parts_of(temperatures: Sequence[int], seeds: Sequence[int], loss: str) -> li
             turn.append(Part(DISTILLER, f"distiller_seed{seed}", online))
         parts += [turn[place] for place in np.random.default_rng(number).permutation(len(turn))]
     return parts
+
+
+def every(trainings: int) -> int:
+    """How far apart the trainings are that have a plain one beside them."""
+    return -(-trainings // PLAIN_ONES)
 
 
 def _ours(temperatures: Sequence[int], seeds: Sequence[int], loss: str) -> list[Part]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paired import interval_of_median, ratios, spread
-from benchmarks.sweep_parts import BASELINE, DISTILLER, FIRST, OURS, PLAIN, PRECOMPUTE, SOFTEN, STUDENT, Part
+from benchmarks.sweep_parts import BASELINE, DISTILLER, FIRST, OURS, PLAIN, PRECOMPUTE, SOFTEN, STUDENT, Part, every
 from benchmarks.sweep_project import Sweep
 from benchmarks.timed_parts import Taken
 
@@ -40,8 +40,8 @@ class Measured:
         return [taken for part, taken in self.taken.items() if part.kind in kinds]
 
     def trained(self) -> list[Taken]:
-        """The trainings of ours, in the order of the plain ones beside them."""
-        return self.of(FIRST, STUDENT, BASELINE)
+        """The trainings of ours with a plain one beside them, in the order of the plain ones."""
+        return self.of(FIRST, STUDENT, BASELINE)[:: every(self.sweep.trainings)]
 
     def as_json(self) -> dict[str, Any]:
         """All numbers."""
@@ -69,10 +69,10 @@ def total(taken: Sequence[Taken]) -> Total:
     return Total(len(taken), sum(each.seconds for each in taken), sum(each.processor for each in taken))
 
 
-def distilled_online(run: Measured) -> Total:
-    """The Distiller's sweep: one temperature was measured, and each of the others takes as long."""
-    one, times = total(run.of(DISTILLER)), len(run.sweep.temperatures)
-    return Total(one.processes * times, one.seconds * times, one.processor * times)
+def as_many(taken: Sequence[Taken], processes: int) -> Total:
+    """The sum for another number of processes, which all take as long as those that were measured."""
+    some = total(taken)
+    return Total(processes, some.seconds / len(taken) * processes, some.processor / len(taken) * processes)
 
 
 def of_the_sweep(run: Measured) -> Table:
@@ -80,14 +80,15 @@ def of_the_sweep(run: Measured) -> Table:
     counts, students = run.sweep.counts, len(run.sweep.temperatures) * len(run.sweep.seeds)
     once = counts["train"] * run.epochs + counts["val"] + counts["test"]
     in_steps = students * run.epochs * (counts["train"] + counts["val"])
-    ours, plain, online = total(run.of(*OURS)), total(run.of(PLAIN)), distilled_online(run)
+    ours = total(run.of(*OURS))
+    plain, online = as_many(run.of(PLAIN), run.sweep.trainings), as_many(run.of(DISTILLER), students)
     named = [
         ("ours: precompute", total(run.of(PRECOMPUTE)), once),
         ("ours: soften", total(run.of(SOFTEN)), 0),
         ("ours: students", total(run.of(FIRST, STUDENT)), 0),
         ("ours: baselines", total(run.of(BASELINE)), 0),
         ("ours, all", ours, once),
-        ("plain trainings", plain, 0),
+        (f"plain trainings ({len(run.of(PLAIN))} of them measured)", plain, 0),
         (f"keras Distiller ({len(run.of(DISTILLER))} of them measured)", online, in_steps),
     ]
     rows = []

@@ -107,6 +107,18 @@ def dropout_behind(x):
     return layers.BatchNormalization(name="bn")(layers.Dropout(0.5, name="drop")(x))
 
 
+def with_dense(x):
+    """A frozen Dense layer is the same in training, though it is told whether it trains; 4 x 4 x 2."""
+    return conv(4, "last")(layers.Dense(2, name="dense")(conv(4, "conv1", 2)(x)))
+
+
+def trained_elsewhere(x):
+    """A layer within a frozen nested model also stands outside of it, where it is trained."""
+    shared, inner = conv(3, "last"), keras.Input((4, 4, 3))
+    within = keras.Model(inner, layers.MaxPooling2D(name="shrunk")(shared(inner)), name="inner")
+    return shared(within(conv(3, "conv1", 2)(x)))
+
+
 @keras.saving.register_keras_serializable("tests")
 class Halves(layers.Layer):
     """Gives the first channel, and the others."""
@@ -149,6 +161,8 @@ GRAPHS = {
     "dropout behind in inference mode": (dropout_behind, FROM, True, {"conv1": (4, 4, 4)}),
     "nested dropout": (nested_dropout, FROM, False, {"conv1": (4, 4, 4)}),
     "nested dropout in inference mode": (nested_dropout, FROM, True, {"inner": (2, 2, 4)}),
+    "dense": (with_dense, FROM, False, {"dense": (4, 4, 2)}),
+    "trained elsewhere": (trained_elsewhere, FROM, False, {"conv1": (4, 4, 3)}),
     "float16": (with_half, FROM, False, {"conv1": (4, 4, 4)}),
 }
 """A backbone, `trainable_from`, whether it is in inference mode, and the tensors at which a person cuts it."""

@@ -1,5 +1,6 @@
 """Phases with frozen layers: the same bits wherever features are kept, and each of them computed once."""
 
+import hashlib
 import os
 import re
 import signal
@@ -18,10 +19,12 @@ from weights import weights_sha256
 
 from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.resize import Resize
 from pipeline.inference.forward import Forward
 from pipeline.models.descriptions import OwnNetwork
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.kept_files import write_kept
 from pipeline.training import fit
 from pipeline.training.feature_batches import FeatureBatches
 from pipeline.training.fit import train
@@ -153,7 +156,12 @@ def test_the_same_bits_wherever_features_are_kept(data_set, streamed, forwards, 
     told = capsys.readouterr().err
     assert "phase 1 is trained over features, 6 numbers an image from pooled, which are kept in memory" in told
     assert "phase 2 is trained over features, 64 numbers an image from joined, which are kept in .work/features" in told
-    assert sorted(file.stat().st_size for file in FEATURES.iterdir()) == [14 * 24, 26 * 24, 14 * 256, 26 * 256]
+    assert sorted(file.stat().st_size for file in FEATURES.iterdir()) == [
+        32 + 14 * 24,
+        32 + 26 * 24,
+        32 + 14 * 256,
+        32 + 26 * 256,
+    ]
 
     assert run(data_set, "none", state=Path("after_3.npz")) == streamed
 
@@ -205,7 +213,10 @@ def test_untouched_images_are_one_view_in_every_pass(part, data_set, forwards, c
 def test_new_views_in_every_pass_are_not_kept(part, data_set, capsys):
     of_two_epochs(part, data_set, "memory", Augmentation(translation=0.1))
     told = capsys.readouterr().err
-    assert "those of training images computed in every step, since each view is shown once, those of val" in told
+    assert (
+        "those of training images computed in every step, since each view is shown less than twice, those of val"
+        in told
+    )
     assert "validation images kept in memory (0.0 MB)\n" in told
 
 
@@ -220,12 +231,12 @@ def files():
     return sorted(FEATURES.glob("*"))
 
 
-def test_a_file_holds_the_features_and_nothing_else(part, data_set):
+def test_a_file_holds_the_features_and_their_digest(part, data_set):
     in_memory = stored(part, data_set, folder=None).rows(2, np.arange(26))
     on_disk = stored(part, data_set)
     assert on_disk.rows(2, np.array([7, 0])).tobytes() == in_memory[[7, 0]].tobytes()
     (file,) = files()
-    assert file.read_bytes() == in_memory.tobytes()
+    assert file.read_bytes() == in_memory.tobytes() + hashlib.sha256(in_memory).digest()
     assert file.suffix == ".float32"
 
 
@@ -233,6 +244,8 @@ def test_what_changes_features_makes_another_file(part, data_set, monkeypatch):
     names = {stored(part, data_set)._file(view).name for view in range(3)}
     names.add(stored(part, data_set, replace(VIEWS, fill_mode="nearest"))._file(0).name)
     names.add(stored(part, data_set, rows=range(25))._file(0).name)
+    names.add(stored(part, data_set, rows=(*range(25), 39))._file(0).name)  # another image
+    names.add(stored(part, data_set, rows=(1, 0, *range(2, 26)))._file(0).name)  # another order
     names.add(stored(part, data_set, UNTOUCHED)._file(0).name)
 
     def other(forward=part.forward, cut=part.cut, dtype="float32"):
@@ -253,9 +266,16 @@ def test_what_changes_features_makes_another_file(part, data_set, monkeypatch):
     kernel.assign(before + 1e-7 * (before == before.max()))
     other()
     kernel.assign(before)
-    assert len(names) == 12
+    other(cut=replace(part.cut, tensors={"elsewhere": (part.values,)}))
+    shown = ShownImages.in_views(examples(data_set, range(26), VIEWS, 3))
+    nearest = DecodedImages([], (8, 8, 3), Resize(method="nearest", antialias=False, fit="stretch"), keep=False)
+    of_others = replace(shown.transforms(0), partner=np.roll(shown.transforms(0).partner, 1))
+    assert not np.array_equal(of_others.partner, shown.transforms(0).partner)
+    for changed in (replace(shown, images=nearest), replace(shown, transforms=lambda _: of_others)):
+        names.add(f"{part.fingerprint_of(changed, 0)}.float32")
+    assert len(names) == 17
     other()
-    assert len(names) == 12
+    assert len(names) == 17
 
 
 def test_untouched_views_have_one_name(part, data_set):
@@ -263,24 +283,36 @@ def test_untouched_views_have_one_name(part, data_set):
     assert untouched._file(0) == untouched._file(1)
 
 
-@pytest.mark.parametrize("damage", ["bits", "length"])
-def test_a_damaged_file_is_left_aside(part, data_set, forwards, capsys, damage):
-    """The others of its training are used."""
+@pytest.mark.parametrize("damage", [0, 101, -33, -1, "length"])
+def test_a_damaged_file_is_made_again(part, data_set, forwards, capsys, damage):
+    """One bit is another one, of the features or of their digest. The other files of its training are used."""
     whole = stored(part, data_set)
     whole.make_ready([0, 1])
     content = {file: file.read_bytes() for file in files()}
     damaged = whole._file(1)
-    if damage == "bits":
-        damaged.write_bytes(content[damaged][:-1] + bytes([content[damaged][-1] ^ 1]))
-    else:
+    if damage == "length":
         os.truncate(damaged, 100)
+    else:
+        other = bytearray(content[damaged])
+        other[damage] ^= 1
+        damaged.write_bytes(other)
     forwards.clear()
     capsys.readouterr()
     stored(part, data_set).make_ready([0, 1])
     assert {file: file.read_bytes() for file in files()} == content
     assert sum(forwards) == 8 + 26  # a batch is compared
     told = capsys.readouterr().err
-    assert (f"{damaged} is left aside" in told) == (damage == "bits")
+    assert (f"{damaged} is damaged, and is made again" in told) == (damage != "length")
+
+
+def test_a_file_of_other_features_is_left_aside(part, data_set, capsys):
+    """Its digest holds: it was written by a processor that rounds in another way, or the like."""
+    file = stored(part, data_set, UNTOUCHED)._file(0)
+    features = np.full((26, part.values), 0.5, np.float32)
+    write_kept(file, features.nbytes, [features])
+    again = stored(part, data_set, UNTOUCHED).rows(0, np.arange(26))
+    assert f"{file} is left aside" in capsys.readouterr().err
+    assert not np.array_equal(again, features)
 
 
 def test_a_full_disk_is_found_before_a_feature_is_computed(part, data_set, forwards, monkeypatch):
@@ -311,7 +343,7 @@ def test_two_trainings_at_once_make_one_file(part, data_set, monkeypatch):
     first = stored(part, data_set)
     first.make_ready([0])
     (file,) = files()
-    assert file.read_bytes() == first.rows(0, np.arange(26)).tobytes()
+    assert file.read_bytes()[:-32] == first.rows(0, np.arange(26)).tobytes()
 
 
 KILLED = """
@@ -365,7 +397,10 @@ def test_layers_that_an_earlier_phase_trained_are_not_shared(data_set, capsys):
         r"phase 1 is trained .* 64 numbers of float16 .* kept in \.work/features .*phase 2 is trained .* kept in memory"
     )
     assert re.search(where, told, re.DOTALL)
-    assert sorted((file.suffix, file.stat().st_size) for file in files()) == [(".float16", 1792), (".float16", 3328)]
+    assert sorted((file.suffix, file.stat().st_size) for file in files()) == [
+        (".float16", 1792 + 32),
+        (".float16", 3328 + 32),
+    ]
     one = replace(halves, phases=halves.phases[:1])
     assert kept[1][:2] == run(data_set, "none", one, state=Path("none.npz"))[1]
 

@@ -1,5 +1,6 @@
 """`images.cache`: every setting gives the same batches; files of pixels survive kills, damage and other processes."""
 
+import hashlib
 import os
 import re
 import signal
@@ -149,10 +150,10 @@ def test_the_cache_neither_changes_nor_restarts_a_training(unlabelled, capfd):
 # The file
 
 
-def test_the_cache_file_holds_the_pixels_and_nothing_else():
+def test_the_cache_file_holds_the_pixels_and_their_digest():
     pixels_on_disk(write_images(), SHAPE, FOLDER)
     (file,) = cache_files()
-    assert file.read_bytes() == PIXELS.tobytes()
+    assert file.read_bytes() == PIXELS.tobytes() + hashlib.sha256(PIXELS).digest()
 
 
 def test_images_are_decoded_once_for_all_trainings(capsys):
@@ -219,7 +220,7 @@ def test_names_labels_and_folders_make_no_other_file():
     assert len(cache_files()) == 1
 
 
-@pytest.mark.parametrize("size", [0, BYTES - 1, BYTES + 1, 2 * BYTES])
+@pytest.mark.parametrize("size", [0, BYTES, BYTES + 31, BYTES + 33, 2 * BYTES])
 def test_a_file_of_another_size_is_made_again(size):
     images = write_images()
     pixels_on_disk(images, SHAPE, FOLDER)
@@ -227,7 +228,19 @@ def test_a_file_of_another_size_is_made_again(size):
     os.truncate(file, size)
     np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
     assert cache_files() == [file]
-    assert file.stat().st_size == BYTES
+    assert file.stat().st_size == BYTES + 32
+
+
+@pytest.mark.parametrize("place", [0, BYTES // 2, BYTES - 1, BYTES + 31])
+def test_a_damaged_file_is_made_again(place, capsys):
+    images = write_images()
+    pixels_on_disk(images, SHAPE, FOLDER)
+    (file,) = cache_files()
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    np.testing.assert_array_equal(pixels_on_disk(images, SHAPE, FOLDER), PIXELS)
+    assert f"{file} is damaged, and is made again" in capsys.readouterr().err
 
 
 # Interruption
@@ -303,7 +316,7 @@ def test_two_processes_at_once_succeed_and_a_kill_leaves_no_file(monkeypatch):
             raise
     ended(process, -signal.SIGKILL)
     first, left = sorted(cache_files(), key=lambda path: path.suffix != ".uint8")
-    assert first.read_bytes() == PIXELS.tobytes()
+    assert first.read_bytes()[:-32] == PIXELS.tobytes()
     assert left.suffix == ".partial"
     whole = pixels_on_disk(images, OTHER_SHAPE, Path("elsewhere"))
     np.testing.assert_array_equal(pixels_on_disk(images, OTHER_SHAPE, FOLDER), whole)

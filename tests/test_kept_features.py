@@ -25,7 +25,7 @@ def test_the_size_is_that_of_every_view_of_every_image():
 
 @pytest.mark.parametrize("setting", ["auto", "memory", "disk"])
 def test_what_would_be_used_once_is_not_kept(setting):
-    assert chosen(setting, **ONCE) == Choice("none", "each view is shown once")
+    assert chosen(setting, **ONCE) == Choice("none", "each view is shown less than twice")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_other_trainings_make_it_worth_while():
     """On the disk alone: memory is this training's own."""
     assert chosen(trainings=2, **ONCE) == Choice("disk")
     assert chosen("disk", trainings=2, **ONCE) == Choice("disk")
-    assert chosen("memory", trainings=2, **ONCE) == Choice("none", "each view is shown once")
+    assert chosen("memory", trainings=2, **ONCE) == Choice("none", "each view is shown less than twice")
 
 
 @pytest.mark.parametrize(("passes", "place"), [(9.9, "none"), (10, "memory")])
@@ -104,7 +104,7 @@ def test_float32_features_are_no_news_for_earlier_numbers(tmp_path):
     content = read_yaml(ROOT / "params.yaml", ParameterError)
     before = with_effect(checked(content, ROOT / "params.yaml"))
     assert "features_dtype" not in str(before)
-    content["student"]["phases"][0]["features_dtype"] = "float16"
+    content["student"]["phases"][0] |= {"features_dtype": "float16", "trainable_from": None}
     assert "float16" in str(with_effect(checked(content, ROOT / "params.yaml")))
 
 

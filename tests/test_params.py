@@ -465,6 +465,10 @@ REFUSED = {
         {PHASE: FULL | {"schedule": "cosine", "warmup": 10}},
         [f"{PHASE}:", "warmup is 10 epochs, and the phase has 10", "Expected fewer"],
     ),
+    "features of a phase without frozen layers": (
+        {f"{PHASE}.features_dtype": "float16"},
+        [f"{PHASE}:", "features_dtype is float16, and trainable_from is all", "Leave features_dtype out"],
+    ),
     "warm-up below 0": ({f"{PHASE}.warmup": -1}, [f"{PHASE}.warmup:", "than or equal to 0", "got -1"]),
     "weight decay below 0": ({f"{PHASE}.weight_decay": -0.1}, [f"{PHASE}.weight_decay:", "or equal to 0", "got -0.1"]),
     "clip norm 0": ({f"{PHASE}.clip_norm": 0}, [f"{PHASE}.clip_norm:", "greater than 0", "got 0"]),

@@ -50,19 +50,22 @@ def test_ours_runs_the_commands_that_dvc_runs():
     assert len({part.name for part in parts}) == len(parts)
 
 
-def test_each_training_has_a_plain_one_of_its_seed_beside_it():
-    """6 temperatures and 3 seeds: 21 trainings, 21 plain ones, and 3 of the Distiller."""
+def test_plain_trainings_stand_beside_ours_of_their_seed():
+    """6 temperatures and 3 seeds: 21 trainings, 6 plain ones, and 3 of the Distiller."""
     parts = parts_of((1, 2, 4, 16, 32, 64), (1, 2, 3), "kl")
     trainings = [part for part in parts if part.words[1] not in ("precompute", "soften")]
-    assert len(trainings) == 21 + 21 + 3
+    assert len(trainings) == 21 + 6 + 3
     without = [part for part in trainings if part.kind != DISTILLER]
-    for one, other in zip(without[::2], without[1::2], strict=True):
-        assert {one.kind == PLAIN, other.kind == PLAIN} == {True, False}
-        seeds = [part.words[part.words.index("--seed") + 1] for part in (one, other)]
-        assert seeds[0] == seeds[1]
-    assert len({one.kind == PLAIN for one in without[::2]}) == 2  # neither always comes first
+    ours = [part for part in without if part.kind != PLAIN]
+    is_first = []
+    for plain in (part for part in without if part.kind == PLAIN):
+        training = ours[int(plain.name.removeprefix("plain")) - 1]
+        assert abs(without.index(plain) - without.index(training)) == 1
+        assert len({part.words[part.words.index("--seed") + 1] for part in (plain, training)}) == 1
+        is_first.append(without.index(plain) < without.index(training))
+    assert set(is_first) == {True, False}  # neither always comes first
     places = [number for number, part in enumerate(trainings) if part.kind == DISTILLER]
-    assert [place // 15 for place in places] == [0, 1, 2]
+    assert [place // 10 for place in places] == [0, 1, 2]
     assert [part.kind for part in parts].count(FIRST) == 1
 
 
@@ -193,7 +196,8 @@ def test_sums_of_a_sweep_by_hand():
     assert (ours["minutes"], ours["of processor time"], ours["processes"]) == ("3.70", "7.40", "6")
     assert (ours["of plain"], ours["of the Distiller"]) == ("0.740", "0.185")
     assert (online["processes"], online["minutes"]) == ("2", "20.00")
-    assert found["plain trainings"]["minutes"] == "5.00"
+    assert found["plain trainings (3 of them measured)"]["minutes"] == "5.00"
+    assert sweep_tables.as_many([Taken(10.0, 20.0)] * 6, 21) == sweep_tables.Total(21, 210.0, 420.0)
     assert ours["images through the teacher"] == f"{128 * 35 + 23 + 2:,}"
     assert online["images through the teacher"] == f"{2 * 35 * (128 + 23):,}"
 
@@ -239,7 +243,7 @@ def test_the_record_holds_both_sweeps_and_their_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", command)
     sweep.main()
     record = json.loads(output.read_text())
-    whole = 1 + 1 + 6 + 2 * 21 + 3  # split, precompute, soften, trainings with a plain one each, and the Distiller
+    whole = 1 + 1 + 6 + 21 + 6 + 3  # split, precompute, soften, trainings, the plain ones, and the Distiller
     assert [[folder for folder, _ in ran].count(folder) for folder in ("all", "few")] == [whole, 1 + 1 + 1 + 2 * 4 + 2]
     assert record["command"] == "python -m benchmarks.sweep --images 64"
     assert len(record["tables"]) == 3

@@ -17,7 +17,7 @@ from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.runtime.digests import fingerprint, sha256_file
-from pipeline.runtime.kept_files import is_whole, write_kept
+from pipeline.runtime.kept_files import is_sound, is_there, write_kept
 from pipeline.runtime.progress import Progress
 
 
@@ -45,7 +45,7 @@ def pixels_on_disk(
         decoder=[tf.__version__, PIL.__version__, sha256_file(Path(decoding.__file__))],
     )
     final = folder / f"{name}.uint8"
-    if not is_whole(final, files.size):
+    if not (is_there(final, files.size) and is_sound(final, files.size)):
         write_kept(final, files.size, _decoded(files))
     return np.memmap(final, np.uint8, "r", shape=(len(files), *files.input_shape))
 

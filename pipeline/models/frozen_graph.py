@@ -16,6 +16,9 @@ BATCH = 1009
 ASSIGN = {"assign", "assign_add", "assign_sub"}
 """What a layer calls that changes a variable."""
 
+SAME_IN_TRAINING = (keras.layers.Dense.call, keras.layers.EinsumDense.call)
+"""Methods that take `training` and compute the same with and without it."""
+
 LOOKED_INTO = ("keras.src.models.functional", "keras.src.models.sequential")
 """The modules whose models do no more in training than their layers do."""
 
@@ -51,9 +54,10 @@ class FrozenGraph:
         self.calls = [call for depth in sorted(by_depth, reverse=True) for call in by_depth[depth] if not call.is_input]
         self.tensors, self.obstacle = {id(self.pixels): self.pixels}, ""
         self._frozen_calls: dict[int, Any] = {}
+        trained = {id(variable) for layer in model.layers for variable in layer.trainable_variables}
         for call in self.calls:
             if all(id(tensor) in self.tensors for tensor in call.input_tensors):
-                objection = _objection(call.operation, in_inference_mode and call.operation not in self.head)
+                objection = _objection(call.operation, in_inference_mode and call.operation not in self.head, trained)
                 if objection is None:
                     self._frozen_calls[id(call)] = call
                     self.tensors |= {id(tensor): tensor for tensor in call.outputs}
@@ -131,11 +135,17 @@ def _has_weights(operation: Any) -> bool:
     return bool(getattr(operation, "weights", ()))
 
 
-def _objection(operation: Any, in_inference_mode: bool) -> str | None:
-    """Why the results of an operation cannot be kept from one epoch to the next; None if they can be."""
+def _objection(operation: Any, in_inference_mode: bool, trained: Collection[int]) -> str | None:
+    """Why the results of an operation cannot be kept from one epoch to the next; None if they can be.
+
+    Args:
+        operation: a layer, or an operation without weights.
+        in_inference_mode: whether it is in inference mode also in training.
+        trained: the ids of the variables that the phase trains: a layer in a frozen model may also stand elsewhere.
+    """
     if not isinstance(operation, keras.layers.Layer):
         return None
-    if operation.trainable_variables:
+    if any(id(variable) in trained for variable in operation.variables):
         return "is trained"
     for layer in operation._flatten_layers():
         call = type(layer).call
@@ -143,7 +153,7 @@ def _objection(operation: Any, in_inference_mode: bool) -> str | None:
         always_changes = not takes_training and not ASSIGN.isdisjoint(_names_in(call))
         if always_changes or "add_loss" in _names_in(call) or layer.activity_regularizer is not None:
             return "adds a loss or changes a variable"
-        if in_inference_mode or call.__module__ in LOOKED_INTO:
+        if in_inference_mode or call.__module__ in LOOKED_INTO or call in SAME_IN_TRAINING:
             continue
         if call is keras.layers.BatchNormalization.call:
             if layer.trainable:  # frozen, it uses its own statistics

@@ -3,9 +3,13 @@
 Such a file never becomes stale. Two processes may make it at the same time without a lock: each writes a file of its
 own and renames it to the same name, and both have the same bytes. Nothing removes these files; a user may remove their
 folder when no training runs.
+
+Behind the bytes of the array stands their SHA-256, so that a damaged file is found before it is used.
 """
 
+import hashlib
 import os
+import sys
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
@@ -24,13 +28,30 @@ The share is small, because `tf.data` copies a tensor when it rewrites a data se
 """
 
 
-def is_whole(file: Path, size: int) -> bool:
-    """Whether an earlier run has made a file of `size` bytes."""
-    return file.is_file() and file.stat().st_size == size
+DIGEST = hashlib.sha256().digest_size
+BLOCK = 2**24
+"""Bytes that are read at a time."""
+
+
+def is_there(file: Path, size: int) -> bool:
+    """Whether an earlier run has made the file of an array of `size` bytes; it may be damaged."""
+    return file.is_file() and file.stat().st_size == size + DIGEST
+
+
+def is_sound(file: Path, size: int) -> bool:
+    """Whether a file that is there holds the bytes that were written; reads all of them. If not, a message says so."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        for start in range(0, size, BLOCK):
+            digest.update(opened.read(min(BLOCK, size - start)))
+        if opened.read() == digest.digest():
+            return True
+    print(f"{file} is damaged, and is made again", file=sys.stderr)
+    return False
 
 
 def write_kept(final: Path, size: int, arrays: Iterable[npt.NDArray[Any]]) -> None:
-    """Writes the bytes of some arrays, one after another, to a file that appears when it is complete.
+    """Writes the bytes of some arrays, one after another, and their digest, to a file that appears when it is complete.
 
     Args:
         final: the file.
@@ -45,9 +66,13 @@ def write_kept(final: Path, size: int, arrays: Iterable[npt.NDArray[Any]]) -> No
     partial = final.with_suffix(f".{uuid.uuid4().hex}.{os.getpid()}.partial")
     try:
         with partial.open("xb") as file:
-            reserve(file, size)  # a full disk is noticed before anything is computed
+            reserve(file, size + DIGEST)  # a full disk is noticed before anything is computed
+            digest = hashlib.sha256()
             for array in arrays:
-                file.write(array.tobytes())
+                block = array.tobytes()
+                digest.update(block)
+                file.write(block)
+            file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())
         partial.replace(final)

@@ -81,7 +81,7 @@ class Choice:
     reason: str = ""
 
 
-ONCE = "each view is shown once"
+ONCE = "each view is shown less than twice"
 
 
 def choose(setting: CacheFrozen, shown: Shown, size: int, room: Room, on_disk: int = 0) -> Choice:

@@ -142,6 +142,11 @@ class Phase:
         Raises:
             ValueError: says what to change.
         """
+        if self.features_dtype != "float32" and self.trainable_from == "all":
+            raise ValueError(
+                f"features_dtype is {self.features_dtype}, and trainable_from is all: no layer is frozen that could "
+                "give features. Leave features_dtype out."
+            )
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise ValueError(f"momentum is for sgd and rmsprop; {self.optimizer} takes none: leave it out")
         if self.warmup >= self.epochs:

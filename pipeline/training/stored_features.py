@@ -1,6 +1,6 @@
 """The features of whole views, in memory or in files of `.work/features/`.
 
-A file holds the features of one view of N images, (N, K), and nothing else; its name is a fingerprint of what made them
+A file holds the features of one view of N images, (N, K); its name is a fingerprint of what made them
 (`runtime.kept_files`).
 """
 
@@ -12,7 +12,7 @@ from threading import RLock
 import numpy as np
 
 from pipeline.images.transforms import Transforms
-from pipeline.runtime.kept_files import is_whole, write_kept
+from pipeline.runtime.kept_files import is_sound, is_there, write_kept
 from pipeline.runtime.progress import Progress
 from pipeline.training.frozen_features import Features, FrozenPart, Ints, ShownImages
 
@@ -45,7 +45,7 @@ class StoredFeatures:
 
     def existing(self, views: Iterable[int]) -> list[int]:
         """Those of some views of which earlier runs have left files."""
-        return [view for view in views if is_whole(self._file(view), self.size)]
+        return [view for view in views if is_there(self._file(view), self.size)]
 
     def rows(self, view: int, rows: Ints) -> Features:
         """The features of some images in one view: (B, K)."""
@@ -69,17 +69,25 @@ class StoredFeatures:
                     self._views[view] = self._made(view)
 
     def take_earlier(self, views: Iterable[int]) -> None:
-        """Opens the files that earlier runs have left of some views, if one batch of them is computed again alike."""
+        """Opens the files that earlier runs have left of some views.
+
+        All bytes are compared with the file's digest, and one batch of all files is computed again: other bits set a
+        file aside.
+        """
         with self._lock:
-            earlier = {view: self._opened(view) for view in self.existing(views) if view not in self._views}
+            earlier = {
+                view: self._opened(view)
+                for view in self.existing(views)
+                if view not in self._views and is_sound(self._file(view), self.size)
+            }
             for some in _portions(earlier, self._part.at_once):
                 for view, holds in self._compared(some).items():
                     if holds:
                         self._views[view] = some[view]
                         continue
                     print(
-                        f"{self._file(view)} is left aside: the frozen layers give other features now (a damaged "
-                        "file, or another processor, device or library?)",
+                        f"{self._file(view)} is left aside: the frozen layers give other features now (another "
+                        "processor, device or library?)",
                         file=sys.stderr,
                     )
 
