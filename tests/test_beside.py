@@ -13,9 +13,12 @@ import real_project
 from real_project import change, copy_without, has_ended, process_of, run, sha256, stages_run, start, wait_until
 from ruamel.yaml import YAML
 
-from pipeline.cli import beside, left_files, orphan
+from pipeline.cli import beside, orphan
 from pipeline.cli.left_files import Training, is_left
 from pipeline.cli.pending import Stage
+from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.workspace import AT_START
+from pipeline.soft_labels.hdf5 import seal
 
 STUDENT, BASELINE = Path("models/students/kl_T4_seed1.keras"), Path("models/baselines/seed1.keras")
 MADE = [STUDENT, BASELINE, *(Path(f"results/history/{name}_seed1.csv") for name in ("student_kl_T4", "baseline"))]
@@ -37,7 +40,14 @@ TRAININGS = ["train_student@kl-4-1", "train_baseline@1"]
         ("python dvc repro --downstream train_baseline", False),
         ("python dvc repro evaluate train_baseline", False),
         ("python dvc exp run train_student", False),
-        ("python dvc exp run -S student.seeds=[1]", False),
+        ("python dvc exp run -S student.seeds=[1] --name all --force", True),
+        ("python dvc exp run --set-param student.seeds=[1] train_student", False),
+        ("dvc --verbose repro --no-run-cache -fk evaluate", True),
+        ("dvc --cd elsewhere repro -P", True),
+        ("dvc repro -fs evaluate", False),
+        ("dvc repro --dry", False),
+        ("dvc exp show", False),
+        ("python run_dvc_sweep.py repro", False),
         ("python dvc status", False),
         ("python runs_dvc.py", False),
     ],
@@ -136,6 +146,18 @@ def test_an_interruption_ends_all_and_starts_no_more(others, capfd):
     assert capfd.readouterr().err.count("\n") == 1  # that they began
 
 
+@pytest.mark.slow
+def test_an_interruption_ends_a_worker_that_hangs(others, monkeypatch):
+    monkeypatch.setattr(beside, "STOP_SECONDS", 0.3)
+    started = others(2, ("a", "done", 600))
+    started.after_epoch(7)
+    wait_until(Path("a.began").exists)
+    worker = psutil.Process(int(Path("a.began").read_text().split()[1]))
+    worker.suspend()
+    started.stop()
+    assert has_ended(worker)
+
+
 def test_one_at_a_time_starts_none(others, monkeypatch):
     monkeypatch.setattr(beside.Others, "_that_fit", lambda self, to_come: 1)
     for at_once in (1, "auto"):
@@ -194,9 +216,20 @@ def test_other_files_are_not(training, monkeypatch):
         "of another run of DVC": made.note(params, other_dvc),
         "of another seed": replace(made, item={"seed": "2"}).note(params, dvc),
     }
+    assert made.note(params, dvc, dict(AT_START)) == note
+    notes["of other code"] = made.note(params, dvc, dict(AT_START) | {"training/fit.py": "edited"})
+    for name in ("soft_targets.h5", "another.h5"):
+        Path(name).write_text(name)
+        seal(Path(name))
+        notes[f"of {name}"] = replace(made, soft_labels=[Path(name)]).note(params, dvc)
+    monkeypatch.setattr(type(params.student.model), "files", [Path("weights.h5")])
+    for content in (b"weights", b"others"):
+        Path("weights.h5").write_bytes(content)
+        notes[f"of {content!r}"] = made.note(params, dvc)
+    monkeypatch.setattr(type(params.student.model), "files", [])
     with monkeypatch.context() as patch:
-        patch.setattr(left_files, "all_code", lambda: "edited")
-        notes["of other code"] = made.note(params, dvc)
+        patch.setattr(sys, "executable", "/another/python")
+        notes["of other packages"] = made.note(params, dvc)
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.003"))
     from pipeline.params.reading import load_params
@@ -239,6 +272,78 @@ def test_nobody_is_told_of_trainings_where_dvc_cannot_be_read(training):
     for content in ("", "stages: [", "stages:\n  a: 1\n"):
         Path("dvc.lock").write_text(content)
         assert beside.foreseen(made.output, dvc) == []
+
+
+class Waits:
+    """In place of `Others`: what happens while it waits is the class attribute."""
+
+    while_waiting = None
+    begun = True
+
+    def __init__(self, *_):
+        pass
+
+    def after_epoch(self, to_come):
+        raise AssertionError
+
+    def wait(self):
+        type(self).while_waiting()
+
+    def stop(self):
+        pass
+
+
+def edit_params():
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.003"))
+
+
+def edit_index():
+    with Path("data/index.csv").open("a") as file:
+        file.write("\n")
+
+
+@pytest.mark.parametrize(
+    ("edit", "others_ran", "refused"),
+    [(edit_params, True, True), (edit_index, True, True), (edit_params, False, False), (lambda: None, True, False)],
+)
+def test_an_edit_while_it_waits_fails_the_stage(training, monkeypatch, edit, others_ran, refused):
+    """DVC notes parameters when a stage ends, and would take the older model for one of the newer parameters."""
+    from pipeline.params.reading import load_params
+
+    made, _, dvc = training
+    monkeypatch.setattr(orphan, "dvc_process", lambda: dvc)
+    monkeypatch.setattr(orphan, "runs_everything", lambda process: True)
+    monkeypatch.setattr(beside, "Others", Waits)
+    monkeypatch.setattr(Waits, "while_waiting", edit)
+    monkeypatch.setattr(Waits, "begun", others_ran)
+    run_stage = beside.trained(made, lambda: load_params("train_baseline"), False)
+    if refused:
+        with (
+            pytest.raises(MismatchError, match=r"changed while trainings ran beside .*Run `dvc repro` again"),
+            run_stage,
+        ):
+            pass
+    else:
+        with run_stage as course:
+            assert course.params.student.batch_size == 64
+
+
+def test_commands_with_other_words_are_left_to_their_stages(training, monkeypatch):
+    made, _, dvc = training
+    commands = {
+        "python -m pipeline train-student --loss kl --temperature 8to2 --seed 1": True,
+        "python -m pipeline train-baseline --seed 2": True,
+        "python -m pipeline train-baseline --seed 2 && echo train-baseline": False,
+        "TF_ENABLE_ONEDNN_OPTS=0 python -m pipeline train-baseline --seed 2": False,
+        "nice python -m pipeline train-baseline --seed 2": False,
+    }
+    stages = [Stage(command, command, [], [], [f"out{number}"]) for number, command in enumerate(commands)]
+    monkeypatch.setattr(beside.pending, "pending", lambda *_: stages)
+    Path("dvc.lock").write_text("stages: {}\n")
+    assert [stage.name for stage in beside.foreseen(made.output, dvc)] == [
+        name for name, done in commands.items() if done
+    ]
 
 
 # The real DVC
@@ -296,13 +401,17 @@ def test_after_a_kill_the_next_repro_ends_with_the_same_bytes(project, reproduce
 
 
 def test_trained_at_the_same_time_they_are_the_same_bytes(project, reproduced, killed, monkeypatch):
-    """The stage of the second one takes the files that the first one's worker left, without TensorFlow."""
+    """The stages of the others take the files that the first one's worker left, without TensorFlow.
+
+    A worker may train several of them, one after another.
+    """
+    change(project / "params.yaml", "student.seeds", [1, 2])
     without_models(project)
     monkeypatch.setitem(real_project.ENVIRONMENT, "PYTHONPROFILEIMPORTTIME", "1")
     said = run("dvc", "repro", cwd=project)
-    assert stages_run(said) == TRAININGS
+    assert stages_run(said) == ["train_student@kl-4-1", "train_student@kl-4-2", "train_baseline@1", "train_baseline@2"]
     assert "train_baseline@1: trained\n" in said
-    _, student, baseline = said.split("Running stage")
+    _, student, _, baseline, _ = said.split("Running stage")
     assert "\nTensorFlow " in student
     assert "\nTensorFlow " not in baseline  # what is imported before that line is not shown
     imported = set(re.findall(r"^import time:.*\| +(\S+)$", baseline, re.MULTILINE))

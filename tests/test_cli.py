@@ -40,7 +40,7 @@ def test_every_command_explains_itself(command):
     assert shown.output.split("[OPTIONS]")[1].split()[: len(words)] == words
     for option in (entry for entry in parameters if isinstance(entry, click.Option)):
         assert option.help, f"{option.name} of {command} has no help"
-        assert option.opts[0] in shown.output
+        assert (option.opts[0] in shown.output) != option.hidden
 
 
 def listed_under(heading):

@@ -78,6 +78,22 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, written, expecte
     assert room.usable_cores() == min(without, expected or without)
 
 
+def test_the_limits_of_a_job_and_of_what_is_above_it_count(tmp_path, monkeypatch):
+    """As SLURM and systemd set them: in the folder of the process, which /proc/self/cgroup names."""
+    job = tmp_path / "cgroup/node/job_7"
+    job.mkdir(parents=True)
+    monkeypatch.setattr(room, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(room, "OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("1:cpu:/elsewhere\n0::/node/job_7\n")
+    for folder, name, content in [
+        (job, "cpu.max", "50000 100000"),
+        (job.parent, "memory.max", "1000"),
+        (job.parent, "memory.current", "400"),
+    ]:
+        (folder / name).write_text(content)
+    assert (room.usable_cores(), room.available_memory()) == (0.5, 600)
+
+
 def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "CGROUP", tmp_path)
     (tmp_path / "memory.current").write_text("700\n")

@@ -497,10 +497,12 @@ def test_a_finished_student_is_kept_unless_its_stage_is_edited(student_once, tmp
     monkeypatch.setattr("pipeline.training.fit.train", lambda *_: 1 / 0)
     with (code / "stages/split.py").open("a") as module:
         module.write("\n")
+    monkeypatch.setattr(workspace, "AT_START", workspace.source())
     student()
     assert "already trained" in capsys.readouterr().err
     with (code / "stages/train_student.py").open("a") as module:
         module.write("\n")
+    monkeypatch.setattr(workspace, "AT_START", workspace.source())
     with pytest.raises(ZeroDivisionError):
         student()
 

@@ -98,6 +98,9 @@ def test_only_an_edit_of_its_own_code_ends_unfinished_work(monkeypatch, tmp_path
         assert same == before
     with (tmp_path / "code" / f"{edited}.py").open("a") as module:
         module.write("\n")
+    with workspace(FINAL, code=code, inputs="a") as still_running:
+        assert still_running == before  # what runs is the code as it was when the process began
+    monkeypatch.setattr(work, "AT_START", work.source())
     with workspace(FINAL, code=code, inputs="a") as after:
         assert (after != before) == lost
         assert [path.name for path in Path(".work").glob("*/*/*")] == ([] if lost else ["block_0"])

@@ -6,7 +6,7 @@ They leave the finished files in `.work/` for the stages of these trainings (`le
 """
 
 import json
-import shlex
+import re
 import subprocess
 import sys
 import threading
@@ -26,7 +26,8 @@ from ruamel.yaml.error import YAMLError
 from pipeline.cli import orphan, pending, room
 from pipeline.cli.left_files import Training, is_left
 from pipeline.cli.worker import DONE
-from pipeline.runtime.workspace import in_a_copy
+from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.workspace import in_a_copy, source, work_folder
 
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 LEAVE = "--leave-finished"
 """The option of a training that a training started: it publishes nothing."""
 
-COMMANDS = ("train-student", "train-baseline")
+COMMAND = re.compile(r"python -m pipeline (train-(?:student|baseline)(?: [-\w.=]+)*)")
+"""The command of a stage that a worker can do: as dvc.yaml has it, without a shell's other words."""
+
+STOP_SECONDS = 10.0
+"""How long a worker may take to end when it is told to."""
 WORKER = [sys.executable, "-m", "pipeline.cli.worker"]
 FAILED = "failed; its own stage will try again and say why"
 
@@ -44,46 +49,56 @@ class Course:
     """How a training is run.
 
     Attributes:
+        params: the parameters of its stage.
         watch: what to call after each epoch with the number of those to come; None: nothing.
         note: with which note it leaves its files in `.work/`; None: it publishes them.
     """
 
+    params: "Params"
     watch: Callable[[int], object] | None = None
     note: str | None = None
 
 
 @contextmanager
-def trained(training: Training, params: "Params", leave_finished: bool) -> Iterator[Course | None]:
+def trained(training: Training, read: Callable[[], "Params"], leave_finished: bool) -> Iterator[Course | None]:
     """How to run a training; None if its files were left in `.work/` and are published now.
 
     After the block it waits for the trainings that were started beside this one. They end if the block fails.
 
     Args:
         training: the training.
-        params: the parameters of its stage.
+        read: reads the parameters of its stage.
         leave_finished: whether another training has started this one.
 
     Raises:
         click.UsageError: it shall leave its files, and no other training has started it.
+        MismatchError: parameters, code or data have changed while it waited.
     """
+    params = read()
     dvc = orphan.dvc_process()
     note = None if dvc is None else training.note(params, dvc)
     if leave_finished:
         if note is None:
             raise click.UsageError(f"{LEAVE} is for a training that another training starts. Run it without.")
-        yield Course(note=note)
+        yield Course(params, note=note)
         return
     if note is not None and training.take(note):
         yield None
         return
     at_once = params.student.trainings_at_once
     if dvc is None or at_once == 1 or in_a_copy() or not orphan.runs_everything(dvc):
-        yield Course()
+        yield Course(params)
         return
     others = Others(at_once, training.output, dvc)
     try:
-        yield Course(watch=others.after_epoch)
+        yield Course(params, watch=others.after_epoch)
         others.wait()
+        # DVC notes when the stage ends, and not when it began, from what its outputs were made.
+        if others.begun and training.note(read(), dvc, source()) != note:
+            raise MismatchError(
+                f"params.yaml, the code or data were changed while trainings ran beside that of {training.output}: DVC "
+                "would take the model for one of the new ones. Run `dvc repro` again; what still holds is in .work/."
+            )
     finally:
         others.stop()
 
@@ -101,7 +116,7 @@ class Others:
         self._at_once, self._own, self._dvc = at_once, own, dvc
         self._measured = room.FirstEpochs()
         self._to_do = deque[pending.Stage]()
-        self._begun, self._stopped, self._lock = False, False, threading.Lock()
+        self.begun, self._stopped, self._lock = False, False, threading.Lock()
         self._workers: list[subprocess.Popen[str]] = []
         self._ends: list[Future[None]] = []
 
@@ -111,11 +126,11 @@ class Others:
         Args:
             to_come: how many epochs of this training are to come.
         """
-        if self._begun:
+        if self.begun:
             return
         at_once = self._that_fit(to_come) if self._at_once == "auto" else self._at_once
         if at_once is not None and at_once > 1:
-            self._begun = True
+            self.begun = True
             if stages := foreseen(self._own, self._dvc):
                 self._start(stages, at_once)
 
@@ -124,7 +139,7 @@ class Others:
         if not self._ends:
             return
         if not all(end.done() for end in self._ends):
-            _tell(f"{self._own} is done; waiting for the trainings beside it")
+            _tell(f"{self._own} is done; waiting for the trainings beside it, which write to {log_file()}")
         self._free.release()
         for end in self._ends:
             end.result()
@@ -135,6 +150,11 @@ class Others:
             self._stopped = True
             for worker in self._workers:
                 worker.terminate()
+            for worker in self._workers:
+                try:
+                    worker.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    worker.kill()
         if self._ends:
             self._free.release()
             self._pool.shutdown()
@@ -177,14 +197,16 @@ class Others:
                 return None
             # In a session of its own: Ctrl-C goes to the stage that DVC runs, which ends the others.
             try:
-                worker = subprocess.Popen(
-                    WORKER,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                    start_new_session=True,
-                )
+                log_file().parent.mkdir(exist_ok=True)
+                with log_file().open("ab") as log:
+                    worker = subprocess.Popen(
+                        WORKER,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=log,
+                        text=True,
+                        start_new_session=True,
+                    )
             except OSError:
                 return None
             self._workers.append(worker)
@@ -193,11 +215,9 @@ class Others:
 
 def _asked(worker: "subprocess.Popen[str]", stage: pending.Stage) -> bool:
     """Whether a worker has done the training of a stage."""
-    words = shlex.split(stage.command)
-    (begin,) = (number for number, word in enumerate(words) if word in COMMANDS)
-    answer = ""
+    words, answer = stage.command.removeprefix("python -m pipeline ").split(), ""
     with suppress(OSError):  # it has ended
-        print(json.dumps([*words[begin:], LEAVE]), file=worker.stdin, flush=True)
+        print(json.dumps([*words, LEAVE]), file=worker.stdin, flush=True)
         answer = worker.stdout.readline()  # type: ignore[union-attr]
     if not answer:
         worker.communicate()  # until it has ended; closes the pipes
@@ -209,11 +229,15 @@ def foreseen(own: Path, dvc: psutil.Process) -> list[pending.Stage]:
     yaml = YAML(typ="safe")
     try:
         pipeline, params, lock = (yaml.load(Path(name)) for name in ("dvc.yaml", "params.yaml", "dvc.lock"))
-        stages = pending.pending(pipeline, params, lock, own)
+        stages = [stage for stage in pending.pending(pipeline, params, lock, own) if COMMAND.fullmatch(stage.command)]
+        return [stage for stage in stages if not is_left(Path(stage.outs[0]), dvc)]
     except (OSError, YAMLError, LookupError, TypeError, AttributeError, ValueError):
         return []
-    stages = [stage for stage in stages if {*COMMANDS} & {*shlex.split(stage.command)}]
-    return [stage for stage in stages if not is_left(Path(stage.outs[0]), dvc)]
+
+
+def log_file() -> Path:
+    """Where the trainings beside others tell how they go."""
+    return work_folder() / "beside.log"
 
 
 def _tell(text: str) -> None:

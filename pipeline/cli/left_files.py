@@ -16,7 +16,7 @@ import psutil
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError
 from pipeline.runtime.publish import publish_copy
-from pipeline.runtime.workspace import all_code, noted, notes_on
+from pipeline.runtime.workspace import AT_START, noted, notes_on
 
 if TYPE_CHECKING:
     from pipeline.params.sections import Params
@@ -40,15 +40,21 @@ class Training:
     index: Path
     soft_labels: Sequence[Path] = ()
 
-    def note(self, params: "Params", dvc: psutil.Process) -> str | None:
-        """The note of this training in one run of DVC; None if a file that it needs is missing or damaged."""
+    def note(self, params: "Params", dvc: psutil.Process, source: Mapping[str, str] = AT_START) -> str | None:
+        """The note of this training in one run of DVC; None if a file that it needs is missing or damaged.
+
+        Args:
+            params: the parameters of its stage.
+            dvc: the process of DVC.
+            source: the code, as `workspace.source` gives it; that which this process runs.
+        """
         from pipeline.params.reading import with_effect
         from pipeline.soft_labels.hdf5 import sealed_sha256
 
         try:
             return _of(dvc) + fingerprint(
                 packages=[sys.executable, Path(sysconfig.get_path("purelib")).stat().st_mtime_ns],
-                code=all_code(),
+                code=dict(source),
                 params=with_effect(params),
                 item=dict(self.item),
                 index=sha256_file(self.index),

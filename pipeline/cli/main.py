@@ -3,6 +3,7 @@
 Each command imports what it needs when it runs, so that `--help` needs no TensorFlow.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,7 @@ def soften(temperature: str) -> None:
 @leave_option
 def train_student(loss_name: str, temperature: str, seed: int, leave_finished: bool) -> None:
     """Train one student on hard and soft labels."""
-    params = arguments.params_of("train_student", loss=loss_name)
+    read = partial(arguments.params_of, "train_student", loss=loss_name)
     group, soft_targets = names.student(loss_name, temperature), paths.soft_targets_file(temperature)
     training = Training(
         paths.student_file(group, seed),
@@ -169,9 +170,10 @@ def train_student(loss_name: str, temperature: str, seed: int, leave_finished: b
         paths.INDEX,
         (soft_targets, paths.LOGITS),
     )
-    with beside.trained(training, params, leave_finished) as course:
+    with beside.trained(training, read, leave_finished) as course:
         if course is None:
             return
+        params = course.params
         start_tensorflow()
         from pipeline.stages import train_student as stage
 
@@ -198,11 +200,12 @@ def train_student(loss_name: str, temperature: str, seed: int, leave_finished: b
 @leave_option
 def train_baseline(seed: int, leave_finished: bool) -> None:
     """Train the same student on the hard labels alone."""
-    params = arguments.params_of("train_baseline")
+    read = partial(arguments.params_of, "train_baseline")
     training = Training(paths.baseline_file(seed), paths.baseline_history(seed), {"seed": str(seed)}, paths.INDEX)
-    with beside.trained(training, params, leave_finished) as course:
+    with beside.trained(training, read, leave_finished) as course:
         if course is None:
             return
+        params = course.params
         start_tensorflow()
         from pipeline.stages import train_baseline as stage
 

@@ -61,5 +61,6 @@ seed_option = click.option(
 leave_option = click.option(
     "--leave-finished",
     is_flag=True,
+    hidden=True,
     help="For a training that another one starts: leave its files in .work/ for its stage.",
 )

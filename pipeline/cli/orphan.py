@@ -14,8 +14,15 @@ import psutil
 
 LOOK_EVERY_SECONDS = 0.5
 
-RUNS_EVERYTHING = {"evaluate", "report", "--force", "-f", "--keep-going", "-k", "--quiet", "-q", "--verbose", "-v"}
-"""What may follow `dvc repro` if all trainings shall run: stages that need them, and options that choose none."""
+AFTER_ALL = {"evaluate", "report", "dvc.yaml"}
+"""What may be named behind `dvc repro` if all trainings shall run."""
+
+CHOOSES = {"--single-item", "--pipeline", "--downstream", "--recursive", "--glob", "--dry", "--interactive"}
+CHOOSES_IN_SHORT = set("spRi")
+"""Options of `dvc repro` with which it runs only some stages, or only says what it would run."""
+
+WITH_VALUE = {"-S", "--set-param", "-n", "--name", "-m", "--message"}
+"""Options of `dvc exp run` that a value follows."""
 
 
 def stop_with_dvc() -> None:
@@ -52,9 +59,22 @@ def dvc_process() -> psutil.Process | None:
 
 def runs_everything(process: psutil.Process) -> bool:
     """Whether a process of `dvc` was asked to bring all stages up to date, or those in which all end."""
-    words = _words(process)
-    after = [*dropwhile(lambda word: "dvc" not in word, words)][1:]
-    return after == ["exp", "run"] or (after[:1] == ["repro"] and not {*after[1:]} - RUNS_EVERYTHING)
+    words = [*dropwhile(lambda word: word not in ("dvc", "dvc.exe"), _words(process))]
+    for command in (["repro"], ["exp", "run"]):
+        places = [place for place in range(len(words)) if words[place : place + len(command)] == command]
+        if places:
+            after = words[places[0] + len(command) :]
+            break
+    else:
+        return False
+    values = {place + 1 for place, word in enumerate(after) if word in WITH_VALUE}
+    return all(_chooses_none(word) for place, word in enumerate(after) if place not in values)
+
+
+def _chooses_none(word: str) -> bool:
+    if word.startswith("--"):
+        return word not in CHOOSES
+    return not CHOOSES_IN_SHORT & {*word} if word.startswith("-") else word in AFTER_ALL
 
 
 def _is_dvc(process: psutil.Process) -> bool:

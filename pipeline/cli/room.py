@@ -14,7 +14,7 @@ MEMORY_SHARE = 0.8
 LEAST_SECONDS = 0.3
 """Epochs are measured for at least so long: the system counts the time of processors in hundredths of a second."""
 
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def that_fit(whole: Span, memory: int, available: int, cores: float) -> int:
         available: the bytes of memory that are available beside it.
         cores: the cores that this process may use.
     """
-    of_own = whole.own / whole.seconds
+    of_own = max(whole.own, 0.01) / whole.seconds  # the system counts in hundredths of a second
     idle = min(whole.idle / whole.seconds, cores - of_own)
     others = min(round(idle / of_own), int(MEMORY_SHARE * available / memory))
     return 1 + max(0, others)
@@ -91,16 +91,28 @@ class FirstEpochs:
 def usable_cores() -> float:
     """The cores that this process may use, as the system and its container allow."""
     cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no control groups, or "max": no limit
-        quota, period = (CGROUP / "cpu.max").read_text().split()
-        cores = min(cores, int(quota) / int(period))
+    for group in control_groups():
+        with suppress(OSError, ValueError):  # no such limit, or "max"
+            quota, period = (group / "cpu.max").read_text().split()
+            cores = min(cores, int(quota) / int(period))
     return cores
 
 
 def available_memory() -> int:
     """The bytes of memory that processes can still take, as the system and its container allow."""
     available: int = psutil.virtual_memory().available
-    with suppress(OSError, ValueError):
-        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        available = min(available, limit - used)
+    for group in control_groups():
+        with suppress(OSError, ValueError):
+            limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+            available = min(available, limit - used)
     return available
+
+
+def control_groups() -> list[Path]:
+    """The folders of the control groups (version 2) that limit this process: its own, and those above it."""
+    own = ""
+    with suppress(OSError):
+        for line in OWN_CGROUP.read_text().splitlines():
+            own = line.removeprefix("0::/") if line.startswith("0::/") else own
+    group = CGROUP / own
+    return [group, *(above for above in group.parents if above.is_relative_to(CGROUP))]

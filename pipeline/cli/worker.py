@@ -1,7 +1,7 @@
 """`python -m pipeline.cli.worker`: trains what another training asks for, one after another, in one started process.
 
 It reads a line for each training, the words of its command as JSON, and answers each with a line, `DONE` or `FAILED`.
-What the commands print goes nowhere: the stage of a training that failed will say why.
+What the commands print goes to stderr.
 """
 
 import gc
@@ -17,12 +17,13 @@ def serve() -> None:
     from pipeline.cli.main import main
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(2, 1)
     for line in sys.stdin:
         try:
             main.main(json.loads(line), standalone_mode=False)
             answer = DONE
-        except Exception:
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             answer = FAILED
         print(answer, file=answers)
         _forget()

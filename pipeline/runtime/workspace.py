@@ -1,13 +1,12 @@
 """The folders of unfinished work, from which a killed run continues."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime.digests import fingerprint
+from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import BusyError
 from pipeline.runtime.publish import LOCKS, flat_name, locked, remove, replace_whole
 
@@ -16,6 +15,15 @@ CODE = Path(__file__).parents[1]
 
 NOTE = "finished.note"
 """The file of a note in a workspace."""
+
+
+def source() -> dict[str, str]:
+    """SHA-256 of the source of each module, by its path below `CODE`."""
+    return {module.relative_to(CODE).as_posix(): sha256_file(module) for module in sorted(CODE.glob("*/*.py"))}
+
+
+AT_START = source()
+"""The source when this process began. This is what runs, whatever an edit has made of the files since."""
 
 
 def work_folder() -> Path:
@@ -81,8 +89,12 @@ def noted(output: Path, note: str) -> Iterator[Path | None]:
 
 def notes_on(output: Path) -> dict[Path, str]:
     """The notes that lie beside finished work on `output`, by their folders."""
-    files = [file for file in earlier_finished(output) if file.name == NOTE]
-    return {file.parent: file.read_text(encoding="utf-8") for file in files}
+    notes = {}
+    for file in earlier_finished(output):
+        if file.name == NOTE:
+            with suppress(FileNotFoundError):  # another process has just removed it
+                notes[file.parent] = file.read_text(encoding="utf-8")
+    return notes
 
 
 def leave_note(folder: Path, note: str) -> None:
@@ -152,18 +164,12 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
-def all_code() -> str:
-    """SHA-256 of the source of all packages."""
-    return code_sha256([folder.name for folder in CODE.iterdir() if any(folder.glob("*.py"))])
-
-
 def code_sha256(code: Sequence[str]) -> str:
     """SHA-256 of the source of packages and modules: other code must not continue unfinished work."""
-    digest = hashlib.sha256()
-    for name in sorted(code):
-        modules = sorted(CODE.glob(name if name.endswith(".py") else f"{name}/*.py"))
+    chosen: dict[str, str] = {}
+    for name in code:
+        modules = {path: sha256 for path, sha256 in AT_START.items() if path == name or path.split("/")[0] == name}
         if not modules:
             raise ValueError(f"there is no package or module {name}")
-        for module in modules:
-            digest.update(f"{module.relative_to(CODE).as_posix()}\0".encode() + module.read_bytes() + b"\0")
-    return digest.hexdigest()
+        chosen |= modules
+    return fingerprint(source=chosen)
