@@ -17,7 +17,7 @@ quick: lint
 	pytest --numprocesses auto --dist loadfile -m "not slow" --durations=5
 
 # Everything that docs/benchmarks.md shows, except `teachers`; it and `quality` need data of your own: see --help.
-BENCHMARKS := student_step student_epoch precompute soft_label_file memory sweep
+BENCHMARKS := student_step student_epoch student_matrix precompute soft_label_file memory sweep
 
 bench: .venv/installed
 	for name in $(BENCHMARKS); do python -m benchmarks.$$name || exit 1; done

@@ -11,9 +11,7 @@ reading and tracing are in its time:
 - plain: trainings on hard labels alone, of the whole graph, with the same model, views and epochs. Six stand for all.
 - keras Distiller: one temperature with all seeds. All temperatures cost the same, so the whole sweep is computed.
 
-Ours, plain and the Distiller take turns, so that a machine whose speed drifts slows all alike. Then one temperature is
-trained with 32 images: two sizes give what a process costs once and what each image costs, and these give the hours for
-MHIST's 1,849 training images (computed).
+Ours, plain and the Distiller take turns, so that a machine whose speed drifts slows all alike.
 
 Images are made, or tiles of a folder in MHIST's layout (--colon). The student's backbone has random weights from a
 file, which all seeds share as they would share ImageNet's, or those of --weights. With --work, the same command
@@ -29,13 +27,13 @@ from typing import Any
 
 from benchmarks.record import Record, arguments
 from benchmarks.sweep_parts import Part, parts_of
-from benchmarks.sweep_project import QUICK, SEEDS, Sweep, make_sweep
-from benchmarks.sweep_tables import MHIST, Measured, at_size, of_one_training, of_the_sweep
+from benchmarks.sweep_project import QUICK, Sweep, make_sweep
+from benchmarks.sweep_tables import Measured, of_one_training, of_the_sweep
 from benchmarks.timed_parts import timed
 from pipeline.runtime.digests import fingerprint, sha256_file
 
 FEW = 32
-"""Images of the small sweep."""
+"""Images of the quick sweep."""
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--images", {"type": int, "default": 128, "metavar": "N", "help": "Training images.  [default: 128]"}),
@@ -75,22 +73,14 @@ def refuse_other(project: Path) -> None:
 def main() -> None:
     """Measures the sweeps, and writes the record."""
     options = arguments(__doc__, *OPTIONS)
-    if options.images <= FEW:
-        raise SystemExit(f"--images: expected more than the {FEW} of the small sweep, got {options.images}.")
+    sweep = Sweep(FEW, (4,), (1,), QUICK) if options.quick else Sweep(options.images)
     with tempfile.TemporaryDirectory() as temporary:
-        work = (options.work or Path(temporary)).resolve()
-        given = options.colon, options.weights
-        if options.quick:
-            runs = [measured(work / "quick", Sweep(FEW, (4,), (1,), QUICK), *given)]
-        else:
-            few = measured(work / "few", Sweep(FEW, (4,), SEEDS[:2]), *given)
-            runs = [measured(work / "all", Sweep(options.images), *given), few]
+        project = (options.work or Path(temporary)).resolve() / ("quick" if options.quick else "all")
+        run = measured(project, sweep, options.colon, options.weights)
     record = Record("sweep", options)
-    record.table(*of_the_sweep(runs[0]))
-    record.table(*of_one_training(runs[0]))
-    if len(runs) > 1:
-        record.table(*at_size(MHIST, *runs))
-    record.keep(**{f"{run.sweep.images} images": run.as_json() for run in runs})
+    record.table(*of_the_sweep(run))
+    record.table(*of_one_training(run))
+    record.keep(**run.as_json())
     record.write()
 
 

@@ -1,18 +1,13 @@
 """What `benchmarks.sweep` says of its times."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from benchmarks.paired import interval_of_median, ratios, spread
 from benchmarks.sweep_parts import BASELINE, DISTILLER, FIRST, OURS, PLAIN, PRECOMPUTE, SOFTEN, STUDENT, Part, every
 from benchmarks.sweep_project import Sweep
 from benchmarks.timed_parts import Taken
-
-MHIST = 1849
-"""Training images of MHIST: 2,175 without the 15 % for validation."""
 
 GOALS = "goals: ours at most 0.4 of plain, 0.1 of the Distiller"
 
@@ -124,46 +119,3 @@ def of_one_training(run: Measured) -> Table:
     rows.append(["ours, each training", "", "", spread(paired), interval_of_median(paired)])
     title = f"System 1, {run.sweep.images} images: one process; ours keeps {run.features / 1e6:,.0f} MB of features"
     return title, ["", "s", "s of processor time", "of the plain one beside it", "its median, 95 %"], rows
-
-
-def at_size(images: int, run: Measured, few: Measured) -> Table:
-    """The hours of each sweep for another number of images, from the medians of one process at two sizes."""
-
-    def seconds(kind: str) -> float:
-        line = through((few.sweep.images, _median(few.of(kind))), (run.sweep.images, _median(run.of(kind))))
-        return line(images)
-
-    trainings, temperatures = run.sweep.trainings, len(run.sweep.temperatures)
-    labelled = seconds(PRECOMPUTE) + temperatures * seconds(SOFTEN)
-    trained = seconds(FIRST) + (trainings - 1) * seconds(STUDENT)
-    plain = trainings * seconds(PLAIN)
-    online = temperatures * len(run.sweep.seeds) * seconds(DISTILLER)
-    rows = [
-        [name, f"{value / 3600:.2f}", f"{value / plain:.3f}", f"{value / online:.3f}"]
-        for name, value in (
-            ("ours: precompute and soften", labelled),
-            ("ours: students and baselines", trained),
-            ("ours, all", labelled + trained),
-            ("plain trainings", plain),
-            ("keras Distiller", online),
-        )
-    ]
-    title = (
-        f"System 1 at {images:,} images, as MHIST has (computed from the times of one process with "
-        f"{few.sweep.images} and {run.sweep.images} images)"
-    )
-    return title, ["", "hours", "of plain", "of the Distiller"], rows
-
-
-def through(first: tuple[float, float], second: tuple[float, float]) -> Callable[[float], float]:
-    """The straight line through two points (x, y).
-
-    Raises:
-        ZeroDivisionError: both have the same x.
-    """
-    slope = (second[1] - first[1]) / (second[0] - first[0])
-    return lambda x: first[1] + slope * (x - first[0])
-
-
-def _median(taken: Sequence[Taken]) -> float:
-    return float(np.median([each.seconds for each in taken]))

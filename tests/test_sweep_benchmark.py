@@ -208,18 +208,7 @@ def test_each_training_is_compared_with_the_one_beside_it():
     assert rows[-1][3].startswith("0.300 (0.300 to 0.600)")
 
 
-def test_hours_at_another_size_follow_a_straight_line():
-    """Twice the time for twice the images: a process costs nothing once, and 1,280 images take ten times as long."""
-    _, _, rows = sweep_tables.at_size(1280, measured(128), measured(64, slower=0.5))
-    by_name = {name: hours for name, hours, *_ in rows}
-    assert by_name["ours, all"] == f"{10 * 222 / 3600:.2f}"
-    assert by_name["plain trainings"] == f"{10 * 300 / 3600:.2f}"
-    line = sweep_tables.through((32, 20.0), (128, 44.0))
-    assert line(0) == pytest.approx(12.0)
-    assert line(1849) == pytest.approx(12.0 + 0.25 * 1849)
-
-
-def test_the_record_holds_both_sweeps_and_their_tables(tmp_path, monkeypatch):
+def test_the_record_holds_the_sweep_and_its_tables(tmp_path, monkeypatch):
     """The whole command with times that are made up: a process of each image takes a second, and 10 seconds more."""
     ran = []
 
@@ -244,15 +233,12 @@ def test_the_record_holds_both_sweeps_and_their_tables(tmp_path, monkeypatch):
     sweep.main()
     record = json.loads(output.read_text())
     whole = 1 + 1 + 6 + 21 + 6 + 3  # split, precompute, soften, trainings, the plain ones, and the Distiller
-    assert [[folder for folder, _ in ran].count(folder) for folder in ("all", "few")] == [whole, 1 + 1 + 1 + 2 * 4 + 2]
+    assert [folder for folder, _ in ran] == ["all"] * whole
     assert record["command"] == "python -m benchmarks.sweep --images 64"
-    assert len(record["tables"]) == 3
-    at_size = dict(zip(record["tables"][2]["header"], zip(*record["tables"][2]["rows"], strict=True), strict=True))
-    assert at_size["hours"][3] == f"{21 * (10 + 1849) / 3600:.2f}"
-    assert record["measured"]["64 images"]["counts"] == {"train": 64, "val": 11, "test": 2}
-    monkeypatch.setattr(sys, "argv", ["sweep", "--images", "32"])
-    with pytest.raises(SystemExit, match="more than the 32 of the small sweep, got 32"):
-        sweep.main()
+    plain = dict(zip(record["tables"][0]["header"], record["tables"][0]["rows"][5], strict=True))
+    assert plain["minutes"] == f"{21 * (10 + 64) / 60:.2f}"
+    assert len(record["tables"]) == 2
+    assert record["measured"]["counts"] == {"train": 64, "val": 11, "test": 2}
 
 
 @pytest.mark.slow
