@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 import psutil
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.cli import orphan, pending, room
 from pipeline.cli.left_files import Training, is_left
@@ -226,6 +224,9 @@ def _asked(worker: "subprocess.Popen[str]", stage: pending.Stage) -> bool:
 
 def foreseen(own: Path, dvc: psutil.Process) -> list[pending.Stage]:
     """The trainings that DVC will run after this one, without those that are done; none where that cannot be told."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     yaml = YAML(typ="safe")
     try:
         pipeline, params, lock = (yaml.load(Path(name)) for name in ("dvc.yaml", "params.yaml", "dvc.lock"))
