@@ -173,25 +173,14 @@ def train_student(loss_name: str, temperature: str, seed: int, leave_finished: b
     with beside.trained(training, read, leave_finished) as course:
         if course is None:
             return
-        params = course.params
         start_tensorflow()
         from pipeline.stages import train_student as stage
 
         stage.run(
-            index=paths.INDEX,
+            **_of_a_training(training, course, seed, labelled_only=False),
             soft_targets=soft_targets,
             logits=paths.LOGITS,
-            views=params.views,
-            loss=arguments.loss(params.distill, loss_name, temperature),
-            model=params.student.model,
-            recipe=arguments.recipe(params.student, seed),
-            output=training.output,
-            history=training.history,
-            resize=params.images.resize,
-            cache=params.images.cache,
-            cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=False),
-            watch=course.watch,
-            note=course.note,
+            loss=arguments.loss(course.params.distill, loss_name, temperature),
         )
 
 
@@ -205,23 +194,28 @@ def train_baseline(seed: int, leave_finished: bool) -> None:
     with beside.trained(training, read, leave_finished) as course:
         if course is None:
             return
-        params = course.params
         start_tensorflow()
         from pipeline.stages import train_baseline as stage
 
-        stage.run(
-            index=paths.INDEX,
-            model=params.student.model,
-            recipe=arguments.recipe(params.student, seed),
-            views=params.views,
-            output=training.output,
-            history=training.history,
-            resize=params.images.resize,
-            cache=params.images.cache,
-            cache_frozen=arguments.frozen_cache(arguments.all_params(), labelled_only=True),
-            watch=course.watch,
-            note=course.note,
-        )
+        stage.run(**_of_a_training(training, course, seed, labelled_only=True))
+
+
+def _of_a_training(training: Training, course: beside.Course, seed: int, *, labelled_only: bool) -> dict[str, Any]:
+    """The arguments that the stages of students and baselines share."""
+    params = course.params
+    return {
+        "index": training.index,
+        "model": params.student.model,
+        "recipe": arguments.recipe(params.student, seed),
+        "views": params.views,
+        "output": training.output,
+        "history": training.history,
+        "resize": params.images.resize,
+        "cache": params.images.cache,
+        "cache_frozen": arguments.frozen_cache(arguments.all_params(), labelled_only=labelled_only),
+        "watch": course.watch,
+        "note": course.note,
+    }
 
 
 @main.command()

@@ -22,7 +22,7 @@ def serve() -> None:
         try:
             main.main(json.loads(line), standalone_mode=False)
             answer = DONE
-        except Exception as error:
+        except Exception as error:  # of whatever kind: the stage of this training will raise it again
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             answer = FAILED
         print(answer, file=answers)
