@@ -31,6 +31,7 @@ class StoredFeatures:
         self._part, self._shown, self._folder, self._title = part, shown, folder, title
         self._views: dict[int, Features] = {}
         self._files: dict[int, Path] = {}
+        self._tested: set[int] = set()
         self._lock = RLock()  # `tf.data` asks from threads of its own
 
     @property
@@ -75,11 +76,9 @@ class StoredFeatures:
         file aside.
         """
         with self._lock:
-            earlier = {
-                view: self._opened(view)
-                for view in self.existing(views)
-                if view not in self._views and is_sound(self._file(view), self.size)
-            }
+            untested = [view for view in self.existing(views) if view not in self._views.keys() | self._tested]
+            self._tested.update(untested)  # each file is read, and complained of, once
+            earlier = {view: self._opened(view) for view in untested if is_sound(self._file(view), self.size)}
             for some in _portions(earlier, self._part.at_once):
                 for view, holds in self._compared(some).items():
                     if holds:
