@@ -34,6 +34,11 @@ MADE = [
 ]
 """Everything that the stages and DVC write."""
 
+WRITES_EACH_BATCH = {
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "writes_each_batch"), ENVIRONMENT["PYTHONPATH"]])
+}
+"""Of the environment: `precompute` marks views in small steps, however slow the disk is."""
+
 TOGETHER = """
 import json, sys
 from pipeline.cli.main import main

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 import pytest
 from conftest import MODEL
 from real_project import (
+    ENVIRONMENT,
     HANGS,
     LOGITS,
     MADE,
+    WRITES_EACH_BATCH,
     attempt,
     copy_without,
     has_ended,
@@ -115,7 +118,8 @@ def killed(reproduced, tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
     project, log = copy_without(reproduced, folder / "project", *MADE), folder / "log"
     take(NOT_KILLED, reproduced, project)
-    scenes = {name: scene_of(kill, project, log) for name, kill in KILLS.items()}
+    with patch.dict(ENVIRONMENT, WRITES_EACH_BATCH):
+        scenes = {name: scene_of(kill, project, log) for name, kill in KILLS.items()}
     return project, scenes, run("dvc", "repro", "evaluate", cwd=project)
 
 
@@ -317,8 +321,9 @@ def test_a_second_precompute_is_refused_while_the_first_works(project, reproduce
 def test_a_stage_killed_early_and_midway_writes_the_same_bytes(reproduced, tmp_path):
     """The second run goes on after the first, the third after the second; dvc has no part in it."""
     project = copy_without(reproduced, tmp_path / "project", ".work", ".dvc/cache", "dvc.lock", "data/soft_labels")
-    early = killed_at(3 * BLOCK, project, tmp_path / "first")
-    midway = killed_at(max(early + 1, 10 * BLOCK), project, tmp_path / "second")
+    with patch.dict(ENVIRONMENT, WRITES_EACH_BATCH):
+        early = killed_at(3 * BLOCK, project, tmp_path / "first")
+        midway = killed_at(max(early + 1, 10 * BLOCK), project, tmp_path / "second")
     assert 3 * BLOCK <= early < midway < VIEWS
     said = run("softlabel", "precompute", cwd=project)
     assert views_computed(said) == [(str(VIEWS - midway), str(VIEWS - midway))]
