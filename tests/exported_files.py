@@ -21,8 +21,8 @@ METADATA = Metadata(
 )
 PIXELS = np.array([[[10, 20], [30, 40]], [[255, 0], [0, 0]], [[0, 0], [0, 0]]], np.uint8)[..., None]
 LOGITS = np.array([[1.0, 0.0, -1.5], [2.55, 5.1, -4.855], [0.0, 0.0, 0.5]])
-"""Of each image in `PIXELS`, by pencil: a, b and 1/2 - 2 a - b / 20, where a is the sum of the pixels / 100, and b is the
-top left one less the bottom right one, / 50, or 0 if that is below 0."""
+"""Of each image in `PIXELS`, by pencil: a, b and 1/2 - 2 a - b / 20, where a is the sum of the pixels / 100, and b is
+the top left one less the bottom right one, / 50, or 0 if that is below 0."""
 
 
 def student() -> Any:
