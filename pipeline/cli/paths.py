@@ -17,6 +17,7 @@ PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 SPEED = Path("results/speed.json")
+EXPORTS = Path("models/exports")
 STUDENTS = Path("models/students")
 BASELINES = Path("models/baselines")
 
