@@ -69,10 +69,10 @@ def pack(
         for path in (logits, *targets):
             _link(path, partial / path.name)
         write_pack_index(partial / INDEX, images)
-        write_checksums(partial)
         of_logits = stack.enter_context(open_logits(logits))
         softened = [stack.enter_context(open_soft_targets(path)) for path in targets]
         (partial / CARD).write_text(card(of_logits, softened, stated.license, stated.title), encoding="utf-8")
+        write_checksums(partial)
         return sorted(path.name for path in partial.iterdir())
 
 
