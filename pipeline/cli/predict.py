@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,7 +28,7 @@ AS_THEY_ARE = "surrogateescape"
 
 @click.command(cls=Announced)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option(
     "--format",
     "form",
@@ -69,9 +69,14 @@ def predict(
     if classes is not None:
         tool.refuse_other_classes(opened, _class_names(classes), model)
     temperature = opened.metadata.temperature if calibrated else 1.0
-    answers = tool.labelled(opened, chosen, temperature=temperature, batch_size=batch_size, threads=threads)
     skipped: list[str] = []
-    with _stream(output) as stream, Progress("predict", len(chosen), "images", short_is_silent=True) as progress:
+    with (
+        closing(
+            tool.labelled(opened, chosen, temperature=temperature, batch_size=batch_size, threads=threads)
+        ) as answers,
+        Progress("predict", len(chosen), "images", short_is_silent=True) as progress,
+        _stream(output) as stream,
+    ):
 
         def skip(image: tool.Skipped) -> None:
             skipped.append(image.path)

@@ -1,7 +1,7 @@
 """Labels images with a model, batch by batch."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +44,10 @@ class Skipped:
 
 def labelled(
     model: Exported, paths: Sequence[str], *, temperature: float, batch_size: int, threads: int | None
-) -> Iterator[Labelled | Skipped]:
+) -> Generator[Labelled | Skipped]:
     """What a model says of images, in their order; of each batch when it is asked for.
+
+    Close it if not all of it is read: it has threads.
 
     Args:
         model: the model.
@@ -59,6 +61,12 @@ def labelled(
         UnusableError: the model gives no number for an image.
     """
     refuse_other_preprocessing(model.metadata)
+    return _labelled(model, paths, temperature, batch_size, threads)
+
+
+def _labelled(
+    model: Exported, paths: Sequence[str], temperature: float, batch_size: int, threads: int | None
+) -> Generator[Labelled | Skipped]:
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
