@@ -26,7 +26,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate export measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
-    others = "init render-views import-logits table verify inspect plan parity params models init-remote"
+    others = "init render-views import-logits table verify inspect pack plan parity params models init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
 
 
@@ -61,6 +61,7 @@ def test_help_lists_stages_in_their_order_then_tools():
         "table",
         "verify",
         "inspect",
+        "pack",
         "plan",
         "parity",
         "params",
@@ -94,7 +95,10 @@ from click.testing import CliRunner
 from pipeline.cli.main import main
 for command in [[], *[[name] for name in main.commands]]:
     assert CliRunner().invoke(main, [*command, "--help"]).exit_code == 0
-heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib", "pandas", "pydantic")
+heavy = (
+    "tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib", "pandas", "pydantic", "psutil", "filelock", "ruamel",
+    "tqdm",
+)
 print([name for name in heavy if name in sys.modules])
 """
 
@@ -135,6 +139,8 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["sovten"], 2, "No such command 'sovten'"),
         (["verify"], 2, "Missing argument 'FILE'"),
         (["inspect"], 2, "Missing argument 'FILE'"),
+        (["pack"], 2, "Missing argument 'FOLDER'"),
+        (["pack", "new"], 1, "there is no index at data/index.csv"),
         (["verify", "a.h5", "b.h5"], 2, "unexpected extra argument (b.h5)"),
         (["inspect", "x.h5"], 1, "there is no file x.h5. Make it with `dvc repro`."),
         (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
@@ -192,6 +198,16 @@ def test_data_where_a_later_stage_writes_are_refused(in_a_folder_with_params):
     assert "split.data is results/plots" in refused.stderr
     assert photo.read_bytes() == b"mine"
     assert not (in_a_folder_with_params / "data").exists()
+
+
+def test_a_package_that_is_not_installed_is_named(in_a_folder_with_params, monkeypatch):
+    """As after `pip install softlabel`, which brings what `predict` needs."""
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.delitem(sys.modules, "pipeline.cli.orphan", raising=False)
+    refused = CliRunner().invoke(main, ["evaluate"])
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "evaluate needs the package psutil, which is not installed" in refused.stderr
+    assert "`pip install 'softlabel[pipeline]'`" in refused.stderr
 
 
 def test_errors_of_the_system_are_told_without_traceback(monkeypatch):

@@ -31,7 +31,8 @@ class LiteRtFile:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError:
             raise MissingError(
-                "a .tflite file needs the package ai-edge-litert, which is not installed: `pip install ai-edge-litert`."
+                "a .tflite file needs the package ai-edge-litert, which is not installed: "
+                "`pip install 'softlabel[runtime]'`."
             ) from None
         try:
             with native_stderr_closed():
