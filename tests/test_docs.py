@@ -268,7 +268,7 @@ def test_the_shipped_student_gives_the_probabilities_of_evaluate(folder, capsys,
     np.testing.assert_allclose(shown, np.exp(logits) / np.exp(logits).sum(), atol=6e-4)
 
 
-def test_the_program_without_tensorflow_prints_class_and_probabilities(folder, capsys):
+def test_the_guides_program_without_tensorflow_labels_an_image(folder, capsys):
     """Of a grey image of 2 x 2 pixels, calibrated."""
     Path("models/exports/best").mkdir(parents=True)
     write_litert(folder / "models/exports/best/student_float32.tflite")
