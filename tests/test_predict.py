@@ -202,6 +202,7 @@ def test_a_missing_runtime_is_named_with_its_extra(model, images, monkeypatch):
         {"decoder": "TensorFlow"},
         {"resize": {"method": "gaussian", "antialias": True, "fit": "stretch"}},
         {"resize": {"method": "area", "antialias": True}},
+        {"resize": {"method": ["area"], "antialias": True, "fit": "stretch"}},
     ],
 )
 def test_a_file_for_other_pixels_is_refused(tmp_path, images, preprocessing):
