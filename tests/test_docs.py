@@ -255,7 +255,7 @@ def test_the_shipped_student_gives_the_probabilities_of_evaluate(folder, capsys,
     keras_files.save(student, folder / "models/students/kl_T4_seed1.keras")
     noise = np.random.default_rng(3).integers(0, 256, (8, 6, channels), dtype=np.uint8)
     PngImage.fromarray(noise.squeeze()).save("image.png")
-    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.partition("## Ship")[2], re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", GUIDE.partition("## Ship")[2], re.DOTALL)[0]
     exec(compile(block, "docs/guide.md", "exec"), {})  # noqa: S102
     pixels = DecodedImages([folder / "image.png"], (8, 6, channels), keep=False)
     logits = all_logits(student, pixels, 1, "student")[0].astype(np.float64)
