@@ -17,12 +17,14 @@ PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 SPEED = Path("results/speed.json")
+EXPORTS = Path("models/exports")
+EXPORT_REPORTS = Path("results/exports")
 STUDENTS = Path("models/students")
 BASELINES = Path("models/baselines")
 
 AFTER_SPLIT = (
-    *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, LOGITS.parent),
-    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED),
+    *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, EXPORTS, LOGITS.parent),
+    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORT_REPORTS),
 )
 """What the stages after `split` write: files, and folders whose content is theirs."""
 
@@ -50,3 +52,8 @@ def baseline_file(seed: int) -> Path:
 def baseline_history(seed: int) -> Path:
     """The training curves of one baseline."""
     return HISTORY / f"{names.BASELINE.model(seed)}.csv"
+
+
+def model_file(group: names.Group, seed: int) -> Path:
+    """The file of one student of a group, or of one baseline."""
+    return baseline_file(seed) if group == names.BASELINE else student_file(group, seed)
