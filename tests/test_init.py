@@ -148,7 +148,7 @@ def test_one_command_writes_a_commented_file_and_shows_the_plan():
     assert text.splitlines()[-1] == "# Other keys have their defaults; `softlabel params` lists them all."
     lines = text.splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r" *\w+:", line)]
-    assert 40 < len(keys) < 70
+    assert 40 < len(keys) < 80
     assert [lines[number] for number in keys if not lines[number - 1].strip().startswith("#")] == []
     assert YAML(typ="safe").load(text)["student"]["model"]["input_shape"] == [12, 12, 3]
     assert read_params().split.label_column == "dx"
