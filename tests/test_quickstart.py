@@ -4,6 +4,7 @@ The lines of docs/extending.md execute it.
 """
 
 import base64
+import csv
 import io
 import re
 import sys
@@ -46,6 +47,19 @@ def executed(tmp_path_factory):
     (lines,) = LINES
     run(sys.executable, "-c", lines, cwd=folder)
     return folder
+
+
+@pytest.mark.slow
+def test_the_notebook_ends_with_a_shipped_student(executed):
+    """The int8 file labels images of ten classes, and is right on most of them."""
+    exported = executed / "models/exports/best"
+    files = {"student_float32.tflite", "student_float16.tflite", "student_int8.tflite", "student.onnx", "saved_model"}
+    assert {path.name for path in exported.iterdir()} == {*files, "export.json"}
+    with (executed / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    true = [Path(row["path"]).parent.name for row in rows]
+    assert true == [str(number) for number in range(10)]
+    assert sum(row["predicted"] == name for row, name in zip(rows, true, strict=True)) >= 8
 
 
 @pytest.mark.slow
