@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 from exported_files import CLASSES, LOGITS, METADATA, PIXELS, write_litert
-from real_project import ROOT
+from real_project import ROOT, softlabel
 
 from pipeline.cli.main import main
 from pipeline.runtime.errors import MismatchError, UnusableError
@@ -280,3 +280,41 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(model, images):
         started.stdout.close()
         assert started.stderr.read() == "predict: starting\n"
     assert started.returncode == 141
+
+
+def probabilities_of(files, options, project, folder):
+    """What `predict` says of the test images, from each file, in one process: by the name of an image, (C,)."""
+    outputs = [folder / f"{number}.csv" for number in range(len(files))]
+    softlabel(
+        *(
+            ["predict", file, "data/split/test", "--format", "csv", "--output", str(output), *options]
+            for file, output in zip(files, outputs, strict=True)
+        ),
+        cwd=project,
+    )
+    return [
+        {Path(row["path"]).name: numbers_of(row) for row in of_csv(output.read_text(encoding="utf-8"))}
+        for output in outputs
+    ]
+
+
+def numbers_of(row):
+    return np.array([float(value) for name, value in row.items() if name.startswith("probability_")])
+
+
+def test_an_image_gets_the_answer_that_it_got_in_evaluate(reproduced, tmp_path):
+    """From the student's own file and from the exported ones; softened, if that is asked for, by one temperature."""
+    exported = reproduced / "models/exports/best"
+    told = json.loads((exported / "export.json").read_text(encoding="utf-8"))
+    group, _, seed = told["student"].removeprefix("student_").rpartition("_")
+    own = f"models/baselines/{seed}.keras" if group == "baseline" else f"models/students/{group}_{seed}.keras"
+    files = [own, "models/exports/best/student_float32.tflite", "models/exports/best/student.onnx"]
+    rows = of_csv((reproduced / f"results/predictions/{told['student']}.csv").read_text(encoding="utf-8"))
+    evaluated = {row["id"]: numbers_of(row) for row in rows}
+    assert len(evaluated) == told["test_images"]
+    softened = {name: softmax(np.log(values) / told["temperature"]) for name, values in evaluated.items()}
+    for options, expected in (([], evaluated), (["--calibrated"], softened)):
+        for found in probabilities_of(files, options, reproduced, tmp_path):
+            assert found.keys() == expected.keys()
+            for name, values in expected.items():
+                np.testing.assert_allclose(found[name], values, rtol=0, atol=5e-5)
