@@ -42,12 +42,16 @@ RUN_BY = {
     ("guide.md", "yaml"): "test_readme.py",
     ("data.md", "yaml"): "layouts.py",
     ("experiments.md", "sh"): "documents.py",
+    ("extending.md", "python"): "test_quickstart.py",
     ("experiments.md", "yaml"): "test_experiments.py",
     ("reading.md", "python"): "test_docs.py",
     ("sharing.md", "sh"): "test_sharing.py",
     ("teachers.md", "python"): "test_other_formats.py",
     ("teachers.md", "yaml"): "test_params.py",
-    ("guide.md", "python"): "test_docs.py",  # and test_own_network, test_onnx_from_pytorch, test_render_views
+    (
+        "guide.md",
+        "python",
+    ): "test_docs.py",  # and test_own_network, test_onnx_from_pytorch, test_render_views, …from_a_pack
     ("sharing.md", "python"): "test_use_elsewhere.py",
 }
 """Which test runs the blocks of a document."""
