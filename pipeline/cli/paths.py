@@ -17,12 +17,15 @@ PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 SPEED = Path("results/speed.json")
+EXPORTS = Path("results/exports")
+EXPORT_SPEED = Path("results/export_speed.json")
+MODEL_CARD = Path("results/MODEL_CARD.md")
 STUDENTS = Path("models/students")
 BASELINES = Path("models/baselines")
 
 AFTER_SPLIT = (
     *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, LOGITS.parent),
-    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED),
+    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORTS, EXPORT_SPEED, MODEL_CARD),
 )
 """What the stages after `split` write: files, and folders whose content is theirs."""
 
@@ -50,3 +53,10 @@ def baseline_file(seed: int) -> Path:
 def baseline_history(seed: int) -> Path:
     """The training curves of one baseline."""
     return HISTORY / f"{names.BASELINE.model(seed)}.csv"
+
+
+def model_file(name: str) -> Path:
+    """The Keras file of a student or baseline, by its name: "student_kl_T4_seed1"."""
+    group, seed = names.parsed(name)
+    number = int(seed.removeprefix("seed "))
+    return baseline_file(number) if group == names.BASELINE else student_file(group, number)
