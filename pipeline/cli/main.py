@@ -278,6 +278,34 @@ def report() -> None:
     )
 
 
+@main.command()
+def model_card() -> None:
+    """Write results/MODEL_CARD.md, for those who use the student."""
+    params = arguments.params_of("model_card")
+    from pipeline.params.reading import with_effect
+    from pipeline.stages import model_card as stage
+
+    stage.run(
+        index=paths.INDEX,
+        metrics=paths.METRICS,
+        history=paths.HISTORY,
+        teacher=paths.TEACHER_DESCRIPTION,
+        logits=paths.LOGITS,
+        students=arguments.students(params.distill),
+        exported=params.export.students,
+        exports=paths.EXPORTS,
+        files=paths.EXPORTED_FILES,
+        speeds=paths.EXPORT_SPEED,
+        statements=params.card.model_dump(),
+        input_shape=params.student.model.input_shape,
+        resize=params.images.resize,
+        params=with_effect(params),
+        trained_from=params.student.model.files,
+        select_by=params.student.select_by,
+        output=paths.MODEL_CARD,
+    )
+
+
 for command in TOOLS:
     main.add_command(command)
 

@@ -86,8 +86,8 @@ def _quality(exports: Sequence[Export], models: Numbers) -> Table:
         list(HEADER),
         rows,
         [
-            "Each file was run in its own runtime. Agreement: with the choices of the Keras student; largest difference: "
-            "of a logit from the Keras student's.",
+            "Each file was run in its own runtime. Agreement: with the choices of the Keras student; largest "
+            "difference: of a logit from the Keras student's.",
             *(
                 f"Calibrated: the logits divided by the student's own temperature, {export.temperature:.3f} "
                 f"({export.words}), which the validation images gave."
@@ -113,10 +113,10 @@ def _speeds(exports: Sequence[Export], speed: ExportSpeed) -> Iterator[Table]:
         ],
         rows,
         [
-            f"Measured on {speed.device} on {speed.date}. One image at a time: the median of the calls, and their 95th "
-            "percentile.",
-            "Peak MB: the most memory that a process of its own held which loaded the runtime and the file and labelled "
-            "images; Python and the runtime are part of it.",
+            f"Measured on {speed.device} on {speed.date}. One image at a time: the median of the calls, and their "
+            "95th percentile.",
+            "Peak MB: the most memory that a process of its own held which loaded the runtime and the file and "
+            "labelled images; Python and the runtime are part of it.",
         ],
         numbers=True,
     )

@@ -1,4 +1,4 @@
-"""The exported files of students: their quality in `results/exports/`, and their speed in `results/export_speed.json`."""
+"""The exported files: their quality in `results/exports/`, and their speed in `results/export_speed.json`."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -25,6 +25,9 @@ WITHOUT_EFFECT = ("images.cache", "student.cache_frozen", "student.trainings_at_
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 
+AFTER_NUMBERS = ("export", "card")
+"""Sections of stages that come after `evaluate`, so that the numbers of `metrics.json` do not depend on them."""
+
 
 def load_params(
     stage: str,
@@ -81,7 +84,7 @@ def checked(content: dict[str, Any], path: Path) -> Params:
 
 
 def with_effect(params: Params) -> dict[str, Any]:
-    """The parameters on which results depend, as JSON values: all that can be read, without `WITHOUT_EFFECT`.
+    """The parameters on which the numbers depend: all that can be read, without `WITHOUT_EFFECT` and `AFTER_NUMBERS`.
 
     `split.unlabelled: null` and `features_dtype: float32` are left out as well: numbers that were made before there
     were these keys still belong to them.
@@ -93,7 +96,7 @@ def with_effect(params: Params) -> dict[str, Any]:
         for name in sections:
             below = below.setdefault(name, {})
         below[last] = True
-    values = params.model_dump(mode="json", exclude=left_out)
+    values = params.model_dump(mode="json", exclude=left_out | dict.fromkeys(AFTER_NUMBERS, True))
     if values.get("split", {}).get("unlabelled", {}) is None:
         del values["split"]["unlabelled"]
     return dict(_without(values, "features_dtype", "float32"))

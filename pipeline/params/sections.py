@@ -11,7 +11,9 @@ from pipeline.images.views import Views
 from pipeline.measures.best_epoch import SelectBy
 from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
+from pipeline.params.card import Card
 from pipeline.params.distill import Distill
+from pipeline.params.export import Export
 from pipeline.params.section import Section, distinct
 from pipeline.params.split import Split
 from pipeline.runtime.publish import overlap
@@ -225,6 +227,8 @@ class Params(Section):
         distill: the soft labels and the loss.
         student: the student and its training, with and without soft labels.
         evaluate: the comparison on the test images.
+        export: the files of students.
+        card: what the model card says and no file knows.
     """
 
     images: Images
@@ -237,6 +241,8 @@ class Params(Section):
     distill: Distill
     student: Student
     evaluate: Evaluate
+    export: Export = Export()
+    card: Card
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> "Params":

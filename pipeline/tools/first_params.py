@@ -146,6 +146,7 @@ def sections(
             "phases": _phases(student or _usual(is_small, "mobilenetv2"), train_images, batch),
         },
         "evaluate": {},
+        "card": {},
     }
 
 
