@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pipeline.evaluation.exports import Export
 from pipeline.evaluation.text_table import Cell, Row, Table, as_markdown, escaped
 from pipeline.images.index import SPLITS, Index
+from pipeline.images.resize import Fit
 from pipeline.report.page import as_yaml
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -25,6 +26,12 @@ TO_FILL_IN = {
     "limits": "what is known of its mistakes",
 }
 """The keys of `card` in params.yaml that a card should have, and what each says."""
+
+FITTED: Mapping[Fit, str] = {
+    "stretch": "is stretched",
+    "crop": "loses equal parts on both sides",
+    "pad": "gets black margins",
+}
 
 Statements = Mapping[str, str | None]
 
@@ -122,9 +129,9 @@ def input_and_output(preprocessing: Mapping[str, Any]) -> list[str]:
     color = "grey" if channels == 1 else "RGB"
     smoothed = "with" if resize["antialias"] else "without"
     return [
-        f"Input: {height} x {width} pixels, {color}, 0 to 255. An image of another size is brought to it by "
-        f"{resize['method']} interpolation {smoothed} antialiasing; an image of another aspect ratio: {resize['fit']}. "
-        "All other preprocessing is inside.",
+        f"Input: {height} x {width} pixels, {color}, 0 to 255. An image of another size is resized "
+        f"({resize['method']}, {smoothed} antialiasing), and one of another aspect ratio {FITTED[resize['fit']]}. All "
+        "other preprocessing is inside.",
         "Output: a number for each class, in the order of the table below: its logit, or its probability if the file's "
         "metadata say so.",
     ]
