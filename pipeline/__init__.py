@@ -11,6 +11,8 @@ teacher_pass/  checks the teacher, runs it once over every view, and keeps what 
 soft_labels/   keeps the logits in an HDF5 file that names its teacher, data, classes, pixels and views, and softens
                them at each temperature into a second file.
 distillation/  trains a student on the same views, with hard and soft labels and without its teacher.
+exports/       turns a student into files for phones, boards and servers, and measures what these answer.
+deployed/      reads and runs these files, without TensorFlow.
 evaluation/    compares teacher, students and baselines on the test images: numbers, intervals, tables.
 report/        draws and explains the results on one page.
 

@@ -67,6 +67,8 @@ STAGES_OF_AN_EDIT = {
     "training": ["train_teacher", *MODELS],
     "measures": ["train_teacher", *MODELS, "evaluate", "report"],
     "models": [*TEACHER, *MODELS, "evaluate", "measure_speed"],
+    "deployed": [],
+    "exports": [],
     "datasets": ["split"],
     "images": ALL,
     "runtime": ALL,

@@ -206,9 +206,10 @@ def test_what_changes_the_pixels_makes_another_file(monkeypatch):
     monkeypatch.setattr(PIL, "__version__", "another")
     pixels_on_disk(images, SHAPE, FOLDER)
     assert len(cache_files()) == 9
-    monkeypatch.setattr(decoded_files.decoding, "__file__", str(ROOT / "pipeline/images/index.py"))
-    pixels_on_disk(images, SHAPE, FOLDER)
-    assert len(cache_files()) == 10
+    for count, module in enumerate((decoded_files.decoding, decoded_files.image_files), start=10):
+        monkeypatch.setattr(module, "__file__", str(ROOT / "pipeline/images/index.py"))
+        pixels_on_disk(images, SHAPE, FOLDER)
+        assert len(cache_files()) == count
 
 
 def test_names_labels_and_folders_make_no_other_file():

@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.decoding import decode, read_original, refuse_undecodable
+from pipeline.images.decoding import decode, refuse_undecodable
+from pipeline.images.image_files import read_original
 from pipeline.runtime.errors import UnusableError
 
 

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
 from pipeline.cli.main import main
-from pipeline.images import decoding as image_files
+from pipeline.images import decoding
 from pipeline.images.decoding import decode
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Fit, Method, Resize, other_pixels, preprocessing
@@ -198,8 +198,8 @@ def finished(tmp_path_factory):
     read, printed = [], {}
     with inside(project) as patch:
         patch.setattr("pipeline.cli.orphan.stop_with_dvc", lambda: None)
-        noted = image_files.decode
-        patch.setattr(image_files, "decode", lambda *args: (read.append((stage, args[2])), noted(*args))[1])
+        noted = decoding.decode
+        patch.setattr(decoding, "decode", lambda *args: (read.append((stage, args[2])), noted(*args))[1])
         set_resize(OTHER)
         for stage, *options in (
             ["split"],

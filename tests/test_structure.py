@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "evaluation": {"images", "measures", "runtime"},
     "distillation": {"images", "runtime", "soft_labels", "training"},
     "teacher_pass": {"images", "inference", "models", "runtime", "soft_labels"},
+    "deployed": {"runtime"},
+    "exports": {"deployed", "evaluation", "images", "inference", "measures", "models", "runtime"},
     "report": {"evaluation", "images", "measures", "runtime", "soft_labels"},
 }
 """A package below the stages, and what it may import; why, is in docs/decisions.md."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import PIL
 import tensorflow as tf
 
-from pipeline.images import decoding
+from pipeline.images import decoding, image_files
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
@@ -42,7 +42,11 @@ def pixels_on_disk(
     name = fingerprint(
         images=[image.sha256 for image in images],
         preprocessing=files.preprocessing,
-        decoder=[tf.__version__, PIL.__version__, sha256_file(Path(decoding.__file__))],
+        decoder=[
+            tf.__version__,
+            PIL.__version__,
+            *map(sha256_file, map(Path, (decoding.__file__, image_files.__file__))),
+        ],
     )
     final = folder / f"{name}.uint8"
     if not (is_there(final, files.size) and is_sound(final, files.size)):

@@ -1,11 +1,9 @@
 """From an image file to the pixels that a model sees.
 
 Every model sees the same pixels: decoded as Pillow decodes them, resized to the model's input size, and rounded to
-uint8. All that decides them is in this module: if its code changes, `decoded_files` decodes again.
+uint8. All that decides them is in this module and `image_files`: if their code changes, `decoded_files` decodes again.
 """
 
-import io
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,33 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 import tensorflow as tf
 
+from pipeline.images.image_files import LUMA_THOUSANDTHS, read_pixels
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.tf_data import PARALLEL_CALLS
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-"""The file formats that are read, by Pillow's names. The content of a file decides its format, not its name."""
-
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-"""Pillow's names for pixels of at most 8 bits a channel that Pillow converts to RGB."""
-
-BITS_PER_SAMPLE = 258
-"""TIFF's tag for the bits of each channel."""
-
 PNG = b"\x89PNG"
 JPEG = b"\xff\xd8\xff"
-
-LUMA = (0.299, 0.587, 0.114)
-"""The weights of red, green and blue in grey (ITU-R BT.601)."""
-
-LUMA_THOUSANDTHS = (299.0, 587.0, 114.0)
-"""The same weights as whole numbers: float32 holds their sums exactly, in whatever order a processor adds them."""
-
-# Pillow warns of faults in a file's other parts, such as its EXIF data; faults in the pixels are errors.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RESIZE) -> Any:
@@ -53,20 +33,24 @@ def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RE
     Returns:
         A uint8 tensor of `input_shape`.
     """
+    return resized(_decoded(content), input_shape, resize)
+
+
+def resized(image: Any, input_shape: Sequence[int], resize: Resize) -> Any:
+    """Resizes one image, (height, width, 3) uint8, as `decode` does."""
     *size, channels = input_shape
-    image = _decoded(content)
     if channels == 1:
         image = tf.tensordot(tf.cast(image, tf.float32), LUMA_THOUSANDTHS, axes=1)[..., None] / 1000.0
 
-    def resized() -> Any:
+    def in_other_size() -> Any:
         values = tf.cast(FITS[resize.fit](image, size, resize), tf.float32)
         # Clipped, because bicubic and Lanczos interpolation go beyond 0 and 255.
         return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(values), 0.0, 255.0), tf.uint8), input_shape)
 
-    def as_it_is() -> Any:  # equals `resized()`, in half the time
+    def as_it_is() -> Any:  # equals `in_other_size()`, in half the time
         return tf.ensure_shape(tf.cast(tf.round(image), tf.uint8), input_shape)
 
-    return tf.cond(tf.reduce_all(tf.shape(image)[:2] == size), as_it_is, resized)
+    return tf.cond(tf.reduce_all(tf.shape(image)[:2] == size), as_it_is, in_other_size)
 
 
 def _decoded(content: Any) -> Any:
@@ -160,44 +144,3 @@ def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
     if not np.array_equal(pixels, expected):  # each library fills in what an unfinished progressive JPEG lacks
         return "unfinished: TensorFlow reads other pixels than Pillow"
     return None
-
-
-def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
-    """Pillow's pixels of an image file, not resized: (height, width, 3), values 0 to 255.
-
-    If a file holds several pictures, the first is read. Transparency is dropped, color profiles are not applied.
-
-    Raises:
-        DamagedError: the content is not an image, or only a part of one.
-        UnusableError: the image has too many pixels, more than 8 bits a channel, or a mode that is not in `MODES`.
-    """
-    try:
-        with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _refuse_deep(image, content)
-            image.load()
-            image.info.pop("transparency", None)  # else `convert` looks for this color in the palette
-            return np.asarray(image.convert("RGB"))
-    except PIL.UnidentifiedImageError:
-        raise DamagedError("not an image that Pillow can read") from None
-    except PIL.Image.DecompressionBombError:
-        most = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
-        raise UnusableError(f"more than {most:,} pixels, the most that Pillow reads") from None
-    except UnusableError:
-        raise
-    except Exception as error:  # Pillow's readers raise many classes for damaged files
-        raise DamagedError(f"damaged: {str(error)[:80]}") from None
-
-
-def _refuse_deep(image: Any, content: bytes) -> None:
-    """Refuses more than 8 bits a channel, of which Pillow would silently use the upper 8 in some formats."""
-    bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 0
-    bits = content[24] if image.format == "PNG" else bits
-    if bits > 8:
-        raise UnusableError(f"{image.format} of {bits} bits a channel")
-    if image.mode not in MODES:
-        raise UnusableError(f"{image.format} of Pillow's mode {image.mode}")
-
-
-def read_original(path: str | Path) -> npt.NDArray[np.uint8]:
-    """The pixels of one image file, as `read_pixels` gives them."""
-    return read_pixels(Path(path).read_bytes())

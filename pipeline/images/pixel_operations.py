@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.images.decoding import LUMA
+from pipeline.images.image_files import LUMA
 from pipeline.images.operations import OPERATIONS
 
 WHITE = 255.0

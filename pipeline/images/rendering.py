@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation, FillMode
-from pipeline.images.decoding import LUMA
+from pipeline.images.image_files import LUMA
 from pipeline.images.pixel_operations import apply_operations, erase, mix
 from pipeline.images.transforms import NO_BOX, Transforms, rendered_fields
 

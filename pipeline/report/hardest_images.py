@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline.images.decoding import read_original
+from pipeline.images.image_files import read_original
 
 LARGEST_SIDE = 192
 """Pixels; larger pictures are made smaller for the page."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.images.decoding import read_original
+from pipeline.images.image_files import read_original
 from pipeline.images.index import Image, Index
 from pipeline.report.style import INCH, WIDTH, Pixels, save, short, show_image, title_all
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.decoding import read_original
+from pipeline.images.image_files import read_original
 from pipeline.images.index import Image, Index, SplitName, refuse_changed
 from pipeline.images.rendering import render, render_pictures
 from pipeline.images.resize import DEFAULT_RESIZE, Resize

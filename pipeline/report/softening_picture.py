@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from pipeline.evaluation.metrics import Floats, log_softmax
-from pipeline.images.decoding import read_original
+from pipeline.images.image_files import read_original
 from pipeline.images.index import Index
 from pipeline.report.style import (
     BLUE,

@@ -1,0 +1,76 @@
+"""Runs a LiteRT file (`.tflite`) with the package ai-edge-litert."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_pixels
+from pipeline.deployed.metadata import Metadata
+from pipeline.runtime.errors import DamagedError, MissingError, one_line
+
+
+class LiteRtFile:
+    """A LiteRT file that is ready to answer, as `files.Exported`.
+
+    Args:
+        content: the bytes of the file.
+        metadata: what it says of itself.
+        threads: how many threads may compute; None: one for each core.
+
+    Raises:
+        MissingError: the package ai-edge-litert is not installed.
+        DamagedError: LiteRT refuses the bytes.
+    """
+
+    def __init__(self, content: bytes, metadata: Metadata, threads: int | None) -> None:
+        self.metadata = metadata
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ModuleNotFoundError:
+            raise MissingError(
+                "a .tflite file needs the package ai-edge-litert, which is not installed: `pip install ai-edge-litert`."
+            ) from None
+        try:
+            with _native_stderr_closed():
+                self._interpreter = Interpreter(model_content=content, num_threads=threads or os.cpu_count())
+                self._allocate(1)
+        except (ValueError, RuntimeError) as error:
+            raise DamagedError(f"LiteRT cannot run the file: {one_line(error)}. Export the student again.") from None
+
+    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(N, C) logits of (N, height, width, channels) pixels; see `files.Exported`."""
+        refuse_other_pixels(pixels, self.metadata)
+        if len(pixels) != self._images:
+            with _native_stderr_closed():
+                self._allocate(len(pixels))
+        self._interpreter.set_tensor(self._input, pixels)
+        self._interpreter.invoke()
+        answers = self._interpreter.get_tensor(self._output["index"])
+        scale, zero = self._output["quantization"]
+        if not scale:
+            return as_logits(answers, self.metadata.output, SMALLEST)
+        return as_logits((answers.astype(np.float32) - zero) * scale, self.metadata.output, scale / 2)
+
+    def _allocate(self, images: int) -> None:
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._interpreter.resize_tensor_input(self._input, (images, *self.metadata.input_shape))
+        self._interpreter.allocate_tensors()
+        self._output: dict[str, Any] = self._interpreter.get_output_details()[0]
+        self._images = images
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Drops what native code prints to stderr: LiteRT tells each time how it computes."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

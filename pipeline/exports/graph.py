@@ -1,0 +1,43 @@
+"""A student as a TensorFlow graph from uint8 pixels to answers, from which every file is made."""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from pipeline.deployed.metadata import Output
+
+PIXELS = "pixels"
+"""The name of the input, in every format that keeps names."""
+
+
+class Graph(tf.Module):
+    """A student whose input is uint8 pixels, with softmax if that is wished.
+
+    Args:
+        model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits; Keras' layers in TensorFlow.
+        output: what the graph gives, and the name of its output.
+
+    Attributes:
+        serve: a `tf.function` from (B, height, width, channels) uint8 to {output: (B, C) float32}; B is free.
+    """
+
+    def __init__(self, model: Any, output: Output) -> None:
+        super().__init__()
+        self.model, self.output = model, output
+        self._shape = (None, *model.input_shape[1:])
+        self.serve = tf.function(self._answers, input_signature=[tf.TensorSpec(self._shape, tf.uint8, name=PIXELS)])
+
+    def _answers(self, pixels: Any) -> dict[str, Any]:
+        logits = tf.cast(self.model(tf.cast(pixels, tf.float32), training=False), tf.float32)
+        return {self.output: tf.nn.softmax(logits) if self.output == "probabilities" else logits}
+
+    def frozen(self, pixel_type: Any = tf.uint8) -> Any:
+        """A concrete function with the weights as constants.
+
+        Args:
+            pixel_type: `tf.uint8`; or `tf.float32` for a converter that puts its own integer input in front.
+        """
+        signature = tf.TensorSpec(self._shape, pixel_type, name=PIXELS)
+        concrete = tf.function(self._answers, input_signature=[signature]).get_concrete_function()
+        return convert_variables_to_constants_v2(concrete)

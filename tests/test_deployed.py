@@ -1,0 +1,212 @@
+"""Exported files are read and run: what they say of themselves, what they answer, and how damage shows."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported_files import LOGITS, METADATA, PIXELS, write_litert
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.deployed import seal
+from pipeline.deployed.answers import as_logits
+from pipeline.deployed.files import open_exported
+from pipeline.deployed.metadata import NO_DIGEST, from_json
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError, UnusableError
+
+FILE = Path("student.tflite")
+
+
+@pytest.fixture(scope="module")
+def litert(tmp_path_factory) -> Path:
+    return write_litert(tmp_path_factory.mktemp("exported") / "student.tflite")
+
+
+def test_answers_are_those_by_pencil(litert):
+    exported = open_exported(litert, threads=1)
+    for images in (3, 1, 2):
+        assert exported.logits(PIXELS[:images]) == pytest.approx(LOGITS[:images], abs=1e-5)
+
+
+def test_metadata_are_read_from_the_file(litert):
+    read = open_exported(litert).metadata
+    assert replace(read, digest=NO_DIGEST) == METADATA
+    assert read.input_shape == (2, 2, 1)
+
+
+def test_the_entry_of_the_flatbuffer_has_its_name(litert):
+    """As others read it, with FlatBuffers."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(litert.read_bytes())
+    entries = {
+        model.Metadata(number).Name(): model.Metadata(number).Buffer() for number in range(model.MetadataLength())
+    }
+    text = model.Buffers(entries[b"softlabel"]).DataAsNumpy().tobytes()
+    assert json.loads(text)["class_names"] == list(METADATA.class_names)
+
+
+def test_probabilities_become_their_logarithms(tmp_path):
+    exported = open_exported(write_litert(tmp_path / "student.tflite", output="probabilities"))
+    expected = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
+    assert exported.logits(PIXELS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_probabilities_of_zero_have_a_finite_logarithm():
+    logits = as_logits(np.array([[0, 1]], np.float32), "probabilities", 1 / 512)
+    assert logits.tolist() == [[pytest.approx(-9 * np.log(2)), 0.0]]
+
+
+@pytest.mark.parametrize("bad", [PIXELS.astype(np.float32), PIXELS[0], PIXELS[:, :1], PIXELS[:0]])
+def test_other_pixels_are_refused(litert, bad):
+    with pytest.raises(ValueError, match="expected uint8 pixels of shape"):
+        open_exported(litert).logits(bad)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_a_changed_byte_anywhere_is_refused(litert, tmp_path, data):
+    content = bytearray(litert.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(PipelineError):
+        open_exported(tmp_path / FILE)
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b"\0", lambda whole: whole * 2])
+def test_another_length_is_refused(litert, tmp_path, change):
+    (tmp_path / FILE).write_bytes(change(litert.read_bytes()))
+    with pytest.raises(DamagedError, match="bytes are not those that were written"):
+        open_exported(tmp_path / FILE)
+
+
+NAMES = {
+    "student.onnx": (DamagedError, "content is that of .tflite"),
+    "student.h5": (UnusableError, "ends in .h5; expected a file that ends in .tflite or .onnx"),
+    "student": (UnusableError, "ends in nothing"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_renamed_file_is_refused(litert, tmp_path, name):
+    error, message = NAMES[name]
+    (tmp_path / name).write_bytes(litert.read_bytes())
+    with pytest.raises(error, match=message):
+        open_exported(tmp_path / name)
+
+
+def test_what_is_no_exported_file_is_refused(tmp_path):
+    with pytest.raises(MissingError, match="there is no file"):
+        open_exported(tmp_path / FILE)
+    (tmp_path / FILE).write_bytes(b"\x1c\0\0\0TFL3 of another program")
+    with pytest.raises(UnusableError, match="no file of the stage export"):
+        open_exported(tmp_path / FILE)
+    (tmp_path / FILE).write_bytes(b"PK of Keras")
+    with pytest.raises(DamagedError, match="content is that of none"):
+        open_exported(tmp_path / FILE)
+
+
+def test_what_the_runtime_refuses_is_one_message(tmp_path):
+    """A file with a right digest that LiteRT cannot read."""
+    text = METADATA.as_json().encode()
+    (tmp_path / FILE).write_bytes(seal.sealed(b"\x08\0\0\0TFL3" + bytes(64) + text))
+    with pytest.raises(DamagedError, match="LiteRT cannot run the file"):
+        open_exported(tmp_path / FILE)
+
+
+TEXTS = st.text(min_size=1)
+SOME = st.builds(
+    replace,
+    st.just(METADATA),
+    student=TEXTS,
+    class_names=st.lists(TEXTS, min_size=2, unique=True).map(tuple),
+    temperature=st.floats(1e-6, 1e6),
+    digest=st.from_regex("[0-9a-f]{64}", fullmatch=True),
+)
+
+
+@given(SOME)
+def test_metadata_survive_their_json(metadata):
+    assert from_json(metadata.as_json(), FILE) == metadata
+
+
+@given(SOME, st.binary(), st.binary())
+def test_metadata_are_found_among_other_bytes(metadata, before, behind):
+    text = replace(metadata, digest=NO_DIGEST).as_json().encode("ascii")
+    found = seal.unsealed(seal.sealed(before + text + behind), FILE)
+    assert replace(found, digest=metadata.digest) == metadata
+
+
+def changed(**values: object) -> str:
+    return json.dumps({**json.loads(METADATA.as_json()), **values})
+
+
+FAULTS = {
+    "no JSON": ("{", DamagedError, "cannot be read"),
+    "no object": ("[]", DamagedError, "cannot be read"),
+    "a later version": (changed(version=2), MismatchError, "version 2; this program reads"),
+    "an unknown key": (changed(more=1), DamagedError, "other keys"),
+    "no size": (changed(preprocessing={}), DamagedError, "other keys"),
+    "two channels": (changed(preprocessing={"input_shape": [2, 2, 2]}), DamagedError, "input_shape"),
+    "one class": (changed(class_names=["a"]), DamagedError, "1 class"),
+    "a class twice": (changed(class_names=["a", "a"]), DamagedError, "2 class"),
+    "no temperature": (changed(temperature=0), DamagedError, "temperature 0"),
+    "another output": (changed(output="scores"), DamagedError, "output 'scores'"),
+    "another precision": (changed(precision="int4"), DamagedError, "precision 'int4'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_metadata_that_cannot_be_true_are_refused(fault):
+    text, error, message = FAULTS[fault]
+    with pytest.raises(error, match=message):
+        from_json(text, FILE)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name, content in {"saved_model.pb": b"graph", "variables/data": b"weights"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / seal.IN_FOLDER).parent.mkdir()
+    (tmp_path / seal.IN_FOLDER).write_text(METADATA.as_json(), encoding="ascii")
+    seal.seal_folder(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_is_sealed(folder):
+    found = seal.unsealed_folder(folder)
+    assert found.digest != NO_DIGEST
+    assert replace(found, digest=NO_DIGEST) == METADATA
+
+
+DAMAGE = {
+    "a file changed": lambda folder: (folder / "variables/data").write_bytes(b"Weights"),
+    "a file more": lambda folder: (folder / "more").touch(),
+    "a file less": lambda folder: (folder / "saved_model.pb").unlink(),
+    "a file renamed": lambda folder: (folder / "variables/data").rename(folder / "variables/date"),
+    "other classes": lambda folder: (folder / seal.IN_FOLDER).write_text(
+        (folder / seal.IN_FOLDER).read_text().replace("cat", "cow")
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_changed_folder_is_refused(folder, damage):
+    DAMAGE[damage](folder)
+    with pytest.raises(DamagedError, match="bytes are not those that were written"):
+        seal.unsealed_folder(folder)
+
+
+def test_a_folder_that_says_nothing_is_refused(tmp_path):
+    with pytest.raises(MissingError, match=r"there is no .*softlabel\.json"):
+        seal.unsealed_folder(tmp_path)
+
+
+def test_nothing_is_sealed_twice():
+    once = seal.sealed(METADATA.as_json().encode())
+    with pytest.raises(ValueError, match="sealed already"):
+        seal.sealed(once)
