@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,8 @@ def read_export_speed(path: Path) -> ExportSpeed:
         DamagedError: it is damaged.
     """
     with _reading_speed(path):
-        speed = ExportSpeed(**json.loads(path.read_text(encoding="utf-8")))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        speed = ExportSpeed(**{entry.name: document[entry.name] for entry in fields(ExportSpeed)})
         _ = f"{speed.batch_size:d} {speed.cores:d}"
         for name, times in speed.models.items():
             for threads in ("one_thread", "all_threads"):
