@@ -91,6 +91,7 @@ def others(tmp_path, monkeypatch):
     """Makes an `Others` that trains by the script: a name, what shall happen, and a duration of each."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(beside, "WORKER", [sys.executable, "-c", SCRIPT])
+    monkeypatch.setattr(beside, "is_trained", lambda words: words[2] == "done")
 
     def made(at_once, *trainings):
         stages = [
@@ -124,15 +125,59 @@ def test_one_that_fails_is_told_in_a_line_and_harms_nobody(others, capfd, at_onc
 
 
 @pytest.mark.slow
-def test_one_more_runs_when_this_one_is_done(others):
-    started = others(2, ("a", "done", 0.1), ("b", "done", 0.3), ("c", "done", 0.3))
+def test_this_one_trains_others_when_it_is_done(others, monkeypatch, capfd):
+    trained = []
+
+    def is_trained(words):
+        wait_until(Path("a.began").exists)
+        trained.append(words)
+        return words[1] == "b"
+
+    monkeypatch.setattr(beside, "is_trained", is_trained)
+    started = others(2, ("a", "done", 0.5), ("b", "done", 0), ("c", "done", 0))
     started.after_epoch(7)
-    wait_until(Path("b.began").exists)
-    assert when("b.began") >= when("a.ended")
+    wait_until(Path("a.began").exists)
+    assert not trained
     started.wait()
     started.stop()
-    workers = [Path(f"{name}.began").read_text().split()[1] for name in "abc"]
-    assert workers[0] == workers[1] != workers[2]
+    assert trained == [["train-student", name, "done", "0", "--leave-finished"] for name in "bc"]
+    assert Path("a.ended").exists()
+    told = capfd.readouterr().err
+    assert "b: trained\nc: failed; its own stage" in told
+
+
+@pytest.mark.slow
+def test_a_process_is_ready_before_it_is_known_how_many_fit(others, monkeypatch):
+    monkeypatch.setattr(beside.room, "usable_cores", lambda: 2)
+    started = others(2, ("a", "done", 0))
+    (ready,) = wait_until(lambda: list(started._workers))
+    started.after_epoch(7)
+    wait_until(Path("a.began").exists)
+    started.wait()
+    assert Path("a.began").read_text().split()[1] == str(ready.pid)
+    started.stop()
+
+
+@pytest.mark.slow
+def test_the_ready_process_ends_where_none_fits(others, monkeypatch):
+    monkeypatch.setattr(beside.room, "usable_cores", lambda: 2)
+    monkeypatch.setattr(beside.Others, "_that_fit", lambda self, to_come: 1)
+    alone = others("auto", ("a", "done", 0))
+    (ready,) = wait_until(lambda: list(alone._workers))
+    alone.after_epoch(7)
+    assert ready.poll() == 0
+    alone.after_epoch(6)
+    alone.wait()
+    alone.stop()
+    assert not Path("a.began").exists()
+
+
+def test_on_one_core_no_process_is_ready(others, monkeypatch):
+    monkeypatch.setattr(beside.room, "usable_cores", lambda: 1.5)
+    alone = others("auto", ("a", "done", 0))
+    assert len(alone._foreseen.result()) == 1
+    assert alone._workers == []
+    alone.stop()
 
 
 @pytest.mark.slow
@@ -157,16 +202,6 @@ def test_an_interruption_ends_a_worker_that_hangs(others, monkeypatch):
     worker.suspend()
     started.stop()
     assert has_ended(worker)
-
-
-def test_one_at_a_time_starts_none(others, monkeypatch):
-    monkeypatch.setattr(beside.Others, "_that_fit", lambda self, to_come: 1)
-    for at_once in (1, "auto"):
-        alone = others(at_once, ("a", "done", 0))
-        alone.after_epoch(0)
-        alone.wait()
-        alone.stop()
-    assert not Path("a.began").exists()
 
 
 def test_on_a_gpu_each_trains_alone(monkeypatch):

@@ -1,5 +1,8 @@
 """How many trainings fit beside each other: worked by hand."""
 
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
 from pipeline.cli import room
@@ -101,3 +104,25 @@ def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
     assert room.available_memory() == 300
     (tmp_path / "memory.max").write_text("max\n")
     assert room.available_memory() > 10**6
+
+
+def test_a_process_that_this_one_started_leaves_cores_idle(monkeypatch):
+    class Process:
+        def __init__(self, user=5.0, system=2.0, children=()):
+            self._times, self._children = SimpleNamespace(user=user, system=system), children
+
+        def cpu_times(self):
+            return self._times
+
+        def children(self):
+            return self._children
+
+    class Ended(Process):
+        def cpu_times(self):
+            raise psutil.NoSuchProcess(1)
+
+    children = [Process(0.5, 0.25), Ended(), Process(1, 0)]
+    monkeypatch.setattr(psutil, "Process", lambda: Process(children=children))
+    monkeypatch.setattr(psutil, "cpu_times", lambda: SimpleNamespace(idle=100.0))
+    span = room.now()
+    assert (span.own, span.idle) == (7.0, 101.75)

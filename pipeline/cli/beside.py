@@ -1,8 +1,9 @@
 """Trainings beside each other: where one leaves cores idle, its stage lets others run that DVC will ask for later.
 
 DVC runs one stage after another. With small students, starting a process and making batches cost more than the steps,
-and leave most cores idle. So the first training of a `dvc repro` starts processes that train the others (`worker`).
-They leave the finished files in `.work/` for the stages of these trainings (`left_files`).
+and leave most cores idle. So the first training of a `dvc repro` starts processes that train the others (`worker`), and
+trains others itself when it is done. All leave the finished files in `.work/` for the stages of these trainings
+(`left_files`).
 """
 
 import json
@@ -23,7 +24,7 @@ import psutil
 
 from pipeline.cli import orphan, pending, room
 from pipeline.cli.left_files import Training, is_left
-from pipeline.cli.worker import DONE
+from pipeline.cli.worker import DONE, is_trained
 from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.workspace import in_a_copy, source, work_folder
 
@@ -35,6 +36,9 @@ LEAVE = "--leave-finished"
 
 COMMAND = re.compile(r"python -m pipeline (train-(?:student|baseline)(?: [-\w.=]+)*)")
 """The command of a stage that a worker can do: as dvc.yaml has it, without a shell's other words."""
+
+THREADS = 32
+"""The most processes that train beside this one; each has a thread that waits for it."""
 
 STOP_SECONDS = 10.0
 """How long a worker may take to end when it is told to."""
@@ -104,6 +108,9 @@ def trained(training: Training, read: Callable[[], "Params"], leave_finished: bo
 class Others:
     """The trainings that run beside this one.
 
+    A first process for them is started at once where a core is left for it: it loads TensorFlow while this training
+    traces its graph and is measured.
+
     Args:
         at_once: how many run at the same time, this one included.
         own: the `.keras` file of this one.
@@ -116,7 +123,10 @@ class Others:
         self._to_do = deque[pending.Stage]()
         self.begun, self._stopped, self._lock = False, False, threading.Lock()
         self._workers: list[subprocess.Popen[str]] = []
+        self._waiting: subprocess.Popen[str] | None = None
         self._ends: list[Future[None]] = []
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._foreseen = self._pool.submit(self._prepare)
 
     def after_epoch(self, to_come: int) -> None:
         """Starts the others as soon as it is known how many fit.
@@ -127,18 +137,21 @@ class Others:
         if self.begun:
             return
         at_once = self._that_fit(to_come) if self._at_once == "auto" else self._at_once
-        if at_once is not None and at_once > 1:
+        if at_once == 1:
+            self._dismiss()
+        elif at_once is not None:
             self.begun = True
-            if stages := foreseen(self._own, self._dvc):
+            if stages := self._foreseen.result():
                 self._start(stages, at_once)
 
     def wait(self) -> None:
-        """Waits for all; now that this one is done, one more may run."""
+        """Trains in this process, too, now that it is free, and returns when all are done."""
         if not self._ends:
             return
+        while (stage := self._next()) is not None:
+            self._tell_end(stage, is_trained([*words_of(stage), LEAVE]))
         if not all(end.done() for end in self._ends):
             _tell(f"{self._own} is done; waiting for the trainings beside it, which write to {log_file()}")
-        self._free.release()
         for end in self._ends:
             end.result()
 
@@ -153,14 +166,26 @@ class Others:
                     worker.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
                     worker.kill()
-        if self._ends:
-            self._free.release()
-            self._pool.shutdown()
+        self._pool.shutdown()
 
     def _that_fit(self, to_come: int) -> int | None:
         from pipeline.runtime.devices import device_names
 
         return self._measured.after_epoch(to_come) if device_names() == ["CPU"] else 1
+
+    def _prepare(self) -> list[pending.Stage]:
+        """Foresees the others, and starts a process for them."""
+        stages = foreseen(self._own, self._dvc)
+        if stages and room.usable_cores() >= 2:
+            self._waiting = self._new_worker()
+        return stages
+
+    def _dismiss(self) -> None:
+        """Ends the process that waits for the others."""
+        self._foreseen.result()
+        if self._waiting is not None:
+            self._waiting.communicate()
+            self._waiting = None
 
     def _start(self, stages: Sequence[pending.Stage], at_once: int) -> None:
         _tell(
@@ -168,22 +193,22 @@ class Others:
             "(student.trainings_at_once)"
         )
         self._to_do.extend(stages)
-        self._free = threading.Semaphore(at_once - 1)
-        self._pool = ThreadPoolExecutor(at_once)
-        self._ends = [self._pool.submit(self._work) for _ in range(min(at_once, len(stages)))]
+        self._ends = [self._pool.submit(self._work) for _ in range(min(at_once - 1, len(stages), THREADS))]
 
     def _work(self) -> None:
         """Lets one process after another train, as long as there is something to train; mostly one does all."""
-        with self._free:
-            worker = None
-            while (stage := self._next()) is not None:
-                if worker is None or worker.poll() is not None:
-                    worker = self._new_worker()
-                is_done = worker is not None and _asked(worker, stage)
-                if not self._stopped:
-                    _tell(f"{stage.name}: {'trained' if is_done else FAILED}")
-            if worker is not None and worker.poll() is None:
-                worker.communicate()  # it ends with its input
+        with self._lock:
+            worker, self._waiting = self._waiting, None
+        while (stage := self._next()) is not None:
+            if worker is None or worker.poll() is not None:
+                worker = self._new_worker()
+            self._tell_end(stage, worker is not None and _asked(worker, stage))
+        if worker is not None and worker.poll() is None:
+            worker.communicate()  # it ends with its input
+
+    def _tell_end(self, stage: pending.Stage, is_done: bool) -> None:
+        if not self._stopped:
+            _tell(f"{stage.name}: {'trained' if is_done else FAILED}")
 
     def _next(self) -> pending.Stage | None:
         with self._lock:
@@ -213,13 +238,18 @@ class Others:
 
 def _asked(worker: "subprocess.Popen[str]", stage: pending.Stage) -> bool:
     """Whether a worker has done the training of a stage."""
-    words, answer = stage.command.removeprefix("python -m pipeline ").split(), ""
+    answer = ""
     with suppress(OSError):  # it has ended
-        print(json.dumps([*words, LEAVE]), file=worker.stdin, flush=True)
+        print(json.dumps([*words_of(stage), LEAVE]), file=worker.stdin, flush=True)
         answer = worker.stdout.readline()  # type: ignore[union-attr]
     if not answer:
         worker.communicate()  # until it has ended; closes the pipes
     return answer.strip() == DONE
+
+
+def words_of(stage: pending.Stage) -> list[str]:
+    """The words of a stage's command."""
+    return stage.command.removeprefix("python -m pipeline ").split()
 
 
 def foreseen(own: Path, dvc: psutil.Process) -> list[pending.Stage]:

@@ -24,7 +24,7 @@ class Span:
     Attributes:
         seconds: its length.
         own: seconds of processor time that this process took.
-        idle: seconds of all cores together in which nobody used them.
+        idle: seconds of all cores together in which nobody used them, or only a process that this one started.
     """
 
     seconds: float
@@ -42,8 +42,12 @@ class Span:
 
 def now() -> Span:
     """The time from some moment in the past until now."""
-    spent, machine = psutil.Process().cpu_times(), psutil.cpu_times()
-    return Span(time.monotonic(), spent.user + spent.system, machine.idle)
+    process, started = psutil.Process(), 0.0
+    spent = process.cpu_times()
+    for child in process.children():
+        with suppress(psutil.Error):  # it has ended
+            started += child.cpu_times().user + child.cpu_times().system
+    return Span(time.monotonic(), spent.user + spent.system, psutil.cpu_times().idle + started)
 
 
 def that_fit(whole: Span, memory: int, available: int, cores: float) -> int:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
 from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operations
 from pipeline.images.operations import OPERATIONS
@@ -189,6 +188,8 @@ def _mixed(augmentation: Augmentation, numbers: Floats64) -> tuple[npt.NDArray[n
 
 def _beta(mixing: Mixing, numbers: Floats64) -> Floats64:
     """Numbers from Beta(alpha, alpha), by the inverse of its distribution function."""
+    from scipy.special import betaincinv  # SciPy takes longer to load than all else that a light stage needs
+
     return np.asarray(betaincinv(mixing.alpha, mixing.alpha, numbers))
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.special import log_ndtr
 
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.ranges import Positive
@@ -183,6 +182,8 @@ class TopK:
         is cut off at the smallest kept logit, since no logit of the tail is larger. For any distribution, this logit is
         at least the mean (Jensen) and at most the smallest kept logit.
         """
+        from scipy.special import log_ndtr  # SciPy takes longer to load than all else that a light stage needs
+
         smallest = columns["value"][:, -1].astype(np.float64) / temperature
         mean = np.minimum(columns["tail_mean"].astype(np.float64) / temperature, smallest)
         # A tail of equal logits has the deviation 0, and nothing can be divided by it.
