@@ -94,7 +94,10 @@ from click.testing import CliRunner
 from pipeline.cli.main import main
 for command in [[], *[[name] for name in main.commands]]:
     assert CliRunner().invoke(main, [*command, "--help"]).exit_code == 0
-heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib", "pandas", "pydantic")
+heavy = (
+    "tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib", "pandas", "pydantic", "psutil", "filelock", "ruamel",
+    "tqdm",
+)
 print([name for name in heavy if name in sys.modules])
 """
 
@@ -192,6 +195,16 @@ def test_data_where_a_later_stage_writes_are_refused(in_a_folder_with_params):
     assert "split.data is results/plots" in refused.stderr
     assert photo.read_bytes() == b"mine"
     assert not (in_a_folder_with_params / "data").exists()
+
+
+def test_a_package_that_is_not_installed_is_named(in_a_folder_with_params, monkeypatch):
+    """As after `pip install softlabel`, which brings what `predict` needs."""
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.delitem(sys.modules, "pipeline.cli.orphan", raising=False)
+    refused = CliRunner().invoke(main, ["evaluate"])
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "evaluate needs the package psutil, which is not installed" in refused.stderr
+    assert "`pip install 'softlabel[pipeline]'`" in refused.stderr
 
 
 def test_errors_of_the_system_are_told_without_traceback(monkeypatch):

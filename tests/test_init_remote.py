@@ -107,7 +107,9 @@ def test_every_scheme_is_one_that_dvc_takes(project, url):
 
 def test_the_extras_of_this_package_are_declared():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert (extras["s3"], extras["ssh"]) == (["dvc[s3]"], ["dvc[ssh]"])
+    assert {name: extras[name] for name in ("s3", "ssh")} == {
+        name: [f"dvc[{name}]", "softlabel[pipeline]"] for name in ("s3", "ssh")
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import arguments, beside, paths
+from pipeline.cli import arguments, paths
 from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
-from pipeline.cli.left_files import Training
 from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, render_views, table, verify
@@ -21,6 +20,8 @@ from pipeline.evaluation import names
 from pipeline.runtime.errors import PipelineError
 
 if TYPE_CHECKING:
+    from pipeline.cli.beside import Course
+    from pipeline.cli.left_files import Training
     from pipeline.params.sections import Params
 
 TOOLS = (init, render_views, import_logits, table, verify, inspect, plan, parity, params, models, init_remote)
@@ -48,10 +49,19 @@ class Program(click.Group):
                 return super().invoke(context)
         except KeyboardInterrupt as error:
             raise SystemExit(report_interruption(context.invoked_subcommand, error)) from None
+        except ModuleNotFoundError as error:
+            raise click.ClickException(_not_installed(context.invoked_subcommand, error)) from error
         except PipelineError as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:
             raise click.ClickException(f"the system refused: {error}. Check the disk and the permissions.") from error
+
+
+def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:
+    return (
+        f"{command} needs the package {str(error.name).partition('.')[0]}, which is not installed. All that the stages "
+        "and tools need is installed by `pip install 'softlabel[pipeline]'`."
+    )
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -161,6 +171,9 @@ def soften(temperature: str) -> None:
 @leave_option
 def train_student(loss_name: str, temperature: str, seed: int, leave_finished: bool) -> None:
     """Train one student on hard and soft labels."""
+    from pipeline.cli import beside
+    from pipeline.cli.left_files import Training
+
     read = partial(arguments.params_of, "train_student", loss=loss_name)
     group, soft_targets = names.student(loss_name, temperature), paths.soft_targets_file(temperature)
     training = Training(
@@ -189,6 +202,9 @@ def train_student(loss_name: str, temperature: str, seed: int, leave_finished: b
 @leave_option
 def train_baseline(seed: int, leave_finished: bool) -> None:
     """Train the same student on the hard labels alone."""
+    from pipeline.cli import beside
+    from pipeline.cli.left_files import Training
+
     read = partial(arguments.params_of, "train_baseline")
     training = Training(paths.baseline_file(seed), paths.baseline_history(seed), {"seed": str(seed)}, paths.INDEX)
     with beside.trained(training, read, leave_finished) as course:
@@ -200,7 +216,7 @@ def train_baseline(seed: int, leave_finished: bool) -> None:
         stage.run(**_of_a_training(training, course, seed, labelled_only=True))
 
 
-def _of_a_training(training: Training, course: beside.Course, seed: int, *, labelled_only: bool) -> dict[str, Any]:
+def _of_a_training(training: "Training", course: "Course", seed: int, *, labelled_only: bool) -> dict[str, Any]:
     """The arguments that the stages of students and baselines share."""
     params = course.params
     return {

@@ -32,7 +32,8 @@ class LiteRtFile:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError:
             raise MissingError(
-                "a .tflite file needs the package ai-edge-litert, which is not installed: `pip install ai-edge-litert`."
+                "a .tflite file needs the package ai-edge-litert, which is not installed: "
+                "`pip install 'softlabel[runtime]'`."
             ) from None
         try:
             with _native_stderr_closed():

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
-
 from pipeline.runtime.errors import BusyError, MismatchError
 
 LOCK_SECONDS = 5.0
@@ -111,6 +109,8 @@ def locked(output: Path, lock: Path, seconds: float | None = None, patient: bool
     Raises:
         BusyError: another process holds the lock.
     """
+    from filelock import FileLock, Timeout  # not installed where only `predict` is needed, which locks nothing
+
     lock.parent.mkdir(parents=True, exist_ok=True)
     file_lock = FileLock(lock)
     try:
