@@ -108,7 +108,7 @@ def test_an_export_of_another_student_is_not_shown(tmp_path, changes, reason):
     file = tmp_path / "student.keras"
     file.write_bytes(b"the student")
     write_shipped(tmp_path, best=export(**{"sha256": hashlib.sha256(b"the student").hexdigest()} | changes))
-    found = shipped(tmp_path, student_file=lambda _: file)
+    found = shipped(tmp_path, student_file=lambda *_: file)
     assert found.tables == []
     (remark,) = found.remarks
     assert reason in remark
@@ -118,7 +118,7 @@ def test_an_export_of_another_student_is_not_shown(tmp_path, changes, reason):
 def test_a_student_that_is_not_here_is_not_compared(tmp_path):
     """As in a clone without the models."""
     write_shipped(tmp_path, best=EXPORT)
-    assert shipped(tmp_path, student_file=lambda name: tmp_path / f"{name}.keras").remarks == []
+    assert shipped(tmp_path, student_file=lambda group, seed: tmp_path / f"{group.key}{seed}").remarks == []
 
 
 DAMAGE = {

@@ -61,7 +61,7 @@ def project(tmp_path, monkeypatch):
     change(Path("params.yaml"), "student.seeds", [1, 2])
     change(Path("params.yaml"), "split.data", str(tmp_path / "secret" / "my data"))
     index = Index(IMAGES, CLASSES)
-    for file in (paths.INDEX, paths.TEACHER_DESCRIPTION, paths.HISTORY / "x", paths.EXPORTS / "x"):
+    for file in (paths.INDEX, paths.TEACHER_DESCRIPTION, paths.HISTORY / "x", paths.EXPORT_REPORTS / "x"):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_index(paths.INDEX, index)
     write_logits(paths.LOGITS, index=index)

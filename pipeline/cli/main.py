@@ -286,11 +286,29 @@ def report() -> None:
         logits=paths.LOGITS,
         students=arguments.students(params.distill),
         speeds=paths.SPEED,
+        exported=params.export.students,
+        exports=paths.EXPORT_REPORTS,
+        export_speeds=paths.EXPORT_SPEED,
         params=with_effect(params),
         files=params.student.model.files,
         select_by=params.student.select_by,
         output=paths.REPORT,
         pictures=paths.PICTURES,
+    )
+
+
+@main.command()
+def measure_exports() -> None:
+    """Time the exported files and the teacher on this machine."""
+    params = arguments.params_of("measure_exports")
+    from pipeline.stages import measure_exports as stage
+
+    stage.run(
+        exported=params.export.students,
+        exports=paths.EXPORT_REPORTS,
+        files=paths.EXPORTS,
+        teacher=paths.TEACHER_DESCRIPTION,
+        output=paths.EXPORT_SPEED,
     )
 
 
@@ -309,8 +327,8 @@ def model_card() -> None:
         logits=paths.LOGITS,
         students=arguments.students(params.distill),
         exported=params.export.students,
-        exports=paths.EXPORTS,
-        files=paths.EXPORTED_FILES,
+        exports=paths.EXPORT_REPORTS,
+        files=paths.EXPORTS,
         speeds=paths.EXPORT_SPEED,
         statements=params.card.model_dump(),
         input_shape=params.student.model.input_shape,

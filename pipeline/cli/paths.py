@@ -17,8 +17,8 @@ PREDICTIONS = Path("results/predictions")
 REPORT = Path("results/report.html")
 PICTURES = Path("results/pictures")
 SPEED = Path("results/speed.json")
-EXPORTED_FILES = Path("models/exports")
-EXPORTS = Path("results/exports")
+EXPORTS = Path("models/exports")
+EXPORT_REPORTS = Path("results/exports")
 EXPORT_SPEED = Path("results/export_speed.json")
 MODEL_CARD = Path("results/MODEL_CARD.md")
 STUDENTS = Path("models/students")
@@ -26,7 +26,7 @@ BASELINES = Path("models/baselines")
 
 AFTER_SPLIT = (
     *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, LOGITS.parent),
-    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORTS, EXPORT_SPEED, MODEL_CARD),
+    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORT_REPORTS, EXPORT_SPEED, MODEL_CARD),
 )
 """What the stages after `split` write: files, and folders whose content is theirs."""
 
@@ -56,8 +56,6 @@ def baseline_history(seed: int) -> Path:
     return HISTORY / f"{names.BASELINE.model(seed)}.csv"
 
 
-def model_file(name: str) -> Path:
-    """The Keras file of a student or baseline, by its name: "student_kl_T4_seed1"."""
-    group, seed = names.parsed(name)
-    number = int(seed.removeprefix("seed "))
-    return baseline_file(number) if group == names.BASELINE else student_file(group, number)
+def model_file(group: names.Group, seed: int) -> Path:
+    """The file of one student of a group, or of one baseline."""
+    return baseline_file(seed) if group == names.BASELINE else student_file(group, seed)

@@ -8,7 +8,16 @@ import click
 from pipeline.cli import arguments
 from pipeline.cli.interruption import Announced
 from pipeline.cli.options import SEED, checked_temperature, checked_temperatures
-from pipeline.cli.paths import EXPORT_SPEED, EXPORTS, INDEX, LOGITS, METRICS, TEACHER, model_file, soft_targets_file
+from pipeline.cli.paths import (
+    EXPORT_REPORTS,
+    EXPORT_SPEED,
+    INDEX,
+    LOGITS,
+    METRICS,
+    TEACHER,
+    model_file,
+    soft_targets_file,
+)
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import MissingError, ParameterError, PipelineError
 
@@ -36,7 +45,7 @@ def table(markdown: bool) -> None:
     params = arguments.all_params()
     made_from.refuse_others(METRICS, document, with_effect(params), dataset)
     made_from.refuse_other_files(METRICS, document, params.student.model.files)
-    shipped = read_shipped(EXPORTS, params.export.students, document, EXPORT_SPEED, model_file)
+    shipped = read_shipped(EXPORT_REPORTS, params.export.students, document, EXPORT_SPEED, model_file)
     text = (comparison_in_markdown if markdown else comparison)(METRICS, shipped)
     click.echo(text if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{text}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.exports import Export, ExportSpeed, read_export_speed, read_exports
-from pipeline.evaluation.names import TEACHER
+from pipeline.evaluation.names import TEACHER, Group
 from pipeline.evaluation.text_table import Cell, Row, Table
 
 NOT_MEASURED = Cell("not measured")
@@ -41,7 +41,7 @@ def read_shipped(
     items: Sequence[str],
     metrics: Mapping[str, Any],
     speed: Path,
-    student_file: Callable[[str], Path] | None = None,
+    student_file: Callable[[Group, int], Path] | None = None,
 ) -> Shipped:
     """Reads the exports and their times.
 
@@ -50,7 +50,7 @@ def read_shipped(
         items: `export.students`.
         metrics: the content of `metrics.json`.
         speed: `export_speed.json`; if it is not there, nothing was measured.
-        student_file: from the name of a model to its Keras file, to compare where the file is here; None: none is.
+        student_file: from the group and seed of a model to its Keras file, to compare it if it is here; None: not.
 
     Raises:
         DamagedError: a file is damaged.

@@ -54,14 +54,19 @@ class Export:
     files: Mapping[str, Numbers]
 
     @property
-    def model(self) -> tuple[Group, str]:
-        """The group of the student, and in words which of its models it is: "seed 1"."""
-        return parsed(self.student)
+    def group(self) -> Group:
+        """The students that differ from this one in their seed alone."""
+        return parsed(self.student)[0]
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(parsed(self.student)[1].removeprefix("seed "))
 
     @property
     def words(self) -> str:
         """The student's name for people: "student kl T=4, seed 1"."""
-        return ", ".join(filter(None, (self.model[0].words, self.model[1])))
+        return f"{self.group.words}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,10 @@ def read_export(folder: Path, item: str) -> Export:
 
 
 def read_exports(
-    folder: Path, items: Sequence[str], metrics: Mapping[str, Any], student_file: Callable[[str], Path] | None = None
+    folder: Path,
+    items: Sequence[str],
+    metrics: Mapping[str, Any],
+    student_file: Callable[[Group, int], Path] | None = None,
 ) -> tuple[list[Export], list[str]]:
     """The exports of the students that there are now, and a sentence on each other one.
 
@@ -126,7 +134,7 @@ def read_exports(
         folder: `results/exports`.
         items: `export.students`.
         metrics: the content of `metrics.json`.
-        student_file: from the name of a model to its Keras file, to compare where the file is here; None: none is.
+        student_file: from the group and seed of a model to its Keras file, to compare it if it is here; None: not.
 
     Raises:
         DamagedError: a file is damaged.
@@ -167,15 +175,14 @@ def write_export_speed(speed: ExportSpeed, path: Path) -> None:
 
 
 def _why_not_current(
-    export: Export, metrics: Mapping[str, Any], student_file: Callable[[str], Path] | None
+    export: Export, metrics: Mapping[str, Any], student_file: Callable[[Group, int], Path] | None
 ) -> str | None:
     """Why the numbers of an export are not those of a student of now; None if they are."""
-    group, seed = export.model
-    if seed.removeprefix("seed ") not in metrics["models"].get(group.key, {}).get("seeds", {}):
+    if str(export.seed) not in metrics["models"].get(export.group.key, {}).get("seeds", {}):
         return f"there is no {export.words} any more"
     if export.test_images != metrics["test_images"]:
         return f"it was measured on {export.test_images:,} test images, and there are {metrics['test_images']:,} now"
-    file = None if student_file is None else student_file(export.student)
+    file = None if student_file is None else student_file(export.group, export.seed)
     if file is not None and file.is_file() and sha256_file(file) != export.sha256:
         return f"the {export.words} was trained again since"
     return None

@@ -125,7 +125,7 @@ def _title(exports: Sequence[Export], best: Group) -> str:
 
 def _subject(exports: Sequence[Export], best: Group) -> Group:
     """The students of which the verdict is: the best, unless students of another kind were exported first."""
-    return next((export.model[0] for export in exports), best)
+    return next((export.group for export in exports), best)
 
 
 def _verdict(document: Mapping[str, Any], subject: Group) -> str:
