@@ -26,7 +26,7 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate measure-speed precompute report sample soften split"
     trainings = "train-baseline train-student train-teacher"
-    others = "init render-views import-logits table verify inspect plan parity params models init-remote"
+    others = "init render-views import-logits table verify inspect pack plan parity params models init-remote"
     assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
 
 
@@ -61,6 +61,7 @@ def test_help_lists_stages_in_their_order_then_tools():
         "table",
         "verify",
         "inspect",
+        "pack",
         "plan",
         "parity",
         "params",
@@ -138,6 +139,8 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["sovten"], 2, "No such command 'sovten'"),
         (["verify"], 2, "Missing argument 'FILE'"),
         (["inspect"], 2, "Missing argument 'FILE'"),
+        (["pack"], 2, "Missing argument 'FOLDER'"),
+        (["pack", "new"], 1, "there is no index at data/index.csv"),
         (["verify", "a.h5", "b.h5"], 2, "unexpected extra argument (b.h5)"),
         (["inspect", "x.h5"], 1, "there is no file x.h5. Make it with `dvc repro`."),
         (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),

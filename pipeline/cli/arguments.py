@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.params import sections
     from pipeline.params.distill import Distill
     from pipeline.params.split import DataSection
+    from pipeline.tools.verify import Parameters
     from pipeline.training.kept_features import FrozenCache
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
@@ -118,6 +119,15 @@ def of_precompute(params: "sections.Params") -> dict[str, Any]:
         # must not run the teacher again; so they are read from the whole file.
         "largest_temperature": largest_temperature(all_params().distill),
     }
+
+
+def of_soft_labels(params: "sections.Params") -> "Parameters":
+    """What params.yaml says that soft-label files should agree with."""
+    from pipeline.tools.verify import Parameters
+
+    members, _ = teachers(params.train_teacher)
+    storage, precision = params.precompute.storage, params.precompute.precision
+    return Parameters(params.views, storage, precision, params.images.resize, not_trained_here(members))
 
 
 def size_of_views(params: "sections.Params") -> tuple[int, int, int]:

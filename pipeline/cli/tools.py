@@ -57,27 +57,20 @@ def verify(file: Path, as_json: bool) -> None:
     """Check everything about a soft-label FILE.
 
     This checks its bytes, structure and values, and that it belongs to the index, the teacher, the logits and the
-    views of params.yaml, if these are there. Exit code 0 if it is sound, 1 if not.
+    views of params.yaml, if these are there. FILE may be a folder of `softlabel pack`: then each of its files is
+    checked, and that they belong together. Exit code 0 if it is sound, 1 if not.
     """
     import json
 
     from pipeline.tools import verify
+    from pipeline.tools.verify_pack import verify_pack
 
-    params = _params_or_error()
-    expected: verify.Parameters | PipelineError
-    if isinstance(params, PipelineError):
-        expected = params
+    if file.is_dir():
+        checks = verify_pack(file)
     else:
-        precompute = params.precompute
-        teachers, _ = arguments.teachers(params.train_teacher)
-        expected = verify.Parameters(
-            params.views,
-            precompute.storage,
-            precompute.precision,
-            params.images.resize,
-            arguments.not_trained_here(teachers),
-        )
-    checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature(params))
+        params = _params_or_error()
+        expected = params if isinstance(params, PipelineError) else arguments.of_soft_labels(params)
+        checks = verify.verify(file, INDEX, TEACHER, LOGITS, expected, _largest_temperature(params))
     if as_json:
         click.echo(json.dumps(verify.as_json(file, checks), indent=2))
     else:

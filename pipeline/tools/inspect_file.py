@@ -34,7 +34,7 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
             [
                 f"{path}: {file.format}, version {VERSION}, {path.stat().st_size:,} bytes",
                 "",
-                *aligned([["made from", ""], *map(list, _provenance(file))], str.ljust),
+                *aligned([["made from", ""], *map(list, provenance_in_words(file))], str.ljust),
                 "",
                 *aligned([["dataset", "shape", "dtype", "bytes"], *_datasets(file)], str.rjust),
                 "",
@@ -48,7 +48,8 @@ def describe(path: Path, largest_temperature: float = 1.0) -> str:
         )
 
 
-def _provenance(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
+def provenance_in_words(file: SoftLabelFile) -> Iterator[tuple[str, str]]:
+    """What a file was made from: the name and the value of each thing."""
     origin, views = file.provenance, file.provenance.views
     settings = [name if value is True else f"{name} {value}" for name, value in views["augmentation"].items()]
     ranges = ", ".join(settings) or "untouched"

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.index import NO_LABEL, SPLITS, SplitName, read_index
+from pipeline.images.index import NO_LABEL, SPLITS, Index, SplitName, read_index
 from pipeline.images.resize import Resize, other_pixels
 from pipeline.images.views import Views
 from pipeline.models.records import given_in, read_record
@@ -91,21 +91,28 @@ def verify(
             file = stack.enter_context(open_soft_labels(path))
         except (MissingError, DamagedError) as error:
             return [Check("file", False, str(error))]
-        size = path.stat().st_size
-        values = [_values(file, split) for split in SPLITS]
-        possible = all(check.ok for check in values)
         return [
-            Check("file", True, f"{file.format}, version {VERSION}, complete; its {size:,} bytes match their digest"),
-            *_name(file),
-            *values,
-            *([_answers(file, teacher), _softness(file, largest_temperature)] if possible else []),
-            _views_as_sampled(file),
+            *by_itself(file, teacher, largest_temperature),
             _data_set(file, index),
             _params(file, params),
             _teacher(file, teacher),
             *([] if isinstance(params, PipelineError) else _given(teacher, params.given)),
-            *([] if file.format == LOGITS_FORMAT else [_logits(file, logits)]),
+            *softened_from(file, logits),
         ]
+
+
+def by_itself(file: SoftLabelFile, teacher: Path | None, largest_temperature: float) -> list[Check]:
+    """What an open file tells without the others of its project; arguments as those of `verify`."""
+    size = file.path.stat().st_size
+    values = [_values(file, split) for split in SPLITS]
+    possible = all(check.ok for check in values)
+    return [
+        Check("file", True, f"{file.format}, version {VERSION}, complete; its {size:,} bytes match their digest"),
+        *_name(file),
+        *values,
+        *([_answers(file, teacher), _softness(file, largest_temperature)] if possible else []),
+        _views_as_sampled(file),
+    ]
 
 
 def _values(file: SoftLabelFile, split: SplitName) -> Check:
@@ -146,7 +153,7 @@ def _without_label(labels: npt.NDArray[np.int64]) -> str:
     return f", {count} of them without a label" if count else ""
 
 
-def _answers(file: SoftLabelFile, teacher: Path) -> Check:
+def _answers(file: SoftLabelFile, teacher: Path | None) -> Check:
     """Whether the teacher knows the classes, and in this order.
 
     As in `precompute`, it is wrong if it is no better than chance on the validation images; in other splits that is a
@@ -173,8 +180,8 @@ def _answers(file: SoftLabelFile, teacher: Path) -> Check:
     return Check("answers", ok, "; ".join(orders + by_chance) + ("; it is stated to be no better" if ok else ""))
 
 
-def _are_as_stated(file: SoftLabelFile, teacher: Path) -> bool:
-    if not teacher.is_file() or sha256_file(teacher) != file.provenance.teacher_sha256:
+def _are_as_stated(file: SoftLabelFile, teacher: Path | None) -> bool:
+    if teacher is None or not teacher.is_file() or sha256_file(teacher) != file.provenance.teacher_sha256:
         return False
     stated = [given.get("accuracy") for given in given_in(read_record(teacher))]
     return any(teacher_checks.reaches(answers_in(file, "val"), accuracy) for accuracy in stated if accuracy is not None)
@@ -215,9 +222,14 @@ def _name(file: SoftLabelFile) -> list[Check]:
 def _data_set(file: SoftLabelFile, index: Path) -> Check:
     if not index.is_file():
         return Check("data set", None, f"not compared: there is no {index}")
+    return of_data_set(file, index, read_index)
+
+
+def of_data_set(file: SoftLabelFile, index: Path, read: Callable[[Path], Index]) -> Check:
+    """Whether the images, labels and classes are those of an index, which `read` reads."""
     try:
-        other = differences(file, read_index(index))
-    except DamagedError as error:
+        other = differences(file, read(index))
+    except (MissingError, DamagedError) as error:
         return Check("data set", False, f"cannot be compared: {error}")
     return Check("data set", not other, "; ".join(other) or f"images, labels and classes are those of {index}")
 
@@ -272,17 +284,20 @@ def in_words(origin: Provenance) -> str:
     return f"{origin.teacher}, mean of the {origin.ensemble['average']} of {members}"
 
 
-def _logits(file: SoftLabelFile, logits: Path) -> Check:
+def softened_from(file: SoftLabelFile, logits: Path) -> list[Check]:
+    """Whether soft targets were made from the file `logits`; nothing for a file of logits."""
+    if file.format == LOGITS_FORMAT:
+        return []
     if not logits.is_file():
-        return Check("logits", None, f"not compared: there is no {logits}")
+        return [Check("logits", None, f"not compared: there is no {logits}")]
     try:
         expected = sealed_sha256(logits)
     except DamagedError as error:
-        return Check("logits", False, f"cannot be compared: {error}")
+        return [Check("logits", False, f"cannot be compared: {error}")]
     if file.logits_sha256 != expected:
         detail = f"softened from other logits, {str(file.logits_sha256)[:12]}; {logits} is {expected[:12]}"
-        return Check("logits", False, detail)
-    return Check("logits", True, f"softened from {logits}")
+        return [Check("logits", False, detail)]
+    return [Check("logits", True, f"softened from {logits}")]
 
 
 def as_text(path: Path, checks: list[Check]) -> str:

@@ -1,0 +1,103 @@
+"""The files of a pack of soft labels: their names, the table of its images, and the checksums."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from pipeline.images.index import SPLITS, Image, Index, SplitName
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import DamagedError, MissingError, first_few
+
+LOGITS, INDEX, CARD, CHECKSUMS = "teacher_logits.h5", "index.csv", "README.md", "checksums.sha256"
+TARGETS = re.compile(r"soft_targets_T[0-9.eE+-]+(to[0-9.eE+-]+)?\.h5")
+COLUMNS = ("id", "split", "label", "class_name", "sha256")
+AGAIN = "Get the pack again from where it came."
+
+
+def soft_label_files(folder: Path) -> list[Path]:
+    """The soft-label files of a pack: that of the logits, then those of the soft labels by name."""
+    names = [path for path in sorted(folder.iterdir()) if TARGETS.fullmatch(path.name)]
+    return [folder / LOGITS, *names]
+
+
+def is_part(name: str) -> bool:
+    """Whether a pack has a file of this name."""
+    return name in (LOGITS, INDEX, CARD, CHECKSUMS) or TARGETS.fullmatch(name) is not None
+
+
+def write_pack_index(path: Path, index: Index) -> None:
+    """Writes the images as CSV: of each its id, split, label, class and the digest of its file, and nothing else."""
+    labels = index.labels(index.images)
+    with path.open("x", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(
+            (image.id, image.split, label if image.is_labelled else "", image.class_name, image.sha256)
+            for image, label in zip(index.images, labels, strict=True)
+        )
+
+
+def read_pack_index(path: Path, class_names: Sequence[str]) -> Index:
+    """Reads the table that `write_pack_index` wrote; paths and votes of its images are empty.
+
+    Args:
+        path: the table.
+        class_names: the C classes in the order of the class axis, as a soft-label file names them.
+
+    Raises:
+        MissingError: there is no such file.
+        DamagedError: it has other columns, or rows that are no images of these classes.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no {path}. {AGAIN}")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {AGAIN}") from None
+    if tuple(header) != COLUMNS:
+        raise DamagedError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {AGAIN}")
+    name_of = {"": "", **{str(number): name for number, name in enumerate(class_names)}}
+    bad = [row for row in rows if len(row) != len(COLUMNS) or row[1] not in SPLITS or name_of.get(row[2]) != row[3]]
+    if bad:
+        raise DamagedError(
+            f"{path} has {len(bad)} row(s) that are no images of the classes, such as {bad[0]}. Expected one of the "
+            f"splits {', '.join(SPLITS)}, and the number and the name of one class. {AGAIN}"
+        )
+    if len({row[0] for row in rows}) < len(rows):
+        raise DamagedError(f"{path} names an image more than once. {AGAIN}")
+    images = (
+        Image(image_id, "", class_name, cast(SplitName, split), "", sha256)
+        for image_id, split, _, class_name, sha256 in rows
+    )
+    return Index(images, class_names)
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes the SHA-256 of each file but the card, in the form of `sha256sum`.
+
+    The card has fields to fill in, so it may change.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.name != CARD)
+    lines = [f"{sha256_file(folder / name)}  {name}\n" for name in names]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file, by name.
+
+    Raises:
+        MissingError: there is no such file.
+        DamagedError: a line is no checksum of a file of a pack.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no {path}, so it is no whole pack. {AGAIN}")
+    lines = path.read_bytes().decode("utf-8", "backslashreplace").splitlines()
+    parts = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
+    bad = [line for line, part in zip(lines, parts, strict=True) if part is None or not is_part(part[2])]
+    if bad or not lines:
+        shown = f"such as {first_few(list(map(repr, bad)), 1)}" if bad else "it is empty"
+        raise DamagedError(f"{path} has lines that are no checksums of a pack's files: {shown}. {AGAIN}")
+    return {part[2]: part[1] for part in parts if part is not None}
