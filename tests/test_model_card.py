@@ -246,6 +246,15 @@ def test_what_the_keys_state_is_in_the_card_as_markdown(project):
     assert "illed in" not in body
 
 
+def test_the_guides_card_leaves_nothing_to_fill_in(project):
+    part = (ROOT / "docs/guide.md").read_text(encoding="utf-8").partition("### The model card\n")[2]
+    (block, *_) = re.findall(r"```yaml\n(.*?)```", part, re.DOTALL)
+    change(Path("params.yaml"), "card", YAML(typ="safe").load(block)["card"])
+    card = made_card()
+    assert "illed in" not in card
+    assert "A. Author, B. Author" in card
+
+
 @pytest.mark.parametrize(("domain", "times"), [("general", 0), ("medical", 2), (None, 0)])
 def test_a_medical_student_is_for_research_use_only(project, domain, times):
     change(Path("params.yaml"), "card.domain", domain)
