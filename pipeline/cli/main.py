@@ -271,6 +271,21 @@ def measure_speed() -> None:
 
 
 @main.command()
+def measure_exports() -> None:
+    """Time exported files and the teacher."""
+    params = arguments.params_of("measure_exports")
+    from pipeline.stages import measure_exports as stage
+
+    stage.run(
+        exported=params.export.students,
+        exports=paths.EXPORT_REPORTS,
+        files=paths.EXPORTS,
+        teacher=paths.TEACHER_DESCRIPTION,
+        output=paths.EXPORT_SPEED,
+    )
+
+
+@main.command()
 def report() -> None:
     """Write results/report.html and pictures of all results."""
     params = _start("report")
@@ -299,23 +314,8 @@ def report() -> None:
 
 
 @main.command()
-def measure_exports() -> None:
-    """Time the exported files and the teacher on this machine."""
-    params = arguments.params_of("measure_exports")
-    from pipeline.stages import measure_exports as stage
-
-    stage.run(
-        exported=params.export.students,
-        exports=paths.EXPORT_REPORTS,
-        files=paths.EXPORTS,
-        teacher=paths.TEACHER_DESCRIPTION,
-        output=paths.EXPORT_SPEED,
-    )
-
-
-@main.command()
 def model_card() -> None:
-    """Write results/MODEL_CARD.md, for those who use the student."""
+    """Write results/MODEL_CARD.md, on the student."""
     params = arguments.params_of("model_card")
     from pipeline.params.reading import with_effect
     from pipeline.stages import model_card as stage

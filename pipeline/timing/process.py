@@ -13,7 +13,6 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from pipeline.runtime.errors import PipelineError
 from pipeline.timing.subjects import Opened, Subject
 
 ROUND_SECONDS = 0.08
@@ -28,13 +27,12 @@ def serve(path: Path, batch_size: int, threads: int, answers: TextIO) -> None:
         batch_size: images in a batch.
         threads: with how many threads it is opened first.
         answers: where to answer.
+
+    Raises:
+        PipelineError: it cannot be opened.
     """
     subject = Subject(path)
-    try:
-        opened = {threads: subject.opened(threads)}
-    except PipelineError as error:
-        print(json.dumps({"error": str(error)}), file=answers)
-        return
+    opened = {threads: subject.opened(threads)}
     for images in (1, batch_size):
         opened[threads].run(_pixels(opened[threads], images))
     print(json.dumps({"digest": opened[threads].digest, "peak_memory_mb": peak_bytes() / 1e6}), file=answers)

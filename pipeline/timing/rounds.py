@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from pipeline.runtime import errors
 from pipeline.runtime.errors import UnusableError, one_line
 from pipeline.timing.subjects import Subject
 
@@ -71,8 +73,6 @@ class _Process:
     def ready(self, name: str) -> dict[str, Any]:
         """What the process says when it has opened its model."""
         told: dict[str, Any] = self._answer(name)
-        if "error" in told:
-            raise UnusableError(f"{name} cannot be timed: {told['error']}")
         return told
 
     def round(self, name: str, threads: int, images: int) -> list[float]:
@@ -85,14 +85,21 @@ class _Process:
     def _answer(self, name: str) -> Any:
         line = self._started.stdout.readline()  # type: ignore[union-attr]
         if not line:
-            self._said.seek(0)
-            last = [*filter(str.strip, self._said)][-1:]
-            raise UnusableError(
-                f"{name} cannot be timed: the process that ran it ended with code {self._started.wait()}"
-                f"{f' ({one_line(last[0])})' if last else ''}. Run `dvc repro measure_exports` again; if memory is "
-                "short, close other programs."
-            )
+            raise UnusableError(f"{name} cannot be timed: {self._why()}")
         return json.loads(line)
+
+    def _why(self) -> str:
+        """The message with which the process ended; else its last words."""
+        self._said.seek(0)
+        said = self._said.read()
+        if ours := re.findall(rf"^{errors.__name__}\.\w+: (.*)", said, re.MULTILINE | re.DOTALL):
+            return one_line(ours[-1], limit=1000)
+        last = [*filter(str.strip, said.splitlines())][-1:]
+        return (
+            f"the process that ran it ended with code {self._started.wait()}"
+            f"{f' ({one_line(last[0])})' if last else ''}. Run `dvc repro measure_exports` again; if memory is short, "
+            "close other programs."
+        )
 
 
 @contextmanager
