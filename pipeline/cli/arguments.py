@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.errors import ParameterError, first_few
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
@@ -186,6 +186,36 @@ def students(section: "Distill") -> "list[Group]":
     from pipeline.evaluation.names import student
 
     return [student(name, str(temperature)) for name in section.losses for temperature in section.temperatures]
+
+
+def exported(params: "sections.Params", name: str) -> dict[str, Any]:
+    """The arguments of `export.run` that `export` decides, for one of `export.students`.
+
+    Raises:
+        ParameterError: no such student is trained.
+    """
+    from pipeline.cli.paths import model_file
+    from pipeline.evaluation.names import BASELINE
+    from pipeline.params.export import BEST
+
+    groups = students(params.distill)
+    known = {
+        group.model(seed): model_file(group, seed) for group in (*groups, BASELINE) for seed in params.student.seeds
+    }
+    if name != BEST and name not in known:
+        raise ParameterError(
+            f"there is no student {name!r}. Expected {BEST}, or one of those that params.yaml has trained: "
+            f"{first_few(list(known))}."
+        )
+    of_students = {other: file for other, file in known.items() if not other.startswith(BASELINE.key)}
+    return {
+        "students": of_students if name == BEST else {name: known[name]},
+        "select_by": params.student.select_by if name == BEST else None,
+        "formats": params.export.formats,
+        "softmax": params.export.softmax,
+        "calibration_count": params.export.calibration_images,
+        "max_accuracy_drop": params.export.max_accuracy_drop,
+    }
 
 
 def loss(section: "Distill", name: str, temperature: str) -> "DistillationLoss":

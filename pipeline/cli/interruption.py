@@ -18,7 +18,7 @@ KEPT = {
         ("The epochs that are done are kept", "goes on with the one after them"),
     ),
     **dict.fromkeys(
-        ("sample", "cifar10", "split", "describe-teacher", "soften", "evaluate", "measure-speed", "report"),
+        ("sample", "cifar10", "split", "describe-teacher", "soften", "evaluate", "export", "measure-speed", "report"),
         ("The results of other stages are kept", "begins this stage again"),
     ),
 }

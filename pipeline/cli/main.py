@@ -262,6 +262,27 @@ def evaluate() -> None:
 
 
 @main.command()
+@click.option("--student", metavar="NAME", required=True, help="One of export.students.")
+def export(student: str) -> None:
+    """Write a student's files for phones, boards and servers."""
+    params = arguments.params_of("export")
+    chosen = arguments.exported(params, student)
+    start_tensorflow()
+    from pipeline.stages import export as stage
+
+    stage.run(
+        **chosen,
+        index=paths.INDEX,
+        history=paths.HISTORY,
+        batch_size=params.evaluate.batch_size,
+        all_validated=params.student.validation_steps is None,
+        resize=params.images.resize,
+        output=paths.EXPORTS / student,
+        report=paths.EXPORT_REPORTS / f"{student}.json",
+    )
+
+
+@main.command()
 def measure_speed() -> None:
     """Time teacher and student on this machine."""
     params = _start("measure_speed")

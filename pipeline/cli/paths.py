@@ -25,7 +25,7 @@ STUDENTS = Path("models/students")
 BASELINES = Path("models/baselines")
 
 AFTER_SPLIT = (
-    *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, LOGITS.parent),
+    *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, EXPORTS, LOGITS.parent),
     *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORT_REPORTS, EXPORT_SPEED, MODEL_CARD),
 )
 """What the stages after `split` write: files, and folders whose content is theirs."""

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 @click.command(cls=Announced)
 @click.option("--markdown", is_flag=True, help="Print Markdown with 95 % intervals, for a pull request.")
 def table(markdown: bool) -> None:
-    """Print the comparison of teacher, students and baselines, and of the exported files.
+    """Print the comparison of teacher, students and baselines.
 
-    If it was made from another params.yaml or data/index.csv than the present ones, it is refused, with exit code 1.
+    Exported files come behind it. If it was made from another params.yaml or data/index.csv than the present ones, it is refused, with exit code 1.
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics

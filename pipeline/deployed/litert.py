@@ -1,8 +1,6 @@
 """Runs a LiteRT file (`.tflite`) with the package ai-edge-litert."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy.typing as npt
 from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
+from pipeline.runtime.native_stderr import native_stderr_closed
 
 
 class LiteRtFile:
@@ -36,7 +35,7 @@ class LiteRtFile:
                 "`pip install 'softlabel[runtime]'`."
             ) from None
         try:
-            with _native_stderr_closed():
+            with native_stderr_closed():
                 self._interpreter = Interpreter(model_content=content, num_threads=threads or os.cpu_count())
                 self._allocate(1)
         except (ValueError, RuntimeError) as error:
@@ -46,7 +45,7 @@ class LiteRtFile:
         """(N, C) logits of (N, height, width, channels) pixels; see `files.Exported`."""
         refuse_other_pixels(pixels, self.metadata)
         if len(pixels) != self._images:
-            with _native_stderr_closed():
+            with native_stderr_closed():
                 self._allocate(len(pixels))
         self._interpreter.set_tensor(self._input, pixels)
         self._interpreter.invoke()
@@ -62,16 +61,3 @@ class LiteRtFile:
         self._interpreter.allocate_tensors()
         self._output: dict[str, Any] = self._interpreter.get_output_details()[0]
         self._images = images
-
-
-@contextmanager
-def _native_stderr_closed() -> Iterator[None]:
-    """Drops what native code prints to stderr: LiteRT tells each time how it computes."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

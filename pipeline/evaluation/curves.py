@@ -1,9 +1,9 @@
 """Training curves: parts of the loss and accuracy, epoch by epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -81,15 +81,23 @@ def best_epochs(
     epochs = {}
     for training in curves:
         if training.group == group:
-            rule = rules.get(training.name, otherwise)
-            if COLUMNS[rule] not in training.table:
-                raise MismatchError(
-                    f"the training curves of {training.name} have no {COLUMNS[rule]}, and params.yaml says select_by: "
-                    f"{rule}. The model was trained with another select_by: train it again with `dvc repro`."
-                )
-            best = best_epoch(training.table.to_dict("records"), rule)
+            best = best_row(training, rules.get(training.name, otherwise))
             epochs[training.name] = (int(best["epoch"]), len(training.table))
     return {"best_epochs": epochs} if epochs else {}
+
+
+def best_row(training: Curves, rule: SelectBy) -> Mapping[Hashable, Any]:
+    """The row of the best epoch of a training.
+
+    Raises:
+        MismatchError: the training did not record the measure.
+    """
+    if COLUMNS[rule] not in training.table:
+        raise MismatchError(
+            f"the training curves of {training.name} have no {COLUMNS[rule]}, and params.yaml says select_by: "
+            f"{rule}. The model was trained with another select_by: train it again with `dvc repro`."
+        )
+    return best_epoch(training.table.to_dict("records"), rule)
 
 
 def measures_of(table: pd.DataFrame) -> list[Measure]:

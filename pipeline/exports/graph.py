@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -24,12 +25,14 @@ class Graph(tf.Module):
 
     def __init__(self, model: Any, output: Output) -> None:
         super().__init__()
-        self.model, self.output = model, output
-        self._shape = (None, *model.input_shape[1:])
+        self.output, self._shape = output, (None, *model.input_shape[1:])
+        self._apply = _with_channels_gathered(model)
+        # TensorFlow saves the variables that it finds here: also states of random layers, which are never used.
+        self._variables = [variable.value for variable in model.variables]
         self.serve = tf.function(self._answers, input_signature=[tf.TensorSpec(self._shape, tf.uint8, name=PIXELS)])
 
     def _answers(self, pixels: Any) -> dict[str, Any]:
-        logits = tf.cast(self.model(tf.cast(pixels, tf.float32), training=False), tf.float32)
+        logits = tf.cast(self._apply(tf.cast(pixels, tf.float32), training=False), tf.float32)
         return {self.output: tf.nn.softmax(logits) if self.output == "probabilities" else logits}
 
     def frozen(self, pixel_type: Any = tf.uint8) -> Any:
@@ -41,3 +44,23 @@ class Graph(tf.Module):
         signature = tf.TensorSpec(self._shape, pixel_type, name=PIXELS)
         concrete = tf.function(self._answers, input_signature=[signature]).get_concrete_function()
         return convert_variables_to_constants_v2(concrete)
+
+
+def _with_channels_gathered(model: Any) -> Any:
+    """The same model, but where `preprocessing: caffe` flips the channels, they are gathered in this order.
+
+    LiteRT flips integers without a regard to their scale, and so gives other numbers (TensorFlow 2.21).
+    """
+    if not any(_flips_channels(operation) for operation in model.operations):
+        return model
+
+    def call(operation: Any, *arguments: Any, **options: Any) -> Any:
+        if _flips_channels(operation):
+            return keras.ops.take(arguments[0], [2, 1, 0], axis=-1)
+        return operation(*arguments, **options)
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+def _flips_channels(operation: Any) -> bool:
+    return type(operation).__name__ == "Flip" and operation.axis == -1

@@ -25,8 +25,8 @@ WITHOUT_EFFECT = ("images.cache", "student.cache_frozen", "student.trainings_at_
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 
-AFTER_NUMBERS = ("export", "card")
-"""Sections of stages that come after `evaluate`, so that the numbers of `metrics.json` do not depend on them."""
+BEHIND_THE_COMPARISON = ("export", "card")
+"""Sections that only stages behind `evaluate` read: the numbers in `metrics.json` do not depend on them."""
 
 
 def load_params(
@@ -84,19 +84,21 @@ def checked(content: dict[str, Any], path: Path) -> Params:
 
 
 def with_effect(params: Params) -> dict[str, Any]:
-    """The parameters on which the numbers depend: all that can be read, without `WITHOUT_EFFECT` and `AFTER_NUMBERS`.
+    """The parameters on which the comparison depends, as JSON values.
+
+    They are all that can be read, without `WITHOUT_EFFECT` and `BEHIND_THE_COMPARISON`.
 
     `split.unlabelled: null` and `features_dtype: float32` are left out as well: numbers that were made before there
     were these keys still belong to them.
     """
     left_out: dict[str, Any] = {}
-    for path in WITHOUT_EFFECT:
+    for path in (*WITHOUT_EFFECT, *BEHIND_THE_COMPARISON):
         *sections, last = path.split(".")
         below = left_out
         for name in sections:
             below = below.setdefault(name, {})
         below[last] = True
-    values = params.model_dump(mode="json", exclude=left_out | dict.fromkeys(AFTER_NUMBERS, True))
+    values = params.model_dump(mode="json", exclude=left_out)
     if values.get("split", {}).get("unlabelled", {}) is None:
         del values["split"]["unlabelled"]
     return dict(_without(values, "features_dtype", "float32"))

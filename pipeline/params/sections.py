@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from pipeline.evaluation.names import BASELINE, student
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
 from pipeline.images.views import Views
@@ -13,9 +14,10 @@ from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, Ow
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
 from pipeline.params.card import Card
 from pipeline.params.distill import Distill
-from pipeline.params.export import Export
+from pipeline.params.export import BEST, Export
 from pipeline.params.section import Section, distinct
 from pipeline.params.split import Split
+from pipeline.runtime.errors import nearest
 from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Positive, Seed
 from pipeline.soft_labels.logit_storage import Dense, Storage, TopK
@@ -227,7 +229,7 @@ class Params(Section):
         distill: the soft labels and the loss.
         student: the student and its training, with and without soft labels.
         evaluate: the comparison on the test images.
-        export: the files of students.
+        export: the files for phones, boards and servers.
         card: what the model card says and no file knows.
     """
 
@@ -261,5 +263,20 @@ class Params(Section):
                     f"distill.temperatures has {changing[0]}, and precompute.storage keeps the largest logits alone: "
                     "the share of all other classes is known at one temperature. Expected {kind: dense, dtype: "
                     "float16}, or temperatures that do not change"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _exported_students_are_trained(self) -> "Params":
+        """Refuses at once what `export` would refuse after all trainings."""
+        groups = [student(name, str(value)) for name in self.distill.losses for value in self.distill.temperatures]
+        known = [BEST, *(group.model(seed) for group in (*groups, BASELINE) for seed in self.student.seeds)]
+        for name in self.export.students:
+            if name not in known:
+                near = nearest(name, known)
+                raise ValueError(
+                    f"export.students names {name!r}, and no such student is trained: expected {BEST}, or a name that "
+                    f"follows from distill and student.seeds, such as {known[1]}"
+                    + (f". Did you mean {near!r}?" if near else "")
                 )
         return self

@@ -1,0 +1,147 @@
+"""Stage `export`: turns a student into files for phones, boards and servers, and measures what they answer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.deployed.formats import Format
+from pipeline.deployed.metadata import Metadata, Output
+from pipeline.exports import calibration_images, onnx, quality, temperature
+from pipeline.exports.choice import best_of
+from pipeline.exports.graph import Graph
+from pipeline.exports.writing import in_order, write
+from pipeline.images.decoded_images import DecodedImages
+from pipeline.images.index import Image, Index, SplitName, fingerprint_of, read_index, refuse_changed
+from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.inference.forward import all_logits
+from pipeline.measures.best_epoch import SelectBy
+from pipeline.measures.unequal_classes import Ints
+from pipeline.models import keras_files
+from pipeline.models.records import read_record
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.publish import publish
+
+
+def run(
+    *,
+    index: Path,
+    students: Mapping[str, Path],
+    history: Path,
+    select_by: SelectBy | None,
+    formats: Sequence[Format],
+    softmax: bool,
+    calibration_count: int,
+    max_accuracy_drop: float,
+    batch_size: int,
+    all_validated: bool = True,
+    resize: Resize = DEFAULT_RESIZE,
+    output: Path,
+    report: Path,
+) -> None:
+    """Writes a folder with a file for each format, and a JSON file with what each of them answers.
+
+    Args:
+        index: `data/index.csv`.
+        students: the `.keras` files of the students that may be exported, by their names.
+        history: the folder of their training curves.
+        select_by: the measure that chose their best epochs and chooses among the students; None: there is one.
+        formats: which files are written.
+        softmax: whether the files give probabilities in place of logits.
+        calibration_count: how many training images set the ranges of an int8 file.
+        max_accuracy_drop: by how much a file may be less accurate than the student on the test images, from 0 to 1.
+        batch_size: images in one forward pass.
+        all_validated: whether the students were validated on all validation images.
+        resize: how images are resized.
+        output: the folder to write.
+        report: the JSON file to write.
+
+    Raises:
+        MissingError: a file is missing, or a package that a format needs.
+        DamagedError: a file cannot be read.
+        MismatchError: the student does not belong to this data set.
+        UnusableError: the student cannot be converted to a format, or a file answers worse than allowed.
+    """
+    if "onnx" in formats:
+        onnx.refuse_without_packages()
+    data = read_index(index)
+    name, why = best_of(history, list(students), select_by) if select_by else (*students, "named in export.students")
+    model = keras_files.load_classifier(students[name], data.class_names)
+    if all_validated:
+        _refuse_other_images(students[name], data)
+    shape = tuple(model.input_shape[1:])
+    validated, tested = (_images(data.split(part), shape, resize) for part in ("val", "test"))
+    val_logits = all_logits(model, validated, batch_size, f"{name}, validation images")
+    of_keras = all_logits(model, tested, batch_size, f"{name}, test images")
+    fitted, remark = temperature.fitted(val_logits, _labels(data, "val"))
+    output_kind: Output = "probabilities" if softmax else "logits"
+    metadata = Metadata(
+        student=name,
+        sha256=sha256_file(students[name]),
+        class_names=tuple(data.class_names),
+        preprocessing=preprocessing(shape, resize),
+        output=output_kind,
+        precision="float32",
+        temperature=fitted,
+    )
+    labels = _labels(data, "test")
+    document: dict[str, Any] = {
+        "student": name,
+        "sha256": metadata.sha256,
+        "chosen": why,
+        "test_images": len(labels),
+        "temperature": fitted,
+        "class_names": data.class_names,
+        "keras": {"bytes": students[name].stat().st_size, **quality.quality(of_keras, labels, fitted)},
+        "files": {},
+    }
+    with publish(output) as folder:
+        folder.mkdir()
+        graph, to_calibrate = Graph(model, output_kind), _to_calibrate(data, formats, calibration_count, shape, resize)
+        for format_name in in_order(formats):
+            path = write(format_name, folder, graph, metadata, to_calibrate)
+            document["files"][path.name] = quality.of_file(path, tested, labels, of_keras, batch_size)
+        quality.refuse_large_drop(document, max_accuracy_drop)
+        _write_json(document, folder / "export.json")
+    with publish(report) as partial:
+        _write_json(document, partial)
+    print(f"{name} ({why}):\n\n{quality.table(document)}\n")
+    print(f"wrote {output} and {report}{'; note: ' if remark else ''}{remark}")
+
+
+def _images(images: list[Image], shape: tuple[int, ...], resize: Resize) -> DecodedImages:
+    refuse_changed(images)
+    return DecodedImages([image.path for image in images], shape, resize, keep=True)
+
+
+def _labels(data: Index, part: SplitName) -> Ints:
+    return np.array(data.labels(data.split(part)))
+
+
+def _to_calibrate(
+    data: Index, formats: Sequence[Format], count: int, shape: tuple[int, ...], resize: Resize
+) -> npt.NDArray[np.uint8] | None:
+    """The pixels for the ranges of an int8 file, if there is to be one."""
+    if "litert_int8" not in formats:
+        return None
+    images = calibration_images.chosen(data, count)
+    refuse_changed(images)
+    return calibration_images.pixels(images, shape, resize)
+
+
+def _refuse_other_images(file: Path, data: Index) -> None:
+    """Compares the validation images in the record of a student with those of the index."""
+    validation = (read_record(file) or {}).get("validation")
+    if validation is not None and validation["images"] != fingerprint_of(data.split("val")):
+        raise MismatchError(
+            f"{file} was trained with other validation images than those of the index, so its temperature and its "
+            "accuracy would be those of images that it may have seen. Train it on this data set with `dvc repro`."
+        )
+
+
+def _write_json(document: Mapping[str, Any], file: Path) -> None:
+    file.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
