@@ -181,6 +181,14 @@ def test_the_exports_are_shown_with_how_to_use_them(project):
     assert "NLL of 0.101 in place of 0.119" in calibration
 
 
+def test_a_saved_model_alone_has_no_example(project):
+    """`softlabel predict` reads none."""
+    shipped(project, files={"saved_model": FILES["student.onnx"]})
+    card = made_card()
+    assert "softlabel predict" not in card
+    assert "| saved\\_model | float32 |" in section(card, "Files")
+
+
 def test_quality_has_intervals_beside_baseline_and_teacher(project):
     quality = section(made_card(), "Quality")
     report = json.loads(paths.METRICS.read_text())["models"]["student_kl_T4"]

@@ -99,7 +99,7 @@ def run(
         medical=statements["domain"] == "medical",
         stated=card.stated(statements),
         exports=shipped.exports,
-        first_file=_example(files, shipped.exports),
+        example=_example(files, shipped.exports),
         input_and_output=card.input_and_output(preprocessing(input_shape, resize)),
         counts=card.table(card.counts_of(data)),
         teacher=_teacher(models[TEACHER.key], origin),
@@ -141,10 +141,10 @@ def _means(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _example(files: Path, exports: Sequence[Export]) -> Markup:
-    """A file to label images with: a LiteRT file if there is one."""
+    """A file to label images with: a LiteRT file, else one for ONNX Runtime; empty if there is none."""
     named = [files / export.item / name for export in exports for name in export.files]
-    ordered = sorted(named, key=lambda file: file.suffix != ".tflite")
-    return Markup(ordered[0].as_posix() if ordered else "")  # noqa: S704 - params.yaml allows names of students alone
+    by_ending = [file for ending in (".tflite", ".onnx") for file in named if file.suffix == ending]
+    return Markup(next((file.as_posix() for file in by_ending), ""))  # noqa: S704 - params.yaml allows students alone
 
 
 def _teacher(report: Mapping[str, Any], origin: Provenance) -> str:
