@@ -170,7 +170,7 @@ def test_an_edit_touches_only_the_stages_that_read_its_section(status_after):
 
 def test_another_seed_trains_only_its_own_models(status_after):
     told = status_after({"student.seeds": [1, 2]})
-    assert sorted(told) == ["evaluate", "report", "train_baseline@2", "train_student@kl-4-2"]
+    assert sorted(told) == ["evaluate", "export@best", "report", "train_baseline@2", "train_student@kl-4-2"]
 
 
 def test_students_are_compared_to_the_baseline_of_their_seed(reproduced, tmp_path):

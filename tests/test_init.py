@@ -22,6 +22,7 @@ from pipeline.params.listing import as_text
 from pipeline.params.reading import checked, read_params
 from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.stages import split
+from pipeline.tools import first_params
 from pipeline.tools.first_params import Pictures, about_weights, sections
 from pipeline.tools.layout_detection import detect
 from pipeline.tools.table_detection import Columns
@@ -143,10 +144,11 @@ def test_one_command_writes_a_commented_file_and_shows_the_plan():
     written = YAML(typ="safe").load(text)
     assert "(default)" not in text
     assert written["precompute"] == written["evaluate"] == {}
+    assert written["export"]["students"] == ["best"]  # dvc.yaml needs it
     assert text.splitlines()[-1] == "# Other keys have their defaults; `softlabel params` lists them all."
     lines = text.splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r" *\w+:", line)]
-    assert 40 < len(keys) < 70
+    assert 40 < len(keys) < 80
     assert [lines[number] for number in keys if not lines[number - 1].strip().startswith("#")] == []
     assert YAML(typ="safe").load(text)["student"]["model"]["input_shape"] == [12, 12, 3]
     assert read_params().split.label_column == "dx"
@@ -167,6 +169,13 @@ def test_models_suit_the_images_and_the_machine(side, on_gpu, architecture, inpu
     student = sections(pictures, 500, teacher=None, student=None, on_gpu=on_gpu)["student"]["model"]
     assert (student["architecture"], student["input_shape"]) == (architecture, input_shape)
     assert (student.get("weights") == "imagenet") is (side > 64)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_onnx_is_exported_if_its_extra_is_there(monkeypatch, installed):
+    monkeypatch.setattr(first_params.importlib.util, "find_spec", lambda _: object() if installed else None)
+    formats = sections(Pictures(40, 40, 3, 40, 40), 500, teacher=None, student=None, on_gpu=False)["export"]["formats"]
+    assert ("onnx" in formats, "litert_int8" in formats) == (installed, True)
 
 
 def test_weights_that_must_be_downloaded_are_told(tmp_path, monkeypatch):

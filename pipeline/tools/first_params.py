@@ -1,5 +1,6 @@
 """Command `init`: models, sizes and a schedule that suit a data set, as the sections of a first params.yaml."""
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.datasets.labelled import DataSet
+from pipeline.deployed.formats import FILES
 from pipeline.models.applications import applications, weights_folder, weights_in
 from pipeline.models.hub import HUB
 from pipeline.models.other_formats import TABLES, conversion_of, is_of_a_file, no_network
@@ -146,8 +148,14 @@ def sections(
             "phases": _phases(student or _usual(is_small, "mobilenetv2"), train_images, batch),
         },
         "evaluate": {},
+        "export": {"students": ["best"], "formats": [name for name in FILES if name != "onnx" or _converts_to_onnx()]},
         "card": {},
     }
+
+
+def _converts_to_onnx() -> bool:
+    """Whether the extra `onnx` is installed; without it the stage `export` would fail after all trainings."""
+    return importlib.util.find_spec("tf2onnx") is not None
 
 
 def _is_table(teacher: str) -> bool:
