@@ -214,7 +214,7 @@ def test_no_path_of_the_machine_is_in_the_card(project):
     assert "Data set: my data (layout mhist)" in card
 
 
-def test_settings_name_files_without_their_folders_in_a_safe_block():
+def test_settings_name_files_without_folders_in_a_safe_block():
     values = {"model": {"weights": "/home/me/w.keras", "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
     first, *lines, last = settings(values).splitlines()
     assert (first, last) == ("````yaml", "````")

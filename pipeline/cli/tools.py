@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.
 
-    Exported files come behind it. If it was made from another params.yaml or data/index.csv than the present ones, it is
-    refused, with exit code 1.
+    Exported files come behind it. If it was made from another params.yaml or data/index.csv than the present ones, it
+    is refused, with exit code 1.
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
