@@ -27,7 +27,7 @@ def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate precompute report sample soften split"
     shipping = "export measure-exports measure-speed model-card"
     trainings = "train-baseline train-student train-teacher"
-    others = "init render-views import-logits table verify inspect pack plan parity params models init-remote"
+    others = "init render-views import-logits table verify inspect pack predict plan parity params models init-remote"
     assert set(COMMANDS) == {*stages.split(), *shipping.split(), *trainings.split(), *others.split()}
 
 
@@ -63,6 +63,7 @@ def test_help_lists_stages_in_their_order_then_tools():
         "verify",
         "inspect",
         "pack",
+        "predict",
         "plan",
         "parity",
         "params",
@@ -148,6 +149,11 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["inspect", "x.h5", "--temperature", "4"], 2, "--temperature needs --sample ID"),
         (["inspect", "x.h5", "--output", "x.png"], 2, "--output needs --sample ID"),
         (["inspect", "x.h5", "--sample"], 2, "Option '--sample' requires an argument"),
+        (["predict"], 2, "Missing argument 'MODEL'"),
+        (["predict", "student.tflite"], 2, "Missing argument 'IMAGES...'"),
+        (["predict", "student.h5", "a.png"], 1, "its name does not end in .tflite or .onnx or .keras"),
+        (["predict", "student.tflite", "a.png"], 1, "there is no file student.tflite"),
+        (["predict", "student.tflite", "data/*.png"], 1, "data/*.png names no image"),
         (["plan", "--mesure"], 2, "--mesure"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from conftest import MODEL
 from dvc.utils.hydra import apply_overrides
 from either_backend import run_on_jax
+from exported_files import LOGITS, METADATA, PIXELS, write_litert
 from layouts import as_read, documented_sections, write_params
 from PIL import Image as PngImage
 from ruamel.yaml import YAML
@@ -63,6 +64,11 @@ def folder(tmp_path, monkeypatch):
 
 def the_block_with(word):
     (block,) = [block for block in BLOCKS if word in block]
+    return block
+
+
+def shipped(word):
+    (block,) = re.findall(rf"```python\n((?:(?!```).)*{word}.*?)```", GUIDE.partition("## Ship")[2], re.DOTALL)
     return block
 
 
@@ -255,12 +261,23 @@ def test_the_shipped_student_gives_the_probabilities_of_evaluate(folder, capsys,
     keras_files.save(student, folder / "models/students/kl_T4_seed1.keras")
     noise = np.random.default_rng(3).integers(0, 256, (8, 6, channels), dtype=np.uint8)
     PngImage.fromarray(noise.squeeze()).save("image.png")
-    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.partition("## Ship")[2], re.DOTALL)
-    exec(compile(block, "docs/guide.md", "exec"), {})  # noqa: S102
+    run_block(shipped("keras.saving"))
     pixels = DecodedImages([folder / "image.png"], (8, 6, channels), keep=False)
     logits = all_logits(student, pixels, 1, "student")[0].astype(np.float64)
     shown = np.array(capsys.readouterr().out.strip("[]\n").split(), float)
     np.testing.assert_allclose(shown, np.exp(logits) / np.exp(logits).sum(), atol=6e-4)
+
+
+def test_the_guides_program_without_tensorflow_labels_an_image(folder, capsys):
+    """Of a grey image of 2 x 2 pixels, calibrated."""
+    Path("models/exports/best").mkdir(parents=True)
+    write_litert(folder / "models/exports/best/student_float32.tflite")
+    PngImage.fromarray(PIXELS[1].squeeze()).save("image.png")
+    run_block(shipped("open_exported"))
+    predicted, _, numbers = capsys.readouterr().out.rstrip("]\n").partition(" [")
+    logits = LOGITS[1] / METADATA.temperature
+    assert predicted == METADATA.class_names[1]
+    np.testing.assert_allclose(np.array(numbers.split(), float), np.exp(logits) / np.exp(logits).sum(), atol=1e-5)
 
 
 def test_the_keys_of_every_layout_are_shown_once():

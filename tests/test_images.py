@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,13 @@ import PIL.ImageCms
 import psutil
 import pytest
 import tensorflow as tf
+from exported_files import METADATA
 
+from pipeline.deployed.pixels import model_pixels
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.decoding import decode, refuse_undecodable
 from pipeline.images.image_files import read_original
+from pipeline.images.resize import DEFAULT_RESIZE, preprocessing
 from pipeline.runtime.errors import UnusableError
 
 
@@ -229,6 +233,16 @@ def test_pixels_are_those_of_pillow(tmp_path, decoded, kind):
 def in_a_graph(contents: list[bytes], shape: tuple[int, ...]) -> np.ndarray:
     """Decoded as a stage does it, by `tf.data`: the graph of a `tf.function` rounds some grey values otherwise."""
     return np.array(list(tf.data.Dataset.from_tensor_slices(contents).map(lambda content: decode(content, shape))))
+
+
+def test_an_exported_file_sees_the_same_pixels():
+    """Also of files of four components, of a palette, and of a photograph that lies on its side."""
+    metadata = replace(METADATA, preprocessing=preprocessing((7, 5, 3), DEFAULT_RESIZE))
+    contents = [*FILES.values()]
+    found = np.array([model_pixels(content, metadata) for content in contents])
+    unequal = np.abs(np.subtract(found, in_a_graph(contents, (7, 5, 3)), dtype=int))
+    assert unequal.max() <= 1
+    assert np.mean(unequal == 0) > 0.99
 
 
 def test_frames_transparency_and_orientation_of_an_image(decoded):

@@ -108,7 +108,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", ["precompute", "plan", "verify x.h5"])
+@pytest.mark.parametrize("command", ["precompute", "plan", "verify x.h5", "predict x.tflite x.png"])
 def test_the_first_word_comes_before_anything_is_loaded(tmp_path, command):
     done = subprocess.run(
         [sys.executable, "-c", FIRST_WORDS, *command.split()],

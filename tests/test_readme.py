@@ -1,6 +1,7 @@
 """The commands and settings of README.md and docs/guide.md, on a small project that was reproduced."""
 
 import re
+import shlex
 from functools import cache
 from itertools import groupby
 
@@ -35,7 +36,7 @@ def output_of(project, tmp_path_factory):
         cwd = project
         if "softlabel init" in block:  # it replaces params.yaml
             cwd = copy_without(project, tmp_path_factory.mktemp("init") / "project")
-        commands = [as_tried(line.partition("#")[0].split()) for line in block.splitlines()]
+        commands = [as_tried(shlex.split(line, comments=True)) for line in block.splitlines()]
         groups = groupby(commands, key=lambda words: words[0] == "softlabel")
         return "".join(follow(list(group), cwd, ours) for ours, group in groups)
 

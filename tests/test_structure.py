@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "evaluation": {"images", "measures", "runtime"},
     "distillation": {"images", "runtime", "soft_labels", "training"},
     "teacher_pass": {"images", "inference", "models", "runtime", "soft_labels"},
-    "deployed": {"runtime"},
+    "deployed": {"images", "runtime"},
     "exports": {"deployed", "evaluation", "images", "inference", "measures", "models", "runtime"},
     "timing": {"deployed", "evaluation", "exports", "inference", "runtime"},
     "report": {"evaluation", "images", "measures", "runtime", "soft_labels"},

@@ -15,6 +15,7 @@ from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
 from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.pack import pack
+from pipeline.cli.predict import predict
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, render_views, table, verify
 from pipeline.evaluation import names
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from pipeline.cli.left_files import Training
     from pipeline.params.sections import Params
 
-TOOLS = (init, render_views, import_logits, table, verify, inspect, pack, plan, parity, params, models, init_remote)
+TOOLS = (
+    *(init, render_views, import_logits, table, verify, inspect, pack, predict),
+    *(plan, parity, params, models, init_remote),
+)
 """The commands beside those of the stages."""
 
 

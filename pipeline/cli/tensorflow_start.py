@@ -35,12 +35,18 @@ NOT_NEEDED_BY_KERAS = ("sklearn", "matplotlib")
 TensorFlow loads in three quarters of the time."""
 
 
-def start_tensorflow() -> None:
-    """Imports TensorFlow, finds its devices, and prints its version and device to stderr."""
+def start_tensorflow(threads: int | None = None) -> None:
+    """Imports TensorFlow, finds its devices, and prints its version and device to stderr.
+
+    Args:
+        threads: how many threads compute one operation; None: one for each core.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _native_stderr_held_back(), _hidden(NOT_NEEDED_BY_KERAS), _not_collected():
         import tensorflow as tf
 
+        if threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.get_logger().setLevel("ERROR")
         names = device_names()
     print(f"TensorFlow {tf.__version__} on {', '.join(names)}", file=sys.stderr, flush=True)

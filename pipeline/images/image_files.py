@@ -11,6 +11,13 @@ import PIL.Image
 
 from pipeline.runtime.errors import DamagedError, UnusableError
 
+DECODER = "Pillow"
+"""The library whose pixels are used.
+
+Soft-label files and exported files note this name without a version, so that they outlive an update. If the pixels ever
+change, the name must change.
+"""
+
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """The file formats that are read, by Pillow's names. The content of a file decides its format, not its name."""
 

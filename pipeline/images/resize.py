@@ -5,18 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipeline.images.image_files import DECODER
 from pipeline.images.index import Index
 from pipeline.images.views import Views
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.ranges import Flag
-
-DECODER = "Pillow"
-"""The library whose pixels are used.
-
-Soft-label files note this name without a version, so that they outlive an update. If the pixels ever change, the name
-must change.
-"""
 
 Method = Literal["nearest", "bilinear", "bicubic", "lanczos3", "area"]
 Fit = Literal["stretch", "crop", "pad"]

@@ -2,10 +2,13 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tqdm import tqdm
+
+T = TypeVar("T")
 
 LOG_EVERY_SECONDS = 15.0
 SHORT_SECONDS = 1.0
@@ -51,6 +54,16 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._last_line >= LOG_EVERY_SECONDS:
             self._line("")
+
+    def counted(self, units: Iterable[T]) -> Iterator[T]:
+        """The same units, each of which is counted when the next one is asked for."""
+        for unit in units:
+            yield unit
+            self.advance(1)
+
+    def tell(self, line: str) -> None:
+        """Prints a line on stderr, above the bar."""
+        tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar."""

@@ -1,0 +1,134 @@
+"""The command that labels new images."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from pipeline.cli import arguments, paths
+from pipeline.cli.interruption import Announced
+from pipeline.cli.tensorflow_start import start_tensorflow
+from pipeline.runtime.errors import ParameterError
+
+if TYPE_CHECKING:
+    from pipeline.deployed.files import Exported
+
+SKIPPED = 3
+"""The exit code if images were skipped."""
+
+AS_THEY_ARE = "surrogateescape"
+"""How Python keeps the bytes of a path that are no UTF-8."""
+
+
+@click.command(cls=Announced)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="How the labels are written; jsonl is a JSON object in each line.",
+)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write them to this file, at the end.")
+@click.option("--keep-going", is_flag=True, help="Skip files that are no usable images; the exit code is then 3.")
+@click.option("--calibrated", is_flag=True, help="Divide the logits by the student's own temperature.")
+@click.option("--classes", metavar="A,B,…|FILE", help="Refuse a model of other classes, or of another order of them.")
+@click.option("--threads", type=click.IntRange(min=1), help="How many threads compute.  [default: one a core]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images at a time.")
+def predict(
+    model: Path,
+    images: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    keep_going: bool,
+    calibrated: bool,
+    classes: str | None,
+    threads: int | None,
+    batch_size: int,
+) -> None:
+    """Label IMAGES with MODEL, a .tflite, .onnx or .keras file.
+
+    IMAGES are files; folders, with all images below them; and quoted patterns such as 'photos/**/*.jpg'. Prints the
+    predicted class and the probabilities of each image. Images of a .keras file are resized as params.yaml says.
+    """
+    from pipeline.runtime.progress import Progress
+    from pipeline.tools import predict as tool
+    from pipeline.tools.label_formats import FORMATS
+    from pipeline.tools.named_images import named_images
+
+    chosen = named_images(images)
+    opened = _opened(model, threads, batch_size, calibrated)
+    if classes is not None:
+        tool.refuse_other_classes(opened, _class_names(classes), model)
+    temperature = opened.metadata.temperature if calibrated else 1.0
+    skipped: list[str] = []
+    with (
+        closing(
+            tool.labelled(opened, chosen, temperature=temperature, batch_size=batch_size, threads=threads)
+        ) as answers,
+        Progress("predict", len(chosen), "images", short_is_silent=True) as progress,
+        _stream(output) as stream,
+    ):
+
+        def skip(image: tool.Skipped) -> None:
+            skipped.append(image.path)
+            progress.tell(f"skipped {image.path}: {image.reason}")
+
+        # Where people watch the lines as they come, a bar would break them.
+        watched = answers if stream.isatty() else progress.counted(answers)
+        for line in FORMATS[form](tool.usable(watched, skip if keep_going else None), opened.metadata.class_names):
+            stream.write(line)
+    if skipped:
+        print(f"skipped {len(skipped)} of {len(chosen)} images", file=sys.stderr)
+        raise SystemExit(SKIPPED)
+
+
+def _opened(model: Path, threads: int | None, batch_size: int, calibrated: bool) -> "Exported":
+    from pipeline.deployed.files import KINDS, open_exported
+
+    if model.suffix.lower() != ".keras":
+        endings = " or ".join([*KINDS, ".keras"])
+        if model.suffix.lower() not in KINDS:
+            raise ParameterError(f"{model} is no model that can be asked: its name does not end in {endings}.")
+        return open_exported(model, threads)
+    resize = arguments.all_params().images.resize
+    start_tensorflow(threads)
+    from pipeline.tools.keras_student import KerasStudent
+
+    return KerasStudent(model, resize, batch_size, paths.EXPORTS if calibrated else None)
+
+
+def _class_names(value: str) -> list[str]:
+    """The names behind --classes: a file has one in each line."""
+    if not Path(value).is_file():
+        return value.split(",")
+    return Path(value).read_text(encoding="utf-8").splitlines()
+
+
+@contextmanager
+def _stream(output: Path | None) -> Iterator[TextIO]:
+    """Where the lines go. Bytes of paths that are no UTF-8 come out as they are."""
+    if output is not None:
+        from pipeline.runtime.publish import replace_whole
+
+        with (
+            replace_whole(output) as partial,
+            partial.open("w", encoding="utf-8", errors=AS_THEY_ARE, newline="\n") as file,
+        ):
+            yield file
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors=AS_THEY_ARE, newline="\n", line_buffering=True)
+    try:
+        yield sys.stdout
+    except BrokenPipeError:  # who read the lines has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
