@@ -21,6 +21,6 @@ runtime/       holds what every run needs: files that appear whole, work that su
 params/        says what `params.yaml` may contain.
 stages/        has a file for each stage of `dvc.yaml`, which puts the packages above together.
 tools/         has the commands that run no stage: init, plan, params, models, verify, inspect, pack, parity,
-               render-views, init-remote.
+               predict, render-views, init-remote.
 cli/           is the command line; it alone knows `params.yaml` and the paths of files.
 """

@@ -42,12 +42,16 @@ RUN_BY = {
     ("guide.md", "yaml"): "test_readme.py",
     ("data.md", "yaml"): "layouts.py",
     ("experiments.md", "sh"): "documents.py",
+    ("extending.md", "python"): "test_quickstart.py",
     ("experiments.md", "yaml"): "test_experiments.py",
     ("reading.md", "python"): "test_docs.py",
     ("sharing.md", "sh"): "test_sharing.py",
     ("teachers.md", "python"): "test_other_formats.py",
     ("teachers.md", "yaml"): "test_params.py",
-    ("guide.md", "python"): "test_docs.py",  # and test_own_network, test_onnx_from_pytorch, test_render_views
+    (
+        "guide.md",
+        "python",
+    ): "test_docs.py",  # and test_own_network, test_onnx_from_pytorch, test_render_views, …from_a_pack
     ("sharing.md", "python"): "test_use_elsewhere.py",
 }
 """Which test runs the blocks of a document."""
@@ -302,8 +306,8 @@ def test_every_equality_is_shown_by_a_test_that_there_is():
     assert all("`tests/" in row.rpartition(" | ")[2] for row in rows)
 
 
-def test_decisions_has_six_heads_and_a_complete_index():
+def test_decisions_has_seven_heads_and_a_complete_index():
     headings = re.findall(r"^(##+) (.*)$", (ROOT / "docs/decisions.md").read_text(encoding="utf-8"), re.MULTILINE)
     index = [place for _, place in links(ROOT / "docs/decisions.md")]
-    assert sum(level == "##" for level, _ in headings) == 6
+    assert sum(level == "##" for level, _ in headings) == 7
     assert [place for place in map(place_of, (text for _, text in headings)) if place not in index] == []

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import tensorflow as tf
 from exported_files import CLASSES, LOGITS, METADATA, PIXELS, student
-from real_project import ENVIRONMENT, copy_without, run
+from real_project import ENVIRONMENT, ROOT, copy_without, run
 
 from pipeline.deployed.files import open_exported
 from pipeline.deployed.formats import FILES, PRECISIONS
@@ -154,8 +156,8 @@ def test_each_format_gives_the_answers_of_keras(tmp_path, kind):
     expected = model(NOISE.astype(np.float32), training=False).numpy()
     graph = Graph(model, "logits")
     for name in FILES:
-        path = write(name, tmp_path, graph, ABOUT_NOISE, NOISE)
-        share = np.abs(quality.opened(path).logits(NOISE) - expected).max() / np.abs(expected).max()
+        write(name, tmp_path, graph, ABOUT_NOISE, NOISE)
+        share = np.abs(quality.opened(tmp_path / FILES[name]).logits(NOISE) - expected).max() / np.abs(expected).max()
         assert share < {"float32": 1e-5, "float16": 2e-3, "int8": 0.06}[PRECISIONS[name]], name
 
 
@@ -225,7 +227,8 @@ def test_mobilenet_answers_as_keras_does(tmp_path):
     pixels = np.random.default_rng(2).integers(0, 256, (6, 2, 2, 3), np.uint8).repeat(48, axis=1).repeat(48, axis=2)
     expected = graph.serve(pixels)["logits"].numpy()
     for name in ("litert_float32", "litert_float16", "litert_int8", "onnx"):
-        found = quality.opened(write(name, tmp_path, graph, about, pixels)).logits(pixels)
+        write(name, tmp_path, graph, about, pixels)
+        found = quality.opened(tmp_path / FILES[name]).logits(pixels)
         share = np.abs(found - expected).max() / np.ptp(expected)
         assert share < {"float32": 1e-4, "float16": 0.01, "int8": 0.15}[PRECISIONS[name]], name
 
@@ -389,3 +392,16 @@ def test_the_whole_range_of_pixels_is_measured():
 
 def student_of_three_rows():
     return network(shape=(3, 3, 1))
+
+
+def test_the_guides_lines_answer_with_litert_alone(written, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    PIL.Image.fromarray(PIXELS[0, ..., 0]).save("image.png")
+    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "ai_edge_litert" in block]
+    expected = LOGITS[:1] if written.name.startswith("logits") else np.exp(log_probabilities(LOGITS[:1]))
+    for name in ("litert_int8", "litert_float32"):
+        of_this = block.replace(FILES["litert_int8"], FILES[name]).replace("models/exports/best", str(written))
+        exec(compile(of_this, "guide", "exec"), {})  # noqa: S102
+        shown = np.array(re.findall(r"[-+.\de]+", capsys.readouterr().out), float)
+        assert shown == pytest.approx(expected[0], abs=2 * np.ptp(LOGITS) / 255)

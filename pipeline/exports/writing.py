@@ -1,6 +1,6 @@
 """Writes a student in one of the formats."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +16,20 @@ OF_BYTES = {"litert_float32": litert.float32, "litert_float16": litert.float16, 
 """The formats that need nothing but the student."""
 
 
-def in_order(formats: Iterable[Format]) -> list[Format]:
-    """The formats in the order in which they must be written.
+def write_all(
+    formats: Sequence[Format], folder: Path, graph: Graph, metadata: Metadata, images: npt.NDArray[np.uint8] | None
+) -> None:
+    """As `write`, in several formats, whose order changes no bytes.
 
-    A SavedModel holds numbers that TensorFlow counts up with each graph, so it comes first.
+    A SavedModel holds numbers that TensorFlow counts up with each graph, so it is written first.
     """
-    return sorted(formats, key=lambda name: name != "saved_model")
+    for format_name in sorted(formats, key=lambda name: name != "saved_model"):
+        write(format_name, folder, graph, metadata, images)
 
 
 def write(
     format_name: Format, folder: Path, graph: Graph, metadata: Metadata, images: npt.NDArray[np.uint8] | None
-) -> Path:
+) -> None:
     """Writes a file, or a folder, under its name in `FILES`.
 
     Args:
@@ -35,9 +38,6 @@ def write(
         graph: the student.
         metadata: what the file says of itself, but for its precision.
         images: (N, height, width, channels), on which the ranges of an int8 file are measured; None for other formats.
-
-    Returns:
-        The file or folder.
 
     Raises:
         UnusableError: the format lacks an operation of the student.
@@ -49,4 +49,3 @@ def write(
         path.write_bytes(litert.int8(graph, metadata, images))
     else:
         path.write_bytes(OF_BYTES[format_name](graph, metadata))
-    return path

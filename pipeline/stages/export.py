@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deployed.formats import Format
-from pipeline.deployed.metadata import Metadata, Output
+from pipeline.deployed.formats import FILES, Format
+from pipeline.deployed.metadata import Metadata
 from pipeline.exports import calibration_images, onnx, quality, temperature
 from pipeline.exports.choice import best_of
 from pipeline.exports.graph import Graph
-from pipeline.exports.writing import in_order, write
+from pipeline.exports.writing import write_all
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image, Index, SplitName, fingerprint_of, read_index, refuse_changed
+from pipeline.images.index import Image, Index, fingerprint_of, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.inference.forward import all_logits
 from pipeline.measures.best_epoch import SelectBy
-from pipeline.measures.unequal_classes import Ints
 from pipeline.models import keras_files
 from pipeline.models.records import read_record
 from pipeline.runtime.digests import sha256_file
@@ -75,20 +74,19 @@ def run(
         _refuse_other_images(students[name], data)
     shape = tuple(model.input_shape[1:])
     validated, tested = (_images(data.split(part), shape, resize) for part in ("val", "test"))
-    val_logits = all_logits(model, validated, batch_size, f"{name}, validation images")
+    val_labels, labels = (np.array(data.labels(data.split(part))) for part in ("val", "test"))
     of_keras = all_logits(model, tested, batch_size, f"{name}, test images")
-    fitted, remark = temperature.fitted(val_logits, _labels(data, "val"))
-    output_kind: Output = "probabilities" if softmax else "logits"
+    val_logits = all_logits(model, validated, batch_size, f"{name}, validation images")
+    fitted, remark = temperature.fitted(val_logits, val_labels)
     metadata = Metadata(
         student=name,
         sha256=sha256_file(students[name]),
         class_names=tuple(data.class_names),
         preprocessing=preprocessing(shape, resize),
-        output=output_kind,
+        output="probabilities" if softmax else "logits",
         precision="float32",
         temperature=fitted,
     )
-    labels = _labels(data, "test")
     document: dict[str, Any] = {
         "student": name,
         "sha256": metadata.sha256,
@@ -97,14 +95,14 @@ def run(
         "temperature": fitted,
         "class_names": data.class_names,
         "keras": {"bytes": students[name].stat().st_size, **quality.quality(of_keras, labels, fitted)},
-        "files": {},
     }
     with publish(output) as folder:
         folder.mkdir()
-        graph, to_calibrate = Graph(model, output_kind), _to_calibrate(data, formats, calibration_count, shape, resize)
-        for format_name in in_order(formats):
-            path = write(format_name, folder, graph, metadata, to_calibrate)
-            document["files"][path.name] = quality.of_file(path, tested, labels, of_keras, batch_size)
+        to_calibrate = _to_calibrate(data, calibration_count, shape, resize) if "litert_int8" in formats else None
+        write_all(formats, folder, Graph(model, metadata.output), metadata, to_calibrate)
+        document["files"] = {
+            FILES[kind]: quality.of_file(folder / FILES[kind], tested, labels, of_keras, batch_size) for kind in formats
+        }
         quality.refuse_large_drop(document, max_accuracy_drop)
         _write_json(document, folder / "export.json")
     with publish(report) as partial:
@@ -118,16 +116,8 @@ def _images(images: list[Image], shape: tuple[int, ...], resize: Resize) -> Deco
     return DecodedImages([image.path for image in images], shape, resize, keep=True)
 
 
-def _labels(data: Index, part: SplitName) -> Ints:
-    return np.array(data.labels(data.split(part)))
-
-
-def _to_calibrate(
-    data: Index, formats: Sequence[Format], count: int, shape: tuple[int, ...], resize: Resize
-) -> npt.NDArray[np.uint8] | None:
-    """The pixels for the ranges of an int8 file, if there is to be one."""
-    if "litert_int8" not in formats:
-        return None
+def _to_calibrate(data: Index, count: int, shape: tuple[int, ...], resize: Resize) -> npt.NDArray[np.uint8]:
+    """The pixels for the ranges of an int8 file."""
     images = calibration_images.chosen(data, count)
     refuse_changed(images)
     return calibration_images.pixels(images, shape, resize)
