@@ -144,6 +144,7 @@ NETWORKS = {
     "RGB to BGR": lambda: small_cnn("caffe"),
     "symmetric": lambda: small_cnn("symmetric"),
     "exact GELU": lambda: network(keras.layers.Conv2D(4, 3, activation=keras.activations.gelu)),
+    "groups": lambda: network(keras.layers.Conv2D(6, 3, groups=3)),
     "random layers": lambda: network(keras.layers.RandomFlip(), keras.layers.Conv2D(4, 3), keras.layers.Dropout(0.5)),
     "normalised": lambda: network(keras.layers.Conv2D(4, 3), keras.layers.LayerNormalization()),
 }
