@@ -14,12 +14,13 @@ distillation/  trains a student on the same views, with hard and soft labels and
 exports/       turns a student into files for phones, boards and servers, and measures what these answer.
 deployed/      reads and runs these files, without TensorFlow.
 evaluation/    compares teacher, students and baselines on the test images: numbers, intervals, tables.
-report/        draws and explains the results on one page.
+timing/        times these files and the teacher, each in a process of its own.
+report/        draws and explains the results on one page, and writes the model card.
 
 runtime/       holds what every run needs: files that appear whole, work that survives a kill, progress, errors.
 params/        says what `params.yaml` may contain.
 stages/        has a file for each stage of `dvc.yaml`, which puts the packages above together.
 tools/         has the commands that run no stage: init, plan, params, models, verify, inspect, pack, parity,
-               render-views, init-remote.
+               predict, render-views, init-remote.
 cli/           is the command line; it alone knows `params.yaml` and the paths of files.
 """

@@ -227,5 +227,5 @@ def make_reproduced(folder: Path) -> None:
     make_small(folder)
     assert stages_run(run("dvc", "repro", cwd=folder)) == [
         "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@kl-4-1",
-        "train_baseline@1", "evaluate", "export@best", "measure_speed", "report",
+        "train_baseline@1", "evaluate", "export@best", "measure_speed", "measure_exports", "report", "model_card",
     ]  # fmt: skip

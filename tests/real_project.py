@@ -193,6 +193,7 @@ def make_small(project: Path) -> None:
     change(params, "views.count", 16)
     change(params, "views.augmentation", {"translation": 0.2, "horizontal_flip": True})
     change(params, "precompute.batch_size", 2)
+    change(params, "export.formats", ["litert_float32", "onnx"])
 
 
 @contextmanager

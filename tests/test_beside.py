@@ -390,7 +390,7 @@ def test_commands_with_other_words_are_left_to_their_stages(training, monkeypatc
 def project(reproduced, tmp_path_factory):
     """The small project without its student and baseline, which `dvc repro` trains at the same time."""
     folder = copy_without(reproduced, tmp_path_factory.mktemp("beside") / "project", ".work", ".dvc/cache/runs")
-    for name in ("evaluate", "export", "measure_speed", "report"):
+    for name in ("evaluate", "export", "measure_exports", "measure_speed", "report", "model_card"):
         change(folder / "dvc.yaml", f"stages.{name}.frozen", True)
     change(folder / "params.yaml", "student.trainings_at_once", 2)
     return folder

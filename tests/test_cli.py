@@ -24,10 +24,11 @@ def softlabel(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_commands_are_the_stages_and_those_that_only_tell():
-    stages = "cifar10 describe-teacher evaluate export measure-speed precompute report sample soften split"
+    stages = "cifar10 describe-teacher evaluate precompute report sample soften split"
+    shipping = "export measure-exports measure-speed model-card"
     trainings = "train-baseline train-student train-teacher"
     others = "init render-views import-logits table verify inspect pack predict plan parity params models init-remote"
-    assert set(COMMANDS) == {*stages.split(), *trainings.split(), *others.split()}
+    assert set(COMMANDS) == {*stages.split(), *shipping.split(), *trainings.split(), *others.split()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -53,22 +53,34 @@ def test_unfinished_work_is_keyed_by_the_code_of_its_stage(stage):
 
 TEACHER, LABELS = ["train_teacher", "describe_teacher", "precompute"], ["soften@4"]
 MODELS = ["train_student@kl-4-1", "train_baseline@1"]
-ALL = ["split", *TEACHER, *LABELS, *MODELS, "evaluate", "export@best", "measure_speed", "report"]
+ALL = [
+    "split",
+    *TEACHER,
+    *LABELS,
+    *MODELS,
+    "evaluate",
+    "export@best",
+    "measure_exports",
+    "measure_speed",
+    "report",
+    "model_card",
+]
 STAGES_OF_AN_EDIT = {
     "cli": [],
     "params": [],
     "tools": [],
-    "report": ["report"],
-    "evaluation": ["evaluate", "export@best", "measure_speed", "report"],
+    "report": ["report", "model_card"],
+    "evaluation": ["evaluate", "export@best", "measure_speed", "measure_exports", "report", "model_card"],
     "distillation": ["train_student@kl-4-1"],
     "teacher_pass": ["precompute"],
-    "inference": [*TEACHER, *MODELS, "evaluate", "export@best", "measure_speed"],
-    "soft_labels": ["precompute", *LABELS, "train_student@kl-4-1", "evaluate", "report"],
+    "inference": [*TEACHER, *MODELS, "evaluate", "export@best", "measure_speed", "measure_exports"],
+    "soft_labels": ["precompute", *LABELS, "train_student@kl-4-1", "evaluate", "report", "model_card"],
     "training": ["train_teacher", *MODELS],
-    "measures": ["train_teacher", *MODELS, "evaluate", "export@best", "report"],
+    "measures": ["train_teacher", *MODELS, "evaluate", "export@best", "measure_exports", "report", "model_card"],
     "models": [*TEACHER, *MODELS, "evaluate", "export@best", "measure_speed"],
-    "deployed": ["export@best"],
-    "exports": ["export@best"],
+    "deployed": ["export@best", "measure_exports"],
+    "exports": ["export@best", "measure_exports"],
+    "timing": ["measure_exports"],
     "datasets": ["split"],
     "images": ALL,
     "runtime": ALL,

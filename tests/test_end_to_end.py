@@ -162,15 +162,16 @@ def test_an_edit_touches_only_the_stages_that_read_its_section(status_after):
         for path in cause["changed deps"]["params.yaml"]:
             stages_of[path.partition(".")[0]].add(stage)
     assert stages_of == {
-        "distill": {"train_student@kl-4-1", "evaluate", "report"},
-        "precompute": {"precompute", "evaluate", "report"},
-        "train_teacher": {"train_teacher", "evaluate", "report"},
+        "distill": {"train_student@kl-4-1", "evaluate", "report", "model_card"},
+        "precompute": {"precompute", "evaluate", "report", "model_card"},
+        "train_teacher": {"train_teacher", "evaluate", "report", "model_card"},
     }
 
 
 def test_another_seed_trains_only_its_own_models(status_after):
     told = status_after({"student.seeds": [1, 2]})
-    assert sorted(told) == ["evaluate", "export@best", "report", "train_baseline@2", "train_student@kl-4-2"]
+    behind = ["evaluate", "export@best", "model_card", "report"]
+    assert sorted(told) == [*behind, "train_baseline@2", "train_student@kl-4-2"]
 
 
 def test_students_are_compared_to_the_baseline_of_their_seed(reproduced, tmp_path):

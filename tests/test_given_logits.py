@@ -633,8 +633,10 @@ def test_logits_in_a_table_give_the_student_of_their_teacher(reproduced, tmp_pat
                 logits += [*of_view]
     np.savez(project / "logits.npz", ids=ids, views=views, logits=np.array(logits), class_names=class_names)
     change(project / "params.yaml", "train_teacher", {"logits": "logits.npz"})
+    for stage in ("export", "measure_exports"):  # of the same student
+        change(project / "dvc.yaml", f"stages.{stage}.frozen", True)
     ran = stages_run(run("dvc", "repro", cwd=project))
-    assert {"train_teacher", "precompute", "train_student@kl-4-1", "evaluate", "report"} <= set(ran)
+    assert {"train_teacher", "precompute", "train_student@kl-4-1", "evaluate", "report", "model_card"} <= set(ran)
     assert "train_baseline@1" not in ran
     assert sha256(student) == before
     now = json.loads(metrics.read_text())["models"]

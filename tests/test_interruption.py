@@ -189,7 +189,13 @@ def test_after_ten_kills_dvc_lock_is_as_without_them(killed, reproduced):
     """Up to the evaluation: speeds are never the same, and the report shows them."""
     project, _, _ = killed
     stages, expected = (YAML(typ="safe").load(folder / "dvc.lock")["stages"] for folder in (project, reproduced))
-    assert expected.keys() - stages.keys() == {"export@best", "measure_speed", "report"}
+    assert expected.keys() - stages.keys() == {
+        "export@best",
+        "measure_exports",
+        "measure_speed",
+        "report",
+        "model_card",
+    }
     assert stages == {name: expected[name] for name in stages}
     assert len(stages) == 8
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from real_project import ROOT, change
+from shipped import EXPORT, write_shipped
 
 from pipeline.cli.main import main
 from pipeline.evaluation.made_from import made_from, refuse_other_files, refuse_other_teacher, refuse_others
@@ -194,3 +195,25 @@ def test_numbers_made_before_there_was_a_key_still_belong(project):
     assert table().exit_code == 0
     change(Path("params.yaml"), "split.unlabelled", {"rows": True})
     assert "split.unlabelled.folder not there (now null), split.unlabelled.rows not there (now true)" in refusal()
+
+
+@pytest.mark.parametrize("options", [[], ["--markdown"]])
+def test_the_command_shows_exports_of_the_present_students(project, options):
+    metrics = json.loads(METRICS.read_text())
+    metrics["models"]["student_kl_T4"] = metrics["models"]["teacher"] | {
+        "seeds": {"1": {}}, "gain": metrics["models"]["teacher"]["quality"],
+        "intervals": {"quality": {}, "gain": {}, "less_teacher": {}},
+    }  # fmt: skip
+    METRICS.write_text(json.dumps(metrics))
+    before = table(*options).stdout
+    write_shipped(project, best=EXPORT, old=EXPORT)
+    shown = table(*options)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith(before.rstrip("\n"))
+    assert shown.stdout.count("student\\_int8.tflite" if options else "student_int8.tflite") == 2
+    student = Path("models/students/kl_T4_seed1.keras")
+    student.parent.mkdir(parents=True)
+    student.write_bytes(b"another")
+    told = table(*options).stdout
+    assert "int8" not in told
+    assert "The export 'best' is not shown" in told

@@ -160,7 +160,9 @@ def test_a_name_that_is_no_text_keeps_its_bytes(model, images):
         assert expected in Path("labels").read_bytes()
 
 
-@pytest.mark.parametrize("named", [",".join(METADATA.class_names[:2]), "names.txt"])
+@pytest.mark.parametrize(
+    "named", [",".join(CLASSES[:2]), ",".join(f"class {number}" for number in range(100)), "names.txt"]
+)
 def test_other_classes_are_refused(model, images, named):
     Path("names.txt").write_text("\n".join(reversed(CLASSES)))
     error = refusal(model, "photos", "--classes", named)
@@ -202,6 +204,7 @@ def test_a_missing_runtime_is_named_with_its_extra(model, images, monkeypatch):
         {"decoder": "TensorFlow"},
         {"resize": {"method": "gaussian", "antialias": True, "fit": "stretch"}},
         {"resize": {"method": "area", "antialias": True}},
+        {"resize": {"method": ["area"], "antialias": True, "fit": "stretch"}},
     ],
 )
 def test_a_file_for_other_pixels_is_refused(tmp_path, images, preprocessing):

@@ -140,3 +140,28 @@ def test_what_may_be_short_draws_its_bar_after_a_second(monkeypatch):
     with Progress("digest", 10, "MiB", short_is_silent=True) as counting:
         counting.advance(10)
     assert "digest" not in terminal.getvalue()
+
+
+def test_units_are_counted_as_they_pass(clock, capsys):
+    with Progress("predict", 4, "images") as counting:
+        passing = counting.counted("abcd")
+        assert [next(passing), counting.done, next(passing), counting.done] == ["a", 0, "b", 1]
+        assert [*passing] == ["c", "d"]
+    assert counting.done == 4
+
+
+def test_a_line_stands_above_the_bar(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("predict", 4, "images") as counting:
+        counting.tell("skipped a.png")
+    before, _, after = terminal.getvalue().partition("skipped a.png\n")
+    assert before.endswith("\r")
+    assert "predict:" in after
+
+
+def test_a_line_in_a_log_is_a_line(capsys):
+    with Progress("predict", 4, "images", short_is_silent=True) as counting:
+        counting.tell("skipped a.png")
+    assert capsys.readouterr().err == "skipped a.png\n"

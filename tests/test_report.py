@@ -16,6 +16,7 @@ from browser import DESKTOP, PHONE, browser, needs_browser, opened
 from click.testing import CliRunner
 from conftest import MODEL
 from matplotlib.figure import Figure
+from shipped import FILES, export, write_shipped
 
 from pipeline.cli.main import main
 from pipeline.distillation.loss import DistillationLoss
@@ -149,10 +150,12 @@ def run_all_stages():
         predictions=Path("predictions"),
     )
     write_speed(SPEED, Path("speed.json"))
+    test_images = json.loads(Path("metrics.json").read_text())["test_images"]
+    write_shipped(Path(), best=export(test_images=test_images, files=FILES | {CLASSES[0]: FILES["student.onnx"]}))
     write_report(students)
 
 
-def write_report(temperatures, output="report.html"):
+def write_report(temperatures, output="report.html", exported=("best",)):
     report.run(
         index=Path("index.csv"),
         metrics=Path("metrics.json"),
@@ -163,6 +166,9 @@ def write_report(temperatures, output="report.html"):
         logits=Path("logits.h5"),
         students=[student("kl", temperature) for temperature in temperatures],
         speeds=Path("speed.json"),
+        exported=exported,
+        exports=Path("results/exports"),
+        export_speeds=Path("results/export_speed.json"),
         params=PARAMS,
         output=Path(output),
         pictures=Path(output).with_suffix(""),
@@ -314,10 +320,27 @@ def test_sections_come_in_the_order_in_which_questions_do(hostile):
     page = (hostile / "report.html").read_text(encoding="utf-8")
     heads = re.findall(r"<h2>(.*?)</h2>", page)
     assert heads == [
-        "Comparison", "Temperature", "Training", "Where they are right, and how sure they are", "Images to look at",
-        "What made this",
+        "Comparison", "What ships", "Temperature", "Training", "Where they are right, and how sure they are",
+        "Images to look at", "What made this",
     ]  # fmt: skip
     assert page.index('class="verdict"') < page.index("<h2>Comparison")
+
+
+def test_what_ships_is_on_the_page_with_its_times(hostile):
+    page = (hostile / "report.html").read_text(encoding="utf-8")
+    part = page.partition("<h2>What ships")[2].partition("<h2>")[0]
+    cells = re.findall(r"<td>(.*?)</td>", part)
+    assert [value in cells for value in ("1.9e-06", "0.43", "2.500", "12,346", "not measured")] == [True] * 5
+    assert html.escape(CLASSES[0], quote=False) in part
+    assert "best: student kl T=4, seed 1, the best of 3 students by validation accuracy (0.962)." in part
+
+
+def test_without_exports_the_page_says_nothing_of_them(hostile, monkeypatch):
+    monkeypatch.chdir(hostile)
+    write_report(["2", "4"], "alone.html", exported=[])
+    whole, alone = (Path(name).read_text(encoding="utf-8") for name in ("report.html", "alone.html"))
+    before, _, rest = whole.partition("<h2>What ships")
+    assert alone == before + rest[rest.index("<h2>Temperature") :]
 
 
 def test_the_page_and_the_table_tell_the_same(reproduced, monkeypatch):

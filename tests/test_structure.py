@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "teacher_pass": {"images", "inference", "models", "runtime", "soft_labels"},
     "deployed": {"images", "runtime"},
     "exports": {"deployed", "evaluation", "images", "inference", "measures", "models", "runtime"},
+    "timing": {"deployed", "evaluation", "exports", "inference", "runtime"},
     "report": {"evaluation", "images", "measures", "runtime", "soft_labels"},
 }
 """A package below the stages, and what it may import; why, is in docs/decisions.md."""

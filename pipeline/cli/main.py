@@ -296,6 +296,21 @@ def measure_speed() -> None:
 
 
 @main.command()
+def measure_exports() -> None:
+    """Time exported files and the teacher."""
+    params = arguments.params_of("measure_exports")
+    from pipeline.stages import measure_exports as stage
+
+    stage.run(
+        exported=params.export.students,
+        exports=paths.EXPORT_REPORTS,
+        files=paths.EXPORTS,
+        teacher=paths.TEACHER_DESCRIPTION,
+        output=paths.EXPORT_SPEED,
+    )
+
+
+@main.command()
 def report() -> None:
     """Write results/report.html and pictures of all results."""
     params = _start("report")
@@ -312,11 +327,42 @@ def report() -> None:
         logits=paths.LOGITS,
         students=arguments.students(params.distill),
         speeds=paths.SPEED,
+        exported=params.export.students,
+        exports=paths.EXPORT_REPORTS,
+        export_speeds=paths.EXPORT_SPEED,
         params=with_effect(params),
         files=params.student.model.files,
         select_by=params.student.select_by,
         output=paths.REPORT,
         pictures=paths.PICTURES,
+    )
+
+
+@main.command()
+def model_card() -> None:
+    """Write results/MODEL_CARD.md, on the student."""
+    params = arguments.params_of("model_card")
+    from pipeline.params.reading import with_effect
+    from pipeline.stages import model_card as stage
+
+    stage.run(
+        index=paths.INDEX,
+        metrics=paths.METRICS,
+        history=paths.HISTORY,
+        teacher=paths.TEACHER_DESCRIPTION,
+        logits=paths.LOGITS,
+        students=arguments.students(params.distill),
+        exported=params.export.students,
+        exports=paths.EXPORT_REPORTS,
+        files=paths.EXPORTS,
+        speeds=paths.EXPORT_SPEED,
+        statements=params.card.model_dump(),
+        input_shape=params.student.model.input_shape,
+        resize=params.images.resize,
+        params=with_effect(params),
+        trained_from=params.student.model.files,
+        select_by=params.student.select_by,
+        output=paths.MODEL_CARD,
     )
 
 

@@ -19,12 +19,14 @@ PICTURES = Path("results/pictures")
 SPEED = Path("results/speed.json")
 EXPORTS = Path("models/exports")
 EXPORT_REPORTS = Path("results/exports")
+EXPORT_SPEED = Path("results/export_speed.json")
+MODEL_CARD = Path("results/MODEL_CARD.md")
 STUDENTS = Path("models/students")
 BASELINES = Path("models/baselines")
 
 AFTER_SPLIT = (
     *(TEACHER, TEACHER_DESCRIPTION, STUDENTS, BASELINES, EXPORTS, LOGITS.parent),
-    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORT_REPORTS),
+    *(METRICS, HISTORY, PLOTS, PREDICTIONS, REPORT, PICTURES, SPEED, EXPORT_REPORTS, EXPORT_SPEED, MODEL_CARD),
 )
 """What the stages after `split` write: files, and folders whose content is theirs."""
 

@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -18,6 +18,7 @@ from pipeline.runtime.errors import ParameterError
 
 if TYPE_CHECKING:
     from pipeline.deployed.files import Exported
+    from pipeline.tools.predict import Labelled, Skipped
 
 SKIPPED = 3
 """The exit code if images were skipped."""
@@ -59,36 +60,48 @@ def predict(
     IMAGES are files; folders, with all images below them; and quoted patterns such as 'photos/**/*.jpg'. Prints the
     predicted class and the probabilities of each image. Images of a .keras file are resized as params.yaml says.
     """
-    from pipeline.runtime.progress import Progress
     from pipeline.tools import predict as tool
     from pipeline.tools.label_formats import FORMATS
     from pipeline.tools.named_images import named_images
 
     chosen = named_images(images)
     opened = _opened(model, threads, batch_size, calibrated)
+    class_names = opened.metadata.class_names
     if classes is not None:
-        tool.refuse_other_classes(opened, _class_names(classes), model)
+        tool.refuse_other_classes(class_names, _names_in(classes), model)
     temperature = opened.metadata.temperature if calibrated else 1.0
-    skipped: list[str] = []
-    with (
-        closing(
-            tool.labelled(opened, chosen, temperature=temperature, batch_size=batch_size, threads=threads)
-        ) as answers,
-        Progress("predict", len(chosen), "images", short_is_silent=True) as progress,
-        _stream(output) as stream,
-    ):
+    answers = tool.labelled(opened, chosen, temperature=temperature, batch_size=batch_size, threads=threads)
+    with closing(answers):
+        skipped = _written(answers, len(chosen), output, keep_going, lambda labels: FORMATS[form](labels, class_names))
+    if skipped:
+        print(f"skipped {skipped} of {len(chosen)} images", file=sys.stderr)
+        raise SystemExit(SKIPPED)
 
-        def skip(image: tool.Skipped) -> None:
-            skipped.append(image.path)
+
+def _written(
+    answers: "Iterator[Labelled | Skipped]",
+    count: int,
+    output: Path | None,
+    keep_going: bool,
+    as_lines: "Callable[[Iterator[Labelled]], Iterator[str]]",
+) -> int:
+    """Writes a line for each image, and tells of those that are skipped; returns how many these are."""
+    from pipeline.runtime.progress import Progress
+    from pipeline.tools.predict import usable
+
+    skipped = 0
+    with Progress("predict", count, "images", short_is_silent=True) as progress, _stream(output) as stream:
+
+        def skip(image: "Skipped") -> None:
+            nonlocal skipped
+            skipped += 1
             progress.tell(f"skipped {image.path}: {image.reason}")
 
         # Where people watch the lines as they come, a bar would break them.
-        watched = answers if stream.isatty() else progress.counted(answers)
-        for line in FORMATS[form](tool.usable(watched, skip if keep_going else None), opened.metadata.class_names):
+        counted = answers if stream.isatty() else progress.counted(answers)
+        for line in as_lines(usable(counted, skip if keep_going else None)):
             stream.write(line)
-    if skipped:
-        print(f"skipped {len(skipped)} of {len(chosen)} images", file=sys.stderr)
-        raise SystemExit(SKIPPED)
+    return skipped
 
 
 def _opened(model: Path, threads: int | None, batch_size: int, calibrated: bool) -> "Exported":
@@ -106,9 +119,9 @@ def _opened(model: Path, threads: int | None, batch_size: int, calibrated: bool)
     return KerasStudent(model, resize, batch_size, paths.EXPORTS if calibrated else None)
 
 
-def _class_names(value: str) -> list[str]:
+def _names_in(value: str) -> list[str]:
     """The names behind --classes: a file has one in each line."""
-    if not Path(value).is_file():
+    if not os.path.isfile(value):  # `Path.is_file` raises an error for a long list of names
         return value.split(",")
     return Path(value).read_text(encoding="utf-8").splitlines()
 

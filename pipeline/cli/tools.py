@@ -8,7 +8,16 @@ import click
 from pipeline.cli import arguments
 from pipeline.cli.interruption import Announced
 from pipeline.cli.options import SEED, checked_temperature, checked_temperatures
-from pipeline.cli.paths import INDEX, LOGITS, METRICS, TEACHER, soft_targets_file
+from pipeline.cli.paths import (
+    EXPORT_REPORTS,
+    EXPORT_SPEED,
+    INDEX,
+    LOGITS,
+    METRICS,
+    TEACHER,
+    model_file,
+    soft_targets_file,
+)
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import MissingError, ParameterError, PipelineError
 
@@ -23,10 +32,12 @@ if TYPE_CHECKING:
 def table(markdown: bool) -> None:
     """Print the comparison of teacher, students and baselines.
 
-    If it was made from another params.yaml or data/index.csv than the present ones, it is refused, with exit code 1.
+    Exported files come behind it. If it was made from another params.yaml or data/index.csv than the present ones, it
+    is refused, with exit code 1.
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
+    from pipeline.evaluation.export_tables import read_shipped
     from pipeline.images.index import read_index
     from pipeline.params.reading import with_effect
 
@@ -35,7 +46,8 @@ def table(markdown: bool) -> None:
     params = arguments.all_params()
     made_from.refuse_others(METRICS, document, with_effect(params), dataset)
     made_from.refuse_other_files(METRICS, document, params.student.model.files)
-    text = comparison_in_markdown(METRICS) if markdown else comparison(METRICS)
+    shipped = read_shipped(EXPORT_REPORTS, params.export.students, document, EXPORT_SPEED, model_file)
+    text = (comparison_in_markdown if markdown else comparison)(METRICS, shipped)
     click.echo(text if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{text}")
 
 

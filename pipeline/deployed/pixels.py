@@ -10,7 +10,7 @@ from pipeline.images.image_files import DECODER, read_pixels
 from pipeline.images.numpy_resize import FITS, METHODS, resized
 from pipeline.runtime.errors import MismatchError
 
-RESIZE = {"method": METHODS, "antialias": (True, False), "fit": FITS}
+RESIZE: dict[str, list[str] | list[bool]] = {"method": [*METHODS], "antialias": [True, False], "fit": [*FITS]}
 """What says how an image is resized, and the values that this version knows."""
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.cautions import about_unlabelled, cautions
+from pipeline.evaluation.export_tables import Shipped
 from pipeline.evaluation.names import TEACHER, parsed, temperature_of
 from pipeline.evaluation.quality_tables import DEVIATIONS, INTERVALS, Uncertainty, number_cell, quality_tables
 from pipeline.evaluation.result_files import reading
 from pipeline.evaluation.speed import Speed
-from pipeline.evaluation.text_table import Cell, Row, Table, aligned
+from pipeline.evaluation.text_table import Cell, Row, Table, as_markdown, as_text
 from pipeline.runtime.errors import MismatchError
 
 WIDTH = 117
@@ -25,6 +26,7 @@ OLDER_NAME = re.compile(r"student_T[^_]+")
 """The key of a group of students in an earlier version, which had one loss."""
 
 NOT_KNOWN = Cell("not known")
+NOTHING = Shipped()
 
 Report = dict[str, Any]
 
@@ -56,26 +58,36 @@ class Tables:
         return [*self.quality, self.costs, *self.votes]
 
 
-def comparison(metrics: Path) -> str:
-    """Quality and cost of teacher, baselines and students as text.
+def comparison(metrics: Path, shipped: Shipped = NOTHING) -> str:
+    """Quality and cost of teacher, baselines and students as text, and of the exported files.
+
+    Args:
+        metrics: `metrics.json`.
+        shipped: the exports.
 
     Raises:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
     """
-    first, *others = tables(metrics, DEVIATIONS).all
-    texts = [f"{first.title}\n\n{_as_text(first)}", *map(_as_text, others)]
-    return "\n\n".join([*texts, *(textwrap.fill(caution, WIDTH) for caution in cautions_on(metrics))])
+    first, *others = [*tables(metrics, DEVIATIONS).all, *shipped.tables]
+    texts = [f"{first.title}\n\n{as_text(first)}", *map(as_text, others)]
+    sentences = [*cautions_on(metrics), *shipped.remarks]
+    return "\n\n".join([*texts, *(textwrap.fill(sentence, WIDTH) for sentence in sentences)])
 
 
-def comparison_in_markdown(metrics: Path) -> str:
+def comparison_in_markdown(metrics: Path, shipped: Shipped = NOTHING) -> str:
     """The same, with 95 % intervals, as Markdown for GitHub and GitLab.
 
+    Args:
+        metrics: `metrics.json`.
+        shipped: the exports.
+
     Raises:
         MissingError: there are no metrics yet.
         DamagedError: they are damaged.
     """
-    return "\n\n".join([*map(_as_markdown, tables(metrics, INTERVALS).all), *cautions_on(metrics)])
+    shown = [*tables(metrics, INTERVALS).all, *shipped.tables]
+    return "\n\n".join([*map(as_markdown, shown), *cautions_on(metrics), *shipped.remarks])
 
 
 def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) -> Tables:
@@ -195,15 +207,3 @@ def _rates(key: str, speed: Speed | None) -> list[Cell]:
     measured = "teacher" if parsed(key)[0] == TEACHER else "student"
     rates = speed.images_per_second.get(measured)
     return [NOT_KNOWN for _ in speed.batch_sizes] if rates is None else [Cell(f"{rate:,.0f}") for rate in rates]
-
-
-def _as_text(table: Table) -> str:
-    rows = aligned([table.header, *table.texts()], str.rjust if table.numbers else str.ljust)
-    return "\n".join([*rows, "", *table.notes])
-
-
-def _as_markdown(table: Table) -> str:
-    rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
-    rows = [table.header, rule, *([cell.replace("|", "\\|") for cell in row] for row in table.texts())]
-    lines = ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows]
-    return "\n".join([f"**{table.title}**", "", *lines, "", *table.notes])

@@ -1,5 +1,6 @@
 """Tables of text, and how their columns are aligned."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -67,3 +68,22 @@ def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -
         cells = [justify(cell, width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def as_text(table: Table) -> str:
+    """A table as lines of text, with its notes below and without its title."""
+    rows = aligned([table.header, *table.texts()], str.rjust if table.numbers else str.ljust)
+    return "\n".join([*rows, "", *table.notes])
+
+
+def as_markdown(table: Table) -> str:
+    """A table as Markdown for GitHub, GitLab and Hugging Face, with its title above and its notes below."""
+    rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
+    head, *rows = ([escaped(cell) for cell in row] for row in [table.header, *table.texts()])
+    lines = ["| " + " | ".join(row) + " |" for row in [head, rule, *rows]]
+    return "\n".join([f"**{escaped(table.title)}**", "", *lines, "", *map(escaped, table.notes)])
+
+
+def escaped(text: str) -> str:
+    """A text in one line of Markdown that is shown as it is: no character of it is markup."""
+    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(text.split()))

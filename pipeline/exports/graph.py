@@ -52,7 +52,7 @@ class Graph(tf.Module):
 
 @contextmanager
 def _functions_inlined() -> Iterator[None]:
-    """Traces what Keras wraps into functions of their own, such as grouped convolutions, in the graph that calls them."""
+    """Traces what Keras wraps into functions, such as grouped convolutions, as parts of the graph that calls them."""
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:

@@ -11,7 +11,7 @@ from pipeline.runtime.ranges import Flag, Positive, Share
 BEST = "best"
 """In place of a student's name: the one with the best validation result."""
 
-Students = Annotated[list[Annotated[str, Field(strict=True)]], Field(min_length=1), AfterValidator(distinct)]
+Students = Annotated[list[Annotated[str, Field(strict=True)]], AfterValidator(distinct)]
 Formats = Annotated[list[Format], Field(min_length=1), AfterValidator(distinct)]
 
 
@@ -20,7 +20,7 @@ class Export(Section):
 
     Attributes:
         students: best, the student with the best validation result; or names, such as student_kl_T4_seed1 or
-            baseline_seed1.
+            baseline_seed1; [] for no files.
         formats: the files that are written for each; onnx needs the extra `onnx`.
         softmax: whether the files give probabilities in place of logits.
         calibration_images: the number of training images that set the ranges of the int8 file, or as many as there are.

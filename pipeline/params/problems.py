@@ -12,6 +12,7 @@ TO_ADD = {
     "images": "images:\n        resize: {method: bilinear, antialias: true, fit: stretch}",
     "images.resize": "resize: {method: bilinear, antialias: true, fit: stretch}",
     "student.select_by": "select_by: accuracy",
+    "card": "card: {}",
 }
 """The lines that an older params.yaml lacks, by their key. With them, it gives the results that it gave before."""
 

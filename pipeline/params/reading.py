@@ -25,7 +25,7 @@ WITHOUT_EFFECT = ("images.cache", "student.cache_frozen", "student.trainings_at_
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 
-BEHIND_THE_COMPARISON = ("export",)
+BEHIND_THE_COMPARISON = ("export", "card")
 """Sections that only stages behind `evaluate` read: the numbers in `metrics.json` do not depend on them."""
 
 

@@ -12,6 +12,7 @@ from pipeline.images.views import Views
 from pipeline.measures.best_epoch import SelectBy
 from pipeline.models.descriptions import NETWORK, PRESET, HubBackbone, Model, OwnNetwork
 from pipeline.models.teacher_file import Annotators, Average, GivenLogits, GivenTeacher
+from pipeline.params.card import Card
 from pipeline.params.distill import Distill
 from pipeline.params.export import BEST, Export
 from pipeline.params.section import Section, distinct
@@ -229,6 +230,7 @@ class Params(Section):
         student: the student and its training, with and without soft labels.
         evaluate: the comparison on the test images.
         export: the files for phones, boards and servers.
+        card: what the model card says and no file knows.
     """
 
     images: Images
@@ -242,6 +244,7 @@ class Params(Section):
     student: Student
     evaluate: Evaluate
     export: Export = Export()
+    card: Card
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> "Params":

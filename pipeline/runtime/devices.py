@@ -1,5 +1,6 @@
 """The devices on which this machine computes."""
 
+import os
 import platform
 
 
@@ -10,6 +11,11 @@ def numerics() -> list[str]:
     import tensorflow as tf
 
     return [keras.__version__, tf.__version__, platform.machine(), *device_names()]
+
+
+def processor() -> str:
+    """The processor, without a look at GPUs: "2 CPU cores (x86_64)"."""
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
 
 
 def device_names() -> list[str]:

@@ -1,7 +1,5 @@
 """Stage `measure_speed`: times teacher and student on this machine."""
 
-import os
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from pipeline.evaluation.speed import Speed, write_speed
 from pipeline.inference import cost
 from pipeline.inference.forward_speed import BATCH_SIZES, forward_speeds
 from pipeline.models.descriptions import Model
-from pipeline.runtime.devices import device_names
+from pipeline.runtime.devices import device_names, processor
 
 
 def run(*, teacher: Path, model: Model, output: Path) -> None:
@@ -39,4 +37,4 @@ def run(*, teacher: Path, model: Model, output: Path) -> None:
 
 def _device() -> str:
     names = device_names()
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})" if names == ["CPU"] else ", ".join(names)
+    return processor() if names == ["CPU"] else ", ".join(names)

@@ -10,6 +10,7 @@ from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.comparison import read_metrics, tables
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
+from pipeline.evaluation.export_tables import read_shipped
 from pipeline.evaluation.made_from import refuse_other_files, refuse_other_teacher, refuse_others
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, Role
 from pipeline.evaluation.predictions import read_predictions
@@ -52,6 +53,9 @@ def run(
     logits: Path,
     students: Sequence[Group],
     speeds: Path,
+    exported: Sequence[str],
+    exports: Path,
+    export_speeds: Path,
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
     select_by: SelectBy = "accuracy",
@@ -70,6 +74,9 @@ def run(
         logits: `teacher_logits.h5`.
         students: the groups of students of params.yaml.
         speeds: `speed.json`.
+        exported: `export.students`.
+        exports: the folder of the exports' numbers.
+        export_speeds: `export_speed.json`.
         params: the sections of params.yaml to show.
         files: the files of `student.model`.
         select_by: what chose the best epoch of each student.
@@ -117,6 +124,7 @@ def run(
         several_students=len(students) > 1,
         quality=shown.quality,
         costs=shown.costs,
+        shipped=read_shipped(exports, exported, document, export_speeds),
         speed=speed,
         temperatures=figures.temperatures(),
         training=figures.training(),

@@ -149,6 +149,7 @@ def sections(
         },
         "evaluate": {},
         "export": {"students": ["best"], "formats": [name for name in FILES if name != "onnx" or _converts_to_onnx()]},
+        "card": {},
     }
 
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from pipeline.inference.forward import Forward
 from pipeline.models import keras_files
 from pipeline.models.records import read_record
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import MissingError, UnusableError
+from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
 
 
 class KerasStudent:
@@ -28,7 +27,7 @@ class KerasStudent:
 
     Raises:
         MissingError: there is no such file, or no exported file tells the temperature.
-        DamagedError: it is not a whole `.keras` file.
+        DamagedError: it is not a whole `.keras` file, or what an export tells cannot be read.
         UnusableError: it does not say which classes it knows, or classifies no images.
     """
 
@@ -59,9 +58,13 @@ class KerasStudent:
 
 def _temperature(path: Path, sha256: str, exports: Path) -> float:
     for file in sorted(exports.glob("*/export.json")):
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if told["sha256"] == sha256:
-            return float(told["temperature"])
+        try:
+            told = json.loads(file.read_text(encoding="utf-8"))
+            of_this, temperature = told["sha256"] == sha256, float(told["temperature"])
+        except (ValueError, LookupError, TypeError):
+            raise DamagedError(f"{file} cannot be read. Make it again with `dvc repro export`.") from None
+        if of_this:
+            return temperature
     raise MissingError(
         f"no file in {exports} was made from {path}, and these tell a student's temperature. Name the student in "
         "export.students of params.yaml and run `dvc repro export`, or leave --calibrated out."

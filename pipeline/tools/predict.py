@@ -130,14 +130,13 @@ def usable(answers: Iterator[Labelled | Skipped], skip: Callable[[Skipped], obje
             skip(answer)
 
 
-def refuse_other_classes(model: Exported, expected: Sequence[str], file: Path) -> None:
-    """Compares the classes of a model with those that a user expects.
+def refuse_other_classes(names: Sequence[str], expected: Sequence[str], file: Path) -> None:
+    """Compares the classes of a model's file with those that a user expects.
 
     Raises:
         MismatchError: they differ, or have another order.
     """
-    names = model.metadata.class_names
-    if names != tuple(expected):
+    if list(names) != list(expected):
         what = "the same in another order" if sorted(names) == sorted(expected) else "others"
         raise MismatchError(
             f"{file} was made for the classes {quoted(names)}; expected were {what}: {quoted(expected)}. Name another "

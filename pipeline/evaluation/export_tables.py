@@ -1,0 +1,161 @@
+"""What ships: tables of the exported files, beside the Keras student and the teacher."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.evaluation.exports import Export, ExportSpeed, read_export_speed, read_exports
+from pipeline.evaluation.names import TEACHER, Group
+from pipeline.evaluation.text_table import Cell, Row, Table
+
+NOT_MEASURED = Cell("not measured")
+NONE = Cell("")
+MILLISECONDS = ("median_ms", "p95_ms")
+SHOWN = ("accuracy", "auc", "nll", "ece")
+HEADER = (
+    *("what ships", "precision", "MB", "accuracy", "AUC", "NLL", "ECE", "calibrated ECE"),
+    *("agreement", "largest difference"),
+)
+
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What is shown of the exports.
+
+    Attributes:
+        exports: those of the students of now.
+        tables: `export_tables`.
+        remarks: a sentence on each export that is not shown.
+    """
+
+    exports: Sequence[Export] = ()
+    tables: Sequence[Table] = ()
+    remarks: Sequence[str] = ()
+
+
+def read_shipped(
+    folder: Path,
+    items: Sequence[str],
+    metrics: Mapping[str, Any],
+    speed: Path,
+    student_file: Callable[[Group, int], Path] | None = None,
+) -> Shipped:
+    """Reads the exports and their times.
+
+    Args:
+        folder: `results/exports`.
+        items: `export.students`.
+        metrics: the content of `metrics.json`.
+        speed: `export_speed.json`; if it is not there, nothing was measured.
+        student_file: from the group and seed of a model to its Keras file, to compare it if it is here; None: not.
+
+    Raises:
+        DamagedError: a file is damaged.
+    """
+    exports, remarks = read_exports(folder, items, metrics, student_file)
+    times = read_export_speed(speed) if exports and speed.is_file() else ExportSpeed()
+    return Shipped(exports, export_tables(exports, metrics, times), remarks)
+
+
+def export_tables(exports: Sequence[Export], metrics: Mapping[str, Any], speed: ExportSpeed) -> list[Table]:
+    """Two tables, of quality and of speed; none without exports.
+
+    Args:
+        exports: those of the students of now.
+        metrics: the content of `metrics.json`.
+        speed: the measured times; a file without times is said not to be measured.
+    """
+    if not exports:
+        return []
+    return [_quality(exports, metrics["models"]), *_speeds(exports, speed)]
+
+
+def _quality(exports: Sequence[Export], models: Numbers) -> Table:
+    rows = [Row(TEACHER.words, [NONE, *_of_teacher(models[TEACHER.key])])] if TEACHER.key in models else []
+    for export in exports:
+        rows.append(Row(export.words, [Cell("float32"), *_measured(export.keras), NONE, NONE]))
+        rows += [
+            Row(name, [Cell(numbers["precision"]), *_measured(numbers), *_closeness(numbers)], is_part=True)
+            for name, numbers in export.files.items()
+        ]
+    return Table(
+        f"What ships, on {exports[0].test_images:,} test images.",
+        list(HEADER),
+        rows,
+        [
+            "Each file was run in its own runtime. Agreement: with the choices of the Keras student; largest "
+            "difference: of a logit from the Keras student's.",
+            *(
+                f"Calibrated: the logits divided by the student's own temperature, {export.temperature:.3f} "
+                f"({export.words}), which the validation images gave."
+                for export in exports
+            ),
+        ],
+        numbers=True,
+    )
+
+
+def _speeds(exports: Sequence[Export], speed: ExportSpeed) -> Iterator[Table]:
+    """The table of times; none if nothing was measured."""
+    rows = [Row(TEACHER.words, _times(speed.models.get(TEACHER.key)))]
+    for export in exports:
+        rows += [Row(_place(export, name, exports), _times(speed.of_file(export, name))) for name in export.files]
+    if not speed.models:
+        return
+    yield Table(
+        "What ships: time and memory.",
+        [
+            *("time and memory", "ms, one thread", "95 %", f"ms, all {speed.cores} threads", "95 %"),
+            *(f"images/s, {speed.batch_size} at a time", "peak MB"),
+        ],
+        rows,
+        [
+            f"Measured on {speed.device} on {speed.date}. One image at a time: the median of the calls, and their "
+            "95th percentile.",
+            "Peak MB: the most memory that a process of its own held which loaded the runtime and the file and "
+            "labelled images; Python and the runtime are part of it.",
+        ],
+        numbers=True,
+    )
+
+
+def _place(export: Export, name: str, exports: Sequence[Export]) -> str:
+    """The name of a file, with its folder if there are several exports."""
+    return name if len(exports) == 1 else f"{export.item}/{name}"
+
+
+def _of_teacher(report: Numbers) -> list[Cell]:
+    quality = report["quality"]
+    numbers = {name: quality[name]["mean"] for name in SHOWN if name in quality}
+    size = {"bytes": report["file_bytes"]} if "file_bytes" in report else {}
+    return [*_cells(numbers | size), NONE, NONE, NONE]
+
+
+def _measured(numbers: Numbers) -> list[Cell]:
+    return [*_cells(numbers), _cell(numbers["calibrated"], "ece")]
+
+
+def _cells(numbers: Numbers) -> list[Cell]:
+    size = f"{numbers['bytes'] / 1e6:,.3f}" if "bytes" in numbers else ""
+    return [Cell(size), *(_cell(numbers, name) for name in SHOWN)]
+
+
+def _cell(numbers: Numbers, name: str) -> Cell:
+    return NONE if numbers.get(name) is None else Cell(f"{numbers[name]:.3f}")
+
+
+def _closeness(numbers: Numbers) -> list[Cell]:
+    return [Cell(f"{numbers['agreement']:.3f}"), Cell(f"{numbers['largest_logit_difference']:.2g}")]
+
+
+def _times(times: Numbers | None) -> list[Cell]:
+    if times is None:
+        return [NOT_MEASURED, *[NONE] * 5]
+    return [
+        *(Cell(f"{times[threads][name]:,.3f}") for threads in ("one_thread", "all_threads") for name in MILLISECONDS),
+        Cell(f"{times['batch_images_per_second']:,.0f}"),
+        Cell(f"{times['peak_memory_mb']:,.0f}"),
+    ]

@@ -1,0 +1,1 @@
+"""Times exported files and the teacher, each in a process of its own."""

@@ -1,0 +1,303 @@
+"""The model card of a small project whose names are hostile, made by hand and not trained."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from real_project import ROOT, change
+from ruamel.yaml import YAML
+from shipped import EXPORT, FILES, export, write_shipped
+from soft_label_files import write_logits
+
+from pipeline.cli import paths
+from pipeline.cli.main import main
+from pipeline.evaluation.made_from import made_from
+from pipeline.evaluation.model_reports import model_reports
+from pipeline.evaluation.names import BASELINE, student
+from pipeline.images.index import Image, Index, write_index
+from pipeline.params.card import Card
+from pipeline.params.reading import read_params, with_effect
+from pipeline.report.card import TO_FILL_IN, settings
+from pipeline.report.card_metadata import as_head
+
+CLASSES = ["a|b", "<script>alert(1)</script>", "no\n---\n# [x](y) *b* `c` $m$ &lt;"]
+GROUP = student("kl", "4")
+COUNTS = {"train": 5, "val": 2, "test": 4}
+"""So many images of each class."""
+
+IMAGES = [
+    Image(f"{split}{label}{number}.png", "data/split/x.png", name, split, "", f"{label}{number}" * 32)
+    for split, count in COUNTS.items()
+    for label, name in enumerate(CLASSES)
+    for number in range(count)
+]
+COST = {"parameters": {"total": 9098, "trainable": 9098}, "flops": 160_730, "file_bytes": 68_048}
+
+
+def reports():
+    """Of a teacher, two students and two baselines with random logits."""
+    labels = np.repeat(np.arange(3), COUNTS["test"])
+    random = np.random.default_rng(1)
+
+    def logits():
+        return (random.normal(size=(len(labels), 3)) + 3 * np.eye(3)[labels]).astype(np.float32)
+
+    groups = {BASELINE: {1: logits(), 2: logits()}, GROUP: {1: logits(), 2: logits()}}
+    made = model_reports(logits(), groups, labels, CLASSES, None)
+    best = {group: {"best_epochs": {group.model(seed): [2, 3] for seed in (1, 2)}} for group in groups}
+    return {group.key: report | COST | best.get(group, {}) for group, report in made.items()}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder that holds what the stage reads; nothing was exported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for file in ("params.yaml", "dvc.yaml"):
+        Path(file).write_bytes((ROOT / file).read_bytes())
+    change(Path("params.yaml"), "student.seeds", [1, 2])
+    change(Path("params.yaml"), "split.data", str(tmp_path / "secret" / "my data"))
+    index = Index(IMAGES, CLASSES)
+    for file in (paths.INDEX, paths.TEACHER_DESCRIPTION, paths.HISTORY / "x", paths.EXPORT_REPORTS / "x"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_index(paths.INDEX, index)
+    write_logits(paths.LOGITS, index=index)
+    description = {"sha256": "ab" * 32, "cost": {}, "architecture": None, "classes": 3}
+    paths.TEACHER_DESCRIPTION.write_text(json.dumps(description))
+    origin = made_from(index.fingerprint(), "ab" * 32, with_effect(read_params(Path("params.yaml"))))
+    metrics = {"made_from": origin, "test_images": 12, "models": reports()}
+    paths.METRICS.write_text(json.dumps(metrics))
+    for seed in (1, 2):
+        curve = "epoch,phase,learning_rate,loss,val_loss,val_accuracy\n" + "".join(
+            f"{n},1,1,1,1,1\n" for n in (1, 2, 3)
+        )
+        paths.student_history(GROUP, seed).write_text(curve)
+    return tmp_path
+
+
+def made_card():
+    result = CliRunner().invoke(main, ["model-card"])
+    assert result.exit_code == 0, result.output
+    return paths.MODEL_CARD.read_text(encoding="utf-8")
+
+
+def head_of(card):
+    """The metadata as a parser of YAML 1.1 reads them, which is what the Hub has."""
+    begin, head, body = re.split(r"^---\n", card, maxsplit=2, flags=re.MULTILINE)
+    assert begin == ""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)
+    return yaml.load(head), body
+
+
+def section(card, title):
+    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def shipped(project, **changes):
+    write_shipped(project, best=export(test_images=12, **changes))
+
+
+def test_the_head_is_what_the_hub_reads(project):
+    change(Path("params.yaml"), "card.license", "Apache-2.0")
+    shipped(project)
+    values, _ = head_of(made_card())
+    assert values["license"] == "apache-2.0"
+    assert (values["library_name"], values["pipeline_tag"]) == ("keras", "image-classification")
+    assert {"tflite", "onnx", "knowledge-distillation"} <= set(values["tags"])
+    (model,) = values["model-index"]
+    assert model["name"] == "student_kl_T4_seed1"
+    (result,) = model["results"]
+    assert result["task"] == {"type": "image-classification"}
+    assert result["dataset"] == {"name": "my data", "type": "my-data", "split": "test"}
+    assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {
+        "accuracy": 0.9627, "roc_auc": 0.9991, "nll": 0.1187, "brier_score": 0.056, "ece": 0.0117,
+    }  # fmt: skip
+    assert values["metrics"] == ["accuracy", "brier_score", "ece", "nll", "roc_auc"]
+
+
+def test_huggingface_hub_takes_the_card(project):
+    hub = pytest.importorskip("huggingface_hub")
+    shipped(project)
+    card = hub.ModelCard(made_card())
+    assert card.data.pipeline_tag == "image-classification"
+    assert {(result.metric_type, result.metric_value) for result in card.data.eval_results} >= {("accuracy", 0.9627)}
+    assert card.text.lstrip().startswith("# Student kl T=4, seed 1\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "1e5", "a: b", "- x", "a\n---\nb", '"q"', "{x}", "# x", "é 😀\u2028", " x ", "~", ""]
+)
+def test_every_text_of_the_head_stays_what_it_is(text):
+    values, body = head_of(as_head({"name": text, "list": [{"inner": text}], "number": 0.5}) + "body")
+    assert values == {"name": text, "list": [{"inner": text}], "number": 0.5}
+    assert body == "body"
+
+
+def test_a_card_without_exports_is_of_the_best_students(project):
+    values, body = head_of(made_card())
+    (model,) = values["model-index"]
+    quality = json.loads(paths.METRICS.read_text())["models"]["student_kl_T4"]["quality"]
+    assert model["name"] == "student_kl_T4"
+    (accuracy,) = [metric["value"] for metric in model["results"][0]["metrics"] if metric["type"] == "accuracy"]
+    assert accuracy == pytest.approx(quality["accuracy"]["mean"], abs=5e-5)
+    assert body.lstrip().startswith("# Student kl T=4\n")
+    assert "softlabel predict" not in body
+    assert "## Files" not in body
+    assert "nothing was exported" in section(body, "Calibration")
+
+
+def test_counts_by_class_and_split_are_those_of_the_index(project):
+    rows = [line for line in section(made_card(), "Data").splitlines() if line.startswith("| ")]
+    assert rows[0] == "| class | training | validation | test |"
+    assert [row.rsplit(" | ", 3)[1:] for row in rows[2:]] == [["5", "2", "4 |"]] * 3 + [["15", "6", "12 |"]]
+
+
+def test_hostile_class_names_are_shown_and_do_nothing(project):
+    """Outside of code, each sign that might be markup has a backslash; no name makes a heading or a second line."""
+    shipped(project)
+    _, body = head_of(made_card())
+    assert "a\\|b" in body
+    assert "\\<script\\>alert(1)\\</script\\>" in body
+    assert "no --- # \\[x\\](y) \\*b\\* \\`c\\` \\$m\\$ \\&lt;" in body
+    assert "# [x]" not in re.findall(r"^#.*", body, re.MULTILINE)
+    assert not re.search(r"(?<!\\)<", body)
+    assert len(re.findall(r"^#", body, re.MULTILINE)) == 11
+
+
+def test_the_exports_are_shown_with_how_to_use_them(project):
+    shipped(project)
+    card = made_card()
+    assert "softlabel predict models/exports/best/student_float32.tflite IMAGES --calibrated" in section(card, "Use")
+    assert "| student\\_int8.tflite | int8 |" in section(card, "Files")
+    assert "the best of 3 students by validation accuracy (0.962)" in section(card, "How the student was trained")
+    calibration = section(card, "Calibration")
+    assert "T = 1.234" in calibration
+    assert "ECE of 0.008 on the test images in place of 0.012" in calibration
+    assert "NLL of 0.101 in place of 0.119" in calibration
+
+
+def test_a_saved_model_alone_has_no_example(project):
+    """`softlabel predict` reads none."""
+    shipped(project, files={"saved_model": FILES["student.onnx"]})
+    card = made_card()
+    assert "softlabel predict" not in card
+    assert "| saved\\_model | float32 |" in section(card, "Files")
+
+
+def test_quality_has_intervals_beside_baseline_and_teacher(project):
+    quality = section(made_card(), "Quality")
+    report = json.loads(paths.METRICS.read_text())["models"]["student_kl_T4"]
+    low, high = report["intervals"]["quality"]["accuracy"]
+    assert f"| student kl T=4 | 2 | {report['quality']['accuracy']['mean']:.3f} ({low:.3f} to {high:.3f}) |" in quality
+    assert "| teacher | 1 |" in quality
+    assert "| baseline | 2 |" in quality
+    assert "| gain over baseline |" in quality
+
+
+def test_provenance_names_every_fingerprint(project):
+    shipped(project)
+    told = section(made_card(), "Where it comes from")
+    for digest in (Index(IMAGES, CLASSES).fingerprint(), "ab" * 32, EXPORT["sha256"]):
+        assert digest in told
+    assert "Format of the soft labels: version 2" in told
+
+
+def test_no_path_of_the_machine_is_in_the_card(project):
+    card = made_card()
+    assert str(project) not in card
+    assert "secret" not in card
+    assert "Data set: my data (layout mhist)" in card
+
+
+def test_settings_name_files_without_folders_in_a_safe_block():
+    values = {"model": {"weights": "/home/me/w.keras", "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
+    first, *lines, last = settings(values).splitlines()
+    assert (first, last) == ("````yaml", "````")
+    shown = YAML(typ="safe").load("\n".join(lines))
+    assert shown == {"model": {"weights": "w.keras", "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
+
+
+def test_equal_inputs_give_equal_bytes(project):
+    shipped(project)
+    first = made_card()
+    paths.MODEL_CARD.unlink()
+    assert made_card() == first
+
+
+def test_empty_keys_are_fields_to_fill_in(project):
+    """The card names the key of params.yaml that fills each, since the next run writes the card anew."""
+    change(Path("params.yaml"), "card", {})
+    card = made_card()
+    assert head_of(card)[0]["license"] == "unknown"
+    assert re.findall(r"^- `card\.(\w+)`: ", card, re.MULTILINE) == list(TO_FILL_IN)
+    assert "7 keys of `card` in `params.yaml` have no value" in card
+    assert "lost by the next run" in card
+    assert card.count("*To be filled in (`card.") == 6  # the domain is told in the list alone
+
+
+def test_what_the_keys_state_is_in_the_card_as_markdown(project):
+    stated = {
+        "license": "cc-by-4.0", "domain": "general", "data": "See [the *source*](https://example.org).",
+        "authors": "A & B", "contact": "<a@example.org>", "intended_use": "- one\n- two", "limits": "None | known.",
+        "language": "en",
+    }  # fmt: skip
+    change(Path("params.yaml"), "card", stated)
+    values, body = head_of(made_card())
+    assert (values["license"], values["language"]) == ("cc-by-4.0", "en")
+    for name, text in stated.items():
+        assert name in ("domain", "language") or text in body
+    assert "illed in" not in body
+
+
+def test_the_guides_card_leaves_nothing_to_fill_in(project):
+    part = (ROOT / "docs/guide.md").read_text(encoding="utf-8").partition("### The model card\n")[2]
+    (block, *_) = re.findall(r"```yaml\n(.*?)```", part, re.DOTALL)
+    change(Path("params.yaml"), "card", YAML(typ="safe").load(block)["card"])
+    card = made_card()
+    assert "illed in" not in card
+    assert "A. Author, B. Author" in card
+
+
+@pytest.mark.parametrize(("domain", "times"), [("general", 0), ("medical", 2), (None, 0)])
+def test_a_medical_student_is_for_research_use_only(project, domain, times):
+    change(Path("params.yaml"), "card.domain", domain)
+    card = made_card()
+    assert len(re.findall(r"[Ff]or research use only; not a medical device", card)) == times
+    assert ("medical" in head_of(card)[0]["tags"]) == bool(times)
+
+
+def test_keys_to_fill_in_are_those_of_the_section():
+    assert set(TO_FILL_IN) == {*Card.model_fields} - {"language"}
+
+
+def test_an_export_of_another_student_is_told_and_not_shown(project):
+    shipped(project, student="student_kl_T9_seed1")
+    card = made_card()
+    assert "int8" not in card
+    assert card.count("there is no student kl T=9, seed 1 any more") == 1
+
+
+def test_a_baseline_that_ships_has_no_verdict_on_its_teacher(project):
+    shipped(project, student="baseline_seed2", files={"student.onnx": FILES["student.onnx"]})
+    card = made_card()
+    assert "# Baseline, seed 2\n" in card
+    assert "is right on" not in card.partition("## ")[0]
+    assert "softlabel predict models/exports/best/student.onnx" in card
+
+
+@pytest.mark.parametrize("other", ["teacher", "params"])
+def test_numbers_of_something_else_are_refused(project, other):
+    if other == "params":
+        change(Path("params.yaml"), "distill.hard_label_weight", 0.25)
+    else:
+        description = json.loads(paths.TEACHER_DESCRIPTION.read_text()) | {"sha256": "cd" * 32}
+        paths.TEACHER_DESCRIPTION.write_text(json.dumps(description))
+    result = CliRunner().invoke(main, ["model-card"])
+    assert result.exit_code == 1
+    assert "`dvc repro" in result.output
+    assert not paths.MODEL_CARD.exists()
