@@ -186,6 +186,14 @@ def test_a_process_that_dies_is_told_with_its_last_words(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_process_ends_with_its_input(tmp_path):
+    """So also if the stage that started it was killed."""
+    command = [sys.executable, "-m", process.__name__, str(write_litert(tmp_path / "a.tflite")), "8", "1"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
+    assert set(json.loads(ended.stdout)) == {"digest", "peak_memory_mb"}
+
+
+@pytest.mark.slow
 def test_the_peak_counts_what_was_held_and_let_go():
     """64 MB are touched and freed; what the starting process held is not counted."""
     program = (
