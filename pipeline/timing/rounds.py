@@ -38,11 +38,13 @@ def times_of(subjects: Mapping[str, Subject], batch_size: int, threads: int) -> 
     Raises:
         UnusableError: a model cannot be run.
     """
+    started_with = {
+        name: (subject, sorted({1, threads}) if subject.needs_tensorflow else [1]) for name, subject in subjects.items()
+    }
     with ExitStack() as stack:
         asked = {
             name: {number: stack.enter_context(_process(subject, batch_size, number)) for number in numbers}
-            for name, subject in subjects.items()
-            for numbers in [(1, threads) if subject.needs_tensorflow and threads > 1 else (1,)]
+            for name, (subject, numbers) in started_with.items()
         }
         ready = {name: [one.ready(name) for one in processes.values()] for name, processes in asked.items()}
         seconds: dict[tuple[str, int, int], list[float]] = {}
