@@ -43,3 +43,16 @@ def test_dvc_adds_data_sets(tmp_path):
     subprocess.run(["dvc", "add", "--quiet", *added], check=True)
     status = git("status", "--short", "--untracked-files=all", "data").split()
     assert status[1::2] == sorted(f"{name}.dvc" for name in added)
+
+
+def test_git_takes_the_numbers_of_exports_and_not_what_dvc_keeps():
+    """The folder itself is in git, since DVC makes nothing for an empty `export.students`, and stages depend on it."""
+    kept, ignored = (
+        ["results/exports/.gitkeep", "results/exports/best.json"],
+        ["results/export_speed.json", "results/x"],
+    )
+    for name in (*kept, *ignored):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert git("ls-files", "--others", "--exclude-standard", "results").split() == kept
+    assert (ROOT / kept[0]).is_file()

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from exported_files import METADATA, write_litert
+from exported_files import METADATA, student, write_litert
 from shipped import EXPORT, export, write_shipped
 
 from pipeline.evaluation.exports import ExportSpeed, read_export_speed
+from pipeline.exports import saved_model
+from pipeline.exports.graph import Graph
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
 from pipeline.stages import measure_exports
 from pipeline.timing import process, rounds
@@ -183,6 +185,29 @@ def test_a_process_that_dies_is_told_with_its_last_words(tmp_path, monkeypatch):
     monkeypatch.setattr(rounds.sys, "executable", str(dies))
     with pytest.raises(UnusableError, match=r"a cannot be timed: .* ended with code 7 \(the last word\)"):
         rounds.times_of({"a": Subject(Path("a.tflite"))}, batch_size=8, threads=2)
+
+
+def write_saved_model(folder):
+    saved_model.float32(Graph(student(), "logits"), METADATA, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("write", "name"), [(write_litert, "a.tflite"), (write_saved_model, "saved_model")])
+def test_a_process_ends_with_its_input(tmp_path, write, name):
+    """So also if the stage that started it was killed."""
+    command = [sys.executable, "-m", process.__name__, str(write(tmp_path / name)), "8", "1"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
+    assert set(json.loads(ended.stdout)) == {"digest", "peak_memory_mb"}
+
+
+def test_a_real_run_times_the_files_of_now_and_the_teacher(reproduced):
+    speed = read_export_speed(reproduced / "results/export_speed.json")
+    files = json.loads((reproduced / "results/exports/best.json").read_text())["files"]
+    assert set(speed.models) == {*(f"best/{name}" for name in files), "teacher"}
+    for name, numbers in files.items():
+        assert speed.models[f"best/{name}"]["digest"] == numbers["digest"]
+        assert speed.models[f"best/{name}"]["peak_memory_mb"] < speed.models["teacher"]["peak_memory_mb"]
 
 
 @pytest.mark.slow

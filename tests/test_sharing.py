@@ -72,7 +72,12 @@ def changed(shared, pulled, tmp_path_factory) -> tuple[Path, str]:
     run("softlabel", "init-remote", "--force", str(remote), cwd=clone)
     shared.play("pull models", cwd=clone)
     change(clone / "params.yaml", "distill.temperatures", [4, 2])
-    for stage in ("export", "report"):  # they take long, and nothing here is about them
+    for stage in (
+        "export",
+        "measure_exports",
+        "report",
+        "model_card",
+    ):  # they take long, and nothing here is about them
         change(clone / "dvc.yaml", f"stages.{stage}.frozen", True)
     return clone, shared.play("change", cwd=clone)
 

@@ -18,7 +18,10 @@ KEPT = {
         ("The epochs that are done are kept", "goes on with the one after them"),
     ),
     **dict.fromkeys(
-        ("sample", "cifar10", "split", "describe-teacher", "soften", "evaluate", "export", "measure-speed", "report"),
+        (
+            *("sample", "cifar10", "split", "describe-teacher", "soften", "evaluate"),
+            *("export", "measure-speed", "measure-exports", "report", "model-card"),
+        ),
         ("The results of other stages are kept", "begins this stage again"),
     ),
 }

@@ -81,18 +81,15 @@ def _quality(exports: Sequence[Export], models: Numbers) -> Table:
             Row(name, [Cell(numbers["precision"]), *_measured(numbers), *_closeness(numbers)], is_part=True)
             for name, numbers in export.files.items()
         ]
+    temperatures = ", ".join(f"{export.temperature:.3f} ({export.words})" for export in exports)
     return Table(
         f"What ships, on {exports[0].test_images:,} test images.",
         list(HEADER),
         rows,
         [
-            "Each file was run in its own runtime. Agreement: with the choices of the Keras student; largest "
-            "difference: of a logit from the Keras student's.",
-            *(
-                f"Calibrated: the logits divided by the student's own temperature, {export.temperature:.3f} "
-                f"({export.words}), which the validation images gave."
-                for export in exports
-            ),
+            "Each file was run in its own runtime.",
+            "Agreement: with the Keras student's choices; largest difference: of a logit from the Keras student's.",
+            f"Calibrated ECE: of logits / T; T from the validation images: {temperatures}.",
         ],
         numbers=True,
     )
@@ -100,11 +97,11 @@ def _quality(exports: Sequence[Export], models: Numbers) -> Table:
 
 def _speeds(exports: Sequence[Export], speed: ExportSpeed) -> Iterator[Table]:
     """The table of times; none if nothing was measured."""
+    if not speed.models:
+        return
     rows = [Row(TEACHER.words, _times(speed.models.get(TEACHER.key)))]
     for export in exports:
         rows += [Row(_place(export, name, exports), _times(speed.of_file(export, name))) for name in export.files]
-    if not speed.models:
-        return
     yield Table(
         "What ships: time and memory.",
         [
@@ -113,10 +110,9 @@ def _speeds(exports: Sequence[Export], speed: ExportSpeed) -> Iterator[Table]:
         ],
         rows,
         [
-            f"Measured on {speed.device} on {speed.date}. One image at a time: the median of the calls, and their "
-            "95th percentile.",
-            "Peak MB: the most memory that a process of its own held which loaded the runtime and the file and "
-            "labelled images; Python and the runtime are part of it.",
+            f"Measured on {speed.device} on {speed.date}.",
+            "One image at a time: the median of the calls, and their 95th percentile. A batch: with all threads.",
+            "Peak MB: the most memory of a process of its own that loaded runtime and file and labelled images.",
         ],
         numbers=True,
     )

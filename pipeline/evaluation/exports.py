@@ -1,7 +1,7 @@
 """The exported files: their quality in `results/exports/`, and their speed in `results/export_speed.json`."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -190,9 +190,4 @@ def _why_not_current(
 
 def _refuse_no_numbers(values: Numbers, names: Sequence[str]) -> None:
     """Raises an error that `reading` turns into a message if a value is no number."""
-    _ = [*_formatted(values, names)]
-
-
-def _formatted(values: Numbers, names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        yield f"{values[name]:.3f}"
+    _ = [f"{values[name]:.3f}" for name in names]

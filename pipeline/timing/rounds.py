@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -39,18 +39,15 @@ def times_of(subjects: Mapping[str, Subject], batch_size: int, threads: int) -> 
         UnusableError: a model cannot be run.
     """
     with ExitStack() as stack:
-        asked = {
-            name: {number: stack.enter_context(_process(subject, batch_size, number)) for number in numbers}
+        started = {
+            name: {
+                number: stack.enter_context(_process(subject, batch_size, number))
+                for number in (sorted({1, threads}) if subject.needs_tensorflow else [1])
+            }
             for name, subject in subjects.items()
-            for numbers in [(1, threads) if subject.needs_tensorflow and threads > 1 else (1,)]
         }
-        ready = {name: [one.ready(name) for one in processes.values()] for name, processes in asked.items()}
-        seconds: dict[tuple[str, int, int], list[float]] = {}
-        for _ in range(ROUNDS):
-            for name, processes in asked.items():
-                for number, images in dict.fromkeys([(1, 1), (threads, 1), (threads, batch_size)]):
-                    process = processes.get(number, processes[1])
-                    seconds.setdefault((name, number, images), []).extend(process.round(name, number, images))
+        ready = {name: [process.ready(name) for process in processes.values()] for name, processes in started.items()}
+        seconds = _in_turns(started, [(1, 1), (threads, 1), (threads, batch_size)])
     return {
         name: {
             "one_thread": _milliseconds(seconds[name, 1, 1]),
@@ -60,6 +57,24 @@ def times_of(subjects: Mapping[str, Subject], batch_size: int, threads: int) -> 
         }
         for name, (with_one_thread, *_) in ready.items()
     }
+
+
+def _in_turns(
+    started: Mapping[str, Mapping[int, "_Process"]], measured: Sequence[tuple[int, int]]
+) -> dict[tuple[str, int, int], list[float]]:
+    """The seconds of all calls, by name, threads and images.
+
+    Args:
+        started: the processes of each model, by the threads with which they were started.
+        measured: pairs of threads and images; equal ones are measured once.
+    """
+    seconds: dict[tuple[str, int, int], list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, processes in started.items():
+            for threads, images in dict.fromkeys(measured):
+                process = processes.get(threads, processes[1])
+                seconds.setdefault((name, threads, images), []).extend(process.round(name, threads, images))
+    return seconds
 
 
 def _milliseconds(seconds: list[float]) -> dict[str, float]:
