@@ -1,5 +1,7 @@
 """A student as a TensorFlow graph from uint8 pixels to answers, from which every file is made."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -42,8 +44,21 @@ class Graph(tf.Module):
             pixel_type: `tf.uint8`; or `tf.float32` for a converter that puts its own integer input in front.
         """
         signature = tf.TensorSpec(self._shape, pixel_type, name=PIXELS)
-        concrete = tf.function(self._answers, input_signature=[signature]).get_concrete_function()
+        function = tf.function(self._answers, input_signature=[signature])
+        with _functions_inlined():
+            concrete = function.get_concrete_function()
         return convert_variables_to_constants_v2(concrete)
+
+
+@contextmanager
+def _functions_inlined() -> Iterator[None]:
+    """Traces what Keras wraps into functions, such as grouped convolutions, as parts of the graph that calls them."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _with_channels_gathered(model: Any) -> Any:
