@@ -300,10 +300,14 @@ def test_a_baseline_that_ships_has_no_verdict_on_its_teacher(project):
     assert "softlabel predict models/exports/best/student.onnx" in card
 
 
-@pytest.mark.parametrize("other", ["teacher", "params"])
+@pytest.mark.parametrize("other", ["teacher", "params", "numbers"])
 def test_numbers_of_something_else_are_refused(project, other):
     if other == "params":
         change(Path("params.yaml"), "distill.hard_label_weight", 0.25)
+    elif other == "numbers":
+        metrics = json.loads(paths.METRICS.read_text())
+        metrics["made_from"]["teacher"] = ["cd" * 32]
+        paths.METRICS.write_text(json.dumps(metrics))
     else:
         description = json.loads(paths.TEACHER_DESCRIPTION.read_text()) | {"sha256": "cd" * 32}
         paths.TEACHER_DESCRIPTION.write_text(json.dumps(description))
