@@ -100,6 +100,8 @@ PARAMS: dict[str, Any] = {
         "phases": [{"epochs": 80, "learning_rate": 0.0005, "trainable_from": "all"}],
     },
     "evaluate": {},
+    "export": {"students": []},
+    "card": {},
 }
 
 

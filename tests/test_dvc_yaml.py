@@ -78,7 +78,7 @@ STAGES_OF_AN_EDIT = {
     "training": ["train_teacher", *MODELS],
     "measures": ["train_teacher", *MODELS, "evaluate", "export@best", "measure_exports", "report", "model_card"],
     "models": [*TEACHER, *MODELS, "evaluate", "export@best", "measure_speed"],
-    "deployed": ["export@best", "measure_exports"],
+    "deployed": ["export@best", "measure_exports", "model_card"],
     "exports": ["export@best", "measure_exports"],
     "timing": ["measure_exports"],
     "datasets": ["split"],

@@ -204,7 +204,15 @@ def test_provenance_names_every_fingerprint(project):
     told = section(made_card(), "Where it comes from")
     for digest in (Index(IMAGES, CLASSES).fingerprint(), "ab" * 32, EXPORT["sha256"]):
         assert digest in told
-    assert "Format of the soft labels: version 2" in told
+    assert "Format of the soft labels: version 2\n- Format of the exported files: softlabel-export, version 1" in told
+
+
+def test_a_temperature_of_one_is_called_so(project):
+    """As of a student that is right on all validation images."""
+    shipped(project, temperature=1.0)
+    told = section(made_card(), "Calibration")
+    assert "its own temperature is 1, so its probabilities are used as they are" in told
+    assert "their ECE is 0.012, and their NLL 0.119" in told
 
 
 def test_no_path_of_the_machine_is_in_the_card(project):
@@ -286,14 +294,20 @@ def test_a_baseline_that_ships_has_no_verdict_on_its_teacher(project):
     shipped(project, student="baseline_seed2", files={"student.onnx": FILES["student.onnx"]})
     card = made_card()
     assert "# Baseline, seed 2\n" in card
+    assert "It learned from labels alone" in card
+    assert "kept as soft labels" not in card
     assert "is right on" not in card.partition("## ")[0]
     assert "softlabel predict models/exports/best/student.onnx" in card
 
 
-@pytest.mark.parametrize("other", ["teacher", "params"])
+@pytest.mark.parametrize("other", ["teacher", "params", "numbers"])
 def test_numbers_of_something_else_are_refused(project, other):
     if other == "params":
         change(Path("params.yaml"), "distill.hard_label_weight", 0.25)
+    elif other == "numbers":
+        metrics = json.loads(paths.METRICS.read_text())
+        metrics["made_from"]["teacher"] = ["cd" * 32]
+        paths.METRICS.write_text(json.dumps(metrics))
     else:
         description = json.loads(paths.TEACHER_DESCRIPTION.read_text()) | {"sha256": "cd" * 32}
         paths.TEACHER_DESCRIPTION.write_text(json.dumps(description))

@@ -358,6 +358,14 @@ REFUSED = {
     "key missing": ({"distill.hard_label_weight": ...}, ["distill.hard_label_weight: missing"]),
     "key missing in a list item": ({f"{PHASE}.learning_rate": ...}, [f"{PHASE}.learning_rate: missing"]),
     "section missing": ({"evaluate": ...}, ["\n  evaluate: missing"]),
+    "section of an older file missing": (
+        {"card": ...},
+        ["\n  card: missing; add these lines, which change no result:\n      card: {}"],
+    ),
+    "licence that is a sentence": ({"card.license": "see LICENSE"}, ["card.license", "got 'see LICENSE'"]),
+    "domain unknown": ({"card.domain": "medicine"}, ["card.domain", "'general' or 'medical'"]),
+    "language in words": ({"card.language": "English"}, ["card.language", "got 'English'"]),
+    "empty text of the card": ({"card.limits": ""}, ["card.limits", "got ''"]),
     "section empty": ({"student": None}, ["\n  student: ", "got None"]),
     "imagenet on grey images": (
         {MODEL: RESNET | {"input_shape": [224, 224, 1]}},

@@ -108,14 +108,24 @@ def _without_folders(value: Any) -> Any:
 
 def calibration(exports: Sequence[Export]) -> list[str]:
     """What is known of the probabilities of each exported student."""
-    return [
+    return [*map(_calibration, exports)] or [
+        "No temperature was fitted, since nothing was exported. The ECE is in the table above."
+    ]
+
+
+def _calibration(export: Export) -> str:
+    before, after = export.keras, export.keras["calibrated"]
+    if export.temperature == 1:
+        return (
+            f"{export.words}: its own temperature is 1, so its probabilities are used as they are. On the test images "
+            f"their ECE is {before['ece']:.3f}, and their NLL {before['nll']:.3f}."
+        )
+    return (
         f"{export.words}: divided by its own temperature T = {export.temperature:.3f}, which the validation images "
-        "gave (Guo et al., arXiv:1706.04599), its logits have an ECE of "
-        f"{export.keras['calibrated']['ece']:.3f} on the test images in place of {export.keras['ece']:.3f}, and an "
-        f"NLL of {export.keras['calibrated']['nll']:.3f} in place of {export.keras['nll']:.3f}. The temperature is "
-        "kept in each file; which class is chosen stays the same."
-        for export in exports
-    ] or ["No temperature was fitted, since nothing was exported. The ECE is in the table above."]
+        f"gave (Guo et al., arXiv:1706.04599), its logits have an ECE of {after['ece']:.3f} on the test images in "
+        f"place of {before['ece']:.3f}, and an NLL of {after['nll']:.3f} in place of {before['nll']:.3f}. The "
+        "temperature is kept in each file; which class is chosen stays the same."
+    )
 
 
 def input_and_output(preprocessing: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.deployed.metadata import FORMAT as EXPORTED
+from pipeline.deployed.metadata import VERSION as EXPORTED_VERSION
 from pipeline.evaluation.comparison import cautions_on, read_metrics, tables
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
@@ -90,11 +92,12 @@ def run(
     best = chosen_student(models, curves, select_by)
     shown = tables(metrics, INTERVALS)
     of_models = {export.student: export.keras for export in shipped.exports} or {best.key: _means(models[best.key])}
-    data_set = PurePath(params["split"]["data"]).name
+    data_set, subject = PurePath(params["split"]["data"]).name or "data", _subject(shipped.exports, best)
     text = card.filled_card(
         title=_title(shipped.exports, best),
         classes=data.class_names,
-        verdict=_verdict(document, _subject(shipped.exports, best)),
+        is_student=subject.role == "student",
+        verdict=_verdict(document, subject),
         missing=card.missing(statements),
         medical=statements["domain"] == "medical",
         stated=card.stated(statements),
@@ -162,4 +165,5 @@ def _provenance(
         *provenance(origin, data),
         *((f"SHA-256 of the Keras file of {export.words}", export.sha256) for export in exports),
         ("Format of the soft labels", f"version {VERSION}"),
+        *([("Format of the exported files", f"{EXPORTED}, version {EXPORTED_VERSION}")] if exports else []),
     ]
