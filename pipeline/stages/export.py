@@ -68,7 +68,8 @@ def run(
         MissingError: a file is missing, or a package that a format needs.
         DamagedError: a file cannot be read.
         MismatchError: the student does not belong to this data set.
-        UnusableError: the student's answers are not finite, it cannot be converted to a format, or a file answers worse than allowed.
+        UnusableError: the student's answers are not finite, it cannot be converted to a format, or a file answers worse
+            than allowed.
     """
     if "onnx" in formats:
         onnx.refuse_without_packages()
