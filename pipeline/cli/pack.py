@@ -34,7 +34,6 @@ def pack(folder: Path, license_: str, title: str, force: bool) -> None:
     from pipeline.tools.verify_pack import licenses_in, metadata_in
 
     _refuse_output(folder)
-
     written = tool.pack(
         folder,
         index=INDEX,
