@@ -1,6 +1,7 @@
 """The exported files: their quality in `results/exports/`, and their speed in `results/export_speed.json`."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -110,13 +111,14 @@ def read_export(folder: Path, item: str) -> Export:
         document = json.loads(path.read_text(encoding="utf-8"))
         names = ("student", "sha256", "chosen", "test_images", "temperature", "keras", "files")
         export = Export(item, **{name: document[name] for name in names})
-        _ = [export.words, f"{export.temperature:.3f}", f"{export.test_images:,}"]
+        _ = export.words
+        _refuse_no_numbers(document, ["temperature", "test_images"])
         for numbers in (export.keras, *export.files.values()):
-            _refuse_no_numbers(numbers, ["bytes", *QUALITY])
+            _refuse_no_numbers(numbers, ["bytes", *QUALITY, *({"auc"} & set(numbers))])
             _refuse_no_numbers(numbers["calibrated"], ["nll", "ece"])
         for numbers in export.files.values():
             _refuse_no_numbers(numbers, ["agreement", "largest_logit_difference"])
-            _ = [numbers["precision"], numbers["digest"][:1]]
+            _ = [numbers["precision"].encode(), numbers["digest"].encode()]
         return export
 
 
@@ -164,7 +166,7 @@ def read_export_speed(path: Path) -> ExportSpeed:
             for threads in ("one_thread", "all_threads"):
                 _refuse_no_numbers(times[threads], ["median_ms", "p95_ms"])
             _refuse_no_numbers(times, ["batch_images_per_second", "peak_memory_mb"])
-            _ = name == "teacher" or times["digest"][:1]
+            _ = name == "teacher" or times["digest"].encode()
         return speed
 
 
@@ -189,5 +191,7 @@ def _why_not_current(
 
 
 def _refuse_no_numbers(values: Numbers, names: Sequence[str]) -> None:
-    """Raises an error that `reading` turns into a message if a value is no number."""
-    _ = [f"{values[name]:.3f}" for name in names]
+    """Raises an error that `reading` turns into a message if a value is no number from 0 on."""
+    for name in names:
+        if isinstance(values[name], bool) or not 0 <= values[name] < math.inf:
+            raise ValueError(f"{name} is {values[name]!r}")
