@@ -23,12 +23,16 @@ FILES = {
     | {"bytes": 40_000, "precision": "float32", "digest": "ef" * 32, "agreement": 1.0}
     | {"largest_logit_difference": 2.1e-06},
 }
+SETTINGS = {"calibration_images": 200, "formats": ["litert_int8", "onnx"], "max_accuracy_drop": 0.02, "softmax": False}
+DATA_SET = "da" * 32
 EXPORT = {
     "student": "student_kl_T4_seed1",
     "sha256": "12" * 32,
     "chosen": "the best of 3 students by validation accuracy (0.962)",
     "test_images": 1500,
     "temperature": 1.2345,
+    "temperature_note": None,
+    "made_from": {"dataset": DATA_SET, "export": SETTINGS},
     "class_names": ["0", "1"],
     "keras": KERAS,
     "files": FILES,

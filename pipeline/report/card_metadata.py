@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from pipeline.evaluation.exports import Export
+from pipeline.report.licences import UNKNOWN, licence_metadata
 
 TASK = "image-classification"
 METRICS = {"accuracy": "accuracy", "auc": "roc_auc", "nll": "nll", "brier": "brier_score", "ece": "ece"}
@@ -27,8 +28,10 @@ WIDEST = 4096
 def metadata(
     statements: Mapping[str, str | None],
     data_set: str,
-    quality: Mapping[str, Mapping[str, float]],
+    quality: Mapping[str, Mapping[str, float | None]],
     exports: Sequence[Export],
+    *,
+    is_distilled: bool,
 ) -> dict[str, Any]:
     """The metadata of a card.
 
@@ -37,20 +40,26 @@ def metadata(
         data_set: the name of the data set.
         quality: the metrics on the test images of each model that the card is about, by its name.
         exports: the exports of the students of now.
+        is_distilled: whether one of the models learned from a teacher.
     """
     endings = {PurePath(name).suffix for export in exports for name in export.files}
-    tags = [TASK, "knowledge-distillation", "softlabel", *(tag for ending, tag in TAGS.items() if ending in endings)]
+    known = {
+        model: {key: value for key in METRICS if (value := numbers.get(key)) is not None}
+        for model, numbers in quality.items()
+    }
+    tags = [TASK, *(["knowledge-distillation"] if is_distilled else []), "softlabel"]
+    tags += [tag for ending, tag in TAGS.items() if ending in endings]
     if statements["domain"] == "medical":
         tags.append("medical")
     language = {} if statements["language"] is None else {"language": statements["language"]}
     return {
-        "license": (statements["license"] or "unknown").lower(),
+        **licence_metadata(statements["license"] or UNKNOWN),
         **language,
         "library_name": "keras",
         "pipeline_tag": TASK,
         "tags": tags,
-        "metrics": sorted({METRICS[name] for numbers in quality.values() for name in METRICS if name in numbers}),
-        "model-index": [_result(name, data_set, numbers) for name, numbers in quality.items()],
+        "metrics": sorted({METRICS[name] for numbers in known.values() for name in numbers}),
+        "model-index": [_result(model, data_set, numbers) for model, numbers in known.items()],
     }
 
 
@@ -75,11 +84,7 @@ def _in_quotes(value: Any) -> Any:
 
 def _result(name: str, data_set: str, numbers: Mapping[str, float]) -> dict[str, Any]:
     """The part of "model-index" on one model."""
-    values = [
-        {"type": METRICS[key], "value": round(value, DECIMALS), "name": key}
-        for key, value in numbers.items()
-        if key in METRICS
-    ]
+    values = [{"type": METRICS[key], "value": round(value, DECIMALS), "name": key} for key, value in numbers.items()]
     described = {"name": data_set, "type": _identifier(data_set), "split": "test"}
     return {
         "name": name,

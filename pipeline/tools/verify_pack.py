@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.images.index import SPLITS
+from pipeline.report.licences import UNKNOWN
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few, quoted
 from pipeline.soft_labels.reading import SoftLabelFile, open_logits, open_soft_targets
@@ -121,7 +122,7 @@ def _card(path: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile]) -
         problems.append(f"lacks {len(untold)} line(s) of its tables: {quoted(untold, 2)}")
     if problems:
         return Check("card", False, f"{CARD}: {'; '.join(problems)}")
-    if stated.get("license") in (None, "", pack_card.UNKNOWN):
+    if stated.get("license") in (None, "", UNKNOWN):
         return Check("card", True, f"{WARNING}{CARD} states no licence")
     return Check("card", True, f"the metadata and the tables of {CARD} are those of the files")
 
