@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.exports import ExportSpeed, write_export_speed
+from pipeline.params.reading import read_params
 
 CALIBRATED = {"nll": 0.1009, "brier": 0.0512, "ece": 0.0081}
 KERAS = {
@@ -66,6 +67,12 @@ SPEED = ExportSpeed(
 def export(**changes: Any) -> dict[str, Any]:
     """`EXPORT` with other values."""
     return copy.deepcopy(EXPORT) | changes
+
+
+def made_now(dataset: str) -> dict[str, Any]:
+    """What an export says it was made from if it was made with the params.yaml of the working directory."""
+    settings = read_params(Path("params.yaml")).export.model_dump(exclude={"students"})
+    return {"dataset": dataset, "export": settings}
 
 
 def write_shipped(folder: Path, **items: dict[str, Any]) -> None:

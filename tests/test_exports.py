@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_integers_give_the_logits_up_to_their_steps(written):
         assert found == pytest.approx(LOGITS, abs=2 * np.ptp(LOGITS) / 255)
     else:
         assert np.exp(found) == pytest.approx(np.exp(log_probabilities(LOGITS)), abs=2 / 256)
+        assert np.exp(found[1, 2]) == pytest.approx(1 / 512)  # of 0.00004: half a step in place of 0
 
 
 def interpreter(content):
@@ -303,7 +305,7 @@ def test_the_temperature_is_that_of_the_closed_form(logit, right):
     labels = np.array([1] * right + [0] * (10 - right))
     logits = np.tile([0.0, logit], (10, 1))
     expected = logit / math.log(right / (10 - right))
-    assert temperature.fitted(logits, labels) == (pytest.approx(expected, rel=1e-4), "")
+    assert temperature.fitted(logits, labels) == (pytest.approx(expected, rel=1e-4), None)
 
 
 def test_right_answers_leave_the_temperature_at_one():
@@ -373,8 +375,36 @@ def test_quality_is_that_of_a_small_table():
 def test_closeness_compares_logits_or_their_logarithms():
     ours, keras_student = np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[1.0, 2.5], [0.0, 1.0]])
     assert quality.closeness(ours, keras_student, METADATA) == {"agreement": 0.5, "largest_logit_difference": 3.0}
+    assert quality.closeness(keras_student, ours, METADATA)["largest_logit_difference"] == 3.0
     about = replace(METADATA, output="probabilities")
     assert quality.closeness(ours, ours + 7, about)["largest_logit_difference"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", np.finfo(np.float32).tiny), ("int8", 1 / 512)])
+def test_probabilities_too_small_for_a_file_do_not_count(precision, least):
+    """A file that gives what it can of e^-200 and e^-150 is as close as can be; another class is far."""
+    of_keras, about = np.array([[200.0, 0], [0, 150]]), replace(METADATA, output="probabilities", precision=precision)
+    ours = np.log(np.array([[1, least], [least, 1]]))
+    assert quality.closeness(ours, of_keras, about)["largest_logit_difference"] == pytest.approx(0, abs=0.01)
+    other = quality.closeness(ours[::-1], of_keras, about)["largest_logit_difference"]
+    assert other == pytest.approx(-math.log(least), abs=0.01)
+
+
+def test_a_file_without_finite_answers_is_refused():
+    quality.refuse_not_finite(np.zeros((2, 3)), "a.tflite", "Leave it out.")
+    with pytest.raises(UnusableError, match=r"a\.tflite: the logits of 1 of 2 images are not finite.*Leave it out\."):
+        quality.refuse_not_finite(np.array([[0, 1], [np.inf, 2]]), "a.tflite", "Leave it out.")
+
+
+@pytest.mark.parametrize(("of_file", "is_refused"), [(0.94, False), (0.9395, True)])
+def test_the_largest_drop_itself_is_taken(of_file, is_refused):
+    """0.96 - 0.94 is 0.020000000000000018 in binary numbers."""
+    keras_student = {"bytes": 1, "accuracy": 0.96}
+    file = {"bytes": 1, "accuracy": of_file, "agreement": 1.0, "largest_logit_difference": 0.0}
+    report = {"student": "s", "test_images": 2000, "keras": keras_student, "files": {"a.onnx": file}}
+    report["made_from"] = {"export": {"softmax": False}}
+    with pytest.raises(UnusableError) if is_refused else nullcontext():
+        quality.refuse_large_drop(report, 0.02)
 
 
 def test_class_names_reach_every_format(written):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from real_project import ROOT, change
 from ruamel.yaml import YAML
-from shipped import EXPORT, FILES, export, write_shipped
+from shipped import EXPORT, FILES, export, made_now, write_shipped
 from soft_label_files import write_logits
 
 from pipeline.cli import paths
@@ -99,10 +99,9 @@ def section(card, title):
 
 
 def shipped(project, **changes):
-    """An export with 11 of 12 answers right."""
-    of_now = read_params(Path("params.yaml")).export.model_dump(exclude={"students"})
-    made_from = {"dataset": Index(IMAGES, CLASSES).fingerprint(), "export": of_now}
-    write_shipped(project, best=export(**{"test_images": 12, "made_from": made_from} | changes))
+    """An export of the index and the settings of now."""
+    of_now = {"test_images": 12, "made_from": made_now(Index(IMAGES, CLASSES).fingerprint())}
+    write_shipped(project, best=export(**of_now | changes))
 
 
 def test_the_head_is_what_the_hub_reads(project):
@@ -246,15 +245,6 @@ def test_one_student_under_two_names_is_told_once(project):
         assert f"| {item}/student\\_int8.tflite | int8 |" in card
 
 
-def test_an_unknown_auc_is_left_out_of_the_head(project):
-    shipped(project, keras=EXPORT["keras"] | {"auc": None})
-    values, _ = head_of(made_card())
-    assert [metric["name"] for metric in values["model-index"][0]["results"][0]["metrics"]] == [
-        "accuracy", "nll", "brier", "ece",
-    ]  # fmt: skip
-    assert "roc_auc" not in values["metrics"]
-
-
 @pytest.mark.parametrize(
     ("stated", "of_hub"),
     [
@@ -354,12 +344,13 @@ def test_an_export_of_something_else_is_told_and_not_shown(project, changes, rea
     assert card.count(reason) == 1
 
 
-def test_an_export_of_a_student_trained_again_is_not_shown(project):
-    shipped(project)
-    file = paths.model_file(GROUP, 1)
+@pytest.mark.parametrize("group", [GROUP, BASELINE])
+def test_an_export_of_a_student_trained_again_is_not_shown(project, group):
+    shipped(project, student=group.model(1))
+    file = paths.model_file(group, 1)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"another student")
-    assert "the student kl T=4, seed 1 was trained again since" in section(made_card(), "Files")
+    assert f"the {group.words}, seed 1 was trained again since" in section(made_card(), "Files")
 
 
 def test_a_baseline_that_ships_has_no_verdict_on_its_teacher(project):

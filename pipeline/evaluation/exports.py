@@ -124,7 +124,7 @@ def read_export(folder: Path, item: str) -> Export:
             _refuse_no_texts(export.made_from, ["dataset"])
             _ = export.made_from["export"]["softmax"]
         for numbers in (export.keras, *export.files.values()):
-            _refuse_no_numbers(numbers, ["bytes", *KNOWN, *(["auc"] if numbers.get("auc") is not None else [])])
+            _refuse_no_numbers(numbers, ["bytes", *KNOWN, *({"auc"} & set(numbers))])
             _refuse_no_numbers(numbers["calibrated"], ["nll", "ece"])
         for numbers in export.files.values():
             _refuse_no_numbers(numbers, ["agreement", "largest_logit_difference"])

@@ -59,12 +59,12 @@ def int8(graph: Graph, metadata: Metadata, images: npt.NDArray[np.uint8]) -> byt
 
 
 def _with_whole_range(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """The images with a black and a white value in the corners of the first one.
+    """The images with a white value in a corner of the first one.
 
-    The range of the input is then 0 to 255, its step 1, and a pixel is its own integer.
+    LiteRT's ranges always hold 0. So that of the input is 0 to 255, its step 1, and a pixel is its own integer.
     """
     pixels = images.astype(np.float32)
-    pixels[0].flat[0], pixels[0].flat[-1] = 0.0, 255.0
+    pixels[0].flat[-1] = 255.0
     return pixels
 
 

@@ -28,7 +28,7 @@ WIDEST = 4096
 def metadata(
     statements: Mapping[str, str | None],
     data_set: str,
-    quality: Mapping[str, Mapping[str, float | None]],
+    quality: Mapping[str, Mapping[str, float]],
     exports: Sequence[Export],
     *,
     is_distilled: bool,
@@ -43,10 +43,6 @@ def metadata(
         is_distilled: whether one of the models learned from a teacher.
     """
     endings = {PurePath(name).suffix for export in exports for name in export.files}
-    known = {
-        model: {key: value for key in METRICS if (value := numbers.get(key)) is not None}
-        for model, numbers in quality.items()
-    }
     tags = [TASK, *(["knowledge-distillation"] if is_distilled else []), "softlabel"]
     tags += [tag for ending, tag in TAGS.items() if ending in endings]
     if statements["domain"] == "medical":
@@ -58,8 +54,8 @@ def metadata(
         "library_name": "keras",
         "pipeline_tag": TASK,
         "tags": tags,
-        "metrics": sorted({METRICS[name] for numbers in known.values() for name in numbers}),
-        "model-index": [_result(model, data_set, numbers) for model, numbers in known.items()],
+        "metrics": sorted({METRICS[name] for numbers in quality.values() for name in METRICS if name in numbers}),
+        "model-index": [_result(name, data_set, numbers) for name, numbers in quality.items()],
     }
 
 
@@ -84,7 +80,11 @@ def _in_quotes(value: Any) -> Any:
 
 def _result(name: str, data_set: str, numbers: Mapping[str, float]) -> dict[str, Any]:
     """The part of "model-index" on one model."""
-    values = [{"type": METRICS[key], "value": round(value, DECIMALS), "name": key} for key, value in numbers.items()]
+    values = [
+        {"type": METRICS[key], "value": round(value, DECIMALS), "name": key}
+        for key, value in numbers.items()
+        if key in METRICS
+    ]
     described = {"name": data_set, "type": _identifier(data_set), "split": "test"}
     return {
         "name": name,

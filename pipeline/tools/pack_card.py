@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline.soft_labels.answers import answers_in
 from pipeline.soft_labels.reading import SoftLabelFile
 from pipeline.tools.inspect_file import provenance_in_words
 
+IS_OF_SOFT_LABELS = ". It is that of the soft labels; the images have their own."
 TASK = "image-classification"
 TAGS = ("knowledge-distillation", "soft-labels")
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
@@ -74,17 +76,29 @@ the ids to images learns their labels. Labels of the test images are in here, to
 """
 
 
-def card(logits: SoftLabelFile, targets: Sequence[SoftLabelFile], license_: str, title: str) -> str:
+@dataclass(frozen=True)
+class Stated:
+    """What a person says of a pack.
+
+    Attributes:
+        license: an SPDX identifier or a sentence; "" if it is not known yet.
+        title: the title of the card; "" for one that names the teacher.
+    """
+
+    license: str
+    title: str
+
+
+def card(logits: SoftLabelFile, targets: Sequence[SoftLabelFile], stated: Stated) -> str:
     """The whole card.
 
     Args:
         logits: the file of logits.
         targets: the files of soft labels.
-        license_: an SPDX identifier or a sentence; "" if it is not known.
-        title: the title; "" for one that names teacher and classes.
+        stated: licence and title.
     """
-    origin = logits.provenance
-    named = one_line(title, len(title)) if title.strip() else f"Soft labels of {origin.teacher}"
+    title, license_ = stated.title, stated.license
+    named = one_line(title, len(title)) if title.strip() else f"Soft labels of {logits.provenance.teacher}"
     temperatures = " and ".join([f"T = {file.temperature:g}" for file in targets])
     head = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata(logits, license_, named)]
     text = TEXT.format(
@@ -156,7 +170,7 @@ def _license_in_words(license_: str) -> str:
             "**To fill in.** No licence is stated, and without one others may not use the pack. Write it here, and\n"
             "its identifier into `license:` at the head of this file."
         )
-    return f"{_escaped(license_)}. It is that of the soft labels; the images have their own."
+    return _escaped(license_) + IS_OF_SOFT_LABELS
 
 
 def _escaped(text: str) -> str:

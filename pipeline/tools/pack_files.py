@@ -18,7 +18,7 @@ AGAIN = "Get the pack again from where it came."
 
 def soft_label_files(folder: Path) -> list[Path]:
     """The soft-label files of a pack: that of the logits, then those of the soft labels by name."""
-    names = [path for path in sorted(folder.iterdir()) if TARGETS.fullmatch(path.name)]
+    names = [path for path in sorted(folder.iterdir()) if TARGETS.fullmatch(path.name) and path.is_file()]
     return [folder / LOGITS, *names]
 
 
