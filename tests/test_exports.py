@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -168,9 +169,15 @@ def test_each_format_gives_the_answers_of_keras(tmp_path, kind):
 def test_what_a_format_lacks_is_named(tmp_path, name):
     keras.utils.set_random_seed(3)
     graph = Graph(network(keras.layers.Reshape((8, 24)), keras.layers.GRU(4)), "logits")
-    message = rf"converted to {name}: .*TensorList.*Leave {name} out of export\.formats"
+    message = rf"converted to {name}: .*TensorList.*[Ll]eave {name} out of export\.formats"
     with pytest.raises(UnusableError, match=message):
         write(name, tmp_path, graph, ABOUT_NOISE, NOISE)
+
+
+def test_numbers_of_16_bits_are_named_as_the_cause(tmp_path):
+    graph = Graph(network(keras.layers.Conv2D(4, 3, dtype="mixed_float16")), "logits")
+    with pytest.raises(UnusableError, match=r"litert_float32: .*tf\.Conv2D\. It computes in float16.*in float32\."):
+        write("litert_float32", tmp_path, graph, ABOUT_NOISE, NOISE)
 
 
 class Branches(keras.layers.Layer):
@@ -195,8 +202,11 @@ AGAIN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+import keras
 import test_exports
 from pipeline.cli.main import main
+dropout = test_exports.Graph(keras.saving.load_model("dropout.keras"), "logits")
+test_exports.write("saved_model", Path("models/exports"), dropout, test_exports.METADATA, None)
 main(["export", "--student", "best"], standalone_mode=False)
 Path("mobilenet.onnx").write_bytes(test_exports.onnx.float32(*test_exports.mobilenet()))
 """
@@ -240,9 +250,11 @@ def test_mobilenet_answers_as_keras_does(tmp_path):
 def twice(reproduced, tmp_path_factory) -> list[Path]:
     """The small project, whose student two processes export, in two orders and with two seeds of Python's hashes."""
     projects = []
+    network(keras.layers.Dropout(0.5)).save(file := tmp_path_factory.mktemp("dropout") / "dropout.keras")
     for seed, formats in (("1", list(FILES)), ("2", list(reversed(FILES)))):
         folder = copy_without(reproduced, tmp_path_factory.mktemp("twice") / "project", "models/exports")
         change(folder / "params.yaml", "export.formats", formats)
+        shutil.copy(file, folder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(ENVIRONMENT, "PYTHONHASHSEED", seed)
             run(sys.executable, "-c", AGAIN, str(Path(__file__).parent), cwd=folder)
@@ -256,7 +268,7 @@ def test_another_process_writes_the_same_bytes(twice):
         for project in twice
     )
     assert first.keys() == second.keys()
-    assert len(first) == 9
+    assert len(first) == 9 + 4  # of the student, and of one with dropout, whose state Keras draws anew at each start
     differ = [name.name for name in first if first[name].read_bytes() != second[name].read_bytes()]
     assert differ == ["export.json"]  # its entries have the order of the formats
 
@@ -430,6 +442,16 @@ def test_the_whole_range_of_pixels_is_measured():
 
 def student_of_three_rows():
     return network(shape=(3, 3, 1))
+
+
+def test_states_of_random_layers_do_not_reach_the_files(tmp_path):
+    """Keras draws them anew when it builds or loads a network."""
+    model = network(keras.layers.Dropout(0.5))
+    saved_model.float32(Graph(model, "logits"), ABOUT_NOISE, tmp_path / "saved_model")
+    saved = tf.train.load_checkpoint(str(tmp_path / "saved_model/variables/variables"))
+    values = [saved.get_tensor(name) for name in saved.get_variable_to_shape_map() if "/VARIABLE_VALUE" in name]
+    states = [value.tolist() for value in values if value.shape == (2,)]
+    assert states == [[0, 0]]
 
 
 def test_the_guides_lines_answer_with_litert_alone(written, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """How files get their final names: after an error or a kill, and with a second process."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -241,3 +242,9 @@ def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
     with publish(FINAL) as partial:
         partial.write_bytes(b"later")
     assert FINAL.read_bytes() == b"later"
+
+
+def test_a_full_disk_names_the_file():
+    """`write` of an open file raises an error that names none."""
+    with pytest.raises(OSError, match=r"No space left on device: 'out/logits\.h5'$"), publish(FINAL):
+        raise OSError(errno.ENOSPC, "No space left on device")

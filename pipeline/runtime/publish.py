@@ -4,6 +4,7 @@ An incomplete file or folder never has its final name: it is written beside that
 it is complete.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -54,8 +55,10 @@ def replace_whole(final: Path) -> Iterator[Path]:
     try:
         yield partial
         _rename(partial, final)
-    except BaseException:
+    except BaseException as error:
         remove(partial)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            error.filename = os.fspath(final)
         raise
 
 

@@ -9,24 +9,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.index import NO_LABEL, SPLITS
+from pipeline.report.licences import UNKNOWN, licence_metadata
 from pipeline.runtime.errors import one_line
 from pipeline.soft_labels.answers import answers_in
 from pipeline.soft_labels.reading import SoftLabelFile
 from pipeline.tools.inspect_file import provenance_in_words
 
-SAME_ON_THE_HUB = (
-    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0"),
-    *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
-    *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0"),
-)
-HUB_LICENSES = dict(zip(SAME_ON_THE_HUB, SAME_ON_THE_HUB, strict=True)) | {
-    "odc-by-1.0": "odc-by",
-    "odbl-1.0": "odbl",
-    "pddl-1.0": "pddl",
-}
-"""The Hub's name of a licence, by its SPDX identifier in small letters."""
-
-UNKNOWN = "unknown"
 IS_OF_SOFT_LABELS = ". It is that of the soft labels; the images have their own."
 TASK = "image-classification"
 TAGS = ("knowledge-distillation", "soft-labels")
@@ -127,10 +115,7 @@ def card(logits: SoftLabelFile, targets: Sequence[SoftLabelFile], stated: Stated
 def metadata(logits: SoftLabelFile, license_: str, title: str) -> Iterator[tuple[str, Any]]:
     """The metadata at the head of the card, name by name."""
     text = one_line(license_, len(license_)) if license_.strip() else UNKNOWN
-    known = UNKNOWN if text == UNKNOWN else HUB_LICENSES.get(text.lower(), "other")
-    yield "license", known
-    if known == "other":
-        yield "license_name", re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[:60] or "other"
+    yield from licence_metadata(text).items()
     yield "pretty_name", title
     yield "task_categories", [TASK]
     yield "size_categories", [size_category(_count(logits))]

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.images.index import SPLITS
+from pipeline.report.licences import UNKNOWN
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few, quoted
 from pipeline.soft_labels.reading import SoftLabelFile, open_logits, open_soft_targets
@@ -136,7 +137,7 @@ def licenses_in(stated: Mapping[str, Any]) -> list[str] | None:
     names = value if isinstance(value, list) else [value]
     if not all(name is None or isinstance(name, str) for name in names):
         return None
-    return [name for name in names if name not in (None, "", pack_card.UNKNOWN)]
+    return [name for name in names if name not in (None, "", UNKNOWN)]
 
 
 def metadata_in(text: str) -> dict[str, Any] | None:
