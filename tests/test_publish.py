@@ -11,7 +11,7 @@ from real_project import HANGS
 
 from pipeline.runtime import publish as publishing
 from pipeline.runtime.errors import BusyError, MismatchError
-from pipeline.runtime.publish import overlap, publish
+from pipeline.runtime.publish import overlap, publish, replace_given
 
 FINAL = Path("out/logits.h5")
 PARTIAL = Path("out/logits.h5.partial")
@@ -244,7 +244,8 @@ def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
     assert FINAL.read_bytes() == b"later"
 
 
-def test_a_full_disk_names_the_file():
+@pytest.mark.parametrize("writing", [publish, replace_given])
+def test_a_full_disk_names_the_file(writing):
     """`write` of an open file raises an error that names none."""
-    with pytest.raises(OSError, match=r"No space left on device: 'out/logits\.h5'$"), publish(FINAL):
+    with pytest.raises(OSError, match=r"No space left on device: 'out/logits\.h5'$"), writing(FINAL):
         raise OSError(errno.ENOSPC, "No space left on device")

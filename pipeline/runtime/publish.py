@@ -53,12 +53,11 @@ def replace_whole(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)
     try:
-        yield partial
-        _rename(partial, final)
-    except BaseException as error:
+        with _named_if_full(final):
+            yield partial
+            _rename(partial, final)
+    except BaseException:
         remove(partial)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-            error.filename = os.fspath(final)
         raise
 
 
@@ -73,9 +72,20 @@ def replace_given(final: Path) -> Iterator[Path]:
     """
     real = Path(os.path.realpath(final))
     real.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=real.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=real.parent) as folder, _named_if_full(final):
         yield Path(folder, real.name)
         _rename(Path(folder, real.name), real)
+
+
+@contextmanager
+def _named_if_full(final: Path) -> Iterator[None]:
+    """Lets the error of a full disk name the file that was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            error.filename = os.fspath(final)
+        raise
 
 
 def _rename(partial: Path, final: Path) -> None:
