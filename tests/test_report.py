@@ -377,6 +377,15 @@ def test_the_page_and_the_table_tell_the_same(reproduced, monkeypatch):
     ]
 
 
+def test_a_real_run_shows_its_own_export(reproduced, monkeypatch):
+    """What the stage `export` says it was made from is what table, page and card expect."""
+    monkeypatch.chdir(reproduced)
+    table = CliRunner().invoke(main, ["table"]).stdout
+    page, card = (Path("results", name).read_text(encoding="utf-8") for name in ("report.html", "MODEL_CARD.md"))
+    assert ["student.onnx" in table, "student.onnx" in page, "student.onnx" in card] == [True] * 3
+    assert "is not shown" not in table + page + card
+
+
 def test_data_set_teacher_and_date_stand_first(hostile):
     page = html.unescape((hostile / "report.html").read_text(encoding="utf-8"))
     first = page.partition('<p class="about">')[2].partition("</p>")[0]
