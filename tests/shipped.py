@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.exports import ExportSpeed, write_export_speed
+from pipeline.params.reading import read_params
 
 CALIBRATED = {"nll": 0.1009, "brier": 0.0512, "ece": 0.0081}
 KERAS = {
@@ -23,12 +24,16 @@ FILES = {
     | {"bytes": 40_000, "precision": "float32", "digest": "ef" * 32, "agreement": 1.0}
     | {"largest_logit_difference": 2.1e-06},
 }
+SETTINGS = {"calibration_images": 200, "formats": ["litert_int8", "onnx"], "max_accuracy_drop": 0.02, "softmax": False}
+DATA_SET = "da" * 32
 EXPORT = {
     "student": "student_kl_T4_seed1",
     "sha256": "12" * 32,
     "chosen": "the best of 3 students by validation accuracy (0.962)",
     "test_images": 1500,
     "temperature": 1.2345,
+    "temperature_note": None,
+    "made_from": {"dataset": DATA_SET, "export": SETTINGS},
     "class_names": ["0", "1"],
     "keras": KERAS,
     "files": FILES,
@@ -62,6 +67,12 @@ SPEED = ExportSpeed(
 def export(**changes: Any) -> dict[str, Any]:
     """`EXPORT` with other values."""
     return copy.deepcopy(EXPORT) | changes
+
+
+def made_now(dataset: str) -> dict[str, Any]:
+    """What an export says it was made from if it was made with the params.yaml of the working directory."""
+    settings = read_params(Path("params.yaml")).export.model_dump(exclude={"students"})
+    return {"dataset": dataset, "export": settings}
 
 
 def write_shipped(folder: Path, **items: dict[str, Any]) -> None:

@@ -148,7 +148,7 @@ def test_this_one_trains_others_when_it_is_done(others, monkeypatch, capfd):
 
 @pytest.mark.slow
 def test_a_process_is_ready_before_it_is_known_how_many_fit(others, monkeypatch):
-    monkeypatch.setattr(beside.room, "usable_cores", lambda: 2)
+    monkeypatch.setattr(beside, "usable_cores", lambda: 2)
     started = others(2, ("a", "done", 0))
     (ready,) = wait_until(lambda: list(started._workers))
     started.after_epoch(7)
@@ -160,7 +160,7 @@ def test_a_process_is_ready_before_it_is_known_how_many_fit(others, monkeypatch)
 
 @pytest.mark.slow
 def test_the_ready_process_ends_where_none_fits(others, monkeypatch):
-    monkeypatch.setattr(beside.room, "usable_cores", lambda: 2)
+    monkeypatch.setattr(beside, "usable_cores", lambda: 2)
     monkeypatch.setattr(beside.Others, "_that_fit", lambda self, to_come: 1)
     alone = others("auto", ("a", "done", 0))
     (ready,) = wait_until(lambda: list(alone._workers))
@@ -173,7 +173,7 @@ def test_the_ready_process_ends_where_none_fits(others, monkeypatch):
 
 
 def test_on_one_core_no_process_is_ready(others, monkeypatch):
-    monkeypatch.setattr(beside.room, "usable_cores", lambda: 1.5)
+    monkeypatch.setattr(beside, "usable_cores", lambda: 1.5)
     alone = others("auto", ("a", "done", 0))
     assert len(alone._foreseen.result()) == 1
     assert alone._workers == []

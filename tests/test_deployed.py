@@ -1,8 +1,10 @@
 """Exported files are read and run: what they say of themselves, what they answer, and how damage shows."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.deployed import seal
 from pipeline.deployed.answers import as_logits
 from pipeline.deployed.files import open_exported
+from pipeline.deployed.litert import LiteRtFile
 from pipeline.deployed.metadata import NO_DIGEST, from_json
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError, UnusableError
 
@@ -28,6 +31,60 @@ def test_answers_are_those_by_pencil(litert):
     exported = open_exported(litert, threads=1)
     for images in (3, 1, 2):
         assert exported.logits(PIXELS[:images]) == pytest.approx(LOGITS[:images], abs=1e-5)
+
+
+class Interpreter:
+    """In the place of LiteRT's: answers with whole numbers, of which each step is 1/4, and -128 is 0."""
+
+    made: ClassVar[list[int]] = []
+
+    def __init__(self, model_content, num_threads):
+        self.made.append(num_threads)
+
+    def get_input_details(self):
+        return [{"index": 0, "shape": np.array([1, 2, 2, 1]), "dtype": np.uint8}]
+
+    def get_output_details(self):
+        return [{"index": 1, "quantization": (0.25, -128)}]
+
+    def get_tensor(self, index):
+        return np.array([[-128, -127, -125]], np.int8)
+
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+def test_whole_numbers_become_probabilities(monkeypatch):
+    """0, 1/4 and 3/4; the first is taken for half a step, the most that was rounded to 0."""
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
+    exported = LiteRtFile(b"", replace(METADATA, output="probabilities"), threads=1)
+    assert exported.logits(PIXELS[:1])[0] == pytest.approx(np.log([1 / 8, 1 / 4, 3 / 4]), abs=1e-6)
+
+
+def test_threads_are_as_many_as_asked_for_or_the_cores(monkeypatch):
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    Interpreter.made.clear()
+    for threads in (2, None):
+        LiteRtFile(b"", METADATA, threads)
+    assert Interpreter.made == [2, 3]
+
+
+def test_a_graph_of_other_images_than_it_says_is_refused(tmp_path):
+    """The digest is right: someone made such a file."""
+    other = {**METADATA.preprocessing, "input_shape": [3, 2, 1]}
+    file = write_litert(tmp_path / "student.tflite", preprocessing=other)
+    with pytest.raises(DamagedError, match=r"takes uint8 of shape \(2, 2, 1\), and says .* \(3, 2, 1\)"):
+        open_exported(file)
+
+
+def test_a_file_of_two_digests_is_refused():
+    """Else the second could change together with the first."""
+    text = METADATA.as_json().encode()
+    content = text + text.replace(NO_DIGEST.encode(), b"1" * 64)
+    sealed = content.replace(NO_DIGEST.encode(), hashlib.sha256(content).hexdigest().encode())
+    with pytest.raises(DamagedError, match="bytes are not those that were written"):
+        seal.unsealed(sealed, FILE)
 
 
 def test_metadata_are_read_from_the_file(litert):
@@ -152,6 +209,9 @@ FAULTS = {
     "no size": (changed(preprocessing={}), DamagedError, "other keys"),
     "two channels": (changed(preprocessing={"input_shape": [2, 2, 2]}), DamagedError, "input_shape"),
     "one class": (changed(class_names=["a"]), DamagedError, "1 class"),
+    "numbers for classes": (changed(class_names=[1, 2]), DamagedError, "no texts"),
+    "one text for classes": (changed(class_names="ab"), DamagedError, "other keys"),
+    "no student": (changed(student=None), DamagedError, "no texts"),
     "a class twice": (changed(class_names=["a", "a"]), DamagedError, "2 class"),
     "no temperature": (changed(temperature=0), DamagedError, "temperature 0"),
     "another output": (changed(output="scores"), DamagedError, "output 'scores'"),

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from pipeline.cli.main import main
 from pipeline.deployed.files import open_exported
 from pipeline.deployed.formats import FILES
 from pipeline.deployed.metadata import NO_DIGEST
-from pipeline.exports import quality
+from pipeline.exports import quality, temperature
 from pipeline.images.image_files import read_original
 from pipeline.images.index import fingerprint_of, read_index
 from pipeline.models import keras_files
@@ -86,6 +87,10 @@ def test_every_format_is_written_and_measured(here, capsys):
     assert report["chosen"] == "the best of 2 students by validation accuracy (0.700)"
     assert report["test_images"] == 12
     assert report["class_names"] == ["HP", "SSA"]
+    assert report["made_from"] == {
+        "dataset": read_index(INDEX).fingerprint(),
+        "export": {"calibration_images": 10, "formats": [*FILES], "max_accuracy_drop": 1.0, "softmax": False},
+    }
     assert report["keras"]["bytes"] == STUDENTS[NAMES[1]].stat().st_size
     for name, found in report["files"].items():
         opened = quality.opened(OUTPUT / name)
@@ -109,6 +114,50 @@ def test_files_take_the_pixels_of_images_as_they_are(here):
     logits = open_exported(OUTPUT / "student_float32.tflite").logits(pixels)
     right = [int(np.argmax(row) == label) for row, label in zip(logits, data.labels(data.split("test")), strict=True)]
     assert report["accuracy"] == pytest.approx(sum(right) / 12)
+
+
+def logits_of(part):
+    """What the student answers for the images of a split, and their classes, without code of the stage."""
+    data = read_index(INDEX)
+    images = data.split(part)
+    student = keras.saving.load_model(STUDENTS[NAMES[1]])
+    return student.predict(np.stack([read_original(image.path) for image in images]), verbose=0), data.labels(images)
+
+
+def test_the_temperature_is_fitted_on_validation_images(here, capsys):
+    run()
+    of_val, of_test = (temperature.fitted(*logits_of(part)) for part in ("val", "test"))
+    report = json.loads(REPORT.read_text())
+    assert report["temperature"] == pytest.approx(of_val[0], rel=1e-3)
+    assert report["temperature"] != pytest.approx(of_test[0], rel=1e-2)
+    assert report["temperature_note"] is None
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_a_temperature_that_was_not_fitted_says_why(here, capsys, monkeypatch):
+    monkeypatch.setattr(temperature, "fitted", lambda *_: (1.0, "all answers are right"))
+    run()
+    assert json.loads(REPORT.read_text())["temperature_note"] == "all answers are right"
+    assert "note: all answers are right" in capsys.readouterr().out
+
+
+def test_probabilities_of_8_bits_are_called_coarse(here, capsys):
+    run(formats=["litert_int8"], softmax=True, max_accuracy_drop=1.0)
+    said = capsys.readouterr().out
+    assert "note: litert_int8 gives probabilities in steps of 1/256" in said
+    assert "largest log-probability difference" in said
+    run(formats=["litert_float32"], softmax=True)
+    assert "1/256" not in capsys.readouterr().out
+
+
+def test_a_student_without_finite_answers_is_refused(here):
+    student = keras.saving.load_model(STUDENTS[NAMES[1]])
+    head = student.get_layer("logits")
+    head.set_weights([np.full_like(weights, np.nan) for weights in head.get_weights()])
+    keras_files.save(student, STUDENTS[NAMES[1]], None)
+    with pytest.raises(UnusableError, match=rf"{NAMES[1]}.*12 of 12 images are not finite\. Train it again"):
+        run()
+    assert not OUTPUT.exists()
 
 
 def test_a_named_student_is_taken_as_it_is(here):

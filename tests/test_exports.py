@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +68,7 @@ def test_integers_give_the_logits_up_to_their_steps(written):
         assert found == pytest.approx(LOGITS, abs=2 * np.ptp(LOGITS) / 255)
     else:
         assert np.exp(found) == pytest.approx(np.exp(log_probabilities(LOGITS)), abs=2 / 256)
+        assert np.exp(found[1, 2]) == pytest.approx(1 / 512)  # of 0.00004: half a step in place of 0
 
 
 def interpreter(content):
@@ -166,9 +169,15 @@ def test_each_format_gives_the_answers_of_keras(tmp_path, kind):
 def test_what_a_format_lacks_is_named(tmp_path, name):
     keras.utils.set_random_seed(3)
     graph = Graph(network(keras.layers.Reshape((8, 24)), keras.layers.GRU(4)), "logits")
-    message = rf"converted to {name}: .*TensorList.*Leave {name} out of export\.formats"
+    message = rf"converted to {name}: .*TensorList.*[Ll]eave {name} out of export\.formats"
     with pytest.raises(UnusableError, match=message):
         write(name, tmp_path, graph, ABOUT_NOISE, NOISE)
+
+
+def test_numbers_of_16_bits_are_named_as_the_cause(tmp_path):
+    graph = Graph(network(keras.layers.Conv2D(4, 3, dtype="mixed_float16")), "logits")
+    with pytest.raises(UnusableError, match=r"litert_float32: .*tf\.Conv2D\. It computes in float16.*in float32\."):
+        write("litert_float32", tmp_path, graph, ABOUT_NOISE, NOISE)
 
 
 class Branches(keras.layers.Layer):
@@ -193,8 +202,11 @@ AGAIN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+import keras
 import test_exports
 from pipeline.cli.main import main
+dropout = test_exports.Graph(keras.saving.load_model("dropout.keras"), "logits")
+test_exports.write("saved_model", Path("models/exports"), dropout, test_exports.METADATA, None)
 main(["export", "--student", "best"], standalone_mode=False)
 Path("mobilenet.onnx").write_bytes(test_exports.onnx.float32(*test_exports.mobilenet()))
 """
@@ -238,9 +250,11 @@ def test_mobilenet_answers_as_keras_does(tmp_path):
 def twice(reproduced, tmp_path_factory) -> list[Path]:
     """The small project, whose student two processes export, in two orders and with two seeds of Python's hashes."""
     projects = []
+    network(keras.layers.Dropout(0.5)).save(file := tmp_path_factory.mktemp("dropout") / "dropout.keras")
     for seed, formats in (("1", list(FILES)), ("2", list(reversed(FILES)))):
         folder = copy_without(reproduced, tmp_path_factory.mktemp("twice") / "project", "models/exports")
         change(folder / "params.yaml", "export.formats", formats)
+        shutil.copy(file, folder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(ENVIRONMENT, "PYTHONHASHSEED", seed)
             run(sys.executable, "-c", AGAIN, str(Path(__file__).parent), cwd=folder)
@@ -254,7 +268,7 @@ def test_another_process_writes_the_same_bytes(twice):
         for project in twice
     )
     assert first.keys() == second.keys()
-    assert len(first) == 9
+    assert len(first) == 9 + 4  # of the student, and of one with dropout, whose state Keras draws anew at each start
     differ = [name.name for name in first if first[name].read_bytes() != second[name].read_bytes()]
     assert differ == ["export.json"]  # its entries have the order of the formats
 
@@ -303,7 +317,7 @@ def test_the_temperature_is_that_of_the_closed_form(logit, right):
     labels = np.array([1] * right + [0] * (10 - right))
     logits = np.tile([0.0, logit], (10, 1))
     expected = logit / math.log(right / (10 - right))
-    assert temperature.fitted(logits, labels) == (pytest.approx(expected, rel=1e-4), "")
+    assert temperature.fitted(logits, labels) == (pytest.approx(expected, rel=1e-4), None)
 
 
 def test_right_answers_leave_the_temperature_at_one():
@@ -373,8 +387,36 @@ def test_quality_is_that_of_a_small_table():
 def test_closeness_compares_logits_or_their_logarithms():
     ours, keras_student = np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[1.0, 2.5], [0.0, 1.0]])
     assert quality.closeness(ours, keras_student, METADATA) == {"agreement": 0.5, "largest_logit_difference": 3.0}
+    assert quality.closeness(keras_student, ours, METADATA)["largest_logit_difference"] == 3.0
     about = replace(METADATA, output="probabilities")
     assert quality.closeness(ours, ours + 7, about)["largest_logit_difference"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", np.finfo(np.float32).tiny), ("int8", 1 / 512)])
+def test_probabilities_too_small_for_a_file_do_not_count(precision, least):
+    """A file that gives what it can of e^-200 and e^-150 is as close as can be; another class is far."""
+    of_keras, about = np.array([[200.0, 0], [0, 150]]), replace(METADATA, output="probabilities", precision=precision)
+    ours = np.log(np.array([[1, least], [least, 1]]))
+    assert quality.closeness(ours, of_keras, about)["largest_logit_difference"] == pytest.approx(0, abs=0.01)
+    other = quality.closeness(ours[::-1], of_keras, about)["largest_logit_difference"]
+    assert other == pytest.approx(-math.log(least), abs=0.01)
+
+
+def test_a_file_without_finite_answers_is_refused():
+    quality.refuse_not_finite(np.zeros((2, 3)), "a.tflite", "Leave it out.")
+    with pytest.raises(UnusableError, match=r"a\.tflite: the logits of 1 of 2 images are not finite.*Leave it out\."):
+        quality.refuse_not_finite(np.array([[0, 1], [np.inf, 2]]), "a.tflite", "Leave it out.")
+
+
+@pytest.mark.parametrize(("of_file", "is_refused"), [(0.94, False), (0.9395, True)])
+def test_the_largest_drop_itself_is_taken(of_file, is_refused):
+    """0.96 - 0.94 is 0.020000000000000018 in binary numbers."""
+    keras_student = {"bytes": 1, "accuracy": 0.96}
+    file = {"bytes": 1, "accuracy": of_file, "agreement": 1.0, "largest_logit_difference": 0.0}
+    report = {"student": "s", "test_images": 2000, "keras": keras_student, "files": {"a.onnx": file}}
+    report["made_from"] = {"export": {"softmax": False}}
+    with pytest.raises(UnusableError) if is_refused else nullcontext():
+        quality.refuse_large_drop(report, 0.02)
 
 
 def test_class_names_reach_every_format(written):
@@ -400,6 +442,16 @@ def test_the_whole_range_of_pixels_is_measured():
 
 def student_of_three_rows():
     return network(shape=(3, 3, 1))
+
+
+def test_states_of_random_layers_do_not_reach_the_files(tmp_path):
+    """Keras draws them anew when it builds or loads a network."""
+    model = network(keras.layers.Dropout(0.5))
+    saved_model.float32(Graph(model, "logits"), ABOUT_NOISE, tmp_path / "saved_model")
+    saved = tf.train.load_checkpoint(str(tmp_path / "saved_model/variables/variables"))
+    values = [saved.get_tensor(name) for name in saved.get_variable_to_shape_map() if "/VARIABLE_VALUE" in name]
+    states = [value.tolist() for value in values if value.shape == (2,)]
+    assert states == [[0, 0]]
 
 
 def test_the_guides_lines_answer_with_litert_alone(written, tmp_path, monkeypatch, capsys):

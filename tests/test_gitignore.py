@@ -33,6 +33,13 @@ def test_git_takes_the_notes_of_data_sets_and_no_data():
     assert git("check-ignore", *ignored).split() == ignored
 
 
+def test_git_takes_nothing_that_pip_builds():
+    for name in ("build/lib/pipeline/tools/plan.py", "softlabel-0.1.0-py3-none-any.whl", "softlabel.egg-info/PKG-INFO"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert git("ls-files", "--others", "--exclude-standard").split() == [".gitignore"]
+
+
 def test_dvc_adds_data_sets(tmp_path):
     """DVC refuses a note that git would ignore."""
     for name in ("data/raw/birds/images/1.png", "data/raw/of_2026/birds/1.png", "data/raw/a.npz"):

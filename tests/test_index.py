@@ -39,6 +39,7 @@ def test_file_is_plain_csv_sorted_by_id(tmp_path):
         "\U0001f52c.png",
         " a.png ",
         "a\nb.png",
+        "a\rb.png",
         "'; --",
         "NA",
     ],

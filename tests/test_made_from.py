@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from real_project import ROOT, change
-from shipped import EXPORT, write_shipped
+from shipped import export, made_now, write_shipped
 
 from pipeline.cli.main import main
 from pipeline.evaluation.made_from import made_from, refuse_other_files, refuse_other_teacher, refuse_others
@@ -205,8 +205,10 @@ def test_the_command_shows_exports_of_the_present_students(project, options):
         "intervals": {"quality": {}, "gain": {}, "less_teacher": {}},
     }  # fmt: skip
     METRICS.write_text(json.dumps(metrics))
-    before = table(*options).stdout
-    write_shipped(project, best=EXPORT, old=EXPORT)
+    before, of_none = table(*options).stdout.split("There is no export 'best' yet.")
+    assert of_none == " Make it with `dvc repro export`.\n"
+    of_now = export(made_from=made_now(Index(IMAGES).fingerprint()))
+    write_shipped(project, best=of_now, old=of_now)
     shown = table(*options)
     assert shown.exit_code == 0
     assert shown.stdout.startswith(before.rstrip("\n"))
@@ -217,3 +219,8 @@ def test_the_command_shows_exports_of_the_present_students(project, options):
     told = table(*options).stdout
     assert "int8" not in told
     assert "The export 'best' is not shown" in told
+    student.unlink()
+    change(Path("params.yaml"), "export.softmax", True)
+    told = table(*options).stdout
+    assert "int8" not in told.partition("The export")[0]
+    assert "it was made with export.softmax false (now true)" in " ".join(told.split())

@@ -1,48 +1,52 @@
 """Stage `measure_exports`: what is measured, in which turns, and in which processes."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from exported_files import METADATA, student, write_litert
+from real_project import ROOT
 from shipped import EXPORT, export, write_shipped
 
 from pipeline.evaluation.exports import ExportSpeed, read_export_speed
-from pipeline.exports import saved_model
-from pipeline.exports.graph import Graph
-from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
+from pipeline.inference import cost
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
 from pipeline.stages import measure_exports
-from pipeline.timing import process, rounds
+from pipeline.timing import process, rounds, subjects
 from pipeline.timing.subjects import Subject
 
+TEACHER = {"teacher": Subject(Path("teacher.json"))}
 KERAS = {"sha256": "ab" * 32, "cost": {}, "architecture": {"class_name": "Functional"}, "classes": 3}
 
 
 class FakeProcess:
     """Answers a round with 1 to 20 ms for one image, and with eight times as much for a batch, all threads half."""
 
-    def __init__(self, asked, path, started_with):
-        self.asked, self.path, self.started_with = asked, path, started_with
+    def __init__(self, asked, name, threads):
+        self.asked, self.name, self.threads = asked, name, threads
+        self.told = {"digest": None if name == "teacher" else "ab", "peak_memory_mb": 50.0 * threads}
 
-    def ready(self, name):
-        return {"digest": None if name == "teacher" else "ab", "peak_memory_mb": 50.0 * self.started_with}
-
-    def round(self, name, threads, images):
-        self.asked.append((name, self.started_with, threads, images))
-        return [0.001 * number * (8 if images > 1 else 1) / threads for number in range(1, 21)]
+    def round(self, images):
+        self.asked.append((self.name, self.threads, images))
+        return [0.001 * number * (8 if images > 1 else 1) / self.threads for number in range(1, 21)]
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Every round that is asked for: the model, the threads its process was started with, the threads, the images."""
+    """Every round that is asked for: the model, the threads and the images. No process is started."""
     asked = []
 
     @contextmanager
-    def fake(subject, batch_size, threads):
-        yield FakeProcess(asked, subject.path, threads)
+    def fake(name, subject, batch_size, threads):
+        yield FakeProcess(asked, name, threads)
 
     monkeypatch.setattr(rounds, "_process", fake)
     return asked
@@ -50,7 +54,7 @@ def asked(monkeypatch):
 
 def test_medians_and_percentiles_by_hand(asked):
     """Of 1 to 20 ms the median is 10.5, and the 95th percentile 0.95 of the way from the first to the last: 19.05."""
-    times = rounds.times_of({"best/a.onnx": Subject(Path("a.onnx"))}, batch_size=32, threads=2)
+    times = rounds.times_of([{"best/a.onnx": Subject(Path("a.onnx"))}], {}, batch_size=32, threads=2)
     assert times == {
         "best/a.onnx": {
             "one_thread": {"median_ms": pytest.approx(10.5), "p95_ms": pytest.approx(19.05)},
@@ -64,24 +68,100 @@ def test_medians_and_percentiles_by_hand(asked):
 
 def test_models_take_turns_within_each_round(asked):
     """So a machine that becomes slower does so for all of them."""
-    subjects = {"a": Subject(Path("a.tflite")), "teacher": Subject(Path("teacher.json"))}
-    rounds.times_of(subjects, batch_size=32, threads=2)
-    names = [name for name, *_ in asked]
-    assert names == (["a"] * 3 + ["teacher"] * 3) * rounds.ROUNDS
-    assert [rest for name, *rest in asked if name == "a"][:3] == [[1, 1, 1], [1, 2, 1], [1, 2, 32]]
+    groups = [{"a": Subject(Path("a.tflite")), "b": Subject(Path("b.onnx"))}, {"c": Subject(Path("saved_model"))}]
+    times = rounds.times_of(groups, TEACHER, batch_size=32, threads=2)
+    with_one = [(name, 1, 1) for name in ("a", "b", "teacher")] * rounds.ROUNDS
+    assert asked[: len(with_one)] == with_one
+    assert asked[len(with_one) :][:2] == [("c", 1, 1), ("teacher", 1, 1)]
+    with_two = [(name, 2, images) for name in ("a", "b", "teacher") for images in (1, 32)] * rounds.ROUNDS
+    start = asked.index(("a", 2, 1))
+    assert asked[start:][: len(with_two)] == with_two
+    assert list(times) == ["a", "b", "teacher", "c"]
 
 
-def test_tensorflow_has_a_process_for_each_number_of_threads(asked):
-    """Which can be set but once; the memory is that of the process with one thread."""
-    times = rounds.times_of({"teacher": Subject(Path("teacher.json"))}, batch_size=32, threads=4)
-    assert asked[:3] == [("teacher", 1, 1, 1), ("teacher", 4, 4, 1), ("teacher", 4, 4, 32)]
-    assert times["teacher"]["peak_memory_mb"] == 50.0
+def test_memory_is_that_of_the_process_with_one_thread(asked):
+    times = rounds.times_of([{"a": Subject(Path("a.tflite"))}], TEACHER, batch_size=32, threads=4)
+    assert times["teacher"]["peak_memory_mb"] == times["a"]["peak_memory_mb"] == 50.0
     assert "digest" not in times["teacher"]
 
 
 def test_one_core_is_measured_once(asked):
-    rounds.times_of({"teacher": Subject(Path("teacher.json"))}, batch_size=32, threads=1)
-    assert asked[:3] == [("teacher", 1, 1, 1), ("teacher", 1, 1, 32), ("teacher", 1, 1, 1)]
+    rounds.times_of([{"a": Subject(Path("a.tflite"))}], {}, batch_size=32, threads=1)
+    assert asked == [("a", 1, 1), ("a", 1, 32)] * rounds.ROUNDS
+
+
+def test_two_processes_of_tensorflow_run_at_most(monkeypatch):
+    """The teacher's and that of one SavedModel, however many students are exported."""
+    running, most = [], []
+
+    @contextmanager
+    def fake(name, subject, batch_size, threads):
+        running.append(subject)
+        most.append((sum(one.needs_tensorflow for one in running), len(running)))
+        yield FakeProcess([], name, threads)
+        running.remove(subject)
+
+    monkeypatch.setattr(rounds, "_process", fake)
+    groups = [
+        {f"{item}/{name}": Subject(Path(item, name)) for name in ("a.tflite", "b.onnx", "saved_model")}
+        for item in ("best", "student_kl_T4_seed1", "baseline_seed1")
+    ]
+    assert len(rounds.times_of(groups, TEACHER, batch_size=32, threads=2)) == 10
+    assert max(most) == (2, 4)
+    assert running == []
+
+
+# The process
+
+
+class FakeModel:
+    """Counts its calls; the subject, opened and Opened that a process sees are this one."""
+
+    input_shape, digest = (2, 2, 1), "ab"
+
+    def __init__(self):
+        self.calls = []
+
+    def opened(self, threads):
+        return self
+
+    def run(self, pixels):
+        self.calls.append(len(pixels))
+
+
+def test_the_first_call_of_a_round_is_not_counted():
+    """It may allocate memory, or compile."""
+    model = FakeModel()
+    seconds = process._round(model, 3)
+    assert len(seconds) >= process.FEWEST_CALLS
+    assert model.calls == [3] * (len(seconds) + 1)
+
+
+def test_the_peak_of_memory_is_taken_after_a_batch(monkeypatch):
+    model, answers = FakeModel(), io.StringIO()
+    monkeypatch.setattr(process, "Subject", lambda _: model)
+    monkeypatch.setattr(process, "peak_bytes", lambda: 1e6 * sum(model.calls))
+    monkeypatch.setattr(process.sys, "stdin", io.StringIO())
+    process.serve(Path("a.tflite"), 32, 1, answers)
+    assert json.loads(answers.getvalue()) == {"digest": "ab", "peak_memory_mb": 33.0}
+
+
+def test_tensorflow_computes_with_the_threads_asked_for(monkeypatch):
+    asked = {}
+    for kind in ("intra", "inter"):
+        name = f"set_{kind}_op_parallelism_threads"
+        monkeypatch.setattr(tf.config.threading, name, lambda threads, kind=kind: asked.update({kind: threads}))
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: asked.update({kind: devices}))
+    subjects._limit_tensorflow(3)
+    assert asked == {"intra": 3, "inter": 3, "GPU": []}
+
+
+def test_the_teacher_is_timed_without_its_dropout(tmp_path, monkeypatch):
+    network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Dropout(0.5), keras.layers.Flatten()])
+    (tmp_path / "teacher.json").write_text(json.dumps(KERAS))
+    monkeypatch.setattr(cost, "untrained", lambda _: network)
+    pixels = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
+    assert subjects._of_teacher(tmp_path / "teacher.json").run(pixels).tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -111,10 +191,19 @@ def test_every_file_of_every_export_is_measured(tmp_path, asked):
     speed = measure(tmp_path, ["best", "baseline_seed1"])
     assert list(speed.models) == [
         *(f"best/{name}" for name in EXPORT["files"]),
-        "baseline_seed1/student.onnx",
         "teacher",
+        "baseline_seed1/student.onnx",
     ]
     assert (speed.batch_size, speed.cores >= 1, len(speed.date)) == (32, True, 10)
+
+
+def test_all_threads_are_those_that_this_process_may_use(tmp_path, asked, monkeypatch):
+    write_shipped(tmp_path, best=EXPORT)
+    for usable, cores in ((3.5, 3), (0.5, 1)):
+        monkeypatch.setattr(measure_exports, "usable_cores", lambda usable=usable: usable)
+        assert measure(tmp_path, ["best"]).cores == cores
+        assert {threads for _, threads, _ in asked} == {1, cores}
+        asked.clear()
 
 
 def test_a_teacher_that_is_no_keras_network_is_left_out(tmp_path, asked):
@@ -157,13 +246,13 @@ def test_files_are_run_in_processes_of_their_own(tmp_path, monkeypatch, started)
     """This process holds TensorFlow, which a process of LiteRT does not count as its own memory."""
     monkeypatch.chdir(tmp_path)
     file = write_litert(Path("a.tflite"))
-    times = rounds.times_of({"a": Subject(file)}, batch_size=8, threads=2)["a"]
+    times = rounds.times_of([{"a": Subject(file)}], {}, batch_size=8, threads=2)["a"]
     for threads in ("one_thread", "all_threads"):
         assert 0 < times[threads]["median_ms"] <= times[threads]["p95_ms"]
     assert times["batch_images_per_second"] > 0
     assert times["digest"] != METADATA.digest
     assert 10 < times["peak_memory_mb"] < process.peak_bytes() / 1e6
-    assert [one.poll() is not None for one in started] == [True]
+    assert [one.poll() for one in started] == [0, 0]
 
 
 @pytest.mark.slow
@@ -173,8 +262,24 @@ def test_a_file_that_cannot_be_run_ends_all_processes(tmp_path, started):
     content[-1] ^= 1
     bad.write_bytes(content)
     with pytest.raises(UnusableError, match=r"best/bad\.tflite cannot be timed: .*dvc repro export"):
-        rounds.times_of({"best/good.tflite": Subject(good), "best/bad.tflite": Subject(bad)}, batch_size=8, threads=2)
+        rounds.times_of([{"best/good.tflite": Subject(good), "best/bad.tflite": Subject(bad)}], {}, 8, threads=2)
     assert [one.poll() is not None for one in started] == [True, True]
+
+
+@pytest.mark.slow
+def test_another_file_than_the_measured_one_is_refused(tmp_path):
+    file = write_litert(tmp_path / "a.tflite")
+    with pytest.raises(MismatchError, match=r"a\.tflite is not the file whose quality was measured.*dvc checkout"):
+        rounds.times_of([{"best/a.tflite": Subject(file, "ab" * 32)}], {}, batch_size=8, threads=2)
+
+
+@pytest.mark.slow
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    file = write_litert(tmp_path / "a.tflite")
+    monkeypatch.setattr(rounds, "_environment", lambda: os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    (tmp_path / "numpy.py").write_text("import no_such_package\n")
+    with pytest.raises(UnusableError, match=r"package no_such_package is not installed.*softlabel\[pipeline\]"):
+        rounds.times_of([{"a": Subject(file)}], {}, batch_size=8, threads=2)
 
 
 @pytest.mark.slow
@@ -184,21 +289,24 @@ def test_a_process_that_dies_is_told_with_its_last_words(tmp_path, monkeypatch):
     dies.chmod(0o755)
     monkeypatch.setattr(rounds.sys, "executable", str(dies))
     with pytest.raises(UnusableError, match=r"a cannot be timed: .* ended with code 7 \(the last word\)"):
-        rounds.times_of({"a": Subject(Path("a.tflite"))}, batch_size=8, threads=2)
+        rounds.times_of([{"a": Subject(Path("a.tflite"))}], {}, batch_size=8, threads=2)
 
 
-def write_saved_model(folder):
-    saved_model.float32(Graph(student(), "logits"), METADATA, folder)
-    return folder
+def write_teacher(path):
+    path.write_text(json.dumps(KERAS | {"architecture": keras.saving.serialize_keras_object(student())}))
+    return path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("write", "name"), [(write_litert, "a.tflite"), (write_saved_model, "saved_model")])
-def test_a_process_ends_with_its_input(tmp_path, write, name):
-    """So also if the stage that started it was killed."""
+@pytest.mark.parametrize(("write", "name"), [(write_litert, "a.tflite"), (write_teacher, "teacher.json")])
+def test_a_process_ends_with_its_input(tmp_path, monkeypatch, write, name):
+    """So also if the stage that started it was killed. Then TensorFlow removes its temporary files."""
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     command = [sys.executable, "-m", process.__name__, str(write(tmp_path / name)), "8", "1"]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
     assert set(json.loads(ended.stdout)) == {"digest", "peak_memory_mb"}
+    assert not list(temporary.iterdir())
 
 
 def test_a_real_run_times_the_files_of_now_and_the_teacher(reproduced):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from real_project import ROOT, change
 from ruamel.yaml import YAML
-from shipped import EXPORT, FILES, export, write_shipped
+from shipped import EXPORT, FILES, export, made_now, write_shipped
 from soft_label_files import write_logits
 
 from pipeline.cli import paths
@@ -99,7 +99,9 @@ def section(card, title):
 
 
 def shipped(project, **changes):
-    write_shipped(project, best=export(test_images=12, **changes))
+    """An export of the index and the settings of now."""
+    of_now = {"test_images": 12, "made_from": made_now(Index(IMAGES, CLASSES).fingerprint())}
+    write_shipped(project, best=export(**of_now | changes))
 
 
 def test_the_head_is_what_the_hub_reads(project):
@@ -147,8 +149,8 @@ def test_a_card_without_exports_is_of_the_best_students(project):
     assert accuracy == pytest.approx(quality["accuracy"]["mean"], abs=5e-5)
     assert body.lstrip().startswith("# Student kl T=4\n")
     assert "softlabel predict" not in body
-    assert "## Files" not in body
-    assert "nothing was exported" in section(body, "Calibration")
+    assert section(body, "Files").strip() == r"There is no export 'best' yet. Make it with \`dvc repro export\`."
+    assert "there is no export of this student" in section(body, "Calibration")
 
 
 def test_counts_by_class_and_split_are_those_of_the_index(project):
@@ -209,10 +211,54 @@ def test_provenance_names_every_fingerprint(project):
 
 def test_a_temperature_of_one_is_called_so(project):
     """As of a student that is right on all validation images."""
-    shipped(project, temperature=1.0)
+    shipped(project, temperature=1.0, temperature_note="all answers are right, so it is 1")
     told = section(made_card(), "Calibration")
-    assert "its own temperature is 1, so its probabilities are used as they are" in told
+    assert "temperature is 1 (all answers are right, so it is 1), so its probabilities are used as they are" in told
     assert "their ECE is 0.012, and their NLL 0.119" in told
+
+
+def test_a_temperature_at_an_end_of_its_range_is_called_so(project):
+    shipped(project, temperature=20.0, temperature_note="it lies at an end")
+    told = section(made_card(), "Calibration")
+    assert "its own temperature T = 20.000 (it lies at an end; Guo et al." in told
+    assert "which the validation images gave" not in told
+
+
+def test_the_students_own_accuracy_has_its_own_interval(project):
+    """Wilson's for 11 of 12 right, by hand: of 12 - 1 images, with Student's quantile for 11 degrees, 2.201."""
+    shipped(project, keras=EXPORT["keras"] | {"accuracy": 11 / 12})
+    told = made_card().partition("## ")[0]
+    own = "seed 1, is right on 91.7 % of the 12 test images (95 % interval 59.0 to 98.8 %).\n"
+    assert told.partition(own)[2].startswith("\nOn average over 2 seeds:\nThe student kl T=4")
+
+
+def test_one_student_under_two_names_is_told_once(project):
+    change(Path("params.yaml"), "export.students", ["best", "student_kl_T4_seed1"])
+    shipped(project)
+    written = paths.EXPORT_REPORTS / "best.json"
+    (paths.EXPORT_REPORTS / "student_kl_T4_seed1.json").write_bytes(written.read_bytes())
+    card = made_card()
+    assert "\n# Student kl T=4, seed 1\n" in card
+    assert section(card, "Calibration").count("T = 1.234") == 1
+    assert section(card, "Where it comes from").count(EXPORT["sha256"]) == 1
+    for item in ("best", "student\\_kl\\_T4\\_seed1"):
+        assert f"| {item}/student\\_int8.tflite | int8 |" in card
+
+
+@pytest.mark.parametrize(
+    ("stated", "of_hub"),
+    [
+        ("GPL-3.0-only", {"license": "gpl-3.0"}),
+        ("MIT", {"license": "mit"}),
+        ("other", {"license": "other", "license_name": "other"}),
+        ("apache-2", {"license": "other", "license_name": "apache-2"}),
+    ],
+)
+def test_the_hub_gets_a_licence_that_it_knows(project, stated, of_hub):
+    change(Path("params.yaml"), "card.license", stated)
+    values, body = head_of(made_card())
+    assert {key: value for key, value in values.items() if key.startswith("license")} == of_hub
+    assert f"Licence of its files: {stated}\n" in body
 
 
 def test_no_path_of_the_machine_is_in_the_card(project):
@@ -223,11 +269,12 @@ def test_no_path_of_the_machine_is_in_the_card(project):
 
 
 def test_settings_name_files_without_folders_in_a_safe_block():
-    values = {"model": {"weights": "/home/me/w.keras", "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
+    outside = ["/home/me/w.keras", "../../me/w.keras", "~/me/w.keras", "C:\\Users\\me\\w.keras", "a/../../me/w.keras"]
+    values = {"model": {"weights": outside, "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
     first, *lines, last = settings(values).splitlines()
     assert (first, last) == ("````yaml", "````")
     shown = YAML(typ="safe").load("\n".join(lines))
-    assert shown == {"model": {"weights": "w.keras", "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
+    assert shown == {"model": {"weights": ["w.keras"] * 5, "other": ["a/b.keras", "```\n# x"]}, "seeds": [1]}
 
 
 def test_equal_inputs_give_equal_bytes(project):
@@ -283,11 +330,27 @@ def test_keys_to_fill_in_are_those_of_the_section():
     assert set(TO_FILL_IN) == {*Card.model_fields} - {"language"}
 
 
-def test_an_export_of_another_student_is_told_and_not_shown(project):
-    shipped(project, student="student_kl_T9_seed1")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"student": "student_kl_T9_seed1"}, "there is no student kl T=9, seed 1 any more"),
+        ({"made_from": None}, "it does not say from which images and with which settings it was made"),
+    ],
+)
+def test_an_export_of_something_else_is_told_and_not_shown(project, changes, reason):
+    shipped(project, **changes)
     card = made_card()
-    assert "int8" not in card
-    assert card.count("there is no student kl T=9, seed 1 any more") == 1
+    assert "| int8 |" not in card
+    assert card.count(reason) == 1
+
+
+@pytest.mark.parametrize("group", [GROUP, BASELINE])
+def test_an_export_of_a_student_trained_again_is_not_shown(project, group):
+    shipped(project, student=group.model(1))
+    file = paths.model_file(group, 1)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"another student")
+    assert f"the {group.words}, seed 1 was trained again since" in section(made_card(), "Files")
 
 
 def test_a_baseline_that_ships_has_no_verdict_on_its_teacher(project):
@@ -296,7 +359,9 @@ def test_a_baseline_that_ships_has_no_verdict_on_its_teacher(project):
     assert "# Baseline, seed 2\n" in card
     assert "It learned from labels alone" in card
     assert "kept as soft labels" not in card
-    assert "is right on" not in card.partition("## ")[0]
+    assert "The baseline, seed 2, is right on 96.3 % of the 12 test images" in card
+    assert "On average over" not in card
+    assert "knowledge-distillation" not in head_of(card)[0]["tags"]
     assert "softlabel predict models/exports/best/student.onnx" in card
 
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -74,7 +75,7 @@ def refused(*options, folder=PACK):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() if path.is_file() else None for path in sorted(folder.iterdir())}
 
 
 def found(folder=PACK):
@@ -99,7 +100,6 @@ def test_a_pack_has_the_files_byte_for_byte_and_no_others():
     assert told.stderr == "pack: starting\n"
     for path in (LOGITS, TARGETS):
         assert (PACK / path.name).read_bytes() == path.read_bytes()
-        assert (PACK / path.name).samefile(path)
 
 
 def test_the_index_has_ids_and_labels_and_nothing_else(project):
@@ -155,15 +155,27 @@ def test_the_same_inputs_give_the_same_bytes():
     assert contents(PACK) == contents(Path("elsewhere/other"))
 
 
+@pytest.mark.parametrize("link", [None, os.symlink, os.link], ids=["", "symlink", "hardlink"])
 @pytest.mark.usefixtures("project")
-def test_without_links_files_are_copied(monkeypatch):
-    def impossible(*_):
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr("os.link", impossible)
+def test_writing_into_a_pack_changes_nothing_outside(link):
+    """Neither the project's files, nor DVC's cache, to which they may be links that nobody may write to."""
+    kept = [LOGITS, TARGETS]
+    if link is not None:
+        kept = [Path("cache", path.name).absolute() for path in kept]
+        kept[0].parent.mkdir()
+        for path, cached in zip([LOGITS, TARGETS], kept, strict=True):
+            path.rename(cached)
+            cached.chmod(0o444)
+            link(cached, path)
+    before = [path.read_bytes() for path in kept]
     packed()
-    assert not (PACK / LOGITS.name).samefile(LOGITS)
-    assert (PACK / LOGITS.name).read_bytes() == LOGITS.read_bytes()
+    for path in kept:
+        with h5py.File(PACK / path.name, "r+") as file:
+            file.attrs["mine"] = 1
+        assert not (PACK / path.name).is_symlink()
+        assert (PACK / path.name).stat().st_mode & 0o200
+    assert [path.read_bytes() for path in kept] == before
+    assert "checksums" in found()
 
 
 @pytest.mark.usefixtures("project")
@@ -262,6 +274,10 @@ def of_other_logits(_):
     TARGETS.write_bytes(other[1].read_bytes())
 
 
+def of_fewer_images():
+    write_project(Index(INDEX.images[1:], INDEX.class_names))
+
+
 def of_other_images(_):
     Path("data/index.csv").unlink()
     write_index(Path("data/index.csv"), Index(INDEX.images[1:], INDEX.class_names))
@@ -270,7 +286,6 @@ def of_other_images(_):
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    path.unlink()  # the other link keeps its bytes
     path.write_bytes(bytes(content))
 
 
@@ -283,6 +298,10 @@ REFUSED = {
     "no index": (lambda _: Path("data/index.csv").unlink(), "there is no index at data/index.csv"),
     "a file": (lambda _: PACK.write_text("mine"), "pack is a file"),
     "other files": (lambda _: (PACK.mkdir(), (PACK / "mine.txt").write_text("mine")), "no pack: 'mine.txt'"),
+    "a folder in a pack": (
+        lambda _: (packed(), (PACK / "README.md").unlink(), (PACK / "README.md").mkdir()),
+        "no pack: 'README.md'",
+    ),
     "half a pack": (lambda _: (PACK.mkdir(), (PACK / "README.md").write_text("mine")), "no pack: 'README.md'"),
 }
 
@@ -310,6 +329,72 @@ def test_only_force_replaces_a_pack_and_only_a_pack():
     assert "no pack: '.git'" in refused("--force")
 
 
+@pytest.mark.parametrize("change_it", [None, of_fewer_images], ids=["same files", "other files"])
+@pytest.mark.usefixtures("project")
+def test_force_keeps_licence_and_title_that_were_stated(change_it):
+    title = 'Ours & "theirs" | &#38;'
+    packed("--license", "For <us> & our *partners*", "--title", title)
+    before = contents(PACK)
+    if change_it is not None:
+        change_it()
+    told = packed("--force")
+    assert "no licence" not in told.stderr
+    assert (contents(PACK)["README.md"] == before["README.md"]) is (change_it is None)
+    assert (head()["license_name"], head()["pretty_name"]) == ("for-us-our-partners", title)
+    assert "\nFor &#60;us&#62; &#38; our &#42;partners&#42;. It is that of" in (PACK / "README.md").read_text()
+    assert found() == {}
+    packed("--license", "MIT", "--force")
+    assert (head()["license"], head()["pretty_name"]) == ("mit", title)
+
+
+def fill_in(folder=PACK):
+    """What a publisher does: the text names a source, the head a licence."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8").replace('license: "unknown"', 'license: "mit"')
+    card.write_text(text.replace("- Where the images come from", "- From our clinic, in 2026."), encoding="utf-8")
+    return card.read_bytes()
+
+
+@pytest.mark.usefixtures("project")
+def test_force_keeps_a_card_that_was_edited():
+    packed()
+    edited = fill_in()
+    flip(PACK / "index.csv")
+    told = packed("--force")
+    assert "no licence" not in told.stderr
+    assert (PACK / "README.md").read_bytes() == edited
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "change_it", "message"),
+    [
+        (["--license", "MIT"], None, "edited, and --license and --title would write a new one. .* by hand, or move"),
+        (["--title", "Ours"], None, "edited, and --license and --title would write a new one"),
+        ([], of_fewer_images, r"edited, and no longer fits: .*lacks 5 line.*left as it is\. Move the card"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_an_edited_card_that_does_not_fit_is_not_lost(options, change_it, message):
+    packed()
+    fill_in()
+    before = contents(PACK)
+    if change_it is not None:
+        change_it()
+    assert re.search(message, refused("--force", *options).replace("\n", " "))
+    assert contents(PACK) == before
+    (PACK / "README.md").unlink()
+    packed("--force", *options)
+    assert found() == {}
+
+
+@pytest.mark.parametrize("folder", ["data/split/mine", "models/exports", "data/soft_labels/x", "results/pictures/x"])
+@pytest.mark.usefixtures("project")
+def test_an_output_of_a_stage_is_no_place_for_a_pack(folder):
+    assert "no place for a pack: a stage writes" in refused(folder=Path(folder))
+    assert not Path(folder).exists()
+
+
 @pytest.mark.usefixtures("project")
 def test_a_pack_that_fails_leaves_the_earlier_one(monkeypatch):
     packed("--license", "MIT")
@@ -318,7 +403,7 @@ def test_a_pack_that_fails_leaves_the_earlier_one(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tool, "card", full)
+    monkeypatch.setattr(tool, "write_checksums", full)
     assert "No space left" in refused("--force")
     assert contents(PACK) == before
     assert not list(Path().glob("*.partial"))
@@ -362,6 +447,15 @@ def test_a_missing_file_is_named(part):
     (PACK / part).unlink()
     wrong = found()
     assert ("soft_targets_T<T>.h5" if "T4" in part else part) in wrong["pack"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_folder_in_place_of_a_file_is_named(part):
+    (PACK / part).unlink()
+    (PACK / part).mkdir()
+    assert softlabel("verify", PACK).exit_code == 1
+    assert f"files of others: '{part}'" in found()["pack"]
 
 
 @pytest.mark.usefixtures("alone")
@@ -439,6 +533,7 @@ def test_damage_with_new_checksums_is_found_where_it_is(case):
 CARDS = {
     "no head": (r"\A---\n", "", "does not begin with metadata"),
     "head is no YAML": ("license:", "license: [", "does not begin with metadata"),
+    "licence of no name": ("license: .*", "license: {mit: 1}", "license is {'mit': 1}, expected the Hub's name"),
     "another task": ("image-classification", "image-segmentation", r"task_categories is \['image-segmentation'\]"),
     "another size": ('"n<1K"', '"1K<n<10K"', "size_categories is"),
     "another teacher": ("file of the teacher . a", "file of the teacher | b", "lacks 1 line"),
@@ -465,6 +560,15 @@ def test_the_fields_of_a_card_may_be_filled_in():
     text = card.read_text(encoding="utf-8").replace("license: ", "annotations_creators: [found]\nlicense: ")
     card.write_text(text.replace("- Where the images come from", "- From our clinic."), encoding="utf-8")
     assert found() == {}
+
+
+@pytest.mark.parametrize(("license_", "is_stated"), [("[mit, cc-by-4.0]", True), ("[]", False), ("[unknown]", False)])
+@pytest.mark.usefixtures("alone")
+def test_the_hub_also_takes_a_list_of_licences(license_, is_stated):
+    card = PACK / "README.md"
+    card.write_text(re.sub("license: .*", f"license: {license_}", card.read_text(encoding="utf-8")), encoding="utf-8")
+    assert found() == {}
+    assert ("states no licence" in softlabel("verify", PACK).stdout) is not is_stated
 
 
 @pytest.mark.usefixtures("alone")

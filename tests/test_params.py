@@ -366,6 +366,7 @@ REFUSED = {
     "domain unknown": ({"card.domain": "medicine"}, ["card.domain", "'general' or 'medical'"]),
     "language in words": ({"card.language": "English"}, ["card.language", "got 'English'"]),
     "empty text of the card": ({"card.limits": ""}, ["card.limits", "got ''"]),
+    "blank text of the card": ({"card.authors": " "}, ["card.authors", "got ' '"]),
     "section empty": ({"student": None}, ["\n  student: ", "got None"]),
     "imagenet on grey images": (
         {MODEL: RESNET | {"input_shape": [224, 224, 1]}},

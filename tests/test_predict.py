@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,12 +17,14 @@ from click.testing import CliRunner
 from exported_files import CLASSES, LOGITS, METADATA, PIXELS, write_litert
 from real_project import ROOT, softlabel
 
+from pipeline.cli import predict as command
 from pipeline.cli.main import main
 from pipeline.runtime.errors import MismatchError, UnusableError
+from pipeline.runtime.publish import replace_given
 from pipeline.tools import label_formats
 from pipeline.tools import predict as tool
 
-NAMES = ["a.png", "b/c, d.png", "b/e\n.png"]
+NAMES = ["a.png", "b/c, d.png", "b/e\r.png"]
 """Of the images, in the order of a folder; one cannot be a cell of CSV without quotes."""
 
 
@@ -50,7 +53,7 @@ def predict(*arguments):
 
 
 def of_csv(text):
-    return [*csv.DictReader(io.StringIO(text))]
+    return [*csv.DictReader(io.StringIO(text, newline=""))]
 
 
 def refusal(*arguments):
@@ -77,7 +80,7 @@ def test_answers_are_those_by_pencil_in_every_format(model, images):
         *_, path = lines[number].split("  ")
         assert lines[number].startswith(row["predicted"] + " ")
         assert [f"{value:.4f}" in lines[number] for value in from_csv] == [True] * 3
-        assert path == f"photos/{name}".replace("\n", "\\n")
+        assert path == f"photos/{name}".replace("\r", "\\r")
     assert header.split("  ")[-1] == "image"
     assert all(len(line) - len(line.split("  ")[-1]) == len(header) - 5 for line in lines)
 
@@ -116,6 +119,33 @@ def test_images_are_named_by_files_folders_and_patterns(model, images, given, ex
     assert [row["path"] for row in rows] == [f"photos/{name}" for name in expected]
 
 
+def test_links_to_folders_are_not_entered(model, images):
+    """Else two links to a folder above have more paths than any disk has files."""
+    for name in ("up", "above"):
+        (images / "photos/b" / name).symlink_to("..")
+    (images / "other/a.png").mkdir(parents=True)
+    (images / "photos/link").symlink_to("../other")
+    PIL.Image.fromarray(PIXELS[0][..., 0]).save(images / "other/d.png")
+    for given in ("photos", "photos/**/*.png", "photos/**", "**/photos/**/*.png", "photos/**/**/*", "p*/**/*.png"):
+        rows = of_csv(predict(model, given, "--format", "csv").stdout)
+        assert [row["path"] for row in rows] == [f"photos/{name}" for name in NAMES], given
+    for given, expected in {
+        "photos/link": ["photos/link/d.png"],
+        "photos/*/[cd]*.png": ["photos/b/c, d.png", "photos/link/d.png"],
+        "other/*": ["other/d.png"],
+        "**/d.png": ["other/d.png"],
+        str(images / "**/d.png"): [str(images / "other/d.png")],
+    }.items():
+        assert [row["path"] for row in of_csv(predict(model, given, "--format", "csv").stdout)] == expected
+
+
+def test_a_named_file_that_is_not_there_is_told_at_once(model, images):
+    Path("photos/a.png").write_bytes(b"no image")  # which its batch would tell first
+    assert "Error: there is no image gone.png." in refusal(model, "photos", "gone.png")
+    for options in ([], ["--keep-going"]):
+        assert "Error: the name of an image is empty." in refusal(model, "", *options)
+
+
 def test_a_bad_image_ends_it_with_one_message(model, images):
     (images / "photos/b/bad.png").write_bytes(b"no image")
     refused = predict(model, "photos", "--output", "labels.csv", "--format", "csv")
@@ -135,7 +165,14 @@ def test_bad_images_are_told_and_skipped_if_that_is_wished(model, images):
         "skipped gone.png: No such file or directory",
         "skipped 2 of 5 images",
     ]
-    assert [row["path"] for row in of_csv(Path("labels.csv").read_text())] == [f"photos/{name}" for name in NAMES]
+    assert [row["path"] for row in of_csv(Path("labels.csv").read_bytes().decode())] == [
+        f"photos/{name}" for name in NAMES
+    ]
+
+
+def test_a_name_that_is_told_moves_no_cursor(model, images):
+    told = predict(model, "gone\x1b2J\n.png", "--keep-going").stderr
+    assert "skipped gone\\x1b2J\\n.png: No such file or directory\n" in told
 
 
 def test_all_images_may_be_bad(model, images):
@@ -147,8 +184,64 @@ def test_an_output_is_written_whole(model, images):
     printed = predict(model, "photos", "--format", "csv").stdout
     done = predict(model, "photos", "--output", "new/labels.csv", "--format", "csv")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert Path("new/labels.csv").read_text() == printed
+    assert Path("new/labels.csv").read_bytes().decode() == printed
     assert sorted(os.listdir()) == ["new", "photos"]  # and no lock or other file beside it
+
+
+def test_nothing_beside_an_output_is_touched(model, images):
+    """Also a link stays one: the file behind it is replaced."""
+    Path("labels.csv.partial").mkdir()
+    Path("labels.csv.partial/mine").touch()
+    Path("real.csv").write_text("earlier")
+    Path("labels.csv").symlink_to("real.csv")
+    assert predict(model, "photos", "--output", "labels.csv", "--format", "csv").exit_code == 0
+    assert len(of_csv(Path("real.csv").read_text())) == len(NAMES)
+    assert Path("labels.csv").readlink() == Path("real.csv")
+    assert sorted(os.listdir()) == ["labels.csv", "labels.csv.partial", "photos", "real.csv"]
+    assert os.listdir("labels.csv.partial") == ["mine"]
+
+
+def test_an_output_may_be_a_pipe(model, images):
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert predict(model, "photos", "--output", "pipe", "--format", "csv").exit_code == 0
+    assert len(of_csv(os.read(reader, 2**16).decode())) == len(NAMES)
+    os.close(reader)
+    assert Path("pipe").is_fifo()
+
+
+@pytest.mark.parametrize("lost", ["photos/a.png", "link.png", "student.tflite"])
+def test_an_output_never_replaces_what_is_read(model, images, lost):
+    Path("link.png").symlink_to("photos/a.png")
+    shutil.copy(model, ".")
+    before = Path(lost).read_bytes()
+    assert f"--output {lost} is the model or one of the images" in refusal("student.tflite", "photos", "--output", lost)
+    assert Path(lost).read_bytes() == before
+
+
+def test_two_may_write_one_output():
+    """As two processes do, of which each begins before the other ends."""
+    with replace_given(Path("labels.csv")) as one, replace_given(Path("labels.csv")) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert Path("labels.csv").read_text() == "one"  # its block ended last
+
+
+def test_each_line_is_printed_when_it_is_known(monkeypatch):
+    seen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(seen))
+    with command._stream(None) as stream:
+        stream.write("a line\n")
+        assert seen.getvalue() == b"a line\n"
+
+
+@pytest.mark.parametrize(("asked", "expected"), [([], None), (["--threads", 2], 2), (["--threads", 100_000], 3)])
+def test_there_is_at_most_one_thread_a_core(model, images, monkeypatch, asked, expected):
+    seen, as_it_is = [], command._opened
+    monkeypatch.setattr(command, "usable_cores", lambda: 3)
+    monkeypatch.setattr(command, "_opened", lambda *given: seen.append(given[1]) or as_it_is(*given))
+    assert predict(model, "photos", *asked).exit_code == 0
+    assert seen == [expected]
 
 
 def test_a_name_that_is_no_text_keeps_its_bytes(model, images):
@@ -173,6 +266,38 @@ def test_other_classes_are_refused(model, images, named):
 def test_the_same_classes_are_accepted(model, images):
     Path("names.txt").write_text("\n".join(CLASSES) + "\n")
     assert predict(model, "photos", "--classes", "names.txt").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("windows.txt", b"\xef\xbb\xbf" + "\r\n".join(CLASSES).encode()),
+        ("names.json", json.dumps(CLASSES).encode()),
+    ],
+)
+def test_a_file_of_classes_may_come_from_elsewhere(model, images, file, content):
+    Path(file).write_bytes(content)
+    assert predict(model, "photos", "--classes", file).exit_code == 0
+
+
+def test_only_a_newline_ends_the_name_of_a_class(tmp_path):
+    (tmp_path / "names.txt").write_text("a\u2028b\x0b\x85\nc\n")
+    assert command._names_in(str(tmp_path / "names.txt")) == ["a\u2028b\x0b\x85", "c"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("names.txt", b"caf\xe9", "names.txt: the file cannot be read: 'utf-8' codec can't decode"),
+        ("names.json", b"[", "names.json: the file cannot be read: Expecting value"),
+        ("names.json", b'["a", 1]', "names.json: expected a JSON list of names"),
+        ("names.txt", None, "names.txt: there is no such file"),
+    ],
+)
+def test_a_bad_file_of_classes_is_one_message(model, images, file, content, message):
+    if content is not None:
+        Path(file).write_bytes(content)
+    assert f"Error: --classes {message}" in refusal(model, "photos", "--classes", file)
 
 
 def damaged(content):

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from click.testing import CliRunner
-from exported_files import CLASSES, LOGITS, PIXELS, student
+from exported_files import CLASSES, LOGITS, PIXELS, student, write_litert
 from real_project import ROOT, sha256
 
 from pipeline.cli.main import main
@@ -76,6 +76,35 @@ def test_what_an_export_tells_may_be_damaged(project, content):
     exported()
     EXPORT.write_text(content)
     assert "models/exports/best/export.json cannot be read" in refusal(FILE, "0.png", "--calibrated")
+
+
+@pytest.fixture
+def other_resize(project) -> str:
+    """Edits params.yaml; the end of what a refusal says of it."""
+    text = Path("params.yaml").read_text()
+    assert text.count("method: bilinear") == 1
+    Path("params.yaml").write_text(text.replace("method: bilinear", "method: lanczos3"))
+    return 'says that the images of this student are resized by method "bilinear", antialias true, fit "stretch"'
+
+
+def test_the_resizing_of_an_export_is_not_exchanged(other_resize):
+    assert predict(FILE, "0.png").exit_code == 0  # nothing says otherwise
+    exported()
+    write_litert(EXPORT.with_name("student_float32.tflite"))
+    for options in ([], ["--calibrated"]):
+        assert f"models/exports/best/student_float32.tflite {other_resize}" in refusal(FILE, "0.png", *options)
+    EXPORT.write_text(EXPORT.read_text().replace(sha256(FILE), "0" * 64))  # of another student
+    assert predict(FILE, "0.png").exit_code == 0
+
+
+def test_the_resizing_of_its_own_run_is_not_exchanged(other_resize):
+    shutil.copy(FILE, "copy.keras")
+    Path("results").mkdir()
+    shutil.copy(ROOT / "results/metrics.json", "results")
+    error = refusal(FILE, "0.png")
+    assert f"results/metrics.json {other_resize}" in error
+    assert 'images.resize of params.yaml is method "lanczos3", antialias true, fit "stretch"' in error
+    assert predict("copy.keras", "0.png").exit_code == 0  # which the numbers do not know
 
 
 def test_a_file_that_does_not_name_its_classes_is_refused(project):

@@ -1,5 +1,6 @@
 """How files get their final names: after an error or a kill, and with a second process."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from real_project import HANGS
 
 from pipeline.runtime import publish as publishing
 from pipeline.runtime.errors import BusyError, MismatchError
-from pipeline.runtime.publish import overlap, publish
+from pipeline.runtime.publish import overlap, publish, replace_given
 
 FINAL = Path("out/logits.h5")
 PARTIAL = Path("out/logits.h5.partial")
@@ -241,3 +242,10 @@ def test_a_second_process_may_not_publish_the_same_output(monkeypatch):
     with publish(FINAL) as partial:
         partial.write_bytes(b"later")
     assert FINAL.read_bytes() == b"later"
+
+
+@pytest.mark.parametrize("writing", [publish, replace_given])
+def test_a_full_disk_names_the_file(writing):
+    """`write` of an open file raises an error that names none."""
+    with pytest.raises(OSError, match=r"No space left on device: 'out/logits\.h5'$"), writing(FINAL):
+        raise OSError(errno.ENOSPC, "No space left on device")

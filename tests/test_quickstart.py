@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from PIL import Image
-from real_project import ROOT, copy_repository, run
+from real_project import ROOT, attempt, copy_repository, run
 
 NOTEBOOK = Path("docs/quickstart.ipynb")
 LINES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -39,6 +39,11 @@ def told(cell):
     return "\n".join(text for texts in values for text in texts)
 
 
+def tracked_or_new(folder):
+    """Every file but those that git ignores."""
+    return set(run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=folder).splitlines())
+
+
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """The project in which the notebook was executed."""
@@ -50,13 +55,43 @@ def executed(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_git_checkout_brings_the_clone_back(executed):
+    """What the notebook makes is tracked, or ignored."""
+    assert tracked_or_new(executed) <= tracked_or_new(ROOT)
+
+
+COMMANDS = {
+    "a stage": ("echo \"Running stage 'x':\"; exit 0", 0, "Running stage 'x':"),
+    "up to date": ("echo 'Data and pipelines are up to date.'; exit 0", 0, ""),
+    "broken params.yaml": ("echo 'ERROR: params.yaml is invalid' >&2; exit 255", 255, ""),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_cell_of_dvc_fails_if_dvc_fails_and_only_then(case, tmp_path):
+    script, code, shown = COMMANDS[case]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/index.csv").write_text("id\n")
+    (tmp_path / "dvc").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "dvc").chmod(0o755)
+    cells = [cell.source for cell in code_cells(ROOT) if "\ndvc repro" in cell.source]
+    assert len(cells) == 2
+    for cell in cells:
+        lines = cell.removeprefix("%%bash --err progress\n")
+        done = attempt("bash", "-c", f"PATH=$PWD:$PATH\n{lines}", cwd=tmp_path)
+        assert done.returncode == code, done.stdout
+        assert shown in done.stdout
+
+
+@pytest.mark.slow
 def test_the_notebook_ends_with_a_shipped_student(executed):
     """The int8 file labels images of ten classes, and is right on most of them."""
     exported = executed / "models/exports/best"
     files = {"student_float32.tflite", "student_int8.tflite", "student.onnx", "export.json"}
     assert {path.name for path in exported.iterdir()} == files
     assert (executed / "results/MODEL_CARD.md").is_file()
-    with (executed / "labels.csv").open(newline="", encoding="utf-8") as file:
+    with (executed / "results/labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     true = [Path(row["path"]).parent.name for row in rows]
     assert true == [str(number) for number in range(10)]

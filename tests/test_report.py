@@ -16,7 +16,7 @@ from browser import DESKTOP, PHONE, browser, needs_browser, opened
 from click.testing import CliRunner
 from conftest import MODEL
 from matplotlib.figure import Figure
-from shipped import FILES, export, write_shipped
+from shipped import FILES, SETTINGS, export, write_shipped
 
 from pipeline.cli.main import main
 from pipeline.distillation.loss import DistillationLoss
@@ -25,6 +25,7 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.names import student
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.speed import Speed, read_speed, write_speed
+from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.report.hardest_images import LARGEST_SIDE, embedded, most_surely_wrong, most_unlike_teacher
@@ -151,11 +152,13 @@ def run_all_stages():
     )
     write_speed(SPEED, Path("speed.json"))
     test_images = json.loads(Path("metrics.json").read_text())["test_images"]
-    write_shipped(Path(), best=export(test_images=test_images, files=FILES | {CLASSES[0]: FILES["student.onnx"]}))
+    shown = {"test_images": test_images, "files": FILES | {CLASSES[0]: FILES["student.onnx"]}}
+    made_from = {"dataset": read_index(index).fingerprint(), "export": SETTINGS}
+    write_shipped(Path(), best=export(**shown, made_from=made_from))
     write_report(students)
 
 
-def write_report(temperatures, output="report.html", exported=("best",)):
+def write_report(temperatures, output="report.html", exported=("best",), student_file=Path("not here"), **settings):
     report.run(
         index=Path("index.csv"),
         metrics=Path("metrics.json"),
@@ -166,9 +169,10 @@ def write_report(temperatures, output="report.html", exported=("best",)):
         logits=Path("logits.h5"),
         students=[student("kl", temperature) for temperature in temperatures],
         speeds=Path("speed.json"),
-        exported=exported,
+        exported=SETTINGS | {"students": [*exported]} | settings,
         exports=Path("results/exports"),
         export_speeds=Path("results/export_speed.json"),
+        student_file=lambda *_: student_file,
         params=PARAMS,
         output=Path(output),
         pictures=Path(output).with_suffix(""),
@@ -335,6 +339,20 @@ def test_what_ships_is_on_the_page_with_its_times(hostile):
     assert "best: student kl T=4, seed 1, the best of 3 students by validation accuracy (0.962)." in part
 
 
+def test_an_export_of_something_else_is_named_without_numbers(hostile, monkeypatch):
+    """Of a student that was trained again, and of settings that were edited."""
+    monkeypatch.chdir(hostile)
+    write_report(["2", "4"], "again.html", student_file=Path("index.csv"))
+    write_report(["2", "4"], "edited.html", softmax=True)
+    again, edited = (
+        Path(name).read_text(encoding="utf-8").partition("<h2>What ships")[2].partition("<h2>")[0]
+        for name in ("again.html", "edited.html")
+    )
+    assert "the student kl T=4, seed 1 was trained again since" in again
+    assert "it was made with export.softmax false (now true)" in edited
+    assert "<td>" not in again + edited
+
+
 def test_without_exports_the_page_says_nothing_of_them(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     write_report(["2", "4"], "alone.html", exported=[])
@@ -357,6 +375,15 @@ def test_the_page_and_the_table_tell_the_same(reproduced, monkeypatch):
     assert [cell for row in rows for cell in row if "(" in cell and " to " in cell] == [
         cell for cell in cells if " to " in cell
     ]
+
+
+def test_a_real_run_shows_its_own_export(reproduced, monkeypatch):
+    """What the stage `export` says it was made from is what table, page and card expect."""
+    monkeypatch.chdir(reproduced)
+    table = CliRunner().invoke(main, ["table"]).stdout
+    page, card = (Path("results", name).read_text(encoding="utf-8") for name in ("report.html", "MODEL_CARD.md"))
+    assert ["student.onnx" in table, "student.onnx" in page, "student.onnx" in card] == [True] * 3
+    assert "is not shown" not in table + page + card
 
 
 def test_data_set_teacher_and_date_stand_first(hostile):

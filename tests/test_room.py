@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.cli import room
 from pipeline.cli.room import FirstEpochs, Span, that_fit
+from pipeline.runtime import cores
 
 GIB = 2**30
 
@@ -75,18 +76,18 @@ def test_the_only_epoch_decides_alone(machine):
 
 @pytest.mark.parametrize(("written", "expected"), [("150000 100000\n", 1.5), ("max 100000\n", None), ("", None)])
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, written, expected):
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
-    without = room.usable_cores()
+    monkeypatch.setattr(cores, "CGROUP", tmp_path)
+    without = cores.usable_cores()
     (tmp_path / "cpu.max").write_text(written)
-    assert room.usable_cores() == min(without, expected or without)
+    assert cores.usable_cores() == min(without, expected or without)
 
 
 def test_the_limits_of_a_job_and_of_what_is_above_it_count(tmp_path, monkeypatch):
     """As SLURM and systemd set them: in the folder of the process, which /proc/self/cgroup names."""
     job = tmp_path / "cgroup/node/job_7"
     job.mkdir(parents=True)
-    monkeypatch.setattr(room, "CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(room, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(cores, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(cores, "OWN_CGROUP", tmp_path / "own")
     (tmp_path / "own").write_text("1:cpu:/elsewhere\n0::/node/job_7\n")
     for folder, name, content in [
         (job, "cpu.max", "50000 100000"),
@@ -94,11 +95,11 @@ def test_the_limits_of_a_job_and_of_what_is_above_it_count(tmp_path, monkeypatch
         (job.parent, "memory.current", "400"),
     ]:
         (folder / name).write_text(content)
-    assert (room.usable_cores(), room.available_memory()) == (0.5, 600)
+    assert (cores.usable_cores(), room.available_memory()) == (0.5, 600)
 
 
 def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    monkeypatch.setattr(cores, "CGROUP", tmp_path)
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.max").write_text("1000\n")
     assert room.available_memory() == 300

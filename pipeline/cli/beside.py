@@ -25,6 +25,7 @@ import psutil
 from pipeline.cli import orphan, pending, room
 from pipeline.cli.left_files import Training, is_left
 from pipeline.cli.worker import DONE, is_trained
+from pipeline.runtime.cores import usable_cores
 from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.workspace import in_a_copy, source, work_folder
 
@@ -176,7 +177,7 @@ class Others:
     def _prepare(self) -> list[pending.Stage]:
         """Foresees the others, and starts a process for them."""
         stages = foreseen(self._own, self._dvc)
-        if stages and room.usable_cores() >= 2:
+        if stages and usable_cores() >= 2:
             self._waiting = self._new_worker()
         return stages
 

@@ -1,6 +1,7 @@
 """The command that labels new images."""
 
 import io
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ import click
 from pipeline.cli import arguments, paths
 from pipeline.cli.interruption import Announced
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.devices import usable_cores
+from pipeline.runtime.errors import DamagedError, ParameterError, one_line
 
 if TYPE_CHECKING:
     from pipeline.deployed.files import Exported
@@ -42,7 +44,9 @@ AS_THEY_ARE = "surrogateescape"
 @click.option("--keep-going", is_flag=True, help="Skip files that are no usable images; the exit code is then 3.")
 @click.option("--calibrated", is_flag=True, help="Divide the logits by the student's own temperature.")
 @click.option("--classes", metavar="A,B,…|FILE", help="Refuse a model of other classes, or of another order of them.")
-@click.option("--threads", type=click.IntRange(min=1), help="How many threads compute.  [default: one a core]")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="How many threads compute.  [default, and at most: one a core]"
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images at a time.")
 def predict(
     model: Path,
@@ -64,7 +68,10 @@ def predict(
     from pipeline.tools.label_formats import FORMATS
     from pipeline.tools.named_images import named_images
 
-    chosen = named_images(images)
+    threads = min(threads, usable_cores()) if threads else None  # thousands of them end in a crash
+    chosen = named_images(images, may_be_missing=keep_going)
+    if output is not None:
+        tool.refuse_lost(output, [model, *chosen])
     opened = _opened(model, threads, batch_size, calibrated)
     class_names = opened.metadata.class_names
     if classes is not None:
@@ -87,6 +94,7 @@ def _written(
 ) -> int:
     """Writes a line for each image, and tells of those that are skipped; returns how many these are."""
     from pipeline.runtime.progress import Progress
+    from pipeline.tools.label_formats import on_one_line
     from pipeline.tools.predict import usable
 
     skipped = 0
@@ -95,7 +103,7 @@ def _written(
         def skip(image: "Skipped") -> None:
             nonlocal skipped
             skipped += 1
-            progress.tell(f"skipped {image.path}: {image.reason}")
+            progress.tell(on_one_line(f"skipped {image.path}: {image.reason}"))
 
         # Where people watch the lines as they come, a bar would break them.
         counted = answers if stream.isatty() else progress.counted(answers)
@@ -113,35 +121,83 @@ def _opened(model: Path, threads: int | None, batch_size: int, calibrated: bool)
             raise ParameterError(f"{model} is no model that can be asked: its name does not end in {endings}.")
         return open_exported(model, threads)
     resize = arguments.all_params().images.resize
+    from pipeline.tools.student_resize import refuse_other_resize
+
+    refuse_other_resize(model, resize, paths.EXPORTS, paths.METRICS if _is_measured(model) else None)
     start_tensorflow(threads)
     from pipeline.tools.keras_student import KerasStudent
 
     return KerasStudent(model, resize, batch_size, paths.EXPORTS if calibrated else None)
 
 
+def _is_measured(model: Path) -> bool:
+    """Whether `metrics.json` has numbers of this file."""
+    from pipeline.evaluation.comparison import read_metrics
+    from pipeline.evaluation.names import TEACHER, parsed
+
+    if not paths.METRICS.is_file():
+        return False
+    groups = {parsed(key)[0]: report for key, report in read_metrics(paths.METRICS)["models"].items()}
+    files = [paths.model_file(group, seed) for group in groups if group != TEACHER for seed in groups[group]["seeds"]]
+    return model.resolve() in [file.resolve() for file in files]
+
+
 def _names_in(value: str) -> list[str]:
-    """The names behind --classes: a file has one in each line."""
+    """The names behind --classes: a `.json` file has a list of them, another file one in each line.
+
+    Raises:
+        ParameterError: it is one name, of no file.
+        DamagedError: the file holds no names in UTF-8.
+    """
     if not os.path.isfile(value):  # `Path.is_file` raises an error for a long list of names
+        if "," not in value:
+            raise ParameterError(
+                f"--classes {value}: there is no such file, and one class is none to choose from. Expected a file, or "
+                "the names of all classes with commas between them."
+            )
         return value.split(",")
-    return Path(value).read_text(encoding="utf-8").splitlines()
+    try:
+        text = Path(value).read_text(encoding="utf-8-sig")  # Windows puts a mark in front
+        names = json.loads(text) if value.lower().endswith(".json") else text.removesuffix("\n").split("\n")
+    except ValueError as error:
+        raise DamagedError(
+            f"--classes {value}: the file cannot be read: {one_line(error)}. Save it in UTF-8."
+        ) from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DamagedError(f'--classes {value}: expected a JSON list of names, such as ["cat", "dog"].')
+    return names
 
 
 @contextmanager
 def _stream(output: Path | None) -> Iterator[TextIO]:
     """Where the lines go. Bytes of paths that are no UTF-8 come out as they are."""
+    if output is not None and output.exists() and not output.is_file():  # a pipe or a device
+        with _ending_quietly(), output.open("w", encoding="utf-8", errors=AS_THEY_ARE, newline="\n") as file:
+            yield file
+        return
     if output is not None:
-        from pipeline.runtime.publish import replace_whole
+        from pipeline.runtime.publish import replace_given
 
         with (
-            replace_whole(output) as partial,
+            replace_given(output) as partial,
             partial.open("w", encoding="utf-8", errors=AS_THEY_ARE, newline="\n") as file,
         ):
             yield file
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors=AS_THEY_ARE, newline="\n", line_buffering=True)
+    with _ending_quietly():
+        try:
+            yield sys.stdout
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python writes as it ends
+            raise
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Ends the command without a message if who reads the lines has read enough."""
     try:
-        yield sys.stdout
-    except BrokenPipeError:  # who read the lines has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield
+    except BrokenPipeError:
         raise SystemExit(128 + signal.SIGPIPE) from None

@@ -1,20 +1,18 @@
 """How many trainings fit on this machine beside each other, judged by the first epochs of one of them."""
 
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
+
+from pipeline.runtime.cores import control_groups, usable_cores
 
 MEMORY_SHARE = 0.8
 """The share of the available memory that trainings beside this one may take together, each as much as this one."""
 
 LEAST_SECONDS = 0.3
 """Epochs are measured for at least so long: the system counts the time of processors in hundredths of a second."""
-
-CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -92,16 +90,6 @@ class FirstEpochs:
         return that_fit(whole, psutil.Process().memory_info().rss, available_memory(), usable_cores())
 
 
-def usable_cores() -> float:
-    """The cores that this process may use, as the system and its container allow."""
-    cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for group in control_groups():
-        with suppress(OSError, ValueError):  # no such limit, or "max"
-            quota, period = (group / "cpu.max").read_text().split()
-            cores = min(cores, int(quota) / int(period))
-    return cores
-
-
 def available_memory() -> int:
     """The bytes of memory that processes can still take, as the system and its container allow."""
     available: int = psutil.virtual_memory().available
@@ -110,13 +98,3 @@ def available_memory() -> int:
             limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
             available = min(available, limit - used)
     return available
-
-
-def control_groups() -> list[Path]:
-    """The folders of the control groups (version 2) that limit this process: its own, and those above it."""
-    own = ""
-    with suppress(OSError):
-        for line in OWN_CGROUP.read_text().splitlines():
-            own = line.removeprefix("0::/") if line.startswith("0::/") else own
-    group = CGROUP / own
-    return [group, *(above for above in group.parents if above.is_relative_to(CGROUP))]

@@ -37,6 +37,7 @@ def table(markdown: bool) -> None:
     """
     from pipeline.evaluation import made_from
     from pipeline.evaluation.comparison import comparison, comparison_in_markdown, read_metrics
+    from pipeline.evaluation.current_exports import Now
     from pipeline.evaluation.export_tables import read_shipped
     from pipeline.images.index import read_index
     from pipeline.params.reading import with_effect
@@ -46,7 +47,8 @@ def table(markdown: bool) -> None:
     params = arguments.all_params()
     made_from.refuse_others(METRICS, document, with_effect(params), dataset)
     made_from.refuse_other_files(METRICS, document, params.student.model.files)
-    shipped = read_shipped(EXPORT_REPORTS, params.export.students, document, EXPORT_SPEED, model_file)
+    now = Now(document, params.export.model_dump(), dataset, model_file)
+    shipped = read_shipped(EXPORT_REPORTS, EXPORT_SPEED, now)
     text = (comparison_in_markdown if markdown else comparison)(METRICS, shipped)
     click.echo(text if dataset else f"{made_from.of_unknown_images(METRICS, document)}\n\n{text}")
 

@@ -1,11 +1,13 @@
 """From what a runtime answers to logits, and what it may be asked."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deployed.metadata import Metadata, Output
+from pipeline.deployed.metadata import REMEDY, Metadata, Output
+from pipeline.runtime.errors import DamagedError
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 """The smallest number of full precision in float32, about 1e-38."""
@@ -20,6 +22,24 @@ def refuse_other_pixels(pixels: npt.NDArray[Any], metadata: Metadata) -> None:
     expected = metadata.input_shape
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected or not len(pixels):
         raise ValueError(f"expected uint8 pixels of shape (images, {expected}), got {pixels.dtype} {pixels.shape}")
+
+
+def refuse_other_input(shape: Sequence[Any], dtype: str, metadata: Metadata) -> None:
+    """Compares the input of a file's graph with what its metadata say.
+
+    Args:
+        shape: of one image.
+        dtype: the name of its type.
+        metadata: of the file.
+
+    Raises:
+        DamagedError: they differ.
+    """
+    if (tuple(shape), dtype) != (metadata.input_shape, "uint8"):
+        raise DamagedError(
+            f"the file takes {dtype} of shape {tuple(shape)}, and says of itself that it takes uint8 of shape "
+            f"{metadata.input_shape}. {REMEDY}"
+        )
 
 
 def as_logits(answers: npt.NDArray[Any], output: Output, least: float) -> npt.NDArray[np.float32]:

@@ -1,13 +1,13 @@
 """Runs a LiteRT file (`.tflite`) with the package ai-edge-litert."""
 
-import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_pixels
+from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
+from pipeline.runtime.devices import usable_cores
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
 from pipeline.runtime.native_stderr import native_stderr_closed
 
@@ -22,7 +22,7 @@ class LiteRtFile:
 
     Raises:
         MissingError: the package ai-edge-litert is not installed.
-        DamagedError: LiteRT refuses the bytes.
+        DamagedError: LiteRT refuses the bytes, or they take other images than the metadata say.
     """
 
     def __init__(self, content: bytes, metadata: Metadata, threads: int | None) -> None:
@@ -36,7 +36,8 @@ class LiteRtFile:
             ) from None
         try:
             with native_stderr_closed():
-                self._interpreter = Interpreter(model_content=content, num_threads=threads or os.cpu_count())
+                self._interpreter = Interpreter(model_content=content, num_threads=threads or usable_cores())
+                refuse_other_input(*_shape_and_type(self._interpreter), metadata)
                 self._allocate(1)
         except (ValueError, RuntimeError) as error:
             raise DamagedError(f"LiteRT cannot run the file: {one_line(error)}. Export the student again.") from None
@@ -61,3 +62,9 @@ class LiteRtFile:
         self._interpreter.allocate_tensors()
         self._output: dict[str, Any] = self._interpreter.get_output_details()[0]
         self._images = images
+
+
+def _shape_and_type(interpreter: Any) -> tuple[list[int], str]:
+    """Of the first input; the shape is without the number of images."""
+    told = interpreter.get_input_details()[0]
+    return told["shape"].tolist()[1:], told["dtype"].__name__

@@ -78,6 +78,8 @@ def from_json(text: str, file: Path) -> Metadata:
             f"{VERSION}. Install the version of softlabel that wrote the file, or export the student again."
         )
     try:
+        if not isinstance(values["class_names"], list):
+            raise TypeError
         metadata = Metadata(**{**values, "class_names": tuple(values["class_names"])})
         faults = _faults(metadata)
     except (LookupError, TypeError, ValueError):
@@ -93,9 +95,11 @@ REMEDY = "Copy the file again from where it was made, or export the student agai
 
 def _faults(metadata: Metadata) -> list[str]:
     shape, temperature = metadata.input_shape, metadata.temperature
+    names = metadata.class_names
     found = {
+        "names that are no texts": all(isinstance(text, str) for text in (metadata.student, metadata.sha256, *names)),
         f"input_shape {shape}": min(shape) >= 1 and shape[2] in (1, 3),
-        f"{len(metadata.class_names)} class(es)": len(set(metadata.class_names)) == len(metadata.class_names) >= 2,
+        f"{len(names)} class(es)": len(set(names)) == len(names) >= 2,
         f"output {metadata.output!r}": metadata.output in get_args(Output),
         f"precision {metadata.precision!r}": metadata.precision in get_args(FilePrecision),
         f"temperature {temperature!r}": math.isfinite(temperature) and temperature > 0,

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_pixels
+from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
 
@@ -18,7 +18,7 @@ class OnnxFile:
 
     Raises:
         MissingError: the package onnxruntime is not installed.
-        DamagedError: ONNX Runtime refuses the bytes.
+        DamagedError: ONNX Runtime refuses the bytes, or they take other images than the metadata say.
     """
 
     def __init__(self, content: bytes, metadata: Metadata, threads: int | None) -> None:
@@ -38,6 +38,8 @@ class OnnxFile:
             raise DamagedError(
                 f"ONNX Runtime cannot run the file: {one_line(error)}. Export the student again."
             ) from None
+        taken = self._session.get_inputs()[0]
+        refuse_other_input(taken.shape[1:], taken.type.removeprefix("tensor(").removesuffix(")"), metadata)
 
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(N, C) logits of (N, height, width, channels) pixels; see `files.Exported`."""

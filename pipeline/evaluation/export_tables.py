@@ -1,12 +1,13 @@
 """What ships: tables of the exported files, beside the Keras student and the teacher."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.exports import Export, ExportSpeed, read_export_speed, read_exports
-from pipeline.evaluation.names import TEACHER, Group
+from pipeline.evaluation.current_exports import Now, of_each_student, read_exports
+from pipeline.evaluation.exports import Export, ExportSpeed, read_export_speed
+from pipeline.evaluation.names import TEACHER
 from pipeline.evaluation.text_table import Cell, Row, Table
 
 NOT_MEASURED = Cell("not measured")
@@ -26,7 +27,7 @@ class Shipped:
     """What is shown of the exports.
 
     Attributes:
-        exports: those of the students of now.
+        exports: those of the students, settings and images of now.
         tables: `export_tables`.
         remarks: a sentence on each export that is not shown.
     """
@@ -36,60 +37,58 @@ class Shipped:
     remarks: Sequence[str] = ()
 
 
-def read_shipped(
-    folder: Path,
-    items: Sequence[str],
-    metrics: Mapping[str, Any],
-    speed: Path,
-    student_file: Callable[[Group, int], Path] | None = None,
-) -> Shipped:
+def read_shipped(folder: Path, speed: Path, now: Now) -> Shipped:
     """Reads the exports and their times.
 
     Args:
         folder: `results/exports`.
-        items: `export.students`.
-        metrics: the content of `metrics.json`.
         speed: `export_speed.json`; if it is not there, nothing was measured.
-        student_file: from the group and seed of a model to its Keras file, to compare it if it is here; None: not.
+        now: what the exports must be of.
 
     Raises:
         DamagedError: a file is damaged.
     """
-    exports, remarks = read_exports(folder, items, metrics, student_file)
+    exports, remarks = read_exports(folder, now)
     times = read_export_speed(speed) if exports and speed.is_file() else ExportSpeed()
-    return Shipped(exports, export_tables(exports, metrics, times), remarks)
+    tables = export_tables(exports, now.metrics, times, in_probabilities=now.settings["softmax"])
+    return Shipped(exports, tables, remarks)
 
 
-def export_tables(exports: Sequence[Export], metrics: Mapping[str, Any], speed: ExportSpeed) -> list[Table]:
+def export_tables(
+    exports: Sequence[Export], metrics: Mapping[str, Any], speed: ExportSpeed, *, in_probabilities: bool
+) -> list[Table]:
     """Two tables, of quality and of speed; none without exports.
 
     Args:
         exports: those of the students of now.
         metrics: the content of `metrics.json`.
         speed: the measured times; a file without times is said not to be measured.
+        in_probabilities: whether the files give probabilities in place of logits.
     """
     if not exports:
         return []
-    return [_quality(exports, metrics["models"]), *_speeds(exports, speed)]
+    return [_quality(exports, metrics["models"], in_probabilities), *_speeds(exports, speed)]
 
 
-def _quality(exports: Sequence[Export], models: Numbers) -> Table:
+def _quality(exports: Sequence[Export], models: Numbers, in_probabilities: bool) -> Table:
     rows = [Row(TEACHER.words, [NONE, *_of_teacher(models[TEACHER.key])])] if TEACHER.key in models else []
-    for export in exports:
-        rows.append(Row(export.words, [Cell("float32"), *_measured(export.keras), NONE, NONE]))
+    for student in of_each_student(exports):
+        rows.append(Row(student.words, [Cell("float32"), *_measured(student.keras), NONE, NONE]))
         rows += [
-            Row(name, [Cell(numbers["precision"]), *_measured(numbers), *_closeness(numbers)], is_part=True)
+            Row(_place(export, name, exports), [Cell(numbers["precision"]), *_answers(numbers)], is_part=True)
+            for export in exports
+            if export.student == student.student
             for name, numbers in export.files.items()
         ]
-    temperatures = ", ".join(f"{export.temperature:.3f} ({export.words})" for export in exports)
+    compared = "log-probability" if in_probabilities else "logit"
     return Table(
         f"What ships, on {exports[0].test_images:,} test images.",
         list(HEADER),
         rows,
         [
             "Each file was run in its own runtime.",
-            "Agreement: with the Keras student's choices; largest difference: of a logit from the Keras student's.",
-            f"Calibrated ECE: of logits / T; T from the validation images: {temperatures}.",
+            f"Agreement: with the Keras student's choices. Largest difference: largest {compared} difference from it.",
+            f"Calibrated ECE: of logits / T. {' '.join(map(_temperature, of_each_student(exports)))}",
         ],
         numbers=True,
     )
@@ -118,6 +117,11 @@ def _speeds(exports: Sequence[Export], speed: ExportSpeed) -> Iterator[Table]:
     )
 
 
+def _temperature(export: Export) -> str:
+    origin = export.temperature_note or "from the validation images"
+    return f"T of {export.words}: {export.temperature:.3f} ({origin})."
+
+
 def _place(export: Export, name: str, exports: Sequence[Export]) -> str:
     """The name of a file, with its folder if there are several exports."""
     return name if len(exports) == 1 else f"{export.item}/{name}"
@@ -143,8 +147,9 @@ def _cell(numbers: Numbers, name: str) -> Cell:
     return NONE if numbers.get(name) is None else Cell(f"{numbers[name]:.3f}")
 
 
-def _closeness(numbers: Numbers) -> list[Cell]:
-    return [Cell(f"{numbers['agreement']:.3f}"), Cell(f"{numbers['largest_logit_difference']:.2g}")]
+def _answers(numbers: Numbers) -> list[Cell]:
+    closeness = Cell(f"{numbers['agreement']:.3f}"), Cell(f"{numbers['largest_logit_difference']:.2g}")
+    return [*_measured(numbers), *closeness]
 
 
 def _times(times: Numbers | None) -> list[Cell]:

@@ -1,7 +1,8 @@
 """The exported files: their quality in `results/exports/`, and their speed in `results/export_speed.json`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 from pipeline.evaluation.names import Group, parsed
 from pipeline.evaluation.result_files import reading
-from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish
 
-QUALITY = ("accuracy", "nll", "brier", "ece")
-"""The numbers of a file that are always known; the AUC is not if the test images are of one class."""
+KNOWN = ("accuracy", "nll", "brier", "ece")
+"""The numbers of quality that are always known; the AUC is not if the test images are of one class."""
+SHARES = ("accuracy", "auc", "ece", "agreement")
+"""Numbers from 0 to 1; the others are not negative."""
 
 Numbers = Mapping[str, Any]
 
@@ -40,6 +42,8 @@ class Export:
         chosen: why this student, in words.
         test_images: N.
         temperature: the temperature at which its probabilities are calibrated.
+        temperature_note: why the temperature is 1 or an end of its range; None: the validation images gave it.
+        made_from: "dataset", the fingerprint of the index, and "export", the settings of the files; None: not known.
         keras: bytes, accuracy, auc, nll, brier and ece of the Keras student, and "calibrated".
         files: the same of each file, with precision, digest, agreement and largest_logit_difference.
     """
@@ -52,6 +56,8 @@ class Export:
     temperature: float
     keras: Numbers
     files: Mapping[str, Numbers]
+    temperature_note: str | None = None
+    made_from: Mapping[str, Any] | None = None
 
     @property
     def group(self) -> Group:
@@ -109,44 +115,22 @@ def read_export(folder: Path, item: str) -> Export:
     with _reading_export(path):
         document = json.loads(path.read_text(encoding="utf-8"))
         names = ("student", "sha256", "chosen", "test_images", "temperature", "keras", "files")
-        export = Export(item, **{name: document[name] for name in names})
-        _ = [export.words, f"{export.temperature:.3f}", f"{export.test_images:,}"]
+        notes = {name: document.get(name) for name in ("temperature_note", "made_from")}
+        export = Export(item, **{name: document[name] for name in names}, **notes)
+        _refuse_no_texts(document, ["student", "sha256", "chosen"])
+        _refuse_no_texts({"temperature_note": export.temperature_note or ""}, ["temperature_note"])
+        _refuse_no_numbers(document, ["test_images", "temperature"])
+        if export.made_from is not None:
+            _refuse_no_texts(export.made_from, ["dataset"])
+            _ = export.made_from["export"]["softmax"]
         for numbers in (export.keras, *export.files.values()):
-            _refuse_no_numbers(numbers, ["bytes", *QUALITY])
+            _refuse_no_numbers(numbers, ["bytes", *KNOWN, *({"auc"} & set(numbers))])
             _refuse_no_numbers(numbers["calibrated"], ["nll", "ece"])
         for numbers in export.files.values():
             _refuse_no_numbers(numbers, ["agreement", "largest_logit_difference"])
-            _ = [numbers["precision"], numbers["digest"][:1]]
+            _refuse_no_texts(numbers, ["precision", "digest"])
+        _ = export.words
         return export
-
-
-def read_exports(
-    folder: Path,
-    items: Sequence[str],
-    metrics: Mapping[str, Any],
-    student_file: Callable[[Group, int], Path] | None = None,
-) -> tuple[list[Export], list[str]]:
-    """The exports of the students that there are now, and a sentence on each other one.
-
-    An item without numbers is left out: it was not exported yet.
-
-    Args:
-        folder: `results/exports`.
-        items: `export.students`.
-        metrics: the content of `metrics.json`.
-        student_file: from the group and seed of a model to its Keras file, to compare it if it is here; None: not.
-
-    Raises:
-        DamagedError: a file is damaged.
-    """
-    there = [read_export(folder, item) for item in items if (folder / f"{item}.json").is_file()]
-    reasons = {export.item: _why_not_current(export, metrics, student_file) for export in there}
-    current = [export for export in there if reasons[export.item] is None]
-    return current, [
-        f"The export {item!r} is not shown, since {reason}. Bring it up to date with `dvc repro export`."
-        for item, reason in reasons.items()
-        if reason is not None
-    ]
 
 
 def read_export_speed(path: Path) -> ExportSpeed:
@@ -164,7 +148,7 @@ def read_export_speed(path: Path) -> ExportSpeed:
             for threads in ("one_thread", "all_threads"):
                 _refuse_no_numbers(times[threads], ["median_ms", "p95_ms"])
             _refuse_no_numbers(times, ["batch_images_per_second", "peak_memory_mb"])
-            _ = name == "teacher" or times["digest"][:1]
+            _refuse_no_texts(times, [] if name == "teacher" else ["digest"])
         return speed
 
 
@@ -174,20 +158,18 @@ def write_export_speed(speed: ExportSpeed, path: Path) -> None:
         unfinished.write_text(json.dumps(asdict(speed), indent=1) + "\n", encoding="utf-8")
 
 
-def _why_not_current(
-    export: Export, metrics: Mapping[str, Any], student_file: Callable[[Group, int], Path] | None
-) -> str | None:
-    """Why the numbers of an export are not those of a student of now; None if they are."""
-    if str(export.seed) not in metrics["models"].get(export.group.key, {}).get("seeds", {}):
-        return f"there is no {export.words} any more"
-    if export.test_images != metrics["test_images"]:
-        return f"it was measured on {export.test_images:,} test images, and there are {metrics['test_images']:,} now"
-    file = None if student_file is None else student_file(export.group, export.seed)
-    if file is not None and file.is_file() and sha256_file(file) != export.sha256:
-        return f"the {export.words} was trained again since"
-    return None
+def _refuse_no_texts(values: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raises an error that `reading` turns into a message if a value is no text."""
+    for name in names:
+        if not isinstance(values[name], str):
+            raise TypeError(f"{name} is {values[name]!r}, not a text")
 
 
 def _refuse_no_numbers(values: Numbers, names: Sequence[str]) -> None:
-    """Raises an error that `reading` turns into a message if a value is no number."""
-    _ = [f"{values[name]:.3f}" for name in names]
+    """Raises an error that `reading` turns into a message if a value is no number, or out of its range."""
+    for name in names:
+        value, most = values[name], 1 if name in SHARES else math.inf
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} is {value!r}, not a number")
+        if not (math.isfinite(value) and 0 <= value <= most):
+            raise ValueError(f"{name} is {value!r}")

@@ -14,8 +14,14 @@ PIXELS = "pixels"
 """The name of the input, in every format that keeps names."""
 
 
+RANDOM_STATE = "seed_generator_state"
+"""The end of the names that Keras gives to the states of its random layers."""
+
+
 class Graph(tf.Module):
     """A student whose input is uint8 pixels, with softmax if that is wished.
+
+    The states of its random layers become 0: they are never used, and Keras draws them anew when it loads a student.
 
     Args:
         model: from (B, height, width, channels) pixels, 0 to 255, to (B, C) logits; Keras' layers in TensorFlow.
@@ -29,8 +35,10 @@ class Graph(tf.Module):
         super().__init__()
         self.output, self._shape = output, (None, *model.input_shape[1:])
         self._apply = _with_channels_gathered(model)
-        # TensorFlow saves the variables that it finds here: also states of random layers, which are never used.
-        self._variables = [variable.value for variable in model.variables]
+        for state in model.variables:
+            if state.path.endswith(RANDOM_STATE):
+                state.assign(keras.ops.zeros_like(state))
+        self._variables = [variable.value for variable in model.variables]  # TensorFlow saves those that it finds here
         self.serve = tf.function(self._answers, input_signature=[tf.TensorSpec(self._shape, tf.uint8, name=PIXELS)])
 
     def _answers(self, pixels: Any) -> dict[str, Any]:
@@ -48,6 +56,11 @@ class Graph(tf.Module):
         with _functions_inlined():
             concrete = function.get_concrete_function()
         return convert_variables_to_constants_v2(concrete)
+
+    def narrow_types(self) -> list[str]:
+        """The types of 16 bits in which the student computes: ["float16"]."""
+        types = {value.dtype for node in self.frozen().graph.get_operations() for value in node.outputs}
+        return sorted(kind.name for kind in types & {tf.float16, tf.bfloat16})
 
 
 @contextmanager

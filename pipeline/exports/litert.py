@@ -28,7 +28,7 @@ def float32(graph: Graph, metadata: Metadata) -> bytes:
     Raises:
         UnusableError: LiteRT lacks an operation of the student.
     """
-    return _sealed(_converted(_converter(graph, tf.uint8), "litert_float32"), metadata)
+    return _sealed(_converted(_converter(graph, tf.uint8), graph, "litert_float32"), metadata)
 
 
 def float16(graph: Graph, metadata: Metadata) -> bytes:
@@ -36,7 +36,7 @@ def float16(graph: Graph, metadata: Metadata) -> bytes:
     converter = _converter(graph, tf.uint8)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
-    return _sealed(_converted(converter, "litert_float16"), metadata)
+    return _sealed(_converted(converter, graph, "litert_float16"), metadata)
 
 
 def int8(graph: Graph, metadata: Metadata, images: npt.NDArray[np.uint8]) -> bytes:
@@ -55,16 +55,16 @@ def int8(graph: Graph, metadata: Metadata, images: npt.NDArray[np.uint8]) -> byt
     converter.representative_dataset = lambda: ([image[None]] for image in _with_whole_range(images))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
-    return _sealed(_converted(converter, "litert_int8"), metadata)
+    return _sealed(_converted(converter, graph, "litert_int8"), metadata)
 
 
 def _with_whole_range(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """The images with a black and a white value in the corners of the first one.
+    """The images with a white value in a corner of the first one.
 
-    The range of the input is then 0 to 255, its step 1, and a pixel is its own integer.
+    LiteRT's ranges always hold 0. So that of the input is 0 to 255, its step 1, and a pixel is its own integer.
     """
     pixels = images.astype(np.float32)
-    pixels[0].flat[0], pixels[0].flat[-1] = 0.0, 255.0
+    pixels[0].flat[-1] = 255.0
     return pixels
 
 
@@ -73,7 +73,7 @@ def _converter(graph: Graph, pixel_type: Any) -> Any:
     return tf.lite.TFLiteConverter.from_concrete_functions([graph.frozen(pixel_type)])
 
 
-def _converted(converter: Any, of_format: str) -> bytes:
+def _converted(converter: Any, graph: Graph, of_format: str) -> bytes:
     try:
         with native_stderr_closed(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
@@ -81,9 +81,11 @@ def _converted(converter: Any, of_format: str) -> bytes:
     except Exception as error:  # TensorFlow's own class, and RuntimeError or ValueError of its parts
         operations = sorted(set(UNKNOWN_OPERATION.findall(str(error))))
         named = f"there is no such version of {first_few(operations)}" if operations else one_line(error)
+        narrow = first_few(graph.narrow_types())
+        remedy = f"It computes in {narrow}: build it in float32" if narrow else "Build the student from other layers"
         raise UnusableError(
-            f"the student cannot be converted to {of_format}: {named}. Leave {of_format} out of export.formats, or "
-            "build the student from other layers."
+            f"the student cannot be converted to {of_format}: {named}. {remedy}. Or leave {of_format} out of "
+            "export.formats."
         ) from None
 
 

@@ -24,6 +24,9 @@ from pipeline.runtime.progress import Progress
 
 Report = dict[str, Any]
 
+LEAST_OF_8_BITS = 1 / 512
+"""LiteRT gives probabilities of 8 bits in steps of 1/256, and half a step stands for 0."""
+
 
 class SavedModelFolder:
     """A SavedModel that is ready to answer, as `files.Exported`.
@@ -69,6 +72,11 @@ def quality(logits: Floats, labels: Ints, temperature: float) -> Report:
     """Accuracy, AUC, NLL, Brier and ECE; "calibrated" has the last three of softmax(logits / temperature).
 
     A number that is not defined, such as the AUC of one class, is left out.
+
+    Args:
+        logits: (N, C), finite.
+        labels: (N,) class indices.
+        temperature: above 0.
     """
     report = _defined({"accuracy": metrics.accuracy, "auc": area_under_roc_curve}, logits, labels)
     report |= _defined(OF_PROBABILITIES, logits, labels)
@@ -97,9 +105,13 @@ def of_file(path: Path, images: DecodedImages, labels: Ints, of_keras: Floats, b
         labels: (N,) class indices.
         of_keras: (N, C), the student's own logits.
         batch_size: images in one forward pass.
+
+    Raises:
+        UnusableError: the file answers with infinite numbers or none at all.
     """
     exported = opened(path)
     logits = answers(exported, images, batch_size, path.name)
+    refuse_not_finite(logits, path.name, "Leave its format out of export.formats.")
     about = {"precision": exported.metadata.precision, "bytes": size(path), "digest": exported.metadata.digest}
     measured = quality(logits, labels, exported.metadata.temperature)
     return about | measured | closeness(logits, of_keras, exported.metadata)
@@ -108,10 +120,12 @@ def of_file(path: Path, images: DecodedImages, labels: Ints, of_keras: Floats, b
 def closeness(logits: Floats, of_keras: Floats, metadata: Metadata) -> Report:
     """How often a file chooses the class that the student chooses, and the largest difference of a logit.
 
-    Where the file answers with probabilities, their logarithms are compared.
+    Where the file answers with probabilities, their logarithms are compared. Smaller ones than the file can give count
+    on both sides as the smallest.
     """
     if metadata.output == "probabilities":
-        logits, of_keras = metrics.log_softmax(logits), metrics.log_softmax(of_keras)
+        least = math.log(LEAST_OF_8_BITS if metadata.precision == "int8" else SMALLEST)
+        logits, of_keras = (np.maximum(metrics.log_softmax(each), least) for each in (logits, of_keras))
     return {
         "agreement": metrics.agreement(logits, of_keras),
         "largest_logit_difference": float(np.max(np.abs(logits - of_keras))),
@@ -122,6 +136,21 @@ def size(path: Path) -> int:
     """The bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
     return sum(file.stat().st_size for file in files)
+
+
+def refuse_not_finite(logits: Floats, name: str, remedy: str) -> None:
+    """Checks that all logits are numbers.
+
+    Args:
+        logits: (N, C).
+        name: what gave them.
+        remedy: what to do otherwise, as a sentence.
+
+    Raises:
+        UnusableError: one of them is infinite or no number.
+    """
+    if wrong := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise UnusableError(f"{name}: the logits of {wrong} of {len(logits)} images are not finite. {remedy}")
 
 
 def refuse_large_drop(report: Report, most: float) -> None:
@@ -147,7 +176,8 @@ def refuse_large_drop(report: Report, most: float) -> None:
 
 def table(report: Report) -> str:
     """The numbers of the Keras student and of all files, as lines of text."""
-    header = ["file", "bytes", "accuracy", "agreement", "largest logit difference"]
+    compared = "log-probability" if report["made_from"]["export"]["softmax"] else "logit"
+    header = ["file", "bytes", "accuracy", "agreement", f"largest {compared} difference"]
     of_student = [f"{report['student']}.keras", *_size_and_accuracy(report["keras"]), "", ""]
     rows = [
         [name, *_size_and_accuracy(found), f"{found['agreement']:.4f}", f"{found['largest_logit_difference']:.2g}"]

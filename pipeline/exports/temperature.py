@@ -11,7 +11,7 @@ LEAST, MOST = 0.05, 20.0
 """The range of a fitted temperature."""
 
 
-def fitted(logits: Floats, labels: Ints) -> tuple[float, str]:
+def fitted(logits: Floats, labels: Ints) -> tuple[float, str | None]:
     """The T for which softmax(logits / T) has the least NLL, from `LEAST` to `MOST`.
 
     The NLL is convex in 1 / T, so there is one minimum. If every answer is right, there is none: the NLL falls as long
@@ -22,7 +22,7 @@ def fitted(logits: Floats, labels: Ints) -> tuple[float, str]:
         labels: (N,) class indices.
 
     Returns:
-        T, and a sentence if it was not fitted or lies at an end of its range.
+        T, and a sentence if it was not fitted or lies at an end of its range, else None.
     """
     if accuracy(logits, labels) == 1:
         return 1.0, "all answers for the validation images are right, so no temperature can be fitted: it is 1"
@@ -34,4 +34,4 @@ def fitted(logits: Floats, labels: Ints) -> tuple[float, str]:
     )
     temperature = float(np.round(math.exp(found.x), 6))
     is_inside = LEAST * 1.001 < temperature < MOST / 1.001
-    return temperature, "" if is_inside else f"the temperature {temperature:g} lies at an end of its range"
+    return temperature, None if is_inside else f"the temperature {temperature:g} lies at an end of its range"

@@ -37,7 +37,11 @@ def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RE
 
 
 def resized(image: Any, input_shape: Sequence[int], resize: Resize) -> Any:
-    """Resizes one image, (height, width, 3) uint8, as `decode` does."""
+    """Resizes one image, (height, width, 3) uint8, as `decode` does.
+
+    In a graph, as of `tf.data`, the height and width of `image` must not be part of its static shape: TensorFlow builds
+    both branches, and that of an image of the right size has another shape.
+    """
     *size, channels = input_shape
     if channels == 1:
         image = tf.tensordot(tf.cast(image, tf.float32), LUMA_THOUSANDTHS, axes=1)[..., None] / 1000.0

@@ -44,7 +44,8 @@ def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
 
     Raises:
         DamagedError: the content is not an image, or only a part of one.
-        UnusableError: the image has too many pixels, more than 8 bits a channel, or a mode that is not in `MODES`.
+        UnusableError: the image has too many pixels, more than 8 bits a channel, or a mode that is not in `MODES`; or
+            there is too little memory for it.
     """
     try:
         with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -57,6 +58,8 @@ def read_pixels(content: bytes) -> npt.NDArray[np.uint8]:
     except PIL.Image.DecompressionBombError:
         most = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)
         raise UnusableError(f"more than {most:,} pixels, the most that Pillow reads") from None
+    except MemoryError:
+        raise UnusableError("too little memory for its pixels") from None
     except UnusableError:
         raise
     except Exception as error:  # Pillow's readers raise many classes for damaged files

@@ -12,6 +12,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.runtime.csv_rows import csv_row
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
@@ -151,10 +152,9 @@ def write_index(path: Path, index: Index) -> None:
     `label` keeps the order of the class axis. `class_name` and `label` of an image without a label are empty.
     """
     with path.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (*astuple(image), label if image.is_labelled else "")
+        file.write(csv_row(COLUMNS))
+        file.writelines(
+            csv_row((*astuple(image), label if image.is_labelled else ""))
             for image, label in zip(index.images, index.labels(index.images), strict=True)
         )
 

@@ -19,6 +19,9 @@ Taps = tuple[npt.NDArray[np.intp], Floats32]
 ROWS, COLUMNS = 0, 1
 HALF = np.float32(0.5)
 PI = np.float32(3.14159265359)
+VALUES_AT_ONCE = 2**16
+"""How many pixels become grey at a time."""
+
 TABLE = 1024
 """TensorFlow's bicubic kernel without antialiasing rounds the place between two pixels to 1 / `TABLE`."""
 
@@ -41,11 +44,21 @@ def resized(
     *size, channels = input_shape
     image: Any = pixels
     if channels == 1:
-        image = (pixels.astype(np.float32) @ np.array(LUMA_THOUSANDTHS, np.float32))[..., None] / np.float32(1000)
+        image = _grey(pixels)
     if list(image.shape[:2]) != size:
         image = FITS[fit](image, size, lambda part, to: METHODS[method](part, to, antialias))
     # Clipped, because bicubic and Lanczos interpolation go beyond 0 and 255.
     return np.asarray(np.clip(np.round(image), 0, 255), np.uint8)
+
+
+def _grey(pixels: npt.NDArray[np.uint8]) -> Floats32:
+    """(height, width, 1): some rows at a time, since the three colors in float32 have twelve times their bytes."""
+    grey = np.empty((*pixels.shape[:2], 1), np.float32)
+    rows = max(VALUES_AT_ONCE // pixels.shape[1], 1)
+    for top in range(0, len(pixels), rows):
+        colors = pixels[top : top + rows].astype(np.float32)
+        grey[top : top + rows, :, 0] = (colors @ np.array(LUMA_THOUSANDTHS, np.float32)) / np.float32(1000)
+    return grey
 
 
 Resizer = Callable[[Any, Sequence[int]], Any]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.params.section import Section
 
-Text = Annotated[str, Field(min_length=1, strict=True)]
+Text = Annotated[str, Field(pattern=r"\S", strict=True, description="a text that is not blank")]
 Licence = Annotated[
     str,
     Field(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -92,7 +92,7 @@ def table(shown: Table) -> Markup:
 
 
 def settings(values: Mapping[str, Any]) -> Markup:
-    """Parameters as a block of YAML; of a file with an absolute path, its name alone."""
+    """Parameters as a block of YAML; of a file outside of the project, its name alone."""
     text = as_yaml(_without_folders(values))
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     return Markup(f"{fence}yaml\n{text}{fence}")  # noqa: S704 - nothing in a block is markup
@@ -103,26 +103,39 @@ def _without_folders(value: Any) -> Any:
         return {name: _without_folders(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_without_folders(inner) for inner in value]
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+    return file_name(value) if isinstance(value, str) and _is_outside(value) else value
+
+
+def _is_outside(text: str) -> bool:
+    """Whether a path leads out of the project, on any system; PureWindowsPath also knows the paths of the others."""
+    path = PureWindowsPath(text)
+    return bool(path.anchor) or text.startswith(("~", "file:")) or ".." in path.parts
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, written as on any system."""
+    return PureWindowsPath(path).name
 
 
 def calibration(exports: Sequence[Export]) -> list[str]:
     """What is known of the probabilities of each exported student."""
     return [*map(_calibration, exports)] or [
-        "No temperature was fitted, since nothing was exported. The ECE is in the table above."
+        "No temperature is known, since there is no export of this student. The ECE is in the table above."
     ]
 
 
 def _calibration(export: Export) -> str:
     before, after = export.keras, export.keras["calibrated"]
     if export.temperature == 1:
+        why = f" ({export.temperature_note})" if export.temperature_note else ""
         return (
-            f"{export.words}: its own temperature is 1, so its probabilities are used as they are. On the test images "
-            f"their ECE is {before['ece']:.3f}, and their NLL {before['nll']:.3f}."
+            f"{export.words}: its own temperature is 1{why}, so its probabilities are used as they are. On the test "
+            f"images their ECE is {before['ece']:.3f}, and their NLL {before['nll']:.3f}."
         )
+    origin = export.temperature_note or "which the validation images gave"
     return (
-        f"{export.words}: divided by its own temperature T = {export.temperature:.3f}, which the validation images "
-        f"gave (Guo et al., arXiv:1706.04599), its logits have an ECE of {after['ece']:.3f} on the test images in "
+        f"{export.words}: divided by its own temperature T = {export.temperature:.3f} ({origin}; Guo et al., "
+        f"arXiv:1706.04599), its logits have an ECE of {after['ece']:.3f} on the test images in "
         f"place of {before['ece']:.3f}, and an NLL of {after['nll']:.3f} in place of {before['nll']:.3f}. The "
         "temperature is kept in each file; which class is chosen stays the same."
     )

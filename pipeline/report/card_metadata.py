@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from pipeline.evaluation.exports import Export
+from pipeline.report.licences import UNKNOWN, licence_metadata
 
 TASK = "image-classification"
 METRICS = {"accuracy": "accuracy", "auc": "roc_auc", "nll": "nll", "brier": "brier_score", "ece": "ece"}
@@ -29,6 +30,8 @@ def metadata(
     data_set: str,
     quality: Mapping[str, Mapping[str, float]],
     exports: Sequence[Export],
+    *,
+    is_distilled: bool,
 ) -> dict[str, Any]:
     """The metadata of a card.
 
@@ -37,14 +40,16 @@ def metadata(
         data_set: the name of the data set.
         quality: the metrics on the test images of each model that the card is about, by its name.
         exports: the exports of the students of now.
+        is_distilled: whether one of the models learned from a teacher.
     """
     endings = {PurePath(name).suffix for export in exports for name in export.files}
-    tags = [TASK, "knowledge-distillation", "softlabel", *(tag for ending, tag in TAGS.items() if ending in endings)]
+    tags = [TASK, *(["knowledge-distillation"] if is_distilled else []), "softlabel"]
+    tags += [tag for ending, tag in TAGS.items() if ending in endings]
     if statements["domain"] == "medical":
         tags.append("medical")
     language = {} if statements["language"] is None else {"language": statements["language"]}
     return {
-        "license": (statements["license"] or "unknown").lower(),
+        **licence_metadata(statements["license"] or UNKNOWN),
         **language,
         "library_name": "keras",
         "pipeline_tag": TASK,

@@ -4,6 +4,7 @@ An incomplete file or folder never has its final name: it is written beside that
 it is complete.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -52,16 +53,48 @@ def replace_whole(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)
     try:
-        yield partial
-        # Before the rename: after a crash of the machine, `final` could otherwise be an empty file.
-        _flush(partial)
-        _refuse_another_kind(partial, final)
-        if final.is_dir():
-            remove(final)  # `os.replace` replaces a file or an empty folder only
-        os.replace(partial, final)
+        with _named_if_full(final):
+            yield partial
+            _rename(partial, final)
     except BaseException:
         remove(partial)
         raise
+
+
+@contextmanager
+def replace_given(final: Path) -> Iterator[Path]:
+    """As `replace_whole`, for a name that a user gives: nothing beside it is touched, and a link to a file stays one.
+
+    Several processes may write one file; the last one counts.
+
+    Raises:
+        MismatchError: as `replace_whole`.
+    """
+    real = Path(os.path.realpath(final))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=real.parent) as folder, _named_if_full(final):
+        yield Path(folder, real.name)
+        _rename(Path(folder, real.name), real)
+
+
+@contextmanager
+def _named_if_full(final: Path) -> Iterator[None]:
+    """Lets the error of a full disk name the file that was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            error.filename = os.fspath(final)
+        raise
+
+
+def _rename(partial: Path, final: Path) -> None:
+    # Before the rename: after a crash of the machine, `final` could otherwise be an empty file.
+    _flush(partial)
+    _refuse_another_kind(partial, final)
+    if final.is_dir():
+        remove(final)  # `os.replace` replaces a file or an empty folder only
+    os.replace(partial, final)
     _flush_folder(final.parent)  # which holds the new name
 
 

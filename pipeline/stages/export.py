@@ -25,6 +25,11 @@ from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.publish import publish
 
+COARSE = (
+    "litert_int8 gives probabilities in steps of 1/256, which no temperature calibrates well; for calibrated "
+    "probabilities set export.softmax: false"
+)
+
 
 def run(
     *,
@@ -63,7 +68,8 @@ def run(
         MissingError: a file is missing, or a package that a format needs.
         DamagedError: a file cannot be read.
         MismatchError: the student does not belong to this data set.
-        UnusableError: the student cannot be converted to a format, or a file answers worse than allowed.
+        UnusableError: the student's answers are not finite, it cannot be converted to a format, or a file answers worse
+            than allowed.
     """
     if "onnx" in formats:
         onnx.refuse_without_packages()
@@ -75,9 +81,9 @@ def run(
     shape = tuple(model.input_shape[1:])
     validated, tested = (_images(data.split(part), shape, resize) for part in ("val", "test"))
     val_labels, labels = (np.array(data.labels(data.split(part))) for part in ("val", "test"))
-    of_keras = all_logits(model, tested, batch_size, f"{name}, test images")
-    val_logits = all_logits(model, validated, batch_size, f"{name}, validation images")
-    fitted, remark = temperature.fitted(val_logits, val_labels)
+    of_keras = _logits(model, tested, batch_size, f"{name}, test images")
+    val_logits = _logits(model, validated, batch_size, f"{name}, validation images")
+    fitted, note = temperature.fitted(val_logits, val_labels)
     metadata = Metadata(
         student=name,
         sha256=sha256_file(students[name]),
@@ -93,6 +99,16 @@ def run(
         "chosen": why,
         "test_images": len(labels),
         "temperature": fitted,
+        "temperature_note": note,
+        "made_from": {
+            "dataset": data.fingerprint(),
+            "export": {
+                "calibration_images": calibration_count,
+                "formats": [*formats],
+                "max_accuracy_drop": max_accuracy_drop,
+                "softmax": softmax,
+            },
+        },
         "class_names": data.class_names,
         "keras": {"bytes": students[name].stat().st_size, **quality.quality(of_keras, labels, fitted)},
     }
@@ -108,7 +124,15 @@ def run(
     with publish(report) as partial:
         _write_json(document, partial)
     print(f"{name} ({why}):\n\n{quality.table(document)}\n")
-    print(f"wrote {output} and {report}{'; note: ' if remark else ''}{remark}")
+    print(f"wrote {output} and {report}")
+    for remark in filter(None, [note, COARSE if softmax and "litert_int8" in formats else None]):
+        print(f"note: {remark}")
+
+
+def _logits(model: Any, images: DecodedImages, batch_size: int, title: str) -> npt.NDArray[np.float32]:
+    logits = all_logits(model, images, batch_size, title)
+    quality.refuse_not_finite(logits, title, "Train it again, with a smaller learning rate.")
+    return logits
 
 
 def _images(images: list[Image], shape: tuple[int, ...], resize: Resize) -> DecodedImages:

@@ -1,6 +1,5 @@
 """Stage `measure_exports`: times the exported files on this machine, beside the teacher."""
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.exports import ExportSpeed, read_export, write_export_speed
 from pipeline.evaluation.names import TEACHER
+from pipeline.runtime.cores import usable_cores
 from pipeline.runtime.devices import processor
 from pipeline.timing.rounds import times_of
 from pipeline.timing.subjects import Subject
@@ -32,17 +32,21 @@ def run(*, exported: Sequence[str], exports: Path, files: Path, teacher: Path, o
         MissingError: a file is missing.
         DamagedError: a file cannot be read.
         UnusableError: a file cannot be run.
+        MismatchError: it is another file than the one whose numbers are there.
     """
-    subjects = {
-        f"{item}/{name}": Subject(files / item / name) for item in exported for name in read_export(exports, item).files
-    }
-    if not subjects:
+    groups = [
+        {
+            f"{item}/{name}": Subject(files / item / name, of_file["digest"])
+            for name, of_file in read_export(exports, item).files.items()
+        }
+        for item in exported
+    ]
+    if not groups:
         write_export_speed(ExportSpeed(), output)
         print(f"wrote {output}: params.yaml exports no student (export.students)")
         return
-    if read_description(teacher).architecture is not None:
-        subjects[TEACHER.key] = Subject(teacher)
-    cores = os.cpu_count() or 1
-    times = times_of(subjects, BATCH_SIZE, cores)
+    beside = {} if read_description(teacher).architecture is None else {TEACHER.key: Subject(teacher)}
+    cores = max(1, int(usable_cores()))
+    times = times_of(groups, beside, BATCH_SIZE, cores)
     write_export_speed(ExportSpeed(processor(), datetime.now(UTC).date().isoformat(), cores, BATCH_SIZE, times), output)
     print(f"wrote {output}")

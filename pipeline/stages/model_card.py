@@ -1,7 +1,7 @@
 """Stage `model_card`: writes what a stranger must know of the student before using it."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pipeline.deployed.metadata import FORMAT as EXPORTED
 from pipeline.deployed.metadata import VERSION as EXPORTED_VERSION
 from pipeline.evaluation.comparison import cautions_on, read_metrics, tables
+from pipeline.evaluation.current_exports import Now, of_each_student
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.export_tables import read_shipped
@@ -22,7 +23,7 @@ from pipeline.measures.best_epoch import SelectBy
 from pipeline.report import card
 from pipeline.report.card_metadata import as_head, metadata
 from pipeline.report.sources import provenance, teacher_name
-from pipeline.report.verdict import chosen_student, verdict
+from pipeline.report.verdict import chosen_student, own_accuracy, verdict
 from pipeline.runtime.publish import publish
 from pipeline.soft_labels.hdf5 import VERSION
 from pipeline.soft_labels.identity import Expected, refuse_other
@@ -40,10 +41,11 @@ def run(
     teacher: Path,
     logits: Path,
     students: Sequence[Group],
-    exported: Sequence[str],
+    exported: Mapping[str, Any],
     exports: Path,
     files: Path,
     speeds: Path,
+    student_file: Callable[[Group, int], Path],
     statements: Mapping[str, str | None],
     input_shape: Sequence[int],
     resize: Resize,
@@ -61,10 +63,11 @@ def run(
         teacher: the teacher's description.
         logits: `teacher_logits.h5`, which names the teacher.
         students: the groups of students of params.yaml.
-        exported: `export.students`.
+        exported: the section `export` of params.yaml.
         exports: the folder of the exports' numbers.
         files: the folder of the exported files, for the card's example.
         speeds: `export_speed.json`.
+        student_file: from the group and seed of a student or baseline to its Keras file, which need not be here.
         statements: the section `card` of params.yaml.
         input_shape: (height, width, channels) of the student, in pixels.
         resize: how images are resized.
@@ -85,19 +88,23 @@ def run(
     with open_logits(logits) as file:
         refuse_other(file, data, Expected(teacher_sha256=description.sha256))
         origin = file.provenance
-    models, shipped = document["models"], read_shipped(exports, exported, document, speeds)
+    models = document["models"]
+    shipped = read_shipped(exports, speeds, Now(document, exported, data.fingerprint(), student_file))
+    of_students = of_each_student(shipped.exports)
     curves = read_curves(
         history, {group: [group.model(seed) for seed in models[group.key]["seeds"]] for group in students}
     )
     best = chosen_student(models, curves, select_by)
     shown = tables(metrics, INTERVALS)
-    of_models = {export.student: export.keras for export in shipped.exports} or {best.key: _means(models[best.key])}
-    data_set, subject = PurePath(params["split"]["data"]).name or "data", _subject(shipped.exports, best)
+    of_models = {export.student: export.keras for export in of_students} or {best.key: _means(models[best.key])}
+    data_set, subject = card.file_name(params["split"]["data"]) or "data", _subject(shipped.exports, best)
     text = card.filled_card(
-        title=_title(shipped.exports, best),
+        title=_title(of_students, best),
         classes=data.class_names,
         is_student=subject.role == "student",
+        own=[own_accuracy(export) for export in of_students],
         verdict=_verdict(document, subject),
+        seeds=len(models[subject.key]["seeds"]),
         missing=card.missing(statements),
         medical=statements["domain"] == "medical",
         stated=card.stated(statements),
@@ -109,15 +116,15 @@ def run(
         settings=card.settings({name: params[name] for name in SETTINGS}),
         quality=[card.table(table) for table in (*shown.quality, shown.costs, *shown.votes)],
         cautions=cautions_on(metrics),
-        calibration=card.calibration(shipped.exports),
+        calibration=card.calibration(of_students),
         shipped=[card.table(table) for table in shipped.tables],
         remarks=shipped.remarks,
-        provenance=_provenance(origin, data, data_set, params, shipped.exports),
+        provenance=_provenance(origin, data, data_set, params, of_students),
     )
+    is_distilled = not of_students or any(export.group.role == "student" for export in of_students)
+    head = metadata(statements, data_set, of_models, shipped.exports, is_distilled=is_distilled)
     with publish(output) as partial:
-        partial.write_text(
-            as_head(metadata(statements, data_set, of_models, shipped.exports)) + "\n" + text, encoding="utf-8"
-        )
+        partial.write_text(f"{as_head(head)}\n{text}", encoding="utf-8")
     print(f"wrote {output}")
 
 

@@ -1,6 +1,6 @@
 """Stage `report`: writes all results on one page that needs no other file, and pictures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.comparison import read_metrics, tables
+from pipeline.evaluation.current_exports import Now
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.export_tables import read_shipped
@@ -53,9 +54,10 @@ def run(
     logits: Path,
     students: Sequence[Group],
     speeds: Path,
-    exported: Sequence[str],
+    exported: Mapping[str, Any],
     exports: Path,
     export_speeds: Path,
+    student_file: Callable[[Group, int], Path],
     params: Mapping[str, Any],
     files: Sequence[Path] = (),
     select_by: SelectBy = "accuracy",
@@ -74,9 +76,10 @@ def run(
         logits: `teacher_logits.h5`.
         students: the groups of students of params.yaml.
         speeds: `speed.json`.
-        exported: `export.students`.
+        exported: the section `export` of params.yaml.
         exports: the folder of the exports' numbers.
         export_speeds: `export_speed.json`.
+        student_file: from the group and seed of a student or baseline to its Keras file, which need not be here.
         params: the sections of params.yaml to show.
         files: the files of `student.model`.
         select_by: what chose the best epoch of each student.
@@ -124,7 +127,7 @@ def run(
         several_students=len(students) > 1,
         quality=shown.quality,
         costs=shown.costs,
-        shipped=read_shipped(exports, exported, document, export_speeds),
+        shipped=read_shipped(exports, export_speeds, Now(document, exported, data.fingerprint(), student_file)),
         speed=speed,
         temperatures=figures.temperatures(),
         training=figures.training(),

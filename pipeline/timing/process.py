@@ -1,7 +1,7 @@
 """`python -m pipeline.timing.process PATH BATCH_SIZE THREADS`: runs a model, and times its calls when it is told to.
 
-It says with one line of JSON that it is ready. It answers each line that it reads, {"threads": …, "images": …}, with
-the seconds of each call of a round. It ends when there are no more lines.
+It says with one line of JSON that it is ready. It answers each line that it reads, {"images": …}, with the seconds of
+each call of a round. It ends when there are no more lines.
 """
 
 import json
@@ -25,22 +25,18 @@ def serve(path: Path, batch_size: int, threads: int, answers: TextIO) -> None:
     Args:
         path: what to run.
         batch_size: images in a batch.
-        threads: with how many threads it is opened first.
+        threads: how many threads may compute.
         answers: where to answer.
 
     Raises:
         PipelineError: it cannot be opened.
     """
-    subject = Subject(path)
-    opened = {threads: subject.opened(threads)}
+    model = Subject(path).opened(threads)
     for images in (1, batch_size):
-        opened[threads].run(_pixels(opened[threads], images))
-    print(json.dumps({"digest": opened[threads].digest, "peak_memory_mb": peak_bytes() / 1e6}), file=answers)
+        model.run(_pixels(model, images))
+    print(json.dumps({"digest": model.digest, "peak_memory_mb": peak_bytes() / 1e6}), file=answers)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if asked["threads"] not in opened:
-            opened[asked["threads"]] = subject.opened(asked["threads"])
-        print(json.dumps(_round(opened[asked["threads"]], asked["images"])), file=answers)
+        print(json.dumps(_round(model, json.loads(line)["images"])), file=answers)
 
 
 def _round(model: Opened, images: int) -> list[float]:

@@ -34,9 +34,11 @@ class Subject:
 
     Attributes:
         path: a `.tflite` or `.onnx` file, the folder of a SavedModel, or a teacher's description (`.json`).
+        digest: the one that the file must have; None: any.
     """
 
     path: Path
+    digest: str | None = None
 
     @property
     def needs_tensorflow(self) -> bool:

@@ -1,6 +1,5 @@
 """A student's `.keras` file as a model to label images with. Needs TensorFlow."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from pipeline.inference.forward import Forward
 from pipeline.models import keras_files
 from pipeline.models.records import read_record
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
+from pipeline.runtime.errors import MissingError, UnusableError
+from pipeline.tools.student_resize import exported_from
 
 
 class KerasStudent:
@@ -58,13 +58,9 @@ class KerasStudent:
 
 def _temperature(path: Path, sha256: str, exports: Path) -> float:
     for file in sorted(exports.glob("*/export.json")):
-        try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            of_this, temperature = told["sha256"] == sha256, float(told["temperature"])
-        except (ValueError, LookupError, TypeError):
-            raise DamagedError(f"{file} cannot be read. Make it again with `dvc repro export`.") from None
-        if of_this:
-            return temperature
+        told = exported_from(file)
+        if told["sha256"] == sha256:
+            return float(told["temperature"])
     raise MissingError(
         f"no file in {exports} was made from {path}, and these tell a student's temperature. Name the student in "
         "export.students of params.yaml and run `dvc repro export`, or leave --calibrated out."

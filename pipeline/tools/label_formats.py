@@ -1,10 +1,9 @@
 """Labelled images as text: a table for people, CSV or JSON lines for programs. Lines are made as they are asked for."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from pipeline.runtime.csv_rows import csv_row
 from pipeline.tools.predict import Labelled
 
 Labels = Iterable[Labelled]
@@ -18,7 +17,7 @@ MOST_COLUMNS = 10
 
 def as_table(labels: Labels, class_names: Sequence[str]) -> Iterator[str]:
     """A line for each image, which ends in its path: so no line must wait for a longer path."""
-    names = [_on_one_line(name) for name in class_names]
+    names = [on_one_line(name) for name in class_names]
     all_shown = len(names) <= MOST_COLUMNS
     columns = names if all_shown else ["probability"]
     first = max(len(name) for name in ["predicted", *names])
@@ -28,25 +27,19 @@ def as_table(labels: Labels, class_names: Sequence[str]) -> Iterator[str]:
     for label in labels:
         shown = label.probabilities if all_shown else [label.probabilities[label.predicted]]
         numbers = [f"{value:.4f}".rjust(width) for value, width in zip(shown, widths, strict=True)]
-        yield "  ".join([names[label.predicted].ljust(first), *numbers, _on_one_line(label.path)]) + "\n"
+        yield "  ".join([names[label.predicted].ljust(first), *numbers, on_one_line(label.path)]) + "\n"
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """A text without characters that could move the cursor."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def as_csv(labels: Labels, class_names: Sequence[str]) -> Iterator[str]:
     """Columns path, predicted and one of probabilities for each class; the numbers are exact."""
-    yield _csv_line(["path", "predicted", *(f"{PROBABILITY}{name}" for name in class_names)])
+    yield csv_row(["path", "predicted", *(f"{PROBABILITY}{name}" for name in class_names)])
     for label in labels:
-        yield _csv_line([label.path, class_names[label.predicted], *map(repr, label.probabilities.tolist())])
-
-
-def _csv_line(values: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
+        yield csv_row([label.path, class_names[label.predicted], *map(repr, label.probabilities.tolist())])
 
 
 def as_json_lines(labels: Labels, class_names: Sequence[str]) -> Iterator[str]:

@@ -3,29 +3,19 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.images.index import NO_LABEL, SPLITS
+from pipeline.report.licences import UNKNOWN, licence_metadata
 from pipeline.runtime.errors import one_line
 from pipeline.soft_labels.answers import answers_in
 from pipeline.soft_labels.reading import SoftLabelFile
 from pipeline.tools.inspect_file import provenance_in_words
 
-SAME_ON_THE_HUB = (
-    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0"),
-    *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
-    *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0"),
-)
-HUB_LICENSES = dict(zip(SAME_ON_THE_HUB, SAME_ON_THE_HUB, strict=True)) | {
-    "odc-by-1.0": "odc-by",
-    "odbl-1.0": "odbl",
-    "pddl-1.0": "pddl",
-}
-"""The Hub's name of a licence, by its SPDX identifier in small letters."""
-
-UNKNOWN = "unknown"
+IS_OF_SOFT_LABELS = ". It is that of the soft labels; the images have their own."
 TASK = "image-classification"
 TAGS = ("knowledge-distillation", "soft-labels")
 SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
@@ -86,17 +76,29 @@ the ids to images learns their labels. Labels of the test images are in here, to
 """
 
 
-def card(logits: SoftLabelFile, targets: Sequence[SoftLabelFile], license_: str, title: str) -> str:
+@dataclass(frozen=True)
+class Stated:
+    """What a person says of a pack.
+
+    Attributes:
+        license: an SPDX identifier or a sentence; "" if it is not known yet.
+        title: the title of the card; "" for one that names the teacher.
+    """
+
+    license: str
+    title: str
+
+
+def card(logits: SoftLabelFile, targets: Sequence[SoftLabelFile], stated: Stated) -> str:
     """The whole card.
 
     Args:
         logits: the file of logits.
         targets: the files of soft labels.
-        license_: an SPDX identifier or a sentence; "" if it is not known.
-        title: the title; "" for one that names teacher and classes.
+        stated: licence and title.
     """
-    origin = logits.provenance
-    named = one_line(title, len(title)) if title.strip() else f"Soft labels of {origin.teacher}"
+    title, license_ = stated.title, stated.license
+    named = one_line(title, len(title)) if title.strip() else f"Soft labels of {logits.provenance.teacher}"
     temperatures = " and ".join([f"T = {file.temperature:g}" for file in targets])
     head = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata(logits, license_, named)]
     text = TEXT.format(
@@ -113,10 +115,7 @@ def card(logits: SoftLabelFile, targets: Sequence[SoftLabelFile], license_: str,
 def metadata(logits: SoftLabelFile, license_: str, title: str) -> Iterator[tuple[str, Any]]:
     """The metadata at the head of the card, name by name."""
     text = one_line(license_, len(license_)) if license_.strip() else UNKNOWN
-    known = UNKNOWN if text == UNKNOWN else HUB_LICENSES.get(text.lower(), "other")
-    yield "license", known
-    if known == "other":
-        yield "license_name", re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")[:60] or "other"
+    yield from licence_metadata(text).items()
     yield "pretty_name", title
     yield "task_categories", [TASK]
     yield "size_categories", [size_category(_count(logits))]
@@ -171,7 +170,7 @@ def _license_in_words(license_: str) -> str:
             "**To fill in.** No licence is stated, and without one others may not use the pack. Write it here, and\n"
             "its identifier into `license:` at the head of this file."
         )
-    return f"{_escaped(license_)}. It is that of the soft labels; the images have their own."
+    return _escaped(license_) + IS_OF_SOFT_LABELS
 
 
 def _escaped(text: str) -> str:

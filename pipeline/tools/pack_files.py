@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from pipeline.images.index import SPLITS, Image, Index, SplitName
+from pipeline.runtime.csv_rows import csv_row
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few
 
@@ -18,7 +19,7 @@ AGAIN = "Get the pack again from where it came."
 
 def soft_label_files(folder: Path) -> list[Path]:
     """The soft-label files of a pack: that of the logits, then those of the soft labels by name."""
-    names = [path for path in sorted(folder.iterdir()) if TARGETS.fullmatch(path.name)]
+    names = [path for path in sorted(folder.iterdir()) if TARGETS.fullmatch(path.name) and path.is_file()]
     return [folder / LOGITS, *names]
 
 
@@ -31,10 +32,9 @@ def write_pack_index(path: Path, index: Index) -> None:
     """Writes the images as CSV: of each its id, split, label, class and the digest of its file, and nothing else."""
     labels = index.labels(index.images)
     with path.open("x", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (image.id, image.split, label if image.is_labelled else "", image.class_name, image.sha256)
+        file.write(csv_row(COLUMNS))
+        file.writelines(
+            csv_row((image.id, image.split, label if image.is_labelled else "", image.class_name, image.sha256))
             for image, label in zip(index.images, labels, strict=True)
         )
 

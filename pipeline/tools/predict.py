@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from pipeline.deployed.files import Exported
 from pipeline.deployed.pixels import model_pixels, refuse_other_preprocessing
-from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, quoted
+from pipeline.runtime.devices import usable_cores
+from pipeline.runtime.errors import DamagedError, MismatchError, ParameterError, UnusableError, quoted
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def labelled(
 def _labelled(
     model: Exported, paths: Sequence[str], temperature: float, batch_size: int, threads: int | None
 ) -> Generator[Labelled | Skipped]:
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             read = dict(enumerate(pool.map(lambda path: _pixels(path, model), batch)))
@@ -128,6 +129,18 @@ def usable(answers: Iterator[Labelled | Skipped], skip: Callable[[Skipped], obje
             )
         else:
             skip(answer)
+
+
+def refuse_lost(output: Path, read: Sequence[str | Path]) -> None:
+    """Checks that no file that is read would be replaced by the answers.
+
+    Raises:
+        ParameterError: the output is one of them, under whatever name.
+    """
+    if output.is_file() and any(os.path.exists(path) and os.path.samefile(path, output) for path in read):
+        raise ParameterError(
+            f"--output {output} is the model or one of the images, and would replace it. Name another file."
+        )
 
 
 def refuse_other_classes(names: Sequence[str], expected: Sequence[str], file: Path) -> None:

@@ -1,6 +1,5 @@
 """Command `render-views`: writes the views of images, or their transforms, for another program that labels them."""
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from pipeline.images.index import Image, Index, refuse_changed
 from pipeline.images.rendered_views import rendered_views
 from pipeline.images.resize import rendering_of
 from pipeline.images.tf_data import PARALLEL_CALLS, prefetched
+from pipeline.runtime.csv_rows import csv_row
 from pipeline.runtime.errors import MismatchError, quoted
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish
@@ -137,6 +137,5 @@ def _views(image: Image, rendering: Rendering) -> range:
 def _write_table(folder: Path, images: Sequence[Image], rendering: Rendering, files: Sequence[str]) -> None:
     rows = ((image.id, view, image.split) for image in images for view in _views(image, rendering))
     with (folder / TABLE).open("x", newline="", encoding="utf-8") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((*row, file) for row, file in zip(rows, files, strict=True))
+        table.write(csv_row(COLUMNS))
+        table.writelines(csv_row((*row, file)) for row, file in zip(rows, files, strict=True))

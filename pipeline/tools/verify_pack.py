@@ -1,7 +1,7 @@
 """`softlabel verify FOLDER`: whether a pack of soft labels is whole, and its files belong together."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.images.index import SPLITS
+from pipeline.report.licences import UNKNOWN
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few, quoted
 from pipeline.soft_labels.reading import SoftLabelFile, open_logits, open_soft_targets
@@ -50,7 +51,7 @@ def verify_pack(folder: Path) -> list[Check]:
         if any(check.ok is False for check in checks):
             checks.append(Check("card", None, f"not compared: the files that {CARD} tells of are not sound"))
         else:
-            checks.append(_card(folder / CARD, opened[0], opened[1:]))
+            checks.append(of_card(folder / CARD, opened[0], opened[1:]))
     return [
         *checks,
         Check("teacher", None, "not compared: it is not in a pack"),
@@ -60,9 +61,10 @@ def verify_pack(folder: Path) -> list[Check]:
 
 def _names(folder: Path) -> Check:
     """Whether the folder has every file of a pack, and no other."""
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    held = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    names = {path.name for path in held if path.is_file()}
     missing = [name for name in (LOGITS, INDEX, CARD, CHECKSUMS) if name not in names]
-    others = sorted(name for name in names if not is_part(name))
+    others = sorted(path.name for path in held if not (path.name in names and is_part(path.name)))
     targets = soft_label_files(folder)[1:]
     problems = [
         *([f"there is no {first_few(missing)}"] if missing else []),
@@ -77,7 +79,7 @@ def _checksums(folder: Path) -> Check:
         expected = read_checksums(folder / CHECKSUMS)
     except (MissingError, DamagedError) as error:
         return Check("checksums", False, str(error))
-    held = {path.name for path in folder.iterdir() if is_part(path.name)} - {CARD, CHECKSUMS}
+    held = {path.name for path in folder.iterdir() if is_part(path.name) and path.is_file()} - {CARD, CHECKSUMS}
     problems = [
         (f"{CHECKSUMS} names what is not there", sorted(expected.keys() - held)),
         (f"{CHECKSUMS} does not name", sorted(held - expected.keys())),
@@ -102,10 +104,10 @@ def _together(file: SoftLabelFile, folder: Path) -> list[Check]:
     return [of_data_set(file, folder / INDEX, read), *softened_from(file, folder / LOGITS)]
 
 
-def _card(path: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile]) -> Check:
+def of_card(path: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile]) -> Check:
     """Whether the card's metadata and tables are those of the files; everything else in it may be written anew."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    stated = _metadata(text)
+    stated = metadata_in(text)
     if stated is None:
         return Check("card", False, f"{CARD} does not begin with metadata, a YAML mapping between two lines ---")
     category = pack_card.size_category(sum(map(logits.count, SPLITS)))
@@ -119,14 +121,26 @@ def _card(path: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile]) -
     untold = [line for line in (*pack_card.facts(logits, targets), *pack_card.classes(logits)) if line not in lines]
     if untold:
         problems.append(f"lacks {len(untold)} line(s) of its tables: {quoted(untold, 2)}")
+    licenses = licenses_in(stated)
+    if licenses is None:
+        problems.append(f"license is {stated['license']!r}, expected the Hub's name of a licence, or several")
     if problems:
         return Check("card", False, f"{CARD}: {'; '.join(problems)}")
-    if stated.get("license") in (None, "", pack_card.UNKNOWN):
+    if not licenses:
         return Check("card", True, f"{WARNING}{CARD} states no licence")
     return Check("card", True, f"the metadata and the tables of {CARD} are those of the files")
 
 
-def _metadata(text: str) -> dict[str, Any] | None:
+def licenses_in(stated: Mapping[str, Any]) -> list[str] | None:
+    """The licences that a card's metadata states: the Hub takes one name, or a list; None if it is neither."""
+    value = stated.get("license")
+    names = value if isinstance(value, list) else [value]
+    if not all(name is None or isinstance(name, str) for name in names):
+        return None
+    return [name for name in names if name not in (None, "", UNKNOWN)]
+
+
+def metadata_in(text: str) -> dict[str, Any] | None:
     """The metadata at the head of a card; None if there is none that can be read."""
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     try:
