@@ -100,6 +100,8 @@ def test_a_saved_model_serves_pixels(written):
         answers = np.log(answers)
     assert answers == pytest.approx(LOGITS if name == "logits" else log_probabilities(LOGITS), abs=1e-5)
     assert not (folder / saved_model.FINGERPRINT).exists()
+    saved = tf.train.list_variables(str(folder / "variables/variables"))
+    assert len(saved) == 1 + len(student().weights)  # each once, beside TensorFlow's own entry
 
 
 @pytest.mark.parametrize("name", ["litert_float16", "litert_int8", "onnx"])

@@ -34,7 +34,9 @@ class Graph(tf.Module):
     def __init__(self, model: Any, output: Output) -> None:
         super().__init__()
         self.output, self._shape = output, (None, *model.input_shape[1:])
-        self._apply = _with_channels_gathered(model)
+        apply = _with_channels_gathered(model)
+        # In a function, where TensorFlow does not look for variables: else it saves each twice.
+        self._logits = lambda pixels: apply(tf.cast(pixels, tf.float32), training=False)
         for state in model.variables:
             if state.path.endswith(RANDOM_STATE):
                 state.assign(keras.ops.zeros_like(state))
@@ -42,7 +44,7 @@ class Graph(tf.Module):
         self.serve = tf.function(self._answers, input_signature=[tf.TensorSpec(self._shape, tf.uint8, name=PIXELS)])
 
     def _answers(self, pixels: Any) -> dict[str, Any]:
-        logits = tf.cast(self._apply(tf.cast(pixels, tf.float32), training=False), tf.float32)
+        logits = tf.cast(self._logits(pixels), tf.float32)
         return {self.output: tf.nn.softmax(logits) if self.output == "probabilities" else logits}
 
     def frozen(self, pixel_type: Any = tf.uint8) -> Any:
