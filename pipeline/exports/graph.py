@@ -1,6 +1,6 @@
 """A student as a TensorFlow graph from uint8 pixels to answers, from which every file is made."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ class Graph(tf.Module):
         self.output, self._shape = output, (None, *model.input_shape[1:])
         apply = _with_channels_gathered(model)
         # In a function, where TensorFlow does not look for variables: else it saves each twice.
-        self._logits = lambda pixels: apply(tf.cast(pixels, tf.float32), training=False)
+        self._logits: Callable[[Any], Any] = lambda pixels: apply(tf.cast(pixels, tf.float32), training=False)
         for state in model.variables:
             if state.path.endswith(RANDOM_STATE):
                 state.assign(keras.ops.zeros_like(state))
