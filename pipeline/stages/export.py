@@ -93,24 +93,14 @@ def run(
         precision="float32",
         temperature=fitted,
     )
-    document: dict[str, Any] = {
-        "student": name,
-        "sha256": metadata.sha256,
-        "chosen": why,
-        "test_images": len(labels),
-        "temperature": fitted,
-        "temperature_note": note,
-        "made_from": {
-            "dataset": data.fingerprint(),
-            "export": {
-                "calibration_images": calibration_count,
-                "formats": [*formats],
-                "max_accuracy_drop": max_accuracy_drop,
-                "softmax": softmax,
-            },
-        },
-        "class_names": data.class_names,
-        "keras": {"bytes": students[name].stat().st_size, **quality.quality(of_keras, labels, fitted)},
+    settings = {
+        "calibration_images": calibration_count,
+        "formats": [*formats],
+        "max_accuracy_drop": max_accuracy_drop,
+        "softmax": softmax,
+    }
+    document = _about(metadata, why, note, data, settings) | {
+        "keras": {"bytes": students[name].stat().st_size, **quality.quality(of_keras, labels, fitted)}
     }
     with publish(output) as folder:
         folder.mkdir()
@@ -127,6 +117,20 @@ def run(
     print(f"wrote {output} and {report}")
     for remark in filter(None, [note, COARSE if softmax and "litert_int8" in formats else None]):
         print(f"note: {remark}")
+
+
+def _about(metadata: Metadata, why: str, note: str | None, data: Index, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report says of a student, before its numbers."""
+    return {
+        "student": metadata.student,
+        "sha256": metadata.sha256,
+        "chosen": why,
+        "test_images": len(data.split("test")),
+        "temperature": metadata.temperature,
+        "temperature_note": note,
+        "made_from": {"dataset": data.fingerprint(), "export": settings},
+        "class_names": data.class_names,
+    }
 
 
 def _logits(model: Any, images: DecodedImages, batch_size: int, title: str) -> npt.NDArray[np.float32]:
