@@ -133,6 +133,7 @@ def make_report():
         exported=[],
         exports=Path("exports"),
         export_speeds=Path("export_speed.json"),
+        student_file=lambda group, seed: Path(f"{group.model(seed)}.keras"),
         params=PARAMS,
         output=Path("report.html"),
         pictures=Path("pictures"),
