@@ -31,6 +31,9 @@ from benchmarks.record import Record, arguments
 
 TRAININGS = ("train_student", "train_baseline")
 MADE_BEFORE = ("data/sample/dvc.yaml", "split", "train_teacher", "describe_teacher", "precompute", "soften")
+WHOLE = "whole_params.yaml"
+"""The project's params.yaml with all sections."""
+
 ONE, AUTO, BEFORE = "one after another", "auto", "before"
 
 
@@ -81,11 +84,22 @@ def seconds_of_trainings(project: Path) -> float:
 
 
 def use(project: Path, package: Path, at_once: int | None) -> None:
-    """Gives a project a package and, if it knows the key, a number of trainings at once."""
+    """Gives a project a package with its stages, the sections of params.yaml that it knows, and a number of trainings.
+
+    Args:
+        project: the project.
+        package: a version of this repository.
+        at_once: `student.trainings_at_once`; None leaves the key out.
+    """
     shutil.rmtree(project / "pipeline")
     shutil.copytree(package / "pipeline", project / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(package / "dvc.yaml", project / "dvc.yaml")
     yaml = YAML()
-    params = yaml.load(project / "params.yaml")
+    known = yaml.load(package / "presets/mnist.yaml")
+    if not (project / WHOLE).exists():
+        shutil.copyfile(project / "params.yaml", project / WHOLE)
+    whole = yaml.load(project / WHOLE)
+    params = {name: section for name, section in whole.items() if name in known}
     params["student"].pop("trainings_at_once", None)
     if at_once is not None:
         params["student"]["trainings_at_once"] = at_once

@@ -21,6 +21,7 @@ from pipeline.evaluation.speed import Speed, write_speed
 from pipeline.images.index import read_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
+from pipeline.params.export import Export
 from pipeline.report.sample_grid import by_class
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels.logit_storage import Dense
@@ -130,7 +131,7 @@ def make_report():
         logits=LOGITS,
         students=[student("kl", "4")],
         speeds=Path("speed.json"),
-        exported=[],
+        exported=Export(students=[]).model_dump(),
         exports=Path("exports"),
         export_speeds=Path("export_speed.json"),
         student_file=lambda group, seed: Path(f"{group.model(seed)}.keras"),
