@@ -3,11 +3,15 @@
 import csv
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.evaluation.dvc_plots import confusion
+from pipeline.evaluation.predictions import read_predictions, write_predictions
+from pipeline.evaluation.result_files import write_table
 from pipeline.images.index import Image, Index
 from pipeline.runtime.csv_rows import csv_row
 from pipeline.tools.pack_files import read_pack_index, write_pack_index
@@ -38,3 +42,22 @@ def test_a_pack_survives_odd_names(tmp_path, odd):
     index = Index([Image(f"{odd}.png", "", odd, "train", "", "1" * 64), Image("c.png", "", "c", "test", "", "2" * 64)])
     write_pack_index(tmp_path / "index.csv", index)
     assert read_pack_index(tmp_path / "index.csv", index.class_names).images == index.images
+
+
+@pytest.mark.parametrize("odd", ["a\rb", "a\r\nb", "a\r", 'a,"b"\n'])
+def test_predictions_and_plots_survive_odd_names(tmp_path, odd):
+    names, labels, logits = [odd, "c"], np.array([0, 1]), np.array([[2.0, 0.0], [3.0, 0.0]])
+    write_predictions(tmp_path / "said", [f"{odd}.png", "c.png"], labels, names, {"teacher": logits})
+    said = read_predictions(tmp_path / "said", "teacher")
+    assert said[["id", "actual", "predicted"]].to_numpy().tolist() == [[f"{odd}.png", odd, odd], ["c.png", "c", odd]]
+    header = next(csv.reader(io.StringIO((tmp_path / "said/teacher.csv").read_bytes().decode(), newline="")))
+    assert header[-2:] == [f"probability_{odd}", "probability_c"]
+    table = confusion(logits, labels, names)
+    write_table(table, tmp_path / "confusion.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "confusion.csv"), table)
+
+
+def test_a_table_has_six_digits_and_empty_cells(tmp_path):
+    table = pd.DataFrame({"name": ["a", "b"], "value": [1 / 3, np.nan], "count": [10, 2000000]})
+    write_table(table, tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_bytes() == b"name,value,count\na,0.333333,10\nb,,2000000\n"

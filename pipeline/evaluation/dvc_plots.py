@@ -10,7 +10,7 @@ from sklearn.metrics import roc_curve
 
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, reliability
-from pipeline.evaluation.result_files import reading
+from pipeline.evaluation.result_files import reading, write_table
 from pipeline.evaluation.temperatures import DRAWN, temperature_table
 from pipeline.measures.unequal_classes import one_against_rest
 from pipeline.runtime.publish import publish
@@ -101,4 +101,4 @@ def read_plot(folder: Path, kind: PlotKind, name: str) -> pd.DataFrame:
 
 def _write(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    write_table(table, path)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.evaluation.result_files import reading
+from pipeline.evaluation.result_files import reading, write_table
 from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
@@ -58,7 +58,7 @@ def write_predictions(
         partial.mkdir()
         for name, logits in scores.items():
             table = prediction_table(ids, labels, class_names, logits, scores["teacher"])
-            table.to_csv(partial / f"{name}.csv", index=False, lineterminator="\n", float_format="%.6g")
+            write_table(table, partial / f"{name}.csv")
 
 
 def read_predictions(folder: Path, name: str) -> pd.DataFrame:

@@ -1,9 +1,14 @@
-"""Reading files of results: a missing or damaged one is refused, with the command that makes it again."""
+"""Files of results: how tables are written; and a missing or damaged file is refused, with what makes it again."""
 
+import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
+from pipeline.runtime.csv_rows import csv_row
 from pipeline.runtime.errors import DamagedError, MissingError
 
 
@@ -27,3 +32,10 @@ def reading(path: Path, what: str, remedy: str, if_missing: str = "") -> Iterato
         yield
     except (OSError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise DamagedError(f"{path} is damaged, its {what} cannot be read: {error!r}. {remedy}") from None
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes a CSV file, without the table's index; numbers have six digits."""
+    # pandas, too, leaves a carriage return without quotes, unless its lines end in one.
+    text = table.to_csv(index=False, lineterminator="\r\n", float_format="%.6g")
+    path.write_text("".join(map(csv_row, csv.reader(io.StringIO(text, newline="")))), encoding="utf-8", newline="")
