@@ -1,6 +1,5 @@
 """`data/index.csv`: the images of the data set, the class of each, and the split to which it belongs."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.csv_rows import csv_row
+from pipeline.runtime.csv_rows import csv_row, read_rows
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
@@ -168,13 +167,7 @@ def read_index(path: Path) -> Index:
     """
     if not path.is_file():
         raise MissingError(f"there is no index at {path}. Make it with `dvc repro split`.")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {REMEDY}") from None
-    if tuple(header) != COLUMNS:
-        raise DamagedError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {REMEDY}")
+    rows = read_rows(path, COLUMNS, REMEDY)
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[COLUMNS.index("split")] not in SPLITS]
     if bad:
         raise DamagedError(

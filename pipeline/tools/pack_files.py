@@ -1,13 +1,12 @@
 """The files of a pack of soft labels: their names, the table of its images, and the checksums."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from pipeline.images.index import SPLITS, Image, Index, SplitName
-from pipeline.runtime.csv_rows import csv_row
+from pipeline.runtime.csv_rows import csv_row, read_rows
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few
 
@@ -52,13 +51,7 @@ def read_pack_index(path: Path, class_names: Sequence[str]) -> Index:
     """
     if not path.is_file():
         raise MissingError(f"there is no {path}. {AGAIN}")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {AGAIN}") from None
-    if tuple(header) != COLUMNS:
-        raise DamagedError(f"{path} has the columns {header}, expected {list(COLUMNS)}. {AGAIN}")
+    rows = read_rows(path, COLUMNS, AGAIN)
     name_of = {"": "", **{str(number): name for number, name in enumerate(class_names)}}
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[1] not in SPLITS or name_of.get(row[2]) != row[3]]
     if bad:
