@@ -6,8 +6,8 @@ import click
 
 from pipeline.cli.interruption import Announced
 from pipeline.cli.paths import AFTER_SPLIT, INDEX, SPLIT_FOLDER
+from pipeline.cli.plan import show_plan
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.cli.tools import show_plan
 from pipeline.runtime.errors import ParameterError
 
 

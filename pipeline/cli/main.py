@@ -15,9 +15,10 @@ from pipeline.cli.init import init
 from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
 from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.pack import pack
+from pipeline.cli.plan import plan
 from pipeline.cli.predict import predict
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.cli.tools import init_remote, inspect, models, params, parity, plan, render_views, table, verify
+from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
 from pipeline.runtime.errors import PipelineError
 
