@@ -200,7 +200,7 @@ def test_every_file_of_every_export_is_measured(tmp_path, asked):
 def test_all_threads_are_those_that_this_process_may_use(tmp_path, asked, monkeypatch):
     write_shipped(tmp_path, best=EXPORT)
     for usable, cores in ((3.5, 3), (0.5, 1)):
-        monkeypatch.setattr(measure_exports, "usable_cores", lambda usable=usable: usable)
+        monkeypatch.setattr("pipeline.runtime.cores.usable_cores", lambda usable=usable: usable)
         assert measure(tmp_path, ["best"]).cores == cores
         assert {threads for _, threads, _ in asked} == {1, cores}
         asked.clear()

@@ -238,7 +238,7 @@ def test_each_line_is_printed_when_it_is_known(monkeypatch):
 @pytest.mark.parametrize(("asked", "expected"), [([], None), (["--threads", 2], 2), (["--threads", 100_000], 3)])
 def test_there_is_at_most_one_thread_a_core(model, images, monkeypatch, asked, expected):
     seen, as_it_is = [], command._opened
-    monkeypatch.setattr(command, "usable_cores", lambda: 3)
+    monkeypatch.setattr(command, "usable_threads", lambda: 3)
     monkeypatch.setattr(command, "_opened", lambda *given: seen.append(given[1]) or as_it_is(*given))
     assert predict(model, "photos", *asked).exit_code == 0
     assert seen == [expected]

@@ -15,7 +15,7 @@ import click
 from pipeline.cli import arguments, paths
 from pipeline.cli.interruption import Announced
 from pipeline.cli.tensorflow_start import start_tensorflow
-from pipeline.runtime.devices import usable_cores
+from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, ParameterError, one_line
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def predict(
     from pipeline.tools.label_formats import FORMATS
     from pipeline.tools.named_images import named_images
 
-    threads = min(threads, usable_cores()) if threads else None  # thousands of them end in a crash
+    threads = min(threads, usable_threads()) if threads else None  # thousands of them end in a crash
     chosen = named_images(images, may_be_missing=keep_going)
     if output is not None:
         tool.refuse_lost(output, [model, *chosen])

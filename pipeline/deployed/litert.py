@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
-from pipeline.runtime.devices import usable_cores
+from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
 from pipeline.runtime.native_stderr import native_stderr_closed
 
@@ -36,7 +36,7 @@ class LiteRtFile:
             ) from None
         try:
             with native_stderr_closed():
-                self._interpreter = Interpreter(model_content=content, num_threads=threads or usable_cores())
+                self._interpreter = Interpreter(model_content=content, num_threads=threads or usable_threads())
                 refuse_other_input(*_shape_and_type(self._interpreter), metadata)
                 self._allocate(1)
         except (ValueError, RuntimeError) as error:

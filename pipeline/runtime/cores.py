@@ -17,6 +17,11 @@ def usable_cores() -> float:
     return cores
 
 
+def usable_threads() -> int:
+    """How many threads compute at the same time: the usable cores that are whole, at least 1."""
+    return max(1, int(usable_cores()))
+
+
 def control_groups() -> list[Path]:
     """The folders of the control groups (version 2) that limit this process: its own, and those above it."""
     own = ""

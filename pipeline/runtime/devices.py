@@ -13,11 +13,6 @@ def numerics() -> list[str]:
     return [keras.__version__, tf.__version__, platform.machine(), *device_names()]
 
 
-def usable_cores() -> int:
-    """How many cores this process may use: fewer than the machine has, where a scheduler or `taskset` limits it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def processor() -> str:
     """The processor, without a look at GPUs: "2 CPU cores (x86_64)"."""
     return f"{os.cpu_count()} CPU cores ({platform.machine()})"

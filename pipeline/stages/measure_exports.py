@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.exports import ExportSpeed, read_export, write_export_speed
 from pipeline.evaluation.names import TEACHER
-from pipeline.runtime.cores import usable_cores
+from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.devices import processor
 from pipeline.timing.rounds import times_of
 from pipeline.timing.subjects import Subject
@@ -46,7 +46,7 @@ def run(*, exported: Sequence[str], exports: Path, files: Path, teacher: Path, o
         print(f"wrote {output}: params.yaml exports no student (export.students)")
         return
     beside = {} if read_description(teacher).architecture is None else {TEACHER.key: Subject(teacher)}
-    cores = max(1, int(usable_cores()))
+    cores = usable_threads()
     times = times_of(groups, beside, BATCH_SIZE, cores)
     write_export_speed(ExportSpeed(processor(), datetime.now(UTC).date().isoformat(), cores, BATCH_SIZE, times), output)
     print(f"wrote {output}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.deployed.files import Exported
 from pipeline.deployed.pixels import model_pixels, refuse_other_preprocessing
-from pipeline.runtime.devices import usable_cores
+from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, MismatchError, ParameterError, UnusableError, quoted
 
 
@@ -68,7 +68,7 @@ def labelled(
 def _labelled(
     model: Exported, paths: Sequence[str], temperature: float, batch_size: int, threads: int | None
 ) -> Generator[Labelled | Skipped]:
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
+    with ThreadPoolExecutor(threads or usable_threads()) as pool:
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             read = dict(enumerate(pool.map(lambda path: _pixels(path, model), batch)))
