@@ -26,6 +26,7 @@ from pipeline.soft_labels.reading import MixedPrecision, Precision, Provenance, 
 from pipeline.soft_labels.writing import rows_of_index
 from pipeline.teacher_pass.earlier_logits import open_earlier
 from pipeline.teacher_pass.given_answers import refuse_unanswered
+from pipeline.teacher_pass.labellers import labellers_here
 from pipeline.teacher_pass.labelling import TeacherPass
 from pipeline.teacher_pass.precision import lower
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
@@ -147,7 +148,8 @@ def _logits_of(
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
             with unfinished, open_earlier(previous, provenance) as before:
                 batch_size = provenance.batch_size
-                work = TeacherPass(data, teacher, batch_size, unfinished, views, resize, largest_temperature)
+                labellers = labellers_here(teacher, batch_size, data, resize)
+                work = TeacherPass(data, teacher, labellers, batch_size, unfinished, views, largest_temperature)
                 work.run(before)
             unfinished.finish(finished)
         else:
