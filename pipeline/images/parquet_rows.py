@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.shard_bytes import FileState, state_of
-from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, one_line
+from pipeline.runtime.errors import DamagedError, MissingError, one_line
 
 KEPT_BYTES = 256 * 2**20
 """How many bytes of row groups are kept; one row group, however large, and those that are being read come on top."""
@@ -87,11 +87,11 @@ def _metadata(file: Path, state: FileState) -> tuple[Any, Any]:
 
 
 def _read_group(file: Path, state: FileState, column: str, group: int) -> Any:
+    parquet, metadata = parquet_reader(file), _metadata(file, state)[0]
+
     def read() -> Any:
         # Opened for each row group, because one reader must not be used by several threads at a time.
-        with parquet_reader(file).ParquetFile(
-            file, metadata=_metadata(file, state)[0], page_checksum_verification=True
-        ) as opened:
+        with parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True) as opened:
             return opened.read_row_group(group, columns=[column], use_threads=False)
 
     table = _or_damaged(file, read)
@@ -104,7 +104,7 @@ def _read_group(file: Path, state: FileState, column: str, group: int) -> Any:
 def _or_damaged(file: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except (FileNotFoundError, PipelineError):
+    except FileNotFoundError:
         raise
     except Exception as error:  # pyarrow has a dozen kinds, and passes on those of Python
         raise DamagedError(
