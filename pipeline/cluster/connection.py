@@ -17,6 +17,10 @@ from pipeline.cluster.settings import Cluster
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import MismatchError, MissingError, one_line
 
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
+"""Of the environment: Ray sends no statistics of its use, and prints no line of what happens to its processes, which
+`Leases` tells in one."""
+
 OBJECT_STORE_BYTES = 512 * 2**20
 """The shared memory of a Ray that is started here. It holds blocks and answers that are under way, two a worker."""
 
@@ -51,14 +55,14 @@ def connected(cluster: Cluster) -> Iterator[int]:
         MissingError: no cluster answers, or none of its machines has room for a worker.
         MismatchError: it runs another version of Ray or of Python.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(QUIET)
     with ExitStack() as held:
         options: dict[str, Any] = {"address": cluster.address}
         if cluster.address is None:
             options = held.enter_context(_started_here(cluster))
         else:
             _refuse_silent(cluster.address)
-        import ray  # only now: it reads the token of a Ray that is started here when it is imported
+        import ray  # only now: it reads the environment when it is imported
 
         held.callback(_shut_down)
         try:
