@@ -30,7 +30,7 @@ def by_value(kind: type[Worker], patch: pytest.MonkeyPatch) -> None:
 
 def give(*orders: str) -> None:
     """Gives orders in the current project."""
-    ORDERS.mkdir(exist_ok=True)
+    ORDERS.mkdir()
     for order in orders:
         (ORDERS / order).touch()
 
@@ -40,23 +40,25 @@ def was_obeyed(order: str) -> bool:
 
 
 class Obedient(Worker):
-    """Ends, stops or runs out of memory if it is told to, and waits as long as `orders/hold` is there."""
+    """Ends, stops and waits as it is told to; notes that it has begun, and that it waits."""
 
     blocks = 0
 
     def logits(self, member, in_full, block):
+        orders = Path(self.order.folder, ORDERS)
         self.blocks += 1
+        (orders / f"began.{os.getpid()}").touch()
         if self.blocks > 1:
-            self._obey()
-        while Path(self.order.folder, ORDERS, "hold").exists():
+            self._obey(orders)
+        while (orders / "hold").exists() or (self.blocks > 2 and (orders / "hold_later").exists()):
+            (orders / f"held.{os.getpid()}").touch()
             time.sleep(0.02)
         return super().logits(member, in_full, block)
 
-    def _obey(self):
+    def _obey(self, orders):
         for order, act in ACTS.items():
-            file = Path(self.order.folder, ORDERS, order)
             with suppress(FileNotFoundError):  # there is no such order, or another worker was faster
-                file.rename(file.with_suffix(".obeyed"))
+                (orders / order).rename(orders / f"{order}.obeyed")
                 act()
 
 
@@ -68,7 +70,9 @@ ACTS = {
 
 
 class AtOnce(Worker):
-    """Answers at once, without TensorFlow, and counts the blocks in the project's folder `answered`."""
+    """Answers at once, without TensorFlow; a file in the project's folder `answered` counts the views of each block."""
+
+    blocks = 0
 
     def ready(self):
         return None
@@ -77,6 +81,6 @@ class AtOnce(Worker):
         return Rounding(4, 4, True, "0", "here")
 
     def logits(self, member, in_full, block):
-        file = Path(self.order.folder, "answered", f"{block.rows[0]}_{block.paths[0].replace('/', '_')}")
-        file.touch()
+        self.blocks += 1
+        Path(self.order.folder, "answered", f"{len(block.rows)}_{os.getpid()}_{self.blocks}").touch()
         return Labelled(np.zeros((len(block.rows), 2), np.float32), self.rounding(member, in_full))
