@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and docs/quality.md show what the records say."""
+"""docs/benchmarks.md, docs/quality.md and docs/scale.md show what the records say."""
 
 import json
 import re
@@ -24,9 +24,19 @@ def test_a_block_gets_its_records_command_and_tables(tmp_path):
     assert filled(once, tmp_path) == once
 
 
-def test_a_block_without_a_record_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        filled("<!-- one -->\n<!-- end -->\n", tmp_path)
+def test_a_block_without_a_record_says_so_until_there_is_one(tmp_path):
+    text = "<!-- one -->\nold\n<!-- end -->\n"
+    without = filled(text, tmp_path)
+    assert without == "<!-- one -->\n`python -m benchmarks.one` (not measured yet)\n<!-- end -->\n"
+    (tmp_path / "one.json").write_text(json.dumps(RECORD))
+    assert filled(without, tmp_path) == filled(text, tmp_path)
+    assert "not measured" not in filled(text, tmp_path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_names_a_benchmark(document):
+    names = [name for _, name, _, _ in BLOCK.findall(document.read_text(encoding="utf-8"))]
+    assert [name for name in names if not (RESULTS.parent / f"{name}.py").is_file()] == []
 
 
 def test_a_block_may_take_some_of_the_tables(tmp_path):

@@ -15,7 +15,7 @@ from pipeline.soft_labels.reading import open_logits, open_soft_targets
 
 FORMATS = {"teacher_logits.h5": (open_logits, "precompute"), "soft_targets_T4.h5": (open_soft_targets, "soften")}
 of_both_formats = pytest.mark.parametrize("name", FORMATS)
-NEW = [replace(image("train", 0), id=f"new_{number}.png") for number in range(7)]
+NEW = [image("train", 0)._replace(id=f"new_{number}.png") for number in range(7)]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def without(*ids):
 def changed(**by_id):
     """The index with other values for some images, named by the first letters of their ids."""
     return Index(
-        replace(entry, **next((change for start, change in by_id.items() if entry.id.startswith(start)), {}))
+        entry._replace(**next((change for start, change in by_id.items() if entry.id.startswith(start)), {}))
         for entry in INDEX.images
     )
 
@@ -69,7 +69,7 @@ OTHER_IMAGES = {
         "no soft labels for 5 train image(s): new_0.png, new_1.png, new_2.png, new_3.png, new_4.png. ",
     ),
     "a validation image is new": (
-        Index([*INDEX.images, replace(NEW[0], split="val")]),
+        Index([*INDEX.images, NEW[0]._replace(split="val")]),
         "no soft labels for 1 val image(s): new_0.png. ",
     ),
     "an image is gone": (

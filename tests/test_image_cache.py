@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -215,7 +214,7 @@ def test_what_changes_the_pixels_makes_another_file(monkeypatch):
 def test_names_labels_and_folders_make_no_other_file():
     pixels_on_disk(write_images(), SHAPE, FOLDER)
     elsewhere = [
-        replace(image, id=f"x{image.id}", class_name="SSA", split="val") for image in write_images(folder="copy")
+        image._replace(id=f"x{image.id}", class_name="SSA", split="val") for image in write_images(folder="copy")
     ]
     np.testing.assert_array_equal(pixels_on_disk(elsewhere, list(SHAPE), FOLDER), PIXELS)
     assert len(cache_files()) == 1

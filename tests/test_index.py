@@ -1,7 +1,8 @@
 """The index of images: its file, its order, its class axis and its fingerprint."""
 
+import gc
 import hashlib
-from dataclasses import replace
+import tracemalloc
 from itertools import permutations
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_file_is_plain_csv_sorted_by_id(tmp_path):
 )
 def test_odd_names_survive_the_file(tmp_path, name):
     file = tmp_path / "index.csv"
-    images = [replace(ONE, id=name, path=f"data/split/train/SSA/{name}", class_name=name), TWO]
+    images = [ONE._replace(id=name, path=f"data/split/train/SSA/{name}", class_name=name), TWO]
     write_index(file, Index(images))
     assert len(read_index(file).images) == 2
     assert set(read_index(file).images) == set(images)
@@ -93,16 +94,16 @@ def test_fingerprint_of_some_images_is_that_of_an_index_of_them():
     ids=str,
 )
 def test_fingerprint_sees_every_change_of_identity(changed):
-    assert Index([ONE, replace(TWO, **changed), THREE]).fingerprint() != Index(IMAGES).fingerprint()
+    assert Index([ONE, TWO._replace(**changed), THREE]).fingerprint() != Index(IMAGES).fingerprint()
 
 
 def test_fingerprint_does_not_see_where_the_file_lies():
-    assert Index([ONE, replace(TWO, path="elsewhere/b.png"), THREE]).fingerprint() == Index(IMAGES).fingerprint()
+    assert Index([ONE, TWO._replace(path="elsewhere/b.png"), THREE]).fingerprint() == Index(IMAGES).fingerprint()
 
 
 def test_the_fingerprint_sees_exchanged_and_missing_images():
-    exchanged = [replace(ONE, sha256=TWO.sha256), replace(TWO, sha256=ONE.sha256), THREE]
-    shifted = [replace(ONE, id="a.pngt", split="rain"), TWO, THREE]
+    exchanged = [ONE._replace(sha256=TWO.sha256), TWO._replace(sha256=ONE.sha256), THREE]
+    shifted = [ONE._replace(id="a.pngt", split="rain"), TWO, THREE]
     sets = [IMAGES, exchanged, shifted, IMAGES[:2], IMAGES[1:], ()]
     assert len({Index(images).fingerprint() for images in sets}) == len(sets)
 
@@ -114,7 +115,7 @@ def test_fingerprint_survives_the_file(tmp_path):
 
 def test_classes_are_in_alphabetical_order():
     labels = ["b", "9", "a", "10", "B", "a", "é"]
-    index = Index(replace(ONE, id=str(number), class_name=label) for number, label in enumerate(labels))
+    index = Index(ONE._replace(id=str(number), class_name=label) for number, label in enumerate(labels))
     assert index.class_names == ["10", "9", "B", "a", "b", "é"]
     assert index.labels(index.images) == [4, 1, 3, 0, 2, 3, 5]
 
@@ -138,7 +139,7 @@ def test_classes_that_are_numbers_are_in_numeric_order(names, order):
 
 
 def test_one_hot_by_hand():
-    index = Index([*IMAGES, replace(TWO, id="d.png", class_name="TA")])  # classes HP, SSA, TA
+    index = Index([*IMAGES, TWO._replace(id="d.png", class_name="TA")])  # classes HP, SSA, TA
     hot = index.one_hot(index.images)
     np.testing.assert_array_equal(hot, [[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
     assert hot.dtype == np.float32
@@ -172,7 +173,7 @@ def test_labels_of_images_without_one_by_hand():
 
 def test_the_fingerprint_sees_a_label_that_was_taken_away():
     text = "a.png\0train\0\0" + "11" * 32 + "\0" + "b.png\0test\0HP\0" + "22" * 32 + "\0"
-    index = Index([TWO, replace(ONE, class_name="")])
+    index = Index([TWO, ONE._replace(class_name="")])
     assert index.fingerprint() == hashlib.sha256(text.encode()).hexdigest()
     assert index.fingerprint() != Index([TWO, ONE]).fingerprint()
 
@@ -195,7 +196,7 @@ def test_refuses_images_that_lack_half_of_a_label(tmp_path, row):
 
 
 def test_split_lists_its_own_images_by_id():
-    index = Index([replace(THREE, id="z.png"), THREE, TWO, ONE])
+    index = Index([THREE._replace(id="z.png"), THREE, TWO, ONE])
     assert [image.id for image in index.split("val")] == ["c.png", "z.png"]
     assert index.split("train") == [ONE]
     assert index.split("test") == [TWO]
@@ -254,7 +255,7 @@ def test_refuses_damaged_rows(tmp_path, rows):
 )
 def test_the_file_keeps_the_order_of_the_class_axis(tmp_path, order):
     """Whatever the order is; with eleven classes, the number 10 comes after 9 and not after 1."""
-    images = [replace(ONE, id=f"{number:02}", class_name=label) for number, label in enumerate(reversed(order))]
+    images = [ONE._replace(id=f"{number:02}", class_name=label) for number, label in enumerate(reversed(order))]
     write_index(tmp_path / "index.csv", Index(images, order))
     rows = [line.split(",") for line in (tmp_path / "index.csv").read_text().splitlines()[1:]]
     assert {row[2]: int(row[6]) for row in rows} == {label: number for number, label in enumerate(order)}
@@ -287,3 +288,32 @@ def test_refuses_numbers_that_are_no_order_of_the_classes(tmp_path, numbered, wh
     assert "index.csv" in str(refused.value)
     assert f"{numbered[0][0]!r} has {numbered[0][1]!r}" in str(refused.value)
     assert "dvc repro --single-item --force split" in str(refused.value)
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_reading_leaves_the_search_for_cycles_as_it_was(tmp_path, was_on):
+    (tmp_path / "index.csv").write_text(f"{HEADER}\na.png,p,HP,trian,,s,0\n")
+    try:
+        gc.enable() if was_on else gc.disable()
+        with pytest.raises(DamagedError):
+            read_index(tmp_path / "index.csv")
+        assert gc.isenabled() == was_on
+    finally:
+        gc.enable()
+
+
+def test_a_row_takes_little_more_memory_than_its_texts(tmp_path):
+    """Three texts of its own, 49 bytes each beyond its characters, and a tuple of 6 places, 8 bytes each."""
+    file = tmp_path / "index.csv"
+    names = [f"n{number:07}.JPEG" for number in range(20000)]
+    images = [Image(name, f"data/split/train/n0{name}", "n0", "train", "", f"{name:064}") for name in names]
+    write_index(file, Index(images))
+    tracemalloc.start()
+    try:
+        index = read_index(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    own = sum(map(len, (images[0].id, images[0].path, images[0].sha256))) + 3 * 49 + (40 + 6 * 8 + 16)
+    assert index.images == images
+    assert peak / len(images) < own + 3 * 8 + 3 * 8 + 50  # lists while it sorts; rounded up to 16; the file's buffer

@@ -497,7 +497,7 @@ def test_an_image_changed_together_with_the_index_is_refused(make, file, stage):
     INDEX.unlink()
     of_others = [entry for entry in index.images if entry.id != changed.name]
     (of_it,) = [entry for entry in index.images if entry.id == changed.name]
-    write_index(INDEX, Index([*of_others, replace(of_it, sha256=sha256)]))
+    write_index(INDEX, Index([*of_others, of_it._replace(sha256=sha256)]))
     message = refused(file, "--sample", changed.name)
     assert all(words in message for words in ("'train_0.png'", file, f"`dvc repro {stage}`"))
 

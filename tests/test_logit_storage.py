@@ -3,7 +3,6 @@
 import itertools
 import math
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -323,7 +322,7 @@ def real():
 
 def soft_labels_through_files(folder, logits, stored_as, temperature):
     """What a student is told of each row, and what the file says of the tail's mass."""
-    images = [replace(image("train", 0), id=f"{number:03d}") for number in range(100)]
+    images = [image("train", 0)._replace(id=f"{number:03d}") for number in range(100)]
     classes = (*CLASS_NAMES, *(f"class {number}" for number in range(997)))
     _, path = write_both(
         folder,

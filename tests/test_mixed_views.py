@@ -1,7 +1,5 @@
 """Mixed views from the file to the batch: teacher, student and baseline see the same pictures and mixed labels."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import PIL.Image
@@ -49,7 +47,7 @@ def data(tmp_path_factory):
     for number, image in enumerate(INDEX.images):
         path = folder / f"{number}.png"
         PIL.Image.fromarray(random.integers(0, 256, SHAPE, np.uint8)).save(path)
-        images.append(replace(image, path=str(path)))
+        images.append(image._replace(path=str(path)))
     return Index(images)
 
 
@@ -181,7 +179,7 @@ def test_a_partner_that_is_no_row_is_refused(tmp_path, row):
 def test_images_without_a_label_mix_among_themselves(tmp_path):
     """Their row of the hard half stays 0; a labelled row's sums to 1."""
     bare = {IDS["train"][0], IDS["train"][3]}
-    index = Index([replace(one, class_name="") if one.id in bare else one for one in INDEX.images], INDEX.class_names)
+    index = Index([one._replace(class_name="") if one.id in bare else one for one in INDEX.images], INDEX.class_names)
     images = index.split("train")
     one_hot, labelled = index.one_hot(images), np.array([image.is_labelled for image in images])
     _, targets = write_both(tmp_path, index=index, views=VIEWS)

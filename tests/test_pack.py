@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -113,7 +112,7 @@ def test_the_index_has_ids_and_labels_and_nothing_else(project):
 
 @pytest.mark.usefixtures("project")
 def test_paths_and_votes_of_the_index_stay_at_home():
-    private = [replace(image, path=f"/home/secret/{image.id}", votes="7") for image in INDEX.images]
+    private = [image._replace(path=f"/home/secret/{image.id}", votes="7") for image in INDEX.images]
     write_project(Index(private, INDEX.class_names))
     packed()
     assert not [name for name, content in contents(PACK).items() if b"secret" in content]
@@ -132,7 +131,7 @@ def test_an_index_with_columns_of_its_own_is_refused():
 
 @pytest.mark.usefixtures("project")
 def test_an_image_without_a_label_has_empty_cells():
-    free = [replace(image, class_name="") if image.id == "é.png" else image for image in INDEX.images]
+    free = [image._replace(class_name="") if image.id == "é.png" else image for image in INDEX.images]
     write_project(Index(free, INDEX.class_names))
     packed()
     assert "\né.png,train,,," in (PACK / "index.csv").read_text(encoding="utf-8")
@@ -255,7 +254,7 @@ def test_the_card_tells_what_the_pack_was_made_from():
 @pytest.mark.usefixtures("project")
 def test_names_of_classes_cannot_break_the_card():
     names = dict(zip(INDEX.class_names, ["a|b", "<img src=x>\n# c", "`d` *e* _f_ [g](h)"], strict=True))
-    hostile = Index([replace(image, class_name=names[image.class_name]) for image in INDEX.images], [*names.values()])
+    hostile = Index([image._replace(class_name=names[image.class_name]) for image in INDEX.images], [*names.values()])
     write_project(hostile)
     packed()
     lines = (PACK / "README.md").read_text(encoding="utf-8").splitlines()

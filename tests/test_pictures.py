@@ -1,7 +1,6 @@
 """Pictures of images: which are chosen, what is drawn, and that the files are sound."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -338,7 +337,7 @@ def test_a_class_without_training_images_is_not_shown(make, unsaved):
 
 def test_views_of_images_that_changed_since_are_refused(make):
     index = make()
-    other = Index([replace(entry, sha256="0" * 64) for entry in index.images])
+    other = Index([entry._replace(sha256="0" * 64) for entry in index.images])
     with pytest.raises(MismatchError, match=r"teacher_logits\.h5 was made from other content of 7 train image\(s\)"):
         view_grid.draw_views(LOGITS, other, OUTPUT)
     for entry in index.split("train"):

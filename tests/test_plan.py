@@ -112,7 +112,7 @@ def images_of(index):
 
 def same_length(index):
     """The index with ids of one length in all splits."""
-    renamed = (replace(image, id=f"{number:04}.png") for number, image in enumerate(index.images))
+    renamed = (image._replace(id=f"{number:04}.png") for number, image in enumerate(index.images))
     return Index(renamed)
 
 

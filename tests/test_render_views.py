@@ -221,7 +221,7 @@ def test_a_view_has_the_same_partner_whatever_is_chosen(data):
 
 
 def test_images_without_a_label_are_mixed_among_themselves(data):
-    without = [replace(image("train", 4 + number, f"u{number}"), class_name="") for number in range(3)]
+    without = [image("train", 4 + number, f"u{number}")._replace(class_name="") for number in range(3)]
     data = Index([*data.images, *without], CLASS_NAMES)
     write_transforms(FOLDER, data, data.images, replace(RENDERING, views=MIXED))
     with np.load(FOLDER / "transforms.npz") as file:

@@ -254,7 +254,7 @@ def test_files_without_color_transforms_have_none(tmp_path):
 def test_a_thousand_long_class_names_fit(tmp_path):
     names = [f"class {number:03d} {'of a kind with a long name ' * 5}" for number in range(1000)]
     images = [
-        replace(image("train", 0), id=f"{split}{number}", split=split, class_name=name)
+        image("train", 0)._replace(id=f"{split}{number}", split=split, class_name=name)
         for number, name in enumerate(names)
         for split in SPLITS
     ]
@@ -416,7 +416,7 @@ def test_reading_changes_nothing(logits_path, targets_path):
 
 def soften_two_classes(folder, row, temperature):
     """What the soft-target file says of one row of two logits."""
-    images = [replace(image(split, number), class_name=f"class {number}") for split in SPLITS for number in range(2)]
+    images = [image(split, number)._replace(class_name=f"class {number}") for split in SPLITS for number in range(2)]
     values = np.tile(np.asarray(row, np.float32), (1, 2, 1))
     _, targets = write_both(
         folder,

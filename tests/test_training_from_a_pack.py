@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -60,7 +59,7 @@ def _with_pack(tmp_path, monkeypatch):
             name = f"{split}_{row:02}.png"
             pixels = rng.integers(0, 60, (28, 28)) + 90 * (row % 3)
             PngImage.fromarray(pixels.astype(np.uint8)).save(Path("images", name))
-            images.append(replace(image_of(split, 0), id=name, class_name=NAMES[row % 3]))
+            images.append(image_of(split, 0)._replace(id=name, class_name=NAMES[row % 3]))
     index = Index(images, NAMES)
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     write_index_and_files(index, VIEWS)
@@ -129,8 +128,8 @@ def test_images_are_joined_to_soft_labels_by_id():
 @pytest.mark.parametrize("framework", ["Keras", "PyTorch"])
 @pytest.mark.usefixtures("_with_pack")
 def test_labels_of_augmented_views_are_refused(framework):
-    images = [replace(image_of(split, 0), id=f"{split}.png", class_name=NAMES[0]) for split in SPLITS]
-    images += [replace(image_of("train", 0), id=f"{name}.png", class_name=name) for name in NAMES[1:]]
+    images = [image_of(split, 0)._replace(id=f"{split}.png", class_name=NAMES[0]) for split in SPLITS]
+    images += [image_of("train", 0)._replace(id=f"{name}.png", class_name=name) for name in NAMES[1:]]
     write_index_and_files(Index(images, NAMES), Views(1, 1, Augmentation(rotation=0.1)))
     lines = shown(framework).replace("import torch\n", "").replace("from torch import nn\n", "")
     with pytest.raises(AssertionError, match="augmented views"):

@@ -1,7 +1,5 @@
 """Soft-label files of images without a label: what they hold, and how everything that reads them takes it."""
 
-from dataclasses import replace
-
 import h5py
 import numpy as np
 import pytest
@@ -29,7 +27,7 @@ of_each_format = pytest.mark.parametrize("number", [0, 1], ids=["logits", "targe
 def without_labels(rows):
     """The index, in which some rows of the training images have no label."""
     names = {IDS["train"][row] for row in rows}
-    return Index([replace(one, class_name="") if one.id in names else one for one in INDEX.images], CLASS_NAMES)
+    return Index([one._replace(class_name="") if one.id in names else one for one in INDEX.images], CLASS_NAMES)
 
 
 BARE_INDEX = without_labels(BARE)

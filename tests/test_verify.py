@@ -547,7 +547,7 @@ def rewrite_index(images):
 
 
 def with_first(**changes):
-    return [replace(IMAGES[0], **changes), *IMAGES[1:]]
+    return [IMAGES[0]._replace(**changes), *IMAGES[1:]]
 
 
 OTHER_INDEX = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.runtime.csv_rows import csv_row
+from pipeline.runtime.csv_rows import csv_rows
 from pipeline.runtime.errors import DamagedError, MissingError
 
 
@@ -38,4 +38,4 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes a CSV file, without the table's index; numbers have six digits."""
     # pandas, too, leaves a carriage return without quotes, unless its lines end in one.
     text = table.to_csv(index=False, lineterminator="\r\n", float_format="%.6g")
-    path.write_text("".join(map(csv_row, csv.reader(io.StringIO(text, newline="")))), encoding="utf-8", newline="")
+    path.write_text("".join(csv_rows(csv.reader(io.StringIO(text, newline="")))), encoding="utf-8", newline="")

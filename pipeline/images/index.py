@@ -1,31 +1,34 @@
 """`data/index.csv`: the images of the data set, the class of each, and the split to which it belongs."""
 
+import gc
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.csv_rows import csv_row, read_rows
-from pipeline.runtime.digests import sha256_file
+from pipeline.images.places import file_of, sha256_of
+from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
-@dataclass(frozen=True)
-class Image:
-    """One row of the index.
+class Image(NamedTuple):
+    """One row of the index: a tuple, because there may be millions of them.
 
     Attributes:
         id: unique name of the image.
-        path: the image file, relative to the repository's root, with forward slashes.
+        path: the image file, or its place in a shard (`places`), relative to the repository's root, with forward
+            slashes.
         class_name: the name of its class; "" for an image without a label, which is a training image.
         split: "train", "val" or "test".
         votes: how many annotators chose the positive class, or "" without votes.
@@ -49,7 +52,7 @@ NO_LABEL = -1
 """In place of the label of an image without one."""
 
 REMEDY = "Make it again with `dvc repro --single-item --force split`."
-COLUMNS = (*(field.name for field in fields(Image)), "label")
+COLUMNS = (*Image._fields, "label")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -122,8 +125,8 @@ def fingerprint_of(images: Iterable[Image]) -> str:
     """SHA-256 over the id, split, class name and content of each image, in the given order."""
     digest = hashlib.sha256()
     for image in images:
-        for value in (image.id, image.split, image.class_name, image.sha256):
-            digest.update(value.encode() + b"\0")  # a separator: "a", "bc" and "ab", "c" are different images
+        # With a separator: "a", "bc" and "ab", "c" are different images.
+        digest.update(f"{image.id}\0{image.split}\0{image.class_name}\0{image.sha256}\0".encode())
     return digest.hexdigest()
 
 
@@ -141,8 +144,7 @@ def refuse_changed(images: Iterable[Image]) -> None:
 
 
 def _is_unchanged(image: Image) -> bool:
-    path = Path(image.path)
-    return path.is_file() and sha256_file(path) == image.sha256
+    return file_of(image.path).is_file() and sha256_of(image.path) == image.sha256
 
 
 def write_index(path: Path, index: Index) -> None:
@@ -152,9 +154,11 @@ def write_index(path: Path, index: Index) -> None:
     """
     with path.open("x", newline="", encoding="utf-8") as file:
         file.write(csv_row(COLUMNS))
+        labels = index.labels(index.images)
         file.writelines(
-            csv_row((*astuple(image), label if image.is_labelled else ""))
-            for image, label in zip(index.images, index.labels(index.images), strict=True)
+            csv_rows(
+                (*image, label if image.is_labelled else "") for image, label in zip(index.images, labels, strict=True)
+            )
         )
 
 
@@ -167,33 +171,61 @@ def read_index(path: Path) -> Index:
     """
     if not path.is_file():
         raise MissingError(f"there is no index at {path}. Make it with `dvc repro split`.")
-    rows = read_rows(path, COLUMNS, REMEDY)
-    bad = [row for row in rows if len(row) != len(COLUMNS) or row[COLUMNS.index("split")] not in SPLITS]
+    images, bad, half, numbers = list[Image](), list[list[str]](), list[list[str]](), set[tuple[str, str]]()
+    with _no_search_for_cycles():
+        for row in read_rows(path, COLUMNS, REMEDY):
+            if len(row) != len(COLUMNS) or row[3] not in SPLITS:
+                bad.append(row)
+                continue
+            image, label = _image_of(row), row[6]
+            if image.class_name:
+                numbers.add((label, image.class_name))
+            elif label or image.split != "train":
+                half.append(row)
+            images.append(image)
     if bad:
         raise DamagedError(
             f"{path} has {len(bad)} row(s) that do not fit an index, such as {bad[0]}. Expected {len(COLUMNS)} values "
             f"and one of the splits {', '.join(SPLITS)}. {REMEDY}"
         )
-    name, split, label = (COLUMNS.index(column) for column in ("class_name", "split", "label"))
-    half = [row for row in rows if not row[name] and (row[label] or row[split] != "train")]
     if half:
         raise DamagedError(
             f"{path} has {len(half)} row(s) without a class that have a label or are no training images, such as "
             f"{half[0]}. {REMEDY}"
         )
-    if len({row[0] for row in rows}) < len(rows):
+    images.sort(key=lambda image: image.id)
+    if any(one.id == other.id for one, other in pairwise(images)):
         raise DamagedError(f"{path} names an image more than once. {REMEDY}")
-    images = (
-        Image(image_id, file, class_name, cast(SplitName, of_split), votes, sha256)
-        for image_id, file, class_name, of_split, votes, sha256, _ in rows
-    )
-    return Index(images, _class_names([row for row in rows if row[name]], path))
+    return Index(images, _class_names(numbers, path))
 
 
-def _class_names(rows: Iterable[Sequence[str]], path: Path) -> list[str]:
-    """The order of the class axis: each class has one label, and the labels are 0 to C - 1."""
-    name, label = COLUMNS.index("class_name"), COLUMNS.index("label")
-    pairs = sorted({(row[label], row[name]) for row in rows}, key=lambda pair: (len(pair[0]), pair))  # "9" before "10"
+def _image_of(row: Sequence[str]) -> Image:
+    """The image of a row of an index; texts that many images have in common are held once."""
+    image_id, place, class_name, split, votes, sha256, _ = row
+    share = sys.intern
+    return Image(image_id, place, share(class_name), cast(SplitName, share(split)), share(votes), sha256)
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Python looks through all objects again and again while their number grows; rows hold texts, so no cycles."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _class_names(numbers: Iterable[tuple[str, str]], path: Path) -> list[str]:
+    """The order of the class axis: each class has one label, and the labels are 0 to C - 1.
+
+    Args:
+        numbers: each label with its class.
+        path: the file that has them.
+    """
+    pairs = sorted(numbers, key=lambda pair: (len(pair[0]), pair))  # "9" before "10"
     class_count = len({class_name for _, class_name in pairs})
     if [text for text, _ in pairs] != [str(number) for number in range(class_count)]:
         shown = first_few([f"{class_name!r} has {text!r}" for text, class_name in pairs])

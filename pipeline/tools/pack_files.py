@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from pipeline.images.index import SPLITS, Image, Index, SplitName
-from pipeline.runtime.csv_rows import csv_row, read_rows
+from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few
 
@@ -33,8 +33,10 @@ def write_pack_index(path: Path, index: Index) -> None:
     with path.open("x", newline="", encoding="utf-8") as file:
         file.write(csv_row(COLUMNS))
         file.writelines(
-            csv_row((image.id, image.split, label if image.is_labelled else "", image.class_name, image.sha256))
-            for image, label in zip(index.images, labels, strict=True)
+            csv_rows(
+                (image.id, image.split, label if image.is_labelled else "", image.class_name, image.sha256)
+                for image, label in zip(index.images, labels, strict=True)
+            )
         )
 
 
@@ -51,7 +53,7 @@ def read_pack_index(path: Path, class_names: Sequence[str]) -> Index:
     """
     if not path.is_file():
         raise MissingError(f"there is no {path}. {AGAIN}")
-    rows = read_rows(path, COLUMNS, AGAIN)
+    rows = [*read_rows(path, COLUMNS, AGAIN)]
     name_of = {"": "", **{str(number): name for number, name in enumerate(class_names)}}
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[1] not in SPLITS or name_of.get(row[2]) != row[3]]
     if bad:

@@ -17,7 +17,7 @@ from pipeline.images.index import Image, Index, refuse_changed
 from pipeline.images.rendered_views import rendered_views
 from pipeline.images.resize import rendering_of
 from pipeline.images.tf_data import PARALLEL_CALLS, prefetched
-from pipeline.runtime.csv_rows import csv_row
+from pipeline.runtime.csv_rows import csv_row, csv_rows
 from pipeline.runtime.errors import MismatchError, quoted
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish
@@ -138,4 +138,4 @@ def _write_table(folder: Path, images: Sequence[Image], rendering: Rendering, fi
     rows = ((image.id, view, image.split) for image in images for view in _views(image, rendering))
     with (folder / TABLE).open("x", newline="", encoding="utf-8") as table:
         table.write(csv_row(COLUMNS))
-        table.writelines(csv_row((*row, file)) for row, file in zip(rows, files, strict=True))
+        table.writelines(csv_rows((*row, file) for row, file in zip(rows, files, strict=True)))
