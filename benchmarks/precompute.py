@@ -252,8 +252,8 @@ def main() -> None:
     )
     size = QUICK if options.quick else FULL
     if options.views is not None:
-        whole_batches = -(-options.views // max(size.views)) * max(size.views)
-        size = replace(size, views={batch: whole_batches if batch > 1 else views for batch, views in size.views.items()})
+        count = -(-options.views // max(size.views)) * max(size.views)  # whole batches
+        size = replace(size, views={batch: count if batch > 1 else views for batch, views in size.views.items()})
     record, starting = Record("precompute", options), time.perf_counter() - STARTED
     record.keep(devices=device_names())
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
