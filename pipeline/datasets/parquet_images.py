@@ -5,7 +5,7 @@ metadata (https://huggingface.co/docs/datasets/about_dataset_features).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def read_parquet(
             for shard in of_split:
                 stated[shard] = _read_shard(data, shard, split, columns, id_column, found)
                 progress.advance(1)
-    found.class_names = _one_list(stated)
+    found.class_names = _one_list(stated, others_are_given=class_names is not None)
     return data_set_of(
         found,
         data=data,
@@ -190,15 +190,16 @@ def _class_names(schema: Any, label_column: str) -> list[str] | None:
     return names if is_list and len(set(names)) == len(names) > 0 else None
 
 
-def _one_list(stated: dict[Path, list[str] | None]) -> list[str] | None:
-    (first, names), *others = stated.items()
-    for shard, of_shard in others:
-        if of_shard != names:
+def _one_list(stated: Mapping[Path, list[str] | None], others_are_given: bool) -> list[str] | None:
+    """The names that all files state; where other names are given, some may state none."""
+    lists = [(shard, names) for shard, names in stated.items() if names is not None or not others_are_given]
+    for shard, names in lists[1:]:
+        if names != lists[0][1]:
             raise MismatchError(
-                f"{shard} states other classes than {first}: {quoted(of_shard or [])}, not {quoted(names or [])}. "
-                "Write these files from one data set, or give split.class_names."
+                f"{shard} states other classes than {lists[0][0]}: {quoted(names or ['none'])}, not "
+                f"{quoted(lists[0][1] or ['none'])}, so a number would mean two classes. Write these files from one data set."
             )
-    return names
+    return lists[0][1] if lists else None
 
 
 def _read(shard: Path, read: Callable[[], Any]) -> Any:
