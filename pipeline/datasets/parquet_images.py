@@ -197,7 +197,7 @@ def _one_list(stated: Mapping[Path, list[str] | None], others_are_given: bool) -
         if names != lists[0][1]:
             raise MismatchError(
                 f"{shard} states other classes than {lists[0][0]}: {quoted(names or ['none'])}, not "
-                f"{quoted(lists[0][1] or ['none'])}, so a number would mean two classes. Write these files from one data set."
+                f"{quoted(lists[0][1] or ['none'])}, so a number would mean two classes. Write both from one data set."
             )
     return lists[0][1] if lists else None
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.places import file_of, sha256_of
+from pipeline.images.places import file_of, sha256_at
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
@@ -144,7 +144,7 @@ def refuse_changed(images: Iterable[Image]) -> None:
 
 
 def _is_unchanged(image: Image) -> bool:
-    return file_of(image.path).is_file() and sha256_of(image.path) == image.sha256
+    return file_of(image.path).is_file() and sha256_at(image.path) == image.sha256
 
 
 def write_index(path: Path, index: Index) -> None:
