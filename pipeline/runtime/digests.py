@@ -12,6 +12,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of(content: bytes) -> str:
+    """SHA-256 of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def fingerprint(**inputs: Any) -> str:
     """SHA-256 over named JSON-serialisable inputs; their order does not matter."""
     text = json.dumps(inputs, sort_keys=True, ensure_ascii=False, allow_nan=False)
