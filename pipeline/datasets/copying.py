@@ -32,6 +32,7 @@ def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
         UnusableError: image files cannot be used, of which the message names each; or two images have one name.
     """
     places = [_place_of(row, split) for row, split in zip(rows, splits, strict=True)]
+    folder.mkdir(parents=True)  # which stays empty if all images lie in shards
     for inner in {place.rpartition("/")[0] for row, place in zip(rows, places, strict=True) if not _stays(row)}:
         (folder / inner).mkdir(parents=True, exist_ok=True)
     problems: dict[str, str] = {}
