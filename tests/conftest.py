@@ -36,7 +36,7 @@ SLOW_FILES = {
     "benchmarks", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers",
     "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub", "image_cache", "increments",
     "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands", "jax", "models", "orphan",
-    "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize", "run_cache", "sharing",
+    "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize", "run_cache", "shards_run", "sharing",
     "stages", "teacher_checks", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "verify",
     "wheel",
 }  # fmt: skip
