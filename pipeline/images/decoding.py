@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images.image_files import LUMA_THOUSANDTHS, read_pixels
+from pipeline.images.places import read_bytes
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.tf_data import PARALLEL_CALLS
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named
@@ -112,18 +113,18 @@ def _padded(image: Any, size: Sequence[int], resize: Resize) -> Any:
 FITS = {"stretch": _stretched, "crop": _cropped, "pad": _padded}
 
 
-def refuse_undecodable(files: Mapping[str, Path]) -> None:
+def refuse_undecodable(files: Mapping[str, str | Path]) -> None:
     """Decodes every file both by Pillow and as `decode` does, and compares the pixels.
 
     Args:
-        files: the image files, by the names that messages show.
+        files: where the image files lie (`places`), by the names that messages show.
 
     Raises:
         UnusableError: some files cannot be used; the message names each with the reason.
     """
     decoded = tf.function(_decoded, input_signature=[tf.TensorSpec((), tf.string)])
     with ThreadPoolExecutor(PARALLEL_CALLS) as threads:
-        problems = list(threads.map(lambda path: _problem(path, decoded), files.values()))
+        problems = list(threads.map(lambda place: _problem(place, decoded), files.values()))
     bad = [f"{name} ({problem})" for name, problem in zip(files, problems, strict=True) if problem]
     if bad:
         raise UnusableError(
@@ -132,9 +133,9 @@ def refuse_undecodable(files: Mapping[str, Path]) -> None:
         )
 
 
-def _problem(path: Path, decoded: Callable[[bytes], Any]) -> str | None:
+def _problem(place: str | Path, decoded: Callable[[bytes], Any]) -> str | None:
     """Why an image file cannot be used; None if it can."""
-    content = path.read_bytes()
+    content = read_bytes(place)
     try:
         expected = read_pixels(content)
     except (DamagedError, UnusableError) as error:
