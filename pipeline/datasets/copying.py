@@ -9,7 +9,8 @@ import tensorflow as tf
 from pipeline.datasets.labelled import Annotation
 from pipeline.images.checks import problems_of, refuse_problems
 from pipeline.images.index import Image, SplitName
-from pipeline.runtime.digests import sha256_of
+from pipeline.images.places import read_bytes
+from pipeline.runtime.digests import sha256_bytes
 from pipeline.runtime.errors import UnusableError
 from pipeline.runtime.parallel import in_threads
 from pipeline.runtime.progress import Progress
@@ -40,8 +41,8 @@ def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
 
         def contents() -> Iterator[bytes]:
             for row, place in part:
-                content = row.image.read_bytes() if isinstance(row.image, Path) else _png(row.image)
-                digests.append(sha256_of(content))
+                content = read_bytes(row.image) if isinstance(row.image, Path) else _png(row.image)
+                digests.append(sha256_bytes(content))
                 if not problems:  # else the copies are of no use, and the other files are only checked
                     _write(content, folder / place, row.id)
                 if isinstance(row.image, Path):

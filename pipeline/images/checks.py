@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline.images.decoding import COMPONENTS, JPEG, PNG, by_tensorflow
 from pipeline.images.image_files import read_pixels
+from pipeline.images.places import read_bytes
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 from pipeline.runtime.parallel import TOGETHER, in_threads
 
@@ -21,16 +22,16 @@ the decoding of a small picture; many large ones would fill the memory."""
 UNREAD = "damaged: Pillow reads it, TensorFlow does not"
 
 
-def refuse_undecodable(files: Mapping[str, Path]) -> None:
+def refuse_undecodable(files: Mapping[str, str | Path]) -> None:
     """Decodes every file both by Pillow and as `decode` does, and compares the pixels.
 
     Args:
-        files: the image files, by the names that messages show.
+        files: where the image files lie (`places`), by the names that messages show.
 
     Raises:
         UnusableError: some files cannot be used; the message names each with the reason.
     """
-    problems = in_threads(lambda part: problems_of(path.read_bytes() for path in part), files.values())
+    problems = in_threads(lambda part: problems_of(map(read_bytes, part)), files.values())
     refuse_problems({name: problem for name, problem in zip(files, problems, strict=True) if problem}, len(files))
 
 

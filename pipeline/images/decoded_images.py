@@ -3,6 +3,7 @@
 As every model sees the same pixels (`decoding`), those that were kept equal those that are decoded again.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 import tensorflow as tf
 
 from pipeline.images import decoding
+from pipeline.images.places import is_in_shard, read_bytes
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.tf_data import mapped, prefetched
 from pipeline.runtime.kept_files import MEMORY_SHARE
@@ -25,7 +27,7 @@ class DecodedImages:
     """The pixels of a list of image files, by row number.
 
     Args:
-        paths: the image files.
+        paths: where the image files lie (`places`).
         input_shape: (height, width, channels) of the model that will see them.
         resize: how the images are brought to that size.
         keep: whether the pixels are kept in memory, if they fit; True where they are read more than once.
@@ -48,6 +50,7 @@ class DecodedImages:
     ) -> None:
         self.input_shape, self.resize = tuple(input_shape), resize
         self._paths = tf.constant([str(path) for path in paths])
+        self._are_files = not any(map(is_in_shard, paths))
         self._on_disk = on_disk
         self.in_memory = keep and self.size <= MEMORY_SHARE * psutil.virtual_memory().available
         self._pixels: Any = None
@@ -99,7 +102,8 @@ class DecodedImages:
         return prefetched(mapped(files, self._read))
 
     def _read(self, path: Any) -> Any:
-        return decoding.decode(tf.io.read_file(path), self.input_shape, self.resize)
+        content = tf.io.read_file(path) if self._are_files else _read_bytes(path)
+        return decoding.decode(content, self.input_shape, self.resize)
 
     def _decode_all(self) -> Any:
         """Decodes all images into one tensor.
@@ -112,3 +116,13 @@ class DecodedImages:
         for row, image in enumerate(self.decoded().as_numpy_iterator()):
             pixels[row] = image
         return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__())
+
+
+def _read_bytes(place: Any) -> Any:
+    """As `places.read_bytes`, for scalar string tensors."""
+
+    def read(scalar: Any) -> bytes:
+        return read_bytes(os.fsdecode(np.asarray(scalar, object).item()))
+
+    as_it_is = tf.autograph.experimental.do_not_convert(read)  # else AutoGraph rewrites pyarrow's functions
+    return tf.ensure_shape(tf.numpy_function(as_it_is, [place], tf.string, stateful=False), ())

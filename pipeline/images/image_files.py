@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from pipeline.images.places import read_bytes
 from pipeline.runtime.errors import DamagedError, UnusableError
 
 DECODER = "Pillow"
@@ -76,6 +77,6 @@ def _refuse_deep(image: Any, content: bytes) -> None:
         raise UnusableError(f"{image.format} of Pillow's mode {image.mode}")
 
 
-def read_original(path: str | Path) -> npt.NDArray[np.uint8]:
-    """The pixels of one image file, as `read_pixels` gives them."""
-    return read_pixels(Path(path).read_bytes())
+def read_original(place: str | Path) -> npt.NDArray[np.uint8]:
+    """The pixels of one image file, wherever it lies (`places`), as `read_pixels` gives them."""
+    return read_pixels(read_bytes(place))

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.images.places import file_of, sha256_of
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
-from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 
 SplitName = Literal["train", "val", "test"]
@@ -27,7 +27,8 @@ class Image(NamedTuple):
 
     Attributes:
         id: unique name of the image.
-        path: the image file, relative to the repository's root, with forward slashes.
+        path: the image file, or its place in a shard (`places`), relative to the repository's root, with forward
+            slashes.
         class_name: the name of its class; "" for an image without a label, which is a training image.
         split: "train", "val" or "test".
         votes: how many annotators chose the positive class, or "" without votes.
@@ -143,8 +144,7 @@ def refuse_changed(images: Iterable[Image]) -> None:
 
 
 def _is_unchanged(image: Image) -> bool:
-    path = Path(image.path)
-    return path.is_file() and sha256_file(path) == image.sha256
+    return file_of(image.path).is_file() and sha256_of(image.path) == image.sha256
 
 
 def write_index(path: Path, index: Index) -> None:

@@ -1,0 +1,72 @@
+"""Where an image lies: in a file of its own, or inside of a shard, which is read in place. Needs no TensorFlow.
+
+A place is a text. That of a file is its path. That of an image in a shard is `<shard>//bytes=<offset>+<length>` (a tar
+file) or `<shard>//row=<row>` (a Parquet file, with `&column=<name>` for another column than `image`). A normalised path
+holds no `//` behind its start, so no place can mean both.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from pipeline.images.parquet_rows import read_row
+from pipeline.images.shard_bytes import read_range
+from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import MissingError
+
+IMAGE_COLUMN = "image"
+"""The column of a Parquet file that a place need not name."""
+
+IN_SHARD = re.compile(
+    r"(?P<file>.+?)//(?:bytes=(?P<offset>\d+)\+(?P<length>\d+)|row=(?P<row>\d+)(?:&column=(?P<column>.+))?)", re.S
+)
+
+
+def place_in_tar(shard: Path, offset: int, length: int) -> str:
+    """The place of an image that takes `length` bytes from byte `offset` of a tar file."""
+    return f"{shard.as_posix()}//bytes={offset}+{length}"
+
+
+def place_in_parquet(shard: Path, row: int, column: str = IMAGE_COLUMN) -> str:
+    """The place of an image in a row, counted from 0, of a Parquet file."""
+    return f"{shard.as_posix()}//row={row}" + (f"&column={column}" if column != IMAGE_COLUMN else "")
+
+
+def is_in_shard(place: str | Path) -> bool:
+    """Whether an image lies inside of a shard."""
+    return _in_shard(place) is not None
+
+
+def file_of(place: str | Path) -> Path:
+    """The file or shard that holds the image."""
+    found = _in_shard(place)
+    return Path(place) if found is None else Path(found["file"])
+
+
+def read_bytes(place: str | Path) -> bytes:
+    """The bytes of an image file, wherever it lies.
+
+    Raises:
+        MissingError: there is no such file or shard, or the package is missing that reads it.
+        DamagedError: the shard has no such bytes or row; the message names the shard.
+    """
+    found = _in_shard(place)
+    try:
+        if found is None:
+            return Path(place).read_bytes()
+        if found["row"] is None:
+            return read_range(Path(found["file"]), int(found["offset"]), int(found["length"]))
+        return read_row(Path(found["file"]), found["column"] or IMAGE_COLUMN, int(found["row"]))
+    except FileNotFoundError:
+        raise MissingError(
+            f"there is no file {file_of(place)}, which holds an image. Put it back, or take the image from the data."
+        ) from None
+
+
+def sha256_of(place: str | Path) -> str:
+    """SHA-256 of the bytes of an image file, wherever it lies, as 64 hexadecimal digits; raises as `read_bytes`."""
+    return hashlib.sha256(read_bytes(place)).hexdigest() if is_in_shard(place) else sha256_file(Path(place))
+
+
+def _in_shard(place: str | Path) -> re.Match[str] | None:
+    return IN_SHARD.fullmatch(place) if isinstance(place, str) else None
