@@ -16,6 +16,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def fingerprint(**inputs: Any) -> str:
     """SHA-256 over named JSON-serialisable inputs; their order does not matter."""
     encoder, digest = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False), hashlib.sha256()

@@ -61,7 +61,7 @@ def look_at(data_set: DataSet) -> Pictures:
     Raises:
         UnusableError: some of them are images that `split` would refuse.
     """
-    from pipeline.images.decoding import refuse_undecodable  # loads TensorFlow
+    from pipeline.images.checks import refuse_undecodable  # loads TensorFlow
 
     rows = data_set.rows
     chosen = [rows[number * len(rows) // min(len(rows), LOOKED_AT)] for number in range(min(len(rows), LOOKED_AT))]
@@ -131,7 +131,11 @@ def sections(
         "images": {"resize": {"method": "bilinear", "antialias": True, "fit": "stretch"}},
         "train_teacher": _teacher(teacher, pictures, is_small, on_gpu, labelled, batch, augmentation),
         "views": views,
-        "precompute": {},
+        "precompute": {
+            "batch_size": 128,
+            "precision": "float32",
+            "storage": {"kind": "dense", "dtype": "float32"},
+        },
         "distill": {
             "temperatures": [4],
             "losses": ["kl"],
