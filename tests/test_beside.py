@@ -77,7 +77,9 @@ from pathlib import Path
 for line in sys.stdin:
     command, name, fate, seconds, last = json.loads(line)
     assert (command, last) == ("train-student", "--leave-finished")
-    Path(f"{name}.began").write_text(f"{time.time()} {os.getpid()}")
+    began = Path(f"{name}.began")
+    began.with_suffix(".partial").write_text(f"{time.time()} {os.getpid()}")
+    began.with_suffix(".partial").rename(began)  # tests read it as soon as it is there
     time.sleep(float(seconds))
     if fate == "dies":
         os._exit(1)

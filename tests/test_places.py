@@ -16,8 +16,8 @@ import tensorflow as tf
 from layouts import png
 
 from pipeline.images import parquet_rows, shard_bytes
+from pipeline.images.checks import refuse_undecodable
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.image_files import read_original
 from pipeline.images.index import Image, refuse_changed
 from pipeline.images.places import (
@@ -26,7 +26,7 @@ from pipeline.images.places import (
     place_in_parquet,
     place_in_tar,
     read_bytes,
-    sha256_at,
+    sha256_of,
 )
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
 
@@ -74,7 +74,7 @@ def test_the_bytes_are_those_that_were_written(write):
     places = write()
     assert [read_bytes(place) for place in places] == CONTENTS
     assert [read_bytes(place) for place in reversed(places)] == CONTENTS[::-1]
-    assert [sha256_at(place) for place in places] == [hashlib.sha256(content).hexdigest() for content in CONTENTS]
+    assert [sha256_of(place) for place in places] == [hashlib.sha256(content).hexdigest() for content in CONTENTS]
     np.testing.assert_array_equal(read_original(places[3]), tf.io.decode_png(CONTENTS[3]).numpy())
 
 
@@ -158,7 +158,7 @@ def test_a_flipped_bit_in_a_parquet_file_is_found():
 @pytest.mark.parametrize("write", WAYS[1:3])
 def test_images_other_than_those_of_the_index_are_named(write):
     places = write()
-    images = [Image(str(number), place, "a", "train", "", sha256_at(place)) for number, place in enumerate(places)]
+    images = [Image(str(number), place, "a", "train", "", sha256_of(place)) for number, place in enumerate(places)]
     refuse_changed(images)
     changed = [*images[:4], images[4]._replace(sha256=images[5].sha256), *images[5:]]
     with pytest.raises(MismatchError, match=r"1 image file.*not those of the index: raw/a") as error:

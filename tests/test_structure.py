@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "datasets": {"images", "runtime"},
     "models": {"runtime"},
     "params": {
+        "cluster",
         "deployed",
         "distillation",
         "evaluation",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "evaluation": {"images", "measures", "runtime"},
     "distillation": {"images", "runtime", "soft_labels", "training"},
     "teacher_pass": {"images", "inference", "models", "runtime", "soft_labels"},
+    "cluster": {"images", "inference", "models", "runtime", "soft_labels", "teacher_pass"},
     "deployed": {"images", "runtime"},
     "exports": {"deployed", "evaluation", "images", "inference", "measures", "models", "runtime"},
     "timing": {"deployed", "evaluation", "exports", "inference", "runtime"},
@@ -44,7 +46,7 @@ def test_the_imports_of_a_known_module_are_found():
     assert closure(Path("pipeline/stages/soften.py")) == {
         Path("pipeline", name)
         for name in (
-            "stages/soften.py", "images/augmentation.py", "images/index.py", "images/operations.py",
+            "stages/soften.py", "images/augmentation.py", "images/index.py", "images/one_hot.py", "images/operations.py",
             "images/parquet_rows.py", "images/places.py", "images/random_words.py", "images/sampling.py",
             "images/shard_bytes.py", "images/transforms.py", "images/views.py",
             "runtime/cores.py", "runtime/csv_rows.py", "runtime/digests.py", "runtime/errors.py",

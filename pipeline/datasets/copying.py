@@ -10,7 +10,7 @@ from pipeline.datasets.labelled import Annotation
 from pipeline.images.checks import problems_of, refuse_problems
 from pipeline.images.index import Image, SplitName
 from pipeline.images.places import read_bytes
-from pipeline.runtime.digests import sha256_of
+from pipeline.runtime.digests import sha256_bytes
 from pipeline.runtime.errors import UnusableError
 from pipeline.runtime.parallel import in_threads
 from pipeline.runtime.progress import Progress
@@ -43,7 +43,7 @@ def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
         def contents() -> Iterator[bytes]:
             for row, place in part:
                 content = read_bytes(row.image) if isinstance(row.image, Path | str) else _png(row.image)
-                digests.append(sha256_of(content))
+                digests.append(sha256_bytes(content))
                 if not (problems or _stays(row)):  # with a problem copies are of no use: the others are only checked
                     _write(content, folder / place, row.id)
                 if _is_file(row):

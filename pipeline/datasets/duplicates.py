@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.images.index import Image
-from pipeline.images.places import sha256_at, size_at
+from pipeline.images.places import sha256_of, size_of
 from pipeline.runtime.errors import UnusableError, all_named, first_few, in_a_file
 
 Duplicates = Literal["warn", "refuse", "keep_in_train"]
@@ -24,7 +24,7 @@ def digest_of(image: Path | str | Any) -> str:
     Images from which equal files are written have one digest.
     """
     if isinstance(image, Path | str):
-        return sha256_at(image)
+        return sha256_of(image)
     pixels = np.ascontiguousarray(image.reshape(*image.shape[:2], -1))
     return hashlib.sha256(f"{pixels.shape}\0".encode() + pixels.tobytes()).hexdigest()
 
@@ -45,7 +45,7 @@ def equal_to_any(images: Sequence[Path | str | Any], others: Sequence[Path | str
 
 
 def _bytes_of(image: Path | str | Any) -> int:
-    return int(size_at(image) if isinstance(image, Path | str) else image.nbytes)
+    return int(size_of(image) if isinstance(image, Path | str) else image.nbytes)
 
 
 def report_copies(images: Sequence[Image], refuse: bool) -> None:

@@ -63,12 +63,12 @@ def read_bytes(place: str | Path) -> bytes:
         ) from None
 
 
-def sha256_at(place: str | Path) -> str:
+def sha256_of(place: str | Path) -> str:
     """SHA-256 of the bytes of an image file, wherever it lies, as 64 hexadecimal digits; raises as `read_bytes`."""
     return hashlib.sha256(read_bytes(place)).hexdigest() if is_in_shard(place) else sha256_file(Path(place))
 
 
-def size_at(place: str | Path) -> int:
+def size_of(place: str | Path) -> int:
     """The number of bytes of an image file, wherever it lies; raises as `read_bytes`."""
     found = _in_shard(place)
     if found is None:
