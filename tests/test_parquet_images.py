@@ -94,7 +94,7 @@ def test_other_columns_give_the_image_the_id_and_the_group():
         ([True, False, True], None, ["true", "false", "true"], ["false", "true"]),
     ],
 )
-def test_labels_without_stated_names_are_named_as_in_other_layouts(labels, class_names, classes, order):
+def test_labels_without_stated_names_are_as_in_other_layouts(labels, class_names, classes, order):
     write_parquet(FILE, {"image": IMAGES[:3], "label": labels})
     data = read(class_names=class_names)
     assert [row.class_name for row in data.rows] == classes

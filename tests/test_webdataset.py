@@ -220,7 +220,7 @@ def test_images_of_two_shards_that_share_an_id_are_refused():
     assert "1 name(s) belong to more than one image in the shards of raw: a/b/1.png" in message
 
 
-def test_a_sample_of_several_images_is_refused_unless_one_is_named():
+def test_a_sample_of_several_images_needs_the_name_of_one():
     write_tar(SHARD, samples(range(2)) | samples(range(2), "jpg"))
     assert "'0000' of raw/a-0.tar has several images: png, jpg" in refusal()
     assert [row.id for row in read(image_column="jpg").rows] == ["a-0/0000.jpg", "a-0/0001.jpg"]
