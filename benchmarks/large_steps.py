@@ -84,7 +84,7 @@ def label(size: Size, dies_after: int | None = None) -> dict[str, Any]:
     answers: Any = MadeAnswers(size.classes, size.views, dies_after)
     teacher = Teacher("the made teacher", "made", None, "00" * 32, None, answers=answers)
     with (
-        patch.object(precompute, "load_teacher", lambda *_: LoadedTeacher(None, [teacher], None)),
+        patch.object(precompute, "load_in_precision", lambda *_: LoadedTeacher(None, [teacher], None)),
         patch.object(precompute, "refuse_changed", lambda *_: None),
         patch.object(TeacherPass, "run", timed),
     ):
