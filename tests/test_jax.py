@@ -397,7 +397,7 @@ def test_a_student_of_one_layer_ends_where_the_formula_does(folder, found):
     before = model.get_weights()
     kernel, bias = (weight.astype(np.float64) for weight in before)
     images = INDEX.split("train")
-    y = INDEX.one_hot(images)
+    y = np.asarray(INDEX.one_hot(images))
     teacher = logits_of(VIEWS.count, len(images)).astype(np.float64)
     losses = []
     for step in range(STEPS):

@@ -11,9 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
-import numpy as np
-import numpy.typing as npt
-
+from pipeline.images.one_hot import OneHot
 from pipeline.images.places import file_of, sha256_of
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
@@ -109,13 +107,12 @@ class Index:
         label = {name: number for number, name in enumerate(self.class_names)}
         return [label[image.class_name] if image.is_labelled else NO_LABEL for image in images]
 
-    def one_hot(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
+    def one_hot(self, images: Iterable[Image]) -> OneHot:
         """One-hot labels of N images: (N, C) float32, with the classes in the order of `class_names`.
 
         The row of an image without a label is 0.
         """
-        labels = np.array(self.labels(images), np.int64)
-        return np.asarray(labels[:, None] == np.arange(len(self.class_names)), np.float32)
+        return OneHot(self.labels(images), len(self.class_names))
 
     def fingerprint(self) -> str:
         """`fingerprint_of` all images, in the order of their ids."""
