@@ -42,7 +42,7 @@ FREE_OF_TENSORFLOW = [
     *("models.logits_in_parquet", "models.own_network", "models.parts", "models.records", "models.stored_answers"),
     "models.teacher_file",
     *("runtime.csv_rows", "runtime.digests", "runtime.errors", "runtime.kept_files", "runtime.npz_files"),
-    *("runtime.cores", "runtime.parallel", "runtime.progress", "runtime.publish"),
+    *("runtime.cores", "runtime.parallel", "runtime.progress", "runtime.publish", "runtime.seen_files"),
     "runtime.ranges",
     "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
