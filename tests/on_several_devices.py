@@ -216,7 +216,7 @@ def over_features():
 
 def continued():
     """A training with chance, undisturbed, and continued as if it had been killed in its second epoch."""
-    recipe = Recipe([Phase(2, 0.01, "all", ema=0.9), Phase(1, 0.01, "all")], 8, 5)
+    recipe = Recipe([Phase(3, 0.01, "all", ema=0.9)], 8, 5)
     again = partial(run, WITH_CHANCE, DistillationLoss(4.0, 0.3), recipe, DEVICES)
     whole = again()
     rest = again(whole.files[0])
