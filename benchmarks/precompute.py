@@ -50,7 +50,7 @@ from pipeline.models import keras_files  # noqa: E402
 from pipeline.models.descriptions import Application, Cnn, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
 from pipeline.soft_labels.writing import rows_of_index  # noqa: E402
-from pipeline.teacher_pass.labellers import ModelLabeller  # noqa: E402
+from pipeline.teacher_pass.labellers import Labellers, ModelLabeller  # noqa: E402
 from pipeline.teacher_pass.labelling import TeacherPass  # noqa: E402
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits  # noqa: E402
 
@@ -140,8 +140,9 @@ def stage_pass(
             logits = np.tile(np.array([[-1.0, 2.0]], np.float32), (len(rows), 1))
             file.put(split, np.zeros_like(rows), rows, file.encode(logits))
         files.append(file)
-    teacher_pass = TeacherPass(chosen, teacher, forward.batch_size, files[0], views)
-    teacher_pass.labeller = ModelLabeller(forward, chosen, DEFAULT_RESIZE)  # traced before, as that of the bare pass is
+    # Traced before, as that of the bare pass is.
+    labellers = Labellers(ModelLabeller(forward, chosen, DEFAULT_RESIZE), None)
+    teacher_pass = TeacherPass(chosen, teacher, labellers, forward.batch_size, files[0], views)
 
     def run_once() -> None:
         teacher_pass.unfinished = files.pop()

@@ -8,6 +8,7 @@ measures/      says what a model's answers are worth, and so which epoch is best
 training/      trains by plain `fit`, on hard labels, and continues after a kill. The teacher is trained so.
 inference/     runs a trained model forward; an image's logits do not depend on its place in the batch.
 teacher_pass/  checks the teacher, runs it once over every view, and keeps what is finished.
+cluster/       lets the workers of a Ray cluster run the teacher, by blocks of views that are leased to them.
 soft_labels/   keeps the logits in an HDF5 file that names its teacher, data, classes, pixels and views, and softens
                them at each temperature into a second file.
 distillation/  trains a student on the same views, with hard and soft labels and without its teacher.

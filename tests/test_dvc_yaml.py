@@ -73,6 +73,7 @@ STAGES_OF_AN_EDIT = {
     "evaluation": ["evaluate", "export@best", "measure_speed", "measure_exports", "report", "model_card"],
     "distillation": ["train_student@kl-4-1"],
     "teacher_pass": ["precompute"],
+    "cluster": ["precompute"],
     "inference": [*TEACHER, *MODELS, "evaluate", "export@best", "measure_speed", "measure_exports"],
     "soft_labels": ["precompute", *LABELS, "train_student@kl-4-1", "evaluate", "report", "model_card"],
     "training": ["train_teacher", *MODELS],

@@ -20,7 +20,7 @@ from pipeline.inference.forward import Forward
 from pipeline.runtime.errors import DamagedError
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.soft_labels.writing import rows_of_split
-from pipeline.teacher_pass.labellers import ModelLabeller, SplitOfViews
+from pipeline.teacher_pass.labellers import ModelLabeller, SplitOfViews, in_order
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches
 
 SHAPE = (9, 7, 3)
@@ -207,7 +207,7 @@ def labelled_by(model, data, chosen=slice(None)):
     split = SplitOfViews("train", rows_of_split(data, "train"), MIXED, transforms)
     rows, views = np.repeat(ROWS, 4), np.tile(np.arange(4), len(ROWS))
     labeller = ModelLabeller(Forward(model, 4), data, DEFAULT_RESIZE)
-    return np.concatenate([*labeller.logits(split, views[chosen], rows[chosen])])
+    return in_order(labeller.logits(split, views[chosen], rows[chosen]))
 
 
 @pytest.fixture(scope="module")

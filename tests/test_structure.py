@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "datasets": {"images", "runtime"},
     "models": {"runtime"},
     "params": {
+        "cluster",
         "deployed",
         "distillation",
         "evaluation",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "evaluation": {"images", "measures", "runtime"},
     "distillation": {"images", "runtime", "soft_labels", "training"},
     "teacher_pass": {"images", "inference", "models", "runtime", "soft_labels"},
+    "cluster": {"images", "inference", "models", "runtime", "soft_labels", "teacher_pass"},
     "deployed": {"images", "runtime"},
     "exports": {"deployed", "evaluation", "images", "inference", "measures", "models", "runtime"},
     "timing": {"deployed", "evaluation", "exports", "inference", "runtime"},

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.teacher_pass.labellers import numbered
 from pipeline.teacher_pass.labelling import blocks
 
 
@@ -26,8 +27,9 @@ def sizes_of_blocks(batches: int, computing: float, writing: float) -> list[int]
             yield np.full((2, 3), number, np.float32)
 
     sizes, seen = [], []
-    for block in blocks(computed(), clock):
+    for places, block in blocks(numbered(computed()), clock):
         clock.now += writing
+        assert list(places) == [*range(2 * sum(sizes), 2 * sum(sizes) + len(block))]
         sizes.append(len(block) // 2)
         seen.extend(block[::2, 0])
     assert seen == list(range(batches))
@@ -59,7 +61,7 @@ def test_a_night_asleep_does_not_delay_the_next_write():
             yield np.zeros((1, 2), np.float32)
 
     sizes = []
-    for block in blocks(computed(), clock):
+    for _, block in blocks(numbered(computed()), clock):
         clock.now += 3600.0 * 8 if not sizes else 0.0
         sizes.append(len(block))
     assert sizes == [1, 10, *[1] * 49]
@@ -75,10 +77,25 @@ def test_no_more_than_64_mib_are_gathered():
             yield batch
 
     sizes = []
-    for block in blocks(computed(), clock):
+    for _, block in blocks(numbered(computed()), clock):
         clock.now += 5.0
         sizes.append(len(block) // 4)
     assert sizes == [1, 4, 4, 1]
+
+
+def test_batches_in_any_order_keep_their_places():
+    clock = Clock()
+
+    def computed():
+        for first, count in ((0, 1), (5, 2), (1, 3)):  # the first one is a block of its own
+            clock.now += 0.001
+            yield slice(first, first + count), np.full((count, 1), first, np.float32)
+
+    found = []
+    for places, block in blocks(computed(), clock):
+        clock.now += 1.0
+        found.append((list(places), list(block[:, 0])))
+    assert found == [([0], [0]), ([5, 6, 1, 2, 3], [5, 5, 1, 1, 1])]
 
 
 def test_no_batches_are_no_blocks():

@@ -115,6 +115,7 @@ def of_precompute(params: "sections.Params") -> dict[str, Any]:
         "batch_size": params.precompute.batch_size,
         "precision": params.precompute.precision,
         "resize": params.images.resize,
+        "cluster": params.precompute.ray if params.precompute.engine == "ray" else None,
         # The temperatures only word a warning. dvc.yaml does not declare them for this stage, since a new temperature
         # must not run the teacher again; so they are read from the whole file.
         "largest_temperature": largest_temperature(all_params().distill),

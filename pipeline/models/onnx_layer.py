@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.devices import device_names
+from pipeline.runtime.devices import device_names, share_gpus
 from pipeline.runtime.errors import MissingError, UnusableError, one_line
 
 GRAPH = "graph.onnx"
@@ -186,20 +186,9 @@ def _providers(available: Sequence[str]) -> list[Any]:
     """CUDA if ONNX Runtime has it and there is a GPU, and the CPU for what CUDA lacks."""
     if CUDA not in available or device_names() == ["CPU"]:
         return ["CPUExecutionProvider"]
-    _share_the_gpu()
+    share_gpus()
     # By default, ONNX Runtime takes the algorithm that was fastest in this process, which another one rounds otherwise.
     return [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
-
-
-def _share_the_gpu() -> None:
-    """Lets TensorFlow take GPU memory as it needs it; by default, it leaves none to ONNX Runtime."""
-    import tensorflow as tf
-
-    try:
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:  # it computes already, and has what it has
-        return
 
 
 def graphs_in(model: Any) -> list[OnnxGraph]:

@@ -21,7 +21,10 @@ from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, P
 PARAMS_FILE = Path("params.yaml")
 NO_ITEM: Mapping[str, str] = {}
 
-WITHOUT_EFFECT = ("images.cache", "student.cache_frozen", "student.trainings_at_once", "sample", "cifar10")
+WITHOUT_EFFECT = (
+    *("images.cache", "precompute.engine", "precompute.ray", "student.cache_frozen", "student.trainings_at_once"),
+    *("sample", "cifar10"),
+)
 """Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
 declares them for none, so that a change of them runs no stage again."""
 

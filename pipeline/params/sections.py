@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from pipeline.cluster.settings import Cluster
 from pipeline.evaluation.names import BASELINE, student
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.resize import Resize
@@ -138,11 +139,15 @@ class Precompute(Section):
         batch_size: the number of images in one forward pass.
         precision: the precision of the forward pass; the mixed ones are faster on GPUs with tensor cores.
         storage: which logits are stored, and how.
+        engine: what runs the teacher: this machine (local), or the workers of a Ray cluster; it changes no result.
+        ray: the Ray cluster and its workers, for the engine ray; they change no result.
     """
 
     batch_size: Positive = 128
     precision: Precision = "float32"
     storage: Annotated[Storage, Field(discriminator="kind")] = Dense("float32")
+    engine: Literal["local", "ray"] = "local"
+    ray: Cluster = Cluster()
 
 
 class Student(Section):

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 
 
 def numerics() -> list[str]:
@@ -25,3 +26,20 @@ def device_names() -> list[str]:
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
     return names or ["CPU"]
+
+
+def hide_gpus() -> None:
+    """Leaves the GPUs of this machine to other processes, unless this one computes on them already."""
+    import tensorflow as tf
+
+    with suppress(RuntimeError):  # it computes already
+        tf.config.set_visible_devices([], "GPU")
+
+
+def share_gpus() -> None:
+    """Lets TensorFlow take GPU memory as it needs it; by default, it leaves none to others."""
+    import tensorflow as tf
+
+    with suppress(RuntimeError):  # it computes already, and has what it has
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)

@@ -1,7 +1,7 @@
 """Stage `precompute`: the teacher's one pass, which keeps its logits of each view of each image in a file."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,29 +9,35 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cluster.engine import ray_engine
+from pipeline.cluster.settings import Cluster
+from pipeline.cluster.worker import Order
 from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
-from pipeline.models.ensembles import LoadedTeacher, Teacher, average_of, load_teacher
+from pipeline.models.ensembles import LoadedTeacher, Teacher, average_of
 from pipeline.models.onnx_layer import runtimes
 from pipeline.models.teacher_file import Average
-from pipeline.runtime.devices import numerics
+from pipeline.runtime.devices import hide_gpus, numerics
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.publish import publish_copy
 from pipeline.runtime.workspace import earlier_finished, forget_work_of_others, workspace
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
-from pipeline.soft_labels.reading import MixedPrecision, Precision, Provenance, open_logits, slabs
+from pipeline.soft_labels.reading import Precision, Provenance, open_logits, slabs
 from pipeline.soft_labels.writing import rows_of_index
 from pipeline.teacher_pass.earlier_logits import open_earlier
 from pipeline.teacher_pass.given_answers import refuse_unanswered
+from pipeline.teacher_pass.labellers import Labellers, labellers_here
 from pipeline.teacher_pass.labelling import TeacherPass
-from pipeline.teacher_pass.precision import lower
+from pipeline.teacher_pass.precision import load_in_precision
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
-CODE = ("stages/precompute.py", "images", "inference", "models", "runtime", "soft_labels", "teacher_pass")
+CODE = ("stages/precompute.py", "cluster", "images", "inference", "models", "runtime", "soft_labels", "teacher_pass")
 """The code that decides the logits."""
+
+LabellersOf = Callable[[Teacher], Labellers]
+"""What gives the logits of a teacher, or of a member of an ensemble."""
 
 
 def run(
@@ -46,6 +52,7 @@ def run(
     previous: Sequence[Path],
     output: Path,
     largest_temperature: float = 1.0,
+    cluster: Cluster | None = None,
 ) -> None:
     """Writes `teacher_logits.h5`: the logits of V views of each training image, and of each other image untouched.
 
@@ -63,19 +70,21 @@ def run(
         previous: earlier versions of the output. Their rows are used if they still hold.
         output: the file to write.
         largest_temperature: the largest one of the students; it words a warning and changes no byte of the output.
+        cluster: the Ray cluster whose workers run the teacher; None runs it in this process. The bytes are the same on
+            machines of one kind.
 
     Raises:
-        MissingError: the index or the teacher is missing.
+        MissingError: the index, the teacher, Ray or its cluster is missing.
         DamagedError: one of them cannot be read.
         MismatchError: the teacher has other classes, or is less accurate than its file says; or images have changed.
         ParameterError: `stored_as` keeps more classes than there are, or mixed precision is wanted of an ONNX graph.
         UnusableError: the teacher's outputs are no usable logits.
     """
+    if cluster is not None:
+        hide_gpus()  # they are the workers'
     data = read_index(index)
-    loaded = load_teacher(teacher, data.class_names)
+    loaded = load_in_precision(teacher, data.class_names, precision)
     teachers, average = loaded.members, loaded.average
-    if precision != "float32":
-        teachers = _in_mixed_precision(teachers, load_teacher(teacher, data.class_names).members, precision)
     refuse_unanswered(teachers, data, views, resize)
     refuse_changed(data.images)
     if views.advice:
@@ -92,12 +101,42 @@ def run(
         storage=stored_as.as_json(),
         precision=None if precision == "float32" else precision,
     )
-    if average is None:
-        with _logits_of(teachers[0], data, provenance, resize, previous, output, largest_temperature) as finished:
-            publish_copy(finished, output)
-    else:
-        _ensemble(teachers, average, data, provenance, resize, output, largest_temperature)
+    with _engine(cluster, teacher, data, provenance, precision, resize) as labellers_of:
+        if average is None:
+            work = _logits_of(teachers[0], labellers_of, data, provenance, previous, output, largest_temperature)
+            with work as finished:
+                publish_copy(finished, output)
+        else:
+            _ensemble(teachers, labellers_of, average, data, provenance, output, largest_temperature)
     print(f"wrote {output}")
+
+
+@contextmanager
+def _engine(
+    cluster: Cluster | None,
+    teacher: Path,
+    data: Index,
+    provenance: Provenance,
+    precision: Precision,
+    resize: Resize,
+) -> Iterator[LabellersOf]:
+    """What labels for a teacher: this process, or the workers of a cluster."""
+    if cluster is None:
+        yield lambda member: labellers_here(member, provenance.batch_size, data, resize)
+        return
+    order = Order(
+        folder=str(Path.cwd()),
+        teacher=str(teacher),
+        teacher_sha256=provenance.teacher_sha256,
+        class_names=provenance.class_names,
+        batch_size=provenance.batch_size,
+        precision=precision,
+        resize=resize,
+        threads=cluster.cpus_per_worker,
+        gpus=cluster.gpus_per_worker,
+    )
+    with ray_engine(order, cluster, data) as engine:
+        yield engine.labellers
 
 
 def _pixels(teacher: LoadedTeacher, resize: Resize) -> dict[str, Any] | None:
@@ -108,31 +147,12 @@ def _pixels(teacher: LoadedTeacher, resize: Resize) -> dict[str, Any] | None:
     return shown[0] if all(pixels == shown[0] for pixels in shown) else None
 
 
-def _in_mixed_precision(
-    teachers: Sequence[Teacher], again: Sequence[Teacher], precision: MixedPrecision
-) -> list[Teacher]:
-    """The teachers, computing in mixed precision; `in_full` keeps the copy that computes in full precision.
-
-    Raises:
-        ParameterError: none of them computes.
-    """
-    if all(teacher.model is None for teacher in teachers):
-        raise ParameterError(
-            f"precompute.precision is {precision}, but the teacher's logits are given: nothing computes them. Leave "
-            "precompute.precision out."
-        )
-    for copy in again:
-        if copy.model is not None:
-            lower(copy.model, precision)
-    return [replace(copy, in_full=teacher.model) for teacher, copy in zip(teachers, again, strict=True)]
-
-
 @contextmanager
 def _logits_of(
     teacher: Teacher,
+    labellers_of: LabellersOf,
     data: Index,
     provenance: Provenance,
-    resize: Resize,
     previous: Sequence[Path],
     output: Path,
     largest_temperature: float,
@@ -147,7 +167,8 @@ def _logits_of(
             unfinished = UnfinishedLogits(folder, provenance, rows_of_index(data))
             with unfinished, open_earlier(previous, provenance) as before:
                 batch_size = provenance.batch_size
-                work = TeacherPass(data, teacher, batch_size, unfinished, views, resize, largest_temperature)
+                labellers = labellers_of(teacher)
+                work = TeacherPass(data, teacher, labellers, batch_size, unfinished, views, largest_temperature)
                 work.run(before)
             unfinished.finish(finished)
         else:
@@ -157,10 +178,10 @@ def _logits_of(
 
 def _ensemble(
     teachers: Sequence[Teacher],
+    labellers_of: LabellersOf,
     average: Average,
     data: Index,
     provenance: Provenance,
-    resize: Resize,
     output: Path,
     largest_temperature: float,
 ) -> None:
@@ -177,7 +198,7 @@ def _ensemble(
             own = replace(provenance, teacher=teacher.name, teacher_sha256=teacher.sha256, storage=in_full)
             if place not in files:
                 files[place] = held.enter_context(
-                    _logits_of(teacher, data, own, resize, [], place, largest_temperature)
+                    _logits_of(teacher, labellers_of, data, own, [], place, largest_temperature)
                 )
         folder = held.enter_context(workspace(output, code=CODE, provenance=asdict(ensemble), numerics=numerics()))
         finished = folder / "finished.h5"

@@ -1,16 +1,17 @@
 """What gives the logits of a view: a model that sees the picture, or a teacher's stored answers."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Index, SplitName
+from pipeline.images.index import Index, SplitName, refuse_changed
 from pipeline.images.resize import Resize
 from pipeline.images.transforms import Transforms
 from pipeline.inference.forward import Forward, Ints
@@ -21,6 +22,9 @@ from pipeline.soft_labels.reading import Rows
 
 STORED_AT_ONCE = 1024
 """Rows of stored answers that are read at a time."""
+
+Answer = tuple[slice, npt.NDArray[np.float32]]
+"""Which of R views were labelled, and their logits: (B, C)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,33 @@ class Labeller(Protocol):
     def is_steady(self) -> bool:
         """Whether a view has the same logits, bit for bit, beside any other views."""
 
-    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
-        """The logits of R views, whose numbers and ascending rows are (R,) each, in batches of (B, C)."""
+    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[Answer]:
+        """The logits of R views, whose numbers and ascending rows are (R,) each: each view once, in any order."""
+
+
+class Labellers(NamedTuple):
+    """What gives the logits of one teacher.
+
+    Attributes:
+        usual: gives those that are kept.
+        in_full: where these are computed in mixed precision, gives them in the teacher's own precision; else None.
+    """
+
+    usual: Labeller
+    in_full: Labeller | None
+
+
+def in_order(answers: Iterable[Answer]) -> npt.NDArray[np.float32]:
+    """The logits of R views, (R, C), from their parts in any order."""
+    return np.concatenate([logits for _, logits in sorted(answers, key=lambda answer: answer[0].start)])
+
+
+def numbered(batches: Iterable[npt.NDArray[np.float32]]) -> Iterator[Answer]:
+    """The batches of R views, which come in order, with the views that they belong to."""
+    start = 0
+    for logits in batches:
+        yield slice(start, start + len(logits)), logits
+        start += len(logits)
 
 
 class ModelLabeller:
@@ -80,14 +109,22 @@ class ModelLabeller:
         """As `Forward.is_steady`."""
         return self._forward.is_steady
 
-    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
-        """As `Forward.of_views`."""
+    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[Answer]:
+        """As `Labeller.logits`, in order.
+
+        Raises:
+            MismatchError: image files are missing or have changed since the pass began.
+        """
         # An image is decoded once for all its views; but the partners of mixed views are needed again and again.
         keep = split.augmentation.mixes and len(rows) >= len(split.rows.ids)
         if (split.name, keep) not in self._images:
             self._images[split.name, keep] = self._decoded(split.name, keep)
         images = self._images[split.name, keep]
-        return self._forward.of_views(images, views, rows, split.transforms, split.augmentation)
+        try:
+            yield from numbered(self._forward.of_views(images, views, rows, split.transforms, split.augmentation))
+        except tf.errors.OpError:
+            refuse_changed(self._data.split(split.name))
+            raise
 
     def _decoded(self, split: SplitName, keep: bool) -> DecodedImages:
         paths = [image.path for image in self._data.split(split)]
@@ -109,15 +146,21 @@ class StoredLabeller:
     def __init__(self, answers: StoredAnswers) -> None:
         self._answers = answers
 
-    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
-        """As `Labeller.logits`."""
+    def logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[Answer]:
+        """As `Labeller.logits`, in order."""
         for start in range(0, len(rows), STORED_AT_ONCE):
-            part = slice(start, start + STORED_AT_ONCE)
-            yield self._answers.of([split.rows.ids[row] for row in rows[part]], views[part])
+            part = slice(start, min(start + STORED_AT_ONCE, len(rows)))
+            yield part, self._answers.of([split.rows.ids[row] for row in rows[part]], views[part])
 
 
-def labeller_of(teacher: Teacher, batch_size: int, data: Index, resize: Resize) -> Labeller:
-    """What gives a teacher's logits; `batch_size` images are in one forward pass, resized by `resize`."""
+def labellers_here(teacher: Teacher, batch_size: int, data: Index, resize: Resize) -> Labellers:
+    """What gives a teacher's logits in this process; `batch_size` images are in one forward pass, resized by `resize`.
+
+    Stored answers are always read in this process.
+    """
     if teacher.answers is not None:
-        return StoredLabeller(teacher.answers)
-    return ModelLabeller(Forward(teacher.model, batch_size), data, resize)
+        return Labellers(StoredLabeller(teacher.answers), None)
+    usual = ModelLabeller(Forward(teacher.model, batch_size), data, resize)
+    if teacher.in_full is None:
+        return Labellers(usual, None)
+    return Labellers(usual, ModelLabeller(Forward(teacher.in_full, batch_size), data, resize))

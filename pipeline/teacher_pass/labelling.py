@@ -2,22 +2,21 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import Index, SplitName
-from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.views import Views
-from pipeline.inference.forward import Forward, Ints
+from pipeline.inference.forward import Ints
 from pipeline.models.ensembles import Teacher
 from pipeline.runtime.errors import UnusableError, all_named
 from pipeline.runtime.progress import Progress
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.writing import rows_of_split
 from pipeline.teacher_pass.earlier_logits import EarlierLogits, EarlierRows
-from pipeline.teacher_pass.labellers import Labeller, ModelLabeller, SplitOfViews, labeller_of
+from pipeline.teacher_pass.labellers import Answer, Labeller, Labellers, SplitOfViews, in_order
 from pipeline.teacher_pass.precision import difference
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 from pipeline.teacher_pass.validation_answers import judge
@@ -49,10 +48,10 @@ class TeacherPass:
     Args:
         data: the index.
         teacher: the teacher.
+        labellers: what gives its logits.
         batch_size: images in one forward pass.
         unfinished: the file to fill, open.
         views: the views of the training images.
-        resize: how images are resized.
         largest_temperature: the largest T at which the logits will be softened.
     """
 
@@ -60,19 +59,16 @@ class TeacherPass:
         self,
         data: Index,
         teacher: Teacher,
+        labellers: Labellers,
         batch_size: int,
         unfinished: UnfinishedLogits,
         views: Views,
-        resize: Resize = DEFAULT_RESIZE,
         largest_temperature: float = 1.0,
     ) -> None:
         self.data, self.unfinished = data, unfinished
         self.largest_temperature = largest_temperature
-        self.labeller, self.batch_size = labeller_of(teacher, batch_size, data, resize), batch_size
+        self.labeller, self.in_full, self.batch_size = labellers.usual, labellers.in_full, batch_size
         self.teacher, self.record = teacher.described, teacher.record
-        self.in_full = None
-        if teacher.in_full is not None:
-            self.in_full = ModelLabeller(Forward(teacher.in_full, batch_size), data, resize)
         self.splits = {split: self._split(split, views.of_split(split)) for split in ORDER}
 
     def _split(self, split: SplitName, views: Views) -> SplitOfViews:
@@ -127,7 +123,7 @@ class TeacherPass:
         """Whether the teacher gives one batch of R finished rows again, bit for bit."""
         few = np.unique(np.linspace(0, len(rows) - 1, self.labeller.at_once).astype(np.intp))
         few = few[np.lexsort((views[few], rows[few]))]  # ascending rows, as the forward pass wants them
-        now = self.unfinished.encode(np.concatenate([*self._logits(split, views[few], rows[few])]))
+        now = self.unfinished.encode(in_order(self._logits(split, views[few], rows[few])))
         then = self.unfinished.columns(split.name, views[few], rows[few])
         return _same(now, then)
 
@@ -161,7 +157,7 @@ class TeacherPass:
         with Progress("test of earlier rows", len(stretches), "batches", short_is_silent=True) as progress:
             for rows in stretches:
                 few = rows.sample(self.labeller.at_once)
-                (logits,) = self._logits(self.splits[few.split], np.full(len(few.rows), few.view), few.rows)
+                logits = in_order(self._logits(self.splits[few.split], np.full(len(few.rows), few.view), few.rows))
                 if not _same(self.unfinished.encode(logits), earlier.read(few)):
                     return False
                 progress.advance(1)
@@ -172,36 +168,31 @@ class TeacherPass:
         split = self.splits["val"]
         rows = np.arange(min(self.batch_size, len(split.rows.ids)))
         first_views = np.zeros_like(rows)
-        full = np.concatenate([*in_full.logits(split, first_views, rows)])
-        lowered = np.concatenate([*self._logits(split, first_views, rows)])
+        full = in_order(in_full.logits(split, first_views, rows))
+        lowered = in_order(self._logits(split, first_views, rows))
         print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
 
     def _compute(self, split: SplitOfViews, progress: Progress) -> None:
         rows, views = np.nonzero(self.unfinished.missing(split.name).T)  # each image is decoded once for all its views
-        start = 0
-        for block in blocks(self._logits(split, views, rows)):
-            part = slice(start, start + len(block))
+        for part, block in blocks(self._logits(split, views, rows)):
             self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
             progress.advance(len(block))
-            start = part.stop
 
-    def _logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[npt.NDArray[np.float32]]:
-        """The teacher's logits of some views, in batches.
+    def _logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[Answer]:
+        """The teacher's logits of some views, in batches and in any order.
 
         Raises:
             UnusableError: some are not finite.
         """
-        start = 0
-        for logits in self.labeller.logits(split, views, rows):
+        for part, logits in self.labeller.logits(split, views, rows):
             bad = ~np.isfinite(logits).all(axis=1)
             if bad.any():
-                names = [split.rows.ids[row] for row in rows[start : start + len(logits)][bad]]
+                names = [split.rows.ids[row] for row in rows[part][bad]]
                 raise UnusableError(
                     f"{self.teacher} gives logits that are not finite for {len(names)} view(s) of a batch: "
                     f"{all_named(names)}. {RETRAIN if self.in_full is None else OTHER_PRECISION}"
                 )
-            start += len(logits)
-            yield logits
+            yield part, logits
 
 
 def _same(now: Columns, then: Columns) -> bool:
@@ -209,21 +200,30 @@ def _same(now: Columns, then: Columns) -> bool:
 
 
 def blocks(
-    batches: Iterator[npt.NDArray[np.float32]], clock: Callable[[], float] = time.monotonic
-) -> Iterator[npt.NDArray[np.float32]]:
+    batches: Iterator[Answer], clock: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[Ints, npt.NDArray[np.float32]]]:
     """Joins batches into blocks, so large that writing a block takes little time compared with computing it.
 
     Args:
-        batches: logits, (R, C) each.
+        batches: which of the views a batch labels, and its logits, (B, C).
         clock: the time in seconds.
+
+    Yields:
+        Which of the views a block labels, (R,), and its logits, (R, C).
     """
-    gathered, start, shortest = [], clock(), 0.0
-    for logits in batches:
-        gathered.append(logits)
+    gathered: list[Answer] = []
+    start, shortest = clock(), 0.0
+    for part, logits in batches:
+        gathered.append((part, logits))
         if clock() - start >= shortest or len(gathered) * logits.nbytes >= LARGEST_BLOCK_BYTES:
             computed = clock()
-            yield np.concatenate(gathered)
+            yield _joined(gathered)
             gathered, start = [], clock()
             shortest = min((start - computed) / WRITING_SHARE, LONGEST_BLOCK_SECONDS)
     if gathered:
-        yield np.concatenate(gathered)
+        yield _joined(gathered)
+
+
+def _joined(batches: Sequence[Answer]) -> tuple[Ints, npt.NDArray[np.float32]]:
+    places = np.concatenate([np.arange(part.start, part.stop) for part, _ in batches])
+    return places, np.concatenate([logits for _, logits in batches])

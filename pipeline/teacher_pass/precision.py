@@ -3,19 +3,61 @@
 The weights stay float32, and are rounded when they are used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.models.ensembles import LoadedTeacher, Teacher, load_teacher
 from pipeline.models.onnx_layer import graphs_in
 from pipeline.runtime.errors import ParameterError
-from pipeline.soft_labels.reading import MixedPrecision
+from pipeline.soft_labels.reading import MixedPrecision, Precision
 
 ON_PIXELS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
 """Layers on the pixels stay in float32: a pixel up to 255 with a fraction needs more than a bfloat16's 8 bits."""
+
+
+def load_in_precision(path: Path, class_names: Sequence[str], precision: Precision) -> LoadedTeacher:
+    """Loads a teacher's `.keras` file, as `load_teacher` does.
+
+    Args:
+        path: the file.
+        class_names: C names.
+        precision: "float32" means as the file says; with a mixed one, `in_full` of each member keeps the copy that
+            computes in the file's precision.
+
+    Raises:
+        MissingError, DamagedError, MismatchError, UnusableError: as `load_teacher`.
+        ParameterError: mixed precision is wanted where no member computes, or of an ONNX graph.
+    """
+    loaded = load_teacher(path, class_names)
+    if precision == "float32":
+        return loaded
+    again = load_teacher(path, class_names).members
+    return loaded._replace(members=_in_mixed_precision(loaded.members, again, precision))
+
+
+def _in_mixed_precision(
+    teachers: Sequence[Teacher], again: Sequence[Teacher], precision: MixedPrecision
+) -> list[Teacher]:
+    """The teachers, computing in mixed precision; `in_full` keeps the copy that computes in full precision.
+
+    Raises:
+        ParameterError: none of them computes.
+    """
+    if all(teacher.model is None for teacher in teachers):
+        raise ParameterError(
+            f"precompute.precision is {precision}, but the teacher's logits are given: nothing computes them. Leave "
+            "precompute.precision out."
+        )
+    for copy in again:
+        if copy.model is not None:
+            lower(copy.model, precision)
+    return [replace(copy, in_full=teacher.model) for teacher, copy in zip(teachers, again, strict=True)]
 
 
 def lower(model: Any, precision: MixedPrecision) -> None:

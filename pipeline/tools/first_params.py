@@ -131,7 +131,11 @@ def sections(
         "images": {"resize": {"method": "bilinear", "antialias": True, "fit": "stretch"}},
         "train_teacher": _teacher(teacher, pictures, is_small, on_gpu, labelled, batch, augmentation),
         "views": views,
-        "precompute": {},
+        "precompute": {
+            "batch_size": 128,
+            "precision": "float32",
+            "storage": {"kind": "dense", "dtype": "float32"},
+        },
         "distill": {
             "temperatures": [4],
             "losses": ["kl"],

@@ -1,0 +1,157 @@
+"""Connects this process with Ray, or starts Ray on this machine, and keeps quiet what Ray prints."""
+
+import importlib.util
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from pipeline.cluster.settings import Cluster
+from pipeline.runtime.cores import usable_threads
+from pipeline.runtime.errors import MismatchError, MissingError, one_line
+
+OBJECT_STORE_BYTES = 512 * 2**20
+"""The shared memory of a Ray that is started here. It holds blocks and answers that are under way, two a worker."""
+
+ANSWER_SECONDS = 20.0
+"""How long a cluster may take to accept a connection; Ray itself would wait for minutes."""
+
+LONGEST_TEMPORARY = 40
+"""Characters: Ray's sockets lie below the temporary folder, and the system limits their paths."""
+
+
+def refuse_without_ray() -> None:
+    """Checks that Ray is installed.
+
+    Raises:
+        MissingError: it is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingError(
+            "precompute.engine is ray, which needs the package ray, and it is not installed: "
+            "`pip install 'softlabel[ray]'`. Or set precompute.engine: local."
+        )
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[int]:
+    """Connects with the cluster; a Ray that is started here ends with the block.
+
+    Yields:
+        How many workers it can have.
+
+    Raises:
+        MissingError: no cluster answers, or none of its machines has room for a worker.
+        MismatchError: it runs another version of Ray or of Python.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    with ExitStack() as held:
+        options: dict[str, Any] = {"address": cluster.address}
+        if cluster.address is None:
+            options = held.enter_context(_started_here(cluster))
+        else:
+            _refuse_silent(cluster.address)
+        import ray  # only now: it reads the token of a Ray that is started here when it is imported
+
+        held.callback(_shut_down)
+        try:
+            with _sigterm_kept():
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+            kind = MismatchError if "ersion mismatch" in str(error) else MissingError
+            raise kind(f"Ray does not start or answer (precompute.ray.address): {one_line(error, 400)}") from None
+        nodes: Any = ray.nodes  # its module has no types
+        yield _room(nodes(), cluster)
+
+
+@contextmanager
+def _started_here(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """What starts a Ray on this machine that only this process can use: whoever does not know its token is refused."""
+    cores = cluster.workers * cluster.cpus_per_worker if cluster.workers else usable_threads()
+    folder = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"  # noqa: S108
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in secret}
+    os.environ.update(secret)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ray-", dir=folder, ignore_cleanup_errors=True) as temporary:
+            yield {
+                "address": "local",
+                "num_cpus": cores,
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_temp_dir": temporary,
+            }
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+
+
+def _shut_down() -> None:
+    import ray
+
+    with _sigterm_kept():
+        ray.shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keeps this program's own handling of SIGTERM, which Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises `MissingError` if nothing listens at an address."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise MissingError(
+            f"no Ray cluster answers at {address} (precompute.ray.address): {one_line(error)}. Start one with "
+            "`ray start --head`, which prints its address; or set the address to null, which starts Ray here."
+        ) from None
+
+
+def _room(nodes: list[dict[str, Any]], cluster: Cluster) -> int:
+    """How many workers there will be.
+
+    Raises:
+        MissingError: no machine has room for one.
+    """
+    fitting = sum(_fitting(node["Resources"], cluster) for node in nodes if node["Alive"])
+    asked = f"{cluster.cpus_per_worker} core(s) and {cluster.gpus_per_worker:g} GPU(s)"
+    if not fitting:
+        raise MissingError(
+            f"no machine of the Ray cluster has {asked}, which precompute.ray asks for each worker. Ask for less, or "
+            "add machines with `ray start --address`."
+        )
+    if cluster.workers is not None and cluster.workers > fitting:
+        print(
+            f"the Ray cluster has room for {fitting} of {cluster.workers} workers of {asked}; the others wait for room",
+            file=sys.stderr,
+        )
+    return cluster.workers or fitting
+
+
+def _fitting(resources: dict[str, float], cluster: Cluster) -> int:
+    fitting = int(resources.get("CPU", 0) // cluster.cpus_per_worker)
+    if cluster.gpus_per_worker:
+        fitting = min(fitting, int(resources.get("GPU", 0) / cluster.gpus_per_worker + 1e-6))
+    return fitting
