@@ -71,9 +71,7 @@ def _trainings() -> "tuple[list[Stage], Values]":
     return list(trainings(pipeline, params)), lock
 
 
-def _project(
-    stages: "Sequence[Stage]", lock: "Values", files: Sequence[Path], scratch: Path | None
-) -> "Project":
+def _project(stages: "Sequence[Stage]", lock: "Values", files: Sequence[Path], scratch: Path | None) -> "Project":
     """The project as it is now."""
     from pipeline.tools.copied_training import Project
     from pipeline.tools.project_copy import packed

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.runtime.errors import MissingError, ParameterError
 
+
 def packed(root: Path, paths: Iterable[Path]) -> bytes:
     """A tar file of a project's files, and of a configuration of DVC with the same default remote.
 

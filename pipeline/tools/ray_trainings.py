@@ -32,12 +32,12 @@ def trained(
     with connected(Cluster(address, workers, cpus, gpus)) as room:
         import ray
 
-        ray.cloudpickle.register_pickle_by_value(copied_training)
+        pickles: Any = ray.cloudpickle
+        pickles.register_pickle_by_value(copied_training)
+        task: Any = ray.remote(copied_training.train)
+        task = task.options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")
         shared: Any = ray.put(project)
-        task = ray.remote(copied_training.train).options(
-            num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
-        )
-        to_do, running = [*stages], {}
+        to_do, running = [*stages], dict[Any, str]()
         while to_do or running:
             while to_do and len(running) < room:
                 stage = to_do.pop(0)
@@ -50,6 +50,7 @@ def _outcome(receipt: Any, stage: str) -> Outcome:
     import ray
 
     try:
-        return ray.get(receipt)
+        outcome: Outcome = ray.get(receipt)
     except ray.exceptions.RayError as error:
         return Outcome(stage, False, "a lost machine", one_line(error, 400))
+    return outcome
