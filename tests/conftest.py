@@ -37,7 +37,7 @@ SLOW_FILES = {
     "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub", "image_cache", "increments",
     "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands", "jax", "models", "orphan",
     "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize", "run_cache", "sharing",
-    "stages", "teacher_checks", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "verify",
+    "stages", "sweep", "teacher_checks", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "verify",
     "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for

@@ -24,7 +24,7 @@ def bring_up_to_date(stage: str) -> int:
     stop_with_parent()
     with Config(".dvc").edit("local") as written:
         written["cache"]["dir"] = str(CACHE.resolve())
-    code = dvc(["repro", "--pull", "--single-item", "--allow-missing", stage])
+    code = dvc(["repro", "--pull", "--single-item", stage])
     return int(code or dvc(["push", "--run-cache", stage]))
 
 

@@ -135,7 +135,8 @@ def _train_elsewhere(
     for outcome in trained(project, stale, address=address, workers=workers, cpus=cpus, gpus=gpus):
         outcomes.append(outcome)
         _tell(_as_text(outcome, len(outcomes), len(stale)))
-    done = [outcome.stage for outcome in outcomes if outcome.succeeded]
+    succeeded = {outcome.stage for outcome in outcomes if outcome.succeeded}
+    done = [name for name in stale if name in succeeded]  # in DVC's order, which is that of dvc.lock
     dvc_runs.take(done)
     if failed := [name for name in stale if name not in done]:
         raise MissingError(

@@ -37,7 +37,7 @@ def take(stages: Sequence[str]) -> None:
     """
     if stages:
         with _repository() as repository:
-            repository.reproduce([*stages], single_item=True, pull=True, allow_missing=True)
+            repository.reproduce([*stages], single_item=True, pull=True)
 
 
 @contextmanager

@@ -1,0 +1,232 @@
+"""`softlabel sweep`: trainings on other machines, by Ray and by SLURM's script, which share one remote.
+
+Two nodes of a Ray cluster run on this machine, each with a folder of temporary files of its own. Where it does not
+matter what a training computes, the stages are shell commands, which wait for the test.
+"""
+
+import os
+import re
+import shutil
+import signal
+
+import pytest
+from real_project import (
+    ENVIRONMENT,
+    ROOT,
+    attempt,
+    change,
+    copy_without,
+    run,
+    sha256,
+    softlabel,
+    stages_run,
+    start,
+    wait_until,
+)
+
+STUDENT, BASELINE = "train_student@kl-4-2", "train_baseline@2"
+FILES = ("models/students/kl_T4_seed2.keras", "models/baselines/seed2.keras")
+SCRIPT = ROOT / "docs/slurm/sweep.sbatch"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """(A cluster, its two nodes' folders by node): the head runs no task, and a node one at a time."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    folders = {}
+    try:
+        for _ in range(2):
+            folder = tmp_path_factory.mktemp("node")
+            folders[made.add_node(num_cpus=1, env_vars={"TMPDIR": str(folder)})] = folder
+        yield made, folders
+    finally:
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def two_more(reproduced, tmp_path_factory):
+    """A project with a second seed, and a remote that is empty: a student and a baseline are to be trained."""
+    folder = tmp_path_factory.mktemp("two_more")
+    project = copy_without(reproduced, folder / "project")
+    change(project / "params.yaml", "student.seeds", [1, 2])
+    run("softlabel", "init-remote", str(folder / "remote"), cwd=project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def trained_here(two_more, tmp_path_factory):
+    """The same project after both trainings on this machine alone."""
+    project = copy_without(two_more, tmp_path_factory.mktemp("here") / "project")
+    softlabel(
+        ["train-student", "--loss", "kl", "--temperature", "4", "--seed", "2"],
+        ["train-baseline", "--seed", "2"],
+        cwd=project,
+    )
+    run("dvc", "commit", "--force", STUDENT, BASELINE, cwd=project)
+    return project
+
+
+def sweep(project, address, *options):
+    return attempt("softlabel", "sweep", "--engine", "ray", "--address", address, *options, cwd=project)
+
+
+# Real trainings
+
+
+@pytest.fixture(scope="module")
+def swept(cluster, two_more, tmp_path_factory):
+    """(The project after a sweep by the cluster, what the sweep said)."""
+    project = copy_without(two_more, tmp_path_factory.mktemp("swept") / "project")
+    done = sweep(project, cluster[0].address)
+    assert done.returncode == 0, done.stdout
+    return project, done.stdout
+
+
+def test_a_sweep_of_two_nodes_gives_the_bytes_of_one_machine(swept, trained_here):
+    project, said = swept
+    assert re.findall(r"(\S+): done on .* \((\d) of 2\)", said) in (
+        [(STUDENT, "1"), (BASELINE, "2")],
+        [(BASELINE, "1"), (STUDENT, "2")],
+    )
+    for file in FILES:
+        assert sha256(project / file) == sha256(trained_here / file)
+
+
+def test_both_nodes_took_part(cluster, swept):
+    for folder in cluster[1].values():
+        (copies,) = folder.glob("softlabel-*/*")
+        assert sorted(entry.name for entry in copies.iterdir() if entry.is_dir()) == ["cache"], "no copy is left"
+    made = [file.name for folder in cluster[1].values() for file in folder.glob("softlabel-*/*/*.lock")]
+    assert sorted(made) == [f"{BASELINE}.lock", f"{STUDENT}.lock"], "each on one node"
+
+
+def test_after_a_sweep_dvc_has_nothing_to_train(swept, trained_here):
+    project, _ = swept
+    assert (project / "dvc.lock").read_bytes() == (trained_here / "dvc.lock").read_bytes()
+    assert stages_run(run("dvc", "repro", "train_student", "train_baseline", cwd=project)) == []
+
+
+@pytest.fixture
+def slurm(two_more, tmp_path):
+    """A project, and what SLURM sets and has: (project, runs the script with a number)."""
+    project = copy_without(two_more, tmp_path / "project")
+    run("softlabel", "init-remote", "--force", str(tmp_path / "remote"), cwd=project)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/srun").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "bin/srun").chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+
+    def begin(number):
+        set_by_slurm = {"SLURM_ARRAY_TASK_ID": str(number), "TMPDIR": str(tmp_path / "tmp")}
+        path = os.pathsep.join([str(tmp_path / "bin"), ENVIRONMENT["PATH"]])
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"PATH": path, **set_by_slurm}.items():
+                patch.setitem(ENVIRONMENT, name, value)
+            return start("bash", str(SCRIPT), cwd=project, log=tmp_path / "log")
+
+    return project, begin, tmp_path / "log"
+
+
+def test_the_array_script_trains_and_goes_on_after_sigterm(slurm, trained_here):
+    """SLURM preempts with SIGTERM to all processes, and runs the script again."""
+    project, begin, log = slurm
+    run("dvc", "push", "--run-cache", "split", "soften", cwd=project)
+    first = begin(1)
+    wait_until(lambda: "epoch 2/8" in log.read_text(), first)
+    os.killpg(first.pid, signal.SIGTERM)
+    assert first.wait() != 0
+    second = begin(1)
+    assert second.wait() == 0, log.read_text()
+    assert f"{STUDENT}: pushed" in log.read_text()
+    assert "epoch 1/8" not in log.read_text()
+    said = run("dvc", "repro", "--pull", STUDENT, cwd=project)
+    assert stages_run(said) == []
+    assert sha256(project / FILES[0]) == sha256(trained_here / FILES[0])
+
+
+def test_the_array_script_is_valid_and_refuses_a_wrong_number(slurm):
+    _, begin, log = slurm
+    run("bash", "-n", str(SCRIPT), cwd=ROOT)
+    process = begin(4)
+    assert process.wait() == 1
+    assert "there are 4, from 0 to 3" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+# Shell commands in place of trainings
+
+
+STAGES = """
+stages:
+  soften:
+    cmd: echo soft > soft.txt
+    outs: [soft.txt]
+  train_student:
+    matrix: {loss: "${distill.losses}", temperature: "${distill.temperatures}", seed: "${student.seeds}"}
+    cmd: sh %(folder)s/train.sh student ${item.seed} > student_${item.loss}_${item.temperature}_${item.seed}.txt
+    deps: [soft.txt]
+    outs: ["student_${item.loss}_${item.temperature}_${item.seed}.txt"]
+  train_baseline:
+    matrix: {seed: "${student.seeds}"}
+    cmd: sh %(folder)s/train.sh baseline ${item.seed} > baseline_${item.seed}.txt
+    deps: [soft.txt]
+    outs: ["baseline_${item.seed}.txt"]
+"""
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """A project whose trainings are `train.sh` of the folder above it."""
+    project = tmp_path / "project"
+    project.mkdir()
+    run("git", "init", "--quiet", cwd=project)
+    run("dvc", "init", "--quiet", cwd=project)
+    run("softlabel", "init-remote", str(tmp_path / "remote"), cwd=project)
+    shutil.copytree(ROOT / "pipeline", project / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", project / "params.yaml")
+    change(project / "params.yaml", "student.seeds", [1, 2])
+    (project / "dvc.yaml").write_text(STAGES % {"folder": tmp_path})
+    run("dvc", "repro", "--quiet", "soften", cwd=project)
+    return project
+
+
+def test_a_training_that_fails_is_told_and_the_others_go_on(cluster, shell):
+    script = shell.parent / "train.sh"
+    script.write_text(f"echo $1 $2 >> {shell.parent}/begun; echo no memory for $1 >&2; test $1 = student\n")
+    failed = sweep(shell, cluster[0].address)
+    assert failed.returncode == 1
+    assert "train_baseline@1: failed on" in failed.stdout
+    assert "no memory for baseline" in failed.stdout
+    assert "2 of 4 trainings are done and here" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    assert sorted(path.name for path in shell.glob("student_*")) == ["student_kl_4_1.txt", "student_kl_4_2.txt"]
+    script.write_text(f"echo $1 $2 >> {shell.parent}/begun\n")
+    again = sweep(shell, cluster[0].address)
+    assert again.returncode == 0, again.stdout
+    assert set(re.findall(r"(\S+): done", again.stdout)) == {"train_baseline@1", "train_baseline@2"}
+    begun = (shell.parent / "begun").read_text().splitlines()
+    assert sorted(begun) == ["baseline 1", "baseline 1", "baseline 2", "baseline 2", "student 1", "student 2"]
+    assert "4 trainings are up to date" in sweep(shell, cluster[0].address).stdout
+
+
+def test_trainings_of_a_lost_node_are_run_on_another(cluster, shell):
+    """The last test of this cluster: it has one node less."""
+    made, folders = cluster
+    (lost, on_lost), (_, on_kept) = folders.items()
+    begun, log = shell.parent / "begun", shell.parent / "log"
+    script = f"echo $TMPDIR >> {begun}; while [ ! -e $TMPDIR/go ]; do sleep 0.1; done; echo $1 $2\n"
+    (shell.parent / "train.sh").write_text(script)
+    command = ["softlabel", "sweep", "--engine", "ray", "--address", made.address]
+    process = start(*command, cwd=shell, log=log)
+    try:
+        wait_until(lambda: begun.is_file() and len(begun.read_text().splitlines()) == 2, process, every=0.05)
+        made.remove_node(lost, allow_graceful=False)
+        (on_kept / "go").touch()
+        assert process.wait() == 0, log.read_text()
+    finally:
+        (on_lost / "go").touch()  # ends the command that the lost node ran
+    assert sorted(begun.read_text().splitlines()) == sorted([str(on_lost), *[str(on_kept)] * 4])
+    assert (shell / "baseline_2.txt").read_text() == "baseline 2\n"
