@@ -50,11 +50,18 @@ def sweep(
         for number, stage in enumerate(stages):
             click.echo(f"{number} {stage.name}")
         return
-    project = _project(stages, lock, [*params.student.model.files], scratch)
+    files = [*params.student.model.files]
+    project = _project(stages, lock, files, scratch)
     if only is not None:
         _train_here(project, stages, only)
         return
-    _train_elsewhere(project, stages, lock, address=address, workers=workers, cpus=cpus, gpus=gpus)
+    outcomes = _train_elsewhere(project, stages, lock, address=address, workers=workers, cpus=cpus, gpus=gpus)
+    if _project(stages, lock, files, scratch).archive != project.archive:
+        raise MismatchError(
+            "params.yaml or the code was changed while the trainings ran, so nothing was taken from the remote. "
+            "`dvc repro --pull` takes what still holds."
+        )
+    _take(outcomes)
 
 
 def _trainings() -> "tuple[list[Stage], Values]":
@@ -118,7 +125,8 @@ def _train_elsewhere(
     workers: int | None,
     cpus: int,
     gpus: float,
-) -> None:
+) -> dict[str, bool]:
+    """Trains what is not up to date: which trainings, and whether each succeeded."""
     from pipeline.tools import dvc_runs
     from pipeline.tools.ray_trainings import trained
 
@@ -128,22 +136,30 @@ def _train_elsewhere(
         raise MismatchError(f"{first_few(before)} must run before the trainings: run `dvc repro soften` first.")
     if not stale:
         _tell(f"all {len(names)} trainings are up to date")
-        return
+        return {}
     made = set(_made(lock))
     dvc_runs.push(sorted({dep for stage in stages if stage.name in stale for dep in stage.deps} & made))
-    outcomes = []
-    for outcome in trained(project, stale, address=address, workers=workers, cpus=cpus, gpus=gpus):
-        outcomes.append(outcome)
-        _tell(_as_text(outcome, len(outcomes), len(stale)))
-    succeeded = {outcome.stage for outcome in outcomes if outcome.succeeded}
-    done = [name for name in stale if name in succeeded]  # in DVC's order, which is that of dvc.lock
+    outcomes = dict.fromkeys(stale, False)  # in DVC's order, which is that of dvc.lock
+    running = trained(project, stale, address=address, workers=workers, cpus=cpus, gpus=gpus)
+    for number, outcome in enumerate(running, start=1):
+        outcomes[outcome.stage] = outcome.succeeded
+        _tell(_as_text(outcome, number, len(stale)))
+    return outcomes
+
+
+def _take(outcomes: dict[str, bool]) -> None:
+    """Takes the results of the trainings that succeeded from the remote."""
+    from pipeline.tools import dvc_runs
+
+    done = [name for name, succeeded in outcomes.items() if succeeded]
     dvc_runs.take(done)
-    if failed := [name for name in stale if name not in done]:
+    if failed := [name for name, succeeded in outcomes.items() if not succeeded]:
         raise MissingError(
-            f"{first_few(failed)} failed; the lines above say why. {len(done)} of {len(stale)} trainings are done and "
-            "here. Run the same command again: it goes on with the others."
+            f"{first_few(failed)} failed; the lines above say why. {len(done)} of {len(outcomes)} trainings are done "
+            "and here. Run the same command again: it goes on with the others."
         )
-    _tell("all trainings are done and here; `dvc repro` compares them")
+    if done:
+        _tell("all trainings are done and here; `dvc repro` compares them")
 
 
 def _as_text(outcome: "Outcome", number: int, count: int) -> str:
