@@ -10,10 +10,10 @@ Of n GPUs the pass labels n R e(n) rows a second, unless the one writer, which t
   (huggingface/pytorch-image-models, results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv). Put in your teacher's.
 - P, the price of an hour of one GPU: one unit of money. Put in yours.
 - V, views of an image, which is read once for all of them; K, kilobytes of an image: those of ImageNet's archive.
-- e(n), the efficiency of n workers: from the record of `benchmarks.workers`; beyond the most that were measured, that of
-  those.
-- w: from the record of `benchmarks.large_run`, for 1,000 classes; with C classes the writer takes w 1000 / C, since a row
-  arrives with C logits.
+- e(n), the efficiency of n workers: from the record of `benchmarks.workers`; beyond the most that were measured, that
+  of those.
+- w: from the record of `benchmarks.large_run`, for 1,000 classes; with C classes the writer takes w 1000 / C, since a
+  row arrives with C logits.
 """
 
 import json
