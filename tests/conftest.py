@@ -35,10 +35,10 @@ COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Select
 SLOW_FILES = {
     "benchmarks", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments", "foreign_readers",
     "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub", "image_cache", "increments",
-    "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands", "jax", "models", "orphan",
-    "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize", "run_cache", "sharing",
-    "stages", "sweep", "teacher_checks", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "verify",
-    "wheel",
+    "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands", "jax", "large_run",
+    "models", "orphan", "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize",
+    "run_cache", "sharing", "stages", "sweep", "teacher_checks", "tensorflow_start", "training", "unlabelled_run",
+    "use_elsewhere", "verify", "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""
@@ -47,7 +47,7 @@ SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran", "finished"}
 """So is every test that uses one of these."""
 
 LONGEST_FIRST = [
-    "interruption", "experiments", "sharing", "quickstart", "parity", "presets", "training", "ensembles", "increments",
+    "interruption", "sweep", "experiments", "sharing", "quickstart", "parity", "presets", "training", "ensembles", "increments",
     "report", "models", "stages", "jax", "processors", "use_elsewhere", "run_cache", "image_cache", "precision",
     "readme",
 ]  # fmt: skip

@@ -1077,9 +1077,8 @@ def test_mistakes_in_several_members_are_named_at_once(tmp_path):
 DEFAULTS = {
     **{f"train_teacher.{key}": value for key, value in (("seed", 1), ("batch_size", 32), ("validation_steps", None))},
     "train_teacher.augmentation": {},
-    "precompute.batch_size": 128,
-    "precompute.precision": "float32",
-    STORAGE: {"kind": "dense", "dtype": "float32"},
+    "precompute.engine": "local",
+    "precompute.ray": {"address": None, "workers": None, "cpus_per_worker": 1, "gpus_per_worker": 0.0},
     "evaluate.batch_size": 128,
     **{
         f"{MODEL}.{key}": value
@@ -1092,7 +1091,7 @@ DEFAULTS = {
 
 def test_a_key_that_is_left_out_has_its_default(tmp_path):
     """Only there may it be left out: DVC wants the keys that dvc.yaml names for a stage."""
-    assert len(DEFAULTS) == 13
+    assert len(DEFAULTS) == 12
     shortest = read_params(write(tmp_path, {MODEL: dict(CNN)} | dict.fromkeys(DEFAULTS, ...)))
     assert shortest == read_params(write(tmp_path, {MODEL: dict(CNN)} | DEFAULTS))
     named = {path for stage in yaml(ROOT / "dvc.yaml")["stages"].values() for path in stage.get("params", [])}
@@ -1146,8 +1145,9 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     before = plain(params)
     some = restrict(params, ["student.seeds"])
     assert undeclared(lambda: dict(some)["student"].model)
-    assert sorted(dict(some)) == ["cifar10", "images", "sample", "student"]
+    assert sorted(dict(some)) == ["cifar10", "images", "precompute", "sample", "student"]
     assert list(dict(dict(some)["images"])) == ["cache"]
+    assert list(dict(dict(some)["precompute"])) == ["engine", "ray"]
     assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen", "trainings_at_once"]
     assert plain(params) == before
     assert plain(restrict(params, ["student"]).student) == before["student"]
@@ -1158,9 +1158,11 @@ def test_undeclared_parameters_that_change_results_are_hidden():
     assert none.images.cache == "memory"
     assert none.student.cache_frozen == "auto"
     assert none.student.trainings_at_once == "auto"
-    for name in PARAMS.keys() - {"images", "sample", "student"}:
+    assert (none.precompute.engine, none.precompute.ray.address) == ("local", None)
+    for name in PARAMS.keys() - {"images", "precompute", "sample", "student"}:
         assert f"'{name}' of Params" in undeclared(lambda name=name: getattr(none, name))
     assert "'resize' of Images" in undeclared(lambda: none.images.resize)
+    assert "'storage' of Precompute" in undeclared(lambda: none.precompute.storage)
     assert "'phases' of Student" in undeclared(lambda: none.student.phases)
 
 

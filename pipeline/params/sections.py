@@ -21,7 +21,7 @@ from pipeline.params.split import Split
 from pipeline.runtime.errors import nearest
 from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Positive, Seed
-from pipeline.soft_labels.logit_storage import Dense, Storage, TopK
+from pipeline.soft_labels.logit_storage import Storage, TopK
 from pipeline.soft_labels.reading import Precision
 from pipeline.training.recipe import Cache, CacheFrozen, Phase
 
@@ -143,9 +143,9 @@ class Precompute(Section):
         ray: the Ray cluster and its workers, for the engine ray; they change no result.
     """
 
-    batch_size: Positive = 128
-    precision: Precision = "float32"
-    storage: Annotated[Storage, Field(discriminator="kind")] = Dense("float32")
+    batch_size: Positive
+    precision: Precision
+    storage: Annotated[Storage, Field(discriminator="kind")]
     engine: Literal["local", "ray"] = "local"
     ray: Cluster = Cluster()
 

@@ -61,7 +61,7 @@ def look_at(data_set: DataSet) -> Pictures:
     Raises:
         UnusableError: some of them are images that `split` would refuse.
     """
-    from pipeline.images.decoding import refuse_undecodable  # loads TensorFlow
+    from pipeline.images.checks import refuse_undecodable  # loads TensorFlow
 
     rows = data_set.rows
     chosen = [rows[number * len(rows) // min(len(rows), LOOKED_AT)] for number in range(min(len(rows), LOOKED_AT))]
