@@ -47,9 +47,9 @@ SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran", "finished"}
 """So is every test that uses one of these."""
 
 LONGEST_FIRST = [
-    "interruption", "sweep", "experiments", "sharing", "quickstart", "parity", "presets", "training", "ensembles", "increments",
-    "report", "models", "stages", "jax", "processors", "use_elsewhere", "run_cache", "image_cache", "precision",
-    "readme",
+    "interruption", "sweep", "experiments", "sharing", "quickstart", "parity", "presets", "training", "ensembles",
+    "increments", "report", "models", "stages", "jax", "processors", "use_elsewhere", "run_cache", "image_cache",
+    "precision", "readme",
 ]  # fmt: skip
 """The files that take longest. They run first, so that no process is left with one of them when the others are done."""
 

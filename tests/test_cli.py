@@ -160,6 +160,7 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["sweep"], 2, "give one of --engine ray, --only NUMBER and --list"),
         (["sweep", "--list", "--only", "1"], 2, "give one of"),
         (["sweep", "--engine", "ray", "--workers", "0"], 2, "0 is not in the range"),
+        (["sweep", "--engine", "ray", "--address", "here"], 2, "it is 'here'; expected auto, or host:port"),
         (["sweep", "--list"], 1, "there is no dvc.yaml here"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_pass_that_the_teacher_limits():
     assert computed.megabytes_a_second == pytest.approx(40)
 
 
-def test_a_pass_that_the_writer_limits_gains_nothing_by_more_gpus():
+def test_where_the_writer_limits_more_gpus_gain_nothing():
     """The 32,000 rows a second of 64 GPUs are four times what the writer takes."""
     by_64, by_512 = (teacher_pass(IMAGENET_1K, "float16", gpus, GIVEN) for gpus in (64, 512))
     assert by_64.limit == by_512.limit == "writer"

@@ -1,15 +1,20 @@
-"""`softlabel sweep`: trainings on other machines, by Ray and by SLURM's script, which share one remote.
+"""`softlabel sweep`: trainings on other machines, by Ray and by SLURM's script, as docs/scale.md shows them.
 
 Two nodes of a Ray cluster run on this machine, each with a folder of temporary files of its own. Where it does not
 matter what a training computes, the stages are shell commands, which wait for the test.
 """
 
+import io
 import os
 import re
 import shutil
 import signal
+import tarfile
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from documents import blocks, follow
 from real_project import (
     ENVIRONMENT,
     ROOT,
@@ -24,9 +29,13 @@ from real_project import (
     wait_until,
 )
 
+from pipeline.cli.main import main
+from pipeline.tools.project_copy import packed
+
 STUDENT, BASELINE = "train_student@kl-4-2", "train_baseline@2"
 FILES = ("models/students/kl_T4_seed2.keras", "models/baselines/seed2.keras")
-SCRIPT = ROOT / "docs/slurm/sweep.sbatch"
+SCALE, SCRIPTS = ROOT / "docs/scale.md", ROOT / "docs/slurm"
+BY_RAY, BY_SLURM = blocks(SCALE, "A sweep over many machines"), blocks(SCALE, "SLURM")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +78,8 @@ def trained_here(two_more, tmp_path_factory):
     return project
 
 
-def sweep(project, address, *options):
-    return attempt("softlabel", "sweep", "--engine", "ray", "--address", address, *options, cwd=project)
+def sweep(project, address):
+    return attempt("softlabel", "sweep", "--engine", "ray", "--address", address, cwd=project)
 
 
 # Real trainings
@@ -78,11 +87,10 @@ def sweep(project, address, *options):
 
 @pytest.fixture(scope="module")
 def swept(cluster, two_more, tmp_path_factory):
-    """(The project after a sweep by the cluster, what the sweep said)."""
+    """(The project after the commands of docs/scale.md, without the last; what they said)."""
     project = copy_without(two_more, tmp_path_factory.mktemp("swept") / "project")
-    done = sweep(project, cluster[0].address)
-    assert done.returncode == 0, done.stdout
-    return project, done.stdout
+    (block,) = BY_RAY
+    return project, follow(block.replace("192.168.1.10:6379", cluster[0].address).removesuffix("dvc repro\n"), project)
 
 
 def test_a_sweep_of_two_nodes_gives_the_bytes_of_one_machine(swept, trained_here):
@@ -105,55 +113,76 @@ def test_both_nodes_took_part(cluster, swept):
 
 def test_after_a_sweep_dvc_has_nothing_to_train(swept, trained_here):
     project, _ = swept
+    assert BY_RAY[0].endswith("\ndvc repro\n")
+    assert stages_run(run("dvc", "repro", "--dry", cwd=project))[0] == "evaluate"
     assert (project / "dvc.lock").read_bytes() == (trained_here / "dvc.lock").read_bytes()
     assert stages_run(run("dvc", "repro", "train_student", "train_baseline", cwd=project)) == []
 
 
 @pytest.fixture
-def slurm(two_more, tmp_path):
-    """A project, and what SLURM sets and has: (project, runs the script with a number)."""
+def slurm(tmp_path):
+    """A folder with what SLURM has, but for a queue, and starts a command with what SLURM sets."""
+    commands = {
+        "sbatch": 'exec bash "$2"',
+        "srun": 'exec "$@"',
+        "scontrol": "echo node-1; echo node-2",
+        "ray": 'echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN"; echo "$@"',
+    }
+    for name, command in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    set_by_slurm = {"SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": "8"}
+    path = os.pathsep.join([str(tmp_path), ENVIRONMENT["PATH"]])
+
+    def begin(number, command, project):
+        with pytest.MonkeyPatch.context() as patch:
+            task = {"SLURM_ARRAY_TASK_ID": str(number), "TMPDIR": str(tmp_path / "tmp")}
+            for name, value in {"PATH": path, **set_by_slurm, **task}.items():
+                patch.setitem(ENVIRONMENT, name, value)
+            return start("bash", "-euc", command, cwd=project, log=tmp_path / "log")
+
+    (tmp_path / "tmp").mkdir()
+    return begin, tmp_path / "log"
+
+
+def test_an_array_task_trains_and_goes_on_after_sigterm(slurm, two_more, trained_here, tmp_path):
+    """SLURM preempts with SIGTERM to all processes, and runs the script again."""
     project = copy_without(two_more, tmp_path / "project")
     run("softlabel", "init-remote", "--force", str(tmp_path / "remote"), cwd=project)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/srun").write_text('#!/bin/sh\nexec "$@"\n')
-    (tmp_path / "bin/srun").chmod(0o755)
-    (tmp_path / "tmp").mkdir()
-
-    def begin(number):
-        set_by_slurm = {"SLURM_ARRAY_TASK_ID": str(number), "TMPDIR": str(tmp_path / "tmp")}
-        path = os.pathsep.join([str(tmp_path / "bin"), ENVIRONMENT["PATH"]])
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in {"PATH": path, **set_by_slurm}.items():
-                patch.setitem(ENVIRONMENT, name, value)
-            return start("bash", str(SCRIPT), cwd=project, log=tmp_path / "log")
-
-    return project, begin, tmp_path / "log"
-
-
-def test_the_array_script_trains_and_goes_on_after_sigterm(slurm, trained_here):
-    """SLURM preempts with SIGTERM to all processes, and runs the script again."""
-    project, begin, log = slurm
-    run("dvc", "push", "--run-cache", "split", "soften", cwd=project)
-    first = begin(1)
+    begin, log = slurm
+    submit, take = BY_SLURM
+    first = begin(1, submit, project)
     wait_until(lambda: "epoch 2/8" in log.read_text(), first)
     os.killpg(first.pid, signal.SIGTERM)
     assert first.wait() != 0
-    second = begin(1)
+    second = begin(1, f"exec bash {SCRIPTS}/sweep.sbatch", project)
     assert second.wait() == 0, log.read_text()
     assert f"{STUDENT}: pushed" in log.read_text()
     assert "epoch 1/8" not in log.read_text()
-    said = run("dvc", "repro", "--pull", STUDENT, cwd=project)
-    assert stages_run(said) == []
+    assert stages_run(follow(f"{take.rstrip()} {STUDENT}", project)) == []
     assert sha256(project / FILES[0]) == sha256(trained_here / FILES[0])
 
 
-def test_the_array_script_is_valid_and_refuses_a_wrong_number(slurm):
-    _, begin, log = slurm
-    run("bash", "-n", str(SCRIPT), cwd=ROOT)
-    process = begin(4)
-    assert process.wait() == 1
+def test_the_array_script_refuses_a_wrong_number(slurm, two_more):
+    begin, log = slurm
+    assert begin(4, f"exec bash {SCRIPTS}/sweep.sbatch", two_more).wait() == 1
     assert "there are 4, from 0 to 3" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def test_the_script_of_the_pass_makes_a_cluster_of_the_nodes(slurm, tmp_path):
+    begin, log = slurm
+    assert begin(0, f"exec bash {SCRIPTS}/precompute.sbatch", tmp_path).wait() == 0, log.read_text()
+    token, command = log.read_text().splitlines()
+    assert re.fullmatch("token [0-9a-f]{64}", token)
+    options = "--address node-1:6379 --min-nodes 2 --num-cpus 8"
+    assert command == f"symmetric-run {options} -- dvc repro precompute"
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
+def test_a_script_is_valid_and_goes_on_when_it_is_requeued(script):
+    run("bash", "-n", str(script), cwd=ROOT)
+    assert "\n#SBATCH --requeue\n" in script.read_text()
 
 
 # Shell commands in place of trainings
@@ -191,6 +220,43 @@ def shell(tmp_path):
     (project / "dvc.yaml").write_text(STAGES % {"folder": tmp_path})
     run("dvc", "repro", "--quiet", "soften", cwd=project)
     return project
+
+
+def test_what_comes_before_the_trainings_must_be_up_to_date(shell):
+    (shell / "dvc.yaml").write_text((shell / "dvc.yaml").read_text().replace("echo soft", "echo softer"))
+    refused = sweep(shell, "127.0.0.1:1")
+    assert refused.returncode == 1
+    assert "soften must run before the trainings: run `dvc repro soften` first." in refused.stdout
+
+
+def test_without_a_remote_a_sweep_says_how_to_set_one_up(shell):
+    (shell / ".dvc/config.local").unlink()
+    refused = sweep(shell, "127.0.0.1:1")
+    assert refused.returncode == 1
+    assert "Set one up with `softlabel init-remote`" in refused.stdout
+
+
+def test_nothing_is_taken_if_params_change_during_a_sweep(shell, monkeypatch):
+    def change_meanwhile(*_, **__):
+        change(shell / "params.yaml", "distill.hard_label_weight", 0.25)
+        return {"train_baseline@1": True}
+
+    monkeypatch.chdir(shell)
+    monkeypatch.setattr("pipeline.cli.sweep._train_elsewhere", change_meanwhile)
+    refused = CliRunner().invoke(main, ["sweep", "--engine", "ray"])
+    assert refused.exit_code == 1
+    assert "changed while the trainings ran" in refused.stderr
+    assert not (shell / "baseline_1.txt").exists()
+
+
+def test_a_copy_has_the_same_remote_wherever_it_lies(shell, tmp_path):
+    """A path in DVC's configuration is relative to `.dvc`."""
+    run("dvc", "remote", "add", "--force", "--default", "--local", "folder", "../remote", cwd=shell)
+    with tarfile.open(fileobj=io.BytesIO(packed(shell, [Path("pipeline"), Path("absent")]))) as archive:
+        archive.extractall(tmp_path / "elsewhere/copy", filter="data")
+    copied = run("dvc", "remote", "list", cwd=tmp_path / "elsewhere/copy")
+    assert copied.split() == ["folder", str(tmp_path / "remote"), "(default)"]
+    assert not list((tmp_path / "elsewhere/copy").rglob("__pycache__"))
 
 
 def test_a_training_that_fails_is_told_and_the_others_go_on(cluster, shell):

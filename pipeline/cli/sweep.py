@@ -19,9 +19,25 @@ CARRIED = (Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml"), Path(".dvcig
 """What a copy needs of a project, beside what its trainings depend on."""
 
 
+def _checked_address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    from pipeline.cluster.settings import an_address
+
+    try:
+        return an_address(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}.") from None
+
+
 @click.command(cls=Announced)
 @click.option("--engine", type=click.Choice(["ray"]), help="Run all that are not up to date, as tasks of Ray.")
-@click.option("--address", metavar="ADDRESS", help="Of a Ray cluster: HOST:PORT or auto.  [default: start Ray here]")
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    callback=_checked_address,
+    help="Of a Ray cluster: HOST:PORT or auto.  [default: start Ray here]",
+)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Trainings at once.  [default: that have room]")
 @click.option("--cpus", type=click.IntRange(1), default=1, help="Cores of a training.  [default: 1]")
 @click.option("--gpus", type=click.FloatRange(0), default=0.0, help="GPUs of a training.  [default: 0]")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.cluster.connection import connected
+from pipeline.cluster.connection import connected, refuse_without_ray
 from pipeline.cluster.settings import Cluster
 from pipeline.runtime.errors import one_line
 from pipeline.tools import copied_training
@@ -29,6 +29,7 @@ def trained(
     Raises:
         MissingError: Ray is not installed, no cluster answers, or no machine of it has room for a training.
     """
+    refuse_without_ray()
     with connected(Cluster(address, workers, cpus, gpus)) as room:
         import ray
 
