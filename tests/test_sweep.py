@@ -269,9 +269,12 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(cluster, shell):
     assert "2 of 4 trainings are done and here" in failed.stdout
     assert "Traceback" not in failed.stdout
     assert sorted(path.name for path in shell.glob("student_*")) == ["student_kl_4_1.txt", "student_kl_4_2.txt"]
-    script.write_text(f"echo $1 $2 >> {shell.parent}/begun\n")
+    script.write_text(f"echo $1 $2 >> {shell.parent}/begun; cat data/raw/mnist/where.txt\n")
+    (shell / "data/raw/mnist").mkdir(parents=True)
+    (shell / "data/raw/mnist/where.txt").write_text("images that are read where they are")
     again = sweep(shell, cluster[0].address)
     assert again.returncode == 0, again.stdout
+    assert (shell / "baseline_1.txt").read_text() == "images that are read where they are"
     assert set(re.findall(r"(\S+): done", again.stdout)) == {"train_baseline@1", "train_baseline@2"}
     begun = (shell.parent / "begun").read_text().splitlines()
     assert sorted(begun) == ["baseline 1", "baseline 1", "baseline 2", "baseline 2", "student 1", "student 2"]

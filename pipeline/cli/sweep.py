@@ -13,6 +13,7 @@ from pipeline.runtime.errors import MismatchError, MissingError, ParameterError,
 
 if TYPE_CHECKING:
     from pipeline.cli.pending import Stage, Values
+    from pipeline.params.sections import Params
     from pipeline.tools.copied_training import Outcome, Project
 
 CARRIED = (Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml"), Path(".dvcignore"), Path("pipeline"))
@@ -66,13 +67,12 @@ def sweep(
         for number, stage in enumerate(stages):
             click.echo(f"{number} {stage.name}")
         return
-    files = [*params.student.model.files]
-    project = _project(stages, lock, files, scratch)
+    project = _project(stages, lock, params, scratch)
     if only is not None:
         _train_here(project, stages, only)
         return
     outcomes = _train_elsewhere(project, stages, lock, address=address, workers=workers, cpus=cpus, gpus=gpus)
-    if _project(stages, lock, files, scratch).archive != project.archive:
+    if _project(stages, lock, params, scratch).archive != project.archive:
         raise MismatchError(
             "params.yaml or the code was changed while the trainings ran, so nothing was taken from the remote. "
             "`dvc repro --pull` takes what still holds."
@@ -94,7 +94,7 @@ def _trainings() -> "tuple[list[Stage], Values]":
     return list(trainings(pipeline, params)), lock
 
 
-def _project(stages: "Sequence[Stage]", lock: "Values", files: Sequence[Path], scratch: Path | None) -> "Project":
+def _project(stages: "Sequence[Stage]", lock: "Values", params: "Params", scratch: Path | None) -> "Project":
     """The project as it is now."""
     from pipeline.tools.copied_training import Project
     from pipeline.tools.project_copy import packed
@@ -106,11 +106,9 @@ def _project(stages: "Sequence[Stage]", lock: "Values", files: Sequence[Path], s
             f"{first_few(absent)} does not exist, and no stage in dvc.lock has made it. Run `dvc repro soften` first."
         )
     Path(".work").mkdir(exist_ok=True)  # where a machine that sees this folder keeps unfinished epochs
-    return Project(
-        Path.cwd(),
-        packed(Path.cwd(), [*CARRIED, *map(Path, depended), *(file for file in files if not file.is_absolute())]),
-        scratch=scratch,
-    )
+    files = [file for file in params.student.model.files if not file.is_absolute()]
+    archive = packed(Path.cwd(), [*CARRIED, *map(Path, depended), *files])
+    return Project(Path.cwd(), archive, shown=[params.split.data], scratch=scratch)
 
 
 def _made(lock: "Values") -> Iterator[str]:
