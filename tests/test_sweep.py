@@ -206,19 +206,29 @@ stages:
 """
 
 
-@pytest.fixture
-def shell(tmp_path):
-    """A project whose trainings are `train.sh` of the folder above it."""
-    project = tmp_path / "project"
+@pytest.fixture(scope="module")
+def shell_once(tmp_path_factory):
+    """The project `shell`, to be copied."""
+    folder = tmp_path_factory.mktemp("shell")
+    project = folder / "project"
     project.mkdir()
     run("git", "init", "--quiet", cwd=project)
     run("dvc", "init", "--quiet", cwd=project)
-    run("softlabel", "init-remote", str(tmp_path / "remote"), cwd=project)
+    run("softlabel", "init-remote", str(folder / "remote"), cwd=project)
     shutil.copytree(ROOT / "pipeline", project / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", project / "params.yaml")
     change(project / "params.yaml", "student.seeds", [1, 2])
-    (project / "dvc.yaml").write_text(STAGES % {"folder": tmp_path})
+    (project / "dvc.yaml").write_text(STAGES % {"folder": folder})
     run("dvc", "repro", "--quiet", "soften", cwd=project)
+    return project
+
+
+@pytest.fixture
+def shell(shell_once, tmp_path):
+    """A project whose trainings are `train.sh` of the folder above it, and which has a remote of its own."""
+    project = copy_without(shell_once, tmp_path / "project")
+    for file in (project / "dvc.yaml", project / ".dvc/config.local"):
+        file.write_text(file.read_text().replace(str(shell_once.parent), str(tmp_path)))
     return project
 
 
