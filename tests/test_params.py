@@ -327,7 +327,7 @@ REFUSED = {
     "val_fraction 1": ({"split.val_fraction": 1}, ["split.val_fraction", "less than 1", "got 1"]),
     "layout unknown": (
         {"split.layout": "coco"},
-        ["split.layout: unknown layout 'coco'; known are mhist, csv, folders, arrays, cifar10"],
+        ["split.layout: unknown layout 'coco'; known are mhist, csv, folders, arrays, cifar10, webdataset, parquet"],
     ),
     "key unknown at the top": ({"studnet": {}}, ["\n  studnet: unknown key", "did you mean 'student'?"]),
     "key unknown in a section": (

@@ -17,7 +17,7 @@ from pipeline.runtime.progress import Progress
 
 
 def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
-    """Writes a copy of every image file, and a PNG file of every array of pixels.
+    """Writes a copy of every image file, and a PNG file of every array of pixels; images in shards stay there.
 
     Args:
         rows: the images.
@@ -32,7 +32,8 @@ def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
         UnusableError: image files cannot be used, of which the message names each; or two images have one name.
     """
     places = [_place_of(row, split) for row, split in zip(rows, splits, strict=True)]
-    for inner in {place.rpartition("/")[0] for place in places}:
+    folder.mkdir(parents=True)  # which stays empty if all images lie in shards
+    for inner in {place.rpartition("/")[0] for row, place in zip(rows, places, strict=True) if not _stays(row)}:
         (folder / inner).mkdir(parents=True, exist_ok=True)
     problems: dict[str, str] = {}
 
@@ -41,14 +42,14 @@ def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
 
         def contents() -> Iterator[bytes]:
             for row, place in part:
-                content = read_bytes(row.image) if isinstance(row.image, Path) else _png(row.image)
+                content = read_bytes(row.image) if isinstance(row.image, Path | str) else _png(row.image)
                 digests.append(sha256_bytes(content))
-                if not problems:  # else the copies are of no use, and the other files are only checked
+                if not (problems or _stays(row)):  # with a problem copies are of no use: the others are only checked
                     _write(content, folder / place, row.id)
-                if isinstance(row.image, Path):
+                if _is_file(row):
                     yield content
 
-        files = [row.id for row, _ in part if isinstance(row.image, Path)]
+        files = [row.id for row, _ in part if _is_file(row)]
         found = zip(files, problems_of(contents()), strict=True)
         problems.update({name: problem for name, problem in found if problem})
         return digests
@@ -56,12 +57,22 @@ def copy_images(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
     with Progress("split", len(rows), "images") as progress:
         digests = list(progress.counted(in_threads(copy, zip(rows, places, strict=True))))
         in_order = {row.id: problems[row.id] for row in rows if row.id in problems}
-        refuse_problems(in_order, sum(isinstance(row.image, Path) for row in rows))
+        refuse_problems(in_order, sum(map(_is_file, rows)))
     above = final.as_posix()
     return [
-        Image(row.id, f"{above}/{place}", row.class_name, split, _votes(row), sha256)
+        Image(row.id, str(row.image) if _stays(row) else f"{above}/{place}", row.class_name, split, _votes(row), sha256)
         for row, split, place, sha256 in zip(rows, splits, places, digests, strict=True)
     ]
+
+
+def _is_file(row: Annotation) -> bool:
+    """Whether the image is encoded as in a file, which may lie in a shard, and no array of pixels."""
+    return isinstance(row.image, Path | str)
+
+
+def _stays(row: Annotation) -> bool:
+    """Whether the image lies in a shard, from which it is read in place."""
+    return isinstance(row.image, str)
 
 
 def _place_of(row: Annotation, split: SplitName) -> str:

@@ -29,7 +29,8 @@ class Annotation:
         class_name: the name of its class; "" for an image without a label.
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None if nobody voted.
-        image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
+        image: the image file; a text, if it lies in a shard (`images.places`); or its pixels: (H, W), (H, W, 1) or
+            (H, W, 3).
         drawn_by: the text whose hash decides the split, if the data name none; the class is no part of it. None means
             its id.
         group: what it has in common with all images that must lie in the same split, such as a patient. Its split is
@@ -41,7 +42,7 @@ class Annotation:
     class_name: str
     partition: SplitName
     votes: int | None
-    image: Path | npt.NDArray[np.uint8]
+    image: Path | str | npt.NDArray[np.uint8]
     drawn_by: str | None = None
     group: str | None = None
     file_name: str | None = None

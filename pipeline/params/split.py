@@ -14,7 +14,12 @@ from pipeline.params.section import Section
 from pipeline.runtime.ranges import Flag, Positive
 
 
-def _inside(path: Path) -> Path:
+def inside(path: Path) -> Path:
+    """The same path.
+
+    Raises:
+        ValueError: it may lead out of `split.data`.
+    """
     parts = PureWindowsPath(path)  # it knows the separators and roots of Windows and of POSIX
     if parts.anchor or ".." in parts.parts:
         raise ValueError("expected a path relative to split.data and inside it, without '..'")
@@ -26,7 +31,7 @@ def _class_names(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, str) and value:
-        return _inside(Path(value))
+        return inside(Path(value))
     if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value) > 0:
         return value
     is_map = isinstance(value, dict) and all(type(label) in {int, str} for label in value)
@@ -51,14 +56,18 @@ def _separator(value: str | None) -> str | None:
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Inside = Annotated[Path, AfterValidator(_inside)]
+Inside = Annotated[Path, AfterValidator(inside)]
 Column = Annotated[str, Field(min_length=1), BeforeValidator(_column)]
 Separator = Annotated[str | None, AfterValidator(_separator)]
 ClassNames = Annotated[Any, BeforeValidator(_class_names)]
 
 
-def _drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> float | None:
-    """A split is drawn by its fraction, or the key `name` names its images: exactly one of the two is null."""
+def drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> float | None:
+    """The same fraction of a split that is drawn by it, or whose images the key `name` names.
+
+    Raises:
+        ValueError: both are null, or neither is.
+    """
     if name in info.data and (info.data[name] is None) == (fraction is None):
         expected = "a fraction, because" if fraction is None else "null, because"
         is_null = "is null" if fraction is None else "names these images"
@@ -208,7 +217,7 @@ class Csv(DataSection):
     @field_validator("val_fraction", "test_fraction")
     @classmethod
     def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
-        return _drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
+        return drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
 
 
 class Folders(DataSection):
@@ -255,7 +264,7 @@ class Folders(DataSection):
     @field_validator("val_fraction", "test_fraction")
     @classmethod
     def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
-        return _drawn_or_named(fraction, info, str(info.field_name).removesuffix("_fraction"))
+        return drawn_or_named(fraction, info, str(info.field_name).removesuffix("_fraction"))
 
 
 class Arrays(DataSection):
@@ -277,6 +286,3 @@ class Cifar10(DataSection):
     class_names: ClassNames = None
     unlabelled: UnlabelledArray | None = None
     val_fraction: SplitFraction
-
-
-Split = Annotated[Mhist | Csv | Folders | Arrays | Cifar10, Field(discriminator="layout")]

@@ -29,7 +29,8 @@ def run(
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
-    Training images without a label become `data/split/unlabelled/<image>`.
+    Training images without a label become `data/split/unlabelled/<image>`. Images in shards are not copied: the index
+    names their places.
 
     Args:
         layout: one of `LAYOUTS`.

@@ -90,7 +90,7 @@ def detect(data: Path, columns: Columns = UNKNOWN, *, unlabelled: bool = False) 
     refusals += [f"  {reason}" for reason in unused]
     reasons = "\n".join(dict.fromkeys(refusals))
     raise UnusableError(
-        f"{data} has none of the five layouts:\n{reasons}\n"
+        f"{data} has none of the layouts:\n{reasons}\n"
         "docs/data.md shows each layout. Arrange the data as one of them, or write the section `split` by hand."
     )
 
