@@ -39,7 +39,7 @@ def data_set(section: "DataSection") -> dict[str, Any]:
     """The arguments of `split.run` that say where the images come from."""
     from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 
-    own = {"layout", "duplicates", "limit"}
+    own = {"layout", "duplicates", "limit", "copy", "links"}
     settings = section.model_dump(exclude=own)
     unlabelled = settings["unlabelled"] or {}
     use = unlabelled.pop("use", True)

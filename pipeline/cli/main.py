@@ -109,6 +109,7 @@ def split() -> None:
     stage.run(
         **arguments.data_set(params.split),
         split_folder=paths.SPLIT_FOLDER,
+        links_folder=paths.LINKS,
         index=paths.INDEX,
         other_outputs=paths.AFTER_SPLIT,
     )
