@@ -108,6 +108,7 @@ def split() -> None:
 
     stage.run(
         **arguments.data_set(params.split),
+        **arguments.copies(params.split),
         split_folder=paths.SPLIT_FOLDER,
         links_folder=paths.LINKS,
         index=paths.INDEX,
