@@ -37,8 +37,8 @@ SLOW_FILES = {
     "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub", "image_cache", "increments",
     "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands", "jax", "large_run",
     "models", "orphan", "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize",
-    "run_cache", "shards_run", "sharing", "stages", "teacher_checks", "tensorflow_start", "training",
-    "unlabelled_run", "use_elsewhere", "verify", "wheel",
+    "run_cache", "several_devices", "shards_run", "sharing", "stages", "teacher_checks", "tensorflow_start",
+    "training", "unlabelled_run", "use_elsewhere", "verify", "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""
