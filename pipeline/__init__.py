@@ -1,6 +1,6 @@
 """Offline soft-label precomputation for knowledge distillation: the way of an image, package by package.
 
-datasets/      reads what a user brings (a table, folders, arrays) into rows: an image, its class, its split.
+datasets/      reads what a user brings (tables, folders, arrays, shards) into rows: an image, its class, its split.
 images/        writes the rows to `data/index.csv`, decodes and resizes the images, samples views of them by a key of
                (seed, image id, number), and renders those.
 models/        builds or loads Keras models from pixels to logits; a model's file says what it was trained on.

@@ -109,7 +109,9 @@ def split() -> None:
 
     stage.run(
         **arguments.data_set(params.split),
+        **arguments.copies(params.split),
         split_folder=paths.SPLIT_FOLDER,
+        links_folder=paths.LINKS,
         index=paths.INDEX,
         other_outputs=paths.AFTER_SPLIT,
     )
