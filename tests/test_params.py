@@ -348,7 +348,7 @@ REFUSED = {
         {"split.xyz": 1},
         [
             "split.xyz: unknown key",
-            "known are annotations, class_names, data, duplicates, images, layout, limit, unlabelled, val_",
+            "known are annotations, class_names, copy, data, duplicates, images, layout, limit, links, unl",
         ],
     ),
     "key that belongs to another section": (

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from conftest import MODEL, write_data_set
+from real_project import change, copy_repository, inside, run
+from ruamel.yaml import YAML
 from shard_files import as_structs, write_parquet, write_tar
 from weights import weights_sha256
 
@@ -227,3 +229,26 @@ def test_another_shard_in_its_place_and_a_lost_one_are_named(project):
     first.unlink()
     with pytest.raises(MismatchError, match=rf"are missing or not those of the index: {first}"):
         train_a_student("again")
+
+
+def test_dvc_watches_the_shards_alone(tmp_path):
+    """A real `dvc repro split`, whose outputs, an empty folder among them, DVC then gives back from its cache."""
+    copy_repository(tmp_path / "project")
+    with inside(tmp_path / "project"):
+        write_raw("webdataset", pictures())
+        shutil.rmtree("drawn")
+        section = {"layout": "webdataset", "data": "raw", "train": "train-{0..1}.tar", "label_column": "cls"}
+        change(Path("params.yaml"), "split", section | OF_SHARDS)
+        run("dvc", "add", "raw", cwd=Path())
+        said = run("dvc", "repro", "split", cwd=Path())
+        locked = YAML(typ="safe").load(Path("dvc.lock"))["stages"]["split"]
+        watched = {entry["path"]: entry.get("nfiles") for entry in [*locked["deps"], *locked["outs"]]}
+        assert "Running stage 'split'" in said
+        assert watched["raw"] == SHARDS
+        assert watched["data/split"] == 0
+        shutil.rmtree("data/split")
+        Path("data/index.csv").unlink()
+        run("dvc", "checkout", "split", cwd=Path())
+        assert list(Path("data/split").iterdir()) == []
+        assert len(read_index(INDEX).images) == IMAGES
+        assert "didn't change, skipping" in run("dvc", "repro", "split", cwd=Path())

@@ -5,7 +5,7 @@ metadata (https://huggingface.co/docs/datasets/about_dataset_features).
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, shards_of, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
-from pipeline.images.parquet_rows import bytes_of, parquet_reader
+from pipeline.images.parquet_rows import bytes_of, or_damaged, parquet_reader
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
-from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, one_line, quoted
+from pipeline.runtime.errors import MismatchError, UnusableError, all_named, quoted
 from pipeline.runtime.progress import Progress
 
 ROW_DIGITS = 6
@@ -100,10 +100,10 @@ def _read_shard(
     parquet = parquet_reader(shard)
     named = {"image": columns.image, "label": columns.label, "id": id_column, "group": columns.group}
     texts = {key: column for key, column in named.items() if column is not None and key != "image"}
-    with _read(shard, lambda: parquet.ParquetFile(shard)) as file:
+    with or_damaged(shard, lambda: parquet.ParquetFile(shard)) as file:
         schema = file.schema_arrow
         _refuse_columns(shard, schema, named)
-        table = _read(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))
+        table = or_damaged(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))
         _refuse_no_bytes(shard, file, str(columns.image))
         _tell_large_groups(shard, file, str(columns.image), found)
     values = {key: _texts(shard, column, table.column(column)) for key, column in texts.items()}
@@ -137,7 +137,7 @@ def _refuse_no_bytes(shard: Path, file: Any, column: str) -> None:
         chunk = _chunk(file.metadata.row_group(group), column)
         known = chunk.statistics if chunk.is_stats_set else None
         if known is None or not known.has_null_count or known.null_count:
-            values = bytes_of(_read(shard, partial(file.read_row_group, group, [column])).column(column))
+            values = bytes_of(or_damaged(shard, partial(file.read_row_group, group, [column])).column(column))
             nulls = values.is_null().to_pylist() if values.null_count else []
             empty += [str(first + row) for row, is_null in enumerate(nulls) if is_null]
         first += file.metadata.row_group(group).num_rows
@@ -170,7 +170,7 @@ def _chunk(group: Any, column: str) -> Any:
 
 
 def _texts(shard: Path, name: str, column: Any) -> list[str]:
-    values = [written(value) for value in _read(shard, column.to_pylist)]
+    values = [written(value) for value in or_damaged(shard, column.to_pylist)]
     if None in values:
         raise UnusableError(
             f"{shard} has {column.type} in the column {name!r}; expected one text or number in each row. Correct "
@@ -200,12 +200,3 @@ def _one_list(stated: Mapping[Path, list[str] | None], others_are_given: bool) -
                 f"{quoted(lists[0][1] or ['none'])}, so a number would mean two classes. Write both from one data set."
             )
     return lists[0][1] if lists else None
-
-
-def _read(shard: Path, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except Exception as error:  # pyarrow has a dozen kinds, and passes on those of Python
-        raise DamagedError(
-            f"{shard} cannot be read as a Parquet file: {one_line(error)}. Write it again, it may be damaged."
-        ) from None

@@ -138,7 +138,8 @@ def refuse_changed(images: Iterable[Image]) -> None:
     changed = list(differing(expected, file_of=file_of, digest_of=sha256_of))
     if changed:
         raise MismatchError(
-            f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. {REMEDY}"
+            f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. Put back as "
+            f"they were those that lie in your own data (split.copy: false, or shards). For others: {REMEDY}"
         )
 
 

@@ -29,6 +29,8 @@ Floats16 = npt.NDArray[np.float16]
 Floats64 = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+NO_WORDS = np.empty(0, np.uint64)
+
 AT_ONCE = 4096
 """Images whose words are computed at a time: few enough for a processor's cache."""
 
@@ -89,7 +91,7 @@ def _untouched(augmentation: Augmentation, count: int) -> Transforms:
 
 
 def _block(augmentation: Augmentation, digests: Words) -> tuple[Transforms, Words, Words]:
-    """The transforms of (N, 4) keys; and (N,) each, the places on the ring and the words that point to partners."""
+    """The transforms of (N, 4) keys; and of mixed views the places on the ring and the words that point, (N,) each."""
     last = OPERATION + 2 * augmentation.operations.count if augmentation.operations is not None else OPERATION
     needs_more = augmentation.operations is not None or augmentation.erasing is not None or augmentation.mixes
     needed = last if needs_more else COLOR.stop
@@ -105,8 +107,9 @@ def _block(augmentation: Augmentation, digests: Words) -> tuple[Transforms, Word
         drawn["erased"] = _erased(augmentation.erasing, numbers[ERASE])
     if augmentation.mixes:
         drawn["partner"], drawn["own_share"], drawn["box"] = _mixed(augmentation, numbers)
-    points = words[PARTNER] if augmentation.mixes else words[0]
-    return Transforms.of((len(digests),), **drawn), digests[:, 2], points
+    # Copies, so that all the other words are not kept.
+    places, points = (digests[:, 2].copy(), words[PARTNER].copy()) if augmentation.mixes else (NO_WORDS, NO_WORDS)
+    return Transforms.of((len(digests),), **drawn), places, points
 
 
 def _affine(augmentation: Augmentation, numbers: Floats64) -> Floats16:

@@ -4,6 +4,7 @@
 to `data` and lies inside it.
 """
 
+import warnings
 from itertools import permutations
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal
@@ -12,6 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from pipeline.params.section import Section
 from pipeline.runtime.ranges import Flag, Positive
+
+# pydantic's models have a method of this name, which is deprecated, and which nobody calls.
+warnings.filterwarnings("ignore", 'Field name "copy" in "FilesSection" shadows')
 
 
 def inside(path: Path) -> Path:
@@ -138,7 +142,27 @@ class DataSection(Section):
     limit: Positive | None = None
 
 
-class Mhist(DataSection):
+class FilesSection(DataSection):
+    """The keys of every layout of image files.
+
+    Attributes:
+        copy: whether images are copied to data/split; false: they are read where they are (docs/data.md).
+        links: whether class folders of links to images that are not copied are made in data/links; only with copy:
+            false.
+    """
+
+    copy: Flag = True  # type: ignore[assignment]
+    links: Flag = False
+
+    @field_validator("links")
+    @classmethod
+    def _instead_of_copies(cls, links: bool, info: ValidationInfo) -> bool:
+        if links and info.data.get("copy"):
+            raise ValueError("expected false, because split.copy is true: the copies lie in class folders themselves")
+        return links
+
+
+class Mhist(FilesSection):
     """A table with MHIST's columns beside one folder of images.
 
     Attributes:
@@ -155,7 +179,7 @@ class Mhist(DataSection):
     val_fraction: SplitFraction
 
 
-class Csv(DataSection):
+class Csv(FilesSection):
     """A table beside one folder of images: a column of image names, and one or several columns of labels.
 
     Attributes:
@@ -220,7 +244,7 @@ class Csv(DataSection):
         return drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
 
 
-class Folders(DataSection):
+class Folders(FilesSection):
     """A folder for each split, which holds a folder for each class.
 
     Attributes:

@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -36,16 +35,16 @@ ONE = "SELECT state, sha256 FROM digests WHERE place = ?"
 
 
 class Seen(NamedTuple):
-    """What is noted of a file.
+    """What was seen of a file.
 
     Attributes:
         place: its path, or the place of an image in it.
-        state: `state_of` the file when it was read.
+        state: `settled_state_of` the file before it was read.
         sha256: the digest of the bytes, as 64 hexadecimal digits.
     """
 
     place: str
-    state: str
+    state: str | None
     sha256: str
 
 
@@ -58,23 +57,11 @@ def state_of(file: Path) -> str | None:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
-def seen(place: str, file: Path, read: Callable[[], str]) -> tuple[str, Seen | None]:
-    """Reads the digest of a place.
-
-    Args:
-        place: what is read.
-        file: the file that holds it.
-        read: reads it and gives its SHA-256.
-
-    Returns:
-        The digest, and what may be noted: None of a file that has changed a moment ago or changed meanwhile.
-    """
-    before = state_of(file)
-    is_settled = before is not None and time.time_ns() - max(map(int, before.split()[1:3])) > SETTLED_SECONDS * 1e9
-    sha256 = read()
-    if before is None or not is_settled or before != state_of(file):
-        return sha256, None
-    return sha256, Seen(place, before, sha256)
+def settled_state_of(file: Path) -> str | None:
+    """`state_of` a file; None of one that has changed a moment ago, whose further changes might not be seen."""
+    state = state_of(file)
+    changed = max(map(int, state.split()[1:3])) if state else 0
+    return state if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else None
 
 
 def differing(
@@ -88,10 +75,11 @@ def differing(
         digest_of: reads the bytes of a place and gives their SHA-256.
     """
 
-    def read(part: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Seen | None]]:
+    def read(part: Sequence[tuple[str, str]]) -> Iterator[Seen]:
         for place, _ in part:
             file = file_of(place)
-            yield seen(place, file, partial(digest_of, place)) if file.is_file() else ("", None)
+            state = settled_state_of(file)
+            yield Seen(place, state, digest_of(place) if file.is_file() else "")
 
     rest = iter(expected)
     with opened_record() as record:
@@ -99,8 +87,8 @@ def differing(
             noted = record.digests([place for place, _ in part], lambda place: state_of(file_of(place)))
             unknown = [pair for pair, sha256 in zip(part, noted, strict=True) if sha256 != pair[1]]
             found = list(in_threads(read, unknown))
-            record.note(new for _, new in found if new is not None)
-            yield from (place for (place, wanted), (sha256, _) in zip(unknown, found, strict=True) if sha256 != wanted)
+            record.note(found)
+            yield from (place for (place, wanted), new in zip(unknown, found, strict=True) if new.sha256 != wanted)
 
 
 @contextmanager
@@ -122,6 +110,7 @@ class SeenFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._new: list[Seen] = []
         self._connection: sqlite3.Connection | None = None
         with self._at_no_cost():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,15 +129,28 @@ class SeenFiles:
         return found + [None] * (len(places) - len(found))
 
     def note(self, new: Iterable[Seen]) -> None:
-        """Notes what was seen. An experiment in a copy of the repository notes nothing, since its copy is removed."""
-        rows = [(_key(place), state, sha256) for place, state, sha256 in new]
+        """Notes what was seen, at the latest by `close`. A file that had just changed is left out.
+
+        An experiment in a copy of the repository notes nothing, since its copy is removed.
+        """
+        self._new += [one for one in new if one.state is not None]
+        if len(self._new) >= AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
         with self._at_no_cost():
-            if rows and self._connection is not None and not in_a_copy():
+            if self._connection is not None and not in_a_copy():
+                rows = [(_key(place), state, sha256) for place, state, sha256 in self._new]
                 with self._connection:
                     self._connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+        self._new.clear()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Writes what is left, and closes the file."""
+        self._write()
+        self._close()
+
+    def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -158,9 +160,9 @@ class SeenFiles:
         try:
             yield
         except (sqlite3.OperationalError, OSError):  # another process writes, the disk is full, or not for writing
-            self.close()
+            self._close()
         except sqlite3.DatabaseError:  # damaged
-            self.close()
+            self._close()
             with suppress(OSError):
                 self._path.unlink()
 

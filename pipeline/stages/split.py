@@ -6,14 +6,15 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.copying import copy_images
+from pipeline.datasets.copying import take_images
 from pipeline.datasets.duplicates import Duplicates, report_copies
 from pipeline.datasets.labelled import DataSet, alike, refuse_data_among
 from pipeline.datasets.layouts import LAYOUTS, Layout
+from pipeline.datasets.links import refuse_others, write_links
 from pipeline.datasets.split_drawing import Drawn, draw, refuse_empty_splits
 from pipeline.images.index import SPLITS, Index, SplitName, write_index
 from pipeline.runtime.errors import all_named, first_few
-from pipeline.runtime.publish import publish
+from pipeline.runtime.publish import publish, remove
 
 
 def run(
@@ -25,6 +26,9 @@ def run(
     duplicates: Duplicates = "warn",
     limit: int | None = None,
     use_unlabelled: bool = True,
+    copy: bool = True,
+    links: bool = False,
+    links_folder: Path | None = None,
     other_outputs: Sequence[Path] = (),
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
@@ -40,14 +44,21 @@ def run(
         duplicates: what to do about equal pictures in several splits: warn, refuse or keep_in_train.
         limit: how many images are used at most, or None for all.
         use_unlabelled: whether images without a label are used.
+        copy: whether image files are copied; else the index names them where they are.
+        links: whether links to images that are not copied are written in the same folders below `links_folder`.
+        links_folder: the folder of links; those of an earlier run are removed.
         other_outputs: what later stages will write or replace.
 
     Raises:
         ParameterError: the data lie in an output, or an output in the data; nothing was written.
+        MismatchError: `links_folder` holds other things than links.
         MissingError, DamagedError, MismatchError, ParameterError: as the layout's reader; nothing was written.
         UnusableError: the labels or images cannot be used; nothing was written.
     """
-    refuse_data_among(settings["data"], [split_folder, index, *other_outputs])
+    links_folders = [] if links_folder is None else [links_folder]
+    refuse_data_among(settings["data"], [split_folder, index, *links_folders, *other_outputs])
+    for folder in links_folders:
+        refuse_others(folder)
     data_set = LAYOUTS[layout](**settings)
     drawn = draw(
         data_set,
@@ -57,13 +68,18 @@ def run(
     )
     missing = refuse_empty_splits(drawn, data_set)
     with publish(split_folder) as folder:
-        copied = Index(copy_images(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
+        taken = Index(take_images(drawn.rows, drawn.splits, folder, split_folder, copy), data_set.class_names)
         if missing:
             print(missing)
-        report_copies(copied.images, refuse=duplicates == "refuse")
+        report_copies(taken.images, refuse=duplicates == "refuse")
+    for folder in links_folders:
+        if links:
+            write_links(drawn.rows, drawn.splits, folder)
+        else:
+            remove(folder)
     with publish(index) as partial:
-        write_index(partial, copied)
-    _print_counts(copied)
+        write_index(partial, taken)
+    _print_counts(taken)
     _print_drawing(drawn, data_set)
     _print_alike("classes", data_set.class_names, "write one of them in the data, or give them one name in class_names")
     _print_left_out(drawn)
