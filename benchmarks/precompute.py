@@ -1,6 +1,6 @@
 """How near the teacher's pass comes to its bare forward pass, and what a reduced precision of it costs in accuracy.
 
-    python -m benchmarks.precompute [--quick]
+    python -m benchmarks.precompute [--quick] [--views N]
 
 `stage` is `TeacherPass.run` over image files: reading, decoding, rendering the views, the forward pass, the checks, and
 writing to the disk. `bare` is the same compiled forward pass over as many float32 tensors that lie in memory. Both run
@@ -12,7 +12,12 @@ as done beforehand, so every batch is a full one of training views.
 Goal: images/s of the stage / images/s of the bare pass at least 0.95 at batch sizes 1, 32 and 128, with one view and
 with four of each image. If forward pass and decoding share the processor cores, decoding cannot hide behind the forward
 pass. For that case the table also gives the ratio that would be left if the times of both were simply added; decoding
-and views are timed alone on all cores. On a GPU the cores are free for them.
+and views are timed alone on all cores. On a GPU the cores are free for them, and a round of 256 views is over at once:
+
+    CUDA_VISIBLE_DEVICES=0 python -m benchmarks.precompute --views 8192
+
+There, stage / bare at batch 128 is the share of the bare forward pass that the stage reaches. With several GPUs visible
+the stage uses all of them, and the bare pass the first one: the ratio should be near their number.
 
 Takes four minutes with ResNet50V2 at 224x224 on two cores; `--quick`, a CNN at 64x64, half a minute.
 """
@@ -49,6 +54,7 @@ from pipeline.inference.forward import Forward, Ints  # noqa: E402
 from pipeline.models import keras_files  # noqa: E402
 from pipeline.models.descriptions import Application, Cnn, Model  # noqa: E402
 from pipeline.models.ensembles import Teacher, load_teacher  # noqa: E402
+from pipeline.runtime.devices import device_names  # noqa: E402
 from pipeline.soft_labels.writing import rows_of_index  # noqa: E402
 from pipeline.teacher_pass.labellers import Labellers, ModelLabeller  # noqa: E402
 from pipeline.teacher_pass.labelling import TeacherPass  # noqa: E402
@@ -242,9 +248,15 @@ def measure_fixed_costs(size: Size, data: Index, starting: float, record: Record
 
 def main() -> None:
     """Measures and writes the record."""
-    options = arguments(__doc__)
+    options = arguments(
+        __doc__, ("--views", {"type": int, "metavar": "N", "help": "Views in a round at batch sizes above 1."})
+    )
     size = QUICK if options.quick else FULL
+    if options.views is not None:
+        count = -(-options.views // max(size.views)) * max(size.views)  # whole batches
+        size = replace(size, views={batch: count if batch > 1 else views for batch, views in size.views.items()})
     record, starting = Record("precompute", options), time.perf_counter() - STARTED
+    record.keep(devices=device_names())
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         images = write_images(Path("raw"), max(size.views.values()) + 5, size.model.input_shape)
         data = index_of(images, CLASSES, validation=4)

@@ -1,6 +1,6 @@
 """Offline soft-label precomputation for knowledge distillation: the way of an image, package by package.
 
-datasets/      reads what a user brings (a table, folders, arrays) into rows: an image, its class, its split.
+datasets/      reads what a user brings (tables, folders, arrays, shards) into rows: an image, its class, its split.
 images/        writes the rows to `data/index.csv`, decodes and resizes the images, samples views of them by a key of
                (seed, image id, number), and renders those.
 models/        builds or loads Keras models from pixels to logits; a model's file says what it was trained on.
@@ -21,7 +21,7 @@ report/        draws and explains the results on one page, and writes the model 
 runtime/       holds what every run needs: files that appear whole, work that survives a kill, progress, errors.
 params/        says what `params.yaml` may contain.
 stages/        has a file for each stage of `dvc.yaml`, which puts the packages above together.
-tools/         has the commands that run no stage: init, plan, params, models, verify, inspect, pack, parity,
-               predict, render-views, init-remote.
+tools/         has the commands that run no stage: init, plan, sweep, params, models, verify, inspect, pack,
+               parity, predict, render-views, init-remote.
 cli/           is the command line; it alone knows `params.yaml` and the paths of files.
 """

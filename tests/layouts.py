@@ -84,10 +84,10 @@ def as_read(section: dict[str, Any]) -> dict[str, Any]:
 
 def refusal(section: dict[str, Any], error: type[PipelineError] = UnusableError) -> str:
     """What `split` says when it refuses with this error; it must have written nothing."""
-    before = files_below(Path("data")) if Path("data").exists() else None
+    before = files_below(Path("data"))
     with pytest.raises(error) as refused:
         run(section)
-    assert (files_below(Path("data")) if Path("data").exists() else None) == before
+    assert files_below(Path("data")) == before
     return str(refused.value)
 
 

@@ -327,7 +327,10 @@ def test_refuses_entries_that_are_no_arrays():
         (NAMED | {"images": "x"}, "split.images: unknown key; known are class_names, data, duplicates, layout, limit,"),
         (CIFAR10 | {"val_fraction": None}, "split.val_fraction: Input should be a valid number (got None)"),
         (CIFAR10 | {"test_fraction": 0.1}, "split.test_fraction: unknown key; did you mean 'val_fraction'?"),
-        (CIFAR10 | {"layout": "cifar"}, "unknown layout 'cifar'; known are mhist, csv, folders, arrays, cifar10. Did"),
+        (
+            CIFAR10 | {"layout": "cifar"},
+            "unknown layout 'cifar'; known are mhist, csv, folders, arrays, cifar10, webdataset, parquet. Did",
+        ),
     ],
     ids=str,
 )

@@ -212,6 +212,13 @@ def test_on_a_gpu_each_trains_alone(monkeypatch):
     assert [others._that_fit(to_come) for to_come in (2, 1, 0)] == [1, 1, 1]
 
 
+def test_on_several_gpus_each_trains_alone_whatever_is_asked(monkeypatch):
+    monkeypatch.setattr("pipeline.runtime.devices.accelerators", lambda: ["/device:GPU:0", "/device:GPU:1"])
+    assert beside.Others(4, Path("own.keras"), psutil.Process())._that_fit(2) == 1
+    monkeypatch.setattr("pipeline.runtime.devices.accelerators", lambda: ["/device:GPU:0"])
+    assert beside.Others(4, Path("own.keras"), psutil.Process())._that_fit(2) == 4
+
+
 # The note that finished files carry
 
 

@@ -165,7 +165,7 @@ def test_the_plan_counts_what_split_makes_without_decoding():
     Path("raw/train/cat/0.png").write_bytes(b"no image")
     assert planned(NAMED) == "26 images in 2 classes: 12 train, 6 val, 8 test (raw)"
     assert "1 of 26 image files cannot be used: cat/0.png (not an image" in refusal(NAMED)
-    assert not Path("data").exists()
+    assert files_below(Path("data")) == {}
 
 
 def test_the_plan_counts_drawn_splits():
@@ -271,7 +271,7 @@ def test_refuses_what_makes_no_sense_and_writes_nothing(change, expected, error)
     change()
     message = refusal(NAMED, error)
     assert [words for words in expected if words not in message] == []
-    assert not Path("data").exists()
+    assert files_below(Path("data")) == {}
 
 
 def test_a_refusal_leaves_the_older_output():

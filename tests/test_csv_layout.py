@@ -136,7 +136,7 @@ def test_the_plan_counts_what_split_makes_without_decoding():
         f"60 images in 3 classes: {counts['train']} train, {counts['val']} val, {counts['test']} test (raw/train.csv)"
     )
     assert "017.png" in refusal(DRAWN)
-    assert not Path("data").exists()
+    assert files_below(Path("data")) == {}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_refuses_names_of_classes_that_make_no_sense(content, expected, error):
     make()
     message = refusal(write_names(content), error)
     assert [words for words in expected if words not in message] == []
-    assert not Path("data").exists()
+    assert files_below(Path("data")) == {}
 
 
 def test_refuses_names_that_are_no_text_or_not_there():
@@ -264,7 +264,7 @@ def test_refuses_rows_that_make_no_sense(lines, expected, error):
     os.symlink(Path("elsewhere.png").resolve(), "raw/train_images/link.png")
     message = refusal(DRAWN, error)
     assert [words for words in expected if words not in message] == []
-    assert not Path("data").exists()
+    assert files_below(Path("data")) == {}
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_refuses_what_is_not_there(changes, expected, error):
     make()
     message = refusal(with_key(DRAWN, **changes), error)
     assert [words for words in expected if words not in message] == []
-    assert not Path("data").exists()
+    assert files_below(Path("data")) == {}
 
 
 def test_refuses_classes_that_are_too_small_for_three_splits():

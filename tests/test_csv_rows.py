@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.evaluation import result_files
 from pipeline.evaluation.dvc_plots import confusion
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.result_files import write_table
@@ -55,6 +56,16 @@ def test_predictions_and_plots_survive_odd_names(tmp_path, odd):
     table = confusion(logits, labels, names)
     write_table(table, tmp_path / "confusion.csv")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "confusion.csv"), table)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_table_in_parts_is_the_table(tmp_path, monkeypatch, count):
+    table = pd.DataFrame({"name": list('ab,"d')[:count], "value": [0.1, 1e-9, np.nan, 2.0, 3.25][:count]})
+    write_table(table, tmp_path / "whole.csv")
+    monkeypatch.setattr(result_files, "ROWS_AT_ONCE", 2)
+    write_table(table, tmp_path / "parts.csv")
+    lines = ["name,value", "a,0.1", "b,1e-09", '",",', '"""",2', "d,3.25"][: count + 1]
+    assert (tmp_path / "parts.csv").read_text() == (tmp_path / "whole.csv").read_text() == "\n".join([*lines, ""])
 
 
 def test_a_table_has_six_digits_and_empty_cells(tmp_path):

@@ -1,6 +1,7 @@
 """The digests that identify work, files and inputs."""
 
 import hashlib
+import json
 
 import pytest
 
@@ -11,6 +12,12 @@ def test_fingerprint_does_not_depend_on_the_order_of_keys():
     one = fingerprint(model={"a": 1, "b": [1.5, None]}, seed=3)
     assert one == fingerprint(seed=3, model={"b": [1.5, None], "a": 1})
     assert fingerprint(b="\u00e9", a=1) == hashlib.sha256('{"a": 1, "b": "é"}'.encode()).hexdigest()
+
+
+def test_fingerprint_of_millions_of_words_is_that_of_their_text():
+    values = [["é" * (number % 3), number / 7, {"b": None, "a": [True]}] for number in range(3000)]
+    text = json.dumps({"values": values}, sort_keys=True, ensure_ascii=False)
+    assert fingerprint(values=values) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_fingerprint_tells_inputs_apart():

@@ -19,8 +19,9 @@ import tensorflow as tf
 from exported_files import METADATA
 
 from pipeline.deployed.pixels import model_pixels
+from pipeline.images.checks import refuse_undecodable
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.decoding import decode, refuse_undecodable
+from pipeline.images.decoding import decode
 from pipeline.images.image_files import read_original
 from pipeline.images.resize import DEFAULT_RESIZE, preprocessing
 from pipeline.runtime.errors import UnusableError

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.images.index import Image, Index, fingerprint_of, in_order, read_index, write_index
+from pipeline.images.one_hot import OneHot, digest_of
 from pipeline.runtime.errors import DamagedError, MissingError
 
 ONE = Image("a.png", "data/split/train/SSA/a.png", "SSA", "train", "6", "11" * 32)
@@ -142,9 +143,19 @@ def test_one_hot_by_hand():
     index = Index([*IMAGES, TWO._replace(id="d.png", class_name="TA")])  # classes HP, SSA, TA
     hot = index.one_hot(index.images)
     np.testing.assert_array_equal(hot, [[0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
-    assert hot.dtype == np.float32
+    np.testing.assert_array_equal(hot[np.array([3, 0, 3])], [[0, 0, 1], [0, 1, 0], [0, 0, 1]])
+    assert np.asarray(hot).dtype == hot[np.arange(2)].dtype == np.float32
     # the class axis is the data set's, whatever images are asked for, in the order asked for
     np.testing.assert_array_equal(index.one_hot([index.images[3], index.images[0]]), [[0, 0, 1], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("count", [1, 4096, 4097])
+def test_the_digest_of_one_hot_labels_is_that_of_the_array(count):
+    labels = np.arange(count) % 4 - 1
+    whole = np.zeros((count, 3), np.float32)
+    whole[np.flatnonzero(labels >= 0), labels[labels >= 0]] = 1
+    expected = hashlib.sha256(whole.tobytes()).hexdigest()
+    assert digest_of(OneHot(labels, 3)) == digest_of(whole) == expected
 
 
 # Images without a label

@@ -15,6 +15,7 @@ from onnx_graphs import classifier, write
 from PIL import Image
 from real_project import ROOT
 from ruamel.yaml import YAML
+from shard_files import as_structs, write_parquet, write_tar
 
 from pipeline.cli import arguments
 from pipeline.cli.main import main
@@ -100,6 +101,24 @@ def arrays():
     np.savez(RAW / "data.npz", x_train=pixels, y_train=np.arange(30) % 3)
 
 
+def tar_files():
+    for shard in range(3):
+        members = {}
+        for n in range(10 * shard, 10 * shard + 10):
+            about = {"caption": [n], "diagnosis": n % 2, "Patient_ID": n // 2}
+            members |= {f"{n}.png": png(n, 12), f"{n}.json": json.dumps(about).encode()}
+        write_tar(f"raw/shard-{shard:03}.tar", members)
+
+
+def parquet_files():
+    for part, count in (("train", 20), ("validation", 4), ("test", 6)):
+        pictures = as_structs([png(n, 12) for n in range(count)])
+        labels = [n % 2 for n in range(count)]
+        columns = {"img": pictures, "Labels": labels}
+        write_parquet(f"raw/data/{part}-00000-of-00001.parquet", columns, {"Labels": ["no", "yes"]})
+    write_files({"raw/README.md": b"A data set of the Hub."})
+
+
 DRAWN = {"val_fraction": 0.15, "test_fraction": 0.2}
 EXPECTED = {
     mhist: {"layout": "mhist", "data": "raw", "annotations": "annotations.csv", "images": "images",
@@ -114,6 +133,11 @@ EXPECTED = {
     repeated_folders: {"layout": "folders", "train": "seg_train/seg_train", "test": "seg_test/seg_test",
                        "val_fraction": 0.15, "test_fraction": None},
     arrays: {"layout": "arrays", "data": "raw/data.npz", **DRAWN},
+    tar_files: {"layout": "webdataset", "train": ["shard-*.tar"], "label_column": "json:diagnosis",
+                "group_column": "json:Patient_ID", **DRAWN},
+    parquet_files: {"layout": "parquet", "train": ["data/train-*-of-*.parquet"],
+                    "val": ["data/validation-*-of-*.parquet"], "test": ["data/test-*-of-*.parquet"],
+                    "image_column": "img", "label_column": "Labels", "val_fraction": None},
 }  # fmt: skip
 
 
@@ -125,6 +149,15 @@ def test_each_layout_is_found_and_split_takes_it(write):
     write_params(section)
     split.run(**arguments.data_set(read_params().split), split_folder=FOLDER, index=INDEX)
     assert len(INDEX.read_text(encoding="utf-8").splitlines()) == 31 if write is not repeated_folders else 37
+
+
+def test_shards_without_a_known_label_ask_for_its_name():
+    write_tar("raw/a.tar", {"1.png": png(1), "1.kind": b"a", "2.png": png(2), "2.kind": b"b"})
+    with pytest.raises(
+        UnusableError, match=r"raw/a\.tar has no label .* it has 'png', 'kind'\. Name it: --label-column"
+    ):
+        detect(RAW)
+    assert detect(RAW, Columns(label="kind")).section["label_column"] == "kind"
 
 
 @pytest.mark.slow

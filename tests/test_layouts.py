@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 
 from pipeline.datasets.layouts import LAYOUTS
-from pipeline.params.split import DataSection, Split
+from pipeline.params.layouts import Split
+from pipeline.params.split import DataSection
 
 SECTIONS = {get_args(section.model_fields["layout"].annotation)[0]: section for section in get_args(get_args(Split)[0])}
 

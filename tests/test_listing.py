@@ -165,7 +165,7 @@ def test_ranges_are_told(key, values):
     assert f"[{values}]" in comment_on(listed(ROOT / "params.yaml"), key)
 
 
-LAYOUTS = "mhist, csv, folders, arrays, cifar10"
+LAYOUTS = "mhist, csv, folders, arrays, cifar10, webdataset, parquet"
 ARCHITECTURES = "cnn, mlp or one that `softlabel models` lists or keras_hub:PRESET or a .keras file"
 CLASSES = {"model": "teacher.keras", "classes": ["a", None]}
 

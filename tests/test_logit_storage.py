@@ -398,3 +398,19 @@ def test_a_row_is_softened_alike_alone_and_among_thousands():
         np.testing.assert_allclose(
             together[row], scipy.special.softmax(logits[row].astype(np.float64) / 2.0), rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+@pytest.mark.parametrize("values", [[0.0], [-1.0, 0.0, 0.5], [-0.0, 0.0, 65504.0], range(-50, 50)], ids=str)
+def test_the_largest_logits_are_those_that_python_sorts_first(monkeypatch, values, k):
+    """Also of more rows than are searched at once; of equal logits, those of the first classes."""
+    monkeypatch.setattr(logit_storage, "CACHED_NUMBERS", 5 * 7)
+    logits = np.random.default_rng(k).choice(values, (23, 7)).astype(np.float32)
+    columns = TopK(k, "float16").encode(logits)
+    for row, of_row in enumerate(logits.tolist()):
+        order = sorted(range(7), key=lambda number, of_row=of_row: -of_row[number])
+        tail = [of_row[number] for number in order[k:]]
+        assert columns["index"][row].tolist() == order[:k]
+        assert columns["value"][row].tolist() == [of_row[number] for number in order[:k]]
+        assert columns["tail_mean"][row] == pytest.approx(sum(tail) / len(tail), rel=1e-6)
+        assert columns["tail_variance"][row] == pytest.approx(np.var(tail), rel=1e-6)

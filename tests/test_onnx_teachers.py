@@ -28,6 +28,7 @@ from onnx_graphs import (
 )
 
 from pipeline.inference.forward import Forward
+from pipeline.inference.several_devices import OnDevice
 from pipeline.models import keras_files, onnx_layer
 from pipeline.models.given_teacher import completed, digest_of
 from pipeline.models.parts import Standardization
@@ -661,6 +662,32 @@ def test_cuda_is_taken_where_it_is(monkeypatch):
     assert cuda == ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
     assert cpu == "CPUExecutionProvider"
     assert onnx_layer._providers(available[2:]) == ["CPUExecutionProvider"]
+    ((_, options), _) = onnx_layer._providers(available, 3)
+    assert options["device_id"] == "3"
+
+
+def test_another_gpu_gets_a_session_of_its_own(monkeypatch):
+    """The graph is in memory: its files may be gone. A processor plays the GPUs."""
+    write(classifier())
+    model = complete().model
+    (layer,) = onnx_layer.graphs_in(model)
+    opened, session_of = [], onnx_layer.session_of
+
+    def noted(graph, device=0):
+        opened.append(device)
+        return session_of(graph, device)
+
+    monkeypatch.setattr(onnx_layer, "session_of", noted)
+    assert layer._session_on(1) is layer.session  # without CUDA, one session serves all threads
+    monkeypatch.setattr(onnx_layer, "CUDA", "CPUExecutionProvider")
+    Path("given.onnx").unlink()
+    forward = Forward(model, 4)
+    there = OnDevice(forward._function(), "/device:CPU:0", 2)
+    assert opened == [2]
+    np.testing.assert_array_equal(there(PIXELS[:4]).numpy(), forward.of_few(PIXELS[:4]))
+    monkeypatch.setattr(onnx_layer, "session_of", lambda graph, device: (None, "no memory"))
+    with pytest.raises(UnusableError, match=r"GPU 2 cannot take the graph of .*: no memory"):
+        layer._session_on(2)
 
 
 def test_the_runtime_is_part_of_what_decides_the_numbers():

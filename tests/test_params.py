@@ -327,7 +327,7 @@ REFUSED = {
     "val_fraction 1": ({"split.val_fraction": 1}, ["split.val_fraction", "less than 1", "got 1"]),
     "layout unknown": (
         {"split.layout": "coco"},
-        ["split.layout: unknown layout 'coco'; known are mhist, csv, folders, arrays, cifar10"],
+        ["split.layout: unknown layout 'coco'; known are mhist, csv, folders, arrays, cifar10, webdataset, parquet"],
     ),
     "key unknown at the top": ({"studnet": {}}, ["\n  studnet: unknown key", "did you mean 'student'?"]),
     "key unknown in a section": (
@@ -348,7 +348,7 @@ REFUSED = {
         {"split.xyz": 1},
         [
             "split.xyz: unknown key",
-            "known are annotations, class_names, data, duplicates, images, layout, limit, unlabelled, val_",
+            "known are annotations, class_names, copy, data, duplicates, images, layout, limit, links, unl",
         ],
     ),
     "key that belongs to another section": (

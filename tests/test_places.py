@@ -16,8 +16,8 @@ import tensorflow as tf
 from layouts import png
 
 from pipeline.images import parquet_rows, shard_bytes
+from pipeline.images.checks import refuse_undecodable
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.decoding import refuse_undecodable
 from pipeline.images.image_files import read_original
 from pipeline.images.index import Image, refuse_changed
 from pipeline.images.places import (

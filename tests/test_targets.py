@@ -1,5 +1,6 @@
 """Targets: hard labels beside the soft labels of the same view, joined by id."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.images.augmentation import Augmentation
 from pipeline.images.sampling import sample_views
 from pipeline.images.transforms import SAME_COLOR
 from pipeline.images.views import Views
+from pipeline.soft_labels import one_view
 from pipeline.soft_labels.reading import open_soft_targets
 
 HARD = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)
@@ -23,6 +25,11 @@ TRAIN = INDEX.split("train")
 @pytest.fixture(scope="module", params=[DENSE, TOP2], ids=["dense", "top-k"])
 def path(tmp_path_factory, request):
     return write_both(tmp_path_factory.mktemp("soft"), stored_as=request.param)[1]
+
+
+@pytest.fixture(autouse=True, params=[one_view.LARGEST_IN_MEMORY, 0], ids=["in memory", "in the file"])
+def _place_of_a_view(monkeypatch, request):
+    monkeypatch.setattr(one_view, "LARGEST_IN_MEMORY", request.param)
 
 
 def soft_of(path, view):
@@ -153,3 +160,19 @@ def test_the_fingerprint_names_file_and_split(tmp_path):
     assert len(fingerprints) == 6
     with open_soft_targets(tmp_path / "a/soft_targets_T4.h5") as file:
         assert labels_of(file, TRAIN).fingerprint in fingerprints
+
+
+def test_rows_in_the_file_are_read_when_they_are_asked_for(tmp_path, path):
+    """Of float32, uint16 and single numbers; a file that was cut off behind our back is told."""
+    path = shutil.copy(path, tmp_path)
+    with h5py.File(path) as file:
+        for name, dataset in reversed([*file["train"].items()]):
+            if name in ("soft", "index", "probability", "tail"):
+                rows = one_view.RowsInFile(dataset, 2)
+                for chosen in ([4, 0, 0, 3], [1], []):
+                    found = rows[np.array(chosen, np.int64)]
+                    assert found.dtype == dataset.dtype
+                    np.testing.assert_array_equal(found, dataset[2][chosen])
+                os.truncate(path, dataset.id.get_offset() + dataset.nbytes - 1)
+                with pytest.raises(OSError, match=rf"ends before row 4 of /train/{name}"):
+                    rows[np.array([3, 4])]

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pipeline.training.recipe import Recipe, TeacherToTrain
 
 
+OF_COPIES = {"copy", "links"}
+"""The keys of `split` that do not say which images there are."""
+
+
 def all_params() -> "sections.Params":
     """The whole of params.yaml."""
     from pipeline.params.reading import read_params
@@ -40,11 +44,16 @@ def data_set(section: "DataSection") -> dict[str, Any]:
     from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 
     own = {"layout", "duplicates", "limit"}
-    settings = section.model_dump(exclude=own)
+    settings = section.model_dump(exclude={*own, *OF_COPIES})
     unlabelled = settings["unlabelled"] or {}
     use = unlabelled.pop("use", True)
     settings["unlabelled"] = Unlabelled(**unlabelled) if unlabelled else NONE_EXPECTED
     return {**section.model_dump(include=own), "settings": settings, "use_unlabelled": use}
+
+
+def copies(section: "DataSection") -> dict[str, Any]:
+    """The arguments of `split.run` that say whether images are copied; none of layouts without image files."""
+    return section.model_dump(include=OF_COPIES)
 
 
 def recipe(section: "sections.TrainedTeacher | sections.Student", seed: int) -> "Recipe":

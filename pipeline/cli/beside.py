@@ -137,7 +137,7 @@ class Others:
         """
         if self.begun:
             return
-        at_once = self._that_fit(to_come) if self._at_once == "auto" else self._at_once
+        at_once = self._that_fit(to_come)
         if at_once == 1:
             self._dismiss()
         elif at_once is not None:
@@ -170,8 +170,12 @@ class Others:
         self._pool.shutdown()
 
     def _that_fit(self, to_come: int) -> int | None:
-        from pipeline.runtime.devices import device_names
+        from pipeline.runtime.devices import accelerators, device_names
 
+        if len(accelerators()) > 1:  # a training takes all of them, with all of their memory
+            return 1
+        if self._at_once != "auto":
+            return self._at_once
         return self._measured.after_epoch(to_come) if device_names() == ["CPU"] else 1
 
     def _prepare(self) -> list[pending.Stage]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.interruption import Announced
-from pipeline.cli.paths import AFTER_SPLIT, INDEX, SPLIT_FOLDER
+from pipeline.cli.paths import AFTER_SPLIT, INDEX, LINKS, SPLIT_FOLDER
 from pipeline.cli.plan import show_plan
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.errors import ParameterError
@@ -55,7 +55,7 @@ def init(
         raise ParameterError(
             f"there is a {PARAMS_FILE} already. To replace it, add --force; to keep it, rename it first."
         )
-    refuse_data_among(data, [SPLIT_FOLDER, INDEX, *AFTER_SPLIT])
+    refuse_data_among(data, [SPLIT_FOLDER, INDEX, LINKS, *AFTER_SPLIT])
     columns = table_detection.Columns(image_column, label_column, group_column)
     detected = layout_detection.detect(data, columns, unlabelled=unlabelled)
     first_params.refuse_no_votes(detected.data_set, teacher)

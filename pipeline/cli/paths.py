@@ -6,6 +6,7 @@ from pipeline.evaluation import names
 
 INDEX = Path("data/index.csv")
 SPLIT_FOLDER = Path("data/split")
+LINKS = Path("data/links")
 TEACHER = Path("models/teacher.keras")
 TEACHER_DESCRIPTION = Path("models/teacher.json")
 LOGITS = Path("data/soft_labels/teacher_logits.h5")

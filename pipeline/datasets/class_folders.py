@@ -1,5 +1,6 @@
 """Layout `folders`: a folder for each split, and in it a folder of images for each class."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ def _refuse_no_files(folder: Path, names: list[str]) -> None:
     if not names:
         raise UnusableError(f"{folder} holds no images. Put the images of that class there, or remove the folder.")
     refuse_escapes(names, folder)
-    other = [name for name in names if not (folder / name).is_file()]
+    other = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
     if len(other) == len(names):
         raise UnusableError(
             f"{folder} holds only folders: {quoted(other)}. If these are the classes, set split.data, or split.train, "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.images.index import Image
-from pipeline.runtime.digests import sha256_file
+from pipeline.images.places import sha256_of, size_of
 from pipeline.runtime.errors import UnusableError, all_named, first_few, in_a_file
 
 Duplicates = Literal["warn", "refuse", "keep_in_train"]
@@ -18,10 +18,13 @@ SHOWN = 3
 """How many pictures a message names, and how many copies of each."""
 
 
-def digest_of(image: Path | Any) -> str:
-    """SHA-256 of an image file, or of pixels and their shape; images from which equal files are written have one."""
-    if isinstance(image, Path):
-        return sha256_file(image)
+def digest_of(image: Path | str | Any) -> str:
+    """SHA-256 of an image file, wherever it lies, or of pixels and their shape.
+
+    Images from which equal files are written have one digest.
+    """
+    if isinstance(image, Path | str):
+        return sha256_of(image)
     pixels = np.ascontiguousarray(image.reshape(*image.shape[:2], -1))
     return hashlib.sha256(f"{pixels.shape}\0".encode() + pixels.tobytes()).hexdigest()
 
@@ -34,15 +37,15 @@ def copies(digests: Sequence[str]) -> list[list[int]]:
     return [same for same in places.values() if len(same) > 1]
 
 
-def equal_to_any(images: Sequence[Path | Any], others: Sequence[Path | Any]) -> list[bool]:
+def equal_to_any(images: Sequence[Path | str | Any], others: Sequence[Path | str | Any]) -> list[bool]:
     """Which images are equal to one of the others. A file is read only if one of the others has its size."""
     common = {*map(_bytes_of, images)} & {*map(_bytes_of, others)}
     digests = {digest_of(image) for image in others if _bytes_of(image) in common}
     return [_bytes_of(image) in common and digest_of(image) in digests for image in images]
 
 
-def _bytes_of(image: Path | Any) -> int:
-    return int(image.stat().st_size if isinstance(image, Path) else image.nbytes)
+def _bytes_of(image: Path | str | Any) -> int:
+    return int(size_of(image) if isinstance(image, Path | str) else image.nbytes)
 
 
 def report_copies(images: Sequence[Image], refuse: bool) -> None:

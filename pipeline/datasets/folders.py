@@ -19,7 +19,7 @@ def files_below(folder: Path) -> list[str]:
     files = []
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_left_by_a_system(name)]
-        inner = Path(above).relative_to(folder)
-        kept = [name for name in names if not is_left_by_a_system(name) and Path(above, name).is_file()]
-        files += [(inner / name).as_posix() for name in kept]
+        before = "" if above == os.fspath(folder) else f"{Path(above).relative_to(folder).as_posix()}/"
+        kept = [name for name in names if not is_left_by_a_system(name) and os.path.isfile(os.path.join(above, name))]
+        files += [before + name for name in kept]
     return sorted(files)

@@ -29,7 +29,8 @@ class Annotation:
         class_name: the name of its class; "" for an image without a label.
         partition: "val" or "test" if the data name it so, "train" for all others.
         votes: how many annotators chose the positive class, or None if nobody voted.
-        image: the image file, or its pixels: (H, W), (H, W, 1) or (H, W, 3).
+        image: the image file; a text, if it lies in a shard (`images.places`); or its pixels: (H, W), (H, W, 1) or
+            (H, W, 3).
         drawn_by: the text whose hash decides the split, if the data name none; the class is no part of it. None means
             its id.
         group: what it has in common with all images that must lie in the same split, such as a patient. Its split is
@@ -41,7 +42,7 @@ class Annotation:
     class_name: str
     partition: SplitName
     votes: int | None
-    image: Path | npt.NDArray[np.uint8]
+    image: Path | str | npt.NDArray[np.uint8]
     drawn_by: str | None = None
     group: str | None = None
     file_name: str | None = None
@@ -174,7 +175,7 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
         UnusableError: there is one.
     """
     inside = folder.resolve()
-    outside = [name for name in names if not is_plain_name(name) or not _lies_in(folder / name, inside)]
+    outside = [name for name in names if not is_plain_name(name) or not _lies_in(folder, name, inside)]
     if outside:
         raise UnusableError(
             f"{len(outside)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, outside)])}. "
@@ -213,8 +214,12 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     return [sorted(same) for _, same in sorted(spellings.items()) if len(same) > 1]
 
 
-def _lies_in(file: Path, folder: Path) -> bool:
+def _lies_in(folder: Path, name: str, inside: Path) -> bool:
+    """Whether a name in a folder, which is `inside` without links, leads to something in that folder."""
+    file = os.path.join(folder, name)
+    if not os.path.islink(file):  # to resolve it would take ten times as long
+        return True
     try:
-        return file.resolve().parent == folder
+        return Path(file).resolve().parent == inside
     except (OSError, RuntimeError):  # a loop of links, a name that the system refuses
         return False

@@ -98,6 +98,11 @@ class DistillationLoss(keras.losses.Loss):
         return "logits" if self.course.changes else self.soft_loss.needs
 
     @property
+    def compares_rows(self) -> bool:
+        """Whether the loss of a row depends on the other rows of its batch."""
+        return isinstance(self.soft_loss, Relations) and self.soft_loss.gamma > 0
+
+    @property
     def without_tail(self) -> str:
         """Why the loss cannot be computed from a file of the k largest logits; empty if it can."""
         if self.soft_loss.without_tail or not self.course.changes:

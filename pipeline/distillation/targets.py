@@ -2,21 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.distillation.teacher_answers import Answers, Probabilities
 from pipeline.images.index import Image, SplitName
+from pipeline.images.one_hot import OneHot
 from pipeline.images.transforms import NOT_MIXED, Transforms, mixed_labels
 from pipeline.runtime.digests import fingerprint
 from pipeline.soft_labels.identity import rows_of
+from pipeline.soft_labels.one_view import OneView
 from pipeline.soft_labels.reading import SoftLabelFile
 
 
 class HardAndSoftLabels:
-    """The views of a `soft_targets_T<T>.h5` with their labels; one view of all images is in memory at a time.
+    """The views of a `soft_targets_T<T>.h5` with their labels; at most one view is in memory (`soft_labels.one_view`).
 
     Args:
         file: the open file of soft labels.
@@ -31,14 +32,12 @@ class HardAndSoftLabels:
         file: SoftLabelFile,
         split: SplitName,
         images: Sequence[Image],
-        one_hot: npt.NDArray[np.float32],
+        one_hot: OneHot | npt.NDArray[np.float32],
         answers: Answers | None = None,
     ) -> None:
         self._file, self._split, self._one_hot = file, split, one_hot
         self._answers = answers or Probabilities(file)
         rows = self._rows_of_file = rows_of(file, split, [image.id for image in images])
-        in_order = np.array_equal(rows, np.arange(file.count(split)))
-        self._rows: Any = slice(None) if in_order else rows  # a slice, unlike row numbers, copies no view
         self._place = np.full(file.count(split), NOT_MIXED, np.int32)
         self._place[rows] = np.arange(len(rows))
         self._views = file.views(split)
@@ -59,18 +58,18 @@ class HardAndSoftLabels:
     def targets(self, view: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The targets (B, 2C): hard labels, mixed as the views are, beside the teacher's half."""
         self._read(view)
-        soft = {name: values[rows] for name, values in self._soft.items()}
-        told = self._answers.of(self._split, view, soft, self._rows_of_file[rows])
+        rows_of_file = self._rows_of_file[rows]
+        told = self._answers.of(self._split, view, self._soft.columns(rows_of_file), rows_of_file)
         return np.concatenate([mixed_labels(self._one_hot, self._transforms, rows), told], axis=1)
 
     def _read(self, view: int) -> None:
         if view == self._current:
             return
-        transforms = self._file.transforms(self._split, view)[self._rows]
+        transforms = self._file.transforms(self._split, view)[self._rows_of_file]
         is_mixed = transforms.partner != NOT_MIXED
         partner = np.where(is_mixed, self._place[transforms.partner], NOT_MIXED)
         if (partner[is_mixed] == NOT_MIXED).any():
             raise AssertionError("a partner is not among the images")
         self._transforms = replace(transforms, partner=partner)
-        self._soft = {name: values[self._rows] for name, values in self._file.columns(self._split, view).items()}
+        self._soft = OneView(self._file, self._split, view)
         self._current = view

@@ -11,6 +11,9 @@ import pandas as pd
 from pipeline.runtime.csv_rows import csv_rows
 from pipeline.runtime.errors import DamagedError, MissingError
 
+ROWS_AT_ONCE = 1024
+"""Rows that are text at a time: 10 MB of the probabilities of a thousand classes."""
+
 
 @contextmanager
 def reading(path: Path, what: str, remedy: str, if_missing: str = "") -> Iterator[None]:
@@ -36,6 +39,9 @@ def reading(path: Path, what: str, remedy: str, if_missing: str = "") -> Iterato
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes a CSV file, without the table's index; numbers have six digits."""
-    # pandas, too, leaves a carriage return without quotes, unless its lines end in one.
-    text = table.to_csv(index=False, lineterminator="\r\n", float_format="%.6g")
-    path.write_text("".join(csv_rows(csv.reader(io.StringIO(text, newline="")))), encoding="utf-8", newline="")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for start in range(0, max(1, len(table)), ROWS_AT_ONCE):
+            rows = table.iloc[start : start + ROWS_AT_ONCE]
+            # pandas, too, leaves a carriage return without quotes, unless its lines end in one.
+            text = rows.to_csv(index=False, header=start == 0, lineterminator="\r\n", float_format="%.6g")
+            file.writelines(csv_rows(csv.reader(io.StringIO(text, newline=""))))

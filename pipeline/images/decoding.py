@@ -4,9 +4,7 @@ Every model sees the same pixels: decoded as Pillow decodes them, resized to the
 uint8. All that decides them is in this module and `image_files`: if their code changes, `decoded_files` decodes again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,20 +12,19 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images.image_files import LUMA_THOUSANDTHS, read_pixels
-from pipeline.images.places import read_bytes
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
-from pipeline.images.tf_data import PARALLEL_CALLS
-from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 
 PNG = b"\x89PNG"
 JPEG = b"\xff\xd8\xff"
+COMPONENTS = (1, 3)
+"""The numbers of components of a JPEG file that TensorFlow decodes."""
 
 
 def decode(content: Any, input_shape: Sequence[int], resize: Resize = DEFAULT_RESIZE) -> Any:
     """Decodes one image file and resizes it.
 
     Args:
-        content: the file's bytes, a scalar string tensor. `refuse_undecodable` must have accepted the file.
+        content: the file's bytes, a scalar string tensor. `checks.problems_of` must have found none in it.
         input_shape: (height, width, channels) in pixels; channels is 1 or 3.
         resize: how the image is resized.
 
@@ -64,17 +61,21 @@ def _decoded(content: Any) -> Any:
     For PNG files, and JPEG files of one or three components, TensorFlow decodes the same pixels in less time. Pillow
     converts JPEG files of four components, which are made for printing, in its own way.
     """
-    by_tensorflow = tf.cond(
+    is_read_by_tensorflow = tf.cond(
         tf.strings.substr(content, 0, 3) == JPEG,
-        lambda: tf.reduce_any(tf.image.extract_jpeg_shape(content)[2] == [1, 3]),
+        lambda: tf.reduce_any(tf.image.extract_jpeg_shape(content)[2] == COMPONENTS),
         lambda: tf.strings.substr(content, 0, 4) == PNG,
     )
-    return tf.cond(by_tensorflow, lambda: _by_tensorflow(content), lambda: _by_pillow(content))
+    return tf.cond(is_read_by_tensorflow, lambda: _of_any_size(by_tensorflow(content)), lambda: _by_pillow(content))
 
 
-def _by_tensorflow(content: Any) -> Any:
+def by_tensorflow(content: Any) -> Any:
+    """TensorFlow's pixels of a PNG or JPEG file: (height, width, 3) uint8, from a scalar string tensor or bytes."""
     # `decode_jpeg` reads PNG files too. Its default, a faster inverse DCT, gives other pixels than every other library.
-    image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _of_any_size(image: Any) -> Any:
     image.set_shape((None, None, 3))
     return image
 
@@ -111,41 +112,3 @@ def _padded(image: Any, size: Sequence[int], resize: Resize) -> Any:
 
 
 FITS = {"stretch": _stretched, "crop": _cropped, "pad": _padded}
-
-
-def refuse_undecodable(files: Mapping[str, str | Path]) -> None:
-    """Decodes every file both by Pillow and as `decode` does, and compares the pixels.
-
-    Args:
-        files: where the image files lie (`places`), by the names that messages show.
-
-    Raises:
-        UnusableError: some files cannot be used; the message names each with the reason.
-    """
-    decoded = tf.function(_decoded, input_signature=[tf.TensorSpec((), tf.string)])
-    with ThreadPoolExecutor(PARALLEL_CALLS) as threads:
-        problems = list(threads.map(lambda place: _problem(place, decoded), files.values()))
-    bad = [f"{name} ({problem})" for name, problem in zip(files, problems, strict=True) if problem]
-    if bad:
-        raise UnusableError(
-            f"{len(bad)} of {len(files)} image files cannot be used: {all_named(bad)}. Replace them with intact images "
-            "of at most 8 bits a channel (PNG, JPEG, BMP, GIF, TIFF or WebP), or remove them from the data set."
-        )
-
-
-def _problem(place: str | Path, decoded: Callable[[bytes], Any]) -> str | None:
-    """Why an image file cannot be used; None if it can."""
-    content = read_bytes(place)
-    try:
-        expected = read_pixels(content)
-    except (DamagedError, UnusableError) as error:
-        return str(error)
-    if not content.startswith((PNG, JPEG)):
-        return None
-    try:
-        pixels = decoded(content)
-    except tf.errors.OpError:
-        return "damaged: Pillow reads it, TensorFlow does not"
-    if not np.array_equal(pixels, expected):  # each library fills in what an unfinished progressive JPEG lacks
-        return "unfinished: TensorFlow reads other pixels than Pillow"
-    return None

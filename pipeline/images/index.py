@@ -11,12 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
-import numpy as np
-import numpy.typing as npt
-
+from pipeline.images.one_hot import OneHot
 from pipeline.images.places import file_of, sha256_of
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
+from pipeline.runtime.seen_files import differing
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -108,13 +107,12 @@ class Index:
         label = {name: number for number, name in enumerate(self.class_names)}
         return [label[image.class_name] if image.is_labelled else NO_LABEL for image in images]
 
-    def one_hot(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
+    def one_hot(self, images: Iterable[Image]) -> OneHot:
         """One-hot labels of N images: (N, C) float32, with the classes in the order of `class_names`.
 
         The row of an image without a label is 0.
         """
-        labels = np.array(self.labels(images), np.int64)
-        return np.asarray(labels[:, None] == np.arange(len(self.class_names)), np.float32)
+        return OneHot(self.labels(images), len(self.class_names))
 
     def fingerprint(self) -> str:
         """`fingerprint_of` all images, in the order of their ids."""
@@ -131,20 +129,18 @@ def fingerprint_of(images: Iterable[Image]) -> str:
 
 
 def refuse_changed(images: Iterable[Image]) -> None:
-    """Compares image files with the index.
+    """Compares image files with the index. A file that was read before, and has not changed since, is not read again.
 
     Raises:
         MismatchError: files are missing or have other content; the message counts and names them.
     """
-    changed = [image.path for image in images if not _is_unchanged(image)]
+    expected = ((image.path, image.sha256) for image in images)
+    changed = list(differing(expected, file_of=file_of, digest_of=sha256_of))
     if changed:
         raise MismatchError(
-            f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. {REMEDY}"
+            f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. Put back as "
+            f"they were those that lie in your own data (split.copy: false, or shards). For others: {REMEDY}"
         )
-
-
-def _is_unchanged(image: Image) -> bool:
-    return file_of(image.path).is_file() and sha256_of(image.path) == image.sha256
 
 
 def write_index(path: Path, index: Index) -> None:

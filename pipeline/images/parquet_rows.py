@@ -82,7 +82,7 @@ _REMEDY = "Put the file there that the index was made from, or run `dvc repro sp
 def _metadata(file: Path, state: FileState) -> tuple[Any, Any]:
     """The description of a file, and the number of rows up to the end of each row group."""
     parquet = parquet_reader(file)
-    told = _or_damaged(file, lambda: parquet.read_metadata(file))
+    told = or_damaged(file, lambda: parquet.read_metadata(file))
     return told, np.cumsum([told.row_group(group).num_rows for group in range(told.num_row_groups)], dtype=np.int64)
 
 
@@ -94,14 +94,20 @@ def _read_group(file: Path, state: FileState, column: str, group: int) -> Any:
         with parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True) as opened:
             return opened.read_row_group(group, columns=[column], use_threads=False)
 
-    table = _or_damaged(file, read)
+    table = or_damaged(file, read)
     values = bytes_of(table.column(column)) if column in table.column_names else None
     if values is None:
         raise DamagedError(f"{file} has no column {column!r} of bytes. {_REMEDY}")
     return values
 
 
-def _or_damaged(file: Path, read: Callable[[], Any]) -> Any:
+def or_damaged(file: Path, read: Callable[[], Any]) -> Any:
+    """What pyarrow reads of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedError: pyarrow raised another error.
+    """
     try:
         return read()
     except FileNotFoundError:

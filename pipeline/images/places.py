@@ -68,5 +68,13 @@ def sha256_of(place: str | Path) -> str:
     return hashlib.sha256(read_bytes(place)).hexdigest() if is_in_shard(place) else sha256_file(Path(place))
 
 
+def size_of(place: str | Path) -> int:
+    """The number of bytes of an image file, wherever it lies; raises as `read_bytes`."""
+    found = _in_shard(place)
+    if found is None:
+        return Path(place).stat().st_size
+    return int(found["length"]) if found["row"] is None else len(read_bytes(place))
+
+
 def _in_shard(place: str | Path) -> re.Match[str] | None:
     return IN_SHARD.fullmatch(place) if isinstance(place, str) else None

@@ -29,6 +29,8 @@ Floats16 = npt.NDArray[np.float16]
 Floats64 = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+NO_WORDS = np.empty(0, np.uint64)
+
 AT_ONCE = 4096
 """Images whose words are computed at a time: few enough for a processor's cache."""
 
@@ -62,14 +64,18 @@ def sample_views(
     count = len(image_ids)
     if augmentation.is_identity or not count:
         return _untouched(augmentation, count)
-    digests = digests_of(seed, image_ids, number)
-    parts = [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
-    drawn, points = zip(*(_block(augmentation, digests[part]) for part in parts), strict=True)
+    drawn, places, points = zip(
+        *(
+            _block(augmentation, digests_of(seed, image_ids[start : start + AT_ONCE], number))
+            for start in range(0, count, AT_ONCE)
+        ),
+        strict=True,
+    )
     transforms = Transforms.joined(drawn)
     if not augmentation.mixes:
         return transforms
     pool = np.ones(count, bool) if labelled is None else labelled
-    return _with_partners(transforms, digests[:, 2], np.concatenate(points), pool)
+    return _with_partners(transforms, np.concatenate(places), np.concatenate(points), pool)
 
 
 def sample_view(augmentation: Augmentation, seed: int, image_id: str, number: int) -> Transforms:
@@ -84,8 +90,8 @@ def _untouched(augmentation: Augmentation, count: int) -> Transforms:
     return Transforms.of((count,), operation=np.zeros(places, np.uint8), strength=np.zeros(places, np.float16))
 
 
-def _block(augmentation: Augmentation, digests: Words) -> tuple[Transforms, Words]:
-    """The transforms of (N, 4) keys, and the words that point to the partners of mixed views."""
+def _block(augmentation: Augmentation, digests: Words) -> tuple[Transforms, Words, Words]:
+    """The transforms of (N, 4) keys; and of mixed views the places on the ring and the words that point, (N,) each."""
     last = OPERATION + 2 * augmentation.operations.count if augmentation.operations is not None else OPERATION
     needs_more = augmentation.operations is not None or augmentation.erasing is not None or augmentation.mixes
     needed = last if needs_more else COLOR.stop
@@ -101,8 +107,9 @@ def _block(augmentation: Augmentation, digests: Words) -> tuple[Transforms, Word
         drawn["erased"] = _erased(augmentation.erasing, numbers[ERASE])
     if augmentation.mixes:
         drawn["partner"], drawn["own_share"], drawn["box"] = _mixed(augmentation, numbers)
-    points = words[PARTNER] if augmentation.mixes else words[0]
-    return Transforms.of((len(digests),), **drawn), points
+    # Copies, so that all the other words are not kept.
+    places, points = (digests[:, 2].copy(), words[PARTNER].copy()) if augmentation.mixes else (NO_WORDS, NO_WORDS)
+    return Transforms.of((len(digests),), **drawn), places, points
 
 
 def _affine(augmentation: Augmentation, numbers: Floats64) -> Floats16:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.augmentation import Augmentation
+from pipeline.images.one_hot import OneHot
 
 Ints = npt.NDArray[np.integer[Any]]
 Floats32 = npt.NDArray[np.float32]
@@ -154,7 +155,7 @@ class Pictures:
         return self.partner.astype(np.int64), *(values.astype(np.float32) for values in used)
 
 
-def mixed_labels(one_hot: Floats32, transforms: Transforms, rows: Ints) -> Floats32:
+def mixed_labels(one_hot: OneHot | Floats32, transforms: Transforms, rows: Ints) -> Floats32:
     """The hard labels of some views: l y + (1 - l) y_partner, where l is `own_share`.
 
     Args:

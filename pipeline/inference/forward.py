@@ -7,12 +7,16 @@ on the other images. Two effects of rounding would break this:
 - The rounding also depends on the place in the batch. Matrix products run in blocks of rows, and the rows left over at
   the end are summed in another order: with AVX2, places 30 and 31 of 32 round differently. These places depend on the
   processor, the model and the batch size. So they are found by a test, and no image is put there.
+
+Where several GPUs are visible, batches go to them in turn. A GPU is used only if the test of places has the same
+result on it, bit for bit, as on the first one. So the logits are those of one GPU.
 """
 
 import hashlib
 import sys
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,8 @@ from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.rendered_views import rendered_views
 from pipeline.images.tf_data import prefetched
 from pipeline.images.transforms import Transforms
+from pipeline.inference.several_devices import OnDevice, in_turn
+from pipeline.runtime.devices import accelerators
 from pipeline.runtime.progress import Progress
 
 Floats32 = npt.NDArray[np.float32]
@@ -48,9 +54,14 @@ class Forward:
     def __init__(self, model: Any, batch_size: int) -> None:
         tf.config.experimental.enable_op_determinism()
         self.batch_size, self.input_shape = batch_size, tuple(model.input_shape[1:])
+        self._model = model
+        self._forward = self._function()
+
+    def _function(self) -> Any:
+        """The forward pass as a new `tf.function`."""
         # One shape for every batch: the rounding depends on it.
-        signature = tf.TensorSpec((batch_size, *self.input_shape), tf.float32)
-        self._forward = tf.function(lambda pixels: model(pixels, training=False), input_signature=[signature])
+        signature = tf.TensorSpec((self.batch_size, *self.input_shape), tf.float32)
+        return tf.function(lambda pixels: self._model(pixels, training=False), input_signature=[signature])
 
     @property
     def places(self) -> Ints:
@@ -74,10 +85,14 @@ class Forward:
 
     @cached_property
     def _test(self) -> tuple[Ints, bool, str]:
-        """The places, whether the model is steady, and the digest; runs `PROBES` + 1 batches."""
+        """The places, whether the model is steady, and the digest."""
+        return self._tested(self._forward)
+
+    def _tested(self, forward: Callable[[Any], Any]) -> tuple[Ints, bool, str]:
+        """The same of a forward pass on any device; runs `PROBES` + 1 batches."""
         numbers = np.random.Generator(np.random.Philox(0))
         probes = numbers.uniform(0, 255, (PROBES, *self.input_shape)).astype(np.float32)
-        alone = np.stack([_bits(self._forward(np.repeat(probe[None], self.batch_size, axis=0))) for probe in probes])
+        alone = np.stack([_bits(forward(np.repeat(probe[None], self.batch_size, axis=0))) for probe in probes])
         of_place = alone.swapaxes(0, 1).reshape(self.batch_size, -1)
         alike: dict[str, list[int]] = {}
         for place, bits in enumerate(of_place):
@@ -86,25 +101,61 @@ class Forward:
         answers, largest = max(alike.items(), key=lambda group: (len(group[1]), -group[1][0]))
         places = np.array(largest)
         mixed = np.arange(self.batch_size) % PROBES
-        beside_others = _bits(self._forward(probes[mixed]))
+        beside_others = _bits(forward(probes[mixed]))
         is_steady = (beside_others[places] == alone[mixed[places], places]).all() and 2 * len(places) >= self.batch_size
         return (places, True, answers) if is_steady else (np.arange(self.batch_size), False, answers)
 
+    @cached_property
+    def devices(self) -> list[str]:
+        """The names of the devices that compute; empty without a GPU."""
+        return [*accelerators()[:1], *(other.device for other in self._others)]
+
+    @cached_property
+    def _others(self) -> list[OnDevice]:
+        """The pass on every other GPU on which the test has the result that it has on the first."""
+        others = [*enumerate(accelerators())][1:]
+        if others and not self.is_steady:
+            _tell_unused(len(others), "the logits of an image depend on the other images of its batch, or on chance")
+            return []
+        copies = [OnDevice(self._function(), device, number) for number, device in others]
+        with ThreadPoolExecutor() as threads:
+            alike = [copy for copy, agrees in zip(copies, threads.map(self._agrees, copies), strict=True) if agrees]
+        if len(alike) < len(copies):
+            _tell_unused(len(copies) - len(alike), "they round otherwise than the first one")
+        return alike
+
+    def _agrees(self, other: OnDevice) -> bool:
+        places, is_steady, answers = self._tested(other)
+        return np.array_equal(places, self.places) and (is_steady, answers) == (self.is_steady, self.answers_sha256)
+
     def __call__(self, batches: Any) -> Iterator[Floats32]:
         """The logits of each batch of a `tf.data.Dataset` of float32 pixels; batches of P images are the fastest."""
+        return in_turn([self.of_few, *(partial(self._of_few, other) for other in self._others)], self._parts(batches))
+
+    def _parts(self, batches: Any) -> Iterator[Any]:
+        """The same images, at most P at a time."""
         for pixels in batches:
             for start in range(0, len(pixels), len(self.places)):
-                yield self.of_few(pixels[start : start + len(self.places)])
+                with tf.device("CPU:0"):  # or every image would pass through the first GPU
+                    part = pixels[start : start + len(self.places)]
+                yield part
 
     def of_few(self, pixels: Any) -> Floats32:
-        """The logits of R <= P images, (R, C): they are put in the places, and copies of the last one elsewhere."""
+        """The logits of R <= P images, (R, C): they are put in the places, and copies of the last one elsewhere.
+
+        The first device computes them.
+        """
+        return self._of_few(self._forward, pixels)
+
+    def _of_few(self, forward: Callable[[Any], Any], pixels: Any) -> Floats32:
         count = len(pixels)
         if count < self.batch_size:
             rows = np.full(self.batch_size, count - 1)
             rows[self.places[:count]] = np.arange(count)
-            pixels = tf.gather(pixels, rows)
+            with tf.device("CPU:0"):
+                pixels = tf.gather(pixels, rows)
         # float32 also of a model that computes in float16.
-        logits: Floats32 = self._forward(pixels).numpy()[self.places[:count]].astype(np.float32)
+        logits: Floats32 = forward(pixels).numpy()[self.places[:count]].astype(np.float32)
         return logits
 
     def of_views(
@@ -120,6 +171,10 @@ class Forward:
             return
         portions = rendered_views(images, views, rows, transforms, augmentation)
         yield from self(prefetched(portions.rebatch(len(self.places))))
+
+
+def _tell_unused(count: int, reason: str) -> None:
+    print(f"{count} of {len(accelerators())} GPUs are not used for the forward pass: {reason}", file=sys.stderr)
 
 
 def _bits(logits: Any) -> npt.NDArray[np.uint32]:

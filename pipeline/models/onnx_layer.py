@@ -4,7 +4,9 @@ import importlib.util
 import mmap
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.devices import device_names, share_gpus
+from pipeline.runtime.devices import device_names, device_number, share_gpus
 from pipeline.runtime.errors import MissingError, UnusableError, one_line
 
 GRAPH = "graph.onnx"
@@ -114,11 +116,33 @@ class OnnxGraph(keras.layers.Layer):
 
         if self.session is None:
             raise UnusableError(f"the layer {self.name!r} has no graph: {self.fault}. Load its `.keras` file.")
-        outputs = tf.numpy_function(self.run, [pixels], tf.float32)
+        run = partial(self.run, session=self._session_on(device_number()))
+        outputs = tf.numpy_function(run, [pixels], tf.float32)
         return tf.ensure_shape(outputs, (pixels.shape[0], self.outputs))
 
-    def run(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """The outputs for an array of pixels; the last of several fixed batches is filled up with its last image."""
+    def _session_on(self, device: int) -> Any:
+        """The layer's own session, or on another GPU than the first a new one there.
+
+        Raises:
+            UnusableError: that GPU cannot take the graph.
+        """
+        if device == 0 or self._files is None or CUDA not in self.session.get_providers():
+            return self.session
+        with tempfile.TemporaryDirectory() as folder:
+            self._files.write(Path(folder))
+            session, fault = session_of(Path(folder, GRAPH), device)
+        if session is None:
+            raise UnusableError(f"GPU {device} cannot take the graph of {self.name!r}: {fault}. Hide it from this run.")
+        return session
+
+    def run(self, pixels: Pixels, session: Any = None) -> npt.NDArray[np.float32]:
+        """The outputs for an array of pixels; the last of several fixed batches is filled up with its last image.
+
+        Args:
+            pixels: (B, height, width, channels).
+            session: what computes them; None: the layer's own session.
+        """
+        session = self.session if session is None else session
         values = pixels.transpose(0, 3, 1, 2) if self.layout == "NCHW" else pixels
         values = (np.rint(values).clip(0, 255) if self.graph_dtype == "uint8" else values).astype(self.graph_dtype)
         size = self.batch_size or len(values)
@@ -126,7 +150,7 @@ class OnnxGraph(keras.layers.Layer):
         for start in range(0, len(values), size):
             block = values[start : start + size]
             filled = np.concatenate([block, *[block[-1:]] * (size - len(block))])
-            (outputs,) = self.session.run(None, {self.graph_input: filled})
+            (outputs,) = session.run(None, {self.graph_input: filled})
             blocks.append(outputs[: len(block)])
         return np.concatenate(blocks).astype(np.float32)
 
@@ -146,8 +170,12 @@ class _Files:
             (folder / name).write_bytes(content)
 
 
-def session_of(graph: Path) -> tuple[Any, str]:
+def session_of(graph: Path, device: int = 0) -> tuple[Any, str]:
     """Opens an ONNX file; operators from libraries beside ONNX Runtime are never loaded.
+
+    Args:
+        graph: the file.
+        device: the number of the GPU that computes it, if there is one.
 
     Returns:
         ONNX Runtime's session, or None; and why it cannot compute the graph, the rest of a sentence.
@@ -163,7 +191,7 @@ def session_of(graph: Path) -> tuple[Any, str]:
     options.use_deterministic_compute = True
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # TensorFlow decodes meanwhile
     options.log_severity_level = 4  # what fails is raised
-    providers = _providers(onnxruntime.get_available_providers())
+    providers = _providers(onnxruntime.get_available_providers(), device)
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         _ = [end.shape for end in (*session.get_inputs(), *session.get_outputs())]  # fails if a name is no text
@@ -182,13 +210,14 @@ def without_prefix(error: Exception) -> str:
     return one_line(text).rstrip(".")
 
 
-def _providers(available: Sequence[str]) -> list[Any]:
-    """CUDA if ONNX Runtime has it and there is a GPU, and the CPU for what CUDA lacks."""
+def _providers(available: Sequence[str], device: int = 0) -> list[Any]:
+    """CUDA on one GPU if ONNX Runtime has it and there is a GPU, and the CPU for what CUDA lacks."""
     if CUDA not in available or device_names() == ["CPU"]:
         return ["CPUExecutionProvider"]
     share_gpus()
     # By default, ONNX Runtime takes the algorithm that was fastest in this process, which another one rounds otherwise.
-    return [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+    of_cuda = {"cudnn_conv_algo_search": "HEURISTIC"} | ({"device_id": str(device)} if device else {})
+    return [(CUDA, of_cuda), "CPUExecutionProvider"]
 
 
 def graphs_in(model: Any) -> list[OnnxGraph]:

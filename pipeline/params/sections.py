@@ -16,8 +16,8 @@ from pipeline.models.teacher_file import Annotators, Average, GivenLogits, Given
 from pipeline.params.card import Card
 from pipeline.params.distill import Distill
 from pipeline.params.export import BEST, Export
+from pipeline.params.layouts import Split
 from pipeline.params.section import Section, distinct
-from pipeline.params.split import Split
 from pipeline.runtime.errors import nearest
 from pipeline.runtime.publish import overlap
 from pipeline.runtime.ranges import Positive, Seed

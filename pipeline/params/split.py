@@ -4,6 +4,7 @@
 to `data` and lies inside it.
 """
 
+import warnings
 from itertools import permutations
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal
@@ -13,8 +14,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from pipeline.params.section import Section
 from pipeline.runtime.ranges import Flag, Positive
 
+# pydantic's models have a method of this name, which is deprecated, and which nobody calls.
+warnings.filterwarnings("ignore", 'Field name "copy" in "FilesSection" shadows')
 
-def _inside(path: Path) -> Path:
+
+def inside(path: Path) -> Path:
+    """The same path.
+
+    Raises:
+        ValueError: it may lead out of `split.data`.
+    """
     parts = PureWindowsPath(path)  # it knows the separators and roots of Windows and of POSIX
     if parts.anchor or ".." in parts.parts:
         raise ValueError("expected a path relative to split.data and inside it, without '..'")
@@ -26,7 +35,7 @@ def _class_names(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, str) and value:
-        return _inside(Path(value))
+        return inside(Path(value))
     if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value) > 0:
         return value
     is_map = isinstance(value, dict) and all(type(label) in {int, str} for label in value)
@@ -51,14 +60,18 @@ def _separator(value: str | None) -> str | None:
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Inside = Annotated[Path, AfterValidator(_inside)]
+Inside = Annotated[Path, AfterValidator(inside)]
 Column = Annotated[str, Field(min_length=1), BeforeValidator(_column)]
 Separator = Annotated[str | None, AfterValidator(_separator)]
 ClassNames = Annotated[Any, BeforeValidator(_class_names)]
 
 
-def _drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> float | None:
-    """A split is drawn by its fraction, or the key `name` names its images: exactly one of the two is null."""
+def drawn_or_named(fraction: float | None, info: ValidationInfo, name: str) -> float | None:
+    """The same fraction of a split that is drawn by it, or whose images the key `name` names.
+
+    Raises:
+        ValueError: both are null, or neither is.
+    """
     if name in info.data and (info.data[name] is None) == (fraction is None):
         expected = "a fraction, because" if fraction is None else "null, because"
         is_null = "is null" if fraction is None else "names these images"
@@ -129,7 +142,27 @@ class DataSection(Section):
     limit: Positive | None = None
 
 
-class Mhist(DataSection):
+class FilesSection(DataSection):
+    """The keys of every layout of image files.
+
+    Attributes:
+        copy: whether images are copied to data/split; false: they are read where they are (docs/data.md).
+        links: whether class folders of links to images that are not copied are made in data/links; only with copy:
+            false.
+    """
+
+    copy: Flag = True  # type: ignore[assignment]
+    links: Flag = False
+
+    @field_validator("links")
+    @classmethod
+    def _instead_of_copies(cls, links: bool, info: ValidationInfo) -> bool:
+        if links and info.data.get("copy"):
+            raise ValueError("expected false, because split.copy is true: the copies lie in class folders themselves")
+        return links
+
+
+class Mhist(FilesSection):
     """A table with MHIST's columns beside one folder of images.
 
     Attributes:
@@ -146,7 +179,7 @@ class Mhist(DataSection):
     val_fraction: SplitFraction
 
 
-class Csv(DataSection):
+class Csv(FilesSection):
     """A table beside one folder of images: a column of image names, and one or several columns of labels.
 
     Attributes:
@@ -208,10 +241,10 @@ class Csv(DataSection):
     @field_validator("val_fraction", "test_fraction")
     @classmethod
     def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
-        return _drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
+        return drawn_or_named(fraction, info, "test_ids" if info.field_name == "test_fraction" else "validation_ids")
 
 
-class Folders(DataSection):
+class Folders(FilesSection):
     """A folder for each split, which holds a folder for each class.
 
     Attributes:
@@ -255,7 +288,7 @@ class Folders(DataSection):
     @field_validator("val_fraction", "test_fraction")
     @classmethod
     def _once(cls, fraction: float | None, info: ValidationInfo) -> float | None:
-        return _drawn_or_named(fraction, info, str(info.field_name).removesuffix("_fraction"))
+        return drawn_or_named(fraction, info, str(info.field_name).removesuffix("_fraction"))
 
 
 class Arrays(DataSection):
@@ -277,6 +310,3 @@ class Cifar10(DataSection):
     class_names: ClassNames = None
     unlabelled: UnlabelledArray | None = None
     val_fraction: SplitFraction
-
-
-Split = Annotated[Mhist | Csv | Folders | Arrays | Cifar10, Field(discriminator="layout")]

@@ -4,21 +4,27 @@ An incomplete file or folder never has its final name: it is written beside that
 it is complete.
 """
 
+import ctypes
 import errno
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
 from pipeline.runtime.errors import BusyError, MismatchError
+from pipeline.runtime.parallel import in_threads
 
 LOCK_SECONDS = 5.0
 """How long to wait for the lock of another process, which may be about to end."""
+
+FLUSHED_ONE_BY_ONE = 100
+"""How many files and folders are flushed by themselves at most. The whole file system, with all that other programs are
+writing there, is flushed for more, where the system can."""
 
 FLUSHED_TOGETHER = 16
 """How many files are flushed at the same time; thousands of small files then take about a tenth of the time."""
@@ -95,7 +101,7 @@ def _rename(partial: Path, final: Path) -> None:
     if final.is_dir():
         remove(final)  # `os.replace` replaces a file or an empty folder only
     os.replace(partial, final)
-    _flush_folder(final.parent)  # which holds the new name
+    _flush_file(final.parent)  # the folder, which holds the new name
 
 
 def publish_copy(finished: Path, final: Path) -> None:
@@ -198,22 +204,35 @@ def _refuse_another_kind(partial: Path, final: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Flushes a file, or all files in a folder, several at a time: the disk then writes them together."""
+    """Flushes a file, or a folder with its content."""
     if not path.is_dir():
         _flush_file(path)
         return
-    with ThreadPoolExecutor(FLUSHED_TOGETHER) as threads:
-        for _ in threads.map(_flush_file, (entry for entry in path.rglob("*") if entry.is_file())):
-            pass  # an error of a thread is raised here
+    entries = (entry for entry in path.rglob("*") if not entry.is_symlink())
+    few = list(islice(entries, FLUSHED_ONE_BY_ONE + 1))
+    if len(few) > FLUSHED_ONE_BY_ONE and _flush_file_system(path):
+        return
+    for _ in in_threads(lambda part: map(_flush_file, part), chain([path], few, entries), FLUSHED_TOGETHER):
+        pass  # an error of a thread is raised here
+
+
+def _flush_file_system(folder: Path) -> bool:
+    """Flushes the whole file system of a folder in one call; False where the system has no call that waits for it."""
+    flush = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
+    if flush is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        failed = flush(descriptor) != 0
+    finally:
+        os.close(descriptor)
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), os.fspath(folder))
+    return True
 
 
 def _flush_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -100,6 +100,7 @@ class SoftLabelFile:
         logits_sha256: the digest of the logits from which soft targets were made; None for logits.
         storage: how the rows are stored.
         classes: C.
+        row_columns: the columns of its rows, by the shape and dtype of one row.
         stage: the stage that makes such files.
         remedy: the command that makes the file again, as a sentence.
 
@@ -120,7 +121,7 @@ class SoftLabelFile:
             self.temperature = _temperature(file) if self.format == TARGETS_FORMAT else None
             self.logits_sha256 = str(file.attrs["logits"]) if self.format == TARGETS_FORMAT else None
             self.classes = len(self.provenance.class_names)
-            self._row_columns = columns_of_row(self.format, self.storage, self.classes)
+            self.row_columns = columns_of_row(self.format, self.storage, self.classes)
             if len(set(self.provenance.class_names)) < self.classes:
                 raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
@@ -135,13 +136,13 @@ class SoftLabelFile:
         """The views of one split's images."""
         return self._views.of_split(split)
 
-    def ids(self, split: SplitName) -> tuple[str, ...]:
-        """The N image ids."""
-        return texts(self.file[split]["id"][:])
+    def ids(self, split: SplitName, rows: slice = slice(None)) -> tuple[str, ...]:
+        """The ids of some of the N images, or of all."""
+        return texts(self.file[split]["id"][rows])
 
-    def image_sha256(self, split: SplitName) -> tuple[str, ...]:
-        """SHA-256 of the N image files."""
-        return texts(self.file[split]["image_sha256"][:])
+    def image_sha256(self, split: SplitName, rows: slice = slice(None)) -> tuple[str, ...]:
+        """SHA-256 of some of the N image files, or of all."""
+        return texts(self.file[split]["image_sha256"][rows])
 
     def labels(self, split: SplitName) -> npt.NDArray[np.int64]:
         """The N class indices, `NO_LABEL` for an image without a label."""
@@ -172,7 +173,7 @@ class SoftLabelFile:
         self, split: SplitName, view: int, rows: slice | npt.NDArray[np.int64] = slice(None)
     ) -> logit_storage.Columns:
         """Some rows of one view, in the columns of `self.storage`; row numbers must ascend."""
-        return {name: self.file[split][name][view, rows] for name in self._row_columns}
+        return {name: self.file[split][name][view, rows] for name in self.row_columns}
 
     def soft_labels(
         self, split: SplitName, view: int, rows: slice, temperature: float = 1.0
@@ -193,7 +194,8 @@ class SoftLabelFile:
             id_bytes = group["id"].dtype.itemsize
             expected = all_columns(self.format, views, count, self.classes, id_bytes, self.storage)
             refuse_other_structure(group, expected, self.path, self.remedy)
-            _ = self.ids(split), self.image_sha256(split)  # refuses what is no UTF-8
+            for rows in slabs(count):
+                _ = self.ids(split, rows), self.image_sha256(split, rows)  # refuses what is no UTF-8
 
 
 @contextmanager

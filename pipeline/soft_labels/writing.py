@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -79,16 +79,23 @@ def create_logits(path: Path, provenance: Provenance, rows: Mapping[SplitName, R
 def _write_images(group: h5py.Group, images: Rows, views: Views, row_columns: logit_storage.RowColumns) -> None:
     """Creates all datasets of a split of the logits file; those of the logits stay unwritten."""
     count = len(images.ids)
-    write_dataset(group, "id", strings(images.ids))
+    id_bytes = max(1, *(len(image_id.encode()) for image_id in images.ids))
+    _write_texts(empty_dataset(group, "id", ((count,), h5py.string_dtype("utf-8", id_bytes))), images.ids)
     write_dataset(group, "label", np.asarray(images.labels, np.int32))
     for name, column in columns_of_split(views, count, row_columns).items():
         empty_dataset(group, name, column)
-    group["image_sha256"][...] = strings(images.image_sha256)
+    _write_texts(group["image_sha256"], images.image_sha256)
     labelled, names = np.asarray(images.labels) != NO_LABEL, transform_columns(views.augmentation)
     for view in range(views.count):
         transforms = views.sample(images.ids, view, labelled)
         for name in names:
             group[name][view] = getattr(transforms, FIELD_OF[name])
+
+
+def _write_texts(dataset: h5py.Dataset, texts: Sequence[str]) -> None:
+    """Writes N texts, some thousand at a time: HDF5 fills up shorter ones with zeros."""
+    for rows in slabs(len(texts)):
+        dataset[rows] = strings(texts[rows])
 
 
 def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> None:

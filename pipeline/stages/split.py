@@ -1,24 +1,20 @@
 """Stage `split`: copies labelled images into class folders, others into one folder, and lists them in the index."""
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import floor
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
+from pipeline.datasets.copying import take_images
 from pipeline.datasets.duplicates import Duplicates, report_copies
-from pipeline.datasets.labelled import Annotation, DataSet, alike, refuse_data_among
+from pipeline.datasets.labelled import DataSet, alike, refuse_data_among
 from pipeline.datasets.layouts import LAYOUTS, Layout
+from pipeline.datasets.links import refuse_others, write_links
 from pipeline.datasets.split_drawing import Drawn, draw, refuse_empty_splits
-from pipeline.images.decoding import refuse_undecodable
-from pipeline.images.index import SPLITS, Image, Index, SplitName, write_index
-from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import UnusableError, all_named, first_few
-from pipeline.runtime.progress import Progress
-from pipeline.runtime.publish import publish
+from pipeline.images.index import SPLITS, Index, SplitName, write_index
+from pipeline.runtime.errors import all_named, first_few
+from pipeline.runtime.publish import publish, remove
 
 
 def run(
@@ -30,11 +26,15 @@ def run(
     duplicates: Duplicates = "warn",
     limit: int | None = None,
     use_unlabelled: bool = True,
+    copy: bool = True,
+    links: bool = False,
+    links_folder: Path | None = None,
     other_outputs: Sequence[Path] = (),
 ) -> None:
     """Checks every image, then writes `data/split/<split>/<class>/<image>` and `data/index.csv`.
 
-    Training images without a label become `data/split/unlabelled/<image>`.
+    Training images without a label become `data/split/unlabelled/<image>`. Images in shards are not copied: the index
+    names their places.
 
     Args:
         layout: one of `LAYOUTS`.
@@ -44,14 +44,21 @@ def run(
         duplicates: what to do about equal pictures in several splits: warn, refuse or keep_in_train.
         limit: how many images are used at most, or None for all.
         use_unlabelled: whether images without a label are used.
+        copy: whether image files are copied; else the index names them where they are.
+        links: whether links to images that are not copied are written in the same folders below `links_folder`.
+        links_folder: the folder of links; those of an earlier run are removed.
         other_outputs: what later stages will write or replace.
 
     Raises:
         ParameterError: the data lie in an output, or an output in the data; nothing was written.
+        MismatchError: `links_folder` holds other things than links.
         MissingError, DamagedError, MismatchError, ParameterError: as the layout's reader; nothing was written.
         UnusableError: the labels or images cannot be used; nothing was written.
     """
-    refuse_data_among(settings["data"], [split_folder, index, *other_outputs])
+    links_folders = [] if links_folder is None else [links_folder]
+    refuse_data_among(settings["data"], [split_folder, index, *links_folders, *other_outputs])
+    for folder in links_folders:
+        refuse_others(folder)
     data_set = LAYOUTS[layout](**settings)
     drawn = draw(
         data_set,
@@ -60,15 +67,19 @@ def run(
         use_unlabelled=use_unlabelled,
     )
     missing = refuse_empty_splits(drawn, data_set)
-    refuse_undecodable({row.id: row.image for row in drawn.rows if isinstance(row.image, Path)})
-    if missing:
-        print(missing)
     with publish(split_folder) as folder:
-        copied = Index(_copy(drawn.rows, drawn.splits, folder, split_folder), data_set.class_names)
-        report_copies(copied.images, refuse=duplicates == "refuse")
+        taken = Index(take_images(drawn.rows, drawn.splits, folder, split_folder, copy), data_set.class_names)
+        if missing:
+            print(missing)
+        report_copies(taken.images, refuse=duplicates == "refuse")
+    for folder in links_folders:
+        if links:
+            write_links(drawn.rows, drawn.splits, folder)
+        else:
+            remove(folder)
     with publish(index) as partial:
-        write_index(partial, copied)
-    _print_counts(copied)
+        write_index(partial, taken)
+    _print_counts(taken)
     _print_drawing(drawn, data_set)
     _print_alike("classes", data_set.class_names, "write one of them in the data, or give them one name in class_names")
     _print_left_out(drawn)
@@ -78,35 +89,6 @@ def run(
         print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
     for hint in data_set.hints:
         print(hint)
-
-
-def _copy(rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path) -> list[Image]:
-    images = []
-    with Progress("split", len(rows), "images") as progress:
-        for row, split in zip(rows, splits, strict=True):
-            # Not below data/split/train, where a class may have any name, and other programs look for classes.
-            folder_of_row = Path(split, row.class_name) if row.is_labelled else Path("unlabelled")
-            place = folder_of_row / (row.file_name or row.id.rpartition("/")[2])
-            _write(row.image, folder / place, row.id)
-            votes = "" if row.votes is None else str(row.votes)
-            sha256 = sha256_file(folder / place)
-            images.append(Image(row.id, (final / place).as_posix(), row.class_name, split, votes, sha256))
-            progress.advance(1)
-    return images
-
-
-def _write(image: Any, target: Path, name: str) -> None:
-    """Copies an image file, or writes pixels as a PNG file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # this file system takes two names for one
-        raise UnusableError(
-            f"the image {name} would overwrite another one at {target.name}. Rename it, or its class: this disk takes "
-            "upper and lower case, or two Unicode forms of a letter, for the same name."
-        )
-    if isinstance(image, Path):
-        shutil.copyfile(image, target)
-    else:
-        target.write_bytes(tf.io.encode_png(image.reshape(*image.shape[:2], -1)).numpy())
 
 
 def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:

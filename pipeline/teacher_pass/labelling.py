@@ -30,6 +30,9 @@ LONGEST_BLOCK_SECONDS = 10.0
 LARGEST_BLOCK_BYTES = 64 * 2**20
 """Gathered batches take at most this much memory plus one batch."""
 
+VIEWS_AT_ONCE = 2**21
+"""Views whose numbers a labeller gets in one call: 32 MB, and a few times as much to plan their batches."""
+
 RETRAIN = (
     "Train it again, with a lower learning rate: `dvc repro --single-item --force train_teacher`, then `dvc repro`."
 )
@@ -108,9 +111,8 @@ class TeacherPass:
 
     def _forget_rows_that_differ_now(self) -> None:
         """Leaves aside the rows of an interrupted run if the teacher does not give them again, bit for bit."""
-        done = {split: np.nonzero(~self.unfinished.missing(split)) for split in ORDER}
-        started = [split for split, (views, _) in done.items() if len(views)]
-        if not started or (self.labeller.is_steady and self._gives_again(self.splits[started[0]], *done[started[0]])):
+        started = [split for split in ORDER if not self.unfinished.missing(split).all()]
+        if not started or (self.labeller.is_steady and self._gives_again(self.splits[started[0]])):
             return
         print(
             "the rows of an interrupted run are left aside: the teacher gives other logits now (another processor, "
@@ -119,8 +121,9 @@ class TeacherPass:
         )
         self.unfinished.forget()
 
-    def _gives_again(self, split: SplitOfViews, views: Ints, rows: Ints) -> bool:
-        """Whether the teacher gives one batch of R finished rows again, bit for bit."""
+    def _gives_again(self, split: SplitOfViews) -> bool:
+        """Whether the teacher gives one batch of finished rows again, bit for bit."""
+        views, rows = np.nonzero(~self.unfinished.missing(split.name))
         few = np.unique(np.linspace(0, len(rows) - 1, self.labeller.at_once).astype(np.intp))
         few = few[np.lexsort((views[few], rows[few]))]  # ascending rows, as the forward pass wants them
         now = self.unfinished.encode(in_order(self._logits(split, views[few], rows[few])))
@@ -173,10 +176,14 @@ class TeacherPass:
         print(f"{self.teacher} in mixed precision: {difference(lowered, full)}", file=sys.stderr)
 
     def _compute(self, split: SplitOfViews, progress: Progress) -> None:
-        rows, views = np.nonzero(self.unfinished.missing(split.name).T)  # each image is decoded once for all its views
-        for part, block in blocks(self._logits(split, views, rows)):
-            self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
-            progress.advance(len(block))
+        missing = self.unfinished.missing(split.name).T  # each image is decoded once for all its views
+        at_once = max(1, VIEWS_AT_ONCE // missing.shape[1])
+        for start in range(0, len(missing), at_once):
+            rows, views = np.nonzero(missing[start : start + at_once])
+            rows += start
+            for part, block in blocks(self._logits(split, views, rows)):
+                self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
+                progress.advance(len(block))
 
     def _logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[Answer]:
         """The teacher's logits of some views, in batches and in any order.

@@ -1,6 +1,7 @@
 """Command `init`: models, sizes and a schedule that suit a data set, as the sections of a first params.yaml."""
 
 import importlib.util
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.datasets.labelled import DataSet
 from pipeline.deployed.formats import FILES
+from pipeline.images.places import read_bytes
 from pipeline.models.applications import applications, weights_folder, weights_in
 from pipeline.models.hub import HUB
 from pipeline.models.other_formats import TABLES, conversion_of, is_of_a_file, no_network
@@ -61,11 +63,11 @@ def look_at(data_set: DataSet) -> Pictures:
     Raises:
         UnusableError: some of them are images that `split` would refuse.
     """
-    from pipeline.images.decoding import refuse_undecodable  # loads TensorFlow
+    from pipeline.images.checks import refuse_undecodable  # loads TensorFlow
 
     rows = data_set.rows
     chosen = [rows[number * len(rows) // min(len(rows), LOOKED_AT)] for number in range(min(len(rows), LOOKED_AT))]
-    refuse_undecodable({row.id: row.image for row in chosen if isinstance(row.image, Path)})
+    refuse_undecodable({row.id: row.image for row in chosen if isinstance(row.image, Path | str)})
     shapes = [_shape(row.image) for row in chosen]
     heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
     return Pictures(
@@ -80,7 +82,7 @@ def look_at(data_set: DataSet) -> Pictures:
 def _shape(image: Any) -> tuple[int, int, int]:
     if not isinstance(image, str | Path):
         return image.shape[0], image.shape[1], image.shape[2] if image.ndim == 3 else 1
-    with Image.open(image) as opened:
+    with Image.open(io.BytesIO(read_bytes(image))) as opened:
         return opened.height, opened.width, 1 if opened.mode in ("1", "L") else 3
 
 

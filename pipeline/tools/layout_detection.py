@@ -16,6 +16,7 @@ from pipeline.datasets.layouts import LAYOUTS, Layout
 from pipeline.datasets.unlabelled import IF_MEANT, Unlabelled
 from pipeline.datasets.unlabelled import USUAL_NAMES as UNLABELLED_NAMES
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
+from pipeline.tools.shard_detection import shard_sections
 from pipeline.tools.table_detection import (
     LEAST_SHARE,
     TEST_FRACTION,
@@ -36,7 +37,7 @@ WITH_FLAG = "If they are meant to have none, add --unlabelled: the teacher label
 """What `init` says in place of `IF_MEANT`: there is no params.yaml yet."""
 
 PATHS = ("data", "annotations", "images", "validation_ids", "test_ids", "train", "val", "test")
-"""The settings of readers that are paths."""
+"""The settings of readers that are paths, if they are texts; patterns of shards are lists."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def detect(data: Path, columns: Columns = UNKNOWN, *, unlabelled: bool = False) 
     refusals += [f"  {reason}" for reason in unused]
     reasons = "\n".join(dict.fromkeys(refusals))
     raise UnusableError(
-        f"{data} has none of the five layouts:\n{reasons}\n"
+        f"{data} has none of the layouts:\n{reasons}\n"
         "docs/data.md shows each layout. Arrange the data as one of them, or write the section `split` by hand."
     )
 
@@ -100,8 +101,9 @@ def _with_unlabelled_folder(
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """Adds the folder of images without a label to sections that may have one, if there is one."""
     for section, notes in candidates:
-        of_classes = [section[split] for split in ("train", "val", "test") if section.get(split)]
-        name = None if section["layout"] in ("arrays", "cifar10") else _unlabelled_folder(data, of_classes)
+        has_folder = section["layout"] in ("mhist", "csv", "folders")
+        of_classes = [section[split] for split in ("train", "val", "test") if section.get(split) and has_folder]
+        name = _unlabelled_folder(data, of_classes) if has_folder else None
         if name is None:
             yield section, notes
             continue
@@ -131,7 +133,7 @@ def _unlabelled_folder(data: Path, of_classes: Sequence[str] = ()) -> str | None
 def settings_of(section: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a layout's reader from a section `split`."""
     given = {key: value for key, value in section.items() if key != "layout"}
-    paths = {key: Path(given[key]) for key in PATHS if given.get(key) is not None}
+    paths = {key: Path(given[key]) for key in PATHS if isinstance(given.get(key), str)}
     return given | paths | _class_names(given) | _unlabelled(given)
 
 
@@ -168,6 +170,7 @@ def _candidates(data: Path, columns: Columns, unused: list[str]) -> Iterator[tup
     if fitting:
         return  # what is wrong with a table must be mended: folders beside it are no classes
     unused += [f"{file} is not used: " + why_unused([one for one in matched if one.file == file]) for file in tables]
+    yield from shard_sections(data, columns, unused)
     if columns != UNKNOWN:
         return
     yield from _folders(data, [name for name in folders if name != "."])

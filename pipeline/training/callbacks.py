@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.images.random_words import philox_words
 from pipeline.runtime.progress import Progress
+from pipeline.training.replicas import ONE_DEVICE, Replicas
 
 Watch = Callable[[int], object]
 """It is called after each epoch of a training with the number of epochs that are to come."""
@@ -21,20 +22,39 @@ class Reseed(keras.callbacks.Callback):
     Args:
         fitted: a model of `architectures.for_phase`.
         seed: the seed of the training.
+        replicas: the devices, of which each draws masks of its own; the first one those of one device.
     """
 
-    def __init__(self, fitted: Any, seed: int) -> None:
+    def __init__(self, fitted: Any, seed: int, replicas: Replicas = ONE_DEVICE) -> None:
         super().__init__()
-        self.fitted, self.seed = fitted, seed
+        self.fitted, self.seed, self.replicas = fitted, seed, replicas
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the state of every layer's generator of random numbers."""
         layers = [inner for layer in self.fitted.layers for inner in (layer, *getattr(layer, "layers", ()))]
         generators = [layer.seed_generator for layer in layers if hasattr(layer, "seed_generator")]
         for number, generator in enumerate(generators):
-            words = philox_words(2, "dropout", self.seed, epoch, number)
-            # 31 bits fit the integer types of all of Keras' backends.
-            generator.state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
+            for replica, state in enumerate(self.replicas.of_each(generator.state.value)):
+                words = philox_words(2, "dropout", self.seed, epoch, number, *([replica] if replica else []))
+                # 31 bits fit the integer types of all of Keras' backends.
+                state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
+
+
+class Agree(keras.callbacks.Callback):
+    """Lets the devices agree on the statistics of batch normalisations, before they are validated and kept.
+
+    Args:
+        whole: the model whose weights are kept.
+        replicas: the devices.
+    """
+
+    def __init__(self, whole: Any, replicas: Replicas) -> None:
+        super().__init__()
+        self.whole, self.replicas = whole, replicas
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """After the last step of an epoch."""
+        self.replicas.agree(self.whole)
 
 
 class TellEpoch(keras.callbacks.Callback):

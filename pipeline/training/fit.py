@@ -23,7 +23,7 @@ from pipeline.runtime.devices import numerics
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.publish import publish_copy, replace_whole
 from pipeline.runtime.workspace import leave_note, workspace
-from pipeline.training.callbacks import Report, Reseed, TellEpoch, Watch, Watched
+from pipeline.training.callbacks import Agree, Report, Reseed, TellEpoch, Watch, Watched
 from pipeline.training.class_weights import with_class_weights
 from pipeline.training.feature_batches import FeatureBatches
 from pipeline.training.frozen_features import split_for
@@ -32,6 +32,7 @@ from pipeline.training.input_pipeline import Examples, PixelBatches, steps_of_a_
 from pipeline.training.kept_features import ALONE, FrozenCache
 from pipeline.training.optimizers import Averaging, learning_rates, new_optimizer
 from pipeline.training.recipe import Phase, Recipe
+from pipeline.training.replicas import ONE_DEVICE, Replicas, replicas_for
 from pipeline.training.state import KeepState, TrainingState
 from pipeline.training.steps_in_one_call import StepsInOneCall
 from pipeline.training.validation_logits import measured_on_all, refuse_one_class
@@ -101,6 +102,7 @@ def trained(
     recipe, validation_images = with_class_weights(recipe, data), recipe.validation_images(data)
     refuse_one_class(recipe.select_by, validation_images)
     files = [sha256_file(file) for file in model.files]
+    replicas = replicas_for(recipe.batch_size, loss)
     with workspace(
         output,
         code=code,
@@ -113,7 +115,7 @@ def trained(
         ],
         loss=[type(loss).__name__, loss.get_config()],
         recipe=asdict(recipe),
-        numerics=numerics(),
+        numerics=[*numerics(), *replicas.numerics],
     ) as work:
         finished, curves, state_file = work / "finished.keras", work / "finished.csv", work / "state.npz"
         if finished.is_file() and curves.is_file():
@@ -124,7 +126,7 @@ def trained(
                 message = f"{output}: continuing after epoch {len(state.history)} of {recipe.epochs}"
                 print(message, file=sys.stderr, flush=True)
             built = model.build(classes=len(data.class_names), seed=recipe.seed)
-            best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen, watch)
+            best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen, watch, replicas)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
             # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.
@@ -144,12 +146,14 @@ def train(
     state: TrainingState,
     cache_frozen: FrozenCache = ALONE,
     watch: Watch | None = None,
+    replicas: Replicas = ONE_DEVICE,
 ) -> Any:
     """Trains `model` from the epoch of `state` to the end, and returns it with the weights of its best epoch.
 
     In a phase with frozen layers, what is trained is the rest of the model, over the features that leave them.
     """
     tf.config.experimental.enable_op_determinism()  # or a continued training would end with other bits
+    replicas.mirror(model)
     for phase in recipe.phases:  # a wrong `trainable_from` is found before the first epoch
         architectures.for_phase(model, phase.trainable_from)
     steps_in_pass = steps_of_a_pass(train_on, recipe.batch_size)
@@ -167,13 +171,15 @@ def train(
         state.restore_weights(whole)
         part = split_for(model, phase, recipe.batch_size, f"phase {number}")
         measuring = measured_on_all(state.select_by, len(validate_on.images), model.output_shape[-1])
-        fitted = compiled(
-            whole if part is None else part.cut.rest,
-            phase,
-            loss.for_phase(phase),
-            steps_per_epoch,
-            [callback.kept for callback in measuring],
-        )
+        keepers = [callback.kept for callback in measuring]
+        with replicas.scope():
+            fitted = compiled(
+                whole if part is None else part.cut.rest,
+                replicas.phase(phase),
+                loss.for_phase(phase),
+                steps_per_epoch,
+                keepers if replicas.count == 1 else (),
+            )
         state.restore_optimizer(fitted.optimizer, number)
         rates = learning_rates(phase, steps_per_epoch)[steps_per_epoch - 1 :: steps_per_epoch].tolist()
         # Counted over the whole training: epochs of a fixed number of steps go on through the images.
@@ -181,9 +187,11 @@ def train(
             steps_before + (epochs.start - start) * steps_per_epoch, steps_before + phase.epochs * steps_per_epoch
         )
         report = Report(len(train_on.images) * steps_per_epoch // steps_in_pass, steps_per_epoch, recipe.epochs)
-        fitted.train_function = StepsInOneCall(fitted, fitted.train_step, steps_per_epoch, report.advance)
+        fitted.train_function = StepsInOneCall(
+            fitted, replicas.train_step(fitted, phase), steps_per_epoch, report.advance
+        )
         validation_steps = steps_of_a_pass(validate_on, recipe.batch_size)
-        fitted.test_function = StepsInOneCall(fitted, fitted.test_step, validation_steps)
+        fitted.test_function = StepsInOneCall(fitted, replicas.test_step(fitted, keepers), validation_steps)
         pixels = PixelBatches(train_on, validate_on, recipe, steps)
         batches: PixelBatches | FeatureBatches = pixels
         if part is not None:
@@ -202,10 +210,11 @@ def train(
                 verbose=0,  # `Report` prints
                 callbacks=[
                     *batches.callbacks(),
-                    Reseed(whole, recipe.seed),
+                    Reseed(whole, recipe.seed, replicas),
                     *measuring,
                     report,
                     KeepState(state, whole, number, rates[epochs.start - start :], phase.patience),
+                    *([Agree(whole, replicas)] if replicas.count > 1 else []),
                     *([TellEpoch(loss, recipe.epochs)] if hasattr(loss, "at_epoch") else []),
                     *([Averaging()] if phase.ema is not None else []),
                     *([Watched(watch, recipe.epochs)] if watch is not None else []),

@@ -1,6 +1,5 @@
 """Batches of images and targets; their order and views are functions of (seed, pass over the images)."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, refuse_changed
+from pipeline.images.one_hot import OneHot, digest_of
 from pipeline.images.random_words import philox_words
 from pipeline.images.rendering import render_pictures, signature
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
@@ -64,13 +64,14 @@ class HardLabels:
     """
 
     def __init__(
-        self, ids: Sequence[str], one_hot: Floats32, augmentation: Augmentation, seed: int, count: int | None
+        self, ids: Sequence[str], one_hot: OneHot | Floats32, augmentation: Augmentation, seed: int, count: int | None
     ) -> None:
         self.augmentation = augmentation
         self._ids, self._one_hot, self._seed, self._count = ids, one_hot, seed, count
         self._sampled: tuple[int, Transforms] | None = None
-        labels = hashlib.sha256(one_hot.tobytes()).hexdigest()
-        self.fingerprint = fingerprint(labels=labels, augmentation=asdict(augmentation), seed=seed, count=count)
+        self.fingerprint = fingerprint(
+            labels=digest_of(one_hot), augmentation=asdict(augmentation), seed=seed, count=count
+        )
 
     def view(self, number: int) -> int:
         """The next view in each pass; with a fixed number of views, the first follows the last.

@@ -98,7 +98,7 @@ class Averaging(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the weights themselves back from the optimizer of a phase that goes on."""
-        if int(self.model.optimizer.iterations):
+        if int(ops.convert_to_numpy(self.model.optimizer.iterations)):
             self._swap()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -73,6 +73,10 @@ class MeasureValidation(keras.callbacks.Callback):
         super().__init__()
         self.kept, self.select_by = kept, select_by
 
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forgets the last epoch, as the model does with its own metrics; on several devices this is none of them."""
+        self.kept.reset_state()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Replaces the metric's empty values by the measure; NaN if a logit is not finite."""
         told = {} if logs is None else logs

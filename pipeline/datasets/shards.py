@@ -1,0 +1,286 @@
+"""What the layouts of shards share: which files hold which split, and how their images become rows.
+
+An image in a shard is never copied or unpacked: its row names its place (`images.places`).
+"""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.datasets.class_names import ClassNames, labels_in, name_classes, whole_number
+from pipeline.datasets.folders import files_below, is_left_by_a_system
+from pipeline.datasets.groups import grouped
+from pipeline.datasets.labelled import (
+    Annotation,
+    DataSet,
+    composed,
+    ids_of,
+    is_plain_name,
+    refuse_leaving,
+    shares_to_draw,
+)
+from pipeline.datasets.table_labels import is_missing
+from pipeline.datasets.unlabelled import IF_MEANT, Unlabelled, refuse_outside_training, used
+from pipeline.images.index import NO_LABEL, SplitName
+from pipeline.runtime.errors import MissingError, ParameterError, UnusableError, all_named, quoted
+
+BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<words>[^{}]*,[^{}]*))\}")
+WILDCARDS = set("*?[")
+MOST_SHARDS = 1_000_000
+"""More names than this in one pattern are taken for a mistake."""
+
+
+class Sample(NamedTuple):
+    """An image of a shard, as its shard states it.
+
+    Attributes:
+        id: the name of its shard, without the extension, and its name or row there.
+        place: where it lies (`images.places`).
+        split: the split that holds its shard.
+        label: its label; "" without one.
+        group: what it has in common with others of its group, or None where no column states that.
+    """
+
+    id: str
+    place: str
+    split: SplitName
+    label: str
+    group: str | None
+
+
+@dataclass
+class Found:
+    """What the shards of a data set hold.
+
+    Attributes:
+        samples: the images.
+        class_names: the names of the labels 0, 1, ..., if the shards state them.
+        left_out: what is no image, by name.
+        hints: lines that tell the user more.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    class_names: list[str] | None = None
+    left_out: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+
+
+class Columns(NamedTuple):
+    """The columns, or fields, in which the shards of a data set state something.
+
+    Attributes:
+        image: of the image.
+        label: of the label.
+        group: of the group, or None.
+    """
+
+    image: str | None
+    label: str
+    group: str | None
+
+
+def shards_of(
+    data: Path, patterns: Mapping[SplitName, Sequence[str] | None], extension: str
+) -> dict[SplitName, list[Path]]:
+    """The shards of each split that has patterns, sorted.
+
+    Args:
+        data: the folder of the data set.
+        patterns: names of shards relative to `data`, with wildcards (`*`), or braces (`{000..146}`, `{a,b}`) as users
+            of WebDataset write them; None is no shard.
+        extension: how the names of shards end.
+
+    Raises:
+        MissingError: a shard is missing, or no shard fits a pattern.
+        ParameterError: a pattern has too many names.
+        UnusableError: a shard has another extension, belongs to two splits, or is a link that leaves the data set.
+    """
+    if not data.is_dir():
+        raise MissingError(f"there is no folder {data}. Put the shards there, or correct split.data.")
+    found: dict[SplitName, list[Path]] = {}
+    for split, of_split in patterns.items():
+        if of_split is not None:
+            fitting = {shard for pattern in of_split for shard in _matches(data, pattern, split)}
+            found[split] = sorted(fitting, key=lambda shard: shard.relative_to(data).as_posix())
+    for split, shards in found.items():
+        other = [shard.as_posix() for shard in shards if shard.suffix.lower() != extension]
+        if other:
+            raise UnusableError(
+                f"split.{split} names {len(other)} file(s) that do not end in {extension}: {all_named(other)}. "
+                "A compressed file cannot be read in place: unpack its compression (gunzip), and name the result."
+            )
+        for shard in shards:
+            refuse_leaving(data, shard, split)
+    _refuse_in_two_splits(found)
+    return found
+
+
+def id_in(data: Path, shard: Path, name: str) -> str:
+    """The id of an image: the shard's path in `data`, without the extension, and the image's name in it."""
+    return f"{shard.relative_to(data).with_suffix('').as_posix()}/{name}"
+
+
+def written(value: object) -> str | None:
+    """The text of a label or group that JSON or Parquet gives; "" for none, None for a value that cannot be one.
+
+    A whole number has one text, whether it is written 7, 7.0 or "7".
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return str(value).lower() if isinstance(value, bool) else None
+    text = composed(str(value).strip())
+    number = whole_number(text)
+    return text if number is None else str(number)
+
+
+def data_set_of(
+    found: Found,
+    *,
+    data: Path,
+    columns: Columns,
+    shards: Mapping[SplitName, Sequence[Path]],
+    val_fraction: float | None,
+    test_fraction: float | None,
+    class_names: ClassNames,
+    unlabelled: Unlabelled,
+) -> DataSet:
+    """The data set of the images of some shards.
+
+    Args:
+        found: what the shards hold.
+        data: the folder of the data set.
+        columns: the columns that were read.
+        shards: the shards of each split.
+        val_fraction: share of the training images to draw for validation, or None if shards hold them.
+        test_fraction: share of the training images to draw for testing, or None if shards hold them.
+        class_names: as `name_classes` takes them; None takes the names that the shards state.
+        unlabelled: what happens to images without a label.
+
+    Raises:
+        UnusableError: a name, a label or a group cannot be used, or two images have one id.
+        MissingError, DamagedError, MismatchError: as `name_classes`.
+    """
+    names = found.class_names if class_names is None else class_names
+    known = labels_in(data, names)
+    labels = ["" if _says_nothing(sample.label, known) else sample.label for sample in found.samples]
+    _refuse_unlabelled(found.samples, labels, columns.label, data, unlabelled)
+    classes, order = name_classes(
+        [label for label in labels if label], names, data=data, source=data, place=f"the column {columns.label!r}"
+    )
+    in_turn = iter(classes)
+    rows = [
+        Annotation(image_id, next(in_turn) if label else "", sample.split, None, sample.place)
+        for image_id, sample, label in zip(_ids(found.samples, data), found.samples, labels, strict=True)
+    ]
+    if columns.group is not None:
+        rows = grouped(rows, [sample.group or "" for sample in found.samples], data, columns.group)
+    refuse_outside_training(rows, data)
+    kept, hints = used(rows, unlabelled)
+    return DataSet(
+        source=data,
+        rows=sorted(kept, key=lambda row: row.id),
+        drawn=shares_to_draw(val_fraction, test_fraction),
+        left_out=[*found.left_out, *_other_files(data, shards, class_names)],
+        because=f"they are no shards that params.yaml names, or no images in shards, in {data}",
+        class_names=order,
+        hints=[*hints, *found.hints],
+    )
+
+
+def _says_nothing(label: str, known: Sequence[str]) -> bool:
+    return is_missing(label, known) or (label == str(NO_LABEL) and label not in known)
+
+
+def _ids(samples: Sequence[Sample], data: Path) -> list[str]:
+    ids = ids_of([sample.id for sample in samples])
+    bad = [image_id for image_id in ids if not all(map(is_plain_name, image_id.split("/")))]
+    if bad:
+        raise UnusableError(
+            f"{len(bad)} image(s) in shards of {data} have a name that cannot be used: {quoted(bad)}. Expected "
+            "relative names without '..', '\\' and control characters. Write these shards again."
+        )
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise UnusableError(
+            f"{len(repeated)} name(s) belong to more than one image in the shards of {data}: {all_named(repeated)}. "
+            "Give every image a name of its own."
+        )
+    return ids
+
+
+def _refuse_unlabelled(
+    samples: Sequence[Sample], labels: Sequence[str], column: str, data: Path, unlabelled: Unlabelled
+) -> None:
+    empty = [sample.id for sample, label in zip(samples, labels, strict=True) if not label]
+    if empty and (unlabelled.rows is None or len(empty) == len(labels)):
+        raise UnusableError(
+            f"{len(empty)} of {len(labels)} images in shards of {data} have no label in {column!r} "
+            f"(split.label_column): {all_named(empty)}. Correct split.label_column, or write their labels."
+            + (f" {IF_MEANT}" if unlabelled.rows is None else "")
+        )
+
+
+def _other_files(data: Path, shards: Mapping[SplitName, Sequence[Path]], class_names: ClassNames) -> list[str]:
+    taken = {shard for of_split in shards.values() for shard in of_split}
+    if isinstance(class_names, Path):
+        taken.add(data / class_names)
+    return [file for file in files_below(data) if data / file not in taken]
+
+
+def _refuse_in_two_splits(found: Mapping[SplitName, Iterable[Path]]) -> None:
+    splits: dict[Path, list[str]] = {}
+    for split, shards in found.items():
+        for shard in shards:
+            splits.setdefault(shard.resolve(), []).append(split)
+    twice = [f"{shard.name} ({' and '.join(names)})" for shard, names in splits.items() if len(names) > 1]
+    if twice:
+        raise UnusableError(
+            f"{len(twice)} shard(s) belong to more than one split, or twice to one: {all_named(twice)}. "
+            "An image can be in one split only: name each shard once in split.train, split.val and split.test."
+        )
+
+
+def _matches(data: Path, pattern: str, split: SplitName) -> Iterator[Path]:
+    for name in _without_braces(pattern):
+        if not WILDCARDS & set(name):
+            if not (data / name).is_file():
+                raise MissingError(
+                    f"there is no shard {data / name}. Put it there, or correct split.{split}, which names it."
+                )
+            yield data / name
+            continue
+        fitting = [file for file in data.glob(name) if file.is_file() and not is_left_by_a_system(file.name)]
+        if not fitting:
+            raise MissingError(f"no shard fits {data / name}. Put the shards there, or correct split.{split}.")
+        yield from fitting
+
+
+def _without_braces(pattern: str) -> Iterator[str]:
+    """The names that a pattern with braces means: {08..10} is 08, 09, 10, and {a,b} is a, b."""
+    parts: list[Sequence[object]] = []
+    end = 0
+    for braces in BRACES.finditer(pattern):
+        parts += [[pattern[end : braces.start()]], _alternatives(braces)]
+        end = braces.end()
+    parts.append([pattern[end:]])
+    count = math.prod(map(len, parts))
+    if count > MOST_SHARDS:
+        raise ParameterError(
+            f"split names {count:,} shards by {pattern!r}; expected at most {MOST_SHARDS:,}. Correct the braces."
+        )
+    widths = [len(braces["first"] or "") for braces in BRACES.finditer(pattern)]
+    for chosen in itertools.product(*parts):
+        numbers = iter(widths)
+        yield "".join(str(part).zfill(next(numbers)) if place % 2 else str(part) for place, part in enumerate(chosen))
+
+
+def _alternatives(braces: re.Match[str]) -> Sequence[object]:
+    if braces["words"] is not None:
+        return braces["words"].split(",")
+    return range(int(braces["first"]), int(braces["last"]) + 1)

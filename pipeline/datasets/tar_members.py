@@ -1,0 +1,93 @@
+"""The members of a tar file and where their bytes lie; nothing is unpacked, and no link is followed."""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pipeline.runtime.errors import DamagedError, UnusableError, one_line
+
+COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How compressed files start."""
+
+BLOCK = 512
+"""Bytes; a tar file consists of blocks."""
+
+READ_AT_ONCE = 2**20
+REMEDY = "Write or fetch this shard again."
+
+
+class Member(NamedTuple):
+    """A member of a tar file.
+
+    Attributes:
+        name: its name there, without `./` before it.
+        offset: the first byte of its content in the tar file.
+        size: the bytes of its content.
+        is_file: whether it is a file of its own; links, devices and files with holes are not.
+    """
+
+    name: str
+    offset: int
+    size: int
+    is_file: bool
+
+
+def members_of(shard: Path) -> Iterator[Member]:
+    """The members of a tar file (ustar, GNU or PAX) in its order, without folders.
+
+    Raises:
+        DamagedError: it is no tar file, or damaged, or it ends before its end mark or goes on behind that.
+        UnusableError: it is compressed.
+    """
+    with shard.open("rb") as content:
+        _refuse_compressed(shard, content)
+        end = 0
+        for member in _headers(shard, content):
+            if member.offset < end or member.size < 0:
+                raise DamagedError(f"{shard} has members that lie over each other, such as {member.name!r}. {REMEDY}")
+            end = member.offset_data
+            if not member.isdir():
+                is_file = member.isreg() and not member.issparse()
+                yield Member(member.name.removeprefix("./"), member.offset_data, member.size, is_file)
+
+
+def _headers(shard: Path, content: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    try:
+        with tarfile.open(fileobj=content, mode="r:", encoding="utf-8") as file:
+            while (member := file.next()) is not None:
+                vars(file)["members"].clear()  # else it keeps a description of every member
+                yield member
+            end = file.offset
+    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as error:
+        raise DamagedError(
+            f"{shard} cannot be read as a tar file: {one_line(error)}. It is cut off, damaged, or something else. "
+            f"{REMEDY}"
+        ) from None
+    _refuse_other_end(shard, content, end)
+
+
+def _refuse_compressed(shard: Path, content: IO[bytes]) -> None:
+    start = content.read(8)
+    content.seek(0)
+    for magic, name in COMPRESSIONS.items():
+        if start.startswith(magic):
+            raise UnusableError(
+                f"{shard} is compressed by {name}, so no image in it has a place from which it could be read. Unpack "
+                "its compression alone, such as by gunzip, and name the .tar file. Images are compressed already."
+            )
+
+
+def _refuse_other_end(shard: Path, content: IO[bytes], end: int) -> None:
+    """A tar file ends in blocks of zeros. Python's reader also ends at a damaged header, and where the file is cut."""
+    content.seek(end)
+    rest = content.read(READ_AT_ONCE)
+    if len(rest) < BLOCK:
+        raise DamagedError(f"{shard} is cut off: it has no end mark behind byte {end:,}. {REMEDY}")
+    while rest:
+        if rest.strip(b"\0"):
+            raise DamagedError(
+                f"{shard} goes on behind byte {end:,} with something that is no member: a damaged header, or another "
+                f"tar file. {REMEDY}"
+            )
+        rest = content.read(READ_AT_ONCE)
