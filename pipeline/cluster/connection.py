@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 from pipeline.cluster.settings import Cluster
@@ -80,7 +81,7 @@ def _started_here(cluster: Cluster) -> Iterator[dict[str, Any]]:
     """What starts a Ray on this machine that only this process can use: whoever does not know its token is refused."""
     cores = cluster.workers * cluster.cpus_per_worker if cluster.workers else usable_threads()
     folder = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"  # noqa: S108
-    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    secret = _secret()
     before = {name: os.environ.get(name) for name in secret}
     os.environ.update(secret)
     try:
@@ -97,6 +98,14 @@ def _started_here(cluster: Cluster) -> Iterator[dict[str, Any]]:
             del os.environ[name]
             if value is not None:
                 os.environ[name] = value
+
+
+@cache
+def _secret() -> dict[str, str]:
+    """The token in the environment, one for this process: Ray reads it once, when it is imported."""
+    if "ray" in sys.modules:  # by another program that uses this one, with its own settings
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _shut_down() -> None:
