@@ -221,7 +221,7 @@ def test_a_pass_goes_on_when_a_node_is_gone(obedient, nodes, workers, undisturbe
 
     def remove():
         wait_until(lambda: len([*Path("orders").glob("held.*")]) == 2)
-        nodes.remove_node([*nodes.worker_nodes][0], allow_graceful=False)
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
         Path("orders/hold").unlink()
 
     removing = threading.Thread(target=remove)

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from documents import blocks
+from real_project import ROOT
+from ruamel.yaml import YAML
 
 from pipeline.cluster import connection
 from pipeline.cluster.connection import connected, refuse_without_ray
@@ -15,7 +18,8 @@ from pipeline.cluster.worker import Failed, Labelled, Rounding
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.index import Image, Index
 from pipeline.images.transforms import Transforms
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
+from pipeline.params.reading import read_params
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
 from pipeline.soft_labels.writing import rows_of_split
 from pipeline.teacher_pass.labellers import SplitOfViews, in_order
 
@@ -126,3 +130,21 @@ def test_a_cluster_has_room_for_so_many_workers(cluster, count, capsys):
 def test_a_worker_for_which_no_machine_has_room_is_refused():
     with pytest.raises(MissingError, match=re.escape("no machine of the Ray cluster has 5 core(s) and 0 GPU(s)")):
         connection._room([{"Alive": True, "Resources": {"CPU": 4.0}}] * 2, Cluster(cpus_per_worker=5))
+
+
+def test_the_example_of_the_document_is_valid(tmp_path):
+    (block,) = blocks(ROOT / "docs/scale.md", "The pass on a cluster", "yaml")
+    params = YAML(typ="safe").load(ROOT / "params.yaml") | YAML(typ="safe").load(block)
+    file = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(params, file)
+    read = read_params(file).precompute
+    assert (read.engine, read.ray) == ("ray", Cluster(cpus_per_worker=4, gpus_per_worker=1.0))
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "http://head:6379", "head:port"])
+def test_an_address_is_a_host_and_a_port(tmp_path, address):
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["precompute"]["ray"]["address"] = address
+    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    with pytest.raises(ParameterError, match=r"precompute\.ray\.address: .*expected auto, or host:port"):
+        read_params(tmp_path / "params.yaml")
