@@ -21,7 +21,7 @@ report/        draws and explains the results on one page, and writes the model 
 runtime/       holds what every run needs: files that appear whole, work that survives a kill, progress, errors.
 params/        says what `params.yaml` may contain.
 stages/        has a file for each stage of `dvc.yaml`, which puts the packages above together.
-tools/         has the commands that run no stage: init, plan, params, models, verify, inspect, pack, parity,
-               predict, render-views, init-remote.
+tools/         has the commands that run no stage: init, plan, sweep, params, models, verify, inspect, pack,
+               parity, predict, render-views, init-remote.
 cli/           is the command line; it alone knows `params.yaml` and the paths of files.
 """

@@ -37,8 +37,8 @@ SLOW_FILES = {
     "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub", "image_cache", "increments",
     "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands", "jax", "large_run",
     "models", "orphan", "parity", "plan", "precision", "processors", "quality", "recipes", "render_views", "resize",
-    "run_cache", "several_devices", "shards_run", "sharing", "stages", "teacher_checks", "tensorflow_start",
-    "training", "unlabelled_run", "use_elsewhere", "verify", "wheel",
+    "run_cache", "several_devices", "shards_run", "sharing", "stages", "sweep", "teacher_checks",
+    "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "verify", "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""
@@ -47,9 +47,9 @@ SLOW_FIXTURES = {"reproduced", "hostile", "chromium", "ran", "finished"}
 """So is every test that uses one of these."""
 
 LONGEST_FIRST = [
-    "interruption", "experiments", "sharing", "quickstart", "parity", "presets", "training", "ensembles", "increments",
-    "report", "models", "stages", "jax", "processors", "use_elsewhere", "run_cache", "image_cache", "precision",
-    "readme",
+    "interruption", "sweep", "experiments", "sharing", "quickstart", "parity", "presets", "training", "ensembles",
+    "increments", "report", "models", "stages", "jax", "processors", "use_elsewhere", "run_cache", "image_cache",
+    "precision", "readme",
 ]  # fmt: skip
 """The files that take longest. They run first, so that no process is left with one of them when the others are done."""
 

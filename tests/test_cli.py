@@ -27,8 +27,9 @@ def test_commands_are_the_stages_and_those_that_only_tell():
     stages = "cifar10 describe-teacher evaluate precompute report sample soften split"
     shipping = "export measure-exports measure-speed model-card"
     trainings = "train-baseline train-student train-teacher"
-    others = "init render-views import-logits table verify inspect pack predict plan parity params models init-remote"
-    assert set(COMMANDS) == {*stages.split(), *shipping.split(), *trainings.split(), *others.split()}
+    others = "init render-views import-logits table verify inspect pack predict plan sweep"
+    last = "parity params models init-remote"
+    assert set(COMMANDS) == {name for names in (stages, shipping, trainings, others, last) for name in names.split()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,6 +66,7 @@ def test_help_lists_stages_in_their_order_then_tools():
         "pack",
         "predict",
         "plan",
+        "sweep",
         "parity",
         "params",
         "models",
@@ -155,6 +157,11 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["predict", "student.tflite", "params.yaml"], 1, "there is no file student.tflite"),
         (["predict", "student.tflite", "data/*.png"], 1, "data/*.png names no image"),
         (["plan", "--mesure"], 2, "--mesure"),
+        (["sweep"], 2, "give one of --engine ray, --only NUMBER and --list"),
+        (["sweep", "--list", "--only", "1"], 2, "give one of"),
+        (["sweep", "--engine", "ray", "--workers", "0"], 2, "0 is not in the range"),
+        (["sweep", "--engine", "ray", "--address", "here"], 2, "it is 'here'; expected auto, or host:port"),
+        (["sweep", "--list"], 1, "there is no dvc.yaml here"),
     ],
 )
 def test_refusals_are_one_message_and_write_nothing(in_a_folder_with_params, arguments, code, message):

@@ -45,6 +45,7 @@ RUN_BY = {
     ("extending.md", "python"): "test_quickstart.py",
     ("experiments.md", "yaml"): "test_experiments.py",
     ("reading.md", "python"): "test_docs.py",
+    ("scale.md", "sh"): "test_sweep.py",
     ("sharing.md", "sh"): "test_sharing.py",
     ("teachers.md", "python"): "test_other_formats.py",
     ("teachers.md", "yaml"): "test_params.py",

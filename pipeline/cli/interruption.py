@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 KEPT = {
+    "sweep": ("The trainings that are done are kept, and the epochs of others", "goes on with those"),
     "precompute": ("The views that are done are kept", "computes only the others"),
     **dict.fromkeys(
         ("train-teacher", "train-student", "train-baseline"),
@@ -25,7 +26,7 @@ KEPT = {
         ("The results of other stages are kept", "begins this stage again"),
     ),
 }
-"""Of each stage, what is kept of it after an interruption, and what its next run does. Other commands keep nothing."""
+"""Of a command, what is kept of it after an interruption, and what its next run does. Others keep nothing."""
 
 
 class Announced(click.Command):

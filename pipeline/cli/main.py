@@ -17,6 +17,7 @@ from pipeline.cli.options import leave_option, loss_option, seed_option, tempera
 from pipeline.cli.pack import pack
 from pipeline.cli.plan import plan
 from pipeline.cli.predict import predict
+from pipeline.cli.sweep import sweep
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 TOOLS = (
     *(init, render_views, import_logits, table, verify, inspect, pack, predict),
-    *(plan, parity, params, models, init_remote),
+    *(plan, sweep, parity, params, models, init_remote),
 )
 """The commands beside those of the stages."""
 

@@ -35,6 +35,11 @@ def stop_with_dvc() -> None:
     threading.Thread(target=_watch, args=hosts, daemon=True).start()  # a daemon does not keep a finished stage alive
 
 
+def stop_with_parent() -> None:
+    """Watches the process that started this one, whatever it is."""
+    threading.Thread(target=_watch, args=[psutil.Process(os.getppid())], daemon=True).start()
+
+
 def _hosts(ancestors: list[psutil.Process]) -> list[psutil.Process]:
     """The processes with which the stage ends; none if one of them has ended already.
 

@@ -35,8 +35,8 @@ def refuse_without_ray() -> None:
     """
     if importlib.util.find_spec("ray") is None:
         raise MissingError(
-            "precompute.engine is ray, which needs the package ray, and it is not installed: "
-            "`pip install 'softlabel[ray]'`. Or set precompute.engine: local."
+            "Ray is not installed: `pip install 'softlabel[ray]'`. The teacher's pass also runs without it, with "
+            "precompute.engine: local."
         )
 
 
@@ -66,7 +66,7 @@ def connected(cluster: Cluster) -> Iterator[int]:
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
             kind = MismatchError if "ersion mismatch" in str(error) else MissingError
-            raise kind(f"Ray does not start or answer (precompute.ray.address): {one_line(error, 400)}") from None
+            raise kind(f"Ray does not start or answer: {one_line(error, 400)}") from None
         nodes: Any = ray.nodes  # its module has no types
         yield _room(nodes(), cluster)
 
@@ -124,8 +124,8 @@ def _refuse_silent(address: str) -> None:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         raise MissingError(
-            f"no Ray cluster answers at {address} (precompute.ray.address): {one_line(error)}. Start one with "
-            "`ray start --head`, which prints its address; or set the address to null, which starts Ray here."
+            f"no Ray cluster answers at {address}: {one_line(error)}. Start one with "
+            "`ray start --head`, which prints its address; or give no address, which starts Ray here."
         ) from None
 
 
@@ -139,7 +139,7 @@ def _room(nodes: list[dict[str, Any]], cluster: Cluster) -> int:
     asked = f"{cluster.cpus_per_worker} core(s) and {cluster.gpus_per_worker:g} GPU(s)"
     if not fitting:
         raise MissingError(
-            f"no machine of the Ray cluster has {asked}, which precompute.ray asks for each worker. Ask for less, or "
+            f"no machine of the Ray cluster has {asked}, which each worker asks for. Ask for less, or "
             "add machines with `ray start --address`."
         )
     if cluster.workers is not None and cluster.workers > fitting:

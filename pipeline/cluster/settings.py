@@ -9,13 +9,18 @@ from pydantic import AfterValidator, Field
 from pipeline.runtime.ranges import NotNegative, Positive
 
 
-def _an_address(value: str) -> str:
+def an_address(value: str) -> str:
+    """Checks the address of a cluster.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not re.fullmatch(r"auto|[^/\s]+:[0-9]+", value):
         raise ValueError(f"is {value!r}; expected auto, or host:port as `ray start --head` prints it")
     return value
 
 
-Address = Annotated[str, Field(strict=True, description="auto, host:port"), AfterValidator(_an_address)]
+Address = Annotated[str, Field(strict=True, description="auto, host:port"), AfterValidator(an_address)]
 
 
 @dataclass(frozen=True)
