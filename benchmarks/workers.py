@@ -116,13 +116,14 @@ def rows_per_second(workers: int, seconds: float) -> float:
     data = index_of(int(seconds / LATENCY) * BATCH * workers)
     cluster = Cluster(workers=workers)
     with tempfile.TemporaryDirectory() as folder, connected(cluster) as count:
-        import ray
+        from ray import cloudpickle
 
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        by_value: Any = cloudpickle.register_pickle_by_value  # the workers cannot import the benchmarks
+        by_value(sys.modules[__name__])
         order = Order(folder, "", "", (), BATCH, "float32", DEFAULT_RESIZE, 1, 0.0)
         leases = Leases(RayProcesses(order, cluster, FixedLatency), count)
-        first = [Call("rounding", ("", False)) for _ in range(4 * count)]
-        list(leases.answers(first))  # until every worker has started
+        while leases.ready < count:
+            list(leases.answers([Call("rounding", ("", False))]))
         return len(data.split("train")) / seconds_of_a_pass(leases, data, Path(folder))
 
 

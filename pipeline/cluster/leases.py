@@ -119,6 +119,11 @@ class Leases:
         """The number of workers."""
         return len(self._workers)
 
+    @property
+    def ready(self) -> int:
+        """How many workers have started."""
+        return sum(worker.is_ready for worker in self._workers)
+
     def answers(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """Each call with its answer, as the answers come; `Failed` is an answer, too, unless memory ran out.
 
