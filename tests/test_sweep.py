@@ -4,6 +4,7 @@ Two nodes of a Ray cluster run on this machine, each with a folder of temporary 
 matter what a training computes, the stages are shell commands, which wait for the test.
 """
 
+import fcntl
 import io
 import os
 import re
@@ -291,6 +292,15 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(cluster, shell):
     assert "4 trainings are up to date" in sweep(shell, cluster[0].address).stdout
 
 
+def is_free(lock):
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def test_trainings_of_a_lost_node_are_run_on_another(cluster, shell):
     """The last test of this cluster: it has one node less."""
     made, folders = cluster
@@ -305,6 +315,8 @@ def test_trainings_of_a_lost_node_are_run_on_another(cluster, shell):
         made.remove_node(lost, allow_graceful=False)
         (on_kept / "go").touch()
         assert process.wait() == 0, log.read_text()
+        (copy,) = on_lost.glob("softlabel-*/*/*.lock")
+        wait_until(lambda: is_free(copy), every=0.05)  # DVC has ended there, which was in the midst of its stage
     finally:
         (on_lost / "go").touch()  # ends the command that the lost node ran
     assert sorted(begun.read_text().splitlines()) == sorted([str(on_lost), *[str(on_kept)] * 4])
