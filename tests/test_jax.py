@@ -33,7 +33,8 @@ FREE_OF_TENSORFLOW = [
     *("distillation.descriptions", "distillation.loss", "distillation.soft_losses"),
     *("distillation.targets", "distillation.teacher_answers"),
     *("images.augmentation", "images.image_files", "images.index", "images.operations"),
-    *("images.parquet_rows", "images.places", "images.random_words", "images.resize", "images.sampling"),
+    *("images.one_hot", "images.parquet_rows", "images.places", "images.random_words", "images.resize"),
+    "images.sampling",
     *("images.shard_bytes", "images.transforms", "images.views"),
     *("models.applications", "models.architectures", "models.backbones", "models.descriptions", "models.ensembles"),
     *("models.hub", "models.hub_models", "models.keras_files", "models.last_activation", "models.model_end"),
@@ -46,7 +47,7 @@ FREE_OF_TENSORFLOW = [
     "runtime.ranges",
     "runtime.temperatures",
     *("runtime.workspace", "soft_labels.hdf5", "soft_labels.identity", "soft_labels.layout"),
-    *("soft_labels.logit_storage", "soft_labels.reading"),
+    *("soft_labels.logit_storage", "soft_labels.one_view", "soft_labels.reading"),
     *("measures.best_epoch", "training.hard_loss", "training.kept_features", "training.recipe"),
 ]
 

@@ -158,9 +158,13 @@ def test_each_device_draws_masks_of_its_own(found):
 
 
 def test_a_batch_that_cannot_be_shared_stays_on_one(found):
-    assert found["stages"]["batches of 8"]["said"] == [
-        "trained on one of 3 GPUs: batch_size is 8, no multiple of 3",
-    ]
-    assert found["stages"]["batches of 9"]["said"] == [
-        "trained on 3 GPUs, each with 3 of the 9 images of a batch",
-    ]
+    """So another run on one device goes on with it."""
+    stopped, continued, *_ = found["stages"]
+    assert stopped == {"said": ["trained on one of 3 GPUs: batch_size is 8, no multiple of 3"], "weights": None}
+    assert continued == {"said": ["8.keras: continuing after epoch 1 of 2"], "weights": 8}
+
+
+def test_a_training_on_one_is_not_continued_on_three(found):
+    *_, stopped, other = found["stages"]
+    assert stopped == {"said": [], "weights": None}
+    assert other == {"said": ["trained on 3 GPUs, each with 3 of the 9 images of a batch"], "weights": 8}

@@ -15,6 +15,7 @@ result on it, bit for bit, as on the first one. So the logits are those of one G
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any
 
@@ -117,7 +118,8 @@ class Forward:
             _tell_unused(len(others), "the logits of an image depend on the other images of its batch, or on chance")
             return []
         copies = [OnDevice(self._function(), device, number) for number, device in others]
-        alike = [copy for copy in copies if self._agrees(copy)]
+        with ThreadPoolExecutor() as threads:
+            alike = [copy for copy, agrees in zip(copies, threads.map(self._agrees, copies), strict=True) if agrees]
         if len(alike) < len(copies):
             _tell_unused(len(copies) - len(alike), "they round otherwise than the first one")
         return alike
