@@ -32,6 +32,7 @@ from real_project import (
 
 from pipeline.cli.main import main
 from pipeline.tools.project_copy import packed
+from pipeline.tools.ray_trainings import gpus_of_each
 
 STUDENT, BASELINE = "train_student@kl-4-2", "train_baseline@2"
 FILES = ("models/students/kl_T4_seed2.keras", "models/baselines/seed2.keras")
@@ -81,6 +82,11 @@ def trained_here(two_more, tmp_path_factory):
 
 def sweep(project, address):
     return attempt("softlabel", "sweep", "--engine", "ray", "--address", address, cwd=project)
+
+
+def test_a_training_takes_a_gpu_where_the_cluster_has_any():
+    assert gpus_of_each({"CPU": 8.0}) == 0
+    assert gpus_of_each({"CPU": 8.0, "GPU": 4.0}) == 1
 
 
 # Real trainings
