@@ -136,7 +136,7 @@ test_cluster.compute(Cluster(address=sys.argv[2], workers=2))
 """
 
 
-def test_what_a_killed_driver_has_done_is_kept_and_its_workers_end(obedient, nodes, undisturbed, capsys):
+def test_what_a_killed_driver_has_done_is_kept(obedient, nodes, undisturbed, capsys):
     """Its workers hold at their second block; the pass goes on in one process."""
     give("hold_later")
     driver = subprocess.Popen(

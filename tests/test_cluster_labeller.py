@@ -66,7 +66,7 @@ def test_workers_that_round_differently_are_refused():
         logits(other=replace(FIRST, answers_sha256="b", where="two (arm)"))
 
 
-def test_a_teacher_whose_logits_depend_on_their_batch_is_refused():
+def test_a_teacher_that_is_not_steady_is_refused():
     with pytest.raises(UnusableError, match=r"set precompute\.engine: local"):
         logits(rounding=replace(FIRST, is_steady=False))
 

@@ -80,7 +80,7 @@ def test_two_equal_workers_share_the_blocks_evenly():
     assert made.now == 10.0
 
 
-def test_a_worker_that_is_three_times_as_fast_gets_three_quarters():
+def test_a_worker_that_is_three_times_as_fast_gets_more():
     made = Made(lambda worker, had: (1.0, 3.0)[worker])
     found = labelled_by(made, 40, workers=2)
     assert blocks_of(found) == list(range(40))
@@ -88,7 +88,7 @@ def test_a_worker_that_is_three_times_as_fast_gets_three_quarters():
 
 
 @pytest.mark.parametrize("ending", [DIES, NO_MEMORY])
-def test_the_blocks_of_a_worker_that_ended_are_done_by_others_once(ending, capsys):
+def test_the_blocks_of_a_worker_that_ended_go_to_others(ending, capsys):
     made = Made(lambda worker, had: ending if (worker, had) == (1, 3) else 1.0)
     found = labelled_by(made, 12, workers=2)
     assert blocks_of(found) == list(range(12))
@@ -113,7 +113,7 @@ def test_a_hung_worker_is_replaced_after_twice_the_lease():
     assert 2 * leases.LEAST_SECONDS <= made.now < 3 * leases.LEAST_SECONDS
 
 
-def test_the_answer_of_a_slow_worker_that_comes_second_is_dropped():
+def test_an_answer_that_comes_second_is_dropped():
     """Its block takes 100 s, so that another worker does it again meanwhile; it is not replaced, and goes on."""
     made = Made(lambda worker, had: 100.0 if (worker, had) == (1, 2) else 1.0)
     found = labelled_by(made, 200, workers=2)
