@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,10 +53,14 @@ class MadeAnswers:
         classes: C.
         views: the number of views that keys tell apart.
         dies_after: after so many answers this process kills itself, without any chance to tidy up. None: never.
+
+    Attributes:
+        seconds: how long the answers took to draw.
     """
 
     def __init__(self, classes: int, views: int, dies_after: int | None = None) -> None:
         self.views = self.rendering = self.pixels = None
+        self.seconds = 0.0
         self._classes, self._views, self._left = classes, views, dies_after
 
     def without(self, ids: Sequence[str], views: int) -> list[str]:
@@ -64,13 +69,16 @@ class MadeAnswers:
 
     def of(self, ids: Sequence[str], views: Ints) -> npt.NDArray[np.float32]:
         """The logits of B images, each in one view: (B, C)."""
+        start = time.perf_counter()
         if self._left is not None:
             self._left -= len(ids)
             if self._left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
         numbers = np.array([int(image_id[-14:-5]) for image_id in ids])
         labels = np.array([int(image_id[5:-15]) for image_id in ids])
-        return logits_of(numbers * self._views + views, labels, self._classes)
+        logits = logits_of(numbers * self._views + views, labels, self._classes)
+        self.seconds += time.perf_counter() - start
+        return logits
 
 
 def logits_of(keys: Ints, labels: Ints, classes: int) -> npt.NDArray[np.float32]:

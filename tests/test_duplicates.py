@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layouts import CSV, drawn_split, planned, png, refusal, run, with_key, write_files
+from shard_files import as_structs, write_parquet, write_tar
 
 from pipeline.datasets import duplicates
 from pipeline.runtime.digests import sha256_file
@@ -184,3 +185,29 @@ def test_only_files_of_a_size_that_others_have_are_read(monkeypatch, tmp_path):
     images, others = ([tmp_path / name for name in contents if name.startswith(kind)] for kind in ("image", "other"))
     assert duplicates.equal_to_any(images, others) == [True, False, False]
     assert sorted(read) == ["image 1", "image 2", "other 1"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "extension", "column", "kept"),
+    [
+        ("webdataset", "tar", "cls", ["train/3.png", "train/4.png"]),
+        ("parquet", "parquet", "label", ["train/000003", "train/000004"]),
+    ],
+)
+def test_an_unlabelled_copy_in_a_shard_is_left_out(layout, extension, column, kept, capsys):
+    """Without a label: a copy of a test image, one of a training image, and an image that is there once."""
+    pictures = {"train": [(0, "a"), (1, "b"), (9, ""), (0, ""), (7, "")], "val": [(2, "a"), (3, "b")]}
+    pictures["test"] = [(9, "a"), (5, "b")]
+    for part, of_part in pictures.items():
+        images, labels = [png(number) for number, _ in of_part], [label for _, label in of_part]
+        members = {f"{number}.png": image for number, image in enumerate(images)}
+        members |= {f"{number}.cls": label.encode() for number, label in enumerate(labels) if label}
+        write_tar(f"raw/{part}.tar", members)
+        write_parquet(f"raw/{part}.parquet", {"image": as_structs(images), "label": labels})
+    section = {"layout": layout, "data": "raw", "label_column": column, "unlabelled": {"rows": True}}
+    section |= {part: f"{part}.{extension}" for part in pictures}
+    rows = run(section | {"val_fraction": None, "test_fraction": None})
+    assert sorted(name for name, row in rows.items() if not row["class_name"]) == kept
+    said = capsys.readouterr().out
+    assert "1 image(s) without a label are left out, because they are equal to a validation or test image" in said
+    assert "1 image(s) without a label are equal to labelled training images" in said

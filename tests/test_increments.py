@@ -313,7 +313,7 @@ def test_a_new_image_costs_its_views_and_few_others(passes):
     index = read_index(INDEX)
     first = index.split("train")[0]
     write_noise(Path("new.png"))
-    new = replace(first, id="AAA.png", path="new.png", sha256=sha256_file(Path("new.png")))
+    new = first._replace(id="AAA.png", path="new.png", sha256=sha256_file(Path("new.png")))
     INDEX.unlink()
     write_index(INDEX, Index([new, *index.images], index.class_names))
     incremental = compute("more.h5", "mixed.h5", augmentation=MIXED)

@@ -6,33 +6,28 @@ from pathlib import Path
 
 import pytest
 from conftest import MODEL, write_data_set
+from layouts import files_below
 from real_project import change, copy_repository, inside, run
 from ruamel.yaml import YAML
 from shard_files import as_structs, write_parquet, write_tar
 from weights import weights_sha256
 
 from pipeline.distillation.loss import DistillationLoss
-from pipeline.evaluation.names import student
-from pipeline.evaluation.speed import Speed, write_speed
 from pipeline.images.index import read_index
 from pipeline.images.places import is_in_shard, read_bytes
+from pipeline.images.resize import DEFAULT_RESIZE
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
-from pipeline.params.export import Export
+from pipeline.report.hardest_images import embedded
+from pipeline.report.sample_grid import draw_samples
+from pipeline.report.softening_picture import draw_softening
+from pipeline.report.view_grid import draw_views
 from pipeline.runtime.errors import DamagedError, MismatchError
 from pipeline.soft_labels.logit_storage import Dense
-from pipeline.stages import (
-    describe_teacher,
-    evaluate,
-    precompute,
-    report,
-    soften,
-    split,
-    train_baseline,
-    train_student,
-    train_teacher,
-)
+from pipeline.stages import precompute, soften, split, train_student, train_teacher
 from pipeline.tools import parity
+from pipeline.tools.chosen_views import Rendering
+from pipeline.tools.render_views import write_pictures
 from pipeline.tools.verify import verify
 from pipeline.training.recipe import Phase, Recipe, TeacherToTrain
 
@@ -41,7 +36,6 @@ INDEX, TEACHER, LOGITS, TARGETS = (
 )  # fmt: skip
 VIEWS = Views(2, 7, Augmentation(translation=0.2))
 RECIPE = Recipe([Phase(2, 0.01, "all")], batch_size=8, seed=1)
-PARAMS = {"split": {"data": "raw", "layout": "csv"}, "distill": {"hard_label_weight": 0.5}}
 IMAGES, SHARDS = 40, 2
 DRAWN = {"val_fraction": 0.25, "test_fraction": 0.25}
 OF_SHARDS = {"val": None, "test": None, **DRAWN}
@@ -117,21 +111,6 @@ def run_all():
     train_a_student("student")
 
 
-def assess():
-    """What the report needs."""
-    train_baseline.run(
-        index=INDEX, model=MODEL, recipe=RECIPE, views=VIEWS, output=Path("models/baseline.keras"),
-        history=Path("history/baseline_seed1.csv"),
-    )  # fmt: skip
-    describe_teacher.run(index=INDEX, teacher=TEACHER, output=Path("teacher.json"))
-    evaluate.run(
-        index=INDEX, teacher=Path("teacher.json"), logits=LOGITS,
-        students={student("kl", "4"): {1: Path("models/student.keras")}},
-        baselines={1: Path("models/baseline.keras")}, history=Path("history"), batch_size=8, params=PARAMS,
-        output=Path("metrics.json"), plots=Path("plots"), predictions=Path("predictions"),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """The folder of the run of each way."""
@@ -182,19 +161,27 @@ def test_every_cache_gives_the_same_student(project, cache):
     assert weights_sha256(students[0]) == weights_sha256(students[1])
 
 
+@pytest.mark.parametrize("way", ["parquet"])
+def test_every_picture_is_the_same(ran, way, tmp_path, monkeypatch):
+    """Those of the report, and the views that other programs get."""
+    files = {}
+    for run_of in ("files", way):
+        monkeypatch.chdir(ran / run_of)
+        index, folder = read_index(INDEX), tmp_path / run_of
+        folder.mkdir()
+        draw_samples(index, folder / "samples.png")
+        draw_softening(LOGITS, index, [1.0, 4.0], folder / "soft_labels.png")
+        draw_views(LOGITS, index, folder / "views.png")
+        chosen = index.split("train")[:3]
+        write_pictures(folder / "views", index, chosen, Rendering(tuple(MODEL.input_shape), DEFAULT_RESIZE, VIEWS))
+        files[run_of] = {path: content for path, content in files_below(folder).items() if path.endswith("png")}
+        files[run_of]["embedded"] = [embedded(image.path) for image in chosen]
+    assert files[way] == files["files"]
+    assert len(files[way]) == 3 + 3 * VIEWS.count + 1
+
+
 @pytest.mark.parametrize("way", ["webdataset"])
-def test_report_parity_and_verify_read_shards(project):
-    assess()
-    write_speed(Speed("a processor", "2026-11-26", [1], {"teacher": [1.0], "student": [2.0]}), Path("speed.json"))
-    report.run(
-        index=INDEX, metrics=Path("metrics.json"), plots=Path("plots"), predictions=Path("predictions"),
-        history=Path("history"), teacher=Path("teacher.json"), logits=LOGITS, students=[student("kl", "4")],
-        speeds=Path("speed.json"), exported=Export(students=[]).model_dump(), exports=Path("exports"),
-        export_speeds=Path("export_speed.json"), student_file=lambda group, seed: Path(f"{group.model(seed)}.keras"),
-        params=PARAMS, output=Path("report.html"), pictures=Path("pictures"),
-    )  # fmt: skip
-    assert {path.name for path in Path("pictures").iterdir()} == {"samples.png", "views.png", "soft_labels.png"}
-    assert Path("report.html").read_text().count("data:image/png") > 3
+def test_parity_and_verify_read_shards(project):
     proof = parity.run(
         index=INDEX, teacher=TEACHER, soft_targets=TARGETS, logits=LOGITS, views=VIEWS,
         loss=DistillationLoss(4.0, 0.5), model=MODEL,

@@ -1,10 +1,12 @@
 """The teacher's pass: how its batches are gathered between two writes."""
 
+import time
+
 import numpy as np
 import pytest
 
+from pipeline.teacher_pass import labelling
 from pipeline.teacher_pass.labellers import numbered
-from pipeline.teacher_pass.labelling import blocks
 
 
 class Clock:
@@ -15,6 +17,12 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+def blocks(batches, clock=time.monotonic):
+    """The blocks of batches that have one column."""
+    for places, columns in labelling.blocks(((part, {"logits": logits}) for part, logits in batches), clock):
+        yield places, columns["logits"]
 
 
 def sizes_of_blocks(batches: int, computing: float, writing: float) -> list[int]:
@@ -100,3 +108,22 @@ def test_batches_in_any_order_keep_their_places():
 
 def test_no_batches_are_no_blocks():
     assert list(blocks(iter([]))) == []
+
+
+def test_a_block_has_the_columns_of_its_batches():
+    """They are gathered up to 64 MiB of all columns together: here up to two batches of 30 + 10 MiB."""
+    wide, narrow = np.zeros((10, 3 * 2**20), np.uint8), np.arange(10 * 2**20, dtype=np.uint8).reshape(10, -1)
+    clock = Clock()
+
+    def computed():
+        for number in range(5):
+            clock.now += 0.001
+            yield slice(10 * number, 10 * number + 10), {"value": wide, "index": narrow}
+
+    sizes = []
+    for places, columns in labelling.blocks(computed(), clock):
+        clock.now += 5.0
+        assert len(places) == len(columns["value"]) == len(columns["index"])
+        np.testing.assert_array_equal(columns["index"][-10:], narrow)
+        sizes.append(len(places) // 10)
+    assert sizes == [1, 2, 2]

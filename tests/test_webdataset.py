@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from layouts import assert_every_key_must_be_there, assert_one_mistake, invalid, png
+from layouts import assert_every_key_must_be_there, assert_one_mistake, invalid, planned, png
 from shard_files import write_tar
 
 from pipeline.datasets.tar_members import members_of
@@ -169,6 +169,14 @@ def test_no_image_is_read_for_its_label(monkeypatch):
     assert reads == [2] * 5
 
 
+def test_the_plan_counts_samples_and_a_file_names_their_classes():
+    write_tar(SHARD, samples(range(40)))
+    Path("raw/names.json").write_text('["healthy", "ill"]')
+    said = planned(SECTION | {"class_names": "names.json"})
+    assert said.startswith("40 images in 2 classes: ")
+    assert read(class_names=Path("names.json")).left_out == []
+
+
 # What is left out or refused
 
 
@@ -303,7 +311,7 @@ def test_a_member_of_negative_size_ends_in_an_error():
 def test_every_flipped_byte_gives_the_same_rows_or_an_error():
     write_tar(SHARD, {"1.png": b"A", "1.cls": b"0", "2.png": b"B", "2.cls": b"1"}, tarfile.USTAR_FORMAT)
     content, expected = SHARD.read_bytes(), [row.image for row in read().rows]
-    for place in range(0, 4096, 7):
+    for place in range(0, 4096, 13):
         SHARD.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
         try:
             assert [row.image for row in read().rows] == expected

@@ -77,4 +77,4 @@ def size_of(place: str | Path) -> int:
 
 
 def _in_shard(place: str | Path) -> re.Match[str] | None:
-    return IN_SHARD.fullmatch(place) if isinstance(place, str) else None
+    return IN_SHARD.fullmatch(place) if isinstance(place, str) and "//" in place else None  # mostly a plain path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.runtime.errors import DamagedError
 
-OPEN_FILES = 64
+OPEN_FILES = 128
 """How many shards stay open; systems allow a process 256 or more."""
 
 FileState = tuple[int, int, int, int]

@@ -15,7 +15,7 @@ from pipeline.images.index import SplitName
 from pipeline.soft_labels.logit_storage import Columns
 from pipeline.soft_labels.reading import SoftLabelFile
 
-LARGEST_IN_MEMORY = 2**28
+LARGEST_IN_MEMORY = 2**25
 """Bytes of a column of one view that are kept in memory."""
 
 Ints = npt.NDArray[np.int64]

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.images.index import Index, SplitName
 from pipeline.images.views import Views
@@ -32,6 +31,9 @@ LARGEST_BLOCK_BYTES = 64 * 2**20
 
 VIEWS_AT_ONCE = 2**21
 """Views whose numbers a labeller gets in one call: 32 MB, and a few times as much to plan their batches."""
+
+Encoded = tuple[slice, Columns]
+"""Which of R views were labelled, and their logits as they are stored."""
 
 RETRAIN = (
     "Train it again, with a lower learning rate: `dvc repro --single-item --force train_teacher`, then `dvc repro`."
@@ -181,9 +183,10 @@ class TeacherPass:
         for start in range(0, len(missing), at_once):
             rows, views = np.nonzero(missing[start : start + at_once])
             rows += start
-            for part, block in blocks(self._logits(split, views, rows)):
-                self.unfinished.put(split.name, views[part], rows[part], self.unfinished.encode(block))
-                progress.advance(len(block))
+            answers = self._logits(split, views, rows)
+            for places, block in blocks((part, self.unfinished.encode(logits)) for part, logits in answers):
+                self.unfinished.put(split.name, views[places], rows[places], block)
+                progress.advance(len(places))
 
     def _logits(self, split: SplitOfViews, views: Ints, rows: Ints) -> Iterator[Answer]:
         """The teacher's logits of some views, in batches and in any order.
@@ -206,23 +209,22 @@ def _same(now: Columns, then: Columns) -> bool:
     return all(np.array_equal(now[name], then[name]) for name in now)
 
 
-def blocks(
-    batches: Iterator[Answer], clock: Callable[[], float] = time.monotonic
-) -> Iterator[tuple[Ints, npt.NDArray[np.float32]]]:
+def blocks(batches: Iterator[Encoded], clock: Callable[[], float] = time.monotonic) -> Iterator[tuple[Ints, Columns]]:
     """Joins batches into blocks, so large that writing a block takes little time compared with computing it.
 
     Args:
-        batches: which of the views a batch labels, and its logits, (B, C).
+        batches: which of the views a batch labels, and its columns, (B, ...) each.
         clock: the time in seconds.
 
     Yields:
-        Which of the views a block labels, (R,), and its logits, (R, C).
+        Which of the views a block labels, (R,), and its columns, (R, ...) each.
     """
-    gathered: list[Answer] = []
+    gathered: list[Encoded] = []
     start, shortest = clock(), 0.0
-    for part, logits in batches:
-        gathered.append((part, logits))
-        if clock() - start >= shortest or len(gathered) * logits.nbytes >= LARGEST_BLOCK_BYTES:
+    for part, columns in batches:
+        gathered.append((part, columns))
+        size = len(gathered) * sum(values.nbytes for values in columns.values())
+        if clock() - start >= shortest or size >= LARGEST_BLOCK_BYTES:
             computed = clock()
             yield _joined(gathered)
             gathered, start = [], clock()
@@ -231,6 +233,6 @@ def blocks(
         yield _joined(gathered)
 
 
-def _joined(batches: Sequence[Answer]) -> tuple[Ints, npt.NDArray[np.float32]]:
+def _joined(batches: Sequence[Encoded]) -> tuple[Ints, Columns]:
     places = np.concatenate([np.arange(part.start, part.stop) for part, _ in batches])
-    return places, np.concatenate([logits for _, logits in batches])
+    return places, {name: np.concatenate([columns[name] for _, columns in batches]) for name in batches[0][1]}

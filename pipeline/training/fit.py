@@ -110,7 +110,7 @@ def trained(
         classes=data.class_names,
         files=files,
         examples=[
-            [list(examples.content), examples.images.preprocessing, examples.supervision.fingerprint]
+            [examples.content_sha256, examples.images.preprocessing, examples.supervision.fingerprint]
             for examples in (train_on, validate_on)
         ],
         loss=[type(loss).__name__, loss.get_config()],

@@ -1,5 +1,6 @@
 """Batches of images and targets; their order and views are functions of (seed, pass over the images)."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -95,6 +96,22 @@ class HardLabels:
         return mixed_labels(self._one_hot, self.transforms(view), rows)
 
 
+class Content(Sequence[tuple[str, str]]):
+    """Id and SHA-256 of each of N images, made when they are asked for; a list would take 64 bytes for each."""
+
+    def __init__(self, images: Sequence[Image]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._images)
+
+    def __getitem__(self, row: Any) -> Any:
+        """Those of one image."""
+        image = self._images[row]
+        return image.id, image.sha256
+
+
 @dataclass(frozen=True)
 class Examples:
     """Images with their views and targets.
@@ -108,6 +125,14 @@ class Examples:
     content: Sequence[tuple[str, str]]
     images: DecodedImages
     supervision: Supervision
+
+    @property
+    def content_sha256(self) -> str:
+        """A digest of `content`."""
+        digest = hashlib.sha256()
+        for name, sha256 in self.content:
+            digest.update(f"{name}\0{sha256}\0".encode())
+        return digest.hexdigest()
 
     @classmethod
     def of(
@@ -138,7 +163,7 @@ class Examples:
                 "`images.cache: disk` in params.yaml.",
                 file=sys.stderr,
             )
-        return cls([(image.id, image.sha256) for image in images], pixels, supervision)
+        return cls(Content(images), pixels, supervision)
 
 
 def steps_of_a_pass(examples: Examples, batch_size: int) -> int:
