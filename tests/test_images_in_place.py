@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import mhist_in, write_data_set
+from documents import blocks
 from layouts import files_below
-from real_project import LOGITS, change, copy_without, run, sha256, stages_run
+from real_project import LOGITS, ROOT, change, copy_without, run, sha256, stages_run
+from ruamel.yaml import YAML
 
 from pipeline.images import index as images_index
 from pipeline.images.index import read_index, refuse_changed
@@ -31,9 +33,11 @@ def run_split(data=Path("raw"), **settings):
 
 
 def test_the_index_names_the_images_where_they_are(project):
+    """With the keys that docs/scale.md shows."""
+    (shown,) = blocks(ROOT / "docs/scale.md", "Images where they are", "yaml")
     before = files_below(Path("raw"))
     copied = run_split()
-    kept = run_split(copy=False)
+    kept = run_split(**YAML(typ="safe").load(shown)["split"])
     assert [image._replace(path="") for image in kept] == [image._replace(path="") for image in copied]
     assert [image.path for image in kept] == [f"raw/images/{image.id}" for image in kept]
     assert list(FOLDER.iterdir()) == []

@@ -99,7 +99,7 @@ def test_a_value_that_is_gone_or_new_is_told(project):
 )
 def test_numbers_of_other_images_labels_or_splits_are_not_shown(project, other):
     INDEX.unlink()
-    write_index(INDEX, Index([IMAGES[0], Image(**(vars(IMAGES[1]) | other))]))
+    write_index(INDEX, Index([IMAGES[0], IMAGES[1]._replace(**other)]))
     said = refusal()
     assert "data/index.csv" in said
     assert f": data/raw/mnist, fingerprint {Index(IMAGES).fingerprint()[:12]}" in said

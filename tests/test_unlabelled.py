@@ -476,6 +476,7 @@ def test_keys_that_cannot_be_are_refused(changes):
 @pytest.mark.parametrize("section", documented_sections(), ids=lambda section: section["layout"])
 def test_a_layout_takes_the_keys_that_it_can_use(section):
     can = {"csv": {"rows", "folder"}, "mhist": {"rows", "folder"}, "folders": {"folder"}}
+    can |= {"webdataset": {"rows"}, "parquet": {"rows"}}
     for key, value in {"rows": True, "folder": "more", "array": "x_more"}.items():
         changed = with_key(section, unlabelled={key: value})
         if key in can.get(section["layout"], {"rows", "array"}):

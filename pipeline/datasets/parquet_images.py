@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.datasets.class_names import ClassNames
 from pipeline.datasets.labelled import DataSet
-from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, shards_of, written
+from pipeline.datasets.shard_patterns import shards_of
+from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
 from pipeline.images.parquet_rows import bytes_of, or_damaged, parquet_reader
@@ -100,7 +101,7 @@ def _read_shard(
     parquet = parquet_reader(shard)
     named = {"image": columns.image, "label": columns.label, "id": id_column, "group": columns.group}
     texts = {key: column for key, column in named.items() if column is not None and key != "image"}
-    with or_damaged(shard, lambda: parquet.ParquetFile(shard)) as file:
+    with or_damaged(shard, lambda: parquet.ParquetFile(shard, page_checksum_verification=True)) as file:
         schema = file.schema_arrow
         _refuse_columns(shard, schema, named)
         table = or_damaged(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))

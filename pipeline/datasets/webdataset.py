@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.datasets.class_names import ClassNames
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, is_left_by_a_system
 from pipeline.datasets.labelled import DataSet
-from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, shards_of, written
+from pipeline.datasets.shard_patterns import shards_of
+from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
 from pipeline.datasets.tar_members import Member, members_of
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName

@@ -83,7 +83,7 @@ def problems_of(contents: Iterable[bytes]) -> list[str | None]:
 
 def _is_read_by_tensorflow(content: bytes) -> bool:
     if content.startswith(JPEG):
-        return int(tf.image.extract_jpeg_shape(content)[2]) in COMPONENTS
+        return tf.image.extract_jpeg_shape(content).numpy()[2] in COMPONENTS
     return content.startswith(PNG)
 
 
