@@ -6,6 +6,8 @@ Of n GPUs the pass labels n R e(n) rows a second, unless the one writer, which t
 
     hours = images V / min(n R e(n), w) / 3600        cost = hours n P        read = min(n R e(n), w) K / V
 
+Before the pass, `split` takes images s / 3600 hours on one machine.
+
 - R, images a second of one GPU: ConvNeXt-L, 224 pixels, mixed precision, on an RTX 4090, as published with timm
   (huggingface/pytorch-image-models, results/benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv). Put in your teacher's.
 - P, the price of an hour of one GPU: one unit of money. Put in yours.
@@ -14,12 +16,14 @@ Of n GPUs the pass labels n R e(n) rows a second, unless the one writer, which t
   of those.
 - w: from the record of `benchmarks.large_run`, for 1,000 classes; with C classes the writer takes w 1000 / C, since a
   row arrives with C logits.
+- s, seconds of `split` for an image: from the record of `benchmarks.split`, JPEG files of 224 pixels.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.record import RESULTS, Record, arguments
@@ -29,6 +33,12 @@ RATE, PRICE, VIEWS, KILOBYTES = 1210.69, 1.0, 10, 115.4
 K_LARGEST = 10
 WRITERS = {"float16": "dense, float16", "the 10 largest": "top-k, k 10, float16"}
 """How logits are stored, and what `benchmarks.large_run` calls that."""
+
+SPLITS = {"copies": "split", "images where they are": "in place"}
+"""What `split` does, and what `benchmarks.split` calls that."""
+
+PHOTOGRAPHS = "JPEG, 224 px"
+"""The images of `benchmarks.split` that are most like ImageNet's."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Inputs:
         kilobytes: of an image.
         efficiency: by the number of workers.
         writer: rows a second of 1,000 classes, by kind of storage.
+        split: seconds of `split` for an image, by what it does.
+        cores: of the machine on which `split` was measured.
     """
 
     rate: float
@@ -69,6 +81,8 @@ class Inputs:
     kilobytes: float
     efficiency: Mapping[int, float]
     writer: Mapping[str, float]
+    split: Mapping[str, float]
+    cores: int
 
     def labelled(self, gpus: int) -> float:
         """Rows a second that so many GPUs label."""
@@ -118,18 +132,20 @@ def inputs(results: Path, *, rate: float, price: float, views: int, kilobytes: f
     Raises:
         FileNotFoundError: a record is not there.
     """
-    workers, large_run = (
-        json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in ("workers", "large_run")
+    workers, large_run, split = (
+        json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in ("workers", "large_run", "split")
     )
     efficiency = {int(count): float(value) for count, value in workers["measured"]["efficiency"].items()}
     (table,) = (table for table in large_run["tables"] if table["title"].startswith("The writer"))
     found = {row[0]: float(row[table["header"].index("rows/s")].replace(",", "")) for row in table["rows"]}
     writer = {storage: found[name] for storage, name in WRITERS.items()}
-    return Inputs(rate, price, views, kilobytes, efficiency, writer)
+    (photographs,) = (size for size in split["measured"]["sizes"] if size["of"] == PHOTOGRAPHS)
+    seconds = {done: median(photographs["seconds"][name]) / photographs["count"] for done, name in SPLITS.items()}
+    return Inputs(rate, price, views, kilobytes, efficiency, writer, seconds, split["machine"]["cores"])
 
 
 def tables(given: Inputs) -> list[dict[str, Any]]:
-    """A table for each data set, and one of what the writer allows."""
+    """A table for each data set, one of what the writer allows, and one of what comes before the pass."""
     header = ["logits", "GPUs", "hours", "GPU hours' price", "GB of logits", "MB/s of images", "limited by"]
     found = [
         {
@@ -146,7 +162,18 @@ def tables(given: Inputs) -> list[dict[str, Any]]:
         for rows in [given.written(data, storage)]
     ]
     header = ["data set", "logits", "rows/s of the writer", "GPUs that it keeps busy"]
-    return [*found, {"title": "Computed: what one writer allows", "header": header, "rows": limits}]
+    of_writer = {"title": "Computed: what one writer allows", "header": header, "rows": limits}
+    return [*found, of_writer, _before(given)]
+
+
+def _before(given: Inputs) -> dict[str, Any]:
+    rows = [
+        [data.name, done, f"{data.images * seconds / 3600:,.2f}"]
+        for data in (IMAGENET_1K, IMAGENET_21K)
+        for done, seconds in given.split.items()
+    ]
+    title = f"Computed: `split` before the pass, on one machine with {given.cores} cores"
+    return {"title": title, "header": ["data set", "split makes", "hours"], "rows": rows}
 
 
 def _row(data: DataSet, storage: str, gpus: int, given: Inputs) -> list[str]:

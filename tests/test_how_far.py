@@ -26,10 +26,21 @@ GIVEN = Inputs(
     kilobytes=100,
     efficiency={1: 1.0, 8: 0.5},
     writer={"float16": 8000, "the 10 largest": 100_000},
+    split={"copies": 0.002, "images where they are": 0.001},
+    cores=2,
 )
 """Round numbers: 8 GPUs label 4,000 rows a second, 64 of them 32,000."""
 
 RECORDS = {
+    "split": {
+        "machine": {"cores": 4},
+        "measured": {
+            "sizes": [
+                {"of": "PNG, 28 px", "count": 10, "seconds": {"split": [9], "in place": [9]}},
+                {"of": "JPEG, 224 px", "count": 10, "seconds": {"split": [9, 2, 1], "in place": [1, 1, 5]}},
+            ]
+        },
+    },
     "workers": {"measured": {"efficiency": {"1": 1.0, "8": 0.9}}},
     "large_run": {
         "tables": [
@@ -78,12 +89,27 @@ def test_bytes_of_the_logits():
     assert gigabytes(IMAGENET_21K, "the 10 largest", 10) == pytest.approx(6.814619, rel=1e-6)
 
 
+def test_hours_of_split():
+    """14,197,122 images of 1 and 2 ms are 3.94 and 7.89 hours."""
+    of_split = tables(GIVEN)[-1]
+    assert "2 cores" in of_split["title"]
+    assert [row[2] for row in of_split["rows"]] == ["0.71", "0.36", "7.89", "3.94"]
+
+
+def test_what_keeps_the_writer_busy():
+    """It takes 8,000 rows a second of 1,000 classes; each of 512 GPUs labels 500."""
+    (row, *_) = tables(GIVEN)[-2]["rows"]
+    assert row == ["ImageNet-1k", "float16", "8,000", "16.0"]
+
+
 def test_inputs_are_taken_from_the_records(tmp_path):
     for name, record in RECORDS.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     given = inputs(tmp_path, rate=1, price=1, views=1, kilobytes=1)
     assert given.efficiency == {1: 1.0, 8: 0.9}
     assert given.writer == {"float16": 30_000, "the 10 largest": 9}
+    assert given.split == {"copies": 0.2, "images where they are": 0.1}
+    assert given.cores == 4
 
 
 def test_the_record_is_what_the_other_records_give():

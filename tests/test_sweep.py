@@ -4,6 +4,7 @@ Two nodes of a Ray cluster run on this machine, each with a folder of temporary 
 matter what a training computes, the stages are shell commands, which wait for the test.
 """
 
+import fcntl
 import io
 import os
 import re
@@ -31,6 +32,7 @@ from real_project import (
 
 from pipeline.cli.main import main
 from pipeline.tools.project_copy import packed
+from pipeline.tools.ray_trainings import gpus_of_each
 
 STUDENT, BASELINE = "train_student@kl-4-2", "train_baseline@2"
 FILES = ("models/students/kl_T4_seed2.keras", "models/baselines/seed2.keras")
@@ -80,6 +82,11 @@ def trained_here(two_more, tmp_path_factory):
 
 def sweep(project, address):
     return attempt("softlabel", "sweep", "--engine", "ray", "--address", address, cwd=project)
+
+
+def test_a_training_takes_a_gpu_where_the_cluster_has_any():
+    assert gpus_of_each({"CPU": 8.0}) == 0
+    assert gpus_of_each({"CPU": 8.0, "GPU": 4.0}) == 1
 
 
 # Real trainings
@@ -291,6 +298,15 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(cluster, shell):
     assert "4 trainings are up to date" in sweep(shell, cluster[0].address).stdout
 
 
+def is_free(lock):
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def test_trainings_of_a_lost_node_are_run_on_another(cluster, shell):
     """The last test of this cluster: it has one node less."""
     made, folders = cluster
@@ -305,6 +321,8 @@ def test_trainings_of_a_lost_node_are_run_on_another(cluster, shell):
         made.remove_node(lost, allow_graceful=False)
         (on_kept / "go").touch()
         assert process.wait() == 0, log.read_text()
+        locks = [*on_lost.glob("softlabel-*/*/*.lock")]
+        wait_until(lambda: all(map(is_free, locks)), every=0.05)  # DVC has ended there, in the midst of its stage
     finally:
         (on_lost / "go").touch()  # ends the command that the lost node ran
     assert sorted(begun.read_text().splitlines()) == sorted([str(on_lost), *[str(on_kept)] * 4])

@@ -41,7 +41,7 @@ def _checked_address(context: click.Context, parameter: click.Parameter, value: 
 )
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Trainings at once.  [default: that have room]")
 @click.option("--cpus", type=click.IntRange(1), default=1, help="Cores of a training.  [default: 1]")
-@click.option("--gpus", type=click.FloatRange(0), default=0.0, help="GPUs of a training.  [default: 0]")
+@click.option("--gpus", type=click.FloatRange(0), help="GPUs of a training.  [default: 1 where the cluster has any]")
 @click.option("--only", metavar="NUMBER", type=click.IntRange(0), help="Run one of those that --list shows, here.")
 @click.option("--list", "show", is_flag=True, help="List the trainings, each with its number.")
 @click.option("--scratch", type=click.Path(path_type=Path), help="Where copies are made.  [default: temporary files]")
@@ -50,7 +50,7 @@ def sweep(
     address: str | None,
     workers: int | None,
     cpus: int,
-    gpus: float,
+    gpus: float | None,
     only: int | None,
     show: bool,
     scratch: Path | None,
@@ -138,7 +138,7 @@ def _train_elsewhere(
     address: str | None,
     workers: int | None,
     cpus: int,
-    gpus: float,
+    gpus: float | None,
 ) -> dict[str, bool]:
     """Trains what is not up to date: which trainings, and whether each succeeded."""
     from pipeline.tools import dvc_runs

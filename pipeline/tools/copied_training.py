@@ -69,10 +69,10 @@ def train(project: Project, stage: str, *, tell: bool = False) -> Outcome:
         tell: whether what it prints goes to stderr.
     """
     copies = _folder_of_copies(project)
-    with _held(copies / f"{stage}.lock"):
+    with _held(copies / f"{stage}.lock") as lock:
         copy = copies / stage
         _unpack(project, copy)
-        code, lines = _run([sys.executable, "-m", "pipeline.cli.copied", stage], copy, tell)
+        code, lines = _run([sys.executable, "-m", "pipeline.cli.copied", stage], copy, lock, tell)
         if code == 0:
             shutil.rmtree(copy, ignore_errors=True)
     return Outcome(stage, code == 0, os.uname().nodename, "".join(lines))
@@ -91,11 +91,15 @@ def _folder_of_copies(project: Project) -> Path:
 
 
 @contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Waits until no other process on this machine is in the copy, such as what is left of a killed worker."""
+def _held(lock: Path) -> Iterator[int]:
+    """Waits until no other process on this machine is in the copy, such as what is left of a killed worker.
+
+    Yields:
+        The open lock: a process that gets it holds it, too.
+    """
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 def _unpack(project: Project, copy: Path) -> None:
@@ -117,7 +121,7 @@ def _unpack(project: Project, copy: Path) -> None:
             (copy / path).symlink_to(project.folder / path)
 
 
-def _run(command: Sequence[str], copy: Path, tell: bool) -> tuple[int, Sequence[str]]:
+def _run(command: Sequence[str], copy: Path, lock: int, tell: bool) -> tuple[int, Sequence[str]]:
     """Runs a command in a copy: its exit code and last lines. It ends with the process that waits for it here."""
     python = str(Path(sys.executable).parent)
     environment = {
@@ -133,6 +137,7 @@ def _run(command: Sequence[str], copy: Path, tell: bool) -> tuple[int, Sequence[
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        pass_fds=[lock],
         text=True,
         errors="replace",
     ) as process:
