@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-
 from benchmarks import large_steps
 from benchmarks.large_run import BOUND_MIB, TOP_10
 from benchmarks.large_steps import AUGMENTATION, INDEX, LOGITS, TARGETS, TEACHER, TEMPERATURE, Size
@@ -132,23 +130,6 @@ def _training() -> dict[str, Any]:
     }
 
 
-def evaluate(size: Size) -> None:
-    """What `evaluate` computes of the answers of a teacher, a student and a baseline to the test images."""
-    from pipeline.evaluation.predictions import write_predictions
-    from pipeline.soft_labels.identity import refuse_other, rows_of
-    from pipeline.soft_labels.reading import open_logits
-
-    data = read_index(INDEX)
-    test = data.split("test")
-    with open_logits(LOGITS) as file:
-        refuse_other(file, data)
-        rows = rows_of(file, "test", [image.id for image in test])
-        logits = np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
-    scores = {"teacher": logits, "student": logits[:, ::-1], "baseline": logits}
-    labels = np.array(data.labels(test))
-    write_predictions(Path("predictions"), [image.id for image in test], labels, data.class_names, scores)
-
-
 STEPS: dict[str, Callable[[Size], Any]] = {
     "make the index": large_steps.write_the_index,
     "read and fingerprint": read,
@@ -159,7 +140,6 @@ STEPS: dict[str, Callable[[Size], Any]] = {
     "verify the soft labels": lambda size: large_steps.verify(size, TARGETS),
     "train_student, to the first image": train_student,
     "train_baseline, to the first image": train_baseline,
-    "evaluate, tables of predictions": evaluate,
 }
 WITHOUT_TENSORFLOW = ("make the index", "read and fingerprint", "read and write", "soften", "verify the soft labels")
 

@@ -179,7 +179,7 @@ def test_cached_images_are_not_read_from_their_own_files():
 @pytest.mark.parametrize("cache", ["none", "memory"])
 def test_only_disk_writes_a_file(cache):
     examples(write_images(), cache=cache)
-    assert not Path(".work").exists()
+    assert not Path(".work/pixels").exists()
 
 
 def test_the_file_lies_in_the_work_folder_of_the_project(monkeypatch, tmp_path):

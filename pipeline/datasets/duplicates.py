@@ -1,7 +1,7 @@
 """Pictures that are in a data set more than once, equal byte for byte."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.images.index import Image
 from pipeline.images.places import sha256_of, size_of
 from pipeline.runtime.errors import UnusableError, all_named, first_few, in_a_file
+from pipeline.runtime.parallel import in_threads
 
 Duplicates = Literal["warn", "refuse", "keep_in_train"]
 """What to do about equal pictures in several splits."""
@@ -29,6 +30,11 @@ def digest_of(image: Path | str | Any) -> str:
     return hashlib.sha256(f"{pixels.shape}\0".encode() + pixels.tobytes()).hexdigest()
 
 
+def digests_of(images: Iterable[Path | str | Any]) -> Iterator[str]:
+    """`digest_of` each image, read by several threads."""
+    return in_threads(lambda part: map(digest_of, part), images)
+
+
 def copies(digests: Sequence[str]) -> list[list[int]]:
     """The places of each digest that occurs more than once."""
     places: dict[str, list[int]] = {}
@@ -39,9 +45,11 @@ def copies(digests: Sequence[str]) -> list[list[int]]:
 
 def equal_to_any(images: Sequence[Path | str | Any], others: Sequence[Path | str | Any]) -> list[bool]:
     """Which images are equal to one of the others. A file is read only if one of the others has its size."""
-    common = {*map(_bytes_of, images)} & {*map(_bytes_of, others)}
-    digests = {digest_of(image) for image in others if _bytes_of(image) in common}
-    return [_bytes_of(image) in common and digest_of(image) in digests for image in images]
+    sizes, other_sizes = list(map(_bytes_of, images)), list(map(_bytes_of, others))
+    common = {*sizes} & {*other_sizes}
+    known = set(digests_of(image for image, size in zip(others, other_sizes, strict=True) if size in common))
+    found = digests_of(image for image, size in zip(images, sizes, strict=True) if size in common)
+    return [size in common and next(found) in known for size in sizes]
 
 
 def _bytes_of(image: Path | str | Any) -> int:
