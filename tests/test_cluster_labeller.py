@@ -3,6 +3,7 @@
 import re
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from documents import blocks
 from real_project import ROOT
 from ruamel.yaml import YAML
 
+from pipeline.cli.arguments import of_precompute
 from pipeline.cluster import connection
 from pipeline.cluster.connection import connected, refuse_without_ray
 from pipeline.cluster.labeller import ClusterLabeller
@@ -148,3 +150,12 @@ def test_an_address_is_a_host_and_a_port(tmp_path, address):
     YAML(typ="safe").dump(params, tmp_path / "params.yaml")
     with pytest.raises(ParameterError, match=r"precompute\.ray\.address: .*expected auto, or host:port"):
         read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(("engine", "cluster"), [("local", None), ("ray", Cluster(workers=3))])
+def test_the_cluster_reaches_the_stage_with_the_engine_ray(tmp_path, monkeypatch, engine, cluster):
+    monkeypatch.chdir(tmp_path)
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["precompute"] |= {"engine": engine, "ray": {"workers": 3}}
+    YAML(typ="safe").dump(params, Path("params.yaml"))
+    assert of_precompute(read_params())["cluster"] == cluster
