@@ -15,7 +15,7 @@ from pipeline.images.index import Image, refuse_changed
 def named_if_changed(images: Iterable[Image]) -> Iterator[None]:
     """Lets TensorFlow's error become one that names the image files that the block could not read.
 
-    What the block has left unfinished ends here: a `tf.data` iterator that lives until Python itself ends waits for
+    What the block has left unfinished ends here. A `tf.data` iterator that lives until Python itself ends waits for
     threads that wait for Python, without end.
 
     Args:
