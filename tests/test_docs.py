@@ -46,7 +46,7 @@ RUN_BY = {
     ("experiments.md", "yaml"): "test_experiments.py",
     ("reading.md", "python"): "test_docs.py",
     ("scale.md", "sh"): "test_sweep.py",
-    ("scale.md", "yaml"): "test_images_in_place.py",
+    ("scale.md", "yaml"): "test_images_in_place.py",  # and test_cluster_labeller
     ("sharing.md", "sh"): "test_sharing.py",
     ("teachers.md", "python"): "test_other_formats.py",
     ("teachers.md", "yaml"): "test_params.py",

@@ -26,7 +26,7 @@ from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import seal
 from pipeline.soft_labels.reading import open_logits
 from pipeline.stages import precompute, split
-from pipeline.teacher_pass import labelling
+from pipeline.teacher_pass import labelling, precision
 
 INDEX, TEACHER = Path("data/index.csv"), Path("models/teacher.keras")
 
@@ -361,14 +361,14 @@ class OfTheBatch(keras.layers.Layer):
 @pytest.fixture
 def unsteady(project, monkeypatch):
     """The teacher of the project gives logits that depend on the rest of the batch."""
-    load = precompute.load_teacher
+    load = precision.load_teacher
 
     def loaded(path, class_names):
         model, (teacher,), average = load(path, class_names)
         whole = keras.Model(model.inputs, OfTheBatch()(model.outputs[0]))
         return LoadedTeacher(model, [replace(teacher, model=whole)], average)
 
-    monkeypatch.setattr(precompute, "load_teacher", loaded)
+    monkeypatch.setattr(precision, "load_teacher", loaded)
 
 
 @pytest.mark.usefixtures("unsteady")

@@ -44,7 +44,11 @@ def _checked_address(context: click.Context, parameter: click.Parameter, value: 
 @click.option("--gpus", type=click.FloatRange(0), help="GPUs of a training.  [default: 1 where the cluster has any]")
 @click.option("--only", metavar="NUMBER", type=click.IntRange(0), help="Run one of those that --list shows, here.")
 @click.option("--list", "show", is_flag=True, help="List the trainings, each with its number.")
-@click.option("--scratch", type=click.Path(path_type=Path), help="Where copies are made.  [default: temporary files]")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="Where each machine makes copies.  [default: its temporary files]",
+)
 def sweep(
     engine: str | None,
     address: str | None,

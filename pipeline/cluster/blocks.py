@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.transforms import NOT_MIXED, Transforms
-from pipeline.inference.forward import Ints
+
+Ints = npt.NDArray[np.intp]
 
 MOST_BATCHES = 16
 """A block has at most this many batches: a lost worker loses few of them, and an answer is worth its way."""

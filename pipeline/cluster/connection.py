@@ -11,11 +11,16 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 from pipeline.cluster.settings import Cluster
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import MismatchError, MissingError, one_line
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
+"""Of the environment: Ray sends no statistics of its use, and prints no line of what happens to its processes, which
+`Leases` tells in one."""
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """The shared memory of a Ray that is started here. It holds blocks and answers that are under way, two a worker."""
@@ -51,14 +56,14 @@ def connected(cluster: Cluster) -> Iterator[int]:
         MissingError: no cluster answers, or none of its machines has room for a worker.
         MismatchError: it runs another version of Ray or of Python.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(QUIET)
     with ExitStack() as held:
         options: dict[str, Any] = {"address": cluster.address}
         if cluster.address is None:
             options = held.enter_context(_started_here(cluster))
         else:
             _refuse_silent(cluster.address)
-        import ray  # only now: it reads the token of a Ray that is started here when it is imported
+        import ray  # only now: it reads the environment when it is imported
 
         held.callback(_shut_down)
         try:
@@ -76,7 +81,7 @@ def _started_here(cluster: Cluster) -> Iterator[dict[str, Any]]:
     """What starts a Ray on this machine that only this process can use: whoever does not know its token is refused."""
     cores = cluster.workers * cluster.cpus_per_worker if cluster.workers else usable_threads()
     folder = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"  # noqa: S108
-    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    secret = _secret()
     before = {name: os.environ.get(name) for name in secret}
     os.environ.update(secret)
     try:
@@ -93,6 +98,14 @@ def _started_here(cluster: Cluster) -> Iterator[dict[str, Any]]:
             del os.environ[name]
             if value is not None:
                 os.environ[name] = value
+
+
+@cache
+def _secret() -> dict[str, str]:
+    """The token in the environment, one for this process: Ray reads it once, when it is imported."""
+    if "ray" in sys.modules:  # by another program that uses this one, with its own settings
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _shut_down() -> None:

@@ -30,6 +30,9 @@ LEASE, RECENT = 10, 50
 MOST_TRIES = 4
 """Work with which so many workers ended is given up."""
 
+SILENT = "it does not answer"
+"""Why a worker is ended that may be slow. It says nothing against its work, which is leased for longer next time."""
+
 MOST_STARTS = 3
 """A worker that ended so often without an answer is not started again."""
 
@@ -116,6 +119,11 @@ class Leases:
         """The number of workers."""
         return len(self._workers)
 
+    @property
+    def ready(self) -> int:
+        """How many workers have started."""
+        return sum(worker.is_ready for worker in self._workers)
+
     def answers(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """Each call with its answer, as the answers come; `Failed` is an answer, too, unless memory ran out.
 
@@ -199,7 +207,7 @@ class Leases:
             if (lease := worker.leases.get(receipt)) is None:  # the worker has just been replaced
                 continue
             if now - lease.began >= 2 * lease.seconds:
-                self._replace(worker, "it does not answer", again)
+                self._replace(worker, SILENT, again)
             elif not lease.is_late:
                 lease.is_late = True
                 if lease.call.method != "ready":
@@ -213,7 +221,7 @@ class Leases:
         lost = [lease for lease in worker.leases.values() if lease.call.method != "ready"]
         worker.leases = {}
         for lease in lost:
-            lease.call.lost += 1
+            lease.call.lost += reason != SILENT
             if lease.call.lost >= MOST_TRIES and not lease.call.is_answered:
                 raise UnusableError(
                     f"{MOST_TRIES} workers ended at the same block of views, the last one because {reason}. {REMEDY}"

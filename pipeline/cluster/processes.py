@@ -20,17 +20,18 @@ class RayProcesses:
     Args:
         order: what every worker needs to know.
         cluster: what a worker takes of a machine.
+        kind: the class of the workers; a benchmark has its own.
     """
 
-    def __init__(self, order: Order, cluster: Cluster) -> None:
-        self._order, self._cluster = order, cluster
+    def __init__(self, order: Order, cluster: Cluster, kind: type[Worker] | None = None) -> None:
+        self._order, self._cluster, self._kind = order, cluster, kind or Worker
 
     def start(self) -> Any:
         """As `Processes.start`; the actor waits until a machine has room."""
         import ray
 
         code = os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")]))
-        actor: Any = ray.remote(Worker)
+        actor: Any = ray.remote(self._kind)
         return actor.options(
             num_cpus=self._cluster.cpus_per_worker,
             num_gpus=self._cluster.gpus_per_worker,

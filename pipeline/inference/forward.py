@@ -106,11 +106,6 @@ class Forward:
         return (places, True, answers) if is_steady else (np.arange(self.batch_size), False, answers)
 
     @cached_property
-    def devices(self) -> list[str]:
-        """The names of the devices that compute; empty without a GPU."""
-        return [*accelerators()[:1], *(other.device for other in self._others)]
-
-    @cached_property
     def _others(self) -> list[OnDevice]:
         """The pass on every other GPU on which the test has the result that it has on the first."""
         others = [*enumerate(accelerators())][1:]

@@ -139,7 +139,7 @@ class SeenFiles:
 
     def _write(self) -> None:
         with self._at_no_cost():
-            if self._connection is not None and not in_a_copy():
+            if self._new and self._connection is not None and not in_a_copy():
                 rows = [(_key(place), state, sha256) for place, state, sha256 in self._new]
                 with self._connection:
                     self._connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)

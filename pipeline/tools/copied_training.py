@@ -79,14 +79,16 @@ def train(project: Project, stage: str, *, tell: bool = False) -> Outcome:
 
 
 def _folder_of_copies(project: Project) -> Path:
-    """The folder of this project's copies, which no other user of this machine can write."""
-    scratch = project.scratch or Path(tempfile.gettempdir()) / f"softlabel-{os.getuid()}"
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if scratch.stat().st_uid != os.getuid():
-        raise PermissionError(f"{scratch} belongs to another user")
+    """The folder of this project's copies. Among the temporary files, no other user can have made it."""
+    scratch = project.scratch
+    if scratch is None:
+        scratch = Path(tempfile.gettempdir()) / f"softlabel-{os.getuid()}"
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if scratch.lstat().st_uid != os.getuid():
+            raise PermissionError(f"{scratch} belongs to another user; give a folder with --scratch")
     key = hashlib.sha256(os.fsencode(project.folder)).hexdigest()[:8]
     copies = scratch / f"{project.folder.name}-{key}"
-    copies.mkdir(exist_ok=True)
+    copies.mkdir(parents=True, exist_ok=True)
     return copies
 
 
