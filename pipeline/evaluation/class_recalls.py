@@ -1,6 +1,6 @@
 """The recall of each class: of its images, the share that a model finds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pipeline.measures.unequal_classes import recalls
 Recall = dict[str, Any]
 
 
-def class_recalls(of_seeds: Sequence[Floats], labels: Ints, class_names: Sequence[str]) -> list[Recall]:
+def class_recalls(of_seeds: Iterable[Floats], labels: Ints, class_names: Sequence[str]) -> list[Recall]:
     """The recall of each class in the models of all seeds.
 
     Args:
@@ -25,8 +25,8 @@ def class_recalls(of_seeds: Sequence[Floats], labels: Ints, class_names: Sequenc
         recall and "interval", the two ends of its 95 % interval. A list, since DVC would show the entries of a
         dictionary as metrics, as many as there are classes.
     """
-    shares = np.stack([recalls(logits, labels) for logits in of_seeds])
-    right = np.stack([np.argmax(logits, axis=1) == labels for logits in of_seeds]).astype(np.float64)
+    both = [(recalls(logits, labels), np.argmax(logits, axis=1) == labels) for logits in of_seeds]
+    shares, right = np.stack([one for one, _ in both]), np.stack([one for _, one in both]).astype(np.float64)
     entries: list[Recall] = []
     for number, name in enumerate(class_names):
         rows = labels == number

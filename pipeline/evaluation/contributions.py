@@ -65,9 +65,8 @@ def _of_f1(logits: Floats, labels: Ints) -> Values:
 
 
 def _of_auc(logits: Floats, labels: Ints) -> Values:
-    scores = one_against_rest(logits)
-    classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-    return np.asarray(np.mean([_placements(scores[:, number], labels == number) for number in classes], axis=0))
+    placements = (_placements(scores, labels == number) for number, scores in one_against_rest(logits))
+    return np.asarray(sum(placements) / (1 if logits.shape[1] == 2 else logits.shape[1]))
 
 
 def _placements(scores: Values, positive: npt.NDArray[np.bool_]) -> Values:

@@ -68,11 +68,9 @@ def roc_points(logits: Floats, labels: Ints, class_names: list[str]) -> pd.DataF
     Returns:
         Columns class, false_positive_rate, true_positive_rate.
     """
-    scores = one_against_rest(logits)
-    classes = [1] if len(class_names) == 2 else range(len(class_names))
     curves = []
-    for number in classes:
-        false_positive, true_positive, _ = roc_curve(labels == number, scores[:, number])
+    for number, scores in one_against_rest(logits):
+        false_positive, true_positive, _ = roc_curve(labels == number, scores)
         curves.append(
             pd.DataFrame(
                 {

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from pipeline.measures.slabs import in_slabs
 from pipeline.measures.unequal_classes import area_under_roc_curve, balanced_accuracy, recalls
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -58,7 +59,7 @@ def f1_score(logits: Floats, labels: Ints) -> float:
 
 def log_losses(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
     """-log p(labelled class) of each image, in nats: (N,)."""
-    return np.asarray(-log_softmax(logits)[np.arange(len(labels)), labels])
+    return in_slabs(lambda v, y: -log_softmax(v)[np.arange(len(y)), y], logits, labels)
 
 
 def negative_log_likelihood(logits: Floats, labels: Ints) -> float:
@@ -68,8 +69,13 @@ def negative_log_likelihood(logits: Floats, labels: Ints) -> float:
 
 def brier_scores(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
     """Squared distance of the probabilities from the one-hot label of each image, 0 to 2 (Brier, 1950): (N,)."""
-    one_hot = np.eye(logits.shape[1])[labels]
-    return np.asarray(np.sum((np.exp(log_softmax(logits)) - one_hot) ** 2, axis=1))
+
+    def of_slab(v: Floats, y: Ints) -> Floats:
+        distances = np.exp(log_softmax(v))
+        distances[np.arange(len(y)), y] -= 1.0
+        return np.asarray(np.sum(distances**2, axis=1))
+
+    return in_slabs(of_slab, logits, labels)
 
 
 def brier_score(logits: Floats, labels: Ints) -> float:
@@ -91,8 +97,12 @@ def agreement(logits: Floats, teacher_logits: Floats) -> float:
 
 def kl_divergences(logits: Floats, teacher_logits: Floats) -> npt.NDArray[np.float64]:
     """KL(teacher || student) of the probabilities at T = 1 of each image, in nats: (N,)."""
-    teacher, student = log_softmax(teacher_logits), log_softmax(logits)
-    return np.asarray(np.sum(np.exp(teacher) * (teacher - student), axis=1))
+
+    def of_slab(v: Floats, v_of_teacher: Floats) -> Floats:
+        teacher, student = log_softmax(v_of_teacher), log_softmax(v)
+        return np.asarray(np.sum(np.exp(teacher) * (teacher - student), axis=1))
+
+    return in_slabs(of_slab, logits, teacher_logits)
 
 
 def mean_kl_divergence(logits: Floats, teacher_logits: Floats) -> float:
@@ -191,8 +201,7 @@ def reliability(logits: Floats, labels: Ints, bins: int = BINS) -> pd.DataFrame:
     Returns:
         Columns bin, confidence, accuracy, images.
     """
-    log_probabilities = log_softmax(logits)
-    confidence = np.exp(log_probabilities.max(axis=1))
+    confidence = np.exp(in_slabs(lambda v: log_softmax(v).max(axis=1), logits))
     number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     correct = np.argmax(logits, axis=1) == labels
     rows = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": correct, "images": 1})

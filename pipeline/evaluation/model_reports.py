@@ -44,10 +44,10 @@ def model_reports(
         student minus teacher; a metric without an interval is left out.
     """
 
-    def report_on(seeds: Mapping[str, Floats], temperatures: Sequence[str]) -> Report:
-        quality = {seed: summarise(logits, labels, teacher) for seed, logits in seeds.items()}
+    def report_on(seeds: Mapping[Any, Floats], temperatures: Sequence[str]) -> Report:
+        quality = {str(seed): summarise(logits, labels, teacher) for seed, logits in seeds.items()}
         report: Report = {"quality": over_seeds(quality.values()), "seeds": quality}
-        report["recall"] = class_recalls([*seeds.values()], labels, class_names)
+        report["recall"] = class_recalls(seeds.values(), labels, class_names)
         if votes:
             of_seeds = [vote_report(logits, votes, temperatures) for logits in seeds.values()]
             report["votes"] = report_over_seeds(of_seeds)
@@ -63,7 +63,7 @@ def model_reports(
     reports[TEACHER]["intervals"] = {"quality": _without_itself(_intervals([of_teacher], labels))}
     for group, seeds in groups.items():
         own_temperature = [last_of(group.temperature)] if group.temperature else []
-        report = report_on({str(seed): logits for seed, logits in seeds.items()}, own_temperature)
+        report = report_on(seeds, own_temperature)
         report["intervals"] = {"quality": _intervals(parts[group], labels)}
         if group.role == "student":
             report["gain"] = _gain(report["seeds"], reports[BASELINE]["seeds"])

@@ -1,13 +1,15 @@
 """The answers of each model to the test images: `results/predictions/<model>.csv`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.evaluation.result_files import reading, write_table
+from pipeline.evaluation.result_files import NUMBER, lines_of, reading
+from pipeline.measures.slabs import slabs
+from pipeline.runtime.csv_rows import csv_row
 from pipeline.runtime.publish import publish
 
 COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
@@ -28,24 +30,22 @@ def prediction_table(
         teacher_logits: (N, C), its teacher's.
 
     Returns:
-        Columns id, actual, predicted (class names), confidence (probability of the predicted class), nll (of the actual
-        class, in nats), teacher_kl (KL(teacher || model), in nats), and `probability_<class>` of each class, in the
-        order of `class_names`.
+        `COLUMNS`: id, actual, predicted (class names), confidence (probability of the predicted class), nll (of the
+        actual class, in nats), teacher_kl (KL(teacher || model), in nats).
     """
     names = np.array(class_names)
-    probabilities = np.exp(log_softmax(logits))
     predicted = names[np.argmax(logits, axis=1)]
     losses = log_losses(logits, labels), kl_divergences(logits, teacher_logits)
-    columns = (ids, names[labels], predicted, probabilities.max(axis=1), *losses)
-    answers = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
-    of_classes = pd.DataFrame(probabilities, columns=[f"{PROBABILITY}{name}" for name in class_names])
-    return pd.concat([answers, of_classes], axis=1)
+    columns = (ids, names[labels], predicted, np.exp(log_softmax(logits)).max(axis=1), *losses)
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def write_predictions(
     folder: Path, ids: Sequence[str], labels: Ints, class_names: Sequence[str], scores: Mapping[str, Floats]
 ) -> None:
-    """Writes the folder in one step, a CSV file for each model's `prediction_table`.
+    """Writes the folder in one step, a CSV file for each model.
+
+    Its columns are those of `prediction_table`, and `probability_<class>` of each class, in the order of `class_names`.
 
     Args:
         folder: the folder to write.
@@ -56,9 +56,20 @@ def write_predictions(
     """
     with publish(folder) as partial:
         partial.mkdir()
+        teacher = scores["teacher"]
         for name, logits in scores.items():
-            table = prediction_table(ids, labels, class_names, logits, scores["teacher"])
-            write_table(table, partial / f"{name}.csv")
+            with (partial / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+                file.write(csv_row([*COLUMNS, *(f"{PROBABILITY}{class_name}" for class_name in class_names)]))
+                for rows in slabs(*logits.shape):
+                    table = prediction_table(ids[rows], labels[rows], class_names, logits[rows], teacher[rows])
+                    file.writelines(_with_probabilities(lines_of(table), logits[rows]))
+
+
+def _with_probabilities(lines: Iterator[str], logits: Floats) -> Iterator[str]:
+    """Appends the probabilities of C classes to each of B lines; pandas needs four times as long for them."""
+    numbers = ",".join([NUMBER] * logits.shape[1])
+    for line, probabilities in zip(lines, np.exp(log_softmax(logits)).tolist(), strict=True):
+        yield f"{line[:-1]},{numbers % tuple(probabilities)}\n"
 
 
 def read_predictions(folder: Path, name: str) -> pd.DataFrame:

@@ -12,7 +12,9 @@ from pipeline.runtime.csv_rows import csv_rows
 from pipeline.runtime.errors import DamagedError, MissingError
 
 ROWS_AT_ONCE = 1024
-"""Rows that are text at a time: 10 MB of the probabilities of a thousand classes."""
+"""Rows that are text at a time."""
+NUMBER = "%.6g"
+"""How a number with a fraction is written."""
 
 
 @contextmanager
@@ -41,7 +43,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes a CSV file, without the table's index; numbers have six digits."""
     with path.open("w", encoding="utf-8", newline="") as file:
         for start in range(0, max(1, len(table)), ROWS_AT_ONCE):
-            rows = table.iloc[start : start + ROWS_AT_ONCE]
-            # pandas, too, leaves a carriage return without quotes, unless its lines end in one.
-            text = rows.to_csv(index=False, header=start == 0, lineterminator="\r\n", float_format="%.6g")
-            file.writelines(csv_rows(csv.reader(io.StringIO(text, newline=""))))
+            file.writelines(lines_of(table.iloc[start : start + ROWS_AT_ONCE], header=start == 0))
+
+
+def lines_of(rows: pd.DataFrame, *, header: bool = False) -> Iterator[str]:
+    """The lines of some rows of a table in a CSV file, each with its newline; a header may come first."""
+    # pandas, too, leaves a carriage return without quotes, unless its lines end in one.
+    text = rows.to_csv(index=False, header=header, lineterminator="\r\n", float_format=NUMBER)
+    return csv_rows(csv.reader(io.StringIO(text, newline="")))

@@ -18,6 +18,7 @@ from pipeline.evaluation.metrics import Floats, Ints
 from pipeline.evaluation.text_table import aligned
 from pipeline.exports.graph import PIXELS
 from pipeline.images.decoded_images import DecodedImages
+from pipeline.measures.slabs import in_slabs
 from pipeline.measures.unequal_classes import area_under_roc_curve
 from pipeline.runtime.errors import UnusableError
 from pipeline.runtime.progress import Progress
@@ -123,13 +124,17 @@ def closeness(logits: Floats, of_keras: Floats, metadata: Metadata) -> Report:
     Where the file answers with probabilities, their logarithms are compared. Smaller ones than the file can give count
     on both sides as the smallest.
     """
-    if metadata.output == "probabilities":
-        least = math.log(LEAST_OF_8_BITS if metadata.precision == "int8" else SMALLEST)
-        logits, of_keras = (np.maximum(metrics.log_softmax(each), least) for each in (logits, of_keras))
-    return {
-        "agreement": metrics.agreement(logits, of_keras),
-        "largest_logit_difference": float(np.max(np.abs(logits - of_keras))),
-    }
+    least = math.log(LEAST_OF_8_BITS if metadata.precision == "int8" else SMALLEST)
+
+    def compared(*both: Floats) -> Floats:
+        if metadata.output == "probabilities":
+            both = tuple(np.maximum(metrics.log_softmax(each), least) for each in both)
+        mine, of_keras = both
+        same = np.argmax(mine, axis=1) == np.argmax(of_keras, axis=1)
+        return np.stack([same, np.max(np.abs(mine - of_keras), axis=1)], axis=1)
+
+    same, differences = in_slabs(compared, logits, of_keras).T
+    return {"agreement": float(np.mean(same, dtype=np.float64)), "largest_logit_difference": float(np.max(differences))}
 
 
 def size(path: Path) -> int:

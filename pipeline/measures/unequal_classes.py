@@ -1,14 +1,19 @@
 """What a classifier's logits are worth where classes are of different sizes; also for the test images."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
+from pipeline.measures.slabs import slabs
+
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+CLASSES_AT_ONCE = 16
+"""Classes of which float64 scores are in memory at a time."""
 
 
 def recalls(logits: Floats, labels: Ints) -> npt.NDArray[np.float64]:
@@ -29,23 +34,46 @@ def area_under_roc_curve(logits: Floats, labels: Ints) -> float:
 
     A class without images, or with all of them, is left out; NaN if there is no other one.
     """
-    scores = one_against_rest(logits)
-    classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     areas = [
-        roc_auc_score(labels == number, scores[:, number])
-        for number in classes
+        roc_auc_score(labels == number, scores)
+        for number, scores in one_against_rest(logits)
         if 0 < np.count_nonzero(labels == number) < len(labels)
     ]
     return float(np.mean(areas)) if areas else math.nan
 
 
-def one_against_rest(logits: Floats) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of each class of logits (N, C): it ranks as p does, without the ties of p near 0 and 1."""
-    shifted = np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True)
-    powers = np.exp(shifted)
-    rest = powers.sum(axis=1, keepdims=True) - powers
-    # The largest class's rest is summed without it: a difference would lose its digits.
-    rows, top = np.arange(len(powers)), np.argmax(powers, axis=1)
-    powers[rows, top] = 0.0
-    rest[rows, top] = powers.sum(axis=1)
-    return np.asarray(shifted - np.log(np.maximum(rest, np.finfo(np.float64).tiny)))
+def one_against_rest(logits: Floats) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """The scores of the last of two classes; with more classes, of each against the rest.
+
+    Args:
+        logits: (N, C).
+
+    Yields:
+        The number of a class, and log(p / (1 - p)) of each image, (N,): it ranks as p does, without the ties of p near
+        0 and 1.
+    """
+    largest = np.max(logits, axis=1, keepdims=True)
+    top, total, rest_of_top = _sums_of_powers(logits)
+    for start in range(0, logits.shape[1], CLASSES_AT_ONCE):
+        shifted = np.asarray(logits[:, start : start + CLASSES_AT_ONCE], np.float64) - largest
+        rest = total[:, None] - np.exp(shifted)
+        (rows,) = np.nonzero((start <= top) & (top < start + CLASSES_AT_ONCE))
+        rest[rows, top[rows] - start] = rest_of_top[rows]
+        scores = shifted - np.log(np.maximum(rest, np.finfo(np.float64).tiny))
+        for number, of_class in enumerate(scores.T, start):
+            if number or logits.shape[1] != 2:
+                yield number, of_class
+
+
+def _sums_of_powers(logits: Floats) -> tuple[Ints, Floats, Floats]:
+    """Of N rows of exp(v - largest v): the largest power's class, the sum of all, and the sum of all but the largest.
+
+    That of the others is no difference, which would lose its digits.
+    """
+    top, total, others = np.empty(len(logits), np.int64), np.empty(len(logits)), np.empty(len(logits))
+    for part in slabs(*logits.shape):
+        powers = np.exp(np.asarray(logits[part], np.float64) - np.max(logits[part], axis=1, keepdims=True))
+        total[part], top[part] = powers.sum(axis=1), np.argmax(powers, axis=1)
+        powers[np.arange(len(powers)), top[part]] = 0.0
+        others[part] = powers.sum(axis=1)
+    return top, total, others

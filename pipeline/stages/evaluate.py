@@ -10,14 +10,16 @@ import numpy as np
 from pipeline.evaluation.curves import best_epochs, read_curves
 from pipeline.evaluation.description import read_description
 from pipeline.evaluation.dvc_plots import write_plots
+from pipeline.evaluation.kept_logits import Renamed, kept_logits
 from pipeline.evaluation.made_from import made_from
 from pipeline.evaluation.metrics import Floats
 from pipeline.evaluation.model_reports import model_reports
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
+from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Index, read_index, refuse_changed
+from pipeline.images.index import Image, Index, read_index, refuse_changed
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.inference.cost import cost
 from pipeline.inference.forward import all_logits
@@ -25,7 +27,7 @@ from pipeline.measures.best_epoch import SelectBy
 from pipeline.models import keras_files
 from pipeline.models.records import read_record
 from pipeline.runtime.publish import publish
-from pipeline.runtime.workspace import forget_finished
+from pipeline.runtime.workspace import forget_finished, work_folder
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits
 
@@ -80,30 +82,32 @@ def run(
     refuse_changed(test)
     labels = np.array(data.labels(test))
     description = read_description(teacher)
-    scores = {TEACHER.key: _teacher_logits(data, description.sha256, logits, resize)}
-    costs = {TEACHER: description.cost}
-    cache = _PixelCache([image.path for image in test], batch_size, resize)
-    for group, files in groups.items():
-        for name, file in zip(names[group], files.values(), strict=True):
-            model = keras_files.load_classifier(file, data.class_names)
-            scores[name] = cache.logits(model, name)
-        costs[group] = cost(model, file)
-    by_seed = {
-        group: {seed: scores[name] for seed, name in zip(files, names[group], strict=True)}
-        for group, files in groups.items()
-    }
-    votes = votes_on(test, labels, len(data.class_names))
-    reports = model_reports(scores[TEACHER.key], by_seed, labels, data.class_names, votes)
-    rules = {TEACHER.key: teachers_select_by[0]} | {
-        TEACHER.member(number): rule for number, rule in enumerate(teachers_select_by)
-    }
-    best = {group: best_epochs(group, curves, rules, select_by) for group in [TEACHER, *groups]}
-    models = {group.key: reports[group] | best[group] | costs[group] for group in [TEACHER, *groups]}
-    trained_from = {sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)}
-    origin = made_from(data.fingerprint(), description.sha256, params, trained_from)
-    _write_json({"made_from": origin, "test_images": len(test), **_unlabelled(data), "models": models}, output)
-    write_plots(plots, scores, labels, data.class_names, models, curves)
-    write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
+    with kept_logits(work_folder()) as scores:
+        scores.keep(TEACHER.key, _teacher_logits(data, description.sha256, logits, resize))
+        costs = {TEACHER: description.cost}
+        cache = _PixelCache(test, batch_size, resize)
+        for group, files in groups.items():
+            for name, file in zip(names[group], files.values(), strict=True):
+                model = keras_files.load_classifier(file, data.class_names)
+                scores.keep(name, cache.logits(model, name))
+            costs[group] = cost(model, file)
+        by_seed = {
+            group: Renamed(scores, dict(zip(files, names[group], strict=True))) for group, files in groups.items()
+        }
+        votes = votes_on(test, labels, len(data.class_names))
+        reports = model_reports(scores[TEACHER.key], by_seed, labels, data.class_names, votes)
+        rules = {TEACHER.key: teachers_select_by[0]} | {
+            TEACHER.member(number): rule for number, rule in enumerate(teachers_select_by)
+        }
+        best = {group: best_epochs(group, curves, rules, select_by) for group in [TEACHER, *groups]}
+        models = {group.key: reports[group] | best[group] | costs[group] for group in [TEACHER, *groups]}
+        trained_from = {
+            sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)
+        }
+        origin = made_from(data.fingerprint(), description.sha256, params, trained_from)
+        _write_json({"made_from": origin, "test_images": len(test), **_unlabelled(data), "models": models}, output)
+        write_plots(plots, scores, labels, data.class_names, models, curves)
+        write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
     forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {predictions}")
 
@@ -123,15 +127,17 @@ def _unlabelled(data: Index) -> dict[str, dict[str, int]]:
 class _PixelCache:
     """Runs models on the test images. Decodes these once for each input size."""
 
-    def __init__(self, paths: list[str], batch_size: int, resize: Resize) -> None:
-        self.paths, self.batch_size, self.resize = paths, batch_size, resize
+    def __init__(self, test: Sequence[Image], batch_size: int, resize: Resize) -> None:
+        self.test, self.batch_size, self.resize = test, batch_size, resize
         self.images: dict[tuple[int, ...], DecodedImages] = {}
 
     def logits(self, model: Any, title: str) -> Floats:
         shape = model.input_shape[1:]
-        if shape not in self.images:
-            self.images[shape] = DecodedImages(self.paths, shape, self.resize, keep=True)
-        return all_logits(model, self.images[shape], self.batch_size, title)
+        with named_if_changed(self.test):
+            if shape not in self.images:
+                paths = [image.path for image in self.test]
+                self.images[shape] = DecodedImages(paths, shape, self.resize, keep=True)
+            return all_logits(model, self.images[shape], self.batch_size, title)
 
 
 def _teacher_logits(data: Index, teacher_sha256: str, path: Path, resize: Resize) -> Floats:

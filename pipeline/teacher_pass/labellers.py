@@ -7,11 +7,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation
+from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Index, SplitName, refuse_changed
+from pipeline.images.index import Index, SplitName
 from pipeline.images.resize import Resize
 from pipeline.images.transforms import Transforms
 from pipeline.inference.forward import Forward, Ints
@@ -120,11 +120,8 @@ class ModelLabeller:
         if (split.name, keep) not in self._images:
             self._images[split.name, keep] = self._decoded(split.name, keep)
         images = self._images[split.name, keep]
-        try:
+        with named_if_changed(self._data.split(split.name)):
             yield from numbered(self._forward.of_views(images, views, rows, split.transforms, split.augmentation))
-        except tf.errors.OpError:
-            refuse_changed(self._data.split(split.name))
-            raise
 
     def _decoded(self, split: SplitName, keep: bool) -> DecodedImages:
         paths = [image.path for image in self._data.split(split)]

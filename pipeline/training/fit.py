@@ -16,6 +16,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
+from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.index import Index, fingerprint_of
 from pipeline.models import architectures, keras_files
 from pipeline.models.descriptions import Model
@@ -95,7 +96,8 @@ def trained(
 
     Raises:
         MissingError: the model's pretrained weights are missing.
-        MismatchError: the weights belong to another model.
+        MismatchError: the weights belong to another model; or image files are missing or have changed since they were
+            compared with the index.
         ParameterError: the model cannot be built, the training diverged, or the recipe does not fit the classes.
         BusyError: another process is writing `output`.
     """
@@ -125,8 +127,9 @@ def trained(
             if state.history:
                 message = f"{output}: continuing after epoch {len(state.history)} of {recipe.epochs}"
                 print(message, file=sys.stderr, flush=True)
-            built = model.build(classes=len(data.class_names), seed=recipe.seed)
-            best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen, watch, replicas)
+            with named_if_changed([*data.split("train"), *validation_images]):
+                built = model.build(classes=len(data.class_names), seed=recipe.seed)
+                best = train(built, train_on, validate_on, loss, recipe, state, cache_frozen, watch, replicas)
             with replace_whole(curves) as partial:
                 pd.DataFrame(state.history).to_csv(partial, index=False, mode="x", lineterminator="\n")
             # Of a teacher, `precompute` compares this accuracy with its own, and so notices other images or libraries.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.images.augmentation import Augmentation
+from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, refuse_changed
@@ -153,7 +154,8 @@ class Examples:
         refuse_changed(images)
         on_disk = None
         if cache == "disk":
-            on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels", resize)
+            with named_if_changed(images):
+                on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels", resize)
         paths = [image.path for image in images]
         pixels = DecodedImages(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk, at_once=False)
         if cache == "memory" and not pixels.in_memory:
