@@ -31,9 +31,10 @@ import numpy.typing as npt
 
 from benchmarks.process import quiet
 from benchmarks.record import Record, arguments
+from pipeline.cluster.calls import Call
 from pipeline.cluster.connection import connected
 from pipeline.cluster.labeller import ClusterLabeller
-from pipeline.cluster.leases import Call, Leases
+from pipeline.cluster.leases import Leases
 from pipeline.cluster.processes import RayProcesses
 from pipeline.cluster.settings import Cluster
 from pipeline.cluster.worker import Labelled, Order, Rounding, Worker
@@ -123,7 +124,7 @@ def rows_per_second(workers: int, seconds: float) -> float:
         order = Order(folder, "", "", (), BATCH, "float32", DEFAULT_RESIZE, 1, 0.0)
         leases = Leases(RayProcesses(order, cluster, FixedLatency), count)
         while leases.ready < count:
-            list(leases.answers([Call("rounding", ("", False))]))
+            list(leases.answers([Call("rounding", ("", False), size=0)]))
         return len(data.split("train")) / seconds_of_a_pass(leases, data, Path(folder))
 
 

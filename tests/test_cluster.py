@@ -16,8 +16,9 @@ from conftest import MODEL
 from onnx_graphs import classifier, write
 from real_project import ENVIRONMENT, HANGS, ROOT, marked, sha256, wait_until
 
-from pipeline.cluster import leases
+from pipeline.cluster import calls, leases
 from pipeline.cluster.blocks import cuts
+from pipeline.cluster.held_workers import AT_ONCE
 from pipeline.cluster.settings import Cluster
 from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images.index import read_index, refuse_changed
@@ -105,8 +106,10 @@ def interrupted_locally(monkeypatch):
 
 def test_a_local_run_goes_on_with_workers_that_end(obedient, workers, undisturbed, monkeypatch, capfd):
     """One is killed, one hangs, and one ends as one that is out of memory does."""
-    monkeypatch.setattr(leases, "LEAST_SECONDS", 1.0)
-    monkeypatch.setattr(leases, "LEASE", 3)
+    monkeypatch.setattr(calls, "FIRST_SECONDS", 3.0)
+    monkeypatch.setattr(calls, "LEAST_SECONDS", 2.0)
+    monkeypatch.setattr(calls, "LEASE", 3)
+    monkeypatch.setattr(leases, "MOST_LATE", 20)
     interrupted_locally(monkeypatch)
     before = marked(Path.cwd())
     assert before > 4
@@ -209,14 +212,13 @@ def test_workers_that_answer_at_once_wait_for_the_writer(unlabelled, workers, mo
     monkeypatch.setattr(labelling, "judge", lambda *arguments: None)
     compute(workers)
     views = VIEWS.count * len(read_index(INDEX).split("train"))
-    largest = max(part.stop - part.start for part in cuts(views, 4, 2, workers=2))
-    assert max(ahead) <= 2 * leases.AT_ONCE * largest < views / 2
+    largest = max(part.stop - part.start for part in cuts(views, 4, 2, lambda: 2))
+    assert max(ahead) <= 2 * AT_ONCE * largest < views / 2
     assert len(ahead) > 20
 
 
-def test_a_pass_goes_on_when_a_node_is_gone(obedient, nodes, workers, undisturbed, monkeypatch):
+def test_a_pass_goes_on_when_a_node_is_gone(obedient, nodes, workers, undisturbed):
     """The last test of the cluster: one of its two nodes goes while both have blocks."""
-    monkeypatch.setattr(leases, "LEAST_SECONDS", 1.0)
     give("hold")
 
     def remove():

@@ -11,7 +11,7 @@ from pipeline.images.views import Views
 
 @pytest.mark.parametrize(("count", "batch", "workers"), [(1000, 10, 1), (999, 10, 3), (7, 10, 4), (5000, 1, 8)])
 def test_blocks_are_whole_batches_without_gap_or_overlap(count, batch, workers):
-    parts = [*cuts(count, batch, 2, workers)]
+    parts = [*cuts(count, batch, 2, lambda: workers)]
     assert [number for part in parts for number in range(count)[part]] == list(range(count))
     sizes = [part.stop - part.start for part in parts]
     assert all(size % batch == 0 for size in sizes[:-1])
@@ -20,7 +20,7 @@ def test_blocks_are_whole_batches_without_gap_or_overlap(count, batch, workers):
 
 def test_blocks_become_smaller_towards_the_end():
     """Of 320 batches and 2 workers: 16 batches as long as that is at most an eighth of the rest, and one in the end."""
-    batches = [(part.stop - part.start) // 8 for part in cuts(320 * 8, 8, 10, 2)]
+    batches = [(part.stop - part.start) // 8 for part in cuts(320 * 8, 8, 10, lambda: 2)]
     assert batches[:13] == [16] * 13
     assert batches[13:20] == [14, 12, 10, 9, 8, 7, 6]  # 112 // 8, 98 // 8, 86 // 8, ...
     assert batches == sorted(batches, reverse=True)
@@ -29,10 +29,10 @@ def test_blocks_become_smaller_towards_the_end():
 
 def test_a_block_of_many_classes_is_small():
     """20,000 classes: 80 kB a view, 3.2 MB a batch of 40."""
-    (first, *_) = cuts(10**6, 40, 20_000, 1)
+    (first, *_) = cuts(10**6, 40, 20_000, lambda: 1)
     assert first == slice(0, 5 * 40)
     assert 5 * 40 * 20_000 * 4 <= MOST_BYTES < 6 * 40 * 20_000 * 4
-    assert next(cuts(10**6, 4000, 20_000, 1)) == slice(0, 4000)  # never less than a batch
+    assert next(cuts(10**6, 4000, 20_000, lambda: 1)) == slice(0, 4000)  # never less than a batch
 
 
 def all_views(images: int, views: Views) -> Transforms:

@@ -32,16 +32,18 @@ DATA = Index([Image(f"{number}.png", f"{number}.png", "ab"[number % 2], "val", "
 class Answering:
     """In place of `Leases`: the logits of a view are its row and its number; answers come in the reverse order."""
 
-    count = 2
+    placed = 2
 
     def __init__(self, rounding=FIRST, other=FIRST, last=None):
         self.rounding, self.other, self.last = rounding, other, last
 
-    def answers(self, calls):
+    def answers(self, calls, examine=None):
         calls = [*calls]
         if calls[0].method == "rounding":
             return iter([(calls[0], self.rounding)])
         answers = [(call, self.labelled(call.arguments[2])) for call in reversed(calls)]
+        if self.last is not None and self.last.kind != "told":
+            examine(self.last)
         return iter(answers if self.last is None else [*answers[:-1], (answers[-1][0], self.last)])
 
     def labelled(self, block):
@@ -76,7 +78,7 @@ def test_a_teacher_that_is_not_steady_is_refused():
 def test_an_image_that_changed_is_the_reason_that_is_told(tmp_path, monkeypatch):
     """None of the ten files is there."""
     monkeypatch.chdir(tmp_path)
-    failed = Failed(UnusableError("a worker on one failed: NotFoundError: 3.png"))
+    failed = Failed(UnusableError("a worker on one failed: NotFoundError: 3.png"), "other")
     with pytest.raises(MismatchError, match="10 image file"):
         logits(last=failed)
     monkeypatch.setattr("pipeline.cluster.labeller.refuse_changed", lambda images: None)

@@ -48,7 +48,14 @@ def test_code_dependencies_are_the_packages_that_a_stage_imports(stage):
 @pytest.mark.parametrize("stage", [train_teacher, train_baseline, train_student, precompute])
 def test_unfinished_work_is_keyed_by_the_code_of_its_stage(stage):
     name = stage.__name__.rpartition(".")[2]
-    assert sorted(f"pipeline/{part}" for part in stage.CODE) == sorted(code_of(name))
+    packages = {part if part.startswith("stages/") else part.partition("/")[0] for part in stage.CODE}
+    assert sorted(f"pipeline/{part}" for part in packages) == sorted(code_of(name))
+
+
+def test_which_worker_does_what_does_not_put_a_pass_aside():
+    modules = {f"cluster/{path.name}" for path in Path("pipeline/cluster").glob("*.py")} - set(precompute.CODE)
+    names = ("__init__", "calls", "connection", "engine", "held_workers", "leases", "processes", "settings")
+    assert modules == {f"cluster/{name}.py" for name in names}
 
 
 TEACHER, LABELS = ["train_teacher", "describe_teacher", "precompute"], ["soften@4"]

@@ -5,8 +5,11 @@ from collections import Counter
 
 import pytest
 
+from pipeline.cluster import calls as durations
 from pipeline.cluster import leases
-from pipeline.cluster.leases import Call, Leases, LostError
+from pipeline.cluster.calls import Call
+from pipeline.cluster.held_workers import AT_ONCE, LostError
+from pipeline.cluster.leases import Leases
 from pipeline.cluster.worker import Failed
 from pipeline.runtime.errors import DamagedError, UnusableError
 
@@ -18,10 +21,13 @@ class Made:
 
     Args:
         seconds: of a worker's number and of how many calls it had before: how long a call takes, or what happens.
+        room: how many workers have a machine; those that started first.
+        is_over: whether no other machine can come.
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds, room=1000, is_over=False):
         self.seconds, self.now, self.started, self.ended = seconds, 0.0, 0, []
+        self.room, self.is_over = room, is_over
         self.receipts, self.free_at, self.had = {}, Counter(), Counter()
 
     def clock(self):
@@ -33,13 +39,20 @@ class Made:
 
     def ask(self, worker, method, *arguments):
         receipt = len(self.receipts)
-        takes = 0.0 if method == "ready" else self.seconds(worker, self.had[worker])
-        self.had[worker] += method != "ready"
+        is_work = method not in ("placed", "ready")
+        takes = self.takes(worker, method, arguments) if is_work else 0.0 if worker < self.room else HANGS
+        self.had[worker] += is_work
         begins = max(self.now, self.free_at[worker])
         ends = begins + takes if isinstance(takes, float) else begins if takes != HANGS else float("inf")
-        self.free_at[worker] = ends
+        self.free_at[worker] = ends if is_work else 0.0
         self.receipts[receipt] = (ends, takes, (worker, *arguments))
         return receipt
+
+    def takes(self, worker, method, arguments):
+        return self.seconds(worker, self.had[worker])
+
+    def are_over(self):
+        return self.is_over
 
     def wait(self, receipts, seconds):
         """As Ray: at least one, or none after the time."""
@@ -52,14 +65,25 @@ class Made:
         _, takes, answer = self.receipts[receipt]
         if takes == DIES:
             raise LostError("it was killed")
-        return Failed(UnusableError("no memory"), is_memory=True) if takes == NO_MEMORY else answer
+        return Failed(UnusableError("no memory"), "memory") if takes == NO_MEMORY else answer
 
     def end(self, worker):
         self.ended.append(worker)
 
 
-def calls(count):
-    return [Call("logits", (number,)) for number in range(count)]
+class Poisoned(Made):
+    """Something happens at block 5, whichever worker has it."""
+
+    def __init__(self, what, seconds):
+        super().__init__(seconds)
+        self.what = what
+
+    def takes(self, worker, method, arguments):
+        return self.what if arguments == (5,) else super().takes(worker, method, arguments)
+
+
+def calls(count, size=1):
+    return [Call("logits", (number,), size=size, images=[f"{number}.png"]) for number in range(count)]
 
 
 def labelled_by(made, count, workers):
@@ -101,7 +125,7 @@ def test_a_block_of_a_hung_worker_is_done_again_after_its_lease():
     made = Made(lambda worker, had: HANGS if (worker, had) == (1, 2) else 1.0)
     found = labelled_by(made, 10, workers=2)
     assert blocks_of(found) == list(range(10))
-    assert leases.LEAST_SECONDS < made.now < 2 * leases.LEAST_SECONDS
+    assert durations.LEAST_SECONDS < made.now < 2 * durations.LEAST_SECONDS
     assert made.ended == []
 
 
@@ -110,7 +134,7 @@ def test_a_hung_worker_is_replaced_after_twice_the_lease():
     found = labelled_by(made, 10, workers=1)  # nobody else is there
     assert blocks_of(found) == list(range(10))
     assert (made.started, made.ended) == (2, [0])
-    assert 2 * leases.LEAST_SECONDS <= made.now < 3 * leases.LEAST_SECONDS
+    assert 2 * durations.LEAST_SECONDS <= made.now < 3 * durations.LEAST_SECONDS
 
 
 def test_an_answer_that_comes_second_is_dropped():
@@ -137,7 +161,7 @@ def test_a_long_write_makes_no_worker_late():
         made.now += 3600.0 if len(found) == 7 else 0.0
     assert sorted(found) == list(range(20))
     assert (made.started, made.ended) == (2, [])
-    assert len(made.receipts) == 20 + 2  # nothing was asked twice
+    assert len(made.receipts) == 20 + 2 * 2  # nothing was asked twice
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -153,20 +177,15 @@ def test_no_more_blocks_are_taken_than_workers_can_hold(workers):
     made = Made(lambda worker, had: 0.0)
     for call, _ in Leases(made, workers, made.clock).answers(taken_one_by_one()):
         handed_out.append(call)
-        assert len(taken) - len(handed_out) <= leases.AT_ONCE * workers
+        assert len(taken) - len(handed_out) <= AT_ONCE * workers
     assert len(handed_out) == 100
 
 
 def test_a_block_at_which_every_worker_ends_is_given_up():
-    class Poisoned(Made):
-        def ask(self, worker, method, *arguments):
-            receipt = super().ask(worker, method, *arguments)
-            if arguments == (5,):
-                self.receipts[receipt] = (self.now, DIES, None)
-            return receipt
-
-    made = Poisoned(lambda worker, had: 1.0)
-    with pytest.raises(UnusableError, match=re.escape("4 workers ended at the same block of views, the last one")):
+    made = Poisoned(DIES, lambda worker, had: 1.0)
+    with pytest.raises(
+        UnusableError, match=re.escape("4 workers ended at the same block of views, the last one") + ".*5.png"
+    ):
         labelled_by(made, 50, workers=3)
 
 
@@ -192,3 +211,168 @@ def test_what_a_worker_cannot_do_is_an_answer():
     made = Refusing(lambda worker, had: 1.0)
     answers = dict(Leases(made, 1, made.clock).answers(calls(5)))
     assert [call.arguments[0] for call, answer in answers.items() if isinstance(answer, Failed)] == [3]
+
+
+def test_a_machine_on_which_every_worker_ends_is_left_out(capsys):
+    """The worker 1 and all that take its place: they end at once, and their blocks go to the other three."""
+    bad = {1}
+
+    class OneBad(Made):
+        def start(self):
+            if self.ended and self.ended[-1] in bad:
+                bad.add(self.started)
+            return super().start()
+
+    made = OneBad(lambda worker, had: DIES if worker in bad else 30.0)
+    assert blocks_of(labelled_by(made, 100, workers=4)) == list(range(100))
+    assert made.ended == [1, 4, 5]
+
+
+def test_workers_wait_for_a_machine_without_end(capsys):
+    """A hundred workers, room for two, three hours of work."""
+    made = Made(lambda worker, had: 30.0, room=2)
+    owner = Leases(made, 100, made.clock)
+    assert len([*owner.answers(calls(720))]) == 720
+    assert (owner.placed, made.started, made.ended) == (2, 100, [])
+    assert capsys.readouterr().err == ""
+
+
+def test_who_waits_for_a_machine_is_told(capsys):
+    """All machines go after three blocks; an hour later there is one again."""
+    made = Made(lambda worker, had: 1.0 if had < 3 else DIES, room=1)
+    ask = made.ask
+
+    def an_hour_later(worker, method, *arguments):
+        receipt = ask(worker, method, *arguments)
+        if (worker, method) == (1, "placed"):
+            made.receipts[receipt] = (made.now + 3600.0, 0.0, None)
+            made.room, made.seconds = 2, lambda worker, had: 1.0
+        return receipt
+
+    made.ask = an_hour_later
+    assert blocks_of(labelled_by(made, 10, workers=1)) == list(range(10))
+    assert made.now > 3600
+    lost, waiting = capsys.readouterr().err.splitlines()
+    assert lost == "a worker is lost (it was killed); its work waits for another one"
+    assert waiting == "no worker runs: waiting for a machine that has room for one"
+
+
+def test_a_ray_of_our_own_that_ended_is_told():
+    made = Made(lambda worker, had: 1.0 if had < 3 else DIES, room=1, is_over=True)
+    with pytest.raises(UnusableError, match="the Ray that was started here has ended"):
+        labelled_by(made, 10, workers=1)
+    assert made.now < 2 * leases.WAITING_SECONDS
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_block_that_nobody_answers_is_given_up(workers):
+    made = Poisoned(HANGS, lambda worker, had: 1.0)
+    with pytest.raises(UnusableError, match=re.escape("nobody answered a block of views in 5 leases") + ".*5.png"):
+        labelled_by(made, 50, workers)
+    assert made.now < 24 * 3600
+
+
+def test_a_quick_question_says_nothing_of_how_long_blocks_take():
+    """Blocks of 400 s after a call of another method that took 5; and large blocks after small ones."""
+    made = Made(lambda worker, had: 5.0 if had == 0 else 400.0)
+    owner = Leases(made, 1, made.clock)
+    assert len([*owner.answers([Call("rounding", (), size=0)])]) == 1
+    assert len([*owner.answers(calls(5))]) == 5
+    made.seconds = lambda worker, had: 800.0
+    assert len([*owner.answers(calls(5, size=16))]) == 5
+    assert (made.started, len(made.receipts)) == (1, 2 + 1 + 5 + 5)  # nothing was asked twice
+
+
+def test_a_lease_is_ten_times_the_slowest_answer():
+    took = durations.Durations()
+    for seconds in (1.0, 50.0, 2.0):
+        took.add(Call("logits", ()), seconds)
+    assert took.lease(Call("logits", ())) == 500.0
+    assert took.lease(Call("logits", (), late=2)) == 2000.0
+    assert took.lease(Call("logits", (), size=2)) == took.lease(Call("logits", (), "another member")) == 900.0
+
+
+def test_a_late_worker_gets_no_more_work():
+    """The second one hangs at its only block, and has room for another one."""
+    made = Made(lambda worker, had: HANGS if worker == 1 else 1.0)
+    owner = Leases(made, 2, made.clock)
+    assert {answer[0] for _, answer in owner.answers(calls(2))} == {0}
+    assert {answer[0] for _, answer in owner.answers(calls(20))} == {0}
+    assert made.had[1] == 1
+
+
+def test_the_death_of_a_late_worker_is_not_held_against_an_answered_block():
+    """Its block was lost three times before, and is answered while it hangs."""
+    made = Made(lambda worker, had: HANGS if worker == 1 and had else 1.0)
+    work = calls(200)
+    for call in work:
+        call.lost = leases.MOST_TRIES - 1
+    die = made.wait
+
+    def dies_later(receipts, seconds):
+        for receipt, (ends, takes, answer) in made.receipts.items():
+            if takes == HANGS and made.now > 90:
+                made.receipts[receipt] = (min(ends, made.now), DIES, answer)
+        return die(receipts, seconds)
+
+    made.wait = dies_later
+    assert len([*Leases(made, 2, made.clock).answers(work)]) == 200
+    assert made.ended == [1]
+
+
+def test_a_block_at_which_a_worker_ended_goes_to_one_that_is_of_use():
+    """The first worker has labelled something; all others end at what they get."""
+    made = Made(lambda worker, had: DIES if worker else 30.0)
+    owner = Leases(made, 2, made.clock)
+    [*owner.answers(calls(1))]
+    assert len([*owner.answers(calls(20))]) == 20
+    by_others = [answer[1] for _, _, answer in made.receipts.values() if len(answer) > 1 and answer[0]]
+    assert len(by_others) == len(set(by_others)) >= leases.MOST_STARTS
+
+
+class Failing(Made):
+    """Workers whose answer to block 3 is an error of another library, as often as is said."""
+
+    def __init__(self, times):
+        super().__init__(lambda worker, had: 1.0)
+        self.times = times
+
+    def answer(self, receipt):
+        answer = super().answer(receipt)
+        if answer[1:] == (3,) and self.times:
+            self.times -= 1
+            return Failed(UnusableError("failed: InternalError"), "other")
+        return answer
+
+
+def test_what_one_worker_fails_to_do_another_one_does():
+    made = Failing(times=1)
+    assert blocks_of(labelled_by(made, 9, workers=2)) == list(range(9))
+    assert len(made.ended) == 1
+
+
+def test_what_two_workers_fail_to_do_is_given_up_with_their_reason():
+    made = Failing(times=2)
+    with pytest.raises(UnusableError, match="failed: InternalError"):
+        labelled_by(made, 9, workers=3)
+    assert len(made.ended) == 1
+
+
+def test_the_reason_of_a_failure_is_looked_for_at_once():
+    def examine(failed):
+        raise DamagedError(f"the image, so: {failed.error}")
+
+    made = Failing(times=1)
+    with pytest.raises(DamagedError, match="the image, so: failed"):
+        [*Leases(made, 2, made.clock).answers(calls(9), examine)]
+
+
+def test_what_nobody_waits_for_is_not_done_again():
+    """Answers are left in the middle; their blocks, which hang, do not come back in the next ones."""
+    made = Made(lambda worker, had: HANGS if (worker, had) in ((1, 0), (1, 1)) else 1.0)
+    owner = Leases(made, 2, made.clock)
+    next(owner.answers(calls(10)))
+    first = len(made.receipts)
+    assert len([*owner.answers([Call("logits", (number,)) for number in range(100, 900)])]) == 800
+    asked = [answer[1] for _, _, answer in [*made.receipts.values()][first:] if answer and len(answer) > 1]
+    assert min(asked) >= 100

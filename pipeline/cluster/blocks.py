@@ -1,6 +1,6 @@
 """Blocks of views, each of which a worker can label without the index."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,19 +41,19 @@ class Block:
     augmentation: Augmentation
 
 
-def cuts(count: int, batch: int, classes: int, workers: int) -> Iterator[slice]:
+def cuts(count: int, batch: int, classes: int, workers: Callable[[], int]) -> Iterator[slice]:
     """Where blocks begin and end among R views; each but the last one consists of whole batches.
 
     Args:
         count: R.
         batch: views in a batch.
         classes: C.
-        workers: the number of workers.
+        workers: how many workers there are at the moment.
     """
     most = max(1, min(MOST_BATCHES, MOST_BYTES // (batch * classes * 4)))
     start = 0
     while start < count:
-        batches = min(most, max(1, (count - start) // (batch * workers * SHARES)))
+        batches = min(most, max(1, (count - start) // (batch * workers() * SHARES)))
         yield slice(start, min(start + batches * batch, count))
         start += batches * batch
 

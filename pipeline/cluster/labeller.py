@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import cast
 
 from pipeline.cluster.blocks import block_of, cuts
-from pipeline.cluster.leases import Call, Leases
+from pipeline.cluster.calls import Call
+from pipeline.cluster.leases import Leases
 from pipeline.cluster.worker import Failed, Labelled, Rounding
 from pipeline.images.index import Index, refuse_changed
 from pipeline.inference.forward import Ints
@@ -33,7 +34,7 @@ class ClusterLabeller:
         Raises:
             UnusableError: logits depend on the rest of the batch, which differs from one worker to another.
         """
-        ((_, rounding),) = self._leases.answers([Call("rounding", self._member)])
+        ((_, rounding),) = self._leases.answers([Call("rounding", self._member, self._member, size=0)])
         if isinstance(rounding, Failed):
             raise rounding.error
         if not rounding.is_steady:
@@ -65,11 +66,14 @@ class ClusterLabeller:
         Raises:
             MismatchError: image files are missing or have changed; or workers round differently.
         """
+
+        def refuse(failed: Failed) -> None:
+            refuse_changed(self._data.split(split.name))  # the likely reason, told as the local engine tells it
+
         parts: dict[Call, slice] = {}
         at_once = self.at_once  # asked for now: while the blocks are under way, nothing else can be asked
-        for call, answer in self._leases.answers(self._calls(split, views, rows, parts)):
+        for call, answer in self._leases.answers(self._calls(split, views, rows, parts), refuse):
             if isinstance(answer, Failed):
-                refuse_changed(self._data.split(split.name))  # the likely reason, told as the local engine tells it
                 raise answer.error
             self._refuse_other_rounding(answer)
             part = parts.pop(call)
@@ -80,9 +84,10 @@ class ClusterLabeller:
     def _calls(self, split: SplitOfViews, views: Ints, rows: Ints, parts: dict[Call, slice]) -> Iterator[Call]:
         """The calls for all blocks; `parts` receives which views each of them is for."""
         paths = [image.path for image in self._data.split(split.name)]
-        for part in cuts(len(rows), self.at_once, len(self._data.class_names), self._leases.count):
+        for part in cuts(len(rows), self.at_once, len(self._data.class_names), lambda: max(1, self._leases.placed)):
             block = block_of(paths, split.transforms, split.augmentation, views[part], rows[part])
-            call = Call("logits", (*self._member, block))
+            size = part.stop - part.start
+            call = Call("logits", (*self._member, block), self._member, size, block.paths)
             parts[call] = part
             yield call
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.leases import AT_ONCE, LostError
+from pipeline.cluster.held_workers import AT_ONCE, LostError
 from pipeline.cluster.settings import Cluster
 from pipeline.cluster.worker import Order, Worker
 from pipeline.runtime.errors import one_line
@@ -69,6 +69,13 @@ class RayProcesses:
         import ray
 
         ray.kill(worker)
+
+    def are_over(self) -> bool:
+        """As `Processes.are_over`: other machines can join any cluster but one that was started here."""
+        import ray
+
+        nodes: Any = ray.nodes  # its module has no types
+        return self._cluster.address is None and not any(node["Alive"] for node in nodes())
 
 
 def _reason(error: Exception) -> str:

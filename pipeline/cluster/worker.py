@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -83,11 +83,12 @@ class Failed:
 
     Attributes:
         error: the reason, for the user.
-        is_memory: whether memory ran out, so that another worker may succeed.
+        kind: told: this program looked for it, and every worker would find it. Memory ran out, or another library
+            raised it: another worker may succeed.
     """
 
     error: PipelineError
-    is_memory: bool = False
+    kind: Literal["told", "memory", "other"] = "told"
 
 
 class Worker:
@@ -105,6 +106,9 @@ class Worker:
         self._loading, self._computing = threading.Lock(), threading.Lock()
         self._members: dict[str, Teacher] = {}
         self._forwards: dict[tuple[str, bool], Any] = {}
+
+    def placed(self) -> None:
+        """Answers as soon as the process runs."""
 
     def ready(self) -> Failed | None:
         """Loads the teacher."""
@@ -180,7 +184,8 @@ def _told(action: Callable[[], T]) -> T | Failed:
     except Exception as error:  # of any library: the worker lives on, and the user learns why
         kind = type(error).__name__
         is_memory = kind in ("MemoryError", "ResourceExhaustedError")
-        return Failed(UnusableError(f"a worker on {_where()} failed: {kind}: {one_line(error)}"), is_memory)
+        told = UnusableError(f"a worker on {_where()} failed: {kind}: {one_line(error)}")
+        return Failed(told, "memory" if is_memory else "other")
 
 
 def _enter(folder: str) -> None:

@@ -33,8 +33,12 @@ from pipeline.teacher_pass.labelling import TeacherPass
 from pipeline.teacher_pass.precision import load_in_precision
 from pipeline.teacher_pass.unfinished_logits import UnfinishedLogits
 
-CODE = ("stages/precompute.py", "cluster", "images", "inference", "models", "runtime", "soft_labels", "teacher_pass")
-"""The code that decides the logits."""
+CODE = (
+    "stages/precompute.py",
+    *(f"cluster/{module}.py" for module in ("blocks", "labeller", "one_at_a_time", "worker")),
+    *("images", "inference", "models", "runtime", "soft_labels", "teacher_pass"),
+)
+"""The code that decides the logits: of a cluster's, not which worker does what, where and when."""
 
 LabellersOf = Callable[[Teacher], Labellers]
 """What gives the logits of a teacher, or of a member of an ensemble."""
