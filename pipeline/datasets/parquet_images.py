@@ -16,13 +16,16 @@ from pipeline.datasets.shard_patterns import shards_of
 from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
-from pipeline.images.parquet_rows import bytes_of, or_damaged, parquet_reader
+from pipeline.images.parquet_rows import WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
-from pipeline.runtime.errors import MismatchError, UnusableError, all_named, quoted
+from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, quoted
 from pipeline.runtime.progress import Progress
 
 ROW_DIGITS = 6
 """Rows have numbers of at least so many digits, so that ids sort as rows."""
+
+READ_AT_ONCE = 2**16
+"""Bytes of a column that are read for one row; without this bound, pyarrow reads those of the whole row group."""
 
 LARGE_GROUP = 64 * 2**20
 """Bytes; reading one image takes as many as its row group has, unless the images beside it are read too."""
@@ -101,13 +104,15 @@ def _read_shard(
     parquet = parquet_reader(shard)
     named = {"image": columns.image, "label": columns.label, "id": id_column, "group": columns.group}
     texts = {key: column for key, column in named.items() if column is not None and key != "image"}
-    with or_damaged(shard, lambda: parquet.ParquetFile(shard, page_checksum_verification=True)) as file:
+    settings = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": READ_AT_ONCE}
+    with or_damaged(shard, lambda: parquet.ParquetFile(shard, **settings)) as file:
         schema = file.schema_arrow
         _refuse_columns(shard, schema, named)
         table = or_damaged(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))
-        _refuse_no_bytes(shard, file, str(columns.image))
-        _tell_large_groups(shard, file, str(columns.image), found)
-    values = {key: _texts(shard, column, table.column(column)) for key, column in texts.items()}
+        chunks = _chunks(shard, file, str(columns.image))
+        _refuse_no_bytes(shard, file, str(columns.image), chunks)
+        _tell_large_groups(shard, chunks, found)
+    values = {key: _texts(shard, column, table.column(column), key == "id") for key, column in texts.items()}
     names = values.get("id") or [f"{row:0{ROW_DIGITS}}" for row in range(table.num_rows)]
     groups: Sequence[str | None] = values.get("group") or [None] * table.num_rows
     for row, (name, label, group) in enumerate(zip(names, values["label"], groups, strict=True)):
@@ -131,11 +136,10 @@ def _refuse_columns(shard: Path, schema: Any, named: dict[str, str | None]) -> N
         )
 
 
-def _refuse_no_bytes(shard: Path, file: Any, column: str) -> None:
+def _refuse_no_bytes(shard: Path, file: Any, column: str, chunks: Sequence[Any]) -> None:
     """Reads the images of those row groups alone whose statistics do not say that no bytes are missing."""
     empty, first = [], 0
-    for group in range(file.metadata.num_row_groups):
-        chunk = _chunk(file.metadata.row_group(group), column)
+    for group, chunk in enumerate(chunks):
         known = chunk.statistics if chunk.is_stats_set else None
         if known is None or not known.has_null_count or known.null_count:
             values = bytes_of(or_damaged(shard, partial(file.read_row_group, group, [column])).column(column))
@@ -150,8 +154,8 @@ def _refuse_no_bytes(shard: Path, file: Any, column: str) -> None:
         )
 
 
-def _tell_large_groups(shard: Path, file: Any, column: str, found: Found) -> None:
-    sizes = [_chunk(file.metadata.row_group(group), column).total_compressed_size for group in _groups(file)]
+def _tell_large_groups(shard: Path, chunks: Sequence[Any], found: Found) -> None:
+    sizes = [chunk.total_compressed_size for chunk in chunks]
     if max(sizes, default=0) > LARGE_GROUP and not found.hints:
         found.hints.append(
             f"{shard} has row groups of up to {max(sizes) / 2**20:,.0f} MiB, and an image in it cannot be read alone. "
@@ -160,18 +164,29 @@ def _tell_large_groups(shard: Path, file: Any, column: str, found: Found) -> Non
         )
 
 
-def _groups(file: Any) -> range:
-    return range(file.metadata.num_row_groups)
+def _chunks(shard: Path, file: Any, column: str) -> list[Any]:
+    """The description of the column of bytes in each row group.
+
+    pyarrow ends Python where it is asked for a damaged one. So a row is read before, which fails with an error, and no
+    statistics are asked for of another type.
+    """
+    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    place = paths.index(f"{column}.bytes" if f"{column}.bytes" in paths else column)
+    chunks = []
+    for group in range(file.metadata.num_row_groups):
+        rows = file.iter_batches(batch_size=1, row_groups=[group], columns=[column], use_threads=False)
+        or_damaged(shard, partial(next, rows, None))
+        chunks.append(file.metadata.row_group(group).column(place))
+    types = {chunk.physical_type for chunk in chunks} - {file.schema.column(place).physical_type}
+    if types:
+        raise DamagedError(f"{shard} describes the column {column!r} as {quoted(types)}, which it is not. {WRITE_AGAIN}")
+    return chunks
 
 
-def _chunk(group: Any, column: str) -> Any:
-    """The description of a row group's column of bytes."""
-    paths = {group.column(place).path_in_schema: place for place in range(group.num_columns)}
-    return group.column(paths[f"{column}.bytes" if f"{column}.bytes" in paths else column])
-
-
-def _texts(shard: Path, name: str, column: Any) -> list[str]:
-    values = [written(value) for value in or_damaged(shard, column.to_pylist)]
+def _texts(shard: Path, name: str, column: Any, is_id: bool) -> list[str]:
+    # Ids that differ as texts, such as 007 and 7, are those of two images; labels that do are one class.
+    found = or_damaged(shard, column.to_pylist)
+    values = [value if is_id and isinstance(value, str) else written(value) for value in found]
     if None in values:
         raise UnusableError(
             f"{shard} has {column.type} in the column {name!r}; expected one text or number in each row. Correct "

@@ -124,6 +124,8 @@ def data_set_of(
     names = found.class_names if class_names is None else class_names
     known = labels_in(data, names)
     labels = ["" if _says_nothing(sample.label, known) else sample.label for sample in found.samples]
+    if class_names is not None and _are_meant_by_name(known, found.class_names or []):
+        labels = [_stated_name(label, found.class_names or []) for label in labels]
     _refuse_unlabelled(found.samples, labels, columns.label, data, unlabelled)
     classes, order = name_classes(
         [label for label in labels if label], names, data=data, source=data, place=f"the column {columns.label!r}"
@@ -150,6 +152,20 @@ def data_set_of(
 
 def _says_nothing(label: str, known: Sequence[str]) -> bool:
     return is_missing(label, known) or (label == str(NO_LABEL) and label not in known)
+
+
+def _are_meant_by_name(known: Sequence[str], stated: Sequence[str]) -> bool:
+    """Whether names in params.yaml are meant for the classes that the shards state, and not for their numbers.
+
+    They are if all are stated, or one is for another number: the same name must not come to mean other images.
+    """
+    numbers = {composed(name): number for number, name in enumerate(stated)}
+    return numbers.keys() >= {*known} or any(numbers.get(name, number) != number for number, name in enumerate(known))
+
+
+def _stated_name(label: str, stated: Sequence[str]) -> str:
+    number = whole_number(label)
+    return label if number is None or not 0 <= number < len(stated) else composed(stated[number])
 
 
 def _ids(samples: Sequence[Sample], data: Path) -> list[str]:

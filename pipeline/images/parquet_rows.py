@@ -24,6 +24,8 @@ KEPT_BYTES = 256 * 2**20
 OPEN_METADATA = 256
 """Of how many files the description of the row groups is kept."""
 
+WRITE_AGAIN = "Write it again, it may be damaged."
+
 Group = tuple[Path, FileState, str, int]
 """A column in a row group of a file."""
 
@@ -114,7 +116,7 @@ def or_damaged(file: Path, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # pyarrow has a dozen kinds, and passes on those of Python
         raise DamagedError(
-            f"{file} cannot be read as a Parquet file: {one_line(error)}. Write it again, it may be damaged."
+            f"{file} cannot be read as a Parquet file: {one_line(error)}. {WRITE_AGAIN}"
         ) from None
 
 
