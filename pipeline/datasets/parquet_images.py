@@ -24,9 +24,6 @@ from pipeline.runtime.progress import Progress
 ROW_DIGITS = 6
 """Rows have numbers of at least so many digits, so that ids sort as rows."""
 
-READ_AT_ONCE = 2**16
-"""Bytes of a column that are read for one row; without this bound, pyarrow reads those of the whole row group."""
-
 LARGE_GROUP = 64 * 2**20
 """Bytes; reading one image takes as many as its row group has, unless the images beside it are read too."""
 
@@ -104,8 +101,7 @@ def _read_shard(
     parquet = parquet_reader(shard)
     named = {"image": columns.image, "label": columns.label, "id": id_column, "group": columns.group}
     texts = {key: column for key, column in named.items() if column is not None and key != "image"}
-    settings = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": READ_AT_ONCE}
-    with or_damaged(shard, lambda: parquet.ParquetFile(shard, **settings)) as file:
+    with or_damaged(shard, lambda: parquet.ParquetFile(shard, page_checksum_verification=True)) as file:
         schema = file.schema_arrow
         _refuse_columns(shard, schema, named)
         table = or_damaged(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))
@@ -172,14 +168,18 @@ def _chunks(shard: Path, file: Any, column: str) -> list[Any]:
     """
     paths = [file.schema.column(place).path for place in range(len(file.schema))]
     place = paths.index(f"{column}.bytes" if f"{column}.bytes" in paths else column)
-    chunks = []
-    for group in range(file.metadata.num_row_groups):
-        rows = file.iter_batches(batch_size=1, row_groups=[group], columns=[column], use_threads=False)
-        or_damaged(shard, partial(next, rows, None))
-        chunks.append(file.metadata.row_group(group).column(place))
+    groups = range(file.metadata.num_row_groups)
+    # By a memory map, without which pyarrow reads all images of a row group for one.
+    with parquet_reader(shard).ParquetFile(shard, metadata=file.metadata, memory_map=True) as mapped:
+        for group in groups:
+            rows = mapped.iter_batches(batch_size=1, row_groups=[group], columns=[column], use_threads=False)
+            or_damaged(shard, partial(next, rows, None))
+    chunks = [file.metadata.row_group(group).column(place) for group in groups]
     types = {chunk.physical_type for chunk in chunks} - {file.schema.column(place).physical_type}
     if types:
-        raise DamagedError(f"{shard} describes the column {column!r} as {quoted(types)}, which it is not. {WRITE_AGAIN}")
+        raise DamagedError(
+            f"{shard} describes the column {column!r} as {quoted(types)}, which it is not. {WRITE_AGAIN}"
+        )
     return chunks
 
 

@@ -115,9 +115,7 @@ def or_damaged(file: Path, read: Callable[[], Any]) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # pyarrow has a dozen kinds, and passes on those of Python
-        raise DamagedError(
-            f"{file} cannot be read as a Parquet file: {one_line(error)}. {WRITE_AGAIN}"
-        ) from None
+        raise DamagedError(f"{file} cannot be read as a Parquet file: {one_line(error)}. {WRITE_AGAIN}") from None
 
 
 class _RecentGroups:
