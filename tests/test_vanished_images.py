@@ -11,9 +11,11 @@ from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from pipeline.images.index import Image, Index, write_index
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
-from pipeline.stages import train_baseline
+from pipeline.soft_labels.logit_storage import Dense
+from pipeline.stages import precompute, train_baseline
 from pipeline.training import input_pipeline
 from pipeline.training.recipe import Phase, Recipe
 
@@ -80,6 +82,30 @@ def test_finished_epochs_outlive_files_that_vanish(images, capsys, kind):
     train("none")
     assert "continuing after epoch 1 of 2" in capsys.readouterr().err
     assert OUTPUT.is_file()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_precompute_names_files_that_vanish(monkeypatch, kind):
+    teacher = Path("teacher.keras")
+    keras_files.save(MODEL.build(classes=2, seed=1), teacher)
+    compare = precompute.refuse_changed
+
+    def then_damage(images):
+        compare(images)
+        damage(kind)
+
+    monkeypatch.setattr(precompute, "refuse_changed", then_damage)
+    with pytest.raises(MismatchError, match=r"^[0-9]+ image file\(s\) are missing or not those of the index: .*png"):
+        precompute.run(
+            index=INDEX,
+            teacher=teacher,
+            views=Views(1, 1, Augmentation(rotation=0.2)),
+            stored_as=Dense("float32"),
+            batch_size=4,
+            previous=[],
+            output=Path("logits.h5"),
+        )
+    assert not Path("logits.h5").exists()
 
 
 def test_no_iterator_outlives_the_error():
