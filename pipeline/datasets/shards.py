@@ -123,6 +123,7 @@ def data_set_of(
     """
     names = found.class_names if class_names is None else class_names
     known = labels_in(data, names)
+    ids = _ids(found.samples, data)
     labels = ["" if _says_nothing(sample.label, known) else sample.label for sample in found.samples]
     if class_names is not None and _are_meant_by_name(known, found.class_names or []):
         labels = [_stated_name(label, found.class_names or []) for label in labels]
@@ -133,7 +134,7 @@ def data_set_of(
     in_turn = iter(classes)
     rows = [
         Annotation(image_id, next(in_turn) if label else "", sample.split, None, sample.place)
-        for image_id, sample, label in zip(_ids(found.samples, data), found.samples, labels, strict=True)
+        for image_id, sample, label in zip(ids, found.samples, labels, strict=True)
     ]
     if columns.group is not None:
         rows = grouped(rows, [sample.group or "" for sample in found.samples], data, columns.group)
