@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,6 +93,7 @@ def test_other_columns_give_the_image_the_id_and_the_group():
         ([1, 0, 1], ["a", "b"], ["b", "a", "b"], ["a", "b"]),
         (["y", "x", "y"], None, ["y", "x", "y"], ["x", "y"]),
         (["y", "x", "y"], ["y", "x"], ["y", "x", "y"], ["y", "x"]),
+        ([Decimal("1.00"), Decimal("0.00"), Decimal("1.00")], ["a", "b"], ["b", "a", "b"], ["a", "b"]),
         ([True, False, True], None, ["true", "false", "true"], ["false", "true"]),
     ],
 )
@@ -194,6 +196,14 @@ def test_large_row_groups_are_told(monkeypatch):
     assert "images.cache: memory or disk" in hint
 
 
+@pytest.mark.parametrize(("names", "hints"), [(["a", "b", "c"], 0), (["a", "c", "b"], 1)])
+def test_ids_that_are_not_in_the_order_of_rows_are_told(monkeypatch, names, hints):
+    write_parquet(FILE, {"image": IMAGES[:3], "label": ["x", "y", "x"], "name": names})
+    assert read(id_column="name").hints == []
+    monkeypatch.setattr(parquet_images, "KEPT_BYTES", 100)
+    assert sum("not in the order of split.id_column" in hint for hint in read(id_column="name").hints) == hints
+
+
 # What is refused
 
 
@@ -236,9 +246,9 @@ def test_files_that_state_other_classes_are_refused():
     write_two()
     write_parquet(OTHER, {"image": as_structs(IMAGES[:2]), "label": [0, 1]}, {"label": ["ill", "healthy"]})
     assert f"{OTHER} states other classes than {FILE}: 'ill', 'healthy', not" in refusal(MismatchError)
-    assert "so a number would mean two classes" in refusal(MismatchError, class_names=["a", "b"])
+    assert "so a number could mean two classes" in refusal(MismatchError, class_names=["a", "b"])
     write_parquet(OTHER, {"image": as_structs(IMAGES[:2]), "label": [0, 1]})
-    assert f"{OTHER} states other classes than {FILE}: 'none', not 'healthy', 'ill'" in refusal(MismatchError)
+    assert f"{OTHER} states other classes than {FILE}: no names, not 'healthy', 'ill'" in refusal(MismatchError)
     assert read(class_names=["a", "b"]).class_names == ["a", "b"]
 
 
@@ -248,6 +258,14 @@ def test_damaged_files_are_named():
     for damaged in (b"", content[:-5], content[: len(content) // 2], b"PAR1" + bytes(100) + b"PAR1"):
         Path(OTHER).write_bytes(damaged)
         assert f"{OTHER} cannot be read as a Parquet file" in refusal(DamagedError)
+
+
+def test_an_encrypted_file_is_told(monkeypatch):
+    """pyarrow says `Cannot decrypt ParquetFile that is encrypted`, or names the footer's mark PARE."""
+    write_two()
+    content = Path(FILE).read_bytes()
+    Path(FILE).write_bytes(content[:-4] + b"PARE")
+    assert f"{FILE} is encrypted, and no key is used here" in refusal()
 
 
 @pytest.mark.slow

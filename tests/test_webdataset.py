@@ -11,6 +11,7 @@ import pytest
 from layouts import assert_every_key_must_be_there, assert_one_mistake, invalid, planned, png
 from shard_files import write_tar
 
+from pipeline.datasets import webdataset
 from pipeline.datasets.tar_members import members_of
 from pipeline.datasets.unlabelled import Unlabelled
 from pipeline.datasets.webdataset import read_webdataset
@@ -185,6 +186,13 @@ def test_extensions_are_named_in_any_case_with_or_without_dot(named):
     write_tar(SHARD, {"1.JPG": png(1), "1.CLS": b"0", "1.png": png(2), "2.jpg": png(3), "2.cls": b"1"})
     rows = read(image_column=named, label_column=".cls").rows
     assert [(row.id, row.class_name) for row in rows] == [("a-0/1.JPG", "0"), ("a-0/2.jpg", "1")]
+
+
+def test_a_member_that_is_too_large_for_an_image_is_refused(monkeypatch):
+    write_two()
+    assert webdataset.LARGEST_IMAGE == 2_147_483_647
+    monkeypatch.setattr(webdataset, "LARGEST_IMAGE", len(png(0)) - 1)
+    assert "'0000.png' in raw/a-0.tar has" in refusal()
 
 
 def test_names_with_several_dots_are_told_by_their_fields():

@@ -7,6 +7,7 @@ metadata (https://huggingface.co/docs/datasets/about_dataset_features).
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.datasets.shard_patterns import shards_of
 from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
-from pipeline.images.parquet_rows import WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
+from pipeline.images.parquet_rows import KEPT_BYTES, WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
 from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, quoted
 from pipeline.runtime.progress import Progress
@@ -110,6 +111,7 @@ def _read_shard(
         _tell_large_groups(shard, chunks, found)
     values = {key: _texts(shard, column, table.column(column), key == "id") for key, column in texts.items()}
     names = values.get("id") or [f"{row:0{ROW_DIGITS}}" for row in range(table.num_rows)]
+    _tell_other_order(shard, chunks, values.get("id", []), found)
     groups: Sequence[str | None] = values.get("group") or [None] * table.num_rows
     for row, (name, label, group) in enumerate(zip(names, values["label"], groups, strict=True)):
         place = place_in_parquet(shard, row, str(columns.image))
@@ -157,6 +159,16 @@ def _tell_large_groups(shard: Path, chunks: Sequence[Any], found: Found) -> None
             f"{shard} has row groups of up to {max(sizes) / 2**20:,.0f} MiB, and an image in it cannot be read alone. "
             "Passes in order read each group once; trainings that decode images again and again need "
             "images.cache: memory or disk, or files with row_group_size=100."
+        )
+
+
+def _tell_other_order(shard: Path, chunks: Sequence[Any], ids: Sequence[str], found: Found) -> None:
+    total = sum(chunk.total_compressed_size for chunk in chunks)
+    if total > KEPT_BYTES and any(one > other for one, other in pairwise(ids)) and not found.hints:
+        found.hints.append(
+            f"{shard} is large, and its rows are not in the order of split.id_column, in which stages read the images: "
+            "each then costs as much as its row group. Sort the rows by it before they are written, or set "
+            "split.id_column: null."
         )
 
 
@@ -211,8 +223,9 @@ def _one_list(stated: Mapping[Path, list[str] | None], others_are_given: bool) -
     lists = [(shard, names) for shard, names in stated.items() if names is not None or not others_are_given]
     for shard, names in lists[1:]:
         if names != lists[0][1]:
+            these, those = (quoted(of) if of else "no names" for of in (names, lists[0][1]))
             raise MismatchError(
-                f"{shard} states other classes than {lists[0][0]}: {quoted(names or ['none'])}, not "
-                f"{quoted(lists[0][1] or ['none'])}, so a number would mean two classes. Write both from one data set."
+                f"{shard} states other classes than {lists[0][0]}: {these}, not {those}, so a number could mean two "
+                "classes. Write both from one data set."
             )
     return lists[0][1] if lists else None

@@ -6,6 +6,7 @@ An image in a shard is never copied or unpacked: its row names its place (`image
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,9 +88,9 @@ def written(value: object) -> str | None:
     """
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return str(value).lower() if isinstance(value, bool) else None
-    text = composed(str(value).strip())
+    text = composed(f"{value:f}" if isinstance(value, Decimal) else str(value).strip())
     number = whole_number(text)
     return text if number is None else str(number)
 
@@ -108,7 +109,7 @@ def data_set_of(
     """The data set of the images of some shards.
 
     Args:
-        found: what the shards hold.
+        found: what the shards hold; its samples are taken out.
         data: the folder of the data set.
         columns: the columns that were read.
         shards: the shards of each split.
@@ -136,8 +137,10 @@ def data_set_of(
         Annotation(image_id, next(in_turn) if label else "", sample.split, None, sample.place)
         for image_id, sample, label in zip(ids, found.samples, labels, strict=True)
     ]
+    groups = [] if columns.group is None else [sample.group or "" for sample in found.samples]
+    found.samples.clear()  # millions of them would take as much memory again
     if columns.group is not None:
-        rows = grouped(rows, [sample.group or "" for sample in found.samples], data, columns.group)
+        rows = grouped(rows, groups, data, columns.group)
     refuse_outside_training(rows, data)
     kept, hints = used(rows, unlabelled)
     return DataSet(

@@ -24,6 +24,9 @@ from pipeline.runtime.errors import MissingError, UnusableError, all_named
 from pipeline.runtime.progress import Progress
 
 KEY_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+LARGEST_IMAGE = 2**31 - 1
+"""Bytes; TensorFlow decodes no larger file, and to read one would take as much memory."""
+
 LARGEST_FIELD = 2**20
 """Bytes; a larger field is no label."""
 
@@ -107,6 +110,11 @@ def _read_shard(data: Path, shard: Path, split: SplitName, columns: Columns, fou
             field, member = next(iter(fields.items()))
             found.left_out.append(f"{name_of_shard}: {member.name} (field {field!r} of a sample without an image)")
             continue
+        if image.size > LARGEST_IMAGE:
+            raise UnusableError(
+                f"{image.name!r} in {shard} has {image.size:,} bytes, more than any image that can be decoded "
+                f"({LARGEST_IMAGE:,}). Correct split.image_column, or write this shard without it."
+            )
         place = place_in_tar(shard, image.offset, image.size)
         label = _text(shard, key, fields, columns.label)
         group = None if columns.group is None else _text(shard, key, fields, columns.group)
