@@ -150,7 +150,7 @@ def test_a_token_of_the_user_is_shown_to_the_cluster(tmp_path, monkeypatch, file
     assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
-def test_what_ray_prints_when_it_refuses_a_token_becomes_one_line(monkeypatch, capfd):
+def test_a_token_that_ray_refuses_is_told_in_one_line(monkeypatch, capfd):
     import ray
 
     def refused(**_):
