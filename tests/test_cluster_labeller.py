@@ -14,7 +14,7 @@ from real_project import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli.arguments import of_precompute
-from pipeline.cluster import connection
+from pipeline.cluster import connection, worker
 from pipeline.cluster.connection import connected, refuse_without_ray
 from pipeline.cluster.labeller import ClusterLabeller
 from pipeline.cluster.settings import Cluster
@@ -238,3 +238,14 @@ def test_the_cluster_reaches_the_stage_with_the_engine_ray(tmp_path, monkeypatch
     params["precompute"] |= {"engine": engine, "ray": {"workers": 3}}
     YAML(typ="safe").dump(params, Path("params.yaml"))
     assert of_precompute(read_params())["cluster"] == cluster
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ResourceExhaustedError", "memory"), ("MemoryError", "memory"), ("InternalError", "other")]
+)
+def test_an_error_of_another_library_says_whether_memory_ran_out(name, kind):
+    def fail():
+        raise type(name, (Exception,), {})("too much")
+
+    failed = worker._told(fail)
+    assert (failed.kind, str(failed.error).rpartition("failed: ")[2]) == (kind, f"{name}: too much")
