@@ -9,12 +9,11 @@ import tensorflow as tf
 from conftest import MODEL
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
-from pipeline.images.index import Image, Index, write_index
+from pipeline.images.index import Image, Index, refuse_changed, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
 from pipeline.stages import train_baseline
-from pipeline.training import input_pipeline
 from pipeline.training.recipe import Phase, Recipe
 
 INDEX, OUTPUT = Path("index.csv"), Path("baseline.keras")
@@ -58,15 +57,15 @@ def train(cache, trainable_from="all", watch=None):
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_files_that_vanish_after_the_check_are_named(monkeypatch, cache, kind, trainable_from):
-    compare, compared = input_pipeline.refuse_changed, []
+    compared = []
 
     def then_damage(images):
-        compare(images)
+        refuse_changed(images)
         compared.append(images)
         if len(compared) == 2:  # training images, then validation images
             damage(kind)
 
-    monkeypatch.setattr(input_pipeline, "refuse_changed", then_damage)
+    monkeypatch.setattr("pipeline.images.unchanged.refuse_changed", then_damage)
     with pytest.raises(MismatchError, match=r"^[0-9]+ image file\(s\) are missing or not those of the index: .*png"):
         train(cache, trainable_from)
 
