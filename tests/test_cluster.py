@@ -19,8 +19,8 @@ from real_project import ENVIRONMENT, HANGS, ROOT, marked, sha256, wait_until
 from pipeline.cluster import leases
 from pipeline.cluster.blocks import cuts
 from pipeline.cluster.settings import Cluster
-from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images import unchanged
+from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images.index import read_index, refuse_changed
 from pipeline.images.views import Views
 from pipeline.models.teacher_file import GivenTeacher

@@ -1,4 +1,4 @@
-"""Image files that vanish, or become text, while a training or `precompute` reads them."""
+"""Image files that vanish, or become text or another picture, while a training or `precompute` reads them."""
 
 import gc
 from pathlib import Path
@@ -9,15 +9,23 @@ import tensorflow as tf
 from conftest import MODEL
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
+from pipeline.images import unchanged
 from pipeline.images.index import Image, Index, refuse_changed, write_index
 from pipeline.images.views import Augmentation, Views
+from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
-from pipeline.stages import train_baseline
+from pipeline.soft_labels.logit_storage import Dense
+from pipeline.stages import precompute, train_baseline
 from pipeline.training.recipe import Phase, Recipe
 
 INDEX, OUTPUT = Path("index.csv"), Path("baseline.keras")
-DAMAGES = {"missing": Path.unlink, "text": lambda path: path.write_text("text")}
+OTHER = tf.io.encode_png(np.zeros((12, 12, 3), np.uint8)).numpy()
+DAMAGES = {
+    "missing": Path.unlink,
+    "text": lambda path: path.write_text("text"),
+    "picture": lambda path: path.write_bytes(OTHER),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +73,7 @@ def test_files_that_vanish_after_the_check_are_named(monkeypatch, cache, kind, t
         if len(compared) == 2:  # training images, then validation images
             damage(kind)
 
-    monkeypatch.setattr("pipeline.images.unchanged.refuse_changed", then_damage)
+    monkeypatch.setattr(unchanged, "refuse_changed", then_damage)
     with pytest.raises(MismatchError, match=r"^[0-9]+ image file\(s\) are missing or not those of the index: .*png"):
         train(cache, trainable_from)
 
@@ -79,6 +87,29 @@ def test_finished_epochs_outlive_files_that_vanish(images, capsys, kind):
     train("none")
     assert "continuing after epoch 1 of 2" in capsys.readouterr().err
     assert OUTPUT.is_file()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_precompute_names_files_that_vanish(monkeypatch, kind):
+    teacher = Path("teacher.keras")
+    keras_files.save(MODEL.build(classes=2, seed=1), teacher)
+
+    def then_damage(images):
+        refuse_changed(images)
+        damage(kind)
+
+    monkeypatch.setattr(unchanged, "refuse_changed", then_damage)
+    with pytest.raises(MismatchError, match=r"^[0-9]+ image file\(s\) are missing or not those of the index: .*png"):
+        precompute.run(
+            index=INDEX,
+            teacher=teacher,
+            views=Views(1, 1, Augmentation(rotation=0.2)),
+            stored_as=Dense("float32"),
+            batch_size=4,
+            previous=[],
+            output=Path("logits.h5"),
+        )
+    assert not Path("logits.h5").exists()
 
 
 def test_no_iterator_outlives_the_error():
