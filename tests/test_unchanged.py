@@ -99,7 +99,7 @@ def test_an_answer_counts_if_all_images_behind_it_stayed(images, damaged, answer
     """The first view is of image 1 alone, the second one mixes image 4 in; image 0 is of another split."""
     files = UnchangedSplits(Index(images))
     transforms = Transforms.of((2, 2), partner=np.array([[-1, -1], [1, -1]], np.int32))
-    split = SplitOfViews("train", Rows(("1", "4"), (0, 0), ("", "")), Augmentation(mixing=Mixing(1.0, 1.0)), transforms)
+    split = SplitOfViews("train", Rows(("1", "4"), (0, 0), ("", "")), Augmentation(mixup=Mixing(1, 1)), transforms)
     labeller = files.compared(Labellers(Answering(lambda place: place or put_back(damaged)), None)).usual
     answered = labeller.logits(split, np.array([0, 1]), np.array([0, 0]))
     assert [part.start for part, _ in islice(answered, answers)] == [*range(answers)]
