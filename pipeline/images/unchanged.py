@@ -1,13 +1,14 @@
 """Image files that must keep the content that the index says until their pixels have been read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.index import Image, refuse_changed
-from pipeline.images.places import file_of
+from pipeline.images.places import file_of, is_in_shard
 from pipeline.runtime.errors import MismatchError, all_named
 from pipeline.runtime.seen_files import settled_state_of, state_of
 
@@ -43,7 +44,7 @@ class Unchanged:
         """
         numbers = range(len(self._images)) if rows is None else rows.tolist()
         images, states = self._images, self._states
-        others = [row for row in numbers if hash(state_of(file_of(images[row].path))) != states[row]]
+        others = [row for row in numbers if hash(state_of(_file(images[row]))) != states[row]]
         if not others:
             return
         now = [_settled(images[row]) for row in others]
@@ -59,5 +60,10 @@ class Unchanged:
 
 
 def _settled(image: Image) -> int:
-    state = settled_state_of(file_of(image.path))
+    state = settled_state_of(_file(image))
     return UNKNOWN if state is None else hash(state)
+
+
+def _file(image: Image) -> str | Path:
+    """Without a `Path` for a file of its own: making one takes as long as the look at its state."""
+    return file_of(image.path) if is_in_shard(image.path) else image.path
