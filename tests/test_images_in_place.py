@@ -11,6 +11,7 @@ from layouts import files_below
 from real_project import LOGITS, ROOT, change, copy_without, run, sha256, stages_run
 from ruamel.yaml import YAML
 
+from pipeline.datasets.links import LIST
 from pipeline.images import index as images_index
 from pipeline.images.index import read_index, refuse_changed
 from pipeline.runtime import seen_files
@@ -30,6 +31,11 @@ def project(tmp_path, monkeypatch):
 def run_split(data=Path("raw"), **settings):
     split.run(layout="mhist", settings=mhist_in(data), split_folder=FOLDER, index=INDEX, links_folder=LINKS, **settings)
     return read_index(INDEX).images
+
+
+def linked(folder):
+    """The content behind each link, by its place."""
+    return {name: content for name, content in files_below(folder).items() if name != LIST}
 
 
 def test_the_index_names_the_images_where_they_are(project):
@@ -72,7 +78,7 @@ def test_links_lie_where_the_copies_would(project):
     copies = files_below(FOLDER)
     run_split(copy=False, links=True)
     assert files_below(FOLDER) == {}
-    assert files_below(LINKS) == copies
+    assert linked(LINKS) == copies
     assert all(file.is_symlink() for file in LINKS.rglob("*.png"))
 
 
@@ -81,13 +87,13 @@ def test_links_of_relative_data_outlive_a_move(project, tmp_path):
     (tmp_path / "moved").mkdir()
     for name in ("raw", "data"):
         shutil.move(name, tmp_path / "moved" / name)
-    assert len(files_below(tmp_path / "moved/data/links")) == len(kept)
+    assert len(linked(tmp_path / "moved/data/links")) == len(kept)
 
 
 def test_links_of_an_earlier_run_are_replaced_or_removed(project):
     run_split(copy=False, links=True)
     few = run_split(copy=False, links=True, limit=10)
-    assert len(files_below(LINKS)) == len(few) == 10
+    assert len(linked(LINKS)) == len(few) == 10
     run_split(copy=False)
     assert not LINKS.exists()
     run_split(copy=False, links=True)
@@ -103,6 +109,59 @@ def test_a_folder_with_other_things_than_links_stays(project, links):
     with pytest.raises(MismatchError, match=r"data/links .* holds data/links/train/mine\.txt"):
         run_split(copy=False, links=links)
     assert files_below(Path("data")) == before
+
+
+def link_to_a_file():
+    Path("mine").write_text("mine")
+    LINKS.mkdir(parents=True)
+    (LINKS / "one").symlink_to("../../mine")
+
+
+def link_to_a_folder():
+    LINKS.mkdir(parents=True)
+    (LINKS / "mnist").symlink_to("../../raw")
+
+
+def file_of_the_user():
+    LINKS.parent.mkdir()
+    LINKS.write_text("mine")
+
+
+def link_in_its_place():
+    run_split(copy=False, links=True)
+    LINKS.rename("mine")
+    LINKS.symlink_to("../mine")
+
+
+@pytest.mark.parametrize("make", [link_to_a_file, link_to_a_folder, file_of_the_user, link_in_its_place])
+def test_what_the_user_made_at_data_links_stays(project, make):
+    make()
+    before = everything_at(LINKS)
+    run_split()
+    run_split(copy=False)
+    assert everything_at(LINKS) == before
+    with pytest.raises(MismatchError, match=r"split has not made what is there.*split\.links: false"):
+        run_split(copy=False, links=True)
+    assert everything_at(LINKS) == before
+
+
+def everything_at(path):
+    return [(str(file), os.path.islink(file) and os.readlink(file)) for file in [path, *sorted(path.rglob("*"))]]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("target", ["/etc", "/etc/hosts"])
+def test_links_of_the_user_among_those_of_split_stay(project, links, target):
+    run_split(copy=False, links=True)
+    (LINKS / "train/mine").symlink_to(target)
+    with pytest.raises(MismatchError, match=r"data/links .* holds data/links/train/mine, which is none"):
+        run_split(copy=False, links=links)
+    (LINKS / "train/mine").unlink()
+    of_split = next(file for file in LINKS.rglob("*.png"))
+    of_split.unlink()
+    of_split.symlink_to(target)
+    with pytest.raises(MismatchError, match=of_split.name):
+        run_split(links=links, copy=False)
 
 
 def test_data_in_the_folder_of_links_are_refused(project):
@@ -135,7 +194,7 @@ def test_soft_labels_are_those_of_copies(reproduced, tmp_path):
     ]
     for file in (LOGITS, LOGITS.with_name("soft_targets_T4.h5")):
         assert sha256(project / file) == sha256(reproduced / file)
-    assert files_below(project / "data/links") == files_below(reproduced / "data/split")
+    assert linked(project / "data/links") == files_below(reproduced / "data/split")
     images = {sha256(file) for file in (project / "data/raw").rglob("*.png")}
     assert images.isdisjoint(map(sha256, filter(Path.is_file, (project / ".dvc/cache").rglob("*"))))
     assert "up to date" in run("dvc", "status", "split", "soften", cwd=project)

@@ -1,6 +1,8 @@
 """Layout `parquet`: files as Hugging Face Datasets writes them, others that fit, and those that do not."""
 
 import sys
+from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,6 +93,7 @@ def test_other_columns_give_the_image_the_id_and_the_group():
         ([1, 0, 1], ["a", "b"], ["b", "a", "b"], ["a", "b"]),
         (["y", "x", "y"], None, ["y", "x", "y"], ["x", "y"]),
         (["y", "x", "y"], ["y", "x"], ["y", "x", "y"], ["y", "x"]),
+        ([Decimal("1.00"), Decimal("0.00"), Decimal("1.00")], ["a", "b"], ["b", "a", "b"], ["a", "b"]),
         ([True, False, True], None, ["true", "false", "true"], ["false", "true"]),
     ],
 )
@@ -99,6 +102,44 @@ def test_labels_without_stated_names_are_as_in_other_layouts(labels, class_names
     data = read(class_names=class_names)
     assert [row.class_name for row in data.rows] == classes
     assert data.class_names == order
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["00000", "00001", "10"], ["00000", "00001", "10"]),
+        (["007", "7", "7.0"], ["007", "7", "7.0"]),
+        ([7, 10, 8], ["10", "7", "8"]),
+        ([7.0, 10.0, 8.0], ["10", "7", "8"]),
+    ],
+)
+def test_ids_that_are_texts_stay_as_they_are(names, ids):
+    write_parquet(FILE, {"image": IMAGES[:3], "label": ["x", "y", "x"], "name": names})
+    assert [row.id.rpartition("/")[2] for row in read(id_column="name").rows] == ids
+
+
+@pytest.mark.parametrize(
+    ("class_names", "classes", "order"),
+    [
+        (["ant", "zebra"], ["zebra", "ant"], ["ant", "zebra"]),
+        (["zebra", "ant"], ["zebra", "ant"], ["zebra", "ant"]),
+        (["ant", "bee", "zebra"], ["zebra", "ant"], ["ant", "zebra"]),
+        (["zebra", "Ameise"], ["zebra", "Ameise"], ["zebra", "Ameise"]),
+        ({"ant": "Ameise", "zebra": "Zebra"}, ["Zebra", "Ameise"], ["Ameise", "Zebra"]),
+        ({"zebra": "Zebra", "ant": "Ameise"}, ["Zebra", "Ameise"], ["Zebra", "Ameise"]),
+        ({"0": "Zebra", "1": "Ameise"}, ["Zebra", "Ameise"], ["Zebra", "Ameise"]),
+    ],
+)
+def test_stated_names_in_another_order_keep_their_images(class_names, classes, order):
+    write_parquet(FILE, {"image": IMAGES[:3], "label": [0, 1, -1]}, {"label": ["zebra", "ant"]})
+    data = read(class_names=class_names, unlabelled=Unlabelled(rows=True))
+    assert [row.class_name for row in data.rows] == [*classes, ""]
+    assert data.class_names == order
+
+
+def test_a_list_that_names_a_stated_class_by_another_number():
+    write_parquet(FILE, {"image": IMAGES[:2], "label": [0, 1]}, {"label": ["zebra", "ant"]})
+    assert "label(s) that split.class_names does not know: 'ant'" in refusal(MismatchError, class_names=["x", "zebra"])
 
 
 def test_names_in_params_yaml_come_before_those_of_the_files():
@@ -155,6 +196,14 @@ def test_large_row_groups_are_told(monkeypatch):
     assert "images.cache: memory or disk" in hint
 
 
+@pytest.mark.parametrize(("names", "hints"), [(["a", "b", "c"], 0), (["a", "c", "b"], 1)])
+def test_ids_that_are_not_in_the_order_of_rows_are_told(monkeypatch, names, hints):
+    write_parquet(FILE, {"image": IMAGES[:3], "label": ["x", "y", "x"], "name": names})
+    assert read(id_column="name").hints == []
+    monkeypatch.setattr(parquet_images, "KEPT_BYTES", 100)
+    assert sum("not in the order of split.id_column" in hint for hint in read(id_column="name").hints) == hints
+
+
 # What is refused
 
 
@@ -197,9 +246,9 @@ def test_files_that_state_other_classes_are_refused():
     write_two()
     write_parquet(OTHER, {"image": as_structs(IMAGES[:2]), "label": [0, 1]}, {"label": ["ill", "healthy"]})
     assert f"{OTHER} states other classes than {FILE}: 'ill', 'healthy', not" in refusal(MismatchError)
-    assert "so a number would mean two classes" in refusal(MismatchError, class_names=["a", "b"])
+    assert "so a number could mean two classes" in refusal(MismatchError, class_names=["a", "b"])
     write_parquet(OTHER, {"image": as_structs(IMAGES[:2]), "label": [0, 1]})
-    assert f"{OTHER} states other classes than {FILE}: 'none', not 'healthy', 'ill'" in refusal(MismatchError)
+    assert f"{OTHER} states other classes than {FILE}: no names, not 'healthy', 'ill'" in refusal(MismatchError)
     assert read(class_names=["a", "b"]).class_names == ["a", "b"]
 
 
@@ -209,6 +258,26 @@ def test_damaged_files_are_named():
     for damaged in (b"", content[:-5], content[: len(content) // 2], b"PAR1" + bytes(100) + b"PAR1"):
         Path(OTHER).write_bytes(damaged)
         assert f"{OTHER} cannot be read as a Parquet file" in refusal(DamagedError)
+
+
+def test_an_encrypted_file_is_told(monkeypatch):
+    """pyarrow says `Cannot decrypt ParquetFile that is encrypted`, or names the footer's mark PARE."""
+    write_two()
+    content = Path(FILE).read_bytes()
+    Path(FILE).write_bytes(content[:-4] + b"PARE")
+    assert f"{FILE} is encrypted, and no key is used here" in refusal()
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_in_a_footer_ends_python():
+    """pyarrow lets a C++ exception through where a footer names a column without a description."""
+    write_parquet(FILE, {"image": as_structs(IMAGES), "label": [0, 1, 0, 1, 0]}, NAMES)
+    content = Path(FILE).read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for place in range(footer, len(content)):
+        Path(FILE).write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        with suppress(DamagedError, UnusableError, MismatchError):
+            read()
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -15,6 +15,9 @@ import pytest
 import tensorflow as tf
 from layouts import png
 
+from pipeline.datasets.copying import take_images
+from pipeline.datasets.duplicates import digests_of, equal_to_any
+from pipeline.datasets.labelled import Annotation
 from pipeline.images import parquet_rows, shard_bytes
 from pipeline.images.checks import refuse_undecodable
 from pipeline.images.decoded_images import DecodedImages
@@ -203,6 +206,26 @@ def test_row_groups_are_kept_within_a_bound(monkeypatch):
     for place in [places[0], places[3], places[4], places[0]]:
         read_bytes(place)
     assert reads == [0, 1, 2, 0, 1, 0]
+
+
+def test_every_row_group_is_read_once_whatever_the_ids(monkeypatch):
+    """By `split`, the search for copies and the comparison with the index; results are in the order of the ids."""
+    reads = []
+    real = parquet_rows._read_group
+    monkeypatch.setattr(parquet_rows, "_read_group", lambda *key: reads.append(key[-1]) or real(*key))
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", 1)
+    places = in_parquet()
+    mixed = [places[number] for number in (6, 1, 4, 0, 5, 2, 3)]
+    digests = [hashlib.sha256(CONTENTS[number]).hexdigest() for number in (6, 1, 4, 0, 5, 2, 3)]
+    assert digests_of(mixed) == digests
+    assert equal_to_any(mixed[:2], mixed[1:]) == [False, True]
+    rows = [Annotation(str(number), "a", "train", None, place) for number, place in enumerate(mixed)]
+    images = take_images(rows, ["train"] * COUNT, Path("new"), Path("data/split"))
+    assert [(image.id, image.path, image.sha256) for image in images] == [
+        (str(number), place, digest) for number, (place, digest) in enumerate(zip(mixed, digests, strict=True))
+    ]
+    refuse_changed(images)
+    assert reads == [*(0, 1, 2), *(0, 1), *(0, 2), *(0, 1, 2), *(0, 1, 2)]
 
 
 def test_threads_that_need_one_row_group_read_it_once(monkeypatch):

@@ -132,6 +132,17 @@ def test_a_damaged_record_is_made_again(damage):
     assert check() == ([], [])
 
 
+def test_a_record_of_another_shape_is_made_again():
+    check()
+    with sqlite3.connect(RECORD) as connection:
+        connection.execute("DROP TABLE digests")
+        connection.execute("CREATE TABLE digests (name TEXT)")
+    connection.close()
+    assert check() == ([], NAMES)
+    check()
+    assert check() == ([], [])
+
+
 def test_a_record_that_cannot_be_made_is_done_without():
     RECORD.mkdir(parents=True)
     assert check() == ([], NAMES)

@@ -11,6 +11,7 @@ import pytest
 from layouts import assert_every_key_must_be_there, assert_one_mistake, invalid, planned, png
 from shard_files import write_tar
 
+from pipeline.datasets import webdataset
 from pipeline.datasets.tar_members import members_of
 from pipeline.datasets.unlabelled import Unlabelled
 from pipeline.datasets.webdataset import read_webdataset
@@ -180,6 +181,30 @@ def test_the_plan_counts_samples_and_a_file_names_their_classes():
 # What is left out or refused
 
 
+@pytest.mark.parametrize("named", ["JPG", "jpg", ".JPG"])
+def test_extensions_are_named_in_any_case_with_or_without_dot(named):
+    write_tar(SHARD, {"1.JPG": png(1), "1.CLS": b"0", "1.png": png(2), "2.jpg": png(3), "2.cls": b"1"})
+    rows = read(image_column=named, label_column=".cls").rows
+    assert [(row.id, row.class_name) for row in rows] == [("a-0/1.JPG", "0"), ("a-0/2.jpg", "1")]
+
+
+def test_a_member_that_is_too_large_for_an_image_is_refused(monkeypatch):
+    write_two()
+    assert webdataset.LARGEST_IMAGE == 2_147_483_647
+    monkeypatch.setattr(webdataset, "LARGEST_IMAGE", len(png(0)) - 1)
+    assert "'0000.png' in raw/a-0.tar has" in refusal()
+
+
+def test_names_with_several_dots_are_told_by_their_fields():
+    write_tar(SHARD, samples(range(2)) | samples(range(5, 7), "v2.png"))
+    assert "a-0.tar: 0005.v2.png (field 'v2.png' of a sample without an image)" in read().left_out
+    write_tar(SHARD, samples(range(5, 7), "v2.png"))
+    message = refusal(MissingError)
+    assert "field 'v2.png'" in message
+    assert "a field is what stands behind the first dot of a name" in message
+    assert len(read(image_column="v2.png").rows) == 2
+
+
 def test_links_devices_and_other_members_are_left_out_by_name():
     Path("raw").mkdir()
     Path("secret.png").write_bytes(png(9))
@@ -202,7 +227,7 @@ def test_links_devices_and_other_members_are_left_out_by_name():
     assert [row.id for row in data.rows] == ["a-0/0000.png", "a-0/0001.png"]
     assert sorted(data.left_out) == [
         "a-0.tar: .hidden.png", *(f"a-0.tar: {n}.png (a link or no plain file)" for n in (5, 6, 7, 8)),
-        "a-0.tar: only (no image)", "a-0.tar: readme",
+        "a-0.tar: only.cls (field 'cls' of a sample without an image)", "a-0.tar: readme",
     ]  # fmt: skip
     assert {path.name for path in Path("raw").iterdir()} == {"a-0.tar"}
 
@@ -308,6 +333,49 @@ def test_a_member_of_negative_size_ends_in_an_error():
         list(members_of(SHARD))
 
 
+def header(name, size, kind=tarfile.REGTYPE):
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+@pytest.mark.parametrize("size", [2**21, 2**40, 2**62])
+def test_a_header_that_states_a_huge_name_is_damage(kind, size):
+    write_tar(SHARD, samples(range(2)))
+    SHARD.write_bytes(header("././@LongLink", size, kind) + SHARD.read_bytes())
+    assert f"raw/a-0.tar cannot be read as a tar file: a header of {size:,} bytes" in refusal(DamagedError)
+
+
+@pytest.mark.parametrize("size", [3000, 2**33, 10**14, 2**62])
+def test_a_member_that_goes_on_behind_the_file_is_cut_off(size):
+    write_tar(SHARD, samples(range(2)), tarfile.USTAR_FORMAT)
+    content = SHARD.read_bytes()[:4096]
+    SHARD.write_bytes(content + header("2.png", size) + bytes(1024))
+    assert f"raw/a-0.tar is cut off: its member '2.png' has {size:,} bytes" in refusal(DamagedError)
+
+
+def test_a_size_in_a_pax_header_counts():
+    Path("raw").mkdir()
+    with tarfile.open(SHARD, "w", format=tarfile.PAX_FORMAT) as file:
+        member = tarfile.TarInfo("1.png")
+        member.pax_headers = {"size": "99999999999999"}
+        file.addfile(member)
+    assert "raw/a-0.tar is cut off: its member '1.png' has 99,999,999,999,999 bytes" in refusal(DamagedError)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.txt", "\x1b[31mred\x07.txt", "two\nlines.txt", "only.cls"])
+def test_names_in_messages_are_quoted(name):
+    Path("raw").mkdir()
+    with tarfile.open(SHARD, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as file:
+        file.addfile(tarfile.TarInfo(name))
+    message = refusal(MissingError)
+    assert message.isprintable()
+    assert name.encode("unicode_escape").decode()[:3] in message
+    write_tar(SHARD, samples(range(2)) | {"x\ny.png": png(1)})
+    assert refusal().isprintable()
+
+
 def test_every_flipped_byte_gives_the_same_rows_or_an_error():
     write_tar(SHARD, {"1.png": b"A", "1.cls": b"0", "2.png": b"B", "2.cls": b"1"}, tarfile.USTAR_FORMAT)
     content, expected = SHARD.read_bytes(), [row.image for row in read().rows]
@@ -340,6 +408,11 @@ def test_a_link_that_leaves_the_data_is_refused():
     write_tar("elsewhere.tar", samples(range(2)))
     Path("raw/a-2.tar").symlink_to(Path("elsewhere.tar").absolute())
     assert "raw/a-2.tar leads outside raw by a link" in refusal()
+
+
+def test_braces_that_count_down_are_refused():
+    write_two()
+    assert "{5..2}" in refusal(ParameterError, train=["a-{5..2}.tar"])
 
 
 def test_braces_that_mean_too_many_shards_are_refused():

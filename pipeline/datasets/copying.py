@@ -9,7 +9,7 @@ import tensorflow as tf
 from pipeline.datasets.labelled import Annotation
 from pipeline.images.checks import problems_of, refuse_problems
 from pipeline.images.index import Image, SplitName
-from pipeline.images.places import file_of, read_bytes
+from pipeline.images.places import file_of, read_bytes, reading_order
 from pipeline.runtime.digests import sha256_bytes
 from pipeline.runtime.errors import UnusableError
 from pipeline.runtime.parallel import in_threads
@@ -37,7 +37,8 @@ def take_images(
     Raises:
         UnusableError: image files cannot be used, of which the message names each; or two images have one name.
     """
-    pairs = list(zip(rows, splits, strict=True))
+    order = reading_order([row.image for row in rows])
+    pairs = [(rows[number], splits[number]) for number in order]
     taking = _Taking(folder, final, copy)
     taking.make_folders(pairs)
     images = []
@@ -48,7 +49,7 @@ def take_images(
                 record.note([seen])
         problems = {row.id: taking.problems[row.id] for row in rows if row.id in taking.problems}
         refuse_problems(problems, sum(_is_file(row.image) for row in rows))
-    return images
+    return [image for _, image in sorted(zip(order, images, strict=True))]
 
 
 def place_of(row: Annotation, split: SplitName) -> str:

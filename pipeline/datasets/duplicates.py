@@ -1,14 +1,14 @@
 """Pictures that are in a data set more than once, equal byte for byte."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.images.index import Image
-from pipeline.images.places import sha256_of, size_of
+from pipeline.images.places import reading_order, sha256_of, size_of
 from pipeline.runtime.errors import UnusableError, all_named, first_few, in_a_file
 from pipeline.runtime.parallel import in_threads
 
@@ -30,9 +30,11 @@ def digest_of(image: Path | str | Any) -> str:
     return hashlib.sha256(f"{pixels.shape}\0".encode() + pixels.tobytes()).hexdigest()
 
 
-def digests_of(images: Iterable[Path | str | Any]) -> Iterator[str]:
-    """`digest_of` each image, read by several threads."""
-    return in_threads(lambda part: map(digest_of, part), images)
+def digests_of(images: Sequence[Path | str | Any]) -> list[str]:
+    """`digest_of` each image, read by several threads, each shard from its start to its end."""
+    order = reading_order(images)
+    digests = in_threads(lambda part: map(digest_of, part), (images[number] for number in order))
+    return [digest for _, digest in sorted(zip(order, digests, strict=True))]
 
 
 def copies(digests: Sequence[str]) -> list[list[int]]:
@@ -47,13 +49,14 @@ def equal_to_any(images: Sequence[Path | str | Any], others: Sequence[Path | str
     """Which images are equal to one of the others. A file is read only if one of the others has its size."""
     sizes, other_sizes = list(map(_bytes_of, images)), list(map(_bytes_of, others))
     common = {*sizes} & {*other_sizes}
-    known = set(digests_of(image for image, size in zip(others, other_sizes, strict=True) if size in common))
-    found = digests_of(image for image, size in zip(images, sizes, strict=True) if size in common)
+    known = {*digests_of([image for image, size in zip(others, other_sizes, strict=True) if size in common])}
+    found = iter(digests_of([image for image, size in zip(images, sizes, strict=True) if size in common]))
     return [size in common and next(found) in known for size in sizes]
 
 
-def _bytes_of(image: Path | str | Any) -> int:
-    return int(size_of(image) if isinstance(image, Path | str) else image.nbytes)
+def _bytes_of(image: Path | str | Any) -> int | None:
+    """The size of an image; None for all rows of Parquet files, which are compared by their digests alone."""
+    return size_of(image) if isinstance(image, Path | str) else int(image.nbytes)
 
 
 def report_copies(images: Sequence[Image], refuse: bool) -> None:

@@ -20,7 +20,7 @@ from pipeline.runtime.publish import overlap
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions of them
 class Annotation:
     """One image, before it has a split.
 

@@ -7,6 +7,7 @@ metadata (https://huggingface.co/docs/datasets/about_dataset_features).
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from pipeline.datasets.shard_patterns import shards_of
 from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
-from pipeline.images.parquet_rows import bytes_of, or_damaged, parquet_reader
+from pipeline.images.parquet_rows import KEPT_BYTES, WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
-from pipeline.runtime.errors import MismatchError, UnusableError, all_named, quoted
+from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, quoted
 from pipeline.runtime.progress import Progress
 
 ROW_DIGITS = 6
@@ -105,10 +106,12 @@ def _read_shard(
         schema = file.schema_arrow
         _refuse_columns(shard, schema, named)
         table = or_damaged(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))
-        _refuse_no_bytes(shard, file, str(columns.image))
-        _tell_large_groups(shard, file, str(columns.image), found)
-    values = {key: _texts(shard, column, table.column(column)) for key, column in texts.items()}
+        chunks = _chunks(shard, file, str(columns.image))
+        _refuse_no_bytes(shard, file, str(columns.image), chunks)
+        _tell_large_groups(shard, chunks, found)
+    values = {key: _texts(shard, column, table.column(column), key == "id") for key, column in texts.items()}
     names = values.get("id") or [f"{row:0{ROW_DIGITS}}" for row in range(table.num_rows)]
+    _tell_other_order(shard, chunks, values.get("id", []), found)
     groups: Sequence[str | None] = values.get("group") or [None] * table.num_rows
     for row, (name, label, group) in enumerate(zip(names, values["label"], groups, strict=True)):
         place = place_in_parquet(shard, row, str(columns.image))
@@ -131,11 +134,10 @@ def _refuse_columns(shard: Path, schema: Any, named: dict[str, str | None]) -> N
         )
 
 
-def _refuse_no_bytes(shard: Path, file: Any, column: str) -> None:
+def _refuse_no_bytes(shard: Path, file: Any, column: str, chunks: Sequence[Any]) -> None:
     """Reads the images of those row groups alone whose statistics do not say that no bytes are missing."""
     empty, first = [], 0
-    for group in range(file.metadata.num_row_groups):
-        chunk = _chunk(file.metadata.row_group(group), column)
+    for group, chunk in enumerate(chunks):
         known = chunk.statistics if chunk.is_stats_set else None
         if known is None or not known.has_null_count or known.null_count:
             values = bytes_of(or_damaged(shard, partial(file.read_row_group, group, [column])).column(column))
@@ -150,8 +152,8 @@ def _refuse_no_bytes(shard: Path, file: Any, column: str) -> None:
         )
 
 
-def _tell_large_groups(shard: Path, file: Any, column: str, found: Found) -> None:
-    sizes = [_chunk(file.metadata.row_group(group), column).total_compressed_size for group in _groups(file)]
+def _tell_large_groups(shard: Path, chunks: Sequence[Any], found: Found) -> None:
+    sizes = [chunk.total_compressed_size for chunk in chunks]
     if max(sizes, default=0) > LARGE_GROUP and not found.hints:
         found.hints.append(
             f"{shard} has row groups of up to {max(sizes) / 2**20:,.0f} MiB, and an image in it cannot be read alone. "
@@ -160,18 +162,43 @@ def _tell_large_groups(shard: Path, file: Any, column: str, found: Found) -> Non
         )
 
 
-def _groups(file: Any) -> range:
-    return range(file.metadata.num_row_groups)
+def _tell_other_order(shard: Path, chunks: Sequence[Any], ids: Sequence[str], found: Found) -> None:
+    total = sum(chunk.total_compressed_size for chunk in chunks)
+    if total > KEPT_BYTES and any(one > other for one, other in pairwise(ids)) and not found.hints:
+        found.hints.append(
+            f"{shard} is large, and its rows are not in the order of split.id_column, in which stages read the images: "
+            "each then costs as much as its row group. Sort the rows by it before they are written, or set "
+            "split.id_column: null."
+        )
 
 
-def _chunk(group: Any, column: str) -> Any:
-    """The description of a row group's column of bytes."""
-    paths = {group.column(place).path_in_schema: place for place in range(group.num_columns)}
-    return group.column(paths[f"{column}.bytes" if f"{column}.bytes" in paths else column])
+def _chunks(shard: Path, file: Any, column: str) -> list[Any]:
+    """The description of the column of bytes in each row group.
+
+    pyarrow ends Python where it is asked for a damaged one. So a row is read before, which fails with an error, and no
+    statistics are asked for of another type.
+    """
+    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    place = paths.index(f"{column}.bytes" if f"{column}.bytes" in paths else column)
+    groups = range(file.metadata.num_row_groups)
+    # By a memory map, without which pyarrow reads all images of a row group for one.
+    with parquet_reader(shard).ParquetFile(shard, metadata=file.metadata, memory_map=True) as mapped:
+        for group in groups:
+            rows = mapped.iter_batches(batch_size=1, row_groups=[group], columns=[column], use_threads=False)
+            or_damaged(shard, partial(next, rows, None))
+    chunks = [file.metadata.row_group(group).column(place) for group in groups]
+    types = {chunk.physical_type for chunk in chunks} - {file.schema.column(place).physical_type}
+    if types:
+        raise DamagedError(
+            f"{shard} describes the column {column!r} as {quoted(types)}, which it is not. {WRITE_AGAIN}"
+        )
+    return chunks
 
 
-def _texts(shard: Path, name: str, column: Any) -> list[str]:
-    values = [written(value) for value in or_damaged(shard, column.to_pylist)]
+def _texts(shard: Path, name: str, column: Any, is_id: bool) -> list[str]:
+    # Ids that differ as texts, such as 007 and 7, are those of two images; labels that do are one class.
+    found = or_damaged(shard, column.to_pylist)
+    values = [value if is_id and isinstance(value, str) else written(value) for value in found]
     if None in values:
         raise UnusableError(
             f"{shard} has {column.type} in the column {name!r}; expected one text or number in each row. Correct "
@@ -196,8 +223,9 @@ def _one_list(stated: Mapping[Path, list[str] | None], others_are_given: bool) -
     lists = [(shard, names) for shard, names in stated.items() if names is not None or not others_are_given]
     for shard, names in lists[1:]:
         if names != lists[0][1]:
+            these, those = (quoted(of) if of else "no names" for of in (names, lists[0][1]))
             raise MismatchError(
-                f"{shard} states other classes than {lists[0][0]}: {quoted(names or ['none'])}, not "
-                f"{quoted(lists[0][1] or ['none'])}, so a number would mean two classes. Write both from one data set."
+                f"{shard} states other classes than {lists[0][0]}: {these}, not {those}, so a number could mean two "
+                "classes. Write both from one data set."
             )
     return lists[0][1] if lists else None

@@ -103,4 +103,10 @@ def _without_braces(pattern: str) -> Iterator[str]:
 def _alternatives(braces: re.Match[str]) -> Sequence[object]:
     if braces["words"] is not None:
         return braces["words"].split(",")
-    return range(int(braces["first"]), int(braces["last"]) + 1)
+    first, last = int(braces["first"]), int(braces["last"])
+    if first > last:
+        raise ParameterError(
+            f"split names shards by {braces[0]!r}, which counts down. Expected the smaller number first: "
+            f"{{{braces['last']}..{braces['first']}}}."
+        )
+    return range(first, last + 1)

@@ -6,6 +6,7 @@ An image in a shard is never copied or unpacked: its row names its place (`image
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,9 +88,9 @@ def written(value: object) -> str | None:
     """
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return str(value).lower() if isinstance(value, bool) else None
-    text = composed(str(value).strip())
+    text = composed(f"{value:f}" if isinstance(value, Decimal) else str(value).strip())
     number = whole_number(text)
     return text if number is None else str(number)
 
@@ -108,7 +109,7 @@ def data_set_of(
     """The data set of the images of some shards.
 
     Args:
-        found: what the shards hold.
+        found: what the shards hold; its samples are taken out.
         data: the folder of the data set.
         columns: the columns that were read.
         shards: the shards of each split.
@@ -123,7 +124,10 @@ def data_set_of(
     """
     names = found.class_names if class_names is None else class_names
     known = labels_in(data, names)
+    ids = _ids(found.samples, data)
     labels = ["" if _says_nothing(sample.label, known) else sample.label for sample in found.samples]
+    if class_names is not None and _are_meant_by_name(known, found.class_names or []):
+        labels = [_stated_name(label, found.class_names or []) for label in labels]
     _refuse_unlabelled(found.samples, labels, columns.label, data, unlabelled)
     classes, order = name_classes(
         [label for label in labels if label], names, data=data, source=data, place=f"the column {columns.label!r}"
@@ -131,10 +135,12 @@ def data_set_of(
     in_turn = iter(classes)
     rows = [
         Annotation(image_id, next(in_turn) if label else "", sample.split, None, sample.place)
-        for image_id, sample, label in zip(_ids(found.samples, data), found.samples, labels, strict=True)
+        for image_id, sample, label in zip(ids, found.samples, labels, strict=True)
     ]
+    groups = [] if columns.group is None else [sample.group or "" for sample in found.samples]
+    found.samples.clear()  # millions of them would take as much memory again
     if columns.group is not None:
-        rows = grouped(rows, [sample.group or "" for sample in found.samples], data, columns.group)
+        rows = grouped(rows, groups, data, columns.group)
     refuse_outside_training(rows, data)
     kept, hints = used(rows, unlabelled)
     return DataSet(
@@ -150,6 +156,20 @@ def data_set_of(
 
 def _says_nothing(label: str, known: Sequence[str]) -> bool:
     return is_missing(label, known) or (label == str(NO_LABEL) and label not in known)
+
+
+def _are_meant_by_name(known: Sequence[str], stated: Sequence[str]) -> bool:
+    """Whether names in params.yaml are meant for the classes that the shards state, and not for their numbers.
+
+    They are if all are stated, or one is for another number: the same name must not come to mean other images.
+    """
+    numbers = {composed(name): number for number, name in enumerate(stated)}
+    return numbers.keys() >= {*known} or any(numbers.get(name, number) != number for number, name in enumerate(known))
+
+
+def _stated_name(label: str, stated: Sequence[str]) -> str:
+    number = whole_number(label)
+    return label if number is None or not 0 <= number < len(stated) else composed(stated[number])
 
 
 def _ids(samples: Sequence[Sample], data: Path) -> list[str]:

@@ -135,7 +135,7 @@ def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: 
 def _with_copies_in_train(data_set: DataSet, first: Drawn) -> Drawn:
     """Draws again until no equal pictures lie in different splits. Each time, more units stay in training."""
     rows = first.rows
-    same = copies(list(digests_of(row.image for row in rows)))
+    same = copies(digests_of([row.image for row in rows]))
     in_train: set[str] = set()
     drawn = first
     # Repeated, because a group goes into training as a whole, which can tear other copies apart.

@@ -1,11 +1,13 @@
 """The members of a tar file and where their bytes lie; nothing is unpacked, and no link is followed."""
 
+import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pipeline.runtime.errors import DamagedError, UnusableError, one_line
+from pipeline.runtime.errors import DamagedError, UnusableError, one_line, shortened
 
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 """How compressed files start."""
@@ -14,6 +16,8 @@ BLOCK = 512
 """Bytes; a tar file consists of blocks."""
 
 READ_AT_ONCE = 2**20
+"""Bytes; no header is larger."""
+
 REMEDY = "Write or fetch this shard again."
 
 
@@ -40,7 +44,7 @@ def members_of(shard: Path) -> Iterator[Member]:
         DamagedError: it is no tar file, or damaged, or it ends before its end mark or goes on behind that.
         UnusableError: it is compressed.
     """
-    with shard.open("rb") as content:
+    with _Content(io.FileIO(shard)) as content:
         _refuse_compressed(shard, content)
         end = 0
         for member in _headers(shard, content):
@@ -52,11 +56,26 @@ def members_of(shard: Path) -> Iterator[Member]:
                 yield Member(member.name.removeprefix("./"), member.offset_data, member.size, is_file)
 
 
+class _Content(io.BufferedReader):
+    """A file of which no header is read that would fill the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > READ_AT_ONCE:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return super().read(size)
+
+
 def _headers(shard: Path, content: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=content, mode="r:", encoding="utf-8") as file:
+            length = os.fstat(content.fileno()).st_size
             while (member := file.next()) is not None:
                 vars(file)["members"].clear()  # else it keeps a description of every member
+                if file.offset > length:
+                    raise DamagedError(
+                        f"{shard} is cut off: its member {shortened(repr(member.name), 60)} has {member.size:,} bytes, "
+                        f"and the file has {length:,}. {REMEDY}"
+                    )
                 yield member
             end = file.offset
     except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as error:

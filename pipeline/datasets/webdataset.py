@@ -24,6 +24,9 @@ from pipeline.runtime.errors import MissingError, UnusableError, all_named
 from pipeline.runtime.progress import Progress
 
 KEY_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+LARGEST_IMAGE = 2**31 - 1
+"""Bytes; TensorFlow decodes no larger file, and to read one would take as much memory."""
+
 LARGEST_FIELD = 2**20
 """Bytes; a larger field is no label."""
 
@@ -82,8 +85,10 @@ def read_webdataset(
     if not found.samples:
         extension = "a usual extension of images" if image_column is None else f"the extension {image_column!r}"
         raise MissingError(
-            f"no sample in the shards of {data} has an image: {all_named(found.left_out) or 'they are empty'}. "
-            f"Expected members with {extension} (split.image_column). Correct it, or name other shards."
+            f"no sample in the shards of {data} has an image: "
+            f"{all_named([*map(repr, found.left_out)]) or 'they are empty'}. Expected members with {extension} "
+            "(split.image_column); a field is what stands behind the first dot of a name. Correct it, or name other "
+            "shards."
         )
     return data_set_of(
         found,
@@ -102,8 +107,14 @@ def _read_shard(data: Path, shard: Path, split: SplitName, columns: Columns, fou
     for key, fields in _samples(shard, name_of_shard, found.left_out).items():
         image = _image_of(shard, key, fields, columns.image)
         if image is None:
-            found.left_out.append(f"{name_of_shard}: {key} (no image)")
+            field, member = next(iter(fields.items()))
+            found.left_out.append(f"{name_of_shard}: {member.name} (field {field!r} of a sample without an image)")
             continue
+        if image.size > LARGEST_IMAGE:
+            raise UnusableError(
+                f"{image.name!r} in {shard} has {image.size:,} bytes, more than any image that can be decoded "
+                f"({LARGEST_IMAGE:,}). Correct split.image_column, or write this shard without it."
+            )
         place = place_in_tar(shard, image.offset, image.size)
         label = _text(shard, key, fields, columns.label)
         group = None if columns.group is None else _text(shard, key, fields, columns.group)
@@ -131,7 +142,7 @@ def _samples(shard: Path, name_of_shard: str, left_out: list[str]) -> dict[str, 
 
 
 def _image_of(shard: Path, key: str, fields: Fields, named: str | None) -> Member | None:
-    images = [field for field in fields if (field == named if named else f".{field}" in IMAGE_EXTENSIONS)]
+    images = [field for field in fields if (field == _field(named) if named else f".{field}" in IMAGE_EXTENSIONS)]
     if len(images) > 1:
         raise UnusableError(
             f"the sample {key!r} of {shard} has several images: {', '.join(images)}. Name the one that is meant in "
@@ -140,10 +151,15 @@ def _image_of(shard: Path, key: str, fields: Fields, named: str | None) -> Membe
     return fields[images[0]] if images else None
 
 
+def _field(column: str) -> str:
+    """A field by the name that params.yaml gives it, which may have a dot before it."""
+    return column.lower().removeprefix(".")
+
+
 def _text(shard: Path, key: str, fields: Fields, column: str) -> str:
     """What a field says, or a key in a field of JSON; "" if the sample lacks the field or the key."""
     name, _, json_key = column.partition(":")
-    member = fields.get(name.lower())
+    member = fields.get(_field(name))
     if member is None:
         return ""
     if member.size > LARGEST_FIELD:

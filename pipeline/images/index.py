@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
 from pipeline.images.one_hot import OneHot
-from pipeline.images.places import file_of, sha256_of
+from pipeline.images.places import file_of, reading_order, sha256_of
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 from pipeline.runtime.seen_files import differing
@@ -134,12 +134,14 @@ def refuse_changed(images: Iterable[Image]) -> None:
     Raises:
         MismatchError: files are missing or have other content; the message counts and names them.
     """
-    expected = ((image.path, image.sha256) for image in images)
+    pairs = [(image.path, image.sha256) for image in images]
+    expected = (pairs[number] for number in reading_order([place for place, _ in pairs]))
     changed = list(differing(expected, file_of=file_of, digest_of=sha256_of))
     if changed:
         raise MismatchError(
             f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. Put back as "
-            f"they were those that lie in your own data (split.copy: false, or shards). For others: {REMEDY}"
+            "they were those that lie in your own data (split.copy: false, or shards); if they were changed on "
+            f"purpose, run `dvc repro split`. For copies in data/split: {REMEDY}"
         )
 
 

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.shard_bytes import FileState, state_of
-from pipeline.runtime.errors import DamagedError, MissingError, one_line
+from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, one_line
 
 KEPT_BYTES = 256 * 2**20
 """How many bytes of row groups are kept; one row group, however large, and those that are being read come on top."""
 
 OPEN_METADATA = 256
 """Of how many files the description of the row groups is kept."""
+
+WRITE_AGAIN = "Write it again, it may be damaged."
 
 Group = tuple[Path, FileState, str, int]
 """A column in a row group of a file."""
@@ -106,16 +108,20 @@ def or_damaged(file: Path, read: Callable[[], Any]) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
+        UnusableError: it is encrypted.
         DamagedError: pyarrow raised another error.
     """
     try:
         return read()
     except FileNotFoundError:
         raise
-    except Exception as error:  # pyarrow has a dozen kinds, and passes on those of Python
-        raise DamagedError(
-            f"{file} cannot be read as a Parquet file: {one_line(error)}. Write it again, it may be damaged."
-        ) from None
+    except Exception as error:
+        if "encrypt" in str(error).lower():
+            raise UnusableError(
+                f"{file} is encrypted, and no key is used here: {one_line(error)}. Write it without encryption."
+            ) from None
+        # pyarrow has a dozen kinds, and passes on those of Python
+        raise DamagedError(f"{file} cannot be read as a Parquet file: {one_line(error)}. {WRITE_AGAIN}") from None
 
 
 class _RecentGroups:

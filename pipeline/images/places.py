@@ -7,7 +7,10 @@ holds no `//` behind its start, so no place can mean both.
 
 import hashlib
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.images.parquet_rows import read_row
 from pipeline.images.shard_bytes import read_range
@@ -59,7 +62,7 @@ def read_bytes(place: str | Path) -> bytes:
         return read_row(Path(found["file"]), found["column"] or IMAGE_COLUMN, int(found["row"]))
     except FileNotFoundError:
         raise MissingError(
-            f"there is no file {file_of(place)}, which holds an image. Put it back, or take the image from the data."
+            f"there is no file {file_of(place)}, which holds an image. Put it back, or remove its row from the data."
         ) from None
 
 
@@ -68,13 +71,31 @@ def sha256_of(place: str | Path) -> str:
     return hashlib.sha256(read_bytes(place)).hexdigest() if is_in_shard(place) else sha256_file(Path(place))
 
 
-def size_of(place: str | Path) -> int:
-    """The number of bytes of an image file, wherever it lies; raises as `read_bytes`."""
+def size_of(place: str | Path) -> int | None:
+    """The number of bytes of an image file; None where it must be read to know that.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     found = _in_shard(place)
     if found is None:
         return Path(place).stat().st_size
-    return int(found["length"]) if found["row"] is None else len(read_bytes(place))
+    return int(found["length"]) if found["row"] is None else None
 
 
-def _in_shard(place: str | Path) -> re.Match[str] | None:
+def reading_order(places: Sequence[str | Path | Any]) -> list[int]:
+    """The numbers of images in an order in which each shard is read once, from its start to its end.
+
+    Images in files, and arrays of pixels, stay in their order.
+    """
+    keys: list[tuple[str, int]] = []
+    for number, place in enumerate(places):
+        found = _in_shard(place)
+        keys.append(
+            ("", number) if found is None else (sys.intern(found["file"]), int(found["row"] or found["offset"]))
+        )
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _in_shard(place: Any) -> re.Match[str] | None:
     return IN_SHARD.fullmatch(place) if isinstance(place, str) and "//" in place else None  # mostly a plain path

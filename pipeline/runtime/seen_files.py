@@ -159,12 +159,13 @@ class SeenFiles:
     def _at_no_cost(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.OperationalError, OSError):  # another process writes, the disk is full, or not for writing
+        except (sqlite3.DatabaseError, OSError) as error:
             self._close()
-        except sqlite3.DatabaseError:  # damaged
-            self._close()
-            with suppress(OSError):
-                self._path.unlink()
+            # Else another process writes, the disk is full, or not for writing.
+            is_damaged = not isinstance(error, sqlite3.OperationalError | OSError)
+            if is_damaged or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # another table
+                with suppress(OSError):
+                    self._path.unlink()
 
 
 def _key(place: str) -> bytes:

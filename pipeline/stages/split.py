@@ -10,11 +10,11 @@ from pipeline.datasets.copying import take_images
 from pipeline.datasets.duplicates import Duplicates, report_copies
 from pipeline.datasets.labelled import DataSet, alike, refuse_data_among
 from pipeline.datasets.layouts import LAYOUTS, Layout
-from pipeline.datasets.links import refuse_others, write_links
+from pipeline.datasets.links import refuse_others, remove_links, write_links
 from pipeline.datasets.split_drawing import Drawn, draw, refuse_empty_splits
 from pipeline.images.index import SPLITS, Index, SplitName, write_index
 from pipeline.runtime.errors import all_named, first_few
-from pipeline.runtime.publish import publish, remove
+from pipeline.runtime.publish import publish
 
 
 def run(
@@ -51,14 +51,14 @@ def run(
 
     Raises:
         ParameterError: the data lie in an output, or an output in the data; nothing was written.
-        MismatchError: `links_folder` holds other things than links.
+        MismatchError: `links_folder` would be replaced or removed, and holds what `split` has not made.
         MissingError, DamagedError, MismatchError, ParameterError: as the layout's reader; nothing was written.
         UnusableError: the labels or images cannot be used; nothing was written.
     """
     links_folders = [] if links_folder is None else [links_folder]
     refuse_data_among(settings["data"], [split_folder, index, *links_folders, *other_outputs])
     for folder in links_folders:
-        refuse_others(folder)
+        refuse_others(folder, is_to_be_written=links)
     data_set = LAYOUTS[layout](**settings)
     drawn = draw(
         data_set,
@@ -76,7 +76,7 @@ def run(
         if links:
             write_links(drawn.rows, drawn.splits, folder)
         else:
-            remove(folder)
+            remove_links(folder)
     with publish(index) as partial:
         write_index(partial, taken)
     _print_counts(taken)
