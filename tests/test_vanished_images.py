@@ -112,9 +112,10 @@ def test_precompute_names_files_that_vanish(monkeypatch, kind):
     assert not Path("logits.h5").exists()
 
 
-def test_no_iterator_outlives_the_error():
+@pytest.mark.parametrize("kind", ["missing", "picture"])
+def test_no_iterator_outlives_the_error(kind):
     """At the end of Python it would wait for threads that wait for Python."""
-    with pytest.raises(MismatchError) as raised:  # it holds TensorFlow's error
-        train("none", watch=lambda _: damage("missing"))
+    with pytest.raises(MismatchError) as raised:  # it holds the error that ended the training
+        train("none", watch=lambda _: damage(kind))
     left = [one for one in gc.get_objects() if type(one) is OwnedIterator]
     assert (raised.value.__context__ is not None, left) == (True, [])
