@@ -1,7 +1,9 @@
 """What a cluster's workers may not do, and what is told before one is asked; without a cluster."""
 
+import os
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +109,76 @@ def test_a_cluster_that_does_not_answer_is_told_at_once():
         pass
 
 
+@pytest.mark.parametrize("address", ["a..b:80", f"{'a' * 64}.org:80", "localhost:99999"])
+def test_an_address_that_cannot_be_one_is_told(address):
+    with pytest.raises(MissingError, match=re.escape(f"no Ray cluster answers at {address}")):
+        connection._refuse_silent(address)
+
+
+def test_another_program_that_listens_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+
+        def greets():
+            with server.accept()[0] as asked:
+                asked.recv(100)
+                asked.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        pool.submit(greets)
+        with pytest.raises(MissingError, match="another program listens there"):
+            connection._refuse_silent(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "mode"),
+    [
+        (False, {}, None),
+        (True, {}, "token"),
+        (False, {"RAY_AUTH_TOKEN": "ab"}, "token"),
+        (True, {"RAY_AUTH_MODE": "disabled"}, "disabled"),
+    ],
+)
+def test_a_token_of_the_user_is_shown_to_the_cluster(tmp_path, monkeypatch, file, given, mode):
+    if file:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").touch()
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(tmp_path), **given}.items():
+        monkeypatch.setenv(name, value)
+    connection._use_token()
+    assert os.environ.get("RAY_AUTH_MODE") == mode
+
+
+def test_a_token_that_ray_refuses_is_told_in_one_line(monkeypatch, capfd):
+    import ray
+
+    def refused(**_):
+        os.write(2, b"gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken\n")
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(connection, "_use_token", lambda: None)
+    with pytest.raises(MissingError, match="wants a token"), connected(Cluster(address="auto")):
+        pass
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("message", ["Version mismatch: Ray 2.9", "version mismatch"])
+def test_another_version_of_ray_is_a_mismatch(message):
+    assert isinstance(connection._refusal(RuntimeError(message), ""), MismatchError)
+    assert isinstance(connection._refusal(RuntimeError("no answer"), ""), MissingError)
+
+
+@pytest.mark.parametrize("gpus", [0.00001, 1.5])
+def test_a_part_of_a_gpu_that_ray_cannot_give_is_refused(tmp_path, gpus):
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["precompute"]["ray"]["gpus_per_worker"] = gpus
+    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    with pytest.raises(ParameterError, match=r"precompute\.ray\.gpus_per_worker: .*expected a whole number, or a part"):
+        read_params(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize(
     ("cluster", "count"),
     [
@@ -130,8 +202,13 @@ def test_a_cluster_has_room_for_so_many_workers(cluster, count, capsys):
 
 
 def test_a_worker_for_which_no_machine_has_room_is_refused():
-    with pytest.raises(MissingError, match=re.escape("no machine of the Ray cluster has 5 core(s) and 0 GPU(s)")):
-        connection._room([{"Alive": True, "Resources": {"CPU": 4.0}}] * 2, Cluster(cpus_per_worker=5))
+    machines = [{"Alive": True, "Resources": {"CPU": 4.0}}] * 2
+    with pytest.raises(
+        MissingError, match=r"no machine of the Ray cluster has 5 cores and 0 GPUs.*ray start --address"
+    ):
+        connection._room(machines, Cluster("head:6379", cpus_per_worker=5))
+    with pytest.raises(MissingError, match=r"does not have 1 core and 1 GPU, which .* Ask for less\.$"):
+        connection._room(machines, Cluster(gpus_per_worker=1.0))
 
 
 def test_the_example_of_the_document_is_valid(tmp_path):

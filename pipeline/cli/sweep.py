@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,13 +20,14 @@ CARRIED = (Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml"), Path(".dvcig
 """What a copy needs of a project, beside what its trainings depend on."""
 
 
-def _checked_address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _checked(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """An address or a number of GPUs as `params.yaml` may give them."""
+    from pipeline.cluster.settings import a_part_of_gpus, an_address
+
     if value is None:
         return None
-    from pipeline.cluster.settings import an_address
-
     try:
-        return an_address(value)
+        return an_address(value) if parameter.name == "address" else a_part_of_gpus(value)
     except ValueError as error:
         raise click.BadParameter(f"it {error}.") from None
 
@@ -36,12 +37,17 @@ def _checked_address(context: click.Context, parameter: click.Parameter, value: 
 @click.option(
     "--address",
     metavar="ADDRESS",
-    callback=_checked_address,
+    callback=_checked,
     help="Of a Ray cluster: HOST:PORT or auto.  [default: start Ray here]",
 )
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Trainings at once.  [default: that have room]")
 @click.option("--cpus", type=click.IntRange(1), default=1, help="Cores of a training.  [default: 1]")
-@click.option("--gpus", type=click.FloatRange(0), help="GPUs of a training.  [default: 1 where the cluster has any]")
+@click.option(
+    "--gpus",
+    type=click.FloatRange(0),
+    callback=_checked,
+    help="GPUs of a training.  [default: 1 where the cluster has any]",
+)
 @click.option("--only", metavar="NUMBER", type=click.IntRange(0), help="Run one of those that --list shows, here.")
 @click.option("--list", "show", is_flag=True, help="List the trainings, each with its number.")
 @click.option(

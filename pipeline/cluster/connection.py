@@ -12,21 +12,32 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.settings import Cluster
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import MismatchError, MissingError, one_line
+from pipeline.runtime.native_stderr import native_stderr_kept
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
 """Of the environment: Ray sends no statistics of its use, and prints no line of what happens to its processes, which
 `Leases` tells in one."""
 
-OBJECT_STORE_BYTES = 512 * 2**20
-"""The shared memory of a Ray that is started here. It holds blocks and answers that are under way, two a worker."""
+HERE_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Of the environment of a Ray that is started here: as on Windows and macOS, it listens on the loopback address alone,
+and looks up no other."""
+
+OBJECT_STORE_BYTES, BYTES_PER_WORKER = 512 * 2**20, 64 * 2**20
+"""The shared memory of a Ray that is started here, at least, and for each worker. It holds blocks and answers that are
+under way, two a worker."""
 
 ANSWER_SECONDS = 20.0
 """How long a cluster may take to accept a connection; Ray itself would wait for minutes."""
+
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
+"""The first bytes of a connection (RFC 9113, 3.4); the answer begins with a frame of settings, too."""
 
 LONGEST_TEMPORARY = 40
 """Characters: Ray's sockets lie below the temporary folder, and the system limits their paths."""
@@ -63,17 +74,52 @@ def connected(cluster: Cluster) -> Iterator[int]:
             options = held.enter_context(_started_here(cluster))
         else:
             _refuse_silent(cluster.address)
+            _use_token()
         import ray  # only now: it reads the environment when it is imported
 
+        if cluster.address is None:
+            held.enter_context(_without_api_server())
         held.callback(_shut_down)
-        try:
-            with _sigterm_kept():
+        with _sigterm_kept(), native_stderr_kept() as printed:
+            try:
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
-            kind = MismatchError if "ersion mismatch" in str(error) else MissingError
-            raise kind(f"Ray does not start or answer: {one_line(error, 400)}") from None
+            except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+                printed.seek(0)
+                raise _refusal(error, printed.read().decode(errors="replace")) from None
         nodes: Any = ray.nodes  # its module has no types
         yield _room(nodes(), cluster)
+
+
+def _refusal(error: Exception, printed: str) -> MismatchError | MissingError:
+    """Why no Ray is there, by its error and by what its native code printed."""
+    if "InvalidAuthToken" in printed:
+        return MissingError(
+            "the Ray cluster wants a token, and not the one that was given here. All its machines need the same "
+            "~/.ray/auth_token, or the same RAY_AUTH_TOKEN, as the machine on which `ray start --head` ran."
+        )
+    kind = MismatchError if "ersion mismatch" in str(error) else MissingError
+    return kind(f"Ray does not start or answer: {one_line(error, 400)}")
+
+
+def _use_token() -> None:
+    """Shows a cluster the user's token, if there is one: `ray start` wants it then, but `ray.init` does not give it."""
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if given or Path("~/.ray/auth_token").expanduser().is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@contextmanager
+def _without_api_server() -> Iterator[None]:
+    """Starts no API server: even without a dashboard, it asks the network in which cloud it runs."""
+    from ray._private.node import Node
+
+    node: Any = Node
+    before = node.start_api_server
+    node.start_api_server = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        node.start_api_server = before
 
 
 @contextmanager
@@ -81,16 +127,16 @@ def _started_here(cluster: Cluster) -> Iterator[dict[str, Any]]:
     """What starts a Ray on this machine that only this process can use: whoever does not know its token is refused."""
     cores = cluster.workers * cluster.cpus_per_worker if cluster.workers else usable_threads()
     folder = tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMPORARY else "/tmp"  # noqa: S108
-    secret = _secret()
-    before = {name: os.environ.get(name) for name in secret}
-    os.environ.update(secret)
+    private = HERE_ALONE | _secret()
+    before = {name: os.environ.get(name) for name in private}
+    os.environ.update(private)
     try:
         with tempfile.TemporaryDirectory(prefix="ray-", dir=folder, ignore_cleanup_errors=True) as temporary:
             yield {
                 "address": "local",
                 "num_cpus": cores,
                 "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
+                "object_store_memory": max(OBJECT_STORE_BYTES, BYTES_PER_WORKER * (cores // cluster.cpus_per_worker)),
                 "_temp_dir": temporary,
             }
     finally:
@@ -129,17 +175,23 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def _refuse_silent(address: str) -> None:
-    """Raises `MissingError` if nothing listens at an address."""
+    """Raises `MissingError` if nothing listens at an address, or something that does not speak HTTP/2, as Ray does."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
-    except OSError as error:
+        with socket.create_connection((host, int(port)), ANSWER_SECONDS) as asked:
+            asked.sendall(HTTP_2)
+            answers = asked.recv(len(SETTINGS))[3:4] == SETTINGS[3:4]
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = one_line(error)
+    else:
+        reason = "" if answers else "another program listens there"
+    if reason:
         raise MissingError(
-            f"no Ray cluster answers at {address}: {one_line(error)}. Start one with "
+            f"no Ray cluster answers at {address}: {reason}. Start one with "
             "`ray start --head`, which prints its address; or give no address, which starts Ray here."
-        ) from None
+        )
 
 
 def _room(nodes: list[dict[str, Any]], cluster: Cluster) -> int:
@@ -149,7 +201,9 @@ def _room(nodes: list[dict[str, Any]], cluster: Cluster) -> int:
         MissingError: no machine has room for one.
     """
     fitting = sum(_fitting(node["Resources"], cluster) for node in nodes if node["Alive"])
-    asked = f"{cluster.cpus_per_worker} core(s) and {cluster.gpus_per_worker:g} GPU(s)"
+    asked = f"{_counted(cluster.cpus_per_worker, 'core')} and {_counted(cluster.gpus_per_worker, 'GPU')}"
+    if not fitting and cluster.address is None:
+        raise MissingError(f"this machine does not have {asked}, which each worker asks for. Ask for less.")
     if not fitting:
         raise MissingError(
             f"no machine of the Ray cluster has {asked}, which each worker asks for. Ask for less, or "
@@ -168,3 +222,7 @@ def _fitting(resources: dict[str, float], cluster: Cluster) -> int:
     if cluster.gpus_per_worker:
         fitting = min(fitting, int(resources.get("GPU", 0) / cluster.gpus_per_worker + 1e-6))
     return fitting
+
+
+def _counted(number: float, name: str) -> str:
+    return f"{number:g} {name}" if number == 1 else f"{number:g} {name}s"

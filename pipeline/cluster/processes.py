@@ -39,7 +39,7 @@ class RayProcesses:
             max_task_retries=0,
             max_concurrency=AT_ONCE,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": {"PYTHONPATH": code}},
+            runtime_env={"env_vars": {"PYTHONPATH": code, "TMPDIR": _folder_of_ray()}},
         ).remote(self._order)
 
     def ask(self, worker: Any, method: str, *arguments: Any) -> Any:
@@ -69,6 +69,14 @@ class RayProcesses:
         import ray
 
         ray.kill(worker)
+
+
+def _folder_of_ray() -> str:
+    """Where temporary files go that a worker which is ended leaves: Ray removes them with its own."""
+    import ray._private.worker
+
+    node: Any = ray._private.worker._global_node
+    return str(node.get_session_dir_path())
 
 
 def _reason(error: Exception) -> str:

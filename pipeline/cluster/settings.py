@@ -20,7 +20,19 @@ def an_address(value: str) -> str:
     return value
 
 
+def a_part_of_gpus(value: float) -> float:
+    """Checks how many GPUs a worker takes: Ray shares out ten-thousandths of one, or whole ones.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value % 1 and (value > 1 or round(value, 4) != value):
+        raise ValueError(f"is {value}; expected a whole number, or a part of one GPU such as 0.5 or 0.0001")
+    return value
+
+
 Address = Annotated[str, Field(strict=True, description="auto, host:port"), AfterValidator(an_address)]
+Gpus = Annotated[NotNegative, AfterValidator(a_part_of_gpus)]
 
 
 @dataclass(frozen=True)
@@ -37,4 +49,4 @@ class Cluster:
     address: Address | None = None
     workers: Positive | None = None
     cpus_per_worker: Positive = 1
-    gpus_per_worker: NotNegative = 0.0
+    gpus_per_worker: Gpus = 0.0
