@@ -352,7 +352,7 @@ def test_what_one_worker_fails_to_do_another_one_does():
     assert len(made.ended) == 1
 
 
-def test_what_two_workers_fail_to_do_is_given_up_with_their_reason():
+def test_what_two_workers_fail_to_do_is_given_up():
     made = Failing(times=2)
     with pytest.raises(UnusableError, match="failed: InternalError"):
         labelled_by(made, 9, workers=3)
