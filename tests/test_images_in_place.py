@@ -11,6 +11,7 @@ from layouts import files_below
 from real_project import LOGITS, ROOT, change, copy_without, run, sha256, stages_run
 from ruamel.yaml import YAML
 
+from pipeline.datasets import copying
 from pipeline.datasets.links import LIST
 from pipeline.images import index as images_index
 from pipeline.images.index import read_index, refuse_changed
@@ -73,7 +74,31 @@ def test_each_image_is_read_once(project, monkeypatch):
     assert read == [kept[3].path]
 
 
-def test_links_lie_where_the_copies_would(project):
+def test_a_change_while_split_reads_is_seen_later(project, monkeypatch):
+    """The state that is noted is that of before the reading."""
+    monkeypatch.setattr(seen_files, "SETTLED_SECONDS", -1.0)
+    real = copying.read_bytes
+
+    def read_and_change(place):
+        content = real(place)
+        Path(place).write_bytes(content + b"x")
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copying, "read_bytes", read_and_change)
+        kept = run_split(copy=False)
+    with pytest.raises(MismatchError, match=f"{len(kept)} image file"):
+        refuse_changed(kept)
+
+
+def test_links_lie_where_the_folder_really_is(project, tmp_path):
+    (tmp_path / "far/away").mkdir(parents=True)
+    Path("data").symlink_to("far/away")
+    kept = run_split(copy=False, links=True)
+    assert len(linked(tmp_path / "far/away/links")) == len(kept)
+
+
+def test_links_lie_where_the_copies_the_copies_would(project):
     run_split()
     copies = files_below(FOLDER)
     run_split(copy=False, links=True)

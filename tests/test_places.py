@@ -228,6 +228,26 @@ def test_every_row_group_is_read_once_whatever_the_ids(monkeypatch):
     assert reads == [*(0, 1, 2), *(0, 1), *(0, 2), *(0, 1, 2), *(0, 1, 2)]
 
 
+def test_the_row_group_that_was_used_last_stays(monkeypatch):
+    reads = []
+    real = parquet_rows._read_group
+    monkeypatch.setattr(parquet_rows, "_read_group", lambda *key: reads.append(key[-1]) or real(*key))
+    places = in_parquet()
+    read_bytes(places[0])
+    sizes = [sum(len(content) + 4 for content in CONTENTS[first : first + 3]) for first in (0, 3)]
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", sum(sizes) + 100)
+    for number in (3, 0, 6, 0):
+        read_bytes(places[number])
+    assert reads == [0, 1, 2]
+
+
+def test_short_reads_are_continued(monkeypatch):
+    place = in_a_tar()[2]
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, count, offset: real(descriptor, min(count, 7), offset))
+    assert read_bytes(place) == CONTENTS[2]
+
+
 def test_threads_that_need_one_row_group_read_it_once(monkeypatch):
     entered, go_on, reads, found = threading.Event(), threading.Event(), [], []
     real = parquet_rows._read_group

@@ -19,10 +19,11 @@ from real_project import ROOT, softlabel
 
 from pipeline.cli import predict as command
 from pipeline.cli.main import main
-from pipeline.runtime.errors import MismatchError, UnusableError
+from pipeline.runtime.errors import MismatchError, MissingError, UnusableError
 from pipeline.runtime.publish import replace_given
 from pipeline.tools import label_formats
 from pipeline.tools import predict as tool
+from pipeline.tools.named_images import named_images
 
 NAMES = ["a.png", "b/c, d.png", "b/e\r.png"]
 """Of the images, in the order of a folder; one cannot be a cell of CSV without quotes."""
@@ -117,6 +118,16 @@ def test_images_are_named_by_files_folders_and_patterns(model, images, given, ex
     PIL.Image.fromarray(PIXELS[0][..., 0]).save(images / "photos/[odd].dat", format="PNG")
     rows = of_csv(predict(model, *given, "--format", "csv").stdout)
     assert [row["path"] for row in rows] == [f"photos/{name}" for name in expected]
+
+
+@pytest.mark.parametrize("name", ["train-0.tar", "train-0.parquet", "shards", "shards/*"])
+def test_shards_are_told_to_hold_images_that_cannot_be_named(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("shards").mkdir()
+    for file in ("train-0.tar", "train-0.parquet", "shards/train-0.tar"):
+        Path(file).write_bytes(b"x")
+    with pytest.raises(MissingError, match=r"Images in shards \(\.tar, \.parquet\) cannot be named: unpack them"):
+        named_images([name])
 
 
 def test_links_to_folders_are_not_entered(model, images):

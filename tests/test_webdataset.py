@@ -159,6 +159,12 @@ def test_samples_without_a_label_are_refused_used_or_left_out():
     assert "6 of 6 images" in refusal(label_column="txt", unlabelled=Unlabelled(rows=True))
 
 
+def test_minus_one_is_a_label_where_it_has_a_name():
+    write_tar(SHARD, samples(range(2)) | {"8.png": png(8), "8.cls": b"-1"})
+    names = {"-1": "unsure", "0": "healthy", "1": "ill"}
+    assert [row.class_name for row in read(class_names=names).rows] == ["healthy", "ill", "unsure"]
+
+
 def test_no_image_is_read_for_its_label(monkeypatch):
     write_two()
     reads = []
@@ -230,6 +236,29 @@ def test_links_devices_and_other_members_are_left_out_by_name():
         "a-0.tar: only.cls (field 'cls' of a sample without an image)", "a-0.tar: readme",
     ]  # fmt: skip
     assert {path.name for path in Path("raw").iterdir()} == {"a-0.tar"}
+
+
+def test_a_file_with_holes_is_left_out():
+    """Its bytes in the tar file are not those of the file."""
+    Path("raw").mkdir()
+    with tarfile.open(SHARD, "w", format=tarfile.PAX_FORMAT) as file:
+        for name, content in samples(range(2)).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+        holes = tarfile.TarInfo("5.png")
+        holes.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}
+        file.addfile(holes)
+    assert read().left_out == ["a-0.tar: 5.png (a link or no plain file)"]
+
+
+def test_members_are_not_kept(monkeypatch):
+    write_tar(SHARD, {f"{number}.txt": b"" for number in range(50)})
+    opened = []
+    real = tarfile.open
+    monkeypatch.setattr(tarfile, "open", lambda *a, **settings: opened.append(real(*a, **settings)) or opened[-1])
+    for _ in members_of(SHARD):
+        assert len(vars(opened[0])["members"]) <= 1
 
 
 @pytest.mark.parametrize("name", ["../1.png", "/etc/1.png", "x/../1.png", "a\\1.png", "a\n1.png", "x//1.png"])

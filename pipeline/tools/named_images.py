@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
 from pipeline.runtime.errors import MissingError, ParameterError
 
+SHARDS = (".tar", ".parquet")
+
 
 def named_images(names: Sequence[str], may_be_missing: bool = False) -> list[str]:
     """The paths of images, in the order of the names.
@@ -20,7 +22,7 @@ def named_images(names: Sequence[str], may_be_missing: bool = False) -> list[str
         may_be_missing: whether a file that is named need not exist.
 
     Raises:
-        MissingError: a folder holds no image, a pattern matches none, or there is no such file.
+        MissingError: a folder holds no image, or a file is a shard, a pattern matches none, or there is no such file.
         ParameterError: a name is empty.
     """
     return [path for name in names for path in _images_of(name, may_be_missing)]
@@ -32,7 +34,7 @@ def _images_of(name: str, may_be_missing: bool) -> list[str]:
     if Path(name).is_dir():
         found = [Path(name, file).as_posix() for file in files_below(Path(name)) if _is_image(file)]
     elif Path(name).exists():
-        found = [name]
+        found = [] if Path(name).suffix.lower() in SHARDS else [name]
     elif glob.has_magic(name):
         found = sorted({path for path in _matches(name) if _is_image(path) and Path(path).is_file()})
     elif may_be_missing:
@@ -41,7 +43,10 @@ def _images_of(name: str, may_be_missing: bool) -> list[str]:
         raise MissingError(f"there is no image {name}. Correct the name, or skip such files with --keep-going.")
     if not found:
         endings = ", ".join(sorted(IMAGE_EXTENSIONS))
-        raise MissingError(f"{name} names no image: no file there ends in one of {endings}. Name another folder.")
+        raise MissingError(
+            f"{name} names no image: no file there ends in one of {endings}. Name another folder. Images in shards "
+            f"({', '.join(SHARDS)}) cannot be named: unpack them."
+        )
     return found
 
 
