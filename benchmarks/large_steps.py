@@ -70,6 +70,7 @@ def write_the_index(size: Size) -> dict[str, Any]:
 def label(size: Size, dies_after: int | None = None) -> dict[str, Any]:
     """Stage `precompute` with a teacher that answers at once; there are no image files to compare with the index."""
     start_tensorflow()
+    from pipeline.images import unchanged
     from pipeline.models.ensembles import LoadedTeacher, Teacher
     from pipeline.stages import precompute
     from pipeline.teacher_pass.labelling import TeacherPass
@@ -85,7 +86,7 @@ def label(size: Size, dies_after: int | None = None) -> dict[str, Any]:
     teacher = Teacher("the made teacher", "made", None, "00" * 32, None, answers=answers)
     with (
         patch.object(precompute, "load_in_precision", lambda *_: LoadedTeacher(None, [teacher], None)),
-        patch.object(precompute, "refuse_changed", lambda *_: None),
+        patch.object(unchanged, "refuse_changed", lambda *_: None),
         patch.object(TeacherPass, "run", timed),
     ):
         precompute.run(

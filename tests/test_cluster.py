@@ -19,6 +19,7 @@ from real_project import ENVIRONMENT, HANGS, ROOT, marked, sha256, wait_until
 from pipeline.cluster import leases
 from pipeline.cluster.blocks import cuts
 from pipeline.cluster.settings import Cluster
+from pipeline.images import unchanged
 from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images.index import read_index, refuse_changed
 from pipeline.images.views import Views
@@ -165,7 +166,7 @@ def test_a_damaged_image_is_told_by_both_engines_alike(unlabelled, workers, monk
         refuse_changed(*arguments, **options)
         damaged.write_bytes(whole[:40])
 
-    monkeypatch.setattr(precompute, "refuse_changed", compare_then_damage)
+    monkeypatch.setattr(unchanged, "refuse_changed", compare_then_damage)
     told = []
     for cluster in (None, replace(workers, workers=1)):
         damaged.write_bytes(whole)

@@ -22,11 +22,12 @@ from tensorflow.python.util import _pywrap_determinism
 from pipeline.images import decoded_files
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image
+from pipeline.images.index import Image, refuse_changed
 from pipeline.images.resize import Resize
 from pipeline.images.views import Augmentation, Views
 from pipeline.params.reading import load_params, read_params
 from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.progress import Progress
 from pipeline.stages import train_baseline
 from pipeline.training.input_pipeline import Examples, HardLabels, training_batches, validation_batches
@@ -348,7 +349,22 @@ def test_a_full_disk_is_found_before_anything_is_decoded(monkeypatch, capsys):
 def test_an_error_while_decoding_leaves_nothing():
     images = write_images()
     Path(images[5].path).write_bytes(b"no image")
+    images[5] = images[5]._replace(sha256=sha256_file(Path(images[5].path)))
     with pytest.raises(tf.errors.OpError):
+        pixels_on_disk(images, SHAPE, FOLDER)
+    assert cache_files() == []
+
+
+def test_pixels_of_other_pictures_are_never_kept(monkeypatch):
+    """The file's name says which images it holds."""
+    images = write_images()
+
+    def then_change(all_images):
+        refuse_changed(all_images)
+        Path(images[5].path).write_bytes(Path(images[4].path).read_bytes())
+
+    monkeypatch.setattr("pipeline.images.unchanged.refuse_changed", then_change)
+    with pytest.raises(MismatchError, match=r"images/5\.png"):
         pixels_on_disk(images, SHAPE, FOLDER)
     assert cache_files() == []
 

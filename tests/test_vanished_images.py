@@ -1,4 +1,4 @@
-"""Image files that vanish, or become text, while a training or `precompute` reads them."""
+"""Image files that vanish, or become text or another picture, while a training or `precompute` reads them."""
 
 import gc
 from pathlib import Path
@@ -9,18 +9,23 @@ import tensorflow as tf
 from conftest import MODEL
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
-from pipeline.images.index import Image, Index, write_index
+from pipeline.images import unchanged
+from pipeline.images.index import Image, Index, refuse_changed, write_index
 from pipeline.images.views import Augmentation, Views
 from pipeline.models import keras_files
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.logit_storage import Dense
 from pipeline.stages import precompute, train_baseline
-from pipeline.training import input_pipeline
 from pipeline.training.recipe import Phase, Recipe
 
 INDEX, OUTPUT = Path("index.csv"), Path("baseline.keras")
-DAMAGES = {"missing": Path.unlink, "text": lambda path: path.write_text("text")}
+OTHER = tf.io.encode_png(np.zeros((12, 12, 3), np.uint8)).numpy()
+DAMAGES = {
+    "missing": Path.unlink,
+    "text": lambda path: path.write_text("text"),
+    "picture": lambda path: path.write_bytes(OTHER),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -60,15 +65,15 @@ def train(cache, trainable_from="all", watch=None):
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_files_that_vanish_after_the_check_are_named(monkeypatch, cache, kind, trainable_from):
-    compare, compared = input_pipeline.refuse_changed, []
+    compared = []
 
     def then_damage(images):
-        compare(images)
+        refuse_changed(images)
         compared.append(images)
         if len(compared) == 2:  # training images, then validation images
             damage(kind)
 
-    monkeypatch.setattr(input_pipeline, "refuse_changed", then_damage)
+    monkeypatch.setattr(unchanged, "refuse_changed", then_damage)
     with pytest.raises(MismatchError, match=r"^[0-9]+ image file\(s\) are missing or not those of the index: .*png"):
         train(cache, trainable_from)
 
@@ -88,13 +93,12 @@ def test_finished_epochs_outlive_files_that_vanish(images, capsys, kind):
 def test_precompute_names_files_that_vanish(monkeypatch, kind):
     teacher = Path("teacher.keras")
     keras_files.save(MODEL.build(classes=2, seed=1), teacher)
-    compare = precompute.refuse_changed
 
     def then_damage(images):
-        compare(images)
+        refuse_changed(images)
         damage(kind)
 
-    monkeypatch.setattr(precompute, "refuse_changed", then_damage)
+    monkeypatch.setattr(unchanged, "refuse_changed", then_damage)
     with pytest.raises(MismatchError, match=r"^[0-9]+ image file\(s\) are missing or not those of the index: .*png"):
         precompute.run(
             index=INDEX,
@@ -108,9 +112,10 @@ def test_precompute_names_files_that_vanish(monkeypatch, kind):
     assert not Path("logits.h5").exists()
 
 
-def test_no_iterator_outlives_the_error():
+@pytest.mark.parametrize("kind", ["missing", "picture"])
+def test_no_iterator_outlives_the_error(kind):
     """At the end of Python it would wait for threads that wait for Python."""
-    with pytest.raises(MismatchError) as raised:  # it holds TensorFlow's error
-        train("none", watch=lambda _: damage("missing"))
+    with pytest.raises(MismatchError) as raised:  # it holds the error that ended the training
+        train("none", watch=lambda _: damage(kind))
     left = [one for one in gc.get_objects() if type(one) is OwnedIterator]
     assert (raised.value.__context__ is not None, left) == (True, [])

@@ -9,6 +9,7 @@ from types import FrameType
 import tensorflow as tf
 
 from pipeline.images.index import Image, refuse_changed
+from pipeline.runtime.errors import MismatchError
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def named_if_changed(images: Iterable[Image]) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, MismatchError) as error:
         _let_go(error)
         refuse_changed(images)
         raise

@@ -16,6 +16,7 @@ from pipeline.images import decoding, image_files
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.kept_files import is_sound, is_there, write_kept
 from pipeline.runtime.progress import Progress
@@ -36,6 +37,7 @@ def pixels_on_disk(
         A read-only memory-mapped (N, height, width, channels) array.
 
     Raises:
+        MismatchError: image files are missing or changed, also while they were decoded.
         OSError: the disk has too little room.
     """
     files = DecodedImages([image.path for image in images], input_shape, resize, keep=False)
@@ -50,12 +52,14 @@ def pixels_on_disk(
     )
     final = folder / f"{name}.uint8"
     if not (is_there(final, files.size) and is_sound(final, files.size)):
-        write_kept(final, files.size, _decoded(files))
+        write_kept(final, files.size, _decoded(files, images))
     return np.memmap(final, np.uint8, "r", shape=(len(files), *files.input_shape))
 
 
-def _decoded(files: DecodedImages) -> Iterator[npt.NDArray[np.uint8]]:
+def _decoded(files: DecodedImages, images: Sequence[Image]) -> Iterator[npt.NDArray[np.uint8]]:
+    unchanged = Unchanged(images)
     with Progress("decode", len(files), "images") as progress:
         for image in files.decoded().as_numpy_iterator():
             yield image
             progress.advance(1)
+    unchanged.refuse_changed()

@@ -17,6 +17,7 @@ from pipeline.images import decoding
 from pipeline.images.places import is_in_shard, read_bytes
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.tf_data import mapped, prefetched
+from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.kept_files import MEMORY_SHARE
 
 ALIGNMENT = 64
@@ -33,6 +34,7 @@ class DecodedImages:
         keep: whether the pixels are kept in memory, if they fit; True where they are read more than once.
         on_disk: the pixels, if they are decoded already: a memory-mapped (N, *input_shape) array.
         at_once: whether pixels that are kept in memory are decoded now; if not, when `load` is called.
+        unchanged: the files, to compare them with the index again; None: they are never compared.
 
     Attributes:
         in_memory: whether the pixels are kept in memory.
@@ -47,20 +49,36 @@ class DecodedImages:
         keep: bool,
         on_disk: npt.NDArray[np.uint8] | None = None,
         at_once: bool = True,
+        unchanged: Unchanged | None = None,
     ) -> None:
         self.input_shape, self.resize = tuple(input_shape), resize
         self._paths = tf.constant([str(path) for path in paths])
         self._are_files = not any(map(is_in_shard, paths))
-        self._on_disk = on_disk
+        self._on_disk, self._unchanged = on_disk, unchanged
         self.in_memory = keep and self.size <= MEMORY_SHARE * psutil.virtual_memory().available
         self._pixels: Any = None
         if at_once:
             self.load()
 
     def load(self) -> None:
-        """Decodes the pixels that are kept in memory, if that is not done yet; until then, files are read again."""
+        """Decodes the pixels that are kept in memory, if that is not done yet; until then, files are read again.
+
+        Raises:
+            MismatchError: files have changed since they were first compared with the index.
+        """
         if self.in_memory and self._pixels is None:
-            self._pixels = self._decode_all()
+            pixels = self._decode_all()
+            self.refuse_changed()
+            self._pixels = pixels
+
+    def refuse_changed(self) -> None:
+        """Compares the files with the index again, unless all pixels were kept, and compared when they were decoded.
+
+        Raises:
+            MismatchError: as `Unchanged.refuse_changed`.
+        """
+        if self._unchanged is not None and self._on_disk is None and self._pixels is None:
+            self._unchanged.refuse_changed()
 
     def __len__(self) -> int:
         """The number of images."""

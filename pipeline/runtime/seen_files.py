@@ -48,16 +48,16 @@ class Seen(NamedTuple):
     sha256: str
 
 
-def state_of(file: Path) -> str | None:
+def state_of(file: str | Path) -> str | None:
     """Size, times of change and inode of a file; None if there is none."""
     try:
-        found = file.stat()
+        found = os.stat(file)
     except OSError:
         return None
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
-def settled_state_of(file: Path) -> str | None:
+def settled_state_of(file: str | Path) -> str | None:
     """`state_of` a file; None of one that has changed a moment ago, whose further changes might not be seen."""
     state = state_of(file)
     changed = max(map(int, state.split()[1:3])) if state else 0

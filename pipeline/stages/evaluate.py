@@ -19,8 +19,9 @@ from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
 from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image, Index, read_index, refuse_changed
+from pipeline.images.index import Image, Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
+from pipeline.images.unchanged import Unchanged
 from pipeline.inference.cost import cost
 from pipeline.inference.forward import all_logits
 from pipeline.measures.best_epoch import SelectBy
@@ -79,13 +80,13 @@ def run(
     names = {group: [group.model(seed) for seed in files] for group, files in groups.items()}
     curves = read_curves(history, {TEACHER: [TEACHER.key]} | names)
     test = data.split("test")
-    refuse_changed(test)
+    unchanged = Unchanged(test)
     labels = np.array(data.labels(test))
     description = read_description(teacher)
     with kept_logits(work_folder()) as scores:
         scores.keep(TEACHER.key, _teacher_logits(data, description.sha256, logits, resize))
         costs = {TEACHER: description.cost}
-        cache = _PixelCache(test, batch_size, resize)
+        cache = _PixelCache(test, unchanged, batch_size, resize)
         for group, files in groups.items():
             for name, file in zip(names[group], files.values(), strict=True):
                 model = keras_files.load_classifier(file, data.class_names)
@@ -127,8 +128,8 @@ def _unlabelled(data: Index) -> dict[str, dict[str, int]]:
 class _PixelCache:
     """Runs models on the test images. Decodes these once for each input size."""
 
-    def __init__(self, test: Sequence[Image], batch_size: int, resize: Resize) -> None:
-        self.test, self.batch_size, self.resize = test, batch_size, resize
+    def __init__(self, test: Sequence[Image], unchanged: Unchanged, batch_size: int, resize: Resize) -> None:
+        self.test, self.unchanged, self.batch_size, self.resize = test, unchanged, batch_size, resize
         self.images: dict[tuple[int, ...], DecodedImages] = {}
 
     def logits(self, model: Any, title: str) -> Floats:
@@ -136,8 +137,10 @@ class _PixelCache:
         with named_if_changed(self.test):
             if shape not in self.images:
                 paths = [image.path for image in self.test]
-                self.images[shape] = DecodedImages(paths, shape, self.resize, keep=True)
-            return all_logits(model, self.images[shape], self.batch_size, title)
+                self.images[shape] = DecodedImages(paths, shape, self.resize, keep=True, unchanged=self.unchanged)
+            logits = all_logits(model, self.images[shape], self.batch_size, title)
+        self.images[shape].refuse_changed()
+        return logits
 
 
 def _teacher_logits(data: Index, teacher_sha256: str, path: Path, resize: Resize) -> Floats:

@@ -15,8 +15,9 @@ from pipeline.exports.choice import best_of
 from pipeline.exports.graph import Graph
 from pipeline.exports.writing import write_all
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image, Index, fingerprint_of, read_index, refuse_changed
+from pipeline.images.index import Image, Index, fingerprint_of, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
+from pipeline.images.unchanged import Unchanged
 from pipeline.inference.forward import all_logits
 from pipeline.measures.best_epoch import SelectBy
 from pipeline.models import keras_files
@@ -109,6 +110,7 @@ def run(
         document["files"] = {
             FILES[kind]: quality.of_file(folder / FILES[kind], tested, labels, of_keras, batch_size) for kind in formats
         }
+        tested.refuse_changed()
         quality.refuse_large_drop(document, max_accuracy_drop)
         _write_json(document, folder / "export.json")
     with publish(report) as partial:
@@ -135,20 +137,23 @@ def _about(metadata: Metadata, why: str, note: str | None, data: Index, settings
 
 def _logits(model: Any, images: DecodedImages, batch_size: int, title: str) -> npt.NDArray[np.float32]:
     logits = all_logits(model, images, batch_size, title)
+    images.refuse_changed()
     quality.refuse_not_finite(logits, title, "Train it again, with a smaller learning rate.")
     return logits
 
 
 def _images(images: list[Image], shape: tuple[int, ...], resize: Resize) -> DecodedImages:
-    refuse_changed(images)
-    return DecodedImages([image.path for image in images], shape, resize, keep=True)
+    unchanged = Unchanged(images)
+    return DecodedImages([image.path for image in images], shape, resize, keep=True, unchanged=unchanged)
 
 
 def _to_calibrate(data: Index, count: int, shape: tuple[int, ...], resize: Resize) -> npt.NDArray[np.uint8]:
     """The pixels for the ranges of an int8 file."""
     images = calibration_images.chosen(data, count)
-    refuse_changed(images)
-    return calibration_images.pixels(images, shape, resize)
+    unchanged = Unchanged(images)
+    pixels = calibration_images.pixels(images, shape, resize)
+    unchanged.refuse_changed()
+    return pixels
 
 
 def _refuse_other_images(file: Path, data: Index) -> None:

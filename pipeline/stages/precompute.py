@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.cluster.engine import ray_engine
 from pipeline.cluster.settings import Cluster
 from pipeline.cluster.worker import Order
-from pipeline.images.index import SPLITS, Index, read_index, refuse_changed
+from pipeline.images.index import SPLITS, Index, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.views import Views
 from pipeline.models.ensembles import LoadedTeacher, Teacher, average_of
@@ -26,6 +26,7 @@ from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import damage
 from pipeline.soft_labels.reading import Precision, Provenance, open_logits, slabs
 from pipeline.soft_labels.writing import rows_of_index
+from pipeline.teacher_pass.compared import UnchangedSplits
 from pipeline.teacher_pass.earlier_logits import open_earlier
 from pipeline.teacher_pass.given_answers import refuse_unanswered
 from pipeline.teacher_pass.labellers import Labellers, labellers_here
@@ -86,7 +87,7 @@ def run(
     loaded = load_in_precision(teacher, data.class_names, precision)
     teachers, average = loaded.members, loaded.average
     refuse_unanswered(teachers, data, views, resize)
-    refuse_changed(data.images)
+    files = UnchangedSplits(data)
     if views.advice:
         print(views.advice, file=sys.stderr)
     stored_as.columns(len(data.class_names))  # refuses a k that is too large
@@ -101,7 +102,11 @@ def run(
         storage=stored_as.as_json(),
         precision=None if precision == "float32" else precision,
     )
-    with _engine(cluster, teacher, data, provenance, precision, resize) as labellers_of:
+    with _engine(cluster, teacher, data, provenance, precision, resize) as engine:
+
+        def labellers_of(member: Teacher) -> Labellers:
+            return engine(member) if member.answers is not None else files.compared(engine(member))
+
         if average is None:
             work = _logits_of(teachers[0], labellers_of, data, provenance, previous, output, largest_temperature)
             with work as finished:

@@ -18,7 +18,8 @@ from pipeline.evaluation.predictions import read_predictions
 from pipeline.evaluation.quality_tables import INTERVALS
 from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import students_of
-from pipeline.images.index import Image, Index, read_index, refuse_changed
+from pipeline.images.index import Image, Index, read_index
+from pipeline.images.unchanged import Unchanged
 from pipeline.measures.best_epoch import SelectBy
 from pipeline.report.captions import CaptionedFigures
 from pipeline.report.hardest_images import EmbeddedPicture, HardImage, embedded, most_surely_wrong, most_unlike_teacher
@@ -170,8 +171,10 @@ def _refuse_other_images(predictions: Path, answers: Mapping[Role, Sequence[pd.D
 def _with_pictures(answers: Sequence[HardImage], data: Index) -> list[tuple[HardImage, EmbeddedPicture]]:
     image_of: dict[str, Image] = {image.id: image for image in data.split("test")}
     images = [image_of[answer.id] for answer in answers]
-    refuse_changed(images)
-    return [(answer, embedded(image.path)) for answer, image in zip(answers, images, strict=True)]
+    unchanged = Unchanged(images)
+    pictures = [(answer, embedded(image.path)) for answer, image in zip(answers, images, strict=True)]
+    unchanged.refuse_changed()
+    return pictures
 
 
 def _shown_temperatures(of_students: Iterable[float]) -> list[float]:

@@ -17,6 +17,7 @@ from pipeline.images.index import Image, Index, refuse_changed
 from pipeline.images.rendered_views import rendered_views
 from pipeline.images.resize import rendering_of
 from pipeline.images.tf_data import PARALLEL_CALLS, prefetched
+from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.csv_rows import csv_row, csv_rows
 from pipeline.runtime.errors import MismatchError, quoted
 from pipeline.runtime.progress import Progress
@@ -63,7 +64,7 @@ def write_pictures(folder: Path, data: Index, images: Sequence[Image], rendering
         MismatchError: an image file is missing or changed.
     """
     parts = chosen_views(data, images, rendering)
-    refuse_changed([image for part in parts for image in part.sources])
+    unchanged = Unchanged([image for part in parts for image in part.sources])
     total = sum(map(rendering.count, images))
     names = [
         _file(number, view, len(images)) for number, image in enumerate(images) for view in _views(image, rendering)
@@ -78,6 +79,7 @@ def write_pictures(folder: Path, data: Index, images: Sequence[Image], rendering
                     rounded = np.clip(np.round(pixels.numpy()), 0, 255).astype(np.uint8)
                     [*threads.map(_save, islice(files, len(rounded)), rounded)]  # the list waits, and raises errors
                     progress.advance(len(rounded))
+        unchanged.refuse_changed()
         _write_table(partial, images, rendering, names)
     return total
 

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.random_words import philox_words
 from pipeline.runtime.progress import Progress
 from pipeline.training.replicas import ONE_DEVICE, Replicas
@@ -38,6 +39,27 @@ class Reseed(keras.callbacks.Callback):
                 words = philox_words(2, "dropout", self.seed, epoch, number, *([replica] if replica else []))
                 # 31 bits fit the integer types of all of Keras' backends.
                 state.assign((words >> np.uint64(33)).astype(generator.state.dtype))
+
+
+class RefuseChanged(keras.callbacks.Callback):
+    """Compares image files that are read in every epoch with the index again, before the state of the epoch is kept.
+
+    Args:
+        images: those that the epochs read.
+    """
+
+    def __init__(self, images: Sequence[DecodedImages]) -> None:
+        super().__init__()
+        self.images = images
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """After the validation.
+
+        Raises:
+            MismatchError: files have changed since they were first compared with the index.
+        """
+        for images in self.images:
+            images.refuse_changed()
 
 
 class Agree(keras.callbacks.Callback):

@@ -19,6 +19,7 @@ from pipeline.images.tf_data import BATCHES_AHEAD, PARALLEL_CALLS, planned, pref
 from pipeline.images.transforms import Transforms
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.workspace import work_folder
+from pipeline.training.callbacks import RefuseChanged
 from pipeline.training.frozen_features import FrozenPart, ShownImages
 from pipeline.training.input_pipeline import (
     Ints,
@@ -113,7 +114,9 @@ class FeatureBatches:
 
     def callbacks(self) -> list[Any]:
         """What `fit` calls, before all others."""
-        return [_MakeReady(self)]
+        pixels = self._pixels
+        read = [(self._training, pixels.train_on.images), (self._validation, pixels.validate_on.images)]
+        return [_MakeReady(self), RefuseChanged([images for stored, images in read if stored is None])]
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from pipeline.images.augmentation import Augmentation
 from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image, refuse_changed
+from pipeline.images.index import Image
 from pipeline.images.one_hot import OneHot, digest_of
 from pipeline.images.random_words import philox_words
 from pipeline.images.rendering import render_pictures, signature
@@ -24,9 +24,11 @@ from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.sampling import sample_views
 from pipeline.images.tf_data import mapped, planned, prefetched
 from pipeline.images.transforms import Pictures, Transforms, mixed_labels
+from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.digests import fingerprint
 from pipeline.runtime.kept_files import MEMORY_SHARE
 from pipeline.runtime.workspace import work_folder
+from pipeline.training.callbacks import RefuseChanged
 from pipeline.training.recipe import Cache, Recipe
 
 Floats32 = npt.NDArray[np.float32]
@@ -151,14 +153,17 @@ class Examples:
             MismatchError: image files are missing or changed.
             OSError: the disk has too little room for the pixels.
         """
-        refuse_changed(images)
+        unchanged = Unchanged(images)
         on_disk = None
         if cache == "disk":
             with named_if_changed(images):
                 on_disk = pixels_on_disk(images, input_shape, work_folder() / "pixels", resize)
         paths = [image.path for image in images]
-        pixels = DecodedImages(paths, input_shape, resize, keep=cache == "memory", on_disk=on_disk, at_once=False)
-        if cache == "memory" and not pixels.in_memory:
+        keep = cache == "memory"
+        pixels = DecodedImages(
+            paths, input_shape, resize, keep=keep, on_disk=on_disk, at_once=False, unchanged=unchanged
+        )
+        if keep and not pixels.in_memory:
             print(
                 f"the pixels of {len(pixels)} images, {pixels.size / 1e9:.1f} GB, do not fit in {MEMORY_SHARE:.0%} of "
                 "the available memory, so they are decoded again in every pass. To keep them in a file, set "
@@ -252,8 +257,8 @@ class PixelBatches:
         return validation_batches(self.validate_on, self.recipe.batch_size)
 
     def callbacks(self) -> list[Any]:
-        """What `fit` calls for them: nothing."""
-        return []
+        """What `fit` calls, before the state of an epoch is kept."""
+        return [RefuseChanged([self.train_on.images, self.validate_on.images])]
 
     def in_use(self) -> AbstractContextManager[None]:
         """Around `fit`."""

@@ -58,6 +58,7 @@ class StoredFeatures:
         """Computes the features of some views that are not there yet.
 
         Raises:
+            MismatchError: image files have changed since they were first compared with the index.
             OSError: the disk has too little room for a view.
             ParameterError: features are too large for their type.
         """
@@ -121,6 +122,7 @@ class StoredFeatures:
             for block in self._part.of_views(self._shown, np.zeros(count, np.intp), np.arange(count), of_view):
                 yield block
                 progress.advance(len(block))
+        self._shown.images.refuse_changed()
 
     def _opened(self, view: int) -> Features:
         return np.memmap(self._file(view), self._part.dtype, "r", shape=self.shape)
