@@ -108,7 +108,13 @@ def test_ray_ends_with_the_process_that_started_it(tmp_path, monkeypatch):
             (tmp_path / "home/.ray").mkdir()
             (tmp_path / "home/.ray/auth_token").write_text(token)
             other = [sys.executable, "-c", CONNECTS, address]
-            done = subprocess.run(other, env=environ | HERE_ALONE, capture_output=True, check=True, timeout=HANGS)
+            done = subprocess.run(
+                other,
+                env=environ | HERE_ALONE | {"RAY_AUTH_MODE": "token"},
+                capture_output=True,
+                check=True,
+                timeout=HANGS,
+            )
             assert done.stdout == b"1\n"
         program.send_signal(ending)
         program.wait(HANGS)

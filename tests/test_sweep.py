@@ -31,6 +31,10 @@ from real_project import (
 )
 
 from pipeline.cli.main import main
+from pipeline.cli.pending import Stage
+from pipeline.cli.sweep import _train_here
+from pipeline.runtime.errors import MissingError
+from pipeline.tools import copied_training, ray_trainings
 from pipeline.tools.project_copy import packed
 from pipeline.tools.ray_trainings import gpus_of_each
 
@@ -89,6 +93,32 @@ def test_a_training_takes_a_gpu_where_the_cluster_has_any():
     assert gpus_of_each({"CPU": 8.0, "GPU": 4.0}) == 1
 
 
+def test_a_machine_that_cannot_make_a_copy_is_not_lost(monkeypatch):
+    import ray
+
+    def fails(receipt):
+        raise ray.exceptions.RayTaskError("train", "a traceback", PermissionError("scratch belongs to another user"))
+
+    monkeypatch.setattr(ray, "get", fails)
+    outcome = ray_trainings._outcome(None, STUDENT)
+    assert (outcome.succeeded, outcome.machine) == (False, "its machine")
+    assert outcome.last_lines == "PermissionError: scratch belongs to another user"
+
+
+def test_a_file_is_no_place_for_copies(tmp_path):
+    (tmp_path / "file").touch()
+    refused = CliRunner().invoke(main, ["sweep", "--engine", "ray", "--scratch", str(tmp_path / "file")])
+    assert refused.exit_code == 2
+    assert "is a file" in refused.stderr
+
+
+def test_one_training_that_fails_says_what_to_push(monkeypatch):
+    failed = copied_training.Outcome(STUDENT, False, "here", "")
+    monkeypatch.setattr(copied_training, "train", lambda *_, **__: failed)
+    with pytest.raises(MissingError, match="run `dvc push --run-cache split soften` first"):
+        _train_here(None, [Stage(STUDENT, "", (), (), ())], 0)
+
+
 # Real trainings
 
 
@@ -133,7 +163,7 @@ def slurm(tmp_path):
         "sbatch": 'exec bash "$2"',
         "srun": 'exec "$@"',
         "scontrol": "echo node-1; echo node-2",
-        "ray": 'echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN"; echo "$@"',
+        "ray": 'echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $SRUN_CPUS_PER_TASK"; echo "$@"',
     }
     for name, command in commands.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
@@ -177,11 +207,16 @@ def test_the_array_script_refuses_a_wrong_number(slurm, two_more):
     assert "Traceback" not in log.read_text()
 
 
-def test_the_script_of_the_pass_makes_a_cluster_of_the_nodes(slurm, tmp_path):
+@pytest.mark.parametrize(("status", "code"), [("{}", 0), ('{"precompute": []}', 1)])
+def test_the_script_of_the_pass_makes_a_cluster_of_the_nodes(slurm, tmp_path, status, code):
+    """What DVC says of the stage afterwards counts, not how Ray ended."""
+    (tmp_path / "dvc").write_text(f"#!/bin/sh\ntest \"$*\" = 'status --json precompute' && echo '{status}'\n")
+    (tmp_path / "dvc").chmod(0o755)
     begin, log = slurm
-    assert begin(0, f"exec bash {SCRIPTS}/precompute.sbatch", tmp_path).wait() == 0, log.read_text()
-    token, command = log.read_text().splitlines()
-    assert re.fullmatch("token [0-9a-f]{64}", token)
+    assert begin(0, f"exec bash {SCRIPTS}/precompute.sbatch", tmp_path).wait() == code, log.read_text()
+    token, command, *rest = log.read_text().splitlines()
+    assert rest == ["the teacher's pass is not done: see the lines above"] * code
+    assert re.fullmatch("token [0-9a-f]{64} 8", token)
     options = "--address node-1:6379 --min-nodes 2 --num-cpus 8"
     assert command == f"symmetric-run {options} -- dvc repro precompute"
 

@@ -52,7 +52,7 @@ def _checked(context: click.Context, parameter: click.Parameter, value: Any) -> 
 @click.option("--list", "show", is_flag=True, help="List the trainings, each with its number.")
 @click.option(
     "--scratch",
-    type=click.Path(path_type=Path, resolve_path=True),
+    type=click.Path(path_type=Path, resolve_path=True, file_okay=False),
     help="Where each machine makes copies.  [default: its temporary files]",
 )
 def sweep(
@@ -136,7 +136,10 @@ def _train_here(project: "Project", stages: "Sequence[Stage]", number: int) -> N
         )
     outcome = train(project, stages[number].name, tell=True)
     if not outcome.succeeded:
-        raise MissingError(f"{outcome.stage} failed; the lines above say why. The same command goes on with it.")
+        raise MissingError(
+            f"{outcome.stage} failed; the lines above say why. If the remote lacks what it needs, run "
+            "`dvc push --run-cache split soften` first. The same command goes on with it."
+        )
     _tell(f"{outcome.stage}: pushed")
 
 

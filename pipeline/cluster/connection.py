@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.settings import Cluster
@@ -74,7 +73,6 @@ def connected(cluster: Cluster) -> Iterator[int]:
             options = held.enter_context(_started_here(cluster))
         else:
             _refuse_silent(cluster.address)
-            _use_token()
         import ray  # only now: it reads the environment when it is imported
 
         if cluster.address is None:
@@ -94,18 +92,11 @@ def _refusal(error: Exception, printed: str) -> MismatchError | MissingError:
     """Why no Ray is there, by its error and by what its native code printed."""
     if "InvalidAuthToken" in printed:
         return MissingError(
-            "the Ray cluster wants a token, and not the one that was given here. All its machines need the same "
-            "~/.ray/auth_token, or the same RAY_AUTH_TOKEN, as the machine on which `ray start --head` ran."
+            "the Ray cluster wants a token: set RAY_AUTH_MODE=token in the environment. All machines need the same "
+            "~/.ray/auth_token, or the same RAY_AUTH_TOKEN, as the one on which `ray start --head` ran."
         )
     kind = MismatchError if "ersion mismatch" in str(error) else MissingError
     return kind(f"Ray does not start or answer: {one_line(error, 400)}")
-
-
-def _use_token() -> None:
-    """Shows a cluster the user's token, if there is one: `ray start` wants it then, but `ray.init` does not give it."""
-    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if given or Path("~/.ray/auth_token").expanduser().is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Trainings as tasks of Ray: each runs on whatever machine of the cluster has room."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ def trained(
             gpus = gpus_of_each(resources())
         task = task.options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, scheduling_strategy="SPREAD")
         shared: Any = ray.put(project)
+        print(f"{min(room, len(stages))} of {len(stages)} trainings run at once", file=sys.stderr, flush=True)
         to_do, running = [*stages], dict[Any, str]()
         while to_do or running:
             while to_do and len(running) < room:
@@ -64,6 +66,8 @@ def _outcome(receipt: Any, stage: str) -> Outcome:
 
     try:
         outcome: Outcome = ray.get(receipt)
+    except ray.exceptions.RayTaskError as error:  # the machine is there: it cannot make a copy
+        return Outcome(stage, False, "its machine", f"{type(error.cause).__name__}: {one_line(error.cause, 400)}")
     except ray.exceptions.RayError as error:
         return Outcome(stage, False, "a lost machine", one_line(error, 400))
     return outcome
