@@ -101,16 +101,22 @@ def _refusal(error: Exception, printed: str) -> MismatchError | MissingError:
 
 @contextmanager
 def _without_api_server() -> Iterator[None]:
-    """Starts no API server: even without a dashboard, it asks the network in which cloud it runs."""
-    from ray._private.node import Node
+    """Starts no API server: even without a dashboard, it asks the network in which cloud it runs.
 
-    node: Any = Node
-    before = node.start_api_server
-    node.start_api_server = lambda *_, **__: None
+    Ray has no setting for it. A Ray that starts it elsewhere than 2.60 does starts it here, too.
+    """
+    from ray._private import node
+
+    of_node: Any = getattr(node, "Node", None)
+    before = getattr(of_node, "start_api_server", None)
+    if before is None:
+        yield
+        return
+    of_node.start_api_server = lambda *_, **__: None
     try:
         yield
     finally:
-        node.start_api_server = before
+        of_node.start_api_server = before
 
 
 @contextmanager
