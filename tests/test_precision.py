@@ -401,13 +401,15 @@ def test_every_member_of_an_ensemble_computes_in_mixed_precision(unlabelled, lab
 # params.yaml
 
 
-def test_params_without_a_precision_mean_float32(tmp_path):
+def test_params_without_a_precision_are_refused_by_the_key(tmp_path):
+    """DVC wants every key that a stage names one by one."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     lines = (tmp_path / "params.yaml").read_text().splitlines()
     kept = [line for line in lines if not line.startswith("  precision:")]
     assert len(kept) == len(lines) - 1
     (tmp_path / "params.yaml").write_text("\n".join(kept))
-    assert read_params(tmp_path / "params.yaml").precompute.precision == "float32"
+    with pytest.raises(ParameterError, match=r"precompute\.precision: missing"):
+        read_params(tmp_path / "params.yaml")
 
 
 def test_an_unknown_precision_is_refused_with_the_three(tmp_path):

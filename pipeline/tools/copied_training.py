@@ -113,7 +113,8 @@ def _unpack(project: Project, copy: Path) -> None:
         elif entry.name != ".work":
             shutil.rmtree(entry)
     with tarfile.open(fileobj=io.BytesIO(project.archive)) as archive:
-        archive.extractall(copy, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11 has it from 3.11.4 on
+        archive.extractall(copy)  # noqa: S202  # `packed` made it
     work = project.folder / ".work"
     if work.is_dir() and os.access(work, os.W_OK) and not (copy / ".work").exists():
         (copy / ".work").symlink_to(work)
