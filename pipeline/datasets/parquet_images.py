@@ -14,13 +14,12 @@ from typing import Any
 from pipeline.datasets.class_names import ClassNames
 from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.shard_patterns import shards_of
-from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
+from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, one_by_one, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
 from pipeline.images.parquet_rows import KEPT_BYTES, WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
 from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, quoted
-from pipeline.runtime.progress import Progress
 
 ROW_DIGITS = 6
 """Rows have numbers of at least so many digits, so that ids sort as rows."""
@@ -77,11 +76,8 @@ def read_parquet(
     shards = shards_of(data, {"train": train, "val": val, "test": test}, ".parquet")
     found = Found()
     stated: dict[Path, list[str] | None] = {}
-    with Progress("read", sum(map(len, shards.values())), "shards", short_is_silent=True) as progress:
-        for split, of_split in shards.items():
-            for shard in of_split:
-                stated[shard] = _read_shard(data, shard, split, columns, id_column, found)
-                progress.advance(1)
+    for split, shard in one_by_one(shards):
+        stated[shard] = _read_shard(data, shard, split, columns, id_column, found)
     found.class_names = _one_list(stated, others_are_given=class_names is not None)
     return data_set_of(
         found,

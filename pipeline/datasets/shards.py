@@ -4,7 +4,7 @@ An image in a shard is never copied or unpacked: its row names its place (`image
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +25,7 @@ from pipeline.datasets.table_labels import is_missing
 from pipeline.datasets.unlabelled import IF_MEANT, Unlabelled, refuse_outside_training, used
 from pipeline.images.index import NO_LABEL, SplitName
 from pipeline.runtime.errors import UnusableError, all_named, quoted
+from pipeline.runtime.progress import Progress
 
 
 class Sample(NamedTuple):
@@ -74,6 +75,15 @@ class Columns(NamedTuple):
     image: str | None
     label: str
     group: str | None
+
+
+def one_by_one(shards: Mapping[SplitName, Sequence[Path]]) -> Iterator[tuple[SplitName, Path]]:
+    """Each shard with its split; a bar shows how many have been read."""
+    with Progress("read", sum(map(len, shards.values())), "shards", short_is_silent=True) as progress:
+        for split, of_split in shards.items():
+            for shard in of_split:
+                yield split, shard
+                progress.advance(1)
 
 
 def id_in(data: Path, shard: Path, name: str) -> str:

@@ -14,14 +14,13 @@ from pipeline.datasets.class_names import ClassNames
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, is_left_by_a_system
 from pipeline.datasets.labelled import DataSet
 from pipeline.datasets.shard_patterns import shards_of
-from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, written
+from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, one_by_one, written
 from pipeline.datasets.tar_members import Member, members_of
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
 from pipeline.images.places import place_in_tar
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.errors import MissingError, UnusableError, all_named
-from pipeline.runtime.progress import Progress
 
 KEY_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 LARGEST_IMAGE = 2**31 - 1
@@ -77,11 +76,8 @@ def read_webdataset(
     columns = Columns(image_column, label_column, group_column)
     shards = shards_of(data, {"train": train, "val": val, "test": test}, ".tar")
     found = Found()
-    with Progress("read", sum(map(len, shards.values())), "shards", short_is_silent=True) as progress:
-        for split, of_split in shards.items():
-            for shard in of_split:
-                _read_shard(data, shard, split, columns, found)
-                progress.advance(1)
+    for split, shard in one_by_one(shards):
+        _read_shard(data, shard, split, columns, found)
     if not found.samples:
         extension = "a usual extension of images" if image_column is None else f"the extension {image_column!r}"
         raise MissingError(
