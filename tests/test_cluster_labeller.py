@@ -149,13 +149,18 @@ def test_another_version_of_ray_is_a_mismatch(message):
     assert isinstance(connection._refusal(RuntimeError("no answer"), ""), MissingError)
 
 
+def read_with(path, **changes):
+    """The parameters of the default with other values in `precompute.ray`."""
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["precompute"]["ray"].update(changes)
+    YAML(typ="safe").dump(params, path)
+    return read_params(path)
+
+
 @pytest.mark.parametrize("gpus", [0.00001, 1.5])
 def test_a_part_of_a_gpu_that_ray_cannot_give_is_refused(tmp_path, gpus):
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    params["precompute"]["ray"]["gpus_per_worker"] = gpus
-    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
     with pytest.raises(ParameterError, match=r"precompute\.ray\.gpus_per_worker: .*expected a whole number, or a part"):
-        read_params(tmp_path / "params.yaml")
+        read_with(tmp_path / "params.yaml", gpus_per_worker=gpus)
 
 
 @pytest.mark.parametrize(
@@ -201,11 +206,8 @@ def test_the_example_of_the_document_is_valid(tmp_path):
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "http://head:6379", "head:port"])
 def test_an_address_is_a_host_and_a_port(tmp_path, address):
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    params["precompute"]["ray"]["address"] = address
-    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
     with pytest.raises(ParameterError, match=r"precompute\.ray\.address: .*expected auto, or host:port"):
-        read_params(tmp_path / "params.yaml")
+        read_with(tmp_path / "params.yaml", address=address)
 
 
 @pytest.mark.parametrize(("engine", "cluster"), [("local", None), ("ray", Cluster(workers=3))])
