@@ -32,7 +32,10 @@ def main() -> None:
         ("names", {"nargs": "*", "metavar": "NAME", "help": f"A kind of file: {', '.join(TARGETS)}.  [default: all]"}),
         ("--inputs", {"type": int, "default": 100_000, "help": "Of each kind.  [default: 100000]"}),
         ("--seconds", {"type": float, "default": float("inf"), "help": "At most so many for each kind and way."}),
-        ("--atheris", {"action": "store_true", "help": "Let Atheris make the inputs (pip install 'softlabel[checks]')."}),
+        (
+            "--atheris",
+            {"action": "store_true", "help": "Let Atheris make the inputs (pip install 'softlabel[checks]')."},
+        ),
         ("--failures", {"type": Path, "default": Path(".work/fuzz"), "help": "The folder of inputs that failed."}),
         ("--repeat", {"type": Path, "help": "Read this file as the kind NAME, and say what becomes of it."}),
     )
