@@ -11,11 +11,21 @@ from typing import Any
 import keras
 
 from pipeline.models import hub
+from pipeline.models.json_members import CONFIG, read_member
+from pipeline.models.keras_archive import refuse_costly, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_version, other_format
 from pipeline.models.records import RECORD, read_record
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, first_few, one_line
+from pipeline.runtime.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    PipelineError,
+    UnusableError,
+    first_few,
+    one_line,
+)
 from pipeline.runtime.publish import replace_whole
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
@@ -85,6 +95,7 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
     Raises:
         MissingError: there is no such file, or it holds an ONNX graph and ONNX Runtime is not installed.
         DamagedError: it is not a whole `.keras` file.
+        UnusableError: it declares a model that would take too much memory or time.
     """
     if (what := other_format(path)) is not None:
         raise DamagedError(f"{path} {what}")
@@ -94,13 +105,17 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
         raise DamagedError(
             f"{path} is not a whole `.keras` file (a zip archive with its configuration and weights). {remedy}"
         )
+    most = refuse_costly(path, remedy)
     try:
-        with warnings.catch_warnings():  # an inner model may be compiled; its optimizer is not needed
+        # An inner model may be compiled; its optimizer is not needed.
+        with weights_within(most, path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             if REGISTERED_NAME in json.dumps(architecture(path)):
                 refuse_without("onnxruntime")
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except LOADING as error:
+    except PipelineError:
+        raise
+    except Exception as error:  # Keras and TensorFlow raise many classes for what they cannot build
         raise DamagedError(f"{path} {_why_not(path, error, remedy)}") from None
     if faults := [graph.fault for graph in graphs_in(model) if graph.session is None]:
         raise DamagedError(
@@ -128,10 +143,6 @@ def _of_keras_hub(model: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{above}{layer.name}", layer
         elif isinstance(layer, keras.Model) and layer is not model:
             yield from _of_keras_hub(layer, f"{above}{layer.name}/")
-
-
-LOADING = (ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, OSError, zipfile.BadZipFile)
-"""What Keras raises when it cannot load a file."""
 
 
 def _why_not(path: Path, error: Exception, remedy: str) -> str:
@@ -272,7 +283,7 @@ def _is_of_one_tensor(shape: Any) -> bool:
 def architecture(path: Path) -> dict[str, Any]:
     """The layers of a `.keras` file, as Keras serializes them."""
     with zipfile.ZipFile(path) as archive:
-        layers: dict[str, Any] = json.loads(archive.read("config.json"))
+        layers: dict[str, Any] = read_member(archive, CONFIG)
     return layers
 
 

@@ -1,8 +1,9 @@
 """Models in other formats than `.keras`: their names, and how to convert them."""
 
-import json
 import zipfile
 from pathlib import Path, PurePath
+
+from pipeline.models.json_members import CONFIG, read_member
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 STEPS = "docs/teachers.md shows how to convert it."
@@ -105,7 +106,7 @@ def keras_2_version(path: Path) -> str | None:
     """The version of Keras 2 that wrote a `.keras` file, such as "2.13.1"; None if Keras 3 did."""
     try:
         with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+            version = str(read_member(archive, "metadata.json")["keras_version"])
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
         return None
     return version if version.startswith("2.") else None
@@ -115,7 +116,7 @@ def foreign_layers(path: Path) -> list[str]:
     """The layers of a `.keras` file that are not Keras' own, each with its module if the file names one."""
     try:
         with zipfile.ZipFile(path) as archive:
-            layers = json.loads(archive.read("config.json"))
+            layers = read_member(archive, CONFIG)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return []
     names: set[str] = set()

@@ -4,21 +4,86 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.models.json_members import refuse_expanding
+from pipeline.runtime.errors import DamagedError, one_line
+from pipeline.runtime.ranges import Share
 
 RECORD = "softlabel.json"
 """The name of that member."""
 
 
+class _Part(BaseModel):
+    """What a record must be like to be used; it may hold more."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Validation(_Part):
+    images: str
+    accuracy: Share
+
+
+class _Given(_Part):
+    sha256: str | None = None
+    accuracy: Share | None = None
+    classes: list[str | None] | dict[str, int] | None = None
+
+
+class _Answers(_Part):
+    ids: list[str]
+    views: list[int] | None
+    rendering: dict[str, Any] | None
+
+
+class _Record(_Part):
+    class_names: list[str] = Field(min_length=2)
+    validation: _Validation | None = None
+    given: _Given | None = None
+    files: list[str] = []
+    frozen: dict[str, list[str]] = {}
+    answers: _Answers | None = None
+    average: Literal["logits", "probabilities"] | None = None
+    members: "list[_Member]" = []
+
+
+class _Member(_Part):
+    name: str
+    sha256: str
+    record: _Record | None
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
-    """What `keras_files.save` recorded in a `.keras` file; None in a file that it did not write."""
+    """What `keras_files.save` recorded in a `.keras` file; None in a file that it did not write.
+
+    Raises:
+        DamagedError: the record cannot be read, or is none of this program's.
+    """
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        if RECORD not in archive.namelist():
-            return None
-        record: dict[str, Any] = json.loads(archive.read(RECORD))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if RECORD not in archive.namelist():
+                return None
+            member = archive.getinfo(RECORD)
+            refuse_expanding(member)
+            record: dict[str, Any] = json.loads(archive.read(member))
+        _Record.model_validate(record)
+    except (ValueError, RecursionError, OSError, LookupError, zipfile.BadZipFile, NotImplementedError) as error:
+        told = _first_fault(error) if isinstance(error, ValidationError) else one_line(error)
+        raise DamagedError(
+            f"{path}: what this program noted in it ({RECORD}) cannot be read: {told}. Make the file again with "
+            "`dvc repro`, or copy it again."
+        ) from None
     return record
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_input=False, include_url=False)[0]
+    return one_line(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
 
 
 def are_stored(record: Mapping[str, Any] | None) -> bool:

@@ -1,0 +1,38 @@
+"""Members of a `.keras` file, which is a zip archive: how much they may unpack to, and those that are JSON."""
+
+import zipfile
+from typing import Any
+
+from pipeline.runtime.errors import shortened
+from pipeline.runtime.limits import limits
+from pipeline.runtime.text_files import parsed_json
+
+CONFIG = "config.json"
+"""The member that holds the layers, as Keras serializes them."""
+
+
+MOST_EXPANSION = 100
+"""How often a member may be larger than its compressed bytes; Keras and this program compress nothing."""
+
+
+def refuse_expanding(member: zipfile.ZipInfo) -> None:
+    """Checks how much a member says that it unpacks to.
+
+    Raises:
+        ValueError: it is too much.
+    """
+    if member.file_size > MOST_EXPANSION * max(member.compress_size, 1):
+        raise ValueError(f"{shortened(member.filename, 60)!r} unpacks to {member.file_size:,} bytes")
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> Any:
+    """A document of an archive.
+
+    Raises:
+        ValueError: it is no such document, or beyond a limit; says why in a few words.
+        KeyError: there is no such member.
+        OSError, zipfile.BadZipFile: it cannot be read.
+    """
+    with archive.open(name) as file:  # what the archive says of the size need not be true
+        content = file.read(limits().text_bytes + 1)
+    return parsed_json(content)

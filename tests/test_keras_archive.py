@@ -1,0 +1,214 @@
+"""Hostile `.keras` files: refused from their configuration and their members, before Keras builds anything."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from pipeline.models.keras_archive import LONGEST_LIST, MOST_NESTED, weights_within
+from pipeline.models.keras_files import load, save
+from pipeline.models.records import RECORD, read_record
+from pipeline.runtime.errors import DamagedError, UnusableError
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A small classifier's file."""
+    path = tmp_path_factory.mktemp("sound") / "sound.keras"
+    layers = [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(3, name="logits")]
+    save(keras.Sequential(layers), path, {"class_names": ["a", "b", "c"]})
+    return path
+
+
+@pytest.fixture
+def no_keras(monkeypatch):
+    """Lets a test fail if Keras is asked."""
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras was asked"))
+
+
+def changed(sound: Path, to: Path, member: str, content: bytes | str, compression: int = zipfile.ZIP_STORED) -> Path:
+    """A copy of a file with another content of one member, which may be new."""
+    path = to / "changed.keras"
+    with zipfile.ZipFile(sound) as source, zipfile.ZipFile(path, "w", compression) as target:
+        for name in {*source.namelist(), member}:
+            target.writestr(name, content if name == member else source.read(name))
+    return path
+
+
+def config_of(path: Path) -> dict:
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def with_layers(sound: Path, to: Path, *layers: dict) -> Path:
+    config = config_of(sound)
+    config["config"]["layers"][1:1] = layers
+    return changed(sound, to, "config.json", json.dumps(config))
+
+
+def layer(kind: str, module: str = "keras.layers", **settings: object) -> dict:
+    return {"module": module, "class_name": kind, "config": {"name": "new", **settings}, "registered_name": None}
+
+
+def test_a_sound_file_is_loaded(sound):
+    assert load(sound).output_shape == (None, 3)
+
+
+def test_a_model_of_more_weights_than_the_file_holds(sound, tmp_path):
+    config = config_of(sound)
+    config["config"]["layers"][2]["config"]["units"] = 2_000_000
+    with pytest.raises(UnusableError, match=r"declares a model of 96,000,000 weights or more, and holds at most"):
+        load(changed(sound, tmp_path, "config.json", json.dumps(config)))
+    assert keras.layers.Layer.add_weight.__name__ == "add_weight"
+
+
+def test_weights_are_counted_up_to_the_last():
+    with weights_within(12, Path("model")):
+        keras.layers.Dense(3).build((None, 3))  # 3 x 3 weights and a bias of 3
+    told = "declares a model of 12 weights or more, and holds at most 11"
+    with pytest.raises(UnusableError, match=told), weights_within(11, Path("model")):
+        keras.layers.Dense(3).build((None, 3))
+
+
+def test_an_error_in_the_block_is_the_blocks_own():
+    with pytest.raises(ZeroDivisionError), weights_within(1, Path("model")):
+        raise ZeroDivisionError
+
+
+def test_too_many_layers(sound, tmp_path, no_keras):
+    model = layer("Functional", "keras.src.models.functional", layers=[layer("Identity")] * 1999, output_layers=[])
+    with pytest.raises(UnusableError, match=r"has 2,003 layers.*more than 2,000.*limits.model_layers"):
+        load(with_layers(sound, tmp_path, model))
+
+
+def test_layers_of_a_sequential_model_are_built_again_and_again(sound, tmp_path, no_keras):
+    with pytest.raises(UnusableError, match=r"has 2,233 layers \(those of a Sequential model count more\)"):
+        load(with_layers(sound, tmp_path, *[layer("Identity")] * 200))  # 203 layers, eleven times
+
+
+def test_a_model_that_calls_another_twice_and_so_on(sound, tmp_path, no_keras):
+    inner = layer("Identity")
+    for _ in range(MOST_NESTED - 2):
+        settings = {"layers": [inner | {"inbound_nodes": [{}] * 6}], "output_layers": []}
+        inner = layer("Functional", "keras.src.models.functional", **settings)
+    with pytest.raises(UnusableError, match=r"layers \(those"):
+        load(with_layers(sound, tmp_path, inner))
+
+
+def test_models_inside_models(sound, tmp_path, no_keras):
+    inner = layer("Identity")
+    for _ in range(MOST_NESTED):
+        inner = layer("Sequential", "keras", layers=[inner])
+    with pytest.raises(DamagedError, match="more than 8 models lie inside each other"):
+        load(with_layers(sound, tmp_path, inner))
+
+
+FAULTS = {
+    "a long list": (layer("Normalization", mean=[0.0] * (LONGEST_LIST + 1)), "a list of 4,097 values"),
+    "a deep list": (layer("Identity", a=json.loads("[" * 200 + "]" * 200)), "more than 100 lists or maps"),
+    "a long text": (layer("Identity", a="a" * 200_000), "a text has 200,000 characters"),
+    "a long number": (layer("Dense", units=10**40), "a whole number has 41 digits"),
+    "an array of long texts": (
+        layer("Dense", units={"class_name": "__numpy__", "config": {"dtype": "S999999"}}),
+        "S999",
+    ),
+    "a layer for sounds": (layer("MelSpectrogram"), "a layer MelSpectrogram"),
+    "an unrolled layer": (layer("LSTM", units=1, unroll=True), "layers that are unrolled"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_settings_that_cost_too_much(sound, tmp_path, no_keras, fault):
+    added, told = FAULTS[fault]
+    with pytest.raises((DamagedError, UnusableError), match=told) as error:
+        load(with_layers(sound, tmp_path, added))
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "nul", "{}", '{"config": 3}', "\0", '{"a": NaN}', "[" * 100_000])
+def test_other_configurations_end_in_one_message(sound, tmp_path, content):
+    with pytest.raises(DamagedError, match="cannot be loaded as a Keras model") as error:
+        load(changed(sound, tmp_path, "config.json", content))
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:/evil", "..\\evil"])
+def test_members_outside_of_the_archive(sound, tmp_path, no_keras, name):
+    with pytest.raises(DamagedError, match="lies outside of the archive"):
+        load(changed(sound, tmp_path, name, b"evil"))
+
+
+def test_a_member_that_unpacks_to_far_more(sound, tmp_path, no_keras):
+    with pytest.raises(DamagedError, match="unpacks to 10,000,000 bytes"):
+        load(changed(sound, tmp_path, "assets/zeros", bytes(10**7), zipfile.ZIP_DEFLATED))
+
+
+def test_an_archive_that_was_compressed_again_is_loaded(sound, tmp_path):
+    weights = zipfile.ZipFile(sound).read("model.weights.h5")
+    path = changed(sound, tmp_path, "model.weights.h5", weights, zipfile.ZIP_DEFLATED)
+    expected = load(sound).get_weights()
+    assert all(np.array_equal(one, other) for one, other in zip(load(path).get_weights(), expected, strict=True))
+
+
+def test_weights_that_hdf5_would_fill(sound, tmp_path, no_keras):
+    content = io.BytesIO(zipfile.ZipFile(sound).read("model.weights.h5"))
+    with h5py.File(content, "r+") as file:
+        place = next(f"layers/{name}/vars" for name in file["layers"] if len(file[f"layers/{name}/vars"]))
+        del file[place]["0"]
+        file[place].create_dataset("0", (30_000, 30_000), "f4", chunks=(100, 100), compression="gzip")
+    with pytest.raises(DamagedError, match="3,600,000,000 bytes, which are not in the file"):
+        load(changed(sound, tmp_path, "model.weights.h5", content.getvalue()))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"text"])
+def test_weights_that_are_no_hdf5_file(sound, tmp_path, no_keras, content):
+    with pytest.raises(DamagedError, match="cannot be loaded as a Keras model"):
+        load(changed(sound, tmp_path, "model.weights.h5", content))
+
+
+def test_an_error_of_tensorflow_is_told_as_one(sound, tmp_path):
+    """Values for 5 channels of images that have 3."""
+    wrong = layer("Normalization", axis=-1, mean=[0.0] * 5, variance=[1.0] * 5)
+    with pytest.raises(DamagedError, match="cannot be loaded as a Keras model"):
+        load(with_layers(sound, tmp_path, wrong))
+
+
+RECORDS = [
+    "", "[]", "3", "{}", "[" * 5000, '{"class_names": 3}', '{"class_names": ["a"]}', '{"class_names": ["a", 2]}',
+    '{"class_names": ["a", "b"], "validation": {}}', '{"class_names": ["a", "b"], "members": [{"name": "m"}]}',
+    '{"class_names": ["a", "b"], "frozen": {"a": [3]}}', '{"class_names": ["a", "b"], "given": [3]}',
+    '{"class_names": ["a", "b"], "given": {"accuracy": NaN}}', '{"class_names": ["a", "b"], "files": "abc"}',
+    '{"class_names": ["a", "b"], "answers": {}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(RECORDS)))
+def test_a_record_of_another_form_is_refused(sound, tmp_path, number):
+    with pytest.raises(DamagedError, match=r"softlabel\.json\) cannot be read: ") as error:
+        read_record(changed(sound, tmp_path, RECORD, RECORDS[number]))
+    assert len(str(error.value)) < 600
+
+
+def test_a_record_that_unpacks_to_more_is_refused(sound, tmp_path):
+    with pytest.raises(DamagedError, match="unpacks to"):
+        read_record(changed(sound, tmp_path, RECORD, " " * 10**6, zipfile.ZIP_DEFLATED))
+
+
+def test_all_records_of_this_program_are_read(tmp_path):
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    of_one = {
+        "class_names": ["a", "b"],
+        "validation": {"images": "0" * 64, "accuracy": 1.0},
+        "files": ["0" * 64],
+        "given": {"sha256": None, "accuracy": None, "preprocessing": "none", "classes": {"a": 0, "b": 1}},
+    }
+    members = [{"name": "m", "sha256": "0" * 64, "record": one} for one in (of_one, None)]
+    record = {"class_names": ["a", "b"], "average": "logits", "members": members, "frozen": {}}
+    record["answers"] = {"ids": ["x"], "views": None, "rendering": {"seed": 1}}
+    save(model, tmp_path / "model.keras", record)
+    assert read_record(tmp_path / "model.keras") == record
