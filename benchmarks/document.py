@@ -1,4 +1,4 @@
-"""Puts the tables of `benchmarks/results/*.json` into docs/benchmarks.md, docs/quality.md and docs/scale.md.
+"""Puts the tables of `benchmarks/results/*.json` into docs/benchmarks.md, quality.md, reliability.md and scale.md.
 
 They go between `<!-- NAME -->` and `<!-- end -->`; with `<!-- NAME START -->` only those whose titles begin with START.
 So a new table is shown by these two lines in a document, and a module `benchmarks/NAME.py` that writes a
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.record import RESULTS, as_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-DOCUMENTS = (DOCS / "benchmarks.md", DOCS / "quality.md", DOCS / "scale.md")
+DOCUMENTS = tuple(DOCS / f"{name}.md" for name in ("benchmarks", "quality", "reliability", "scale"))
 BLOCK = re.compile(r"(<!-- (\w+)(?: ([^<>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -34,7 +34,7 @@ GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 READING = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", READING, re.DOTALL)
 SOFT_TARGETS = Path("data/soft_labels/soft_targets_T4.h5")
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 RUN_BY = {
     ("README.md", "sh"): "test_readme.py",
