@@ -41,7 +41,13 @@ CHANGES = {
     "views.count": 4,
     "precompute.batch_size": 2,
     "precompute.precision": "float32",
-    "export.formats": ["litert_float32", "onnx"],
+    "export": {
+        "students": ["best"],
+        "formats": ["litert_float32", "onnx"],
+        "softmax": False,
+        "calibration_images": 20,
+        "max_accuracy_drop": 1.0,
+    },
 }
 """What params.yaml has other than the preset `mhist`: a teacher, a student and a baseline that take a second each."""
 
