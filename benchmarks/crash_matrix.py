@@ -27,6 +27,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class Outcome:
         misses: runs that ended before their kill.
         ends: runs that were left alone after kills.
         seconds: from SIGINT or SIGTERM, sent to a stage that ran alone, to the end of its process.
+        seconds_of_sigkill: the same of SIGKILL, for comparison: how long the system takes, which waits for the disk.
         wrong: what was not as it must be: other bytes, names that were left, hangs, tracebacks, exit codes.
     """
 
@@ -84,6 +86,7 @@ class Outcome:
     misses: int = 0
     ends: int = 0
     seconds: list[float] = field(default_factory=list)
+    seconds_of_sigkill: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -130,8 +133,8 @@ def kill(outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float
         outcome.hits += 1
     told = f"{number.name} of {victim} after {at:.2f} s"
     outcome.wrong += [f"{told}: {what}" for what in [*wrong_ends(end, outcome.way, number), *broken()]]
-    if outcome.way == ALONE and end.after_signal is not None and number != SIGNALS[0]:
-        outcome.seconds.append(end.after_signal)
+    if outcome.way == ALONE and end.after_signal is not None:
+        (outcome.seconds_of_sigkill if number == SIGKILL else outcome.seconds).append(end.after_signal)
 
 
 def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:
@@ -140,7 +143,7 @@ def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:
         yield "hung"
     if way == ALONE and "Traceback" in end.said:
         yield f"a traceback: {end.said[-500:]}"
-    ended = {0} if end.after_signal is None else {0, -number} | ({128 + number} if number != SIGNALS[0] else set())
+    ended = {0} if end.after_signal is None else {0, -number} | ({128 + number} if number != SIGKILL else set())
     if way == ALONE and end.code not in ended:
         yield f"exit code {end.code}"
 
