@@ -103,14 +103,14 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
         seed: of the moments, victims and signals.
     """
     outcome, random = Outcome(stage.name, way), np.random.default_rng([seed, *stage.name.encode(), len(way)])
-    copy_before(stage, reference, project)
+    copy_before(stage, reference, project, with_dvc=way == BY_DVC)
     usual = runs.run()
     expected = content(project)
     if usual.code:
         outcome.wrong.append(f"without a kill: exit code {usual.code}: {usual.said[-500:]}")
         return outcome
     while outcome.hits < kills and outcome.misses < 10 * kills:
-        copy_before(stage, reference, project)
+        copy_before(stage, reference, project, with_dvc=way == BY_DVC)
         for _ in range(random.integers(1, IN_A_ROW + 1)):
             kill(outcome, runs, random, usual.seconds, partial(_broken_outputs, stage, project, expected))
         last = runs.run()
@@ -162,7 +162,7 @@ def one_part(work: Path, stage: Stage, way: str, kills: int, seed: int) -> Outco
         project.parent.mkdir(exist_ok=True)
         with ExitStack() as held:
             runs: Runs = (
-                Alone(stage, held.enter_context(CommandServer(project, log)), log)
+                Alone(stage, held.enter_context(CommandServer(work / "reference", project, log)), log)
                 if way == ALONE
                 else ByDvc(stage, project, log)
             )

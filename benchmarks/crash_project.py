@@ -151,10 +151,18 @@ def _locked_stages(project: Path) -> dict[str, Any]:
     return stages
 
 
-def copy_before(stage: Stage, reference: Path, project: Path) -> None:
-    """Makes a project as it was before a stage ran, where all others have run; one that is there is replaced."""
+def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool) -> None:
+    """Makes a project as it was before a stage ran, where all others have run; one that is there is replaced.
+
+    Args:
+        stage: the stage.
+        reference: a project in which all have run.
+        project: the copy.
+        with_dvc: whether the copy has what DVC and git keep, which is most of it.
+    """
     shutil.rmtree(project, ignore_errors=True)
-    shutil.copytree(reference, project, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = ["__pycache__", *([] if with_dvc else [".dvc", ".git"])]
+    shutil.copytree(reference, project, symlinks=True, ignore=shutil.ignore_patterns(*left_out))
     for out in stage.outs:
         if (project / out).is_dir():
             shutil.rmtree(project / out)

@@ -18,23 +18,26 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
+LOADED = ("dvc.repo", "matplotlib.pyplot")
+"""What stages import when they need it, and what takes long."""
 
 
 class CommandServer:
     """Runs commands of the program, one after another, each in a process and a session of its own.
 
     Args:
+        program: the folder whose copy of the program runs: TensorFlow reads the source again when it traces.
         folder: the current folder of the commands.
         log: where they print to; each empties it.
     """
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, program: Path, folder: Path, log: Path) -> None:
         self._folder, self._log = folder, log
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.crash_server"],
-            cwd=ROOT,
-            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=program,
+            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -72,8 +75,9 @@ def serve() -> None:
 
     with _hidden(NOT_NEEDED_BY_KERAS):
         import_module("keras")
-    for stage in sorted((ROOT / "pipeline/stages").glob("[a-z]*.py")):
-        import_module(f"pipeline.stages.{stage.stem}")
+    stages = [f"pipeline.stages.{stage.stem}" for stage in sorted((ROOT / "pipeline/stages").glob("[a-z]*.py"))]
+    for name in (*stages, *LOADED):
+        import_module(name)
     number, start = 0, 0.0
     for line in sys.stdin:
         order = json.loads(line)

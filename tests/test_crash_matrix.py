@@ -192,7 +192,7 @@ def test_seconds_are_not_compared_but_their_names_are(tmp_path):
 def test_a_project_before_a_stage_lacks_its_outputs(made, tmp_path):
     (made / ".work/out/1234").mkdir(parents=True)
     (made / ".work/out/1234/finished.h5").touch()
-    crash_project.copy_before(STAGE, made, tmp_path / "project")
+    crash_project.copy_before(STAGE, made, tmp_path / "project", with_dvc=False)
     assert not (tmp_path / "project/out").exists()
     assert not (tmp_path / "project/.work/out").exists()
     assert YAML(typ="safe").load(tmp_path / "project/dvc.lock") == {"stages": {}}
