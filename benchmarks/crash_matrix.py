@@ -103,11 +103,14 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
         seed: of the moments, victims and signals.
     """
     outcome, random = Outcome(stage.name, way), np.random.default_rng([seed, *stage.name.encode(), len(way)])
-    copy_before(stage, reference, project, with_dvc=way == BY_DVC)
-    usual = runs.run()
-    expected = content(project)
-    if usual.code:
-        outcome.wrong.append(f"without a kill: exit code {usual.code}: {usual.said[-500:]}")
+    undisturbed = []
+    for _ in range(2):
+        copy_before(stage, reference, project, with_dvc=way == BY_DVC)
+        undisturbed.append((runs.run(), content(project)))
+    (first, expected), (usual, again) = undisturbed
+    outcome.wrong += [f"without a kill: exit code {end.code}: {end.said[-500:]}" for end in (first, usual) if end.code]
+    outcome.wrong += [f"without a kill: {path}" for path in differences(expected, again)]
+    if outcome.wrong:
         return outcome
     while outcome.hits < kills and outcome.misses < 10 * kills:
         copy_before(stage, reference, project, with_dvc=way == BY_DVC)

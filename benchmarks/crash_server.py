@@ -17,8 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[1]
-LOADED = ("dvc.repo", "matplotlib.pyplot")
+LOADED = ("pipeline.cli.main", "dvc.repo", "matplotlib.pyplot")
 """What stages import when they need it, and what takes long."""
 
 
@@ -35,9 +34,9 @@ class CommandServer:
         self._folder, self._log = folder, log
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.crash_server"],
+            [sys.executable, "-P", __file__],
             cwd=program,
-            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(program)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -75,7 +74,7 @@ def serve() -> None:
 
     with _hidden(NOT_NEEDED_BY_KERAS):
         import_module("keras")
-    stages = [f"pipeline.stages.{stage.stem}" for stage in sorted((ROOT / "pipeline/stages").glob("[a-z]*.py"))]
+    stages = [f"pipeline.stages.{stage.stem}" for stage in sorted(Path("pipeline/stages").glob("[a-z]*.py"))]
     for name in (*stages, *LOADED):
         import_module(name)
     number, start = 0, 0.0

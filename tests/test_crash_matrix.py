@@ -104,7 +104,7 @@ def battered(made, monkeypatch, *acts):
     """What comes of one kill."""
     monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
     project = made.parent / "project"
-    return batter(STAGE, ALONE, Scripted(project, finish, *acts), made, project, kills=1, seed=1)
+    return batter(STAGE, ALONE, Scripted(project, finish, finish, *acts), made, project, kills=1, seed=1)
 
 
 def test_a_run_that_goes_on_after_a_kill_is_right(made, monkeypatch):
@@ -132,6 +132,12 @@ def test_what_a_kill_must_not_leave_is_told(made, monkeypatch, acts, told):
     assert any(told in line for line in wrong), wrong
 
 
+def test_a_stage_that_is_never_the_same_is_told(made):
+    project = made.parent / "project"
+    outcome = batter(STAGE, ALONE, Scripted(project, finish, writes_other_bytes), made, project, kills=1, seed=1)
+    assert (outcome.hits, outcome.wrong) == (0, ["without a kill: out"])
+
+
 @pytest.mark.parametrize(
     ("end", "told"),
     [
@@ -156,7 +162,7 @@ def test_moments_depend_on_the_seed_alone(made, monkeypatch):
         return killed(project, at, number)
 
     for seed in (1, 1, 2):
-        runs = Scripted(made.parent / "project", finish, note)
+        runs = Scripted(made.parent / "project", finish, finish, note)
         monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
         batter(STAGE, ALONE, runs, made, made.parent / "project", kills=1, seed=seed)
     assert asked[0] == asked[1] != asked[2]
