@@ -26,12 +26,9 @@ class CommandServer:
 
     Args:
         program: the folder whose copy of the program runs: TensorFlow reads the source again when it traces.
-        folder: the current folder of the commands.
-        log: where they print to; each empties it.
     """
 
-    def __init__(self, program: Path, folder: Path, log: Path) -> None:
-        self._folder, self._log = folder, log
+    def __init__(self, program: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__],
@@ -54,9 +51,15 @@ class CommandServer:
         """Ends the server."""
         self._process.communicate()
 
-    def start(self, words: Sequence[str]) -> int:
-        """Starts a command, such as ["precompute"], and returns the number of its process, which leads a group."""
-        return int(self._told(folder=str(self._folder), log=str(self._log), words=[*words]))
+    def start(self, words: Sequence[str], folder: Path, log: Path) -> int:
+        """Starts a command, and returns the number of its process, which leads a group.
+
+        Args:
+            words: such as ["precompute"].
+            folder: its current folder.
+            log: where it prints to; emptied.
+        """
+        return int(self._told(folder=str(folder), log=str(log), words=[*words]))
 
     def wait(self) -> tuple[int, float]:
         """Waits for the command: its exit code, or the negative number of the signal that ended it; and the seconds."""

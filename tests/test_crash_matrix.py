@@ -2,38 +2,32 @@
 
 import signal
 from dataclasses import replace
+from queue import SimpleQueue
 
 import pytest
 from ruamel.yaml import YAML
 
 from benchmarks import crash_matrix, crash_project
 from benchmarks.crash_attempts import End
-from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, batter, one_part, wrong_ends
+from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, Part, batter, one_part, parts_of, run_all, wrong_ends
 from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
 
-KILLS = {
+PARTS = {
     ("split", ALONE): 6,
     ("train_student@kl-4-1", ALONE): 6,
     ("soften@4", ALONE): 6,
     ("soften@4", BY_DVC): 4,
 }
-
-
-@pytest.fixture(scope="module")
-def work(reproduced, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("crashes")
-    (folder / "reference").symlink_to(reproduced)
-    return folder
+"""Stages, ways, and how many kills."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "way"), KILLS)
-def test_after_seeded_kills_all_is_as_without(work, name, way):
-    (stage,) = (stage for stage in stages_of(work / "reference") if stage.name == name)
-    outcome = one_part(work, stage, way, KILLS[name, way], seed=1)
-    assert outcome.wrong == []
-    assert outcome.hits >= KILLS[name, way]
-    assert outcome.ends > 0
+def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
+    (tmp_path / "reference").symlink_to(reproduced)
+    stages = {stage.name: stage for stage in stages_of(reproduced)}
+    outcomes = run_all(tmp_path, [Part(stages[name], way, kills) for (name, way), kills in PARTS.items()], 1, 1)
+    assert [outcome.wrong for outcome in outcomes] == [[]] * 4
+    assert all(outcome.hits >= PARTS[outcome.stage, outcome.way] and outcome.ends for outcome in outcomes)
 
 
 # It notices what is wrong
@@ -169,10 +163,18 @@ def test_moments_depend_on_the_seed_alone(made, monkeypatch):
 
 
 def test_a_finished_part_is_not_run_again(made, monkeypatch):
-    runs = []
+    runs, servers = [], SimpleQueue()
+    servers.put(None)
     monkeypatch.setattr(crash_matrix, "batter", lambda *arguments: runs.append(1) or Outcome("make", BY_DVC, hits=3))
-    assert [one_part(made.parent, STAGE, BY_DVC, 3, 1).hits for _ in range(2)] == [3, 3]
+    assert [one_part(made.parent, Part(STAGE, BY_DVC, 3), 1, servers).hits for _ in range(2)] == [3, 3]
     assert runs == [1]
+
+
+def test_one_kill_in_four_is_by_dvc():
+    parts = parts_of([STAGE, replace(STAGE, name="other")], 200, ["other"])
+    assert [(part.stage.name, part.way, part.kills) for part in parts] == [
+        ("make", ALONE, 150), ("other", ALONE, 150), ("other", BY_DVC, 50),
+    ]  # fmt: skip
 
 
 def test_an_object_of_the_cache_with_other_bytes_is_found(tmp_path):
