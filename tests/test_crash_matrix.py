@@ -12,22 +12,18 @@ from benchmarks.crash_attempts import End
 from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, Part, batter, one_part, parts_of, run_all, wrong_ends
 from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
 
-PARTS = {
-    ("split", ALONE): 6,
-    ("train_student@kl-4-1", ALONE): 6,
-    ("soften@4", ALONE): 6,
-    ("soften@4", BY_DVC): 4,
-}
-"""Stages, ways, and how many kills."""
+KILLS = {"split": 3, "train_student@kl-4-1": 3, "soften@4": 4}
+"""Of stages alone: `test_interruption.py` kills those that dvc runs."""
 
 
 @pytest.mark.slow
 def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
     (tmp_path / "reference").symlink_to(reproduced)
     stages = {stage.name: stage for stage in stages_of(reproduced)}
-    outcomes = run_all(tmp_path, [Part(stages[name], way, kills) for (name, way), kills in PARTS.items()], 1, 1)
-    assert [outcome.wrong for outcome in outcomes] == [[]] * 4
-    assert all(outcome.hits >= PARTS[outcome.stage, outcome.way] and outcome.ends for outcome in outcomes)
+    parts = [Part(stages[name], ALONE, kills) for name, kills in KILLS.items()]
+    outcomes = run_all(tmp_path, parts, seed=1, processes=1)
+    assert {outcome.stage: outcome.wrong for outcome in outcomes} == dict.fromkeys(KILLS, [])
+    assert all(outcome.hits >= KILLS[outcome.stage] and outcome.ends for outcome in outcomes)
 
 
 # It notices what is wrong
