@@ -49,13 +49,13 @@ TESTS = {
     "images.rendering": ("rendering", "mixed_views", "pixel_operations"),
     "soft_labels.logit_storage": ("logit_storage", "soft_labels"),
     "soft_labels.identity": ("identity", "unlabelled_soft_labels"),
-    "soft_labels.layout": ("soft_labels", "golden", "identity"),
-    "soft_labels.answers": ("soft_labels", "unlabelled_soft_labels", "targets"),
-    "soft_labels.hdf5": ("soft_labels", "unfinished_logits"),
-    "soft_labels.reading": ("soft_labels", "unlabelled_soft_labels", "targets"),
-    "soft_labels.writing": ("soft_labels", "golden"),
+    "soft_labels.layout": ("golden", "identity", "soft_labels"),
+    "soft_labels.answers": ("targets", "unlabelled_soft_labels", "soft_labels"),
+    "soft_labels.hdf5": ("golden", "soft_labels", "unfinished_logits"),
+    "soft_labels.reading": ("golden", "targets", "unlabelled_soft_labels", "soft_labels"),
+    "soft_labels.writing": ("golden", "soft_labels"),
 }
-"""The tests of each module: `tests/test_<name>.py`, those that run in one process."""
+"""The tests of each module: `tests/test_<name>.py`, those that run in one process, quick ones first."""
 
 LOADED_BEFORE = ("tensorflow", "keras", "pandas", "h5py", "scipy.special", "matplotlib", "pydantic", "click")
 """What every process would load; one process loads it for all."""
