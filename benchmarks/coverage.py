@@ -1,6 +1,6 @@
 """Which lines and branches of `pipeline/` the tests run, also in the processes that they start.
 
-Runs all tests, one process, which takes an hour or more; what processes ran that were ended by `kill -9` is not seen.
+Runs all tests, in twice their usual time or more; what processes did that were ended by `kill -9` is not seen.
 Coverage.py does the work, as `[tool.coverage]` in pyproject.toml says: pip install 'softlabel[checks]'.
 
 python -m benchmarks.coverage
@@ -43,7 +43,8 @@ def main() -> None:
 
 def run_tests(work: Path, more: list[str]) -> None:
     """Runs the tests; whether all pass is for `make test` to say."""
-    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q", "-p", "no:cacheprovider", *more]
+    tests = ["-m", "pytest", "--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *more]
+    command = [sys.executable, "-m", "coverage", "run", *tests]
     subprocess.run(command, env=os.environ | {"COVERAGE_FILE": str(work / "data")}, check=False)
 
 
