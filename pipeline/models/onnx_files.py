@@ -15,6 +15,12 @@ NO_ONNX = (
     "(`git lfs pull` fetches the file); otherwise export it again."
 )
 
+LARGEST = 2**31
+"""Bytes of an ONNX file, by the rules of protobuf; more numbers lie in files beside it."""
+
+MOST_NODES = 100_000
+"""Operators of a graph whose functions are replaced by their nodes; ONNX' library takes some seconds for so many."""
+
 
 def read_graph(file: Path) -> Any:
     """The `onnx.ModelProto` of a file, without its external data.
@@ -30,6 +36,8 @@ def read_graph(file: Path) -> Any:
     from google.protobuf.message import DecodeError
     from onnx.inliner import inline_local_functions
 
+    if file.stat().st_size > LARGEST:
+        raise DamagedError(f"{file} has more than {LARGEST:,} bytes, the most that an ONNX file can have.")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(file.read_bytes())
@@ -40,9 +48,38 @@ def read_graph(file: Path) -> Any:
     if not model.functions:
         return model
     try:
+        if (nodes := _unfolded(model)) > MOST_NODES:
+            raise ValueError(f"they unfold to {nodes:,} operators")
         return inline_local_functions(model)
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"{file} has functions that cannot be read: {one_line(error)}. Export it again.") from None
+
+
+def _unfolded(model: Any) -> int:
+    """How many operators a graph has when its functions, which may call each other, are replaced by their nodes."""
+    functions = {(function.domain, function.name): function for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size_of(nodes: Any, callers: tuple[tuple[str, str], ...]) -> int:
+        return sum(size_of_call((node.domain, node.op_type), callers) for node in _with_branches(nodes))
+
+    def size_of_call(called: tuple[str, str], callers: tuple[tuple[str, str], ...]) -> int:
+        if called in callers:
+            raise ValueError(f"{called[1]} calls itself")
+        if called in functions and called not in sizes:
+            sizes[called] = size_of(functions[called].node, (*callers, called))
+        return sizes.get(called, 1)
+
+    return size_of(model.graph.node, ())
+
+
+def _with_branches(nodes: Any) -> Iterator[Any]:
+    """Nodes, and those of the graphs in them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _with_branches(graph.node)
 
 
 def external_data(model: Any, file: Path) -> dict[str, Path]:

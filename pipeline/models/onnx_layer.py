@@ -2,7 +2,6 @@
 
 import importlib.util
 import mmap
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.models.onnx_session import CPU, opened, refuse_harmful, without_prefix
 from pipeline.runtime.devices import device_names, device_number, share_gpus
-from pipeline.runtime.errors import MissingError, UnusableError, one_line
+from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
 
 GRAPH = "graph.onnx"
 """The name of the graph among the layer's files; the others hold its external data."""
@@ -25,12 +25,6 @@ Dtype = Literal["float16", "float32", "float64", "uint8"]
 CUDA = "CUDAExecutionProvider"
 FIRST_SAFE = (1, 24)
 """The first version of ONNX Runtime that refuses external data outside of a graph's folder."""
-
-TECHNICAL = (
-    *(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", r"^Fatal error: ", r"^Load model from \S+ failed: ?"),
-    *(r"^Exception during initialization: ", r"/onnxruntime_src/\S+:\d+ .*?\) ", r"\w+\.cc:\d+ \w+ "),
-)
-"""What ONNX Runtime puts before what it says."""
 
 Pixels = npt.NDArray[np.float32]
 
@@ -185,16 +179,12 @@ def session_of(graph: Path, device: int = 0) -> tuple[Any, str]:
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
     if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < FIRST_SAFE:
         return None, f"{runtime} is too old: it may read files outside of a graph's folder; expected 1.24 or later"
-    options = onnxruntime.SessionOptions()
-    # What could give other bits in the next run is fixed: the rewriting of the graph and the choice of algorithms.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.use_deterministic_compute = True
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # TensorFlow decodes meanwhile
-    options.log_severity_level = 4  # what fails is raised
     providers = _providers(onnxruntime.get_available_providers(), device)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
-        _ = [end.shape for end in (*session.get_inputs(), *session.get_outputs())]  # fails if a name is no text
+        refuse_harmful(graph)
+        session = opened(graph, providers)
+    except (DamagedError, UnusableError) as error:
+        return None, f"{runtime} cannot compute it: {error}"
     except Exception as error:  # it has many, without a common class
         return None, f"{runtime} cannot compute it: {without_prefix(error)}"
     if len(providers) > 1 and CUDA not in session.get_providers():
@@ -202,22 +192,14 @@ def session_of(graph: Path, device: int = 0) -> tuple[Any, str]:
     return session, ""
 
 
-def without_prefix(error: Exception) -> str:
-    """The text of an error of ONNX Runtime in one line, without its number and the places in its sources."""
-    text = one_line(error, limit=4000)
-    for technical in TECHNICAL:
-        text = re.sub(technical, "", text)
-    return one_line(text).rstrip(".")
-
-
 def _providers(available: Sequence[str], device: int = 0) -> list[Any]:
     """CUDA on one GPU if ONNX Runtime has it and there is a GPU, and the CPU for what CUDA lacks."""
     if CUDA not in available or device_names() == ["CPU"]:
-        return ["CPUExecutionProvider"]
+        return [CPU]
     share_gpus()
     # By default, ONNX Runtime takes the algorithm that was fastest in this process, which another one rounds otherwise.
     of_cuda = {"cudnn_conv_algo_search": "HEURISTIC"} | ({"device_id": str(device)} if device else {})
-    return [(CUDA, of_cuda), "CPUExecutionProvider"]
+    return [(CUDA, of_cuda), CPU]
 
 
 def graphs_in(model: Any) -> list[OnnxGraph]:

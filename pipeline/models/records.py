@@ -24,7 +24,7 @@ class _Part(BaseModel):
 
 class _Validation(_Part):
     images: str
-    accuracy: Share
+    accuracy: float
 
 
 class _Given(_Part):
