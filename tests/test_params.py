@@ -1145,7 +1145,7 @@ def test_restrict_leaves_no_way_round_and_the_original_whole():
     before = plain(params)
     some = restrict(params, ["student.seeds"])
     assert undeclared(lambda: dict(some)["student"].model)
-    assert sorted(dict(some)) == ["cifar10", "images", "precompute", "sample", "student"]
+    assert sorted(dict(some)) == ["cifar10", "images", "limits", "precompute", "sample", "student"]
     assert list(dict(dict(some)["images"])) == ["cache"]
     assert list(dict(dict(some)["precompute"])) == ["engine", "ray"]
     assert list(dict(dict(some)["student"])) == ["seeds", "cache_frozen", "trainings_at_once"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.runtime.errors import ParameterError, first_few
+from pipeline.runtime.limits import DEFAULT, use
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
@@ -24,10 +25,10 @@ OF_COPIES = {"copy", "links"}
 
 
 def all_params() -> "sections.Params":
-    """The whole of params.yaml."""
+    """The whole of params.yaml, whose limits are in force from here on."""
     from pipeline.params.reading import read_params
 
-    return read_params()
+    return _limited(read_params())
 
 
 def params_of(stage: str, **item: str) -> "sections.Params":
@@ -36,7 +37,12 @@ def params_of(stage: str, **item: str) -> "sections.Params":
     from pipeline.params.reading import load_params
 
     stop_with_dvc()
-    return load_params(stage, item=item)
+    return _limited(load_params(stage, item=item))
+
+
+def _limited(params: "sections.Params") -> "sections.Params":
+    use(DEFAULT if params.limits is None else params.limits.in_force)
+    return params
 
 
 def data_set(section: "DataSection") -> dict[str, Any]:

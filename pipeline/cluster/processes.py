@@ -9,6 +9,7 @@ from pipeline.cluster.held_workers import AT_ONCE, LostError
 from pipeline.cluster.settings import Cluster
 from pipeline.cluster.worker import Order, Worker
 from pipeline.runtime.errors import one_line
+from pipeline.runtime.limits import in_environment, limits
 
 CODE = Path(__file__).parents[2]
 """The folder from which workers import this program."""
@@ -39,7 +40,7 @@ class RayProcesses:
             max_task_retries=0,
             max_concurrency=AT_ONCE,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": {"PYTHONPATH": code, "TMPDIR": _folder_of_ray()}},
+            runtime_env={"env_vars": {"PYTHONPATH": code, "TMPDIR": _folder_of_ray(), **in_environment(limits())}},
         ).remote(self._order)
 
     def ask(self, worker: Any, method: str, *arguments: Any) -> Any:

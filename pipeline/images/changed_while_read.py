@@ -1,4 +1,4 @@
-"""Image files that vanish, or get other content, while their pixels are read."""
+"""Image files that vanish or change while their pixels are read, and those that cannot be read after all."""
 
 import gc
 import traceback
@@ -8,6 +8,7 @@ from types import FrameType
 
 import tensorflow as tf
 
+from pipeline.images.checks import refuse_undecodable
 from pipeline.images.index import Image, refuse_changed
 from pipeline.runtime.errors import MismatchError
 
@@ -24,12 +25,15 @@ def named_if_changed(images: Iterable[Image]) -> Iterator[None]:
 
     Raises:
         MismatchError: image files are missing or have changed since they were compared with the index.
+        UnusableError: TensorFlow cannot decode image files, which `split` had not given to it (`checks`).
     """
     try:
         yield
     except (tf.errors.OpError, MismatchError) as error:
         _let_go(error)
         refuse_changed(images)
+        if isinstance(error, tf.errors.InvalidArgumentError):
+            refuse_undecodable({image.id: image.path for image in images}, compare_all=True)
         raise
 
 

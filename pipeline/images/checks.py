@@ -1,4 +1,8 @@
-"""Which image files can be used: those of which Pillow and TensorFlow read the same pixels."""
+"""Which image files can be used: those that Pillow reads, and of which TensorFlow reads the same pixels.
+
+The second decode would double the time of photographs. JPEG files of one form (`jpeg_form`) go through the same steps
+of a decoder. So one file of each form in every `TOGETHER` is compared, and every file that has no such form.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -11,6 +15,7 @@ import tensorflow as tf
 
 from pipeline.images.decoding import COMPONENTS, JPEG, PNG, by_tensorflow
 from pipeline.images.image_files import read_pixels
+from pipeline.images.jpeg_form import JpegForm, form_of
 from pipeline.images.places import read_bytes
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named
 from pipeline.runtime.parallel import TOGETHER, in_threads
@@ -22,16 +27,17 @@ the decoding of a small picture; many large ones would fill the memory."""
 UNREAD = "damaged: Pillow reads it, TensorFlow does not"
 
 
-def refuse_undecodable(files: Mapping[str, str | Path]) -> None:
-    """Decodes every file both by Pillow and as `decode` does, and compares the pixels.
+def refuse_undecodable(files: Mapping[str, str | Path], compare_all: bool = False) -> None:
+    """Refuses image files that cannot be used.
 
     Args:
         files: where the image files lie (`places`), by the names that messages show.
+        compare_all: as for `problems_of`.
 
     Raises:
         UnusableError: some files cannot be used; the message names each with the reason.
     """
-    problems = in_threads(lambda part: problems_of(map(read_bytes, part)), files.values())
+    problems = in_threads(lambda part: problems_of(map(read_bytes, part), compare_all), files.values())
     refuse_problems({name: problem for name, problem in zip(files, problems, strict=True) if problem}, len(files))
 
 
@@ -53,24 +59,30 @@ def refuse_problems(problems: Mapping[str, str], count: int) -> None:
         )
 
 
-def problems_of(contents: Iterable[bytes]) -> list[str | None]:
+def problems_of(contents: Iterable[bytes], compare_all: bool = False) -> list[str | None]:
     """Why image files cannot be used, each from its bytes; None if it can.
 
     Args:
         contents: the bytes of up to `TOGETHER` files. Those of a large picture are let go before the next are taken.
+        compare_all: whether TensorFlow decodes every file that it will decode in a stage, also JPEG files of a form of
+            which it has read one as Pillow does.
     """
     problems: list[str | None] = []
+    alike: set[JpegForm] = set()
     small: dict[int, tuple[bytes, npt.NDArray[np.uint8]]] = {}
     for number, content in enumerate(contents):
         problem = None
         try:
             expected = read_pixels(content)
-            if not _is_read_by_tensorflow(content):
+            form = None if compare_all else form_of(content)
+            if form in alike or not _is_read_by_tensorflow(content):
                 pass
-            elif expected.nbytes <= SMALL:
+            elif form is None and expected.nbytes <= SMALL:
                 small[number] = (content, expected)
             else:
                 problem = _compared(content, expected)
+                if form and not problem:
+                    alike.add(form)
         except (DamagedError, UnusableError) as error:
             problem = str(error)
         except tf.errors.OpError:

@@ -23,8 +23,8 @@ from ruamel.yaml import YAML
 from pipeline.params.section import TAGS, Section
 
 WIDTH = 110
-MADE_IF_NAMED = ("sample", "cifar10")
-"""Data that `dvc repro` makes if params.yaml has these keys, even if their value is null; they are not listed then."""
+NOT_LISTED_IF_NULL = ("sample", "cifar10", "limits")
+"""Data that `dvc repro` makes if params.yaml has these keys, even if their value is null; and a section of defaults."""
 
 KINDS = {
     int: "a whole number",
@@ -59,7 +59,7 @@ def _lines(section: Any, written: Any, among: Sequence[type], defaults: bool) ->
         value, hint = getattr(section, name), hints[name]
         below = written.get(name) if isinstance(written, Mapping) else None
         is_written = isinstance(written, Mapping) and name in written
-        if not is_written and (not defaults or (value is None and name in MADE_IF_NAMED)):
+        if not is_written and (not defaults or (value is None and name in NOT_LISTED_IF_NULL)):
             continue
         if name in TAGS:
             of_all = [of_one[name] for of_one in map(_hints, among) if name in of_one]

@@ -23,10 +23,10 @@ NO_ITEM: Mapping[str, str] = {}
 
 WITHOUT_EFFECT = (
     *("images.cache", "precompute.engine", "precompute.ray", "student.cache_frozen", "student.trainings_at_once"),
-    *("sample", "cifar10"),
+    *("sample", "cifar10", "limits"),
 )
-"""Keys that change what a run costs or where its data come from, but no result. Every stage may read them, and dvc.yaml
-declares them for none, so that a change of them runs no stage again."""
+"""Keys that change what a run costs, where its data come from or what it refuses, but no result. Every stage may read
+them, and dvc.yaml declares them for none, so that a change of them runs no stage again."""
 
 BEHIND_THE_COMPARISON = ("export", "card")
 """Sections that only stages behind `evaluate` read: the numbers in `metrics.json` do not depend on them."""

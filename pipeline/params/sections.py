@@ -17,6 +17,7 @@ from pipeline.params.card import Card
 from pipeline.params.distill import Distill
 from pipeline.params.export import BEST, Export
 from pipeline.params.layouts import Split
+from pipeline.params.limits import LimitsSection
 from pipeline.params.section import Section, distinct
 from pipeline.runtime.errors import nearest
 from pipeline.runtime.publish import overlap
@@ -236,6 +237,7 @@ class Params(Section):
         evaluate: the comparison on the test images.
         export: the files for phones, boards and servers.
         card: what the model card says and no file knows.
+        limits: how large files may be before they are refused; leave it out for the defaults.
     """
 
     images: Images
@@ -250,6 +252,7 @@ class Params(Section):
     evaluate: Evaluate
     export: Export = Export()
     card: Card
+    limits: LimitsSection | None = None
 
     @model_validator(mode="after")
     def _losses_have_what_they_need(self) -> "Params":
