@@ -37,8 +37,8 @@ from pipeline.images.sampling import sample_views
 from pipeline.images.transforms import SAME_COLOR
 from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, MissingError
-from pipeline.soft_labels import logit_storage
-from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
+from pipeline.soft_labels import hdf5, logit_storage
+from pipeline.soft_labels.hdf5 import damage, seal, sealed_sha256
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.soft_labels.writing import soften_file
@@ -406,7 +406,7 @@ def test_reading_changes_nothing(logits_path, targets_path):
             file.columns("train", 2)
             file.transforms("train", 0)
             file.labels("test")
-    with open_checked(logits_path, {LOGITS_FORMAT: "precompute"}) as file:
+    with hdf5.opened(logits_path, {LOGITS_FORMAT: "precompute"}) as file:
         assert file.mode == "r"
     assert (logits_path.read_bytes(), targets_path.read_bytes()) == before
 
@@ -843,7 +843,7 @@ def test_a_dataset_in_chunks_is_refused(copy_of, kind):
 
     path = copy_of(kind)
     edit(path, in_chunks)
-    assert "holds /val/affine in chunks, expected in one run of bytes" in refusal(path)
+    assert "/val/affine does not lie in one run of the file's bytes" in refusal(path)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("dense logits", "logits"), ("dense targets", "soft")])

@@ -51,7 +51,7 @@ def test_the_imports_of_a_known_module_are_found():
             "images/sampling.py", "images/shard_bytes.py", "images/transforms.py", "images/views.py",
             "runtime/cores.py", "runtime/csv_rows.py", "runtime/digests.py", "runtime/errors.py",
             "runtime/parallel.py", "runtime/progress.py", "runtime/publish.py", "runtime/ranges.py",
-            "runtime/seen_files.py", "runtime/workspace.py",
+            "runtime/seen_files.py", "runtime/separate_process.py", "runtime/tried_files.py", "runtime/workspace.py",
             "soft_labels/answers.py", "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/layout.py",
             "soft_labels/logit_storage.py", "soft_labels/reading.py", "soft_labels/softness.py",
             "soft_labels/writing.py",
