@@ -740,7 +740,7 @@ def test_infinite_numbers_are_refused(tmp_path, changes, location):
         ("split:\n\tlayout: mhist\n", ["not valid YAML", "line 2"]),
         ("a: 1\n---\nb: 1\n", ["not valid YAML", "single document"]),
         ("a: !!python/object/apply:os.getcwd []\n", ["not valid YAML", "python/object"]),
-        ("split: caf\xe9\n", ["not valid YAML"]),
+        ("split: caf\xe9\n", ["text in UTF-8"]),
         ("", ["params.yaml", "presets/"]),
         ("- split\n", ["params.yaml", "presets/"]),
         ("# only a comment\n", ["params.yaml", "presets/"]),

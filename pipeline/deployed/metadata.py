@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.runtime.errors import DamagedError, MismatchError
+from pipeline.runtime.text_files import parsed_json
 
 FORMAT, VERSION = "softlabel-export", 1
 KEY = "softlabel"
@@ -68,7 +69,7 @@ def from_json(text: str, file: Path) -> Metadata:
         DamagedError: it is not such an object.
     """
     try:
-        values = json.loads(text)
+        values = parsed_json(text)
         told = values.pop("format"), values.pop("version")
     except (ValueError, LookupError, AttributeError, TypeError):
         raise DamagedError(f"{file}: what it says of itself cannot be read. {REMEDY}") from None

@@ -80,10 +80,11 @@ def run_separately(
             )
         except subprocess.TimeoutExpired:
             raise _too_slow(path, remedy, seconds) from None
-    return _value(ended.stdout, ended.returncode, path, remedy, memory, seconds)
+    return value(ended.stdout, ended.returncode, path, remedy, memory, seconds)
 
 
-def _value(answer: str, code: int, path: Path, remedy: str, memory: int, seconds: int) -> Any:
+def value(answer: str, code: int, path: Path, remedy: str, memory: int, seconds: int) -> Any:
+    """What a process that ended with a code has answered; the arguments and errors are those of `run_separately`."""
     if answer.endswith("\n"):
         return value_of(json.loads(answer), path, remedy, memory)
     if -code in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
