@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
-from pipeline.runtime.errors import DamagedError, ParameterError
+from pipeline.runtime.errors import DamagedError, ParameterError, shortened
 from pipeline.runtime.ranges import Positive
 
 Dtype = Literal["float32", "float16"]
@@ -221,7 +221,10 @@ def of(description: Mapping[str, Any]) -> Storage:
         LookupError, TypeError, ValueError: it describes none.
     """
     storage = KINDS[description["kind"]](**description)
-    TypeAdapter(type(storage)).validate_python(storage.as_json())
+    try:
+        TypeAdapter(type(storage)).validate_python(storage.as_json())
+    except ValidationError:
+        raise ValueError(f"its storage is {shortened(repr(storage), 100)}") from None
     return storage
 
 
