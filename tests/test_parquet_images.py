@@ -329,7 +329,7 @@ def test_a_long_label_is_refused_before_it_is_repeated():
 
 
 def test_an_image_that_is_repeated_fills_no_memory(monkeypatch):
-    monkeypatch.setattr(limits, "DEFAULT", limits.Limits(row_group_bytes=2**20))
+    monkeypatch.setenv(limits.VARIABLE, limits.in_environment(limits.Limits(row_group_bytes=2**20))[limits.VARIABLE])
     write_repeated(rows=100, image=b"i" * 2**17, dictionary_pagesize_limit=2**20)
     with pytest.raises(UnusableError, match=r"more than 1 MiB in the column 'image' of row group 0.*row_group_mega"):
         read_row(Path("raw/train-1.parquet"), "image", 3)

@@ -6,6 +6,7 @@ and bytes a few rows at a time until there are too many.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def read_texts(file: Path, parquet: Any, columns: Sequence[str]) -> Any:
     texts = [leaf.path for leaf in leaves if leaf.path in columns and leaf.physical_type == "BYTE_ARRAY"]
     with opened(file, metadata=parquet.metadata, read_dictionary=texts) as again:
         table = or_damaged(file, lambda: again.read(columns=[*dict.fromkeys(columns)], use_threads=False))
+    or_damaged(file, lambda: table.validate(full=True))  # such as numbers of texts that are not there
     if columns:
         _refuse_fewer(file, table.num_rows, parquet.metadata.num_rows)
     return table
@@ -117,6 +119,7 @@ def read_bytes(file: Path, parquet: Any, group: int, column: str) -> Any:
     batches = parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[column], use_threads=False)
     parts, size, rows = [], 0, 0
     while (batch := or_damaged(file, lambda: next(batches, None))) is not None:
+        or_damaged(file, partial(batch.validate, full=True))
         size, rows = size + batch.nbytes, rows + batch.num_rows
         if size > limits().row_group_bytes:
             raise UnusableError(
