@@ -135,7 +135,8 @@ def _refuse_columns(shard: Path, schema: Any, named: dict[str, str | None]) -> N
     if bytes_of(schema.empty_table().column(column)) is None:
         raise UnusableError(
             f"{shard} has {one_line(schema.field(column).type)} in the column {column!r}; expected the bytes of an "
-            "image file in each row, or a struct with a field bytes. Correct split.image_column, or store the files' bytes."
+            "image file in each row, or a struct with a field bytes. Correct split.image_column, or store the files' "
+            "bytes."
         )
 
 

@@ -4,7 +4,6 @@ Before an array is read, the directory of the zip file and the array's header mu
 must fit in memory. So neither a header that lies nor a small file that unpacks to a large one takes memory.
 """
 
-import io
 import math
 import zipfile
 from collections import Counter
@@ -21,6 +20,9 @@ from pipeline.runtime.errors import DamagedError, UnusableError, one_line, quote
 
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What `numpy.savez` and `numpy.savez_compressed` write."""
+
+DIRECTORY_BYTES = 4 * 2**20
+"""That of a zip file of 40,000 arrays."""
 
 MAGIC = b"\x93NUMPY"
 HEADERS: dict[tuple[int, ...], Callable[..., Any]] = {
@@ -48,7 +50,7 @@ def read_npz(path: Path, *, example: str, plain: str) -> dict[str, npt.NDArray[A
     if not zipfile.is_zipfile(path):
         raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, {example}).")
     try:
-        with BoundedReads(io.FileIO(path)) as content, zipfile.ZipFile(content) as archive:
+        with BoundedReads(path, DIRECTORY_BYTES) as content, zipfile.ZipFile(content) as archive:
             entries = _entries(path, archive)
             return {name: _array(archive, entry) for name, entry in entries.items()}
     except UnusableError:
