@@ -83,7 +83,7 @@ def test_what_is_explained_is_a_mutant_of_now():
 
 def test_a_row_counts_killed_and_explained():
     survived = [{"why": "It is the same."}, {"why": ""}]
-    assert row("a", 8, survived) == ["a", "8", "6", "2", "1", "87.5"]
+    assert row("a", 9, 8, survived) == ["a", "9", "8", "6", "2", "1", "87.5"]
 
 
 @pytest.mark.slow
