@@ -1307,3 +1307,9 @@ def test_a_loss_that_says_nothing_of_two_classes_is_refused(tmp_path):
     with pytest.raises(ParameterError, match=r"'logit_standardization' .*nothing of 2 classes.* Expected 3 classes"):
         arguments.refuse_other_classes(named, ["a", "b"])
     arguments.refuse_other_classes(read_params(write(tmp_path, {"distill.loss": entries})), ["a", "b"])
+
+
+def test_links_stand_in_place_of_copies(tmp_path):
+    assert read_params(write(tmp_path, {"split.copy": False, "split.links": True})).split.links
+    message = refusal(write(tmp_path, {"split.copy": True, "split.links": True}))
+    assert "split.links: expected false, because split.copy is true" in message

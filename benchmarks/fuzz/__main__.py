@@ -32,14 +32,17 @@ def main() -> None:
         ("names", {"nargs": "*", "metavar": "NAME", "help": f"A kind of file: {', '.join(TARGETS)}.  [default: all]"}),
         ("--inputs", {"type": int, "default": 100_000, "help": "Of each kind.  [default: 100000]"}),
         ("--seconds", {"type": float, "default": float("inf"), "help": "At most so many for each kind and way."}),
-        ("--atheris", {"action": "store_true", "help": "Let Atheris make the inputs (pip install 'softlabel[fuzz]')."}),
+        (
+            "--atheris",
+            {"action": "store_true", "help": "Let Atheris make the inputs (pip install 'softlabel[checks]')."},
+        ),
         ("--failures", {"type": Path, "default": Path(".work/fuzz"), "help": "The folder of inputs that failed."}),
         ("--repeat", {"type": Path, "help": "Read this file as the kind NAME, and say what becomes of it."}),
     )
     if unknown := sorted(set(options.names) - set(TARGETS)):
         raise SystemExit(f"no kind of file is called {', '.join(unknown)}: take {', '.join(TARGETS)}")
     if options.atheris and find_spec("atheris") is None:
-        raise SystemExit("Atheris is not installed: pip install 'softlabel[fuzz]'")
+        raise SystemExit("Atheris is not installed: pip install 'softlabel[checks]'")
     names = options.names or [*TARGETS]
     if options.repeat:
         repeat(TARGETS[names[0]], options.repeat)

@@ -18,6 +18,9 @@ BATCH = 500
 LONGEST_INPUT = 2**16
 """Bytes of an input that Atheris makes."""
 
+NO_TIMEOUT = "-timeout=1000000"
+"""For Atheris: the session itself looks after inputs that hang. To Atheris, 0 is a time as well."""
+
 
 def by_bytes(target: Target, seeds: list[bytes], give: Give, first: int, count: int) -> None:
     """Input number n depends on n and the seeds alone."""
@@ -43,7 +46,7 @@ def by_structure(target: Target, seeds: list[bytes], give: Give, first: int, cou
 def by_coverage(target: Target, seeds: list[bytes], give: Give, first: int, count: int) -> None:
     """Atheris keeps inputs that reach new code of `pipeline`, and changes them further; it ends the process.
 
-    Needs the package `atheris` (`pip install 'softlabel[fuzz]'`; Linux, and macOS with LLVM).
+    Needs the package `atheris` (`pip install 'softlabel[checks]'`; Linux, and macOS with LLVM).
     """
     import atheris
 
@@ -53,6 +56,6 @@ def by_coverage(target: Target, seeds: list[bytes], give: Give, first: int, coun
     with tempfile.TemporaryDirectory() as folder, atheris.instrument_imports(include=["pipeline"]):
         for number, content in enumerate(seeds):
             Path(folder, str(number)).write_bytes(content)
-        options = [f"-runs={count}", f"-seed={first + 1}", f"-max_len={LONGEST_INPUT}", "-rss_limit_mb=0", "-timeout=0"]
+        options = [f"-runs={count}", f"-seed={first + 1}", f"-max_len={LONGEST_INPUT}", "-rss_limit_mb=0", NO_TIMEOUT]
         atheris.Setup(["atheris", *options, folder], give)
         atheris.Fuzz()
