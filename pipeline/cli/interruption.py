@@ -102,6 +102,7 @@ def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[None
 def _interrupt(number: int, frame: FrameType | None) -> None:
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)  # another one would interrupt what this one cleans up
+    sys.unraisablehook = lambda _: None  # in a callback of the garbage collector, this would be shown and forgotten
     raise ENDINGS[number]
 
 
