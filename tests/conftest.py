@@ -20,6 +20,8 @@ import pytest
 from filelock import FileLock
 
 from pipeline.models.descriptions import Cnn
+from pipeline.runtime import tried_files
+from pipeline.runtime.separate_process import outcome, run_separately, value_of
 
 MODEL = Cnn(  # for the data set below
     input_shape=(12, 12, 3),
@@ -87,6 +89,16 @@ def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Commands start a process beside them that watches TensorFlow load; in this process it is loaded already."""
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setattr("pipeline.cli.tensorflow_start._native_stderr_held_back", nullcontext)
+
+
+def _in_a_process_or_here(function: Any, *arguments: Any, path: Path, remedy: str, **limits: int) -> Any:
+    """Files of others are tried in a process of its own; while a test runs that may start none, in this one."""
+    if may_start_processes:
+        return run_separately(function, *arguments, path=path, remedy=remedy, **limits)
+    return value_of(outcome(function, arguments), path, remedy)
+
+
+tried_files.run_separately = _in_a_process_or_here
 
 
 gc.disable()  # while TensorFlow and 4,000 tests are loaded, none of which goes before the end
