@@ -48,12 +48,8 @@ class Limits:
     text_bytes: int = 32 * MEBI
     table_bytes: int = 2048 * MEBI
     table_columns: int = 20_000
-<<<<<<< HEAD
     table_cells: int = 100 * MEGA
-=======
-    table_cells: int = 200 * MEGA
     row_group_bytes: int = 4096 * MEBI
->>>>>>> main
     field_characters: int = 131_072
     depth: int = 100
     items: int = 2 * MEGA
