@@ -18,7 +18,8 @@ from pipeline.runtime.limits import DEFAULT, KEYS, VARIABLE, Limits, limits, rai
 
 @pytest.fixture(autouse=True)
 def limits_as_they_were(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, "")  # else there would be nothing to put back
+    monkeypatch.delenv(VARIABLE)
 
 
 @pytest.fixture

@@ -26,7 +26,19 @@ KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("WEBP", "RGB", {"lossless": True}),
     ("WEBP", "RGB", {}),
 )
-WORDS = (b"\xff\xd8", b"\xff\xda", b"\xff\xc0", b"\xff\xc2", b"IHDR", b"IDAT", b"zTXt", b"VP8X", b"ANIM", b"II*\0", b"!\xfe")
+WORDS = (
+    b"\xff\xd8",
+    b"\xff\xda",
+    b"\xff\xc0",
+    b"\xff\xc2",
+    b"IHDR",
+    b"IDAT",
+    b"zTXt",
+    b"VP8X",
+    b"ANIM",
+    b"II*\0",
+    b"!\xfe",
+)
 SIDES = (0, 1, 7, 255, 256, 1000, 1001, 23_000, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1)
 
 

@@ -83,7 +83,12 @@ def onnx_seeds() -> list[bytes]:
 
     contents = []
     for end in ("Softmax", "Identity"):
-        nodes = [("Conv", ["x", "k"], "a"), ("Relu", ["a"], "b"), ("GlobalAveragePool", ["b"], "c"), ("Flatten", ["c"], "d")]
+        nodes = [
+            ("Conv", ["x", "k"], "a"),
+            ("Relu", ["a"], "b"),
+            ("GlobalAveragePool", ["b"], "c"),
+            ("Flatten", ["c"], "d"),
+        ]
         nodes += [("MatMul", ["d", "w"], "z"), (end, ["z"], "y")]
         kernel, weights = np.ones((2, 3, 3, 3), np.float32), np.eye(2, dtype=np.float32)
         graph = helper.make_graph(
@@ -132,6 +137,8 @@ def metadata_inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
 
 TARGETS = {
     "keras": Target(seeds=keras_seeds, run=run_keras, inputs=keras_inputs, file="model.keras"),
-    "onnx": Target(seeds=onnx_seeds, run=run_onnx, file="model.onnx", words=(b"Loop", b"If", b"Expand", b"\x0a", b"\xff")),
+    "onnx": Target(
+        seeds=onnx_seeds, run=run_onnx, file="model.onnx", words=(b"Loop", b"If", b"Expand", b"\x0a", b"\xff")
+    ),
     "deployed": Target(seeds=metadata_seeds, run=run_metadata, inputs=metadata_inputs, file="metadata.json"),
 }

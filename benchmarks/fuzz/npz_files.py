@@ -33,7 +33,7 @@ def seeds() -> list[bytes]:
     """One of each kind of file."""
     pixels, labels = np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2
     logits = {"ids": np.array(["a", "b"]), "logits": np.zeros((2, 3), np.float32), "views": np.array([0, 0])}
-    state = {"history": np.array(json.dumps(HISTORY)), "weight0": np.zeros((3, 2), np.float32)}
+    state = {"history": np.array(json.dumps(HISTORY)), "best0": np.zeros((3, 2), np.float32)}
     return [
         *(_written(write, {"x_train": pixels, "y_train": labels}) for write in (np.savez, np.savez_compressed)),
         _written(np.savez, logits),
