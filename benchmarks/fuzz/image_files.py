@@ -1,15 +1,17 @@
 """Images of each format, as Pillow and TensorFlow read them."""
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import PIL.Image
 from hypothesis import strategies as st
 
 from benchmarks.fuzz.target import Target
-from pipeline.runtime.limits import Limits, use
+from pipeline.runtime.limits import Limits, in_environment
 
 SHAPE = (8, 8, 3)
 KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -61,11 +63,11 @@ def run(path: Path) -> None:
     from pipeline.images.decoding import decode
     from pipeline.images.image_files import digest_of, read_original
 
-    use(Limits(image_pixels=10**6))
-    digest_of(path)
-    refuse_undecodable({path.name: path})
-    read_original(path)
-    decode(tf.constant(path.read_bytes()), SHAPE)
+    with patch.dict(os.environ, in_environment(Limits(image_pixels=10**6))):
+        digest_of(path)
+        refuse_undecodable({path.name: path})
+        read_original(path)
+        decode(tf.constant(path.read_bytes()), SHAPE)
 
 
 def inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:

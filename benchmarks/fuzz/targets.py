@@ -1,8 +1,10 @@
 """Every kind of file that is fuzzed, by its name; `tests/corpus/` has a folder of the same name."""
 
-from benchmarks.fuzz import image_files, models, (
+from benchmarks.fuzz import (
     annotations,
     csv_rows,
+    image_files,
+    models,
     npz_files,
     params,
     parquet_files,

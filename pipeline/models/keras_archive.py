@@ -18,7 +18,7 @@ import h5py
 import keras
 
 from pipeline.models.json_members import CONFIG, read_member, refuse_expanding
-from pipeline.runtime.errors import DamagedError, PipelineError, UnusableError, one_line, shortened
+from pipeline.runtime.errors import DamagedError, UnusableError, one_line, shortened
 from pipeline.runtime.limits import limits, raised_by
 
 WEIGHTS = "model.weights.h5"
@@ -72,7 +72,7 @@ def refuse_costly(path: Path, remedy: str) -> int:
             _refuse_layers(config, path)
             with _opened(archive, weights, path) as file, h5py.File(file, "r") as arrays:
                 arrays.visititems(_refuse_empty)
-    except PipelineError:
+    except UnusableError:
         raise
     except Exception as error:  # zip, JSON and HDF5 have many
         raise DamagedError(f"{path} cannot be loaded as a Keras model: {one_line(error)}. {remedy}") from None

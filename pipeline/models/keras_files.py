@@ -21,7 +21,6 @@ from pipeline.runtime.errors import (
     DamagedError,
     MismatchError,
     MissingError,
-    PipelineError,
     UnusableError,
     first_few,
     one_line,
@@ -113,7 +112,7 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
             if REGISTERED_NAME in json.dumps(architecture(path)):
                 refuse_without("onnxruntime")
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except PipelineError:
+    except (MissingError, UnusableError):
         raise
     except Exception as error:  # Keras and TensorFlow raise many classes for what they cannot build
         raise DamagedError(f"{path} {_why_not(path, error, remedy)}") from None
