@@ -37,11 +37,11 @@ COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Select
 SLOW_FILES = {
     "benchmarks", "cluster", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments",
     "foreign_readers", "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub",
-    "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands",
-    "jax", "large_run", "models", "orphan", "parity", "plan", "precision", "processors", "quality", "ray_here",
-    "recipes", "render_views", "resize", "run_cache", "separate_process", "several_devices", "shards_run", "sharing",
-    "stages", "sweep", "teacher_checks", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere",
-    "vanished_images", "verify", "wheel",
+    "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption",
+    "interruption_of_commands", "jax", "large_run", "models", "orphan", "parity", "plan", "precision", "processors",
+    "quality", "ray_here", "recipes", "render_views", "resize", "run_cache", "separate_process", "several_devices",
+    "shards_run", "sharing", "stages", "sweep", "teacher_checks", "temperature_range", "tensorflow_start",
+    "training", "unlabelled_run", "use_elsewhere", "vanished_images", "verify", "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""

@@ -48,7 +48,7 @@ class Limits:
     text_bytes: int = 32 * MEBI
     table_bytes: int = 2048 * MEBI
     table_columns: int = 20_000
-    table_cells: int = 200 * MEGA
+    table_cells: int = 100 * MEGA
     row_group_bytes: int = 4096 * MEBI
     field_characters: int = 131_072
     depth: int = 100
