@@ -530,7 +530,7 @@ def arrow_table(**changes):
             "has 1 column(s) of logits that are no floating-point numbers: 'logit:x'",
         ),
         ({"logit:x": pa.array(["1", "2"])}, "'logit:x' of type string"),
-        ({"logit:x": pa.array([[1.0], [2.0]])}, "'logit:x' of type list<"),
+        ({"logit:x": pa.array([[1.0], [2.0]])}, "has list<element: double> in the column 'logit:x'; expected one"),
         ({"logit:x": pa.array([1.0, None])}, "has 1 row(s) with a logit that is missing, not finite"),
         (
             {"logit:x": pa.array(np.float16([1, 2])).take(pa.array([0, None]))},
