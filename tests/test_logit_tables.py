@@ -364,6 +364,15 @@ def test_a_directory_that_would_fill_the_memory_is_refused(monkeypatch):
     assert "a header of 338 bytes, where at most 150" in refusal(Path("table.npz"), DamagedError)
 
 
+def test_what_unpacks_to_a_hundred_times_its_size_is_refused(monkeypatch):
+    monkeypatch.setattr("pipeline.runtime.npz_files.SMALL", 2**16)
+    zeros = np.zeros((2**14, 4), np.float32)
+    np.savez_compressed("table.npz", logits=zeros)
+    assert "table.npz would unpack to 0.0 GiB, more than 100 times its size" in refusal(Path("table.npz"))
+    np.savez("table.npz", logits=zeros)
+    assert "table.npz lacks the array ids" in refusal(Path("table.npz"))
+
+
 @pytest.mark.parametrize("shape", [(3, 3), (4, 2), (0, 3), (-4, -3), (4, 3, 2**62), (2**70,)], ids=str)
 def test_a_header_and_the_directory_must_agree(shape):
     with zipfile.ZipFile("table.npz", "w") as file:
