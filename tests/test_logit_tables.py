@@ -364,6 +364,15 @@ def test_a_directory_that_would_fill_the_memory_is_refused(monkeypatch):
     assert "a header of 338 bytes, where at most 150" in refusal(Path("table.npz"), DamagedError)
 
 
+def test_what_unpacks_to_a_hundred_times_its_size_is_refused(monkeypatch):
+    monkeypatch.setattr("pipeline.runtime.npz_files.SMALL", 2**16)
+    zeros = np.zeros((2**14, 4), np.float32)
+    np.savez_compressed("table.npz", logits=zeros)
+    assert "table.npz would unpack to 0.0 GiB, more than 100 times its size" in refusal(Path("table.npz"))
+    np.savez("table.npz", logits=zeros)
+    assert "table.npz lacks the array ids" in refusal(Path("table.npz"))
+
+
 @pytest.mark.parametrize("shape", [(3, 3), (4, 2), (0, 3), (-4, -3), (4, 3, 2**62), (2**70,)], ids=str)
 def test_a_header_and_the_directory_must_agree(shape):
     with zipfile.ZipFile("table.npz", "w") as file:
@@ -521,7 +530,7 @@ def arrow_table(**changes):
             "has 1 column(s) of logits that are no floating-point numbers: 'logit:x'",
         ),
         ({"logit:x": pa.array(["1", "2"])}, "'logit:x' of type string"),
-        ({"logit:x": pa.array([[1.0], [2.0]])}, "'logit:x' of type list<"),
+        ({"logit:x": pa.array([[1.0], [2.0]])}, "has list<element: double> in the column 'logit:x'; expected one"),
         ({"logit:x": pa.array([1.0, None])}, "has 1 row(s) with a logit that is missing, not finite"),
         (
             {"logit:x": pa.array(np.float16([1, 2])).take(pa.array([0, None]))},

@@ -335,6 +335,14 @@ def test_an_image_that_is_repeated_fills_no_memory(monkeypatch):
         read_row(Path("raw/train-1.parquet"), "image", 3)
 
 
+@pytest.mark.parametrize(
+    "label", [pa.array([["a"], ["b"]]), pa.array([b"a" * 65, b"b" * 65], pa.binary(65)), pa.array([{"x": 1}, {"x": 2}])]
+)
+def test_labels_that_may_repeat_what_is_large_are_not_read(label):
+    write_parquet("raw/train-1.parquet", {"image": [b"a", b"b"], "label": label})
+    assert "in the column 'label'; expected one text or number in each row" in refusal()
+
+
 def test_fewer_rows_than_announced_are_damage():
     write_parquet("raw/train-1.parquet", {"image": [b"a", b"b", b"c"], "label": ["x", "y", "x"]}, use_dictionary=False)
     content = Path("raw/train-1.parquet").read_bytes()

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def seeds() -> list[bytes]:
-    """Those of the repository."""
-    return [path.read_bytes() for path in (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))]
+    """The default with its comments, and the values of all presets in one line each."""
+    default, *presets = (ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml")))
+    values = (json.dumps(parsed_yaml(path.read_text(encoding="utf-8"))).encode() for path in presets)
+    return [default.read_bytes(), *values]
 
 
 def run(path: Path) -> None:

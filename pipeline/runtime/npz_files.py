@@ -24,6 +24,10 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DIRECTORY_BYTES = 4 * 2**20
 """That of a zip file of 40,000 arrays."""
 
+LARGEST_RATIO = 100
+SMALL = 2**30
+"""Bytes to which every file may unpack, in some seconds; a larger one only to so many times its size."""
+
 MAGIC = b"\x93NUMPY"
 HEADERS: dict[tuple[int, ...], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -80,6 +84,11 @@ def _entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         raise UnusableError(
             f"{path} holds {size / 2**30:.1f} GiB of arrays, and {free / 2**30:.1f} GiB of memory are free. "
             "Store less in it, or use a machine with more memory."
+        )
+    if size > max(SMALL, LARGEST_RATIO * path.stat().st_size):
+        raise UnusableError(
+            f"{path} would unpack to {size / 2**30:.1f} GiB, more than {LARGEST_RATIO} times its size. If its arrays "
+            "are meant to be so, write them with numpy.savez, which does not compress."
         )
     return dict(zip(names, listed, strict=True))
 

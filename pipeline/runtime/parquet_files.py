@@ -18,6 +18,9 @@ WRITE_AGAIN = "Write it again, it may be damaged."
 VALUES_IN_A_BYTE = 16
 """More of them in each byte of a large file are hardly honest: those of logits take a byte or more."""
 
+LONG = 64
+"""Bytes of a value of fixed length that is no number."""
+
 ROWS_AT_ONCE = 16
 """How many rows of bytes are read before their size is looked at; more at a time take no less time."""
 
@@ -68,12 +71,19 @@ def read_texts(file: Path, parquet: Any, columns: Sequence[str]) -> Any:
     Raises:
         FileNotFoundError, UnusableError, DamagedError: as `or_damaged`.
         DamagedError: a column has fewer rows than the file announces, or all have far more values than it has bytes.
+        UnusableError: a column has lists, or other values that are no single text or number.
     """
     cells = parquet.metadata.num_rows * len(columns)
     if cells > max(limits().table_cells, VALUES_IN_A_BYTE * file.stat().st_size):
         raise DamagedError(f"{file} announces {cells:,} values in few bytes. {raised_by('table_cells')}")
     leaves = [parquet.schema.column(place) for place in range(len(parquet.schema))]
-    texts = [leaf.path for leaf in leaves if leaf.path in columns and leaf.physical_type == "BYTE_ARRAY"]
+    short = {leaf.path: leaf for leaf in leaves if leaf.physical_type != "FIXED_LEN_BYTE_ARRAY" or leaf.length <= LONG}
+    if odd := [name for name in columns if name not in short]:
+        kind = one_line(parquet.schema_arrow.field(odd[0]).type)
+        raise UnusableError(
+            f"{file} has {kind} in the column {odd[0]!r}; expected one text or number in each row. Store it so."
+        )
+    texts = [name for name in columns if short[name].physical_type == "BYTE_ARRAY"]
     with opened(file, metadata=parquet.metadata, read_dictionary=texts) as again:
         table = or_damaged(file, lambda: again.read(columns=[*dict.fromkeys(columns)], use_threads=False))
     or_damaged(file, lambda: table.validate(full=True))  # such as numbers of texts that are not there
