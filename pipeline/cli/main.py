@@ -22,6 +22,7 @@ from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
 from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.own_surroundings import keep_to_the_project
 
 if TYPE_CHECKING:
     from pipeline.cli.beside import Course
@@ -51,6 +52,7 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
         open_stderr()
+        keep_to_the_project()
         try:
             with sigterm_as_interruption():
                 return super().invoke(context)
