@@ -21,8 +21,9 @@ from pipeline.cli.sweep import sweep
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
+from pipeline.runtime.disk_errors import in_words
 from pipeline.runtime.errors import PipelineError
-from pipeline.runtime.own_surroundings import keep_to_the_project
+from pipeline.runtime.own_surroundings import keep_to_the_project, own_temporary_folder
 
 if TYPE_CHECKING:
     from pipeline.cli.beside import Course
@@ -54,7 +55,7 @@ class Program(click.Group):
         open_stderr()
         keep_to_the_project()
         try:
-            with sigterm_as_interruption():
+            with sigterm_as_interruption(), own_temporary_folder():
                 return super().invoke(context)
         except KeyboardInterrupt as error:
             raise SystemExit(report_interruption(context.invoked_subcommand, error)) from None
@@ -63,7 +64,7 @@ class Program(click.Group):
         except PipelineError as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:
-            raise click.ClickException(f"the system refused: {error}. Check the disk and the permissions.") from error
+            raise click.ClickException(in_words(error)) from error
 
 
 def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:
