@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test quick bench bench-scale bench-quick lint format lock clean
+.PHONY: repro test quick bench bench-scale bench-quick lint format lock audit coverage mutations clean
 
 repro: .venv/installed
 	dvc repro
@@ -46,6 +46,21 @@ format: .venv/installed
 lock: .venv/installed
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --quiet --upgrade --extra dev pyproject.toml --output-file requirements.lock
+	python -m benchmarks.licences
+
+# Known weaknesses of what is pinned. It asks a database on the network.
+audit: .venv/installed
+	uvx pip-audit --requirement requirements.lock --require-hashes --disable-pip
+
+# Which lines and branches of pipeline/ the tests run: an hour or more.
+coverage: .venv/installed
+	python -m benchmarks.coverage
+	python -m benchmarks.document
+
+# Which small changes of the code the tests notice.
+mutations: .venv/installed
+	python -m benchmarks.mutations
+	python -m benchmarks.document
 
 clean:
 	rm -rf .venv .work .pytest_cache .mypy_cache .ruff_cache

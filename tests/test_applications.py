@@ -154,6 +154,12 @@ def test_weights_that_cannot_be_kept_are_told(monkeypatch, tmp_path):
         described_model(architecture="mobilenet", input_shape=(128, 128, 3), **head).build(classes=2, seed=1)
 
 
+def test_keras_hub_is_listed_by_itself():
+    refused = CliRunner().invoke(main, ["models", "keras_hub", "vgg16"])
+    assert refused.exit_code == 1
+    assert "give it alone, not keras_hub vgg16" in refused.output
+
+
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_what_has_no_fixed_size_is_not_listed(name):
     refused = CliRunner().invoke(main, ["models", name])

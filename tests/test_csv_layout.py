@@ -198,7 +198,11 @@ def test_refuses_ids_that_make_no_sense(change, expected, error):
             MismatchError,
         ),
         (["a", "b", "a"], ["raw/names.json uses 'a' more than once"], UnusableError),
-        ('{"0": "a", "1": "b", "2": "c", "0": "d"}', ["raw/names.json uses '0' more than once"], UnusableError),
+        (
+            '{"0": "a", "1": "b", "2": "c", "0": "d"}',
+            ["raw/names.json cannot be read", "key '0' stands more than once"],
+            DamagedError,
+        ),
         ("{0: 1", ["raw/names.json cannot be read as JSON", '["healthy", "ill"]'], DamagedError),
         ("[" * 100_000, ["raw/names.json cannot be read as JSON", '["healthy", "ill"]'], DamagedError),
         ([0, 1, 2], ["raw/names.json holds no list or map of texts"], UnusableError),
@@ -210,7 +214,7 @@ def test_refuses_ids_that_make_no_sense(change, expected, error):
             ["cannot name a folder: '../a'", "raw/names.json and the column 'label'"],
             UnusableError,
         ),
-        ({"0": "\ud800", "1": "b", "2": "c"}, ["cannot name a folder: '\\ud800'"], UnusableError),
+        ({"0": "\ud800", "1": "b", "2": "c"}, ["raw/names.json cannot be read", "half a character"], DamagedError),
         ({"0": "a ", "1": "b", "2": "c"}, ["cannot name a folder: 'a '"], UnusableError),
     ],
 )
@@ -225,7 +229,7 @@ def test_refuses_names_that_are_no_text_or_not_there():
     make()
     section = write_names("")
     Path("raw/names.json").write_bytes(b'{"0": "\xff"}')
-    assert "raw/names.json cannot be read as JSON or text in UTF-8" in refusal(section, DamagedError)
+    assert "raw/names.json cannot be read as text in UTF-8" in refusal(section, DamagedError)
     Path("raw/names.json").unlink()
     message = refusal(section, MissingError)
     assert "no class_names file at raw/names.json" in message

@@ -3,11 +3,16 @@
 import json
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from documents import EXPERIMENTS, block_with, follow
+from dvc.lock import LockError
+from dvc.repo.experiments.executor import local
+from dvc.repo.experiments.executor.base import TaskStatus
 from real_project import HANGS, change, copy_without, has_ended, run, sha256, stages_run, start, wait_until
 from ruamel.yaml import YAML
 
@@ -168,6 +173,29 @@ def test_both_are_in_one_plot(swept):
     assert points["color"]["scale"]["domain"] == ["weight-1", "weight-2"]
 
 
+# What DVC cannot do, as the document says
+
+
+def test_dvc_gives_up_where_a_busy_lock_made_it_try_twice(tmp_path, monkeypatch):
+    """An experiment then fails before it begins. When DVC has mended this, the document needs no word of it."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    asked = []
+
+    @contextmanager
+    def busy(*_, **__):
+        asked.append("lock")
+        raise LockError("busy")
+        yield
+
+    monkeypatch.setattr(local, "get_exp_rwlock", busy)
+    executor = local.TempDirExecutor(str(tmp_path), ".dvc", "0" * 40, TaskStatus.PREPARING)
+    entry = SimpleNamespace(head_rev="0" * 40, baseline_rev="0" * 40)
+    with pytest.raises(FileExistsError, match=r"[.]git"):
+        executor.init_git(None, None, "0" * 40, entry, None)
+    assert asked == ["lock"]
+    assert "FileExistsError" in EXPERIMENTS.read_text(encoding="utf-8")
+
+
 # Killed, and queued again
 
 AGAIN = (
@@ -200,7 +228,8 @@ def resumed(swept, tmp_path_factory):
     wait_until(lambda: not any(psutil.pid_exists(process.pid) for process in runs))
     assert len(states(swept)) == 1
     lost = said(swept)
-    follow("dvc queue kill lost; dvc queue remove --failed", swept)
+    follow("dvc queue kill lost", swept)
+    follow(block_with("remove --failed", EXPERIMENTS, "Sweep by queue"), swept)
     follow(AGAIN.format(name="found"), swept)
     assert start("dvc", "queue", "start", cwd=swept, log=log).wait(timeout=HANGS) == 0
     await_experiments(swept, 3, lost=1)

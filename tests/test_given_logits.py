@@ -492,6 +492,12 @@ def test_the_command_replaces_another_teacher_only_by_force():
     assert invoke("import-logits", str(TABLE), "--force").exit_code == 0
 
 
+def test_the_command_takes_no_other_kind_of_file():
+    write_params(TRAINED)
+    shown = invoke("import-logits", "logits.txt")
+    assert (shown.exit_code, "logits.txt does not. Convert or rename it." in shown.output) == (1, True), shown.output
+
+
 def test_the_command_takes_what_params_state_of_the_table():
     """However the path is spelt, and where the table is one of several teachers."""
     write([(image_id, view, ssa, hp) for image_id, view, hp, ssa in rows()], class_names=None)

@@ -277,15 +277,6 @@ def test_a_refusal_says_why(tmp_path, reason):
         refuse_undecodable({"a.png": file})
 
 
-def test_an_image_is_refused_only_above_the_limit_of_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 20)
-    for side in (6, 7):  # Pillow warns above 20 pixels, and refuses above 40
-        (tmp_path / f"{side}.png").write_bytes(png(noise(side, side, 3)))
-    np.testing.assert_array_equal(read_original(tmp_path / "6.png"), noise(6, 6, 3))
-    with pytest.raises(UnusableError, match=r"1 of 2 .*: 7\.png \(.* 40 pixels"):
-        refuse_undecodable({f"{side}.png": tmp_path / f"{side}.png" for side in (6, 7)})
-
-
 def test_grey_is_the_exact_weighted_sum_rounded_to_even():
     """One division of whole numbers: every processor rounds it alike, even in the middle between two values."""
     some = noise(1000, 1000, 3).reshape(-1, 3)

@@ -2,13 +2,15 @@
 
 import itertools
 import re
+import signal
 import subprocess
 import sys
+import textwrap
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from real_project import ROOT
+from real_project import HANGS, ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli import interruption, main
@@ -60,27 +62,143 @@ def test_sigterm_is_named(monkeypatch):
     assert re.fullmatch(".*SIGTERM.*\n", shown.stderr)
 
 
-def test_a_process_that_gets_sigterm_cleans_up_and_says_so(tmp_path):
-    program = (
-        "import os, signal\n"
-        "from pathlib import Path\n"
-        "from pipeline.cli import main as cli\n"
-        "from pipeline.runtime.publish import replace_whole\n"
-        "def act(**_):\n"
-        "    with replace_whole(Path('out')) as partial:\n"
-        "        partial.write_text('half')\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        signal.pause()\n"
-        "cli.main.commands['init-remote'].callback = act\n"
-        "cli.main(['init-remote'])\n"
+COMMAND = """
+import os, signal, sys, time
+from pathlib import Path
+from pipeline.cli import interruption, main as cli
+from pipeline.runtime.publish import replace_whole
+
+def act(**_):
+{act}
+
+interruption.GRACE_SECONDS = 0.1
+cli.main.commands["init-remote"].callback = act
+cli.main(["init-remote"])
+"""
+"""A program whose command does what a test says."""
+
+
+def run_command(tmp_path, act, **options):
+    """What a command does and prints whose body is `act`, in a process of its own."""
+    program = COMMAND.format(act=textwrap.indent(textwrap.dedent(act), "    "))
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
     )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+
+
+def test_a_process_that_gets_sigterm_cleans_up_and_says_so(tmp_path):
+    done = run_command(
+        tmp_path,
+        """
+        with replace_whole(Path("out")) as partial:
+            partial.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        """,
     )
     assert done.returncode == 143
     assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_signal_does_not_stop_the_cleaning_up(tmp_path):
+    done = run_command(
+        tmp_path,
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            Path("cleaned up").touch()
+        """,
+    )
+    assert done.returncode == 130
+    assert re.fullmatch("Interrupted.*\n", done.stderr)
+    assert (tmp_path / "cleaned up").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_does_not_hear_of_it(tmp_path, number):
+    """As while TensorFlow compiles: only the thread of the clock has a chance to run."""
+    done = run_command(
+        tmp_path,
+        f"""
+        signal.pthread_sigmask(signal.SIG_BLOCK, [{number}])
+        if os.fork() == 0:
+            time.sleep(0.2)
+            os.kill(os.getppid(), {number})
+            os._exit(0)
+        time.sleep({HANGS})
+        """,
+    )
+    assert done.returncode == 128 + number
+    assert re.fullmatch("(Interrupted|Ended by SIGTERM)[.] .*\n", done.stderr)
+
+
+def test_a_signal_ends_what_swallows_the_error(tmp_path):
+    done = run_command(
+        tmp_path,
+        f"""
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        except BaseException:
+            time.sleep({HANGS})
+        """,
+    )
+    assert done.returncode == 143
+    assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
+
+
+def test_the_last_words_come_once_though_threads_go_on(tmp_path):
+    done = run_command(
+        tmp_path,
+        f"""
+        import threading
+        threading.Thread(target=time.sleep, args=[{HANGS}]).start()
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+        """,
+    )
+    assert done.returncode == 143
+    assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
+
+
+def test_under_nohup_a_command_works_on(tmp_path):
+    done = run_command(
+        tmp_path,
+        "os.kill(os.getpid(), signal.SIGINT); print('done')",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+IMPORTING = """
+import os, signal, sys
+
+class Signal:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Signal())
+from pipeline.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path):
+    command = [sys.executable, "-c", IMPORTING]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
 def test_what_is_kept_is_told_of_every_stage_and_of_nothing_else():

@@ -64,7 +64,7 @@ def test_reading_the_parameters_puts_limits_in_force(project, read):
     assert VARIABLE not in os.environ
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "9", True, 10**9 + 1, 10**30])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "9", True, 10**9 + 1, 10**18])
 def test_a_limit_is_a_whole_number_above_0(project, value):
     change(project / "params.yaml", "limits", {"image_megapixels": value})
     with pytest.raises(ParameterError, match="image_megapixels"):

@@ -156,6 +156,12 @@ def test_tensorflow_computes_with_the_threads_asked_for(monkeypatch):
     assert asked == {"intra": 3, "inter": 3, "GPU": []}
 
 
+def test_a_teacher_without_a_network_of_keras_is_not_timed(tmp_path):
+    (tmp_path / "teacher.json").write_text(json.dumps(KERAS | {"architecture": None}))
+    with pytest.raises(MissingError, match="tells of no network of Keras' layers, so there is none to time"):
+        subjects._of_teacher(tmp_path / "teacher.json")
+
+
 def test_the_teacher_is_timed_without_its_dropout(tmp_path, monkeypatch):
     network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Dropout(0.5), keras.layers.Flatten()])
     (tmp_path / "teacher.json").write_text(json.dumps(KERAS))

@@ -1,10 +1,12 @@
 """Many short tasks by several threads: their order, how far they run ahead, and how they end."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
 
+from pipeline.runtime import parallel
 from pipeline.runtime.parallel import PARTS_AHEAD, TOGETHER, in_threads
 
 
@@ -46,6 +48,38 @@ def test_after_an_error_no_thread_is_at_work(error):
     assert threading.active_count() == before
     assert set(range(3 * TOGETHER)) <= set(done)
     assert len(done) < 100_000
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_caller_that_stops_ends_each_thread_at_its_item(monkeypatch, threads):
+    """As Ctrl-C does: threads that have begun long parts take no further item of them."""
+    begun, stopped = [], threading.Event()
+
+    class Executor(ThreadPoolExecutor):
+        def shutdown(self, **options):
+            stopped.set()
+            super().shutdown(**options)
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Executor)
+    all_at_work = threading.Barrier(threads + 1)
+
+    def work(part):
+        if 0 in part:
+            yield from part
+            return
+        for number in part:
+            begun.append(number)
+            if number % TOGETHER == 5:
+                all_at_work.wait()
+                stopped.wait()
+            yield number
+
+    results = in_threads(work, range(100_000), threads)
+    assert next(results) == 0
+    all_at_work.wait()
+    count_then = len(begun)
+    results.close()
+    assert count_then == len(begun) == 6 * threads
 
 
 def test_a_caller_that_stops_leaves_no_thread():

@@ -740,7 +740,7 @@ def test_infinite_numbers_are_refused(tmp_path, changes, location):
         ("split:\n\tlayout: mhist\n", ["not valid YAML", "line 2"]),
         ("a: 1\n---\nb: 1\n", ["not valid YAML", "single document"]),
         ("a: !!python/object/apply:os.getcwd []\n", ["not valid YAML", "python/object"]),
-        ("split: caf\xe9\n", ["not valid YAML"]),
+        ("split: caf\xe9\n", ["text in UTF-8"]),
         ("", ["params.yaml", "presets/"]),
         ("- split\n", ["params.yaml", "presets/"]),
         ("# only a comment\n", ["params.yaml", "presets/"]),
@@ -1307,3 +1307,9 @@ def test_a_loss_that_says_nothing_of_two_classes_is_refused(tmp_path):
     with pytest.raises(ParameterError, match=r"'logit_standardization' .*nothing of 2 classes.* Expected 3 classes"):
         arguments.refuse_other_classes(named, ["a", "b"])
     arguments.refuse_other_classes(read_params(write(tmp_path, {"distill.loss": entries})), ["a", "b"])
+
+
+def test_links_stand_in_place_of_copies(tmp_path):
+    assert read_params(write(tmp_path, {"split.copy": False, "split.links": True})).split.links
+    message = refusal(write(tmp_path, {"split.copy": True, "split.links": True}))
+    assert "split.links: expected false, because split.copy is true" in message

@@ -732,6 +732,18 @@ def test_an_attribute_that_cannot_be_understood_is_refused(logits_path, name, va
     assert "lacks what its format demands" in refusal(logits_path)
 
 
+@pytest.mark.parametrize("temperature", [0.0, -4.0, float("inf"), float("nan")])
+def test_a_temperature_that_is_none_is_refused(copy_of, temperature):
+    path = copy_of("dense targets")
+    edit(path, attribute("temperature", temperature))
+    assert f"its temperature is {temperature}" in refusal(path)
+
+
+def test_a_precision_that_no_teacher_has_is_refused(logits_path):
+    edit(logits_path, attribute("precision", "float8"))
+    assert "its precision is 'float8'" in refusal(logits_path)
+
+
 def without(name):
     return lambda file: file.__delitem__(name)
 

@@ -46,12 +46,14 @@ def test_the_imports_of_a_known_module_are_found():
     assert closure(Path("pipeline/stages/soften.py")) == {
         Path("pipeline", name)
         for name in (
-            "stages/soften.py", "images/augmentation.py", "images/index.py", "images/one_hot.py",
-            "images/operations.py", "images/parquet_rows.py", "images/places.py", "images/random_words.py",
-            "images/sampling.py", "images/shard_bytes.py", "images/transforms.py", "images/views.py",
+            "stages/soften.py", "images/augmentation.py", "images/headers.py", "images/image_files.py",
+            "images/index.py", "images/one_hot.py", "images/operations.py", "images/parquet_rows.py",
+            "images/places.py", "images/random_words.py", "images/sampling.py", "images/shard_bytes.py",
+            "images/transforms.py", "images/views.py",
             "runtime/cores.py", "runtime/csv_rows.py", "runtime/digests.py", "runtime/errors.py",
-            "runtime/parallel.py", "runtime/progress.py", "runtime/publish.py", "runtime/ranges.py",
-            "runtime/seen_files.py", "runtime/workspace.py",
+            "runtime/limits.py", "runtime/parallel.py", "runtime/progress.py", "runtime/publish.py",
+            "runtime/ranges.py", "runtime/room.py", "runtime/seen_files.py", "runtime/text_files.py",
+            "runtime/workspace.py",
             "soft_labels/answers.py", "soft_labels/chance.py", "soft_labels/hdf5.py", "soft_labels/layout.py",
             "soft_labels/logit_storage.py", "soft_labels/reading.py", "soft_labels/softness.py",
             "soft_labels/writing.py",

@@ -26,7 +26,7 @@ from pipeline.cli import orphan, pending, room
 from pipeline.cli.left_files import Training, is_left
 from pipeline.cli.worker import DONE, is_trained
 from pipeline.runtime.cores import usable_cores
-from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.errors import DamagedError, MismatchError
 from pipeline.runtime.workspace import in_a_copy, source, work_folder
 
 if TYPE_CHECKING:
@@ -259,15 +259,13 @@ def words_of(stage: pending.Stage) -> list[str]:
 
 def foreseen(own: Path, dvc: psutil.Process) -> list[pending.Stage]:
     """The trainings that DVC will run after this one, without those that are done; none where that cannot be told."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from pipeline.runtime.yaml_files import read_yaml
 
-    yaml = YAML(typ="safe")
     try:
-        pipeline, params, lock = (yaml.load(Path(name)) for name in ("dvc.yaml", "params.yaml", "dvc.lock"))
+        pipeline, params, lock = (read_yaml(Path(name), "") for name in ("dvc.yaml", "params.yaml", "dvc.lock"))
         stages = [stage for stage in pending.pending(pipeline, params, lock, own) if COMMAND.fullmatch(stage.command)]
         return [stage for stage in stages if not is_left(Path(stage.outs[0]), dvc)]
-    except (OSError, YAMLError, LookupError, TypeError, AttributeError, ValueError):
+    except (OSError, DamagedError, LookupError, TypeError, AttributeError, ValueError):
         return []
 
 

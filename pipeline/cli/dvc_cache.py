@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.yaml_files import read_yaml
 
 
 def earlier_versions(output: Path, lock: Path = Path("dvc.lock")) -> list[Path]:
@@ -23,10 +23,10 @@ def _md5_in(lock: Path, output: Path) -> str | None:
     if not lock.is_file():
         return None
     try:
-        stages = YAML(typ="safe").load(lock).get("stages", {})
+        stages = read_yaml(lock, "").get("stages", {})
         outs = [out for stage in stages.values() for out in stage.get("outs") or []]
         return next((str(out["md5"]) for out in outs if out.get("path") == output.as_posix()), None)
-    except (YAMLError, AttributeError, KeyError, TypeError):  # a broken dvc.lock costs only the earlier rows
+    except (DamagedError, AttributeError, KeyError, TypeError):  # a broken dvc.lock costs only the earlier rows
         return None
 
 

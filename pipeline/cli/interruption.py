@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -43,21 +45,73 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which `kill` sends. It ends a command as Ctrl-C does: unfinished files are removed."""
 
 
+ENDINGS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+"""The signals that end a command, and what they raise."""
+
+GRACE_SECONDS = 1.5
+"""How long a command may take to end by itself after a signal."""
+
+
 @contextmanager
-def sigterm_as_interruption() -> Iterator[None]:
-    """Raises `Terminated` at SIGTERM within the block."""
+def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
+    """Ends the process with one line and code 130 at SIGINT, 143 at SIGTERM, within the block; the first one counts.
+
+    The block gets a `KeyboardInterrupt`, so that it removes unfinished files. But a library may compute for minutes
+    before Python hears of a signal, and Python's end may wait for threads. So a thread of its own ends the process
+    `GRACE_SECONDS` after the signal, as abruptly as `kill -9`, which loses nothing of what is kept.
+
+    Args:
+        command: says which command runs, or None.
+
+    Raises:
+        SystemExit: the block was interrupted.
+    """
+    told_once = threading.Lock()
+
+    def code_of(error: KeyboardInterrupt) -> int:
+        return report_interruption(command(), error) if told_once.acquire(blocking=False) else exit_code(error)
+
+    with _signals_heard(code_of):
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise SystemExit(code_of(error)) from None
+
+
+@contextmanager
+def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Python sets signal handlers in no other thread
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    threading.Thread(target=_end_after_a_signal, args=[heard, code_of], daemon=True).start()
+    handled = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]  # as under `nohup`
+    before = {number: signal.signal(number, _interrupt) for number in handled}
+    descriptor_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(descriptor_before)
+        for number, handler in before.items():
+            if signal.getsignal(number) is _interrupt:  # or the process is about to end
+                signal.signal(number, handler)
+        told.close()
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)  # another one would interrupt what this one cleans up
+    raise ENDINGS[number]
+
+
+def _end_after_a_signal(heard: socket.socket, code_of: Callable[[KeyboardInterrupt], int]) -> None:
+    """Reads the numbers of signals, which the system writes whatever Python does, until the other end is closed."""
+    with heard:
+        for number in iter(lambda: int.from_bytes(heard.recv(1)), 0):
+            if number in ENDINGS:
+                time.sleep(GRACE_SECONDS)
+                os._exit(code_of(ENDINGS[number]()))
 
 
 def report_interruption(command: str | None, error: KeyboardInterrupt) -> int:
@@ -69,6 +123,11 @@ def report_interruption(command: str | None, error: KeyboardInterrupt) -> int:
         rest = f"{kept}; `dvc repro`, or the same command, {goes_on}."
     on_own_line = "\n" if sys.stderr.isatty() else ""  # the terminal's last line holds ^C or a progress bar
     print(f"{on_own_line}{how}. {rest}", file=sys.stderr, flush=True)
+    return exit_code(error)
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal ended, as shells have it."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 

@@ -12,7 +12,7 @@ import click
 from pipeline.cli import arguments, paths
 from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
-from pipeline.cli.interruption import Announced, open_stderr, report_interruption, sigterm_as_interruption
+from pipeline.cli.interruption import Announced, interruptible, open_stderr
 from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.pack import pack
 from pipeline.cli.plan import plan
@@ -55,10 +55,8 @@ class Program(click.Group):
         open_stderr()
         keep_to_the_project()
         try:
-            with sigterm_as_interruption(), own_temporary_folder():
+            with interruptible(lambda: context.invoked_subcommand), own_temporary_folder():
                 return super().invoke(context)
-        except KeyboardInterrupt as error:
-            raise SystemExit(report_interruption(context.invoked_subcommand, error)) from None
         except ModuleNotFoundError as error:
             raise click.ClickException(_not_installed(context.invoked_subcommand, error)) from error
         except PipelineError as error:

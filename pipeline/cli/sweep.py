@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli import arguments
 from pipeline.cli.interruption import Announced
-from pipeline.runtime.errors import MismatchError, MissingError, ParameterError, first_few
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, first_few, one_line
 
 if TYPE_CHECKING:
     from pipeline.cli.pending import Stage, Values
@@ -92,16 +92,19 @@ def sweep(
 
 def _trainings() -> "tuple[list[Stage], Values]":
     """All students and baselines, and dvc.lock."""
-    from ruamel.yaml import YAML
-
     from pipeline.cli.pending import trainings
+    from pipeline.runtime.yaml_files import read_yaml
 
-    yaml = YAML(typ="safe")
     missing = [name for name in ("dvc.yaml", "dvc.lock") if not Path(name).is_file()]
     if missing:
         raise MissingError(f"there is no {missing[0]} here. Run `dvc repro soften` in the project's folder first.")
-    pipeline, params, lock = (yaml.load(Path(name)) for name in ("dvc.yaml", "params.yaml", "dvc.lock"))
-    return list(trainings(pipeline, params)), lock
+    names, remedy = ("dvc.yaml", "params.yaml", "dvc.lock"), "Restore it with git."
+    pipeline, params, lock = (read_yaml(Path(name), remedy) for name in names)
+    try:
+        _ = list(_made(lock))
+        return list(trainings(pipeline, params)), lock
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{' or '.join(names)} has another form than DVC's: {one_line(repr(error))}.") from None
 
 
 def _project(stages: "Sequence[Stage]", lock: "Values", params: "Params", scratch: Path | None) -> "Project":

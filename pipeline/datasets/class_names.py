@@ -4,14 +4,15 @@ Labels that are whole numbers are in the order of the numbers; others are in the
 and else sorted. `class_names` is a list or a map. If a map gives several labels the same name, they are one class.
 """
 
-import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.datasets.labelled import composed, refuse_labels, refuse_leaving
 from pipeline.images.index import in_order
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, nearest, one_line, quoted
+from pipeline.runtime.text_files import parsed_json, read_text
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None
 WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")
@@ -133,18 +134,17 @@ def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
     if not path.is_file():
         raise MissingError(f"there is no class_names file at {path}. Put it there, or set split.class_names: null.")
     refuse_leaving(data, path, "class_names")
+    content = read_text(path, EXPECTED)
+    is_json = path.suffix.lower() == ".json" or content.lstrip()[:1] in {"{", "["}
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
     try:
-        content = path.read_text(encoding="utf-8-sig")
-        is_json = path.suffix.lower() == ".json" or content.lstrip()[:1] in {"{", "["}
-        lines = [line.strip() for line in content.splitlines() if line.strip()]
-        names = json.loads(content, object_pairs_hook=tuple) if is_json else lines  # a dict would hide repeated keys
-    except (ValueError, RecursionError) as error:
+        names = parsed_json(content) if is_json else lines
+    except ValueError as error:
         raise DamagedError(f"{path} cannot be read as JSON or text in UTF-8: {one_line(error)}. {EXPECTED}") from None
-    if isinstance(names, tuple):
-        if not all(isinstance(name, str) for _, name in names):
+    if isinstance(names, dict):
+        if not all(isinstance(name, str) for name in names.values()):
             raise UnusableError(f"{path} maps labels to values that are no text. {EXPECTED}")
-        _refuse_repeated([label for label, _ in names], path)
-        return dict(names)
+        return names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UnusableError(f"{path} holds no list or map of texts. {EXPECTED}")
     _refuse_repeated(names, path)
@@ -152,6 +152,6 @@ def read_class_names(data: Path, file: Path) -> list[str] | dict[str, str]:
 
 
 def _refuse_repeated(names: Sequence[str], path: Path) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise UnusableError(f"{path} uses {quoted(repeated)} more than once. {EXPECTED}")

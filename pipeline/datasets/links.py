@@ -8,8 +8,9 @@ from pathlib import Path
 from pipeline.datasets.copying import place_of, taken_twice
 from pipeline.datasets.labelled import Annotation
 from pipeline.images.index import SplitName
-from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.errors import DamagedError, MismatchError
 from pipeline.runtime.publish import publish, remove
+from pipeline.runtime.text_files import read_json
 
 LIST = "links.json"
 """The file in the folder of links that lists them, by which they are told from links of the user."""
@@ -77,8 +78,8 @@ def _made_in(folder: Path) -> dict[str, str] | None:
     if folder.is_symlink():
         return None
     try:
-        made = json.loads((folder / LIST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        made = read_json(folder / LIST, "", "table_bytes")
+    except (OSError, DamagedError):
         return None
     return made if isinstance(made, dict) else None
 

@@ -4,7 +4,6 @@ An image is a struct of `bytes` and `path`, or plain bytes. If a label is a numb
 metadata (https://huggingface.co/docs/datasets/about_dataset_features).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -20,6 +19,7 @@ from pipeline.images.index import SplitName
 from pipeline.images.parquet_rows import KEPT_BYTES, WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
 from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, quoted
+from pipeline.runtime.text_files import parsed_json
 
 ROW_DIGITS = 6
 """Rows have numbers of at least so many digits, so that ids sort as rows."""
@@ -206,9 +206,9 @@ def _texts(shard: Path, name: str, column: Any, is_id: bool) -> list[str]:
 def _class_names(schema: Any, label_column: str) -> list[str] | None:
     """The names of labels 0, 1, ... that Hugging Face Datasets writes into a file."""
     try:
-        told = json.loads((schema.metadata or {})[b"huggingface"])
+        told = parsed_json((schema.metadata or {})[b"huggingface"])
         names = told["info"]["features"][label_column]["names"]
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError):
         return None
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if is_list and len(set(names)) == len(names) > 0 else None

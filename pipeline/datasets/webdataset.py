@@ -4,7 +4,6 @@ The members of a tar file whose names are equal up to the first dot of the last 
 `0001.jpg` and `0001.cls` (https://github.com/webdataset/webdataset).
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.images.index import SplitName
 from pipeline.images.places import place_in_tar
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.errors import MissingError, UnusableError, all_named
+from pipeline.runtime.text_files import parsed_json
 
 KEY_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 LARGEST_IMAGE = 2**31 - 1
@@ -167,8 +167,8 @@ def _text(shard: Path, key: str, fields: Fields, column: str) -> str:
     try:
         value: Any = content.decode("utf-8-sig")
         if json_key:
-            value = json.loads(value).get(json_key)
-    except (ValueError, RecursionError, AttributeError):
+            value = parsed_json(value).get(json_key)
+    except (ValueError, AttributeError):
         raise UnusableError(
             f"{member.name!r} in {shard} is not {'a JSON object' if json_key else 'text in UTF-8'}. Correct it, or "
             "name another field in split.label_column or split.group_column."

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pipeline.runtime.errors import DamagedError, MismatchError
 from pipeline.runtime.plain_names import is_plain_name
+from pipeline.runtime.text_files import parsed_json
 
 FORMAT, VERSION = "softlabel-export", 1
 KEY = "softlabel"
@@ -69,7 +70,7 @@ def from_json(text: str, file: Path) -> Metadata:
         DamagedError: it is not such an object.
     """
     try:
-        values = json.loads(text)
+        values = parsed_json(text)
         told = values.pop("format"), values.pop("version")
     except (ValueError, LookupError, AttributeError, TypeError):
         raise DamagedError(f"{file}: what it says of itself cannot be read. {REMEDY}") from None

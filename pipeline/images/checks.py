@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.images.decoding import COMPONENTS, JPEG, PNG, by_tensorflow
+from pipeline.images.decoding import COMPONENTS, by_tensorflow
+from pipeline.images.headers import JPEG, PNG
 from pipeline.images.image_files import read_pixels
 from pipeline.images.jpeg_form import JpegForm, form_of
 from pipeline.images.places import read_bytes

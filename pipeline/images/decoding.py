@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.images.headers import JPEG, PNG
 from pipeline.images.image_files import LUMA_THOUSANDTHS, read_pixels
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 
-PNG = b"\x89PNG"
-JPEG = b"\xff\xd8\xff"
 COMPONENTS = (1, 3)
 """The numbers of components of a JPEG file that TensorFlow decodes."""
 

@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
+from pipeline.images.image_files import digest_of
 from pipeline.images.one_hot import OneHot
-from pipeline.images.places import file_of, reading_order, sha256_of
+from pipeline.images.places import file_of, reading_order
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
 from pipeline.runtime.seen_files import differing
@@ -133,10 +134,11 @@ def refuse_changed(images: Iterable[Image]) -> None:
 
     Raises:
         MismatchError: files are missing or have other content; the message counts and names them.
+        UnusableError: a file that is read would take a decoder too much memory or time.
     """
     pairs = [(image.path, image.sha256) for image in images]
     expected = (pairs[number] for number in reading_order([place for place, _ in pairs]))
-    changed = list(differing(expected, file_of=file_of, digest_of=sha256_of))
+    changed = list(differing(expected, file_of=file_of, digest_of=digest_of))
     if changed:
         raise MismatchError(
             f"{len(changed)} image file(s) are missing or not those of the index: {all_named(changed)}. Put back as "

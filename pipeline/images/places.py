@@ -7,6 +7,7 @@ holds no `//` behind its start, so no place can mean both.
 
 import hashlib
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 from pipeline.images.parquet_rows import read_row
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import MissingError
+from pipeline.runtime.errors import MissingError, UnusableError
+from pipeline.runtime.limits import limits, raised_by
 
 IMAGE_COLUMN = "image"
 """The column of a Parquet file that a place need not name."""
@@ -52,11 +54,13 @@ def read_bytes(place: str | Path) -> bytes:
     Raises:
         MissingError: there is no such file or shard, or the package is missing that reads it.
         DamagedError: the shard has no such bytes or row; the message names the shard.
+        UnusableError: the image has more bytes than an image may have.
     """
     found = _in_shard(place)
     try:
         if found is None:
-            return Path(place).read_bytes()
+            return whole_file(Path(place))
+        _refuse_larger(int(found["length"] or 0), place)
         if found["row"] is None:
             return read_range(Path(found["file"]), int(found["offset"]), int(found["length"]))
         return read_row(Path(found["file"]), found["column"] or IMAGE_COLUMN, int(found["row"]))
@@ -64,6 +68,28 @@ def read_bytes(place: str | Path) -> bytes:
         raise MissingError(
             f"there is no file {file_of(place)}, which holds an image. Put it back, or remove its row from the data."
         ) from None
+
+
+def whole_file(path: Path) -> bytes:
+    """The bytes of an image in a file of its own.
+
+    Raises:
+        OSError: it cannot be read.
+        UnusableError: it has more bytes than an image may have, or is a pipe or a device, which may never end.
+    """
+    told = path.stat()
+    if not stat.S_ISREG(told.st_mode) and not stat.S_ISDIR(told.st_mode):
+        raise UnusableError(f"{path} is no file but a pipe or a device. Replace it by a file.")
+    _refuse_larger(told.st_size, path)
+    return path.read_bytes()
+
+
+def _refuse_larger(size: int, place: str | Path) -> None:
+    most = limits().image_bytes
+    if size > most:
+        raise UnusableError(
+            f"{place} has {size:,} bytes, more than the {most:,} that an image may have. {raised_by('image_bytes')}"
+        )
 
 
 def sha256_of(place: str | Path) -> str:

@@ -1,6 +1,5 @@
 """Takes in the answers of another program's teacher: checks them against the data set, and puts them in order."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipeline.models.logit_tables import LogitTable, read_logit_table
 from pipeline.models.stored_answers import Ints, StoredAnswers
 from pipeline.models.teacher_file import GivenLogits
 from pipeline.runtime.errors import MismatchError, MissingError, UnusableError, all_named, nearest, quoted
+from pipeline.runtime.text_files import parsed_json
 
 RENDERING = {"input_shape", "decoder", "resize", "seed", "augmentation"}
 PARTNERS = "partners"
@@ -137,9 +137,9 @@ def _rendering(file: Path, text: str | None) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        rendering = json.loads(text)
+        rendering = parsed_json(text)
         whole = isinstance(rendering, dict) and set(rendering) | {PARTNERS} == RENDERING | {PARTNERS}
-    except (ValueError, RecursionError):
+    except ValueError:
         whole = False
     if not whole:
         raise UnusableError(

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.params.problems import explained
 from pipeline.params.section import DeclaredEntries, Section
 from pipeline.params.sections import Params
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, one_line
+from pipeline.runtime.text_files import read_text
+from pipeline.runtime.yaml_files import parsed_yaml
 
 PARAMS_FILE = Path("params.yaml")
 NO_ITEM: Mapping[str, str] = {}
@@ -152,23 +152,28 @@ def _restrict(section: Any, paths: list[list[str]]) -> Any:
 
 def _declared(stage: str, item: Mapping[str, str], dvc_file: Path) -> list[str]:
     stages = read_yaml(dvc_file, DamagedError).get("stages", {})
-    if stage not in stages:
+    if not isinstance(stages, dict) or stage not in stages:
         raise MissingError(f"{dvc_file} has no stage {stage!r}. Run this in the folder that holds the pipeline.")
-    names = [str(name) for name in stages[stage].get("params", [])]
+    declared = stages[stage].get("params", []) if isinstance(stages[stage], dict) else None
+    if not isinstance(declared, list):
+        raise DamagedError(f"{dvc_file} has no list of params in the stage {stage!r}. Restore it with git.")
+    names = [str(name) for name in declared]
     for dimension, value in item.items():
         names = [name.replace(f"${{item.{dimension}}}", value) for name in names]
     return names
 
 
 def read_yaml(path: Path, invalid: type[ParameterError | DamagedError]) -> dict[str, Any]:
-    """Reads YAML with the parser that DVC uses, so that both see the same values; raises `invalid` if it is none."""
+    """Reads a YAML file of keys and their values; raises `invalid` if it is none."""
     if not path.is_file():
         raise MissingError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
+    remedy = "Compare it with a file in presets/." if invalid is ParameterError else "Restore it with git."
     try:
-        content = YAML(typ="safe").load(path)
-    except (YAMLError, ValueError) as error:
-        raise invalid(f"{path} is not valid YAML: {error}") from None
+        content = parsed_yaml(read_text(path, remedy, "yaml_bytes"))
+    except DamagedError as error:
+        raise invalid(str(error)) from None
+    except ValueError as error:
+        raise invalid(f"{path} is not valid YAML: {one_line(error, 400)}. {remedy}") from None
     if not isinstance(content, dict):
-        remedy = "Compare it with a file in presets/" if invalid is ParameterError else "Restore it with git"
-        raise invalid(f"{path} holds no keys. {remedy}.")
+        raise invalid(f"{path} holds no keys. {remedy}")
     return content

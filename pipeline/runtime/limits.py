@@ -28,21 +28,22 @@ class Limits:
         image_pixels: height times width of an image, in pixels; RGB then takes 300 MB.
         model_parameters: of a model, whatever its file says; float32 then takes 4 GB. ViT-H has 632 million.
         model_layers: of a model, with those of the models in it; Keras builds some hundred layers a second.
-        yaml_bytes: of a YAML file; the parser reads 250 kB a second.
+        yaml_bytes: of a YAML file; DVC's parser reads 250 kB a second.
         text_bytes: of a JSON document, or of another text that is read whole.
         table_bytes: of a table in a text file: some ten million rows.
         table_columns: of a table in a text file: one-hot labels or logits of 20,000 classes.
         table_cells: rows times columns of a table that is kept in memory; each takes up to 70 bytes.
         field_characters: of a field in a table, or a text in a document; Python's own limit of its CSV reader.
         depth: how many lists and maps of a document lie inside each other; Python's own limit is ten times as much.
-        items: of a document: its lists, maps and values, with those that YAML's aliases repeat.
+        items: of a JSON document: its lists, maps, keys and values.
+        yaml_items: of a YAML document, with those that its aliases repeat.
     """
 
     image_bytes: int = 512 * MEBI
     image_pixels: int = 100 * MEGA
     model_parameters: int = 1000 * MEGA
     model_layers: int = 2000
-    yaml_bytes: int = 2 * MEBI
+    yaml_bytes: int = MEBI
     text_bytes: int = 32 * MEBI
     table_bytes: int = 2048 * MEBI
     table_columns: int = 20_000
@@ -50,6 +51,7 @@ class Limits:
     field_characters: int = 131_072
     depth: int = 100
     items: int = 2 * MEGA
+    yaml_items: int = 100_000
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, takewhile
+from threading import Event
 from typing import TypeVar
 
 from pipeline.runtime.cores import usable_threads
@@ -22,11 +23,12 @@ PARTS_AHEAD = 2
 def in_threads(function: Callable[[list[T]], Iterable[R]], items: Iterable[T], count: int | None = None) -> Iterator[R]:
     """The results for many items, in their order; threads compute some of them ahead.
 
-    If the function raises an error, or the caller stops, no further part is begun, and no thread is left at work.
+    If the function raises an error, or the caller stops, each thread ends its item and begins no further one, and no
+    thread is left at work.
 
     Args:
-        function: gets a part, up to `TOGETHER` items, and returns the result of each. Several threads call it at the
-            same time.
+        function: gets a part, up to `TOGETHER` items, and returns the result of each, best one after another. Several
+            threads call it at the same time.
         items: all items.
         count: how many threads; None takes one for each core, up to `MOST_THREADS`.
     """
@@ -35,9 +37,13 @@ def in_threads(function: Callable[[list[T]], Iterable[R]], items: Iterable[T], c
     count = min(MOST_THREADS, usable_threads()) if count is None else count
     threads = ThreadPoolExecutor(count)
     begun: deque[Future[list[R]]] = deque()
+    stopped = Event()
+
+    def whole(part: list[T]) -> list[R]:
+        return list(takewhile(lambda _: not stopped.is_set(), function(part)))
 
     def begin(number: int) -> None:
-        begun.extend(threads.submit(lambda part: list(function(part)), part) for part in islice(parts, number))
+        begun.extend(threads.submit(whole, part) for part in islice(parts, number))
 
     try:
         begin(count * (1 + PARTS_AHEAD))
@@ -46,4 +52,5 @@ def in_threads(function: Callable[[list[T]], Iterable[R]], items: Iterable[T], c
             begin(1)
             yield from results
     finally:
+        stopped.set()
         threads.shutdown(cancel_futures=True)

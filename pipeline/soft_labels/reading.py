@@ -4,7 +4,6 @@
 probabilities softened at one temperature, beside the labels.
 """
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from pipeline.images.index import NO_LABEL, SPLITS, SplitName
 from pipeline.images.transforms import FIELD_OF, NOT_MIXED, Transforms
 from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, first_few
+from pipeline.runtime.text_files import parsed_json
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
@@ -247,10 +247,10 @@ def _read_provenance(file: h5py.File) -> Provenance:
         teacher=str(attributes["teacher"]),
         teacher_sha256=str(attributes["teacher_sha256"]),
         dataset=str(attributes["dataset"]),
-        preprocessing=json.loads(attributes["preprocessing"]),
+        preprocessing=parsed_json(attributes["preprocessing"]),
         batch_size=int(attributes["batch_size"]),
-        views=json.loads(attributes["views"]),
-        storage=json.loads(attributes["storage"]),
+        views=parsed_json(attributes["views"]),
+        storage=parsed_json(attributes["storage"]),
         ensemble=_ensemble(attributes),
         precision=_precision(attributes),
     )
@@ -266,7 +266,7 @@ def _precision(attributes: h5py.AttributeManager) -> MixedPrecision | None:
 def _ensemble(attributes: h5py.AttributeManager) -> dict[str, Any] | None:
     if "ensemble" not in attributes:
         return None
-    ensemble: dict[str, Any] = json.loads(attributes["ensemble"])
+    ensemble: dict[str, Any] = parsed_json(attributes["ensemble"])
     if ensemble["average"] not in ("logits", "probabilities") or not ensemble["members"]:
         raise ValueError(f"its ensemble is {ensemble}")
     for member in ensemble["members"]:

@@ -14,7 +14,8 @@ from pipeline.images.index import SPLITS, Image, Index, SplitName
 from pipeline.images.resize import Resize
 from pipeline.images.transforms import FIELD_OF, NOT_MIXED, OWN_PICTURE, Transforms
 from pipeline.images.views import Views
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError, all_named, nearest
+from pipeline.runtime.errors import MismatchError, MissingError, UnusableError, all_named, nearest
+from pipeline.runtime.text_files import read_text
 from pipeline.soft_labels.layout import transform_columns
 
 Ints = npt.NDArray[np.intp]
@@ -53,10 +54,7 @@ def chosen(data: Index, splits: Sequence[SplitName], ids: Path | None) -> list[I
 def _lines(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise MissingError(f"there is no file {path}. Write the id of an image in each of its lines.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DamagedError(f"{path} is no text in UTF-8: {error}. Write it again in UTF-8.") from None
+    text = read_text(path, "Write it again in UTF-8.", "table_bytes")
     return (unicodedata.normalize("NFC", line) for line in text.split("\n") if line)
 
 

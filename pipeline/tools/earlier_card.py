@@ -7,10 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
+from pipeline.runtime.text_files import read_bytes
 from pipeline.soft_labels.reading import SoftLabelFile, open_logits, open_soft_targets
 from pipeline.tools.pack_card import IS_OF_SOFT_LABELS, Stated, card
 from pipeline.tools.pack_files import CARD, LOGITS, soft_label_files
 from pipeline.tools.verify_pack import metadata_in, of_card
+
+REMEDY = "Move it to another folder, and run again."
 
 
 def next_card(folder: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile], stated: Stated) -> bytes:
@@ -31,7 +34,7 @@ def next_card(folder: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFi
     path = folder / CARD
     if not path.is_file():
         return card(logits, targets, stated).encode()
-    text = path.read_bytes().decode("utf-8", "replace")
+    text = read_bytes(path, REMEDY).decode("utf-8", "replace")
     earlier = _stated_in(text, logits, targets) or _stated_in_pack(text, folder)
     if earlier is not None:
         both = Stated(stated.license.strip() or earlier.license, stated.title.strip() or earlier.title)

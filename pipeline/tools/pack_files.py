@@ -9,6 +9,7 @@ from pipeline.images.index import SPLITS, Image, Index, SplitName
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few
+from pipeline.runtime.text_files import read_bytes
 
 LOGITS, INDEX, CARD, CHECKSUMS = "teacher_logits.h5", "index.csv", "README.md", "checksums.sha256"
 TARGETS = re.compile(r"soft_targets_T[0-9.eE+-]+(to[0-9.eE+-]+)?\.h5")
@@ -89,7 +90,7 @@ def read_checksums(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise MissingError(f"there is no {path}, so it is no whole pack. {AGAIN}")
-    lines = path.read_bytes().decode("utf-8", "backslashreplace").splitlines()
+    lines = read_bytes(path, AGAIN).decode("utf-8", "backslashreplace").splitlines()
     parts = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
     bad = [line for line, part in zip(lines, parts, strict=True) if part is None or not is_part(part[2])]
     if bad or not lines:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.deployed.files import Exported
 from pipeline.deployed.pixels import model_pixels, refuse_other_preprocessing
+from pipeline.images.places import whole_file
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, MismatchError, ParameterError, UnusableError, quoted
 
@@ -81,7 +82,7 @@ def _labelled(
 
 def _pixels(path: str, model: Exported) -> npt.NDArray[np.uint8] | Skipped:
     try:
-        return model_pixels(Path(path).read_bytes(), model.metadata)
+        return model_pixels(whole_file(Path(path)), model.metadata)
     except (DamagedError, UnusableError) as error:
         return Skipped(path, str(error))
     except OSError as error:

@@ -1,6 +1,5 @@
 """Finds out which shards of a folder hold which split, and in which of their columns the labels are."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -14,6 +13,7 @@ from pipeline.datasets.webdataset import KEY_AND_FIELD
 from pipeline.images.parquet_rows import bytes_of, or_damaged, parquet_reader
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.errors import quoted
+from pipeline.runtime.text_files import parsed_json
 from pipeline.tools.table_detection import GROUP_NAMES, LABEL_NAMES, TEST_FRACTION, VAL_FRACTION, Columns
 
 SPLIT_NAMES = {"train": {"train", "training"}, **USUAL_NAMES}
@@ -90,8 +90,8 @@ def _of_tar(shard: Path, columns: Columns) -> tuple[dict[str, str | None], list[
 
 def _keys(content: bytes) -> list[str]:
     try:
-        told = json.loads(content)
-    except (ValueError, RecursionError):
+        told = parsed_json(content)
+    except ValueError:
         return []
     return [str(key) for key in told] if isinstance(told, dict) else []
 

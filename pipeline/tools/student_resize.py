@@ -11,6 +11,7 @@ from pipeline.evaluation.comparison import read_metrics
 from pipeline.images.resize import Resize
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError
+from pipeline.runtime.text_files import read_json
 
 
 def refuse_other_resize(path: Path, resize: Resize, exports: Path, metrics: Path | None) -> None:
@@ -55,11 +56,12 @@ def exported_from(report: Path) -> dict[str, Any]:
     Raises:
         DamagedError: it cannot be read.
     """
+    remedy = "Make it again with `dvc repro export`."
+    told = read_json(report, remedy)
     try:
-        told = json.loads(report.read_text(encoding="utf-8"))
-        return {"sha256": told["sha256"], "temperature": float(told["temperature"])}
+        return {"sha256": str(told["sha256"]), "temperature": float(told["temperature"])}
     except (ValueError, LookupError, TypeError):
-        raise DamagedError(f"{report} cannot be read. Make it again with `dvc repro export`.") from None
+        raise DamagedError(f"{report} cannot be read: it lacks sha256 or temperature. {remedy}") from None
 
 
 def _of_metrics(metrics: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from pipeline.images.index import SPLITS
 from pipeline.report.licences import UNKNOWN
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few, quoted
+from pipeline.runtime.text_files import read_bytes
+from pipeline.runtime.yaml_files import parsed_yaml
 from pipeline.soft_labels.reading import SoftLabelFile, open_logits, open_soft_targets
 from pipeline.tools import pack_card
 from pipeline.tools.pack_files import (
+    AGAIN,
     CARD,
     CHECKSUMS,
     INDEX,
@@ -106,7 +106,7 @@ def _together(file: SoftLabelFile, folder: Path) -> list[Check]:
 
 def of_card(path: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile]) -> Check:
     """Whether the card's metadata and tables are those of the files; everything else in it may be written anew."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_bytes(path, AGAIN).decode("utf-8", "replace")
     stated = metadata_in(text)
     if stated is None:
         return Check("card", False, f"{CARD} does not begin with metadata, a YAML mapping between two lines ---")
@@ -144,7 +144,7 @@ def metadata_in(text: str) -> dict[str, Any] | None:
     """The metadata at the head of a card; None if there is none that can be read."""
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     try:
-        stated = YAML(typ="safe").load(found[1]) if found else None
-    except YAMLError:
+        stated = parsed_yaml(found[1]) if found else None
+    except ValueError:
         return None
     return stated if isinstance(stated, dict) else None

@@ -1,0 +1,93 @@
+"""Which lines and branches of `pipeline/` the tests run, also in the processes that they start.
+
+Runs all tests, in twice their usual time or more; what processes did that were ended by `kill -9` is not seen.
+Coverage.py does the work, as `[tool.coverage]` in pyproject.toml says: pip install 'softlabel[checks]'.
+
+python -m benchmarks.coverage
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import Record, arguments
+
+HEADER = ("package", "statements", "run, %", "branches", "taken, %")
+
+
+def main() -> None:
+    """Runs the tests, and writes the record."""
+    options = arguments(
+        __doc__,
+        ("--work", {"type": Path, "help": "Take what an earlier run left in this folder; run no tests."}),
+    )
+    if find_spec("coverage") is None:
+        raise SystemExit("Coverage.py is not installed: pip install 'softlabel[checks]'")
+    with tempfile.TemporaryDirectory() as folder:
+        work = options.work or Path(folder)
+        if not options.work:
+            run_tests(work, ["-m", "not slow"] if options.quick else [])
+        report = combined(work)
+    record = Record("coverage", options)
+    summaries = {path: file["summary"] for path, file in report["files"].items()}
+    record.table("Lines and branches that the tests run", HEADER, rows(summaries))
+    record.keep(not_run={path: not_run(file) for path, file in report["files"].items() if not_run(file)})
+    record.write()
+
+
+def run_tests(work: Path, more: list[str]) -> None:
+    """Runs the tests; whether all pass is for `make test` to say."""
+    tests = ["-m", "pytest", "--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *more]
+    command = [sys.executable, "-m", "coverage", "run", *tests]
+    subprocess.run(command, env=os.environ | {"COVERAGE_FILE": str(work / "data")}, check=False)
+
+
+def combined(work: Path) -> dict[str, Any]:
+    """Coverage.py's own report, in JSON, of what all processes left in a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, report = Path(folder, "data"), Path(folder, "report.json")
+        coverage = [sys.executable, "-m", "coverage"]
+        subprocess.run([*coverage, "combine", "--keep", "--quiet", f"--data-file={data}", str(work)], check=True)
+        subprocess.run([*coverage, "json", "--quiet", f"--data-file={data}", "-o", str(report)], check=True)
+        return dict(json.loads(report.read_text(encoding="utf-8")))
+
+
+def rows(summaries: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
+    """A row for each package, and one for all of them.
+
+    Args:
+        summaries: Coverage.py's counts of each file, by its path below the project.
+    """
+    packages: dict[str, list[Mapping[str, int]]] = {}
+    for path, counts in summaries.items():
+        packages.setdefault(path.split("/")[1].removesuffix(".py"), []).append(counts)
+    return [row(name, counts) for name, counts in sorted(packages.items())] + [row("all", summaries.values())]
+
+
+def row(name: str, counts: Iterable[Mapping[str, int]]) -> list[str]:
+    """The counts of some files, added up."""
+    counts = list(counts)
+    keys = ("num_statements", "covered_lines", "num_branches", "covered_branches")
+    statements, run, branches, taken = (sum(file[key] for file in counts) for key in keys)
+    return [name, f"{statements:,}", share(run, statements), f"{branches:,}", share(taken, branches)]
+
+
+def share(part: int, whole: int) -> str:
+    """In percent, rounded down, so that 100.0 means all."""
+    return f"{1000 * part // whole / 10:.1f}" if whole else "100.0"
+
+
+def not_run(file: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The lines of a file that no test runs, and the branches that none takes, as [from, to]."""
+    found = {"lines": file["missing_lines"], "branches": file["missing_branches"]}
+    return {kind: places for kind, places in found.items() if places}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Runs of a stage that are killed: alone, and by `dvc repro`."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from benchmarks.crash_project import Stage
+from benchmarks.crash_server import CommandServer
+from benchmarks.projects import environment_of
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+HANGS = 120.0
+"""Seconds after a signal when a run is taken to hang."""
+
+LOOK_EVERY = 0.005
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended.
+
+    Attributes:
+        code: its exit code, or the negative number of the signal that ended it.
+        seconds: how long it ran.
+        said: what it printed.
+        after_signal: seconds from the signal to the end of all its processes; None without a signal.
+        hung: whether it had to be killed.
+    """
+
+    code: int
+    seconds: float
+    said: str
+    after_signal: float | None = None
+    hung: bool = False
+
+
+class Runs(Protocol):
+    """A way to run a stage in a project."""
+
+    @property
+    def victims(self) -> Sequence[str]:
+        """Who can be killed."""
+        ...
+
+    def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
+        """Runs the stage, and sends a signal so many seconds after its start if it still runs.
+
+        Args:
+            at: the moment; None: it is left alone.
+            victim: who gets the signal.
+            number: the signal.
+            is_awaited: whether to wait for what lives on behind a process of dvc that ended.
+        """
+        ...
+
+
+class Alone:
+    """A stage without dvc.
+
+    Args:
+        stage: the stage.
+        server: what starts it.
+        log: where it prints to.
+    """
+
+    victims = ("stage", "group")
+
+    def __init__(self, stage: Stage, server: CommandServer, log: Path) -> None:
+        self._stage, self._server, self._log = stage, server, log
+
+    def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
+        """As `Runs.run`."""
+        process = psutil.Process(self._server.start(self._stage.words))
+        sent = None
+        if at is not None and _lives_until(process, time.monotonic() + at):
+            sent = time.monotonic()
+            _send(number, [process.pid], group=process.pid if victim == "group" else None)
+        hung = sent is not None and not _ends_by(process, sent + HANGS)
+        if hung:
+            process.kill()
+        code, seconds = self._server.wait()
+        after = None if sent is None else time.monotonic() - sent
+        _kill_group(process.pid)
+        return End(code, seconds, self._log.read_text(errors="replace"), after, hung)
+
+
+class ByDvc:
+    """A stage by `dvc repro`.
+
+    Args:
+        stage: the stage.
+        project: the project.
+        log: where it prints to.
+    """
+
+    victims = ("dvc", "stage", "both", "group")
+
+    def __init__(self, stage: Stage, project: Path, log: Path) -> None:
+        self._stage, self._project, self._log = stage, project, log
+
+    def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
+        """As `Runs.run`; before the stage runs, dvc is the victim."""
+        start, sent, hung = time.monotonic(), None, False
+        with started(["dvc", "repro", self._stage.name], self._project, self._log) as dvc:
+            process = psutil.Process(dvc.pid)
+            if at is not None and _lives_until(process, start + at):
+                sent = time.monotonic()
+                _send(number, self._numbers(process, victim), group=dvc.pid if victim == "group" else None)
+            hung = sent is not None and not _ends_by(process, sent + HANGS)
+            if hung:
+                _kill_group(dvc.pid)
+            code = dvc.wait()
+            seconds = time.monotonic() - start
+            while is_awaited and _members(dvc.pid):
+                time.sleep(LOOK_EVERY)
+        after = None if sent is None else time.monotonic() - sent
+        return End(code, seconds, self._log.read_text(errors="replace"), after, hung)
+
+    def _numbers(self, dvc: psutil.Process, victim: str) -> list[int]:
+        stages = [process.pid for process in _below(dvc) if "pipeline" in _words(process)]
+        return {"dvc": [dvc.pid], "stage": stages or [dvc.pid], "both": [dvc.pid, *stages]}.get(victim, [])
+
+
+@contextmanager
+def started(command: Sequence[str], folder: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command in a project and in a group of its own, to which Ctrl-C is not forbidden; it ends with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment_of(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+    try:
+        yield process
+    except BaseException:
+        _kill_group(process.pid)
+        raise
+    finally:
+        process.wait()
+
+
+def _lives_until(process: psutil.Process, moment: float) -> bool:
+    """Whether a process still runs at a moment, for which this waits."""
+    while time.monotonic() < moment:
+        if not lives(process):
+            return False
+        time.sleep(max(0.0, min(LOOK_EVERY, moment - time.monotonic())))
+    return lives(process)
+
+
+def _ends_by(process: psutil.Process, deadline: float) -> bool:
+    while lives(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_EVERY)
+    return True
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that waits for its parent alone does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _below(process: psutil.Process) -> Iterator[psutil.Process]:
+    with suppress(psutil.Error):
+        yield from process.children(recursive=True)
+
+
+def _words(process: psutil.Process) -> Iterator[str]:
+    with suppress(psutil.Error):
+        yield from process.cmdline()
+
+
+def _send(number: int, processes: Sequence[int], group: int | None) -> None:
+    with suppress(ProcessLookupError):
+        if group is not None:
+            os.killpg(group, number)
+            return
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def _members(group: int) -> list[psutil.Process]:
+    """The processes of a group that live."""
+
+    def is_member(process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == group and lives(process)
+        except OSError:
+            return False
+
+    return [process for process in psutil.process_iter() if is_member(process)]
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,203 @@
+"""Kills at seeded moments: of every stage alone, of every stage under `dvc repro`, and of experiments in DVC's queue.
+
+Each stage starts in a project in which all others have run. It is killed one to four times in a row, each time at a
+random moment of its usual time, by SIGKILL, SIGTERM or SIGINT: the stage, `dvc`, both, or their process group. Then it
+runs to its end, and the project is compared with one in which it ran undisturbed: every output, dvc.lock, `.work` and
+all other names in the tree. Then the same begins anew, until so many kills have hit. A kill misses if the run ended
+before. After half of the kills of `dvc` the next run begins while the stage, which ends with its dvc, may still live.
+
+Stages that run alone are forks of a process that has loaded TensorFlow, so that their kills hit the work itself. Every
+third of the kills is one under `dvc repro`, where most of the time goes into starting dvc, Python and TensorFlow.
+
+In the queue, two experiments with other images for validation run all stages at the same time, from `split` to the
+comparison and the exported files. A worker, an experiment's dvc, or a stage is killed; docs/experiments.md says how
+to go on. The two must end with the dvc.lock of experiments that nothing disturbed.
+
+    python -m benchmarks.crash_matrix [--kills 200] [--queue-kills 40] [--only STAGE ...] [--seed 1] [--work FOLDER]
+
+With `--work`, the same command continues a run that was killed. Expect one and a half hours on two cores.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import numpy as np
+
+from benchmarks.crash_attempts import SIGNALS, Alone, ByDvc, End, Runs
+from benchmarks.crash_project import (
+    Stage,
+    content,
+    copy_before,
+    damaged_objects,
+    differences,
+    make_reference,
+    outputs,
+    stages_of,
+)
+from benchmarks.crash_queue import queue_kills
+from benchmarks.crash_server import CommandServer
+from benchmarks.crash_tables import add_tables
+from benchmarks.record import Record, arguments
+from pipeline.runtime.cores import usable_threads
+from pipeline.runtime.publish import replace_whole
+
+ALONE, BY_DVC = "alone", "dvc repro"
+SHARE_BY_DVC = 1 / 3
+IN_A_ROW = 4
+"""The most kills before a run is left alone."""
+
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("--kills", {"type": int, "default": 200, "help": "Kills of each stage, alone and by dvc.  [default: 200]"}),
+    ("--queue-kills", {"type": int, "default": 40, "help": "Kills in the queue.  [default: 40]"}),
+    ("--only", {"nargs": "+", "metavar": "STAGE", "help": "Some stages, as dvc.lock names them."}),
+    ("--seed", {"type": int, "default": 1, "help": "Of the moments.  [default: 1]"}),
+    ("--work", {"type": Path, "metavar": "FOLDER", "help": "Keeps everything here.  [default: a temporary folder]"}),
+    ("--processes", {"type": int, "default": usable_threads(), "help": "Stages at a time.  [default: cores]"}),
+]
+
+
+@dataclass
+class Outcome:
+    """What came of the kills of a stage in one way.
+
+    Attributes:
+        stage: the stage.
+        way: `ALONE` or `BY_DVC`.
+        hits: kills that hit a run.
+        misses: runs that ended before their kill.
+        ends: runs that were left alone after kills.
+        seconds: from SIGINT or SIGTERM, sent to a stage that ran alone, to the end of its process.
+        seconds_of_sigkill: the same of SIGKILL, for comparison: how long the system takes, which waits for the disk.
+        wrong: what was not as it must be: other bytes, names that were left, hangs, tracebacks, exit codes.
+    """
+
+    stage: str
+    way: str
+    hits: int = 0
+    misses: int = 0
+    ends: int = 0
+    seconds: list[float] = field(default_factory=list)
+    seconds_of_sigkill: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, kills: int, seed: int) -> Outcome:
+    """Kills a stage again and again.
+
+    Args:
+        stage: the stage.
+        way: the name of the way in which it runs.
+        runs: runs it.
+        reference: a project in which all stages have run.
+        project: where it runs; made here.
+        kills: how many kills must hit.
+        seed: of the moments, victims and signals.
+    """
+    outcome, random = Outcome(stage.name, way), np.random.default_rng([seed, *stage.name.encode(), len(way)])
+    copy_before(stage, reference, project, with_dvc=way == BY_DVC)
+    usual = runs.run()
+    expected = content(project)
+    if usual.code:
+        outcome.wrong.append(f"without a kill: exit code {usual.code}: {usual.said[-500:]}")
+        return outcome
+    while outcome.hits < kills and outcome.misses < 10 * kills:
+        copy_before(stage, reference, project, with_dvc=way == BY_DVC)
+        for _ in range(random.integers(1, IN_A_ROW + 1)):
+            kill(outcome, runs, random, usual.seconds, partial(_broken_outputs, stage, project, expected))
+        last = runs.run()
+        outcome.ends += 1
+        if last.code:
+            outcome.wrong.append(f"after kills: exit code {last.code}: {last.said[-500:]}")
+        outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
+        outcome.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
+    return outcome
+
+
+def kill(outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float, broken: Any) -> None:
+    """Kills one run at a random moment, and notes what came of it."""
+    at, is_awaited = random.uniform(0, usual), bool(random.integers(2))
+    victim, number = str(random.choice(runs.victims)), SIGNALS[random.integers(len(SIGNALS))]
+    end = runs.run(at, victim, number, is_awaited or victim == "stage")
+    if end.after_signal is None:
+        outcome.misses += 1
+    else:
+        outcome.hits += 1
+    told = f"{number.name} of {victim} after {at:.2f} s"
+    outcome.wrong += [f"{told}: {what}" for what in [*wrong_ends(end, outcome.way, number), *broken()]]
+    if outcome.way == ALONE and end.after_signal is not None:
+        (outcome.seconds_of_sigkill if number == SIGKILL else outcome.seconds).append(end.after_signal)
+
+
+def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:
+    """What is not as it must be of a run that got a signal."""
+    if end.hung:
+        yield "hung"
+    if way == ALONE and "Traceback" in end.said:
+        yield f"a traceback: {end.said[-500:]}"
+    ended = {0} if end.after_signal is None else {0, -number} | ({128 + number} if number != SIGKILL else set())
+    if way == ALONE and end.code not in ended:
+        yield f"exit code {end.code}"
+
+
+def _broken_outputs(stage: Stage, project: Path, expected: dict[str, str]) -> list[str]:
+    """Files under final names that are neither absent nor whole."""
+    there = outputs(stage, content(project))
+    return [f"{path} is not whole" for path, held in there.items() if held != expected.get(path, held)]
+
+
+def one_part(work: Path, stage: Stage, way: str, kills: int, seed: int) -> Outcome:
+    """The kills of a stage in one way; of an earlier run of this benchmark, if it has finished them."""
+    kept = work / f"{stage.file_name}_{way.replace(' ', '_')}_{kills}_{seed}.json"
+    if not kept.is_file():
+        start, project, log = time.monotonic(), work / kept.stem / "project", work / kept.stem / "log"
+        project.parent.mkdir(exist_ok=True)
+        with ExitStack() as held:
+            runs: Runs = (
+                Alone(stage, held.enter_context(CommandServer(work / "reference", project, log)), log)
+                if way == ALONE
+                else ByDvc(stage, project, log)
+            )
+            outcome = batter(stage, way, runs, work / "reference", project, kills, seed)
+        with replace_whole(kept) as partial_file:
+            partial_file.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        print(f"{stage.name} {way}: {outcome.hits} kills, {time.monotonic() - start:.0f} s", flush=True)
+    return Outcome(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+def all_parts(work: Path, kills: int, seed: int, only: Sequence[str], processes: int) -> list[Outcome]:
+    """The kills of all stages, some at a time, in the order of the stages."""
+    by_dvc = round(kills * SHARE_BY_DVC)
+    stages = [stage for stage in stages_of(work / "reference") if not only or stage.name in only]
+    parts = [(stage, way, count) for stage in stages for way, count in ((ALONE, kills - by_dvc), (BY_DVC, by_dvc))]
+    with ThreadPoolExecutor(processes) as pool:
+        return list(pool.map(lambda part: one_part(work, part[0], part[1], part[2], seed), parts))
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    options = arguments(__doc__, *OPTIONS)
+    record = Record("crash_matrix", options)
+    kills, in_queue = (6, 2) if options.quick else (options.kills, options.queue_kills)
+    start = time.monotonic()
+    with ExitStack() as held:
+        work = options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))
+        make_reference(work / "reference")
+        print(f"the project is made, {time.monotonic() - start:.0f} s", flush=True)
+        outcomes = all_parts(work, kills, options.seed, options.only or [], options.processes)
+        queued = queue_kills(work, in_queue, options.seed)
+    add_tables(record, outcomes, queued)
+    record.keep(outcomes=[asdict(outcome) for outcome in outcomes], queue=asdict(queued))
+    record.write()
+
+
+if __name__ == "__main__":
+    main()

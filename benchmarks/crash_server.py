@@ -1,0 +1,109 @@
+"""A process that has loaded TensorFlow and forks for each command, so that hundreds of commands need one start.
+
+A fork has only the thread that forked. So nothing may be computed before: the threads of TensorFlow start with its
+first operation, and those of NumPy's library start again by themselves. A stage writes the same bytes as in a new
+process (`tests/test_crash_matrix.py`).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[1]
+LOADED = ("dvc.repo", "matplotlib.pyplot")
+"""What stages import when they need it, and what takes long."""
+
+
+class CommandServer:
+    """Runs commands of the program, one after another, each in a process and a session of its own.
+
+    Args:
+        program: the folder whose copy of the program runs: TensorFlow reads the source again when it traces.
+        folder: the current folder of the commands.
+        log: where they print to; each empties it.
+    """
+
+    def __init__(self, program: Path, folder: Path, log: Path) -> None:
+        self._folder, self._log = folder, log
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.crash_server"],
+            cwd=program,
+            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Starts the server, which loads TensorFlow meanwhile."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the server."""
+        self._process.communicate()
+
+    def start(self, words: Sequence[str]) -> int:
+        """Starts a command, such as ["precompute"], and returns the number of its process, which leads a group."""
+        return int(self._told(folder=str(self._folder), log=str(self._log), words=[*words]))
+
+    def wait(self) -> tuple[int, float]:
+        """Waits for the command: its exit code, or the negative number of the signal that ended it; and the seconds."""
+        code, seconds = json.loads(self._told(wait=True))
+        return code, seconds
+
+    def _told(self, **order: Any) -> str:
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return self._process.stdout.readline() if self._process.stdout else ""
+
+
+def serve() -> None:
+    """Answers the orders of a `CommandServer`, until there are no more."""
+    from pipeline.cli.tensorflow_start import NOT_NEEDED_BY_KERAS, _hidden
+
+    with _hidden(NOT_NEEDED_BY_KERAS):
+        import_module("keras")
+    stages = [f"pipeline.stages.{stage.stem}" for stage in sorted((ROOT / "pipeline/stages").glob("[a-z]*.py"))]
+    for name in (*stages, *LOADED):
+        import_module(name)
+    number, start = 0, 0.0
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "wait" in order:
+            status = os.waitpid(number, 0)[1]
+            print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - start]), flush=True)
+            continue
+        start, number = time.monotonic(), os.fork()
+        if number == 0:
+            _become(order)
+            from pipeline.cli.main import main
+
+            main()
+        print(number, flush=True)
+
+
+def _become(order: dict[str, Any]) -> None:
+    """Turns this process into one that `python -m pipeline` has just started."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.chdir(order["folder"])
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for descriptor, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
+        os.dup2(file, descriptor)
+    sys.argv = ["softlabel", *order["words"]]
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,46 @@
+"""The tables of `benchmarks.crash_matrix`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.record import Record
+
+if TYPE_CHECKING:
+    from benchmarks.crash_matrix import Outcome
+    from benchmarks.crash_queue import Queued
+
+
+def add_tables(record: Record, outcomes: Sequence["Outcome"], queued: "Queued") -> None:
+    """Adds the tables to a record, and prints what went wrong."""
+    record.table(
+        "Kills of each stage, by SIGKILL, SIGTERM and SIGINT.",
+        ["stage", "way", "kills", "came too late", "runs to the end", "wrong"],
+        [[o.stage, o.way, str(o.hits), str(o.misses), str(o.ends), str(len(o.wrong))] for o in outcomes],
+    )
+    heard = [outcome for outcome in outcomes if outcome.seconds]
+    record.table(
+        "Seconds from SIGINT or SIGTERM to the end of a stage alone; from SIGKILL, for comparison.",
+        ["stage", "signals", "median", "95 %", "largest", "largest of SIGKILL"],
+        [[o.stage, str(len(o.seconds)), *_quantiles(o.seconds), _quantiles(o.seconds_of_sigkill)[-1]] for o in heard],
+    )
+    record.table(
+        "Two experiments in DVC's queue.",
+        ["killed", "kills"],
+        [
+            *([victim, str(kills)] for victim, kills in queued.hits.items()),
+            ["experiments that ended", str(queued.ends)],
+            ["queued again", str(queued.again)],
+            ["wrong", str(len(queued.wrong))],
+        ],
+    )
+    for outcome in outcomes:
+        for what in outcome.wrong:
+            print(f"WRONG: {outcome.stage} {outcome.way}: {what}")
+    for what in queued.wrong:
+        print(f"WRONG: queue: {what}")
+
+
+def _quantiles(seconds: Sequence[float]) -> list[str]:
+    return [f"{value:.2f}" for value in np.quantile(seconds, [0.5, 0.95, 1.0])] if seconds else ["-"] * 3

@@ -1,0 +1,223 @@
+"""Which small changes of the loss, views, targets, storage and identity the tests notice.
+
+Each mutant (`benchmarks.mutants`) takes the place of its module in a process of its own, which runs the tests that are
+named here for the module until one fails: then the mutant is killed. All that survive are in the record. Some of them
+change nothing that a test could see; `benchmarks/mutants_explained.csv` says why.
+
+Takes hours for all mutants; --share takes some of them, drawn by --seed.
+
+python -m benchmarks.mutations [MODULE ...]
+"""
+
+import csv
+import importlib.abc
+import importlib.util
+import json
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from multiprocessing import get_context
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from benchmarks.mutants import Mutant, mutants
+from benchmarks.record import RESULTS, Record, arguments
+
+ROOT = Path(__file__).parents[1]
+EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
+HEADER = ("module", "mutants", "killed", "survived", "of them explained", "killed or explained, %")
+
+TESTS = {
+    "distillation.loss": ("loss", "soft_losses"),
+    "distillation.soft_losses": ("soft_losses", "loss"),
+    "distillation.descriptions": ("loss", "params", "listing", "hard_loss"),
+    "distillation.targets": ("targets", "mixed_views", "unlabelled_soft_labels"),
+    "distillation.teacher_answers": ("teacher_answers",),
+    "images.views": ("views", "targets", "sampling"),
+    "images.sampling": ("sampling", "views", "mixed_views"),
+    "images.transforms": ("rendering", "views", "sampling", "mixed_views"),
+    "images.random_words": ("views", "sampling"),
+    "images.augmentation": ("sampling", "views", "params", "mixed_views"),
+    "images.operations": ("pixel_operations", "sampling", "views"),
+    "images.pixel_operations": ("pixel_operations", "rendering"),
+    "images.rendering": ("rendering", "mixed_views", "pixel_operations"),
+    "soft_labels.logit_storage": ("logit_storage", "soft_labels"),
+    "soft_labels.identity": ("identity", "unlabelled_soft_labels"),
+    "soft_labels.layout": ("soft_labels", "golden", "identity"),
+    "soft_labels.answers": ("soft_labels", "unlabelled_soft_labels", "targets"),
+    "soft_labels.hdf5": ("soft_labels", "unfinished_logits"),
+    "soft_labels.reading": ("soft_labels", "unlabelled_soft_labels", "targets"),
+    "soft_labels.writing": ("soft_labels", "golden"),
+}
+"""The tests of each module: `tests/test_<name>.py`, those that run in one process."""
+
+LOADED_BEFORE = ("tensorflow", "keras", "pandas", "h5py", "scipy.special", "matplotlib", "pydantic", "click")
+"""What every process would load; one process loads it for all."""
+
+TIMES_AS_LONG = 10
+"""A mutant may take so many times the processor seconds of the tests without a change; then it is killed."""
+
+
+class ChangedLoader(SourceFileLoader):
+    """Loads a module from another source than its file's."""
+
+    def __init__(self, name: str, source: str) -> None:
+        super().__init__(name, str(file_of(name)))
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The changed source, compiled."""
+        return compile(self._source, self.path, "exec")
+
+
+class ChangedFinder(importlib.abc.MetaPathFinder):
+    """Finds the one module that is changed."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self._name, self._loader = name, ChangedLoader(name, source)
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """None for every other module."""
+        if fullname != self._name:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self._loader.path, loader=self._loader)
+
+
+def main() -> None:
+    """Tries the mutants of each module; the record keeps those of other modules."""
+    options = arguments(
+        __doc__,
+        ("names", {"nargs": "*", "metavar": "MODULE", "help": "Such as distillation.loss.  [default: all]"}),
+        ("--share", {"type": float, "default": 1.0, "help": "The share of each module's mutants.  [default: 1]"}),
+        ("--processes", {"type": int, "default": os.cpu_count(), "help": "At the same time.  [default: one a core]"}),
+        ("--seed", {"type": int, "default": 1, "help": "What they are drawn by.  [default: 1]"}),
+    )
+    if unknown := sorted(set(options.names) - set(TESTS)):
+        raise SystemExit(f"no tests are named for {', '.join(unknown)}: take {', '.join(TESTS)}")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    for package in LOADED_BEFORE:
+        importlib.import_module(package)
+    output = options.output or RESULTS / ("mutations_quick.json" if options.quick else "mutations.json")
+    found = json.loads(output.read_text(encoding="utf-8"))["measured"] if output.exists() else {}
+    for name in options.names or TESTS:
+        every = mutants(file_of(f"pipeline.{name}").read_text(encoding="utf-8"))
+        share = 5 / len(every) if options.quick else options.share
+        drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
+        found[name] = survivors_of(name, drawn, options.processes)
+        write({name: found[name] for name in TESTS if name in found}, options)
+
+
+def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> dict[str, Any]:
+    """How many mutants of a module were tried, and those that survived, as JSON."""
+    begun = time.monotonic()
+    tests = [str(ROOT / f"tests/test_{test}.py") for test in TESTS[name]]
+    seconds = TIMES_AS_LONG * unchanged_seconds(tests)
+    survived = []
+    with ThreadPoolExecutor(processes) as pool:
+        killed = pool.map(lambda mutant: is_killed(f"pipeline.{name}", mutant.source, tests, seconds), drawn)
+        for number, (mutant, is_dead) in enumerate(zip(drawn, killed, strict=True), 1):
+            survived += [] if is_dead else [mutant]
+            said = f"{name}: {number} of {len(drawn)}, {len(survived)} survived, {time.monotonic() - begun:.0f} s"
+            print(f"\r{said}", end="", flush=True)
+    print()
+    explained = explanations(name)
+    found = [
+        {
+            "function": one.function,
+            "line": one.line,
+            "change": one.change,
+            "why": explained.get((one.function, one.change), ""),
+        }
+        for one in survived
+    ]
+    return {"tried": len(drawn), "survived": found}
+
+
+def unchanged_seconds(tests: Sequence[str]) -> float:
+    """The processor seconds that the tests take; without a change they must pass."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if exit_code(None, "", tests, None) != 0:
+        raise SystemExit(f"{', '.join(tests)} do not pass as they are")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def is_killed(module: str, source: str, tests: Sequence[str], seconds: float) -> bool:
+    """Whether a test fails, or the process ends in another way, with a changed module."""
+    return exit_code(module, source, tests, round(seconds) + 10) != 0
+
+
+def exit_code(module: str | None, source: str, tests: Sequence[str], seconds: int | None) -> int | None:
+    """Of pytest in a process of its own, which has at most so many seconds of the processor."""
+    process = get_context("fork").Process(target=_run_tests, args=(module, source, tests, seconds))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _run_tests(module: str | None, source: str, tests: Sequence[str], seconds: int | None) -> None:
+    import pytest
+
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    if seconds:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    if module:
+        sys.meta_path.insert(0, ChangedFinder(module, source))
+    options = [
+        "-x",
+        "-q",
+        "--assert=plain",
+        "-m",
+        "not slow",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+        "-c",
+        str(ROOT / "pyproject.toml"),
+    ]
+    os._exit(int(pytest.main([*options, *tests])))
+
+
+def file_of(module: str) -> Path:
+    """The file of a module."""
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def explanations(name: str) -> dict[tuple[str, str], str]:
+    """Why mutants of a module cannot be noticed, by function and change."""
+    with EXPLAINED.open(newline="", encoding="utf-8") as file:
+        return {(row["function"], row["change"]): row["why"] for row in csv.DictReader(file) if row["module"] == name}
+
+
+def write(found: dict[str, dict[str, Any]], options: Any) -> None:
+    """Writes the record."""
+    record = Record("mutations", options)
+    record.document["command"] = "python -m benchmarks.mutations"
+    rows = [row(name, module["tried"], module["survived"]) for name, module in found.items()]
+    record.table("Small changes of the code, and how many of them the tests notice", HEADER, rows)
+    record.keep(**found)
+    record.write()
+
+
+def row(name: str, tried: int, survived: Sequence[dict[str, Any]]) -> list[str]:
+    """The counts of one module."""
+    explained = sum(bool(one["why"]) for one in survived)
+    killed = tried - len(survived)
+    return [
+        name,
+        *map(str, (tried, killed, len(survived), explained)),
+        f"{100 * (killed + explained) / max(tried, 1):.1f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Kills at seeded moments, a few of what `benchmarks.crash_matrix` does; and that it notices what is wrong."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+from ruamel.yaml import YAML
+
+from benchmarks import crash_matrix, crash_project
+from benchmarks.crash_attempts import End
+from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, batter, one_part, wrong_ends
+from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
+
+KILLS = {
+    ("split", ALONE): 6,
+    ("train_student@kl-4-1", ALONE): 6,
+    ("soften@4", ALONE): 6,
+    ("soften@4", BY_DVC): 4,
+}
+
+
+@pytest.fixture(scope="module")
+def work(reproduced, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crashes")
+    (folder / "reference").symlink_to(reproduced)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "way"), KILLS)
+def test_after_seeded_kills_all_is_as_without(work, name, way):
+    (stage,) = (stage for stage in stages_of(work / "reference") if stage.name == name)
+    outcome = one_part(work, stage, way, KILLS[name, way], seed=1)
+    assert outcome.wrong == []
+    assert outcome.hits >= KILLS[name, way]
+    assert outcome.ends > 0
+
+
+# It notices what is wrong
+
+
+STAGE = Stage("make", ("make",), ("out",))
+
+
+class Scripted:
+    """Runs that a test makes up: what each of them does to the project, and how it ends."""
+
+    victims = ("stage",)
+
+    def __init__(self, project, *acts):
+        self.project, self.acts = project, [*acts]
+
+    def run(self, at=None, victim="", number=0, is_awaited=True):
+        act = self.acts.pop(0) if self.acts else finish
+        return act(self.project, at, number)
+
+
+def finish(project, at=None, number=0):
+    (project / "out").write_text("whole")
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().replace("{}", "{make: {cmd: make, outs: [{path: out, md5: x}]}}"))
+    return End(0, 1.0, "")
+
+
+def killed(project, at, number):
+    return End(128 + number if number != signal.SIGKILL else -number, at, "", after_signal=0.1)
+
+
+def killed_in_the_midst(project, at, number):
+    (project / "out").write_text("wh")
+    return killed(project, at, number)
+
+
+def killed_with_a_traceback(project, at, number):
+    return replace(killed(project, at, number), said="Traceback (most recent call last):")
+
+
+def leaves_a_file(project, at=None, number=0):
+    (project / "out.partial").touch()
+    return finish(project)
+
+
+def writes_other_bytes(project, at=None, number=0):
+    end = finish(project)
+    (project / "out").write_text("Whole")
+    return end
+
+
+def fails(project, at=None, number=0):
+    return End(1, 1.0, "Error: no")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A project in which one stage has run."""
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    (reference / "dvc.lock").write_text("stages: {make: {cmd: python -m pipeline make, outs: [{path: out, md5: x}]}}")
+    (reference / "out").write_text("whole")
+    return reference
+
+
+def battered(made, monkeypatch, *acts):
+    """What comes of one kill."""
+    monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
+    project = made.parent / "project"
+    return batter(STAGE, ALONE, Scripted(project, finish, *acts), made, project, kills=1, seed=1)
+
+
+def test_a_run_that_goes_on_after_a_kill_is_right(made, monkeypatch):
+    outcome = battered(made, monkeypatch, killed, finish)
+    assert (outcome.hits, outcome.misses, outcome.ends, outcome.wrong) == (1, 0, 1, [])
+
+
+def test_a_run_that_ended_before_its_kill_is_a_miss(made, monkeypatch):
+    outcome = battered(made, monkeypatch, finish, finish, killed, finish)
+    assert (outcome.hits, outcome.misses, outcome.ends, outcome.wrong) == (1, 1, 2, [])
+
+
+@pytest.mark.parametrize(
+    ("acts", "told"),
+    [
+        ((killed_in_the_midst, finish), "out is not whole"),
+        ((killed_with_a_traceback, finish), "a traceback"),
+        ((killed, leaves_a_file), "after kills: out.partial"),
+        ((killed, writes_other_bytes), "after kills: out"),
+        ((killed, fails), "exit code 1: Error: no"),
+    ],
+)
+def test_what_a_kill_must_not_leave_is_told(made, monkeypatch, acts, told):
+    wrong = battered(made, monkeypatch, *acts).wrong
+    assert any(told in line for line in wrong), wrong
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (End(143, 1.0, "", after_signal=0.1), []),
+        (End(-15, 1.0, "", after_signal=0.1), []),
+        (End(0, 1.0, "", after_signal=0.1), []),
+        (End(130, 1.0, "", after_signal=0.1), ["exit code 130"]),
+        (End(1, 1.0, "", after_signal=0.1), ["exit code 1"]),
+        (End(-9, 1.0, "", after_signal=120.0, hung=True), ["hung", "exit code -9"]),
+        (End(143, 1.0, ""), ["exit code 143"]),
+    ],
+)
+def test_how_a_stage_may_end_at_sigterm(end, told):
+    assert [*wrong_ends(end, ALONE, signal.SIGTERM)] == told
+
+
+def test_moments_depend_on_the_seed_alone(made, monkeypatch):
+    asked = []
+
+    def note(project, at, number):
+        asked.append((at, number))
+        return killed(project, at, number)
+
+    for seed in (1, 1, 2):
+        runs = Scripted(made.parent / "project", finish, note)
+        monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
+        batter(STAGE, ALONE, runs, made, made.parent / "project", kills=1, seed=seed)
+    assert asked[0] == asked[1] != asked[2]
+
+
+def test_a_finished_part_is_not_run_again(made, monkeypatch):
+    runs = []
+    monkeypatch.setattr(crash_matrix, "batter", lambda *arguments: runs.append(1) or Outcome("make", BY_DVC, hits=3))
+    assert [one_part(made.parent, STAGE, BY_DVC, 3, 1).hits for _ in range(2)] == [3, 3]
+    assert runs == [1]
+
+
+def test_an_object_of_the_cache_with_other_bytes_is_found(tmp_path):
+    folder = tmp_path / ".dvc/cache/files/md5/5d"
+    folder.mkdir(parents=True)
+    (folder / "41402abc4b2a76b9719d911017c592").write_text("hello")
+    assert damaged_objects(tmp_path) == []
+    (folder / "41402abc4b2a76b9719d911017c592").write_text("hallo")
+    assert len(damaged_objects(tmp_path)) == 1
+
+
+def test_seconds_are_not_compared_but_their_names_are(tmp_path):
+    (tmp_path / "results").mkdir()
+    speed = tmp_path / "results/speed.json"
+    contents = []
+    for text in ('{"teacher": 1.5}', '{"teacher": 1.7}', '{"student": 1.5}'):
+        speed.write_text(text)
+        contents.append(content(tmp_path))
+    assert differences(contents[0], contents[1]) == []
+    assert differences(contents[0], contents[2]) == ["results/speed.json"]
+
+
+def test_a_project_before_a_stage_lacks_its_outputs(made, tmp_path):
+    (made / ".work/out/1234").mkdir(parents=True)
+    (made / ".work/out/1234/finished.h5").touch()
+    crash_project.copy_before(STAGE, made, tmp_path / "project", with_dvc=False)
+    assert not (tmp_path / "project/out").exists()
+    assert not (tmp_path / "project/.work/out").exists()
+    assert YAML(typ="safe").load(tmp_path / "project/dvc.lock") == {"stages": {}}

@@ -1,0 +1,119 @@
+"""`benchmarks.mutants`, `benchmarks.mutations` and `benchmarks.coverage`: what is changed, tried and counted."""
+
+import csv
+import importlib
+
+import pytest
+
+from benchmarks import coverage, mutations
+from benchmarks.mutants import mutants
+from benchmarks.mutations import EXPLAINED, TESTS, exit_code, file_of, is_killed, row
+
+SOURCE = '''"""A text."""
+@cached(3)
+def grow(x: Literal[1], least=0.0) -> int:
+    if x and least:
+        raise ValueError(f"{x + 1} is no size")
+    note(x)
+    x += 2
+    return -x if x < 5 else None
+'''
+
+
+def changes(source):
+    return {mutant.change for mutant in mutants(source)}
+
+
+def test_each_kind_of_change_is_made_once():
+    assert changes(SOURCE) == {
+        "0.0 -> 1.0",
+        "if x and least: -> if not (x and least):",
+        "x and least -> x or least",
+        "raise ValueError(f'{x + 1} is no size') -> pass",
+        "note(x) -> pass",
+        "x += 2 -> x -= 2",
+        "x += 2 -> pass",
+        "2 -> 3",
+        "return -x if x < 5 else None -> return None",
+        "-x -> x",
+        "x < 5 -> x <= 5",
+        "5 -> 6",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a == b != c", {"a != b != c", "a == b == c"}),
+        ("a in b", {"a not in b"}),
+        ("a is not b", {"a is b"}),
+        ("a // b % c", {"a // b * c", "a * b % c"}),
+        ("a << b ^ c", {"a << b & c", "a >> b ^ c"}),
+        ("True", {"False"}),
+        ("2.5", {"5.0"}),
+        ("'text'", set()),
+        ("f'{a + 1}'", set()),
+        ("not a", {"a"}),
+        ("a[1:]", {"a[2:]"}),
+    ],
+)
+def test_operators_and_constants_are_swapped(before, after):
+    assert {mutant.source.removeprefix("x = ") for mutant in mutants(f"x = {before}")} == after
+
+
+def test_a_mutant_names_its_function_and_line():
+    (mutant,) = mutants("class A:\n    def b(self):\n        call()\n")
+    assert (mutant.function, mutant.line, mutant.change) == ("A.b", 3, "call() -> pass")
+    assert mutant.source == "class A:\n\n    def b(self):\n        pass"
+
+
+def test_every_module_with_its_tests_is_there():
+    for module, tests in TESTS.items():
+        assert file_of(f"pipeline.{module}").is_file()
+        assert [test for test in tests if not (mutations.ROOT / f"tests/test_{test}.py").is_file()] == []
+
+
+def test_what_is_explained_is_a_mutant_of_now():
+    with EXPLAINED.open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            assert line["why"].endswith("."), line
+            known = mutants(file_of(f"pipeline.{line['module']}").read_text(encoding="utf-8"))
+            assert (line["function"], line["change"]) in {(one.function, one.change) for one in known}, line
+
+
+def test_a_row_counts_killed_and_explained():
+    survived = [{"why": "It is the same."}, {"why": ""}]
+    assert row("a", 8, survived) == ["a", "8", "6", "2", "1", "87.5"]
+
+
+@pytest.mark.slow
+def test_a_changed_module_is_the_one_that_tests_see(tmp_path, monkeypatch):
+    """A test of one line, on a module that no process has loaded yet."""
+    (tmp_path / "to_change.py").write_text("SIZE = 3\n")
+    (tmp_path / "test_it.py").write_text("def test_size():\n    from to_change import SIZE\n    assert SIZE == 3\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\nmarkers = ["slow"]\n')
+    monkeypatch.setattr(mutations, "ROOT", tmp_path)
+    tests = [str(tmp_path / "test_it.py")]
+    assert exit_code(None, "", tests, None) == 0
+    assert not is_killed("to_change", "SIZE = 2 + 1\n", tests, 60)
+    assert is_killed("to_change", "SIZE = 4\n", tests, 60)
+    assert is_killed("to_change", "no python", tests, 60)
+    assert is_killed("to_change", "while True:\n    pass\n", tests, -9)
+    importlib.invalidate_caches()
+
+
+def test_coverage_is_counted_by_package():
+    def counts(statements, run, branches, taken):
+        keys = ("num_statements", "covered_lines", "num_branches", "covered_branches")
+        return dict(zip(keys, (statements, run, branches, taken), strict=True))
+
+    files = {
+        "pipeline/__init__.py": counts(0, 0, 0, 0),
+        "pipeline/models/a.py": counts(1000, 999, 10, 9),
+        "pipeline/models/b.py": counts(2000, 2000, 2, 2),
+    }
+    assert coverage.rows(files) == [
+        ["__init__", "0", "100.0", "0", "100.0"],
+        ["models", "3,000", "99.9", "12", "91.6"],
+        ["all", "3,000", "99.9", "12", "91.6"],
+    ]
