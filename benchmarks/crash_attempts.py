@@ -68,17 +68,18 @@ class Alone:
     Args:
         stage: the stage.
         server: what starts it.
+        project: the project.
         log: where it prints to.
     """
 
     victims = ("stage", "group")
 
-    def __init__(self, stage: Stage, server: CommandServer, log: Path) -> None:
-        self._stage, self._server, self._log = stage, server, log
+    def __init__(self, stage: Stage, server: CommandServer, project: Path, log: Path) -> None:
+        self._stage, self._server, self._project, self._log = stage, server, project, log
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
         """As `Runs.run`."""
-        process = psutil.Process(self._server.start(self._stage.words))
+        process = psutil.Process(self._server.start(self._stage.words, self._project, self._log))
         sent = None
         if at is not None and _lives_until(process, time.monotonic() + at):
             sent = time.monotonic()

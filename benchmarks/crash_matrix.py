@@ -6,8 +6,8 @@ runs to its end, and the project is compared with one in which it ran undisturbe
 all other names in the tree. Then the same begins anew, until so many kills have hit. A kill misses if the run ended
 before. After half of the kills of `dvc` the next run begins while the stage, which ends with its dvc, may still live.
 
-Stages that run alone are forks of a process that has loaded TensorFlow, so that their kills hit the work itself. Every
-third of the kills is one under `dvc repro`, where most of the time goes into starting dvc, Python and TensorFlow.
+Stages that run alone are forks of a process that has loaded TensorFlow, so that their kills hit the work itself. One
+in four kills is one under `dvc repro`, where most of the time goes into starting dvc, Python and TensorFlow.
 
 In the queue, two experiments with other images for validation run all stages at the same time, from `split` to the
 comparison and the exported files. A worker, an experiment's dvc, or a stage is killed; docs/experiments.md says how
@@ -19,6 +19,7 @@ With `--work`, the same command continues a run that was killed. Expect one and 
 """
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from signal import SIGKILL
 from typing import Any
 
@@ -51,7 +53,10 @@ from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.publish import replace_whole
 
 ALONE, BY_DVC = "alone", "dvc repro"
-SHARE_BY_DVC = 1 / 3
+SHARE_BY_DVC = 1 / 4
+QUICK_BY_DVC = ("soften@4", "train_student@kl-4-1")
+"""Of a quick run, the stages that are killed under `dvc repro`, too; nothing is killed in the queue."""
+
 IN_A_ROW = 4
 """The most kills before a run is left alone."""
 
@@ -103,11 +108,14 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
         seed: of the moments, victims and signals.
     """
     outcome, random = Outcome(stage.name, way), np.random.default_rng([seed, *stage.name.encode(), len(way)])
-    copy_before(stage, reference, project, with_dvc=way == BY_DVC)
-    usual = runs.run()
-    expected = content(project)
-    if usual.code:
-        outcome.wrong.append(f"without a kill: exit code {usual.code}: {usual.said[-500:]}")
+    undisturbed = []
+    for _ in range(2):
+        copy_before(stage, reference, project, with_dvc=way == BY_DVC)
+        undisturbed.append((runs.run(), content(project)))
+    (first, expected), (usual, again) = undisturbed
+    outcome.wrong += [f"without a kill: exit code {end.code}: {end.said[-500:]}" for end in (first, usual) if end.code]
+    outcome.wrong += [f"without a kill: {path}" for path in differences(expected, again)]
+    if outcome.wrong:
         return outcome
     while outcome.hits < kills and outcome.misses < 10 * kills:
         copy_before(stage, reference, project, with_dvc=way == BY_DVC)
@@ -154,45 +162,63 @@ def _broken_outputs(stage: Stage, project: Path, expected: dict[str, str]) -> li
     return [f"{path} is not whole" for path, held in there.items() if held != expected.get(path, held)]
 
 
-def one_part(work: Path, stage: Stage, way: str, kills: int, seed: int) -> Outcome:
-    """The kills of a stage in one way; of an earlier run of this benchmark, if it has finished them."""
+@dataclass(frozen=True)
+class Part:
+    """The kills of a stage in one way."""
+
+    stage: Stage
+    way: str
+    kills: int
+
+
+def one_part(work: Path, part: Part, seed: int, servers: "SimpleQueue[CommandServer]") -> Outcome:
+    """What comes of a part; of an earlier run of this benchmark, if it has finished it."""
+    stage, way, kills = part.stage, part.way, part.kills
     kept = work / f"{stage.file_name}_{way.replace(' ', '_')}_{kills}_{seed}.json"
     if not kept.is_file():
         start, project, log = time.monotonic(), work / kept.stem / "project", work / kept.stem / "log"
         project.parent.mkdir(exist_ok=True)
-        with ExitStack() as held:
-            runs: Runs = (
-                Alone(stage, held.enter_context(CommandServer(work / "reference", project, log)), log)
-                if way == ALONE
-                else ByDvc(stage, project, log)
-            )
+        server = servers.get()
+        runs: Runs = Alone(stage, server, project, log) if way == ALONE else ByDvc(stage, project, log)
+        try:
             outcome = batter(stage, way, runs, work / "reference", project, kills, seed)
+        finally:
+            servers.put(server)
         with replace_whole(kept) as partial_file:
             partial_file.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
         print(f"{stage.name} {way}: {outcome.hits} kills, {time.monotonic() - start:.0f} s", flush=True)
     return Outcome(**json.loads(kept.read_text(encoding="utf-8")))
 
 
-def all_parts(work: Path, kills: int, seed: int, only: Sequence[str], processes: int) -> list[Outcome]:
-    """The kills of all stages, some at a time, in the order of the stages."""
-    by_dvc = round(kills * SHARE_BY_DVC)
-    stages = [stage for stage in stages_of(work / "reference") if not only or stage.name in only]
-    parts = [(stage, way, count) for stage in stages for way, count in ((ALONE, kills - by_dvc), (BY_DVC, by_dvc))]
-    with ThreadPoolExecutor(processes) as pool:
-        return list(pool.map(lambda part: one_part(work, part[0], part[1], part[2], seed), parts))
+def parts_of(stages: Sequence[Stage], kills: int, by_dvc: Sequence[str]) -> list[Part]:
+    """The kills of all stages, of some also by dvc."""
+    part_by_dvc = max(1, round(kills * SHARE_BY_DVC))
+    alone = [Part(stage, ALONE, kills - part_by_dvc) for stage in stages]
+    return alone + [Part(stage, BY_DVC, part_by_dvc) for stage in stages if stage.name in by_dvc]
+
+
+def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> list[Outcome]:
+    """The kills of all parts, some at a time."""
+    servers: SimpleQueue[CommandServer] = SimpleQueue()
+    with ExitStack() as held, ThreadPoolExecutor(processes) as pool:
+        for _ in range(processes):
+            servers.put(held.enter_context(CommandServer(work / "reference")))
+        return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
 
 
 def main() -> None:
     """Runs the benchmark."""
     options = arguments(__doc__, *OPTIONS)
     record = Record("crash_matrix", options)
-    kills, in_queue = (6, 2) if options.quick else (options.kills, options.queue_kills)
+    kills, in_queue = (3, 0) if options.quick else (options.kills, options.queue_kills)
     start = time.monotonic()
     with ExitStack() as held:
         work = options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))
         make_reference(work / "reference")
         print(f"the project is made, {time.monotonic() - start:.0f} s", flush=True)
-        outcomes = all_parts(work, kills, options.seed, options.only or [], options.processes)
+        stages = [stage for stage in stages_of(work / "reference") if stage.name in (options.only or [stage.name])]
+        by_dvc = QUICK_BY_DVC if options.quick else [stage.name for stage in stages]
+        outcomes = run_all(work, parts_of(stages, kills, by_dvc), options.seed, options.processes)
         queued = queue_kills(work, in_queue, options.seed)
     add_tables(record, outcomes, queued)
     record.keep(outcomes=[asdict(outcome) for outcome in outcomes], queue=asdict(queued))
@@ -200,4 +226,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        os._exit(130)  # without waiting for the threads

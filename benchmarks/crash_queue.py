@@ -26,6 +26,7 @@ VICTIMS = {"worker": "queue-worker", "dvc": "exec-run", "stage": "pipeline"}
 
 REF = re.compile(r"^(refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\w+))$", re.MULTILINE)
 LOOK_EVERY = 0.5
+TRIES = 20
 HANGS = 1200.0
 """Seconds without a kill in which two experiments must end."""
 
@@ -126,9 +127,23 @@ def _go_on(project: Path, queued: Queued) -> None:
     known = {**states(project), **_refs(project)}
     for name, change in EXPERIMENTS.items():
         if name not in known:
-            asked(*QUEUE, "--name", name, "-S", change, cwd=project)
+            _insist(*QUEUE, "--name", name, "-S", change, cwd=project)
             queued.again += 1
-    asked("dvc", "queue", "start", "--jobs", "2", cwd=project)
+    _insist("dvc", "queue", "start", "--jobs", "2", cwd=project)
+
+
+def _insist(*command: str, cwd: Path) -> str:
+    """What a command of dvc prints that may fail while a worker holds a lock, or writes what the command reads.
+
+    Raises:
+        SystemExit: it fails again and again.
+    """
+    for _ in range(TRIES):
+        code, said = attempted(*command, cwd=cwd)
+        if code == 0:
+            return said
+        time.sleep(1)
+    return asked(*command, cwd=cwd)
 
 
 def _until_all_are_there(project: Path, queued: Queued) -> None:
@@ -145,7 +160,7 @@ def _until_all_are_there(project: Path, queued: Queued) -> None:
 
 def states(project: Path) -> dict[str, str]:
     """The experiments in the queue, and the state of each."""
-    rows = [line.split() for line in asked("dvc", "queue", "status", cwd=project).splitlines()]
+    rows = [line.split() for line in _insist("dvc", "queue", "status", cwd=project).splitlines()]
     return {row[1]: row[-1] for row in rows if len(row) > 2 and row[1] in EXPERIMENTS and row[-1] != "Success"}
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-ROOT = Path(__file__).parents[1]
-LOADED = ("dvc.repo", "matplotlib.pyplot")
+LOADED = ("pipeline.cli.main", "dvc.repo", "matplotlib.pyplot")
 """What stages import when they need it, and what takes long."""
 
 
@@ -27,17 +26,14 @@ class CommandServer:
 
     Args:
         program: the folder whose copy of the program runs: TensorFlow reads the source again when it traces.
-        folder: the current folder of the commands.
-        log: where they print to; each empties it.
     """
 
-    def __init__(self, program: Path, folder: Path, log: Path) -> None:
-        self._folder, self._log = folder, log
+    def __init__(self, program: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.crash_server"],
+            [sys.executable, "-P", __file__],
             cwd=program,
-            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(program)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -55,9 +51,15 @@ class CommandServer:
         """Ends the server."""
         self._process.communicate()
 
-    def start(self, words: Sequence[str]) -> int:
-        """Starts a command, such as ["precompute"], and returns the number of its process, which leads a group."""
-        return int(self._told(folder=str(self._folder), log=str(self._log), words=[*words]))
+    def start(self, words: Sequence[str], folder: Path, log: Path) -> int:
+        """Starts a command, and returns the number of its process, which leads a group.
+
+        Args:
+            words: such as ["precompute"].
+            folder: its current folder.
+            log: where it prints to; emptied.
+        """
+        return int(self._told(folder=str(folder), log=str(log), words=[*words]))
 
     def wait(self) -> tuple[int, float]:
         """Waits for the command: its exit code, or the negative number of the signal that ended it; and the seconds."""
@@ -75,7 +77,7 @@ def serve() -> None:
 
     with _hidden(NOT_NEEDED_BY_KERAS):
         import_module("keras")
-    stages = [f"pipeline.stages.{stage.stem}" for stage in sorted((ROOT / "pipeline/stages").glob("[a-z]*.py"))]
+    stages = [f"pipeline.stages.{stage.stem}" for stage in sorted(Path("pipeline/stages").glob("[a-z]*.py"))]
     for name in (*stages, *LOADED):
         import_module(name)
     number, start = 0, 0.0

@@ -31,7 +31,7 @@ from benchmarks.record import RESULTS, Record, arguments
 
 ROOT = Path(__file__).parents[1]
 EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
-HEADER = ("module", "mutants", "killed", "survived", "of them explained", "killed or explained, %")
+HEADER = ("module", "mutants", "tried", "killed", "survived", "of them explained", "killed or explained, %")
 
 TESTS = {
     "distillation.loss": ("loss", "soft_losses"),
@@ -49,13 +49,13 @@ TESTS = {
     "images.rendering": ("rendering", "mixed_views", "pixel_operations"),
     "soft_labels.logit_storage": ("logit_storage", "soft_labels"),
     "soft_labels.identity": ("identity", "unlabelled_soft_labels"),
-    "soft_labels.layout": ("soft_labels", "golden", "identity"),
-    "soft_labels.answers": ("soft_labels", "unlabelled_soft_labels", "targets"),
-    "soft_labels.hdf5": ("soft_labels", "unfinished_logits"),
-    "soft_labels.reading": ("soft_labels", "unlabelled_soft_labels", "targets"),
-    "soft_labels.writing": ("soft_labels", "golden"),
+    "soft_labels.layout": ("golden", "identity", "soft_labels"),
+    "soft_labels.answers": ("targets", "unlabelled_soft_labels", "soft_labels"),
+    "soft_labels.hdf5": ("golden", "soft_labels", "unfinished_logits"),
+    "soft_labels.reading": ("golden", "targets", "unlabelled_soft_labels", "soft_labels"),
+    "soft_labels.writing": ("golden", "soft_labels"),
 }
-"""The tests of each module: `tests/test_<name>.py`, those that run in one process."""
+"""The tests of each module: `tests/test_<name>.py`, those that run in one process, quick ones first."""
 
 LOADED_BEFORE = ("tensorflow", "keras", "pandas", "h5py", "scipy.special", "matplotlib", "pydantic", "click")
 """What every process would load; one process loads it for all."""
@@ -109,7 +109,7 @@ def main() -> None:
         every = mutants(file_of(f"pipeline.{name}").read_text(encoding="utf-8"))
         share = 5 / len(every) if options.quick else options.share
         drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
-        found[name] = survivors_of(name, drawn, options.processes)
+        found[name] = {"mutants": len(every)} | survivors_of(name, drawn, options.processes)
         write({name: found[name] for name in TESTS if name in found}, options)
 
 
@@ -126,16 +126,7 @@ def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> dict[str
             said = f"{name}: {number} of {len(drawn)}, {len(survived)} survived, {time.monotonic() - begun:.0f} s"
             print(f"\r{said}", end="", flush=True)
     print()
-    explained = explanations(name)
-    found = [
-        {
-            "function": one.function,
-            "line": one.line,
-            "change": one.change,
-            "why": explained.get((one.function, one.change), ""),
-        }
-        for one in survived
-    ]
+    found = [{"function": one.function, "line": one.line, "change": one.change} for one in survived]
     return {"tried": len(drawn), "survived": found}
 
 
@@ -202,21 +193,22 @@ def write(found: dict[str, dict[str, Any]], options: Any) -> None:
     """Writes the record."""
     record = Record("mutations", options)
     record.document["command"] = "python -m benchmarks.mutations"
-    rows = [row(name, module["tried"], module["survived"]) for name, module in found.items()]
+    for name, module in found.items():
+        explained = explanations(name)
+        for one in module["survived"]:
+            one["why"] = explained.get((one["function"], one["change"]), "")
+    rows = [row(name, **module) for name, module in found.items()]
     record.table("Small changes of the code, and how many of them the tests notice", HEADER, rows)
     record.keep(**found)
     record.write()
 
 
-def row(name: str, tried: int, survived: Sequence[dict[str, Any]]) -> list[str]:
+def row(name: str, mutants: int, tried: int, survived: Sequence[dict[str, Any]]) -> list[str]:
     """The counts of one module."""
     explained = sum(bool(one["why"]) for one in survived)
     killed = tried - len(survived)
-    return [
-        name,
-        *map(str, (tried, killed, len(survived), explained)),
-        f"{100 * (killed + explained) / max(tried, 1):.1f}",
-    ]
+    share = f"{100 * (killed + explained) / max(tried, 1):.1f}"
+    return [name, *map(str, (mutants, tried, killed, len(survived), explained)), share]
 
 
 if __name__ == "__main__":

@@ -2,38 +2,28 @@
 
 import signal
 from dataclasses import replace
+from queue import SimpleQueue
 
 import pytest
 from ruamel.yaml import YAML
 
 from benchmarks import crash_matrix, crash_project
 from benchmarks.crash_attempts import End
-from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, batter, one_part, wrong_ends
+from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, Part, batter, one_part, parts_of, run_all, wrong_ends
 from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
 
-KILLS = {
-    ("split", ALONE): 6,
-    ("train_student@kl-4-1", ALONE): 6,
-    ("soften@4", ALONE): 6,
-    ("soften@4", BY_DVC): 4,
-}
-
-
-@pytest.fixture(scope="module")
-def work(reproduced, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("crashes")
-    (folder / "reference").symlink_to(reproduced)
-    return folder
+KILLS = {"split": 3, "train_student@kl-4-1": 3, "soften@4": 4}
+"""Of stages alone: `test_interruption.py` kills those that dvc runs."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "way"), KILLS)
-def test_after_seeded_kills_all_is_as_without(work, name, way):
-    (stage,) = (stage for stage in stages_of(work / "reference") if stage.name == name)
-    outcome = one_part(work, stage, way, KILLS[name, way], seed=1)
-    assert outcome.wrong == []
-    assert outcome.hits >= KILLS[name, way]
-    assert outcome.ends > 0
+def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
+    (tmp_path / "reference").symlink_to(reproduced)
+    stages = {stage.name: stage for stage in stages_of(reproduced)}
+    parts = [Part(stages[name], ALONE, kills) for name, kills in KILLS.items()]
+    outcomes = run_all(tmp_path, parts, seed=1, processes=1)
+    assert [what for outcome in outcomes for what in outcome.wrong] == []
+    assert all(outcome.hits >= KILLS[outcome.stage] and outcome.ends for outcome in outcomes)
 
 
 # It notices what is wrong
@@ -104,7 +94,7 @@ def battered(made, monkeypatch, *acts):
     """What comes of one kill."""
     monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
     project = made.parent / "project"
-    return batter(STAGE, ALONE, Scripted(project, finish, *acts), made, project, kills=1, seed=1)
+    return batter(STAGE, ALONE, Scripted(project, finish, finish, *acts), made, project, kills=1, seed=1)
 
 
 def test_a_run_that_goes_on_after_a_kill_is_right(made, monkeypatch):
@@ -132,6 +122,12 @@ def test_what_a_kill_must_not_leave_is_told(made, monkeypatch, acts, told):
     assert any(told in line for line in wrong), wrong
 
 
+def test_a_stage_that_is_never_the_same_is_told(made):
+    project = made.parent / "project"
+    outcome = batter(STAGE, ALONE, Scripted(project, finish, writes_other_bytes), made, project, kills=1, seed=1)
+    assert (outcome.hits, outcome.wrong) == (0, ["without a kill: out"])
+
+
 @pytest.mark.parametrize(
     ("end", "told"),
     [
@@ -156,17 +152,25 @@ def test_moments_depend_on_the_seed_alone(made, monkeypatch):
         return killed(project, at, number)
 
     for seed in (1, 1, 2):
-        runs = Scripted(made.parent / "project", finish, note)
+        runs = Scripted(made.parent / "project", finish, finish, note)
         monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
         batter(STAGE, ALONE, runs, made, made.parent / "project", kills=1, seed=seed)
     assert asked[0] == asked[1] != asked[2]
 
 
 def test_a_finished_part_is_not_run_again(made, monkeypatch):
-    runs = []
+    runs, servers = [], SimpleQueue()
+    servers.put(None)
     monkeypatch.setattr(crash_matrix, "batter", lambda *arguments: runs.append(1) or Outcome("make", BY_DVC, hits=3))
-    assert [one_part(made.parent, STAGE, BY_DVC, 3, 1).hits for _ in range(2)] == [3, 3]
+    assert [one_part(made.parent, Part(STAGE, BY_DVC, 3), 1, servers).hits for _ in range(2)] == [3, 3]
     assert runs == [1]
+
+
+def test_one_kill_in_four_is_by_dvc():
+    parts = parts_of([STAGE, replace(STAGE, name="other")], 200, ["other"])
+    assert [(part.stage.name, part.way, part.kills) for part in parts] == [
+        ("make", ALONE, 150), ("other", ALONE, 150), ("other", BY_DVC, 50),
+    ]  # fmt: skip
 
 
 def test_an_object_of_the_cache_with_other_bytes_is_found(tmp_path):

@@ -158,6 +158,25 @@ def test_a_signal_ends_what_swallows_the_error(tmp_path):
     assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
 
 
+def test_a_signal_in_a_callback_of_the_collector_shows_nothing(tmp_path):
+    """As one of jax, which Keras imports: Python shows an error of it, and goes on."""
+    done = run_command(
+        tmp_path,
+        f"""
+        import gc
+        def callback(*_):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):
+                pass
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep({HANGS})
+        """,
+    )
+    assert done.returncode == 130
+    assert re.fullmatch("Interrupted.*\n", done.stderr)
+
+
 def test_the_last_words_come_once_though_threads_go_on(tmp_path):
     done = run_command(
         tmp_path,

@@ -635,3 +635,13 @@ def test_equal_pixels_have_equal_renderings_and_others_do_not():
     still = rendering_of((28, 20, 1), DEFAULT_RESIZE, UNTOUCHED)
     assert still == rendering_of((28, 20, 1), DEFAULT_RESIZE, Views(1, 9, Augmentation(fill_mode="nearest")))
     assert json.loads(still)["seed"] is None
+
+
+@pytest.mark.parametrize(
+    ("count", "augmentation", "is_poor"),
+    [(1, Augmentation(rotation=0.2), True), (2, Augmentation(rotation=0.2), False), (1, Augmentation(), False)],
+)
+def test_one_distorted_view_of_each_image_is_advised_against(count, augmentation, is_poor):
+    advice = Views(count, 1, augmentation).advice
+    assert (advice is not None) == is_poor
+    assert not is_poor or advice.startswith("views.count is 1 with an augmentation")

@@ -50,12 +50,12 @@ class Session:
         target: the target.
         failures: the folder for inputs that failed, each with a text: what happened, and how to repeat it. Of failures
             with one cause, the first is kept.
-        work: a folder for what the inputs are written into.
+        work: the folder in which the inputs are written and read.
     """
 
     def __init__(self, name: str, target: Target, failures: Path, work: Path) -> None:
-        self._name, self._target, self._failures, self._work = name, target, failures, work
-        self._current, self._said = work / "current", work / "stderr"
+        self._name, self._target, self._failures, self._work = name, target, failures.absolute(), work.absolute()
+        self._current, self._said = self._work / "current", self._work / "stderr"
         self.counts: SynchronizedArray[int] = multiprocessing.get_context("fork").Array("q", 6)
 
     def run(self, way: Way, limits: Limits) -> None:
@@ -103,6 +103,7 @@ class Session:
             os.dup2(said, stream)
         sys.stdout = sys.stderr = os.fdopen(said, "w", buffering=1, errors="backslashreplace")
         faulthandler.enable()
+        os.chdir(self._work)
         warnings.simplefilter("ignore")
         seeds = [*self._target.seeds()]
         for seed in seeds:

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from pipeline.cli.arguments import limits_of_params
+
 KEPT = {
     "sweep": ("The trainings that are done are kept, and the epochs of others", "goes on with those"),
     "precompute": ("The views that are done are kept", "computes only the others"),
@@ -38,6 +40,7 @@ class Announced(click.Command):
         """Runs the command."""
         # On stderr, since other programs read stdout.
         print(f"{self.name}: starting", file=sys.stderr, flush=True)
+        limits_of_params()
         return super().invoke(context)
 
 
@@ -102,6 +105,7 @@ def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[None
 def _interrupt(number: int, frame: FrameType | None) -> None:
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)  # another one would interrupt what this one cleans up
+    sys.unraisablehook = lambda _: None  # in a callback of the garbage collector, this would be shown and forgotten
     raise ENDINGS[number]
 
 

@@ -10,7 +10,7 @@ from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_
 from pipeline.datasets.labelled import composed, refuse_leaving
 from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import MissingError, UnusableError, nearest, quoted
-from pipeline.runtime.plain_names import is_plain_name
+from pipeline.runtime.plain_names import LONGEST, is_plain_name
 
 
 class ImageFolder:
@@ -93,7 +93,8 @@ class ImageFolder:
             raise UnusableError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}, or are not "
                 f"plain: {table.places(outside, written)}. A name is relative to that folder: no absolute path, no "
-                "'..', no control characters, no formula of a spreadsheet, and no link that leaves the folder."
+                f"'..', no control characters, no part of more than {LONGEST} bytes, no formula of a spreadsheet, and "
+                "no link that leaves the folder."
                 f"{self._relative(written[outside[0]])}"
             )
         hidden = [row for row, parts_of_row in enumerate(parts) if any(map(is_left_by_a_system, parts_of_row))]

@@ -180,7 +180,7 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
         raise UnusableError(
             f"{len(outside)} image name(s) lead outside the image folder {folder}, or are not plain: "
             f"{all_named([*map(repr, outside)])}. A name must be a plain file name in that folder, and no link that "
-            "leaves it (no separators, no control characters, no formula of a spreadsheet)."
+            f"leaves it (no separators, no control characters, at most {LONGEST} bytes, no formula of a spreadsheet)."
         )
 
 
