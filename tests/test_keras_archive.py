@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from pipeline.models.keras_archive import LONGEST_LIST, MOST_NESTED, weights_wit
 from pipeline.models.keras_files import load, save
 from pipeline.models.records import RECORD, read_record
 from pipeline.runtime.errors import DamagedError, UnusableError
+from pipeline.runtime.limits import DEFAULT, VARIABLE, in_environment
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +214,9 @@ def test_all_records_of_this_program_are_read(tmp_path):
     record["answers"] = {"ids": ["x"], "views": None, "rendering": {"seed": 1}}
     save(model, tmp_path / "model.keras", record)
     assert read_record(tmp_path / "model.keras") == record
+
+
+def test_the_limit_of_weights_can_be_raised(sound, monkeypatch):
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, model_parameters=100))[VARIABLE])
+    with pytest.raises(UnusableError, match=r"has more than 100 weights.*limits.model_megaparameters"):
+        load(sound)

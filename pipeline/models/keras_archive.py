@@ -58,7 +58,7 @@ def refuse_costly(path: Path, remedy: str) -> int:
         remedy: what to do if it is damaged, as a sentence.
 
     Returns:
-        The most weights that its model can have: each takes at least a byte.
+        The most weights that its model may have: each takes at least a byte.
 
     Raises:
         DamagedError: a part of it is missing or cannot be read.
@@ -76,7 +76,7 @@ def refuse_costly(path: Path, remedy: str) -> int:
         raise
     except Exception as error:  # zip, JSON and HDF5 have many
         raise DamagedError(f"{path} cannot be loaded as a Keras model: {one_line(error)}. {remedy}") from None
-    return weights.file_size
+    return min(weights.file_size, limits().model_parameters)
 
 
 def _refuse_members(archive: zipfile.ZipFile) -> None:
@@ -187,6 +187,8 @@ def weights_within(most: int, path: Path) -> Iterator[None]:
     finally:
         keras.layers.Layer.add_weight = add_weight
     if made > most:
+        if most == limits().model_parameters:
+            raise UnusableError(f"{path} has more than {most:,} weights. {raised_by('model_parameters')}")
         raise UnusableError(
             f"{path} declares a model of {made:,} weights or more, and holds at most {most:,}. Save the model again."
         )

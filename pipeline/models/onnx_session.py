@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import DamagedError, UnusableError, one_line
+from pipeline.runtime.own_surroundings import onnx_runtime
 from pipeline.runtime.separate_process import MEMORY
 from pipeline.runtime.tried_files import try_once
 
@@ -34,8 +35,7 @@ def opened(graph: Path, providers: Sequence[Any]) -> Any:
     Raises:
         Exception: ONNX Runtime has many, without a common class.
     """
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     # What could give other bits in the next run is fixed: the rewriting of the graph and the choice of algorithms.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
