@@ -158,6 +158,22 @@ def test_a_signal_ends_what_swallows_the_error(tmp_path):
     assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
 
 
+def test_a_signal_that_became_another_error_ends_as_a_signal(tmp_path):
+    """As pydantic makes a SchemaError of whatever is raised while it builds a validator."""
+    done = run_command(
+        tmp_path,
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        except BaseException:
+            raise ValueError("Error building a validator")
+        """,
+    )
+    assert done.returncode == 143
+    assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
+
+
 def test_a_signal_in_a_callback_of_the_collector_shows_nothing(tmp_path):
     """As one of jax, which Keras imports: Python shows an error of it, and goes on."""
     done = run_command(
