@@ -236,6 +236,32 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path):
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
+ENDING = """
+import atexit, os, sys
+from pipeline.__main__ import main
+from pipeline.cli import main as cli
+
+def act(**_):
+    raise KeyboardInterrupt
+
+class Imported:
+    def __del__(self, write=os.write):
+        write(1, b"torn down")
+
+cli.main.commands["init-remote"].callback = act
+sys.imported = Imported()
+atexit.register(lambda: os.write(1, b"tidied up"))
+sys.argv[1:] = ["init-remote"]
+main()
+"""
+
+
+def test_after_ctrl_c_nothing_that_was_imported_is_torn_down(tmp_path):
+    command = [sys.executable, "-c", ENDING]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (130, b"tidied up")
+
+
 def test_what_is_kept_is_told_of_every_stage_and_of_nothing_else():
     assert set(KEPT) == {*STAGES, "sweep"}
 
