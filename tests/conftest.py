@@ -20,6 +20,8 @@ import pytest
 from filelock import FileLock
 
 from pipeline.models.descriptions import Cnn
+from pipeline.runtime import tried_files
+from pipeline.runtime.separate_process import outcome, run_separately, value_of
 
 MODEL = Cnn(  # for the data set below
     input_shape=(12, 12, 3),
@@ -35,11 +37,11 @@ COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Select
 SLOW_FILES = {
     "benchmarks", "cluster", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments",
     "foreign_readers", "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub",
-    "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption", "interruption_of_commands",
-    "jax", "large_run", "models", "orphan", "parity", "plan", "precision", "processors", "quality", "ray_here",
-    "recipes", "render_views", "resize", "run_cache", "separate_process", "several_devices", "shards_run", "sharing",
-    "stages", "sweep", "teacher_checks", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere",
-    "vanished_images", "verify", "wheel",
+    "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption",
+    "interruption_of_commands", "jax", "large_run", "models", "orphan", "parity", "plan", "precision", "processors",
+    "quality", "ray_here", "recipes", "render_views", "resize", "run_cache", "separate_process", "several_devices",
+    "shards_run", "sharing", "stages", "sweep", "teacher_checks", "temperature_range", "tensorflow_start",
+    "training", "unlabelled_run", "use_elsewhere", "vanished_images", "verify", "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""
@@ -87,6 +89,16 @@ def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Commands start a process beside them that watches TensorFlow load; in this process it is loaded already."""
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setattr("pipeline.cli.tensorflow_start._native_stderr_held_back", nullcontext)
+
+
+def _in_a_process_or_here(function: Any, *arguments: Any, path: Path, remedy: str, **limits: int) -> Any:
+    """Files of others are tried in a process of its own; while a test runs that may start none, in this one."""
+    if may_start_processes:
+        return run_separately(function, *arguments, path=path, remedy=remedy, **limits)
+    return value_of(outcome(function, arguments), path, remedy)
+
+
+tried_files.run_separately = _in_a_process_or_here
 
 
 gc.disable()  # while TensorFlow and 4,000 tests are loaded, none of which goes before the end

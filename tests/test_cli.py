@@ -132,9 +132,9 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["soften", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
+        (["soften", "--temperature", "0"], 2, "0 is not a temperature from 0.001"),
         (["soften", "--temperature", "warm"], 2, "'warm' is not a number"),
-        (["soften", "--temperature", "inf"], 2, "inf is not a temperature from 0.000001"),
+        (["soften", "--temperature", "inf"], 2, "inf is not a temperature from 0.001"),
         (["soften"], 2, "Missing option '--temperature'"),
         (["train-baseline", "--seed", "-1"], 2, "-1 is not in the range"),
         (["soften", "--temperature", "4"], 1, "there is no dvc.yaml here"),
@@ -147,7 +147,7 @@ def in_a_folder_with_params(tmp_path, monkeypatch):
         (["pack", "new"], 1, "there is no index at data/index.csv"),
         (["verify", "a.h5", "b.h5"], 2, "unexpected extra argument (b.h5)"),
         (["inspect", "x.h5"], 1, "there is no file x.h5. Make it with `dvc repro`."),
-        (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
+        (["inspect", "x.h5", "--temperature", "0"], 2, "0 is not a temperature from 0.001"),
         (["inspect", "x.h5", "--temperature", "4"], 2, "--temperature needs --sample ID"),
         (["inspect", "x.h5", "--output", "x.png"], 2, "--output needs --sample ID"),
         (["inspect", "x.h5", "--sample"], 2, "Option '--sample' requires an argument"),
@@ -177,7 +177,7 @@ def test_refusals_are_one_message_and_write_nothing(in_a_folder_with_params, arg
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["soften", "--temperature", "0"], 2, "0 is not a temperature from 0.000001"),
+        (["soften", "--temperature", "0"], 2, "0 is not a temperature from 0.001"),
         (["soften", "--temperature", "4"], 1, "there is no dvc.yaml here"),
     ],
     ids=["wrong use", "what is missing"],

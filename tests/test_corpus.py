@@ -13,10 +13,19 @@ from benchmarks.fuzz.targets import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 LARGEST = 2**17
+STARTS_A_PROCESS = {"hdf5_soft_labels"}
+"""Kinds whose readers do."""
+
+
+def slow(name):
+    return [pytest.mark.slow] if name in STARTS_A_PROCESS else []
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORPUS).as_posix())
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=slow(path.parent.name), id=path.relative_to(CORPUS).as_posix()) for path in FILES],
+)
 def test_an_input_that_failed_once_fails_no_more(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = outcome(TARGETS[path.parent.name], path.read_bytes(), tmp_path)
@@ -24,7 +33,7 @@ def test_an_input_that_failed_once_fails_no_more(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow(name)) for name in TARGETS])
 def test_unchanged_files_of_each_kind_are_read(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for content in TARGETS[name].seeds():

@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import strategies as st
 
-from benchmarks.fuzz import ways
+from benchmarks.fuzz import outcomes, ways
 from benchmarks.fuzz.byte_changes import changed
 from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.session import ACCEPTED, BEGUN, FAILED, KIBIBYTES, REFUSED, Limits, Session
@@ -53,9 +53,17 @@ ATTACKED = Target(seeds=lambda: [b"good"], run=does, memory=64 * MIB)
         (b"escape", "failed", "control characters"),
     ],
 )
-def test_outcomes_are_told_apart(content, kind, where, tmp_path):
+def test_outcomes_are_told_apart(content, kind, where, tmp_path, monkeypatch):
+    """Of a command line that shows messages as they are."""
+    monkeypatch.setattr(outcomes, "as_message", str)
     found = outcome(ATTACKED, content, tmp_path)
     assert (found.kind, found.where.startswith(where)) == (kind, True)
+
+
+@pytest.mark.parametrize("content", [b"long", b"escape"])
+def test_the_command_line_bounds_and_cleans_messages(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert outcome(ATTACKED, content, tmp_path).kind == "refused"
 
 
 @pytest.mark.slow

@@ -534,3 +534,24 @@ def test_an_ensemble_of_files_alone_has_a_header_for_its_curves():
         keras_files.save(build(seed), Path(f"{seed}.keras"))
     take(given("1.keras"), given("2.keras"), average="probabilities")
     assert HISTORY.read_text() == "member,epoch,phase,learning_rate\n"
+
+
+def elsewhere(file):
+    with h5py.File(file, "r+") as weights:
+        weights["layers/more"] = h5py.ExternalLink("/dev/zero", "/x")
+
+
+def in_chunks(file):
+    with h5py.File(file, "r+") as weights:
+        weights.create_dataset("layers/more", data=np.zeros(8), chunks=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(elsewhere, "layers/more is a link"), (in_chunks, "layers/more does not lie in one run of the file's bytes")],
+)
+def test_weights_that_lie_elsewhere_are_refused(change, told):
+    build().save_weights("given.weights.h5")
+    change("given.weights.h5")
+    message = refused(DamagedError, given("given.weights.h5", MODEL))
+    assert f"given.weights.h5 cannot be read as a file of weights (HDF5): {told}" in message

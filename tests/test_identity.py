@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from soft_label_files import CLASS_NAMES, IDS, INDEX, VIEWS, edit, image, write_both
 
+from pipeline.images.augmentation import Augmentation, Erasing
 from pipeline.images.index import Index
-from pipeline.images.views import Augmentation, Views
+from pipeline.images.resize import DEFAULT_RESIZE
+from pipeline.images.views import Views
 from pipeline.runtime.errors import MismatchError
 from pipeline.soft_labels.identity import Expected, differences, refuse_other, rows_of
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
@@ -79,6 +81,10 @@ OTHER_IMAGES = {
     "two test images are gone": (
         without("h.png", "j.png"),
         "the index does not know, for 2 test image(s): h.png, j.png. ",
+    ),
+    "all files were renamed": (
+        Index(entry._replace(id=f"new_{entry.id}") for entry in INDEX.images),
+        "no soft labels for 5 train image(s): new_MHIST_aaa.png, ",
     ),
     "a file was renamed": (changed(MHIST_a={"id": "MHIST_z.png"}), "no soft labels for 1 train image(s): MHIST_z"),
     "two ids differ in case": (changed(g={"id": "G.png"}), "no soft labels for 1 val image(s): G.png. "),
@@ -157,6 +163,7 @@ def test_a_class_that_the_index_no_longer_has_is_refused(folder, name):
             {"augmentation": replace(VIEWS.augmentation, fill_mode="nearest")},
             "augmentation.fill_mode None, expected nearest",
         ),
+        ({"augmentation": replace(VIEWS.augmentation, erasing=Erasing(0.5))}, "augmentation.erasing None, expected {"),
         ({"count": 2, "seed": 1}, "count 3, expected 2, seed 5, expected 1. "),
     ],
     ids=str,
@@ -180,6 +187,24 @@ def test_views_that_are_written_in_another_way_are_the_same(folder, name):
 def test_another_teacher_is_refused(folder, name):
     message = refusal(folder, name, teacher_sha256="ac" * 32)
     assert re.search(f"another teacher.* {'ab' * 6}, expected {'ac' * 6}\\. ", message)
+
+
+def test_targets_of_other_logits_are_refused(folder):
+    with open_logits(folder / "teacher_logits.h5") as file:
+        its_own = file.sha256
+    with open_soft_targets(folder / "soft_targets_T4.h5") as file:
+        assert differences(file, INDEX, Expected(logits_sha256=its_own)) == []
+    message = refusal(folder, "soft_targets_T4.h5", logits_sha256="ac" * 32)
+    assert f"was softened from other logits, {its_own[:12]}, expected {'ac' * 6}. " in message
+
+
+@of_both_formats
+def test_pixels_that_were_resized_otherwise_are_refused(folder, name):
+    opened, _ = FORMATS[name]
+    with opened(folder / name) as file:
+        assert differences(file, INDEX, Expected(resize=DEFAULT_RESIZE)) == []
+    message = refusal(folder, name, resize=replace(DEFAULT_RESIZE, antialias=not DEFAULT_RESIZE.antialias))
+    assert "was made from other pixels: resize.antialias " in message
 
 
 def test_a_file_renamed_from_another_temperature_is_refused(folder, tmp_path):

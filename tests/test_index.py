@@ -223,10 +223,10 @@ def test_refuses_a_missing_index(tmp_path):
 @pytest.mark.parametrize(
     ("header", "shown"),
     [
-        ("id,path,class_name,split,votes,sha256", "'sha256']"),
+        ("id,path,class_name,split,votes,sha256", "'votes', 'sha256', "),
         ("id,path,class_name,split,votes,sha256,class", "'class'"),
-        ("path,id,class_name,split,votes,sha256,label", "['path', 'id'"),
-        ("", "[]"),
+        ("path,id,class_name,split,votes,sha256,label", "columns 'path', 'id'"),
+        ("", "(none)"),
     ],
     ids=["missing", "misnamed", "other order", "empty file"],
 )

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
 
 import pytest
+from click.testing import CliRunner
 from real_project import ROOT, change
 
 from pipeline.cli import arguments
+from pipeline.cli.interruption import Announced
 from pipeline.params.limits import LimitsSection
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import ParameterError
@@ -18,7 +21,8 @@ from pipeline.runtime.limits import DEFAULT, KEYS, VARIABLE, Limits, limits, rai
 
 @pytest.fixture(autouse=True)
 def limits_as_they_were(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, "")  # else there would be nothing to put back
+    monkeypatch.delenv(VARIABLE)
 
 
 @pytest.fixture
@@ -62,6 +66,28 @@ def test_reading_the_parameters_puts_limits_in_force(project, read):
     read()
     assert limits() == DEFAULT
     assert VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_every_command_has_the_limits_of_params(project, broken):
+    """Also one that reads nothing else of it."""
+    change(project / "params.yaml", "limits", {"image_megapixels": 3})
+    if broken:
+        change(project / "params.yaml", "student", None)
+    assert CliRunner().invoke(Announced("nothing", callback=lambda: None)).exit_code == 0
+    assert limits().image_pixels == 3_000_000
+
+
+def test_limits_that_are_none_end_no_other_command(project):
+    change(project / "params.yaml", "limits", {"image_megapixels": "many"})
+    assert CliRunner().invoke(Announced("nothing", callback=lambda: None)).exit_code == 0
+    assert limits() == DEFAULT
+
+
+def test_the_document_has_each_limit_with_its_key():
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| ([\d,]+) \| `limits\.(\w+)` \|$", text, re.MULTILINE)
+    assert {key: int(value.replace(",", "")) for value, key in rows} == LimitsSection().model_dump()
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "9", True, 10**9 + 1, 10**18])

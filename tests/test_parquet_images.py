@@ -5,6 +5,7 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from layouts import assert_one_mistake, png
@@ -13,7 +14,9 @@ from shard_files import as_structs, write_parquet
 from pipeline.datasets import parquet_images
 from pipeline.datasets.parquet_images import read_parquet
 from pipeline.datasets.unlabelled import Unlabelled
+from pipeline.images.parquet_rows import read_row
 from pipeline.images.places import read_bytes
+from pipeline.runtime import limits
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
 
 FILE = "raw/train-00000-of-00002.parquet"
@@ -296,3 +299,55 @@ def test_a_missing_package_is_named(monkeypatch):
 )
 def test_impossible_settings_are_refused(change, words):
     assert_one_mistake(SECTION | change, words)
+
+
+def repeated(value, count):
+    """A column that says a value many times, and takes room for one."""
+    numbers = pa.array(np.zeros(count, np.int32))
+    return pa.DictionaryArray.from_arrays(numbers, pa.array([value]))
+
+
+def write_repeated(rows=2000, label="a", image=b"image", **settings):
+    columns = {"image": repeated(image, rows), "label": repeated(label, rows)}
+    write_parquet(
+        "raw/train-1.parquet", columns, store_schema=False, compression="zstd", row_group_size=rows, **settings
+    )
+
+
+def test_more_rows_than_bytes_are_refused():
+    write_repeated(rows=2000)
+    assert Path("raw/train-1.parquet").stat().st_size < 2000
+    assert "announces 2,000 rows in fewer bytes" in refusal(DamagedError)
+
+
+def test_a_long_label_is_refused_before_it_is_repeated():
+    write_repeated(rows=100, label="a" * 131_073)
+    told = refusal(DamagedError)
+    assert "has a text of 131,073 characters" in told
+    assert "limits.field_characters" in told
+    assert len(told) < 500
+
+
+def test_an_image_that_is_repeated_fills_no_memory(monkeypatch):
+    monkeypatch.setenv(limits.VARIABLE, limits.in_environment(limits.Limits(row_group_bytes=2**20))[limits.VARIABLE])
+    write_repeated(rows=100, image=b"i" * 2**17, dictionary_pagesize_limit=2**20)
+    with pytest.raises(UnusableError, match=r"more than 1 MiB in the column 'image' of row group 0.*row_group_mega"):
+        read_row(Path("raw/train-1.parquet"), "image", 3)
+
+
+@pytest.mark.parametrize(
+    "label", [pa.array([["a"], ["b"]]), pa.array([b"a" * 65, b"b" * 65], pa.binary(65)), pa.array([{"x": 1}, {"x": 2}])]
+)
+def test_labels_that_may_repeat_what_is_large_are_not_read(label):
+    write_parquet("raw/train-1.parquet", {"image": [b"a", b"b"], "label": label})
+    assert "in the column 'label'; expected one text or number in each row" in refusal()
+
+
+def test_fewer_rows_than_announced_are_damage():
+    write_parquet("raw/train-1.parquet", {"image": [b"a", b"b", b"c"], "label": ["x", "y", "x"]}, use_dictionary=False)
+    content = Path("raw/train-1.parquet").read_bytes()
+    footer = content.index(b"schema")
+    changed = content[footer:].replace(bytes([0x16, 6]), bytes([0x16, 8]))  # each number 3, as Thrift writes it
+    assert changed != content[footer:]
+    Path("raw/train-1.parquet").write_bytes(content[:footer] + changed)
+    assert "raw/train-1.parquet" in refusal(DamagedError)

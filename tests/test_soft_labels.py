@@ -37,8 +37,8 @@ from pipeline.images.sampling import sample_views
 from pipeline.images.transforms import SAME_COLOR
 from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, MissingError
-from pipeline.soft_labels import logit_storage
-from pipeline.soft_labels.hdf5 import damage, open_checked, seal, sealed_sha256
+from pipeline.soft_labels import hdf5, logit_storage
+from pipeline.soft_labels.hdf5 import damage, seal, sealed_sha256
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.soft_labels.writing import soften_file
@@ -406,7 +406,7 @@ def test_reading_changes_nothing(logits_path, targets_path):
             file.columns("train", 2)
             file.transforms("train", 0)
             file.labels("test")
-    with open_checked(logits_path, {LOGITS_FORMAT: "precompute"}) as file:
+    with hdf5.opened(logits_path, {LOGITS_FORMAT: "precompute"}) as file:
         assert file.mode == "r"
     assert (logits_path.read_bytes(), targets_path.read_bytes()) == before
 
@@ -855,7 +855,91 @@ def test_a_dataset_in_chunks_is_refused(copy_of, kind):
 
     path = copy_of(kind)
     edit(path, in_chunks)
-    assert "holds /val/affine in chunks, expected in one run of bytes" in refusal(path)
+    assert "/val/affine does not lie in one run of the file's bytes" in refusal(path)
+
+
+def a_soft_link(file, name):
+    file[name] = h5py.SoftLink("/train/id")
+
+
+def a_link_to_another_file(file, name):
+    file[name] = h5py.ExternalLink("/dev/zero", "/id")
+
+
+def data_in_another_file(file, name):
+    file.create_dataset(name, (5,), "i4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+
+
+def data_of_other_datasets(file, name):
+    file.create_virtual_dataset(name, h5py.VirtualLayout((5,), "i4"))
+
+
+def data_in_the_header(file, name):
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.COMPACT)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_INT32, h5py.h5s.create_simple((5,)), plan)
+
+
+@pytest.mark.parametrize(
+    ("put", "told"),
+    [
+        (a_soft_link, "is a link to another place or file"),
+        (a_link_to_another_file, "is a link to another place or file"),
+        (data_in_another_file, "does not lie in one run of the file's bytes"),
+        (data_of_other_datasets, "does not lie in one run of the file's bytes"),
+        (data_in_the_header, "does not lie in one run of the file's bytes"),
+    ],
+)
+@pytest.mark.parametrize("name", ["class_names", "train/label"])
+def test_what_lies_elsewhere_is_refused(copy_of, put, told, name):
+    def change(file):
+        del file[name]
+        put(file, name)
+
+    path = copy_of("dense logits")
+    edit(path, change)
+    assert f"{name.rpartition('/')[2]} {told}" in refusal(path)
+
+
+def test_a_group_that_holds_itself_is_refused(copy_of):
+    def change(file):
+        file["train/loop"] = file["train"]
+
+    path = copy_of("dense logits")
+    edit(path, change)
+    assert "'loop'" in refusal(path)
+
+
+def test_a_dataset_behind_the_end_of_the_file_is_refused(copy_of):
+    path = copy_of("dense logits")
+    with h5py.File(path) as file:
+        start, size = file["test/label"].id.get_offset(), file["test/label"].nbytes
+    content = path.read_bytes()
+    place = content.index(start.to_bytes(8, "little") + size.to_bytes(8, "little"))
+    path.write_bytes(content[:place] + (2**40).to_bytes(8, "little") + content[place + 8 :])
+    seal(path)
+    assert "lacks what its format demands" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"kind": "dense", "dtype": "float64"},
+        {"kind": "dense", "dtype": "O"},
+        {"kind": "topk", "k": -1, "dtype": "float16"},
+    ],
+)
+def test_a_storage_that_is_none_is_refused(copy_of, storage):
+    path = copy_of("dense logits")
+    edit(path, lambda file: file.attrs.modify("storage", json.dumps(storage)))
+    assert 'lacks what its format demands: ValueError("its storage is ' in refusal(path)
+
+
+def test_a_kept_logit_of_no_class_is_refused(copy_of):
+    path = copy_of("top-k logits")
+    edit(path, lambda file: file["train/index"].write_direct(np.full(file["train/index"].shape, 7, "uint16")))
+    with open_logits(path) as file, pytest.raises(DamagedError, match="names class 7 of 3 classes"):
+        file.soft_labels("train", 0, slice(None))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("dense logits", "logits"), ("dense targets", "soft")])

@@ -60,7 +60,7 @@ def test_a_file_for_one_that_changes_is_softened_at_the_larger(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("written", "said"), [("8to8", "two that differ"), ("8to0", "from 0.000001"), ("8-2", "is not a number")]
+    ("written", "said"), [("8to8", "two that differ"), ("8to0", "from 0.001"), ("8-2", "is not a number")]
 )
 def test_the_command_refuses_what_is_no_temperature(written, said):
     done = CliRunner().invoke(main, ["soften", "--temperature", written])

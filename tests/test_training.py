@@ -32,7 +32,7 @@ from pipeline.measures.best_epoch import best_epoch
 from pipeline.models import architectures, keras_files
 from pipeline.models.descriptions import Cnn, Mlp
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.errors import DamagedError, ParameterError
 from pipeline.training.fit import train, trained
 from pipeline.training.hard_labels import trained_on_hard_labels
 from pipeline.training.hard_loss import HardLoss
@@ -240,6 +240,25 @@ def test_a_damaged_state_starts_afresh(tmp_path, train_on, validate_on, uninterr
     assert len(afresh[1].files) == 5
     assert result(*afresh) == result(*uninterrupted["passes"])
     assert "state.npz is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "history", ["[[], 0", "[" * 5000, "{}", "[[], []]", "[[7], 1]", '[[{"epoch": 1, "phase": 1}], 1]', "[[], 0, 0]"]
+)
+def test_a_history_that_is_none_starts_afresh(tmp_path, history, capsys):
+    np.savez(tmp_path / "state.npz", history=np.array(history), weight0=np.zeros(3))
+    state = TrainingState(tmp_path / "state.npz")
+    assert (state.history, state.phase, state.arrays) == ([], 0, {})
+    assert "state.npz is damaged" in capsys.readouterr().err
+
+
+def test_a_state_of_another_model_is_told(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    row = {"epoch": 1, "phase": 1, "val_accuracy": 0.5, "val_cross_entropy": 0.7}
+    for arrays in ({}, {"weight0": np.zeros((3, 3), np.float32), "weight1": np.zeros(2, np.float32)}):
+        np.savez(tmp_path / "state.npz", history=np.array(json.dumps([[row], 1])), **arrays)
+        with pytest.raises(DamagedError, match=r"does not hold the weights of this model.*Remove it"):
+            TrainingState(tmp_path / "state.npz").restore_weights(model)
 
 
 def test_divergence_is_refused_with_the_remedy(tmp_path, train_on, validate_on):

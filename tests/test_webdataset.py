@@ -376,6 +376,23 @@ def test_a_header_that_states_a_huge_name_is_damage(kind, size):
     assert f"raw/a-0.tar cannot be read as a tar file: a header of {size:,} bytes" in refusal(DamagedError)
 
 
+def test_a_header_of_digits_takes_no_time():
+    """Python before 3.11.10 takes hours for these: CVE-2024-6232."""
+    write_tar(SHARD, samples(range(2)))
+    SHARD.write_bytes(header("././@PaxHeader", 2**20, b"x") + b"1" * 2**20 + SHARD.read_bytes())
+    assert "raw/a-0.tar cannot be read as a tar file: a header of digits alone" in refusal(DamagedError)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x", b"g"])
+def test_headers_that_follow_each_other_without_end_are_damage(kind):
+    write_tar(SHARD, samples(range(2)))
+    content = b"a\0" if kind == b"L" else b"12 path=abc\n"
+    SHARD.write_bytes(
+        (header("././@Header", len(content), kind) + content.ljust(512, b"\0")) * 3000 + SHARD.read_bytes()
+    )
+    assert "raw/a-0.tar cannot be read as a tar file: maximum recursion depth" in refusal(DamagedError)
+
+
 @pytest.mark.parametrize("size", [3000, 2**33, 10**14, 2**62])
 def test_a_member_that_goes_on_behind_the_file_is_cut_off(size):
     write_tar(SHARD, samples(range(2)), tarfile.USTAR_FORMAT)

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from benchmarks.fuzz.target import Target
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import PipelineError, as_message
 
 LONGEST_MESSAGE = 2000
 """Characters."""
@@ -47,7 +47,8 @@ def outcome(target: Target, content: bytes, folder: Path) -> Outcome:
     try:
         target.run(path)
     except (PipelineError, click.ClickException) as error:
-        return _refusal(error.message if isinstance(error, click.ClickException) else str(error), error)
+        message = error.message if isinstance(error, click.ClickException) else str(error)
+        return _refusal(as_message(message), error)  # as the command line shows it
     except (Exception, SystemExit) as error:
         return Outcome("failed", "".join(traceback.format_exception(error)), f"{type(error).__name__} {_place(error)}")
     return Outcome("accepted")

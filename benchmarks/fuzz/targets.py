@@ -1,8 +1,24 @@
 """Every kind of file that is fuzzed, by its name; `tests/corpus/` has a folder of the same name."""
 
-from benchmarks.fuzz import csv_rows
+from benchmarks.fuzz import (
+    annotations,
+    csv_rows,
+    npz_files,
+    params,
+    parquet_files,
+    results,
+    soft_label_files,
+    tar_files,
+)
 from benchmarks.fuzz.target import Target
 
 TARGETS: dict[str, Target] = {
     **csv_rows.TARGETS,
+    **params.TARGETS,
+    **annotations.TARGETS,
+    **results.TARGETS,
+    **npz_files.TARGETS,
+    **parquet_files.TARGETS,
+    **soft_label_files.TARGETS,
+    **tar_files.TARGETS,
 }

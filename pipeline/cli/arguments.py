@@ -1,9 +1,12 @@
 """The arguments of the stages and tools, made from params.yaml and its sections."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runtime.errors import ParameterError, first_few
+from pipeline.runtime.errors import DamagedError, ParameterError, first_few
 from pipeline.runtime.limits import DEFAULT, use
 
 if TYPE_CHECKING:
@@ -38,6 +41,20 @@ def params_of(stage: str, **item: str) -> "sections.Params":
 
     stop_with_dvc()
     return _limited(load_params(stage, item=item))
+
+
+def limits_of_params() -> None:
+    """Puts the limits of a params.yaml in force, also for commands that read nothing else of it, or of a broken one."""
+    file = Path("params.yaml")
+    if not file.is_file() or not re.search(rb"^limits:", file.read_bytes(), re.MULTILINE):
+        return
+    from pydantic import ValidationError
+
+    from pipeline.params.limits import LimitsSection
+    from pipeline.params.reading import read_yaml
+
+    with suppress(DamagedError, ParameterError, ValidationError):  # what reads all of it says so
+        use(LimitsSection.model_validate(read_yaml(file, ParameterError)["limits"]).in_force)
 
 
 def _limited(params: "sections.Params") -> "sections.Params":

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from pipeline.cli.arguments import limits_of_params
+
 KEPT = {
     "sweep": ("The trainings that are done are kept, and the epochs of others", "goes on with those"),
     "precompute": ("The views that are done are kept", "computes only the others"),
@@ -38,6 +40,7 @@ class Announced(click.Command):
         """Runs the command."""
         # On stderr, since other programs read stdout.
         print(f"{self.name}: starting", file=sys.stderr, flush=True)
+        limits_of_params()
         return super().invoke(context)
 
 

@@ -17,11 +17,12 @@ from pipeline.cli.options import leave_option, loss_option, seed_option, tempera
 from pipeline.cli.pack import pack
 from pipeline.cli.plan import plan
 from pipeline.cli.predict import predict
+from pipeline.cli.printing import printing_names_safely
 from pipeline.cli.sweep import sweep
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
-from pipeline.runtime.errors import PipelineError
+from pipeline.runtime.errors import PipelineError, as_message, one_line
 
 if TYPE_CHECKING:
     from pipeline.cli.beside import Course
@@ -52,14 +53,20 @@ class Program(click.Group):
         """Runs the command."""
         open_stderr()
         try:
-            with interruptible(lambda: context.invoked_subcommand):
+            with interruptible(lambda: context.invoked_subcommand), printing_names_safely():
                 return super().invoke(context)
         except ModuleNotFoundError as error:
-            raise click.ClickException(_not_installed(context.invoked_subcommand, error)) from error
+            raise click.ClickException(as_message(_not_installed(context.invoked_subcommand, error))) from error
         except PipelineError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(as_message(str(error))) from None
+        except click.UsageError as error:
+            raise click.UsageError(as_message(error.format_message()), error.ctx) from None
+        except MemoryError as error:
+            told = f"there is too little memory: {one_line(error)}. Give it more, or smaller files."
+            raise click.ClickException(told) from error
         except OSError as error:
-            raise click.ClickException(f"the system refused: {error}. Check the disk and the permissions.") from error
+            told = f"the system refused: {error}. Check the disk and the permissions."
+            raise click.ClickException(as_message(told)) from error
 
 
 def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:

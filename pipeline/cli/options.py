@@ -27,13 +27,13 @@ def checked_temperatures(
 
 
 def _temperature(value: str) -> float:
-    from pipeline.runtime.temperatures import RANGE, fits_float32
+    from pipeline.runtime.temperatures import RANGE, is_in_range
 
     try:
         number = float(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a number.") from None
-    if not fits_float32(number):
+    if not is_in_range(number):
         raise click.BadParameter(f"{value} is not {RANGE}.")
     return number
 

@@ -14,6 +14,7 @@ import click
 
 from pipeline.cli import arguments, paths
 from pipeline.cli.interruption import Announced
+from pipeline.cli.printing import Printable
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, ParameterError, one_line
@@ -184,13 +185,14 @@ def _stream(output: Path | None) -> Iterator[TextIO]:
         ):
             yield file
         return
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors=AS_THEY_ARE, newline="\n", line_buffering=True)
+    stdout = sys.stdout.stream if isinstance(sys.stdout, Printable) else sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(encoding="utf-8", errors=AS_THEY_ARE, newline="\n", line_buffering=True)
     with _ending_quietly():
         try:
-            yield sys.stdout
+            yield stdout
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python writes as it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # what Python writes as it ends
             raise
 
 

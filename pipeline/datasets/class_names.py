@@ -15,7 +15,7 @@ from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, U
 from pipeline.runtime.text_files import parsed_json, read_text
 
 ClassNames = Sequence[str] | Mapping[str, str] | Path | None
-WHOLE_NUMBER = re.compile(r"(-?[0-9]+)(\.0*)?")
+WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
 EXPECTED = 'Expected JSON such as ["healthy", "ill"] or {"0": "healthy", "1": "ill"}, or text with one name a line.'
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
-from pipeline.datasets.labelled import composed, is_plain_name, refuse_leaving
+from pipeline.datasets.labelled import LONGEST_NAME, composed, is_plain_name, refuse_leaving
 from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import MissingError, UnusableError, nearest, quoted
 
@@ -92,7 +92,8 @@ class ImageFolder:
             raise UnusableError(
                 f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}: "
                 f"{table.places(outside, written)}. A name is relative to that folder: no absolute path, no '..', "
-                f"no control characters, and no link that leaves the folder.{self._relative(written[outside[0]])}"
+                f"no control characters, no part of more than {LONGEST_NAME} bytes, and no link that leaves the folder."
+                f"{self._relative(written[outside[0]])}"
             )
         hidden = [row for row, parts_of_row in enumerate(parts) if any(map(is_left_by_a_system, parts_of_row))]
         if hidden:

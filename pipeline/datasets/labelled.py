@@ -17,6 +17,9 @@ from pipeline.images.index import SplitName
 from pipeline.runtime.errors import ParameterError, UnusableError, all_named, quoted
 from pipeline.runtime.publish import overlap
 
+LONGEST_NAME = 255
+"""Bytes of the name of a file: what file systems allow."""
+
 CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 
@@ -164,7 +167,7 @@ def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> Non
     if unsafe:
         raise UnusableError(
             f"{source} has labels that cannot name a folder: {quoted(unsafe)}. "
-            f"Use names without separators and outer blanks in {place}."
+            f"Use names of at most {LONGEST_NAME} bytes, without separators and outer blanks, in {place}."
         )
 
 
@@ -180,7 +183,7 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
         raise UnusableError(
             f"{len(outside)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, outside)])}. "
             "A name must be a plain file name in that folder, and no link that leaves it "
-            "(no separators, no control characters)."
+            f"(no separators, no control characters, at most {LONGEST_NAME} bytes)."
         )
 
 
@@ -192,6 +195,7 @@ def is_plain_name(name: str) -> bool:
         and name not in {"", ".", ".."}
         and not set(name) & set("/\\")
         and not os.path.isabs(name)
+        and len(name.encode()) <= LONGEST_NAME
     )
 
 

@@ -16,9 +16,19 @@ from pipeline.datasets.shard_patterns import shards_of
 from pipeline.datasets.shards import Columns, Found, Sample, data_set_of, id_in, one_by_one, written
 from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
-from pipeline.images.parquet_rows import KEPT_BYTES, WRITE_AGAIN, bytes_of, or_damaged, parquet_reader
+from pipeline.images.parquet_rows import KEPT_BYTES, bytes_of
 from pipeline.images.places import IMAGE_COLUMN, place_in_parquet
-from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, quoted
+from pipeline.runtime.errors import DamagedError, MismatchError, UnusableError, all_named, one_line, quoted
+from pipeline.runtime.parquet_files import (
+    WRITE_AGAIN,
+    opened,
+    or_damaged,
+    parquet_reader,
+    read_bytes,
+    read_texts,
+    type_of,
+    values_of,
+)
 from pipeline.runtime.text_files import parsed_json
 
 ROW_DIGITS = 6
@@ -95,13 +105,12 @@ def _read_shard(
     data: Path, shard: Path, split: SplitName, columns: Columns, id_column: str | None, found: Found
 ) -> list[str] | None:
     """Adds a file's images to `found`; returns the names of classes that the file states."""
-    parquet = parquet_reader(shard)
     named = {"image": columns.image, "label": columns.label, "id": id_column, "group": columns.group}
     texts = {key: column for key, column in named.items() if column is not None and key != "image"}
-    with or_damaged(shard, lambda: parquet.ParquetFile(shard, page_checksum_verification=True)) as file:
+    with opened(shard) as file:
         schema = file.schema_arrow
         _refuse_columns(shard, schema, named)
-        table = or_damaged(shard, lambda: file.read(columns=[*dict.fromkeys(texts.values())], use_threads=False))
+        table = read_texts(shard, file, [*texts.values()])
         chunks = _chunks(shard, file, str(columns.image))
         _refuse_no_bytes(shard, file, str(columns.image), chunks)
         _tell_large_groups(shard, chunks, found)
@@ -125,8 +134,9 @@ def _refuse_columns(shard: Path, schema: Any, named: dict[str, str | None]) -> N
     column = str(named["image"])
     if bytes_of(schema.empty_table().column(column)) is None:
         raise UnusableError(
-            f"{shard} has {schema.field(column).type} in the column {column!r}; expected the bytes of an image file in "
-            "each row, or a struct with a field bytes. Correct split.image_column, or store the files' bytes."
+            f"{shard} has {one_line(schema.field(column).type)} in the column {column!r}; expected the bytes of an "
+            "image file in each row, or a struct with a field bytes. Correct split.image_column, or store the files' "
+            "bytes."
         )
 
 
@@ -136,7 +146,7 @@ def _refuse_no_bytes(shard: Path, file: Any, column: str, chunks: Sequence[Any])
     for group, chunk in enumerate(chunks):
         known = chunk.statistics if chunk.is_stats_set else None
         if known is None or not known.has_null_count or known.null_count:
-            values = bytes_of(or_damaged(shard, partial(file.read_row_group, group, [column])).column(column))
+            values = bytes_of(read_bytes(shard, file, group, column))
             nulls = values.is_null().to_pylist() if values.null_count else []
             empty += [str(first + row) for row, is_null in enumerate(nulls) if is_null]
         first += file.metadata.row_group(group).num_rows
@@ -193,11 +203,11 @@ def _chunks(shard: Path, file: Any, column: str) -> list[Any]:
 
 def _texts(shard: Path, name: str, column: Any, is_id: bool) -> list[str]:
     # Ids that differ as texts, such as 007 and 7, are those of two images; labels that do are one class.
-    found = or_damaged(shard, column.to_pylist)
+    found = values_of(shard, column)
     values = [value if is_id and isinstance(value, str) else written(value) for value in found]
     if None in values:
         raise UnusableError(
-            f"{shard} has {column.type} in the column {name!r}; expected one text or number in each row. Correct "
+            f"{shard} has {type_of(column)} in the column {name!r}; expected one text or number in each row. Correct "
             "split.label_column, split.id_column or split.group_column."
         )
     return [text for text in values if text is not None]

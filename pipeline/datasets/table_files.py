@@ -1,7 +1,6 @@
 """Reads tables from text files. Finds the separator and the header if they are not stated, and keeps line numbers."""
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.datasets.labelled import refuse_leaving
+from pipeline.runtime.csv_rows import Records, refuse_large
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, all_named, nearest, one_line, quoted
+from pipeline.runtime.limits import limits, raised_by
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 NO_SEPARATOR = "\x1f"
@@ -88,12 +89,12 @@ def read_table(
         UnusableError: it has no rows, or a column is missing or there twice.
     """
     path = data / table_name
-    content = _read_text(data, path, key)
+    _refuse_unreadable(data, path, key)
     has_header = header
     if has_header is None:
-        has_header = not all(map(str.isdecimal, columns)) or _fitting(content, columns, has_header=True) is not None
-    sign = separator or _fitting(content, columns, has_header) or _most_alike(content, columns)
-    records = list(_records(content, sign, path))
+        has_header = not all(map(str.isdecimal, columns)) or _fitting(path, columns, has_header=True) is not None
+    sign = separator or _fitting(path, columns, has_header) or _most_alike(path, columns)
+    records = _all_records(path, sign)
     if not records:
         raise UnusableError(f"{path} is empty. Expected a line with the names of its columns, and one for each image.")
     names = (
@@ -109,7 +110,7 @@ def read_table(
         hint = (f"Did you mean {near!r} by {missing[0]!r}? " if near else "") + f"{remedy}: {quoted(columns, 12)}."
         raise UnusableError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {quoted(missing)}; it has {quoted(names, 12)}. "
-            f"{_cause(content, records[0][1], columns, separator, has_header, key) or hint}"
+            f"{_cause(path, records[0][1], columns, separator, has_header, key) or hint}"
         )
     rows = records[1:] if has_header else records
     if not rows:
@@ -137,43 +138,59 @@ def read_list(data: Path, name: Path, column: str, *, key: TableKey, is_name: Ca
         DamagedError: it is no text.
     """
     path = data / name
-    content = _read_text(data, path, key)
-    first = [fields[0].strip() for fields in _first(content, NO_SEPARATOR)]
+    _refuse_unreadable(data, path, key)
+    first = [fields[0].strip() for fields in _first(path, NO_SEPARATOR)]
     if not first or first[0] == column or not is_name(first[0]):
         return None
-    records = list(_records(content, NO_SEPARATOR, path))
+    records = _all_records(path, NO_SEPARATOR)
     return Table(path, [column], [[fields[0].strip()] for _, fields in records], [line for line, _ in records], False)
 
 
-def _read_text(data: Path, path: Path, key: TableKey) -> str:
+def _refuse_unreadable(data: Path, path: Path, key: TableKey) -> None:
     if not path.is_file():
         raise MissingError(
             f"there is no {key} file at {path}. Put it there, or correct split.data and split.{key} in params.yaml."
         )
     refuse_leaving(data, path, key)
-    content = path.read_bytes()
-    if content.startswith(b"PK\x03\x04"):  # how zip files begin, and so .xlsx and .ods
+    refuse_large(path)
+    if _first_bytes(path) == b"PK\x03\x04":  # how zip files begin, and so .xlsx and .ods
         raise DamagedError(f"{path} is a workbook or another zip archive, not a CSV file. Save it as CSV in UTF-8.")
-    try:
-        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DamagedError(
-            f"{path} cannot be read as a CSV file in UTF-8: {one_line(error)}. Save it as CSV in UTF-8."
-        ) from None
 
 
-def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def _all_records(path: Path, separator: str) -> list[tuple[int, list[str]]]:
+    """All that `_records` gives; their number, times that of the longest one's fields, is within the limit."""
+    records, longest, most = [], 0, limits().table_cells
+    for record in _records(path, separator):
+        records.append(record)
+        longest = max(longest, len(record[1]))
+        if len(records) * longest > most:
+            raise DamagedError(f"{path} has more than {most:,} fields. {raised_by('table_cells')}")
+    return records
+
+
+def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line on which it begins, fields) of each record that is not empty."""
     # Python's csv, not pandas: it gives the line on which a record begins, past blank lines and quoted line ends.
     blanks = separator == " "
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, skipinitialspace=not blanks, strict=True)
+    encoding = "utf-16" if _first_bytes(path).startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     line = 1
     try:
-        for record in reader:
-            fields = [field for field in record if field] if blanks else record
-            if any(fields):
-                yield line, fields
-            line = reader.line_num + 1
+        with path.open(newline="", encoding=encoding) as file:
+            reader = Records(file, delimiter=separator, skipinitialspace=not blanks, strict=True)
+            for record in reader:
+                fields = [field for field in record if field] if blanks else record
+                if any(fields):
+                    yield line, fields
+                line = reader.line
+    except UnicodeError as error:
+        raise DamagedError(
+            f"{path} cannot be read as a CSV file in UTF-8: {one_line(error)}. Save it as CSV in UTF-8."
+        ) from None
     except csv.Error as error:
         raise DamagedError(
             f"{path} cannot be read as a CSV file: the record that begins on line {line} is damaged "
@@ -181,38 +198,38 @@ def _records(content: str, separator: str, path: Path) -> Iterator[tuple[int, li
         ) from None
 
 
-def _first(content: str, separator: str, count: int = 1) -> list[list[str]]:
+def _first(path: Path, separator: str, count: int = 1) -> list[list[str]]:
     """The first records, or none if they cannot be read with this separator."""
     try:
-        return [fields for _, (_, fields) in zip(range(count), _records(content, separator, Path()), strict=False)]
+        return [fields for _, (_, fields) in zip(range(count), _records(path, separator), strict=False)]
     except DamagedError:
         return []
 
 
-def _fitting(content: str, columns: Sequence[str], has_header: bool) -> str | None:
+def _fitting(path: Path, columns: Sequence[str], has_header: bool) -> str | None:
     """The separator that gives all columns, or None. Blanks are tried last, because names can hold blanks."""
-    return next((sign for sign in SEPARATORS if _fits(content, sign, columns, has_header)), None)
+    return next((sign for sign in SEPARATORS if _fits(path, sign, columns, has_header)), None)
 
 
-def _fits(content: str, separator: str, columns: Sequence[str], has_header: bool) -> bool:
+def _fits(path: Path, separator: str, columns: Sequence[str], has_header: bool) -> bool:
     if has_header:
-        return set(columns) <= {name.strip() for row in _first(content, separator) for name in row}
-    lengths = {len(row) for row in _first(content, separator, LOOKED_AT)}
+        return set(columns) <= {name.strip() for row in _first(path, separator) for name in row}
+    lengths = {len(row) for row in _first(path, separator, LOOKED_AT)}
     return len(lengths) == 1 and all(name.isdecimal() and int(name) <= min(lengths) for name in columns)
 
 
-def _most_alike(content: str, columns: Sequence[str]) -> str:
+def _most_alike(path: Path, columns: Sequence[str]) -> str:
     """The separator that gives most of the columns; of several, the one that gives most fields."""
 
     def rank(sign: str) -> tuple[int, int]:
-        row = next(iter(_first(content, sign)), [])
+        row = next(iter(_first(path, sign)), [])
         return len(set(columns) & {name.strip() for name in row}), 0 if sign == " " else len(row)
 
     return max(SEPARATORS, key=rank)
 
 
 def _cause(
-    content: str, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool, key: TableKey
+    path: Path, first: Sequence[str], columns: Sequence[str], separator: str | None, has_header: bool, key: TableKey
 ) -> str | None:
     """Why a table lacks columns and what to do, if its separator or header is the cause; else None."""
     if key != "annotations":  # split.separator and split.header hold for all tables, so this one has to fit them
@@ -223,13 +240,13 @@ def _cause(
             if looks_like_data
             else None
         )
-    fitting = _fitting(content, columns, has_header)
+    fitting = _fitting(path, columns, has_header)
     if separator is not None and fitting is not None:
         return (
             f"Its columns are separated by {SEPARATORS[fitting]}, but split.separator is {separator!r}: "
             "set split.separator: null."
         )
-    if not has_header and _fitting(content, columns, has_header=True):
+    if not has_header and _fitting(path, columns, has_header=True):
         return "Its first line is a header that names them: set split.header: null."
     if not has_header:
         return (

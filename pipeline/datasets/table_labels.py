@@ -1,5 +1,6 @@
 """The label of every row of a table: one column of labels, or one column for each class (one-hot)."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
@@ -17,6 +18,9 @@ BITS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 FEW_OF_ROWS = 0.1
 """Columns pass for one-hot if at most this share of the rows has no 1 or several."""
 
+MOST_TRIED = 256
+"""Of more columns of 0 and 1, no part is tried, only all of them together."""
+
 MISSING = {"", "nan", "na", "n/a", "<na>", "null", "none"}
 """What programs write for a missing label, in lower case."""
 
@@ -32,6 +36,7 @@ def with_label(table: Table, columns: Sequence[str], named: Collection[str] = ()
     Raises:
         UnusableError: no row has a label.
     """
+    named = set(named)
     fields = zip(*map(table.column, columns), strict=True)
     rows = [row for row, of_row in enumerate(fields) if not all(is_missing(field, named) for field in of_row)]
     if not rows:
@@ -61,6 +66,7 @@ def read_labels(table: Table, column: str, names: Sequence[str], named: Collecti
     Raises:
         UnusableError: a row has no label, or one number is written in two ways.
     """
+    named = set(named)
     labels = [composed(label) for label in table.column(column)]
     empty = [row for row, label in enumerate(labels) if is_missing(label, named)]
     if empty:
@@ -135,10 +141,11 @@ def refuse_column_of_one_hot(table: Table, column: str, names: Sequence[str]) ->
     """
     if _bits(table.column(column)) is None:
         return
+    counts = Counter(table.columns)
     of_bits = {
         name: bits
-        for name in table.columns
-        if table.columns.count(name) == 1 and (bits := _bits(table.column(name))) is not None
+        for place, name in enumerate(table.columns)
+        if counts[name] == 1 and (bits := _bits([row[place] for row in table.rows])) is not None
     }
     matrix = np.array(list(of_bits.values()), np.float32)
     together = _one_hot_with([*of_bits].index(column), matrix)
@@ -168,6 +175,8 @@ def _one_hot_with(column: int, bits: npt.NDArray[np.float32]) -> list[int]:
         column: the number of this column.
         bits: (K, N), 0 and 1: K columns of N rows.
     """
+    if len(bits) > MOST_TRIED:
+        return list(range(len(bits))) if np.mean(bits.sum(axis=0) == 1) >= 1 - FEW_OF_ROWS else []
     common = bits @ bits.T  # (K, K): in how many rows two columns both have a 1
     ones = common.diagonal()
     apart = (ones > 0) & (common[column] <= FEW_OF_ROWS * np.minimum(ones, ones[column]))

@@ -1,13 +1,14 @@
 """The members of a tar file and where their bytes lie; nothing is unpacked, and no link is followed."""
 
-import io
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from pipeline.runtime.errors import DamagedError, UnusableError, one_line, shortened
+from pipeline.runtime.bounded_reads import BoundedReads
+from pipeline.runtime.errors import DamagedError, UnusableError, one_line, quoted
 
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 """How compressed files start."""
@@ -17,6 +18,9 @@ BLOCK = 512
 
 READ_AT_ONCE = 2**20
 """Bytes; no header is larger."""
+
+DIGITS = re.compile(rb"\d{200}")
+"""Python before 3.11.10 takes time with the square of their number (CVE-2024-6232)."""
 
 REMEDY = "Write or fetch this shard again."
 
@@ -36,6 +40,11 @@ class Member(NamedTuple):
     size: int
     is_file: bool
 
+    @property
+    def shown(self) -> str:
+        """Its name for a message, in quotes and not long."""
+        return quoted([self.name])
+
 
 def members_of(shard: Path) -> Iterator[Member]:
     """The members of a tar file (ustar, GNU or PAX) in its order, without folders.
@@ -44,25 +53,28 @@ def members_of(shard: Path) -> Iterator[Member]:
         DamagedError: it is no tar file, or damaged, or it ends before its end mark or goes on behind that.
         UnusableError: it is compressed.
     """
-    with _Content(io.FileIO(shard)) as content:
+    with _Headers(shard, READ_AT_ONCE) as content:
         _refuse_compressed(shard, content)
         end = 0
         for member in _headers(shard, content):
             if member.offset < end or member.size < 0:
-                raise DamagedError(f"{shard} has members that lie over each other, such as {member.name!r}. {REMEDY}")
+                raise DamagedError(
+                    f"{shard} has members that lie over each other, such as {quoted([member.name])}. {REMEDY}"
+                )
             end = member.offset_data
             if not member.isdir():
                 is_file = member.isreg() and not member.issparse()
                 yield Member(member.name.removeprefix("./"), member.offset_data, member.size, is_file)
 
 
-class _Content(io.BufferedReader):
-    """A file of which no header is read that would fill the memory."""
+class _Headers(BoundedReads):
+    """A file of which a header is read only if Python's reader is done with it in time."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > READ_AT_ONCE:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return super().read(size)
+        content = super().read(size)
+        if len(content) > BLOCK and DIGITS.search(content):
+            raise ValueError("a header of digits alone")
+        return content
 
 
 def _headers(shard: Path, content: IO[bytes]) -> Iterator[tarfile.TarInfo]:
@@ -73,17 +85,17 @@ def _headers(shard: Path, content: IO[bytes]) -> Iterator[tarfile.TarInfo]:
                 vars(file)["members"].clear()  # else it keeps a description of every member
                 if file.offset > length:
                     raise DamagedError(
-                        f"{shard} is cut off: its member {shortened(repr(member.name), 60)} has {member.size:,} bytes, "
+                        f"{shard} is cut off: its member {quoted([member.name])} has {member.size:,} bytes, "
                         f"and the file has {length:,}. {REMEDY}"
                     )
                 yield member
             end = file.offset
-    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as error:
+        _refuse_other_end(shard, content, end)
+    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError, RecursionError) as error:
         raise DamagedError(
             f"{shard} cannot be read as a tar file: {one_line(error)}. It is cut off, damaged, or something else. "
             f"{REMEDY}"
         ) from None
-    _refuse_other_end(shard, content, end)
 
 
 def _refuse_compressed(shard: Path, content: IO[bytes]) -> None:

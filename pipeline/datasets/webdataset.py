@@ -19,7 +19,7 @@ from pipeline.datasets.unlabelled import NONE_EXPECTED, Unlabelled
 from pipeline.images.index import SplitName
 from pipeline.images.places import place_in_tar
 from pipeline.images.shard_bytes import read_range
-from pipeline.runtime.errors import MissingError, UnusableError, all_named
+from pipeline.runtime.errors import MissingError, UnusableError, all_named, quoted
 from pipeline.runtime.text_files import parsed_json
 
 KEY_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
@@ -80,9 +80,9 @@ def read_webdataset(
         _read_shard(data, shard, split, columns, found)
     if not found.samples:
         extension = "a usual extension of images" if image_column is None else f"the extension {image_column!r}"
+        others = all_named([quoted([name]) for name in found.left_out]) or "they are empty"
         raise MissingError(
-            f"no sample in the shards of {data} has an image: "
-            f"{all_named([*map(repr, found.left_out)]) or 'they are empty'}. Expected members with {extension} "
+            f"no sample in the shards of {data} has an image: {others}. Expected members with {extension} "
             "(split.image_column); a field is what stands behind the first dot of a name. Correct it, or name other "
             "shards."
         )
@@ -108,7 +108,7 @@ def _read_shard(data: Path, shard: Path, split: SplitName, columns: Columns, fou
             continue
         if image.size > LARGEST_IMAGE:
             raise UnusableError(
-                f"{image.name!r} in {shard} has {image.size:,} bytes, more than any image that can be decoded "
+                f"{image.shown} in {shard} has {image.size:,} bytes, more than any image that can be decoded "
                 f"({LARGEST_IMAGE:,}). Correct split.image_column, or write this shard without it."
             )
         place = place_in_tar(shard, image.offset, image.size)
@@ -128,7 +128,7 @@ def _samples(shard: Path, name_of_shard: str, left_out: list[str]) -> dict[str, 
             continue
         fields = samples.setdefault(match[1], {})
         if fields.setdefault(match[2].lower(), member) is not member:
-            repeated.append(repr(member.name))
+            repeated.append(member.shown)
     if repeated:
         raise UnusableError(
             f"{shard} holds {len(repeated)} member(s) more than once: {all_named(repeated)}. It cannot be told which "
@@ -141,8 +141,8 @@ def _image_of(shard: Path, key: str, fields: Fields, named: str | None) -> Membe
     images = [field for field in fields if (field == _field(named) if named else f".{field}" in IMAGE_EXTENSIONS)]
     if len(images) > 1:
         raise UnusableError(
-            f"the sample {key!r} of {shard} has several images: {', '.join(images)}. Name the one that is meant in "
-            "split.image_column."
+            f"the sample {quoted([key])} of {shard} has several images: {', '.join(images)}. Name the one that "
+            "is meant in split.image_column."
         )
     return fields[images[0]] if images else None
 
@@ -160,7 +160,7 @@ def _text(shard: Path, key: str, fields: Fields, column: str) -> str:
         return ""
     if member.size > LARGEST_FIELD:
         raise UnusableError(
-            f"{member.name!r} in {shard} has {member.size:,} bytes, too many for a label or group. Correct "
+            f"{member.shown} in {shard} has {member.size:,} bytes, too many for a label or group. Correct "
             "split.label_column or split.group_column."
         )
     content = read_range(shard, member.offset, member.size)
@@ -170,13 +170,13 @@ def _text(shard: Path, key: str, fields: Fields, column: str) -> str:
             value = parsed_json(value).get(json_key)
     except (ValueError, AttributeError):
         raise UnusableError(
-            f"{member.name!r} in {shard} is not {'a JSON object' if json_key else 'text in UTF-8'}. Correct it, or "
+            f"{member.shown} in {shard} is not {'a JSON object' if json_key else 'text in UTF-8'}. Correct it, or "
             "name another field in split.label_column or split.group_column."
         ) from None
     text = written(value)
     if text is None:
         raise UnusableError(
-            f"{member.name!r} in {shard} has {type(value).__name__} under {json_key!r}; expected one text or number. "
+            f"{member.shown} in {shard} has {type(value).__name__} under {json_key!r}; expected one text or number. "
             "Correct split.label_column or split.group_column."
         )
     return text

@@ -50,7 +50,7 @@ class Softened(SoftLoss):
     """What every loss may set that softens the student's logits.
 
     Attributes:
-        student_temperature: the temperature of the student's logits, from 0.000001 to 1000000; None: the teacher's, T.
+        student_temperature: the temperature of the student's logits, from 0.001 to 1000; None: the teacher's, T.
     """
 
     student_temperature: Annotated[Number, AfterValidator(in_range)] | None = None

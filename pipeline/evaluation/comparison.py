@@ -1,41 +1,31 @@
 """The comparison of teacher, baselines and students from `metrics.json`: as text, as Markdown, and for the report."""
 
-import json
-import re
 import textwrap
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.export_tables import Shipped
+from pipeline.evaluation.metrics_form import Metrics
 from pipeline.evaluation.names import TEACHER, parsed, temperature_of
 from pipeline.evaluation.quality_tables import DEVIATIONS, INTERVALS, Uncertainty, number_cell, quality_tables
-from pipeline.evaluation.result_files import reading
+from pipeline.evaluation.result_files import checked_json, reading
 from pipeline.evaluation.speed import Speed
 from pipeline.evaluation.text_table import Cell, Row, Table, as_markdown, as_text
-from pipeline.runtime.errors import MismatchError
+from pipeline.runtime.errors import DamagedError
 
 WIDTH = 117
 """Characters of a line of text below the tables."""
 
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman"}
 
-OLDER_NAME = re.compile(r"student_T[^_]+")
-"""The key of a group of students in an earlier version, which had one loss."""
-
 NOT_KNOWN = Cell("not known")
 NOTHING = Shipped()
 
 Report = dict[str, Any]
 
-_reading_metrics = partial(
-    reading,
-    what="metrics",
-    remedy="Make it again with `dvc repro --single-item --force evaluate`.",
-    if_missing="Make them with `dvc repro`.",
-)
+REMEDY = "Make it again with `dvc repro --single-item --force evaluate`."
 
 
 @dataclass(frozen=True)
@@ -104,8 +94,15 @@ def tables(metrics: Path, uncertainty: Uncertainty, speed: Speed | None = None) 
     """
     document = read_metrics(metrics)
     models = document["models"]
-    with _reading_metrics(metrics):
-        return Tables(quality_tables(document, uncertainty), _costs(models, speed), _votes(models))
+    if uncertainty is INTERVALS:
+        _refuse_without_intervals(metrics, models)
+    return Tables(quality_tables(document, uncertainty), _costs(models, speed), _votes(models))
+
+
+def _refuse_without_intervals(metrics: Path, models: dict[str, Report]) -> None:
+    for key, report in models.items():
+        if not {"quality", "gain"} & set(report) <= set(report.get("intervals", {})):
+            raise DamagedError(f"{metrics} is damaged, the metrics of {key} have no intervals. {REMEDY}")
 
 
 def cautions_on(metrics: Path) -> list[str]:
@@ -116,8 +113,7 @@ def cautions_on(metrics: Path) -> list[str]:
         DamagedError: they are damaged.
     """
     document = read_metrics(metrics)
-    with _reading_metrics(metrics):
-        return [*about_unlabelled(document), *cautions(document["models"])]
+    return [*about_unlabelled(document), *cautions(document["models"])]
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -128,14 +124,8 @@ def read_metrics(path: Path) -> dict[str, Any]:
         DamagedError: they are damaged.
         MismatchError: they are of an earlier version.
     """
-    with _reading_metrics(path):
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if any(OLDER_NAME.fullmatch(key) for key in document["models"]):
-            raise MismatchError(
-                f"{path} names students without their loss: an earlier version of this program wrote it. "
-                "Make it again with `dvc repro`."
-            )
-        _ = [parsed(key) for key in document["models"]]  # refuses what is no name of a group
+    with reading(path, "metrics", REMEDY, "Make them with `dvc repro`."):
+        document: dict[str, Any] = checked_json(path, Metrics, REMEDY)
         return document
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipeline.evaluation.names import Group
-from pipeline.evaluation.result_files import reading
+from pipeline.evaluation.result_files import Kind, checked_table, reading
 from pipeline.measures.best_epoch import COLUMNS, SelectBy, best_epoch
 from pipeline.runtime.errors import MismatchError
 
@@ -23,6 +23,13 @@ MEASURES: dict[Measure, str] = {
 }
 """The columns of `results/history/*.csv` that are drawn, with their names for people. Each has a twin that begins with
 `val_`: the same on the validation images; the last two have it alone, where a training selects by them."""
+
+
+RECORDED: dict[str, Kind] = {
+    "member": "whole",
+    **dict.fromkeys([column for measure in MEASURES for column in (measure, f"val_{measure}")], "number"),
+}
+"""The columns that a training may have recorded, and what each holds."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,9 @@ def best_row(training: Curves, rule: SelectBy) -> Mapping[Hashable, Any]:
     Raises:
         MismatchError: the training did not record the measure.
     """
-    if COLUMNS[rule] not in training.table:
+    if missing := [name for name in (COLUMNS[rule], COLUMNS["cross_entropy"]) if name not in training.table]:
         raise MismatchError(
-            f"the training curves of {training.name} have no {COLUMNS[rule]}, and params.yaml says select_by: "
+            f"the training curves of {training.name} have no {missing[0]}, and params.yaml says select_by: "
             f"{rule}. The model was trained with another select_by: train it again with `dvc repro`."
         )
     return best_epoch(training.table.to_dict("records"), rule)
@@ -117,7 +124,9 @@ def _by_member(group: Group, name: str, table: pd.DataFrame) -> list[tuple[str, 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    with reading(path, "training curves", "Bring them back with `dvc checkout`, or make them again with `dvc repro`."):
-        table = pd.read_csv(path)
-        _ = table[["epoch", "phase"]]  # refuses a file without these columns
+    remedy = "Bring them back with `dvc checkout`, or make them again with `dvc repro`."
+    with reading(path, "training curves", remedy):
+        table = checked_table(path, {"epoch": "whole", "phase": "whole"}, RECORDED, remedy)
+        if table.duplicated(["epoch", *({"member"} & set(table))]).any():
+            raise ValueError("an epoch stands more than once")
         return table

@@ -1,11 +1,12 @@
 """The description of a teacher, which `evaluate` and `report` read instead of the teacher's large file."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pipeline.evaluation.result_files import reading
+from pydantic import Field
+
+from pipeline.evaluation.result_files import Count, Form, checked_json, reading
 
 
 @dataclass(frozen=True)
@@ -35,5 +36,12 @@ def read_description(path: Path) -> Description:
     """
     remedy = "Make it again with `dvc repro --single-item --force describe_teacher`."
     with reading(path, "size and layers of the teacher", remedy):
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = checked_json(path, _Form, remedy)
         return Description(**{name: document[name] for name in ("sha256", "cost", "architecture", "classes")})
+
+
+class _Form(Form):
+    sha256: str
+    cost: dict[str, Count | dict[str, Count]]
+    architecture: dict[str, Any] | None
+    classes: Annotated[int, Field(ge=2)]

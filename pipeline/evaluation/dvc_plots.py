@@ -10,13 +10,21 @@ from sklearn.metrics import roc_curve
 
 from pipeline.evaluation.curves import Curves, curve_table, measures_of
 from pipeline.evaluation.metrics import Floats, Ints, reliability
-from pipeline.evaluation.result_files import reading, write_table
+from pipeline.evaluation.result_files import Kind, checked_table, reading, write_table
 from pipeline.evaluation.temperatures import DRAWN, temperature_table
 from pipeline.measures.unequal_classes import one_against_rest
 from pipeline.runtime.publish import publish
 
 PlotKind = Literal["roc", "confusion", "reliability"]
 """The folders that have a table for each model."""
+
+RATES = ("false_positive_rate", "true_positive_rate")
+KINDS: dict[PlotKind, dict[str, Kind]] = {
+    "roc": {"class": "text", **dict.fromkeys(RATES, "share")},
+    "confusion": {"actual": "text", "predicted": "text", "actual_index": "whole", "predicted_index": "whole"},
+    "reliability": {"bin": "whole", "confidence": "share", "accuracy": "share", "images": "whole"},
+}
+"""What their columns hold."""
 
 
 def write_plots(
@@ -93,8 +101,17 @@ def read_plot(folder: Path, kind: PlotKind, name: str) -> pd.DataFrame:
     path = folder / kind / f"{name}.csv"
     remedy = "Bring it back with `dvc checkout`, or make it again with `dvc repro evaluate`."
     with reading(path, "points of a plot", remedy):
-        # pandas would make a number of the class "007", and a missing value of the class "NA".
-        return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)
+        table = checked_table(path, KINDS[kind], {}, remedy)
+        if kind == "roc":
+            _refuse_no_curves(table)
+        return table
+
+
+def _refuse_no_curves(table: pd.DataFrame) -> None:
+    """Raises `ValueError` if the points of a class are no curve, from left to right and from the bottom to the top."""
+    for name, points in table.groupby("class"):
+        if len(points) < 2 or not all(points[rate].is_monotonic_increasing for rate in RATES):
+            raise ValueError(f"the points of the class {name!r} are no ROC curve")
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -1,34 +1,20 @@
 """The exported files: their quality in `results/exports/`, and their speed in `results/export_speed.json`."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.export_form import ExportForm, ExportSpeedForm
 from pipeline.evaluation.names import Group, parsed
-from pipeline.evaluation.result_files import reading
+from pipeline.evaluation.result_files import checked_json, reading
 from pipeline.runtime.publish import publish
-
-KNOWN = ("accuracy", "nll", "brier", "ece")
-"""The numbers of quality that are always known; the AUC is not if the test images are of one class."""
-SHARES = ("accuracy", "auc", "ece", "agreement")
-"""Numbers from 0 to 1; the others are not negative."""
 
 Numbers = Mapping[str, Any]
 
-_reading_export = partial(
-    reading,
-    what="numbers of an export",
-    remedy="Make them again with `dvc repro --single-item --force export`.",
-)
-_reading_speed = partial(
-    reading,
-    what="speeds of the exports",
-    remedy="Measure again with `dvc repro --single-item --force measure_exports`.",
-)
+EXPORT_AGAIN = "Make them again with `dvc repro --single-item --force export`."
+MEASURE_AGAIN = "Measure again with `dvc repro --single-item --force measure_exports`."
 
 
 @dataclass(frozen=True)
@@ -112,25 +98,11 @@ def read_export(folder: Path, item: str) -> Export:
         DamagedError: it is damaged.
     """
     path = folder / f"{item}.json"
-    with _reading_export(path):
-        document = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "numbers of an export", EXPORT_AGAIN):
+        document = checked_json(path, ExportForm, EXPORT_AGAIN)
         names = ("student", "sha256", "chosen", "test_images", "temperature", "keras", "files")
         notes = {name: document.get(name) for name in ("temperature_note", "made_from")}
-        export = Export(item, **{name: document[name] for name in names}, **notes)
-        _refuse_no_texts(document, ["student", "sha256", "chosen"])
-        _refuse_no_texts({"temperature_note": export.temperature_note or ""}, ["temperature_note"])
-        _refuse_no_numbers(document, ["test_images", "temperature"])
-        if export.made_from is not None:
-            _refuse_no_texts(export.made_from, ["dataset"])
-            _ = export.made_from["export"]["softmax"]
-        for numbers in (export.keras, *export.files.values()):
-            _refuse_no_numbers(numbers, ["bytes", *KNOWN, *({"auc"} & set(numbers))])
-            _refuse_no_numbers(numbers["calibrated"], ["nll", "ece"])
-        for numbers in export.files.values():
-            _refuse_no_numbers(numbers, ["agreement", "largest_logit_difference"])
-            _refuse_no_texts(numbers, ["precision", "digest"])
-        _ = export.words
-        return export
+        return Export(item, **{name: document[name] for name in names}, **notes)
 
 
 def read_export_speed(path: Path) -> ExportSpeed:
@@ -140,36 +112,12 @@ def read_export_speed(path: Path) -> ExportSpeed:
         MissingError: there is no such file.
         DamagedError: it is damaged.
     """
-    with _reading_speed(path):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        speed = ExportSpeed(**{entry.name: document[entry.name] for entry in fields(ExportSpeed)})
-        _ = f"{speed.batch_size:d} {speed.cores:d}"
-        for name, times in speed.models.items():
-            for threads in ("one_thread", "all_threads"):
-                _refuse_no_numbers(times[threads], ["median_ms", "p95_ms"])
-            _refuse_no_numbers(times, ["batch_images_per_second", "peak_memory_mb"])
-            _refuse_no_texts(times, [] if name == "teacher" else ["digest"])
-        return speed
+    with reading(path, "speeds of the exports", MEASURE_AGAIN):
+        document = checked_json(path, ExportSpeedForm, MEASURE_AGAIN)
+        return ExportSpeed(**{entry.name: document[entry.name] for entry in fields(ExportSpeed)})
 
 
 def write_export_speed(speed: ExportSpeed, path: Path) -> None:
     """Writes a JSON file, in one step."""
     with publish(path) as unfinished:
         unfinished.write_text(json.dumps(asdict(speed), indent=1) + "\n", encoding="utf-8")
-
-
-def _refuse_no_texts(values: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raises an error that `reading` turns into a message if a value is no text."""
-    for name in names:
-        if not isinstance(values[name], str):
-            raise TypeError(f"{name} is {values[name]!r}, not a text")
-
-
-def _refuse_no_numbers(values: Numbers, names: Sequence[str]) -> None:
-    """Raises an error that `reading` turns into a message if a value is no number, or out of its range."""
-    for name in names:
-        value, most = values[name], 1 if name in SHARES else math.inf
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name} is {value!r}, not a number")
-        if not (math.isfinite(value) and 0 <= value <= most):
-            raise ValueError(f"{name} is {value!r}")

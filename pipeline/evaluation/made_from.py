@@ -6,8 +6,11 @@ The file is in git, so a clone has it before anything was computed there, whatev
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from pydantic import ValidationError
+
+from pipeline.evaluation.metrics_form import MadeFrom
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError, first_few
 
@@ -129,12 +132,14 @@ def _data_set(origin: Origin) -> str:
 
 def _of(metrics: Path, document: Mapping[str, Any]) -> Origin:
     origin = document.get("made_from")
-    if not isinstance(origin, Mapping) or not all(origin.get(name) for name in ("dataset", "teacher", "params")):
+    try:
+        MadeFrom.model_validate(origin)
+    except ValidationError:
         raise MismatchError(
             f"{metrics} does not say of which data and parameters its numbers are: an earlier version of this program "
             "wrote it. Make it again with `dvc repro`."
-        )
-    return origin
+        ) from None
+    return cast(Origin, origin)
 
 
 def _changes(before: list[str], now: list[str]) -> str:

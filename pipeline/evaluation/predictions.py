@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.metrics import Floats, Ints, kl_divergences, log_losses, log_softmax
-from pipeline.evaluation.result_files import NUMBER, lines_of, reading
+from pipeline.evaluation.result_files import NUMBER, Kind, checked_table, lines_of, reading
 from pipeline.measures.slabs import slabs
 from pipeline.runtime.csv_rows import csv_row
 from pipeline.runtime.publish import publish
 
-COLUMNS = ["id", "actual", "predicted", "confidence", "nll", "teacher_kl"]
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("id", "actual", "predicted"), "text"),
+    "confidence": "share",
+    **dict.fromkeys(("nll", "teacher_kl"), "number"),
+}
+COLUMNS = [*KINDS]
 PROBABILITY = "probability_"
 """Prefix of the columns of probabilities; the name of the class follows."""
 
@@ -82,6 +87,4 @@ def read_predictions(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     remedy = "Bring them back with `dvc checkout`, or make them again with `dvc repro evaluate`."
     with reading(path, "predictions", remedy):
-        # pandas would make a number of the id "007", and a missing value of the class "NA".
-        texts = dict.fromkeys(["id", "actual", "predicted"], str)
-        return pd.read_csv(path, usecols=COLUMNS, dtype=texts, keep_default_na=False)[COLUMNS]
+        return checked_table(path, KINDS, {}, remedy)

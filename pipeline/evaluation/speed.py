@@ -1,10 +1,13 @@
 """The measured speed of the models: the file `results/speed.json`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Self
 
-from pipeline.evaluation.result_files import reading
+from pydantic import model_validator
+
+from pipeline.evaluation.result_files import Count, Form, NotNegative, checked_json, reading
 from pipeline.runtime.publish import publish
 
 
@@ -39,8 +42,26 @@ def read_speed(path: Path) -> Speed:
         MissingError: there is no such file.
         DamagedError: it is damaged.
     """
-    with reading(path, "speeds", "Measure again with `dvc repro --single-item --force measure_speed`."):
-        speed = Speed(**json.loads(path.read_text(encoding="utf-8")))
-        # refuses what is no number
-        _ = [f"{rate:.1f}" for role in {"student", *speed.images_per_second} for rate in speed.images_per_second[role]]
-        return speed
+    remedy = "Measure again with `dvc repro --single-item --force measure_speed`."
+    with reading(path, "speeds", remedy):
+        document = checked_json(path, _Form, remedy)
+        return Speed(**{entry.name: document[entry.name] for entry in fields(Speed)})
+
+
+class _Rates(Form):
+    student: list[NotNegative]
+    teacher: list[NotNegative] | None = None
+
+
+class _Form(Form):
+    device: str
+    date: str
+    batch_sizes: list[Count]
+    images_per_second: _Rates
+
+    @model_validator(mode="after")
+    def _has_a_rate_for_each_size(self) -> Self:
+        for rates in (self.images_per_second.student, self.images_per_second.teacher):
+            if rates is not None and len(rates) != len(self.batch_sizes):
+                raise ValueError("images_per_second has other lengths than batch_sizes")
+        return self

@@ -15,7 +15,7 @@ from pipeline.images.image_files import digest_of
 from pipeline.images.one_hot import OneHot
 from pipeline.images.places import file_of, reading_order
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, all_named, first_few, quoted
 from pipeline.runtime.seen_files import differing
 
 SplitName = Literal["train", "val", "test"]
@@ -50,6 +50,9 @@ class Image(NamedTuple):
 
 NO_LABEL = -1
 """In place of the label of an image without one."""
+
+VOTES = re.compile("[0-9]{1,4}")
+"""How many annotators chose the positive class."""
 
 REMEDY = "Make it again with `dvc repro --single-item --force split`."
 COLUMNS = (*Image._fields, "label")
@@ -174,7 +177,7 @@ def read_index(path: Path) -> Index:
     images, bad, half, numbers = list[Image](), list[list[str]](), list[list[str]](), set[tuple[str, str]]()
     with _no_search_for_cycles():
         for row in read_rows(path, COLUMNS, REMEDY):
-            if len(row) != len(COLUMNS) or row[3] not in SPLITS:
+            if len(row) != len(COLUMNS) or row[3] not in SPLITS or (row[4] and not VOTES.fullmatch(row[4])):
                 bad.append(row)
                 continue
             image, label = _image_of(row), row[6]
@@ -185,13 +188,13 @@ def read_index(path: Path) -> Index:
             images.append(image)
     if bad:
         raise DamagedError(
-            f"{path} has {len(bad)} row(s) that do not fit an index, such as {bad[0]}. Expected {len(COLUMNS)} values "
-            f"and one of the splits {', '.join(SPLITS)}. {REMEDY}"
+            f"{path} has {len(bad)} row(s) that do not fit an index, such as {quoted(bad[0], len(COLUMNS))}. "
+            f"Expected {len(COLUMNS)} values and one of the splits {', '.join(SPLITS)}. {REMEDY}"
         )
     if half:
         raise DamagedError(
             f"{path} has {len(half)} row(s) without a class that have a label or are no training images, such as "
-            f"{half[0]}. {REMEDY}"
+            f"{quoted(half[0], len(COLUMNS))}. {REMEDY}"
         )
     images.sort(key=lambda image: image.id)
     if any(one.id == other.id for one, other in pairwise(images)):
@@ -228,7 +231,7 @@ def _class_names(numbers: Iterable[tuple[str, str]], path: Path) -> list[str]:
     pairs = sorted(numbers, key=lambda pair: (len(pair[0]), pair))  # "9" before "10"
     class_count = len({class_name for _, class_name in pairs})
     if [text for text, _ in pairs] != [str(number) for number in range(class_count)]:
-        shown = first_few([f"{class_name!r} has {text!r}" for text, class_name in pairs])
+        shown = first_few([f"{quoted([class_name])} has {quoted([text])}" for text, class_name in pairs])
         raise DamagedError(
             f"the labels in {path} do not number its {class_count} classes from 0 to {class_count - 1}: {shown}. "
             f"{REMEDY}"

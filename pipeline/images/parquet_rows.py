@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.images.shard_bytes import FileState, state_of
-from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, one_line
+from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.parquet_files import opened, read_bytes
 
 KEPT_BYTES = 256 * 2**20
 """How many bytes of row groups are kept; one row group, however large, and those that are being read come on top."""
 
 OPEN_METADATA = 256
 """Of how many files the description of the row groups is kept."""
-
-WRITE_AGAIN = "Write it again, it may be damaged."
 
 Group = tuple[Path, FileState, str, int]
 """A column in a row group of a file."""
@@ -50,22 +49,6 @@ def read_row(file: Path, column: str, row: int) -> bytes:
     return bytes(content)
 
 
-def parquet_reader(file: Path) -> Any:
-    """The module `pyarrow.parquet`, which reads a file.
-
-    Raises:
-        MissingError: pyarrow is not installed.
-    """
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingError(
-            f"{file} is read with the package pyarrow, which is not installed. Install it with "
-            "`pip install 'softlabel[parquet]'`."
-        ) from None
-    return parquet
-
-
 def bytes_of(column: Any) -> Any:
     """The bytes of a column of bytes, or of structs with a field `bytes`: a pyarrow array; None for another column."""
     import pyarrow as pa
@@ -83,45 +66,19 @@ _REMEDY = "Put the file there that the index was made from, or run `dvc repro sp
 @lru_cache(maxsize=OPEN_METADATA)
 def _metadata(file: Path, state: FileState) -> tuple[Any, Any]:
     """The description of a file, and the number of rows up to the end of each row group."""
-    parquet = parquet_reader(file)
-    told = or_damaged(file, lambda: parquet.read_metadata(file))
+    with opened(file) as parquet:
+        told = parquet.metadata
     return told, np.cumsum([told.row_group(group).num_rows for group in range(told.num_row_groups)], dtype=np.int64)
 
 
 def _read_group(file: Path, state: FileState, column: str, group: int) -> Any:
-    parquet, metadata = parquet_reader(file), _metadata(file, state)[0]
-
-    def read() -> Any:
-        # Opened for each row group, because one reader must not be used by several threads at a time.
-        with parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True) as opened:
-            return opened.read_row_group(group, columns=[column], use_threads=False)
-
-    table = or_damaged(file, read)
-    values = bytes_of(table.column(column)) if column in table.column_names else None
+    # Opened for each row group, because one reader must not be used by several threads at a time.
+    with opened(file, metadata=_metadata(file, state)[0]) as parquet:
+        found = read_bytes(file, parquet, group, column) if column in parquet.schema_arrow.names else None
+    values = None if found is None else bytes_of(found)
     if values is None:
         raise DamagedError(f"{file} has no column {column!r} of bytes. {_REMEDY}")
     return values
-
-
-def or_damaged(file: Path, read: Callable[[], Any]) -> Any:
-    """What pyarrow reads of a file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UnusableError: it is encrypted.
-        DamagedError: pyarrow raised another error.
-    """
-    try:
-        return read()
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        if "encrypt" in str(error).lower():
-            raise UnusableError(
-                f"{file} is encrypted, and no key is used here: {one_line(error)}. Write it without encryption."
-            ) from None
-        # pyarrow has a dozen kinds, and passes on those of Python
-        raise DamagedError(f"{file} cannot be read as a Parquet file: {one_line(error)}. {WRITE_AGAIN}") from None
 
 
 class _RecentGroups:

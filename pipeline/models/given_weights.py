@@ -6,7 +6,12 @@ from typing import Any
 
 import h5py
 
+from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError, first_few, one_line
+from pipeline.runtime.separate_process import MEMORY
+from pipeline.runtime.tried_files import try_once
+
+REMEDY = "Save it again."
 
 
 def load_weights(model: Any, file: Path) -> None:
@@ -18,6 +23,8 @@ def load_weights(model: Any, file: Path) -> None:
         DamagedError: the file cannot be read.
         MismatchError: it was saved from another model.
     """
+    memory = MEMORY + file.stat().st_size
+    try_once(read_whole, file, sha256=sha256_file(file), remedy=REMEDY, memory=memory)
     with tempfile.TemporaryDirectory() as folder:
         expected = Path(folder, "expected.weights.h5")
         model.save_weights(expected)
@@ -40,11 +47,32 @@ def _arrays_in(file: Path) -> set[str]:
         if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
             arrays.add(f"{name} {item.shape}")
 
-    try:
-        with h5py.File(file, "r") as weights:
-            weights.visititems(note)
-    except OSError as error:
-        raise DamagedError(
-            f"{file} cannot be read as a file of weights (HDF5): {one_line(error)}. Save it again."
-        ) from None
+    with h5py.File(file, "r") as weights:
+        weights.visititems(note)
     return arrays
+
+
+def read_whole(path: str) -> None:
+    """Reads all that Keras may read in a file of weights, of which no part may lie elsewhere.
+
+    Raises:
+        DamagedError: it cannot be read, or a part of it lies elsewhere.
+    """
+
+    def name_if_elsewhere(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else name  # h5py lets no error out of here
+
+    def read(name: str, item: Any) -> None:
+        _ = dict(item.attrs)
+        if isinstance(item, h5py.Dataset):
+            if item.nbytes and item.id.get_offset() is None:
+                raise ValueError(f"{name} does not lie in one run of the file's bytes")
+            _ = item[()]
+
+    try:
+        with h5py.File(path, "r") as weights:
+            if name := weights.visititems_links(name_if_elsewhere):
+                raise ValueError(f"{name} is a link to another place or file")
+            weights.visititems(read)
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedError(f"{path} cannot be read as a file of weights (HDF5): {one_line(error)}. {REMEDY}") from None

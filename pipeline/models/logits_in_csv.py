@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.logit_formats import EXPECTED_COLUMNS, LIST, Unchecked, columns_of, one_text
+from pipeline.runtime.csv_rows import Records, refuse_large
 from pipeline.runtime.errors import DamagedError, UnusableError, all_named, one_line, quoted
 
 
@@ -51,10 +52,11 @@ def read_csv_file(path: Path) -> Unchecked:
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each record begins, and its fields; every record has as many as the first."""
+    refuse_large(path)
     line, width = 1, 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = Records(file, strict=True)
             for fields in reader:
                 width = width or len(fields)
                 if fields and len(fields) != width:
@@ -64,7 +66,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
                     )
                 if fields:
                     yield line, fields
-                line = reader.line_num + 1
+                line = reader.line
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedError(
             f"{path} cannot be read as a CSV file in UTF-8, in or after line {line}: {one_line(error)}. Write it again."

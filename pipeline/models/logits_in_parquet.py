@@ -1,6 +1,5 @@
 """Reads a table of logits from a Parquet file, by pyarrow; nothing in it is run."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models.logit_formats import LIST, Unchecked, columns_of, one_text
-from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, all_named, one_line
+from pipeline.runtime.errors import UnusableError, all_named
+from pipeline.runtime.parquet_files import opened, or_damaged, read_texts, type_of, values_of
 
 
 def read_parquet(path: Path) -> Unchecked:
@@ -19,20 +19,13 @@ def read_parquet(path: Path) -> Unchecked:
         DamagedError: the file cannot be read.
         UnusableError: a column is missing, misspelt, there twice, or of another type.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingError(
-            f"{path} is read with the package pyarrow, which is not installed. Install it with "
-            "`pip install 'softlabel[parquet]'`, or write the table as .npz or .csv."
-        ) from None
-    with path.open("rb") as content:
-        file = _read(path, lambda: parquet.ParquetFile(content, page_checksum_verification=True))
-        names = _read(path, lambda: list(file.schema_arrow.names))
+    with opened(path) as file:
+        names = or_damaged(path, lambda: list(file.schema_arrow.names))
         columns = columns_of(path, names)
         others = [name for name in ("id", "view", "rendering") if name in names]
-        table = _read(path, lambda: file.read(columns=[*others, *columns.of_classes], use_threads=False))
+        table = read_texts(path, file, [*others, *columns.of_classes])
+    import pyarrow as pa
+
     values = _values(path, [(name, table.column(name)) for name in columns.of_classes], columns.kind, pa)
     return Unchecked(
         _texts(path, "id", table.column("id"), pa),
@@ -44,18 +37,9 @@ def read_parquet(path: Path) -> Unchecked:
     )
 
 
-def _read(path: Path, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except Exception as error:  # pyarrow has a dozen kinds, and passes on those of Python
-        raise DamagedError(
-            f"{path} cannot be read as a Parquet file: {one_line(error)}. Write it again, it may be damaged."
-        ) from None
-
-
 def _values(path: Path, columns: list[tuple[str, Any]], kind: str, pa: Any) -> npt.NDArray[Any]:
     """R numbers of C columns: (R, C); what is missing becomes NaN."""
-    odd = [f"{name!r} of type {column.type}" for name, column in columns if not pa.types.is_floating(column.type)]
+    odd = [f"{name!r} of type {type_of(column)}" for name, column in columns if not pa.types.is_floating(column.type)]
     if odd:
         raise UnusableError(
             f"{path} has {len(odd)} column(s) of {kind} that are no floating-point numbers: {all_named(odd, LIST)}. "
@@ -69,11 +53,10 @@ def _values(path: Path, columns: list[tuple[str, Any]], kind: str, pa: Any) -> n
 
 
 def _texts(path: Path, name: str, column: Any, pa: Any) -> list[str]:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = type_of(column)
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     _refuse_other(path, name, column, is_text, "a text")
-    texts: list[str] = _read(path, column.to_pylist)
-    return texts
+    return values_of(path, column)
 
 
 def _views(path: Path, column: Any, pa: Any) -> npt.NDArray[Any]:
@@ -85,7 +68,8 @@ def _views(path: Path, column: Any, pa: Any) -> npt.NDArray[Any]:
 def _refuse_other(path: Path, name: str, column: Any, is_right: bool, expected: str) -> None:
     if not is_right:
         raise UnusableError(
-            f"{path} has the type {column.type} in the column {name!r}; expected {expected} in each row. Store it so."
+            f"{path} has the type {type_of(column)} in the column {name!r}; expected {expected} in each row. "
+            "Store it so."
         )
     if column.null_count:
         raise UnusableError(

@@ -62,7 +62,7 @@ class Distill(Section):
     """The soft labels and the losses.
 
     Attributes:
-        temperatures: the temperatures T, each from 0.000001 to 1000000, or two, as 8to2, for one that changes from the
+        temperatures: the temperatures T, each from 0.001 to 1000, or two, as 8to2, for one that changes from the
             first to the last epoch; one student for each, and for each loss and seed.
         losses: the losses, by their names in distill.loss; one student for each, and for each temperature and seed.
         hard_label_weight: the weight of the hard labels; the soft labels have the rest.

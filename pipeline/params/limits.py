@@ -23,6 +23,7 @@ class LimitsSection(Section):
         table_megabytes: of a table in a text file, in MiB.
         table_columns: the columns of a table.
         table_megacells: rows times columns of a table, in millions.
+        row_group_megabytes: of the images in a row group of a Parquet file, in MiB.
         field_characters: of a field of a table.
     """
 
@@ -35,6 +36,7 @@ class LimitsSection(Section):
     table_megabytes: Limit = default_of("table_megabytes")
     table_columns: Limit = default_of("table_columns")
     table_megacells: Limit = default_of("table_megacells")
+    row_group_megabytes: Limit = default_of("row_group_megabytes")
     field_characters: Limit = default_of("field_characters")
 
     @property

@@ -26,6 +26,7 @@ from pipeline.report.panels import (
     training_panel,
 )
 from pipeline.report.style import svg
+from pipeline.runtime.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,10 @@ class CaptionedFigures:
             alt = f"True against false positive rate of {classes}, the mean over seeds. {areas}"
             return [_captioned(f"ROC of {classes}", alt, roc_panel(tables))]
         alt = f"True against false positive rate, the mean over classes and seeds. {areas}"
+        if any(not {*class_names} <= {*table["class"]} for table in tables["student"]):
+            raise MismatchError(
+                f"{self.plots} has no ROC curve of each class. Bring it up to date with `dvc repro evaluate`."
+            )
         of_student = areas_of_classes(tables["student"], class_names)
         shown = few_classes(of_student)
         title = "ROC of the student, " + ("class by class" if len(shown) == len(of_student) else "of its worst classes")

@@ -11,7 +11,8 @@ from pipeline.evaluation.exports import Export
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.temperatures import students_of
 from pipeline.evaluation.uncertainty import share_interval
-from pipeline.measures.best_epoch import SelectBy, score
+from pipeline.measures.best_epoch import COLUMNS, SelectBy, score
+from pipeline.runtime.errors import MismatchError
 
 Models = Mapping[str, Any]
 
@@ -38,8 +39,14 @@ def chosen_student(models: Models, curves: Sequence[Curves], select_by: SelectBy
 
 def _at_best_epoch(curves: Curves, report: Mapping[str, Any], select_by: SelectBy) -> float:
     """What a training reached on the validation images at the epoch whose weights were kept."""
-    best, _ = report["best_epochs"][curves.name]
-    return score(curves.table.set_index("epoch").loc[best], select_by)
+    best, _ = report.get("best_epochs", {}).get(curves.name, (0, 0))
+    rows = curves.table[curves.table["epoch"] == best]
+    if len(rows) != 1 or COLUMNS[select_by] not in rows:
+        raise MismatchError(
+            f"the training curves of {curves.name} lack the epoch or the measure by which metrics.json has chosen its "
+            "best epoch: they are of another training. Bring both up to date with `dvc repro evaluate`."
+        )
+    return score(rows.iloc[0], select_by)
 
 
 def verdict(models: Models, student: Group, test_images: int, labelled_alone: int | None = None) -> str:

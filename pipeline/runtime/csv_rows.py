@@ -1,10 +1,15 @@
 """Rows of CSV files as this program writes and reads them: lines that end in a newline alone, below a known header."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
-from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.errors import DamagedError, one_line, quoted
+from pipeline.runtime.limits import limits, raised_by
+
+USUAL_FIELD = 64
+"""Characters: so long may each field of a record with the most columns be."""
 
 
 class _Lines:
@@ -28,6 +33,61 @@ def csv_row(values: Iterable[object]) -> str:
     return next(csv_rows([values]))
 
 
+class Records:
+    """The records of an open CSV file, one at a time; none takes more memory than the limits allow.
+
+    A mark of quotation that is never closed makes one record of all lines behind it, and a line may have no end.
+
+    Args:
+        file: opened with `newline=""`.
+        dialect: as `csv.reader` takes it.
+    """
+
+    def __init__(self, file: TextIO, **dialect: Any) -> None:
+        within = limits()
+        csv.field_size_limit(within.field_characters)
+        self._file, self._columns = file, within.table_columns
+        self._longest = within.field_characters + USUAL_FIELD * within.table_columns
+        self._left = self._longest
+        self._reader = csv.reader(self._lines(), **dialect)
+
+    def _lines(self) -> Iterator[str]:
+        while line := self._file.readline(self._longest + 1):
+            self._left -= len(line)
+            if self._left < 0:
+                raise csv.Error(f"a record has more than {self._longest:,} characters")
+            yield line
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """The fields of each record.
+
+        Raises:
+            csv.Error: a record is damaged, or beyond a limit.
+            UnicodeDecodeError: the file has another encoding.
+        """
+        for record in self._reader:
+            self._left = self._longest
+            if len(record) > self._columns:
+                raise csv.Error(f"a record has {len(record):,} fields. {raised_by('table_columns')}")
+            yield record
+
+    @property
+    def line(self) -> int:
+        """The number of the line behind the last record, counted from 1."""
+        return self._reader.line_num + 1
+
+
+def refuse_large(path: Path) -> None:
+    """Checks the size of a table.
+
+    Raises:
+        DamagedError: it is beyond the limit.
+    """
+    most = limits().table_bytes
+    if path.stat().st_size > most:
+        raise DamagedError(f"{path} has more than {most:,} bytes. {raised_by('table_bytes')}")
+
+
 def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[list[str]]:
     """The rows below the header of a CSV file, which exists, one at a time; they may have any number of values.
 
@@ -37,14 +97,44 @@ def read_rows(path: Path, columns: Sequence[str], remedy: str) -> Iterator[list[
         remedy: how to get the file again, as a sentence.
 
     Raises:
-        DamagedError: it is no CSV file in UTF-8, or has another header.
+        DamagedError: it is no CSV file in UTF-8, has another header, or is beyond a limit.
     """
+    refuse_large(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
+            rows = iter(Records(file, strict=True))
             header = next(rows, [])
             if header != [*columns]:
-                raise DamagedError(f"{path} has the columns {header}, expected {[*columns]}. {remedy}")
+                has = quoted(header, 12) or "(none)"
+                raise DamagedError(f"{path} has the columns {has}, expected {[*columns]}. {remedy}")
             yield from rows
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {error}. {remedy}") from None
+        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {one_line(error)}. {remedy}") from None
+
+
+def read_columns(path: Path, columns: Collection[str], remedy: str) -> dict[str, list[str]]:
+    """Some columns of a CSV file, which exists, by their names; it may have others.
+
+    Args:
+        path: the file.
+        columns: their names; those that the file lacks are left out.
+        remedy: how to get the file again, as a sentence.
+
+    Raises:
+        DamagedError: it is no CSV file in UTF-8, has a row of another length than its header, or is beyond a limit.
+    """
+    refuse_large(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = iter(Records(file, strict=True))
+            header = next(rows, [])
+            places = {name: header.index(name) for name in columns if name in header}
+            found: dict[str, list[str]] = {name: [] for name in places}
+            for row in rows:
+                if len(row) != len(header):
+                    raise csv.Error(f"a row has {len(row):,} fields, and the header {len(header):,}")
+                for name, place in places.items():
+                    found[name].append(row[place])
+            return found
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamagedError(f"{path} cannot be read as a CSV file in UTF-8: {one_line(error)}. {remedy}") from None

@@ -2,7 +2,9 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 
@@ -37,8 +39,36 @@ class BusyError(PipelineError):
     """Another process is making the same file."""
 
 
+MOST_COMPARED, LONGEST_COMPARED = 10_000, 200
+
+CUT = " [...] "
+MOST_KEPT = 1_000_000
+"""Characters of a long message that are written to a file."""
+
 FEW = 5
 """The number of names that a message shows."""
+
+
+LONGEST_MESSAGE, SHOWN_END = 2000, 400
+"""Characters of a message, and of its end, where it says what to do: that much is shown of a longer one."""
+
+UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""Characters by which a name could move the cursor, hide or turn around what is printed, or not be printed at all."""
+
+
+def printable(text: str) -> str:
+    """The text with escapes such as \\x1b for `UNPRINTABLE` characters."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def as_message(text: str) -> str:
+    """The text as it is shown to the user: printable, at most `LONGEST_MESSAGE` characters, all of it in a file."""
+    shown = printable(text)
+    if len(shown) <= LONGEST_MESSAGE:
+        return shown
+    place = in_a_file([shown[:MOST_KEPT]], "message")
+    start = shown[: LONGEST_MESSAGE - SHOWN_END - len(place) - len(CUT)]
+    return f"{start}{CUT}{shown[-SHOWN_END:]}{place}"
 
 
 def first_few(items: Sequence[str], limit: int = FEW) -> str:
@@ -85,7 +115,11 @@ def quoted(names: Iterable[str], limit: int = FEW) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to `name`, whatever its case; None if no name is similar."""
-    folded: Mapping[str, str] = {other.casefold(): other for other in known}
-    matches = difflib.get_close_matches(name.casefold(), folded, n=1)
+    """The known name that is most similar to `name`, whatever its case; None if no name is similar.
+
+    Long names, and known names behind the first `MOST_COMPARED`, are passed over: to compare them takes minutes.
+    """
+    compared = (other for other in islice(known, MOST_COMPARED) if len(other) <= LONGEST_COMPARED)
+    folded: Mapping[str, str] = {other.casefold(): other for other in compared}
+    matches = difflib.get_close_matches(name.casefold()[:LONGEST_COMPARED], folded, n=1)
     return folded[matches[0]] if matches else None

@@ -33,6 +33,7 @@ class Limits:
         table_bytes: of a table in a text file: some ten million rows.
         table_columns: of a table in a text file: one-hot labels or logits of 20,000 classes.
         table_cells: rows times columns of a table that is kept in memory; each takes up to 70 bytes.
+        row_group_bytes: of the images in a row group of a Parquet file, which is read whole.
         field_characters: of a field in a table, or a text in a document; Python's own limit of its CSV reader.
         depth: how many lists and maps of a document lie inside each other; Python's own limit is ten times as much.
         items: of a JSON document: its lists, maps, keys and values.
@@ -47,7 +48,8 @@ class Limits:
     text_bytes: int = 32 * MEBI
     table_bytes: int = 2048 * MEBI
     table_columns: int = 20_000
-    table_cells: int = 200 * MEGA
+    table_cells: int = 100 * MEGA
+    row_group_bytes: int = 4096 * MEBI
     field_characters: int = 131_072
     depth: int = 100
     items: int = 2 * MEGA
@@ -77,6 +79,7 @@ KEYS = {
     "table_bytes": Key("table_megabytes", MEBI),
     "table_columns": Key("table_columns"),
     "table_cells": Key("table_megacells", MEGA),
+    "row_group_bytes": Key("row_group_megabytes", MEBI),
     "field_characters": Key("field_characters"),
 }
 """The key of each limit that a user may have a reason to raise."""

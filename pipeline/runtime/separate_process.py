@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,23 +80,28 @@ def run_separately(
             )
         except subprocess.TimeoutExpired:
             raise _too_slow(path, remedy, seconds) from None
-    return _value(ended.stdout, ended.returncode, path, remedy, memory, seconds)
+    return value(ended.stdout, ended.returncode, path, remedy, memory, seconds)
 
 
-def _value(answer: str, code: int, path: Path, remedy: str, memory: int, seconds: int) -> Any:
+def value(answer: str, code: int, path: Path, remedy: str, memory: int, seconds: int) -> Any:
+    """What a process that ended with a code has answered; the arguments and errors are those of `run_separately`."""
     if answer.endswith("\n"):
-        told = json.loads(answer)
-        if "value" in told:
-            return told["value"]
-        if told["error"] == MemoryError.__name__:
-            raise UnusableError(f"{path} takes more than {memory / 2**30:.1f} GiB of memory to be read. {remedy}")
-        if told["error"] is None:
-            raise DamagedError(f"{path} cannot be read: {told['text']}. {remedy}")
-        raise getattr(errors, told["error"])(told["text"])
+        return value_of(json.loads(answer), path, remedy, memory)
     if -code in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL):
         raise _too_slow(path, remedy, seconds)
     name = signal.Signals(-code).name if code < 0 else f"code {code}"
     raise DamagedError(f"{path} cannot be read: the library that reads it crashed ({name}). {remedy}")
+
+
+def value_of(told: Mapping[str, Any], path: Path, remedy: str, memory: int = MEMORY) -> Any:
+    """The value of an `outcome`; its error is raised, as `run_separately` says."""
+    if "value" in told:
+        return told["value"]
+    if told["error"] == MemoryError.__name__:
+        raise UnusableError(f"{path} takes more than {memory / 2**30:.1f} GiB of memory to be read. {remedy}")
+    if told["error"] is None:
+        raise DamagedError(f"{path} cannot be read: {told['text']}. {remedy}")
+    raise getattr(errors, told["error"])(told["text"])
 
 
 def _too_slow(path: Path, remedy: str, seconds: int) -> UnusableError:
@@ -117,16 +122,21 @@ def _serve(module: str, name: str, memory: int, seconds: int) -> NoReturn:
     os.dup2(2, 1)  # what a library prints goes to stderr
     asked = json.loads(sys.stdin.read())
     _limit(memory, seconds, asked["parent"])
-    try:
-        told = {"value": getattr(importlib.import_module(module), name)(*asked["arguments"])}
-    except PipelineError as error:
-        told = {"error": type(error).__name__, "text": str(error)}
-    except MemoryError:
-        told = {"error": MemoryError.__name__}
-    except Exception as error:  # of a library, whose reader a damaged file has confused
-        told = {"error": None, "text": one_line(f"{type(error).__name__}: {error}")}
+    told = outcome(getattr(importlib.import_module(module), name), asked["arguments"])
     print(json.dumps(told), file=answers, flush=True)
     os._exit(0)  # a library that has read a damaged file may crash when it tidies up
+
+
+def outcome(function: Callable[..., Any], arguments: Sequence[Any]) -> dict[str, Any]:
+    """What is answered: the function's value, or the name and text of its error."""
+    try:
+        return {"value": function(*arguments)}
+    except PipelineError as error:
+        return {"error": type(error).__name__, "text": str(error)}
+    except MemoryError:
+        return {"error": MemoryError.__name__}
+    except Exception as error:  # of a library, whose reader a damaged file has confused
+        return {"error": None, "text": one_line(f"{type(error).__name__}: {error}")}
 
 
 def _limit(memory: int, seconds: int, parent: int) -> None:

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.runtime.errors import DamagedError, MissingError, one_line, quoted, shortened
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish
 
@@ -106,9 +106,8 @@ def sealed_sha256(path: Path) -> str:
     return sealed[1].decode()
 
 
-@contextmanager
-def open_checked(path: Path, makers: Mapping[FormatName, str]) -> Iterator[h5py.File]:
-    """Compares a file's digest, format and version, and opens it for reading.
+def digest_if_sound(path: Path, makers: Mapping[FormatName, str]) -> str:
+    """The digest of a file's content, which is compared with its seal.
 
     Args:
         path: the file.
@@ -116,31 +115,51 @@ def open_checked(path: Path, makers: Mapping[FormatName, str]) -> Iterator[h5py.
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is of another format or version, or damaged.
+        DamagedError: its bytes are not those that were sealed.
     """
-    stage = "".join(makers.values()) if len(makers) == 1 else ""
     if not path.is_file():
-        raise MissingError(f"there is no file {path}. Make it with `{f'dvc repro {stage}'.strip()}`.")
-    problem = damage(path)
-    if problem:
-        raise DamagedError(f"{path} {problem}. {remedy(stage)}")
+        raise MissingError(f"there is no file {path}. Make it with `{f'dvc repro {_only(makers)}'.strip()}`.")
+    if problem := damage(path):
+        raise DamagedError(f"{path} {problem}. {remedy(_only(makers))}")
+    return sealed_sha256(path)
+
+
+@contextmanager
+def opened(path: Path, makers: Mapping[FormatName, str]) -> Iterator[h5py.File]:
+    """Opens a file whose digest was compared, and compares its format and version.
+
+    Args:
+        path: the file.
+        makers: as for `digest_if_sound`.
+
+    Raises:
+        DamagedError: it is of another format or version, or no HDF5 file.
+    """
+    stage = _only(makers)
     with ExitStack() as stack:
         try:
             file = stack.enter_context(h5py.File(path, "r"))
             format_name, version = cast(FormatName, str(file.attrs["format"])), int(file.attrs["version"])
         except (OSError, LookupError, TypeError, ValueError) as error:
             raise DamagedError(
-                f"{path} is no HDF5 file with a format and a version: {error}. {remedy(stage)}"
+                f"{path} is no HDF5 file with a format and a version: {one_line(error)}. {remedy(stage)}"
             ) from None
         if format_name not in makers:
             expected = " or ".join(map(repr, makers))
-            raise DamagedError(f"{path} is of format {format_name!r}, expected {expected}. {remedy(stage)}")
+            raise DamagedError(
+                f"{path} is of format {shortened(repr(format_name), 60)}, expected {expected}. {remedy(stage)}"
+            )
         if version != VERSION:
             raise DamagedError(
                 f"{path} is of version {version} of the format {format_name!r}, expected version {VERSION}. "
                 f"If the file is newer, update softlabel. {remedy(makers[format_name])}"
             )
         yield file
+
+
+def _only(makers: Mapping[FormatName, str]) -> str:
+    """The stage that makes the file; empty if several might."""
+    return "".join(makers.values()) if len(makers) == 1 else ""
 
 
 def remedy(stage: str) -> str:
@@ -164,6 +183,30 @@ def damage(path: Path) -> str | None:
     return None
 
 
+def refuse_elsewhere(file: h5py.File) -> None:
+    """Refuses a file of which a part lies elsewhere: in another file, behind a link, or nowhere.
+
+    Two levels are looked at, as many as the formats have; nothing is followed.
+
+    Raises:
+        ValueError: it has such a part; the text begins with its name.
+    """
+    top = _members(file)
+    end = file.id.get_filesize()
+    for item in (*top, *(below for group in top if isinstance(group, h5py.Group) for below in _members(group))):
+        if isinstance(item, h5py.Dataset):
+            start = item.id.get_offset()  # none of chunks, and of data that lie in other datasets or files
+            if start is None or start + item.nbytes > end:
+                raise ValueError(f"{shortened(item.name, 60)} does not lie in one run of the file's bytes")
+
+
+def _members(group: h5py.Group) -> list[Any]:
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{shortened(name, 60)} is a link to another place or file")
+    return [*group.values()]
+
+
 def refuse_other_structure(group: h5py.Group, expected: Mapping[str, Column], path: Path, remedy: str) -> None:
     """Compares a group's datasets with those that the file's attributes announce.
 
@@ -171,16 +214,15 @@ def refuse_other_structure(group: h5py.Group, expected: Mapping[str, Column], pa
         DamagedError: a dataset is missing, unknown, or of another shape or dtype.
     """
     if sorted(group) != sorted(expected):
-        raise DamagedError(f"{path} holds {sorted(group)} in {group.name}, expected {sorted(expected)}. {remedy}")
+        held = quoted(sorted(group), 12)
+        raise DamagedError(f"{path} holds [{held}] in {group.name}, expected {sorted(expected)}. {remedy}")
     for name, (shape, dtype) in expected.items():
         dataset = group[name]
         if (dataset.shape, dataset.dtype) != (shape, np.dtype(dtype)):
             raise DamagedError(
-                f"{path} holds {dataset.name} as {dataset.dtype} of shape {dataset.shape}, "
+                f"{path} holds {dataset.name} as {one_line(dataset.dtype)} of shape {dataset.shape}, "
                 f"expected {np.dtype(dtype)} of shape {shape}. {remedy}"
             )
-        if dataset.chunks is not None:
-            raise DamagedError(f"{path} holds {dataset.name} in chunks, expected in one run of bytes. {remedy}")
 
 
 def strings(texts: Sequence[str]) -> npt.NDArray[Any]:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.errors import DamagedError, ParameterError, shortened
 from pipeline.runtime.ranges import Positive
 
 Dtype = Literal["float32", "float16"]
@@ -215,8 +215,17 @@ KINDS: dict[str, type[Storage]] = {"dense": Dense, "topk": TopK}
 
 
 def of(description: Mapping[str, Any]) -> Storage:
-    """The storage that `as_json` describes."""
-    return KINDS[description["kind"]](**description)
+    """The storage that `as_json` describes.
+
+    Raises:
+        LookupError, TypeError, ValueError: it describes none.
+    """
+    storage = KINDS[description["kind"]](**description)
+    try:
+        TypeAdapter(type(storage)).validate_python(storage.as_json())
+    except ValidationError:
+        raise ValueError(f"its storage is {shortened(repr(storage), 100)}") from None
+    return storage
 
 
 def softmax(logits: npt.NDArray[Any], temperature: float) -> npt.NDArray[np.float32]:
@@ -254,6 +263,11 @@ def _spread(
     index: npt.NDArray[Any], kept: npt.NDArray[Any], others: npt.NDArray[Any], classes: int
 ) -> npt.NDArray[np.float32]:
     """Rows of C values: the kept values at their `index`, and the row's value in `others` at all other places."""
+    if index.size and index.max() >= classes:
+        raise DamagedError(
+            f"a row of soft labels names class {index.max()} of {classes} classes. Make their file again with "
+            "`dvc repro --force`."
+        )
     dense = np.repeat(others.astype(np.float32)[:, None], classes, axis=1)
     np.put_along_axis(dense, index.astype(np.intp), kept.astype(np.float32), axis=1)
     return dense

@@ -19,13 +19,16 @@ import numpy.typing as npt
 from pipeline.images.index import NO_LABEL, SPLITS, SplitName
 from pipeline.images.transforms import FIELD_OF, NOT_MIXED, Transforms
 from pipeline.images.views import Views
-from pipeline.runtime.errors import DamagedError, first_few
+from pipeline.runtime.errors import DamagedError, first_few, one_line, quoted
 from pipeline.runtime.text_files import parsed_json
+from pipeline.runtime.tried_files import try_once
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
     FormatName,
-    open_checked,
+    digest_if_sound,
+    opened,
+    refuse_elsewhere,
     refuse_other_structure,
     remedy,
     sealed_sha256,
@@ -90,7 +93,7 @@ class SoftLabelFile:
 
     Args:
         path: its path.
-        file: the open file, whose digest, format and version `open_checked` has compared.
+        file: the open file, whose digest, format and version have been compared.
 
     Attributes:
         format: `LOGITS_FORMAT` or `TARGETS_FORMAT`.
@@ -115,6 +118,7 @@ class SoftLabelFile:
         self.sha256 = sealed_sha256(path)
         self.remedy = remedy(self.stage)
         try:
+            refuse_elsewhere(file)
             self.provenance = _read_provenance(file)
             self._views = Views.from_json(self.provenance.views)
             self.storage = logit_storage.of(self.provenance.storage)
@@ -125,8 +129,9 @@ class SoftLabelFile:
             if len(set(self.provenance.class_names)) < self.classes:
                 raise ValueError(f"its class names are {list(self.provenance.class_names)}")
             self._refuse_other_structure()
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise DamagedError(f"{path} lacks what its format demands: {error!r}. {self.remedy}") from None
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, OSError, RuntimeError) as error:
+            told = one_line(repr(error), 500)
+            raise DamagedError(f"{path} lacks what its format demands: {told}. {self.remedy}") from None
 
     def count(self, split: SplitName) -> int:
         """N, the number of images."""
@@ -186,7 +191,7 @@ class SoftLabelFile:
 
     def _refuse_other_structure(self) -> None:
         if sorted(self.file) != sorted([CLASS_NAMES, *SPLITS]):
-            raise ValueError(f"it holds {sorted(self.file)}, expected {sorted([CLASS_NAMES, *SPLITS])}")
+            raise ValueError(f"it holds [{quoted(self.file, 12)}], expected {sorted([CLASS_NAMES, *SPLITS])}")
         for split in SPLITS:
             group, views, count = self.file[split], self.views(split), self.count(split)
             if min(count, views.count) < 1:
@@ -210,8 +215,17 @@ def open_soft_labels(path: Path, formats: Sequence[FormatName] = tuple(MAKERS)) 
         MissingError: there is no such file.
         DamagedError: it is of another format or version, or damaged.
     """
-    with open_checked(path, {name: MAKERS[name] for name in formats}) as file:
+    makers = {name: MAKERS[name] for name in formats}
+    sha256 = digest_if_sound(path, makers)
+    try_once(read_structure, path, [*formats], sha256=sha256, remedy=remedy(""))
+    with opened(path, makers) as file:
         yield SoftLabelFile(path, file)
+
+
+def read_structure(path: str, formats: Sequence[FormatName]) -> None:
+    """Reads all of a file but the numbers in its datasets, which HDF5 then reads as plain bytes."""
+    with opened(Path(path), {name: MAKERS[name] for name in formats}) as file:
+        SoftLabelFile(Path(path), file)
 
 
 open_logits = partial(open_soft_labels, formats=[LOGITS_FORMAT])

@@ -14,6 +14,7 @@ from pipeline.images.transforms import FIELD_OF
 from pipeline.images.views import Views
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import refuse_full_disk
+from pipeline.runtime.tried_files import note_as_ours
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.hdf5 import (
     CLASS_NAMES,
@@ -21,6 +22,7 @@ from pipeline.soft_labels.hdf5 import (
     empty_dataset,
     full_disk_as_os_error,
     new_file,
+    sealed_sha256,
     strings,
     write_dataset,
 )
@@ -31,7 +33,7 @@ from pipeline.soft_labels.layout import (
     columns_of_split,
     transform_columns,
 )
-from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
+from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, read_structure, slabs
 from pipeline.soft_labels.softness import doubt_about
 
 OVERHEAD_BYTES = 2**16
@@ -111,6 +113,7 @@ def soften_file(logits_path: Path, targets_path: Path, temperature: float) -> No
         refuse_full_disk(targets_path, sum(_bytes_of_targets(source, split) for split in SPLITS) + OVERHEAD_BYTES)
         with create(targets_path, TARGETS_FORMAT) as target:
             _soften(source, target, temperature)
+    note_as_ours(read_structure, sealed_sha256(targets_path))
 
 
 def _bytes_of_targets(source: SoftLabelFile, split: SplitName) -> int:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pipeline.deployed.metadata import FORMAT as EXPORTED
 from pipeline.deployed.metadata import VERSION as EXPORTED_VERSION
 from pipeline.evaluation.comparison import cautions_on, read_metrics, tables
+from pipeline.evaluation.complete_metrics import refuse_incomplete
 from pipeline.evaluation.current_exports import Now, of_each_student
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
@@ -89,6 +90,7 @@ def run(
         refuse_other(file, data, Expected(teacher_sha256=description.sha256))
         origin = file.provenance
     models = document["models"]
+    refuse_incomplete(metrics, models, students)
     shipped = read_shipped(exports, speeds, Now(document, exported, data.fingerprint(), student_file))
     of_students = of_each_student(shipped.exports)
     curves = read_curves(

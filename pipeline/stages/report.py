@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation.cautions import about_unlabelled, cautions
 from pipeline.evaluation.comparison import read_metrics, tables
+from pipeline.evaluation.complete_metrics import refuse_incomplete
 from pipeline.evaluation.current_exports import Now
 from pipeline.evaluation.curves import read_curves
 from pipeline.evaluation.description import read_description
@@ -99,6 +100,7 @@ def run(
     refuse_other_teacher(metrics, document, description.sha256)
     refuse_other_files(metrics, document, files)
     _refuse_other_students(metrics, models, students)
+    refuse_incomplete(metrics, models, students)
     trained = {group: [group.model(seed) for seed in models[group.key]["seeds"]] for group in students}
     trained |= {BASELINE: [BASELINE.model(seed) for seed in models[BASELINE.key]["seeds"]], TEACHER: [TEACHER.key]}
     curves = read_curves(history, trained)
@@ -162,7 +164,9 @@ def _refuse_other_students(metrics: Path, models: Mapping[str, Any], students: S
 
 def _refuse_other_images(predictions: Path, answers: Mapping[Role, Sequence[pd.DataFrame]], data: Index) -> None:
     ids = sorted(image.id for image in data.split("test"))
-    if any(sorted(table["id"]) != ids for tables in answers.values() for table in tables):
+    known = set(data.class_names)
+    all_tables = [table for tables in answers.values() for table in tables]
+    if any(sorted(table["id"]) != ids or not {*table["actual"], *table["predicted"]} <= known for table in all_tables):
         raise MismatchError(
             f"{predictions} is of other test images than the index. Bring it up to date with `dvc repro evaluate`."
         )

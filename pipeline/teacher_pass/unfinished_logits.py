@@ -15,9 +15,10 @@ from pipeline.images.index import SplitName
 from pipeline.images.transforms import Transforms
 from pipeline.images.views import Views
 from pipeline.runtime.publish import replace_whole, reserve
+from pipeline.runtime.tried_files import note_as_ours
 from pipeline.soft_labels import logit_storage
-from pipeline.soft_labels.hdf5 import full_disk_as_os_error, seal
-from pipeline.soft_labels.reading import Provenance, Rows, stored_transforms
+from pipeline.soft_labels.hdf5 import full_disk_as_os_error, seal, sealed_sha256
+from pipeline.soft_labels.reading import Provenance, Rows, read_structure, stored_transforms
 from pipeline.soft_labels.writing import create_logits
 
 Ints = npt.NDArray[np.intp]
@@ -128,6 +129,7 @@ class UnfinishedLogits:
         seal(self._path)
         _to_disk(self._path)
         os.replace(self._path, finished)
+        note_as_ours(read_structure, sealed_sha256(finished))
 
 
 def _can_be_opened(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import cast
 from pipeline.images.index import SPLITS, Image, Index, SplitName
 from pipeline.runtime.csv_rows import csv_row, csv_rows, read_rows
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import DamagedError, MissingError, first_few
+from pipeline.runtime.errors import DamagedError, MissingError, quoted
 from pipeline.runtime.text_files import read_bytes
 
 LOGITS, INDEX, CARD, CHECKSUMS = "teacher_logits.h5", "index.csv", "README.md", "checksums.sha256"
@@ -59,8 +59,8 @@ def read_pack_index(path: Path, class_names: Sequence[str]) -> Index:
     bad = [row for row in rows if len(row) != len(COLUMNS) or row[1] not in SPLITS or name_of.get(row[2]) != row[3]]
     if bad:
         raise DamagedError(
-            f"{path} has {len(bad)} row(s) that are no images of the classes, such as {bad[0]}. Expected one of the "
-            f"splits {', '.join(SPLITS)}, and the number and the name of one class. {AGAIN}"
+            f"{path} has {len(bad)} row(s) that are no images of the classes, such as {quoted(bad[0], len(COLUMNS))}. "
+            f"Expected one of the splits {', '.join(SPLITS)}, and the number and the name of one class. {AGAIN}"
         )
     if len({row[0] for row in rows}) < len(rows):
         raise DamagedError(f"{path} names an image more than once. {AGAIN}")
@@ -94,6 +94,6 @@ def read_checksums(path: Path) -> dict[str, str]:
     parts = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
     bad = [line for line, part in zip(lines, parts, strict=True) if part is None or not is_part(part[2])]
     if bad or not lines:
-        shown = f"such as {first_few(list(map(repr, bad)), 1)}" if bad else "it is empty"
+        shown = f"such as {quoted(bad, 1)}" if bad else "it is empty"
         raise DamagedError(f"{path} has lines that are no checksums of a pack's files: {shown}. {AGAIN}")
     return {part[2]: part[1] for part in parts if part is not None}

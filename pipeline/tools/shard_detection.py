@@ -10,9 +10,10 @@ from pipeline.datasets.class_folders import USUAL_NAMES
 from pipeline.datasets.folders import files_below
 from pipeline.datasets.tar_members import members_of
 from pipeline.datasets.webdataset import KEY_AND_FIELD
-from pipeline.images.parquet_rows import bytes_of, or_damaged, parquet_reader
+from pipeline.images.parquet_rows import bytes_of
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.errors import quoted
+from pipeline.runtime.parquet_files import or_damaged, parquet_reader
 from pipeline.runtime.text_files import parsed_json
 from pipeline.tools.table_detection import GROUP_NAMES, LABEL_NAMES, TEST_FRACTION, VAL_FRACTION, Columns
 

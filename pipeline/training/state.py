@@ -7,8 +7,6 @@ files at different epochs.
 import json
 import math
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +15,18 @@ import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
+from pydantic import TypeAdapter
 
 from pipeline.measures.best_epoch import COLUMNS, SelectBy, best_epoch
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.errors import DamagedError, ParameterError
+from pipeline.runtime.npz_files import read_npz
 from pipeline.runtime.publish import replace_whole
 
 Kind = Literal["weight", "optimizer", "best"]
 """What an array holds; its name begins with it."""
+
+HISTORY = TypeAdapter(tuple[list[dict[str, int | float]], int])
+"""A row for each epoch, and the number of the last epoch's phase."""
 
 
 class TrainingState:
@@ -48,24 +51,24 @@ class TrainingState:
 
     def _load(self) -> None:
         try:
-            with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files if name != "history"}
-                self.history, self.phase = json.loads(str(file["history"]))
-        # What NumPy, `zipfile` and `json` raise for a file that is cut off or changed.
-        except (zipfile.BadZipFile, zlib.error, OSError, LookupError, ValueError):
+            arrays = read_npz(self.path, example="...", plain="none in it: remove it, and run again")
+            self.history, self.phase = HISTORY.validate_python(json.loads(str(arrays.pop("history"))))
+            _ = self.history and self.best()
+        except (DamagedError, LookupError, ValueError, RecursionError):
             print(f"{self.path} is damaged; starting at the first epoch again", file=sys.stderr)
+            self.history, self.phase = [], 0
             return
         self.arrays = arrays
 
     def restore_weights(self, model: Any) -> None:
         """Assigns the kept weights to the model."""
         if self.phase:
-            _assign(model.weights, self.arrays, "weight")
+            self._assign(model.weights, "weight")
 
     def restore_optimizer(self, optimizer: Any, phase: int) -> None:
         """Assigns the kept variables to the optimizer if they belong to this phase: each begins with a new one."""
         if self.phase == phase:
-            _assign(optimizer.variables, self.arrays, "optimizer")
+            self._assign(optimizer.variables, "optimizer")
 
     def keep(self, model: Any, optimizer: Any, row: dict[str, Any]) -> None:
         """Adds one epoch to the history and writes the file."""
@@ -95,16 +98,21 @@ class TrainingState:
         columns = dict.fromkeys((COLUMNS[self.select_by], "val_accuracy", "val_cross_entropy"))
         values = ", ".join(f"{column} {best[column]:.4f}" for column in columns)
         print(f"best epoch {best['epoch']}: {values}", file=sys.stderr)
-        _assign(model.weights, self.arrays, "best")
+        self._assign(model.weights, "best")
+
+    def _assign(self, variables: Sequence[Any], kind: Kind) -> None:
+        arrays = [self.arrays.get(f"{kind}{number}") for number in range(len(variables))]
+        for variable, array in zip(variables, arrays, strict=True):
+            if array is None or array.shape != tuple(variable.shape):
+                raise DamagedError(
+                    f"{self.path} does not hold the weights of this model, such as those of {variable.path}. Remove "
+                    "it, and run again: the training then starts at the first epoch."
+                )
+            variable.assign(array)
 
 
 def _arrays(variables: Sequence[Any], kind: Kind) -> dict[str, npt.NDArray[Any]]:
     return {f"{kind}{number}": ops.convert_to_numpy(variable) for number, variable in enumerate(variables)}
-
-
-def _assign(variables: Sequence[Any], arrays: dict[str, npt.NDArray[Any]], kind: Kind) -> None:
-    for number, variable in enumerate(variables):
-        variable.assign(arrays[f"{kind}{number}"])
 
 
 class KeepState(keras.callbacks.Callback):

@@ -1,0 +1,77 @@
+"""Files of others are read in a process of its own once for each content; what this program wrote is not tried."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime import tried_files
+from pipeline.runtime.errors import DamagedError
+from pipeline.runtime.tried_files import note_as_ours, try_once
+
+REMEDY = "Fetch it again."
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch):
+    """The paths that were tried, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    paths = []
+
+    def note(reader, *arguments, path, **limits):
+        assert arguments == (path,)
+        paths.append(str(path))
+        if path.read_bytes() == b"bad":
+            raise DamagedError("bad")
+
+    monkeypatch.setattr(tried_files, "run_separately", note)
+    return paths
+
+
+def read(name, content=b"good"):
+    path = Path(name)
+    path.write_bytes(content)
+    try_once(reader, path, sha256=hashlib.sha256(content).hexdigest(), remedy=REMEDY)
+
+
+def reader(path):
+    """Is never called here."""
+
+
+def other_reader(path):
+    """Nor is this."""
+
+
+def test_a_content_is_tried_once_whatever_its_name(tried):
+    for name in ("a", "b", "a"):
+        read(name)
+    assert tried == ["a"]
+    read("a", b"other")
+    assert tried == ["a", "a"]
+
+
+def test_what_cannot_be_read_is_tried_each_time(tried):
+    for _ in range(2):
+        with pytest.raises(DamagedError):
+            read("a", b"bad")
+    assert tried == ["a", "a"]
+
+
+def test_another_reader_tries_again(tried):
+    read("a")
+    try_once(other_reader, Path("a"), sha256=hashlib.sha256(b"good").hexdigest(), remedy=REMEDY)
+    assert tried == ["a", "a"]
+
+
+def test_what_this_program_wrote_is_not_tried(tried):
+    note_as_ours(reader, hashlib.sha256(b"good").hexdigest())
+    read("a")
+    assert tried == []
+
+
+def test_without_a_record_each_use_tries(tried):
+    read("a")
+    Path(".work/digests.sqlite").write_bytes(b"damaged")
+    read("a")
+    assert tried == ["a", "a"]
