@@ -73,7 +73,7 @@ def test_what_only_reads_works_on_a_disk_that_can_only_be_read(reproduced, tmp_p
     assert f"{target} is sound" in done.stdout
 
 
-def test_data_on_a_disk_that_was_taken_away_are_missing_not_empty(reproduced, tmp_path):
+def test_data_on_a_disk_that_was_taken_away_are_missing(reproduced, tmp_path):
     """An empty folder is left where a disk was mounted."""
     gone = "mount -t tmpfs none data/soft_labels"
     done = on_a_mounted_copy(reproduced, tmp_path / "copy", gone, "soften", "--temperature", "4")
