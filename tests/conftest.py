@@ -35,7 +35,7 @@ MODEL = Cnn(  # for the data set below
 COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Selected SSA (Out of 7)", "Partition"]
 
 SLOW_FILES = {
-    "benchmarks", "cluster", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments",
+    "alone", "benchmarks", "cluster", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments",
     "foreign_readers", "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub",
     "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption",
     "interruption_of_commands", "jax", "large_run", "models", "orphan", "parity", "plan", "precision", "processors",
@@ -219,7 +219,8 @@ def unlabelled(split_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this repository on a small data set, after one `dvc repro` that nothing interrupted; to be copied.
 
-    One for all processes of pytest-xdist: the first that needs it makes it, and the others wait.
+    It ran without a network, and `real_project.audited`: test_alone.py looks at what it did outside of its folder. One
+    for all processes of pytest-xdist: the first that needs it makes it, and the others wait.
     """
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -233,12 +234,14 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_reproduced(folder: Path) -> None:
-    from real_project import copy_repository, make_small, run, stages_run
+    from real_project import audited, copy_repository, make_small, run, stages_run, without_network
 
     folder.mkdir(parents=True)
     copy_repository(folder)
     make_small(folder)
-    assert stages_run(run("dvc", "repro", cwd=folder)) == [
+    with audited(folder.parent):
+        said = run(*without_network(), "dvc", "repro", cwd=folder)
+    assert stages_run(said) == [
         "split", "train_teacher", "describe_teacher", "precompute", "soften@4", "train_student@kl-4-1",
         "train_baseline@1", "evaluate", "export@best", "measure_speed", "measure_exports", "report", "model_card",
     ]  # fmt: skip

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -38,6 +40,9 @@ WRITES_EACH_BATCH = {
     "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "writes_each_batch"), ENVIRONMENT["PYTHONPATH"]])
 }
 """Of the environment: `precompute` marks views in small steps, however slow the disk is."""
+
+OF_THE_USER = ("XDG_", "KERAS_", "MPL", "ORT_")
+"""How variables begin that name folders and settings of the user, which a process that is `audited` does without."""
 
 TOGETHER = """
 import json, sys
@@ -69,12 +74,32 @@ def attempt(*command: str, cwd: Path, preexec_fn: Callable[[], None] | None = No
     )
 
 
-def softlabel(*commands: list[str], cwd: Path) -> str:
+def softlabel(*commands: list[str], cwd: Path, before: Sequence[str] = ()) -> str:
     """Runs commands of `softlabel`, which must succeed, in one process, so that all of them load TensorFlow only once.
 
-    It is the program of the project in that folder. Returns everything they printed.
+    It is the program of the project in that folder; `before` are words that start it. Returns everything they printed.
     """
-    return run(sys.executable, "-c", TOGETHER, json.dumps(commands), cwd=cwd)
+    return run(*before, sys.executable, "-c", TOGETHER, json.dumps(commands), cwd=cwd)
+
+
+@cache
+def without_network() -> list[str]:
+    """The words before a command that run it without any network; none where the system forbids it."""
+    words = ["unshare", "-rn"]
+    can = shutil.which("unshare") and subprocess.run([*words, "true"], check=False, capture_output=True).returncode == 0
+    return words if can else []
+
+
+@contextmanager
+def audited(folder: Path) -> Iterator[None]:
+    """Lets commands have an empty folder of the user and of temporary files, `home` and `tmp`; `audit` is their log."""
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+    path = os.pathsep.join([str(Path(__file__).parent / "audited"), ENVIRONMENT["PYTHONPATH"]])
+    given = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "AUDITED": str(folder / "audit")}
+    kept = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(OF_THE_USER)}
+    with patch.dict(ENVIRONMENT, {**kept, **given, "PYTHONPATH": path}, clear=True):
+        yield
 
 
 def start(*command: str, cwd: Path, log: Path) -> subprocess.Popen[bytes]:

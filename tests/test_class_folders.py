@@ -246,7 +246,7 @@ def write(name: str, content: bytes = b"?"):
         (write("raw/train/\udcff/1.png"), ["cannot name a folder: '\\udcff'"], UnusableError),
         (
             write("raw/train/cat/a\nb.png"),
-            ["1 image name(s) lead outside the image folder raw/train/cat: 'a\\nb.png'"],
+            ["1 image name(s) lead outside the image folder raw/train/cat, or are not plain: 'a\\nb.png'"],
             UnusableError,
         ),
         (write("raw/train/cat/\udcff.png"), ["1 image name(s) lead outside", "'\\udcff.png'"], UnusableError),
@@ -262,7 +262,7 @@ def write(name: str, content: bytes = b"?"):
             UnusableError,
         ),
         (link_class_to_another, ["1 folder(s) of classes in raw/train are links: 'dog2'"], UnusableError),
-        (link_image, ["1 image name(s) lead outside the image folder raw/train/cat: 'eel.png'"], UnusableError),
+        (link_image, ["lead outside the image folder raw/train/cat, or are not plain: 'eel.png'"], UnusableError),
         (link_one_split_to_another, ["'raw/test' are the same folder by a link"], UnusableError),
     ],
 )

@@ -232,7 +232,7 @@ def test_errors_of_the_system_are_told_without_traceback(monkeypatch):
     refused = CliRunner().invoke(main, ["table"])
     assert refused.exit_code == 1
     assert "No space left on device" in refused.output
-    assert "Check the disk" in refused.output
+    assert "Make room there, then run again" in refused.output
 
 
 def test_a_defect_of_ours_still_shows_its_traceback(monkeypatch):

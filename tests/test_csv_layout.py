@@ -249,7 +249,11 @@ def test_refuses_names_that_are_no_text_or_not_there():
             ["1 of 61 ", "raw/train_images: 'zz.png' (line 62). ", "63 file(s), such as '000.png', '000b.png'. "],
             MissingError,
         ),
-        (["0,1,../train.csv"], ["1 image name(s)", "raw/train_images: '../train.csv' (line 62)"], UnusableError),
+        (
+            ["0,1,../train.csv"],
+            ["1 image name(s)", "raw/train_images, or are not plain: '../train.csv' (line 62)"],
+            UnusableError,
+        ),
         (['0,1,"a\rb.png"'], ["1 image name(s) of raw/train.csv ", "'a\\rb.png'", "control characters"], UnusableError),
         (["0,1,link.png"], ["1 image name(s)", "raw/train_images by a link: 'link.png' (line 62)"], UnusableError),
         (

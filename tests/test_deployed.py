@@ -18,6 +18,7 @@ from pipeline.deployed.files import open_exported
 from pipeline.deployed.litert import LiteRtFile
 from pipeline.deployed.metadata import NO_DIGEST, from_json
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError, UnusableError
+from pipeline.runtime.plain_names import is_plain_name
 
 FILE = Path("student.tflite")
 
@@ -180,7 +181,7 @@ SOME = st.builds(
     replace,
     st.just(METADATA),
     student=TEXTS,
-    class_names=st.lists(TEXTS, min_size=2, unique=True).map(tuple),
+    class_names=st.lists(TEXTS.filter(is_plain_name), min_size=2, unique=True).map(tuple),
     temperature=st.floats(1e-6, 1e6),
     digest=st.from_regex("[0-9a-f]{64}", fullmatch=True),
 )
@@ -211,6 +212,8 @@ FAULTS = {
     "two channels": (changed(preprocessing={"input_shape": [2, 2, 2]}), DamagedError, "input_shape"),
     "one class": (changed(class_names=["a"]), DamagedError, "1 class"),
     "numbers for classes": (changed(class_names=[1, 2]), DamagedError, "no texts"),
+    "a formula for a class": (changed(class_names=["=1+1", "b"]), DamagedError, "names no data set may have"),
+    "a terminal's escape": (changed(class_names=["\x1b[2J", "b"]), DamagedError, "names no data set may have"),
     "one text for classes": (changed(class_names="ab"), DamagedError, "other keys"),
     "no student": (changed(student=None), DamagedError, "no texts"),
     "a class twice": (changed(class_names=["a", "a"]), DamagedError, "2 class"),

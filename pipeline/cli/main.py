@@ -22,7 +22,9 @@ from pipeline.cli.sweep import sweep
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
+from pipeline.runtime.disk_errors import in_words
 from pipeline.runtime.errors import PipelineError, as_message, one_line
+from pipeline.runtime.own_surroundings import keep_to_the_project, own_temporary_folder
 
 if TYPE_CHECKING:
     from pipeline.cli.beside import Course
@@ -52,8 +54,13 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
         open_stderr()
+        keep_to_the_project()
         try:
-            with interruptible(lambda: context.invoked_subcommand), printing_names_safely():
+            with (
+                interruptible(lambda: context.invoked_subcommand),
+                printing_names_safely(),
+                own_temporary_folder(),
+            ):
                 return super().invoke(context)
         except ModuleNotFoundError as error:
             raise click.ClickException(as_message(_not_installed(context.invoked_subcommand, error))) from error
@@ -65,8 +72,7 @@ class Program(click.Group):
             told = f"there is too little memory: {one_line(error)}. Give it more, or smaller files."
             raise click.ClickException(told) from error
         except OSError as error:
-            told = f"the system refused: {error}. Check the disk and the permissions."
-            raise click.ClickException(as_message(told)) from error
+            raise click.ClickException(as_message(in_words(error))) from error
 
 
 def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:

@@ -11,8 +11,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pipeline.runtime.devices import device_names
+from pipeline.runtime.publish import refuse_full_disk
 
 WATCHER = """
 import os
@@ -35,13 +37,22 @@ NOT_NEEDED_BY_KERAS = ("sklearn", "matplotlib")
 TensorFlow loads in three quarters of the time."""
 
 
+TEMPORARY_BYTES = 2**20
+"""How much room TensorFlow is given for the functions that it writes as temporary files. Where it cannot write them, it
+computes others, and fails with an error that nobody understands."""
+
+
 def start_tensorflow(threads: int | None = None) -> None:
     """Imports TensorFlow, finds its devices, and prints its version and device to stderr.
 
     Args:
         threads: how many threads compute one operation; None: one for each core.
+
+    Raises:
+        OSError: the disk of temporary files is full.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    refuse_full_disk(Path(tempfile.gettempdir(), "temporary files"), TEMPORARY_BYTES)
     with _native_stderr_held_back(), _hidden(NOT_NEEDED_BY_KERAS), _not_collected():
         import tensorflow as tf
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
-from pipeline.datasets.labelled import LONGEST_NAME, composed, is_plain_name, refuse_leaving
+from pipeline.datasets.labelled import composed, refuse_leaving
 from pipeline.datasets.table_files import Table
 from pipeline.runtime.errors import MissingError, UnusableError, nearest, quoted
+from pipeline.runtime.plain_names import LONGEST, is_plain_name
 
 
 class ImageFolder:
@@ -90,9 +91,10 @@ class ImageFolder:
         outside = [row for row, parts_of_row in enumerate(parts) if not parts_of_row]
         if outside:
             raise UnusableError(
-                f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}: "
-                f"{table.places(outside, written)}. A name is relative to that folder: no absolute path, no '..', "
-                f"no control characters, no part of more than {LONGEST_NAME} bytes, and no link that leaves the folder."
+                f"{len(outside)} image name(s) of {table.path} lead outside the image folder {self.folder}, or are not "
+                f"plain: {table.places(outside, written)}. A name is relative to that folder: no absolute path, no "
+                f"'..', no control characters, no part of more than {LONGEST} bytes, no formula of a spreadsheet, and "
+                "no link that leaves the folder."
                 f"{self._relative(written[outside[0]])}"
             )
         hidden = [row for row, parts_of_row in enumerate(parts) if any(map(is_left_by_a_system, parts_of_row))]

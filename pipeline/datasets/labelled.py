@@ -15,12 +15,8 @@ import numpy.typing as npt
 
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import ParameterError, UnusableError, all_named, quoted
+from pipeline.runtime.plain_names import LONGEST, is_plain_name
 from pipeline.runtime.publish import overlap
-
-LONGEST_NAME = 255
-"""Bytes of the name of a file: what file systems allow."""
-
-CONTROL_CHARACTERS = {chr(code) for code in (*range(32), 127)}
 
 
 @dataclass(frozen=True, slots=True)  # there may be millions of them
@@ -167,7 +163,8 @@ def refuse_unsafe_labels(labels: Iterable[str], source: Path, place: str) -> Non
     if unsafe:
         raise UnusableError(
             f"{source} has labels that cannot name a folder: {quoted(unsafe)}. "
-            f"Use names of at most {LONGEST_NAME} bytes, without separators and outer blanks, in {place}."
+            f"Use names without separators, outer blanks and control characters, of at most {LONGEST} bytes, that no "
+            f"spreadsheet takes for a formula, in {place}."
         )
 
 
@@ -181,22 +178,10 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
     outside = [name for name in names if not is_plain_name(name) or not _lies_in(folder, name, inside)]
     if outside:
         raise UnusableError(
-            f"{len(outside)} image name(s) lead outside the image folder {folder}: {all_named([*map(repr, outside)])}. "
-            "A name must be a plain file name in that folder, and no link that leaves it "
-            f"(no separators, no control characters, at most {LONGEST_NAME} bytes)."
+            f"{len(outside)} image name(s) lead outside the image folder {folder}, or are not plain: "
+            f"{all_named([*map(repr, outside)])}. A name must be a plain file name in that folder, and no link that "
+            f"leaves it (no separators, no control characters, at most {LONGEST} bytes, no formula of a spreadsheet)."
         )
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name can be that of a single file or folder on every system, and be written as UTF-8."""
-    return (
-        not CONTROL_CHARACTERS & set(name)
-        and not any("\ud800" <= character <= "\udfff" for character in name)  # bytes that are no UTF-8
-        and name not in {"", ".", ".."}
-        and not set(name) & set("/\\")
-        and not os.path.isabs(name)
-        and len(name.encode()) <= LONGEST_NAME
-    )
 
 
 def composed(text: str) -> str:

@@ -18,13 +18,13 @@ from pipeline.datasets.labelled import (
     DataSet,
     composed,
     ids_of,
-    is_plain_name,
     shares_to_draw,
 )
 from pipeline.datasets.table_labels import is_missing
 from pipeline.datasets.unlabelled import IF_MEANT, Unlabelled, refuse_outside_training, used
 from pipeline.images.index import NO_LABEL, SplitName
 from pipeline.runtime.errors import UnusableError, all_named, quoted
+from pipeline.runtime.plain_names import is_plain_name
 from pipeline.runtime.progress import Progress
 
 
@@ -188,7 +188,8 @@ def _ids(samples: Sequence[Sample], data: Path) -> list[str]:
     if bad:
         raise UnusableError(
             f"{len(bad)} image(s) in shards of {data} have a name that cannot be used: {quoted(bad)}. Expected "
-            "relative names without '..', '\\' and control characters. Write these shards again."
+            "relative names without '..', '\\', control characters and formulas of spreadsheets. Write these "
+            "shards again."
         )
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if repeated:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below
-from pipeline.datasets.labelled import Annotation, ids_of, is_plain_name, refuse_leaving
+from pipeline.datasets.labelled import Annotation, ids_of, refuse_leaving
 from pipeline.runtime.errors import MissingError, UnusableError, all_named
+from pipeline.runtime.plain_names import is_plain_name
 
 IF_MEANT = (
     "If they are meant to have none, set split.unlabelled: {rows: true}, and the teacher labels them (docs/guide.md)."

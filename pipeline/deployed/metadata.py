@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.runtime.errors import DamagedError, MismatchError
+from pipeline.runtime.plain_names import is_plain_name
 from pipeline.runtime.text_files import parsed_json
 
 FORMAT, VERSION = "softlabel-export", 1
@@ -100,6 +101,7 @@ def _faults(metadata: Metadata) -> list[str]:
     found = {
         "names that are no texts": all(isinstance(text, str) for text in (metadata.student, metadata.sha256, *names)),
         f"input_shape {shape}": min(shape) >= 1 and shape[2] in (1, 3),
+        "classes whose names no data set may have": all(is_plain_name(str(name)) for name in names),
         f"{len(names)} class(es)": len(set(names)) == len(names) >= 2,
         f"output {metadata.output!r}": metadata.output in get_args(Output),
         f"precision {metadata.precision!r}": metadata.precision in get_args(FilePrecision),

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
+from pipeline.runtime.own_surroundings import onnx_runtime
 
 
 class OnnxFile:
@@ -24,7 +25,7 @@ class OnnxFile:
     def __init__(self, content: bytes, metadata: Metadata, threads: int | None) -> None:
         self.metadata = metadata
         try:
-            import onnxruntime
+            onnxruntime = onnx_runtime()
         except ModuleNotFoundError:
             raise MissingError(
                 "an .onnx file needs the package onnxruntime, which is not installed: `pip install 'softlabel[onnx]'`."

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipeline.runtime.devices import device_names, device_number, share_gpus
 from pipeline.runtime.errors import MissingError, UnusableError, one_line
+from pipeline.runtime.own_surroundings import onnx_runtime
 
 GRAPH = "graph.onnx"
 """The name of the graph among the layer's files; the others hold its external data."""
@@ -180,7 +181,7 @@ def session_of(graph: Path, device: int = 0) -> tuple[Any, str]:
     Returns:
         ONNX Runtime's session, or None; and why it cannot compute the graph, the rest of a sentence.
     """
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     runtime = f"ONNX Runtime {onnxruntime.__version__}"
     if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < FIRST_SAFE:
@@ -229,6 +230,6 @@ def runtimes(model: Any) -> list[str]:
     """What computes the ONNX graphs of a Keras model, with its version: the last bits of the outputs depend on it."""
     if model is None or not graphs_in(model):
         return []
-    import onnxruntime
+    onnxruntime = onnx_runtime()
 
     return [f"onnxruntime {onnxruntime.__version__} {name}" for name in onnxruntime.get_available_providers()]

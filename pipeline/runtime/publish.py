@@ -89,7 +89,7 @@ def _named_if_full(final: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC and error.filename is None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
             error.filename = os.fspath(final)
         raise
 
@@ -117,7 +117,7 @@ def refuse_full_disk(final: Path, size: int) -> None:
         OSError: the disk has too little room.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=final.parent) as probe:
+    with _named_if_full(final), tempfile.TemporaryFile(dir=final.parent) as probe:
         reserve(probe, size)
 
 
