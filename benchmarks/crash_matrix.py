@@ -119,8 +119,10 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
         return outcome
     while outcome.hits < kills and outcome.misses < 10 * kills:
         copy_before(stage, reference, project, with_dvc=way == BY_DVC)
+        broken = partial(_broken_outputs, stage, project, expected)
         for _ in range(random.integers(1, IN_A_ROW + 1)):
-            kill(outcome, runs, random, usual.seconds, partial(_broken_outputs, stage, project, expected))
+            if not kill(outcome, runs, random, usual.seconds, broken):
+                break
         last = runs.run()
         outcome.ends += 1
         if last.code:
@@ -130,8 +132,8 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
     return outcome
 
 
-def kill(outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float, broken: Any) -> None:
-    """Kills one run at a random moment, and notes what came of it."""
+def kill(outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float, broken: Any) -> bool:
+    """Kills one run at a random moment, notes what came of it, and returns whether the kill hit."""
     at, is_awaited = random.uniform(0, usual), bool(random.integers(2))
     victim, number = str(random.choice(runs.victims)), SIGNALS[random.integers(len(SIGNALS))]
     end = runs.run(at, victim, number, is_awaited or victim == "stage")
@@ -143,6 +145,7 @@ def kill(outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float
     outcome.wrong += [f"{told}: {what}" for what in [*wrong_ends(end, outcome.way, number), *broken()]]
     if outcome.way == ALONE and end.after_signal is not None:
         (outcome.seconds_of_sigkill if number == SIGKILL else outcome.seconds).append(end.after_signal)
+    return end.after_signal is not None
 
 
 def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:

@@ -53,27 +53,26 @@ class Queued:
 def queue_kills(work: Path, kills: int, seed: int) -> Queued:
     """Kills processes of two experiments until so many kills have hit; of an earlier run, if it has finished them."""
     kept = work / f"queue_{kills}_{seed}.json"
+    if not kills:
+        return Queued()
     if not kept.is_file():
         before, project, queued = work / "queue" / "before", work / "queue" / "project", Queued()
         _make(work / "reference", before)
-        shutil.rmtree(project, ignore_errors=True)
-        shutil.copytree(before, project, symlinks=True)
+        _begin(before, project)
         start = time.monotonic()
         _go_on(project, Queued())
         _until_all_are_there(project, Queued())
         usual, expected = time.monotonic() - start, _locks(project)
         random = np.random.default_rng([seed, 0])
-        while kills and sum(queued.hits.values()) < kills:
-            end_all(project)
-            shutil.rmtree(project)
-            shutil.copytree(before, project, symlinks=True)
+        while sum(queued.hits.values()) < kills:
+            _begin(before, project)
             _batter(project, queued, random, usual)
             queued.wrong += [
                 f"{name}: another dvc.lock" for name in EXPERIMENTS if _locks(project)[name] != expected[name]
             ]
             queued.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
             print(f"queue: {sum(queued.hits.values())} kills, {time.monotonic() - start:.0f} s", flush=True)
-        end_all(project)
+        _end_all(project)
         with replace_whole(kept) as partial:
             partial.write_text(json.dumps(asdict(queued)), encoding="utf-8")
     return Queued(**json.loads(kept.read_text(encoding="utf-8")))
@@ -97,6 +96,13 @@ def _make(reference: Path, project: Path) -> None:
         ("commit", "--quiet", "--message=small"),
     ):
         asked("git", *words, cwd=project)
+
+
+def _begin(before: Path, project: Path) -> None:
+    """Makes the project anew, when nothing works in the old one any more."""
+    _end_all(project)
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(before, project, symlinks=True)
 
 
 def _batter(project: Path, queued: Queued, random: np.random.Generator, usual: float) -> None:
@@ -195,9 +201,10 @@ def of_project(project: Path, word: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if fits(process)]
 
 
-def end_all(project: Path) -> None:
-    """Ends the workers, and all that they started."""
-    for word in VICTIMS.values():
-        for process in of_project(project, word):
+def _end_all(project: Path) -> None:
+    """Ends the workers and all that they started, and waits for it."""
+    while processes := [process for word in VICTIMS.values() for process in of_project(project, word)]:
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        time.sleep(LOOK_EVERY)

@@ -5,17 +5,21 @@ first operation, and those of NumPy's library start again by themselves. A stage
 process (`tests/test_crash_matrix.py`).
 """
 
+import atexit
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 LOADED = ("pipeline.cli.main", "dvc.repo", "matplotlib.pyplot")
 """What stages import when they need it, and what takes long."""
@@ -80,6 +84,8 @@ def serve() -> None:
     stages = [f"pipeline.stages.{stage.stem}" for stage in sorted(Path("pipeline/stages").glob("[a-z]*.py"))]
     for name in (*stages, *LOADED):
         import_module(name)
+    gc.collect()
+    gc.freeze()  # or each fork would look at, and copy, all that was imported
     number, start = 0, 0.0
     for line in sys.stdin:
         order = json.loads(line)
@@ -90,14 +96,14 @@ def serve() -> None:
         start, number = time.monotonic(), os.fork()
         if number == 0:
             _become(order)
-            from pipeline.cli.main import main
-
-            main()
         print(number, flush=True)
 
 
-def _become(order: dict[str, Any]) -> None:
-    """Turns this process into one that `python -m pipeline` has just started."""
+def _become(order: dict[str, Any]) -> NoReturn:
+    """Turns this process into one that `python -m pipeline` has just started, and ends it.
+
+    Python's own end is left out: it would tear down all that was imported, page by page, for seconds.
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.chdir(order["folder"])
@@ -105,6 +111,17 @@ def _become(order: dict[str, Any]) -> None:
     for descriptor, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(file, descriptor)
     sys.argv = ["softlabel", *order["words"]]
+    code: Any = 1
+    try:
+        import_module("pipeline.cli.main").main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,22 @@ def test_a_signal_ends_what_swallows_the_error(tmp_path):
     assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
 
 
+def test_a_signal_that_became_another_error_ends_as_a_signal(tmp_path):
+    """As pydantic makes a SchemaError of whatever is raised while it builds a validator."""
+    done = run_command(
+        tmp_path,
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        except BaseException:
+            raise ValueError("Error building a validator")
+        """,
+    )
+    assert done.returncode == 143
+    assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
+
+
 def test_a_signal_in_a_callback_of_the_collector_shows_nothing(tmp_path):
     """As one of jax, which Keras imports: Python shows an error of it, and goes on."""
     done = run_command(
@@ -218,6 +234,32 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path):
     command = [sys.executable, "-c", IMPORTING]
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+ENDING = """
+import atexit, os, sys
+from pipeline.__main__ import main
+from pipeline.cli import main as cli
+
+def act(**_):
+    raise KeyboardInterrupt
+
+class Imported:
+    def __del__(self, write=os.write):
+        write(1, b"torn down")
+
+cli.main.commands["init-remote"].callback = act
+sys.imported = Imported()
+atexit.register(lambda: os.write(1, b"tidied up"))
+sys.argv[1:] = ["init-remote"]
+main()
+"""
+
+
+def test_after_ctrl_c_nothing_that_was_imported_is_torn_down(tmp_path):
+    command = [sys.executable, "-c", ENDING]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (130, b"tidied up")
 
 
 def test_what_is_kept_is_told_of_every_stage_and_of_nothing_else():

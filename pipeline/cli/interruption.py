@@ -74,39 +74,46 @@ def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
     def code_of(error: KeyboardInterrupt) -> int:
         return report_interruption(command(), error) if told_once.acquire(blocking=False) else exit_code(error)
 
-    with _signals_heard(code_of):
+    with _signals_heard(code_of) as numbers:
         try:
             yield
         except KeyboardInterrupt as error:
             raise SystemExit(code_of(error)) from None
+        except Exception:
+            if numbers:  # a library has made another error of it, as pydantic does
+                raise SystemExit(code_of(ENDINGS[numbers[0]]())) from None
+            raise
 
 
 @contextmanager
-def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[None]:
+def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[list[int]]:
+    """Raises an error at the first signal within the block, and yields the list to which its number is added."""
+    numbers: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # Python sets signal handlers in no other thread
-        yield
+        yield numbers
         return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        numbers.append(number)
+        for ending in ENDINGS:
+            signal.signal(ending, signal.SIG_IGN)  # another one would interrupt what this one cleans up
+        sys.unraisablehook = lambda _: None  # in a callback of the garbage collector, this would be shown and forgotten
+        raise ENDINGS[number]
+
     heard, told = socket.socketpair()
     told.setblocking(False)
     threading.Thread(target=_end_after_a_signal, args=[heard, code_of], daemon=True).start()
     handled = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]  # as under `nohup`
-    before = {number: signal.signal(number, _interrupt) for number in handled}
+    before = {number: signal.signal(number, interrupt) for number in handled}
     descriptor_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     try:
-        yield
+        yield numbers
     finally:
         signal.set_wakeup_fd(descriptor_before)
         for number, handler in before.items():
-            if signal.getsignal(number) is _interrupt:  # or the process is about to end
+            if signal.getsignal(number) is interrupt:  # or the process is about to end
                 signal.signal(number, handler)
         told.close()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)  # another one would interrupt what this one cleans up
-    sys.unraisablehook = lambda _: None  # in a callback of the garbage collector, this would be shown and forgotten
-    raise ENDINGS[number]
 
 
 def _end_after_a_signal(heard: socket.socket, code_of: Callable[[KeyboardInterrupt], int]) -> None:
