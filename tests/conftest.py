@@ -36,8 +36,8 @@ COLUMNS = ["Image Name", "Majority Vote Label", "Number of Annotators who Select
 
 SLOW_FILES = {
     "alone", "benchmarks", "cluster", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments",
-    "foreign_readers", "frozen_part", "frozen_training", "gitignore", "given_logits", "given_teachers", "hub",
-    "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption",
+    "foreign_readers", "frozen_part", "frozen_training", "full_disk", "gitignore", "given_logits", "given_teachers",
+    "hub", "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption",
     "interruption_of_commands", "jax", "large_run", "models", "orphan", "parity", "plan", "precision", "processors",
     "quality", "ray_here", "recipes", "render_views", "resize", "run_cache", "separate_process", "several_devices",
     "shards_run", "sharing", "stages", "sweep", "teacher_checks", "temperature_range", "tensorflow_start",

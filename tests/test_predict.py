@@ -299,16 +299,16 @@ def test_only_a_newline_ends_the_name_of_a_class(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("names.txt", b"caf\xe9", "names.txt: the file cannot be read: 'utf-8' codec can't decode"),
-        ("names.json", b"[", "names.json: the file cannot be read: Expecting value"),
-        ("names.json", b'["a", 1]', "names.json: expected a JSON list of names"),
-        ("names.txt", None, "names.txt: there is no such file"),
+        ("names.txt", b"caf\xe9", "names.txt cannot be read as text in UTF-8: 'utf-8' codec can't decode"),
+        ("names.json", b"[", "names.json cannot be read as JSON: Expecting value"),
+        ("names.json", b'["a", 1]', "--classes names.json: expected a JSON list of names"),
+        ("names.txt", None, "--classes names.txt: there is no such file"),
     ],
 )
 def test_a_bad_file_of_classes_is_one_message(model, images, file, content, message):
     if content is not None:
         Path(file).write_bytes(content)
-    assert f"Error: --classes {message}" in refusal(model, "photos", "--classes", file)
+    assert f"Error: {message}" in refusal(model, "photos", "--classes", file)
 
 
 def damaged(content):

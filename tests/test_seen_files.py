@@ -190,3 +190,27 @@ def test_an_experiment_in_a_copy_notes_nothing(tmp_path, monkeypatch):
         Path(name).write_text(f"content of {name}")
     assert check() == ([], NAMES)
     assert check() == ([], NAMES)
+
+
+YEAR = 365 * 86_400
+
+
+@pytest.mark.parametrize("jump", [-YEAR, -2 * 10**9, 10 * YEAR], ids=["a year back", "before 1970", "ten years on"])
+def test_a_change_is_seen_whatever_the_clock_says(monkeypatch, jump):
+    """The clock jumps, then a file of the same size is put in the place of another, with the times of that."""
+    monkeypatch.setattr(seen_files, "SETTLED_SECONDS", 2.0)
+    real = seen_files.time.time_ns
+    check()
+    monkeypatch.setattr(seen_files.time, "time_ns", lambda: real() + int(jump * 1e9))
+    assert check()[0] == []
+    rewritten_with_the_time_of_before()
+    assert check()[0] == ["2.png"]
+    assert check()[0] == ["2.png"]
+
+
+def test_a_file_of_the_future_is_read_in_every_stage(monkeypatch):
+    """As after a clock that was set back: whether its times are those of its last change cannot be known."""
+    monkeypatch.setattr(seen_files, "SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(seen_files.time, "time_ns", lambda: os.stat("0.png").st_mtime_ns - YEAR * 10**9)
+    assert check() == ([], NAMES)
+    assert check() == ([], NAMES)

@@ -162,6 +162,11 @@ def test_a_mark_in_front_is_no_part_of_the_text():
     assert (read_text(FILE, ""), read_json(FILE, ""), read_yaml(FILE, "")) == ('{"a": 1}', {"a": 1}, {"a": 1})
 
 
+def test_line_ends_of_other_systems_are_line_ends():
+    FILE.write_bytes(b"a\r\nb\rc\n")
+    assert read_text(FILE, "") == "a\nb\nc\n"
+
+
 def test_damaged_json_names_the_file_and_the_remedy():
     FILE.write_text("[1,")
     with pytest.raises(DamagedError, match=r"^a\.file cannot be read as JSON: .*\(char 3\)\. Mend it\.$"):

@@ -1,7 +1,6 @@
 """The command that labels new images."""
 
 import io
-import json
 import os
 import signal
 import sys
@@ -17,7 +16,8 @@ from pipeline.cli.interruption import Announced
 from pipeline.cli.printing import Printable
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.runtime.cores import usable_threads
-from pipeline.runtime.errors import DamagedError, ParameterError, one_line
+from pipeline.runtime.errors import DamagedError, ParameterError
+from pipeline.runtime.text_files import read_json, read_text
 
 if TYPE_CHECKING:
     from pipeline.deployed.files import Exported
@@ -157,13 +157,9 @@ def _names_in(value: str) -> list[str]:
                 "the names of all classes with commas between them."
             )
         return value.split(",")
-    try:
-        text = Path(value).read_text(encoding="utf-8-sig")  # Windows puts a mark in front
-        names = json.loads(text) if value.lower().endswith(".json") else text.removesuffix("\n").split("\n")
-    except ValueError as error:
-        raise DamagedError(
-            f"--classes {value}: the file cannot be read: {one_line(error)}. Save it in UTF-8."
-        ) from None
+    file, remedy = Path(value), "Save it in UTF-8."
+    is_json = value.lower().endswith(".json")
+    names = read_json(file, remedy) if is_json else read_text(file, remedy).removesuffix("\n").split("\n")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DamagedError(f'--classes {value}: expected a JSON list of names, such as ["cat", "dog"].')
     return names

@@ -32,9 +32,10 @@ def _missing(group: Group, report: Mapping[str, Any], teacher: Mapping[str, Any]
     """What a report lacks, in words; None if it is complete."""
     if not {*DRAWN, "ece"} <= set(report["quality"]):
         return f"metrics of {group.key}"
-    if [one["class"] for one in report.get("recall", [])] != [one["class"] for one in teacher.get("recall", ())]:
+    recalls, of_teacher = (one.get("recall", []) for one in (report, teacher))
+    if not recalls or [one["class"] for one in recalls] != [one["class"] for one in of_teacher]:
         return f"the recalls of {group.key}"
-    if not all("interval" in one for one in report["recall"] if "mean" in one):
+    if not all("interval" in one for one in recalls if "mean" in one):
         return f"intervals of the recalls of {group.key}"
     if "parameters" in teacher and "parameters" not in report:
         return f"the parameters of {group.key}"
@@ -42,7 +43,7 @@ def _missing(group: Group, report: Mapping[str, Any], teacher: Mapping[str, Any]
         return None
     if not all({*DRAWN} <= set(quality) for quality in report["seeds"].values()):
         return f"metrics of the seeds of {group.key}"
-    ends = report.get("intervals", {})
-    if group != BASELINE and not all("accuracy" in part for part in (report.get("gain", {}), *map(ends.get, GAINS))):
+    gains = [report.get("gain", {}), *(report.get("intervals", {}).get(part, {}) for part in GAINS)]
+    if group != BASELINE and not all("accuracy" in part for part in gains):
         return f"the gain of {group.key}"
     return None

@@ -128,7 +128,7 @@ def _group(key: str) -> Group:
 
 
 def _refuse_no_seeds(group: Group, seeds: Any) -> None:
-    if group != TEACHER and not (seeds and all(seed.isascii() and seed.isdecimal() for seed in seeds)):
+    if group != TEACHER and not (seeds and all(re.fullmatch("[0-9]{1,10}", seed) for seed in seeds)):
         raise ValueError(f"{group.key}.seeds are no whole numbers")
 
 

@@ -51,7 +51,7 @@ def read_npz(path: Path, *, example: str, plain: str) -> dict[str, npt.NDArray[A
         DamagedError: it is no .npz file, or cannot be read.
         UnusableError: it holds Python objects, or does not fit in memory.
     """
-    if not zipfile.is_zipfile(path):
+    if not (path.is_file() and zipfile.is_zipfile(path)):  # a pipe would wait for ever
         raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, {example}).")
     try:
         with BoundedReads(path, DIRECTORY_BYTES) as content, zipfile.ZipFile(content) as archive:

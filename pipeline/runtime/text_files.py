@@ -24,13 +24,14 @@ HALVES = re.compile("[\ud800-\udfff]")
 """Halves of characters, which JSON can escape and UTF-8 cannot write."""
 
 
-def read_text(path: Path, remedy: str, limit: str = "text_bytes") -> str:
-    """Reads a text in UTF-8, with or without a mark in front.
+def read_text(path: Path, remedy: str, limit: str = "text_bytes", errors: str = "strict") -> str:
+    """Reads a text in UTF-8, with or without a mark in front; its lines end in a newline alone.
 
     Args:
         path: the file.
         remedy: how to get the file again, as a sentence.
         limit: the limit of its size, as `Limits` names it.
+        errors: what becomes of bytes that are no UTF-8, as `bytes.decode` takes it.
 
     Raises:
         OSError: the system does not let it be read.
@@ -38,7 +39,7 @@ def read_text(path: Path, remedy: str, limit: str = "text_bytes") -> str:
     """
     content = read_bytes(path, remedy, limit)
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig", errors).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DamagedError(f"{path} cannot be read as text in UTF-8: {one_line(error)}. {remedy}") from None
 

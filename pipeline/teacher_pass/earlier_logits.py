@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pipeline.images.index import SPLITS, SplitName
 from pipeline.images.transforms import IDENTITY, NOT_MIXED, Transforms
 from pipeline.images.views import Views
-from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.reading import Provenance, Rows, SoftLabelFile, open_logits, slabs
 
@@ -64,7 +64,7 @@ def open_earlier(candidates: Sequence[Path], provenance: Provenance) -> Iterator
         for path in candidates:
             try:
                 file = stack.enter_context(open_logits(path))
-            except (MissingError, DamagedError) as error:
+            except (MissingError, DamagedError, UnusableError) as error:
                 print(f"an earlier file is left aside: {error}", file=sys.stderr)
                 continue
             may_differ = {name: getattr(provenance, name) for name in ("dataset", "views", "storage")}

@@ -74,8 +74,10 @@ def detect(data: Path, columns: Columns = UNKNOWN, *, unlabelled: bool = False) 
         MissingError: there is nothing.
         UnusableError: no layout fits, or it cannot be told which column is which.
     """
-    if not data.exists():
-        raise MissingError(f"there is nothing at {data}. Name the folder, or the .npz file, that holds your images.")
+    if not (data.is_dir() or data.is_file()):
+        raise MissingError(
+            f"there is no folder and no file at {data}. Name the folder, or the .npz file, that holds your images."
+        )
     if data.is_absolute() and data.is_relative_to(Path.cwd()):
         data = data.relative_to(Path.cwd())  # so that params.yaml holds in every clone
     refusals: list[str] = []

@@ -8,10 +8,11 @@ from typing import Any
 from pipeline.deployed.formats import FILES
 from pipeline.deployed.seal import unsealed, unsealed_folder
 from pipeline.evaluation.comparison import read_metrics
+from pipeline.evaluation.metrics_form import MadeFrom
 from pipeline.images.resize import Resize
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MismatchError
-from pipeline.runtime.text_files import read_json
+from pipeline.runtime.text_files import parsed_json, read_json
 
 
 def refuse_other_resize(path: Path, resize: Resize, exports: Path, metrics: Path | None) -> None:
@@ -65,12 +66,17 @@ def exported_from(report: Path) -> dict[str, Any]:
 
 
 def _of_metrics(metrics: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    if metrics is not None:
-        prefix = "images.resize."
-        lines = read_metrics(metrics).get("made_from", {}).get("params", [])
-        then = dict(line.removeprefix(prefix).split(": ", 1) for line in lines if line.startswith(prefix))
-        if then:  # an older version did not note it
-            yield metrics, {name: json.loads(value) for name, value in then.items()}
+    if metrics is None:
+        return
+    prefix = "images.resize."
+    try:
+        lines = MadeFrom.model_validate(read_metrics(metrics).get("made_from")).params
+        told = [line.removeprefix(prefix).split(": ", 1) for line in lines if line.startswith(prefix)]
+        then = {name: parsed_json(value) for name, value in told}
+    except ValueError:  # an older version did not note it
+        return
+    if then:
+        yield metrics, then
 
 
 def _words(resize: dict[str, Any]) -> str:

@@ -17,7 +17,15 @@ from pipeline.images.views import Views
 from pipeline.models.records import given_in, read_record
 from pipeline.models.teacher_file import NotTrainedHere
 from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, all_named, first_few, one_line
+from pipeline.runtime.errors import (
+    DamagedError,
+    MissingError,
+    PipelineError,
+    UnusableError,
+    all_named,
+    first_few,
+    one_line,
+)
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.temperatures import softened_at
 from pipeline.soft_labels import softness
@@ -89,7 +97,7 @@ def verify(
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_soft_labels(path))
-        except (MissingError, DamagedError) as error:
+        except (MissingError, DamagedError, UnusableError) as error:
             return [Check("file", False, str(error))]
         return [
             *by_itself(file, teacher, largest_temperature),

@@ -12,7 +12,7 @@ from pipeline.images.index import SPLITS
 from pipeline.report.licences import UNKNOWN
 from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, first_few, quoted
-from pipeline.runtime.text_files import read_bytes
+from pipeline.runtime.text_files import read_text
 from pipeline.runtime.yaml_files import parsed_yaml
 from pipeline.soft_labels.reading import SoftLabelFile, open_logits, open_soft_targets
 from pipeline.tools import pack_card
@@ -106,7 +106,7 @@ def _together(file: SoftLabelFile, folder: Path) -> list[Check]:
 
 def of_card(path: Path, logits: SoftLabelFile, targets: Sequence[SoftLabelFile]) -> Check:
     """Whether the card's metadata and tables are those of the files; everything else in it may be written anew."""
-    text = read_bytes(path, AGAIN).decode("utf-8", "replace")
+    text = read_text(path, AGAIN, errors="replace")
     stated = metadata_in(text)
     if stated is None:
         return Check("card", False, f"{CARD} does not begin with metadata, a YAML mapping between two lines ---")

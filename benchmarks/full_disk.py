@@ -1,0 +1,291 @@
+"""Fills the disk at every step of every stage and tool, and looks at what is said, what is left, and how it goes on.
+
+A reproduced project lies on a small file system in memory, with TMPDIR. For each command its outputs are removed, the
+disk is filled but for a seeded number of blocks, and the command is run; then there is room, and it is run again. Linux
+alone; needs root or user namespaces.
+
+python -m benchmarks.full_disk            # an hour; makes a project first
+python -m benchmarks.full_disk --project FOLDER --only soften@4 pack --tries 2 --output /tmp/full_disk.json
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from benchmarks.projects import environment_of, make_project, write_params
+from benchmarks.record import Record, arguments
+from pipeline.runtime.digests import sha256_file
+
+BLOCK = 4096
+MIB = 2**20
+ROOM = 64 * MIB
+"""What the disk holds beside the project."""
+
+HANGS = 1800
+"""Seconds after which a command is taken to hang."""
+
+TIMES = ("measure_speed", "measure_exports")
+"""Their outputs are times, which are others in each run."""
+
+SMALL = {
+    "train_teacher.phases": [{"epochs": 2, "learning_rate": 0.001, "trainable_from": "all"}],
+    "student.phases": [{"epochs": 2, "learning_rate": 0.002, "trainable_from": "all"}],
+    "student.seeds": [1],
+    "student.trainings_at_once": 1,
+    "split.limit": 400,
+}
+"""Of the project that is made: what differs from the default job."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that writes.
+
+    Attributes:
+        name: for the table.
+        words: the command.
+        outputs: what it writes, relative to the project.
+        same: whether a second run writes the same bytes.
+    """
+
+    name: str
+    words: list[str]
+    outputs: list[str]
+    same: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a command on a disk with little room.
+
+    Attributes:
+        blocks: the room, in blocks of 4 KiB.
+        failed: whether it ended with an error.
+        faults: what should not be, in words.
+    """
+
+    blocks: int
+    failed: bool
+    faults: list[str]
+
+
+def steps_of(project: Path) -> list[Step]:
+    """The stages of dvc.lock, and the tools that write."""
+    softlabel, dvc = [sys.executable, "-m", "pipeline"], [sys.executable, "-m", "dvc"]
+    stages = YAML(typ="safe").load(project / "dvc.lock")["stages"]
+    steps = [
+        Step(name, [*softlabel, *stage["cmd"].split()[3:]], [out["path"] for out in stage["outs"]], name not in TIMES)
+        for name, stage in stages.items()
+    ]
+    soften = next(step for step in steps if step.name.startswith("soften"))
+    student = sorted((project / "models/exports/best").glob("*.tflite"))[0].relative_to(project)
+    return [
+        *steps,
+        Step(f"dvc repro {soften.name}", [*dvc, "repro", "--single-item", soften.name], soften.outputs),
+        Step("pack", [*softlabel, "pack", "packed"], ["packed"]),
+        Step("verify", [*softlabel, "verify", soften.outputs[0]], []),
+        Step("inspect", [*softlabel, "inspect", soften.outputs[0]], []),
+        Step("plan", [*softlabel, "plan"], []),
+        Step(
+            "predict --output",
+            [*softlabel, "predict", str(student), "data/split/test", "--format", "csv", "--output", "labels.csv"],
+            ["labels.csv"],
+        ),
+        Step("render-views", [*softlabel, "render-views", "views", "--split", "val"], ["views"]),
+        Step("init", [*softlabel, "init", str(_data_of(project)), "--force"], ["params.yaml"]),
+    ]
+
+
+def _data_of(project: Path) -> Path:
+    data: str = YAML(typ="safe").load(project / "params.yaml")["split"]["data"]
+    return Path(data)
+
+
+class Disk:
+    """A small file system in memory, with a copy of a project.
+
+    Args:
+        place: an empty folder, on which it is mounted; only this process and those that it starts see it.
+        source: the project.
+    """
+
+    def __init__(self, place: Path, source: Path) -> None:
+        size = sum(file.lstat().st_size // BLOCK + 2 for file in source.rglob("*")) * BLOCK + ROOM
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], check=True)
+        self._source, self._ballast = source, place / "ballast"
+        self.project, self.temporary = place / "project", place / "tmp"
+        self._environment = environment_of(self.project) | {
+            "TMPDIR": str(self.temporary),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def restore(self, step: Step) -> None:
+        """Puts the project back as it was before a command, on a disk with room."""
+        self.make_room()
+        for folder in (self.project, self.temporary):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self._source, self.project, symlinks=True)
+        self.temporary.mkdir()
+        for place in (self.project / output for output in step.outputs if output != "params.yaml"):
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+    def used(self) -> int:
+        """Blocks in use."""
+        told = os.statvfs(self.project)
+        return told.f_blocks - told.f_bfree
+
+    def leave(self, blocks: int) -> None:
+        """Fills the disk but for so many blocks."""
+        with self._ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, os.statvfs(self.project).f_bfree - blocks) * BLOCK)
+
+    def make_room(self) -> None:
+        """Removes what fills the disk."""
+        self._ballast.unlink(missing_ok=True)
+
+    def run(self, step: Step) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the project."""
+        return subprocess.run(
+            step.words,
+            cwd=self.project,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=HANGS,
+            check=False,
+        )
+
+    def files(self) -> dict[str, str]:
+        """SHA-256 of each file of the project and of TMPDIR, but for what a run may leave to go on with."""
+        found = [file for folder in (self.project, self.temporary) for file in folder.rglob("*") if file.is_file()]
+        names = {file.relative_to(self.project.parent).as_posix(): file for file in found}
+        return {name: sha256_file(file) for name, file in names.items() if not _is_of_the_run(name)}
+
+
+def _is_of_the_run(name: str) -> bool:
+    """Whether a file is compiled code, unfinished work, or DVC's own."""
+    whole = name.startswith("project/.work/") and not name.endswith(".partial")
+    of_dvc = name.startswith("project/.dvc/") or name == "project/dvc.lock" or re.search(r"/\.[\w-]{22}\.tmp$", name)
+    return whole or bool(of_dvc) or "/__pycache__/" in name
+
+
+def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int) -> Outcome:
+    """Runs a command on a disk with room for some blocks, then on one with room.
+
+    Args:
+        disk: the disk.
+        step: the command.
+        whole: the SHA-256 of each file after a run with room.
+        blocks: the room.
+    """
+    disk.restore(step)
+    before = disk.files()
+    disk.leave(blocks)
+    first = disk.run(step)
+    disk.make_room()
+    after = disk.files()
+    faults = _faults_of_message(step, first) if first.returncode else []
+    if first.returncode:
+        faults += [
+            f"left or changed {name}" for name in after if after[name] not in (before.get(name), whole.get(name))
+        ]
+    faults += [f"lost {name}" for name in before if name not in after]
+    second = disk.run(step)
+    if second.returncode:
+        faults.append(f"the next run ended with {second.returncode}: {second.stderr[-300:]}")
+    elif step.same:
+        now = disk.files()
+        faults += [f"differs after the next run: {name}" for name in whole if now.get(name) != whole[name]]
+    return Outcome(blocks, first.returncode != 0, faults)
+
+
+def _faults_of_message(step: Step, done: subprocess.CompletedProcess[str]) -> list[str]:
+    errors = [line for line in done.stderr.splitlines() if line.startswith(("Error: ", "ERROR: "))]
+    faults = []
+    of_dvc = step.words[2] == "dvc"  # it has messages and codes of its own
+    if done.returncode != 1 and not of_dvc:
+        faults.append(f"ended with {done.returncode}")
+    if not of_dvc and (len(errors) != 1 or "No space left" not in errors[0] or len(errors[0]) > 2000):
+        faults.append(f"said {done.stderr[-600:]!r}")
+    if "Traceback" in done.stderr:
+        faults.append(f"a traceback: {done.stderr[-300:]!r}")
+    return faults
+
+
+def with_room(disk: Disk, step: Step) -> tuple[int, dict[str, str]]:
+    """How many blocks a command adds where there is room, and the SHA-256 of each file afterwards."""
+    disk.restore(step)
+    before = disk.used()
+    done = disk.run(step)
+    if done.returncode:
+        raise SystemExit(f"{step.name} ends with {done.returncode} where there is room:\n{done.stderr[-2000:]}")
+    return disk.used() - before, disk.files()
+
+
+def measured(options: argparse.Namespace, project: Path, place: Path) -> int:
+    """Tries every command, prints and keeps what came out; returns the number of faults."""
+    record = Record("full_disk", options)
+    disk, rows, faults = Disk(place, project), [], []
+    for step in steps_of(project):
+        if options.only and step.name not in options.only:
+            continue
+        needed, whole = with_room(disk, step)
+        random_of_step = random.Random(f"{options.seed} {step.name}")  # noqa: S311
+        outcomes = [tried(disk, step, whole, random_of_step.randint(0, needed + 2)) for _ in range(options.tries)]
+        of_step = [f"{step.name}, {outcome.blocks} blocks: {fault}" for outcome in outcomes for fault in outcome.faults]
+        print("\n".join(of_step), end="\n" if of_step else "", flush=True)
+        faults += of_step
+        counts = Counter(outcome.failed for outcome in outcomes)
+        wrong = sum(bool(outcome.faults) for outcome in outcomes)
+        rows.append([step.name, str(needed * BLOCK // 1024), str(len(outcomes)), str(counts[True]), str(wrong)])
+    record.table(
+        "Disks with room for a part of what a command writes",
+        ["command", "writes KiB", "tried", "disk full", "something wrong"],
+        rows,
+    )
+    record.keep(faults=faults)
+    record.write()
+    return len(faults)
+
+
+def main() -> None:
+    """Starts itself again where it may mount a file system, and measures there."""
+    options = arguments(
+        __doc__,
+        ("--project", {"type": Path, "help": "A reproduced project.  [default: a small one is made]"}),
+        ("--only", {"nargs": "+", "metavar": "NAME", "help": "Of the table."}),
+        ("--tries", {"type": int, "default": 20, "help": "Disks for each command."}),
+        ("--seed", {"type": int, "default": 1}),
+    )
+    if os.environ.get("FULL_DISK") != "mounting":
+        os.environ["FULL_DISK"] = "mounting"
+        os.execvp("unshare", ["unshare", "-rm", sys.executable, "-m", "benchmarks.full_disk", *sys.argv[1:]])  # noqa: S606
+    with tempfile.TemporaryDirectory() as work:
+        project, place = options.project, Path(work, "disk")
+        place.mkdir()
+        if project is None:
+            project = Path(work, "project")
+            make_project(project)
+            write_params("mnist", SMALL, project / "params.yaml")
+            subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=project, env=environment_of(project), check=True)
+        subprocess.run([sys.executable, "-m", "compileall", "-q", "pipeline"], cwd=project, check=True)
+        faults = measured(options, project, place)
+        subprocess.run(["umount", place], check=True)
+    if faults:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
