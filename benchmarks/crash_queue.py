@@ -37,7 +37,7 @@ class Queued:
 
     Attributes:
         hits: kills by victim.
-        misses: kills for which there was no such process any more.
+        misses: moments at which nothing was left to kill.
         ends: experiments that ended after kills.
         again: how often an experiment had to be queued again.
         wrong: what was not as it must be.
@@ -110,11 +110,12 @@ def _batter(project: Path, queued: Queued, random: np.random.Generator, usual: f
     _go_on(project, Queued())
     for _ in range(random.integers(1, 5)):
         time.sleep(random.uniform(0, usual / 2))
-        victim, number = str(random.choice([*VICTIMS])), SIGNALS[random.integers(len(SIGNALS))]
-        processes = of_project(project, VICTIMS[victim])
-        if not processes:
+        living = {victim: found for victim, word in VICTIMS.items() if (found := of_project(project, word))}
+        if not living:
             queued.misses += 1
             continue
+        victim, number = str(random.choice([*living])), SIGNALS[random.integers(len(SIGNALS))]
+        processes = living[victim]
         with suppress(psutil.NoSuchProcess):
             processes[int(random.integers(len(processes)))].send_signal(number)
             queued.hits[victim] += 1
