@@ -65,7 +65,7 @@ def test_each_image_is_read_once(project, monkeypatch):
     monkeypatch.setattr(seen_files, "SETTLED_SECONDS", -1.0)
     kept = run_split(copy=False)
     read = []
-    monkeypatch.setattr(images_index, "sha256_of", lambda place: read.append(place) or sha256(Path(place)))
+    monkeypatch.setattr(images_index, "digest_of", lambda place: read.append(place) or sha256(Path(place)))
     refuse_changed(kept)
     assert read == []
     Path(kept[3].path).write_bytes(Path(kept[4].path).read_bytes())
