@@ -24,7 +24,7 @@ bench: .venv/installed
 	python -m benchmarks.document
 
 # What docs/scale.md shows: measured first, and computed from that last.
-SCALE := split shards large_index large_run workers how_far
+SCALE := split split_photographs shards large_index large_run workers how_far
 
 bench-scale: .venv/installed
 	for name in $(SCALE); do python -m benchmarks.$$name || exit 1; done

@@ -16,7 +16,7 @@ Before the pass, `split` takes images s / 3600 hours on one machine.
   of those.
 - w: from the record of `benchmarks.large_run`, for 1,000 classes; with C classes the writer takes w 1000 / C, since a
   row arrives with C logits.
-- s, seconds of `split` for an image: from the record of `benchmarks.split`, JPEG files of 224 pixels.
+- s, seconds of `split` for an image: from the record of `benchmarks.split_photographs`.
 """
 
 import json
@@ -35,10 +35,7 @@ WRITERS = {"float16": "dense, float16", "the 10 largest": "top-k, k 10, float16"
 """How logits are stored, and what `benchmarks.large_run` calls that."""
 
 SPLITS = {"copies": "split", "images where they are": "in place"}
-"""What `split` does, and what `benchmarks.split` calls that."""
-
-PHOTOGRAPHS = "JPEG, 224 px"
-"""The images of `benchmarks.split` that are most like ImageNet's."""
+"""What `split` does, and what `benchmarks.split_photographs` calls that."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +130,14 @@ def inputs(results: Path, *, rate: float, price: float, views: int, kilobytes: f
         FileNotFoundError: a record is not there.
     """
     workers, large_run, split = (
-        json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in ("workers", "large_run", "split")
+        json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("workers", "large_run", "split_photographs")
     )
     efficiency = {int(count): float(value) for count, value in workers["measured"]["efficiency"].items()}
     (table,) = (table for table in large_run["tables"] if table["title"].startswith("The writer"))
     found = {row[0]: float(row[table["header"].index("rows/s")].replace(",", "")) for row in table["rows"]}
     writer = {storage: found[name] for storage, name in WRITERS.items()}
-    (photographs,) = (size for size in split["measured"]["sizes"] if size["of"] == PHOTOGRAPHS)
+    (photographs,) = split["measured"]["sizes"]
     seconds = {done: median(photographs["seconds"][name]) / photographs["count"] for done, name in SPLITS.items()}
     return Inputs(rate, price, views, kilobytes, efficiency, writer, seconds, split["machine"]["cores"])
 

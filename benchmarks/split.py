@@ -2,7 +2,7 @@
 
     python -m benchmarks.split [--quick] [--folder FOLDER]
 
-Pictures of 28x28 pixels as PNG files, in class folders, and photograph-like JPEG files of 224x224 pixels. In turns:
+Pictures of 28x28 pixels as PNG files, in class folders (`benchmarks.split_photographs`: JPEG files). In turns:
 
 - split: the whole stage, from the data set to index and copies, which are on the disk when it ends.
 - in place: the same with `split.copy: false`.
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.made_data import write_images
 from benchmarks.paired import interleaved, ratios, spread
@@ -44,8 +43,7 @@ from pipeline.stages import split
 
 CLASSES = 10
 COUNTS = {False: [5_000, 20_000, 80_000], True: [1_000, 4_000]}
-PHOTOGRAPHS = {False: 2_000, True: 100}
-ROUNDS = {False: 3, True: 3}
+ROUNDS = 3
 RAW, COPY = Path("raw"), Path("copy")
 SPLIT, INDEX = Path("data/split"), Path("data/index.csv")
 STAGE, IN_PLACE, PLAIN, DECODE, AGAIN = "split", "in place", "copy", "decode", "check again"
@@ -55,15 +53,6 @@ def write_pictures(count: int) -> None:
     """PNG files of 28x28 grey pixels in the folders of ten classes."""
     for number in range(CLASSES):
         write_images(RAW / f"class {number}", count // CLASSES, (28, 28, 1))
-
-
-def write_photographs(count: int) -> None:
-    """JPEG files of 224x224 pixels in the folders of ten classes."""
-    for number in range(CLASSES):
-        for file in write_images(RAW / f"class {number}", count // CLASSES, (224, 224, 3)):
-            pixels = tf.io.decode_png(file.read_bytes())
-            file.with_suffix(".jpg").write_bytes(tf.io.encode_jpeg(pixels, quality=90).numpy())
-            file.unlink()
 
 
 def run_split(copy: bool = True) -> None:
@@ -137,26 +126,37 @@ def row_of(found: dict[str, Any]) -> list[str]:
     return [found["of"], f"{count:,}", *times, each, spread(ratios(seconds[STAGE], parts)), f"{found['peak_mib']:,.0f}"]
 
 
-def main() -> None:
-    """Times all sizes; a process of its own, with `--alone`, runs the stage once and prints its peak memory."""
+def compare(name: str, description: str | None, of: str, write: Callable[[int], None], counts: dict[bool, Any]) -> None:
+    """Times all sizes; a process of its own, with `--alone`, runs the stage once and prints its peak memory.
+
+    Args:
+        name: the name of the benchmark's module.
+        description: what it measures.
+        of: what kind of images `write` writes, for the table.
+        write: writes so many images below `RAW`.
+        counts: how many images, in the whole benchmark (False) and in the quick one (True).
+    """
     folder: tuple[str, dict[str, Any]] = ("--folder", {"type": Path, "help": "Where the files are made."})
-    options = arguments(__doc__, folder, ("--alone", {"action": "store_true", "help": SUPPRESS}))
+    options = arguments(description, folder, ("--alone", {"action": "store_true", "help": SUPPRESS}))
     if options.alone:
         run_split()
         print(json.dumps(peak_mib()))
         return
-    record = Record("split", options)
+    record = Record(name, options)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), *sys.path])
     home = Path.cwd()
     os.chdir(options.folder or Path(tempfile.gettempdir()))
-    sizes = [("PNG, 28 px", write_pictures, count) for count in COUNTS[options.quick]]
-    sizes.append(("JPEG, 224 px", write_photographs, PHOTOGRAPHS[options.quick]))
-    found = [{"of": of, **measured(write, count, ROUNDS[options.quick])} for of, write, count in sizes]
+    found = [{"of": of, **measured(write, count, ROUNDS)} for count in counts[options.quick]]
     os.chdir(home)
     record.keep(sizes=found)
     header = ["images", "number", *VARIANTS, "split, ms an image", "split / (copy + decode)", "peak MiB of split"]
     record.table("Seconds of split, and of its parts done plainly", header, [row_of(size) for size in found])
     record.write()
+
+
+def main() -> None:
+    """Small pictures, as many as in a small data set and in a large one."""
+    compare("split", __doc__, "PNG, 28 px", write_pictures, COUNTS)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
 """The start of a segment of a JPEG file. In the numbers of a scan, a byte of 255 is followed by 0 or a restart."""
 
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""The markers that begin a picture, each with its way of coding."""
+
 SEQUENTIAL = (0xC0, 0xC1)
+"""Of these, baseline and extended: each number is coded in one go, by Huffman's codes."""
+
 END, SCAN, EXIF = 0xD9, 0xDA, 0xE1
 
 
@@ -68,7 +72,7 @@ def may_unpack(content: bytes) -> bool:
 def _refuse_costly_jpeg(content: bytes) -> None:
     frame, exif, scans = b"", 0, 0
     is_in_one_scan = False
-    for number, (marker, segment) in enumerate(_segments(content)):
+    for number, (marker, segment, _) in enumerate(jpeg_segments(content)):
         _refuse_more(number, MOST_PARTS, "segments")
         if marker in FRAMES and not frame:
             frame = segment
@@ -98,13 +102,16 @@ def _chunks(content: bytes) -> Iterator[bytes]:
         at += 12 + _number(content[at : at + 4])
 
 
-def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """The marker and the bytes of each segment of a JPEG file; as in libjpeg, other bytes may lie between them."""
+def jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """The marker and the bytes of each segment of a JPEG file, and where it ends.
+
+    As in libjpeg, other bytes may lie between segments.
+    """
     at = 2
     while (found := MARKER.search(content, at)) and found[1][0] != END:
         start = found.end()
         at = start + max(_number(content[start : start + 2]), 2)
-        yield found[1][0], content[start + 2 : at]
+        yield found[1][0], content[start + 2 : at], at
 
 
 def _number(big_endian: bytes) -> int:
