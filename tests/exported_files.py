@@ -1,5 +1,6 @@
 """A student whose answers are computed by pencil, and the files made from it, for tests of what is shipped."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.deployed.metadata import Metadata
+from pipeline.deployed.seal import sealed
 from pipeline.images.resize import DEFAULT_RESIZE, preprocessing
 
 CLASSES = ("cat", "dog", 'a "bird", {digest}')
@@ -57,4 +59,32 @@ def write_litert(path: Path, **changed: Any) -> Path:
 
     metadata = replace(METADATA, **changed)
     path.write_bytes(litert.float32(Graph(student(), metadata.output), metadata))
+    return path
+
+
+def write_onnx(
+    path: Path, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], **constants: Any
+) -> Path:
+    """A graph of somebody's, with metadata and a right digest.
+
+    Args:
+        path: where it is written.
+        nodes: of the graph.
+        inputs: names, types and shapes.
+        outputs: the same.
+        constants: arrays by their names.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info(*one) for one in outputs],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "softlabel", METADATA.as_json()
+    path.write_bytes(sealed(model.SerializeToString()))
     return path

@@ -8,17 +8,19 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from exported_files import LOGITS, METADATA, PIXELS, write_litert
+from exported_files import LOGITS, METADATA, PIXELS, write_litert, write_onnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.deployed import seal
+from pipeline.deployed import files, seal
 from pipeline.deployed.answers import as_logits
-from pipeline.deployed.files import open_exported
+from pipeline.deployed.files import answer_one_image, open_exported, refuse_harmful
 from pipeline.deployed.litert import LiteRtFile
 from pipeline.deployed.metadata import NO_DIGEST, from_json
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError, UnusableError
 from pipeline.runtime.plain_names import is_plain_name
+
+pytestmark = pytest.mark.usefixtures("untried")
 
 FILE = Path("student.tflite")
 
@@ -46,7 +48,7 @@ class Interpreter:
         return [{"index": 0, "shape": np.array([1, 2, 2, 1]), "dtype": np.uint8}]
 
     def get_output_details(self):
-        return [{"index": 1, "quantization": (0.25, -128)}]
+        return [{"index": 1, "shape": np.array([1, 3]), "dtype": np.int8, "quantization": (0.25, -128)}]
 
     def get_tensor(self, index):
         return np.array([[-128, -127, -125]], np.int8)
@@ -174,6 +176,133 @@ def test_what_the_runtime_refuses_is_one_message(tmp_path):
     (tmp_path / FILE).write_bytes(seal.sealed(b"\x08\0\0\0TFL3" + bytes(64) + text))
     with pytest.raises(DamagedError, match="LiteRT cannot run the file"):
         open_exported(tmp_path / FILE)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, IndexError, ValueError, OverflowError])
+@pytest.mark.parametrize("call", ["invoke", "get_tensor", "allocate_tensors"])
+def test_what_fails_when_it_runs_is_one_message(monkeypatch, call, error):
+    def fail(*_):
+        raise error("confused\x1b[2J")
+
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Interpreter)
+    exported = LiteRtFile(b"", METADATA, threads=1)
+    monkeypatch.setattr(Interpreter, call, fail, raising=False)
+    with pytest.raises(DamagedError, match=r"LiteRT cannot run the file: confused \[2J\. Export"):
+        exported.logits(PIXELS)
+
+
+IMAGES = ("x", 2, ("images", 2, 2, 1))
+GIVEN = ("y", 1, ("images", 3))
+"""1 is float32, 2 is uint8 and 7 is int64, by ONNX's numbers."""
+
+
+def graph(path, *more, inputs=(IMAGES,), outputs=(GIVEN,), **constants):
+    """The first three pixels, and further nodes; the last one gives y."""
+    from onnx import helper
+
+    flat = [helper.make_node("Cast", ["x"], ["f"], to=1), helper.make_node("Flatten", ["f"], ["flat"])]
+    cut = helper.make_node("Slice", ["flat", "zero", "three", "one"], ["z"])
+    last = more or [helper.make_node("Identity", ["z"], ["y"])]
+    numbers = {"zero": np.array([0]), "one": np.array([1]), "three": np.array([3])}
+    return write_onnx(path, [*flat, cut, *last], inputs, outputs, **numbers, **constants)
+
+
+def test_a_graph_that_fails_says_so_in_one_message(tmp_path, capfd):
+    from onnx import helper
+
+    name = "\x1b]0;PWNED\a"
+    fails = helper.make_node("Reshape", ["z", "shape"], ["y"], name=name)
+    exported = open_exported(graph(tmp_path / "student.onnx", fails, shape=np.array([7, 3])))
+    with pytest.raises(DamagedError, match=r"cannot run the file: .*cannot be reshaped") as refused:
+        exported.logits(PIXELS)
+    assert str(refused.value).isprintable()
+    assert not any(technical in str(refused.value) for technical in ("ONNXRuntimeError", "onnxruntime_src"))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ({"inputs": (IMAGES, ("w", 1, (1,)))}, "2 inputs and 1 outputs"),
+        ({"outputs": (GIVEN, ("z", 1, ("images", 3)))}, "1 inputs and 2 outputs"),
+        ({"inputs": (("x", 1, IMAGES[2]),)}, "takes float32 of shape"),
+        ({"outputs": (("f", 1, IMAGES[2]),)}, r"gives float32 of shape .*; expected \(images, classes\)"),
+        ({"outputs": (("three", 7, (1,)),)}, "gives int64"),
+    ],
+)
+def test_a_graph_of_other_ends_is_refused(tmp_path, ends, message):
+    with pytest.raises(DamagedError, match=message):
+        open_exported(graph(tmp_path / "student.onnx", **ends))
+
+
+def test_a_graph_without_an_input_is_refused(tmp_path):
+    from onnx import helper
+
+    zeros = helper.make_node("ConstantOfShape", ["shape"], ["y"])
+    file = write_onnx(tmp_path / "student.onnx", [zeros], [], [GIVEN], shape=np.array([1, 3]))
+    with pytest.raises(DamagedError, match="0 inputs and 1 outputs"):
+        open_exported(file)
+
+
+def endless(path):
+    """A loop of 2^62 rounds."""
+    from onnx import helper
+
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["still"]), helper.make_node("Neg", ["before"], ["after"])],
+        "body",
+        [value("round", 7, ()), value("go_on", 9, ()), value("before", 1, None)],
+        [value("still", 9, ()), value("after", 1, None)],
+    )
+    loop = helper.make_node("Loop", ["rounds", "yes", "z"], ["y"], body=body)
+    return graph(path, loop, rounds=np.int64(2**62), yes=np.bool_(True))
+
+
+def vast(path):
+    """64 GiB of what the image gives."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("ReduceMax", ["z"], ["largest"], keepdims=0),
+        helper.make_node("Expand", ["largest", "shape"], ["many"]),
+        helper.make_node("ReduceMax", ["many"], ["again"], keepdims=0),
+        helper.make_node("Add", ["z", "again"], ["y"]),
+    ]
+    return graph(path, *nodes, shape=np.array([2**17, 2**17]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("made", "message"), [(endless, "not read within 2 s"), (vast, "GiB of memory")])
+def test_a_graph_without_end_is_refused(tmp_path, monkeypatch, made, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.runtime.tried_files.SECONDS", 2)
+    file = made(tmp_path / "student.onnx")
+    with pytest.raises(UnusableError, match=message):
+        refuse_harmful(file, file.read_bytes())
+
+
+@pytest.mark.slow
+def test_a_sound_file_may_be_opened_here(litert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuse_harmful(litert, litert.read_bytes())
+    refuse_harmful(graph(tmp_path / "student.onnx"), b"")
+
+
+@pytest.mark.parametrize(("is_project", "times"), [(True, 1), (False, 2)])
+def test_a_file_is_tried_once_in_a_project(litert, tmp_path, monkeypatch, is_project, times):
+    """Elsewhere nothing is written, and it is tried in each call."""
+    tried = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr("pipeline.runtime.tried_files.run_separately", lambda *given, **_: tried.append(given))
+    monkeypatch.setattr(files, "refuse_harmful", refuse_harmful)
+    if is_project:
+        Path(".work").mkdir()
+    for _ in range(2):
+        open_exported(litert)
+    assert tried == [(answer_one_image, litert)] * times
+    assert Path(".work").exists() == is_project
 
 
 TEXTS = st.text(min_size=1)

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from hypothesis import strategies as st
 
+from benchmarks.fuzz.forks import in_a_fork
 from benchmarks.fuzz.structure import changed_json
 from benchmarks.fuzz.target import Target
 
@@ -115,12 +116,15 @@ def run_onnx(path: Path) -> None:
 
 def metadata_seeds() -> list[bytes]:
     """What an exported student says of itself."""
+    return [_metadata().as_json().encode()]
+
+
+def _metadata() -> Any:
     from pipeline.deployed.metadata import Metadata
     from pipeline.images.resize import DEFAULT_RESIZE, preprocessing
 
     shape = preprocessing((2, 2, 1), DEFAULT_RESIZE)
-    told = Metadata("student_kl_T4_seed1", "5" * 64, ("cat", "dog"), shape, "logits", "int8", 1.5)
-    return [told.as_json().encode()]
+    return Metadata("student_kl_T4_seed1", "5" * 64, ("cat", "dog"), shape, "logits", "float32", 1.5)
 
 
 def run_metadata(path: Path) -> None:
@@ -136,7 +140,48 @@ def metadata_inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     return changed_json([json.loads(seed) for seed in seeds])
 
 
+def litert_seeds() -> list[bytes]:
+    """A small student in LiteRT, whose metadata are those of `metadata_seeds`."""
+    from pipeline.exports import litert
+    from pipeline.exports.graph import Graph
+
+    return [litert.float32(Graph(_student(), "logits"), _metadata())]
+
+
+def exported_onnx_seeds() -> list[bytes]:
+    """The same student in ONNX."""
+    from pipeline.exports import onnx
+    from pipeline.exports.graph import Graph
+
+    return [onnx.float32(Graph(_student(), "logits"), _metadata())]
+
+
+def _student() -> Any:
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((2, 2, 1)), layers.Conv2D(2, 2), layers.Flatten(), layers.Dense(2)])
+
+
+def run_exported(path: Path) -> None:
+    """Makes the digest right again, and lets the file answer two images as `predict` does."""
+    import numpy as np
+
+    from pipeline.deployed.files import open_exported
+    from pipeline.deployed.seal import DIGEST, NO_DIGEST, sealed
+
+    content = DIGEST.sub(NO_DIGEST.encode(), path.read_bytes())
+    if len(DIGEST.findall(content)) == 1:
+        content = sealed(content)
+    path.write_bytes(content)
+    with patch("pipeline.runtime.tried_files.run_separately", in_a_fork):
+        open_exported(path, threads=1).logits(np.full((2, 2, 2, 1), 7, np.uint8))
+
+
 TARGETS = {
+    "exported_litert": Target(seeds=litert_seeds, run=run_exported, file="student.tflite", words=(b"\xff", b"\0")),
+    "exported_onnx": Target(seeds=exported_onnx_seeds, run=run_exported, file="student.onnx", words=(b"Loop", b"\xff")),
     "keras": Target(seeds=keras_seeds, run=run_keras, inputs=keras_inputs, file="model.keras"),
     "onnx": Target(seeds=onnx_seeds, run=run_onnx, file="model.onnx", words=(b"Loop", b"Expand", b"\xff")),
     "deployed": Target(seeds=metadata_seeds, run=run_metadata, inputs=metadata_inputs, file="metadata.json"),

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +10,12 @@ from unittest import mock
 
 from hypothesis import strategies as st
 
+from benchmarks.fuzz.forks import in_a_fork
 from benchmarks.fuzz.structure import VALUES
 from benchmarks.fuzz.target import Target
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 SEAL_BYTES = 128
-
-LONGEST = 1
-"""Second of the processor in the process that reads a file first; a real one has more."""
 
 
 def seeds() -> list[bytes]:
@@ -33,7 +29,7 @@ def run(path: Path) -> None:
     from pipeline.soft_labels.reading import open_soft_labels
 
     _seal(path)
-    with mock.patch("pipeline.soft_labels.reading.try_once", _in_a_fork), open_soft_labels(path) as file:
+    with mock.patch("pipeline.runtime.tried_files.run_separately", in_a_fork), open_soft_labels(path) as file:
         for split in SPLITS:
             file.labels(split)
             for view in range(file.views(split).count):
@@ -46,20 +42,6 @@ def _seal(path: Path) -> None:
     content = path.read_bytes()
     seal = f"softlabel sha256 {hashlib.sha256(content).hexdigest()} of {len(content)} bytes\n"
     path.write_bytes(content + seal.encode().rjust(SEAL_BYTES, b"\n"))
-
-
-def _in_a_fork(reader: Callable[..., None], path: Path, *more: Any, sha256: str, remedy: str) -> None:
-    """As `try_once`, but in a hundredth of its time, because nothing is imported again."""
-    from pipeline.runtime.separate_process import MEMORY, outcome, value
-
-    with tempfile.TemporaryFile("w+") as answer:
-        if (process := os.fork()) == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
-            print(json.dumps(outcome(reader, [os.fspath(path), *more])), file=answer, flush=True)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        answer.seek(0)
-        value(answer.read(), code, path, remedy, MEMORY, LONGEST)
 
 
 def inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:

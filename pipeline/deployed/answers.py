@@ -9,6 +9,12 @@ import numpy.typing as npt
 from pipeline.deployed.metadata import REMEDY, Metadata, Output
 from pipeline.runtime.errors import DamagedError
 
+End = tuple[tuple[Any, ...], str]
+"""An input or output of a graph: its shape, with the number of images, and the name of its type."""
+
+ANSWERS = ("float32", "uint8", "int8")
+"""The types of what a file gives."""
+
 SMALLEST = float(np.finfo(np.float32).tiny)
 """The smallest number of full precision in float32, about 1e-38."""
 
@@ -24,21 +30,30 @@ def refuse_other_pixels(pixels: npt.NDArray[Any], metadata: Metadata) -> None:
         raise ValueError(f"expected uint8 pixels of shape (images, {expected}), got {pixels.dtype} {pixels.shape}")
 
 
-def refuse_other_input(shape: Sequence[Any], dtype: str, metadata: Metadata) -> None:
-    """Compares the input of a file's graph with what its metadata say.
+def refuse_other_ends(taken: Sequence[End], given: Sequence[End], metadata: Metadata) -> None:
+    """Compares the inputs and outputs of a file's graph with what its metadata say.
 
     Args:
-        shape: of one image.
-        dtype: the name of its type.
+        taken: the shape and type of each input.
+        given: of each output.
         metadata: of the file.
 
     Raises:
         DamagedError: they differ.
     """
-    if (tuple(shape), dtype) != (metadata.input_shape, "uint8"):
+    if len(taken) != 1 or len(given) != 1:
         raise DamagedError(
-            f"the file takes {dtype} of shape {tuple(shape)}, and says of itself that it takes uint8 of shape "
+            f"the file has {len(taken)} inputs and {len(given)} outputs; expected the images and their logits. {REMEDY}"
+        )
+    (shape, dtype), (answers, kind) = taken[0], given[0]
+    if (shape[1:], dtype) != (metadata.input_shape, "uint8"):
+        raise DamagedError(
+            f"the file takes {dtype} of shape {shape[1:]}, and says of itself that it takes uint8 of shape "
             f"{metadata.input_shape}. {REMEDY}"
+        )
+    if len(answers) != 2 or kind not in ANSWERS:
+        raise DamagedError(
+            f"the file gives {kind} of shape {answers}; expected (images, classes) of {' or '.join(ANSWERS)}. {REMEDY}"
         )
 
 

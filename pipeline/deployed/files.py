@@ -1,5 +1,6 @@
 """Opens an exported file for the runtime that it is made for."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -8,9 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.deployed import litert, onnx
-from pipeline.deployed.metadata import Metadata
+from pipeline.deployed.metadata import REMEDY, Metadata
 from pipeline.deployed.seal import unsealed
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
+from pipeline.runtime.separate_process import MEMORY
+from pipeline.runtime.tried_files import try_now, try_once
+from pipeline.runtime.workspace import work_folder
+
+COPIES = 4
+"""How often the numbers of a file may lie in memory while it is tried."""
 
 
 class Exported(Protocol):
@@ -60,8 +67,9 @@ def open_exported(path: Path, threads: int | None = None) -> Exported:
 
     Raises:
         MissingError: there is no such file, or its runtime is not installed.
-        UnusableError: it has another ending, or the stage `export` did not write it.
-        DamagedError: its bytes have changed, or its content is that of another kind of file than its ending says.
+        UnusableError: it has another ending, the stage `export` did not write it, or it takes too much time or memory.
+        DamagedError: its bytes have changed, its content is that of another kind of file than its ending says, or its
+            runtime cannot run it.
         MismatchError: another version of this program wrote it.
     """
     ending = path.suffix.lower()
@@ -77,4 +85,35 @@ def open_exported(path: Path, threads: int | None = None) -> Exported:
             f"{path} is named as a {ending} file, but its content is that of {found[0] if found else 'none'}. "
             "Give it its name back, or copy it again."
         )
-    return run(content, unsealed(content, path), threads)
+    metadata = unsealed(content, path)
+    refuse_harmful(path, content)
+    return run(content, metadata, threads)
+
+
+def refuse_harmful(path: Path, content: bytes) -> None:
+    """Lets a file answer one black image in a process of its own, which may hang, crash or want all memory.
+
+    In a project, each content is tried once. Elsewhere nothing is noted, and each call tries it.
+
+    Args:
+        path: the file.
+        content: its bytes.
+
+    Raises:
+        PipelineError: as `open_exported`, and where the process ended.
+    """
+    memory = MEMORY + COPIES * len(content)
+    if work_folder().is_dir():
+        sha256 = hashlib.sha256(content).hexdigest()
+        try_once(answer_one_image, path, sha256=sha256, remedy=REMEDY, memory=memory)
+    else:
+        try_now(answer_one_image, path, remedy=REMEDY, memory=memory)
+
+
+def answer_one_image(path: str) -> None:
+    """Opens a file whose digest is right, and lets it answer one black image."""
+    file = Path(path)
+    content = file.read_bytes()
+    metadata = unsealed(content, file)
+    _, run = KINDS[file.suffix.lower()]
+    run(content, metadata, 1).logits(np.zeros((1, *metadata.input_shape), np.uint8))

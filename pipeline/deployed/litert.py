@@ -1,11 +1,13 @@
 """Runs a LiteRT file (`.tflite`) with the package ai-edge-litert."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
+from pipeline.deployed.answers import SMALLEST, End, as_logits, refuse_other_ends, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
@@ -22,7 +24,7 @@ class LiteRtFile:
 
     Raises:
         MissingError: the package ai-edge-litert is not installed.
-        DamagedError: LiteRT refuses the bytes, or they take other images than the metadata say.
+        DamagedError: LiteRT refuses the bytes, or they take or give something else than the metadata say.
     """
 
     def __init__(self, content: bytes, metadata: Metadata, threads: int | None) -> None:
@@ -34,23 +36,22 @@ class LiteRtFile:
                 "a .tflite file needs the package ai-edge-litert, which is not installed: "
                 "`pip install 'softlabel[runtime]'`."
             ) from None
-        try:
-            with native_stderr_closed():
-                self._interpreter = Interpreter(model_content=content, num_threads=threads or usable_threads())
-                refuse_other_input(*_shape_and_type(self._interpreter), metadata)
-                self._allocate(1)
-        except (ValueError, RuntimeError) as error:
-            raise DamagedError(f"LiteRT cannot run the file: {one_line(error)}. Export the student again.") from None
+        with _guarded(), native_stderr_closed():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads or usable_threads())
+            taken, given = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            refuse_other_ends([*map(_end, taken)], [*map(_end, given)], metadata)
+            self._allocate(1)
 
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(N, C) logits of (N, height, width, channels) pixels; see `files.Exported`."""
         refuse_other_pixels(pixels, self.metadata)
-        if len(pixels) != self._images:
-            with native_stderr_closed():
-                self._allocate(len(pixels))
-        self._interpreter.set_tensor(self._input, pixels)
-        self._interpreter.invoke()
-        answers = self._interpreter.get_tensor(self._output["index"])
+        with _guarded():
+            if len(pixels) != self._images:
+                with native_stderr_closed():
+                    self._allocate(len(pixels))
+            self._interpreter.set_tensor(self._input, pixels)
+            self._interpreter.invoke()
+            answers = self._interpreter.get_tensor(self._output["index"])
         scale, zero = self._output["quantization"]
         if not scale:
             return as_logits(answers, self.metadata.output, SMALLEST)
@@ -64,7 +65,16 @@ class LiteRtFile:
         self._images = images
 
 
-def _shape_and_type(interpreter: Any) -> tuple[list[int], str]:
-    """Of the first input; the shape is without the number of images."""
-    told = interpreter.get_input_details()[0]
-    return told["shape"].tolist()[1:], told["dtype"].__name__
+def _end(told: dict[str, Any]) -> End:
+    return tuple(told["shape"].tolist()), told["dtype"].__name__
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Lets an error that LiteRT raises at the content of a file end in a message of ours."""
+    try:
+        yield
+    except (DamagedError, MemoryError):
+        raise
+    except Exception as error:  # whatever a file has confused
+        raise DamagedError(f"LiteRT cannot run the file: {one_line(error)}. Export the student again.") from None

@@ -1,12 +1,19 @@
 """Runs an exported ONNX file with the package onnxruntime."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
+from pipeline.deployed.answers import SMALLEST, End, as_logits, refuse_other_ends, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
-from pipeline.runtime.errors import DamagedError, MissingError, one_line
+from pipeline.runtime.errors import DamagedError, MissingError
+from pipeline.runtime.native_stderr import native_stderr_closed
+from pipeline.runtime.onnx_errors import LACKS_MEMORY, without_prefix
 from pipeline.runtime.own_surroundings import onnx_runtime
+
+NAMES = {"float": "float32"}
+"""NumPy's names of types, where ONNX Runtime has others."""
 
 
 class OnnxFile:
@@ -19,7 +26,7 @@ class OnnxFile:
 
     Raises:
         MissingError: the package onnxruntime is not installed.
-        DamagedError: ONNX Runtime refuses the bytes, or they take other images than the metadata say.
+        DamagedError: ONNX Runtime refuses the bytes, or they take or give something else than the metadata say.
     """
 
     def __init__(self, content: bytes, metadata: Metadata, threads: int | None) -> None:
@@ -32,18 +39,33 @@ class OnnxFile:
             ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: one for each core
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = 4  # what fails is raised
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            with native_stderr_closed():
+                self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            taken, given = self._session.get_inputs(), self._session.get_outputs()
+            ends = [_end(end) for end in taken], [_end(end) for end in given]
         except Exception as error:  # its classes of exceptions have no other common parent
-            raise DamagedError(
-                f"ONNX Runtime cannot run the file: {one_line(error)}. Export the student again."
-            ) from None
-        taken = self._session.get_inputs()[0]
-        refuse_other_input(taken.shape[1:], taken.type.removeprefix("tensor(").removesuffix(")"), metadata)
+            raise _refusal(error) from None
+        refuse_other_ends(*ends, metadata)
+        self._input = taken[0].name
 
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(N, C) logits of (N, height, width, channels) pixels; see `files.Exported`."""
         refuse_other_pixels(pixels, self.metadata)
-        (answers,) = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
+        try:
+            (answers,) = self._session.run(None, {self._input: pixels})
+        except Exception as error:  # as above
+            raise _refusal(error) from None
         return as_logits(answers, self.metadata.output, SMALLEST)
+
+
+def _end(end: Any) -> End:
+    kind = end.type.removeprefix("tensor(").removesuffix(")")
+    return tuple(end.shape), NAMES.get(kind, kind)
+
+
+def _refusal(error: Exception) -> Exception:
+    if LACKS_MEMORY.search(str(error)):
+        return MemoryError("ONNX Runtime cannot allocate what the file asks for")
+    return DamagedError(f"ONNX Runtime cannot run the file: {without_prefix(error)}. Export the student again.")

@@ -13,9 +13,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.onnx_session import CPU, opened, refuse_harmful, without_prefix
+from pipeline.models.onnx_session import CPU, opened, refuse_harmful
 from pipeline.runtime.devices import device_names, device_number, share_gpus
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
+from pipeline.runtime.onnx_errors import without_prefix
 from pipeline.runtime.own_surroundings import onnx_runtime
 
 GRAPH = "graph.onnx"

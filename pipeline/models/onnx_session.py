@@ -1,7 +1,6 @@
-"""Sessions of ONNX Runtime, and what they say when they fail. Needs neither Keras nor TensorFlow."""
+"""Sessions of ONNX Runtime. Needs neither Keras nor TensorFlow."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.runtime.digests import fingerprint, sha256_file
-from pipeline.runtime.errors import DamagedError, UnusableError, one_line
+from pipeline.runtime.errors import DamagedError, UnusableError
+from pipeline.runtime.onnx_errors import LACKS_MEMORY
 from pipeline.runtime.own_surroundings import onnx_runtime
 from pipeline.runtime.separate_process import MEMORY
 from pipeline.runtime.tried_files import try_once
 
 CPU = "CPUExecutionProvider"
-TECHNICAL = (
-    *(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", r"^Fatal error: ", r"^Load model from \S+ failed: ?"),
-    *(r"^Exception during initialization: ", r"/onnxruntime_src/\S+:\d+ .*?\) ", r"\w+\.cc:\d+ \w+ "),
-)
-"""What ONNX Runtime puts before what it says."""
 
 FREE_SIDE = 64
 """Pixels of an image whose size a graph leaves open, where it is tried."""
 
-LACKS_MEMORY = re.compile("bad.?alloc|allocate memory|out of memory", re.I)
 COPIES = 4
 """How often the numbers of a graph may lie in memory while it is tried."""
 
@@ -45,14 +39,6 @@ def opened(graph: Path, providers: Sequence[Any]) -> Any:
     session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     _ = [end.shape for end in (*session.get_inputs(), *session.get_outputs())]  # fails if a name is no text
     return session
-
-
-def without_prefix(error: Exception) -> str:
-    """The text of an error of ONNX Runtime in one line, without its number and the places in its sources."""
-    text = one_line(error, limit=4000)
-    for technical in TECHNICAL:
-        text = re.sub(technical, "", text)
-    return one_line(text).rstrip(".")
 
 
 def refuse_harmful(graph: Path) -> None:

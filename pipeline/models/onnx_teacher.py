@@ -15,9 +15,9 @@ from pipeline.models.last_activation import PROBABILITIES, refuse_another_functi
 from pipeline.models.model_end import REMEDY, refuse_other_outputs
 from pipeline.models.onnx_files import count_parameters, external_data, place_of, read_graph, tensors_of
 from pipeline.models.onnx_layer import GRAPH, Dtype, Layout, OnnxGraph, session_of
-from pipeline.models.onnx_session import without_prefix
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import ParameterError, UnusableError, quoted
+from pipeline.runtime.onnx_errors import without_prefix
 
 CHANNELS = (1, 3)
 DTYPES: dict[str, Dtype] = {

@@ -37,9 +37,14 @@ def try_once(
         place = _place(reader, sha256)
         if record.digests([place], lambda _: SOUND) == [sha256]:
             return
-        seconds = SECONDS + path.stat().st_size // BYTES_PER_SECOND
-        run_separately(reader, path, *more, path=path, remedy=remedy, memory=memory, seconds=seconds)
+        try_now(reader, path, *more, remedy=remedy, memory=memory)
         record.note([Seen(place, SOUND, sha256)])
+
+
+def try_now(reader: Callable[..., None], path: Path, *more: Any, remedy: str, memory: int = MEMORY) -> None:
+    """As `try_once`, for a file of which nothing is known, and nothing noted."""
+    seconds = SECONDS + path.stat().st_size // BYTES_PER_SECOND
+    run_separately(reader, path, *more, path=path, remedy=remedy, memory=memory, seconds=seconds)
 
 
 def note_as_ours(reader: Callable[..., Any], sha256: str) -> None:
