@@ -161,7 +161,8 @@ def _student() -> Any:
     from keras import layers
 
     keras.utils.set_random_seed(1)
-    return keras.Sequential([keras.Input((2, 2, 1)), layers.Conv2D(2, 2), layers.Flatten(), layers.Dense(2)])
+    pixels = keras.Input((2, 2, 1))
+    return keras.Model(pixels, layers.Dense(2)(layers.Flatten()(layers.Conv2D(2, 2)(pixels))))
 
 
 def run_exported(path: Path) -> None:
@@ -169,7 +170,8 @@ def run_exported(path: Path) -> None:
     import numpy as np
 
     from pipeline.deployed.files import open_exported
-    from pipeline.deployed.seal import DIGEST, NO_DIGEST, sealed
+    from pipeline.deployed.metadata import NO_DIGEST
+    from pipeline.deployed.seal import DIGEST, sealed
 
     content = DIGEST.sub(NO_DIGEST.encode(), path.read_bytes())
     if len(DIGEST.findall(content)) == 1:
