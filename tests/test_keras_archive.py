@@ -185,7 +185,10 @@ RECORDS = [
     '{"class_names": ["a", "b"], "validation": {}}', '{"class_names": ["a", "b"], "members": [{"name": "m"}]}',
     '{"class_names": ["a", "b"], "frozen": {"a": [3]}}', '{"class_names": ["a", "b"], "given": [3]}',
     '{"class_names": ["a", "b"], "given": {"accuracy": NaN}}', '{"class_names": ["a", "b"], "files": "abc"}',
-    '{"class_names": ["a", "b"], "answers": {}}',
+    '{"class_names": ["a", "b"], "answers": {}}', '{"class_names": ["a", "b"], "average": "logits"}',
+    '{"class_names": ["a", "b"], "average": "logits", "members": []}',
+    '{"class_names": ["a", "b"], "members": [{"name": "m", "sha256": "0", "record": null}]}',
+    '{"class_names": ["a", "b"], "class_names": ["c", "d"]}', '{"class_names": ["a", "%s"]}' % ("b" * 200_000),
 ]  # fmt: skip
 
 
@@ -199,6 +202,47 @@ def test_a_record_of_another_form_is_refused(sound, tmp_path, number):
 def test_a_record_that_unpacks_to_more_is_refused(sound, tmp_path):
     with pytest.raises(DamagedError, match="unpacks to"):
         read_record(changed(sound, tmp_path, RECORD, " " * 10**6, zipfile.ZIP_DEFLATED))
+
+
+@pytest.mark.parametrize("place", ["bytes", "encrypted"])
+def test_a_record_that_cannot_be_unpacked_is_refused(sound, tmp_path, place):
+    record = json.dumps({"class_names": ["a", "b", "c"], "files": [f"{number:064x}" for number in range(9)]})
+    path = changed(sound, tmp_path, RECORD, record, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    if place == "bytes":
+        with zipfile.ZipFile(path) as archive:
+            start = archive.getinfo(RECORD).header_offset + 30 + len(RECORD)
+        content[start : start + 2] = b"\xff\xff"  # a kind of block that DEFLATE does not have
+    else:
+        content[content.rindex(RECORD.encode()) - 38] |= 1  # the flags in the table of members
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"softlabel\.json\) cannot be read: "):
+        read_record(path)
+
+
+MEMBER = {"name": "m", "sha256": "0" * 64, "record": None}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"frozen": {"zz/yy": ["q"]}},
+        {"average": "logits", "members": [MEMBER, MEMBER]},
+    ],
+    ids=["frozen layers", "members"],
+)
+def test_a_record_of_another_model_is_refused(sound, tmp_path, record):
+    path = changed(sound, tmp_path, RECORD, json.dumps({"class_names": ["a", "b", "c"], **record}))
+    with pytest.raises(DamagedError, match=r"softlabel\.json\) is of another model: "):
+        load(path)
+
+
+def test_a_record_may_name_as_many_images_as_the_file_holds(sound, tmp_path, monkeypatch):
+    answers = {"ids": [f"image{number}" for number in range(1000)], "views": None, "rendering": None}
+    record = {"class_names": ["a", "b", "c"], "answers": answers}
+    path = changed(sound, tmp_path, RECORD, json.dumps(record))
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, text_bytes=1000, items=1000))[VARIABLE])
+    assert read_record(path) == record
 
 
 def test_all_records_of_this_program_are_read(tmp_path):
