@@ -260,6 +260,34 @@ def test_all_records_of_this_program_are_read(tmp_path):
     assert read_record(tmp_path / "model.keras") == record
 
 
+LARGE = {
+    "input": [keras.Input((20_000, 20_000, 3)), keras.layers.GlobalAveragePooling2D()],
+    "middle": [keras.Input((4, 4, 3)), keras.layers.UpSampling2D(2000), keras.layers.GlobalAveragePooling2D()],
+    "repeated": [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.RepeatVector(10**9)],
+}
+
+
+@pytest.mark.parametrize("nested", ["not nested", "nested", "operation"])
+@pytest.mark.parametrize("kind", LARGE)
+def test_layers_that_give_too_many_numbers(tmp_path, kind, nested):
+    model = keras.Sequential(LARGE[kind])
+    if nested != "not nested":
+        pixels = keras.Input(model.input_shape[1:])
+        model = keras.Model(pixels, model(pixels) if nested == "nested" else model(pixels) + 1.0)
+    model.save(tmp_path / "large.keras")
+    with pytest.raises(UnusableError, match=r"more than 100,000,000 numbers\..*limits.layer_megaoutputs"):
+        load(tmp_path / "large.keras")
+
+
+def test_an_operation_that_gives_too_many_numbers(tmp_path):
+    pixels = keras.Input((4, 4, 3))
+    keras.Model(pixels, keras.ops.mean(keras.ops.tile(pixels, (1, 3000, 3000, 1)), axis=(1, 2))).save(
+        tmp_path / "m.keras"
+    )
+    with pytest.raises(UnusableError, match="more than 100,000,000 numbers"):
+        load(tmp_path / "m.keras")
+
+
 def test_the_limit_of_weights_can_be_raised(sound, monkeypatch):
     monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, model_parameters=100))[VARIABLE])
     with pytest.raises(UnusableError, match=r"has more than 100 weights.*limits.model_megaparameters"):

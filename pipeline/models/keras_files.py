@@ -12,7 +12,7 @@ import keras
 
 from pipeline.models import hub
 from pipeline.models.json_members import CONFIG, read_member
-from pipeline.models.keras_archive import refuse_costly, weights_within
+from pipeline.models.keras_archive import refuse_costly, refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_version, other_format
@@ -121,6 +121,7 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
             f"{path} holds an ONNX graph, but {faults[0]}. Install the version of ONNX Runtime with which the file was "
             f"made. {remedy}"
         )
+    refuse_large_outputs(model, path)
     _apply_record(read_record(path) or {}, model, path)
     return model
 
