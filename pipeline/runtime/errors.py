@@ -91,7 +91,9 @@ def in_a_file(lines: Sequence[str], name: str) -> str:
     file = Path(os.environ.get("DVC_ROOT", "."), ".work", f"{name}.txt")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+        file.unlink(missing_ok=True)
+        with file.open("x", encoding="utf-8", errors="backslashreplace") as written:  # "x" opens no pipe and no link
+            written.writelines(f"{line}\n" for line in lines)
     except OSError:
         return ""
     return f" (all in {file.as_posix()})"
@@ -102,6 +104,13 @@ def one_line(error: object, limit: int = 200) -> str:
     text = str(error) or type(error).__name__
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return shortened(line, limit)
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Whether Python, TensorFlow or XLA could not get as much memory as they wanted."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return str(error).startswith("RESOURCE_EXHAUSTED")  # XLA
 
 
 def shortened(text: str, limit: int) -> str:
