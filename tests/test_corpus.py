@@ -13,7 +13,7 @@ from benchmarks.fuzz.targets import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 LARGEST = 2**17
-STARTS_A_PROCESS = {"hdf5_soft_labels"}
+STARTS_A_PROCESS = {"exported_litert", "exported_onnx", "hdf5_soft_labels"}
 """Kinds whose readers do."""
 
 
