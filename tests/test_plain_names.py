@@ -11,7 +11,7 @@ from pipeline.runtime.plain_names import is_formula, is_plain_name
         "a.png", "-1.png", "+", "-", "=", "@", "@2x (1).png", "-10C (2).png", "+45°", "it's #1!.png", "no. 7; left",
         "a=b.png", "ünïcode 😀", "שלום", "x" * 255, "ü" * 127, "<script>", "a|b", "$x$", "{{ 7 * 7 }}", "...", "~",
         "n+1", "@home", "a-b(c)", "-5.2 (copy).png", "+49 123.jpg", "-ve (mild)", "+ve(strong)", "-Bild (2).png",
-        "-scan (v2).png", "@stop!.png", "+a|b", "+ (or -)", "-1;+1", "👩\u200d⚕️", "می\u200cخواهم",
+        "-scan (v2).png", "@stop!.png", "+a|b", "+ (or -)", "-1;+1", "👩\u200d⚕️",
     ],
 )  # fmt: skip
 def test_names_that_people_use_are_plain(name):
@@ -37,7 +37,8 @@ def test_formulas_of_spreadsheets_are_not(name):
     "name",
     [
         "", ".", "..", "a/b", "a\\b", "/a", "a\0", "a\nb", "a\rb", "\ta", "\x1b[2J", "a\x7f", "\x9b2J", "a\x85b",
-        "a\u2028b", "a\u200eb", "a\u200fb", "a\u061cb", "\ufeffa", "a\u202ab", "gnp\u202e.exe", "\u2066a\u2069", "\udcff", "x" * 256, "ü" * 128,
+        "a\u2028b", "a\u200eb", "a\u200fb", "a\u061cb", "\ufeffa", "a\u202ab",
+        "gnp\u202e.exe", "\u2066a\u2069", "\udcff", "x" * 256, "ü" * 128,
     ],
 )  # fmt: skip
 def test_what_leads_elsewhere_or_moves_the_cursor_is_not(name):

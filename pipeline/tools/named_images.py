@@ -60,8 +60,8 @@ def _harmless(paths: Sequence[str]) -> list[str]:
     commands = [path for path in paths if COMMANDS.search(path)]
     if commands:
         raise UnusableError(
-            f"{len(commands)} image(s) have control characters in their names: {quoted(commands)}. Rename them, or name "
-            "each of the images yourself."
+            f"{len(commands)} image(s) have control characters in their names: {quoted(commands)}. Rename them, or "
+            "name each of the images yourself."
         )
     return [f"./{path}" if is_formula(path) else path for path in paths]
 
