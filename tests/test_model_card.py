@@ -333,7 +333,7 @@ def test_html_and_scripts_of_a_statement_are_text(text, shown):
 @pytest.mark.parametrize(
     "text",
     [
-        "[1]", "p < 0.05, <5 mm", "<https://a.org>", "<a+b@c.org>", "[a](https://a.org/b_(c))", "[a](b/c.md)", "[a](#b)",
+        "p < 0.05, <5 mm", "<https://a.org>", "<a+b@c.org>", "[a](https://a.org/b_(c))", "[a](b/c.md)", "[a](#b)",
         "[a](https://a.org 'title')", "[a](mailto:b@c.org)", "- [x] *done*", "[a]: https://a.org", "a -> b", "R&D <3",
     ],
 )  # fmt: skip
