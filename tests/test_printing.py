@@ -85,6 +85,8 @@ def failing(monkeypatch):
     [
         (MissingError("no \x1b[31mfile"), "Error: no \\x1b[31mfile\n"),
         (PermissionError(13, "Permission denied", "a\x1bb"), "the system refused"),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM when allocating"), "too little memory: OOM when"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "too little memory: RESOURCE_EXHAUSTED"),
         (MemoryError("Unable to allocate 14.6 TiB"), "too little memory: Unable to allocate 14.6 TiB"),
     ],
 )
