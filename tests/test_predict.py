@@ -348,7 +348,7 @@ def test_a_file_that_is_none_of_ours_is_refused(model, images, name, change, mes
 
 def test_a_missing_runtime_is_named_with_its_extra(model, images, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    assert "`pip install 'softlabel[runtime]'`" in refusal(model, "photos")
+    assert "`pip install './FILE.whl[runtime]'`" in refusal(model, "photos")
 
 
 @pytest.mark.parametrize(
