@@ -502,6 +502,23 @@ def test_csv_files_of_any_program_are_read(encoding, end):
     assert table.logits.tolist() == [[1000, -0.5], [1.25, 3], [0, 0]]
 
 
+def test_a_table_is_as_wide_as_imagenet_21k():
+    classes = range(21_841)
+    header = ",".join(["image", "id", *(f"logit:{number}" for number in classes)])
+    Path("table.csv").write_text(f"{header}\n" + "".join(f"x,{row},{'-1.5,' * 21_840}{row}\n" for row in range(12)))
+    table = read_logit_table(Path("table.csv"))
+    assert table.logits.shape == (12, 21_841)
+    assert table.logits[:, -1].tolist() == [*range(12)]
+
+
+def test_a_table_that_is_too_wide_has_one_remedy():
+    Path("table.csv").write_text("id," * 32_768 + "id\n")
+    assert refusal(Path("table.csv"), DamagedError) == (
+        "table.csv has a record of 32,769 fields. If the file is sound, raise limits.table_columns in params.yaml, now "
+        "32768."
+    )
+
+
 def test_csv_files_of_another_encoding_are_refused():
     Path("table.csv").write_bytes("id,logit:a,logit:b\nü,1,2\n".encode("latin-1"))
     assert "cannot be read as a CSV file in UTF-8" in refusal(Path("table.csv"), DamagedError)

@@ -18,7 +18,7 @@ class LimitsSection(Section):
         image_megapixels: height times width of an image, in millions of pixels.
         model_megaparameters: the parameters of a model, in millions.
         model_layers: the layers of a model.
-        yaml_megabytes: of a YAML file such as dvc.lock, in MiB.
+        yaml_megabytes: of a YAML file such as dvc.lock, not of params.yaml, in MiB.
         text_megabytes: of a JSON file, or of another text, in MiB.
         table_megabytes: of a table in a text file, in MiB.
         table_columns: the columns of a table.
