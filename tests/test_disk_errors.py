@@ -3,10 +3,14 @@
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from real_project import ROOT
 
+from pipeline.cli.main import main
 from pipeline.runtime.disk_errors import in_words, mount_of
 from pipeline.runtime.publish import publish, refuse_full_disk
 
@@ -49,6 +53,38 @@ def test_what_to_do_depends_on_the_error(number, words):
 
 def test_an_error_without_number_and_file_is_told_too():
     assert in_words(OSError("odd")) == "the system refused: odd. Check the disk and the permissions."
+
+
+def test_of_a_full_disk_without_a_file_no_room_is_told():
+    """As of what is printed, which once named the disk of the current folder."""
+    told = in_words(refused(errno.ENOSPC))
+    assert told == "the system refused: [Errno 28] No space left on device. Make room there, then run again."
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_of_two_files_the_disk_of_the_second_is_told(monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(2**30, 2**30, 0))
+    error = OSError(errno.ENOSPC, "No space left on device", "/from", None, "/proc/to")
+    assert "; the disk at /proc has 0.0 MiB free" in in_words(error)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_the_disk_of_a_link_is_that_of_what_it_names(tmp_path):
+    (tmp_path / "link").symlink_to("/proc")
+    assert mount_of(tmp_path / "link/file") == Path("/proc")
+
+
+def test_without_temporary_files_a_command_still_reads(monkeypatch, tmp_path):
+    """The disk of the project and those of temporary files can only be read."""
+
+    def none_usable():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    monkeypatch.setattr(tempfile, "gettempdir", none_usable)
+    result = CliRunner().invoke(main, ["params"])
+    assert (result.exit_code, "split:" in result.stdout) == (0, True), result.output
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")

@@ -1,6 +1,7 @@
 """The error classes: what raises and what catches each. The texts: a few names, and other libraries' errors."""
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,24 @@ def test_an_experiment_writes_the_error_outside_its_copy(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     assert all_named(list("abcdef"), "others").endswith(f"(all in {tmp_path}/repository/.work/others.txt)")
     assert (tmp_path / "repository/.work/others.txt").read_text() == "a\nb\nc\nd\ne\nf\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_pipe_or_a_link_in_its_place_is_replaced(kind):
+    """The program waited for a reader of the pipe, and wrote where the link leads."""
+    Path(".work").mkdir()
+    Path("mine.txt").write_text("mine")
+    if kind == "pipe":
+        os.mkfifo(".work/names.txt")
+        reader = os.open(".work/names.txt", os.O_RDONLY | os.O_NONBLOCK)  # else a failure of this test would wait
+    else:
+        Path(".work/names.txt").symlink_to("../mine.txt")
+    assert all_named(list("abcdef")).endswith("(all in .work/names.txt)")
+    if kind == "pipe":
+        os.close(reader)
+    assert Path(".work/names.txt").is_file()
+    assert not Path(".work/names.txt").is_symlink()
+    assert Path("mine.txt").read_text() == "mine"
 
 
 def test_where_nothing_can_be_written_the_few_are_shown():

@@ -1,11 +1,14 @@
 """The first word of each command, and its last where Ctrl-C or SIGTERM ends it."""
 
+import errno
+import io
 import itertools
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +17,7 @@ from real_project import HANGS, ROOT
 from ruamel.yaml import YAML
 
 from pipeline.cli import interruption, main
-from pipeline.cli.interruption import KEPT, Announced, Terminated
+from pipeline.cli.interruption import KEPT, Announced, HungUp, Terminated
 from pipeline.tools import step_speed
 
 AT_ONCE = {"init-remote"}
@@ -56,10 +59,11 @@ def test_ctrl_c_ends_with_code_130_and_how_to_go_on(monkeypatch, command, kept, 
     assert next_run in line.split(" kept")[1]
 
 
-def test_sigterm_is_named(monkeypatch):
-    shown = interrupted(monkeypatch, Terminated)
-    assert shown.exit_code == 143
-    assert re.fullmatch(".*SIGTERM.*\n", shown.stderr)
+@pytest.mark.parametrize(("error", "code", "name"), [(Terminated, 143, "SIGTERM"), (HungUp, 129, "SIGHUP")])
+def test_a_signal_is_named(monkeypatch, error, code, name):
+    shown = interrupted(monkeypatch, error)
+    assert shown.exit_code == code
+    assert re.fullmatch(f".*{name}.*\n", shown.stderr)
 
 
 COMMAND = """
@@ -105,6 +109,23 @@ def test_a_process_that_gets_sigterm_cleans_up_and_says_so(tmp_path):
     assert done.returncode == 143
     assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_terminal_leaves_no_file(tmp_path):
+    done = run_command(
+        tmp_path,
+        """
+        with replace_whole(Path("out")) as partial:
+            partial.write_text("half")
+            print(os.environ["TMPDIR"], flush=True)
+            os.kill(os.getpid(), signal.SIGHUP)
+            signal.pause()
+        """,
+    )
+    assert done.returncode == 129
+    assert list(tmp_path.iterdir()) == []
+    assert "softlabel-" in done.stdout
+    assert not Path(done.stdout.strip()).exists()
 
 
 def test_a_second_signal_does_not_stop_the_cleaning_up(tmp_path):
@@ -303,6 +324,15 @@ def test_the_first_word_comes_before_anything_is_loaded(tmp_path, command):
 @pytest.mark.parametrize("arguments", [["precompute", "--help"], ["precompute", "--batch"], ["soften"]])
 def test_help_and_wrong_use_announce_nothing(arguments):
     assert "starting" not in CliRunner().invoke(main.main, arguments).output
+
+
+def test_without_a_terminal_the_last_words_are_lost(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert interruption.report_interruption("split", HungUp()) == 129
 
 
 def test_a_terminal_gets_the_last_words_on_a_line_of_their_own(monkeypatch, capsys):

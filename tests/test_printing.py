@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from real_project import ENVIRONMENT, ROOT
 
 from pipeline.cli.main import main
 from pipeline.cli.printing import printing_names_safely
@@ -116,3 +118,40 @@ def test_what_is_printed_within_the_block_is_printable(monkeypatch):
     print("\x1b[2J")
     assert out.getvalue() == "wrote a\\x1b[2J\nclass \\u202egnp\n\x1b[2J\n"
     assert err.getvalue() == "\rbar 1/2\\x07"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["--help", "--version", "params", "params --help"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_with_closed_streams_a_command_does_its_work(words, closed):
+    done = in_a_shell(f"{words} {closed}")
+    assert (done.returncode, "Traceback" in done.stdout + done.stderr) == (0, False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["--help", "--version", "params", "params --help"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_cannot_be_printed_ends_in_one_message(words, unbuffered):
+    done = in_a_shell(f"{words} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.removeprefix("params: starting\n") == (
+        "Error: the system refused: [Errno 28] No space left on device. Make room there, then run again.\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_reader_that_wants_no_more_is_told_nothing():
+    assert in_a_shell("--help | true").stderr == ""
+
+
+def in_a_shell(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What `softlabel` does with some words of a shell, in a folder with params.yaml."""
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return subprocess.run(
+        ["sh", "-c", f'"$0" -m pipeline {words}', sys.executable],
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

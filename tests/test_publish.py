@@ -116,6 +116,101 @@ def test_folder_replaces_folder_as_a_whole():
     assert (folder / "b/1").read_text() == "['b/1', 'c/1']"
 
 
+CALLS = [(os, "replace"), (os, "unlink"), (os, "rmdir"), (os, "fsync"), (publishing.shutil, "rmtree")]
+"""By which a folder is replaced, beside the exchange of two names."""
+
+
+def stop_at_call(monkeypatch, number: int, after: bool, is_killed: bool) -> list[str]:
+    """Lets the call of this number stop everything, before or after its work; and all later ones, if this is a kill."""
+    done = []
+
+    def stopping(name, call):
+        def stopped(*given, **named):
+            done.append(name)
+            stops = len(done) >= number if is_killed else len(done) == number
+            if not stops or (after and len(done) == number):
+                result = call(*given, **named)
+            if stops:
+                raise Stopped(name)
+            return result
+
+        return stopped
+
+    for module, name in CALLS:
+        monkeypatch.setattr(module, name, stopping(name, getattr(module, name)))
+    monkeypatch.setattr(publishing, "_exchange", stopping("exchange", publishing._exchange))
+    return done
+
+
+def write_split(content: str) -> None:
+    with publish(Path("split")) as partial:
+        for name in ("a", "b", "c"):
+            (partial / name).mkdir(parents=True)
+            (partial / name / "1").write_text(content)
+
+
+def contents_of_split() -> list[str]:
+    return [Path("split", name, "1").read_text() for name in "abc"]
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
+def test_a_folder_is_replaced_whole_whatever_stops(monkeypatch, exchanges, after, is_killed):
+    """The older folder was once removed before the new one had its name; then both were lost."""
+    if not exchanges:
+        monkeypatch.setattr(publishing, "_exchange", lambda *_: False)
+    for number in range(1, 100):
+        write_split("older")
+        with monkeypatch.context() as patched:
+            calls = stop_at_call(patched, number, after, is_killed)
+            try:
+                write_split("newer")
+            except Stopped:
+                pass
+            else:
+                break
+        between = is_killed and not exchanges and not Path("split").exists()
+        assert between or contents_of_split() in (["older"] * 3, ["newer"] * 3)
+        with pytest.raises(ValueError, match="next run"), publish(Path("split")):
+            raise ValueError("next run")
+        assert contents_of_split() in (["older"] * 3, ["newer"] * 3)
+        assert [path for path in everything() if "/" not in path] == ["split"]
+    assert 10 < len(calls) < 100
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
+def test_of_a_folder_that_cannot_be_removed_the_new_is_whole(monkeypatch, exchanges):
+    """As one that holds a file that nobody may remove."""
+    if not exchanges:
+        monkeypatch.setattr(publishing, "_exchange", lambda *_: False)
+    write_split("older")
+
+    def refused(path):
+        raise PermissionError(errno.EPERM, "Operation not permitted", f"{path}/b/1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing.shutil, "rmtree", refused)
+        with pytest.raises(PermissionError, match=r"split.*partial/b/1"):
+            write_split("newer")
+    assert contents_of_split() == ["newer"] * 3
+    write_split("newest")
+    assert [path for path in everything() if "/" not in path] == ["split"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
+def test_a_folder_replaces_a_link_and_leaves_what_it_names(monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(publishing, "_exchange", lambda *_: False)
+    Path("elsewhere").mkdir()
+    Path("elsewhere/kept").write_bytes(b"kept")
+    Path("split").symlink_to("elsewhere")
+    write_split("newer")
+    assert contents_of_split() == ["newer"] * 3
+    assert not Path("split").is_symlink()
+    assert Path("elsewhere/kept").read_bytes() == b"kept"
+
+
 def publish_empty(kind: str) -> None:
     with publish(FINAL) as partial:
         (partial.mkdir if kind == "folder" else partial.touch)()

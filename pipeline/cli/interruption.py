@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -48,7 +48,15 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which `kill` sends. It ends a command as Ctrl-C does: unfinished files are removed."""
 
 
-ENDINGS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+class HungUp(KeyboardInterrupt):
+    """SIGHUP, which a terminal sends that is closed. It ends a command as Ctrl-C does."""
+
+
+ENDINGS: dict[int, type[KeyboardInterrupt]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
 """The signals that end a command, and what they raise."""
 
 GRACE_SECONDS = 1.5
@@ -57,7 +65,7 @@ GRACE_SECONDS = 1.5
 
 @contextmanager
 def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
-    """Ends the process with one line and code 130 at SIGINT, 143 at SIGTERM, within the block; the first one counts.
+    """Ends the process with one line and code 130 at SIGINT, 143 at SIGTERM, 129 at SIGHUP; the first one counts.
 
     The block gets a `KeyboardInterrupt`, so that it removes unfinished files. But a library may compute for minutes
     before Python hears of a signal, and Python's end may wait for threads. So a thread of its own ends the process
@@ -127,26 +135,33 @@ def _end_after_a_signal(heard: socket.socket, code_of: Callable[[KeyboardInterru
 
 def report_interruption(command: str | None, error: KeyboardInterrupt) -> int:
     """Prints what is kept of an interrupted command and how to go on, and returns the exit code."""
-    how = "Ended by SIGTERM" if isinstance(error, Terminated) else "Interrupted"
+    number = _number_of(error)
+    how = "Interrupted" if number == signal.SIGINT else f"Ended by {number.name}"
     rest = "Nothing is kept; run the same command again."
     if command in KEPT:
         kept, goes_on = KEPT[command]
         rest = f"{kept}; `dvc repro`, or the same command, {goes_on}."
     on_own_line = "\n" if sys.stderr.isatty() else ""  # the terminal's last line holds ^C or a progress bar
-    print(f"{on_own_line}{how}. {rest}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"{on_own_line}{how}. {rest}", file=sys.stderr, flush=True)
     return exit_code(error)
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
     """The exit code of a command that a signal ended, as shells have it."""
-    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    return 128 + _number_of(error)
 
 
-def open_stderr() -> None:
-    """Opens descriptor 2 if it is closed (`2>&-`).
+def _number_of(error: KeyboardInterrupt) -> signal.Signals:
+    return next(signal.Signals(number) for number, raised in ENDINGS.items() if type(error) is raised)
+
+
+def open_closed_streams() -> None:
+    """Opens descriptors 0, 1 and 2 if they are closed (`2>&-`); what is printed there is lost.
 
     Otherwise the next file that is opened would get this number, and what libraries print would be written into it.
     """
-    if sys.stderr is None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115

@@ -3,6 +3,8 @@
 Each command imports what it needs when it runs, so that `--help` needs no TensorFlow.
 """
 
+import errno
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +14,12 @@ import click
 from pipeline.cli import arguments, paths
 from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
-from pipeline.cli.interruption import Announced, interruptible, open_stderr
+from pipeline.cli.interruption import Announced, interruptible, open_closed_streams
 from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.pack import pack
 from pipeline.cli.plan import plan
 from pipeline.cli.predict import predict
-from pipeline.cli.printing import printing_names_safely
+from pipeline.cli.printing import error_of_the_rest, printing_names_safely
 from pipeline.cli.sweep import sweep
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
@@ -51,9 +53,24 @@ class Program(click.Group):
             with formatter.section(heading):
                 formatter.write_dl([(str(command.name), command.get_short_help_str(room)) for command in commands])
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Runs the program; what cannot be printed, as on a full disk, ends with one message and exit code 1 too."""
+        open_closed_streams()
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as ended:
+            unprinted = error_of_the_rest()
+            if unprinted is None or ended.code:
+                raise
+        except OSError as error:
+            unprinted = error
+            error_of_the_rest()
+        if unprinted.errno != errno.EPIPE:  # the reader of a pipe wants no more
+            print(f"Error: {as_message(in_words(unprinted))}", file=sys.stderr)
+        raise SystemExit(1)
+
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
-        open_stderr()
         keep_to_the_project()
         try:
             with (

@@ -1,5 +1,6 @@
 """What commands print: names from files of others cannot move the cursor, or hide what stands beside them."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,3 +38,13 @@ def printing_names_safely() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def error_of_the_rest() -> OSError | None:
+    """Prints what is not printed yet; if that fails, returns the error, and Python's end does not try it again."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None

@@ -34,11 +34,12 @@ def in_words(error: OSError) -> str:
 
 
 def _disk_of(error: OSError) -> str:
-    """Of an error for want of room: the disk, and how much is free."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    """Of an error for want of room at a file: the disk, and how much is free."""
+    file = error.filename2 or error.filename
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or file is None:
         return ""
     try:
-        disk = mount_of(Path(os.fsdecode(error.filename2 or error.filename or ".")))
+        disk = mount_of(Path(os.fsdecode(file)))
         return f"; the disk at {disk} has {shutil.disk_usage(disk).free / 2**20:.1f} MiB free"
     except OSError:
         return ""

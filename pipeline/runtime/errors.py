@@ -91,7 +91,9 @@ def in_a_file(lines: Sequence[str], name: str) -> str:
     file = Path(os.environ.get("DVC_ROOT", "."), ".work", f"{name}.txt")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+        file.unlink(missing_ok=True)
+        with file.open("x", encoding="utf-8", errors="backslashreplace") as written:  # "x" opens no pipe and no link
+            written.writelines(f"{line}\n" for line in lines)
     except OSError:
         return ""
     return f" (all in {file.as_posix()})"

@@ -20,12 +20,16 @@ def keep_to_the_project() -> None:
 def own_temporary_folder() -> Iterator[None]:
     """Lets this process, and those that it starts, have their temporary files in a folder that goes with the block.
 
-    Keras and TensorFlow leave files behind where a disk is full, and so does every process that is killed.
+    Keras and TensorFlow leave files behind where a disk is full, and so does every process that is killed. Where no
+    folder can be written, what needs one fails when it asks for it.
 
     Raises:
-        OSError: the disk of temporary files is full, or not for writing.
+        OSError: the disk of temporary files is full.
     """
     before = tempfile.tempdir, os.environ.get("TMPDIR")
+    if not _can_have_temporary_files():
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="softlabel-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = os.environ["TMPDIR"] = folder
         try:
@@ -34,6 +38,14 @@ def own_temporary_folder() -> Iterator[None]:
             tempfile.tempdir = before[0]
             del os.environ["TMPDIR"]
             os.environ.update({} if before[1] is None else {"TMPDIR": before[1]})
+
+
+def _can_have_temporary_files() -> bool:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def onnx_runtime() -> Any:

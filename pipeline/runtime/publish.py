@@ -29,6 +29,9 @@ writing there, is flushed for more, where the system can."""
 FLUSHED_TOGETHER = 16
 """How many files are flushed at the same time; thousands of small files then take about a tenth of the time."""
 
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Linux's numbers for a path that begins in the current folder, and for the exchange of two names."""
+
 LOCKS = Path(".work")
 """The folder of the outputs' locks. Each copy of the repository has its own, as it has its own outputs."""
 
@@ -38,7 +41,7 @@ def publish(final: Path) -> Iterator[Path]:
     """Yields a path at which the caller makes a file or a folder; after the block it becomes `final` in one step.
 
     If the block raises an error, the new file is removed and an older `final` stays as it was. The partial file of an
-    earlier, killed run is removed first.
+    earlier, killed run is removed first. An older folder is removed when the new one has its name.
 
     Raises:
         BusyError: another process is publishing the same file.
@@ -57,13 +60,13 @@ def replace_whole(final: Path) -> Iterator[Path]:
     """
     partial = final.with_name(final.name + ".partial")
     final.parent.mkdir(parents=True, exist_ok=True)
-    remove(partial)
+    _clear(partial, final)
     try:
         with _named_if_full(final):
             yield partial
             _rename(partial, final)
     except BaseException:
-        remove(partial)
+        _clear(partial, final)
         raise
 
 
@@ -98,10 +101,35 @@ def _rename(partial: Path, final: Path) -> None:
     # Before the rename: after a crash of the machine, `final` could otherwise be an empty file.
     _flush(partial)
     _refuse_another_kind(partial, final)
-    if final.is_dir():
-        remove(final)  # `os.replace` replaces a file or an empty folder only
-    os.replace(partial, final)
+    if not final.is_dir():
+        os.replace(partial, final)
+    elif not _exchange(partial, final):  # `os.replace` replaces no folder that holds files
+        os.replace(final, _aside(partial, final))
+        os.replace(partial, final)
     _flush_file(final.parent)  # the folder, which holds the new name
+    _clear(partial, final)  # the older folder
+
+
+def _exchange(partial: Path, final: Path) -> bool:
+    """Exchanges the names of two folders in one step; False where the system or the disk cannot."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if call is None:
+        return False
+    return bool(call(AT_FDCWD, os.fsencode(partial), AT_FDCWD, os.fsencode(final), RENAME_EXCHANGE) == 0)
+
+
+def _aside(partial: Path, final: Path) -> Path:
+    """Where an older folder lies until the new one has its name, if the two names cannot be exchanged."""
+    return partial.with_name(f"{final.name}.old.partial")
+
+
+def _clear(partial: Path, final: Path) -> None:
+    """Removes what a replacement left, and gives an older folder its name back if no new one has it yet."""
+    aside = _aside(partial, final)
+    if os.path.lexists(aside) and not os.path.lexists(final):
+        os.replace(aside, final)
+    remove(aside)
+    remove(partial)
 
 
 def publish_copy(finished: Path, final: Path) -> None:
