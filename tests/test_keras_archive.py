@@ -185,7 +185,10 @@ RECORDS = [
     '{"class_names": ["a", "b"], "validation": {}}', '{"class_names": ["a", "b"], "members": [{"name": "m"}]}',
     '{"class_names": ["a", "b"], "frozen": {"a": [3]}}', '{"class_names": ["a", "b"], "given": [3]}',
     '{"class_names": ["a", "b"], "given": {"accuracy": NaN}}', '{"class_names": ["a", "b"], "files": "abc"}',
-    '{"class_names": ["a", "b"], "answers": {}}',
+    '{"class_names": ["a", "b"], "answers": {}}', '{"class_names": ["a", "b"], "average": "logits"}',
+    '{"class_names": ["a", "b"], "average": "logits", "members": []}',
+    '{"class_names": ["a", "b"], "members": [{"name": "m", "sha256": "0", "record": null}]}',
+    '{"class_names": ["a", "b"], "class_names": ["c", "d"]}', '{"class_names": ["a", "%s"]}' % ("b" * 200_000),
 ]  # fmt: skip
 
 
@@ -201,6 +204,47 @@ def test_a_record_that_unpacks_to_more_is_refused(sound, tmp_path):
         read_record(changed(sound, tmp_path, RECORD, " " * 10**6, zipfile.ZIP_DEFLATED))
 
 
+@pytest.mark.parametrize("place", ["bytes", "encrypted"])
+def test_a_record_that_cannot_be_unpacked_is_refused(sound, tmp_path, place):
+    record = json.dumps({"class_names": ["a", "b", "c"], "files": [f"{number:064x}" for number in range(9)]})
+    path = changed(sound, tmp_path, RECORD, record, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    if place == "bytes":
+        with zipfile.ZipFile(path) as archive:
+            start = archive.getinfo(RECORD).header_offset + 30 + len(RECORD)
+        content[start : start + 2] = b"\xff\xff"  # a kind of block that DEFLATE does not have
+    else:
+        content[content.rindex(RECORD.encode()) - 38] |= 1  # the flags in the table of members
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"softlabel\.json\) cannot be read: "):
+        read_record(path)
+
+
+MEMBER = {"name": "m", "sha256": "0" * 64, "record": None}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"frozen": {"zz/yy": ["q"]}},
+        {"average": "logits", "members": [MEMBER, MEMBER]},
+    ],
+    ids=["frozen layers", "members"],
+)
+def test_a_record_of_another_model_is_refused(sound, tmp_path, record):
+    path = changed(sound, tmp_path, RECORD, json.dumps({"class_names": ["a", "b", "c"], **record}))
+    with pytest.raises(DamagedError, match=r"softlabel\.json\) is of another model: "):
+        load(path)
+
+
+def test_a_record_may_name_as_many_images_as_the_file_holds(sound, tmp_path, monkeypatch):
+    answers = {"ids": [f"image{number}" for number in range(1000)], "views": None, "rendering": None}
+    record = {"class_names": ["a", "b", "c"], "answers": answers}
+    path = changed(sound, tmp_path, RECORD, json.dumps(record))
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, text_bytes=1000, items=1000))[VARIABLE])
+    assert read_record(path) == record
+
+
 def test_all_records_of_this_program_are_read(tmp_path):
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     of_one = {
@@ -214,6 +258,34 @@ def test_all_records_of_this_program_are_read(tmp_path):
     record["answers"] = {"ids": ["x"], "views": None, "rendering": {"seed": 1}}
     save(model, tmp_path / "model.keras", record)
     assert read_record(tmp_path / "model.keras") == record
+
+
+LARGE = {
+    "input": [keras.Input((20_000, 20_000, 3)), keras.layers.GlobalAveragePooling2D()],
+    "middle": [keras.Input((4, 4, 3)), keras.layers.UpSampling2D(2000), keras.layers.GlobalAveragePooling2D()],
+    "repeated": [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.RepeatVector(10**9)],
+}
+
+
+@pytest.mark.parametrize("nested", ["not nested", "nested", "operation"])
+@pytest.mark.parametrize("kind", LARGE)
+def test_layers_that_give_too_many_numbers(tmp_path, kind, nested):
+    model = keras.Sequential(LARGE[kind])
+    if nested != "not nested":
+        pixels = keras.Input(model.input_shape[1:])
+        model = keras.Model(pixels, model(pixels) if nested == "nested" else model(pixels) + 1.0)
+    model.save(tmp_path / "large.keras")
+    with pytest.raises(UnusableError, match=r"more than 100,000,000 numbers\..*limits.layer_megaoutputs"):
+        load(tmp_path / "large.keras")
+
+
+def test_an_operation_that_gives_too_many_numbers(tmp_path):
+    pixels = keras.Input((4, 4, 3))
+    keras.Model(pixels, keras.ops.mean(keras.ops.tile(pixels, (1, 3000, 3000, 1)), axis=(1, 2))).save(
+        tmp_path / "m.keras"
+    )
+    with pytest.raises(UnusableError, match="more than 100,000,000 numbers"):
+        load(tmp_path / "m.keras")
 
 
 def test_the_limit_of_weights_can_be_raised(sound, monkeypatch):

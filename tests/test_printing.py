@@ -24,6 +24,9 @@ HOSTILE = {
     "a backspace": ("ab\b", "ab\\x08"),
     "a carriage return": ("ab\rc", "ab\\rc"),
     "from right to left": ("ab\u202egnp.exe", "ab\\u202egnp.exe"),
+    "Arabic letters from here": ("a\u061cb", "a\\u061cb"),
+    "left to right": ("a\u200eb\u200f", "a\\u200eb\\u200f"),
+    "no character at all": ("\ufeffa", "\\ufeffa"),
     "half a character": ("a\udc80", "a\\udc80"),
     "NUL": ("a\0", "a\\x00"),
 }
@@ -85,6 +88,8 @@ def failing(monkeypatch):
     [
         (MissingError("no \x1b[31mfile"), "Error: no \\x1b[31mfile\n"),
         (PermissionError(13, "Permission denied", "a\x1bb"), "the system refused"),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM when allocating"), "too little memory: OOM when"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "too little memory: RESOURCE_EXHAUSTED"),
         (MemoryError("Unable to allocate 14.6 TiB"), "too little memory: Unable to allocate 14.6 TiB"),
     ],
 )

@@ -25,7 +25,8 @@ from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
 from pipeline.runtime.disk_errors import in_words
-from pipeline.runtime.errors import PipelineError, as_message, one_line
+from pipeline.runtime.errors import PipelineError, as_message, is_of_memory, one_line
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.own_surroundings import keep_to_the_project, own_temporary_folder
 
 if TYPE_CHECKING:
@@ -85,17 +86,19 @@ class Program(click.Group):
             raise click.ClickException(as_message(str(error))) from None
         except click.UsageError as error:
             raise click.UsageError(as_message(error.format_message()), error.ctx) from None
-        except MemoryError as error:
-            told = f"there is too little memory: {one_line(error)}. Give it more, or smaller files."
-            raise click.ClickException(told) from error
         except OSError as error:
             raise click.ClickException(as_message(in_words(error))) from error
+        except Exception as error:  # TensorFlow, which is not imported here, has a class of its own for this
+            if not is_of_memory(error):
+                raise
+            told = f"there is too little memory: {one_line(error)}. Give it more, or smaller files."
+            raise click.ClickException(told) from error
 
 
 def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:
     return (
         f"{command} needs the package {str(error.name).partition('.')[0]}, which is not installed. All that the stages "
-        "and tools need is installed by `pip install 'softlabel[pipeline]'`."
+        f"and tools need is installed by {how_to_install('pipeline')}."
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runtime.errors import MismatchError, MissingError, PipelineError, UnusableError, one_line
+from pipeline.runtime.errors import MismatchError, MissingError, PipelineError, UnusableError, is_of_memory, one_line
 
 if TYPE_CHECKING:
     from pipeline.cluster.blocks import Block
@@ -183,9 +183,8 @@ def _told(action: Callable[[], T]) -> T | Failed:
         return Failed(MissingError(f"{_where()} lacks the package {error.name}: install the same packages everywhere."))
     except Exception as error:  # of any library: the worker lives on, and the user learns why
         kind = type(error).__name__
-        is_memory = kind in ("MemoryError", "ResourceExhaustedError")
         told = UnusableError(f"a worker on {_where()} failed: {kind}: {one_line(error)}")
-        return Failed(told, "memory" if is_memory else "other")
+        return Failed(told, "memory" if is_of_memory(error) else "other")
 
 
 def _enter(folder: str) -> None:

@@ -170,6 +170,9 @@ def load_teacher(path: Path, class_names: Sequence[str]) -> LoadedTeacher:
     for number, member in enumerate(members):
         described = f"member {number} of {path} ({member['name']})"
         inner = model.get_layer(f"member{number}")
+        if not are_stored(member["record"]):
+            keras_files.refuse_no_classifier(inner, Path(described))
+            keras_files.refuse_other_count(inner.output_shape[-1], described, len(class_names))
         teachers.append(_teacher(described, member["name"], inner, member["sha256"], member["record"]))
     return LoadedTeacher(whole, teachers, record["average"])
 

@@ -4,7 +4,7 @@ import zipfile
 from typing import Any
 
 from pipeline.runtime.errors import shortened
-from pipeline.runtime.limits import limits
+from pipeline.runtime.limits import Limits, limits
 from pipeline.runtime.text_files import parsed_json
 
 CONFIG = "config.json"
@@ -25,14 +25,20 @@ def refuse_expanding(member: zipfile.ZipInfo) -> None:
         raise ValueError(f"{shortened(member.filename, 60)!r} unpacks to {member.file_size:,} bytes")
 
 
-def read_member(archive: zipfile.ZipFile, name: str) -> Any:
+def read_member(archive: zipfile.ZipFile, name: str, within: Limits | None = None) -> Any:
     """A document of an archive.
+
+    Args:
+        archive: the archive.
+        name: the member.
+        within: its limits; None for those in force.
 
     Raises:
         ValueError: it is no such document, or beyond a limit; says why in a few words.
         KeyError: there is no such member.
         OSError, zipfile.BadZipFile: it cannot be read.
     """
+    within = within or limits()
     with archive.open(name) as file:  # what the archive says of the size need not be true
-        content = file.read(limits().text_bytes + 1)
-    return parsed_json(content)
+        content = file.read(within.text_bytes + 1)
+    return parsed_json(content, within)

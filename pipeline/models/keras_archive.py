@@ -157,6 +157,29 @@ def _refuse_empty(name: str, item: Any) -> None:
         raise ValueError(f"the weights {shortened(name, 60)!r} have {item.nbytes:,} bytes, which are not in the file")
 
 
+def refuse_large_outputs(model: Any, path: Path) -> None:
+    """Checks the shapes of all that the layers of a model take and give, which no weights need to stand for.
+
+    Raises:
+        UnusableError: one has too many numbers for one image.
+    """
+    most = limits().layer_outputs
+    for name, shape in _shapes(model):
+        if math.prod(size for size in shape if size is not None) > most:
+            raise UnusableError(
+                f"{path}: its layer {shortened(name, 60)!r} gives {shape} for each image, more than {most:,} numbers. "
+                f"{raised_by('layer_outputs')}"
+            )
+
+
+def _shapes(model: Any) -> Iterator[tuple[str, tuple[int | None, ...]]]:
+    """The layers and operations of a model, with the shape of each tensor that they give."""
+    for layer in model._flatten_layers():
+        for operation in {id(part): part for part in (layer, *getattr(layer, "operations", ()))}.values():
+            for node in operation._inbound_nodes:
+                yield from ((operation.name, tensor.shape) for tensor in node.output_tensors)
+
+
 @contextmanager
 def weights_within(most: int, path: Path) -> Iterator[None]:
     """Lets the block make no more weights than a file can hold.

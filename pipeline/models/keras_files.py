@@ -12,7 +12,7 @@ import keras
 
 from pipeline.models import hub
 from pipeline.models.json_members import CONFIG, read_member
-from pipeline.models.keras_archive import refuse_costly, weights_within
+from pipeline.models.keras_archive import refuse_costly, refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
 from pipeline.models.other_formats import OF_KERAS_2, foreign_layers, keras_2_version, other_format
@@ -121,10 +121,29 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
             f"{path} holds an ONNX graph, but {faults[0]}. Install the version of ONNX Runtime with which the file was "
             f"made. {remedy}"
         )
-    for place, names in (read_record(path) or {}).get(FROZEN, {}).items():
-        for name in names:
-            dict(_of_keras_hub(model))[place].get_layer(name).trainable = False
+    refuse_large_outputs(model, path)
+    _apply_record(read_record(path) or {}, model, path)
     return model
+
+
+def _apply_record(record: Mapping[str, Any], model: Any, path: Path) -> None:
+    """Freezes the layers that a record names, and checks that the model has the members that it names.
+
+    Raises:
+        DamagedError: the model lacks some of them.
+    """
+    inner_models = dict(_of_keras_hub(model))
+    try:
+        for place, names in record.get(FROZEN, {}).items():
+            for name in names:
+                inner_models[place].get_layer(name).trainable = False
+        for number, _ in enumerate(record.get("members", [])):
+            if not isinstance(model.get_layer(f"member{number}"), keras.Model):
+                raise ValueError(f"member{number} is no model")
+    except (KeyError, ValueError) as error:
+        raise DamagedError(
+            f"{path}: what this program noted in it ({RECORD}) is of another model: {one_line(error)}. {MADE_HERE}"
+        ) from None
 
 
 def _frozen(model: Any) -> dict[str, list[str]]:

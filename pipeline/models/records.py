@@ -1,15 +1,16 @@
 """What this program notes in a `.keras` file beside the model: a member of the archive that Keras ignores."""
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.models.json_members import refuse_expanding
+from pipeline.models.json_members import read_member, refuse_expanding
 from pipeline.runtime.errors import DamagedError, one_line
+from pipeline.runtime.limits import Limits, limits
 from pipeline.runtime.ranges import Share
 
 RECORD = "softlabel.json"
@@ -46,8 +47,14 @@ class _Record(_Part):
     files: list[str] = []
     frozen: dict[str, list[str]] = {}
     answers: _Answers | None = None
-    average: Literal["logits", "probabilities"] | None = None
-    members: "list[_Member]" = []
+    average: Literal["logits", "probabilities"] = "logits"
+    members: "list[_Member]" = Field(default=[], min_length=1)
+
+    @model_validator(mode="after")
+    def _is_of_an_ensemble_or_of_none(self) -> "_Record":
+        if len(self.model_fields_set & {"average", "members"}) == 1:
+            raise ValueError("an ensemble has members and what is averaged of them")
+        return self
 
 
 class _Member(_Part):
@@ -68,17 +75,22 @@ def read_record(path: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             if RECORD not in archive.namelist():
                 return None
-            member = archive.getinfo(RECORD)
-            refuse_expanding(member)
-            record: dict[str, Any] = json.loads(archive.read(member))
+            refuse_expanding(archive.getinfo(RECORD))
+            record: dict[str, Any] = read_member(archive, RECORD, _within(path.stat().st_size))
         _Record.model_validate(record)
-    except (ValueError, RecursionError, OSError, LookupError, zipfile.BadZipFile, NotImplementedError) as error:
+    except Exception as error:  # zip and its decompressors have many
         told = _first_fault(error) if isinstance(error, ValidationError) else one_line(error)
         raise DamagedError(
             f"{path}: what this program noted in it ({RECORD}) cannot be read: {told}. Make the file again with "
             "`dvc repro`, or copy it again."
         ) from None
     return record
+
+
+def _within(size: int) -> Limits:
+    """The limits of a record in a file of `size` bytes: it may name each of the images whose logits the file holds."""
+    usual = limits()
+    return replace(usual, text_bytes=max(usual.text_bytes, size), items=max(usual.items, size // 8))
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -18,6 +18,7 @@ class LimitsSection(Section):
         image_megapixels: height times width of an image, in millions of pixels.
         model_megaparameters: the parameters of a model, in millions.
         model_layers: the layers of a model.
+        layer_megaoutputs: the numbers that a layer of a model gives for one image, in millions.
         yaml_megabytes: of a YAML file such as dvc.lock, not of params.yaml, in MiB.
         text_megabytes: of a JSON file, or of another text, in MiB.
         table_megabytes: of a table in a text file, in MiB.
@@ -31,6 +32,7 @@ class LimitsSection(Section):
     image_megapixels: Limit = default_of("image_megapixels")
     model_megaparameters: Limit = default_of("model_megaparameters")
     model_layers: Limit = default_of("model_layers")
+    layer_megaoutputs: Limit = default_of("layer_megaoutputs")
     yaml_megabytes: Limit = default_of("yaml_megabytes")
     text_megabytes: Limit = default_of("text_megabytes")
     table_megabytes: Limit = default_of("table_megabytes")

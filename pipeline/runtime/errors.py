@@ -106,6 +106,13 @@ def one_line(error: object, limit: int = 200) -> str:
     return shortened(line, limit)
 
 
+def is_of_memory(error: Exception) -> bool:
+    """Whether Python, TensorFlow or XLA could not get as much memory as they wanted."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return str(error).startswith("RESOURCE_EXHAUSTED")  # XLA
+
+
 def shortened(text: str, limit: int) -> str:
     """At most `limit` characters of a text; a text that was cut ends in " ..."."""
     return text if len(text) <= limit else f"{text[: limit - 4].rstrip()} ..."

@@ -28,6 +28,7 @@ class Limits:
         image_pixels: height times width of an image, in pixels; RGB then takes 300 MB.
         model_parameters: of a model, whatever its file says; float32 then takes 4 GB. ViT-H has 632 million.
         model_layers: of a model, with those of the models in it; Keras builds some hundred layers a second.
+        layer_outputs: the numbers that a layer gives for one image; float32 then takes 400 MB. VGG16 gives 3 million.
         params_bytes: of params.yaml, which says the other limits.
         yaml_bytes: of a YAML file: dvc.lock of 2,800 stages; DVC's parser reads 1 MB a second.
         text_bytes: of a JSON document, or of another text that is read whole.
@@ -44,6 +45,7 @@ class Limits:
     image_pixels: int = 100 * MEGA
     model_parameters: int = 1000 * MEGA
     model_layers: int = 2000
+    layer_outputs: int = 100 * MEGA
     params_bytes: int = MEBI
     yaml_bytes: int = 4 * MEBI
     text_bytes: int = 32 * MEBI
@@ -79,6 +81,7 @@ KEYS = {
     "image_pixels": Key("image_megapixels", MEGA),
     "model_parameters": Key("model_megaparameters", MEGA),
     "model_layers": Key("model_layers"),
+    "layer_outputs": Key("layer_megaoutputs", MEGA),
     "yaml_bytes": Key("yaml_megabytes", MEBI),
     "text_bytes": Key("text_megabytes", MEBI),
     "table_bytes": Key("table_megabytes", MEBI),

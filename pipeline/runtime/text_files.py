@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.runtime.errors import DamagedError, one_line, shortened
-from pipeline.runtime.limits import limits, raised_by
+from pipeline.runtime.limits import Limits, limits, raised_by
 
 LONGEST_NUMBER = 30
 """Characters of a whole number: one of 64 bits has 20."""
@@ -75,16 +75,17 @@ def read_json(path: Path, remedy: str, limit: str = "text_bytes") -> Any:
         raise DamagedError(f"{path} cannot be read as JSON: {one_line(error)}. {remedy}") from None
 
 
-def parsed_json(text: str | bytes) -> Any:
+def parsed_json(text: str | bytes, within: Limits | None = None) -> Any:
     """The content of a JSON document.
 
     Args:
         text: the document; bytes are UTF-8.
+        within: its limits; None for those in force.
 
     Raises:
         ValueError: it is no such document, or beyond a limit; says why in a few words.
     """
-    within = limits()
+    within = within or limits()
     document = text.decode("utf-8") if isinstance(text, bytes) else text
     if len(document) > within.text_bytes:
         raise ValueError(f"it has more than {within.text_bytes:,} characters")
@@ -94,7 +95,7 @@ def parsed_json(text: str | bytes) -> Any:
         value = DECODER.decode(document)
     except RecursionError:
         raise ValueError(too_deep()) from None
-    refuse_unusable(value)
+    refuse_unusable(value, within)
     return value
 
 
@@ -107,17 +108,18 @@ def _without_texts(document: str) -> str:
     return re.sub('"[^"]*"', "", document.replace(r"\\", "").replace(r"\"", ""))
 
 
-def refuse_unusable(value: Any, *, finite: bool = True) -> None:
+def refuse_unusable(value: Any, within: Limits | None = None, *, finite: bool = True) -> None:
     """Checks that a parsed document is within the limits and holds plain values alone.
 
     Args:
         value: its content.
+        within: its limits; None for those in force.
         finite: whether all numbers must be finite.
 
     Raises:
         ValueError: it is not; says why in a few words.
     """
-    within = limits()
+    within = within or limits()
     items, left, level = within.items, within.depth, [value]
     while level:
         items, left = items - len(level), left - 1
