@@ -129,6 +129,8 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
             outcome.wrong.append(f"after kills: exit code {last.code}: {last.said[-500:]}")
         outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
         outcome.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
+    if outcome.hits < kills:
+        outcome.wrong.append(f"only {outcome.hits} of {kills} kills hit")
     return outcome
 
 
@@ -152,7 +154,7 @@ def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:
     """What is not as it must be of a run that got a signal."""
     if end.hung:
         yield "hung"
-    if way == ALONE and "Traceback" in end.said:
+    if "Traceback" in end.said and (way == ALONE or end.after_signal is None):
         yield f"a traceback: {end.said[-500:]}"
     ended = {0} if end.after_signal is None else {0, -number} | ({128 + number} if number != SIGKILL else set())
     if way == ALONE and end.code not in ended:
@@ -209,6 +211,19 @@ def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> lis
         return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
 
 
+def refuse_other_code(work: Path, commit: str) -> None:
+    """Notes the commit in a new folder.
+
+    Raises:
+        SystemExit: the folder holds results of another commit.
+    """
+    note = work / "commit"
+    work.mkdir(parents=True, exist_ok=True)
+    if note.is_file() and (found := note.read_text(encoding="utf-8")) != commit:
+        raise SystemExit(f"{work} holds results of commit {found}, and this is {commit}: take another folder")
+    note.write_text(commit, encoding="utf-8")
+
+
 def main() -> None:
     """Runs the benchmark."""
     options = arguments(__doc__, *OPTIONS)
@@ -217,6 +232,7 @@ def main() -> None:
     start = time.monotonic()
     with ExitStack() as held:
         work = options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))
+        refuse_other_code(work, record.document["commit"])
         make_reference(work / "reference")
         print(f"the project is made, {time.monotonic() - start:.0f} s", flush=True)
         stages = [stage for stage in stages_of(work / "reference") if stage.name in (options.only or [stage.name])]
@@ -226,6 +242,8 @@ def main() -> None:
     add_tables(record, outcomes, queued)
     record.keep(outcomes=[asdict(outcome) for outcome in outcomes], queue=asdict(queued))
     record.write()
+    if queued.wrong or any(outcome.wrong for outcome in outcomes):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
