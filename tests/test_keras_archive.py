@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.models.ensembles import save_ensemble
 from pipeline.models.keras_archive import LONGEST_LIST, MOST_NESTED, weights_within
 from pipeline.models.keras_files import load, save
 from pipeline.models.records import RECORD, read_record
@@ -127,14 +128,21 @@ def test_an_error_in_the_block_is_the_blocks_own():
 
 
 def test_too_many_layers(sound, tmp_path, no_keras):
-    model = layer("Functional", "keras.src.models.functional", layers=[layer("Identity")] * 1999, output_layers=[])
-    with pytest.raises(UnusableError, match=r"has 2,003 layers.*more than 2,000.*limits.model_layers"):
+    model = layer("Functional", "keras.src.models.functional", layers=[layer("Identity")] * 2999, output_layers=[])
+    with pytest.raises(UnusableError, match=r"has 3,003 layers.*more than 3,000.*limits.model_layers"):
         load(with_layers(sound, tmp_path, model))
 
 
+def test_an_ensemble_of_too_many_layers_is_not_written(sound, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, model_layers=8))[VARIABLE])  # each has four
+    with pytest.raises(UnusableError, match=r"has \d+ layers.*limits.model_layers"):
+        save_ensemble([sound, sound], "logits", ["a", "b", "c"], tmp_path / "ensemble.keras")
+    assert not any(tmp_path.iterdir())
+
+
 def test_layers_of_a_sequential_model_are_built_again_and_again(sound, tmp_path, no_keras):
-    with pytest.raises(UnusableError, match=r"has 2,233 layers \(those of a Sequential model count more\)"):
-        load(with_layers(sound, tmp_path, *[layer("Identity")] * 200))  # 203 layers, eleven times
+    with pytest.raises(UnusableError, match=r"has 4,848 layers \(those of a Sequential model count more\)"):
+        load(with_layers(sound, tmp_path, *[layer("Identity")] * 300))  # 303 layers, 16 times
 
 
 def test_a_model_that_calls_another_twice_and_so_on(sound, tmp_path, no_keras):
@@ -150,7 +158,7 @@ def test_models_inside_models(sound, tmp_path, no_keras):
     inner = layer("Identity")
     for _ in range(MOST_NESTED):
         inner = layer("Sequential", "keras", layers=[inner])
-    with pytest.raises(DamagedError, match="more than 8 models lie inside each other"):
+    with pytest.raises(DamagedError, match="more than 12 models lie inside each other"):
         load(with_layers(sound, tmp_path, inner))
 
 

@@ -39,8 +39,8 @@ CALLS_A_LAYER = 20
 LONGEST_LIST = 65_536
 """Keras turns a list of numbers into a tensor one by one: a million take a second."""
 
-MOST_NESTED = 8
-"""How many models may lie inside each other: Keras builds one inside another twice."""
+MOST_NESTED = 12
+"""How many models may lie inside each other: each takes a few levels of a document's depth."""
 
 ARRAYS = ("__numpy__", "__tensor__")
 PLAIN_TYPE = re.compile(r"(bool|string|bfloat16|(u?int|float|complex)\d{1,3})")
@@ -76,7 +76,7 @@ def refuse_costly(path: Path, remedy: str) -> int:
             _refuse_members(archive)
             weights = archive.getinfo(WEIGHTS)
             config = read_member(archive, CONFIG)
-            _refuse_layers(config, path)
+            refuse_layers(config, path)
             with _opened(archive, weights, path) as file, h5py.File(file, "r") as arrays:
                 arrays.visititems(_refuse_empty)
     except UnusableError:
@@ -97,7 +97,13 @@ def _refuse_members(archive: zipfile.ZipFile) -> None:
         refuse_expanding(member)
 
 
-def _refuse_layers(config: Any, path: Path) -> None:
+def refuse_layers(config: Any, path: Path) -> None:
+    """Checks the layers of a model, as Keras serializes them.
+
+    Raises:
+        UnusableError: they would take too much memory or time.
+        ValueError: a setting is too large; says why in a few words.
+    """
     most = limits().model_layers
     counts = {"layers (those of a Sequential model count more)": (_cost(config), most)}
     counts["objects"] = sum(1 for _ in _objects(config)), most * OBJECTS_A_LAYER
