@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test quick bench bench-scale bench-quick lint format lock audit coverage mutations clean
+.PHONY: repro test quick bench bench-scale bench-quick bench-reliability lint format lock audit coverage mutations clean
 
 repro: .venv/installed
 	dvc repro
@@ -30,6 +30,13 @@ bench-scale: .venv/installed
 	for name in $(SCALE); do python -m benchmarks.$$name || exit 1; done
 	python -m benchmarks.document
 
+# What docs/reliability.md shows: hours.
+RELIABILITY := full_disk crash_matrix fuzz mutations coverage
+
+bench-reliability: .venv/checked
+	for name in $(RELIABILITY); do python -m benchmarks.$$name || exit 1; done
+	python -m benchmarks.document
+
 bench-quick: .venv/installed
 	for name in $(BENCHMARKS) quality; do python -m benchmarks.$$name --quick || exit 1; done
 
@@ -46,14 +53,16 @@ format: .venv/installed
 lock: .venv/installed
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --quiet --upgrade --extra dev pyproject.toml --output-file requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --quiet --upgrade --group checks --output-file checks.lock
 	python -m benchmarks.licences
 
 # Known weaknesses of what is pinned. It asks a database on the network.
 audit: .venv/installed
-	uvx pip-audit --requirement requirements.lock --require-hashes --disable-pip
+	uvx pip-audit --requirement requirements.lock --requirement checks.lock --require-hashes --disable-pip
 
 # Which lines and branches of pipeline/ the tests run: an hour or more.
-coverage: .venv/installed
+coverage: .venv/checked
 	python -m benchmarks.coverage
 	python -m benchmarks.document
 
@@ -69,4 +78,9 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Coverage.py and Atheris.
+.venv/checked: .venv/installed checks.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r checks.lock
 	touch $@

@@ -1,7 +1,7 @@
 """Which lines and branches of `pipeline/` the tests run, also in the processes that they start.
 
 Runs all tests, in twice their usual time or more; what processes did that were ended by `kill -9` is not seen.
-Coverage.py does the work, as `[tool.coverage]` in pyproject.toml says: pip install 'softlabel[checks]'.
+Coverage.py does the work, as `[tool.coverage]` in pyproject.toml says; `make .venv/checked` installs it.
 
 python -m benchmarks.coverage
 """
@@ -28,7 +28,7 @@ def main() -> None:
         ("--work", {"type": Path, "help": "Take what an earlier run left in this folder; run no tests."}),
     )
     if find_spec("coverage") is None:
-        raise SystemExit("Coverage.py is not installed: pip install 'softlabel[checks]'")
+        raise SystemExit("Coverage.py is not installed: `make .venv/checked`")
     with tempfile.TemporaryDirectory() as folder:
         work = options.work or Path(folder)
         if not options.work:
@@ -42,10 +42,16 @@ def main() -> None:
 
 
 def run_tests(work: Path, more: list[str]) -> None:
-    """Runs the tests; whether all pass is for `make test` to say."""
+    """Runs the tests.
+
+    Raises:
+        SystemExit: they did not all pass, or did not all run; so what they cover says nothing.
+    """
     tests = ["-m", "pytest", "--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *more]
     command = [sys.executable, "-m", "coverage", "run", *tests]
-    subprocess.run(command, env=os.environ | {"COVERAGE_FILE": str(work / "data")}, check=False)
+    done = subprocess.run(command, env=os.environ | {"COVERAGE_FILE": str(work / "data")}, check=False)
+    if done.returncode:
+        raise SystemExit(f"the tests ended with {done.returncode}: no record is written")
 
 
 def combined(work: Path) -> dict[str, Any]:

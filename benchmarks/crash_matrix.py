@@ -129,6 +129,8 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
             outcome.wrong.append(f"after kills: exit code {last.code}: {last.said[-500:]}")
         outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
         outcome.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
+    if outcome.hits < kills:
+        outcome.wrong.append(f"only {outcome.hits} of {kills} kills hit")
     return outcome
 
 
@@ -152,7 +154,7 @@ def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:
     """What is not as it must be of a run that got a signal."""
     if end.hung:
         yield "hung"
-    if way == ALONE and "Traceback" in end.said:
+    if "Traceback" in end.said and (way == ALONE or end.after_signal is None):
         yield f"a traceback: {end.said[-500:]}"
     ended = {0} if end.after_signal is None else {0, -number} | ({128 + number} if number != SIGKILL else set())
     if way == ALONE and end.code not in ended:
@@ -226,6 +228,8 @@ def main() -> None:
     add_tables(record, outcomes, queued)
     record.keep(outcomes=[asdict(outcome) for outcome in outcomes], queue=asdict(queued))
     record.write()
+    if queued.wrong or any(outcome.wrong for outcome in outcomes):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

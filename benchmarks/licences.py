@@ -1,4 +1,4 @@
-"""Writes docs/licences.csv: the licence of every package in requirements.lock, as the package itself states it.
+"""Writes docs/licences.csv: the licence of every package in the two lock files, as the package itself states it.
 
 Metadata are those of the packages that are installed here. `make lock` runs this. A package that is not installed, or
 states no licence, ends it: then look into the package, and write what it says into `STATED`.
@@ -14,12 +14,14 @@ from pathlib import Path
 from pipeline.runtime.csv_rows import csv_rows
 
 ROOT = Path(__file__).parents[1]
-LOCK = ROOT / "requirements.lock"
+LOCKS = (ROOT / "requirements.lock", ROOT / "checks.lock")
 LICENCES = ROOT / "docs/licences.csv"
 COLUMNS = ("package", "version", "licence", "note")
 
 STATED = {
     "appnope": ("BSD-2-Clause", "for macOS only"),
+    "atheris": ("Apache-2.0", "for fuzzing only"),
+    "coverage": ("Apache-2.0", "for `make coverage` only"),
     "httpx2-jsfetch": ("BSD-3-Clause", "for Emscripten only"),
     "namex": ("Apache-2.0", "stated in its file LICENSE alone"),
     "pywin32": ("PSF", "for Windows only"),
@@ -38,6 +40,11 @@ NOTES = {
 SAYS_NOTHING = ("UNKNOWN", "Dual License")
 LONGEST = 60
 """Characters of a licence's name; what is longer in a package's metadata is the licence's text."""
+
+
+def locked() -> str:
+    """The text of both lock files."""
+    return "".join(lock.read_text(encoding="utf-8") for lock in LOCKS)
 
 
 def pinned(lock: str) -> list[tuple[str, str]]:
@@ -82,7 +89,7 @@ def _classified(classifiers: list[str] | None) -> str:
 
 def main() -> None:
     """Writes the file."""
-    found = rows(pinned(LOCK.read_text(encoding="utf-8")))
+    found = rows(pinned(locked()))
     LICENCES.write_text("".join(csv_rows([COLUMNS, *found])), encoding="utf-8")
 
 

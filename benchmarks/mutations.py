@@ -27,11 +27,11 @@ from types import CodeType
 from typing import Any
 
 from benchmarks.mutants import Mutant, mutants
-from benchmarks.record import RESULTS, Record, arguments
+from benchmarks.record import RESULTS, Record, arguments, commit
 
 ROOT = Path(__file__).parents[1]
 EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
-HEADER = ("module", "mutants", "tried", "killed", "survived", "of them explained", "killed or explained, %")
+HEADER = ("module", "commit", "mutants", "tried", "killed", "survived", "of them explained", "killed or explained, %")
 
 TESTS = {
     "distillation.loss": ("loss", "soft_losses"),
@@ -109,7 +109,7 @@ def main() -> None:
         every = mutants(file_of(f"pipeline.{name}").read_text(encoding="utf-8"))
         share = 5 / len(every) if options.quick else options.share
         drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
-        found[name] = {"mutants": len(every)} | survivors_of(name, drawn, options.processes)
+        found[name] = {"commit": commit(), "mutants": len(every)} | survivors_of(name, drawn, options.processes)
         write({name: found[name] for name in TESTS if name in found}, options)
 
 
@@ -203,12 +203,12 @@ def write(found: dict[str, dict[str, Any]], options: Any) -> None:
     record.write()
 
 
-def row(name: str, mutants: int, tried: int, survived: Sequence[dict[str, Any]]) -> list[str]:
+def row(name: str, mutants: int, tried: int, survived: Sequence[dict[str, Any]], commit: str = "") -> list[str]:
     """The counts of one module."""
     explained = sum(bool(one["why"]) for one in survived)
     killed = tried - len(survived)
     share = f"{100 * (killed + explained) / max(tried, 1):.1f}"
-    return [name, *map(str, (mutants, tried, killed, len(survived), explained)), share]
+    return [name, commit, *map(str, (mutants, tried, killed, len(survived), explained)), share]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 
 from pipeline.evaluation.text_table import aligned
+from pipeline.runtime.publish import replace_whole
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("tensorflow", "keras", "h5py", "numpy")
@@ -47,6 +49,7 @@ class Record:
         self.document: dict[str, Any] = {
             "benchmark": name,
             "command": " ".join([f"python -m benchmarks.{name}", *_options(options)]),
+            "commit": commit(),
             "machine": machine(),
             "tables": [],
             "measured": {},
@@ -64,8 +67,8 @@ class Record:
 
     def write(self) -> None:
         """Writes the JSON file."""
-        self._output.parent.mkdir(parents=True, exist_ok=True)
-        self._output.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+        with replace_whole(self._output) as partial:
+            partial.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
         print(f"\nwrote {self._output}")
 
 
@@ -84,6 +87,17 @@ def _options(options: argparse.Namespace) -> Iterator[str]:
 def as_text(table: dict[str, Any]) -> str:
     """One table of a record, as printed."""
     return "\n".join([table["title"], "", *aligned([table["header"], *table["rows"]], str.ljust)])
+
+
+def commit() -> str:
+    """The commit that is measured, with a `+` where the tree has changes; empty without git."""
+    git = ["git", "-C", str(RESULTS)]
+    try:
+        number = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return number.stdout.strip() + ("+" if changes.stdout else "")
 
 
 def machine() -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The documents that show benchmarks show what the records say."""
 
+import argparse
 import json
 import re
+import subprocess
 from importlib.util import find_spec
 
 import pytest
 
+from benchmarks import record
 from benchmarks.document import BLOCK, DOCUMENTS, filled
 from benchmarks.record import RESULTS
 
@@ -72,3 +75,14 @@ def test_records_name_no_host_and_no_path():
         record = json.loads(path.read_text(encoding="utf-8"))
         assert set(record["machine"]) >= {"processor", "cores", "memory_gib", "system", "python", "tensorflow", "keras"}
         assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize(("changes", "expected"), [("", "0123456789ab"), (" M a.py\n", "0123456789ab+")])
+def test_a_record_names_the_commit_and_whether_it_was_changed(changes, expected, monkeypatch, tmp_path):
+    said = {"rev-parse": "0123456789ab\n", "status": changes}
+    run = lambda words, **options: subprocess.CompletedProcess(words, 0, said[words[3]])  # noqa: E731
+    monkeypatch.setattr(subprocess, "run", run)
+    options = argparse.Namespace(quick=False, output=tmp_path / "a.json")
+    record.Record("a", options).write()
+    assert json.loads(options.output.read_text())["commit"] == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

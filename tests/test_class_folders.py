@@ -78,6 +78,14 @@ def test_the_source_is_left_as_it_was():
     assert files_below(Path("raw")) == before
 
 
+def test_two_plain_names_that_make_a_formula_are_refused():
+    make("raw", classes=("+1", "="))
+    run(DRAWN)
+    Path("raw/+1/0.png").rename("raw/+1/cmd|' -C calc'!A0.png")
+    shown = repr("+1/cmd|' -C calc'!A0.png")
+    assert f"1 image(s) of raw have names that a spreadsheet takes for a formula: {shown}" in refusal(DRAWN)
+
+
 def test_class_folders_alone_are_drawn_from_by_the_stated_rule(capsys):
     files = make("raw")
     rows = run(DRAWN)

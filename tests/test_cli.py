@@ -215,13 +215,13 @@ def test_data_where_a_later_stage_writes_are_refused(in_a_folder_with_params):
 
 
 def test_a_package_that_is_not_installed_is_named(in_a_folder_with_params, monkeypatch):
-    """As after `pip install softlabel`, which brings what `predict` needs."""
+    """As after installing the wheel alone, which brings what `predict` needs."""
     monkeypatch.setitem(sys.modules, "psutil", None)
     monkeypatch.delitem(sys.modules, "pipeline.cli.orphan", raising=False)
     refused = CliRunner().invoke(main, ["evaluate"])
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "evaluate needs the package psutil, which is not installed" in refused.stderr
-    assert "`pip install 'softlabel[pipeline]'`" in refused.stderr
+    assert "`pip install -e '.[pipeline]'`" in refused.stderr
 
 
 def test_errors_of_the_system_are_told_without_traceback(monkeypatch):

@@ -95,7 +95,7 @@ def test_what_a_worker_says_of_the_teacher_is_told():
 
 def test_without_ray_the_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingError, match=re.escape("`pip install 'softlabel[ray]'`")):
+    with pytest.raises(MissingError, match=re.escape("`pip install -e '.[ray]'`")):
         refuse_without_ray()
 
 

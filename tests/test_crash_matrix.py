@@ -1,6 +1,7 @@
 """Kills at seeded moments, a few of what `benchmarks.crash_matrix` does; and that it notices what is wrong."""
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from queue import SimpleQueue
 
@@ -11,6 +12,7 @@ from benchmarks import crash_matrix, crash_project
 from benchmarks.crash_attempts import End
 from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, Part, batter, one_part, parts_of, run_all, wrong_ends
 from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
+from benchmarks.crash_queue import Queued
 
 KILLS = {"split": 3, "train_student@kl-4-1": 3, "soften@4": 4}
 """Of stages alone: `test_interruption.py` kills those that dvc runs."""
@@ -164,6 +166,29 @@ def test_a_finished_part_is_not_run_again(made, monkeypatch):
     monkeypatch.setattr(crash_matrix, "batter", lambda *arguments: runs.append(1) or Outcome("make", BY_DVC, hits=3))
     assert [one_part(made.parent, Part(STAGE, BY_DVC, 3), 1, servers).hits for _ in range(2)] == [3, 3]
     assert runs == [1]
+
+
+@pytest.mark.parametrize("faults", [["other bytes"], []])
+def test_what_is_wrong_ends_with_code_1(faults, monkeypatch, tmp_path):
+    """After the record is written."""
+    monkeypatch.setattr(
+        "sys.argv", ["crash_matrix", "--work", str(tmp_path), "--output", str(tmp_path / "record.json")]
+    )
+    monkeypatch.setattr(crash_matrix, "make_reference", lambda project: None)
+    monkeypatch.setattr(crash_matrix, "stages_of", lambda project: [STAGE])
+    monkeypatch.setattr(crash_matrix, "run_all", lambda *arguments: [Outcome("make", ALONE, wrong=faults)])
+    monkeypatch.setattr(crash_matrix, "queue_kills", lambda *arguments: Queued())
+    monkeypatch.setattr("benchmarks.record.commit", str)
+    with pytest.raises(SystemExit) if faults else nullcontext():
+        crash_matrix.main()
+    assert (tmp_path / "record.json").is_file()
+
+
+def test_kills_that_all_come_too_late_are_told(made):
+    outcome = batter(
+        STAGE, ALONE, Scripted(made.parent / "project", *[finish] * 60), made, made.parent / "project", 1, 1
+    )
+    assert outcome.wrong == ["only 0 of 1 kills hit"]
 
 
 def test_one_kill_in_four_is_by_dvc():

@@ -29,7 +29,7 @@ from pipeline.stages import train_baseline, train_teacher
 from pipeline.tools import first_params
 from pipeline.training.recipe import Phase, Recipe
 
-pytestmark = pytest.mark.skipif(find_spec("keras_hub") is None, reason="keras_hub is not installed (softlabel[hub])")
+pytestmark = pytest.mark.skipif(find_spec("keras_hub") is None, reason="keras_hub is not installed (the extra hub)")
 
 SIDE = 32
 SCALE, OFFSET = [1 / 51, 1 / 76.5, 1 / 102], [-1.0, -0.5, -0.2]
@@ -151,7 +151,7 @@ np.save("vit.npy", keras_files.load(Path("vit.keras"))(np.load("photos.npy")))
         [sys.executable, "-c", script], cwd=tmp_path, env=os.environ | paths, check=True, capture_output=True, text=True
     )
     assert "vit.keras has layers of keras_hub" in done.stdout
-    assert "pip install 'softlabel[hub]'" in done.stdout
+    assert "pip install -e '.[hub]'" in done.stdout
     for family, logits in expected.items():
         np.testing.assert_allclose(np.load(tmp_path / f"{family}.npy"), logits, rtol=0, atol=1e-5)
 
@@ -454,13 +454,13 @@ def test_an_image_classifier_is_no_text_model(tmp_path):
 
 def test_without_keras_hub_one_command_is_named(monkeypatch, presets):
     monkeypatch.setattr(hub, "find_spec", lambda name: None)
-    command = r"pip install 'softlabel\[hub\]'"
+    command = r"pip install -e '\.\[hub\]'"
     with pytest.raises(MissingError, match=command):
         completed(teacher(presets / "vit"), ["a", "b"])
     with pytest.raises(MissingError, match=command):
         described(presets / "vit").build(classes=2, seed=1)
     listed = CliRunner().invoke(main, ["models", "keras_hub"])
-    assert (listed.exit_code, "pip install 'softlabel[hub]'" in listed.output) == (1, True)
+    assert (listed.exit_code, "pip install -e '.[hub]'" in listed.output) == (1, True)
 
 
 # Their names and lists
@@ -501,7 +501,9 @@ def test_the_default_list_says_how_to_see_presets(monkeypatch):
 
     assert as_text([]).endswith("`softlabel models keras_hub` lists them.")
     monkeypatch.setattr(hub, "find_spec", lambda name: None)
-    assert as_text([]).endswith("after pip install 'softlabel[hub]'.")
+    assert as_text([]).endswith(
+        "after `pip install -e '.[hub]'` in softlabel's folder, or `pip install './FILE.whl[hub]'` with its wheel."
+    )
 
 
 def test_the_content_of_a_folder_counts_and_not_its_place(presets, tmp_path, copied):

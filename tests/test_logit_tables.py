@@ -553,7 +553,7 @@ def test_parquet_texts_of_every_kind_are_read(kind):
 def test_parquet_needs_pyarrow_and_says_how_to_get_it(monkeypatch):
     path = write("parquet", LOGITS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install 'softlabel[parquet]'" in refusal(path, MissingError)
+    assert "pip install -e '.[parquet]'" in refusal(path, MissingError)
 
 
 def test_files_that_are_missing_or_of_another_format_are_told():

@@ -284,7 +284,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     file = write_litert(tmp_path / "a.tflite")
     monkeypatch.setattr(rounds, "_environment", lambda: os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     (tmp_path / "numpy.py").write_text("import no_such_package\n")
-    with pytest.raises(UnusableError, match=r"package no_such_package is not installed.*softlabel\[pipeline\]"):
+    with pytest.raises(UnusableError, match=r"package no_such_package is not installed.*\.\[pipeline\]"):
         rounds.times_of([{"a": Subject(file)}], {}, batch_size=8, threads=2)
 
 

@@ -20,7 +20,7 @@ from pipeline.evaluation.names import BASELINE, student
 from pipeline.images.index import Image, Index, write_index
 from pipeline.params.card import Card
 from pipeline.params.reading import read_params, with_effect
-from pipeline.report.card import TO_FILL_IN, settings
+from pipeline.report.card import TO_FILL_IN, settings, stated
 from pipeline.report.card_metadata import as_head
 
 CLASSES = ["a|b", "<script>alert(1)</script>", "no\n---\n# [x](y) *b* `c` $m$ &lt;"]
@@ -307,6 +307,38 @@ def test_what_the_keys_state_is_in_the_card_as_markdown(project):
     for name, text in stated.items():
         assert name in ("domain", "language") or text in body
     assert "illed in" not in body
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<script>x</script>", "&#60;script>x&#60;/script>"),
+        (r"\<script>", r"\&#60;script>"),
+        ("<IMG src=x onerror=y>", "&#60;IMG src=x onerror=y>"),
+        ("<!-- x", "&#60;!-- x"),
+        ("<https://a.org onclick=x>", "&#60;https://a.org onclick=x>"),
+        ("<a@b/onclick=x>", "&#60;a@b/onclick=x>"),
+        ("<javascript:x>", "&#60;javascript:x>"),
+        ("[a](javascript:x)", "[a&#93;(javascript:x)"),
+        ("[a]( \n<JavaScript:x>)", "[a&#93;( \n&#60;JavaScript:x>)"),
+        ("[a](java&#115;cript:x)", "[a&#93;(java&#115;cript:x)"),
+        (r"[a](javascript\:x)", r"[a&#93;(javascript\:x)"),
+        ("[a]: data:text/html,x", "[a&#93;: data:text/html,x"),
+    ],
+)
+def test_html_and_scripts_of_a_statement_are_text(text, shown):
+    assert stated(dict.fromkeys(TO_FILL_IN, text))["data"] == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "p < 0.05, <5 mm", "<https://a.org>", "<a+b@c.org>", "[a](https://a.org/b_(c))", "[a](b/c.md)", "[a](#b)",
+        "[a](https://a.org 'title')", "[a](mailto:b@c.org)", "- [x] *done*", "[a]: https://a.org", "a -> b", "R&D <3",
+    ],
+)  # fmt: skip
+def test_markdown_of_a_statement_stays(text):
+    assert stated(dict.fromkeys(TO_FILL_IN, text))["data"] == text
 
 
 def test_the_guides_card_leaves_nothing_to_fill_in(project):

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import subprocess
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_what_is_explained_is_a_mutant_of_now():
 
 def test_a_row_counts_killed_and_explained():
     survived = [{"why": "It is the same."}, {"why": ""}]
-    assert row("a", 9, 8, survived) == ["a", "9", "8", "6", "2", "1", "87.5"]
+    assert row("a", 9, 8, survived, "0f+") == ["a", "0f+", "9", "8", "6", "2", "1", "87.5"]
 
 
 @pytest.mark.slow
@@ -119,3 +120,10 @@ def test_coverage_is_counted_by_package():
         ["models", "3,000", "99.9", "12", "91.6"],
         ["all", "3,000", "99.9", "12", "91.6"],
     ]
+
+
+def test_tests_that_fail_give_no_coverage(monkeypatch, tmp_path):
+    ended = subprocess.CompletedProcess([], 2)
+    monkeypatch.setattr(subprocess, "run", lambda *words, **options: ended)
+    with pytest.raises(SystemExit, match="ended with 2"):
+        coverage.run_tests(tmp_path, [])

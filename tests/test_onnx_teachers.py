@@ -629,7 +629,7 @@ def test_without_the_extra_it_is_named(package, monkeypatch):
         uses.append(lambda: keras_files.load(file))
     monkeypatch.setitem(sys.modules, package, None)
     for use in uses:
-        with pytest.raises(MissingError, match=rf"package {package}, .*`pip install 'softlabel\[onnx\]'`"):
+        with pytest.raises(MissingError, match=rf"package {package}, .*`pip install -e '\.\[onnx\]'`"):
             use()
 
 

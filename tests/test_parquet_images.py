@@ -286,7 +286,7 @@ def test_no_flipped_bit_in_a_footer_ends_python():
 def test_a_missing_package_is_named(monkeypatch):
     write_two()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install 'softlabel[parquet]'" in refusal(MissingError)
+    assert "pip install -e '.[parquet]'" in refusal(MissingError)
 
 
 @pytest.mark.parametrize(

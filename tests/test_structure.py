@@ -50,7 +50,7 @@ def test_the_imports_of_a_known_module_are_found():
             "images/index.py", "images/one_hot.py", "images/operations.py", "images/parquet_rows.py",
             "images/places.py", "images/random_words.py", "images/sampling.py", "images/shard_bytes.py",
             "images/transforms.py", "images/views.py",
-            "runtime/cores.py", "runtime/csv_rows.py", "runtime/digests.py", "runtime/errors.py",
+            "runtime/cores.py", "runtime/csv_rows.py", "runtime/digests.py", "runtime/errors.py", "runtime/extras.py",
             "runtime/limits.py", "runtime/parallel.py", "runtime/parquet_files.py", "runtime/progress.py",
             "runtime/publish.py", "runtime/ranges.py", "runtime/room.py", "runtime/seen_files.py",
             "runtime/separate_process.py", "runtime/text_files.py", "runtime/tried_files.py", "runtime/workspace.py",

@@ -7,9 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from benchmarks import licences
-from benchmarks.licences import COLUMNS, LICENCES, LOCK, pinned
+from benchmarks.licences import COLUMNS, LICENCES, LOCKS, ROOT, locked, pinned
 
-TEXT = LOCK.read_text(encoding="utf-8")
+TEXT = locked()
+PLACES = ("*.md", "Makefile", "*.yaml", "presets/*", "docs/*.*", "docs/slurm/*", "pipeline/**/*.*", "benchmarks/*.*")
 
 
 def listed():
@@ -28,6 +29,23 @@ def test_the_lock_has_hashes_and_no_places():
         assert hashes, first
         assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes), first
     assert "://" not in re.sub(r"#.*", "", TEXT)
+
+
+def test_nobody_is_told_to_install_us_by_name():
+    """No index has this program, so `pip install softlabel` would install what a stranger registers."""
+    by_name = re.compile(r"pip install[^`\n]*[\s'\"]softlabel\b(?!-)")
+    assert by_name.search("`pip install 'softlabel[onnx]'`")
+    assert by_name.search("pip install softlabel onnxruntime")
+    files = [file for pattern in PLACES for file in ROOT.glob(pattern)]
+    assert {ROOT / "README.md", ROOT / "Makefile", ROOT / "pipeline/cli/main.py"} <= set(files)
+    assert [file for file in files if by_name.search(file.read_text(encoding="utf-8", errors="ignore"))] == []
+
+
+def test_what_is_asked_for_by_the_makefile_is_locked():
+    """`make coverage` installs from checks.lock, as `make repro` from requirements.lock."""
+    installs = re.findall(r"pip install .*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert [line for line in installs if "--require-hashes" not in line and "--no-deps" not in line] == []
+    assert {name for name, _ in pinned(LOCKS[1].read_text(encoding="utf-8"))} == {"atheris", "coverage"}
 
 
 def test_what_is_pinned_is_read_from_the_lock():

@@ -130,6 +130,6 @@ def test_what_is_not_installed_is_told_in_one_line(environment, work):
         assert (refused.returncode, refused.stdout) == (1, "")
         _, line = refused.stderr.splitlines()
         assert "which is not installed" in line
-        assert "`pip install 'softlabel[pipeline]'`" in line
+        assert "`pip install './FILE.whl[pipeline]'`" in line
     refused = alone(environment, "softlabel", "predict", "student.onnx", "photos", cwd=work)
     assert "there is no file student.onnx" in refused.stderr

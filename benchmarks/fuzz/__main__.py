@@ -34,7 +34,7 @@ def main() -> None:
         ("--seconds", {"type": float, "default": float("inf"), "help": "At most so many for each kind and way."}),
         (
             "--atheris",
-            {"action": "store_true", "help": "Let Atheris make the inputs (pip install 'softlabel[checks]')."},
+            {"action": "store_true", "help": "Let Atheris make the inputs (`make .venv/checked` installs it)."},
         ),
         ("--failures", {"type": Path, "default": Path(".work/fuzz"), "help": "The folder of inputs that failed."}),
         ("--repeat", {"type": Path, "help": "Read this file as the kind NAME, and say what becomes of it."}),
@@ -42,7 +42,7 @@ def main() -> None:
     if unknown := sorted(set(options.names) - set(TARGETS)):
         raise SystemExit(f"no kind of file is called {', '.join(unknown)}: take {', '.join(TARGETS)}")
     if options.atheris and find_spec("atheris") is None:
-        raise SystemExit("Atheris is not installed: pip install 'softlabel[checks]'")
+        raise SystemExit("Atheris is not installed: `make .venv/checked` (Linux)")
     names = options.names or [*TARGETS]
     if options.repeat:
         repeat(TARGETS[names[0]], options.repeat)

@@ -46,7 +46,7 @@ def by_structure(target: Target, seeds: list[bytes], give: Give, first: int, cou
 def by_coverage(target: Target, seeds: list[bytes], give: Give, first: int, count: int) -> None:
     """Atheris keeps inputs that reach new code of `pipeline`, and changes them further; it ends the process.
 
-    Needs the package `atheris` (`pip install 'softlabel[checks]'`; Linux, and macOS with LLVM).
+    Needs the package `atheris` (Linux; `make .venv/checked`).
     """
     import atheris
 

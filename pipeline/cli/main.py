@@ -26,6 +26,7 @@ from pipeline.cli.tools import init_remote, inspect, models, params, parity, ren
 from pipeline.evaluation import names
 from pipeline.runtime.disk_errors import in_words
 from pipeline.runtime.errors import PipelineError, as_message, is_of_memory, one_line
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.own_surroundings import keep_to_the_project, own_temporary_folder
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Program(click.Group):
 def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:
     return (
         f"{command} needs the package {str(error.name).partition('.')[0]}, which is not installed. All that the stages "
-        "and tools need is installed by `pip install 'softlabel[pipeline]'`."
+        f"and tools need is installed by {how_to_install('pipeline')}."
     )
 
 

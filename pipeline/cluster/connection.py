@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.cluster.settings import Cluster
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import MismatchError, MissingError, one_line
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.native_stderr import native_stderr_kept
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
@@ -50,7 +51,7 @@ def refuse_without_ray() -> None:
     """
     if importlib.util.find_spec("ray") is None:
         raise MissingError(
-            "Ray is not installed: `pip install 'softlabel[ray]'`. The teacher's pass also runs without it, with "
+            f"Ray is not installed: {how_to_install('ray')}. The teacher's pass also runs without it, with "
             "precompute.engine: local."
         )
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.images.index import SplitName
 from pipeline.runtime.errors import ParameterError, UnusableError, all_named, quoted
-from pipeline.runtime.plain_names import LONGEST, is_plain_name
+from pipeline.runtime.plain_names import LONGEST, is_formula, is_plain_name
 from pipeline.runtime.publish import overlap
 
 
@@ -181,6 +181,20 @@ def refuse_escapes(names: Sequence[str], folder: Path) -> None:
             f"{len(outside)} image name(s) lead outside the image folder {folder}, or are not plain: "
             f"{all_named([*map(repr, outside)])}. A name must be a plain file name in that folder, and no link that "
             f"leaves it (no separators, no control characters, at most {LONGEST} bytes, no formula of a spreadsheet)."
+        )
+
+
+def refuse_formulas(ids: Iterable[str], source: Path) -> None:
+    """Refuses ids that are formulas of a spreadsheet: those of paths whose parts are plain names may be.
+
+    Raises:
+        UnusableError: there is one.
+    """
+    formulas = [image_id for image_id in ids if is_formula(image_id)]
+    if formulas:
+        raise UnusableError(
+            f"{len(formulas)} image(s) of {source} have names that a spreadsheet takes for a formula: "
+            f"{all_named([*map(repr, formulas)])}. Rename them, or the folders that they lie in."
         )
 
 

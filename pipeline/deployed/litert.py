@@ -9,6 +9,7 @@ from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, r
 from pipeline.deployed.metadata import Metadata
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.native_stderr import native_stderr_closed
 
 
@@ -31,8 +32,7 @@ class LiteRtFile:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError:
             raise MissingError(
-                "a .tflite file needs the package ai-edge-litert, which is not installed: "
-                "`pip install 'softlabel[runtime]'`."
+                f"a .tflite file needs the package ai-edge-litert, which is not installed: {how_to_install('runtime')}."
             ) from None
         try:
             with native_stderr_closed():

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from pipeline.deployed.answers import SMALLEST, as_logits, refuse_other_input, refuse_other_pixels
 from pipeline.deployed.metadata import Metadata
 from pipeline.runtime.errors import DamagedError, MissingError, one_line
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.own_surroundings import onnx_runtime
 
 
@@ -28,7 +29,7 @@ class OnnxFile:
             onnxruntime = onnx_runtime()
         except ModuleNotFoundError:
             raise MissingError(
-                "an .onnx file needs the package onnxruntime, which is not installed: `pip install 'softlabel[onnx]'`."
+                f"an .onnx file needs the package onnxruntime, which is not installed: {how_to_install('onnx')}."
             ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: one for each core

@@ -10,6 +10,7 @@ from pipeline.deployed.metadata import KEY, Metadata
 from pipeline.deployed.seal import sealed
 from pipeline.exports.graph import PIXELS, Graph
 from pipeline.runtime.errors import MissingError, UnusableError, first_few, one_line
+from pipeline.runtime.extras import how_to_install
 
 OPSET = 17
 PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
@@ -24,7 +25,7 @@ def refuse_without_packages() -> None:
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise MissingError(
             f"export.formats names onnx, which needs the package {' and '.join(missing)}; it is not installed: "
-            "`pip install 'softlabel[onnx]'`. Or leave onnx out of export.formats."
+            f"{how_to_install('onnx')}. Or leave onnx out of export.formats."
         )
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, UnusableError, nearest, one_line
+from pipeline.runtime.extras import how_to_install
 
 HUB = "keras_hub:"
 """What stands before a preset of keras_hub."""
 
-INSTALL = "pip install 'softlabel[hub]'"
+INSTALL = how_to_install("hub")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.models.onnx_session import CPU, opened, refuse_harmful, without_prefix
 from pipeline.runtime.devices import device_names, device_number, share_gpus
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.own_surroundings import onnx_runtime
 
 GRAPH = "graph.onnx"
@@ -39,7 +40,7 @@ def refuse_without(*packages: str) -> None:
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise MissingError(
             f"a teacher in ONNX needs the package {' and '.join(missing)}, which is not installed: "
-            "`pip install 'softlabel[onnx]'`."
+            f"{how_to_install('onnx')}."
         )
 
 

@@ -33,6 +33,13 @@ FITTED: Mapping[Fit, str] = {
     "pad": "gets black margins",
 }
 
+ACTIVE = re.compile(
+    r"<(?=[a-z/!?])(?!(?:(?:https?://|mailto:)[^\s<>]*|[\w.+-]+@[\w.-]+)>)"  # HTML
+    r"|\](?=\s*[(:])(?![(:]\s*+<?(?:https?://|mailto:|[^\s:&\\<>()]*[\s)>]))",  # the end of a link's text
+    re.IGNORECASE,
+)
+"""The first character of HTML, and of links to other things than pages, mail addresses and files beside the card."""
+
 Statements = Mapping[str, str | None]
 
 
@@ -59,11 +66,12 @@ def missing(statements: Statements) -> dict[Markup, str]:
 
 
 def stated(statements: Statements) -> dict[str, Markup]:
-    """What the section `card` states, as Markdown; a field to fill in where it has no value."""
-    return {
-        key: Markup(f"*To be filled in (`card.{key}`).*" if statements[key] is None else statements[key])  # noqa: S704
-        for key in TO_FILL_IN
-    }
+    """What the section `card` states, as Markdown; a field to fill in where it has no value.
+
+    HTML, and links such as `javascript:`, are shown as text: the section may come from others.
+    """
+    texts = {key: statements[key] or f"*To be filled in (`card.{key}`).*" for key in TO_FILL_IN}
+    return {key: Markup(ACTIVE.sub(lambda found: f"&#{ord(found[0])};", text)) for key, text in texts.items()}  # noqa: S704
 
 
 def counts_of(data: Index) -> Table:

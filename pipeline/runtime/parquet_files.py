@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError, one_line, quoted
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.limits import limits, raised_by
 
 WRITE_AGAIN = "Write it again, it may be damaged."
@@ -36,7 +37,7 @@ def parquet_reader(file: Path) -> Any:
     except ImportError:
         raise MissingError(
             f"{file} is read with the package pyarrow, which is not installed. Install it with "
-            "`pip install 'softlabel[parquet]'`."
+            f"{how_to_install('parquet')}."
         ) from None
     return parquet
 

@@ -2,33 +2,55 @@
 
 import re
 
+from pipeline.runtime.errors import UNPRINTABLE
+
 LONGEST = 255
 """The most bytes of a name, of which most file systems allow no more."""
 
-UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029"  # control characters and line ends, of terminals and of Unicode
-    r"\u202a-\u202e\u2066-\u2069"  # those that turn the direction of what follows, so that it reads as another text
-    r"\ud800-\udfff"  # bytes that are no UTF-8
-    r"/\\]"  # separators of folders
-)
+SEPARATORS = frozenset("\t\n/\\")
+"""Of columns, lines and folders."""
 
-FORMULA = re.compile(r"(?:^|;)\s*(?:[=\uff1d].|[-+@\uff0b\uff0d\uff20].*(?:[|!]|'#|\w\(|\(.*\"))", re.DOTALL)
-"""What spreadsheets take for a formula that does something: = before anything, or another sign before a call of a
-function or a program, or before a cell of another file. Names such as -1.png, "+" and "@2x (1).png" are none.
+EQUALS = re.compile(r"(?:^|;)\s*[=\uff1d][^/]")
+"""The start of a formula; behind a semicolon too, which separates fields where a comma stands in numbers.
 
-A field also begins behind a semicolon, which is the separator where a comma stands in numbers.
+It is none before a slash, as in the path =/a.png: no formula begins with a division.
 """
+
+SIGN = re.compile(r"(?:^|;)\s*[-+@\uff0b\uff0d\uff20](?!/)")
+"""The start of a formula, or of a name such as -1.png or @home."""
+
+ELSEWHERE = re.compile(r"'[#!]|[\]|][^\]|]*!")
+"""A cell of another file, or what a program says."""
+
+CALL = re.compile(r"[^\W\d][\d.]*\s*\(")
+ARGUMENT = re.compile(r"[\"(&:$]|\b[a-z]{1,3}\d", re.IGNORECASE)
+"""A text, another call, or a cell: a call that is given none of these does nothing, as in +ve (mild)."""
+CALLED = re.compile(r"\)\s*(?:$|[-+*/^&=<>;,%])")
+"""The end of a call. Before anything else, as in -left (a2).png, there is no formula."""
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet takes a field of a CSV file for a formula that may do something."""
+    sign = SIGN.search(text)
+    return EQUALS.search(text) is not None or (sign is not None and _reaches_out(text[sign.end() :]))
+
+
+def _reaches_out(formula: str) -> bool:
+    call = CALL.search(formula)
+    given = call and ARGUMENT.search(formula, call.end())
+    return ELSEWHERE.search(formula) is not None or bool(given and CALLED.search(formula, given.end()))
 
 
 def is_plain_name(name: str) -> bool:
     """Whether a name can be that of a single file or folder on every system, and does nothing where it is shown.
 
-    It has no control character, no separator, nothing that is not UTF-8, and is no formula of a spreadsheet: names
-    stand as they are in the CSV files that are written, since programs read them back.
+    It has no character that is not printable, no separator, nothing that is not UTF-8, and is no formula of a
+    spreadsheet: names stand as they are in the CSV files that are written, since programs read them back.
     """
     return (
-        UNSAFE.search(name) is None
+        UNPRINTABLE.search(name) is None
+        and SEPARATORS.isdisjoint(name)
         and name not in {"", ".", ".."}
         and len(name.encode()) <= LONGEST
-        and FORMULA.search(name) is None
+        and not is_formula(name)
     )

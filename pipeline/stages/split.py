@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.datasets.copying import take_images
 from pipeline.datasets.duplicates import Duplicates, report_copies
-from pipeline.datasets.labelled import DataSet, alike, refuse_data_among
+from pipeline.datasets.labelled import DataSet, alike, refuse_data_among, refuse_formulas
 from pipeline.datasets.layouts import LAYOUTS, Layout
 from pipeline.datasets.links import refuse_others, remove_links, write_links
 from pipeline.datasets.split_drawing import Drawn, draw, refuse_empty_splits
@@ -60,6 +60,7 @@ def run(
     for folder in links_folders:
         refuse_others(folder, is_to_be_written=links)
     data_set = LAYOUTS[layout](**settings)
+    refuse_formulas((row.id for row in data_set.rows), data_set.source)
     drawn = draw(
         data_set,
         keep_copies_in_train=duplicates == "keep_in_train",

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.runtime import errors
 from pipeline.runtime.errors import MismatchError, UnusableError, one_line
+from pipeline.runtime.extras import how_to_install
 from pipeline.timing.subjects import Subject
 
 ROUNDS = 4
@@ -124,7 +125,7 @@ class _Process:
         if missing := NOT_INSTALLED.search(said):
             return (
                 f"the package {missing[1]} is not installed. All that the stages need is installed by "
-                "`pip install 'softlabel[pipeline]'`."
+                f"{how_to_install('pipeline')}."
             )
         last = [*filter(str.strip, said.splitlines())][-1:]
         return (

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.datasets.folders import IMAGE_EXTENSIONS, files_below, is_left_by_a_system
-from pipeline.runtime.errors import MissingError, ParameterError
+from pipeline.runtime.errors import MissingError, ParameterError, UnusableError, quoted
+from pipeline.runtime.plain_names import is_formula
 
 SHARDS = (".tar", ".parquet")
+
+COMMANDS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""Characters that a terminal may take for a command; line ends are none, which a CSV file has in quotes."""
 
 
 def named_images(names: Sequence[str], may_be_missing: bool = False) -> list[str]:
@@ -18,12 +22,14 @@ def named_images(names: Sequence[str], may_be_missing: bool = False) -> list[str
     Args:
         names: each is a folder, which stands for all images below it; a pattern, which stands for all images that it
             matches, where `**` is any number of folders; or the path of a file, whatever its ending. What a folder or a
-            pattern stands for is sorted. Neither a folder nor `**` enters links to folders.
+            pattern stands for is sorted, and begins with ./ where it would be a formula of a spreadsheet. Neither a
+            folder nor `**` enters links to folders.
         may_be_missing: whether a file that is named need not exist.
 
     Raises:
         MissingError: a folder holds no image, or a file is a shard, a pattern matches none, or there is no such file.
         ParameterError: a name is empty.
+        UnusableError: a name that nobody gave could be a command to a terminal.
     """
     return [path for name in names for path in _images_of(name, may_be_missing)]
 
@@ -32,11 +38,11 @@ def _images_of(name: str, may_be_missing: bool) -> list[str]:
     if not name:
         raise ParameterError("the name of an image is empty. Name a file, a folder or a pattern; . is this folder.")
     if Path(name).is_dir():
-        found = [Path(name, file).as_posix() for file in files_below(Path(name)) if _is_image(file)]
+        found = _harmless([Path(name, file).as_posix() for file in files_below(Path(name)) if _is_image(file)])
     elif Path(name).exists():
         found = [] if Path(name).suffix.lower() in SHARDS else [name]
     elif glob.has_magic(name):
-        found = sorted({path for path in _matches(name) if _is_image(path) and Path(path).is_file()})
+        found = _harmless(sorted({path for path in _matches(name) if _is_image(path) and Path(path).is_file()}))
     elif may_be_missing:
         found = [name]
     else:
@@ -48,6 +54,16 @@ def _images_of(name: str, may_be_missing: bool) -> list[str]:
             f"({', '.join(SHARDS)}) cannot be named: unpack them."
         )
     return found
+
+
+def _harmless(paths: Sequence[str]) -> list[str]:
+    commands = [path for path in paths if COMMANDS.search(path)]
+    if commands:
+        raise UnusableError(
+            f"{len(commands)} image(s) have control characters in their names: {quoted(commands)}. Rename them, or "
+            "name each of the images yourself."
+        )
+    return [f"./{path}" if is_formula(path) else path for path in paths]
 
 
 def _matches(pattern: str) -> Iterator[str]:
