@@ -211,6 +211,19 @@ def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> lis
         return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
 
 
+def refuse_other_code(work: Path, commit: str) -> None:
+    """Notes the commit in a new folder.
+
+    Raises:
+        SystemExit: the folder holds results of another commit.
+    """
+    note = work / "commit"
+    work.mkdir(parents=True, exist_ok=True)
+    if note.is_file() and (found := note.read_text(encoding="utf-8")) != commit:
+        raise SystemExit(f"{work} holds results of commit {found}, and this is {commit}: take another folder")
+    note.write_text(commit, encoding="utf-8")
+
+
 def main() -> None:
     """Runs the benchmark."""
     options = arguments(__doc__, *OPTIONS)
@@ -219,6 +232,7 @@ def main() -> None:
     start = time.monotonic()
     with ExitStack() as held:
         work = options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))
+        refuse_other_code(work, record.document["commit"])
         make_reference(work / "reference")
         print(f"the project is made, {time.monotonic() - start:.0f} s", flush=True)
         stages = [stage for stage in stages_of(work / "reference") if stage.name in (options.only or [stage.name])]

@@ -212,4 +212,7 @@ def row(name: str, mutants: int, tried: int, survived: Sequence[dict[str, Any]],
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

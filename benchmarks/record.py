@@ -28,7 +28,7 @@ def arguments(description: str | None, *more: tuple[str, dict[str, Any]]) -> arg
         *more: its own options, as `add_argument` takes them.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="A small size, under a minute; its numbers are rough.")
+    parser.add_argument("--quick", action="store_true", help="A small size; its numbers are rough.")
     parser.add_argument("--output", type=Path, help="The JSON file.  [default: benchmarks/results/NAME.json]")
     for name, options in more:
         parser.add_argument(name, **options)

@@ -10,7 +10,18 @@ from ruamel.yaml import YAML
 
 from benchmarks import crash_matrix, crash_project
 from benchmarks.crash_attempts import End
-from benchmarks.crash_matrix import ALONE, BY_DVC, Outcome, Part, batter, one_part, parts_of, run_all, wrong_ends
+from benchmarks.crash_matrix import (
+    ALONE,
+    BY_DVC,
+    Outcome,
+    Part,
+    batter,
+    one_part,
+    parts_of,
+    refuse_other_code,
+    run_all,
+    wrong_ends,
+)
 from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
 from benchmarks.crash_queue import Queued
 
@@ -182,6 +193,13 @@ def test_what_is_wrong_ends_with_code_1(faults, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) if faults else nullcontext():
         crash_matrix.main()
     assert (tmp_path / "record.json").is_file()
+
+
+def test_results_of_other_code_are_not_taken(tmp_path):
+    refuse_other_code(tmp_path / "new", "0a")
+    refuse_other_code(tmp_path / "new", "0a")
+    with pytest.raises(SystemExit, match=r"results of commit 0a, and this is 0b\+"):
+        refuse_other_code(tmp_path / "new", "0b+")
 
 
 def test_kills_that_all_come_too_late_are_told(made):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from pipeline.evaluation.dvc_plots import confusion
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.result_files import write_table
 from pipeline.images.index import Image, Index
-from pipeline.runtime.csv_rows import csv_row
+from pipeline.runtime.csv_rows import Records, csv_row, csv_rows
+from pipeline.runtime.limits import DEFAULT, VARIABLE, in_environment
 from pipeline.tools.pack_files import read_pack_index, write_pack_index
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
@@ -36,6 +38,16 @@ def test_a_carriage_return_stands_in_quotes():
     text = csv_row(["a\rb", "c"])
     assert text == '"a\rb",c\n'
     assert pd.read_csv(io.StringIO(text, newline=""), header=None).to_numpy().tolist() == [["a\rb", "c"]]
+
+
+def test_each_record_may_be_long_and_not_all_together(monkeypatch):
+    """The bound of characters is that of one record, with as many lines as it has."""
+    limit = in_environment(replace(DEFAULT, table_columns=2, field_characters=100))
+    monkeypatch.setenv(VARIABLE, limit[VARIABLE])
+    records = [["x" * 100, "a\nb"]] * 50
+    assert [*Records(io.StringIO("".join(csv_rows(records)), newline=""), strict=True)] == records
+    with pytest.raises(csv.Error, match="a record has more than 228 characters"):
+        next(iter(Records(io.StringIO(("x" * 90 + ",") * 3, newline=""), strict=True)))
 
 
 @pytest.mark.parametrize("odd", ["a\rb", "a\r\nb", "a\r"])

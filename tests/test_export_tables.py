@@ -195,6 +195,8 @@ DAMAGE = {
 
 ONE_FILE = FILES["student.onnx"]
 UNSOUND = {
+    "no test images": {"test_images": 0},
+    "a file of no bytes": {"files": {**FILES, "student.onnx": FILES["student.onnx"] | {"bytes": 0}}},
     "AUC above 1": {"keras": KERAS | {"auc": 1.5}},
     "accuracy below 0": {"keras": KERAS | {"accuracy": -1}},
     "accuracy is true": {"keras": KERAS | {"accuracy": True}},

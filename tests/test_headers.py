@@ -145,6 +145,8 @@ def test_a_small_picture_in_a_huge_tile():
 def test_exif_data_in_many_segments():
     part = segment(b"\xff\xe1", b"Exif\0\0" + bytes(65_000))
     assert read_pixels(jpeg_with(part)).shape == (8, 8, 3)
+    other = segment(b"\xff\xe1", b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000))
+    assert read_pixels(jpeg_with(other * (MOST_EXIF // 65_000 + 1))).shape == (8, 8, 3)
     with pytest.raises(UnusableError, match="bytes of EXIF data"):
         read_pixels(jpeg_with(part * (MOST_EXIF // 65_000 + 1)))
 
@@ -189,14 +191,16 @@ def test_compressed_texts_that_tensorflow_would_unpack(tmp_path):
 
 
 def test_run_lengths_are_read_in_small_pictures_alone():
-    def runs(side: int) -> bytes:
+    def runs(side: int, bits: int = 8, kind: int = 1) -> bytes:
         rows = b"".join(b"\xff\1" * (side // 255) + bytes([side % 255, 1, 0, 0]) for _ in range(side)) + b"\0\1"
-        info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(rows), 0, 0, 256, 0) + bytes(1024)
+        info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, kind, len(rows), 0, 0, 256, 0) + bytes(1024)
         return b"BM" + struct.pack("<IHHI", 1078 + len(rows), 0, 0, 1078) + info + rows
 
     assert read_pixels(runs(300)).shape == (300, 300, 3)
     with pytest.raises(UnusableError, match="in run lengths"):
         read_pixels(runs(int(MOST_OF_RUNS**0.5) + 1))
+    with pytest.raises(UnusableError, match="in run lengths"):
+        read_pixels(runs(int(MOST_OF_RUNS**0.5) + 1, 4, 2))
 
 
 def test_files_of_too_many_bytes_are_not_read(tmp_path):

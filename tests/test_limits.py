@@ -78,9 +78,44 @@ def test_every_command_has_the_limits_of_params(project, broken):
     assert limits().image_pixels == 3_000_000
 
 
-def test_limits_that_are_none_end_no_other_command(project):
-    change(project / "params.yaml", "limits", {"image_megapixels": "many"})
+@pytest.mark.parametrize(
+    "content",
+    [
+        "limits: {image_megapixels: many}",
+        "limits: [1]",
+        'card:\n  note: "text\nlimits: foo"\n',
+        "# limits: none",
+        "limits: [",
+        "limits: {image_megapixels: 3}\n" + "#" * 2**20,
+    ],
+    ids=["a text", "a list", "in a text", "in a comment", "damaged", "too large"],
+)
+def test_limits_that_are_none_end_no_other_command(project, content):
+    (project / "params.yaml").write_text(content)
     assert CliRunner().invoke(Announced("nothing", callback=lambda: None)).exit_code == 0
+    assert limits() == DEFAULT
+
+
+@pytest.mark.parametrize("text", ['"limits": {"image_megapixels": 3}', "{limits: {image_megapixels: 3}}"])
+def test_limits_are_found_however_they_are_written(project, text):
+    (project / "params.yaml").write_text(text)
+    arguments.limits_of_params()
+    assert limits().image_pixels == 3_000_000
+
+
+def test_no_key_is_named_for_a_params_file_that_is_too_large(project):
+    """It would stand in this very file."""
+    with (project / "params.yaml").open("a") as file:
+        file.write("limits: {yaml_megabytes: 8}\n" + "#" * 2**20)
+    with pytest.raises(ParameterError, match=r"^params.yaml has more than 1,048,576 bytes. Compare it .* presets/.$"):
+        arguments.all_params()
+
+
+def test_a_params_file_without_end_is_not_read(project):
+    (project / "params.yaml").unlink()
+    with (project / "params.yaml").open("wb") as file:
+        file.truncate(2**43)  # no block of the disk is written; no memory holds it
+    arguments.limits_of_params()
     assert limits() == DEFAULT
 
 

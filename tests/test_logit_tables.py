@@ -343,6 +343,17 @@ def test_damaged_members_are_refused_in_every_compression(compression, damage):
         read_logit_table(Path("table.npz"))
 
 
+@pytest.mark.parametrize("kind", [np.savez, np.savez_compressed])
+def test_another_checksum_is_refused(kind):
+    """All bytes of the array are there, so NumPy alone would not read as far as the checksum."""
+    kind("table.npz", logits=LOGITS, ids=IDS)
+    with zipfile.ZipFile("table.npz") as file:
+        checksum = file.getinfo("logits.npy").CRC
+    content = Path("table.npz").read_bytes()
+    Path("table.npz").write_bytes(content.replace(checksum.to_bytes(4, "little"), b"\1\2\3\4"))
+    assert "Bad CRC-32 for file 'logits.npy'" in refusal(Path("table.npz"), DamagedError)
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_what_numpy_does_not_write_is_refused(compression):
     with zipfile.ZipFile("table.npz", "w", compression) as file:
@@ -500,6 +511,23 @@ def test_csv_files_of_any_program_are_read(encoding, end):
     table = read_logit_table(Path("table.csv"))
     assert (table.ids, table.class_names) == (["007", "NA", f"tr{end}ue"], ["a", "b"])
     assert table.logits.tolist() == [[1000, -0.5], [1.25, 3], [0, 0]]
+
+
+def test_a_table_is_as_wide_as_imagenet_21k():
+    classes = range(21_841)
+    header = ",".join(["image", "id", *(f"logit:{number}" for number in classes)])
+    Path("table.csv").write_text(f"{header}\n" + "".join(f"x,{row},{'-1.5,' * 21_840}{row}\n" for row in range(12)))
+    table = read_logit_table(Path("table.csv"))
+    assert table.logits.shape == (12, 21_841)
+    assert table.logits[:, -1].tolist() == [*range(12)]
+
+
+def test_a_table_that_is_too_wide_has_one_remedy():
+    Path("table.csv").write_text("id," * 32_768 + "id\n")
+    assert refusal(Path("table.csv"), DamagedError) == (
+        "table.csv has a record of 32,769 fields. If the file is sound, raise limits.table_columns in params.yaml, now "
+        "32768."
+    )
 
 
 def test_csv_files_of_another_encoding_are_refused():

@@ -393,3 +393,20 @@ def test_a_full_disk_names_the_file(writing):
     """`write` of an open file raises an error that names none."""
     with pytest.raises(OSError, match=r"No space left on device: 'out/logits\.h5'$"), writing(FINAL):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("writing", [publish, replace_given])
+def test_an_error_that_names_a_file_keeps_the_name(writing):
+    with pytest.raises(OSError, match=r"No space left on device: 'another\.h5'$"), writing(FINAL):
+        raise OSError(errno.ENOSPC, "No space left on device", "another.h5")
+
+
+def test_a_link_to_a_given_file_stays_one():
+    Path("elsewhere").mkdir()
+    Path("elsewhere/labels.csv").write_text("older")
+    Path("labels.csv").symlink_to("elsewhere/labels.csv")
+    with replace_given(Path("labels.csv")) as partial:
+        partial.write_text("newer")
+    assert Path("labels.csv").is_symlink()
+    assert Path("elsewhere/labels.csv").read_text() == "newer"
+    assert everything() == ["elsewhere", "elsewhere/labels.csv", "labels.csv"]

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from processes import killed
@@ -214,3 +215,23 @@ def test_a_file_of_the_future_is_read_in_every_stage(monkeypatch):
     monkeypatch.setattr(seen_files.time, "time_ns", lambda: os.stat("0.png").st_mtime_ns - YEAR * 10**9)
     assert check() == ([], NAMES)
     assert check() == ([], NAMES)
+
+
+def test_a_file_whose_inode_has_just_changed_is_not_noted(monkeypatch):
+    """Its time of modification is an old one, which a program has set."""
+    monkeypatch.setattr(seen_files, "SETTLED_SECONDS", 3600.0)
+    for name in NAMES:
+        os.utime(name, ns=(0, 10**18))
+    assert check() == ([], NAMES)
+    assert check() == ([], NAMES)
+
+
+def test_another_inode_is_another_state(monkeypatch):
+    """Two files may have one size and the same times, as where a file system counts in steps of two seconds."""
+    states = []
+    for inode in (4, 5):
+        found = SimpleNamespace(st_size=1, st_mtime_ns=2, st_ctime_ns=3, st_ino=inode)
+        with monkeypatch.context() as patched:
+            patched.setattr(seen_files.os, "stat", lambda _, found=found: found)
+            states.append(seen_files.state_of("2.png"))
+    assert states[0] != states[1]

@@ -1,5 +1,6 @@
 """A function in a process of its own: what comes back, and what ends it."""
 
+import importlib
 import math
 import os
 import signal
@@ -22,6 +23,13 @@ FILE = {"path": Path("theirs.bin"), "remedy": "Write it again."}
 def test_the_value_of_a_function_comes_back():
     assert run_separately(one_line, "two\nlines", **FILE) == "two lines"
     assert run_separately(os.path.basename, Path("folder", "file"), **FILE) == "file"
+
+
+def test_it_finds_modules_where_this_process_does(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere_named.py").write_text("def three():\n    return 3\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_separately(importlib.import_module("elsewhere_named").three, **FILE) == 3
 
 
 def test_what_it_prints_is_not_taken_for_its_value(capfd):

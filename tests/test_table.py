@@ -290,6 +290,12 @@ def test_what_to_bear_in_mind_comes_last_in_text_and_markdown(tmp_path):
     assert "More epochs" not in str(tables(tmp_path / "metrics.json", DEVIATIONS))
 
 
+def test_metrics_of_no_test_images_are_refused(tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps({"test_images": 0, "models": {"teacher": TEACHER}}))
+    with pytest.raises(DamagedError, match=r"metrics\.json is damaged.*test_images: Input should be greater than"):
+        comparison(tmp_path / "metrics.json")
+
+
 @pytest.mark.parametrize("text", ["", '{"test_images": 1', "{}", "[]", '{"test_images": 1, "models": {"teacher": {}}}'])
 def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)

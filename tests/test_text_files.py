@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import string
 import sys
 from contextlib import suppress
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.runtime.errors import DamagedError
-from pipeline.runtime.limits import Limits, use
+from pipeline.runtime.limits import Limits, limits, use
 from pipeline.runtime.text_files import parsed_json, read_bytes, read_json, read_text
 from pipeline.runtime.yaml_files import parsed_yaml, read_yaml
 
@@ -83,6 +84,7 @@ def test_json_that_is_refused(name):
 
 @pytest.mark.parametrize("name", NO_YAML)
 def test_yaml_that_is_refused(name):
+    use(Limits(yaml_bytes=800_000))
     text, expected = NO_YAML[name]
     with pytest.raises(ValueError, match=expected):
         parsed_yaml(text)
@@ -103,6 +105,20 @@ def test_documents_at_a_limit_are_read():
         sys.float_info.max,
     ]
     assert parsed_yaml("a: &a [1, 2]\nb: *a\n<<: {c: 3}") == {"a": [1, 2], "b": [1, 2], "c": 3}
+
+
+def test_commas_and_brackets_in_texts_are_no_values():
+    use(Limits(items=5000))
+    names = [name for _ in range(1000) for name in ("a, b", r'[{,"', "c\\\\", ',"\\')]
+    assert parsed_json(json.dumps([",,," * 10_000, *names])) == [",,," * 10_000, *names]
+
+
+def test_a_lock_file_of_a_thousand_students_is_read():
+    lock = (Path(__file__).parent.parent / "dvc.lock").read_text(encoding="utf-8")
+    students = re.findall(r"^  train_student@.*\n(?:    .*\n)+", lock, re.MULTILINE)
+    assert 1000 * max(map(len, students)) < limits().yaml_bytes
+    use(Limits(yaml_bytes=len(lock)))  # so that its values alone are counted
+    assert len(parsed_yaml(lock)["stages"]) >= len(students) > 0
 
 
 VALUES = st.recursive(

@@ -70,6 +70,14 @@ def test_what_this_program_wrote_is_not_tried(tried):
     assert tried == []
 
 
+def test_a_large_file_may_take_longer(tried, monkeypatch):
+    given = []
+    monkeypatch.setattr(tried_files, "run_separately", lambda *_, seconds, **__: given.append(seconds))
+    monkeypatch.setattr(tried_files, "BYTES_PER_SECOND", 2)
+    read("a", b"1234567")
+    assert given == [tried_files.SECONDS + 3]
+
+
 def test_without_a_record_each_use_tries(tried):
     read("a")
     Path(".work/digests.sqlite").write_bytes(b"damaged")

@@ -80,6 +80,16 @@ def test_a_file_written_a_moment_ago_is_read_again(images, monkeypatch):
         files.refuse_changed()
 
 
+def test_a_file_that_settled_later_is_not_trusted_either(images, monkeypatch):
+    monkeypatch.setattr(seen_files, "SETTLED_SECONDS", 1e6)
+    files = Unchanged(images)
+    monkeypatch.setattr(seen_files, "SETTLED_SECONDS", -1.0)
+    files.refuse_changed()
+    put_back("3")
+    with pytest.raises(MismatchError, match="changed while they were read"):
+        files.refuse_changed()
+
+
 class Answering:
     """A labeller of one view at a time, which tells how far it is."""
 

@@ -362,6 +362,21 @@ def test_a_member_of_negative_size_ends_in_an_error():
         list(members_of(SHARD))
 
 
+def test_members_that_lie_over_each_other_are_damage(monkeypatch):
+    """Whatever a version of Python's reader makes of a header: it must go on behind the member before."""
+    write_tar(SHARD, samples(range(1)), tarfile.USTAR_FORMAT)
+    whole = tarfile.TarFile.next
+
+    def back(file):
+        member = whole(file)
+        if member is not None and member.offset:
+            member.offset = 0
+        return member
+
+    monkeypatch.setattr(tarfile.TarFile, "next", back)
+    assert "raw/a-0.tar has members that lie over each other, such as '0000.cls'" in refusal(DamagedError)
+
+
 def header(name, size, kind=tarfile.REGTYPE):
     member = tarfile.TarInfo(name)
     member.size, member.type = size, kind

@@ -1,13 +1,13 @@
 """The arguments of the stages and tools, made from params.yaml and its sections."""
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runtime.errors import DamagedError, ParameterError, first_few
+from pipeline.runtime.errors import ParameterError, PipelineError, first_few
 from pipeline.runtime.limits import DEFAULT, use
+from pipeline.runtime.text_files import read_bytes
 
 if TYPE_CHECKING:
     from pipeline.distillation.loss import DistillationLoss
@@ -46,15 +46,13 @@ def params_of(stage: str, **item: str) -> "sections.Params":
 def limits_of_params() -> None:
     """Puts the limits of a params.yaml in force, also for commands that read nothing else of it, or of a broken one."""
     file = Path("params.yaml")
-    if not file.is_file() or not re.search(rb"^limits:", file.read_bytes(), re.MULTILINE):
-        return
-    from pydantic import ValidationError
+    with suppress(OSError, PipelineError, ValueError):  # what reads all of it says so
+        if not file.is_file() or b"limits" not in read_bytes(file, "", "params_bytes"):
+            return
+        from pipeline.params.limits import LimitsSection
+        from pipeline.params.reading import read_yaml
 
-    from pipeline.params.limits import LimitsSection
-    from pipeline.params.reading import read_yaml
-
-    with suppress(DamagedError, ParameterError, ValidationError):  # what reads all of it says so
-        use(LimitsSection.model_validate(read_yaml(file, ParameterError)["limits"]).in_force)
+        use(LimitsSection.model_validate(read_yaml(file, ParameterError).get("limits")).in_force)
 
 
 def _limited(params: "sections.Params") -> "sections.Params":

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import field_validator, model_validator
 
 from pipeline.evaluation.names import TEACHER, parsed
-from pipeline.evaluation.result_files import Count, Form, NotNegative, Share
+from pipeline.evaluation.result_files import Count, Form, NotNegative, Share, Some
 
 
 class _Calibrated(Form):
@@ -17,7 +17,7 @@ class _Calibrated(Form):
 
 
 class _Quality(Form):
-    bytes: Count
+    bytes: Some
     accuracy: Share
     auc: Share = 0
     nll: NotNegative
@@ -48,7 +48,7 @@ class ExportForm(Form):
     student: str
     sha256: str
     chosen: str
-    test_images: Count
+    test_images: Some
     temperature: NotNegative
     temperature_note: str | None = None
     made_from: _MadeFrom | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from pipeline.evaluation.names import BASELINE, TEACHER, Group, parsed
-from pipeline.evaluation.result_files import Count, Ends, Form, Number
+from pipeline.evaluation.result_files import Count, Ends, Form, Number, Some
 from pipeline.runtime.errors import MismatchError
 from pipeline.runtime.temperatures import Temperature
 
@@ -50,7 +50,7 @@ class _Votes(Form):
 
 
 class _Parameters(Form):
-    total: Annotated[int, Field(ge=1)]
+    total: Some
     trainable: Count = 0
 
 
@@ -84,7 +84,7 @@ class _TrainingImages(Form):
 class Metrics(Form):
     """What the readers of `metrics.json` need; other keys may be there."""
 
-    test_images: Count
+    test_images: Some
     models: Annotated[dict[str, _Report], Field(min_length=1)]
     training_images: _TrainingImages = _TrainingImages(labelled=0, unlabelled=0)
 

@@ -25,9 +25,9 @@ def read_csv_file(path: Path) -> Unchecked:
     if not header:
         raise UnusableError(f"{path} is empty. {EXPECTED_COLUMNS}")
     columns = columns_of(path, header)
-    at_classes = [header.index(name) for name in columns.of_classes]
-    at_id = header.index("id")
-    at_view, at_rendering = (header.index(name) if name in header else None for name in ("view", "rendering"))
+    places = {name: place for place, name in enumerate(header)}
+    at_classes = [places[name] for name in columns.of_classes]
+    at_id, at_view, at_rendering = places["id"], places.get("view"), places.get("rendering")
     ids, views, renderings, rows, bad = [], [], [], [], []
     for line, fields in records:
         ids.append(fields[at_id])

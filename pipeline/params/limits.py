@@ -19,7 +19,7 @@ class LimitsSection(Section):
         model_megaparameters: the parameters of a model, in millions.
         model_layers: the layers of a model.
         layer_megaoutputs: the numbers that a layer of a model gives for one image, in millions.
-        yaml_megabytes: of a YAML file such as dvc.lock, in MiB.
+        yaml_megabytes: of a YAML file such as dvc.lock, not of params.yaml, in MiB.
         text_megabytes: of a JSON file, or of another text, in MiB.
         table_megabytes: of a table in a text file, in MiB.
         table_columns: the columns of a table.

@@ -167,9 +167,10 @@ def read_yaml(path: Path, invalid: type[ParameterError | DamagedError]) -> dict[
     """Reads a YAML file of keys and their values; raises `invalid` if it is none."""
     if not path.is_file():
         raise MissingError(f"there is no {path} here. Run this in the folder that holds the pipeline.")
-    remedy = "Compare it with a file in presets/." if invalid is ParameterError else "Restore it with git."
+    is_params = invalid is ParameterError
+    remedy = "Compare it with a file in presets/." if is_params else "Restore it with git."
     try:
-        content = parsed_yaml(read_text(path, remedy, "yaml_bytes"))
+        content = parsed_yaml(read_text(path, remedy, "params_bytes" if is_params else "yaml_bytes"))
     except DamagedError as error:
         raise invalid(str(error)) from None
     except ValueError as error:

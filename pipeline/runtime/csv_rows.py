@@ -62,13 +62,16 @@ class Records:
         """The fields of each record.
 
         Raises:
-            csv.Error: a record is damaged, or beyond a limit.
+            csv.Error: a record is damaged, or has more characters than a sound one of as many columns.
+            DamagedError: a record is beyond a limit.
             UnicodeDecodeError: the file has another encoding.
         """
         for record in self._reader:
             self._left = self._longest
             if len(record) > self._columns:
-                raise csv.Error(f"a record has {len(record):,} fields. {raised_by('table_columns')}")
+                raise DamagedError(
+                    f"{self._file.name} has a record of {len(record):,} fields. {raised_by('table_columns')}"
+                )
             yield record
 
     @property

@@ -89,7 +89,7 @@ def parsed_json(text: str | bytes, within: Limits | None = None) -> Any:
     document = text.decode("utf-8") if isinstance(text, bytes) else text
     if len(document) > within.text_bytes:
         raise ValueError(f"it has more than {within.text_bytes:,} characters")
-    if sum(map(document.count, ",[{")) > within.items:  # before any of them takes memory
+    if _counted(document) > within.items and _counted(_without_texts(document)) > within.items:
         raise ValueError(f"it has more than {within.items:,} values")
     try:
         value = DECODER.decode(document)
@@ -97,6 +97,15 @@ def parsed_json(text: str | bytes, within: Limits | None = None) -> Any:
         raise ValueError(too_deep()) from None
     refuse_unusable(value, within)
     return value
+
+
+def _counted(document: str) -> int:
+    """About as many values as a JSON document has, before any of them takes memory."""
+    return sum(map(document.count, ",[{"))
+
+
+def _without_texts(document: str) -> str:
+    return re.sub('"[^"]*"', "", document.replace(r"\\", "").replace(r"\"", ""))
 
 
 def refuse_unusable(value: Any, within: Limits | None = None, *, finite: bool = True) -> None:
