@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.models.ensembles import save_ensemble
 from pipeline.models.keras_archive import LONGEST_LIST, MOST_NESTED, weights_within
 from pipeline.models.keras_files import load, save
 from pipeline.models.records import RECORD, read_record
@@ -77,20 +79,70 @@ def test_weights_are_counted_up_to_the_last():
         keras.layers.Dense(3).build((None, 3))
 
 
+def test_weights_of_another_thread_are_not_counted():
+    with weights_within(1, Path("model")):
+        other = threading.Thread(target=lambda: keras.layers.Dense(3).build((None, 3)))
+        other.start()
+        other.join()
+
+
+def test_two_threads_count_one_after_the_other():
+    inside, go_on = threading.Event(), threading.Event()
+    add_weight = keras.layers.Layer.add_weight
+
+    def counts():
+        with weights_within(12, Path("model")):
+            inside.set()
+            go_on.wait(60)
+
+    def counts_too():
+        with weights_within(12, Path("model")):
+            go_on.wait(60)
+
+    threads = [threading.Thread(target=counts)]
+    threads[0].start()
+    inside.wait(60)
+    threads.append(threading.Thread(target=counts_too))
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert keras.layers.Layer.add_weight is add_weight
+
+
+HONEST = {
+    "normalization": [keras.layers.Flatten(), keras.layers.Normalization(mean=[0.5] * 6144, variance=[1.0] * 6144)],
+    "augmentation": [keras.layers.AugMix(), keras.layers.Flatten()],
+}
+
+
+@pytest.mark.parametrize("kind", HONEST)
+def test_what_honest_classifiers_have_is_loaded(tmp_path, kind):
+    keras.Sequential([keras.Input((64, 32, 3)), *HONEST[kind], keras.layers.Dense(3)]).save(tmp_path / "m.keras")
+    assert load(tmp_path / "m.keras").output_shape == (None, 3)
+
+
 def test_an_error_in_the_block_is_the_blocks_own():
     with pytest.raises(ZeroDivisionError), weights_within(1, Path("model")):
         raise ZeroDivisionError
 
 
 def test_too_many_layers(sound, tmp_path, no_keras):
-    model = layer("Functional", "keras.src.models.functional", layers=[layer("Identity")] * 1999, output_layers=[])
-    with pytest.raises(UnusableError, match=r"has 2,003 layers.*more than 2,000.*limits.model_layers"):
+    model = layer("Functional", "keras.src.models.functional", layers=[layer("Identity")] * 2999, output_layers=[])
+    with pytest.raises(UnusableError, match=r"has 3,003 layers.*more than 3,000.*limits.model_layers"):
         load(with_layers(sound, tmp_path, model))
 
 
+def test_an_ensemble_of_too_many_layers_is_not_written(sound, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, model_layers=8))[VARIABLE])  # each has four
+    with pytest.raises(UnusableError, match=r"has \d+ layers.*limits.model_layers"):
+        save_ensemble([sound, sound], "logits", ["a", "b", "c"], tmp_path / "ensemble.keras")
+    assert not any(tmp_path.iterdir())
+
+
 def test_layers_of_a_sequential_model_are_built_again_and_again(sound, tmp_path, no_keras):
-    with pytest.raises(UnusableError, match=r"has 2,233 layers \(those of a Sequential model count more\)"):
-        load(with_layers(sound, tmp_path, *[layer("Identity")] * 200))  # 203 layers, eleven times
+    with pytest.raises(UnusableError, match=r"has 4,848 layers \(those of a Sequential model count more\)"):
+        load(with_layers(sound, tmp_path, *[layer("Identity")] * 300))  # 303 layers, 16 times
 
 
 def test_a_model_that_calls_another_twice_and_so_on(sound, tmp_path, no_keras):
@@ -106,12 +158,12 @@ def test_models_inside_models(sound, tmp_path, no_keras):
     inner = layer("Identity")
     for _ in range(MOST_NESTED):
         inner = layer("Sequential", "keras", layers=[inner])
-    with pytest.raises(DamagedError, match="more than 8 models lie inside each other"):
+    with pytest.raises(DamagedError, match="more than 12 models lie inside each other"):
         load(with_layers(sound, tmp_path, inner))
 
 
 FAULTS = {
-    "a long list": (layer("Normalization", mean=[0.0] * (LONGEST_LIST + 1)), "a list of 4,097 values"),
+    "a long list": (layer("Normalization", mean=[0.0] * (LONGEST_LIST + 1)), "a list of 65,537 values"),
     "a deep list": (layer("Identity", a=json.loads("[" * 200 + "]" * 200)), "more than 100 lists or maps"),
     "a long text": (layer("Identity", a="a" * 200_000), "a text has 200,000 characters"),
     "a long number": (layer("Dense", units=10**40), "a whole number has 41 digits"),
@@ -120,7 +172,8 @@ FAULTS = {
         "S999",
     ),
     "a layer for sounds": (layer("MelSpectrogram"), "a layer MelSpectrogram"),
-    "an unrolled layer": (layer("LSTM", units=1, unroll=True), "layers that are unrolled"),
+    "a layer of many steps": (layer("AugMix", num_chains=10**6), "a layer AugMix"),
+    "an unrolled layer": (layer("LSTM", units=1, unroll=True), "LSTM that is unrolled.*unroll=False"),
 }
 
 

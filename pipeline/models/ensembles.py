@@ -12,6 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from pipeline.models import keras_files
+from pipeline.models.keras_archive import refuse_layers
 from pipeline.models.records import are_stored, read_record
 from pipeline.models.stored_answers import StoredAnswers, stored_answers
 from pipeline.models.teacher_file import Average
@@ -82,6 +83,7 @@ def save_ensemble(files: Sequence[Path], average: Average, class_names: Sequence
 
     Raises:
         MismatchError: the members take images of different sizes.
+        UnusableError: they have too many layers together.
     """
     keras.utils.clear_session()
     models, members = [], []
@@ -91,7 +93,9 @@ def save_ensemble(files: Sequence[Path], average: Average, class_names: Sequence
         models.append(keras_files.load(file) if stored else keras_files.load_classifier(file, class_names))
         members.append({"name": models[-1].name, "sha256": sha256_file(file), "record": record})
     record = {"class_names": list(class_names), "average": average, "members": members}
-    keras_files.save(combined(models, average), path, record)
+    model = combined(models, average)
+    refuse_layers(keras.saving.serialize_keras_object(model), path)  # or nobody could load it
+    keras_files.save(model, path, record)
 
 
 def refuse_other_sizes(shapes: Sequence[tuple[int, ...]]) -> None:

@@ -8,6 +8,7 @@ import io
 import math
 import re
 import struct
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,19 +36,25 @@ OBJECTS_A_LAYER = 20
 CALLS_A_LAYER = 20
 """Keras builds a Sequential model again for each of its layers. So many calls take as long as the making of a layer."""
 
-LONGEST_LIST = 4096
-"""Keras turns a list of numbers into a tensor one by one."""
+LONGEST_LIST = 65_536
+"""Keras turns a list of numbers into a tensor one by one: a million take a second."""
 
-MOST_NESTED = 8
-"""How many models may lie inside each other: Keras builds one inside another twice."""
+MOST_NESTED = 12
+"""How many models may lie inside each other: each takes a few levels of a document's depth."""
 
 ARRAYS = ("__numpy__", "__tensor__")
 PLAIN_TYPE = re.compile(r"(bool|string|bfloat16|(u?int|float|complex)\d{1,3})")
 COSTLY = {
-    *("AugMix", "CategoryEncoding", "Discretization", "FeatureSpace", "HashedCrossing", "Hashing", "IntegerLookup"),
+    *("CategoryEncoding", "Discretization", "FeatureSpace", "HashedCrossing", "Hashing", "IntegerLookup"),
     *("MelSpectrogram", "STFTSpectrogram", "StringLookup", "TextVectorization"),
 }
-"""Layers for texts, tables and sounds, and AugMix: they make arrays, or run loops, as large as their settings say."""
+"""Layers for texts, tables and sounds: they make arrays, or run loops, as large as their settings say."""
+
+STEPS_OF_AUGMIX = 100
+"""Chains times their depth; usual are nine."""
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held while Keras' method for weights is replaced, which is that of all threads."""
 
 
 def refuse_costly(path: Path, remedy: str) -> int:
@@ -69,7 +76,7 @@ def refuse_costly(path: Path, remedy: str) -> int:
             _refuse_members(archive)
             weights = archive.getinfo(WEIGHTS)
             config = read_member(archive, CONFIG)
-            _refuse_layers(config, path)
+            refuse_layers(config, path)
             with _opened(archive, weights, path) as file, h5py.File(file, "r") as arrays:
                 arrays.visititems(_refuse_empty)
     except UnusableError:
@@ -90,7 +97,13 @@ def _refuse_members(archive: zipfile.ZipFile) -> None:
         refuse_expanding(member)
 
 
-def _refuse_layers(config: Any, path: Path) -> None:
+def refuse_layers(config: Any, path: Path) -> None:
+    """Checks the layers of a model, as Keras serializes them.
+
+    Raises:
+        UnusableError: they would take too much memory or time.
+        ValueError: a setting is too large; says why in a few words.
+    """
     most = limits().model_layers
     counts = {"layers (those of a Sequential model count more)": (_cost(config), most)}
     counts["objects"] = sum(1 for _ in _objects(config)), most * OBJECTS_A_LAYER
@@ -106,9 +119,21 @@ def _refuse_layers(config: Any, path: Path) -> None:
         dtype = settings.get("dtype") if isinstance(settings, dict) else None
         if name in ARRAYS and not (isinstance(dtype, str) and PLAIN_TYPE.fullmatch(dtype)):
             raise ValueError(f"an array of type {shortened(repr(dtype), 60)}")
-        if name in COSTLY or (isinstance(settings, dict) and settings.get("unroll") is True):
-            what = "layers that are unrolled" if name not in COSTLY else f"a layer {name}"
-            raise UnusableError(f"{path} has {what}, which no classifier of images needs. Save the model without it.")
+        if isinstance(settings, dict) and settings.get("unroll") is True:
+            raise UnusableError(
+                f"{path} has a layer {name} that is unrolled, so it grows with each step. Save the model with "
+                "unroll=False there: it gives the same logits."
+            )
+        if name in COSTLY or (name == "AugMix" and _steps(settings) > STEPS_OF_AUGMIX):
+            raise UnusableError(
+                f"{path} has a layer {name}, which may take as much memory or time as its settings say, so it is not "
+                "accepted. Save the model without it."
+            )
+
+
+def _steps(settings: Any) -> int:
+    """How many operations an AugMix layer applies to an image."""
+    return int(settings.get("num_chains", 3)) * int(settings.get("chain_depth", 3))
 
 
 def _refuse_long(value: Any, nested: int = 0) -> None:
@@ -191,24 +216,26 @@ def weights_within(most: int, path: Path) -> Iterator[None]:
     Raises:
         UnusableError: it makes more.
     """
-    made = 0
-    add_weight = keras.layers.Layer.add_weight
+    made, here = 0, threading.get_ident()
 
     def counted(layer: Any, shape: Any = None, *arguments: Any, **options: Any) -> Any:
         nonlocal made
-        made += math.prod(size for size in shape or () if isinstance(size, int))
-        if made > most:
-            raise ValueError("too many weights")
+        if threading.get_ident() == here:
+            made += math.prod(size for size in shape or () if isinstance(size, int))
+            if made > most:
+                raise ValueError("too many weights")
         return add_weight(layer, shape, *arguments, **options)
 
-    keras.layers.Layer.add_weight = counted
-    try:
-        yield
-    except Exception:
-        if made <= most:
-            raise
-    finally:
-        keras.layers.Layer.add_weight = add_weight
+    with ONE_AT_A_TIME:
+        add_weight = keras.layers.Layer.add_weight
+        keras.layers.Layer.add_weight = counted
+        try:
+            yield
+        except Exception:
+            if made <= most:
+                raise
+        finally:
+            keras.layers.Layer.add_weight = add_weight
     if made > most:
         if most == limits().model_parameters:
             raise UnusableError(f"{path} has more than {most:,} weights. {raised_by('model_parameters')}")

@@ -44,7 +44,7 @@ class Limits:
     image_bytes: int = 512 * MEBI
     image_pixels: int = 100 * MEGA
     model_parameters: int = 1000 * MEGA
-    model_layers: int = 2000
+    model_layers: int = 3000
     layer_outputs: int = 100 * MEGA
     params_bytes: int = MEBI
     yaml_bytes: int = 4 * MEBI
