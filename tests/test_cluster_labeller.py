@@ -220,11 +220,16 @@ def test_the_cluster_reaches_the_stage_with_the_engine_ray(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("ResourceExhaustedError", "memory"), ("MemoryError", "memory"), ("InternalError", "other")]
+    ("error", "kind"),
+    [
+        (type("ResourceExhaustedError", (Exception,), {}), "memory"),
+        (MemoryError, "memory"),
+        (type("InternalError", (Exception,), {}), "other"),
+    ],
 )
-def test_an_error_of_another_library_says_whether_memory_ran_out(name, kind):
+def test_an_error_of_another_library_says_whether_memory_ran_out(error, kind):
     def fail():
-        raise type(name, (Exception,), {})("too much")
+        raise error("too much")
 
     failed = worker._told(fail)
-    assert (failed.kind, str(failed.error).rpartition("failed: ")[2]) == (kind, f"{name}: too much")
+    assert (failed.kind, str(failed.error).rpartition("failed: ")[2]) == (kind, f"{error.__name__}: too much")
