@@ -19,14 +19,14 @@ stages:
     outs:
     - path: data/index.csv
       hash: md5
-      md5: 00000000000000000000000000000000
+      md5: '00000000000000000000000000000000'
       size: 3
   precompute:
     cmd: softlabel precompute
     deps:
     - path: data/soft_labels/teacher_logits.h5
       hash: md5
-      md5: 11111111111111111111111111111111
+      md5: '11111111111111111111111111111111'
     outs:
     - path: data/soft_labels/teacher_logits.h5
       hash: md5
