@@ -198,7 +198,7 @@ def test_branches_have_no_onnx_file():
 
 def test_missing_packages_of_onnx_are_named(monkeypatch):
     monkeypatch.setattr(onnx, "PACKAGES", ("numpy", "no_such_package"))
-    with pytest.raises(MissingError, match=r"onnx, which needs the package no_such_package.*softlabel\[onnx\]"):
+    with pytest.raises(MissingError, match=r"onnx, which needs the package no_such_package.*\.\[onnx\]"):
         onnx.refuse_without_packages()
 
 
