@@ -317,7 +317,7 @@ REFUSED = {
     "an archive of something else": (
         DamagedError,
         write_another_archive,
-        ["given.keras cannot be loaded", "config.json"],
+        ["given.keras cannot be loaded", "model.weights.h5"],
     ),
     "a Lambda layer": (
         DamagedError,
