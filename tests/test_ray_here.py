@@ -31,8 +31,9 @@ precompute.run(
 )
 """
 WAITS = """
-import os, time
+import os, signal, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 from pipeline.cluster.connection import connected
 from pipeline.cluster.settings import Cluster
 with connected(Cluster(workers=1)):

@@ -254,7 +254,7 @@ def test_images_are_chosen_by_split_or_by_id(data):
     [
         (None, "there is no file ids.txt", MissingError),
         (b"\n\n", "ids.txt names no image", UnusableError),
-        (b"t.png\n\xff", "ids.txt is no text in UTF-8", DamagedError),
+        (b"t.png\n\xff", "ids.txt cannot be read as text in UTF-8", DamagedError),
         (
             b"T.png\nt.png\nz",
             "ids.txt names 2 image(s) that the index has not: 'T.png', 'z'. Did you mean 't",
