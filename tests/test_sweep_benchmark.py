@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import record, sweep, sweep_tables, timed_parts
+from benchmarks import record as benchmark_record
+from benchmarks import sweep, sweep_tables, timed_parts
 from benchmarks.projects import write_params
 from benchmarks.sweep_parts import DISTILLER, FIRST, OURS, PLAIN, parts_of
 from benchmarks.sweep_project import QUICK, Sweep, place_images
@@ -210,7 +211,7 @@ def test_each_training_is_compared_with_the_one_beside_it():
 
 def test_the_record_holds_the_sweep_and_its_tables(tmp_path, monkeypatch):
     """The whole command with times that are made up: a process of each image takes a second, and 10 seconds more."""
-    monkeypatch.setattr(record, "commit", lambda: "")
+    monkeypatch.setattr(benchmark_record, "commit", lambda: "")
     ran = []
 
     def made(project, which, tiles, weights):
