@@ -111,7 +111,7 @@ def test_code_raises_and_catches_the_small_classes():
 
     Nothing raises it.
     """
-    names = ("cli/main.py", "cluster/worker.py", "runtime/separate_process.py")
+    names = ("cli/program.py", "cluster/worker.py", "runtime/separate_process.py")
     ends = {Path("pipeline", name) for name in names}
     for module in modules():
         for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):

@@ -3,8 +3,6 @@
 Each command imports what it needs when it runs, so that `--help` needs no TensorFlow.
 """
 
-import errno
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +12,15 @@ import click
 from pipeline.cli import arguments, paths
 from pipeline.cli.import_logits import import_logits
 from pipeline.cli.init import init
-from pipeline.cli.interruption import Announced, interruptible, open_closed_streams
 from pipeline.cli.options import leave_option, loss_option, seed_option, temperature_option
 from pipeline.cli.pack import pack
 from pipeline.cli.plan import plan
 from pipeline.cli.predict import predict
-from pipeline.cli.printing import error_of_the_rest, printing_names_safely
+from pipeline.cli.program import Program
 from pipeline.cli.sweep import sweep
 from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.cli.tools import init_remote, inspect, models, params, parity, render_views, table, verify
 from pipeline.evaluation import names
-from pipeline.runtime.disk_errors import in_words
-from pipeline.runtime.errors import PipelineError, as_message, is_of_memory, one_line
-from pipeline.runtime.extras import how_to_install
-from pipeline.runtime.own_surroundings import keep_to_the_project, own_temporary_folder
 
 if TYPE_CHECKING:
     from pipeline.cli.beside import Course
@@ -41,68 +34,7 @@ TOOLS = (
 """The commands beside those of the stages."""
 
 
-class Program(click.Group):
-    """Turns errors that the user can mend into one message and exit code 1, and an interruption into 130."""
-
-    command_class = Announced
-
-    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the stages in the order in which they run, then the tools."""
-        stages = [command for command in self.commands.values() if command not in TOOLS]
-        room = formatter.width - 6 - max(map(len, self.commands))
-        for heading, commands in (("Stages, in their order", stages), ("Tools", TOOLS)):
-            with formatter.section(heading):
-                formatter.write_dl([(str(command.name), command.get_short_help_str(room)) for command in commands])
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Runs the program; what cannot be printed, as on a full disk, ends with one message and exit code 1 too."""
-        open_closed_streams()
-        try:
-            return super().main(*args, **extra)
-        except SystemExit as ended:
-            unprinted = error_of_the_rest()
-            if unprinted is None or ended.code:
-                raise
-        except OSError as error:
-            unprinted = error
-            error_of_the_rest()
-        if unprinted.errno != errno.EPIPE:  # the reader of a pipe wants no more
-            print(f"Error: {as_message(in_words(unprinted))}", file=sys.stderr)
-        raise SystemExit(1)
-
-    def invoke(self, context: click.Context) -> Any:
-        """Runs the command."""
-        keep_to_the_project()
-        try:
-            with (
-                interruptible(lambda: context.invoked_subcommand),
-                printing_names_safely(),
-                own_temporary_folder(),
-            ):
-                return super().invoke(context)
-        except ModuleNotFoundError as error:
-            raise click.ClickException(as_message(_not_installed(context.invoked_subcommand, error))) from error
-        except PipelineError as error:
-            raise click.ClickException(as_message(str(error))) from None
-        except click.UsageError as error:
-            raise click.UsageError(as_message(error.format_message()), error.ctx) from None
-        except OSError as error:
-            raise click.ClickException(as_message(in_words(error))) from error
-        except Exception as error:  # TensorFlow, which is not imported here, has a class of its own for this
-            if not is_of_memory(error):
-                raise
-            told = f"there is too little memory: {one_line(error)}. Give it more, or smaller files."
-            raise click.ClickException(told) from error
-
-
-def _not_installed(command: str | None, error: ModuleNotFoundError) -> str:
-    return (
-        f"{command} needs the package {str(error.name).partition('.')[0]}, which is not installed. All that the stages "
-        f"and tools need is installed by {how_to_install('pipeline')}."
-    )
-
-
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, tools=TOOLS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="softlabel")
 def main() -> None:
     """Knowledge distillation from precomputed soft labels.
@@ -401,10 +333,6 @@ def model_card() -> None:
         select_by=params.student.select_by,
         output=paths.MODEL_CARD,
     )
-
-
-for command in TOOLS:
-    main.add_command(command)
 
 
 def _start(stage: str, **item: str) -> "Params":
