@@ -84,12 +84,6 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             keep_from_garbage_collection()
 
 
-@pytest.fixture
-def untried(monkeypatch) -> None:
-    """Exported files, which the tests write themselves, are opened without a trial in another process."""
-    monkeypatch.setattr("pipeline.deployed.files.refuse_harmful", lambda *_: None)
-
-
 @pytest.fixture(autouse=True)
 def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands start a process beside them that watches TensorFlow load; in this process it is loaded already."""

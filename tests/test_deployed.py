@@ -20,8 +20,6 @@ from pipeline.deployed.metadata import NO_DIGEST, from_json
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, PipelineError, UnusableError
 from pipeline.runtime.plain_names import is_plain_name
 
-pytestmark = pytest.mark.usefixtures("untried")
-
 FILE = Path("student.tflite")
 
 

@@ -25,8 +25,6 @@ from pipeline.runtime.digests import sha256_file
 from pipeline.runtime.errors import MismatchError, MissingError, UnusableError
 from pipeline.stages import export
 
-pytestmark = pytest.mark.usefixtures("untried")
-
 INDEX, OUTPUT, REPORT = Path("data/index.csv"), Path("models/exports/best"), Path("results/exports/best.json")
 HISTORY = Path("results/history")
 NAMES = ("student_kl_T4_seed1", "student_kl_T4_seed2")

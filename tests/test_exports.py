@@ -32,8 +32,6 @@ from pipeline.models import backbones
 from pipeline.models.architectures import chain
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
 
-pytestmark = pytest.mark.usefixtures("untried")
-
 SIGNATURE = "serving_default"
 
 

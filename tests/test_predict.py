@@ -25,8 +25,6 @@ from pipeline.tools import label_formats
 from pipeline.tools import predict as tool
 from pipeline.tools.named_images import named_images
 
-pytestmark = pytest.mark.usefixtures("untried")
-
 NAMES = ["a.png", "b/c, d.png", "b/e\r.png"]
 """Of the images, in the order of a folder; one cannot be a cell of CSV without quotes."""
 
