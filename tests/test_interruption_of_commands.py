@@ -164,7 +164,14 @@ def test_a_signal_ends_what_does_not_hear_of_it(tmp_path, number):
     assert re.fullmatch("(Interrupted|Ended by SIGTERM)[.] .*\n", done.stderr)
 
 
-def test_a_signal_ends_what_swallows_the_error(tmp_path):
+@pytest.mark.parametrize(
+    "afterwards",
+    [
+        f"time.sleep({HANGS})",
+        'raise ValueError("Error building a validator")',  # as pydantic, of whatever is raised while it builds one
+    ],
+)
+def test_a_signal_ends_what_makes_something_else_of_the_error(tmp_path, afterwards):
     done = run_command(
         tmp_path,
         f"""
@@ -172,23 +179,7 @@ def test_a_signal_ends_what_swallows_the_error(tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
         except BaseException:
-            time.sleep({HANGS})
-        """,
-    )
-    assert done.returncode == 143
-    assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
-
-
-def test_a_signal_that_became_another_error_ends_as_a_signal(tmp_path):
-    """As pydantic makes a SchemaError of whatever is raised while it builds a validator."""
-    done = run_command(
-        tmp_path,
-        """
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
-        except BaseException:
-            raise ValueError("Error building a validator")
+            {afterwards}
         """,
     )
     assert done.returncode == 143

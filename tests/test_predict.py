@@ -247,12 +247,13 @@ def test_an_output_never_replaces_what_is_read(model, images, lost):
     assert Path(lost).read_bytes() == before
 
 
-def test_two_may_write_one_output():
+def test_two_may_write_one_output(tmp_path):
     """As two processes do, of which each begins before the other ends."""
-    with replace_given(Path("labels.csv")) as one, replace_given(Path("labels.csv")) as other:
+    output = tmp_path / "labels.csv"
+    with replace_given(output) as one, replace_given(output) as other:
         one.write_text("one")
         other.write_text("other")
-    assert Path("labels.csv").read_text() == "one"  # its block ended last
+    assert output.read_text() == "one"  # its block ended last
 
 
 def test_each_line_is_printed_when_it_is_known(monkeypatch):

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fuzz.shards import as_data_set
 from benchmarks.fuzz.target import Target
 
 WORDS = (b"PAR1", b"bytes", b"image", b"label", b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", b"\xfe\xff\xff\xff\x0f")
@@ -27,15 +28,7 @@ def read_images(path: Path) -> None:
     from pipeline.datasets.parquet_images import read_parquet
     from pipeline.images.parquet_rows import read_row
 
-    found = read_parquet(
-        data=path.parent,
-        train=[path.name],
-        val=None,
-        test=None,
-        val_fraction=0.2,
-        test_fraction=0.2,
-        label_column="label",
-    )
+    found = read_parquet(**as_data_set(path), label_column="label")
     for row in range(len(found.rows)):
         read_row(path, "image", row)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from benchmarks.fuzz.shards import as_data_set
 from benchmarks.fuzz.target import Target
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
@@ -50,15 +51,7 @@ def run(path: Path) -> None:
     """Reads the data set, as `split` does."""
     from pipeline.datasets.webdataset import read_webdataset
 
-    read_webdataset(
-        data=path.parent,
-        train=[path.name],
-        val=None,
-        test=None,
-        val_fraction=0.2,
-        test_fraction=0.2,
-        label_column="cls",
-    )
+    read_webdataset(**as_data_set(path), label_column="cls")
 
 
 def inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
