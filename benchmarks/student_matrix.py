@@ -84,7 +84,7 @@ def seconds_of_trainings(project: Path) -> float:
 
 
 def use(project: Path, package: Path, at_once: int | None) -> None:
-    """Gives a project a package with its stages, the sections of params.yaml that it knows, and a number of trainings.
+    """Gives a project a package with its stages, the keys of params.yaml that it knows, and a number of trainings.
 
     Args:
         project: the project.
@@ -98,8 +98,7 @@ def use(project: Path, package: Path, at_once: int | None) -> None:
     known = yaml.load(package / "presets/mnist.yaml")
     if not (project / WHOLE).exists():
         shutil.copyfile(project / "params.yaml", project / WHOLE)
-    whole = yaml.load(project / WHOLE)
-    params = {name: section for name, section in whole.items() if name in known}
+    params = kept(yaml.load(project / WHOLE), known)
     params["student"].pop("trainings_at_once", None)
     if at_once is not None:
         params["student"]["trainings_at_once"] = at_once
@@ -107,6 +106,13 @@ def use(project: Path, package: Path, at_once: int | None) -> None:
     shutil.rmtree(project / ".dvc/cache/runs", ignore_errors=True)
     # The stages before the trainings are as they were, whatever the package.
     subprocess.run(["dvc", "commit", "--force", *MADE_BEFORE], cwd=project, env=environment(project), check=True)
+
+
+def kept(params: Any, known: Any) -> Any:
+    """The keys of `params` that `known` has, too."""
+    if not isinstance(params, dict) or not isinstance(known, dict):
+        return params
+    return {name: kept(value, known[name]) for name, value in params.items() if name in known}
 
 
 def digest(project: Path) -> str:
