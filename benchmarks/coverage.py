@@ -1,9 +1,16 @@
 """Which lines and branches of `pipeline/` the tests run, also in the processes that they start.
 
+Goal: tests take at least 95 % of the branches. The command ends with 1 if they do not.
 Runs all tests, in twice their usual time or more; what processes did that were ended by `kill -9` is not seen.
 Coverage.py does the work, as `[tool.coverage]` in pyproject.toml says; `make .venv/checked` installs it.
 
 python -m benchmarks.coverage
+
+The tests may also be run in parts, over the same commit; each leaves its data in the same folder, and what they found
+is joined:
+
+COVERAGE_FILE=FOLDER/data python -m coverage run -m pytest tests/test_verify.py
+python -m benchmarks.coverage --work FOLDER
 """
 
 import json
@@ -20,12 +27,21 @@ from benchmarks.record import Record, arguments
 
 HEADER = ("package", "statements", "run, %", "branches", "taken, %")
 
+ROOT = Path(__file__).parents[1]
+
+GOAL = 95.0
+"""Percent of the branches."""
+
 
 def main() -> None:
-    """Runs the tests, and writes the record."""
+    """Runs the tests, and writes the record.
+
+    Raises:
+        SystemExit: there is nothing to measure with, or the tests take too few branches.
+    """
     options = arguments(
         __doc__,
-        ("--work", {"type": Path, "help": "Take what an earlier run left in this folder; run no tests."}),
+        ("--work", {"type": Path, "help": "Join what earlier runs left in this folder; run no tests."}),
     )
     if find_spec("coverage") is None:
         raise SystemExit("Coverage.py is not installed: `make .venv/checked`")
@@ -33,12 +49,16 @@ def main() -> None:
         work = options.work or Path(folder)
         if not options.work:
             run_tests(work, ["-m", "not slow"] if options.quick else [])
+        refuse_other_code(work)
         report = combined(work)
     record = Record("coverage", options)
     summaries = {path: file["summary"] for path, file in report["files"].items()}
-    record.table("Lines and branches that the tests run", HEADER, rows(summaries))
+    table = rows(summaries)
+    record.table(f"Lines and branches that the tests run; goal: {GOAL:.0f} % of all branches", HEADER, table)
     record.keep(not_run={path: not_run(file) for path, file in report["files"].items() if not_run(file)})
     record.write()
+    if float(table[-1][-1]) < GOAL and not options.quick:
+        raise SystemExit(f"the tests take {table[-1][-1]} % of the branches, and the goal is {GOAL:.0f} %")
 
 
 def run_tests(work: Path, more: list[str]) -> None:
@@ -52,6 +72,22 @@ def run_tests(work: Path, more: list[str]) -> None:
     done = subprocess.run(command, env=os.environ | {"COVERAGE_FILE": str(work / "data")}, check=False)
     if done.returncode:
         raise SystemExit(f"the tests ended with {done.returncode}: no record is written")
+
+
+def refuse_other_code(work: Path) -> None:
+    """Data name lines by their numbers, and say nothing of other code.
+
+    Raises:
+        SystemExit: there are no data, or a module was changed after some of them were left.
+    """
+    left = [file.stat().st_mtime for file in work.glob("data.*")]
+    if not left:
+        raise SystemExit(f"{work} holds no files data.*, which the tests leave under Coverage.py")
+    changed = [str(path) for path in ROOT.glob("pipeline/**/*.py") if path.stat().st_mtime > min(left)]
+    if changed:
+        raise SystemExit(
+            f"{', '.join(sorted(changed))} changed after tests were run: run them again, into another folder"
+        )
 
 
 def combined(work: Path) -> dict[str, Any]:

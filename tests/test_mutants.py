@@ -2,7 +2,11 @@
 
 import csv
 import importlib
+import json
+import os
 import subprocess
+import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -127,3 +131,36 @@ def test_tests_that_fail_give_no_coverage(monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "run", lambda *words, **options: ended)
     with pytest.raises(SystemExit, match="ended with 2"):
         coverage.run_tests(tmp_path, [])
+
+
+@pytest.mark.parametrize("changed", [None, "before", "after"])
+def test_data_of_other_code_are_not_joined(monkeypatch, tmp_path, changed):
+    """Two parts of the tests ran at 100 s and at 200 s."""
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(coverage, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"work holds no files data\.\*"):
+        coverage.refuse_other_code(tmp_path / "work")
+    for seconds in (200, 100):
+        (tmp_path / f"work/data.{seconds}").touch()
+        os.utime(tmp_path / f"work/data.{seconds}", (seconds, seconds))
+    if changed is not None:
+        (tmp_path / "pipeline/a.py").touch()
+        os.utime(tmp_path / "pipeline/a.py", (150, 150) if changed == "after" else (50, 50))
+    with pytest.raises(SystemExit, match=r"pipeline/a\.py changed ") if changed == "after" else nullcontext():
+        coverage.refuse_other_code(tmp_path / "work")
+
+
+@pytest.mark.parametrize(("taken", "fails"), [(949, True), (950, False)])
+def test_too_few_branches_fail_when_they_are_recorded(monkeypatch, tmp_path, taken, fails):
+    summary = {"num_statements": 1, "covered_lines": 1, "num_branches": 1000, "covered_branches": taken}
+    file = {"summary": summary, "missing_lines": [], "missing_branches": [[1, 2]]}
+    monkeypatch.setattr("benchmarks.record.commit", str)  # which git tells
+    monkeypatch.setattr(coverage, "find_spec", lambda name: name)
+    monkeypatch.setattr(coverage, "refuse_other_code", lambda work: None)
+    monkeypatch.setattr(coverage, "combined", lambda work: {"files": {"pipeline/a/b.py": file}})
+    record = tmp_path / "coverage.json"
+    monkeypatch.setattr(sys, "argv", ["coverage", "--work", str(tmp_path), "--output", str(record)])
+    with pytest.raises(SystemExit, match=f"{taken / 10} % of the branches, .* 95 %") if fails else nullcontext():
+        coverage.main()
+    assert json.loads(record.read_text())["tables"][0]["rows"][-1][-1] == str(taken / 10)

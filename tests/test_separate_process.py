@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import posix
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_another_error_is_told_in_one_line():
 
 @pytest.mark.parametrize(
     ("function", "argument", "name"),
-    [(os._exit, 3, "code 3"), (signal.raise_signal, signal.SIGSEGV, "SIGSEGV"), (signal.raise_signal, 6, "SIGABRT")],
+    [(posix._exit, 3, "code 3"), (signal.raise_signal, signal.SIGSEGV, "SIGSEGV"), (signal.raise_signal, 6, "SIGABRT")],
     ids=["exit", "segmentation fault", "abort"],
 )
 def test_a_crash_is_told(function, argument, name):
