@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation.cautions import cautions, says_nothing, seeds_needed, what_would_help
+from pipeline.evaluation.cautions import about_unlabelled, cautions, says_nothing, seeds_needed, what_would_help
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,9 @@ def test_a_single_training_needs_no_number():
 def test_trainings_that_ended_are_not_named():
     epochs = {"teacher": {"teacher": [24, 25]}, "student": {"student_kl_T4_seed1": [7, 40]}}
     assert cautions(models(gain=(0.01, 0.08), epochs=epochs)) == []
+
+
+def test_images_without_a_label_are_told_with_what_saw_them():
+    assert about_unlabelled({"models": {}}) == []
+    (told,) = about_unlabelled({"training_images": {"labelled": 1234, "unlabelled": 56_789}})
+    assert re.search(r"learned from 1,234 labelled .* 56,789 images without .*; the baseline from the 1,234 ", told)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from pipeline.evaluation.dvc_plots import confusion
 from pipeline.evaluation.predictions import read_predictions, write_predictions
 from pipeline.evaluation.result_files import write_table
 from pipeline.images.index import Image, Index
-from pipeline.runtime.csv_rows import Records, csv_row, csv_rows
+from pipeline.runtime.csv_rows import Records, csv_row, csv_rows, read_columns, read_rows
+from pipeline.runtime.errors import DamagedError
 from pipeline.runtime.limits import DEFAULT, VARIABLE, in_environment
 from pipeline.tools.pack_files import read_pack_index, write_pack_index
 
@@ -48,6 +50,28 @@ def test_each_record_may_be_long_and_not_all_together(monkeypatch):
     assert [*Records(io.StringIO("".join(csv_rows(records)), newline=""), strict=True)] == records
     with pytest.raises(csv.Error, match="a record has more than 228 characters"):
         next(iter(Records(io.StringIO(("x" * 90 + ",") * 3, newline=""), strict=True)))
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: [*read_rows(path, ["a", "b"], "")], lambda path: read_columns(path, "b", "")]
+)
+def test_a_table_of_more_bytes_than_the_limit_is_not_read(tmp_path, monkeypatch, read):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n")
+    for most, raised in (
+        (8, nullcontext()),
+        (7, pytest.raises(DamagedError, match=r"more than 7 bytes\..*table_megabytes")),
+    ):
+        monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, table_bytes=most))[VARIABLE])
+        with raised:
+            read(path)
+
+
+def test_a_row_of_another_length_than_the_header_is_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n3,4,5\n")
+    with pytest.raises(DamagedError, match=r"a row has 3 fields, and the header 2\. Mend it\.$"):
+        read_columns(path, ["b"], "Mend it.")
 
 
 @pytest.mark.parametrize("odd", ["a\rb", "a\r\nb", "a\r"])

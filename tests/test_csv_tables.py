@@ -5,12 +5,14 @@ The images are empty files: a reader decodes none.
 
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from layouts import FOLDER, INDEX, assert_one_mistake, files_below, png, run, with_key, write_files
 
+from pipeline.datasets import table_labels
 from pipeline.datasets.class_folders import read_folders
 from pipeline.datasets.csv_tables import read_csv, read_mhist
 from pipeline.datasets.labelled import DataSet
@@ -23,6 +25,7 @@ from pipeline.runtime.errors import (
     PipelineError,
     UnusableError,
 )
+from pipeline.runtime.limits import DEFAULT, VARIABLE, in_environment
 
 DRAWN = {
     "layout": "csv",
@@ -454,6 +457,22 @@ def test_one_hot_columns_with_wrong_rows_are_not_read_as_labels():
     assert ": '2' (line 4), '7'" in message
 
 
+def test_of_very_many_columns_all_are_one_hot_or_none(monkeypatch):
+    """A part of them is looked for, as below, among few alone."""
+    monkeypatch.setattr(table_labels, "MOST_TRIED", 2)
+    one_hot = ["image,x,y,z", "a,1,0,0", "b,0,1,0", "c,0,0,1"]
+    make([*one_hot, "d,1,0,0"], FOUR)
+    assert "split.label_columns: [x, y, z]" in refusal(ParameterError, label_column="y")
+    make([*one_hot, "d,1,1,0"], FOUR)
+    assert labels(label_column="y") == {"a": "0", "b": "1", "c": "0", "d": "1"}
+
+
+def test_flags_that_never_meet_the_labels_do_not_make_them_one_hot():
+    """Half of the rows have no 1 in either."""
+    make(["image,label,flag", "a,1,0", "b,0,1", "c,0,0", "d,0,0"], FOUR)
+    assert labels() == {"a": "1", "b": "0", "c": "0", "d": "0"}
+
+
 def test_flags_beside_a_column_of_0_and_1_do_not_make_it_one_hot():
     make(["image,male,label,biopsy", "a,1,0,0", "b,1,1,0", "c,0,1,1", "d,0,0,1"], FOUR)
     assert labels() == {"a": "0", "b": "1", "c": "1", "d": "0"}
@@ -618,3 +637,12 @@ def test_folders_above_the_classes_are_not_to_be_moved():
     with pytest.raises(UnusableError, match=r"raw/flowers holds only folders: 'daisy', 'rose'\."):
         folders()
     assert folders(train=Path("flowers")).class_names == ["daisy", "rose"]
+
+
+def test_a_table_of_more_fields_than_the_limit_is_refused(monkeypatch):
+    """Each row counts as the longest one, since all will be as long: three rows of four fields."""
+    make(["image,label", "a.png,x,,", "b.png,y"])
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, table_cells=12))[VARIABLE])
+    assert labels() == {"a.png": "x", "b.png": "y"}
+    monkeypatch.setenv(VARIABLE, in_environment(replace(DEFAULT, table_cells=11))[VARIABLE])
+    assert re.search(r"t\.csv has more than 11 fields\..*table_megacells", refusal(DamagedError))

@@ -215,6 +215,9 @@ def test_an_ensemble_that_was_not_trained_here_is_left_out(tmp_path):
         ("loss,accuracy\n1,2\n", DamagedError),
         ('epoch,phase\n1,"2\n', DamagedError),
         ("\xff", DamagedError),
+        ("epoch,phase,loss\n1,1,1e301\n", DamagedError),
+        ("epoch,phase,loss\n1,1,1,1\n", DamagedError),
+        ("epoch,phase,loss\n1.5,1,1\n", DamagedError),
     ],
 )
 def test_curves_that_cannot_be_read_are_refused_with_the_remedy(tmp_path, content, error):

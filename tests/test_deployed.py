@@ -89,6 +89,15 @@ def test_a_file_of_two_digests_is_refused():
         seal.unsealed(sealed, FILE)
 
 
+@pytest.mark.parametrize("kept", ["digest", "first key"])
+def test_a_digest_without_its_object_is_refused(kept):
+    """The bytes are those of their digest, which somebody has computed anew."""
+    text = METADATA.as_json()
+    text = text[text.index('"digest"') :] if kept == "digest" else text[: text.index('"version"')]
+    with pytest.raises(DamagedError, match="bytes are not those that were written"):
+        seal.unsealed(seal.sealed(text.encode()), FILE)
+
+
 def test_metadata_are_read_from_the_file(litert):
     read = open_exported(litert).metadata
     assert replace(read, digest=NO_DIGEST) == METADATA

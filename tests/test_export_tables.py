@@ -180,6 +180,7 @@ DAMAGE = {
     "a number that is none": lambda text: text.replace("0.9607", '"0.9607"'),
     "no list of files": lambda text: re.sub('"files": .*', '"files": 7}', text),
     "a student of no name": lambda text: text.replace("student_kl_T4_seed1", "pupil"),
+    "a student of no seed": lambda text: text.replace("student_kl_T4_seed1", "teacher"),
     "no object": lambda _: "[]",
     "an AUC that is null": lambda text: text.replace('"auc": 0.9991', '"auc": null'),
     "an AUC that is a text": lambda text: text.replace('"auc": 0.9991', '"auc": "x"'),

@@ -328,3 +328,8 @@ def test_a_row_takes_little_more_memory_than_its_texts(tmp_path):
     own = sum(map(len, (images[0].id, images[0].path, images[0].sha256))) + 3 * 49 + (40 + 6 * 8 + 16)
     assert index.images == images
     assert peak / len(images) < own + 3 * 8 + 3 * 8 + 50  # lists while it sorts; rounded up to 16; the file's buffer
+
+
+def test_a_split_without_images_is_named():
+    with pytest.raises(DamagedError, match=r"no images in the split 'val'\. "):
+        Index([ONE, TWO]).split("val")

@@ -26,6 +26,15 @@ def sequential(*last):
     return keras.Sequential([keras.Input(SHAPE), layers.Flatten(), *last])
 
 
+def squashed(values):
+    return ops.tanh(values)
+
+
+def output_as(container):
+    model = functional(layers.Activation("relu"))
+    return keras.Model(model.inputs[0], container(model.outputs[0]))
+
+
 def nested(*last):
     """The end in a model of its own, behind one that gives logits."""
     return keras.Sequential([keras.Input(SHAPE), functional(), keras.Sequential([keras.Input((3,)), *last])])
@@ -39,6 +48,9 @@ NO_LOGITS = {
     "a layer as activation": (lambda: sequential(layers.Dense(3, layers.ReLU())), "relu"),
     "an operation": (lambda: functional(ops.softplus), "Softplus"),
     "an operation as activation": (lambda: sequential(layers.Dense(3, ops.tanh)), "tanh"),
+    "a function as activation": (lambda: sequential(layers.Dense(3, squashed)), "squashed"),
+    "a list of one output": (lambda: output_as(lambda output: [output]), "relu"),
+    "a map of one output": (lambda: output_as(lambda output: {"logits": output}), "relu"),
     "nested": (lambda: nested(layers.Activation("relu")), "relu"),
     "one output": (lambda: functional(layers.Activation("relu"), units=1), "relu"),
     "scaled probabilities": (

@@ -218,6 +218,7 @@ CONSTANTS = [
     tensor("unit", np.eye(2, dtype=np.float32)),
     tensor("ones", np.ones(2, np.float32)),
     tensor("zeros", np.zeros(2, np.float32)),
+    tensor("last", np.array([-1])),
 ]
 LOGITS = {
     "log_softmax": ([node("LogSoftmax", ["z"], ["y"], axis=-1)], lambda z: np.log(softmax(z))),
@@ -231,6 +232,14 @@ LOGITS = {
     "a shift of each row": (
         [node("ReduceMax", ["z"], ["m"], axes=[-1]), node("Sub", ["z", "m"], ["y"])],
         lambda z: z - z.max(axis=1, keepdims=True),
+    ),
+    "a shift of each row by their sum": (
+        [node("ReduceSum", ["z", "last"], ["s"]), node("Sub", ["z", "s"], ["y"])],
+        lambda z: z - z.sum(axis=1, keepdims=True),
+    ),
+    "an addend in a node": (
+        [node("Constant", [], ["c"], value_float=3.0), node("Add", ["c", "z"], ["y"])],
+        lambda z: z + 3,
     ),
     "the larger of two": ([node("Max", ["z", "product"], ["y"])], lambda z: z - [0, -0.25]),
     "normalised": (
@@ -250,6 +259,16 @@ def test_an_end_that_gives_logits_is_taken(end):
     nodes, by_hand = LOGITS[end]
     write(classifier(*nodes, constants=CONSTANTS))
     np.testing.assert_allclose(logits(), by_hand(logits_by_hand(PIXELS)), rtol=0, atol=1e-4)
+
+
+def test_a_graph_that_computes_nothing_gives_its_pixels():
+    """Two pixels of a grey image."""
+    graph = helper.make_graph(
+        [node("Flatten", ["x"], ["y"])], "bare", [value("x", shape=("batch", 1, 2, 1))], [value("y")]
+    )
+    write(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    pixels = PIXELS[:, :1, :2, :1]
+    np.testing.assert_array_equal(logits(pixels, input_shape=(1, 2, 1)), pixels.reshape(5, 2))
 
 
 def test_functions_of_the_file_are_looked_into():

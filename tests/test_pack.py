@@ -147,6 +147,22 @@ def test_checksums_are_those_of_sha256sum():
     assert lines == [f"{hashlib.sha256((PACK / name).read_bytes()).hexdigest()}  {name}" for name in names]
 
 
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("", "it is empty"),
+        (f"{'0' * 64} one space.h5\n", "such as '0+ "),
+        (f"{'0' * 64}  ../out.h5\n", "such as"),
+    ],
+    ids=["empty", "one space", "a name that leads out"],
+)
+@pytest.mark.usefixtures("project")
+def test_lines_that_are_no_checksums_are_told(content, shown):
+    packed()
+    (PACK / "checksums.sha256").write_text(content)
+    assert re.search(f"has lines that are no checksums of a pack's files: {shown}", found()["checksums"])
+
+
 @pytest.mark.usefixtures("project")
 def test_the_same_inputs_give_the_same_bytes():
     packed("--license", "MIT", "--title", "Ours")

@@ -169,6 +169,11 @@ def test_rows_without_a_label_are_refused_used_or_left_out():
     assert len(read(unlabelled=Unlabelled(rows=False)).rows) == 3
 
 
+def test_a_column_of_dates_holds_no_labels():
+    write_parquet(FILE, {"image": IMAGES[:2], "label": pa.array([1, 2], pa.date32())})
+    assert f"{FILE} has date32[day] in the column 'label'; expected one text or number in each row" in refusal()
+
+
 def test_files_name_their_splits():
     for name in ("train-0", "validation-0", "in/test-0"):
         write_parquet(f"raw/{name}.parquet", {"image": IMAGES[:2], "label": [0, 1]}, NAMES)

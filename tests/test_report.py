@@ -538,13 +538,31 @@ def test_inputs_that_do_not_belong_together_are_refused(hostile, monkeypatch, fi
 
 
 @pytest.mark.parametrize(
-    ("content", "error"), [(None, MissingError), ("", DamagedError), ("id,actual\n", DamagedError)]
+    ("content", "error"),
+    [
+        (None, MissingError),
+        ("", DamagedError),
+        ("id,actual\n", DamagedError),
+        ("id,actual,predicted,confidence,nll,teacher_kl\na,x,x,1.5,0,0\n", DamagedError),
+        ("id,actual,predicted,confidence,nll,teacher_kl\na,x,x,0.5,1e301,0\n", DamagedError),
+    ],
 )
 def test_damaged_predictions_are_refused_with_the_remedy(tmp_path, content, error):
     if content is not None:
         (tmp_path / "m.csv").write_text(content)
     with pytest.raises(error, match=r"predictions.*m\.csv.*dvc repro evaluate"):
         read_predictions(tmp_path, "m")
+
+
+@pytest.mark.parametrize("points", ["0,0", "0,0 1,0.5 0.5,1", "0,0 0.5,1 1,0.5"])
+def test_points_that_are_no_roc_curve_are_refused(tmp_path, points):
+    (tmp_path / "roc").mkdir()
+    lines = [f"cat,{point}" for point in points.split()]
+    (tmp_path / "roc/m.csv").write_text("\n".join(["class,false_positive_rate,true_positive_rate", *lines, ""]))
+    with pytest.raises(
+        DamagedError, match=r"m\.csv .*the points of the class 'cat' are no ROC curve.*dvc repro evaluate"
+    ):
+        read_plot(tmp_path, "roc", "m")
 
 
 def test_an_ensemble_is_named_by_its_members():

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pipeline.evaluation.comparison import DEVIATIONS, comparison, comparison_in_markdown, tables
+from pipeline.evaluation.comparison import DEVIATIONS, INTERVALS, comparison, comparison_in_markdown, tables
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError
 
 NAMES = ("accuracy", "auc", "nll", "brier", "ece", "teacher_agreement", "teacher_kl")
@@ -311,6 +311,12 @@ def test_damaged_metrics_are_refused_with_the_remedy(tmp_path, text):
 def test_models_of_another_shape_are_refused_with_the_remedy(tmp_path, models):
     with pytest.raises(DamagedError, match=r"metrics\.json is damaged.*dvc repro --single-item --force evaluate"):
         table_of(tmp_path, **models)
+
+
+def test_metrics_without_intervals_are_refused_where_they_are_shown(tmp_path):
+    table_of(tmp_path, teacher=TEACHER, baseline=BASELINE)
+    with pytest.raises(DamagedError, match=r"the metrics of teacher have no intervals\. .*dvc repro"):
+        tables(tmp_path / "metrics.json", INTERVALS)
 
 
 def test_students_without_a_loss_are_of_an_earlier_version(tmp_path):

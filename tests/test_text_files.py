@@ -107,6 +107,25 @@ def test_documents_at_a_limit_are_read():
     assert parsed_yaml("a: &a [1, 2]\nb: *a\n<<: {c: 3}") == {"a": [1, 2], "b": [1, 2], "c": 3}
 
 
+@pytest.mark.parametrize(
+    ("parsed", "text", "within", "expected"),
+    [
+        (parsed_json, '{"a": 12345}', Limits(text_bytes=11), "more than 11 characters"),
+        (parsed_json, '{"a": 1, "b": 2, "c": 3}', Limits(items=6), "more than 6 values"),
+        (parsed_yaml, "a: " + "x" * 77, Limits(yaml_bytes=79), "more than 79 characters"),
+    ],
+    ids=["characters of JSON", "values and keys", "characters of YAML"],
+)
+def test_what_is_one_beyond_a_limit_is_refused(parsed, text, within, expected):
+    """Also a text that is in memory already, such as what a file of another format has in it."""
+    use(within)
+    with pytest.raises(ValueError, match=expected):
+        parsed(text)
+    key = {name: value + 1 for name, value in vars(within).items() if value != getattr(Limits(), name)}
+    use(Limits(**key))
+    parsed(text)
+
+
 def test_commas_and_brackets_in_texts_are_no_values():
     use(Limits(items=5000))
     names = [name for _ in range(1000) for name in ("a, b", r'[{,"', "c\\\\", ',"\\')]

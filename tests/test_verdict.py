@@ -11,6 +11,7 @@ from pipeline.evaluation.cautions import what_would_help
 from pipeline.evaluation.curves import Curves
 from pipeline.evaluation.names import Group, parsed
 from pipeline.report.verdict import chosen_student, verdict
+from pipeline.runtime.errors import MismatchError
 
 
 def student(accuracy=0.9664, gain=0.0286, ends=(0.0161, 0.0411), less_teacher=(-0.0265, -0.0101), seeds=3, total=9_098):
@@ -158,3 +159,14 @@ def test_temperatures_are_compared_by_what_selects_epochs(select_by, temperature
 def test_of_equally_good_temperatures_the_first_is_chosen(order):
     found = {group: student() | {"best_epochs": {f"{group}_seed1": [1, 1]}} for group in order}
     assert chosen_student(found, [curves(group, 0.9) for group in order]).key == order[0]
+
+
+@pytest.mark.parametrize(
+    ("trained", "best", "select_by"),
+    [(curves("student_kl_T4", 0.9, 0.8), 3, "accuracy"), (curves("student_kl_T4", 0.9), 1, "auc")],
+    ids=["no such epoch", "no such measure"],
+)
+def test_curves_of_another_training_are_refused(trained, best, select_by):
+    found = {"student_kl_T4": student() | {"best_epochs": {"student_kl_T4_seed1": [best, best]}}}
+    with pytest.raises(MismatchError, match=r"curves of student_kl_T4_seed1 lack .*`dvc repro evaluate`"):
+        chosen_student(found, [trained], select_by)

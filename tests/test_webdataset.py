@@ -252,6 +252,22 @@ def test_a_file_with_holes_is_left_out():
     assert read().left_out == ["a-0.tar: 5.png (a link or no plain file)"]
 
 
+def test_folders_are_no_members_that_are_left_out():
+    """As `tar -c folder` writes them, before what they hold."""
+    Path("raw").mkdir()
+    with tarfile.open(SHARD, "w") as file:
+        folder = tarfile.TarInfo("in")
+        folder.type = tarfile.DIRTYPE
+        file.addfile(folder)
+        for name, content in samples(range(2)).items():
+            member = tarfile.TarInfo(f"in/{name}")
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    data = read()
+    assert [row.id for row in data.rows] == ["a-0/in/0000.png", "a-0/in/0001.png"]
+    assert data.left_out == []
+
+
 def test_members_are_not_kept(monkeypatch):
     write_tar(SHARD, {f"{number}.txt": b"" for number in range(50)})
     opened = []

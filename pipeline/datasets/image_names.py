@@ -220,8 +220,6 @@ def _parts(name: str) -> list[str]:
 
 
 def _folders_in(data: Path) -> str:
-    if not data.is_dir():
-        return "nothing, because it is no folder"
     names = sorted(entry.name for entry in data.iterdir() if entry.is_dir() and not is_left_by_a_system(entry.name))
     return f"the folder(s) {quoted(names)}" if names else "no folders"
 

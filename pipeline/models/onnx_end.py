@@ -61,11 +61,10 @@ def last_activation(graph: Any) -> str:
 
 
 def switch_off_last_activation(graph: Any) -> None:
-    """Puts the identity in the place of the last operator that changes values."""
+    """Puts the identity in the place of the last operator that changes values, which there is."""
     last = _last(graph)
-    if last is not None:
-        last.op_type, last.domain = "Identity", ""
-        del last.attribute[:]
+    last.op_type, last.domain = "Identity", ""
+    del last.attribute[:]
 
 
 def refuse_no_logits(graph: Any, file: Path) -> None:
