@@ -17,11 +17,12 @@ from weights import weights_sha256
 
 from pipeline.cli.main import main
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, hub, keras_files
+from pipeline.models import architectures, hub, hub_models, keras_files
 from pipeline.models.descriptions import HubBackbone
 from pipeline.models.ensembles import save_ensemble
 from pipeline.models.frozen_part import cut
 from pipeline.models.given_teacher import completed
+from pipeline.models.parts import Affine
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import read_params
 from pipeline.runtime.errors import DamagedError, MissingError, ParameterError, UnusableError
@@ -301,6 +302,50 @@ def test_images_of_another_size_are_taken_where_weights_allow_it(presets):
         described(presets / "vit", input_shape=(64, 64, 3)).build(classes=2, seed=1)
     random = described(presets / "vit", input_shape=(16, 16, 1), weights=None, preprocessing="unit")
     assert random.build(classes=2, seed=1).input_shape == (None, 16, 16, 1)
+
+
+def test_of_the_features_of_each_stage_the_last_are_taken(tmp_path):
+    import keras_hub
+
+    backbone = keras_hub.models.HGNetV2Backbone(
+        depths=[1, 1],
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        stem_channels=[3, 8, 8],
+        hidden_act="relu",
+        use_learnable_affine_block=False,
+        stackwise_stage_filters=[[8, 4, 8, 1, 1, 3], [8, 4, 16, 1, 1, 3]],
+        apply_downsample=[False, True],
+        use_lightweight_conv_block=[False, False],
+        image_shape=(SIDE, SIDE, 3),
+    )
+    backbone.save_to_preset(str(tmp_path / "mine"))
+    model = described(tmp_path / "mine", preprocessing="none").build(classes=2, seed=1)
+    features = backbone(PHOTOS)["stage2"]
+    np.testing.assert_allclose(model.get_layer("backbone")(PHOTOS), features, rtol=1e-5, atol=1e-5)
+
+
+def test_a_backbone_of_texts_is_no_backbone_for_images(tmp_path):
+    import keras_hub
+
+    texts = keras_hub.models.BertBackbone(
+        vocabulary_size=9, num_layers=1, num_heads=1, hidden_dim=2, intermediate_dim=2, max_sequence_length=4
+    )
+    texts.save_to_preset(str(tmp_path / "mine"))
+    with pytest.raises(UnusableError, match=r"mine is no backbone for images\. `softlabel models keras_hub`"):
+        described(tmp_path / "mine", preprocessing="unit").build(classes=2, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [({}, "none"), ({"scale": 0.5}, Affine(0.5, 0.0)), ({"offset": [1, 2, 3]}, Affine(1.0, [1.0, 2.0, 3.0]))],
+    ids=["nothing", "scale", "offset"],
+)
+def test_what_a_converter_does_not_state_changes_nothing(copied, stated, expected):
+    import keras_hub
+
+    keras_hub.layers.ResNetImageConverter(image_size=(SIDE, SIDE), **stated).save_to_preset(str(copied))
+    assert hub_models.preprocessing(str(copied)) == expected
 
 
 def test_preprocessing_of_color_needs_color(presets):

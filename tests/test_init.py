@@ -497,6 +497,40 @@ def test_the_teachers_schedule_suits_the_labelled_images():
     assert made["student"]["phases"][0]["epochs"] < made["train_teacher"]["phases"][0]["epochs"]
 
 
+@pytest.mark.parametrize(("shape", "channels"), [((12, 16, 3), 3), ((12, 16), 1)], ids=["colour", "grey"])
+def test_a_file_of_arrays_may_be_named_itself(shape, channels):
+    RAW.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, *shape), dtype=np.uint8)
+    np.savez(RAW / "data.npz", x_train=pixels, y_train=np.arange(30) % 3)
+    detected = detect(RAW / "data.npz")
+    assert (detected.section["layout"], detected.section["data"]) == ("arrays", "raw/data.npz")
+    assert first_params.look_at(detected.data_set) == Pictures(12, 16, channels, 12, 16)
+
+
+def test_images_may_lie_beside_their_table():
+    write_files(images(*numbered(20, "{}.png")))
+    table("list.csv", "name,label", *(f"{n}.png,{n % 2}" for n in range(20)))
+    detected = detect(RAW)
+    assert (detected.section["layout"], detected.section["images"]) == ("csv", ".")
+    assert len(detected.data_set.rows) == 20
+
+
+def test_what_is_no_table_is_told_where_one_is_needed():
+    class_folders()
+    write_files({"raw/list.csv": b"\xff\xfe\x00"})
+    with pytest.raises(
+        UnusableError, match=r"list\.csv is not used: it cannot be read as a table with the column of im"
+    ):
+        detect(RAW, Columns(label="kind"))
+
+
+def test_a_stated_column_must_be_there():
+    write_files(images(*numbered(20)))
+    table("list.csv", "name,label", *(f"{n}.png,{n % 2}" for n in range(20)))
+    with pytest.raises(UnusableError, match=r"list\.csv lacks the column 'kind'; it has 'name', 'label'"):
+        detect(RAW, Columns(label="kind"))
+
+
 def test_stated_columns_ask_for_a_table():
     class_folders()
     with pytest.raises(UnusableError, match=r"README\.txt is not used"):
