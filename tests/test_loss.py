@@ -497,6 +497,18 @@ def given_to(loss, labels=LABELS):
     return targets(labels, of_teacher)
 
 
+def test_standardised_logits_before_dkd_by_hand():
+    """Standardised, then divided by T, they are what DKD takes; its own T is 1 then, and the whole is scaled by T^2."""
+
+    def standardised(logits):
+        return (logits - logits.mean(axis=1, keepdims=True)) / logits.std(axis=1, keepdims=True) / 2.0
+
+    found = DistillationLoss(2.0, 0.0, soft_loss=Standardised(before="dkd", alpha=0.5, beta=3.0))
+    dkd = DistillationLoss(1.0, 0.0, soft_loss=Decoupled(alpha=0.5, beta=3.0))
+    expected = 4 * per_row(dkd, targets(LABELS, standardised(TEACHER)), standardised(STUDENT))
+    assert per_row(found, targets(LABELS, TEACHER), STUDENT) == pytest.approx(expected, rel=1e-5)
+
+
 def test_every_kind_is_tried():
     assert {kind.kind for kind in KINDS} == set(descriptions.KINDS)
 

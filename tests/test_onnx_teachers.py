@@ -31,6 +31,7 @@ from pipeline.inference.forward import Forward
 from pipeline.inference.several_devices import OnDevice
 from pipeline.models import keras_files, onnx_layer
 from pipeline.models.given_teacher import completed, digest_of
+from pipeline.models.onnx_files import read_graph
 from pipeline.models.parts import Standardization
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.runtime.errors import (
@@ -724,3 +725,12 @@ def test_an_image_has_its_logits_beside_any_others(batch):
     alone = next(forward([keras.ops.convert_to_tensor(PIXELS[:1])]))
     (together,) = forward([keras.ops.convert_to_tensor(PIXELS[::-1].copy())])
     np.testing.assert_array_equal(alone[0], together[-1])
+
+
+def test_a_file_that_is_larger_than_onnx_can_be_is_not_read(monkeypatch):
+    """2 GiB and one byte, of which the disk holds nothing."""
+    with FILE.open("wb") as file:
+        file.truncate(2**31 + 1)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(DamagedError, match=r"given\.onnx has more than 2,147,483,648 bytes, the most that"):
+        read_graph(FILE)

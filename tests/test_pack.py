@@ -21,6 +21,7 @@ from pipeline.cli.main import main
 from pipeline.images.index import Index, write_index
 from pipeline.soft_labels.writing import soften_file
 from pipeline.tools import pack as tool
+from pipeline.tools import pack_card
 from pipeline.tools.pack_card import size_category
 
 LOGITS = Path("data/soft_labels/teacher_logits.h5")
@@ -204,6 +205,17 @@ def test_every_temperature_of_params_yaml_is_packed():
 
 
 # ---- the card
+
+
+@pytest.mark.usefixtures("project")
+def test_of_very_many_classes_the_card_names_the_file_that_lists_them(monkeypatch):
+    names = INDEX.class_names
+    monkeypatch.setattr(pack_card, "MOST_CLASSES", len(names) - 1)
+    packed()
+    text = (PACK / "README.md").read_text(encoding="utf-8")
+    assert f"{len(names)} classes, in the order of `label` in `index.csv`." in text
+    assert "| label | class |" not in text
+    assert "card" not in found()
 
 
 @pytest.mark.parametrize(

@@ -667,6 +667,10 @@ REFUSED = {
         {VIEWS: {"operations": {"count": 2, "of": {"blurr": 0.1}}}},
         [f"{VIEWS}.operations.of.blurr", "'blur'", "'sharpness'"],
     ),
+    "operation outside of its list": (
+        {f"{VIEWS}.blur": 0.1, f"{VIEWS}.operations": None},
+        [f"{VIEWS}.blur: unknown key; it is one of operations: {{count: 1, of: {{blur: …}}}}."],
+    ),
     "operation too strong": (
         {VIEWS: {"operations": {"count": 2, "of": {"blur": 0.2}}}},
         [f"{VIEWS}.operations: ", "the strength of blur", "at most 0.1", "0.2"],
@@ -1313,3 +1317,11 @@ def test_links_stand_in_place_of_copies(tmp_path):
     assert read_params(write(tmp_path, {"split.copy": False, "split.links": True})).split.links
     message = refusal(write(tmp_path, {"split.copy": True, "split.links": True}))
     assert "split.links: expected false, because split.copy is true" in message
+
+
+@pytest.mark.parametrize("declared", ["student", {"student": None}, None], ids=["a text", "a map", "no stage"])
+def test_a_stage_that_lists_no_params_is_told(tmp_path, declared):
+    stage = {"cmd": "softlabel soften"} if declared is None else {"params": declared}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"soften": [] if declared is None else stage}}))
+    with pytest.raises(DamagedError, match=r"dvc\.yaml has no list of params in the stage 'soften'\. Restore it"):
+        load_params("soften", ROOT / "params.yaml", tmp_path / "dvc.yaml")

@@ -1,5 +1,6 @@
 """Images in files and in shards: every way to read them gives the same bytes, and damage is named."""
 
+import gc
 import hashlib
 import io
 import os
@@ -114,6 +115,13 @@ def test_a_missing_file_or_shard_is_named(write):
     file_of(place).unlink()
     with pytest.raises(MissingError, match=f"there is no file {file_of(place)}"):
         read_bytes(place)
+
+
+def test_a_file_that_cannot_be_opened_leaves_nothing_to_close():
+    """Else Python would tell of an error in a place where nobody can catch it, which fails a test."""
+    with pytest.raises(FileNotFoundError):
+        shard_bytes._OpenFile(Path("missing.tar"))
+    gc.collect()
 
 
 def test_a_cut_tar_is_named():

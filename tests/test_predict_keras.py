@@ -107,6 +107,21 @@ def test_the_resizing_of_its_own_run_is_not_exchanged(other_resize):
     assert predict("copy.keras", "0.png").exit_code == 0  # which the numbers do not know
 
 
+def test_numbers_that_say_nothing_of_resizing_are_no_other_resizing(other_resize):
+    """As those of an older version."""
+    Path("results").mkdir()
+    metrics = json.loads((ROOT / "results/metrics.json").read_text())
+    metrics["made_from"]["params"] = [line for line in metrics["made_from"]["params"] if "resize" not in line]
+    Path("results/metrics.json").write_text(json.dumps(metrics))
+    assert predict(FILE, "0.png").exit_code == 0
+
+
+def test_exports_that_were_resized_alike_are_no_reason_to_refuse(project):
+    exported()
+    write_litert(EXPORT.with_name("student_float32.tflite"))
+    assert predict(FILE, "0.png").exit_code == 0
+
+
 def test_a_file_that_does_not_name_its_classes_is_refused(project):
     assert "foreign.keras does not say which classes its outputs are" in refusal("foreign.keras", "0.png")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from processes import killed, process
 from real_project import HANGS
 
@@ -363,6 +364,30 @@ def test_a_killed_process_leaves_no_final_file(older):
         partial.write_bytes(b"whole")
     assert everything() == ["out", "out/logits.h5"]
     assert FINAL.read_bytes() == b"whole"
+
+
+def test_who_is_patient_waits_without_a_limit_and_says_so(tmp_path, capsys, monkeypatch):
+    """Another object holds the lock, as another process would; it lets go when the waiting has been told."""
+    held = FileLock(tmp_path / "lock")
+    held.acquire()
+    told = sys.stderr
+
+    class Told:
+        def write(self, text):
+            held.release(force=True)
+            return told.write(text)
+
+        def flush(self):
+            told.flush()
+
+    monkeypatch.setattr(sys, "stderr", Told())
+    with (
+        publishing.locked(FINAL, tmp_path / "lock", seconds=0, patient=True),
+        pytest.raises(BusyError),
+        publishing.locked(FINAL, tmp_path / "lock", seconds=0),
+    ):
+        pass
+    assert capsys.readouterr().err == "waiting for another process that is making the same out/logits.h5\n"
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from pipeline.images.transforms import SAME_COLOR
 from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, MissingError
 from pipeline.soft_labels import hdf5, logit_storage
-from pipeline.soft_labels.hdf5 import damage, seal, sealed_sha256
+from pipeline.soft_labels.hdf5 import damage, full_disk_as_os_error, seal, sealed_sha256
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
 from pipeline.soft_labels.writing import soften_file
@@ -1045,3 +1045,14 @@ def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, change, 
     with pytest.raises(error, match="precompute"):
         soften_file(logits_path, tmp_path / "soft_targets_T4.h5", 4.0)
     assert not list(tmp_path.glob("soft_targets*"))
+
+
+def test_of_hdf5s_errors_a_failed_writing_alone_is_one_of_the_disk():
+    """h5py raises the first one where the disk is full, and the other where a file is damaged."""
+    with (
+        pytest.raises(OSError, match=r"^x\.h5 could not be written: .*write failed"),
+        full_disk_as_os_error(Path("x.h5")),
+    ):
+        raise RuntimeError("Unable to flush file (file write failed: errno = 28)")
+    with pytest.raises(RuntimeError, match=r"^Unable to read"), full_disk_as_os_error(Path("x.h5")):
+        raise RuntimeError("Unable to read attribute")
