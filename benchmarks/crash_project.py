@@ -186,10 +186,10 @@ def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool, ol
     shutil.rmtree(project / ".dvc/cache/runs", ignore_errors=True)
     yaml = YAML()
     lock = yaml.load(project / "dvc.lock")
-    if older is None:
-        del lock["stages"][stage.name]
-    else:
+    if older is not None and with_dvc:
         lock["stages"][stage.name] = _locked_stages(older)[stage.name]
+    else:
+        del lock["stages"][stage.name]
     yaml.dump(lock, project / "dvc.lock")
 
 
