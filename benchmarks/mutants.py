@@ -1,7 +1,8 @@
 """Mutants of a module: its source with one small change each, which a good test notices.
 
 A comparison, an operation or a condition is another one, and so is a number or a truth value; a statement, or what is
-returned, is gone. Texts, annotations and decorators stay: they are messages, and what the type checker reads.
+returned, is gone. Texts, annotations and decorators stay: they are messages, and what the type checker reads. Of
+`axis=-1`, the number alone changes: without its sign it is the same axis of a table.
 """
 
 import ast
@@ -70,8 +71,13 @@ def _places(parent: ast.AST, function: str) -> Iterator[_Place]:
         keys: Any = range(len(value)) if isinstance(value, list) else [name]
         for key in keys:
             if isinstance(inside[key], ast.AST):
-                yield _Place(inside[key], inside, key, function)
+                if not _is_signed_axis(parent, inside[key]):
+                    yield _Place(inside[key], inside, key, function)
                 yield from _places(inside[key], function)
+
+
+def _is_signed_axis(parent: ast.AST, node: ast.AST) -> bool:
+    return isinstance(parent, ast.keyword) and parent.arg == "axis" and isinstance(node, ast.UnaryOp)
 
 
 def _made(tree: ast.AST, place: _Place, other: ast.AST) -> Mutant:

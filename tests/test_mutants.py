@@ -57,6 +57,8 @@ def test_each_kind_of_change_is_made_once():
         ("f'{a + 1}'", set()),
         ("not a", {"a"}),
         ("a[1:]", {"a[2:]"}),
+        ("a[-1]", {"a[1]", "a[-2]"}),
+        ("a(axis=-1)", {"a(axis=-2)"}),
     ],
 )
 def test_operators_and_constants_are_swapped(before, after):
