@@ -4,7 +4,8 @@ Each mutant (`benchmarks.mutants`) takes the place of its module in a process of
 named here for the module until one fails: then the mutant is killed. All that survive are in the record. Some of them
 change nothing that a test could see; `benchmarks/mutants_explained.csv` says why.
 
-Takes half an hour for all mutants; --share takes some of them, drawn by --seed.
+Takes an hour for all mutants; --share takes some of them, drawn by --seed. After tests were added, --survivors tries
+again those alone that survived before, of modules that did not change.
 
 python -m benchmarks.mutations [MODULE ...]
 """
@@ -22,6 +23,7 @@ from typing import Any
 from benchmarks.changed_module import Suite, file_of, load_packages
 from benchmarks.mutants import Mutant, mutants
 from benchmarks.record import RESULTS, Record, arguments, commit
+from pipeline.runtime.digests import sha256_bytes
 
 EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
 HEADER = ("module", "commit", "mutants", "tried", "killed", "survived", "of them explained", "killed or explained, %")
@@ -58,6 +60,7 @@ def main() -> None:
         ("names", {"nargs": "*", "metavar": "MODULE", "help": "Such as distillation.loss.  [default: all]"}),
         ("--share", {"type": float, "default": 1.0, "help": "The share of each module's mutants.  [default: 1]"}),
         ("--processes", {"type": int, "default": os.cpu_count(), "help": "At the same time.  [default: one a core]"}),
+        ("--survivors", {"action": "store_true", "help": "Only those that survived before."}),
         ("--seed", {"type": int, "default": 1, "help": "What they are drawn by.  [default: 1]"}),
     )
     if unknown := sorted(set(options.names) - set(TESTS)):
@@ -66,16 +69,26 @@ def main() -> None:
     output = options.output or RESULTS / ("mutations_quick.json" if options.quick else "mutations.json")
     found = json.loads(output.read_text(encoding="utf-8"))["measured"] if output.exists() else {}
     for name in options.names or TESTS:
-        every = mutants(file_of(f"pipeline.{name}").read_text(encoding="utf-8"))
-        share = 5 / len(every) if options.quick else options.share
-        drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
-        named = {"commit": commit(), "share": share, "seed": options.seed, "mutants": len(every)}
-        found[name] = named | survivors_of(name, drawn, options.processes)
+        found[name] = tried(name, options, found.get(name, {}) if options.survivors else {})
         write({name: found[name] for name in TESTS if name in found}, options)
 
 
-def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> dict[str, Any]:
-    """How many mutants of a module were tried, and those that survived, as JSON."""
+def tried(name: str, options: Any, before: dict[str, Any]) -> dict[str, Any]:
+    """What became of a module's mutants, as JSON; what was killed `before` is not tried again, if that is the same."""
+    text = file_of(f"pipeline.{name}").read_text(encoding="utf-8")
+    every = mutants(text)
+    share = 5 / len(every) if options.quick else options.share
+    drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
+    same = {"source_sha256": sha256_bytes(text.encode()), "share": share, "seed": options.seed}
+    same |= {"mutants": len(every), "tried": len(drawn)}
+    if before.items() >= same.items():
+        left = {(one["function"], one["change"]) for one in before["survived"]}
+        drawn = [one for one in drawn if (one.function, one.change) in left]
+    return {"commit": commit(), **same, "survived": survivors_of(name, drawn, options.processes) if drawn else []}
+
+
+def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> list[dict[str, Any]]:
+    """Those mutants of a module that survived, as JSON."""
     begun = time.monotonic()
     tests = Suite(TESTS[name])
     survived = []
@@ -87,8 +100,7 @@ def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> dict[str
             print(f"\r{said}", end="", flush=True)
     print()
     tests.must_pass()
-    found = [{"function": one.function, "line": one.line, "change": one.change} for one in survived]
-    return {"tried": len(drawn), "survived": found}
+    return [{"function": one.function, "line": one.line, "change": one.change} for one in survived]
 
 
 def explanations(name: str) -> dict[tuple[str, str], str]:

@@ -3,13 +3,14 @@
 import csv
 import importlib
 import subprocess
+from argparse import Namespace
 
 import pytest
 
-from benchmarks import changed_module, coverage
+from benchmarks import changed_module, coverage, mutations
 from benchmarks.changed_module import ROOT, Suite, file_of
 from benchmarks.mutants import mutants
-from benchmarks.mutations import EXPLAINED, TESTS, row
+from benchmarks.mutations import EXPLAINED, TESTS, row, tried
 
 SOURCE = '''"""A text."""
 @cached(3)
@@ -139,6 +140,28 @@ def test_a_test_that_killed_runs_before_the_others(in_a_small_project, tmp_path)
 def test_tests_that_fail_without_a_change_are_named(in_a_small_project):
     with pytest.raises(SystemExit, match=r"test_it.py::test_size does not pass as it is"):
         in_a_small_project("def test_size():\n    assert SIZE == 4\n")
+
+
+def test_only_survivors_of_the_same_module_are_tried_again(tmp_path, monkeypatch):
+    module, seen = tmp_path / "module.py", []
+    monkeypatch.setattr(mutations, "commit", lambda: "0f")
+    monkeypatch.setattr(mutations, "file_of", lambda name: module)
+    monkeypatch.setattr(mutations, "survivors_of", lambda name, drawn, processes: seen.append(drawn) or [])
+    options = Namespace(quick=False, share=1.0, seed=1, processes=1)
+
+    def changes_tried(text, before):
+        module.write_text(text)
+        found = tried("a", options, before)
+        assert (found["mutants"], found["tried"]) == (2, 2)
+        return found, [one.change for one in seen.pop()]
+
+    first, changes = changes_tried("a = 1\nb = 2\n", {})
+    assert changes == ["1 -> 2", "2 -> 3"]
+    first["survived"] = [{"function": "", "line": 2, "change": "2 -> 3"}]
+    assert changes_tried("a = 1\nb = 2\n", first)[1] == ["2 -> 3"]
+    assert changes_tried("a = 1\nb = 3\n", first)[1] == ["1 -> 2", "3 -> 4"]
+    options.seed = 2
+    assert changes_tried("a = 1\nb = 2\n", first)[1] == ["1 -> 2", "2 -> 3"]
 
 
 def test_coverage_is_counted_by_package():
