@@ -7,8 +7,9 @@ returned, is gone. Texts, annotations and decorators stay: they are messages, an
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 SWAPPED: dict[type, type] = dict(
@@ -34,7 +35,7 @@ class Mutant:
     Attributes:
         function: the class and function in which the change is; empty outside of any.
         line: the line of the change in the module.
-        change: the text before and after, "a < b -> a <= b".
+        change: the text before and after, "a < b -> a <= b"; the second such change in a function ends with " (2)".
         source: the whole module with the change.
     """
 
@@ -47,8 +48,14 @@ class Mutant:
 def mutants(source: str) -> list[Mutant]:
     """All mutants of a module, in the order of its lines."""
     tree = ast.parse(source)
-    found = [_made(tree, place, other) for place in _places(tree, "") for other in _others(place.node)]
-    return sorted(found, key=lambda mutant: mutant.line)
+    made = [_made(tree, place, other) for place in _places(tree, "") for other in _others(place.node)]
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for mutant in sorted(made, key=lambda mutant: mutant.line):
+        seen[mutant.function, mutant.change] += 1
+        number = seen[mutant.function, mutant.change]
+        found.append(mutant if number == 1 else replace(mutant, change=f"{mutant.change} ({number})"))
+    return found
 
 
 @dataclass(frozen=True)

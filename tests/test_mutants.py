@@ -72,6 +72,16 @@ def test_a_mutant_names_its_function_and_line():
     assert mutant.source == "class A:\n\n    def b(self):\n        pass"
 
 
+def test_equal_changes_in_a_function_are_numbered():
+    found = mutants("a = 1\ndef b():\n    c(1, 1)\n    return 1\n")
+    assert [one.change for one in found if one.change.startswith("1")] == [
+        "1 -> 2",
+        "1 -> 2",
+        "1 -> 2 (2)",
+        "1 -> 2 (3)",
+    ]
+
+
 def test_every_module_with_its_tests_is_there():
     for module, tests in TESTS.items():
         assert file_of(f"pipeline.{module}").is_file()
