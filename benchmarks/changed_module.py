@@ -160,5 +160,6 @@ def _run_tests(module: str | None, source: str, files: Sequence[str], order: Ord
     generated = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile("mutants", phases=generated, derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
-    options = ["-x", "-q", "--assert=plain", "-m", "not slow", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-    os._exit(int(pytest.main([*options, "-c", str(ROOT / "pyproject.toml"), *files], plugins=[order])))
+    options = ["-x", "-q", "--tb=no", "--assert=plain", "-m", "not slow", "-p", "no:cacheprovider"]
+    options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    os._exit(int(pytest.main([*options, *files], plugins=[order])))
