@@ -106,6 +106,12 @@ def test_operations_and_strengths_are_those_of_their_words():
             assert transforms.strength[row, number] == np.float16(strength)
 
 
+def test_as_many_operations_are_drawn_as_are_asked_for():
+    for count in (1, 2, 3):
+        transforms = sampled(Augmentation(operations=Operations(count, magnitude=5.0)), IDS[:5])
+        assert transforms.operation.shape == transforms.strength.shape == (5, count)
+
+
 def test_params_yaml_may_name_every_operation():
     assert get_args(OperationName) == tuple(OPERATIONS)
 
@@ -162,6 +168,22 @@ def test_one_word_chooses_between_mixup_cutmix_and_neither():
         assert kind != "neither" or transforms.own_share[row] == 1
 
 
+def test_a_share_is_that_of_the_words_below_it():
+    """So a share of 0 chooses no image, and one of 1 chooses all. Here a share is the word of the first image."""
+
+    def chosen(share):
+        transforms = [
+            sampled(Augmentation(erasing=Erasing(share[21], (0.1, 0.2), (0.5, 2.0))), IDS[:2]).erased,
+            sampled(Augmentation(mixup=Mixing(1.0, share[16])), IDS[:2]).partner + 1,
+            sampled(Augmentation(cutmix=Mixing(1.0, share[16])), IDS[:2]).partner + 1,
+        ]
+        return [bool(of_images[0].any()) for of_images in transforms]
+
+    words = np.array(numbers(IDS[0]))
+    assert chosen(words) == [False] * 3
+    assert chosen(np.nextafter(words, 1)) == [True] * 3
+
+
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_the_share_of_mixup_is_a_quantile_of_beta(alpha):
     share = sampled(Augmentation(mixup=Mixing(alpha, 1.0))).own_share
@@ -184,6 +206,20 @@ def test_a_box_of_cutmix_is_that_of_its_words_cut_at_the_edges():
         area = (box[2] - box[0]) * (box[3] - box[1]) / 4
         assert transforms.own_share[row] == np.float16(1 - area)
     assert cut > 20
+
+
+def test_a_box_too_thin_for_float16_is_none():
+    """Float16 has more numbers near 0 than near 1, so of a small box one side alone may vanish."""
+    transforms = sampled(Augmentation(cutmix=Mixing(0.02, 1.0)))
+    left, top, right, bottom = transforms.box.astype(np.float64).T
+    is_box = (left < right) & (top < bottom)
+    assert 0 < is_box.sum() < 300
+    assert not transforms.box[~is_box].any()
+    assert (transforms.own_share[~is_box] == 1).all()
+
+
+def test_two_images_are_partners_of_each_other():
+    assert sampled(Augmentation(mixup=Mixing(1.0, 1.0)), IDS[:2]).partner.tolist() == [1, 0]
 
 
 def test_the_partner_is_the_next_image_on_the_ring():

@@ -377,6 +377,14 @@ def test_a_flip_mirrors_what_the_crop_shows():
 # The colors
 
 
+def test_no_zero_of_a_transform_has_a_sign():
+    """Or equal views would have other bytes."""
+    flips = Augmentation(horizontal_flip=True, vertical_flip=True)
+    affine = sampling.sample_views(flips, 1, IDS[:100], 0).affine
+    assert len(np.unique(affine, axis=0)) == 4
+    assert not np.signbit(affine[affine == 0]).any()
+
+
 def test_a_color_is_contrast_then_channel_gain_then_brightness():
     """The definition, of values from 0 to 1; a gain and a bias are its slope and its value at 0."""
     for number in range(25):
