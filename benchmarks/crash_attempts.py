@@ -100,6 +100,7 @@ class Alone:
                 _send(number, [process.pid], group=process.pid if victim == "group" else None)
             hung = not ends_by(process, time.monotonic() + (UNDISTURBED_HANGS if sent is None else HANGS))
         except StoppedError:
+            process.kill()  # it may not lead its group yet
             _kill_group(process.pid)
             raise
         if hung:

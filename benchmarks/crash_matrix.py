@@ -227,16 +227,19 @@ def parts_of(stages: Sequence[Stage], kills: int, by_dvc: Sequence[str]) -> list
 
 def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> list[Outcome]:
     """The kills of all parts, some at a time."""
-    servers: SimpleQueue[CommandServer] = SimpleQueue()
+    free: SimpleQueue[CommandServer] = SimpleQueue()
     STOPPED.clear()
     with ExitStack() as held, ThreadPoolExecutor(processes) as pool:
-        for _ in range(processes):
-            servers.put(held.enter_context(CommandServer(work / "reference")))
+        servers = [held.enter_context(CommandServer(work / "reference")) for _ in range(processes)]
+        for server in servers:
+            free.put(server)
         try:
-            return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
+            return list(pool.map(lambda part: one_part(work, part, seed, free), parts))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             STOPPED.set()
+            for server in servers:
+                server.kill()
             raise
 
 

@@ -288,10 +288,12 @@ def test_ctrl_c_ends_what_was_started(made, monkeypatch):
             ends_by(started_here[-1], time.monotonic() + HANGS)
 
     monkeypatch.setattr(crash_matrix, "one_part", waits)
-    monkeypatch.setattr(crash_matrix, "CommandServer", lambda program: nullcontext())
+    ended, server = [], type("Server", (), {"kill": lambda self: ended.append(self)})()
+    monkeypatch.setattr(crash_matrix, "CommandServer", lambda program: nullcontext(server))
     with pytest.raises(KeyboardInterrupt):
         run_all(made.parent, [Part(STAGE, ALONE, 1)] * 3, seed=1, processes=2)
     assert [lives(process) for process in started_here] == [False, False]
+    assert ended == [server, server]
 
 
 @pytest.mark.slow
