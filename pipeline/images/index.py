@@ -132,15 +132,15 @@ def fingerprint_of(images: Iterable[Image]) -> str:
     return digest.hexdigest()
 
 
-def refuse_changed(images: Iterable[Image]) -> None:
+def refuse_changed(images: Sequence[Image]) -> None:
     """Compares image files with the index. A file that was read before, and has not changed since, is not read again.
 
     Raises:
         MismatchError: files are missing or have other content; the message counts and names them.
         UnusableError: a file that is read would take a decoder too much memory or time.
     """
-    pairs = [(image.path, image.sha256) for image in images]
-    expected = (pairs[number] for number in reading_order([place for place, _ in pairs]))
+    in_order = (images[number] for number in reading_order(image.path for image in images))
+    expected = ((image.path, image.sha256) for image in in_order)
     changed = list(differing(expected, file_of=file_of, digest_of=digest_of))
     if changed:
         raise MismatchError(
