@@ -67,6 +67,12 @@ def command(*words: str) -> Step:
     return lambda size: softlabel(words, standalone_mode=False)
 
 
+def inspect_sample(size: Size) -> None:
+    """The picture of the first image."""
+    first = f"class{0:0{len(str(size.classes - 1))}}_000000000.JPEG"
+    command("inspect", str(LOGITS), "--sample", first)(size)
+
+
 STEPS: dict[str, Step] = {
     "the index, read and fingerprinted": read,
     "the index, read and written": write,
@@ -85,7 +91,7 @@ STEPS: dict[str, Step] = {
     "plan": command("plan"),
     "parity": command("parity"),
     "render-views, to the first image": command("render-views", "views"),
-    "inspect --sample": command("inspect", str(LOGITS), "--sample", "class000_000000000.JPEG"),
+    "inspect --sample": inspect_sample,
     "inspect": command("inspect", str(TARGETS)),
     "verify": command("verify", str(TARGETS)),
     "pack": command("pack", "pack"),
