@@ -31,8 +31,8 @@ from benchmarks.record import Record, arguments
 from pipeline.cli.tensorflow_start import start_tensorflow
 
 SIZE = {
-    False: Size(1_900_000, 50_000, 1000, views=1, storage=TOP_10.as_json()),
-    True: Size(19_000, 1_000, 1000, views=1, storage=TOP_10.as_json()),
+    False: Size(1_960_000, 20_000, 1000, views=1, storage=TOP_10.as_json()),
+    True: Size(18_000, 1_000, 1000, views=1, storage=TOP_10.as_json()),
 }
 
 

@@ -30,7 +30,7 @@ from pipeline.models.records import read_record
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished, work_folder
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
-from pipeline.soft_labels.reading import open_logits
+from pipeline.soft_labels.reading import SoftLabelFile, open_logits
 
 
 def run(
@@ -85,8 +85,10 @@ def run(
     description = read_description(teacher)
     dataset, unlabelled = data.fingerprint(), _unlabelled(data)
     with kept_logits(work_folder()) as scores:
-        scores.keep(TEACHER.key, _teacher_logits(data, description.sha256, logits, resize))
-        del data  # millions of training images would lie beside the logits until the end
+        with open_logits(logits) as of_teacher:
+            refuse_other(of_teacher, data, Expected(teacher_sha256=description.sha256, resize=resize))
+            del data  # millions of training images would lie beside the logits until the end
+            scores.keep(TEACHER.key, _untouched_logits(of_teacher, test))
         costs = {TEACHER: description.cost}
         cache = _PixelCache(test, unchanged, batch_size, resize)
         for group, files in groups.items():
@@ -145,13 +147,10 @@ class _PixelCache:
         return logits
 
 
-def _teacher_logits(data: Index, teacher_sha256: str, path: Path, resize: Resize) -> Floats:
+def _untouched_logits(file: SoftLabelFile, test: Sequence[Image]) -> Floats:
     """The teacher's logits of the untouched test images, in the order of the index: (N, C)."""
-    test = data.split("test")
-    with open_logits(path) as file:
-        refuse_other(file, data, Expected(teacher_sha256=teacher_sha256, resize=resize))
-        rows = rows_of(file, "test", [image.id for image in test])
-        return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
+    rows = rows_of(file, "test", [image.id for image in test])
+    return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 
 
 def _write_json(document: Mapping[str, Any], output: Path) -> None:
