@@ -4,6 +4,7 @@ import gc
 import hashlib
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -83,6 +84,12 @@ class Index:
             if class_names is None
             else [*class_names]
         )
+
+    def find(self, image_id: str) -> Image | None:
+        """The image of an id; None if there is none."""
+        place = bisect_left(self.images, image_id, key=lambda image: image.id)
+        found = self.images[place : place + 1]
+        return found[0] if found and found[0].id == image_id else None
 
     def split(self, name: SplitName) -> list[Image]:
         """The images of one split, sorted by id; training images also without a label.
