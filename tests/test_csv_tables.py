@@ -467,7 +467,7 @@ def test_of_very_many_columns_all_are_one_hot_or_none(monkeypatch):
     assert labels(label_column="y") == {"a": "0", "b": "1", "c": "0", "d": "1"}
 
 
-def test_flags_that_never_meet_the_labels_do_not_make_them_one_hot():
+def test_flags_that_never_meet_the_labels_are_not_one_hot():
     """Half of the rows have no 1 in either."""
     make(["image,label,flag", "a,1,0", "b,0,1", "c,0,0", "d,0,0"], FOUR)
     assert labels() == {"a": "1", "b": "0", "c": "0", "d": "0"}

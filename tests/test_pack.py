@@ -208,7 +208,7 @@ def test_every_temperature_of_params_yaml_is_packed():
 
 
 @pytest.mark.usefixtures("project")
-def test_of_very_many_classes_the_card_names_the_file_that_lists_them(monkeypatch):
+def test_of_very_many_classes_the_card_names_the_file(monkeypatch):
     names = INDEX.class_names
     monkeypatch.setattr(pack_card, "MOST_CLASSES", len(names) - 1)
     packed()

@@ -107,7 +107,7 @@ def test_the_resizing_of_its_own_run_is_not_exchanged(other_resize):
     assert predict("copy.keras", "0.png").exit_code == 0  # which the numbers do not know
 
 
-def test_numbers_that_say_nothing_of_resizing_are_no_other_resizing(other_resize):
+def test_numbers_that_say_nothing_of_resizing_are_taken(other_resize):
     """As those of an older version."""
     Path("results").mkdir()
     metrics = json.loads((ROOT / "results/metrics.json").read_text())

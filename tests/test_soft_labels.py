@@ -1134,7 +1134,7 @@ def test_nothing_is_softened_from_a_damaged_file(tmp_path, logits_path, change, 
     assert not list(tmp_path.glob("soft_targets*"))
 
 
-def test_of_hdf5s_errors_a_failed_writing_alone_is_one_of_the_disk():
+def test_of_hdf5s_errors_a_failed_writing_is_of_the_disk():
     """h5py raises the first one where the disk is full, and the other where a file is damaged."""
     with (
         pytest.raises(OSError, match=r"^x\.h5 could not be written: .*write failed"),

@@ -313,7 +313,7 @@ def test_models_of_another_shape_are_refused_with_the_remedy(tmp_path, models):
         table_of(tmp_path, **models)
 
 
-def test_metrics_without_intervals_are_refused_where_they_are_shown(tmp_path):
+def test_metrics_without_shown_intervals_are_refused(tmp_path):
     table_of(tmp_path, teacher=TEACHER, baseline=BASELINE)
     with pytest.raises(DamagedError, match=r"the metrics of teacher have no intervals\. .*dvc repro"):
         tables(tmp_path / "metrics.json", INTERVALS)
