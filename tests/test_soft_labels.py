@@ -344,6 +344,34 @@ def test_the_digest_of_a_long_file_is_that_of_all_its_bytes(tmp_path, progress):
     assert progress == [["digest of long.h5", 3, "MiB", 3]] * 2
 
 
+def test_rows_of_an_index_are_those_of_each_split():
+    rows = writing.rows_of_index(INDEX)
+    assert [(split, images.ids, list(images.labels)) for split, images in rows.items()] == [
+        (split, IDS[split], LABELS[split]) for split in SPLITS
+    ]
+    assert rows["val"].image_sha256 == ["10" * 32, "11" * 32]
+
+
+def test_what_was_written_here_is_not_tried_before_it_is_read(tmp_path, monkeypatch):
+    logits, targets = write_both(tmp_path, logits=lambda *size: logits_of(*size) + 3)
+    monkeypatch.setattr("pipeline.runtime.tried_files.run_separately", lambda *_, **more: tried.append(more["path"]))
+    tried: list[Path] = []
+    for path in (logits, targets, logits):
+        with opened(path):
+            pass
+    assert tried == []
+    edit(logits, lambda file: file.attrs.update({"batch_size": 17}))
+    with opened(logits):
+        assert tried == [logits]
+
+
+def test_ids_of_one_byte_take_one(tmp_path):
+    images = [one._replace(id=f"{number}") for number, one in enumerate(INDEX.images[:10])]
+    logits, _ = write_both(tmp_path, index=Index([one for one in images if one.split != "test"] + INDEX.split("test")))
+    with h5py.File(logits) as file:
+        assert [file[split]["id"].dtype.itemsize for split in SPLITS] == [1, 1, 60]
+
+
 def test_texts_are_as_wide_as_the_longest_of_them():
     found = [hdf5.strings(texts) for texts in (["a", "b"], ["", "é"], [""])]
     assert [array.dtype.itemsize for array in found] == [1, 2, 1]
@@ -385,11 +413,10 @@ def test_a_file_holds_these_attributes_and_datasets(made, kind):
         assert file.attrs["dataset"] == INDEX.fingerprint()
         assert file.attrs["batch_size"] == 16
         # The keys in order, so that the same settings are the same bytes.
-        assert json.loads(file.attrs["preprocessing"]) == {
-            "input_shape": [28, 28, 1],
-            "decoder": "Pillow",
-            "resize": {"method": "bilinear", "antialias": True, "fit": "stretch"},
-        }
+        assert file.attrs["preprocessing"] == (
+            '{"decoder": "Pillow", "input_shape": [28, 28, 1], '
+            '"resize": {"antialias": true, "fit": "stretch", "method": "bilinear"}}'
+        )
         assert file.attrs["views"] == (
             '{"augmentation": {"contrast": 0.25, "rotation": 0.25, "translation": 0.125}, "count": 3, "seed": 5}'
         )
