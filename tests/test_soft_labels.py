@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -353,15 +354,12 @@ def test_rows_of_an_index_are_those_of_each_split():
 
 
 def test_what_was_written_here_is_not_tried_before_it_is_read(tmp_path, monkeypatch):
-    logits, targets = write_both(tmp_path, logits=lambda *size: logits_of(*size) + 3)
-    monkeypatch.setattr("pipeline.runtime.tried_files.run_separately", lambda *_, **more: tried.append(more["path"]))
-    tried: list[Path] = []
-    for path in (logits, targets, logits):
-        with opened(path):
-            pass
-    assert tried == []
-    edit(logits, lambda file: file.attrs.update({"batch_size": 17}))
-    with opened(logits):
+    """Of content that no run has seen before."""
+    tried = []
+    monkeypatch.setattr("pipeline.runtime.tried_files.run_separately", lambda *_, path, **more: tried.append(path))
+    logits, targets = write_both(tmp_path, teacher=uuid.uuid4().hex)
+    assert tried == [logits]  # `soften_file` reads what `create_logits` wrote
+    with open_soft_targets(targets):
         assert tried == [logits]
 
 
