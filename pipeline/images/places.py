@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.images.parquet_rows import read_row
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.disk_errors import named
 from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.runtime.limits import limits, raised_by
 
@@ -81,7 +82,8 @@ def whole_file(path: Path) -> bytes:
     if not stat.S_ISREG(told.st_mode) and not stat.S_ISDIR(told.st_mode):
         raise UnusableError(f"{path} is no file but a pipe or a device. Replace it by a file.")
     _refuse_larger(told.st_size, path)
-    return path.read_bytes()
+    with named(path):
+        return path.read_bytes()
 
 
 def _refuse_larger(size: int, place: str | Path) -> None:
