@@ -17,7 +17,7 @@ from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operatio
 from pipeline.images.operations import OPERATIONS
 from pipeline.images.random_words import digests_of, philox_words, words_of
 from pipeline.images.sampling import sample_views
-from pipeline.images.transforms import NOT_MIXED, Pictures, Transforms
+from pipeline.images.transforms import NOT_MIXED, SAME_COLOR, Pictures, Transforms
 
 IDS = [f"MHIST_{number:03}.png" for number in range(300)]
 MOVES_AND_COLOR = Augmentation(horizontal_flip=True, rotation=0.2, brightness=0.2, channel_gain=0.1)
@@ -77,6 +77,22 @@ def test_many_blocks_are_one(monkeypatch, augmentation):
     at_once = sampled(augmentation, IDS[:50])
     monkeypatch.setattr(sampling, "AT_ONCE", 7)
     same(sampled(augmentation, IDS[:50]), at_once)
+
+
+def test_transforms_that_change_nothing_take_no_memory():
+    """Blocks are joined; of millions of rows, each with the same six numbers, 24 bytes would stay for each."""
+    parts = [Transforms.of((count,), affine=np.full((count, 6), count, np.float16)) for count in (2, 3)]
+    joined = Transforms.joined(parts)
+    np.testing.assert_array_equal(joined.affine[:, 0], [2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(joined.color, np.tile(SAME_COLOR, (5, 1)))
+    assert joined.partner.tolist() == [NOT_MIXED] * 5
+    assert {name for name, values in vars(joined).items() if values.strides[0]} == {"affine"}
+
+
+def test_rows_of_one_value_that_differ_from_others_are_joined():
+    """The blocks of one field have one value each, and these differ."""
+    parts = [replace(Transforms.of((2,)), own_share=np.broadcast_to(np.float16(share), (2,))) for share in (1, 0.5)]
+    assert Transforms.joined(parts).own_share.tolist() == [1, 1, 0.5, 0.5]
 
 
 def test_new_kinds_of_change_leave_the_others_as_they_were():

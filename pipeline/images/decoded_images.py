@@ -27,6 +27,9 @@ models shows all of them the same training and validation images."""
 ALIGNMENT = 64
 """TensorFlow copies memory that does not start at a multiple of this many bytes."""
 
+PLACES_AT_ONCE = 1024
+"""How many places are given to TensorFlow at a time."""
+
 
 class DecodedImages:
     """The pixels of a list of image files, by row number.
@@ -56,7 +59,7 @@ class DecodedImages:
         unchanged: Unchanged | None = None,
     ) -> None:
         self.input_shape, self.resize = tuple(input_shape), resize
-        self._paths = tf.constant([str(path) for path in paths])
+        self._places = paths
         self._are_files = not any(map(is_in_shard, paths))
         self._on_disk, self._unchanged = on_disk, unchanged
         self._name = (unchanged.content_sha256, *self.input_shape, resize) if keep and unchanged is not None else None
@@ -86,7 +89,7 @@ class DecodedImages:
 
     def __len__(self) -> int:
         """The number of images."""
-        return int(self._paths.shape[0])
+        return len(self._places)
 
     @property
     def size(self) -> int:
@@ -107,7 +110,7 @@ class DecodedImages:
             pixels = tf.numpy_function(self._on_disk.__getitem__, [rows], tf.uint8, stateful=False)
             return tf.ensure_shape(pixels, (None, *self.input_shape))
         signature = tf.TensorSpec(self.input_shape, tf.uint8)
-        return tf.map_fn(self._read, tf.gather(self._paths, rows), fn_output_signature=signature)
+        return tf.map_fn(self._read, self._texts(rows), fn_output_signature=signature)
 
     def batches(self, batch_size: int) -> Any:
         """A `tf.data.Dataset` of all images in order, in float32 batches of values 0 to 255."""
@@ -120,8 +123,16 @@ class DecodedImages:
 
     def decoded(self) -> Any:
         """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
-        files = tf.data.Dataset.from_tensor_slices(self._paths)
-        return prefetched(mapped(files, self._read))
+        places = tf.data.Dataset.range(len(self)).batch(PLACES_AT_ONCE).map(self._texts).unbatch()
+        return prefetched(mapped(places, self._read))
+
+    def _texts(self, rows: Any) -> Any:
+        """The places of some row numbers as (B,) strings: as one tensor, millions take 100 bytes each."""
+
+        def of(numbers: Any) -> Any:
+            return np.array([os.fsencode(self._places[number]) for number in numbers], object)
+
+        return tf.ensure_shape(tf.numpy_function(of, [rows], tf.string, stateful=False), (None,))
 
     def _read(self, path: Any) -> Any:
         content = tf.io.read_file(path) if self._are_files else _read_bytes(path)
