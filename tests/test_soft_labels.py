@@ -1033,6 +1033,13 @@ def test_a_dataset_behind_the_end_of_the_file_is_refused(copy_of):
     assert "lacks what its format demands" in refusal(path)
 
 
+def test_a_file_without_a_seal_has_no_digest(copy_of):
+    path = copy_of("dense logits")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedError, match="does not end with its digest"):
+        sealed_sha256(path)
+
+
 @pytest.mark.parametrize(
     "storage",
     [
