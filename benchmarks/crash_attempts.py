@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,10 +18,17 @@ from benchmarks.crash_server import CommandServer
 from benchmarks.projects import environment_of
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-HANGS = 120.0
-"""Seconds after a signal when a run is taken to hang."""
+HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
+"""Seconds after a signal, and without one, when a run is taken to hang."""
 
 LOOK_EVERY = 0.005
+
+STOPPED = threading.Event()
+"""Whether this program was told to end; each run then ends what it started, and raises `StoppedError`."""
+
+
+class StoppedError(Exception):
+    """A run was ended, since this program ends."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +89,14 @@ class Alone:
         """As `Runs.run`."""
         process = psutil.Process(self._server.start(self._stage.words, self._project, self._log))
         sent = None
-        if at is not None and _lives_until(process, time.monotonic() + at):
-            sent = time.monotonic()
-            _send(number, [process.pid], group=process.pid if victim == "group" else None)
-        hung = sent is not None and not _ends_by(process, sent + HANGS)
+        try:
+            if at is not None and _lives_until(process, time.monotonic() + at):
+                sent = time.monotonic()
+                _send(number, [process.pid], group=process.pid if victim == "group" else None)
+            hung = not ends_by(process, time.monotonic() + (UNDISTURBED_HANGS if sent is None else HANGS))
+        except StoppedError:
+            _kill_group(process.pid)
+            raise
         if hung:
             process.kill()
         code, seconds = self._server.wait()
@@ -109,19 +121,19 @@ class ByDvc:
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
         """As `Runs.run`; before the stage runs, dvc is the victim."""
-        start, sent, hung = time.monotonic(), None, False
+        start, sent = time.monotonic(), None
         with started(["dvc", "repro", self._stage.name], self._project, self._log) as dvc:
             process = psutil.Process(dvc.pid)
             if at is not None and _lives_until(process, start + at):
                 sent = time.monotonic()
                 _send(number, self._numbers(process, victim), group=dvc.pid if victim == "group" else None)
-            hung = sent is not None and not _ends_by(process, sent + HANGS)
+            hung = not ends_by(process, time.monotonic() + (UNDISTURBED_HANGS if sent is None else HANGS))
             if hung:
                 _kill_group(dvc.pid)
             code = dvc.wait()
             seconds = time.monotonic() - start
             while is_awaited and _members(dvc.pid):
-                time.sleep(LOOK_EVERY)
+                _pause()
         after = None if sent is None else time.monotonic() - sent
         return End(code, seconds, self._log.read_text(errors="replace"), after, hung)
 
@@ -132,7 +144,7 @@ class ByDvc:
 
 @contextmanager
 def started(command: Sequence[str], folder: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A command in a project and in a group of its own, to which Ctrl-C is not forbidden; it ends with the block."""
+    """A command in a project and in a group of its own; it ends with the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -142,7 +154,6 @@ def started(command: Sequence[str], folder: Path, log: Path) -> Iterator["subpro
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
     try:
         yield process
@@ -153,20 +164,30 @@ def started(command: Sequence[str], folder: Path, log: Path) -> Iterator["subpro
         process.wait()
 
 
+def _pause(seconds: float = LOOK_EVERY) -> None:
+    if STOPPED.wait(seconds):
+        raise StoppedError
+
+
 def _lives_until(process: psutil.Process, moment: float) -> bool:
     """Whether a process still runs at a moment, for which this waits."""
     while time.monotonic() < moment:
         if not lives(process):
             return False
-        time.sleep(max(0.0, min(LOOK_EVERY, moment - time.monotonic())))
+        _pause(max(0.0, min(LOOK_EVERY, moment - time.monotonic())))
     return lives(process)
 
 
-def _ends_by(process: psutil.Process, deadline: float) -> bool:
+def ends_by(process: psutil.Process, deadline: float) -> bool:
+    """Whether a process ends before a moment, for which this waits.
+
+    Raises:
+        StoppedError: this program ends.
+    """
     while lives(process):
         if time.monotonic() > deadline:
             return False
-        time.sleep(LOOK_EVERY)
+        _pause()
     return True
 
 

@@ -1,10 +1,12 @@
 """Kills at seeded moments: of every stage alone, of every stage under `dvc repro`, and of experiments in DVC's queue.
 
-Each stage starts in a project in which all others have run. It is killed one to four times in a row, each time at a
-random moment of its usual time, by SIGKILL, SIGTERM or SIGINT: the stage, `dvc`, both, or their process group. Then it
-runs to its end, and the project is compared with one in which it ran undisturbed: every output, dvc.lock, `.work` and
-all other names in the tree. Then the same begins anew, until so many kills have hit. A kill misses if the run ended
-before. After half of the kills of `dvc` the next run begins while the stage, which ends with its dvc, may still live.
+Each stage starts in a project in which all others have run; in half of the cases its older outputs are there, made
+from another split. It is killed one to four times in a row, each time at a random moment of its usual time, by SIGKILL,
+SIGTERM or SIGINT: the stage, `dvc`, both, or their process group. After each kill, every output must be the older or
+the new one, whole, or absent where there was no older one, or `dvc` has removed it. Then the stage runs to its end, and
+the project is compared with one in which it ran undisturbed: every output, dvc.lock, `.work` and all other names in the
+tree. Then the same begins anew, until so many kills have hit. A kill misses if the run ended before. After half of the
+kills of `dvc` the next run begins while the stage, which ends with its dvc, may still live.
 
 Stages that run alone are forks of a process that has loaded TensorFlow, so that their kills hit the work itself. One
 in four kills is one under `dvc repro`, where most of the time goes into starting dvc, Python and TensorFlow.
@@ -15,34 +17,36 @@ to go on. The two must end with the dvc.lock of experiments that nothing disturb
 
     python -m benchmarks.crash_matrix [--kills 200] [--queue-kills 40] [--only STAGE ...] [--seed 1] [--work FOLDER]
 
-With `--work`, the same command continues a run that was killed. Expect one and a half hours on two cores.
+With `--work`, the same command continues a run that was stopped (Ctrl-C ends all that it started). Expect one and a
+half hours on two cores.
 """
 
 import json
-import os
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from signal import SIGKILL
+from signal import SIGINT, SIGKILL, SIGTERM, default_int_handler, signal
 from typing import Any
 
 import numpy as np
 
-from benchmarks.crash_attempts import SIGNALS, Alone, ByDvc, End, Runs
+from benchmarks.crash_attempts import SIGNALS, STOPPED, Alone, ByDvc, End, Runs
 from benchmarks.crash_project import (
     Stage,
     content,
     copy_before,
     damaged_objects,
     differences,
+    make_older,
     make_reference,
-    outputs,
+    mixed_outputs,
     stages_of,
 )
 from benchmarks.crash_queue import queue_kills
@@ -59,6 +63,9 @@ QUICK_BY_DVC = ("soften@4", "train_student@kl-4-1")
 
 IN_A_ROW = 4
 """The most kills before a run is left alone."""
+
+DVC_FAILED, DVC_INTERRUPTED = 255, 252
+"""Exit codes of dvc: a stage failed; Ctrl-C while no stage ran."""
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--kills", {"type": int, "default": 200, "help": "Kills of each stage, alone and by dvc.  [default: 200]"}),
@@ -95,33 +102,37 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
 
-def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, kills: int, seed: int) -> Outcome:
+def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills: int, seed: int) -> Outcome:
     """Kills a stage again and again.
 
     Args:
         stage: the stage.
         way: the name of the way in which it runs.
         runs: runs it.
-        reference: a project in which all stages have run.
+        work: has `reference`, a project in which all stages have run, and `older`, with its older outputs.
         project: where it runs; made here.
         kills: how many kills must hit.
         seed: of the moments, victims and signals.
     """
     outcome, random = Outcome(stage.name, way), np.random.default_rng([seed, *stage.name.encode(), len(way)])
+    begin = partial(copy_before, stage, work / "reference", project, way == BY_DVC)
     undisturbed = []
-    for _ in range(2):
-        copy_before(stage, reference, project, with_dvc=way == BY_DVC)
-        undisturbed.append((runs.run(), content(project)))
-    (first, expected), (usual, again) = undisturbed
+    for older in (None, work / "older"):
+        begin(older)
+        before = content(project)
+        undisturbed.append((before, runs.run(), content(project)))
+    (_, first, expected), (with_older, usual, again) = undisturbed
     outcome.wrong += [f"without a kill: exit code {end.code}: {end.said[-500:]}" for end in (first, usual) if end.code]
     outcome.wrong += [f"without a kill: {path}" for path in differences(expected, again)]
     if outcome.wrong:
         return outcome
     while outcome.hits < kills and outcome.misses < 10 * kills:
-        copy_before(stage, reference, project, with_dvc=way == BY_DVC)
-        broken = partial(_broken_outputs, stage, project, expected)
+        has_older = bool(random.integers(2))
+        begin(work / "older" if has_older else None)
+        whole = [expected, *([with_older] if has_older else []), *([{}] if way == BY_DVC or not has_older else [])]
+        mixed = partial(_mixed, stage, project, whole)
         for _ in range(random.integers(1, IN_A_ROW + 1)):
-            if not kill(outcome, runs, random, usual.seconds, broken):
+            if not kill(outcome, runs, random, usual.seconds, mixed):
                 break
         last = runs.run()
         outcome.ends += 1
@@ -134,37 +145,45 @@ def batter(stage: Stage, way: str, runs: Runs, reference: Path, project: Path, k
     return outcome
 
 
-def kill(outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float, broken: Any) -> bool:
+def _mixed(stage: Stage, project: Path, whole: Sequence[dict[str, str]]) -> list[str]:
+    return [f"{out} is neither old nor new" for out in mixed_outputs(stage, content(project), *whole)]
+
+
+def kill(
+    outcome: Outcome, runs: Runs, random: np.random.Generator, usual: float, mixed: Callable[[], list[str]]
+) -> bool:
     """Kills one run at a random moment, notes what came of it, and returns whether the kill hit."""
     at, is_awaited = random.uniform(0, usual), bool(random.integers(2))
     victim, number = str(random.choice(runs.victims)), SIGNALS[random.integers(len(SIGNALS))]
-    end = runs.run(at, victim, number, is_awaited or victim == "stage")
+    is_awaited = is_awaited or victim == "stage"
+    end = runs.run(at, victim, number, is_awaited)
     if end.after_signal is None:
         outcome.misses += 1
     else:
         outcome.hits += 1
     told = f"{number.name} of {victim} after {at:.2f} s"
-    outcome.wrong += [f"{told}: {what}" for what in [*wrong_ends(end, outcome.way, number), *broken()]]
+    wrong = [*wrong_ends(end, outcome.way, victim, number), *(mixed() if is_awaited else [])]
+    outcome.wrong += [f"{told}: {what}" for what in wrong]
     if outcome.way == ALONE and end.after_signal is not None:
         (outcome.seconds_of_sigkill if number == SIGKILL else outcome.seconds).append(end.after_signal)
     return end.after_signal is not None
 
 
-def wrong_ends(end: End, way: str, number: int) -> Iterator[str]:
+def wrong_ends(end: End, way: str, victim: str, number: int) -> Iterator[str]:
     """What is not as it must be of a run that got a signal."""
     if end.hung:
         yield "hung"
     if "Traceback" in end.said and (way == ALONE or end.after_signal is None):
         yield f"a traceback: {end.said[-500:]}"
-    ended = {0} if end.after_signal is None else {0, -number} | ({128 + number} if number != SIGKILL else set())
-    if way == ALONE and end.code not in ended:
-        yield f"exit code {end.code}"
-
-
-def _broken_outputs(stage: Stage, project: Path, expected: dict[str, str]) -> list[str]:
-    """Files under final names that are neither absent nor whole."""
-    there = outputs(stage, content(project))
-    return [f"{path} is not whole" for path, held in there.items() if held != expected.get(path, held)]
+    killed = {-number} | ({128 + number} if number != SIGKILL else set())
+    allowed = {0} if end.after_signal is None else {0, *killed}
+    if way == BY_DVC and end.after_signal is not None:
+        of_stage = {int(code) for code in re.findall(r"exited with (-?\d+)", end.said)}
+        if of_stage - killed or (of_stage and victim == "dvc"):
+            yield f"exit codes {sorted(of_stage)} of the stage"
+        allowed |= ({DVC_FAILED} if of_stage else set()) | ({DVC_INTERRUPTED} if number == SIGINT else set())
+    if end.code not in allowed:
+        yield f"exit code {end.code}: {end.said[-500:]}"
 
 
 @dataclass(frozen=True)
@@ -186,7 +205,7 @@ def one_part(work: Path, part: Part, seed: int, servers: "SimpleQueue[CommandSer
         server = servers.get()
         runs: Runs = Alone(stage, server, project, log) if way == ALONE else ByDvc(stage, project, log)
         try:
-            outcome = batter(stage, way, runs, work / "reference", project, kills, seed)
+            outcome = batter(stage, way, runs, work, project, kills, seed)
         finally:
             servers.put(server)
         with replace_whole(kept) as partial_file:
@@ -205,10 +224,16 @@ def parts_of(stages: Sequence[Stage], kills: int, by_dvc: Sequence[str]) -> list
 def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> list[Outcome]:
     """The kills of all parts, some at a time."""
     servers: SimpleQueue[CommandServer] = SimpleQueue()
+    STOPPED.clear()
     with ExitStack() as held, ThreadPoolExecutor(processes) as pool:
         for _ in range(processes):
             servers.put(held.enter_context(CommandServer(work / "reference")))
-        return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
+        try:
+            return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            STOPPED.set()
+            raise
 
 
 def refuse_other_code(work: Path, commit: str) -> None:
@@ -227,14 +252,17 @@ def refuse_other_code(work: Path, commit: str) -> None:
 def main() -> None:
     """Runs the benchmark."""
     options = arguments(__doc__, *OPTIONS)
+    for number in (SIGINT, SIGTERM):
+        signal(number, default_int_handler)  # also for all that this starts, even if a shell ignores Ctrl-C
     record = Record("crash_matrix", options)
     kills, in_queue = (3, 0) if options.quick else (options.kills, options.queue_kills)
     start = time.monotonic()
     with ExitStack() as held:
-        work = options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))
+        work = (options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))).resolve()
         refuse_other_code(work, record.document["commit"])
         make_reference(work / "reference")
-        print(f"the project is made, {time.monotonic() - start:.0f} s", flush=True)
+        make_older(work / "reference", work / "older")
+        print(f"the projects are made, {time.monotonic() - start:.0f} s", flush=True)
         stages = [stage for stage in stages_of(work / "reference") if stage.name in (options.only or [stage.name])]
         by_dvc = QUICK_BY_DVC if options.quick else [stage.name for stage in stages]
         outcomes = run_all(work, parts_of(stages, kills, by_dvc), options.seed, options.processes)
@@ -250,4 +278,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        os._exit(130)  # without waiting for the threads
+        raise SystemExit(130) from None

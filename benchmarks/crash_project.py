@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.projects import ROOT, environment_of, write_params
+from pipeline.runtime.publish import remove
 
 MEASURED = {"results/speed.json", "results/export_speed.json"}
 """Outputs that hold seconds, which are never the same again: of these, the names of what they hold are compared."""
@@ -50,6 +52,9 @@ CHANGES = {
     },
 }
 """What params.yaml has other than the preset `mhist`: a teacher, a student and a baseline that take a second each."""
+
+OLDER = {"split.val_fraction": 0.3}
+"""What params.yaml had when the older outputs were made; the split changes, and so does each output."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,18 @@ def make_reference(project: Path) -> None:
     (project / ".done").touch()
 
 
+def make_older(reference: Path, project: Path) -> None:
+    """Copies a project, and runs all stages on another split; nothing if it is there."""
+    if (project / ".done").is_file():
+        return
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(reference, project, symlinks=True)
+    (project / ".done").unlink()
+    write_params("mhist", CHANGES | OLDER, project / "params.yaml")
+    asked("dvc", "repro", cwd=project)
+    (project / ".done").touch()
+
+
 def _write_images(folder: Path) -> None:
     """Writes images of two classes that brightness tells apart, a little noisily, in MHIST's layout."""
     noise = np.random.default_rng(7)
@@ -119,18 +136,13 @@ def asked(*command: str, cwd: Path) -> str:
 
 
 def attempted(*command: str, cwd: Path) -> tuple[int, str]:
-    """Runs a command in a project: its exit code and what it printed."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=environment_of(cwd),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout
+    """Runs a command in a project: its exit code and what it printed, but not what outlives it prints."""
+    with tempfile.TemporaryFile() as said:  # a pipe would be read until the workers end that `dvc queue start` leaves
+        done = subprocess.run(
+            command, cwd=cwd, env=environment_of(cwd), stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
+        )
+        said.seek(0)
+        return done.returncode, said.read().decode(errors="replace")
 
 
 def stages_of(reference: Path) -> list[Stage]:
@@ -151,7 +163,7 @@ def _locked_stages(project: Path) -> dict[str, Any]:
     return stages
 
 
-def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool) -> None:
+def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool, older: Path | None = None) -> None:
     """Makes a project as it was before a stage ran, where all others have run; one that is there is replaced.
 
     Args:
@@ -159,22 +171,25 @@ def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool) ->
         reference: a project in which all have run.
         project: the copy.
         with_dvc: whether the copy has what DVC and git keep, which is most of it.
+        older: a project whose outputs of the stage lie in the copy; None: the stage has never run there.
     """
     shutil.rmtree(project, ignore_errors=True)
     left_out = ["__pycache__", *([] if with_dvc else [".dvc", ".git"])]
     shutil.copytree(reference, project, symlinks=True, ignore=shutil.ignore_patterns(*left_out))
     for out in stage.outs:
-        if (project / out).is_dir():
-            shutil.rmtree(project / out)
-        else:
-            (project / out).unlink()
+        remove(project / out)
+        if older is not None:
+            (shutil.copytree if (older / out).is_dir() else shutil.copy2)(older / out, project / out)
     for work in (project / ".work").glob("*/"):
         if work.name in {out.replace("/", "-") for out in stage.outs}:
             shutil.rmtree(work)
     shutil.rmtree(project / ".dvc/cache/runs", ignore_errors=True)
     yaml = YAML()
     lock = yaml.load(project / "dvc.lock")
-    del lock["stages"][stage.name]
+    if older is not None and with_dvc:
+        lock["stages"][stage.name] = _locked_stages(older)[stage.name]
+    else:
+        del lock["stages"][stage.name]
     yaml.dump(lock, project / "dvc.lock")
 
 
@@ -231,10 +246,16 @@ def damaged_objects(project: Path) -> list[str]:
     ]
 
 
-def outputs(stage: Stage, found: Mapping[str, str]) -> dict[str, str]:
-    """What the outputs of a stage hold, of those that are there."""
-    return {path: held for path, held in found.items() if _is_in(path, stage.outs)}
+def mixed_outputs(stage: Stage, found: Mapping[str, str], *whole: Mapping[str, str]) -> list[str]:
+    """The outputs of a stage that are not as in any of some contents: neither old nor new, or partly so.
+
+    Args:
+        stage: the stage.
+        found: what is there.
+        *whole: what may be there; an output that is absent in one of them may be absent.
+    """
+    return [out for out in stage.outs if _of(out, found) not in [_of(out, content) for content in whole]]
 
 
-def _is_in(path: str, outs: Sequence[str]) -> bool:
-    return any(path == out or path.startswith(f"{out}/") for out in outs)
+def _of(out: str, found: Mapping[str, str]) -> dict[str, str]:
+    return {path: held for path, held in found.items() if path == out or path.startswith(f"{out}/")}

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.crash_attempts import SIGNALS, lives
 from benchmarks.crash_project import asked, attempted, damaged_objects
-from pipeline.runtime.publish import replace_whole
+from pipeline.runtime.publish import remove, replace_whole
 
 EXPERIMENTS = {"first": "split.val_fraction=0.2", "second": "split.val_fraction=0.3"}
 QUEUE = ("dvc", "exp", "run", "--queue", "--allow-missing", "--copy-paths", "data/raw/small")
@@ -56,26 +56,34 @@ def queue_kills(work: Path, kills: int, seed: int) -> Queued:
     if not kills:
         return Queued()
     if not kept.is_file():
-        before, project, queued = work / "queue" / "before", work / "queue" / "project", Queued()
+        before, project = work / "queue" / "before", work / "queue" / "project"
         _make(work / "reference", before)
-        _begin(before, project)
-        start = time.monotonic()
-        _go_on(project, Queued())
-        _until_all_are_there(project, Queued())
-        usual, expected = time.monotonic() - start, _locks(project)
-        random = np.random.default_rng([seed, 0])
-        while sum(queued.hits.values()) < kills:
-            _begin(before, project)
-            _batter(project, queued, random, usual)
-            queued.wrong += [
-                f"{name}: another dvc.lock" for name in EXPERIMENTS if _locks(project)[name] != expected[name]
-            ]
-            queued.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
-            print(f"queue: {sum(queued.hits.values())} kills, {time.monotonic() - start:.0f} s", flush=True)
-        _end_all(project)
+        try:
+            queued = _kills_in(before, project, kills, seed)
+        finally:
+            _end_all(project)
         with replace_whole(kept) as partial:
             partial.write_text(json.dumps(asdict(queued)), encoding="utf-8")
     return Queued(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _kills_in(before: Path, project: Path, kills: int, seed: int) -> Queued:
+    """Kills processes of two experiments in copies of a project until so many kills have hit."""
+    queued, random, start = Queued(), np.random.default_rng([seed, 0]), time.monotonic()
+    _begin(before, project)
+    _go_on(project, Queued())
+    _until_all_are_there(project, Queued())
+    usual, expected = time.monotonic() - start, _locks(project)
+    print(f"queue: two experiments without a kill, {usual:.0f} s", flush=True)
+    while sum(queued.hits.values()) < kills:
+        _begin(before, project)
+        _batter(project, queued, random, usual)
+        queued.wrong += [
+            f"{name}: another dvc.lock" for name, lock in _locks(project).items() if lock != expected[name]
+        ]
+        queued.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
+        print(f"queue: {sum(queued.hits.values())} kills, {time.monotonic() - start:.0f} s", flush=True)
+    return queued
 
 
 def _make(reference: Path, project: Path) -> None:
@@ -101,7 +109,7 @@ def _make(reference: Path, project: Path) -> None:
 def _begin(before: Path, project: Path) -> None:
     """Makes the project anew, when nothing works in the old one any more."""
     _end_all(project)
-    shutil.rmtree(project, ignore_errors=True)
+    remove(project)
     shutil.copytree(before, project, symlinks=True)
 
 
@@ -190,12 +198,13 @@ def _locks(project: Path) -> dict[str, str]:
     return {name: asked("git", "show", f"{ref}:dvc.lock", cwd=project) for name, ref in _refs(project).items()}
 
 
-def of_project(project: Path, word: str) -> list[psutil.Process]:
-    """The processes in a project, and below it, with such a word in their command line."""
+def of_project(project: Path, word: str | None = None) -> list[psutil.Process]:
+    """The processes in a project, and below it; those alone that have such a word in their command line."""
 
     def fits(process: psutil.Process) -> bool:
         try:
-            return word in process.cmdline() and lives(process) and Path(process.cwd()).is_relative_to(project)
+            named = word is None or word in process.cmdline()
+            return named and lives(process) and Path(process.cwd()).is_relative_to(project)
         except (psutil.Error, OSError):
             return False
 
@@ -203,8 +212,8 @@ def of_project(project: Path, word: str) -> list[psutil.Process]:
 
 
 def _end_all(project: Path) -> None:
-    """Ends the workers and all that they started, and waits for it."""
-    while processes := [process for word in VICTIMS.values() for process in of_project(project, word)]:
+    """Ends the workers, who watches them, and all that they started, and waits for it."""
+    while processes := of_project(project):
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -1,7 +1,8 @@
 """Fills the disk at every step of every stage and tool, and looks at what is said, what is left, and how it goes on.
 
-A reproduced project lies on a small file system in memory, with TMPDIR. For each command its outputs are removed, the
-disk is filled but for a seeded number of blocks, and the command is run; then there is room, and it is run again. Linux
+A reproduced project lies on a small file system in memory, with TMPDIR. For each command its outputs are removed, or,
+in every second try, have other bytes, as if they were older; the disk is filled but for a seeded number of blocks, and
+the command is run; then there is room, and it is run again. An older output must be there until the new one is. Linux
 alone; needs root or user namespaces.
 
 python -m benchmarks.full_disk            # an hour; makes a project first
@@ -26,6 +27,7 @@ from ruamel.yaml import YAML
 from benchmarks.projects import environment_of, make_project, write_params
 from benchmarks.record import Record, arguments
 from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.publish import remove
 
 BLOCK = 4096
 MIB = 2**20
@@ -130,15 +132,18 @@ class Disk:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def restore(self, step: Step) -> None:
-        """Puts the project back as it was before a command, on a disk with room."""
+    def restore(self, step: Step, has_older: bool = False) -> None:
+        """Puts the project back as it was before a command, or as an older run of it left it, on a disk with room."""
         self.make_room()
         for folder in (self.project, self.temporary):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self._source, self.project, symlinks=True)
         self.temporary.mkdir()
         for place in (self.project / output for output in step.outputs if output != "params.yaml"):
-            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            if has_older:
+                _make_older(place)
+            else:
+                remove(place)
 
     def used(self) -> int:
         """Blocks in use."""
@@ -174,6 +179,14 @@ class Disk:
         return {name: sha256_file(file) for name, file in names.items() if not _is_of_the_run(name)}
 
 
+def _make_older(place: Path) -> None:
+    """Gives a file, or all files in a folder, other bytes."""
+    for file in (place, *place.rglob("*")):
+        if file.is_file():
+            with file.open("ab") as opened:
+                opened.write(b"older")
+
+
 def _is_of_the_run(name: str) -> bool:
     """Whether a file is compiled code, unfinished work, or DVC's own."""
     whole = name.startswith("project/.work/") and not name.endswith(".partial")
@@ -181,7 +194,7 @@ def _is_of_the_run(name: str) -> bool:
     return whole or bool(of_dvc) or "/__pycache__/" in name
 
 
-def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int) -> Outcome:
+def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int, has_older: bool) -> Outcome:
     """Runs a command on a disk with room for some blocks, then on one with room.
 
     Args:
@@ -189,8 +202,9 @@ def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int) -> Outc
         step: the command.
         whole: the SHA-256 of each file after a run with room.
         blocks: the room.
+        has_older: whether outputs of an older run are there.
     """
-    disk.restore(step)
+    disk.restore(step, has_older)
     before = disk.files()
     disk.leave(blocks)
     first = disk.run(step)
@@ -201,7 +215,7 @@ def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int) -> Outc
         faults += [
             f"left or changed {name}" for name in after if after[name] not in (before.get(name), whole.get(name))
         ]
-    faults += [f"lost {name}" for name in before if name not in after]
+    faults += [f"lost {name}" for name in before if name not in after and not _is_removed_by_dvc(step, name)]
     second = disk.run(step)
     if second.returncode:
         faults.append(f"the next run ended with {second.returncode}: {second.stderr[-300:]}")
@@ -211,10 +225,19 @@ def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int) -> Outc
     return Outcome(blocks, first.returncode != 0, faults)
 
 
+def _is_removed_by_dvc(step: Step, name: str) -> bool:
+    """Whether this is an output that `dvc repro` removes before it runs a stage."""
+    return _is_of_dvc(step) and name.removeprefix("project/") in step.outputs
+
+
+def _is_of_dvc(step: Step) -> bool:
+    return step.words[2] == "dvc"
+
+
 def _faults_of_message(step: Step, done: subprocess.CompletedProcess[str]) -> list[str]:
     errors = [line for line in done.stderr.splitlines() if line.startswith(("Error: ", "ERROR: "))]
     faults = []
-    of_dvc = step.words[2] == "dvc"  # it has messages and codes of its own
+    of_dvc = _is_of_dvc(step)  # it has messages and codes of its own
     if done.returncode != 1 and not of_dvc:
         faults.append(f"ended with {done.returncode}")
     if not of_dvc and (len(errors) != 1 or "No space left" not in errors[0] or len(errors[0]) > 2000):
@@ -243,7 +266,8 @@ def measured(options: argparse.Namespace, project: Path, place: Path) -> int:
             continue
         needed, whole = with_room(disk, step)
         random_of_step = random.Random(f"{options.seed} {step.name}")  # noqa: S311
-        outcomes = [tried(disk, step, whole, random_of_step.randint(0, needed + 2)) for _ in range(options.tries)]
+        rooms = [random_of_step.randint(0, needed + 2) for _ in range(options.tries)]
+        outcomes = [tried(disk, step, whole, room, number % 2 == 1) for number, room in enumerate(rooms)]
         of_step = [f"{step.name}, {outcome.blocks} blocks: {fault}" for outcome in outcomes for fault in outcome.faults]
         print("\n".join(of_step), end="\n" if of_step else "", flush=True)
         faults += of_step

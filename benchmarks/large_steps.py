@@ -53,6 +53,11 @@ class Size:
     reads: int = 1
 
     @property
+    def images(self) -> int:
+        """All images."""
+        return self.train + 2 * self.others
+
+    @property
     def rows(self) -> int:
         """Views of all images."""
         return self.train * self.views + 2 * self.others

@@ -1,13 +1,15 @@
 """Mutants of a module: its source with one small change each, which a good test notices.
 
 A comparison, an operation or a condition is another one, and so is a number or a truth value; a statement, or what is
-returned, is gone. Texts, annotations and decorators stay: they are messages, and what the type checker reads.
+returned, is gone. Texts, annotations and decorators stay: they are messages, and what the type checker reads. Of
+`axis=-1`, the number alone changes: without its sign it is the same axis of a table.
 """
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 SWAPPED: dict[type, type] = dict(
@@ -33,7 +35,7 @@ class Mutant:
     Attributes:
         function: the class and function in which the change is; empty outside of any.
         line: the line of the change in the module.
-        change: the text before and after, "a < b -> a <= b".
+        change: the text before and after, "a < b -> a <= b"; the second such change in a function ends with " (2)".
         source: the whole module with the change.
     """
 
@@ -46,8 +48,14 @@ class Mutant:
 def mutants(source: str) -> list[Mutant]:
     """All mutants of a module, in the order of its lines."""
     tree = ast.parse(source)
-    found = [_made(tree, place, other) for place in _places(tree, "") for other in _others(place.node)]
-    return sorted(found, key=lambda mutant: mutant.line)
+    made = [_made(tree, place, other) for place in _places(tree, "") for other in _others(place.node)]
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for mutant in sorted(made, key=lambda mutant: mutant.line):
+        seen[mutant.function, mutant.change] += 1
+        number = seen[mutant.function, mutant.change]
+        found.append(mutant if number == 1 else replace(mutant, change=f"{mutant.change} ({number})"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,13 @@ def _places(parent: ast.AST, function: str) -> Iterator[_Place]:
         keys: Any = range(len(value)) if isinstance(value, list) else [name]
         for key in keys:
             if isinstance(inside[key], ast.AST):
-                yield _Place(inside[key], inside, key, function)
+                if not _is_signed_axis(parent, inside[key]):
+                    yield _Place(inside[key], inside, key, function)
                 yield from _places(inside[key], function)
+
+
+def _is_signed_axis(parent: ast.AST, node: ast.AST) -> bool:
+    return isinstance(parent, ast.keyword) and parent.arg == "axis" and isinstance(node, ast.UnaryOp)
 
 
 def _made(tree: ast.AST, place: _Place, other: ast.AST) -> Mutant:

@@ -4,32 +4,27 @@ Each mutant (`benchmarks.mutants`) takes the place of its module in a process of
 named here for the module until one fails: then the mutant is killed. All that survive are in the record. Some of them
 change nothing that a test could see; `benchmarks/mutants_explained.csv` says why.
 
-Takes hours for all mutants; --share takes some of them, drawn by --seed.
+Takes an hour for all mutants; --share takes some of them, drawn by --seed. After tests were added, --survivors tries
+again those alone that survived before, of modules that did not change.
 
 python -m benchmarks.mutations [MODULE ...]
 """
 
 import csv
-import importlib.abc
-import importlib.util
 import json
 import os
 import random
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from multiprocessing import get_context
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
+from benchmarks.changed_module import Suite, file_of, load_packages
 from benchmarks.mutants import Mutant, mutants
 from benchmarks.record import RESULTS, Record, arguments, commit
+from pipeline.runtime.digests import sha256_bytes
 
-ROOT = Path(__file__).parents[1]
 EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
 HEADER = ("module", "commit", "mutants", "tried", "killed", "survived", "of them explained", "killed or explained, %")
 
@@ -41,10 +36,10 @@ TESTS = {
     "distillation.teacher_answers": ("teacher_answers",),
     "images.views": ("views", "targets", "sampling"),
     "images.sampling": ("sampling", "views", "mixed_views"),
-    "images.transforms": ("rendering", "views", "sampling", "mixed_views"),
+    "images.transforms": ("sampling", "rendering", "views", "mixed_views"),
     "images.random_words": ("views", "sampling"),
     "images.augmentation": ("sampling", "views", "params", "mixed_views"),
-    "images.operations": ("pixel_operations", "sampling", "views"),
+    "images.operations": ("sampling", "pixel_operations", "views"),
     "images.pixel_operations": ("pixel_operations", "rendering"),
     "images.rendering": ("rendering", "mixed_views", "pixel_operations"),
     "soft_labels.logit_storage": ("logit_storage", "soft_labels"),
@@ -57,37 +52,6 @@ TESTS = {
 }
 """The tests of each module: `tests/test_<name>.py`, those that run in one process, quick ones first."""
 
-LOADED_BEFORE = ("tensorflow", "keras", "pandas", "h5py", "scipy.special", "matplotlib", "pydantic", "click")
-"""What every process would load; one process loads it for all."""
-
-TIMES_AS_LONG = 10
-"""A mutant may take so many times the processor seconds of the tests without a change; then it is killed."""
-
-
-class ChangedLoader(SourceFileLoader):
-    """Loads a module from another source than its file's."""
-
-    def __init__(self, name: str, source: str) -> None:
-        super().__init__(name, str(file_of(name)))
-        self._source = source
-
-    def get_code(self, fullname: str) -> CodeType:
-        """The changed source, compiled."""
-        return compile(self._source, self.path, "exec")
-
-
-class ChangedFinder(importlib.abc.MetaPathFinder):
-    """Finds the one module that is changed."""
-
-    def __init__(self, name: str, source: str) -> None:
-        self._name, self._loader = name, ChangedLoader(name, source)
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """None for every other module."""
-        if fullname != self._name:
-            return None
-        return importlib.util.spec_from_file_location(fullname, self._loader.path, loader=self._loader)
-
 
 def main() -> None:
     """Tries the mutants of each module; the record keeps those of other modules."""
@@ -96,91 +60,47 @@ def main() -> None:
         ("names", {"nargs": "*", "metavar": "MODULE", "help": "Such as distillation.loss.  [default: all]"}),
         ("--share", {"type": float, "default": 1.0, "help": "The share of each module's mutants.  [default: 1]"}),
         ("--processes", {"type": int, "default": os.cpu_count(), "help": "At the same time.  [default: one a core]"}),
+        ("--survivors", {"action": "store_true", "help": "Only those that survived before."}),
         ("--seed", {"type": int, "default": 1, "help": "What they are drawn by.  [default: 1]"}),
     )
     if unknown := sorted(set(options.names) - set(TESTS)):
         raise SystemExit(f"no tests are named for {', '.join(unknown)}: take {', '.join(TESTS)}")
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    for package in LOADED_BEFORE:
-        importlib.import_module(package)
+    load_packages()
     output = options.output or RESULTS / ("mutations_quick.json" if options.quick else "mutations.json")
     found = json.loads(output.read_text(encoding="utf-8"))["measured"] if output.exists() else {}
     for name in options.names or TESTS:
-        every = mutants(file_of(f"pipeline.{name}").read_text(encoding="utf-8"))
-        share = 5 / len(every) if options.quick else options.share
-        drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
-        found[name] = {"commit": commit(), "mutants": len(every)} | survivors_of(name, drawn, options.processes)
+        found[name] = tried(name, options, found.get(name, {}) if options.survivors else {})
         write({name: found[name] for name in TESTS if name in found}, options)
 
 
-def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> dict[str, Any]:
-    """How many mutants of a module were tried, and those that survived, as JSON."""
+def tried(name: str, options: Any, before: dict[str, Any]) -> dict[str, Any]:
+    """What became of a module's mutants, as JSON; what was killed `before` is not tried again, if that is the same."""
+    text = file_of(f"pipeline.{name}").read_text(encoding="utf-8")
+    every = mutants(text)
+    share = 5 / len(every) if options.quick else options.share
+    drawn = [one for one in every if random.Random(f"{options.seed} {one.source}").random() < share]  # noqa: S311
+    same = {"source_sha256": sha256_bytes(text.encode()), "share": share, "seed": options.seed}
+    same |= {"mutants": len(every), "tried": len(drawn)}
+    if before.items() >= same.items():
+        left = {(one["function"], one["change"]) for one in before["survived"]}
+        drawn = [one for one in drawn if (one.function, one.change) in left]
+    return {"commit": commit(), **same, "survived": survivors_of(name, drawn, options.processes) if drawn else []}
+
+
+def survivors_of(name: str, drawn: Sequence[Mutant], processes: int) -> list[dict[str, Any]]:
+    """Those mutants of a module that survived, as JSON."""
     begun = time.monotonic()
-    tests = [str(ROOT / f"tests/test_{test}.py") for test in TESTS[name]]
-    seconds = TIMES_AS_LONG * unchanged_seconds(tests)
+    tests = Suite(TESTS[name])
     survived = []
     with ThreadPoolExecutor(processes) as pool:
-        killed = pool.map(lambda mutant: is_killed(f"pipeline.{name}", mutant.source, tests, seconds), drawn)
+        killed = pool.map(lambda mutant: tests.kill(f"pipeline.{name}", mutant.source), drawn)
         for number, (mutant, is_dead) in enumerate(zip(drawn, killed, strict=True), 1):
             survived += [] if is_dead else [mutant]
             said = f"{name}: {number} of {len(drawn)}, {len(survived)} survived, {time.monotonic() - begun:.0f} s"
             print(f"\r{said}", end="", flush=True)
     print()
-    found = [{"function": one.function, "line": one.line, "change": one.change} for one in survived]
-    return {"tried": len(drawn), "survived": found}
-
-
-def unchanged_seconds(tests: Sequence[str]) -> float:
-    """The processor seconds that the tests take; without a change they must pass."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if exit_code(None, "", tests, None) != 0:
-        raise SystemExit(f"{', '.join(tests)} do not pass as they are")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def is_killed(module: str, source: str, tests: Sequence[str], seconds: float) -> bool:
-    """Whether a test fails, or the process ends in another way, with a changed module."""
-    return exit_code(module, source, tests, round(seconds) + 10) != 0
-
-
-def exit_code(module: str | None, source: str, tests: Sequence[str], seconds: int | None) -> int | None:
-    """Of pytest in a process of its own, which has at most so many seconds of the processor."""
-    process = get_context("fork").Process(target=_run_tests, args=(module, source, tests, seconds))
-    process.start()
-    process.join()
-    return process.exitcode
-
-
-def _run_tests(module: str | None, source: str, tests: Sequence[str], seconds: int | None) -> None:
-    import pytest
-
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    if seconds:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    if module:
-        sys.meta_path.insert(0, ChangedFinder(module, source))
-    options = [
-        "-x",
-        "-q",
-        "--assert=plain",
-        "-m",
-        "not slow",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        "-c",
-        str(ROOT / "pyproject.toml"),
-    ]
-    os._exit(int(pytest.main([*options, *tests])))
-
-
-def file_of(module: str) -> Path:
-    """The file of a module."""
-    return ROOT / f"{module.replace('.', '/')}.py"
+    tests.must_pass()
+    return [{"function": one.function, "line": one.line, "change": one.change} for one in survived]
 
 
 def explanations(name: str) -> dict[tuple[str, str], str]:
@@ -203,12 +123,12 @@ def write(found: dict[str, dict[str, Any]], options: Any) -> None:
     record.write()
 
 
-def row(name: str, mutants: int, tried: int, survived: Sequence[dict[str, Any]], commit: str = "") -> list[str]:
+def row(name: str, mutants: int, tried: int, survived: Sequence[dict[str, Any]], **options: Any) -> list[str]:
     """The counts of one module."""
     explained = sum(bool(one["why"]) for one in survived)
     killed = tried - len(survived)
     share = f"{100 * (killed + explained) / max(tried, 1):.1f}"
-    return [name, commit, *map(str, (mutants, tried, killed, len(survived), explained)), share]
+    return [name, options["commit"], *map(str, (mutants, tried, killed, len(survived), explained)), share]
 
 
 if __name__ == "__main__":

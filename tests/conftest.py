@@ -38,10 +38,11 @@ SLOW_FILES = {
     "alone", "benchmarks", "cluster", "described_teachers", "dvc_cache", "end_to_end", "ensembles", "experiments",
     "foreign_readers", "frozen_part", "frozen_training", "full_disk", "gitignore", "given_logits", "given_teachers",
     "hub", "image_cache", "increments", "inference", "init_remote", "inspect_file", "interruption",
-    "interruption_of_commands", "jax", "large_run", "models", "onnx_session", "orphan", "parity", "plan", "precision",
-    "processors", "quality", "ray_here", "recipes", "render_views", "resize", "run_cache", "separate_process",
-    "several_devices", "shards_run", "sharing", "stages", "sweep", "teacher_checks", "temperature_range",
-    "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "vanished_images", "verify", "wheel",
+    "interruption_of_commands", "jax", "large_index", "large_run", "models", "onnx_session", "orphan", "parity",
+    "plan", "precision", "processors", "quality", "ray_here", "recipes", "render_views", "resize", "run_cache",
+    "separate_process", "several_devices", "shards_run", "sharing", "stages", "sweep", "teacher_checks",
+    "temperature_range", "tensorflow_start", "training", "unlabelled_run", "use_elsewhere", "vanished_images",
+    "verify", "wheel",
 }  # fmt: skip
 """The tests of `test_<name>.py` start processes, or train so many models that together they take too long for
 `make quick`. In other files each slow test carries the mark itself."""

@@ -256,7 +256,7 @@ def test_files_that_were_left_for_a_training_are_published(training, capsys):
 def test_other_files_are_not(training, monkeypatch):
     made, params, dvc = training
     note = made.note(params, dvc)
-    other_dvc = type("Process", (), {"pid": dvc.pid, "create_time": lambda self: dvc.create_time() + 1})()
+    other_dvc = type("Process", (), {"pid": dvc.pid, "__hash__": lambda self: hash(dvc) + 1})()
     notes = {
         "of another run of DVC": made.note(params, other_dvc),
         "of another seed": replace(made, item={"seed": "2"}).note(params, dvc),
@@ -311,6 +311,17 @@ def test_what_is_left_for_this_run_of_dvc_is_not_started_again(training):
     assert not is_left(made.output, dvc)
     leave(made, made.note(params, dvc))
     assert is_left(made.output, dvc)
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere psutil has other names for it")
+def test_what_is_left_is_found_after_the_clock_was_set(training, monkeypatch):
+    """The system computes when it started from the clock, so a process seems to have begun at another time."""
+    made, params, _ = training
+    leave(made, made.note(params, psutil.Process()))
+    began = psutil.Process().create_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: 0.0)
+    assert psutil.Process().create_time() != began
+    assert is_left(made.output, psutil.Process())
 
 
 def test_nobody_is_told_of_trainings_where_dvc_cannot_be_read(training):

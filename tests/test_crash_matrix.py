@@ -1,15 +1,21 @@
 """Kills at seeded moments, a few of what `benchmarks.crash_matrix` does; and that it notices what is wrong."""
 
+import os
+import re
+import shutil
 import signal
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from queue import SimpleQueue
 
+import psutil
 import pytest
+from real_project import HANGS
 from ruamel.yaml import YAML
 
 from benchmarks import crash_matrix, crash_project
-from benchmarks.crash_attempts import End
+from benchmarks.crash_attempts import End, ends_by, lives, started
 from benchmarks.crash_matrix import (
     ALONE,
     BY_DVC,
@@ -22,7 +28,7 @@ from benchmarks.crash_matrix import (
     run_all,
     wrong_ends,
 )
-from benchmarks.crash_project import Stage, content, damaged_objects, differences, stages_of
+from benchmarks.crash_project import Stage, attempted, content, damaged_objects, differences, stages_of
 from benchmarks.crash_queue import Queued
 
 KILLS = {"split": 3, "train_student@kl-4-1": 3, "soften@4": 4}
@@ -34,6 +40,11 @@ def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
     (tmp_path / "reference").symlink_to(reproduced)
     stages = {stage.name: stage for stage in stages_of(reproduced)}
     parts = [Part(stages[name], ALONE, kills) for name, kills in KILLS.items()]
+    for out in (out for part in parts for out in part.stage.outs):
+        older = tmp_path / "older" / out / "older.txt" if (reproduced / out).is_dir() else tmp_path / "older" / out
+        older.parent.mkdir(parents=True, exist_ok=True)
+        older.write_text("older", encoding="utf-8")
+    shutil.copy(reproduced / "dvc.lock", tmp_path / "older")
     outcomes = run_all(tmp_path, parts, seed=1, processes=1)
     assert [what for outcome in outcomes for what in outcome.wrong] == []
     assert all(outcome.hits >= KILLS[outcome.stage] and outcome.ends for outcome in outcomes)
@@ -43,6 +54,7 @@ def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
 
 
 STAGE = Stage("make", ("make",), ("out",))
+LOCK = "stages: {make: {cmd: python -m pipeline make, outs: [{path: out, md5: x}]}}"
 
 
 class Scripted:
@@ -61,7 +73,7 @@ class Scripted:
 def finish(project, at=None, number=0):
     (project / "out").write_text("whole")
     lock = project / "dvc.lock"
-    lock.write_text(lock.read_text().replace("{}", "{make: {cmd: make, outs: [{path: out, md5: x}]}}"))
+    lock.write_text(LOCK)
     return End(0, 1.0, "")
 
 
@@ -76,6 +88,11 @@ def killed_in_the_midst(project, at, number):
 
 def killed_with_a_traceback(project, at, number):
     return replace(killed(project, at, number), said="Traceback (most recent call last):")
+
+
+def removes_the_output(project, at, number):
+    (project / "out").unlink(missing_ok=True)
+    return killed(project, at, number)
 
 
 def leaves_a_file(project, at=None, number=0):
@@ -96,18 +113,18 @@ def fails(project, at=None, number=0):
 @pytest.fixture
 def made(tmp_path):
     """A project in which one stage has run."""
-    reference = tmp_path / "reference"
-    reference.mkdir()
-    (reference / "dvc.lock").write_text("stages: {make: {cmd: python -m pipeline make, outs: [{path: out, md5: x}]}}")
-    (reference / "out").write_text("whole")
-    return reference
+    for name, text in (("reference", "whole"), ("older", "old")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dvc.lock").write_text(LOCK)
+        (tmp_path / name / "out").write_text(text)
+    return tmp_path / "reference"
 
 
-def battered(made, monkeypatch, *acts):
-    """What comes of one kill."""
+def battered(made, monkeypatch, *acts, way=ALONE, kills=1):
+    """What comes of kills, of which each is followed by a run to the end."""
     monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
     project = made.parent / "project"
-    return batter(STAGE, ALONE, Scripted(project, finish, finish, *acts), made, project, kills=1, seed=1)
+    return batter(STAGE, way, Scripted(project, finish, finish, *acts), made.parent, project, kills=kills, seed=1)
 
 
 def test_a_run_that_goes_on_after_a_kill_is_right(made, monkeypatch):
@@ -123,7 +140,7 @@ def test_a_run_that_ended_before_its_kill_is_a_miss(made, monkeypatch):
 @pytest.mark.parametrize(
     ("acts", "told"),
     [
-        ((killed_in_the_midst, finish), "out is not whole"),
+        ((killed_in_the_midst, finish), "out is neither old nor new"),
         ((killed_with_a_traceback, finish), "a traceback"),
         ((killed, leaves_a_file), "after kills: out.partial"),
         ((killed, writes_other_bytes), "after kills: out"),
@@ -135,9 +152,23 @@ def test_what_a_kill_must_not_leave_is_told(made, monkeypatch, acts, told):
     assert any(told in line for line in wrong), wrong
 
 
+def test_an_older_output_is_not_lost(made, monkeypatch):
+    """Half of the runs find one; `dvc` removes it before a stage runs, and a stage alone must not."""
+    acts = [act for _ in range(20) for act in (removes_the_output, finish)]
+    wrong = battered(made, monkeypatch, *acts, kills=20).wrong
+    assert 5 <= len(wrong) <= 15
+    assert all("out is neither old nor new" in line for line in wrong)
+    assert battered(made, monkeypatch, *acts, way=BY_DVC, kills=20).wrong == []
+
+
+def test_an_output_that_was_never_replaced_is_left_alone(made, monkeypatch):
+    acts = [act for _ in range(20) for act in (killed, finish)]
+    assert battered(made, monkeypatch, *acts, kills=20).wrong == []
+
+
 def test_a_stage_that_is_never_the_same_is_told(made):
     project = made.parent / "project"
-    outcome = batter(STAGE, ALONE, Scripted(project, finish, writes_other_bytes), made, project, kills=1, seed=1)
+    outcome = batter(STAGE, ALONE, Scripted(project, finish, writes_other_bytes), made.parent, project, 1, 1)
     assert (outcome.hits, outcome.wrong) == (0, ["without a kill: out"])
 
 
@@ -147,14 +178,36 @@ def test_a_stage_that_is_never_the_same_is_told(made):
         (End(143, 1.0, "", after_signal=0.1), []),
         (End(-15, 1.0, "", after_signal=0.1), []),
         (End(0, 1.0, "", after_signal=0.1), []),
-        (End(130, 1.0, "", after_signal=0.1), ["exit code 130"]),
-        (End(1, 1.0, "", after_signal=0.1), ["exit code 1"]),
-        (End(-9, 1.0, "", after_signal=120.0, hung=True), ["hung", "exit code -9"]),
-        (End(143, 1.0, ""), ["exit code 143"]),
+        (End(130, 1.0, "", after_signal=0.1), ["exit code 130: "]),
+        (End(1, 1.0, "Error", after_signal=0.1), ["exit code 1: Error"]),
+        (End(-9, 1.0, "", after_signal=120.0, hung=True), ["hung", "exit code -9: "]),
+        (End(143, 1.0, ""), ["exit code 143: "]),
     ],
 )
 def test_how_a_stage_may_end_at_sigterm(end, told):
-    assert [*wrong_ends(end, ALONE, signal.SIGTERM)] == told
+    assert [*wrong_ends(end, ALONE, "stage", signal.SIGTERM)] == told
+
+
+FAILED = "ERROR: failed to reproduce 'make': failed to run: python -m pipeline make, exited with "
+
+
+@pytest.mark.parametrize(
+    ("number", "victim", "end", "told"),
+    [
+        (signal.SIGTERM, "stage", End(255, 1.0, FAILED + "143", after_signal=0.1), None),
+        (signal.SIGKILL, "group", End(-9, 1.0, "", after_signal=0.1), None),
+        (signal.SIGINT, "dvc", End(252, 1.0, "ERROR: interrupted by the user", after_signal=0.1), None),
+        (signal.SIGINT, "group", End(255, 1.0, FAILED + "130", after_signal=0.1), None),
+        (signal.SIGTERM, "stage", End(255, 1.0, FAILED + "1", after_signal=0.1), r"exit codes \[1\] of the stage"),
+        (signal.SIGTERM, "stage", End(255, 1.0, "ERROR: no", after_signal=0.1), "exit code 255: ERROR: no"),
+        (signal.SIGTERM, "dvc", End(255, 1.0, FAILED + "143", after_signal=0.1), r"exit codes \[143\] of the stage"),
+        (signal.SIGTERM, "dvc", End(252, 1.0, "", after_signal=0.1), "exit code 252: "),
+        (signal.SIGTERM, "dvc", End(255, 1.0, FAILED + "143"), "exit code 255"),
+    ],
+)
+def test_how_dvc_may_end_at_a_signal(number, victim, end, told):
+    found = [*wrong_ends(end, BY_DVC, victim, number)]
+    assert [bool(re.match(told or "nothing", line)) for line in found] == ([True] if told else [])
 
 
 def test_moments_depend_on_the_seed_alone(made, monkeypatch):
@@ -167,7 +220,7 @@ def test_moments_depend_on_the_seed_alone(made, monkeypatch):
     for seed in (1, 1, 2):
         runs = Scripted(made.parent / "project", finish, finish, note)
         monkeypatch.setattr(crash_matrix, "IN_A_ROW", 1)
-        batter(STAGE, ALONE, runs, made, made.parent / "project", kills=1, seed=seed)
+        batter(STAGE, ALONE, runs, made.parent, made.parent / "project", kills=1, seed=seed)
     assert asked[0] == asked[1] != asked[2]
 
 
@@ -186,6 +239,7 @@ def test_what_is_wrong_ends_with_code_1(faults, monkeypatch, tmp_path):
         "sys.argv", ["crash_matrix", "--work", str(tmp_path), "--output", str(tmp_path / "record.json")]
     )
     monkeypatch.setattr(crash_matrix, "make_reference", lambda project: None)
+    monkeypatch.setattr(crash_matrix, "make_older", lambda reference, project: None)
     monkeypatch.setattr(crash_matrix, "stages_of", lambda project: [STAGE])
     monkeypatch.setattr(crash_matrix, "run_all", lambda *arguments: [Outcome("make", ALONE, wrong=faults)])
     monkeypatch.setattr(crash_matrix, "queue_kills", lambda *arguments: Queued())
@@ -203,10 +257,37 @@ def test_results_of_other_code_are_not_taken(tmp_path):
 
 
 def test_kills_that_all_come_too_late_are_told(made):
-    outcome = batter(
-        STAGE, ALONE, Scripted(made.parent / "project", *[finish] * 60), made, made.parent / "project", 1, 1
-    )
+    runs = Scripted(made.parent / "project", *[finish] * 60)
+    outcome = batter(STAGE, ALONE, runs, made.parent, made.parent / "project", 1, 1)
     assert outcome.wrong == ["only 0 of 1 kills hit"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_what_was_started(made, monkeypatch):
+    """Threads run the parts; none of them may wait for its stage, which would run for hours."""
+    started_here = []
+
+    def waits(work, part, seed, servers):
+        with started(["sleep", "3600"], made.parent, made.parent / "log") as process:
+            started_here.append(psutil.Process(process.pid))
+            if len(started_here) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            ends_by(started_here[-1], time.monotonic() + HANGS)
+
+    monkeypatch.setattr(crash_matrix, "one_part", waits)
+    monkeypatch.setattr(crash_matrix, "CommandServer", lambda program: nullcontext())
+    with pytest.raises(KeyboardInterrupt):
+        run_all(made.parent, [Part(STAGE, ALONE, 1)] * 3, seed=1, processes=2)
+    assert [lives(process) for process in started_here] == [False, False]
+
+
+@pytest.mark.slow
+def test_a_command_is_not_waited_for_once_it_has_ended(tmp_path):
+    """`dvc queue start` ends at once, and its workers hold what it printed to."""
+    code, said = attempted("sh", "-c", "sleep 3600 & echo $!", cwd=tmp_path)
+    left = psutil.Process(int(said))
+    assert (code, lives(left)) == (0, True)
+    left.kill()
 
 
 def test_one_kill_in_four_is_by_dvc():

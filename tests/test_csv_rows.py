@@ -48,6 +48,9 @@ def test_each_record_may_be_long_and_not_all_together(monkeypatch):
     assert [*Records(io.StringIO("".join(csv_rows(records)), newline=""), strict=True)] == records
     with pytest.raises(csv.Error, match="a record has more than 228 characters"):
         next(iter(Records(io.StringIO(("x" * 90 + ",") * 3, newline=""), strict=True)))
+    told = "a field has more than 100 characters; if the file is sound, raise limits.field_characters .* now 100"
+    with pytest.raises(csv.Error, match=told):
+        next(iter(Records(io.StringIO("x" * 101, newline=""), strict=True)))
 
 
 @pytest.mark.parametrize("odd", ["a\rb", "a\r\nb", "a\r"])

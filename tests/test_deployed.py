@@ -220,6 +220,26 @@ def test_a_graph_that_fails_says_so_in_one_message(tmp_path, capfd, monkeypatch)
     assert capfd.readouterr() == ("", "")
 
 
+def test_weights_outside_of_a_graph_are_never_read(tmp_path, monkeypatch):
+    """ONNX Runtime would look for them in the current folder, where other files lie."""
+    import onnx
+    from onnx import helper
+
+    monkeypatch.chdir(tmp_path)
+    Path("data.bin").write_bytes(np.ones(3, np.float32).tobytes())
+    file = graph(Path("student.onnx"), helper.make_node("Max", ["z", "w"], ["y"]), w=np.zeros(3, np.float32))
+    assert open_exported(file).logits(PIXELS).min() >= 0
+    model = onnx.load_from_string(file.read_bytes())
+    (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == "w")
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="data.bin")
+    model.metadata_props[0].value = METADATA.as_json()
+    file.write_bytes(seal.sealed(model.SerializeToString()))
+    with pytest.raises(DamagedError, match="External data path"):
+        open_exported(file)
+
+
 @pytest.mark.parametrize(
     ("ends", "message"),
     [

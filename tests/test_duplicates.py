@@ -181,8 +181,10 @@ def test_only_files_of_a_size_that_others_have_are_read(monkeypatch, tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     read = []
-    monkeypatch.setattr(duplicates, "sha256_of", lambda path: read.append(path.name) or sha256_file(path))
-    images, others = ([tmp_path / name for name in contents if name.startswith(kind)] for kind in ("image", "other"))
+    monkeypatch.setattr(duplicates, "sha256_of", lambda path: read.append(Path(path).name) or sha256_file(Path(path)))
+    images, others = (
+        [f"{tmp_path}/{name}" for name in contents if name.startswith(kind)] for kind in ("image", "other")
+    )
     assert duplicates.equal_to_any(images, others) == [True, False, False]
     assert sorted(read) == ["image 1", "image 2", "other 1"]
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from pipeline.images.index import Image, Index, fingerprint_of, in_order, read_index, write_index
+from pipeline.images.index import Image, Index, apart, fingerprint_of, in_order, read_index, write_index
 from pipeline.images.one_hot import OneHot, digest_of
 from pipeline.runtime.errors import DamagedError, MissingError
 
@@ -211,6 +211,28 @@ def test_split_lists_its_own_images_by_id():
     assert [image.id for image in index.split("val")] == ["c.png", "z.png"]
     assert index.split("train") == [ONE]
     assert index.split("test") == [TWO]
+
+
+@pytest.mark.parametrize("name", ["a", "b", "é"])
+def test_an_image_is_found_by_its_id(name):
+    images = {other: Image(other, f"{other}.png", "x", "train", "", "0") for other in ("b", "é", "a")}
+    assert Index(images.values()).find(name) is images[name]
+
+
+@pytest.mark.parametrize("name", ["", "A", "aa", "z", "ö"])
+def test_an_image_that_is_not_there_is_not_found(name):
+    images = [Image(other, f"{other}.png", "x", "train", "", "0") for other in ("b", "é", "a")]
+    assert Index(images).find(name) is None
+    assert Index([]).find(name) is None
+
+
+def test_rows_that_are_kept_do_not_hold_the_memory_of_others():
+    """Python gives back blocks of memory that are wholly free: no text of a kept row may lie in those of the others."""
+    rows = [Image(f"id {number}", f"path {number}", "a", "test", "", f"{number:064}") for number in range(3)]
+    copies = apart(rows)
+    assert copies == rows
+    for copy, row in zip(copies, rows, strict=True):
+        assert not any(getattr(copy, name) is getattr(row, name) for name in ("id", "path", "sha256"))
 
 
 def test_refuses_a_missing_index(tmp_path):

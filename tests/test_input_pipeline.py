@@ -1,6 +1,7 @@
 """Batches: their images, order, views and targets; a student and a baseline see the same views."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from soft_label_files import DENSE, INDEX, TOP2, VIEWS, write_both
 
 from pipeline.distillation.targets import HardAndSoftLabels
+from pipeline.images import decoded_images, decoding
 from pipeline.images.augmentation import Augmentation
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, Index
@@ -282,6 +284,48 @@ def test_examples_know_their_content(tmp_path):
     of_index = Examples.of(images, (5, 5, 3), hard_labels())
     assert list(of_index.content) == [(image.id, image.sha256) for image in images]
     assert len(of_index.images) == 4
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The paths of the files that are decoded; none were decoded before."""
+    monkeypatch.setattr(decoded_images, "LAST_DECODED", {})
+    paths, read = [], decoding.decode
+
+    def noted(content, *how):
+        return read(tf.numpy_function(lambda data: paths.append(data) or data, [content], tf.string), *how)
+
+    monkeypatch.setattr(decoding, "decode", noted)
+    return paths
+
+
+def test_a_process_decodes_images_once_for_all_trainings(tmp_path, decoded):
+    """Of the training and the validation images; other images, or other sizes, are decoded as ever."""
+    index = index_of_files(tmp_path)
+    pixels = {}
+    for training in range(3):
+        for rows in (slice(2), slice(2, 4)):
+            images = Examples.of(index.images[rows], (5, 5, 3), hard_labels()).images
+            images.load()
+            pixels[training, rows.start] = images.rows(np.arange(2)).numpy()
+    assert len(decoded) == 4
+    np.testing.assert_array_equal(pixels[0, None], pixels[2, None])
+    np.testing.assert_array_equal(pixels[0, 2], pixels[2, 2])
+    assert (pixels[0, None] != pixels[0, 2]).any()
+    smaller = Examples.of(index.images[:2], (4, 5, 3), hard_labels()).images
+    smaller.load()
+    assert smaller.rows(np.arange(2)).shape == (2, 4, 5, 3)
+    assert (len(decoded), len(decoded_images.LAST_DECODED)) == (6, 2)
+
+
+def test_pixels_are_kept_by_the_content_of_their_files(tmp_path, decoded):
+    first, second, *_ = index_of_files(tmp_path).images
+    Examples.of([first, second], (5, 5, 3), hard_labels()).images.load()
+    Path(first.path).write_bytes(Path(second.path).read_bytes())
+    images = Examples.of([first._replace(sha256=second.sha256), second], (5, 5, 3), hard_labels()).images
+    images.load()
+    assert len(decoded) == 4
+    np.testing.assert_array_equal(*images.rows(np.arange(2)).numpy())
 
 
 @pytest.mark.parametrize("damage", ["missing", "another"])

@@ -17,7 +17,7 @@ from soft_label_files import CLASS_NAMES, INDEX, image, write_both
 
 from pipeline.images.index import Index
 from pipeline.images.views import Augmentation, Views
-from pipeline.runtime.errors import ParameterError
+from pipeline.runtime.errors import DamagedError, ParameterError
 from pipeline.soft_labels import logit_storage
 from pipeline.soft_labels.logit_storage import Dense, TopK, softmax
 from pipeline.soft_labels.reading import open_soft_targets
@@ -196,6 +196,23 @@ def columns_of(value, mean, variance):
         "tail_mean": np.array([mean], np.float32),
         "tail_variance": np.array([variance], np.float32),
     }
+
+
+def test_smallest_largest_and_sum_by_hand():
+    dense = Dense("float32").encode(np.array([[-1.0, 3.0, 0.5], [2.0, 2.0, 8.0]], np.float32))
+    assert np.stack(Dense("float32").extent(dense, 3)).tolist() == [[-1, 2], [3, 8], [2.5, 12]]
+    # Of the mean of seven others, 0 lies below all that is kept, and 3.5 above 3: 6 + 4 + 3 + 7 * 0, and + 7 * 3.5.
+    for mean, smallest, total in ((0, 0, 13), (3.5, 3, 37.5)):
+        found = TopK(3, "float32").extent(columns_of([6, 4, 3], mean, 1), 10)
+        assert np.stack(found).tolist() == [[smallest], [6], [total]]
+
+
+def test_an_index_of_a_class_too_many_is_refused():
+    kind = TopK(2, "float32")
+    soft = {"index": np.array([[2, 3]], np.uint16), "probability": np.array([[0.5, 0.25]]), "tail": np.array([0.25])}
+    with pytest.raises(DamagedError, match="class 3 of 3 classes"):
+        kind.probabilities(soft, 3)
+    assert kind.probabilities(soft, 4).tolist() == [[0.125, 0.125, 0.5, 0.25]]
 
 
 def test_top_k_soft_labels_are_the_golden_ones():

@@ -491,7 +491,7 @@ WHOLE = {}
         ("id,logit:a,logit:b\nx,1,2,3\n", "has 4 fields in line 2, and 3 in its first line", DamagedError),
         ("id,logit:a,logit:b\nx,1\n", "has 2 fields in line 2, and 3 in its first line", DamagedError),
         ('id,logit:a,logit:b\n"x,1,2\n', "in or after line 2: unexpected end of data", DamagedError),
-        ("id,logit:a,logit:b\n" + "x" * 200_000 + ",1,2\n", "field larger than field limit", DamagedError),
+        ("id,logit:a,logit:b\n" + "x" * 200_000 + ",1,2\n", "a field has more than 131,072 characters", DamagedError),
         ("id,view,logit:a,logit:b\nx,9" + "9" * 5000 + ",1,2\n", "is no whole number", UnusableError),
         ("id,view,logit:a,logit:b\nx,,1,2\n", "the view '' is no whole number (line 2)", UnusableError),
         ("id,view,view,logit:a,logit:b\nx,1,1,1,2\n", "has the column 'view' more than once", UnusableError),

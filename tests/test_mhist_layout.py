@@ -49,9 +49,9 @@ def test_rows_become_annotations_sorted_by_id(tmp_path):
     lines = ("c.png,SSA,7,test", "a.png,HP,0,train", "B.png,HP,,train")
     table, images = make(tmp_path, lines, names=("a.png", "B.png", "c.png"))
     assert rows_of(table, images) == [
-        Annotation("B.png", "HP", "train", None, images / "B.png", file_name="B.png"),
-        Annotation("a.png", "HP", "train", 0, images / "a.png", file_name="a.png"),
-        Annotation("c.png", "SSA", "test", 7, images / "c.png", file_name="c.png"),
+        Annotation("B.png", "HP", "train", None, (images / "B.png").as_posix(), file_name="B.png"),
+        Annotation("a.png", "HP", "train", 0, (images / "a.png").as_posix(), file_name="a.png"),
+        Annotation("c.png", "SSA", "test", 7, (images / "c.png").as_posix(), file_name="c.png"),
     ]
 
 
@@ -66,8 +66,8 @@ def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):
     header = "Partition,Note,Majority Vote Label,Image Name,Number of Annotators who Selected SSA (Out of 7)"
     table, images = make(tmp_path, ("train,blurred,HP,a.png,1", "test,,SSA,b.png,6"), header)
     assert rows_of(table, images) == [
-        Annotation("a.png", "HP", "train", 1, images / "a.png", file_name="a.png"),
-        Annotation("b.png", "SSA", "test", 6, images / "b.png", file_name="b.png"),
+        Annotation("a.png", "HP", "train", 1, (images / "a.png").as_posix(), file_name="a.png"),
+        Annotation("b.png", "SSA", "test", 6, (images / "b.png").as_posix(), file_name="b.png"),
     ]
 
 
@@ -84,7 +84,7 @@ def test_links_that_stay_in_the_folder_are_images(tmp_path):
     (images / "a.png").symlink_to("b.png")
     linked = tmp_path / "linked"
     linked.symlink_to(images, target_is_directory=True)
-    assert [row.image for row in rows_of(table, linked)] == [linked / "a.png", linked / "b.png"]
+    assert [row.image for row in rows_of(table, linked)] == [f"{linked.as_posix()}/{name}.png" for name in "ab"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from weights import weights_sha256
 from pipeline.inference import cost
 from pipeline.models import architectures, keras_files
 from pipeline.models.parts import Standardization
-from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError
+from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, ParameterError, UnusableError
 
 HEAD = {"weights": None, "pooling": "avg", "batch_normalization": False, "dropout": 0.2}
 
@@ -384,6 +385,17 @@ def test_files_are_byte_identical_across_processes(tmp_path):
     busy, fresh = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
     assert sorted(busy) == ["cnn.keras", "mlp.keras", "mobilenetv2.keras"]
     assert busy == fresh
+
+
+@pytest.mark.parametrize(("now", "year"), [(3600.0, 1970), (4.4e9, 2109)])
+def test_a_clock_without_a_battery_is_told(tmp_path, monkeypatch, now, year):
+    """Keras writes the date into a zip archive, which ends in an error of Python before 1980."""
+    older = tmp_path / "model.keras"
+    older.write_text("older")
+    monkeypatch.setattr(time, "time", lambda: now)
+    with pytest.raises(UnusableError, match=rf"the year {year}, .* Set the clock, then run again\."):
+        keras_files.save(small(), older)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
 
 
 def test_saved_file_loads_in_plain_keras_to_the_same_predictions(mobilenet, saved):

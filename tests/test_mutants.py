@@ -3,12 +3,14 @@
 import csv
 import importlib
 import subprocess
+from argparse import Namespace
 
 import pytest
 
-from benchmarks import coverage, mutations
+from benchmarks import changed_module, coverage, mutations
+from benchmarks.changed_module import ROOT, Suite, file_of
 from benchmarks.mutants import mutants
-from benchmarks.mutations import EXPLAINED, TESTS, exit_code, file_of, is_killed, row
+from benchmarks.mutations import EXPLAINED, TESTS, row, tried
 
 SOURCE = '''"""A text."""
 @cached(3)
@@ -56,6 +58,8 @@ def test_each_kind_of_change_is_made_once():
         ("f'{a + 1}'", set()),
         ("not a", {"a"}),
         ("a[1:]", {"a[2:]"}),
+        ("a[-1]", {"a[1]", "a[-2]"}),
+        ("a(axis=-1)", {"a(axis=-2)"}),
     ],
 )
 def test_operators_and_constants_are_swapped(before, after):
@@ -68,10 +72,20 @@ def test_a_mutant_names_its_function_and_line():
     assert mutant.source == "class A:\n\n    def b(self):\n        pass"
 
 
+def test_equal_changes_in_a_function_are_numbered():
+    found = mutants("a = 1\ndef b():\n    c(1, 1)\n    return 1\n")
+    assert [one.change for one in found if one.change.startswith("1")] == [
+        "1 -> 2",
+        "1 -> 2",
+        "1 -> 2 (2)",
+        "1 -> 2 (3)",
+    ]
+
+
 def test_every_module_with_its_tests_is_there():
     for module, tests in TESTS.items():
         assert file_of(f"pipeline.{module}").is_file()
-        assert [test for test in tests if not (mutations.ROOT / f"tests/test_{test}.py").is_file()] == []
+        assert [test for test in tests if not (ROOT / f"tests/test_{test}.py").is_file()] == []
 
 
 def test_what_is_explained_is_one_mutant_of_now():
@@ -86,23 +100,78 @@ def test_what_is_explained_is_one_mutant_of_now():
 
 def test_a_row_counts_killed_and_explained():
     survived = [{"why": "It is the same."}, {"why": ""}]
-    assert row("a", 9, 8, survived, "0f+") == ["a", "0f+", "9", "8", "6", "2", "1", "87.5"]
+    assert row("a", 9, 8, survived, commit="0f+", share=0.9, seed=1) == ["a", "0f+", "9", "8", "6", "2", "1", "87.5"]
+
+
+@pytest.fixture
+def in_a_small_project(tmp_path, monkeypatch):
+    """A function that writes tests of `to_change.py`, which no process has loaded yet."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "to_change.py").write_text("SIZE = 3\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\nmarkers = ["slow"]\n')
+    monkeypatch.setattr(changed_module, "ROOT", tmp_path)
+
+    def write(text):
+        (tmp_path / "tests/test_it.py").write_text(f"from to_change import SIZE\n{text}")
+        return Suite(["it"])
+
+    yield write
+    importlib.invalidate_caches()
 
 
 @pytest.mark.slow
-def test_a_changed_module_is_the_one_that_tests_see(tmp_path, monkeypatch):
-    """A test of one line, on a module that no process has loaded yet."""
-    (tmp_path / "to_change.py").write_text("SIZE = 3\n")
-    (tmp_path / "test_it.py").write_text("def test_size():\n    from to_change import SIZE\n    assert SIZE == 3\n")
-    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\nmarkers = ["slow"]\n')
-    monkeypatch.setattr(mutations, "ROOT", tmp_path)
-    tests = [str(tmp_path / "test_it.py")]
-    assert exit_code(None, "", tests, None) == 0
-    assert not is_killed("to_change", "SIZE = 2 + 1\n", tests, 60)
-    assert is_killed("to_change", "SIZE = 4\n", tests, 60)
-    assert is_killed("to_change", "no python", tests, 60)
-    assert is_killed("to_change", "while True:\n    pass\n", tests, -9)
-    importlib.invalidate_caches()
+def test_a_changed_module_is_the_one_that_tests_see(in_a_small_project):
+    tests = in_a_small_project("def test_size():\n    assert SIZE == 3\n")
+    assert not tests.kill("to_change", "SIZE = 2 + 1\n")
+    assert tests.kill("to_change", "SIZE = 4\n")
+    assert tests.kill("to_change", "no python")
+    tests.must_pass()
+    tests.allowed_seconds = 1
+    assert tests.kill("to_change", "while True:\n    pass\n")
+
+
+@pytest.mark.slow
+def test_a_test_that_killed_runs_before_the_others(in_a_small_project, tmp_path):
+    """Each test writes down that it ran."""
+    names, text = (
+        ("small", "even", "odd"),
+        f"from pathlib import Path\nran = Path({str(tmp_path / 'ran')!r}).open('a')\n",
+    )
+    for name, right in zip(names, ("SIZE < 10", "SIZE != 4", "SIZE != 5"), strict=True):
+        text += f"def test_{name}():\n    print('{name}', file=ran, flush=True)\n    assert {right}\n"
+    tests = in_a_small_project(text)
+    for size in (5, 4, 5, 6):
+        tests.kill("to_change", f"SIZE = {size}\n")
+    ran = [*names, *names, "odd", "small", "even", "even", "odd", "odd", "even", "small"]
+    assert (tmp_path / "ran").read_text().split() == ran
+
+
+@pytest.mark.slow
+def test_tests_that_fail_without_a_change_are_named(in_a_small_project):
+    with pytest.raises(SystemExit, match=r"test_it.py::test_size does not pass as it is"):
+        in_a_small_project("def test_size():\n    assert SIZE == 4\n")
+
+
+def test_only_survivors_of_the_same_module_are_tried_again(tmp_path, monkeypatch):
+    module, seen = tmp_path / "module.py", []
+    monkeypatch.setattr(mutations, "commit", lambda: "0f")
+    monkeypatch.setattr(mutations, "file_of", lambda name: module)
+    monkeypatch.setattr(mutations, "survivors_of", lambda name, drawn, processes: seen.append(drawn) or [])
+    options = Namespace(quick=False, share=1.0, seed=1, processes=1)
+
+    def changes_tried(text, before):
+        module.write_text(text)
+        found = tried("a", options, before)
+        assert (found["mutants"], found["tried"]) == (2, 2)
+        return found, [one.change for one in seen.pop()]
+
+    first, changes = changes_tried("a = 1\nb = 2\n", {})
+    assert changes == ["1 -> 2", "2 -> 3"]
+    first["survived"] = [{"function": "", "line": 2, "change": "2 -> 3"}]
+    assert changes_tried("a = 1\nb = 2\n", first)[1] == ["2 -> 3"]
+    assert changes_tried("a = 1\nb = 3\n", first)[1] == ["1 -> 2", "3 -> 4"]
+    options.seed = 2
+    assert changes_tried("a = 1\nb = 2\n", first)[1] == ["1 -> 2", "2 -> 3"]
 
 
 def test_coverage_is_counted_by_package():

@@ -363,12 +363,12 @@ def test_the_image_whose_entropy_is_the_upper_quartile_is_chosen():
     """Of five rows, the upper quartile is the second largest: here row 3 (p = 0.8), below row 0 (p = 0.6)."""
     positive = np.array([0.6, 0.99, 0.95, 0.8, 0.9])
     logits = np.log(np.stack([positive, 1 - positive], axis=1)) + 5
-    assert softening_picture.some_doubt(logits) == 3
+    assert softening_picture.some_doubt(softening_picture.entropies(logits)) == 3
 
 
 def test_the_first_of_equals_is_chosen_also_when_all_are_certain():
-    assert softening_picture.some_doubt(np.zeros((4, 3))) == 0
-    assert softening_picture.some_doubt(np.array([[1e4, -1e4], [-1e4, 1e4]])) == 0
+    assert softening_picture.some_doubt(softening_picture.entropies(np.zeros((4, 3)))) == 0
+    assert softening_picture.some_doubt(softening_picture.entropies(np.array([[1e4, -1e4], [-1e4, 1e4]]))) == 0
 
 
 def test_bars_are_softmax_of_stored_logits_at_each_temperature(make, drawn):

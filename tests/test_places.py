@@ -29,6 +29,7 @@ from pipeline.images.places import (
     place_in_parquet,
     place_in_tar,
     read_bytes,
+    reading_order,
     sha256_of,
 )
 from pipeline.runtime.errors import DamagedError, MismatchError, MissingError, UnusableError
@@ -221,11 +222,28 @@ def test_every_row_group_is_read_once_whatever_the_ids(monkeypatch):
     assert equal_to_any(mixed[:2], mixed[1:]) == [False, True]
     rows = [Annotation(str(number), "a", "train", None, place) for number, place in enumerate(mixed)]
     images = take_images(rows, ["train"] * COUNT, Path("new"), Path("data/split"))
+    assert rows == []  # millions of them would take as much memory again
     assert [(image.id, image.path, image.sha256) for image in images] == [
         (str(number), place, digest) for number, (place, digest) in enumerate(zip(mixed, digests, strict=True))
     ]
     refuse_changed(images)
     assert reads == [*(0, 1, 2), *(0, 1), *(0, 2), *(0, 1, 2), *(0, 1, 2)]
+
+
+def test_each_shard_is_read_from_its_start_to_its_end():
+    """Images in files come first, in their own order; then one shard after another, by numbers and not by text."""
+    tar, parquet = Path("z.tar"), Path("a.parquet")
+    places = [
+        place_in_tar(tar, 1024, 5),
+        "file 2.png",
+        place_in_parquet(parquet, 10),
+        place_in_tar(tar, 512, 5),
+        place_in_parquet(parquet, 9, "photo"),
+        "file 1.png",
+        np.zeros((2, 2), np.uint8),
+    ]
+    assert reading_order(places).tolist() == [1, 5, 6, 4, 2, 3, 0]
+    assert reading_order([]).tolist() == []
 
 
 def test_the_row_group_that_was_used_last_stays(monkeypatch):

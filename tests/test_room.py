@@ -16,6 +16,8 @@ GIB = 2**30
     ("whole", "memory", "available", "cores", "expected"),
     [
         (Span(10, 12, 8), GIB, 20 * GIB, 2, 2),  # 1.2 cores are used and 0.8 idle: room for 0.67 more, so for one
+        (Span(10, 15.5, 4.5), GIB, 20 * GIB, 2, 2),  # room for 0.29
+        (Span(10, 16.5, 3.5), GIB, 20 * GIB, 2, 1),  # room for 0.21
         (Span(10, 19, 1), GIB, 20 * GIB, 2, 1),  # room for 0.05
         (Span(10, 12, 1), GIB, 20 * GIB, 2, 1),  # somebody else uses the rest
         (Span(10, 40, 120), GIB, 20 * GIB, 16, 4),  # 4 cores are used, 12 idle
@@ -44,11 +46,11 @@ def machine(monkeypatch):
 
 
 def test_the_epochs_to_come_count_more_than_the_start(machine):
-    """Ten seconds at one core, then 99 epochs of a second at 3: of 4 cores, 2.8 are used and 1.2 idle, so none fits."""
+    """Ten seconds at one core, then 99 epochs of a second at 3.5: of 4 cores, 3.3 are used and 0.7 idle: none fits."""
     measured = FirstEpochs()
     machine(10, 10, 30)
     assert measured.after_epoch(99) is None  # the first epoch traces too
-    machine(1, 3, 1)
+    machine(1, 3.5, 0.5)
     assert measured.after_epoch(98) == 1
     few = FirstEpochs()
     machine(10, 10, 30)

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -15,7 +17,7 @@ from pipeline.images.augmentation import Augmentation, Erasing, Mixing, Operatio
 from pipeline.images.operations import OPERATIONS
 from pipeline.images.random_words import digests_of, philox_words, words_of
 from pipeline.images.sampling import sample_views
-from pipeline.images.transforms import NOT_MIXED, Pictures, Transforms
+from pipeline.images.transforms import NOT_MIXED, SAME_COLOR, Pictures, Transforms
 
 IDS = [f"MHIST_{number:03}.png" for number in range(300)]
 MOVES_AND_COLOR = Augmentation(horizontal_flip=True, rotation=0.2, brightness=0.2, channel_gain=0.1)
@@ -77,6 +79,22 @@ def test_many_blocks_are_one(monkeypatch, augmentation):
     same(sampled(augmentation, IDS[:50]), at_once)
 
 
+def test_transforms_that_change_nothing_take_no_memory():
+    """Blocks are joined; of millions of rows, each with the same six numbers, 24 bytes would stay for each."""
+    parts = [Transforms.of((count,), affine=np.full((count, 6), count, np.float16)) for count in (2, 3)]
+    joined = Transforms.joined(parts)
+    np.testing.assert_array_equal(joined.affine[:, 0], [2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(joined.color, np.tile(SAME_COLOR, (5, 1)))
+    assert joined.partner.tolist() == [NOT_MIXED] * 5
+    assert {name for name, values in vars(joined).items() if values.strides[0]} == {"affine"}
+
+
+def test_rows_of_one_value_that_differ_from_others_are_joined():
+    """The blocks of one field have one value each, and these differ."""
+    parts = [replace(Transforms.of((2,)), own_share=np.broadcast_to(np.float16(share), (2,))) for share in (1, 0.5)]
+    assert Transforms.joined(parts).own_share.tolist() == [1, 1, 0.5, 0.5]
+
+
 def test_new_kinds_of_change_leave_the_others_as_they_were():
     plain, everything = sampled(MOVES_AND_COLOR), sampled()
     assert plain.affine.tobytes() == everything.affine.tobytes()
@@ -104,6 +122,35 @@ def test_operations_and_strengths_are_those_of_their_words():
             strength = {"blur": how, "hue": 2 * how - 1, "grayscale": 1.0}[name] * largest[name]
             assert transforms.operation[row, number] == CODES[name]
             assert transforms.strength[row, number] == np.float16(strength)
+
+
+def test_as_many_operations_are_drawn_as_are_asked_for():
+    for count in (1, 2, 3):
+        transforms = sampled(Augmentation(operations=Operations(count, magnitude=5.0)), IDS[:5])
+        assert transforms.operation.shape == transforms.strength.shape == (5, count)
+
+
+FORMULAS = {
+    "u L": lambda u, largest: u * largest,
+    "(2 u - 1) L": lambda u, largest: (2 * u - 1) * largest,
+    "L": lambda u, largest: largest,
+    "floor(u (L + 1))": lambda u, largest: math.floor(u * (largest + 1)),
+}
+"""How docs/format.md says that strengths are drawn."""
+
+
+def test_operations_are_those_of_the_format():
+    """Each row of its table: code, name, strengths that there are, how they are drawn, and that of RandAugment."""
+    text = (Path(__file__).parents[1] / "docs/format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) `(\w+)` \| .*?([\d.]+) \| .* \| ([^|]+) \| ([\d.]+) \| [^|]+ \|$", text, re.MULTILINE)
+    assert [name for _, name, *_ in rows] == [*OPERATIONS]
+    for code, name, limit, formula, at_10 in rows:
+        operation = OPERATIONS[name]
+        told = (operation.code, operation.limit, operation.at_magnitude_10)
+        assert told == (int(code), float(limit), float(at_10)), name
+        words = np.array([0.0, 0.3, 0.7, 0.999])
+        expected = [FORMULAS[formula](word, 3.0) for word in words]
+        np.testing.assert_allclose(operation.draw(words, 3.0), expected, rtol=1e-12, err_msg=name)
 
 
 def test_params_yaml_may_name_every_operation():
@@ -162,6 +209,22 @@ def test_one_word_chooses_between_mixup_cutmix_and_neither():
         assert kind != "neither" or transforms.own_share[row] == 1
 
 
+def test_a_share_is_that_of_the_words_below_it():
+    """So a share of 0 chooses no image, and one of 1 chooses all. Here a share is the word of the first image."""
+
+    def chosen(share):
+        transforms = [
+            sampled(Augmentation(erasing=Erasing(share[21], (0.1, 0.2), (0.5, 2.0))), IDS[:2]).erased,
+            sampled(Augmentation(mixup=Mixing(1.0, share[16])), IDS[:2]).partner + 1,
+            sampled(Augmentation(cutmix=Mixing(1.0, share[16])), IDS[:2]).partner + 1,
+        ]
+        return [bool(of_images[0].any()) for of_images in transforms]
+
+    words = np.array(numbers(IDS[0]))
+    assert chosen(words) == [False] * 3
+    assert chosen(np.nextafter(words, 1)) == [True] * 3
+
+
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_the_share_of_mixup_is_a_quantile_of_beta(alpha):
     share = sampled(Augmentation(mixup=Mixing(alpha, 1.0))).own_share
@@ -184,6 +247,20 @@ def test_a_box_of_cutmix_is_that_of_its_words_cut_at_the_edges():
         area = (box[2] - box[0]) * (box[3] - box[1]) / 4
         assert transforms.own_share[row] == np.float16(1 - area)
     assert cut > 20
+
+
+def test_a_box_too_thin_for_float16_is_none():
+    """Float16 has more numbers near 0 than near 1, so of a small box one side alone may vanish."""
+    transforms = sampled(Augmentation(cutmix=Mixing(0.02, 1.0)))
+    left, top, right, bottom = transforms.box.astype(np.float64).T
+    is_box = (left < right) & (top < bottom)
+    assert 0 < is_box.sum() < 300
+    assert not transforms.box[~is_box].any()
+    assert (transforms.own_share[~is_box] == 1).all()
+
+
+def test_two_images_are_partners_of_each_other():
+    assert sampled(Augmentation(mixup=Mixing(1.0, 1.0)), IDS[:2]).partner.tolist() == [1, 0]
 
 
 def test_the_partner_is_the_next_image_on_the_ring():
@@ -267,3 +344,57 @@ def test_pictures_of_a_view_and_of_its_partner_are_named_once():
     pictures = Pictures.of(transforms, np.array([0, 1, 2, 0]), np.array([0, 0, 0, 1]))
     assert pictures.rows.tolist() == [0, 1, 2, 0, 2, 0, 1]
     assert pictures.partner.tolist() == [0, 4, 5, 6]
+
+
+def random_transforms():
+    """2 x 3 views with two operations each; no number is that of a change that is off."""
+    random = np.random.default_rng(0)
+    widths = {"affine": (6,), "color": (6,), "operation": (2,), "strength": (2,), "erased": (4,), "box": (4,)}
+    drawn = {name: random.uniform(2, 3, (2, 3, *width)).astype(np.float16) for name, width in widths.items()}
+    partner, own_share = random.integers(0, 9, (2, 3)), random.uniform(0, 1, (2, 3)).astype(np.float16)
+    return Transforms(**drawn | {"operation": np.full((2, 3, 2), 3, np.uint8)}, partner=partner, own_share=own_share)
+
+
+@pytest.mark.parametrize("name", vars(random_transforms()))
+def test_views_are_equal_if_all_their_transforms_are(name):
+    transforms = random_transforms()
+    changed = {name: getattr(transforms, name).copy()}
+    changed[name][(1, 2, -1)[: changed[name].ndim]] += 1
+    other, expected = replace(transforms, **changed), [[True] * 3, [True, True, False]]
+    assert transforms.equal(transforms).all()
+    assert transforms.equal(other).tolist() == expected
+    mixes = name in ("partner", "own_share", "box")
+    assert transforms.equal_pictures(other).tolist() == ([[True] * 3] * 2 if mixes else expected)
+
+
+def test_a_place_without_an_operation_is_as_good_as_no_place():
+    transforms = random_transforms()
+    wider = {name: np.pad(getattr(transforms, name), [(0, 0), (0, 0), (0, 2)]) for name in ("operation", "strength")}
+    wider["operation"][0, 1, 3] = 5
+    for pair in ((transforms, replace(transforms, **wider)), (replace(transforms, **wider), transforms)):
+        assert pair[0].equal(pair[1]).tolist() == [[True, False, True], [True] * 3]
+
+
+def test_what_is_not_stored_changes_nothing():
+    """The identity of both maps, no box, no partner and the whole share: docs/format.md."""
+    found = Transforms.of((2, 3), operation=np.ones((2, 3, 4), np.uint8))
+    told = {}
+    for name, values in vars(found).items():
+        told[name] = (values.shape, values.dtype.name, np.unique(values, axis=1)[0].tolist())
+    assert told == {
+        "affine": ((2, 3, 6), "float16", [[1, 0, 0, 0, 1, 0]]),
+        "color": ((2, 3, 6), "float16", [[1, 1, 1, 0, 0, 0]]),
+        "operation": ((2, 3, 4), "uint8", [[1, 1, 1, 1]]),
+        "strength": ((2, 3, 4), "float16", [[0, 0, 0, 0]]),
+        "erased": ((2, 3, 4), "float16", [[0, 0, 0, 0]]),
+        "partner": ((2, 3), "int32", [-1]),
+        "own_share": ((2, 3), "float16", [1]),
+        "box": ((2, 3, 4), "float16", [[0, 0, 0, 0]]),
+    }
+
+
+def test_parts_are_joined_along_the_first_axis():
+    transforms = random_transforms()
+    same(Transforms.joined([transforms[:1], transforms[1:]]), transforms)
+    same(Transforms.joined([transforms]), transforms)
+    assert len(transforms) == 2

@@ -37,7 +37,8 @@ from pipeline.images.sampling import sample_views
 from pipeline.images.transforms import SAME_COLOR
 from pipeline.images.views import Views
 from pipeline.runtime.errors import DamagedError, MissingError
-from pipeline.soft_labels import hdf5, logit_storage
+from pipeline.runtime.progress import Progress
+from pipeline.soft_labels import hdf5, logit_storage, reading, writing
 from pipeline.soft_labels.hdf5 import damage, seal, sealed_sha256
 from pipeline.soft_labels.layout import LOGITS_FORMAT
 from pipeline.soft_labels.reading import open_logits, open_soft_targets
@@ -275,6 +276,78 @@ def test_rows_beyond_the_first_slab_are_softened(tmp_path, monkeypatch):
         np.testing.assert_allclose(file["train/soft"][:], expected, rtol=2 * ULP)
         assert file["train/hard"][:].argmax(axis=1).tolist() == LABELS["train"]
         assert [name.decode() for name in file["train/id"]] == IDS["train"]
+
+
+def test_room_is_asked_for_as_much_as_the_files_take(tmp_path, monkeypatch):
+    """All datasets of the splits, and 64 KiB: class names and HDF5's own structures are smaller."""
+    asked = {}
+    monkeypatch.setattr(writing, "refuse_full_disk", lambda path, size: asked.update({path: size}))
+    for path in write_both(tmp_path):
+        with h5py.File(path) as file:
+            held = sum(dataset.nbytes for split in SPLITS for dataset in file[split].values())
+        assert asked[path] == held + 65536 > path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"), [("Can't close file (file write failed: errno = 28)", OSError), ("other", RuntimeError)]
+)
+def test_a_full_disk_is_told_from_other_failures_of_hdf5(tmp_path, raised, error):
+    with pytest.raises(error, match=re.escape(raised)) as told, hdf5.create(tmp_path / "new.h5", LOGITS_FORMAT):
+        raise RuntimeError(raised)
+    assert type(told.value) is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_soft_labels_that_are_hard_are_written_with_a_warning(tmp_path, capsys):
+    write_both(tmp_path)
+    assert capsys.readouterr().err == ""
+    _, targets = write_both(tmp_path / "far", logits=lambda *size: 1e4 * logits_of(*size))
+    assert capsys.readouterr().err.startswith(
+        f"warning: {targets}: at T = 4 the soft labels have a mean entropy of 0.0"
+    )
+
+
+@pytest.fixture
+def progress(monkeypatch):
+    """What is told of all long work: [title, total, unit, count], if it is silent where it is short."""
+    told = []
+
+    class Counting(Progress):
+        def __init__(self, *counted, short_is_silent):
+            assert short_is_silent
+            super().__init__(*counted, short_is_silent=True)
+
+        def __exit__(self, *error):
+            told.append([self.title, self.total, self.unit, self.done])
+
+    for module in (hdf5, writing):
+        monkeypatch.setattr(module, "Progress", Counting)
+    return told
+
+
+def test_softening_counts_the_rows_of_all_views(tmp_path, monkeypatch, progress):
+    monkeypatch.setattr("pipeline.soft_labels.reading.SLAB_ROWS", 2)
+    write_both(tmp_path)
+    counted = [["soften train", 15, "rows", 15], ["soften val", 2, "rows", 2], ["soften test", 3, "rows", 3]]
+    assert [work for work in progress if work[2] == "rows"] == counted
+
+
+def test_the_digest_of_a_long_file_is_that_of_all_its_bytes(tmp_path, progress):
+    """Three blocks of a mebibyte and a part of a fourth, of which the superblock names the end."""
+    content = bytearray(np.random.default_rng(0).bytes(3 * 2**20 + 7))
+    content[40:48] = len(content).to_bytes(8, "little")
+    path = tmp_path / "long.h5"
+    path.write_bytes(content)
+    seal(path)
+    assert sealed_sha256(path) == hashlib.sha256(content).hexdigest()
+    assert damage(path) is None
+    assert progress == [["digest of long.h5", 3, "MiB", 3]] * 2
+
+
+def test_texts_are_as_wide_as_the_longest_of_them():
+    found = [hdf5.strings(texts) for texts in (["a", "b"], ["", "é"], [""])]
+    assert [array.dtype.itemsize for array in found] == [1, 2, 1]
+    assert hdf5.texts(found[1]) == ("", "é")
 
 
 # The layout, read as anyone with h5py and NumPy would
@@ -837,6 +910,20 @@ def test_a_dataset_in_the_place_of_a_split_is_refused(copy_of, kind):
 def replaced_by_numbers(file):
     del file["val"]
     file["val"] = np.zeros(3)
+
+
+def test_its_structure_is_read_before_where_a_crash_does_no_harm(copy_of, monkeypatch):
+    """Each content once, as it is read here."""
+    tried = []
+    monkeypatch.setattr(reading, "try_once", lambda reader, *arguments, **more: tried.append([reader, arguments, more]))
+    path = copy_of("dense logits")
+    with open_logits(path) as file:
+        [[reader, arguments, more]] = tried
+        assert (arguments, more["sha256"]) == ((path, ["teacher-logits"]), file.sha256)
+    reader(str(path), ["teacher-logits"])
+    edit(path, lambda file: file["train"].pop("label"))
+    with pytest.raises(DamagedError, match=r"/train, expected .*'label'"):
+        reader(str(path), ["teacher-logits"])
 
 
 @by_format

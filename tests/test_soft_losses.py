@@ -263,6 +263,20 @@ def test_standardised_by_hand():
     np.testing.assert_allclose(found, [[-math.sqrt(1.5), 0, math.sqrt(1.5)]], rtol=1e-6)
 
 
+def test_the_least_norm_takes_off_what_it_says():
+    # p and q are 1/2 +- 1e-4 / sqrt(2), the norm of each row less its mean is 1e-4, and 1e-8 their product: as much as
+    # the least one. 1e-8 / sqrt(1e-16 + 1e-16) = 0.70710678, in place of a correlation of 1.
+    p = tf.constant([[0.5 + 1e-4 / math.sqrt(2), 0.5 - 1e-4 / math.sqrt(2)]], tf.float64)
+    losses = soft_losses.relations(p, tf.math.log(p), 1.0, 0.0).numpy()
+    assert losses == pytest.approx([1 - 0.70710678], rel=1e-6)
+
+
+def test_the_least_variance_is_added_to_that_of_logits():
+    # (2a, 0) with a^2 = 1e-7 has the variance 1e-7: a / sqrt(1e-7 + 1e-7) = 0.70710678, in place of 1.
+    found = soft_losses.standardised(tf.constant([[4e-7**0.5, 0.0]], tf.float64)).numpy()
+    np.testing.assert_allclose(found, [[0.70710678, -0.70710678]], rtol=1e-7)
+
+
 def test_the_teachers_choice_by_hand():
     # It is the second class, of which softmax(0, ln 3, 0) is 3/5.
     losses, gradient = ours("hard", logs([0.2, 0.5, 0.3]), [[0, math.log(3), 0]], [[1.0, 0, 0]])

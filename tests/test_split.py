@@ -198,7 +198,7 @@ def test_two_images_of_one_name_on_this_disk_are_refused(monkeypatch):
     """As "A.png" and "a.png" are on disks that do not tell them apart."""
     make(range(40))
     rows = [
-        Annotation(f"{folder}/{name}.png", label, "train" if number % 2 else "test", None, Path("raw/images/001.png"))
+        Annotation(f"{folder}/{name}.png", label, "train" if number % 2 else "test", None, "raw/images/001.png")
         for number, name in enumerate("abcdefgh")
         for label in ("HP", "SSA")
         for folder in (["x", "y"] if name == "d" else ["x"])

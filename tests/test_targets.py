@@ -68,8 +68,8 @@ def test_each_image_gets_the_labels_and_transforms_of_its_view(path, rows, view)
     np.testing.assert_array_equal(colors, expected.color)
 
 
-def test_images_in_another_order_than_the_file_are_joined_by_id(path):
-    order = [2, 0, 4]
+@pytest.mark.parametrize("order", [[2, 0, 4], [1, 0, 2, 3, 4], [0, 1, 2]], ids=["some", "two swapped", "the first"])
+def test_images_in_another_order_than_the_file_are_joined_by_id(path, order):
     with open_soft_targets(path) as file:
         whole = take(labels_of(file, TRAIN), 1, order)
         reordered = take(labels_of(file, [TRAIN[row] for row in order]), 1, range(len(order)))

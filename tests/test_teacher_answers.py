@@ -18,6 +18,7 @@ from pipeline.distillation.loss import DistillationLoss
 from pipeline.distillation.targets import HardAndSoftLabels
 from pipeline.distillation.teacher_answers import answers_for
 from pipeline.runtime.errors import MissingError, ParameterError
+from pipeline.soft_labels import reading
 from pipeline.soft_labels.logit_storage import TopK
 from pipeline.soft_labels.reading import open_soft_targets
 
@@ -117,6 +118,27 @@ def test_a_probability_below_the_normal_numbers_is_lost():
     assert smallest.view(np.uint32).tolist() == [1 << 23, 1 << 22, 1, 0]
     rows = np.stack([np.ones(4, np.float32), smallest], axis=1)
     assert teacher_answers.lost(rows, 4.0).tolist() == [False, True, True, True]
+
+
+def test_up_to_a_temperature_of_a_thousand_logits_follow():
+    """At 1,000, the rounding of a float32's logarithm, 2^-24, has become 6e-5."""
+    row = np.full((1, 3), 1 / 3, np.float32)
+    assert [teacher_answers.lost(row, t).tolist() for t in (1000.0, 1000.5)] == [[False], [True]]
+
+
+def test_the_first_lost_row_is_named(tmp_path, monkeypatch):
+    """Rows are looked at two at a time; the fourth one is the first of which too little is held."""
+    monkeypatch.setattr(reading, "SLAB_ROWS", 2)
+
+    def fourth_far_apart(*size):
+        far = logits_of(*size)
+        far[:, 3:] = far_apart(*size)[:, :1]
+        return far
+
+    paths = write_both(tmp_path, 1.0, logits=fourth_far_apart)
+    paths[0].unlink()
+    with pytest.raises(MissingError, match=rf"not tell those of {TRAIN[3].id}: at T = 1,"):
+        told(paths, loss_at(1.0))
 
 
 def test_rows_of_test_images_may_be_lost(tmp_path):

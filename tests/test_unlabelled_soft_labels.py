@@ -130,6 +130,11 @@ def test_answers_are_those_to_labelled_images(files, monkeypatch, number, slab, 
     np.testing.assert_allclose(softmax(found.logits, 1.0), softmax(sampled, 1.0), rtol=1e-4)
 
 
+def test_accuracy_is_the_share_of_equal_classes():
+    found = answers.Answers(np.array([0, 1, 2, 2]), np.array([0, 2, 2, 2]), np.zeros((4, 3)))
+    assert found.accuracy == 0.75
+
+
 # verify and inspect
 
 

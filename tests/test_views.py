@@ -377,6 +377,14 @@ def test_a_flip_mirrors_what_the_crop_shows():
 # The colors
 
 
+def test_no_zero_of_a_transform_has_a_sign():
+    """Or equal views would have other bytes."""
+    flips = Augmentation(horizontal_flip=True, vertical_flip=True)
+    affine = sampling.sample_views(flips, 1, IDS[:100], 0).affine
+    assert len(np.unique(affine, axis=0)) == 4
+    assert not np.signbit(affine[affine == 0]).any()
+
+
 def test_a_color_is_contrast_then_channel_gain_then_brightness():
     """The definition, of values from 0 to 1; a gain and a bias are its slope and its value at 0."""
     for number in range(25):
@@ -587,6 +595,45 @@ def test_a_set_of_views_outlives_json(views):
     off = asdict(Augmentation())
     on = {name for name, value in asdict(views.augmentation).items() if value != off[name]}
     assert set(stored["augmentation"]) == on
+
+
+@pytest.mark.parametrize(
+    ("taken", "refused"),
+    [
+        ({"crop_area": [0.01, 1.0]}, {"crop_area": [0.0099, 1.0]}),
+        ({"crop_area": [0.5, 0.5]}, {"crop_area": [0.5, 0.4999]}),
+        ({"crop_area": [1.0, 1.0]}, {"crop_area": [1.0, 1.0001]}),
+        ({"crop_aspect_ratio": [0.1, 10.0]}, {"crop_aspect_ratio": [0.0999, 10.0]}),
+        ({"crop_aspect_ratio": [10.0, 10.0]}, {"crop_aspect_ratio": [10.0, 10.0001]}),
+        ({"operations": {"count": 1, "of": {"hue": 0.5}}}, {"operations": {"count": 1, "of": {"hue": 0.5001}}}),
+        ({"operations": {"count": 1, "of": {"hue": 0.0001}}}, {"operations": {"count": 1, "of": {"hue": 0.0}}}),
+        ({"operations": {"count": 1, "magnitude": 10.0}}, {"operations": {"count": 1}}),
+        (
+            {"operations": {"count": 1, "of": {"hue": 0.5}}},
+            {"operations": {"count": 1, "magnitude": 1.0, "of": {"hue": 0.5}}},
+        ),
+        ({"operations": {"count": 1, "of": {"hue": 0.5}}}, {"operations": {"count": 1, "of": {}}}),
+        (
+            {"mixup": {"alpha": 1.0, "share": 0.75}, "cutmix": {"alpha": 1.0, "share": 0.25}},
+            {"mixup": {"alpha": 1.0, "share": 0.75}, "cutmix": {"alpha": 1.0, "share": 0.2501}},
+        ),
+    ],
+)
+def test_each_range_is_taken_to_its_end_and_no_further(taken, refused):
+    described = Augmentation.from_json(taken).as_json()
+    assert Augmentation.from_json(described).as_json() == described
+    with pytest.raises(ValueError, match=r"expected|at most|names no operation"):
+        Augmentation.from_json(refused)
+
+
+def test_an_erased_box_is_by_default_that_of_torchvision():
+    """`RandomErasing` of torchvision: 2 to 33 % of the area, 0.3 to 3.3 as wide as high."""
+    assert Erasing(0.5) == Erasing(0.5, (0.02, 0.33), (0.3, 3.3))
+
+
+def test_operations_that_are_equal_count_once():
+    some = [Operations(2, {"hue": 0.05, "blur": 0.005}), Operations(2, {"blur": 0.005, "hue": 0.05})]
+    assert len({*some, Operations(1, {"hue": 0.05, "blur": 0.005})}) == 2
 
 
 def test_what_is_off_is_left_out():

@@ -89,4 +89,4 @@ def is_left(output: Path, dvc: psutil.Process) -> bool:
 
 def _of(dvc: psutil.Process) -> str:
     """What the notes of one run of DVC begin with."""
-    return f"{dvc.pid} {dvc.create_time()} "
+    return f"{dvc.pid} {hash(dvc)} "  # of the number and the start since the machine's; `create_time` follows the clock

@@ -1,5 +1,6 @@
 """How many trainings fit on this machine beside each other, judged by the first epochs of one of them."""
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pipeline.runtime.cores import control_groups, usable_cores
 
 MEMORY_SHARE = 0.8
 """The share of the available memory that trainings beside this one may take together, each as much as this one."""
+
+LEAST_SHARE = 0.25
+"""A training is worth starting beside others if they leave it at least this share of the cores that it would use."""
 
 LEAST_SECONDS = 0.3
 """Epochs are measured for at least so long: the system counts the time of processors in hundredths of a second."""
@@ -51,7 +55,7 @@ def now() -> Span:
 def that_fit(whole: Span, memory: int, available: int, cores: float) -> int:
     """How many trainings of one kind are done fastest beside each other, from 1.
 
-    Others are started for the cores that one of them leaves idle, rounded, as far as there is memory.
+    Others are started for the cores that one of them leaves idle (`LEAST_SHARE`), as far as there is memory.
 
     Args:
         whole: a training alone, from its start to its end.
@@ -61,7 +65,7 @@ def that_fit(whole: Span, memory: int, available: int, cores: float) -> int:
     """
     of_own = max(whole.own, 0.01) / whole.seconds  # the system counts in hundredths of a second
     idle = min(whole.idle / whole.seconds, cores - of_own)
-    others = min(round(idle / of_own), int(MEMORY_SHARE * available / memory))
+    others = min(math.floor(idle / of_own + 1 - LEAST_SHARE), int(MEMORY_SHARE * available / memory))
     return 1 + max(0, others)
 
 

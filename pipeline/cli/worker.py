@@ -1,7 +1,7 @@
 """`python -m pipeline.cli.worker`: trains what another training asks for, one after another, in one started process.
 
 It reads a line for each training, the words of its command as JSON, and answers each with a line, `DONE` or `FAILED`.
-What the commands print goes to stderr. TensorFlow is loaded before the first line comes.
+What the commands print goes to stderr. TensorFlow and the code of trainings are loaded before the first line comes.
 """
 
 import gc
@@ -9,8 +9,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 DONE, FAILED = "done", "failed"
+WILL_BE_USED = ("pipeline.params.reading", "pipeline.stages.train_student", "pipeline.stages.train_baseline")
 
 
 def serve() -> None:
@@ -20,6 +22,8 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     start_tensorflow()
+    for module in WILL_BE_USED:  # while it waits for the first line
+        import_module(module)
     for line in sys.stdin:
         print(DONE if is_trained(json.loads(line)) else FAILED, file=answers)
 

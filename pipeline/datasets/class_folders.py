@@ -135,13 +135,15 @@ def _rows(
     ids = ids_of(
         [f"{label}/{name}" if split == "train" else f"{split}/{label}/{name}" for split, label, name in images]
     )
+    of_classes = {(split, label) for split, label, _ in images}
+    place_of = {(split, label): (folders[split] / label).as_posix() for split, label in of_classes}
     for image_id, (split, label, name), class_name in zip(ids, images, classes, strict=True):
         yield Annotation(
             id=image_id,
             class_name=class_name,
             partition=split,
             votes=None,
-            image=folders[split] / label / name,
+            image=f"{place_of[split, label]}/{name}",
             drawn_by=name,  # without the class, so that renaming a class or correcting a label moves no image
             file_name=f"{label}__{name}" if len(merged[class_name]) > 1 else name,
         )
@@ -199,9 +201,10 @@ def _content_of(folder: Path, apart: Sequence[Path], data: Path, known: Sequence
             content.left_out.append(entry.name)
     _refuse_names(labels, folder)
     for label in labels:
-        images = sorted(entry.name for entry in (folder / label).iterdir() if not is_left_by_a_system(entry.name))
+        with os.scandir(folder / label) as entries:
+            images = sorted((one for one in entries if not is_left_by_a_system(one.name)), key=lambda one: one.name)
         _refuse_no_files(folder / label, images)
-        content.images += [(label, name) for name in images]
+        content.images += [(label, image.name) for image in images]
     return content
 
 
@@ -225,12 +228,12 @@ def _refuse_names(labels: list[str], folder: Path) -> None:
         )
 
 
-def _refuse_no_files(folder: Path, names: list[str]) -> None:
-    if not names:
+def _refuse_no_files(folder: Path, entries: Sequence[os.DirEntry[str]]) -> None:
+    if not entries:
         raise UnusableError(f"{folder} holds no images. Put the images of that class there, or remove the folder.")
-    refuse_escapes(names, folder)
-    other = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
-    if len(other) == len(names):
+    refuse_escapes(entries, folder)
+    other = [entry.name for entry in entries if not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry))]
+    if len(other) == len(entries):
         raise UnusableError(
             f"{folder} holds only folders: {quoted(other)}. If these are the classes, set split.data, or split.train, "
             "split.val and split.test, to the folder that holds them. If they are parts of one class, move their "

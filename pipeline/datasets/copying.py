@@ -1,6 +1,6 @@
 """Checks the images of a data set and copies them: each file is read once, and several at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from pipeline.datasets.labelled import Annotation
 from pipeline.images.checks import problems_of, refuse_problems
 from pipeline.images.index import Image, SplitName
-from pipeline.images.places import file_of, read_bytes, reading_order
+from pipeline.images.places import file_of, is_in_shard, read_bytes, reading_order
 from pipeline.runtime.digests import sha256_bytes
 from pipeline.runtime.errors import UnusableError
 from pipeline.runtime.parallel import in_threads
@@ -20,12 +20,12 @@ Pair = tuple[Annotation, SplitName]
 
 
 def take_images(
-    rows: Sequence[Annotation], splits: Sequence[SplitName], folder: Path, final: Path, copy: bool = True
+    rows: list[Annotation], splits: Sequence[SplitName], folder: Path, final: Path, copy: bool = True
 ) -> list[Image]:
     """Writes a copy of every image file, and a PNG file of every array of pixels; images in shards stay there.
 
     Args:
-        rows: the images.
+        rows: the images; the list is emptied, so that memory need not hold them and the rows of the index.
         splits: the split of each.
         folder: the new folder to write to.
         final: the name that the folder will have.
@@ -37,19 +37,22 @@ def take_images(
     Raises:
         UnusableError: image files cannot be used, of which the message names each; or two images have one name.
     """
-    order = reading_order([row.image for row in rows])
-    pairs = [(rows[number], splits[number]) for number in order]
+    order = reading_order(row.image for row in rows)
+    files = sum(_is_file(row.image) for row in rows)
     taking = _Taking(folder, final, copy)
-    taking.make_folders(pairs)
-    images = []
-    with Progress("split", len(rows), "images") as progress, opened_record() as record:
-        for image, seen in progress.counted(in_threads(taking.take, pairs)):
-            images.append(image)
+    taking.make_folders(zip(rows, splits, strict=True))
+    images: list[Any] = [None] * len(rows)
+    waiting = [rows[number] for number in order[::-1]]
+    rows.clear()
+    with Progress("split", len(images), "images") as progress, opened_record() as record:
+        taken = in_threads(taking.take, ((waiting.pop(), splits[number]) for number in order))
+        for number, (image, seen) in zip(order, progress.counted(taken), strict=True):
+            images[number] = image
             if seen is not None:
                 record.note([seen])
-        problems = {row.id: taking.problems[row.id] for row in rows if row.id in taking.problems}
-        refuse_problems(problems, sum(_is_file(row.image) for row in rows))
-    return [image for _, image in sorted(zip(order, images, strict=True))]
+        problems = {image.id: taking.problems[image.id] for image in images if image.id in taking.problems}
+        refuse_problems(problems, files)
+    return images
 
 
 def place_of(row: Annotation, split: SplitName) -> str:
@@ -66,7 +69,7 @@ class _Taking:
         self._folder, self._final, self._copies_files = folder, final.as_posix(), copy
         self.problems: dict[str, str] = {}
 
-    def make_folders(self, pairs: Sequence[Pair]) -> None:
+    def make_folders(self, pairs: Iterable[Pair]) -> None:
         """Makes every folder that gets an image."""
         self._folder.mkdir(parents=True)  # which stays empty if all images stay where they are
         written = (place_of(row, split) for row, split in pairs if not self._stays(row))
@@ -95,7 +98,7 @@ class _Taking:
 
     def _image(self, row: Annotation, split: SplitName, content: bytes) -> Image:
         place = place_of(row, split)
-        path = _own_path(row) if self._stays(row) else f"{self._final}/{place}"
+        path = str(row.image) if self._stays(row) else f"{self._final}/{place}"
         if not (self.problems or self._stays(row)):  # with a problem, copies are of no use: the others are only checked
             _write(content, self._folder / place, row.id)
         votes = "" if row.votes is None else str(row.votes)
@@ -103,16 +106,12 @@ class _Taking:
 
     def _stays(self, row: Annotation) -> bool:
         """Whether the image is read where it lies."""
-        return isinstance(row.image, str) or (isinstance(row.image, Path) and not self._copies_files)
+        return _is_file(row.image) and (not self._copies_files or is_in_shard(row.image))
 
 
-def _is_file(image: Any) -> TypeGuard[Path | str]:
+def _is_file(image: Any) -> TypeGuard[str]:
     """Whether an image is encoded as in a file, which may lie in a shard, and no array of pixels."""
-    return isinstance(image, Path | str)
-
-
-def _own_path(row: Annotation) -> str:
-    return row.image.as_posix() if isinstance(row.image, Path) else str(row.image)
+    return isinstance(image, str)
 
 
 def _png(pixels: Any) -> bytes:

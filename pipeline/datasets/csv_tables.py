@@ -73,7 +73,7 @@ def read_mhist(
     partitions = [PARTITIONS[name] for name in table.column(PARTITION)]
     columns = (ids, names_and_files, classes, partitions, votes)
     rows = [
-        Annotation(name, class_name, partition, count, folder.folder / file, file_name=copied_as(name, file))
+        Annotation(name, class_name, partition, count, folder.place(file), file_name=copied_as(name, file))
         for name, (_, file), class_name, partition, count in zip(*columns, strict=True)
     ]
     return _data_set(data, folder, table, rows, {"val": val_fraction}, order, unlabelled)
@@ -161,7 +161,7 @@ def read_csv(
     image_ids = ids_of([name for name, _ in names_and_files])
     rows = [
         Annotation(
-            name, class_name, partitions.get(file, "train"), None, folder.folder / file, file_name=copied_as(name, file)
+            name, class_name, partitions.get(file, "train"), None, folder.place(file), file_name=copied_as(name, file)
         )
         for name, (_, file), class_name in zip(image_ids, names_and_files, classes, strict=True)
     ]
@@ -200,8 +200,8 @@ def _data_set(
             f"The {len(more):,} images of split.unlabelled.folder have no group. Make sure that none of them belongs "
             "to a group of validation or test images."
         )
-    taken = {row.image for row in [*rows, *more]} | {table.path}
-    others = [file for file in folder.files if folder.folder / file not in taken]
+    taken = {row.image for row in [*rows, *more]} | {table.path.as_posix()}
+    others = [file for file in folder.files if folder.place(file) not in taken]
     every = sorted([*kept, *more], key=lambda row: row.id)
     return DataSet(table.path, every, drawn, others, f"no row names these files of {folder.folder}", order, hints)
 

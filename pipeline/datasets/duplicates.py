@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,33 +18,40 @@ SHOWN = 3
 """How many pictures a message names, and how many copies of each."""
 
 
-def digest_of(image: Path | str | Any) -> str:
+def digest_of(image: str | Any) -> str:
     """SHA-256 of an image file, wherever it lies, or of pixels and their shape.
 
     Images from which equal files are written have one digest.
     """
-    if isinstance(image, Path | str):
+    if isinstance(image, str):
         return sha256_of(image)
     pixels = np.ascontiguousarray(image.reshape(*image.shape[:2], -1))
     return hashlib.sha256(f"{pixels.shape}\0".encode() + pixels.tobytes()).hexdigest()
 
 
-def digests_of(images: Sequence[Path | str | Any]) -> list[str]:
+def digests_of(images: Sequence[str | Any]) -> list[str]:
     """`digest_of` each image, read by several threads, each shard from its start to its end."""
     order = reading_order(images)
-    digests = in_threads(lambda part: map(digest_of, part), (images[number] for number in order))
-    return [digest for _, digest in sorted(zip(order, digests, strict=True))]
+    found = in_threads(lambda part: map(digest_of, part), (images[number] for number in order))
+    digests = [""] * len(images)
+    for number, digest in zip(order, found, strict=True):
+        digests[number] = digest
+    return digests
 
 
 def copies(digests: Sequence[str]) -> list[list[int]]:
     """The places of each digest that occurs more than once."""
+    once, more_often = set[str](), set[str]()
+    for digest in digests:
+        (more_often if digest in once else once).add(digest)
     places: dict[str, list[int]] = {}
     for place, digest in enumerate(digests):
-        places.setdefault(digest, []).append(place)
-    return [same for same in places.values() if len(same) > 1]
+        if digest in more_often:
+            places.setdefault(digest, []).append(place)
+    return [*places.values()]
 
 
-def equal_to_any(images: Sequence[Path | str | Any], others: Sequence[Path | str | Any]) -> list[bool]:
+def equal_to_any(images: Sequence[str | Any], others: Sequence[str | Any]) -> list[bool]:
     """Which images are equal to one of the others. A file is read only if one of the others has its size."""
     sizes, other_sizes = list(map(_bytes_of, images)), list(map(_bytes_of, others))
     common = {*sizes} & {*other_sizes}
@@ -54,9 +60,9 @@ def equal_to_any(images: Sequence[Path | str | Any], others: Sequence[Path | str
     return [size in common and next(found) in known for size in sizes]
 
 
-def _bytes_of(image: Path | str | Any) -> int | None:
+def _bytes_of(image: str | Any) -> int | None:
     """The size of an image; None for all rows of Parquet files, which are compared by their digests alone."""
-    return size_of(image) if isinstance(image, Path | str) else int(image.nbytes)
+    return size_of(image) if isinstance(image, str) else int(image.nbytes)
 
 
 def report_copies(images: Sequence[Image], refuse: bool) -> None:

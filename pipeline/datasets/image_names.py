@@ -45,6 +45,10 @@ class ImageFolder:
                 self._by_name[composed(name)].append(file)
                 self._by_stem[composed(os.path.splitext(name)[0])].append(file)
 
+    def place(self, file: str) -> str:
+        """Where one of the files lies (`images.places`)."""
+        return (self.folder / file).as_posix()
+
     def find(self, name: str) -> list[str]:
         """The files that a name can mean: one file if the name is clear.
 

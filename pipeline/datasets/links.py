@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.datasets.copying import place_of, taken_twice
 from pipeline.datasets.labelled import Annotation
 from pipeline.images.index import SplitName
+from pipeline.images.places import is_in_shard
 from pipeline.runtime.errors import DamagedError, MismatchError
 from pipeline.runtime.publish import publish, remove
 from pipeline.runtime.text_files import read_json
@@ -34,9 +35,9 @@ def write_links(rows: Sequence[Annotation], splits: Sequence[SplitName], folder:
         real = folder.parent.resolve() / folder.name
         made: dict[str, str] = {}
         for row, split in zip(rows, splits, strict=True):
-            if isinstance(row.image, Path):
+            if isinstance(row.image, str) and not is_in_shard(row.image):
                 place = place_of(row, split)
-                made[place] = _target(row.image, real / place)
+                made[place] = _target(Path(row.image), real / place)
                 (partial / place).parent.mkdir(parents=True, exist_ok=True)
                 try:
                     os.symlink(made[place], partial / place)

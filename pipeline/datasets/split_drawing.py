@@ -107,20 +107,40 @@ def assign_splits(
     filled: dict[SplitName, list[str]] = {}
     enough: dict[SplitName, float] = {}
     for split in [name for name in IN_TURN if name in shares]:
-        left = [unit for unit in free if unit not in taken]
-        numbers = {unit: NEVER if unit in in_train else number(free[unit], split) for unit in left}
         spared = 2 if split == "test" and "val" in shares else 1  # units that must be left for the other splits
-        ranked = {name: sorted(units & numbers.keys(), key=numbers.__getitem__) for name, units in classes.items()}
-        ranked = {name: units for name, units in ranked.items() if len(units) > spared}
-        # A threshold, not a quota: with a quota, an added image would move another one across the border.
-        below = {unit for unit in left if numbers[unit] < shares[split] * 2**64}
-        first = {name: units[0] for name, units in ranked.items() if numbers[units[0]] < NEVER}
-        filled[split] = [name for name in first if below.isdisjoint(ranked[name])]
-        enough[split] = max((numbers[unit] / 2**64 for unit in first.values()), default=0.0)
-        stay = {unit for units in ranked.values() for unit in units[-spared:]}
-        taken |= dict.fromkeys((below | {first[name] for name in filled[split]}) - stay, split)
+        numbers = {
+            unit: NEVER if unit in in_train else number(name, split) for unit, name in free.items() if unit not in taken
+        }
+        units, filled[split], enough[split] = _units_of_split(numbers, classes, shares[split], spared)
+        taken |= dict.fromkeys(units, split)
+        del numbers  # of millions of units, two of them take hundreds of megabytes
     splits = [taken.get(row.unit, "train") if row.unit in free else row.partition for row in rows]
     return Drawn(rows, splits, filled, enough)
+
+
+def _units_of_split(
+    numbers: Mapping[str, int], classes: Mapping[str, Collection[str]], share: float, spared: int
+) -> tuple[set[str], list[str], float]:
+    """The units of one split, by their numbers; the classes that were filled up; and the share that would be enough.
+
+    Args:
+        numbers: of the units that are in no split yet.
+        classes: the units of each class.
+        share: the share of the split, 0 to 1.
+        spared: how many units of a class are left for the other splits.
+    """
+    ranked = {
+        name: sorted((unit for unit in units if unit in numbers), key=numbers.__getitem__)
+        for name, units in classes.items()
+    }
+    ranked = {name: units for name, units in ranked.items() if len(units) > spared}
+    # A threshold, not a quota: with a quota, an added image would move another one across the border.
+    below = {unit for unit, drawn in numbers.items() if drawn < share * 2**64}
+    first = {name: units[0] for name, units in ranked.items() if numbers[units[0]] < NEVER}
+    filled = [name for name in first if below.isdisjoint(ranked[name])]
+    enough = max((numbers[unit] / 2**64 for unit in first.values()), default=0.0)
+    stay = {unit for units in ranked.values() for unit in units[-spared:]}
+    return (below | {first[name] for name in filled}) - stay, filled, enough
 
 
 def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:

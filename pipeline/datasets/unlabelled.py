@@ -86,8 +86,8 @@ def read_folder(data: Path, folder: Path | None, rows: Sequence[Annotation]) -> 
     if not place.is_dir():
         raise MissingError(f"there is no folder {place}. Put the images there, or correct split.{key}.")
     refuse_leaving(data, place, key)
-    known = {row.image for row in rows if isinstance(row.image, Path)}
-    files = [file for file in files_below(place) if place / file not in known]
+    known = {row.image for row in rows}
+    files = [file for file in files_below(place) if (place / file).as_posix() not in known]
     images = [file for file in files if Path(file).suffix.lower() in IMAGE_EXTENSIONS]
     if not images:
         raise MissingError(
@@ -106,7 +106,7 @@ def read_folder(data: Path, folder: Path | None, rows: Sequence[Annotation]) -> 
             f"{all_named([*map(repr, bad)])}. Rename them, or split.{key}."
         )
     found = [
-        Annotation(image_id, "", "train", None, place / file, file_name=image_id.replace("/", "__"))
+        Annotation(image_id, "", "train", None, (place / file).as_posix(), file_name=image_id.replace("/", "__"))
         for image_id, file in zip(ids, images, strict=True)
     ]
     return found, [(folder / file).as_posix() for file in sorted(set(files) - set(images))]

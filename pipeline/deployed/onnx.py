@@ -1,5 +1,6 @@
 """Runs an exported ONNX file with the package onnxruntime."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from pipeline.runtime.own_surroundings import onnx_runtime
 
 NAMES = {"float": "float32"}
 """NumPy's names of types, where ONNX Runtime has others."""
+
+
+OTHER_FILES = "session.model_external_initializers_file_folder_path"
+"""Where ONNX Runtime looks for weights outside of the bytes; without it, in the current folder."""
 
 
 class OnnxFile:
@@ -41,6 +46,7 @@ class OnnxFile:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: one for each core
         options.log_severity_level = 4  # what fails is raised
+        options.add_session_config_entry(OTHER_FILES, os.devnull)
         try:
             with native_stderr_closed():
                 self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -40,6 +40,7 @@ class HardAndSoftLabels:
         rows = self._rows_of_file = rows_of(file, split, [image.id for image in images])
         self._place = np.full(file.count(split), NOT_MIXED, np.int32)
         self._place[rows] = np.arange(len(rows))
+        self._is_in_order = np.array_equal(rows, np.arange(len(self._place)))
         self._views = file.views(split)
         self.augmentation = self._views.augmentation
         self.fingerprint = fingerprint(file=file.sha256, split=split)
@@ -65,11 +66,14 @@ class HardAndSoftLabels:
     def _read(self, view: int) -> None:
         if view == self._current:
             return
-        transforms = self._file.transforms(self._split, view)[self._rows_of_file]
-        is_mixed = transforms.partner != NOT_MIXED
-        partner = np.where(is_mixed, self._place[transforms.partner], NOT_MIXED)
-        if (partner[is_mixed] == NOT_MIXED).any():
-            raise AssertionError("a partner is not among the images")
-        self._transforms = replace(transforms, partner=partner)
+        transforms = self._file.transforms(self._split, view)
+        if not self._is_in_order:
+            transforms = transforms[self._rows_of_file]
+            is_mixed = transforms.partner != NOT_MIXED
+            partner = np.where(is_mixed, self._place[transforms.partner], NOT_MIXED)
+            if (partner[is_mixed] == NOT_MIXED).any():
+                raise AssertionError("a partner is not among the images")
+            transforms = replace(transforms, partner=partner)
+        self._transforms = transforms
         self._soft = OneView(self._file, self._split, view)
         self._current = view

@@ -38,7 +38,7 @@ Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
 """The lower and the upper end of an interval."""
 
 Kind = Literal["text", "whole", "number", "share"]
-"""What a column holds: texts; whole numbers; numbers, nan in an empty field; or numbers from 0 to 1."""
+"""What a column holds: texts; whole numbers from 0; numbers, nan in an empty field; or numbers from 0 to 1."""
 
 
 @contextmanager
@@ -126,8 +126,8 @@ def _values(name: str, texts: Sequence[str], kind: Kind) -> "Sequence[str] | npt
     if kind == "share" and not ((numbers >= 0) & (numbers <= 1)).all():
         raise ValueError(f"the column {name} holds something else than numbers from 0 to 1")
     if kind == "whole":
-        if not ((numbers == np.round(numbers)) & (np.abs(numbers) < 2**53)).all():
-            raise ValueError(f"the column {name} holds something else than whole numbers")
+        if not ((numbers == np.round(numbers)) & (numbers >= 0) & (numbers < 2**53)).all():
+            raise ValueError(f"the column {name} holds something else than whole numbers from 0")
         return numbers.astype(np.int64)
     return numbers
 

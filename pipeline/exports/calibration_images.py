@@ -18,8 +18,10 @@ def chosen(data: Index, count: int) -> list[Image]:
     Of each class, those come first whose ids have the smallest SHA-256.
     """
     by_class: dict[str, list[Image]] = {name: [] for name in data.class_names}
-    for image in sorted(data.labelled("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest()):
+    for image in data.labelled("train"):
         by_class[image.class_name].append(image)
+    for of_class in by_class.values():
+        of_class.sort(key=lambda image: hashlib.sha256(image.id.encode()).digest())
     in_turn = chain.from_iterable(zip_longest(*by_class.values()))
     return [image for image in in_turn if image is not None][:count]
 

@@ -2,7 +2,7 @@
 
 import gc
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -14,7 +14,7 @@ from pipeline.runtime.errors import MismatchError
 
 
 @contextmanager
-def named_if_changed(images: Iterable[Image]) -> Iterator[None]:
+def named_if_changed(images: Sequence[Image]) -> Iterator[None]:
     """Lets TensorFlow's error become one that names the image files that the block could not read.
 
     What the block has left unfinished ends here. A `tf.data` iterator that lives until Python itself ends waits for

@@ -16,12 +16,19 @@ import tensorflow as tf
 from pipeline.images import decoding
 from pipeline.images.places import is_in_shard, read_bytes
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
-from pipeline.images.tf_data import mapped, prefetched
+from pipeline.images.tf_data import mapped, mapped_in_turn, prefetched
 from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.kept_files import MEMORY_SHARE
 
+LAST_DECODED: dict[tuple[Any, ...] | None, Any] = {}
+"""The pixels of the two sets of images that were kept last, by what they are made of. A process that trains several
+models shows all of them the same training and validation images."""
+
 ALIGNMENT = 64
 """TensorFlow copies memory that does not start at a multiple of this many bytes."""
+
+PLACES_AT_ONCE = 1024
+"""How many places are given to TensorFlow at a time."""
 
 
 class DecodedImages:
@@ -52,10 +59,12 @@ class DecodedImages:
         unchanged: Unchanged | None = None,
     ) -> None:
         self.input_shape, self.resize = tuple(input_shape), resize
-        self._paths = tf.constant([str(path) for path in paths])
+        self._places = paths
         self._are_files = not any(map(is_in_shard, paths))
         self._on_disk, self._unchanged = on_disk, unchanged
-        self.in_memory = keep and self.size <= MEMORY_SHARE * psutil.virtual_memory().available
+        self._name = (unchanged.content_sha256, *self.input_shape, resize) if keep and unchanged is not None else None
+        fits = self._name in LAST_DECODED or self.size <= MEMORY_SHARE * psutil.virtual_memory().available
+        self.in_memory = keep and fits
         self._pixels: Any = None
         if at_once:
             self.load()
@@ -67,9 +76,7 @@ class DecodedImages:
             MismatchError: files have changed since they were first compared with the index.
         """
         if self.in_memory and self._pixels is None:
-            pixels = self._decode_all()
-            self.refuse_changed()
-            self._pixels = pixels
+            self._pixels = self._last_or_decoded()
 
     def refuse_changed(self) -> None:
         """Compares the files with the index again, unless all pixels were kept, and compared when they were decoded.
@@ -82,7 +89,7 @@ class DecodedImages:
 
     def __len__(self) -> int:
         """The number of images."""
-        return int(self._paths.shape[0])
+        return len(self._places)
 
     @property
     def size(self) -> int:
@@ -103,25 +110,45 @@ class DecodedImages:
             pixels = tf.numpy_function(self._on_disk.__getitem__, [rows], tf.uint8, stateful=False)
             return tf.ensure_shape(pixels, (None, *self.input_shape))
         signature = tf.TensorSpec(self.input_shape, tf.uint8)
-        return tf.map_fn(self._read, tf.gather(self._paths, rows), fn_output_signature=signature)
+        return tf.map_fn(self._read, self._texts(rows), fn_output_signature=signature)
 
     def batches(self, batch_size: int) -> Any:
         """A `tf.data.Dataset` of all images in order, in float32 batches of values 0 to 255."""
         if self._on_disk is not None:
-            batches = tf.data.Dataset.range(len(self)).batch(batch_size).map(self.rows)
+            batches = mapped_in_turn(tf.data.Dataset.range(len(self)).batch(batch_size), self.rows)
         else:
             images = tf.data.Dataset.from_tensor_slices(self._pixels) if self._pixels is not None else self.decoded()
             batches = images.batch(batch_size)
-        return prefetched(batches.map(lambda pixels: tf.cast(pixels, tf.float32)))
+        return prefetched(mapped_in_turn(batches, lambda pixels: tf.cast(pixels, tf.float32)))
 
     def decoded(self) -> Any:
         """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
-        files = tf.data.Dataset.from_tensor_slices(self._paths)
-        return prefetched(mapped(files, self._read))
+        places = tf.data.Dataset.range(len(self)).batch(PLACES_AT_ONCE).map(self._texts).unbatch()
+        return prefetched(mapped(places, self._read))
+
+    def _texts(self, rows: Any) -> Any:
+        """The places of some row numbers as (B,) strings: as one tensor, millions take 100 bytes each."""
+
+        def of(numbers: Any) -> Any:
+            return np.array([os.fsencode(self._places[number]) for number in numbers], object)
+
+        return tf.ensure_shape(tf.numpy_function(of, [rows], tf.string, stateful=False), (None,))
 
     def _read(self, path: Any) -> Any:
         content = tf.io.read_file(path) if self._are_files else _read_bytes(path)
         return decoding.decode(content, self.input_shape, self.resize)
+
+    def _last_or_decoded(self) -> Any:
+        """All images in one tensor: (N, *input_shape) uint8."""
+        pixels = LAST_DECODED.pop(self._name, None)
+        if pixels is None:
+            pixels = self._decode_all()
+            self.refuse_changed()
+        if self._name is not None:
+            LAST_DECODED[self._name] = pixels
+            for older in [*LAST_DECODED][:-2]:
+                del LAST_DECODED[older]
+        return pixels
 
     def _decode_all(self) -> Any:
         """Decodes all images into one tensor.

@@ -8,14 +8,18 @@ holds no `//` behind its start, so no place can mean both.
 import hashlib
 import re
 import stat
-import sys
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.images.parquet_rows import read_row
 from pipeline.images.shard_bytes import read_range
 from pipeline.runtime.digests import sha256_file
+from pipeline.runtime.disk_errors import named
 from pipeline.runtime.errors import MissingError, UnusableError
 from pipeline.runtime.limits import limits, raised_by
 
@@ -81,7 +85,8 @@ def whole_file(path: Path) -> bytes:
     if not stat.S_ISREG(told.st_mode) and not stat.S_ISDIR(told.st_mode):
         raise UnusableError(f"{path} is no file but a pipe or a device. Replace it by a file.")
     _refuse_larger(told.st_size, path)
-    return path.read_bytes()
+    with named(path):
+        return path.read_bytes()
 
 
 def _refuse_larger(size: int, place: str | Path) -> None:
@@ -109,18 +114,19 @@ def size_of(place: str | Path) -> int | None:
     return int(found["length"]) if found["row"] is None else None
 
 
-def reading_order(places: Sequence[str | Path | Any]) -> list[int]:
-    """The numbers of images in an order in which each shard is read once, from its start to its end.
+def reading_order(places: Iterable[str | Path | Any]) -> npt.NDArray[np.int64]:
+    """The numbers of N images in an order in which each shard is read once, from its start to its end: (N,).
 
     Images in files, and arrays of pixels, stay in their order.
     """
-    keys: list[tuple[str, int]] = []
+    files, positions, number_of = array("q"), array("q"), {"": 0}
     for number, place in enumerate(places):
         found = _in_shard(place)
-        keys.append(
-            ("", number) if found is None else (sys.intern(found["file"]), int(found["row"] or found["offset"]))
-        )
-    return sorted(range(len(keys)), key=keys.__getitem__)
+        file, position = ("", number) if found is None else (found["file"], int(found["row"] or found["offset"]))
+        files.append(number_of.setdefault(file, len(number_of)))
+        positions.append(position)
+    rank = np.argsort(sorted(range(len(number_of)), key=[*number_of].__getitem__))
+    return np.lexsort([positions, rank[np.asarray(files)]])
 
 
 def _in_shard(place: Any) -> re.Match[str] | None:

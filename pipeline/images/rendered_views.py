@@ -44,8 +44,7 @@ def rendered_views(
 
     numbers = tf.TensorSpec((None,), tf.int64)
     portions = planned(range(len(cuts) - 1), plan, (numbers, numbers, *signature(augmentation)))
-    # AutoGraph would search the function for loops, which takes a third of a second.
-    return mapped(portions, tf.autograph.experimental.do_not_convert(render_portion))
+    return mapped(portions, render_portion)
 
 
 def _portions(rows: Ints) -> Ints:

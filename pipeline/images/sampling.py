@@ -128,8 +128,8 @@ def _affine(augmentation: Augmentation, numbers: Floats64) -> Floats16:
     # From the view back to the image: undo the shift, the rotation, the shear, the zoom, the flip, the crop. Adding 0
     # makes -0 to 0.
     cos, sin = np.cos(angle), np.sin(angle)
-    a, b = flip_x * (cos + slope * sin) / scale + 0.0, flip_x * (sin - slope * cos) / scale + 0.0
-    c, d = -flip_y * sin / scale + 0.0, flip_y * cos / scale + 0.0
+    a, b = flip_x * (cos + slope * sin) / scale, flip_x * (sin - slope * cos) / scale + 0.0
+    c, d = -flip_y * sin / scale + 0.0, flip_y * cos / scale
     x, y = -(a * shift_x + b * shift_y) + 0.0, -(c * shift_x + d * shift_y) + 0.0
     smallest, largest = augmentation.crop_area
     narrowest, widest = map(math.log, augmentation.crop_aspect_ratio)

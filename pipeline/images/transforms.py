@@ -68,7 +68,7 @@ class Transforms:
         """The transforms of several parts, one after another along the first axis."""
         if len(parts) == 1:
             return cls(**vars(parts[0]))
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        return cls(*(_joined([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def __len__(self) -> int:
         """The length of the first axis."""
@@ -97,6 +97,14 @@ class Transforms:
         widths = [(0, 0)] * (self.operation.ndim - 1) + [(0, missing)]
         wider = {name: np.pad(getattr(self, name), widths) for name in ("operation", "strength")}
         return Transforms(**vars(self) | wider)
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays one after another; rows of one value that take no memory take none in the result either."""
+    first = arrays[0]
+    if all(len(rows) and rows.strides[0] == 0 and np.array_equal(rows[0], first[0]) for rows in arrays):
+        return np.broadcast_to(first[0], (sum(map(len, arrays)), *first.shape[1:]))
+    return np.concatenate(arrays)
 
 
 FIELD_OF = {field.name if field.name != "own_share" else "lambda": field.name for field in fields(Transforms)}

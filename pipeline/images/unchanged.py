@@ -1,5 +1,6 @@
 """Image files that must keep the content that the index says until their pixels have been read."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ class Unchanged:
         self._images = images
         self._states = np.fromiter((_settled(image) for image in images), np.int64, len(images))
         refuse_changed(images)
+
+    @property
+    def content_sha256(self) -> str:
+        """A digest of the content of all files, in order."""
+        return hashlib.sha256("".join(image.sha256 for image in self._images).encode()).hexdigest()
 
     def refuse_changed(self, rows: npt.NDArray[np.integer[Any]] | None = None) -> None:
         """Compares files again: one look at the state of each, and the content of those in another state.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from pipeline.runtime.errors import (
 )
 from pipeline.runtime.publish import replace_whole
 
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
+LONG_AGO, LAST_YEAR = (1980, 1, 1, 0, 0, 0), 2107  # the first date, and the last year, that a zip archive can hold
 FROZEN = "frozen"
 """The key of that record for frozen layers that the model itself does not save."""
 
@@ -50,7 +51,11 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
             `validation` with `images` (their `fingerprint_of`) and `accuracy`, and, if files decide what it was before
             the training, `files`, their SHA-256; for one that was given, `given` with the
             `sha256` of its file, the `accuracy` that params.yaml states (or None), and what was added to it.
+
+    Raises:
+        UnusableError: the machine's clock says a year of which Keras can write no file.
     """
+    _refuse_wrong_clock(path)
     if record is not None and (frozen := _frozen(model)):
         record = {**record, FROZEN: frozen}
     with replace_whole(path) as partial:
@@ -67,6 +72,14 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
                     target.writestr(zipfile.ZipInfo(RECORD, date_time=LONG_AGO), json.dumps(record, sort_keys=True))
         finally:
             raw.unlink(missing_ok=True)
+
+
+def _refuse_wrong_clock(path: Path) -> None:
+    if not LONG_AGO[0] <= (year := time.localtime(time.time()).tm_year) <= LAST_YEAR:
+        raise UnusableError(
+            f"{path} cannot be written: the clock of this machine says that it is the year {year}, and a `.keras` file "
+            f"holds dates from {LONG_AGO[0]} to {LAST_YEAR}. Set the clock, then run again."
+        )
 
 
 def _copy(source: zipfile.ZipFile, name: str, target: zipfile.ZipFile) -> None:

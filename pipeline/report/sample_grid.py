@@ -64,10 +64,12 @@ def by_class(index: Index) -> list[list[Image]]:
 
     Within a class, images are sorted by the SHA-256 of their ids.
     """
-    images = sorted(index.labelled("train"), key=lambda image: hashlib.sha256(image.id.encode()).digest())
+    images = index.labelled("train")
     classes: list[list[Image]] = [[] for _ in index.class_names]
     for image, number in zip(images, index.labels(images), strict=True):
         classes[number].append(image)
+    for of_class in classes:
+        of_class.sort(key=lambda image: hashlib.sha256(image.id.encode()).digest())
     return [of_class for of_class in classes if of_class]
 
 

@@ -1,6 +1,6 @@
 """The pictures behind the rows of a soft-label file: an untouched image, and its views as the teacher saw them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -65,16 +65,14 @@ def untouched_and_views(
     Raises:
         MismatchError: the image, or one that is mixed into it, is not the one from which the file was made.
     """
-    ids, contents = file.ids(split), file.image_sha256(split)
-    known = {image.id: image for image in index.images}
 
     @cache
-    def path_of(number: int) -> str:
-        return _image(known, ids[number], contents[number], file).path
+    def image_of(number: int) -> Image:
+        return _image(index, file, split, slice(number, number + 1))
 
     preprocessing, augmentation, repeats = file.provenance.preprocessing, file.views(split).augmentation, 1
     if preprocessing is None:  # the teacher is no model of this program: the image is shown in its own size
-        (height, width, channels), resize = read_original(path_of(row)).shape, DEFAULT_RESIZE
+        (height, width, channels), resize = read_original(image_of(row).path).shape, DEFAULT_RESIZE
     else:
         (height, width, channels), resize = preprocessing["input_shape"], Resize.of_file(preprocessing)
     scale = max(1, -(-SMALLEST_SIDE // min(height, width)))
@@ -84,11 +82,11 @@ def untouched_and_views(
     views = []
     for view in range(count):
         pictures = Pictures.of(file.transforms(split, view), np.array([row]))
-        paths = [path_of(int(number)) for number in pictures.rows]
+        paths = [image_of(int(number)).path for number in pictures.rows]
         pixels = DecodedImages(paths, shown, resize, keep=False).rows(np.arange(len(paths))).numpy()
         seen, partner = (_as_pixels(values, repeats) for values in _rendered(pixels, pictures, augmentation))
-        views.append(SeenView(seen, _partner(pictures, ids, partner)))
-    untouched = DecodedImages([path_of(row)], shown, resize, keep=False).rows([0])[0]
+        views.append(SeenView(seen, _partner(pictures, image_of, partner)))
+    untouched = DecodedImages([image_of(row).path], shown, resize, keep=False).rows([0])[0]
     return _as_pixels(untouched, repeats), views
 
 
@@ -99,11 +97,11 @@ def _rendered(pixels: Any, pictures: Pictures, augmentation: Augmentation) -> tu
     return render_pictures(pixels, place, augmentation, *arrays)[0], alone[0]
 
 
-def _partner(pictures: Pictures, ids: Sequence[str], pixels: Pixels) -> Partner | None:
+def _partner(pictures: Pictures, image_of: Callable[[int], Image], pixels: Pixels) -> Partner | None:
     if len(pictures.rows) == 1:
         return None
     row = int(pictures.rows[1])
-    return Partner(row, ids[row], 1.0 - float(pictures.transforms.own_share[0]), pixels)
+    return Partner(row, image_of(row).id, 1.0 - float(pictures.transforms.own_share[0]), pixels)
 
 
 def _as_pixels(values: Any, repeats: int) -> Pixels:
@@ -111,9 +109,10 @@ def _as_pixels(values: Any, repeats: int) -> Pixels:
     return rounded.repeat(repeats, axis=0).repeat(repeats, axis=1)
 
 
-def _image(known: Mapping[str, Image], image_id: str, content: str, file: SoftLabelFile) -> Image:
-    """The image of a row; refused if the content of its file is not what the teacher saw."""
-    image = known.get(image_id)
+def _image(index: Index, file: SoftLabelFile, split: SplitName, row: slice) -> Image:
+    """The image of one row; refused if the content of its file is not what the teacher saw."""
+    (image_id,), (content,) = file.ids(split, row), file.image_sha256(split, row)
+    image = index.find(image_id)
     if image is None or image.sha256 != content:
         raise MismatchError(
             f"the index knows no image {image_id!r} with the content that {file.path} was made from. "

@@ -25,7 +25,7 @@ from pipeline.report.style import (
     show_image,
     title_all,
 )
-from pipeline.soft_labels.reading import open_logits
+from pipeline.soft_labels.reading import open_logits, slabs
 
 PANELS_A_ROW = 3
 MOST_TEMPERATURES = 9
@@ -47,7 +47,8 @@ def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], ou
         DamagedError: the logits are damaged.
     """
     with open_logits(logits) as file:
-        row = some_doubt(file.storage.logits(file.columns("test", 0), file.classes))
+        parts = (file.storage.logits(file.columns("test", 0, rows), file.classes) for rows in slabs(file.count("test")))
+        row = some_doubt(np.concatenate([entropies(logits) for logits in parts]))
         shown = few(sorted(set(temperatures)), MOST_TEMPERATURES)
         soft_labels = {t: file.soft_labels("test", 0, slice(row, row + 1), t)[0] for t in shown}
         image_id, label = file.ids("test")[row], int(file.labels("test")[row])
@@ -56,10 +57,14 @@ def draw_softening(logits: Path, index: Index, temperatures: Sequence[float], ou
     save(softening_figure(image_id, pixels, soft_labels, index.class_names, label), output)
 
 
-def some_doubt(logits: Floats) -> int:
-    """The first row of logits (N, C) whose entropy at T = 1 is nearest to the upper quartile."""
-    entropy = special.entr(np.exp(log_softmax(logits))).sum(axis=1)
-    return int(np.argmin(np.abs(entropy - np.quantile(entropy, QUANTILE))))
+def entropies(logits: Floats) -> Floats:
+    """The entropy of each row of logits (N, C) at T = 1, in nats: (N,)."""
+    return np.asarray(special.entr(np.exp(log_softmax(logits))).sum(axis=1))
+
+
+def some_doubt(of_rows: Floats) -> int:
+    """The first of N entropies that is nearest to their upper quartile."""
+    return int(np.argmin(np.abs(of_rows - np.quantile(of_rows, QUANTILE))))
 
 
 def softening_figure(

@@ -46,7 +46,7 @@ class Records:
     def __init__(self, file: TextIO, **dialect: Any) -> None:
         within = limits()
         csv.field_size_limit(within.field_characters)
-        self._file, self._columns = file, within.table_columns
+        self._file, self._columns, self._most = file, within.table_columns, within.field_characters
         self._longest = within.field_characters + USUAL_FIELD * within.table_columns
         self._left = self._longest
         self._reader = csv.reader(self._lines(), **dialect)
@@ -55,8 +55,22 @@ class Records:
         while line := self._file.readline(self._longest + 1):
             self._left -= len(line)
             if self._left < 0:
-                raise csv.Error(f"a record has more than {self._longest:,} characters")
+                raise self._too_long("a record", self._longest)
             yield line
+
+    def _fields(self) -> Iterator[list[str]]:
+        """The fields of each record; a field that is too long is told with the key that allows it."""
+        try:
+            yield from self._reader
+        except csv.Error as error:
+            if "field limit" not in str(error):
+                raise
+            raise self._too_long("a field", self._most) from None
+
+    @staticmethod
+    def _too_long(what: str, most: int) -> csv.Error:
+        advice = raised_by("field_characters").removesuffix(".")
+        return csv.Error(f"{what} has more than {most:,} characters; {advice[0].lower()}{advice[1:]}")
 
     def __iter__(self) -> Iterator[list[str]]:
         """The fields of each record.
@@ -66,7 +80,7 @@ class Records:
             DamagedError: a record is beyond a limit.
             UnicodeDecodeError: the file has another encoding.
         """
-        for record in self._reader:
+        for record in self._fields():
             self._left = self._longest
             if len(record) > self._columns:
                 raise DamagedError(

@@ -6,13 +6,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.disk_errors import named
+
 WORDS_AT_ONCE = 4096
 """Words of JSON that are joined at a time."""
 
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

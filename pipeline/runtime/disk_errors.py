@@ -3,9 +3,11 @@
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-GONE = (errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO)
+GONE = (errno.ESTALE, errno.ENOTCONN, errno.ECONNABORTED, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO)
 REMEDIES = {
     errno.ENOSPC: "Make room there, then run again",
     errno.EDQUOT: "Your share of that disk (quota) is used up: make room in it, or ask for more, then run again",
@@ -21,6 +23,17 @@ REMEDIES = {
     **dict.fromkeys(GONE, "That disk is gone: mount it again, then run again"),
 }
 """By the system's number of an error."""
+
+
+@contextmanager
+def named(file: Path) -> Iterator[None]:
+    """Lets an error of the system name the file that the block reads: one that comes after it was opened names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = os.fspath(file)
+        raise
 
 
 def in_words(error: OSError) -> str:

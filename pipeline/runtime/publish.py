@@ -145,8 +145,12 @@ def refuse_full_disk(final: Path, size: int) -> None:
         OSError: the disk has too little room.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    with _named_if_full(final), tempfile.TemporaryFile(dir=final.parent) as probe:
-        reserve(probe, size)
+    try:
+        with tempfile.TemporaryFile(dir=final.parent) as probe:
+            reserve(probe, size)
+    except OSError as error:
+        error.filename = os.fspath(final)  # and not that of the probe
+        raise
 
 
 def reserve(file: IO[bytes], size: int) -> None:

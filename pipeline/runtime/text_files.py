@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline.runtime.disk_errors import named
 from pipeline.runtime.errors import DamagedError, one_line, shortened
 from pipeline.runtime.limits import Limits, limits, raised_by
 
@@ -54,7 +55,7 @@ def read_bytes(path: Path, remedy: str, limit: str = "text_bytes") -> bytes:
     most = getattr(limits(), limit)
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
         raise DamagedError(f"{path} is no file, but a folder, a pipe or a device. {remedy}")
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise DamagedError(f"{path} has more than {most:,} bytes. {raised_by(limit) or remedy}")

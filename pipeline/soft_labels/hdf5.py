@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.runtime.disk_errors import named
 from pipeline.runtime.errors import DamagedError, MissingError, one_line, quoted, shortened
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.publish import publish
@@ -245,7 +246,7 @@ def _seal_of(sha256: str, length: int) -> bytes:
 
 
 def _last_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - SEAL_BYTES))
         return file.read()
 
@@ -254,7 +255,7 @@ def _sha256_of_first(path: Path, length: int) -> str:
     """SHA-256 of the first `length` bytes."""
     digest = hashlib.sha256()
     shown = Progress(f"digest of {path.name}", length >> 20, "MiB", short_is_silent=True)
-    with path.open("rb", buffering=0) as file, shown as progress:
+    with named(path), path.open("rb", buffering=0) as file, shown as progress:
         for start in range(0, length, BLOCK_BYTES):
             block = file.read(min(BLOCK_BYTES, length - start))
             digest.update(block)

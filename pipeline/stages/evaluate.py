@@ -19,7 +19,7 @@ from pipeline.evaluation.predictions import write_predictions
 from pipeline.evaluation.votes import votes_on
 from pipeline.images.changed_while_read import named_if_changed
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image, Index, read_index
+from pipeline.images.index import Image, Index, apart, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.unchanged import Unchanged
 from pipeline.inference.cost import cost
@@ -30,7 +30,7 @@ from pipeline.models.records import read_record
 from pipeline.runtime.publish import publish
 from pipeline.runtime.workspace import forget_finished, work_folder
 from pipeline.soft_labels.identity import Expected, refuse_other, rows_of
-from pipeline.soft_labels.reading import open_logits
+from pipeline.soft_labels.reading import SoftLabelFile, open_logits
 
 
 def run(
@@ -79,24 +79,28 @@ def run(
     groups = {BASELINE: baselines, **students}
     names = {group: [group.model(seed) for seed in files] for group, files in groups.items()}
     curves = read_curves(history, {TEACHER: [TEACHER.key]} | names)
-    test = data.split("test")
+    test, class_names = apart(data.split("test")), data.class_names
     unchanged = Unchanged(test)
     labels = np.array(data.labels(test))
     description = read_description(teacher)
+    dataset, unlabelled = data.fingerprint(), _unlabelled(data)
     with kept_logits(work_folder()) as scores:
-        scores.keep(TEACHER.key, _teacher_logits(data, description.sha256, logits, resize))
+        with open_logits(logits) as of_teacher:
+            refuse_other(of_teacher, data, Expected(teacher_sha256=description.sha256, resize=resize))
+            del data  # millions of training images would lie beside the logits until the end
+            scores.keep(TEACHER.key, _untouched_logits(of_teacher, test))
         costs = {TEACHER: description.cost}
         cache = _PixelCache(test, unchanged, batch_size, resize)
         for group, files in groups.items():
             for name, file in zip(names[group], files.values(), strict=True):
-                model = keras_files.load_classifier(file, data.class_names)
+                model = keras_files.load_classifier(file, class_names)
                 scores.keep(name, cache.logits(model, name))
             costs[group] = cost(model, file)
         by_seed = {
             group: Renamed(scores, dict(zip(files, names[group], strict=True))) for group, files in groups.items()
         }
-        votes = votes_on(test, labels, len(data.class_names))
-        reports = model_reports(scores[TEACHER.key], by_seed, labels, data.class_names, votes)
+        votes = votes_on(test, labels, len(class_names))
+        reports = model_reports(scores[TEACHER.key], by_seed, labels, class_names, votes)
         rules = {TEACHER.key: teachers_select_by[0]} | {
             TEACHER.member(number): rule for number, rule in enumerate(teachers_select_by)
         }
@@ -105,10 +109,10 @@ def run(
         trained_from = {
             sha256 for files in groups.values() for file in files.values() for sha256 in _trained_from(file)
         }
-        origin = made_from(data.fingerprint(), description.sha256, params, trained_from)
-        _write_json({"made_from": origin, "test_images": len(test), **_unlabelled(data), "models": models}, output)
-        write_plots(plots, scores, labels, data.class_names, models, curves)
-        write_predictions(predictions, [image.id for image in test], labels, data.class_names, scores)
+        origin = made_from(dataset, description.sha256, params, trained_from)
+        _write_json({"made_from": origin, "test_images": len(test), **unlabelled, "models": models}, output)
+        write_plots(plots, scores, labels, class_names, models, curves)
+        write_predictions(predictions, [image.id for image in test], labels, class_names, scores)
     forget_finished(*(file for files in groups.values() for file in files.values()))
     print(f"wrote {output}, {plots} and {predictions}")
 
@@ -143,13 +147,10 @@ class _PixelCache:
         return logits
 
 
-def _teacher_logits(data: Index, teacher_sha256: str, path: Path, resize: Resize) -> Floats:
+def _untouched_logits(file: SoftLabelFile, test: Sequence[Image]) -> Floats:
     """The teacher's logits of the untouched test images, in the order of the index: (N, C)."""
-    test = data.split("test")
-    with open_logits(path) as file:
-        refuse_other(file, data, Expected(teacher_sha256=teacher_sha256, resize=resize))
-        rows = rows_of(file, "test", [image.id for image in test])
-        return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
+    rows = rows_of(file, "test", [image.id for image in test])
+    return np.asarray(file.storage.logits(file.columns("test", 0), file.classes)[rows])
 
 
 def _write_json(document: Mapping[str, Any], output: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.exports.choice import best_of
 from pipeline.exports.graph import Graph
 from pipeline.exports.writing import write_all
 from pipeline.images.decoded_images import DecodedImages
-from pipeline.images.index import Image, Index, fingerprint_of, read_index
+from pipeline.images.index import Image, Index, apart, fingerprint_of, read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Resize, preprocessing
 from pipeline.images.unchanged import Unchanged
 from pipeline.inference.forward import all_logits
@@ -80,15 +80,19 @@ def run(
     if all_validated:
         _refuse_other_images(students[name], data)
     shape = tuple(model.input_shape[1:])
-    validated, tested = (_images(data.split(part), shape, resize) for part in ("val", "test"))
     val_labels, labels = (np.array(data.labels(data.split(part))) for part in ("val", "test"))
+    class_names, dataset = data.class_names, data.fingerprint()
+    to_calibrate = apart(calibration_images.chosen(data, calibration_count)) if "litert_int8" in formats else []
+    parts = [apart(data.split(part)) for part in ("val", "test")]
+    del data  # millions of training images would lie beside the logits until the end
+    validated, tested = (_images(images, shape, resize) for images in parts)
     of_keras = _logits(model, tested, batch_size, f"{name}, test images")
     val_logits = _logits(model, validated, batch_size, f"{name}, validation images")
     fitted, note = temperature.fitted(val_logits, val_labels)
     metadata = Metadata(
         student=name,
         sha256=sha256_file(students[name]),
-        class_names=tuple(data.class_names),
+        class_names=tuple(class_names),
         preprocessing=preprocessing(shape, resize),
         output="probabilities" if softmax else "logits",
         precision="float32",
@@ -100,13 +104,13 @@ def run(
         "max_accuracy_drop": max_accuracy_drop,
         "softmax": softmax,
     }
-    document = _about(metadata, why, note, data, settings) | {
+    document = _about(metadata, why, note, len(labels), {"dataset": dataset, "export": settings}) | {
         "keras": {"bytes": students[name].stat().st_size, **quality.quality(of_keras, labels, fitted)}
     }
     with publish(output) as folder:
         folder.mkdir()
-        to_calibrate = _to_calibrate(data, calibration_count, shape, resize) if "litert_int8" in formats else None
-        write_all(formats, folder, Graph(model, metadata.output), metadata, to_calibrate)
+        pixels = _to_calibrate(to_calibrate, shape, resize) if to_calibrate else None
+        write_all(formats, folder, Graph(model, metadata.output), metadata, pixels)
         document["files"] = {
             FILES[kind]: quality.of_file(folder / FILES[kind], tested, labels, of_keras, batch_size) for kind in formats
         }
@@ -121,17 +125,19 @@ def run(
         print(f"note: {remark}")
 
 
-def _about(metadata: Metadata, why: str, note: str | None, data: Index, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _about(
+    metadata: Metadata, why: str, note: str | None, test_images: int, made_from: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the report says of a student, before its numbers."""
     return {
         "student": metadata.student,
         "sha256": metadata.sha256,
         "chosen": why,
-        "test_images": len(data.split("test")),
+        "test_images": test_images,
         "temperature": metadata.temperature,
         "temperature_note": note,
-        "made_from": {"dataset": data.fingerprint(), "export": settings},
-        "class_names": data.class_names,
+        "made_from": made_from,
+        "class_names": [*metadata.class_names],
     }
 
 
@@ -147,9 +153,8 @@ def _images(images: list[Image], shape: tuple[int, ...], resize: Resize) -> Deco
     return DecodedImages([image.path for image in images], shape, resize, keep=True, unchanged=unchanged)
 
 
-def _to_calibrate(data: Index, count: int, shape: tuple[int, ...], resize: Resize) -> npt.NDArray[np.uint8]:
+def _to_calibrate(images: list[Image], shape: tuple[int, ...], resize: Resize) -> npt.NDArray[np.uint8]:
     """The pixels for the ranges of an int8 file."""
-    images = calibration_images.chosen(data, count)
     unchanged = Unchanged(images)
     pixels = calibration_images.pixels(images, shape, resize)
     unchanged.refuse_changed()

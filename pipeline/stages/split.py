@@ -1,7 +1,7 @@
 """Stage `split`: copies labelled images into class folders, others into one folder, and lists them in the index."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -67,32 +67,42 @@ def run(
         limit=limit,
         use_unlabelled=use_unlabelled,
     )
-    missing = refuse_empty_splits(drawn, data_set)
+    missing, remarks = refuse_empty_splits(drawn, data_set), list(_remarks(drawn, data_set))
+    rows, splits, class_names = [*drawn.rows], drawn.splits, data_set.class_names
+    linked = [*rows] if links else []
+    del drawn, data_set  # of millions of images, these and the rows of the index would not fit into 2 GiB
     with publish(split_folder) as folder:
-        taken = Index(take_images(drawn.rows, drawn.splits, folder, split_folder, copy), data_set.class_names)
+        taken = Index(take_images(rows, splits, folder, split_folder, copy), class_names)
         if missing:
             print(missing)
         report_copies(taken.images, refuse=duplicates == "refuse")
     for folder in links_folders:
         if links:
-            write_links(drawn.rows, drawn.splits, folder)
+            write_links(linked, splits, folder)
         else:
             remove_links(folder)
     with publish(index) as partial:
         write_index(partial, taken)
     _print_counts(taken)
-    _print_drawing(drawn, data_set)
-    _print_alike("classes", data_set.class_names, "write one of them in the data, or give them one name in class_names")
-    _print_left_out(drawn)
-    _print_alike("groups", [row.group for row in data_set.rows if row.group is not None], "write them alike")
+    for remark in remarks:
+        print(remark)
+
+
+def _remarks(drawn: Drawn, data_set: DataSet) -> Iterator[str]:
+    """What is said below the counts."""
+    yield from _on_drawing(drawn, data_set)
+    yield from _on_alike(
+        "classes", data_set.class_names, "write one of them in the data, or give them one name in class_names"
+    )
+    yield from _on_left_out(drawn)
+    yield from _on_alike("groups", [row.group for row in data_set.rows if row.group is not None], "write them alike")
     if data_set.left_out:
         names = all_named([repr(name) for name in data_set.left_out], "left-out")
-        print(f"{len(data_set.left_out)} left out, because {data_set.because}: {names}")
-    for hint in data_set.hints:
-        print(hint)
+        yield f"{len(data_set.left_out)} left out, because {data_set.because}: {names}"
+    yield from data_set.hints
 
 
-def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
+def _on_drawing(drawn: Drawn, data_set: DataSet) -> Iterator[str]:
     """Says how validation and test images were drawn, and which classes were filled up."""
     shares, hashed = data_set.drawn, "group" if data_set.is_grouped else "name"
     drawn_from: dict[SplitName, str] = {"val": "the training images", "test": "the images that are not named"}
@@ -103,23 +113,23 @@ def _print_drawing(drawn: Drawn, data_set: DataSet) -> None:
     for split, class_names in drawn.filled.items():
         if class_names:
             enough = floor(1000 * drawn.enough[split] + 1) / 1000  # rounded up, so that this share is enough
-            print(
+            yield (
                 f"split.{split}_fraction {shares[split]:g} gave no {split} image to {len(class_names)} of "
                 f"{len(data_set.class_names)} classes, so each got the image that a larger share would take first"
                 + (f"; {enough:g} would give every class one." if enough < 1 else ".")
             )
     if drawn.kept:
-        print(f"split.duplicates: {drawn.kept} image(s) stay in training, because they have copies in other splits.")
+        yield f"split.duplicates: {drawn.kept} image(s) stay in training, because they have copies in other splits."
     available = len(data_set.rows) - len(drawn.copied) - len(drawn.in_groups) - drawn.unused
     if len(drawn.rows) < available:
-        print(f"split.limit: {len(drawn.rows):,} of {available:,} images are used, for a try-out.")
-    print(f"Validation images: {origins['val']}. Test images: {origins['test']}.")
+        yield f"split.limit: {len(drawn.rows):,} of {available:,} images are used, for a try-out."
+    yield f"Validation images: {origins['val']}. Test images: {origins['test']}."
 
 
-def _print_left_out(drawn: Drawn) -> None:
+def _on_left_out(drawn: Drawn) -> Iterator[str]:
     """Says how many images without a label are left out, and which ones, if that is not stated in params.yaml."""
     if drawn.unused:
-        print(
+        yield (
             f"{drawn.unused:,} image(s) without a label are left out, because split.unlabelled.use is false. "
             "The labelled images are the same as with them."
         )
@@ -129,13 +139,13 @@ def _print_left_out(drawn: Drawn) -> None:
     ):
         if names:
             named = all_named([*map(repr, names)], "left-out-without-label")
-            print(f"{len(names)} image(s) without a label are left out, because they {why}: {named}")
+            yield f"{len(names)} image(s) without a label are left out, because they {why}: {named}"
 
 
-def _print_alike(what: str, names: Sequence[str], remedy: str) -> None:
+def _on_alike(what: str, names: Sequence[str], remedy: str) -> Iterator[str]:
     pairs = [" and ".join(map(repr, same)) for same in alike(names)]
     if pairs:
-        print(f"Some {what} differ only in upper and lower case: {first_few(pairs)}. If they are the same, {remedy}.")
+        yield f"Some {what} differ only in upper and lower case: {first_few(pairs)}. If they are the same, {remedy}."
 
 
 def _print_counts(index: Index) -> None:

@@ -67,7 +67,7 @@ def look_at(data_set: DataSet) -> Pictures:
 
     rows = data_set.rows
     chosen = [rows[number * len(rows) // min(len(rows), LOOKED_AT)] for number in range(min(len(rows), LOOKED_AT))]
-    refuse_undecodable({row.id: row.image for row in chosen if isinstance(row.image, Path | str)})
+    refuse_undecodable({row.id: row.image for row in chosen if isinstance(row.image, str)})
     shapes = [_shape(row.image) for row in chosen]
     heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
     return Pictures(
@@ -80,7 +80,7 @@ def look_at(data_set: DataSet) -> Pictures:
 
 
 def _shape(image: Any) -> tuple[int, int, int]:
-    if not isinstance(image, str | Path):
+    if not isinstance(image, str):
         return image.shape[0], image.shape[1], image.shape[2] if image.ndim == 3 else 1
     with Image.open(io.BytesIO(read_bytes(image))) as opened:
         return opened.height, opened.width, 1 if opened.mode in ("1", "L") else 3

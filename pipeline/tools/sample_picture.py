@@ -12,7 +12,7 @@ from pipeline.report.seen_views import SeenView, untouched_and_views
 from pipeline.report.style import MOST_CLASSES, name_bars, save, short, show_image, title_all
 from pipeline.runtime.errors import ParameterError
 from pipeline.soft_labels.layout import LOGITS_FORMAT
-from pipeline.soft_labels.reading import SoftLabelFile, open_soft_labels
+from pipeline.soft_labels.reading import SoftLabelFile, open_soft_labels, slabs
 
 MOST_VIEWS = 8
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -53,9 +53,10 @@ def draw_sample(path: Path, image_id: str, index: Path, temperatures: Sequence[f
 
 def _find(file: SoftLabelFile, image_id: str) -> tuple[SplitName, int]:
     for split in SPLITS:
-        ids = file.ids(split)
-        if image_id in ids:
-            return split, ids.index(image_id)
+        for rows in slabs(file.count(split)):
+            ids = file.ids(split, rows)
+            if image_id in ids:
+                return split, rows.start + ids.index(image_id)
     raise ParameterError(f"{file.path} has no image {image_id!r}. The ids are in data/index.csv, such as {ids[0]!r}.")
 
 
@@ -105,7 +106,7 @@ def _figure(
     axes[-1][-1].set_xlabel("probability that the teacher gives, softened", fontsize=9)
     handles, texts = axes[0][-1].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside upper right", ncols=len(temperatures), fontsize=9)
-    image_id, teacher = file.ids(split)[row], file.provenance.teacher
+    (image_id,), teacher = file.ids(split, slice(row, row + 1)), file.provenance.teacher
     without = ", no label" if labels[row] == NO_LABEL else ""
     title_all(figure, f"{image_id} ({split}{without}) as seen by {teacher}")
     return figure

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import psutil
 import tensorflow as tf
 
-from pipeline.images.tf_data import BATCHES_AHEAD, PARALLEL_CALLS, planned, prefetched
+from pipeline.images.tf_data import BATCHES_AHEAD, PARALLEL_CALLS, mapped_in_turn, planned, prefetched
 from pipeline.images.transforms import Transforms
 from pipeline.runtime.errors import ParameterError
 from pipeline.runtime.workspace import work_folder
@@ -109,7 +109,7 @@ class FeatureBatches:
                 return (stored.rows(0, np.arange(start, min(start + batch_size, count))).astype(np.float32),)
 
             starts = range(0, count, batch_size)
-            features = planned(starts, plan, [self._signature]).map(lambda rows: rows)
+            features = mapped_in_turn(planned(starts, plan, [self._signature]), lambda rows: rows)
         return _with_own_threads(with_targets(features, examples, batch_size))
 
     def callbacks(self) -> list[Any]:
@@ -153,7 +153,7 @@ class FeatureBatches:
             rows = tf.ensure_shape(rows, self._signature.shape)
             return (rows, *others) if others else rows
 
-        return _with_own_threads(batches.map(replaced))
+        return _with_own_threads(mapped_in_turn(batches, replaced))
 
 
 class _MakeReady(keras.callbacks.Callback):

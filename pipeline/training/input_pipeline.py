@@ -22,7 +22,7 @@ from pipeline.images.random_words import philox_words
 from pipeline.images.rendering import render_pictures, signature
 from pipeline.images.resize import DEFAULT_RESIZE, Resize
 from pipeline.images.sampling import sample_views
-from pipeline.images.tf_data import mapped, planned, prefetched
+from pipeline.images.tf_data import mapped, mapped_in_turn, planned, prefetched
 from pipeline.images.transforms import Pictures, Transforms, mixed_labels
 from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.digests import fingerprint
@@ -33,6 +33,9 @@ from pipeline.training.recipe import Cache, Recipe
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+
+MOST_PLANNED, PLANNED_BYTES = 16, 2**22
+"""One call of Python plans at most so many steps, and at most so many bytes unless a single step has more."""
 
 
 class Supervision(Protocol):
@@ -214,7 +217,13 @@ def training_batches(examples: Examples, batch_size: int, seed: int, steps: rang
 
     rows = tf.TensorSpec((None,), tf.int64)
     arrays = (targets_signature(supervision), rows, *signature(supervision.augmentation))
-    return prefetched(mapped(planned(steps, plan, arrays), load))
+    return prefetched(mapped(planned(steps, plan, arrays, _planned_at_once(batch_size, arrays)), load))
+
+
+def _planned_at_once(batch_size: int, arrays: Sequence[Any]) -> int:
+    """How many steps are planned in one call of Python: as many as take little memory."""
+    bytes_of_row: int = sum(spec.dtype.size * int(np.prod(spec.shape[1:])) for spec in arrays)
+    return max(1, min(MOST_PLANNED, PLANNED_BYTES // (batch_size * bytes_of_row)))
 
 
 def validation_batches(examples: Examples, batch_size: int) -> Any:
@@ -232,7 +241,7 @@ def with_targets(inputs: Any, examples: Examples, batch_size: int) -> Any:
 
     batches = planned(range(0, count, batch_size), targets, [targets_signature(examples.supervision)])
     # `planned` gives tuples of one array; Keras expects the array itself.
-    return tf.data.Dataset.zip(inputs, batches.map(lambda targets: targets))
+    return tf.data.Dataset.zip(inputs, mapped_in_turn(batches, lambda targets: targets))
 
 
 class PixelBatches:

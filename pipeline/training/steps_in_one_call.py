@@ -41,7 +41,7 @@ class StepsInOneCall:
         def one(data: Any) -> None:
             step(data)  # without its outputs, the values of the metrics after each step are not computed
 
-        traced = tf.function(one, reduce_retracing=True)
+        traced = tf.function(one, reduce_retracing=True, autograph=False)  # as Keras' own
 
         def run(iterator: Any, count: Any) -> Any:
             for _ in tf.range(count):
