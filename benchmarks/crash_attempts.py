@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,9 @@ HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
 """Seconds after a signal, and without one, when a run is taken to hang."""
 
 LOOK_EVERY = 0.005
+
+LOCK, CANNOT_READ_LOCK = Path(".dvc/tmp/rwlock"), "Unable to read RWLock-file"
+"""A file that dvc writes in place, and what dvc says if it was killed meanwhile (docs/reliability.md)."""
 
 STOPPED = threading.Event()
 """Whether this program was told to end; each run then ends what it started, and raises `StoppedError`."""
@@ -41,6 +44,7 @@ class End:
         said: what it printed.
         after_signal: seconds from the signal to the end of all its processes; None without a signal.
         hung: whether it had to be killed.
+        mended: whether dvc's `LOCK` had to be removed before.
     """
 
     code: int
@@ -48,6 +52,7 @@ class End:
     said: str
     after_signal: float | None = None
     hung: bool = False
+    mended: bool = False
 
 
 class Runs(Protocol):
@@ -95,6 +100,7 @@ class Alone:
                 _send(number, [process.pid], group=process.pid if victim == "group" else None)
             hung = not ends_by(process, time.monotonic() + (UNDISTURBED_HANGS if sent is None else HANGS))
         except StoppedError:
+            process.kill()  # it may not lead its group yet
             _kill_group(process.pid)
             raise
         if hung:
@@ -120,7 +126,14 @@ class ByDvc:
         self._stage, self._project, self._log = stage, project, log
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
-        """As `Runs.run`; before the stage runs, dvc is the victim."""
+        """As `Runs.run`; before the stage runs, dvc is the victim. A damaged lock of dvc's is removed."""
+        end = self._run(at, victim, number, is_awaited)
+        if CANNOT_READ_LOCK not in end.said:
+            return end
+        (self._project / LOCK).unlink()
+        return replace(self._run(at, victim, number, is_awaited), mended=True)
+
+    def _run(self, at: float | None, victim: str, number: int, is_awaited: bool) -> End:
         start, sent = time.monotonic(), None
         with started(["dvc", "repro", self._stage.name], self._project, self._log) as dvc:
             process = psutil.Process(dvc.pid)

@@ -87,6 +87,7 @@ class Outcome:
         hits: kills that hit a run.
         misses: runs that ended before their kill.
         ends: runs that were left alone after kills.
+        mended: runs before which a lock that `dvc` had damaged was removed.
         seconds: from SIGINT or SIGTERM, sent to a stage that ran alone, to the end of its process.
         seconds_of_sigkill: the same of SIGKILL, for comparison: how long the system takes, which waits for the disk.
         wrong: what was not as it must be: other bytes, names that were left, hangs, tracebacks, exit codes.
@@ -97,6 +98,7 @@ class Outcome:
     hits: int = 0
     misses: int = 0
     ends: int = 0
+    mended: int = 0
     seconds: list[float] = field(default_factory=list)
     seconds_of_sigkill: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -136,6 +138,7 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
                 break
         last = runs.run()
         outcome.ends += 1
+        outcome.mended += last.mended
         if last.code:
             outcome.wrong.append(f"after kills: exit code {last.code}: {last.said[-500:]}")
         outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
@@ -157,6 +160,7 @@ def kill(
     victim, number = str(random.choice(runs.victims)), SIGNALS[random.integers(len(SIGNALS))]
     is_awaited = is_awaited or victim == "stage"
     end = runs.run(at, victim, number, is_awaited)
+    outcome.mended += end.mended
     if end.after_signal is None:
         outcome.misses += 1
     else:
@@ -223,16 +227,19 @@ def parts_of(stages: Sequence[Stage], kills: int, by_dvc: Sequence[str]) -> list
 
 def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> list[Outcome]:
     """The kills of all parts, some at a time."""
-    servers: SimpleQueue[CommandServer] = SimpleQueue()
+    free: SimpleQueue[CommandServer] = SimpleQueue()
     STOPPED.clear()
     with ExitStack() as held, ThreadPoolExecutor(processes) as pool:
-        for _ in range(processes):
-            servers.put(held.enter_context(CommandServer(work / "reference")))
+        servers = [held.enter_context(CommandServer(work / "reference")) for _ in range(processes)]
+        for server in servers:
+            free.put(server)
         try:
-            return list(pool.map(lambda part: one_part(work, part, seed, servers), parts))
+            return list(pool.map(lambda part: one_part(work, part, seed, free), parts))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             STOPPED.set()
+            for server in servers:
+                server.kill()
             raise
 
 

@@ -55,6 +55,10 @@ class CommandServer:
         """Ends the server."""
         self._process.communicate()
 
+    def kill(self) -> None:
+        """Ends the server at once, even while it loads; who waits for its answer gets an empty one."""
+        self._process.kill()
+
     def start(self, words: Sequence[str], folder: Path, log: Path) -> int:
         """Starts a command, and returns the number of its process, which leads a group.
 

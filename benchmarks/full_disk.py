@@ -268,6 +268,7 @@ def measured(options: argparse.Namespace, project: Path, place: Path) -> int:
         random_of_step = random.Random(f"{options.seed} {step.name}")  # noqa: S311
         rooms = [random_of_step.randint(0, needed + 2) for _ in range(options.tries)]
         outcomes = [tried(disk, step, whole, room, number % 2 == 1) for number, room in enumerate(rooms)]
+        print(f"{step.name}: {sum(outcome.failed for outcome in outcomes)} of {len(outcomes)} failed", flush=True)
         of_step = [f"{step.name}, {outcome.blocks} blocks: {fault}" for outcome in outcomes for fault in outcome.faults]
         print("\n".join(of_step), end="\n" if of_step else "", flush=True)
         faults += of_step

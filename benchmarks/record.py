@@ -77,7 +77,7 @@ def _options(options: argparse.Namespace) -> Iterator[str]:
     for name, value in vars(options).items():
         if name in ("output", "work") or value in (None, False):
             continue
-        yield f"--{name}"
+        yield f"--{name.replace('_', '-')}"
         if isinstance(value, Path):
             yield "FOLDER" if value.is_dir() else str(value) if not value.is_absolute() else "FILE"
         elif value is not True:

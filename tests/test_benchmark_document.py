@@ -77,6 +77,12 @@ def test_records_name_no_host_and_no_path():
         assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8")), path
 
 
+def test_a_record_names_its_options_as_they_are_typed(monkeypatch):
+    monkeypatch.setattr(record, "commit", str)
+    options = argparse.Namespace(quick=False, output=None, work=None, queue_kills=4, only=["a", "b"])
+    assert record.Record("one", options).document["command"] == "python -m benchmarks.one --queue-kills 4 --only a b"
+
+
 @pytest.mark.parametrize(("changes", "expected"), [("", "0123456789ab"), (" M a.py\n", "0123456789ab+")])
 def test_a_record_names_the_commit_and_whether_it_was_changed(changes, expected, monkeypatch, tmp_path):
     said = {"rev-parse": "0123456789ab\n", "status": changes}

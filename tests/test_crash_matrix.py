@@ -14,8 +14,8 @@ import pytest
 from real_project import HANGS
 from ruamel.yaml import YAML
 
-from benchmarks import crash_matrix, crash_project
-from benchmarks.crash_attempts import End, ends_by, lives, started
+from benchmarks import crash_attempts, crash_matrix, crash_project
+from benchmarks.crash_attempts import LOCK, ByDvc, End, ends_by, lives, started
 from benchmarks.crash_matrix import (
     ALONE,
     BY_DVC,
@@ -54,7 +54,7 @@ def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
 
 
 STAGE = Stage("make", ("make",), ("out",))
-LOCK = "stages: {make: {cmd: python -m pipeline make, outs: [{path: out, md5: x}]}}"
+DVC_LOCK = "stages: {make: {cmd: python -m pipeline make, outs: [{path: out, md5: x}]}}"
 
 
 class Scripted:
@@ -73,7 +73,7 @@ class Scripted:
 def finish(project, at=None, number=0):
     (project / "out").write_text("whole")
     lock = project / "dvc.lock"
-    lock.write_text(LOCK)
+    lock.write_text(DVC_LOCK)
     return End(0, 1.0, "")
 
 
@@ -115,7 +115,7 @@ def made(tmp_path):
     """A project in which one stage has run."""
     for name, text in (("reference", "whole"), ("older", "old")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "dvc.lock").write_text(LOCK)
+        (tmp_path / name / "dvc.lock").write_text(DVC_LOCK)
         (tmp_path / name / "out").write_text(text)
     return tmp_path / "reference"
 
@@ -263,6 +263,19 @@ def test_kills_that_all_come_too_late_are_told(made):
 
 
 @pytest.mark.slow
+def test_a_lock_that_dvc_damaged_is_removed_and_counted(made, monkeypatch):
+    """DVC writes it in place, and says what this script says."""
+    says = f'test -e {LOCK} || exit 0; echo "ERROR: Unable to read RWLock-file; JSON structure is corrupted"; exit 255'
+    monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
+    runs = ByDvc(STAGE, made, made.parent / "log")
+    assert (runs.run().code, runs.run().mended) == (0, False)
+    (made / LOCK).parent.mkdir(parents=True)
+    (made / LOCK).write_text("{")
+    end = runs.run()
+    assert (end.code, end.mended, (made / LOCK).exists()) == (0, True, False)
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_what_was_started(made, monkeypatch):
     """Threads run the parts; none of them may wait for its stage, which would run for hours."""
     started_here = []
@@ -275,10 +288,12 @@ def test_ctrl_c_ends_what_was_started(made, monkeypatch):
             ends_by(started_here[-1], time.monotonic() + HANGS)
 
     monkeypatch.setattr(crash_matrix, "one_part", waits)
-    monkeypatch.setattr(crash_matrix, "CommandServer", lambda program: nullcontext())
+    ended, server = [], type("Server", (), {"kill": lambda self: ended.append(self)})()
+    monkeypatch.setattr(crash_matrix, "CommandServer", lambda program: nullcontext(server))
     with pytest.raises(KeyboardInterrupt):
         run_all(made.parent, [Part(STAGE, ALONE, 1)] * 3, seed=1, processes=2)
     assert [lives(process) for process in started_here] == [False, False]
+    assert ended == [server, server]
 
 
 @pytest.mark.slow
