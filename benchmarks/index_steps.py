@@ -20,6 +20,7 @@ from benchmarks.large_steps import AUGMENTATION, INDEX, LOGITS, TARGETS, Size
 from benchmarks.made_answers import logits_of, made_index
 from pipeline.cli import paths
 from pipeline.cli.main import main as softlabel
+from pipeline.cli.tensorflow_start import start_tensorflow
 from pipeline.images.index import Index, read_index, write_index
 
 Step = Callable[[Size], object]
@@ -71,6 +72,7 @@ def make_files(index: Index) -> None:
 
 def split(size: Size) -> None:
     """Stage `split` of files in class folders, of which each has its path as content."""
+    start_tensorflow()
     from pipeline.stages import split as stage
 
     def sound(contents: Iterable[bytes]) -> Iterator[None]:
@@ -80,7 +82,7 @@ def split(size: Size) -> None:
     with (
         patch("pipeline.datasets.copying.read_bytes", str.encode),
         patch("pipeline.datasets.copying.problems_of", sound),
-        patch("pipeline.datasets.copying._write"),
+        patch("pipeline.datasets.copying._write", lambda *_: None),
     ):
         stage.run(
             layout="folders",
@@ -135,19 +137,19 @@ STEPS: dict[str, Step] = {
     "pack": command("pack", "pack"),
     "verify": command("verify", "pack"),
 }
-WITHOUT_TENSORFLOW = (
-    *("the index, read and fingerprinted", "the index, read and written"),
+WITHOUT_MODELS = (
+    *("split, without decoding and writing", "the index, read and fingerprinted", "the index, read and written"),
     *("soften", "model-card", "table", "inspect", "pack", "verify"),
 )
 
 
 @contextmanager
-def no_images(has_tensorflow: bool) -> Iterator[None]:
+def no_images(has_models: bool) -> Iterator[None]:
     """Makes what would read image files do without, and end at `NoImageError`."""
     with ExitStack() as stack:
         stack.enter_context(suppress(NoImageError))
         stack.enter_context(patch("pipeline.images.index.differing", none_differs))
-        if has_tensorflow:
+        if has_models:
             stack.enter_context(patch("pipeline.images.image_files.read_original", lambda place: GREY))
             stack.enter_context(patch("pipeline.images.decoded_images.DecodedImages.load"))
             stack.enter_context(patch("pipeline.images.decoded_images.DecodedImages.rows", grey))

@@ -23,7 +23,7 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-from benchmarks.index_steps import STEPS, WITHOUT_TENSORFLOW, make, no_images
+from benchmarks.index_steps import STEPS, WITHOUT_MODELS, make, no_images
 from benchmarks.large_run import BOUND_MIB, TOP_10
 from benchmarks.large_steps import Size
 from benchmarks.process import peak_mib, quiet
@@ -61,12 +61,12 @@ def main() -> None:
 
 def do(size: Size, step: str) -> dict[str, float]:
     """One step: its seconds without the start of TensorFlow, and the peak memory of this process."""
-    has_tensorflow = step not in WITHOUT_TENSORFLOW
-    if has_tensorflow:
+    has_models = step not in WITHOUT_MODELS
+    if has_models:
         start_tensorflow()
     start = time.perf_counter()
-    with quiet(), no_images(has_tensorflow):
-        STEPS.get(step, make)(size)
+    with quiet(), no_images(has_models):
+        {"make": make, **STEPS}[step](size)
     return {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
 
 

@@ -13,7 +13,7 @@ from benchmarks.fuzz.targets import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 LARGEST = 2**17
-STARTS_A_PROCESS = {"exported_litert", "exported_onnx", "hdf5_soft_labels"}
+STARTS_A_PROCESS = {"exported_litert", "exported_onnx", "hdf5_soft_labels", "hdf5_weights"}
 """Kinds whose readers do."""
 
 
@@ -37,7 +37,8 @@ def test_an_input_that_failed_once_fails_no_more(path, tmp_path, monkeypatch):
 def test_unchanged_files_of_each_kind_are_read(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for content in TARGETS[name].seeds():
-        assert outcome(TARGETS[name], content, tmp_path).kind == "accepted"
+        found = outcome(TARGETS[name], content, tmp_path)
+        assert found.kind == "accepted", found.text
 
 
 def test_every_folder_is_a_kind_of_file_and_holds_small_files():

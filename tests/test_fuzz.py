@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from benchmarks.fuzz import outcomes, ways
+from benchmarks.fuzz.__main__ import row
 from benchmarks.fuzz.byte_changes import changed
 from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.session import ACCEPTED, BEGUN, FAILED, KIBIBYTES, REFUSED, Limits, Session
@@ -143,3 +144,12 @@ def test_each_way_gives_as_many_inputs_as_wanted(monkeypatch):
         way(target, [b"seed"], given.append, 0, 50)
         assert len(given) == 50
         assert len(set(given)) > 20
+
+
+def test_a_row_adds_up_the_parts_of_several_runs():
+    counts = {"accepted": 1, "refused": 2, "failed": 0, "seconds": 3}
+    first = {**counts, "commit": "abc", "inputs": 600, "longest_seconds": 0.5, "largest_mib": 7}
+    second = {**counts, "commit": "def", "inputs": 900, "longest_seconds": 0.25, "largest_mib": 9}
+    assert row("npz bytes", [first, second, first]) == [
+        *("npz", "bytes", "2,100", "3", "6", "0", "9", "0.50", "9", "abc def"),
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from benchmarks.large_steps import INDEX
 OTHERS = 48
 EVERY_STEP = f"""
 import json
-from benchmarks.index_steps import STEPS, WITHOUT_TENSORFLOW, make, no_images
+from benchmarks.index_steps import STEPS, WITHOUT_MODELS, make, no_images
 from benchmarks.large_run import TOP_10
 from benchmarks.large_steps import Size
 from pipeline.cli.tensorflow_start import start_tensorflow
@@ -21,7 +21,7 @@ start_tensorflow()
 make(size)
 ended = []
 for name, step in STEPS.items():
-    with no_images(name not in WITHOUT_TENSORFLOW):
+    with no_images(name not in WITHOUT_MODELS):
         step(size)
         continue
     ended.append(name)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -344,6 +345,31 @@ def test_the_digest_of_a_long_file_is_that_of_all_its_bytes(tmp_path, progress):
     assert progress == [["digest of long.h5", 3, "MiB", 3]] * 2
 
 
+def test_rows_of_an_index_are_those_of_each_split():
+    rows = writing.rows_of_index(INDEX)
+    assert [(split, images.ids, list(images.labels)) for split, images in rows.items()] == [
+        (split, IDS[split], LABELS[split]) for split in SPLITS
+    ]
+    assert rows["val"].image_sha256 == ["10" * 32, "11" * 32]
+
+
+def test_what_was_written_here_is_not_tried_before_it_is_read(tmp_path, monkeypatch):
+    """Of content that no run has seen before."""
+    tried = []
+    monkeypatch.setattr("pipeline.runtime.tried_files.run_separately", lambda *_, path, **more: tried.append(path))
+    logits, targets = write_both(tmp_path, teacher=uuid.uuid4().hex)
+    assert tried == [logits]  # `soften_file` reads what `create_logits` wrote
+    with open_soft_targets(targets):
+        assert tried == [logits]
+
+
+def test_ids_of_one_byte_take_one(tmp_path):
+    images = [one._replace(id=f"{number}") for number, one in enumerate(INDEX.images[:10])]
+    logits, _ = write_both(tmp_path, index=Index([one for one in images if one.split != "test"] + INDEX.split("test")))
+    with h5py.File(logits) as file:
+        assert [file[split]["id"].dtype.itemsize for split in SPLITS] == [1, 1, 60]
+
+
 def test_texts_are_as_wide_as_the_longest_of_them():
     found = [hdf5.strings(texts) for texts in (["a", "b"], ["", "é"], [""])]
     assert [array.dtype.itemsize for array in found] == [1, 2, 1]
@@ -385,11 +411,10 @@ def test_a_file_holds_these_attributes_and_datasets(made, kind):
         assert file.attrs["dataset"] == INDEX.fingerprint()
         assert file.attrs["batch_size"] == 16
         # The keys in order, so that the same settings are the same bytes.
-        assert json.loads(file.attrs["preprocessing"]) == {
-            "input_shape": [28, 28, 1],
-            "decoder": "Pillow",
-            "resize": {"method": "bilinear", "antialias": True, "fit": "stretch"},
-        }
+        assert file.attrs["preprocessing"] == (
+            '{"decoder": "Pillow", "input_shape": [28, 28, 1], '
+            '"resize": {"antialias": true, "fit": "stretch", "method": "bilinear"}}'
+        )
         assert file.attrs["views"] == (
             '{"augmentation": {"contrast": 0.25, "rotation": 0.25, "translation": 0.125}, "count": 3, "seed": 5}'
         )
@@ -1006,6 +1031,13 @@ def test_a_dataset_behind_the_end_of_the_file_is_refused(copy_of):
     path.write_bytes(content[:place] + (2**40).to_bytes(8, "little") + content[place + 8 :])
     seal(path)
     assert "lacks what its format demands" in refusal(path)
+
+
+def test_a_file_without_a_seal_has_no_digest(copy_of):
+    path = copy_of("dense logits")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedError, match="does not end with its digest"):
+        sealed_sha256(path)
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,24 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fuzz.outcomes import outcome
 from benchmarks.fuzz.session import ACCEPTED, BEGUN, FAILED, KIBIBYTES, MILLISECONDS, REFUSED, Limits, Session, Way
 from benchmarks.fuzz.target import Target
 from benchmarks.fuzz.targets import TARGETS
-from benchmarks.fuzz.ways import by_bytes, by_coverage, by_structure
-from benchmarks.record import RESULTS, Record, arguments
+from benchmarks.fuzz.ways import BATCH, by_bytes, by_coverage, by_structure
+from benchmarks.record import RESULTS, Record, arguments, as_text, commit
 
 MADE_BY: dict[Way, str] = {by_bytes: "bytes", by_structure: "structure", by_coverage: "Atheris"}
-HEADER = ("file", "by", "inputs", "accepted", "refused", "failed", "s", "longest, s", "largest, MiB")
+SEEDS = {
+    "bytes": "input n is drawn from random.Random(n)",
+    "structure": f"Hypothesis makes {BATCH} inputs from the seed n, the number of the first of them",
+    "Atheris": "-seed is 1 + the number of the first input of a process",
+}
+TITLE = "Files that were changed, and what became of them"
+HEADER = ("file", "by", "inputs", "accepted", "refused", "failed", "s", "longest, s", "largest, MiB", "commit")
+SUMS, LARGEST = ("inputs", "accepted", "refused", "failed", "seconds"), ("longest_seconds", "largest_mib")
 
 
 def main() -> None:
@@ -36,6 +44,7 @@ def main() -> None:
             "--atheris",
             {"action": "store_true", "help": "Let Atheris make the inputs (`make .venv/checked` installs it)."},
         ),
+        ("--go-on", {"action": "store_true", "help": "Behind the inputs that the record already counts."}),
         ("--failures", {"type": Path, "default": Path(".work/fuzz"), "help": "The folder of inputs that failed."}),
         ("--repeat", {"type": Path, "help": "Read this file as the kind NAME, and say what becomes of it."}),
     )
@@ -58,14 +67,17 @@ def repeat(target: Target, file: Path) -> None:
 
 
 def fuzz(names: list[str], options: argparse.Namespace) -> None:
-    """Runs targets, and writes the record: what was found of others stays in it."""
-    output = options.output or RESULTS / ("fuzz_quick.json" if options.quick else "fuzz.json")
-    rows = json.loads(output.read_text(encoding="utf-8"))["measured"] if output.exists() else {}
+    """Runs targets, and writes the record after each: what was found of others stays in it."""
+    inputs = 200 if options.quick else options.inputs
     for name in names:
-        for way, inputs in ways_of(TARGETS[name], 200 if options.quick else options.inputs, options.atheris).items():
-            rows[f"{name} {MADE_BY[way]}"] = row = measured(name, way, inputs, options)
-            print(*map(" ".join, zip(HEADER, row, strict=True)), sep=", ", flush=True)
-    write(dict(sorted(rows.items())), options)
+        for way, count in ways_of(TARGETS[name], inputs, options.atheris).items():
+            before = recorded(options).get(f"{name} {MADE_BY[way]}", []) if options.go_on else []
+            if (first := sum(part["inputs"] for part in before)) < count:
+                parts = [*before, measured(name, way, first, count - first, options)]
+                print(*map(" ".join, zip(HEADER, row(f"{name} {MADE_BY[way]}", parts), strict=True)), sep=", ")
+                write({**recorded(options), f"{name} {MADE_BY[way]}": parts}, options)
+    rows = [row(key, parts) for key, parts in recorded(options).items()]
+    print("\n" + as_text({"title": TITLE, "header": HEADER, "rows": rows}))
 
 
 def ways_of(target: Target, inputs: int, atheris: bool) -> dict[Way, int]:
@@ -77,24 +89,45 @@ def ways_of(target: Target, inputs: int, atheris: bool) -> dict[Way, int]:
     return {by_bytes: inputs // 2, by_structure: inputs - inputs // 2}
 
 
-def measured(name: str, way: Way, inputs: int, options: argparse.Namespace) -> list[str]:
-    """One row of the record."""
-    begun = time.monotonic()
+def measured(name: str, way: Way, first: int, inputs: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Runs inputs of one kind, made in one way; what the record keeps of them."""
+    begun, of = time.monotonic(), commit()
     with tempfile.TemporaryDirectory() as work:
         session = Session(name, TARGETS[name], options.failures, Path(work))
-        session.run(way, Limits(inputs, options.seconds))
-    counts, seconds = session.counts, time.monotonic() - begun
-    found = [f"{counts[place]:,}" for place in (BEGUN, ACCEPTED, REFUSED, FAILED)]
-    largest, longest = f"{counts[KIBIBYTES] / 1024:,.0f}", f"{counts[MILLISECONDS] / 1000:.2f}"
-    return [name, MADE_BY[way], *found, f"{seconds:,.0f}", longest, largest]
+        session.run(way, Limits(inputs, first, options.seconds))
+    found = dict(zip(SUMS, (session.counts[place] for place in (BEGUN, ACCEPTED, REFUSED, FAILED)), strict=False))
+    return {
+        "commit": of,
+        "first": first,
+        "wanted": inputs,
+        "most_seconds": None if options.seconds == float("inf") else options.seconds,
+        **found,
+        "seconds": round(time.monotonic() - begun),
+        "longest_seconds": session.counts[MILLISECONDS] / 1000,
+        "largest_mib": round(session.counts[KIBIBYTES] / 1024),
+    }
 
 
-def write(rows: dict[str, list[str]], options: argparse.Namespace) -> None:
+def recorded(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The parts of each kind and way that the record has, one behind the other."""
+    output = options.output or RESULTS / ("fuzz_quick.json" if options.quick else "fuzz.json")
+    return json.loads(output.read_text(encoding="utf-8"))["measured"] if output.exists() else {}
+
+
+def row(key: str, parts: list[dict[str, Any]]) -> list[str]:
+    """One row of the table: the sums of the parts, or the largest, and the commit of each."""
+    sums = [f"{sum(part[name] for part in parts):,}" for name in SUMS]
+    longest, largest = (max(part[name] for part in parts) for name in LARGEST)
+    commits = dict.fromkeys(part["commit"] for part in parts)
+    return [*key.split(), *sums, f"{longest:.2f}", f"{largest:,}", " ".join(commits)]
+
+
+def write(rows: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
     """Writes the record of these rows."""
+    rows = dict(sorted(rows.items()))
+    table = {"title": TITLE, "header": HEADER, "rows": [row(key, parts) for key, parts in rows.items()]}
     record = Record("fuzz", options)
-    record.document["command"] = "python -m benchmarks.fuzz"
-    record.table("Files that were changed, and what became of them", HEADER, list(rows.values()))
-    record.keep(**rows)
+    record.document |= {"command": "python -m benchmarks.fuzz", "seeds": SEEDS, "tables": [table], "measured": rows}
     record.write()
 
 

@@ -12,6 +12,7 @@ from pipeline.datasets.csv_tables import COLUMNS, read_csv, read_mhist
 from pipeline.datasets.unlabelled import Unlabelled
 from pipeline.images.index import read_index
 from pipeline.runtime.csv_rows import csv_rows
+from pipeline.tools.layout_detection import detect
 
 IMAGES = [f"{number}.png" for number in range(8)] + ["a b.png", "ä.png", "sub/9.png"]
 WORDS = (
@@ -63,6 +64,11 @@ def run_csv(path: Path) -> None:
         val_fraction=0.25,
         test_fraction=0.25,
     )
+
+
+def run_any(path: Path) -> None:
+    """Looks for the layout of a folder with a table, as `softlabel init` does."""
+    detect(with_images(path.parent))
 
 
 def run_mhist(path: Path) -> None:
@@ -123,6 +129,7 @@ def _with_rows(seed: bytes, rows: Sequence[Sequence[str]], place: int) -> bytes:
 
 TARGETS = {
     "annotations": Target(seeds=csv_seeds, run=run_csv, inputs=tables, file="annotations.csv", words=WORDS),
+    "any_table": Target(seeds=csv_seeds, run=run_any, inputs=tables, file="annotations.csv", words=WORDS),
     "mhist": Target(seeds=mhist_seeds, run=run_mhist, inputs=tables, file="annotations.csv", words=WORDS),
     "class_names": Target(
         seeds=lambda: [b'["healthy", "ill"]', b'{"0": "healthy", "1": "ill"}'],

@@ -25,3 +25,8 @@ def in_a_fork(function: Callable[..., Any], *arguments: Any, path: Path, remedy:
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         answer.seek(0)
         return value(answer.read(), code, path, remedy, MEMORY, LONGEST)
+
+
+def try_in_a_fork(reader: Callable[..., None], path: Path, *more: Any, remedy: str, **_: Any) -> None:
+    """As `try_once`, in a fork, whatever was tried before."""
+    in_a_fork(reader, path, *more, path=path, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Results, which come with a clone or over a shared remote: `metrics.json`, exports, speeds, curves, predictions."""
+"""Results, which come with a clone or over a shared remote: numbers, exports, speeds, curves, predictions, packs."""
 
 import json
 import shutil
@@ -23,10 +23,15 @@ from pipeline.evaluation.names import BASELINE, TEACHER
 from pipeline.evaluation.predictions import read_predictions
 from pipeline.evaluation.speed import read_speed
 from pipeline.evaluation.temperatures import DRAWN, students_of, temperature_table
+from pipeline.models.logit_tables import read_logit_table
 from pipeline.report.recall_table import recall_table
 from pipeline.report.verdict import own_accuracy, verdict
 from pipeline.runtime.csv_rows import csv_rows
 from pipeline.runtime.errors import MismatchError
+from pipeline.tools.pack_files import CARD, CHECKSUMS, INDEX, LOGITS, read_checksums, read_pack_index
+from pipeline.tools.pack_files import COLUMNS as PACK
+from pipeline.tools.student_resize import exported_from
+from pipeline.tools.verify_pack import licenses_in, metadata_in
 
 ROOT = Path(__file__).parents[2]
 WORDS = (b"null", b"[]", b"{}", b'"', b"1e400", b"NaN", b"-1", b"9" * 30, b"true", b",", b"\n", b"\0")
@@ -113,6 +118,7 @@ CURVES: list[list[object]] = [
     [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5],
     [2, 1, 0.25, 0.75, 0.25, 0.75, 0.25],
 ]
+PACK_FILES = (LOGITS, INDEX, CARD, CHECKSUMS, "soft_targets_T4.h5")
 MEMBERS = [[*CURVES[0], "member"], [*CURVES[1], 0], [*CURVES[1], 1]]
 TARGETS = {
     "metrics": json_target(in_repository("metrics.json"), run=run_metrics, file="metrics.json"),
@@ -144,5 +150,27 @@ TARGETS = {
         [["class", "false_positive_rate", "true_positive_rate"], ["a", 0, 0], ["a", 0.5, 0.5], ["a", 1, 1]],
         run=read_roc,
         file="teacher.csv",
+    ),
+    "logits_csv": csv_target(
+        [["id", "view", "logit:x", "logit:y", "rendering"], ["a", 0, 0.5, 1, "{}"], ["b", 0, -1e3, 2e-5, "{}"]],
+        [["id", "probability:x", "probability:y"], ["a", 0.25, 0.75], ["b", 1, 0]],
+        run=read_logit_table,
+        file="logits.csv",
+    ),
+    "export_origin": json_target({"sha256": "ab", "temperature": 4.0}, run=exported_from, file="export.json"),
+    "pack_index": csv_target(
+        [PACK, ["a.png", "train", 0, "x", "ab"], ["b.png", "val", 1, "y", "cd"], ["c.png", "test", "", "", "ef"]],
+        run=lambda path: read_pack_index(path, ["x", "y"]),
+        file="index.csv",
+    ),
+    "pack_checksums": Target(
+        seeds=lambda: [b"".join(f"{number:064x}  {name}\n".encode() for number, name in enumerate(PACK_FILES))],
+        run=read_checksums,
+        words=WORDS,
+    ),
+    "pack_card": Target(
+        seeds=lambda: [b"---\nlicense: mit\n---\n# Pack\n", b"---\nlicense: [mit, other]\n---\n# Pack\n"],
+        run=lambda path: licenses_in(metadata_in(path.read_text("utf-8", "replace")) or {"license": None}),
+        words=(*WORDS, b"&a ", b"*a", b"!!int ''", b"---\n", b"\n- ", b"0x_"),
     ),
 }  # fmt: skip

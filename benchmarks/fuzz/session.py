@@ -1,6 +1,7 @@
 """Many inputs of one target, in a process that may crash, hang, or take too much memory: then another one goes on."""
 
 import faulthandler
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -25,6 +26,11 @@ LONGEST, CLOCK = 10.0, 60.0
 RESERVED = 4
 """How many times a target's memory a process may reserve, before the system refuses it more."""
 
+UNSEEN = 16 * 1024
+"""KiB that an input may take without being measured: to set the largest memory back takes a large process 10 ms."""
+
+STATM, CLEAR = Path("/proc/self/statm"), Path("/proc/self/clear_refs")
+
 BEGUN, ACCEPTED, REFUSED, FAILED, KIBIBYTES, MILLISECONDS = range(6)
 """What is counted, in memory that outlives the process: inputs by outcome, and the largest memory and time of one."""
 
@@ -35,9 +41,17 @@ Way = Callable[[Target, list[bytes], Give, int, int], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a session: its inputs, its seconds by the clock, and the seconds of the processor that one input may take."""
+    """Of a session.
+
+    Attributes:
+        inputs: how many are made.
+        first: the number of the first one.
+        seconds: by the clock, for all.
+        longest: the seconds of the processor that one input may take.
+    """
 
     inputs: int
+    first: int = 0
     seconds: float = float("inf")
     longest: float = LONGEST
 
@@ -55,7 +69,7 @@ class Session:
 
     def __init__(self, name: str, target: Target, failures: Path, work: Path) -> None:
         self._name, self._target, self._failures, self._work = name, target, failures.absolute(), work.absolute()
-        self._current, self._said = self._work / "current", self._work / "stderr"
+        self._current, self._said, self._seeds = (self._work / part for part in ("current", "stderr", "seeds"))
         self.counts: SynchronizedArray[int] = multiprocessing.get_context("fork").Array("q", 6)
 
     def run(self, way: Way, limits: Limits) -> None:
@@ -64,12 +78,10 @@ class Session:
         Raises:
             RuntimeError: a seed is not accepted, or the process ends before its first input.
         """
+        self._make_seeds()
         until = time.monotonic() + limits.seconds
         while (begun := self.counts[BEGUN]) < limits.inputs and time.monotonic() < until:
-            process = multiprocessing.get_context("fork").Process(
-                target=self._inputs, args=(way, begun, limits.inputs - begun, until), daemon=True
-            )
-            process.start()
+            process = _started(self._inputs, way, limits.first + begun, limits.inputs - begun, until)
             how = self._end(process, limits.longest)
             if how and self.counts[BEGUN] == begun:
                 raise RuntimeError(f"{self._name}: {how} before an input was run: {self._last_said()}")
@@ -95,17 +107,35 @@ class Session:
                 return f"no end after {spent - busy:.0f} s of the processor"
         return "" if process.exitcode == 0 else f"the process ended with {process.exitcode}"
 
-    def _inputs(self, way: Way, first: int, count: int, until: float) -> None:
-        """The process that runs inputs."""
-        parent = os.getppid()
+    def _make_seeds(self) -> None:
+        """Makes the seeds in a process of its own: what that loads, such as Keras, the readers may not need."""
+        self._seeds.mkdir(exist_ok=True)
+        process = _started(self._write_seeds)
+        process.join()
+        if process.exitcode != 0:
+            raise RuntimeError(f"the seeds of {self._name} cannot be made: {self._last_said()}")
+
+    def _write_seeds(self) -> None:
+        self._redirect()
+        for number, seed in enumerate(self._target.seeds()):
+            (self._seeds / f"{number:03}").write_bytes(seed)
+
+    def _redirect(self) -> int:
+        """Sends what is printed to a file, whose descriptor is returned."""
         said = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(said, stream)
         sys.stdout = sys.stderr = os.fdopen(said, "w", buffering=1, errors="backslashreplace")
+        return said
+
+    def _inputs(self, way: Way, first: int, count: int, until: float) -> None:
+        """The process that runs inputs."""
+        parent = os.getppid()
+        said = self._redirect()
         faulthandler.enable()
         os.chdir(self._work)
         warnings.simplefilter("ignore")
-        seeds = [*self._target.seeds()]
+        seeds = [path.read_bytes() for path in sorted(self._seeds.iterdir())]
         for seed in seeds:
             if (found := outcome(self._target, seed, self._work)).kind != "accepted":
                 raise RuntimeError(f"a seed of {self._name} is {found.kind}: {found.text}")
@@ -119,15 +149,17 @@ class Session:
                 os.ftruncate(said, 0)
             self._one(content)
 
+        gc.freeze()  # what is loaded by now is no garbage, and to look through all of it takes 0.3 s
         way(self._target, seeds, give, first, count)
 
     def _one(self, content: bytes) -> None:
         self._current.unlink(missing_ok=True)
         self._current.write_bytes(content)
         self.counts[BEGUN] += 1
-        begun, before = time.process_time(), _memory_now()
+        begun, now, before = time.process_time(), *_memory()
         found = outcome(self._target, content, self._work)
-        spent, taken = time.process_time() - begun, _largest_memory() - before
+        spent, largest = time.process_time() - begun, _largest_memory()
+        taken = largest - now if largest > before else 0
         self.counts[KIBIBYTES] = max(self.counts[KIBIBYTES], taken)
         self.counts[MILLISECONDS] = max(self.counts[MILLISECONDS], round(1000 * spent))
         if found.kind != "failed" and 1024 * taken > self._target.memory:
@@ -153,6 +185,12 @@ class Session:
         return self._said.read_text(errors="backslashreplace")[-4000:] if self._said.exists() else ""
 
 
+def _started(function: Callable[..., None], *arguments: object) -> ForkProcess:
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
 def _processor_seconds(process: ForkProcess) -> float:
     try:
         times = psutil.Process(process.pid).cpu_times()
@@ -161,18 +199,16 @@ def _processor_seconds(process: ForkProcess) -> float:
     return float(times.user + times.system)
 
 
-def _memory_now() -> int:
-    """KiB of this process, whose largest memory is noted from now on (on Linux; 0 elsewhere)."""
-    if not Path("/proc/self/clear_refs").exists():
-        return 0
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
+def _memory() -> tuple[int, int]:
+    """KiB of this process now, and at most since that was set back (on Linux; elsewhere, it never grows)."""
+    if not CLEAR.exists():
+        return 0, sys.maxsize
+    now, largest = int(STATM.read_bytes().split()[1]) * resource.getpagesize() // 1024, _largest_memory()
+    if largest > now + UNSEEN:
+        CLEAR.write_text("5", encoding="ascii")
+        largest = _largest_memory()
+    return now, largest
 
 
 def _largest_memory() -> int:
-    return _status("VmHWM") if Path("/proc/self/clear_refs").exists() else 0
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,7 +10,7 @@ from unittest import mock
 
 from hypothesis import strategies as st
 
-from benchmarks.fuzz.forks import in_a_fork
+from benchmarks.fuzz.forks import try_in_a_fork
 from benchmarks.fuzz.structure import VALUES
 from benchmarks.fuzz.target import Target
 
@@ -29,7 +29,7 @@ def run(path: Path) -> None:
     from pipeline.soft_labels.reading import open_soft_labels
 
     _seal(path)
-    with mock.patch("pipeline.soft_labels.reading.try_once", _tried), open_soft_labels(path) as file:
+    with mock.patch("pipeline.soft_labels.reading.try_once", try_in_a_fork), open_soft_labels(path) as file:
         for split in SPLITS:
             file.labels(split)
             for view in range(file.views(split).count):
@@ -42,10 +42,6 @@ def _seal(path: Path) -> None:
     content = path.read_bytes()
     seal = f"softlabel sha256 {hashlib.sha256(content).hexdigest()} of {len(content)} bytes\n"
     path.write_bytes(content + seal.encode().rjust(SEAL_BYTES, b"\n"))
-
-
-def _tried(reader: Callable[..., None], path: Path, *more: Any, remedy: str, **_: Any) -> None:
-    in_a_fork(reader, path, *more, path=path, remedy=remedy)
 
 
 def inputs(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:

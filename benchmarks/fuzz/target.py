@@ -14,7 +14,7 @@ class Target:
     """A kind of file, and how the program reads one.
 
     Attributes:
-        seeds: makes the contents of some small, valid files. It is called once, in the process that runs the inputs.
+        seeds: makes the contents of some small, valid files. It is called once, in a process of its own.
         run: reads a file as the program does, and returns if the program would go on. It may change the file before (to
             make a seal right again). What is large, such as TensorFlow, is imported in here, not by the module.
         inputs: makes, from the seeds, a strategy of contents that are changed by structure; None: by bytes only.

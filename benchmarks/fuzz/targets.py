@@ -11,6 +11,7 @@ from benchmarks.fuzz import (
     results,
     soft_label_files,
     tar_files,
+    weight_files,
 )
 from benchmarks.fuzz.target import Target
 
@@ -25,4 +26,5 @@ TARGETS: dict[str, Target] = {
     **parquet_files.TARGETS,
     **soft_label_files.TARGETS,
     **tar_files.TARGETS,
+    **weight_files.TARGETS,
 }

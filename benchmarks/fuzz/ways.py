@@ -50,9 +50,11 @@ def by_coverage(target: Target, seeds: list[bytes], give: Give, first: int, coun
     """
     import atheris
 
+    gc.unfreeze()  # so that the functions are found
     for function in gc.get_objects():
         if isinstance(function, FunctionType) and str(function.__module__).split(".")[0] == "pipeline":
             atheris.instrument_func(function)
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder, atheris.instrument_imports(include=["pipeline"]):
         for number, content in enumerate(seeds):
             Path(folder, str(number)).write_bytes(content)

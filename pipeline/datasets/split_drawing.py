@@ -143,12 +143,14 @@ def _units_of_split(
     return (below | {first[name] for name in filled}) - stay, filled, enough
 
 
-def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, set[str]]:
+def _classes_to_fill(rows: Sequence[Annotation], free: Collection[str], fewest: int) -> dict[str, list[str]]:
     """The free units of each class that has at least `fewest` of them."""
-    classes: dict[str, set[str]] = {}
+    classes: dict[str, list[str]] = {}
     for row in rows:
         if row.unit in free:
-            classes.setdefault(row.class_name, set()).add(row.unit)
+            classes.setdefault(row.class_name, []).append(row.unit)
+    for class_name, units in classes.items():
+        classes[class_name] = [*dict.fromkeys(units)]  # a group has several images
     return {class_name: units for class_name, units in classes.items() if len(units) >= fewest}
 
 

@@ -99,7 +99,10 @@ class Metrics(Form):
                 _refuse_other(f"{key}.gain", report.gain, measured)
             if "votes" in report.model_fields_set:
                 _refuse_other(f"{key}.votes.levels", report.votes.levels, levels)
-            _refuse_no_seeds(_group(key), report.seeds)
+            group = _group(key)
+            _refuse_no_seeds(group, report.seeds)
+            if other := [name for name in report.best_epochs if parsed(name)[0] != group]:
+                raise ValueError(f"{key}.best_epochs has those of {other[0]!r}")
             if report.intervals.gain:
                 self._refuse_gains_without_seeds(key, report)
         return self

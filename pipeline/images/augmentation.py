@@ -200,7 +200,7 @@ class Augmentation:
         Raises:
             ValueError: a value is none that params.yaml might have.
         """
-        TypeAdapter(Augmentation).validate_python(dict(ranges))
+        CHECK.validate_python(dict(ranges))
         below = {"operations": Operations, "erasing": Erasing, "mixup": Mixing, "cutmix": Mixing}
         values = {
             name: below[name](**_as_tuples(value)) if name in below else value
@@ -217,6 +217,9 @@ class Augmentation:
         if self.operations is not None:
             ranges["operations"] = {"count": self.operations.count, "of": self.operations.strengths}
         return {name: _as_lists(value) for name, value in ranges.items()}
+
+
+CHECK = TypeAdapter(Augmentation)
 
 
 def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

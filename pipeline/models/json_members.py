@@ -1,6 +1,7 @@
 """Members of a `.keras` file, which is a zip archive: how much they may unpack to, and those that are JSON."""
 
 import zipfile
+from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.errors import shortened
@@ -42,3 +43,21 @@ def read_member(archive: zipfile.ZipFile, name: str, within: Limits | None = Non
     with archive.open(name) as file:  # what the archive says of the size need not be true
         content = file.read(within.text_bytes + 1)
     return parsed_json(content, within)
+
+
+def member_if_any(path: Path, name: str) -> Any:
+    """A document of a file that need not be a whole archive; None if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return read_member(archive, name)
+    except Exception:  # zip and its decompressors have many
+        return None
+
+
+def names_if_any(path: Path) -> list[str]:
+    """The names of the members of a file that need not be a whole archive; none if they cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:  # zip has many, also where `zipfile.is_zipfile` says that the file is one
+        return []

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from pipeline.models import hub
-from pipeline.models.json_members import CONFIG, read_member
+from pipeline.models.json_members import CONFIG, names_if_any, read_member
 from pipeline.models.keras_archive import refuse_costly, refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.onnx_layer import REGISTERED_NAME, graphs_in, refuse_without
@@ -113,7 +113,7 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
         raise DamagedError(f"{path} {what}")
     if not path.is_file():
         raise MissingError(f"there is no model at {path}. Make it with `dvc repro`, or put it there.")
-    if not zipfile.is_zipfile(path):
+    if not names_if_any(path):
         raise DamagedError(
             f"{path} is not a whole `.keras` file (a zip archive with its configuration and weights). {remedy}"
         )

@@ -1,9 +1,8 @@
 """Models in other formats than `.keras`: their names, and how to convert them."""
 
-import zipfile
 from pathlib import Path, PurePath
 
-from pipeline.models.json_members import CONFIG, read_member
+from pipeline.models.json_members import CONFIG, member_if_any, names_if_any
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 STEPS = "docs/teachers.md shows how to convert it."
@@ -90,10 +89,8 @@ def other_format(path: Path) -> str | None:
     with path.open("rb") as file:
         if file.read(len(HDF5)) == HDF5:
             return f"{LEGACY}."
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("data.pkl") for name in archive.namelist()):
-                return f"{BY_SUFFIX['.pt']}."
+    if any(name.endswith("data.pkl") for name in names_if_any(path)):
+        return f"{BY_SUFFIX['.pt']}."
     return None
 
 
@@ -104,23 +101,15 @@ def _is_of_keras_2(folder: Path) -> bool:
 
 def keras_2_version(path: Path) -> str | None:
     """The version of Keras 2 that wrote a `.keras` file, such as "2.13.1"; None if Keras 3 did."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(read_member(archive, "metadata.json")["keras_version"])
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
-        return None
-    return version if version.startswith("2.") else None
+    metadata = member_if_any(path, "metadata.json")
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return version if isinstance(version, str) and version.startswith("2.") else None
 
 
 def foreign_layers(path: Path) -> list[str]:
     """The layers of a `.keras` file that are not Keras' own, each with its module if the file names one."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            layers = read_member(archive, CONFIG)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return []
     names: set[str] = set()
-    waiting = [layers]
+    waiting = [member_if_any(path, CONFIG)]
     while waiting:
         node = waiting.pop()
         waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
@@ -128,5 +117,5 @@ def foreign_layers(path: Path) -> list[str]:
             module, registered = node["module"], node.get("registered_name")
             if module not in ("keras", "builtins") and not str(module).startswith(("keras.", "pipeline.models.")):
                 package = str(registered).rpartition(">")[0]  # of `register_keras_serializable`: PACKAGE>NAME
-                names.add(".".join(part for part in (module or package, node["class_name"]) if part))
+                names.add(".".join(str(part) for part in (module or package, node["class_name"]) if part))
     return sorted(names)

@@ -69,9 +69,9 @@ def read_record(path: Path) -> dict[str, Any] | None:
     Raises:
         DamagedError: the record cannot be read, or is none of this program's.
     """
-    if not zipfile.is_zipfile(path):
-        return None
     try:
+        if not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             if RECORD not in archive.namelist():
                 return None

@@ -51,13 +51,13 @@ def read_npz(path: Path, *, example: str, plain: str) -> dict[str, npt.NDArray[A
         DamagedError: it is no .npz file, or cannot be read.
         UnusableError: it holds Python objects, or does not fit in memory.
     """
-    if not (path.is_file() and zipfile.is_zipfile(path)):  # a pipe would wait for ever
-        raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, {example}).")
     try:
+        if not (path.is_file() and zipfile.is_zipfile(path)):  # a pipe would wait for ever
+            raise DamagedError(f"{path} is no .npz file. Write one with numpy.savez(file, {example}).")
         with BoundedReads(path, DIRECTORY_BYTES) as content, zipfile.ZipFile(content) as archive:
             entries = _entries(path, archive)
             return {name: _array(archive, entry) for name, entry in entries.items()}
-    except UnusableError:
+    except (DamagedError, UnusableError):
         raise
     except _ObjectsError:
         raise UnusableError(

@@ -212,6 +212,7 @@ class TopK:
 
 Storage = Dense | TopK
 KINDS: dict[str, type[Storage]] = {"dense": Dense, "topk": TopK}
+CHECKS = {name: TypeAdapter(kind) for name, kind in KINDS.items()}
 
 
 def of(description: Mapping[str, Any]) -> Storage:
@@ -222,7 +223,7 @@ def of(description: Mapping[str, Any]) -> Storage:
     """
     storage = KINDS[description["kind"]](**description)
     try:
-        TypeAdapter(type(storage)).validate_python(storage.as_json())
+        CHECKS[description["kind"]].validate_python(storage.as_json())
     except ValidationError:
         raise ValueError(f"its storage is {shortened(repr(storage), 100)}") from None
     return storage

@@ -1,6 +1,7 @@
 """The files of a pack of soft labels: their names, the table of its images, and the checksums."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -54,20 +55,20 @@ def read_pack_index(path: Path, class_names: Sequence[str]) -> Index:
     """
     if not path.is_file():
         raise MissingError(f"there is no {path}. {AGAIN}")
-    rows = [*read_rows(path, COLUMNS, AGAIN)]
     name_of = {"": "", **{str(number): name for number, name in enumerate(class_names)}}
-    bad = [row for row in rows if len(row) != len(COLUMNS) or row[1] not in SPLITS or name_of.get(row[2]) != row[3]]
+    images, bad = list[Image](), list[list[str]]()
+    for row in read_rows(path, COLUMNS, AGAIN):
+        if len(row) != len(COLUMNS) or row[1] not in SPLITS or name_of.get(row[2]) != row[3]:
+            bad.append(row)
+        else:
+            images.append(Image(row[0], "", name_of[row[2]], cast(SplitName, sys.intern(row[1])), "", row[4]))
     if bad:
         raise DamagedError(
             f"{path} has {len(bad)} row(s) that are no images of the classes, such as {quoted(bad[0], len(COLUMNS))}. "
             f"Expected one of the splits {', '.join(SPLITS)}, and the number and the name of one class. {AGAIN}"
         )
-    if len({row[0] for row in rows}) < len(rows):
+    if len({image.id for image in images}) < len(images):
         raise DamagedError(f"{path} names an image more than once. {AGAIN}")
-    images = (
-        Image(image_id, "", class_name, cast(SplitName, split), "", sha256)
-        for image_id, split, _, class_name, sha256 in rows
-    )
     return Index(images, class_names)
 
 
