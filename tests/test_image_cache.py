@@ -19,7 +19,7 @@ from real_project import HANGS, wait_until
 from ruamel.yaml import YAML
 from tensorflow.python.util import _pywrap_determinism
 
-from pipeline.images import decoded_files
+from pipeline.images import decoded_files, decoded_images
 from pipeline.images.decoded_files import pixels_on_disk
 from pipeline.images.decoded_images import DecodedImages
 from pipeline.images.index import Image, refuse_changed
@@ -377,6 +377,7 @@ def test_images_beyond_a_quarter_of_memory_are_decoded_each_pass(monkeypatch, ca
     images = write_images()
     expected = bytes_of(training_batches(examples(images, cache="none"), 3, 1, range(6)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+    monkeypatch.setattr(decoded_images, "LAST_DECODED", {})
     by_memory = examples(images)
     message = capsys.readouterr().err
     assert bytes_of(training_batches(by_memory, 3, 1, range(6))) == expected

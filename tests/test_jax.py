@@ -44,7 +44,14 @@ FREE_OF_TENSORFLOW = [
     *("models.logits_in_parquet", "models.own_network", "models.parts", "models.records", "models.stored_answers"),
     "models.teacher_file",
     *("runtime.csv_rows", "runtime.digests", "runtime.errors", "runtime.kept_files", "runtime.npz_files"),
-    *("runtime.cores", "runtime.parallel", "runtime.progress", "runtime.publish", "runtime.seen_files"),
+    *(
+        "runtime.cores",
+        "runtime.disk_errors",
+        "runtime.parallel",
+        "runtime.progress",
+        "runtime.publish",
+        "runtime.seen_files",
+    ),
     *("runtime.bounded_reads", "runtime.extras", "runtime.limits", "runtime.parquet_files", "runtime.room"),
     *(
         "runtime.ranges",
