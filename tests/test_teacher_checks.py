@@ -143,6 +143,12 @@ def in_text_order(images, right=1.0, seed=0):
     return labels, np.argsort(TEXT_ORDER)[said]
 
 
+def test_an_order_that_only_one_half_shows_is_none():
+    """Half of the images say that 0 and 1 changed places; over all, a cycle of three wins by one, which is too few."""
+    pairs = [(0, 1)] * 50 + [(1, 0)] * 50 + [(1, 2)] * 100 + [(2, 0)] * 100 + [(2, 2)] * 149
+    assert other_order(*np.array(pairs).T, 3) is None
+
+
 @pytest.mark.parametrize(("images", "right"), [(22, 1.0), (110, 0.8), (440, 0.5)])
 def test_numbers_that_were_sorted_as_text_are_found(images, right):
     labels, predictions = in_text_order(images, right)

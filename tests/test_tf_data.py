@@ -68,6 +68,7 @@ def test_autograph_rewrites_no_function_of_a_data_set(data_set, monkeypatch):
     some = examples(data_set, range(8))
     assert sum(1 for _ in training_batches(some, 4, 1, range(4))) == 4
     assert sum(1 for _ in validation_batches(some, 4)) == 2
+    assert sum(1 for _ in some.images.decoded()) == 8
     assert rewritten == []
 
 

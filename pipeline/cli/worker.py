@@ -9,10 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 DONE, FAILED = "done", "failed"
-WILL_BE_USED = ("pipeline.params.reading", "pipeline.stages.train_student", "pipeline.stages.train_baseline")
 
 
 def serve() -> None:
@@ -22,8 +20,10 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     start_tensorflow()
-    for module in WILL_BE_USED:  # while it waits for the first line
-        import_module(module)
+    import pipeline.params.reading
+    import pipeline.stages.train_baseline
+    import pipeline.stages.train_student  # noqa: F401, while it waits for the first line
+
     for line in sys.stdin:
         print(DONE if is_trained(json.loads(line)) else FAILED, file=answers)
 

@@ -62,12 +62,19 @@ class DecodedImages:
         self._places = paths
         self._are_files = not any(map(is_in_shard, paths))
         self._on_disk, self._unchanged = on_disk, unchanged
-        self._name = (unchanged.content_sha256, *self.input_shape, resize) if keep and unchanged is not None else None
-        fits = self._name in LAST_DECODED or self.size <= MEMORY_SHARE * psutil.virtual_memory().available
-        self.in_memory = keep and fits
+        self._name = (unchanged.contents_sha256, *self.input_shape, resize) if keep and unchanged is not None else None
+        self.in_memory = keep and self._fits_in_memory()
         self._pixels: Any = None
         if at_once:
             self.load()
+
+    def _fits_in_memory(self) -> bool:
+        """Whether there is room for the pixels; those of earlier trainings make room for them."""
+        if self._name in LAST_DECODED:
+            return True
+        if self.size > MEMORY_SHARE * psutil.virtual_memory().available:
+            LAST_DECODED.clear()
+        return bool(self.size <= MEMORY_SHARE * psutil.virtual_memory().available)
 
     def load(self) -> None:
         """Decodes the pixels that are kept in memory, if that is not done yet; until then, files are read again.
@@ -123,8 +130,8 @@ class DecodedImages:
 
     def decoded(self) -> Any:
         """A `tf.data.Dataset` of all images in order, decoded from their files in parallel."""
-        places = tf.data.Dataset.range(len(self)).batch(PLACES_AT_ONCE).map(self._texts).unbatch()
-        return prefetched(mapped(places, self._read))
+        places = mapped_in_turn(tf.data.Dataset.range(len(self)).batch(PLACES_AT_ONCE), self._texts)
+        return prefetched(mapped(places.unbatch(), self._read))
 
     def _texts(self, rows: Any) -> Any:
         """The places of some row numbers as (B,) strings: as one tensor, millions take 100 bytes each."""
@@ -141,13 +148,13 @@ class DecodedImages:
     def _last_or_decoded(self) -> Any:
         """All images in one tensor: (N, *input_shape) uint8."""
         pixels = LAST_DECODED.pop(self._name, None)
+        for older in [*LAST_DECODED][:-1]:
+            del LAST_DECODED[older]
         if pixels is None:
             pixels = self._decode_all()
             self.refuse_changed()
         if self._name is not None:
             LAST_DECODED[self._name] = pixels
-            for older in [*LAST_DECODED][:-2]:
-                del LAST_DECODED[older]
         return pixels
 
     def _decode_all(self) -> Any:

@@ -27,7 +27,9 @@ IMAGE_COLUMN = "image"
 """The column of a Parquet file that a place need not name."""
 
 IN_SHARD = re.compile(
-    r"(?P<file>.+?)//(?:bytes=(?P<offset>\d+)\+(?P<length>\d+)|row=(?P<row>\d+)(?:&column=(?P<column>.+))?)", re.S
+    r"(?P<file>.+?)//"
+    r"(?:bytes=(?P<offset>\d{1,18})\+(?P<length>\d{1,18})|row=(?P<row>\d{1,18})(?:&column=(?P<column>.+))?)",
+    re.S,
 )
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-Plan = Callable[[int], tuple[Any, ...]]
-"""Returns NumPy arrays for a number."""
-
 BATCHES_AHEAD = 2
 PARALLEL_CALLS = min(16, os.cpu_count() or 1)
 """How many elements are made at the same time: one for each core, but no more batches than memory can spare."""
+
+Plan = Callable[[int], tuple[Any, ...]]
+"""Returns NumPy arrays for a number."""
 
 
 def planned(steps: range, plan: Plan, signature: Sequence[Any], at_once: int = 1) -> Any:

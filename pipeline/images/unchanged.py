@@ -35,9 +35,12 @@ class Unchanged:
         refuse_changed(images)
 
     @property
-    def content_sha256(self) -> str:
-        """A digest of the content of all files, in order."""
-        return hashlib.sha256("".join(image.sha256 for image in self._images).encode()).hexdigest()
+    def contents_sha256(self) -> str:
+        """A digest of the contents of all files, in order."""
+        digest = hashlib.sha256()
+        for image in self._images:
+            digest.update(image.sha256.encode())
+        return digest.hexdigest()
 
     def refuse_changed(self, rows: npt.NDArray[np.integer[Any]] | None = None) -> None:
         """Compares files again: one look at the state of each, and the content of those in another state.

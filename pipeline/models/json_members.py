@@ -1,5 +1,6 @@
 """Members of a `.keras` file, which is a zip archive: how much they may unpack to, and those that are JSON."""
 
+import errno
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ def member_if_any(path: Path, name: str) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return read_member(archive, name)
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # zip asks for a place before the file's first byte
+            return None
+        raise
     except Exception:  # zip and its decompressors have many
         return None
 
@@ -59,5 +64,9 @@ def names_if_any(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):
+            return []
+        raise
     except Exception:  # zip has many, also where `zipfile.is_zipfile` says that the file is one
         return []

@@ -66,7 +66,9 @@ def other_order(labels: Ints, predictions: Ints, classes: int) -> OtherOrder | N
         gained, lost = gained + int(better.sum()), lost + int(worse.sum())
     if gained < CLEARLY * lost or as_good_as(gained, gained + lost, 0.5) >= SIGNIFICANT:
         return None
-    output_of = _fitting(labels, predictions, classes)  # another order than theirs, since one of a half is better
+    output_of = _fitting(labels, predictions, classes)
+    if (output_of == np.arange(classes)).all():  # over all images, another change may win, and be too small
+        return None
     return OtherOrder(output_of, float(np.mean(output_of[labels] == predictions)))
 
 
