@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from soft_label_files import INDEX, write_both
 
 from pipeline.cli.main import main
-from pipeline.images import decoding
+from pipeline.images import decoded_images, decoding
 from pipeline.images.decoding import decode
 from pipeline.images.index import read_index
 from pipeline.images.resize import DEFAULT_RESIZE, Fit, Method, Resize, other_pixels, preprocessing
@@ -212,6 +212,7 @@ def finished(tmp_path_factory):
             ["evaluate"],
             ["parity", "--steps", "2"],
         ):
+            decoded_images.LAST_DECODED.clear()  # each stage is a process of its own
             printed[stage] = command(stage, *options)
             assert printed[stage][0] == 0 or stage == "parity", printed[stage][1]
     return project, read, printed
