@@ -1,9 +1,11 @@
 """Models in other formats are told by name, with how to convert them, in a message of a few lines."""
 
+import errno
 import json
 import re
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import keras
 import pytest
@@ -185,3 +187,17 @@ def test_each_ending_is_told(file, named):
 
 def test_what_is_said_of_an_ending_is_short():
     assert max(len(text) for text in BY_SUFFIX.values()) < 350
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_failing_disk_is_no_damaged_archive(monkeypatch, number):
+    """What it refuses is told as such, and the file is not said to be another one than it is."""
+    monkeypatch.setattr(zipfile, "ZipFile", Mock(side_effect=OSError(number, "refused", str(FILE))))
+    for read in (foreign_layers, keras_2_version):
+        with pytest.raises(OSError, match="refused"):
+            read(FILE)
+
+
+def test_a_missing_file_and_a_folder_are_no_archives(tmp_path):
+    for path in (tmp_path, tmp_path / "missing.keras", tmp_path / "missing" / "model.keras"):
+        assert (foreign_layers(path), keras_2_version(path)) == ([], None)

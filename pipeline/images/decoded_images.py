@@ -20,7 +20,7 @@ from pipeline.images.tf_data import mapped, mapped_in_turn, prefetched
 from pipeline.images.unchanged import Unchanged
 from pipeline.runtime.kept_files import MEMORY_SHARE
 
-LAST_DECODED: dict[tuple[Any, ...] | None, Any] = {}
+LAST_DECODED: dict[tuple[Any, ...], Any] = {}
 """The pixels of the two sets of images that were kept last, by what they are made of. A process that trains several
 models shows all of them the same training and validation images."""
 
@@ -70,7 +70,7 @@ class DecodedImages:
 
     def _fits_in_memory(self) -> bool:
         """Whether there is room for the pixels; those of earlier trainings make room for them."""
-        if self._name in LAST_DECODED:
+        if self._name is not None and self._name in LAST_DECODED:
             return True
         if self.size > MEMORY_SHARE * psutil.virtual_memory().available:
             LAST_DECODED.clear()
@@ -147,7 +147,7 @@ class DecodedImages:
 
     def _last_or_decoded(self) -> Any:
         """All images in one tensor: (N, *input_shape) uint8."""
-        pixels = LAST_DECODED.pop(self._name, None)
+        pixels = None if self._name is None else LAST_DECODED.pop(self._name, None)
         for older in [*LAST_DECODED][:-1]:
             del LAST_DECODED[older]
         if pixels is None:

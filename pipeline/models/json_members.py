@@ -2,6 +2,7 @@
 
 import errno
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pipeline.runtime.text_files import parsed_json
 CONFIG = "config.json"
 """The member that holds the layers, as Keras serializes them."""
 
+NO_ARCHIVE = (None, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""Numbers of errors that say what a file is, not that it cannot be read: zip asks for a place before the first byte."""
 
 MOST_EXPANSION = 100
 """How often a member may be larger than its compressed bytes; Keras and this program compress nothing."""
@@ -47,26 +50,30 @@ def read_member(archive: zipfile.ZipFile, name: str, within: Limits | None = Non
 
 
 def member_if_any(path: Path, name: str) -> Any:
-    """A document of a file that need not be a whole archive; None if it cannot be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return read_member(archive, name)
-    except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # zip asks for a place before the file's first byte
-            return None
-        raise
-    except Exception:  # zip and its decompressors have many
-        return None
+    """A document of a file that need not be a whole archive; None if the archive cannot be read.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    return _of_archive(path, lambda archive: read_member(archive, name))
 
 
 def names_if_any(path: Path) -> list[str]:
-    """The names of the members of a file that need not be a whole archive; none if they cannot be read."""
+    """The names of the members of a file that need not be a whole archive; none if the archive cannot be read.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    return _of_archive(path, zipfile.ZipFile.namelist) or []
+
+
+def _of_archive(path: Path, read: Callable[[zipfile.ZipFile], Any]) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
+            return read(archive)
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):
-            return []
-        raise
-    except Exception:  # zip has many, also where `zipfile.is_zipfile` says that the file is one
-        return []
+        if error.errno not in NO_ARCHIVE:
+            raise
+        return None
+    except Exception:  # zip and its decompressors have many, also where `zipfile.is_zipfile` says that the file is one
+        return None
