@@ -12,8 +12,6 @@ python -m benchmarks.full_disk --project FOLDER --only soften@4 pack --tries 2 -
 import argparse
 import os
 import random
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,23 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from benchmarks.full_disk_steps import Step, steps_of
 from benchmarks.projects import environment_of, make_project, write_params
 from benchmarks.record import Record, arguments
-from pipeline.runtime.digests import sha256_file
-from pipeline.runtime.publish import remove
-
-BLOCK = 4096
-MIB = 2**20
-ROOM = 64 * MIB
-"""What the disk holds beside the project."""
-
-HANGS = 1800
-"""Seconds after which a command is taken to hang."""
-
-TIMES = ("measure_speed", "measure_exports")
-"""Their outputs are times, which are others in each run."""
+from benchmarks.small_disk import BLOCK, Disk
 
 SMALL = {
     "train_teacher.phases": [{"epochs": 2, "learning_rate": 0.001, "trainable_from": "all"}],
@@ -48,23 +33,6 @@ SMALL = {
     "split.limit": 400,
 }
 """Of the project that is made: what differs from the default job."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command that writes.
-
-    Attributes:
-        name: for the table.
-        words: the command.
-        outputs: what it writes, relative to the project.
-        same: whether a second run writes the same bytes.
-    """
-
-    name: str
-    words: list[str]
-    outputs: list[str]
-    same: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,118 +48,6 @@ class Outcome:
     blocks: int
     failed: bool
     faults: list[str]
-
-
-def steps_of(project: Path) -> list[Step]:
-    """The stages of dvc.lock, and the tools that write."""
-    softlabel, dvc = [sys.executable, "-m", "pipeline"], [sys.executable, "-m", "dvc"]
-    stages = YAML(typ="safe").load(project / "dvc.lock")["stages"]
-    steps = [
-        Step(name, [*softlabel, *stage["cmd"].split()[3:]], [out["path"] for out in stage["outs"]], name not in TIMES)
-        for name, stage in stages.items()
-    ]
-    soften = next(step for step in steps if step.name.startswith("soften"))
-    student = sorted((project / "models/exports/best").glob("*.tflite"))[0].relative_to(project)
-    return [
-        *steps,
-        Step(f"dvc repro {soften.name}", [*dvc, "repro", "--single-item", soften.name], soften.outputs),
-        Step("pack", [*softlabel, "pack", "packed"], ["packed"]),
-        Step("verify", [*softlabel, "verify", soften.outputs[0]], []),
-        Step("inspect", [*softlabel, "inspect", soften.outputs[0]], []),
-        Step("plan", [*softlabel, "plan"], []),
-        Step(
-            "predict --output",
-            [*softlabel, "predict", str(student), "data/split/test", "--format", "csv", "--output", "labels.csv"],
-            ["labels.csv"],
-        ),
-        Step("render-views", [*softlabel, "render-views", "views", "--split", "val"], ["views"]),
-        Step("init", [*softlabel, "init", str(_data_of(project)), "--force"], ["params.yaml"]),
-    ]
-
-
-def _data_of(project: Path) -> Path:
-    data: str = YAML(typ="safe").load(project / "params.yaml")["split"]["data"]
-    return Path(data)
-
-
-class Disk:
-    """A small file system in memory, with a copy of a project.
-
-    Args:
-        place: an empty folder, on which it is mounted; only this process and those that it starts see it.
-        source: the project.
-    """
-
-    def __init__(self, place: Path, source: Path) -> None:
-        size = sum(file.lstat().st_size // BLOCK + 2 for file in source.rglob("*")) * BLOCK + ROOM
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], check=True)
-        self._source, self._ballast = source, place / "ballast"
-        self.project, self.temporary = place / "project", place / "tmp"
-        self._environment = environment_of(self.project) | {
-            "TMPDIR": str(self.temporary),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-    def restore(self, step: Step, has_older: bool = False) -> None:
-        """Puts the project back as it was before a command, or as an older run of it left it, on a disk with room."""
-        self.make_room()
-        for folder in (self.project, self.temporary):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self._source, self.project, symlinks=True)
-        self.temporary.mkdir()
-        for place in (self.project / output for output in step.outputs if output != "params.yaml"):
-            if has_older:
-                _make_older(place)
-            else:
-                remove(place)
-
-    def used(self) -> int:
-        """Blocks in use."""
-        told = os.statvfs(self.project)
-        return told.f_blocks - told.f_bfree
-
-    def leave(self, blocks: int) -> None:
-        """Fills the disk but for so many blocks."""
-        with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, os.statvfs(self.project).f_bfree - blocks) * BLOCK)
-
-    def make_room(self) -> None:
-        """Removes what fills the disk."""
-        self._ballast.unlink(missing_ok=True)
-
-    def run(self, step: Step) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the project."""
-        return subprocess.run(
-            step.words,
-            cwd=self.project,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=HANGS,
-            check=False,
-        )
-
-    def files(self) -> dict[str, str]:
-        """SHA-256 of each file of the project and of TMPDIR, but for what a run may leave to go on with."""
-        found = [file for folder in (self.project, self.temporary) for file in folder.rglob("*") if file.is_file()]
-        names = {file.relative_to(self.project.parent).as_posix(): file for file in found}
-        return {name: sha256_file(file) for name, file in names.items() if not _is_of_the_run(name)}
-
-
-def _make_older(place: Path) -> None:
-    """Gives a file, or all files in a folder, other bytes."""
-    for file in (place, *place.rglob("*")):
-        if file.is_file():
-            with file.open("ab") as opened:
-                opened.write(b"older")
-
-
-def _is_of_the_run(name: str) -> bool:
-    """Whether a file is compiled code, unfinished work, or DVC's own."""
-    whole = name.startswith("project/.work/") and not name.endswith(".partial")
-    of_dvc = name.startswith("project/.dvc/") or name == "project/dvc.lock" or re.search(r"/\.[\w-]{22}\.tmp$", name)
-    return whole or bool(of_dvc) or "/__pycache__/" in name
 
 
 def tried(disk: Disk, step: Step, whole: Mapping[str, str], blocks: int, has_older: bool) -> Outcome:
