@@ -239,8 +239,10 @@ def test_everything_that_differs_is_listed(folder, name):
     assert all(re.search(words, difference) for words, difference in zip(expected, found, strict=True))
 
 
+@pytest.mark.parametrize("at_once", [2, 4096])
 @of_both_formats
-def test_rows_are_found_by_id_in_any_order(folder, name):
+def test_rows_are_found_by_id_in_any_order(monkeypatch, folder, name, at_once):
+    monkeypatch.setattr("pipeline.soft_labels.reading.SLAB_ROWS", at_once)
     opened, _ = FORMATS[name]
     with opened(folder / name) as file:
         for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0], [1, 1]):

@@ -139,5 +139,7 @@ def rows_of(file: SoftLabelFile, split: SplitName, ids: Sequence[str]) -> np.nda
     parts = slabs(file.count(split))
     if len(ids) == file.count(split) and all(file.ids(split, rows) == tuple(ids[rows]) for rows in parts):
         return np.arange(len(ids))
-    row_of = {image_id: row for row, image_id in enumerate(file.ids(split))}
+    row_of: dict[str, int | None] = dict.fromkeys(ids)
+    for rows in slabs(file.count(split)):
+        row_of |= {name: row for row, name in enumerate(file.ids(split, rows), rows.start) if name in row_of}
     return np.array([row_of[image_id] for image_id in ids], np.int64)
