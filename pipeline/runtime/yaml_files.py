@@ -6,12 +6,20 @@ built.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    Event,
+    MappingStartEvent,
+    ScalarEvent,
+)
 
 from pipeline.runtime.errors import DamagedError, one_line
 from pipeline.runtime.limits import Limits, limits
@@ -56,20 +64,33 @@ def parsed_yaml(text: str) -> Any:
     return value
 
 
+@dataclass
+class _Open:
+    """A list or map that has begun, with the number of its values, and of all values in it."""
+
+    anchor: str | None = None
+    is_map: bool = False
+    values: int = 0
+    size: int = 1
+
+
 def _refuse_hostile(events: Iterable[Event], within: Limits) -> None:
-    """Raises `ValueError` for tags, and for a document that is too deep or too large when its aliases are followed."""
+    """Raises `ValueError` for tags, keys that are no scalars, and what is too deep or, with its aliases, too large."""
     sizes: dict[str, int] = {}
-    opened: list[tuple[str | None, int]] = [(None, 0)]
+    opened = [_Open(size=0)]
     for event in events:
         if isinstance(event, CollectionEndEvent):
-            anchor, size = opened.pop()
+            ended = opened.pop()
+            anchor, size = ended.anchor, ended.size
         elif isinstance(event, AliasEvent):
             if event.anchor not in sizes:
                 raise ValueError(f"the alias *{event.anchor} repeats what it is in, or nothing that stands before it")
+            _refuse_as_key(opened[-1], event)
             anchor, size = None, sizes[event.anchor]
         elif isinstance(event, CollectionStartEvent):
             _refuse_tag(event)
-            opened.append((event.anchor, 1))
+            _refuse_as_key(opened[-1], event)
+            opened.append(_Open(event.anchor, isinstance(event, MappingStartEvent)))
             if len(opened) > within.depth + 1:
                 raise ValueError(too_deep())
             continue
@@ -80,10 +101,16 @@ def _refuse_hostile(events: Iterable[Event], within: Limits) -> None:
             continue
         if anchor is not None:
             sizes[anchor] = size
-        above, so_far = opened.pop()
-        opened.append((above, so_far + size))
-        if so_far + size > within.yaml_items:
+        opened[-1].values += 1
+        opened[-1].size += size
+        if opened[-1].size > within.yaml_items:
             raise ValueError(f"it has more than {within.yaml_items:,} values, with those that aliases repeat")
+
+
+def _refuse_as_key(inside: _Open, event: AliasEvent | CollectionStartEvent) -> None:
+    if inside.is_map and inside.values % 2 == 0:
+        line = event.start_mark.line + 1
+        raise ValueError(f"a key in line {line} is a list, a map or an alias: put it in quotation marks")
 
 
 def _refuse_tag(event: ScalarEvent | CollectionStartEvent) -> None:
