@@ -30,6 +30,9 @@ DTYPES: dict[str, Dtype] = {
 
 STATE_IT = "State the images that it takes as train_teacher.input_shape: [height, width, channels]."
 
+TRIED = (2, 7)
+"""Numbers of images for which a graph must give as many rows of equally many numbers."""
+
 Shape = tuple[int, int, int]
 
 
@@ -141,26 +144,28 @@ def _found_shape(layer: OnnxGraph, stated: Shape | None, file: Path) -> Shape:
     for layout, shape in _places(layer.session.get_inputs()[0].shape, stated, file):
         layer.layout = layout
         try:
-            fitting.append((layout, shape, layer.run(np.zeros((2, *shape), np.float32)).shape))
+            given = [layer.run(np.zeros((images, *shape), np.float32)).shape for images in TRIED]
+            fitting.append((layout, shape, given))
         except Exception as error:  # ONNX Runtime has many, without a common class
             refusals.append(without_prefix(error))
     if not fitting:
         raise UnusableError(
-            f"{file} cannot compute two images: {refusals[-1]}. Export it with a batch of any size, or of the fixed "
-            "size that it needs."
+            f"{file} cannot compute batches of {TRIED[0]} and of {TRIED[1]} images: {refusals[-1]}. Export it with a "
+            "batch of any size, or of the fixed size that it needs."
         )
     if len(fitting) > 1:
         raise UnusableError(
             f"{file} takes images as NCHW and as NHWC alike, and nobody can tell which it expects. Export it with "
             "fixed sizes of its input."
         )
-    ((layer.layout, shape, outputs),) = fitting
-    if len(outputs) != 2 or outputs[0] != 2:
-        raise UnusableError(
-            f"{file} does not classify images: for two images it gives numbers of shape {outputs}; expected "
-            "(2, classes). Export it with one row of logits for each image."
-        )
-    layer.outputs = outputs[1]
+    ((layer.layout, shape, given),) = fitting
+    for images, outputs in zip(TRIED, given, strict=True):
+        if len(outputs) != 2 or outputs != (images, given[0][1]):
+            raise UnusableError(
+                f"{file} does not classify images: for {images} images it gives numbers of shape {outputs}; expected "
+                f"({images}, classes). Export it with one row of logits for each image."
+            )
+    layer.outputs = given[0][1]
     return shape
 
 
