@@ -7,7 +7,12 @@ from scipy import special, stats
 from pipeline.evaluation import contributions as module
 from pipeline.evaluation.contributions import FEWEST_OF_A_CLASS, contributions
 from pipeline.evaluation.metrics import summarise
-from pipeline.evaluation.uncertainty import interval_of, interval_of_difference, share_interval
+from pipeline.evaluation.uncertainty import (
+    interval_of,
+    interval_of_difference,
+    share_interval,
+    share_interval_of_counts,
+)
 
 
 def scores(images, classes, ties=False):
@@ -319,3 +324,15 @@ def test_the_interval_of_a_recall_is_that_of_a_share():
     values = np.repeat([[1.0, 0.0]], [300, 100], axis=1)
     limits = stats.binomtest(300, 400).proportion_ci(method="wilson")
     np.testing.assert_allclose(share_interval(values), [limits.low, limits.high], atol=3e-4)
+
+
+@pytest.mark.parametrize(("right", "images"), [(300, 400), (1, 7), (5, 5), (0, 9), (1, 1), (0, 1), (2, 2)])
+def test_the_interval_of_counts_is_that_of_the_images(right, images):
+    values = (np.arange(images) < right)[None].astype(float)
+    np.testing.assert_allclose(share_interval_of_counts(right, images), share_interval(values), rtol=1e-12, atol=1e-12)
+
+
+def test_counts_of_any_size_have_an_interval():
+    """For so many images, the interval is that of the normal distribution: 1.96 * sqrt(0.25 / N) on either side."""
+    low, high = share_interval_of_counts(2**52, 2**53)
+    np.testing.assert_allclose([0.5 - low, high - 0.5], 1.959964 * 0.5 / 2**26.5, rtol=1e-3)

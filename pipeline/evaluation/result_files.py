@@ -31,8 +31,11 @@ LARGEST = 1e100
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Some = Annotated[int, Field(ge=1)]
+LARGEST_COUNT = 2**53
+"""Up to here, a float holds every whole number."""
+
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Some = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 """A count of what is there: of test images, or bytes of a file."""
 Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
 """The lower and the upper end of an interval."""

@@ -100,6 +100,13 @@ def share_interval(values: Values) -> list[float]:
     return _wilson(float(values.mean()), variance, values.shape[1], quantile)
 
 
+def share_interval_of_counts(right: int, images: int) -> list[float]:
+    """As `share_interval`, for one model that is right on some of N images."""
+    share = right / images
+    variance, quantile = _together([(share * (1 - share) / (images - 1), images - 1)] if images > 1 else [])
+    return _wilson(share, variance, images, quantile)
+
+
 def _wilson(share: float, variance: float, images: float, quantile: float) -> list[float]:
     """Wilson's interval (1927) for the number of images that would give this variance; if it is 0, for `images`."""
     number = share * (1 - share) / variance if variance > 0 else images

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipeline.evaluation.cautions import gains, says_nothing, seeds_needed, what_would_help
 from pipeline.evaluation.curves import Curves
 from pipeline.evaluation.exports import Export
 from pipeline.evaluation.names import BASELINE, TEACHER, Group
 from pipeline.evaluation.temperatures import students_of
-from pipeline.evaluation.uncertainty import share_interval
+from pipeline.evaluation.uncertainty import share_interval_of_counts
 from pipeline.measures.best_epoch import COLUMNS, SelectBy, score
 from pipeline.runtime.errors import MismatchError
 
@@ -81,8 +79,8 @@ def verdict(models: Models, student: Group, test_images: int, labelled_alone: in
 
 def own_accuracy(export: Export) -> str:
     """The accuracy of an exported student itself, in one sentence; its interval is over other test images alone."""
-    right = np.arange(export.test_images) < round(export.keras["accuracy"] * export.test_images)
-    low, high = (100 * end for end in share_interval(right[np.newaxis].astype(float)))
+    right = round(export.keras["accuracy"] * export.test_images)
+    low, high = (100 * end for end in share_interval_of_counts(right, export.test_images))
     return (
         f"The {export.words}, is right on {100 * export.keras['accuracy']:.1f} % of the {export.test_images:,} test "
         f"images (95 % interval {low:.1f} to {high:.1f} %)."
