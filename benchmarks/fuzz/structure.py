@@ -1,4 +1,4 @@
-"""Hypothesis strategies that change a document by its structure, and keep it valid JSON, which is valid YAML, too."""
+"""Hypothesis strategies that change a file by its structure: documents stay valid JSON, which is valid YAML, too."""
 
 import copy
 import json
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
+
+from pipeline.runtime.csv_rows import csv_rows
 
 DEEP = "2000 lists in each other"
 """Stands for them until the document is written, because `json` cannot write them."""
@@ -71,3 +73,36 @@ def _change(inside: Any, key: Any, how: str, value: Any, other: tuple[Any, Any])
         inside[key] = copy.deepcopy(other[0][other[1]])
     else:
         inside[key] = value
+
+
+def changed_table(tables: Sequence[bytes], fields: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
+    """One of some tables in CSV with rows of any length between two of its own, or with one to three other fields.
+
+    Another field is any, or that of another row in the same column, so that some tables stay right.
+
+    Args:
+        tables: the tables.
+        fields: what new fields hold.
+    """
+    place, table = st.integers(0, 12), st.sampled_from(tables)
+    rows = st.lists(st.lists(fields, max_size=9), max_size=6)
+    others = st.lists(st.tuples(place, place, fields | place), min_size=1, max_size=3)
+    return st.builds(_with_rows, table, rows, place) | st.builds(_with_fields, table, others)
+
+
+def _with_rows(table: bytes, rows: Sequence[Sequence[str]], place: int) -> bytes:
+    lines = table.split(b"\n")
+    return b"\n".join([*lines[:place], _written(rows), *lines[place:]])
+
+
+def _with_fields(table: bytes, others: Sequence[tuple[int, int, str | int]]) -> bytes:
+    rows = [line.split(b",") for line in table.rstrip(b"\n").split(b"\n")]
+    for number, column, other in others:
+        row = rows[number % len(rows)]
+        place, same = column % len(row), rows[other % len(rows)] if isinstance(other, int) else None
+        row[place] = same[place % len(same)] if same is not None else _written([[other]]).rstrip(b"\n")
+    return b"".join(b",".join(row) + b"\n" for row in rows)
+
+
+def _written(rows: Sequence[Sequence[object]]) -> bytes:
+    return "".join(csv_rows(rows)).encode(errors="replace")
