@@ -509,6 +509,12 @@ def test_standardised_logits_before_dkd_by_hand():
     assert per_row(found, targets(LABELS, TEACHER), STUDENT) == pytest.approx(expected, rel=1e-5)
 
 
+def test_weights_are_those_of_the_papers_by_default():
+    """Zhao et al., 2022 (CIFAR-100: alpha 1, beta 8), and Huang et al., 2022 (beta and gamma 1)."""
+    assert (Decoupled().alpha, Decoupled().beta) == Standardised(before="dkd").weights == (1.0, 8.0)
+    assert (Relations().beta, Relations().gamma) == (1.0, 1.0)
+
+
 def test_every_kind_is_tried():
     assert {kind.kind for kind in KINDS} == set(descriptions.KINDS)
 

@@ -531,6 +531,7 @@ REFUSED = {
         {"distill.loss": {"kl": {}, "cross_entopy": {}}},
         ["distill.loss.cross_entopy.kind: unknown kind 'cross_entopy'", "Did you mean 'cross_entropy'?"],
     ),
+    "loss a number": ({"distill.loss": 5}, ["distill.loss: expected keys with values below it", "got 5"]),
     "loss without an entry": (
         {"distill.losses": ["kl", "mse"]},
         ["distill: losses names 'mse', but loss has no such entry: write `mse: {}` below loss, or name one of", ": kl"],
