@@ -25,6 +25,9 @@ VICTIMS = {"worker": "queue-worker", "dvc": "exec-run", "stage": "pipeline"}
 """Who is killed, and a word of its command line."""
 
 REF = re.compile(r"^(refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\w+))$", re.MULTILINE)
+DAMAGED_LOCK = re.compile(r"Unable to read RWLock-file '([^']+)'")
+"""What dvc says if it was killed while it wrote a lock (docs/reliability.md)."""
+
 LOOK_EVERY = 0.5
 TRIES = 20
 HANGS = 1200.0
@@ -40,6 +43,7 @@ class Queued:
         misses: moments at which nothing was left to kill.
         ends: experiments that ended after kills.
         again: how often an experiment had to be queued again.
+        mended: how often a lock that `dvc` had damaged was removed.
         wrong: what was not as it must be.
     """
 
@@ -47,6 +51,7 @@ class Queued:
     misses: int = 0
     ends: int = 0
     again: int = 0
+    mended: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -135,20 +140,22 @@ def _batter(project: Path, queued: Queued, random: np.random.Generator, usual: f
 
 def _go_on(project: Path, queued: Queued) -> None:
     """Queues what is neither there nor in the queue, as docs/experiments.md says, and starts workers."""
-    lost = [name for name, state in states(project).items() if state == "Running" and not _runs(project, name)]
+    lost = [name for name, state in states(project, queued).items() if state == "Running" and not _runs(project, name)]
     if lost:
         attempted("dvc", "queue", "kill", *lost, cwd=project)
     attempted("dvc", "queue", "remove", "--failed", cwd=project)
-    known = {**states(project), **_refs(project)}
+    known = {**states(project, queued), **_refs(project)}
     for name, change in EXPERIMENTS.items():
         if name not in known:
-            _insist(*QUEUE, "--name", name, "-S", change, cwd=project)
+            insist(queued, *QUEUE, "--name", name, "-S", change, cwd=project)
             queued.again += 1
-    _insist("dvc", "queue", "start", "--jobs", "2", cwd=project)
+    insist(queued, "dvc", "queue", "start", "--jobs", "2", cwd=project)
 
 
-def _insist(*command: str, cwd: Path) -> str:
+def insist(queued: Queued, *command: str, cwd: Path) -> str:
     """What a command of dvc prints that may fail while a worker holds a lock, or writes what the command reads.
+
+    A damaged lock of dvc's is removed.
 
     Raises:
         SystemExit: it fails again and again.
@@ -157,6 +164,9 @@ def _insist(*command: str, cwd: Path) -> str:
         code, said = attempted(*command, cwd=cwd)
         if code == 0:
             return said
+        if damaged := DAMAGED_LOCK.search(said):
+            (cwd / damaged[1]).unlink(missing_ok=True)
+            queued.mended += 1
         time.sleep(1)
     return asked(*command, cwd=cwd)
 
@@ -173,9 +183,9 @@ def _until_all_are_there(project: Path, queued: Queued) -> None:
             idle = 0
 
 
-def states(project: Path) -> dict[str, str]:
+def states(project: Path, queued: Queued) -> dict[str, str]:
     """The experiments in the queue, and the state of each."""
-    rows = [line.split() for line in _insist("dvc", "queue", "status", cwd=project).splitlines()]
+    rows = [line.split() for line in insist(queued, "dvc", "queue", "status", cwd=project).splitlines()]
     return {row[1]: row[-1] for row in rows if len(row) > 2 and row[1] in EXPERIMENTS and row[-1] != "Success"}
 
 

@@ -32,6 +32,7 @@ def add_tables(record: Record, outcomes: Sequence["Outcome"], queued: "Queued") 
             *([victim, str(kills)] for victim, kills in queued.hits.items()),
             ["experiments that ended", str(queued.ends)],
             ["queued again", str(queued.again)],
+            ["dvc's lock removed", str(queued.mended)],
             ["wrong", str(len(queued.wrong))],
         ],
     )

@@ -29,7 +29,7 @@ from benchmarks.crash_matrix import (
     wrong_ends,
 )
 from benchmarks.crash_project import Stage, attempted, content, damaged_objects, differences, stages_of
-from benchmarks.crash_queue import Queued
+from benchmarks.crash_queue import Queued, insist
 
 KILLS = {"split": 3, "train_student@kl-4-1": 3, "soften@4": 4}
 """Of stages alone: `test_interruption.py` kills those that dvc runs."""
@@ -339,3 +339,13 @@ def test_a_project_before_a_stage_lacks_its_outputs(made, tmp_path):
     assert not (tmp_path / "project/out").exists()
     assert not (tmp_path / "project/.work/out").exists()
     assert YAML(typ="safe").load(tmp_path / "project/dvc.lock") == {"stages": {}}
+
+
+@pytest.mark.slow
+def test_a_lock_that_dvc_damaged_in_the_queue_is_removed_and_counted(tmp_path):
+    says = f"test -e {LOCK} && echo \"ERROR: Unable to read RWLock-file '{LOCK}'. JSON is corrupted\" && exit 255"
+    (tmp_path / LOCK).parent.mkdir(parents=True)
+    (tmp_path / LOCK).write_text("{")
+    queued = Queued()
+    assert insist(queued, "sh", "-c", f"{says}; echo done", cwd=tmp_path) == "done\n"
+    assert (queued.mended, (tmp_path / LOCK).exists()) == (1, False)
