@@ -47,7 +47,7 @@ TESTS = {
     "soft_labels.layout": ("golden", "identity", "soft_labels"),
     "soft_labels.answers": ("unlabelled_soft_labels",),
     "soft_labels.hdf5": ("golden", "soft_labels", "unfinished_logits"),
-    "soft_labels.reading": ("golden", "targets", "unlabelled_soft_labels", "soft_labels"),
+    "soft_labels.reading": ("golden", "targets", "unlabelled_soft_labels", "mixed_views", "precision", "soft_labels"),
     "soft_labels.writing": ("golden", "soft_labels"),
 }
 """The tests of each module: `tests/test_<name>.py`, those that run in one process, quick ones first."""

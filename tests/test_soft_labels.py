@@ -198,6 +198,21 @@ def test_the_stored_transforms_are_those_of_the_draw(made, kind):
             np.testing.assert_array_equal(transforms.color, np.tile(SAME_COLOR, (len(IDS[split]), 1)))
 
 
+def test_all_stored_transforms_have_the_shape_of_views_and_rows(made):
+    """Also those that are not in the file, because no view mixes two images."""
+    with opened(made["dense logits"]) as file:
+        transforms = reading.stored_transforms(file.file["train"], ...)
+        assert transforms.partner.shape == (3, len(IDS["train"]))
+        assert transforms.affine.shape == (3, len(IDS["train"]), 6)
+
+
+def test_logits_are_softened_at_temperature_1_unless_told(made):
+    with opened(made["dense logits"]) as file:
+        logits = logits_of(3, len(IDS["train"]))[1].astype(np.float64)
+        soft = file.soft_labels("train", 1, slice(None))
+        np.testing.assert_allclose(soft, scipy.special.softmax(logits, axis=-1), rtol=2 * ULP)
+
+
 def test_dense_columns_are_those_of_their_view_and_row(made):
     with opened(made["dense logits"]) as logits, opened(made["dense targets"]) as targets:
         for split in SPLITS:
@@ -840,6 +855,24 @@ def test_a_temperature_that_is_none_is_refused(copy_of, temperature):
 def test_a_precision_that_no_teacher_has_is_refused(logits_path):
     edit(logits_path, attribute("precision", "float8"))
     assert "its precision is 'float8'" in refusal(logits_path)
+
+
+def without_rows(split):
+    """Takes all rows of a split away, as if it had no images."""
+
+    def change(file):
+        for name, dataset in list(file[split].items()):
+            shape = (dataset.shape[0], 0, *dataset.shape[2:]) if name in ("affine", "color", "logits") else (0,)
+            dtype = dataset.dtype
+            del file[split][name]
+            file[split].create_dataset(name, shape, dtype)
+
+    return change
+
+
+def test_a_split_without_rows_is_refused(logits_path):
+    edit(logits_path, without_rows("val"))
+    assert "does not lie in one run of the file's bytes" in refusal(logits_path)
 
 
 def without(name):

@@ -14,9 +14,6 @@ import numpy.typing as npt
 Floats64 = npt.NDArray[np.float64]
 Draw = Callable[[Floats64, float], Any]
 
-NO_OPERATION = 0
-"""The code of a place in which no operation stands."""
-
 
 def _either_way(uniform: Floats64, largest: float) -> Any:
     return (2.0 * uniform - 1.0) * largest
@@ -40,7 +37,7 @@ class Operation:
     """One kind of change.
 
     Attributes:
-        code: what files store for it; never changes.
+        code: what files store for it, from 1 on (0 is a place without an operation); never changes.
         limit: the largest strength that params.yaml may name; the smallest lies above 0.
         at_magnitude_10: its largest strength in RandAugment (Cubuk et al., arXiv:1909.13719) at magnitude 10.
         draw: (N,) strengths from (N,) uniform numbers in [0, 1) and the largest strength.
