@@ -660,6 +660,11 @@ REFUSED = {
         {VIEWS: {"cutmix": {"alpah": 1, "share": 0.5}}},
         [f"{VIEWS}.cutmix.alpah: unknown key", "did you mean 'alpha'?"],
     ),
+    "more than all views erased": (
+        {VIEWS: {"erasing": {"share": 1.5}}},
+        [f"{VIEWS}.erasing.share", "less than or equal to 1", "got 1.5"],
+    ),
+    "a share as a text": ({VIEWS: {"erasing": {"share": "1"}}}, [f"{VIEWS}.erasing.share", "valid number", "got '1'"]),
     "erased area turned round": (
         {VIEWS: {"erasing": {"share": 0.5, "area": [0.5, 0.1]}}},
         [f"{VIEWS}.erasing.area", "the smaller first"],

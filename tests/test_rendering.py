@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.images import rendering
-from pipeline.images.augmentation import Augmentation
+from pipeline.images.augmentation import Augmentation, Mixing
 from pipeline.images.rendering import apply_affines, apply_colors
 from pipeline.images.sampling import sample_views
 from pipeline.images.transforms import IDENTITY, SAME_COLOR, Transforms
@@ -366,6 +366,23 @@ def test_only_what_is_on_is_done():
         render(images, affines, not_used, MOVES).numpy(), apply_affines(images, affines, "nearest").numpy()
     )
     np.testing.assert_array_equal(render(images, not_used, colors, COLOR).numpy(), apply_colors(images, colors).numpy())
+
+
+def test_views_that_are_not_mixed_are_those_of_their_images():
+    images, (_, colors) = picture(3, 4, channels=3, count=2), sampled(2)
+    views = rendering.render_pictures(images, [0, 1], COLOR, colors)
+    np.testing.assert_array_equal(views.numpy(), apply_colors(images, colors).numpy())
+
+
+def test_views_are_blended_with_the_pictures_that_are_their_partners():
+    """Of three pictures two are views; the first is its own partner, the second shows 0.25 of itself."""
+    images = picture(3, 4, channels=3, count=3).astype(np.float32)
+    blended = Augmentation(mixup=Mixing(alpha=1.0, share=0.5))
+    views = rendering.render_pictures(images, [0, 2], blended, [1.0, 0.25, 1.0])
+    expected = [images[0], 0.25 * images[1] + 0.75 * images[2]]
+    np.testing.assert_allclose(views.numpy(), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="zip"):
+        rendering.render_pictures(images, [0, 2], blended)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -81,12 +81,20 @@ def test_many_blocks_are_one(monkeypatch, augmentation):
 
 def test_transforms_that_change_nothing_take_no_memory():
     """Blocks are joined; of millions of rows, each with the same six numbers, 24 bytes would stay for each."""
-    parts = [Transforms.of((count,), affine=np.full((count, 6), count, np.float16)) for count in (2, 3)]
+    parts = [Transforms.of((count,), affine=np.full((count, 6), count, np.float16)) for count in (1, 4)]
     joined = Transforms.joined(parts)
-    np.testing.assert_array_equal(joined.affine[:, 0], [2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(joined.affine[:, 0], [1, 4, 4, 4, 4])
     np.testing.assert_array_equal(joined.color, np.tile(SAME_COLOR, (5, 1)))
     assert joined.partner.tolist() == [NOT_MIXED] * 5
     assert {name for name, values in vars(joined).items() if values.strides[0]} == {"affine"}
+
+
+def test_of_no_images_there_are_no_transforms_with_places_for_operations():
+    assert {name: values.shape for name, values in vars(sampled(EVERYTHING, [])).items() if values.ndim == 2} == {
+        **dict.fromkeys(("affine", "color"), (0, 6)),
+        **dict.fromkeys(("operation", "strength"), (0, EVERYTHING.operations.count)),
+        **dict.fromkeys(("erased", "box"), (0, 4)),
+    }
 
 
 def test_rows_of_one_value_that_differ_from_others_are_joined():

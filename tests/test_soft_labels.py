@@ -875,6 +875,14 @@ def test_a_split_without_rows_is_refused(logits_path):
     assert "does not lie in one run of the file's bytes" in refusal(logits_path)
 
 
+def test_what_lies_behind_the_end_is_gone_when_a_file_is_sealed(logits_path):
+    """Such as what a run wrote that was killed, whatever its length."""
+    sound = logits_path.read_bytes()
+    logits_path.write_bytes(sound + b"x" * 300)
+    seal(logits_path)
+    assert logits_path.read_bytes() == sound
+
+
 def without(name):
     return lambda file: file.__delitem__(name)
 

@@ -613,6 +613,7 @@ def test_a_set_of_views_outlives_json(views):
             {"operations": {"count": 1, "magnitude": 1.0, "of": {"hue": 0.5}}},
         ),
         ({"operations": {"count": 1, "of": {"hue": 0.5}}}, {"operations": {"count": 1, "of": {}}}),
+        ({"erasing": {"share": 1.0}}, {"erasing": {"share": "1.0"}}),
         (
             {"mixup": {"alpha": 1.0, "share": 0.75}, "cutmix": {"alpha": 1.0, "share": 0.25}},
             {"mixup": {"alpha": 1.0, "share": 0.75}, "cutmix": {"alpha": 1.0, "share": 0.2501}},
@@ -622,7 +623,7 @@ def test_a_set_of_views_outlives_json(views):
 def test_each_range_is_taken_to_its_end_and_no_further(taken, refused):
     described = Augmentation.from_json(taken).as_json()
     assert Augmentation.from_json(described).as_json() == described
-    with pytest.raises(ValueError, match=r"expected|at most|names no operation"):
+    with pytest.raises(ValueError, match=r"expected|at most|names no operation|valid number"):
         Augmentation.from_json(refused)
 
 
