@@ -171,6 +171,21 @@ def test_three_equalized_values_are_known():
     np.testing.assert_allclose(apply(images, ("equalize", 1.0)).ravel(), [0, 255, 255, 127.5])
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 1], [0, 255]), ([3, 9], [0, 255]), ([0, 0, 10, 20], [0, 0, 170, 255]), ([254, 255], [0, 255])],
+)
+def test_few_equalized_values_are_known(values, expected):
+    """A value becomes 255 times the pixels that are darker, of all that are darker than the brightest."""
+    images = np.array(values, np.float32).reshape(1, 1, -1, 1)
+    np.testing.assert_allclose(apply(images, ("equalize", 1.0)).ravel(), expected)
+
+
+def test_contrast_of_one_level_is_stretched():
+    images = np.array([100, 101, 100.5], np.float32).reshape(1, 1, 3, 1)
+    np.testing.assert_allclose(apply(images, ("autocontrast", 1.0)).ravel(), [0, 255, 127.5])
+
+
 # All operations
 
 
@@ -348,7 +363,7 @@ def test_mixup_is_the_weighted_mean_of_two_images():
     np.testing.assert_allclose(actual, weight * images + (1 - weight) * partners, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("box", [EMPTY, (0.5, -1, -0.5, 1), (-1, 0.25, 1, 0.25)])
+@pytest.mark.parametrize("box", [EMPTY, (0.5, -1, -0.5, 1), (-1, 0.25, 1, 0.25), (0.25, -1, 0.25, 1)])
 def test_every_empty_box_means_mixup(box):
     images, partners = picture(), picture(seed=1)
     actual = mix(tf.constant(images), tf.constant(partners), [0.5], [box])
