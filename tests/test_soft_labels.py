@@ -30,6 +30,7 @@ from soft_label_files import (
     logits_of,
     provenance_of,
     write_both,
+    write_logits,
 )
 
 from pipeline.images.augmentation import Augmentation
@@ -850,6 +851,12 @@ def test_a_temperature_that_is_none_is_refused(copy_of, temperature):
     path = copy_of("dense targets")
     edit(path, attribute("temperature", temperature))
     assert f"its temperature is {temperature}" in refusal(path)
+
+
+def test_the_precision_of_the_teachers_pass_is_read(tmp_path):
+    for precision in (None, "mixed_float16", "mixed_bfloat16"):
+        with opened(write_logits(tmp_path / str(precision) / "teacher_logits.h5", precision=precision)) as file:
+            assert file.provenance.precision == precision
 
 
 def test_a_precision_that_no_teacher_has_is_refused(logits_path):
