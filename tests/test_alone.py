@@ -67,6 +67,7 @@ def test_the_job_reads_no_pickle(reproduced):
     assert [event for event in noted(reproduced.parent) if event[1] == "pickle.find_class"] == []
 
 
+@pytest.mark.unmeasured
 def test_the_job_writes_nothing_outside(reproduced):
     base = Path(os.path.realpath(reproduced.parent))
     moved = base.parent / "unfinished"  # where it ran before it got its name
@@ -104,6 +105,7 @@ def test_no_tool_asks_for_a_connection_or_reads_a_pickle(tools):
     assert [event for event in events if event[1] == "pickle.find_class"] == []
 
 
+@pytest.mark.unmeasured
 def test_no_tool_writes_outside(tools):
     base = Path(os.path.realpath(tools))
     assert written_outside(noted(base), base / "project", base / "tmp", base / "home/.keras") == []
@@ -114,6 +116,7 @@ def test_no_tool_writes_outside(tools):
 # That this would be seen
 
 
+@pytest.mark.unmeasured
 def test_what_a_process_does_outside_is_noted(tmp_path):
     program = (
         "import os, pickle, socket\n"

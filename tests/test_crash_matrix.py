@@ -342,7 +342,7 @@ def test_a_project_before_a_stage_lacks_its_outputs(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_lock_that_dvc_damaged_in_the_queue_is_removed_and_counted(tmp_path):
+def test_a_lock_that_dvc_damaged_in_the_queue_is_removed(tmp_path):
     says = f"test -e {LOCK} && echo \"ERROR: Unable to read RWLock-file '{LOCK}'. JSON is corrupted\" && exit 255"
     (tmp_path / LOCK).parent.mkdir(parents=True)
     (tmp_path / LOCK).write_text("{")

@@ -68,6 +68,7 @@ def test_the_command_line_bounds_and_cleans_messages(content, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_crash_a_hang_and_too_much_memory_are_failures(tmp_path):
     """Each ends one input, and the inputs behind it are run."""
     contents = [b"crash", b"bad", b"hang", b"memory", b"traceback", b"traceback", b"good"]
@@ -91,6 +92,7 @@ def test_a_crash_a_hang_and_too_much_memory_are_failures(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_a_seed_that_is_not_accepted_ends_the_session(tmp_path):
     session = Session("attacked", Target(seeds=lambda: [b"bad"], run=does), tmp_path, tmp_path)
     with pytest.raises(RuntimeError, match="a seed of attacked is refused: It is no good"):
@@ -98,6 +100,7 @@ def test_a_seed_that_is_not_accepted_ends_the_session(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_time_that_is_over_ends_the_session(tmp_path):
     target = Target(seeds=lambda: [b"good"], run=lambda path: time.sleep(0.01))
     session = Session("slow", target, tmp_path, tmp_path)

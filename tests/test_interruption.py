@@ -297,6 +297,7 @@ def refused_by_the_system(*command: str, cwd: Path, size: int) -> None:
     assert "Traceback" not in message
 
 
+@pytest.mark.unmeasured
 def test_a_full_disk_is_told_before_the_teacher_runs(project):
     """The file needs 48 kB; 40 kB are enough for all that comes before, such as the teacher's weights."""
     refused_by_the_system("softlabel", "precompute", cwd=project, size=40_000)
@@ -347,6 +348,7 @@ def killed_at(views: int, project: Path, log: Path) -> int:
     return marked(project)
 
 
+@pytest.mark.unmeasured
 def test_soften_on_a_full_disk_says_so_and_leaves_nothing(reproduced, tmp_path):
     targets = Path("data/soft_labels/soft_targets_T4.h5")
     project = copy_without(reproduced, tmp_path / "project", str(targets))

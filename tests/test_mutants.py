@@ -201,7 +201,7 @@ def test_tests_that_fail_give_no_coverage(monkeypatch, tmp_path):
     ended = subprocess.CompletedProcess([], 2)
     monkeypatch.setattr(subprocess, "run", lambda *words, **options: ended)
     with pytest.raises(SystemExit, match="ended with 2"):
-        coverage.run_tests(tmp_path, [])
+        coverage.run_tests(tmp_path, "not unmeasured")
 
 
 @pytest.mark.parametrize("changed", [None, "before", "after"])

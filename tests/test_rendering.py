@@ -374,7 +374,7 @@ def test_views_that_are_not_mixed_are_those_of_their_images():
     np.testing.assert_array_equal(views.numpy(), apply_colors(images, colors).numpy())
 
 
-def test_views_are_blended_with_the_pictures_that_are_their_partners():
+def test_views_are_blended_with_their_partners():
     """Of three pictures two are views; the first is its own partner, the second shows 0.25 of itself."""
     images = picture(3, 4, channels=3, count=3).astype(np.float32)
     blended = Augmentation(mixup=Mixing(alpha=1.0, share=0.5))

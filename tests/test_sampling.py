@@ -89,7 +89,7 @@ def test_transforms_that_change_nothing_take_no_memory():
     assert {name for name, values in vars(joined).items() if values.strides[0]} == {"affine"}
 
 
-def test_of_no_images_there_are_no_transforms_with_places_for_operations():
+def test_of_no_images_there_are_no_transforms():
     assert {name: values.shape for name, values in vars(sampled(EVERYTHING, [])).items() if values.ndim == 2} == {
         **dict.fromkeys(("affine", "color"), (0, 6)),
         **dict.fromkeys(("operation", "strength"), (0, EVERYTHING.operations.count)),
