@@ -248,11 +248,10 @@ def test_a_stage_ends_with_its_worker_and_says_so(resumed):
 
 
 def test_the_next_experiment_goes_on_in_another_copy(resumed):
-    _, _, found = resumed
-    (epoch,) = re.findall(r"continuing after epoch (\d+)", found)
-    assert found.count(f"epoch {epoch}/60  ") == 1
-    assert found.count(f"epoch {int(epoch) + 1}/60  ") == 1
-    assert found.count("epoch 60/60  ") == 1
+    _, lost, found = resumed
+    (epoch,) = map(int, re.findall(r"continuing after epoch (\d+)", found))
+    lines = [f"epoch {number}/60  " for number in (epoch, epoch + 1, 60)]
+    assert [found.count(line) - lost.count(line) for line in lines] == [0, 1, 1]  # the lost one may have said one more
 
 
 def test_nothing_is_left_of_the_lost_one(resumed):
