@@ -194,6 +194,8 @@ class SoftLabelFile:
             raise ValueError(f"it holds [{quoted(self.file, 12)}], expected {sorted([CLASS_NAMES, *SPLITS])}")
         for split in SPLITS:
             group, views, count = self.file[split], self.views(split), self.count(split)
+            if min(count, views.count) < 1:
+                raise ValueError(f"/{split} holds no rows")
             id_bytes = group["id"].dtype.itemsize
             expected = all_columns(self.format, views, count, self.classes, id_bytes, self.storage)
             refuse_other_structure(group, expected, self.path, self.remedy)
