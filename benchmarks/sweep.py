@@ -3,15 +3,16 @@
     python -m benchmarks.sweep [--quick] [--images N] [--colon FOLDER] [--weights FILE] [--work FOLDER]
 
 System 1 is presets/mhist.yaml: ResNet50V2 -> MobileNetV2, 224x224 pixels, 10 epochs frozen and 25 fine-tuned, 35 views,
-six temperatures; here with three seeds, so 18 students and 3 baselines. Each part is a process of its own, and start,
-reading and tracing are in its time:
+six temperatures; here with three seeds, so 18 students and 3 baselines. Start, reading and tracing are in all times:
 
-- ours: the commands of the stages `precompute`, `soften`, `train-student` and `train-baseline`, one after another in a
-  project, with the default `student.cache_frozen`. The first training fills what the others share.
-- plain: trainings on hard labels alone, of the whole graph, with the same model, views and epochs. Six stand for all.
-- keras Distiller: one temperature with all seeds. All temperatures cost the same, so the whole sweep is computed.
+- ours: `dvc repro` with the defaults of params.yaml, first up to the soft labels, then for one seed after another. It
+  keeps what leaves frozen layers, and trains at the same time what one training leaves room for.
+- plain: trainings on hard labels alone, of the whole graph, with the same model, views and epochs, one after another,
+  each a process. Six stand for all.
+- keras Distiller: one temperature with all seeds. All temperatures cost the same, so the whole sweep is computed. Its
+  baselines are plain.
 
-Ours, plain and the Distiller take turns, so that a machine whose speed drifts slows all alike.
+Ours, plain and the Distiller take turns for each seed, so that a machine whose speed drifts slows all alike.
 
 Images are made, or tiles of a folder in MHIST's layout (--colon). The student's backbone has random weights from a
 file, which all seeds share as they would share ImageNet's, or those of --weights. With --work, the same command
@@ -27,9 +28,9 @@ from typing import Any
 
 from benchmarks.record import Record, arguments
 from benchmarks.sweep_parts import Part, parts_of
-from benchmarks.sweep_project import QUICK, Sweep, make_sweep
-from benchmarks.sweep_tables import Measured, of_one_training, of_the_sweep
-from benchmarks.timed_parts import timed
+from benchmarks.sweep_project import QUICK, Sweep, make_sweep, use_seeds
+from benchmarks.sweep_tables import Measured, of_each_seed, of_the_sweep
+from benchmarks.timed_parts import Taken, timed
 from pipeline.runtime.digests import fingerprint, sha256_file
 
 FEW = 32
@@ -47,11 +48,11 @@ def measured(project: Path, sweep: Sweep, tiles: Path | None, weights: Path | No
     """Measures all parts of a sweep, or reads what earlier runs of the same command have measured."""
     params = make_sweep(project, sweep, tiles, weights)
     refuse_other(project)
-    timed(project, "split", ["pipeline", "split"])
-    taken: dict[Part, Any] = {
-        part: timed(project, part.name, part.words)
-        for part in parts_of(sweep.temperatures, sweep.seeds, params.distill.losses[0])
-    }
+    timed(project, "split", ["dvc", "repro", "split"])
+    taken: dict[Part, Taken] = {}
+    for part in parts_of(sweep.temperatures, sweep.seeds):
+        use_seeds(project, part.seeds)
+        taken[part] = timed(project, part.name, part.words)
     features = sum(file.stat().st_size for file in (project / ".work/features").rglob("*") if file.is_file())
     return Measured(sweep, sum(phase.epochs for phase in params.student.phases), taken, features)
 
@@ -79,7 +80,7 @@ def main() -> None:
         run = measured(project, sweep, options.colon, options.weights)
     record = Record("sweep", options)
     record.table(*of_the_sweep(run))
-    record.table(*of_one_training(run))
+    record.table(*of_each_seed(run))
     record.keep(**run.as_json())
     record.write()
 

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRECOMPUTE, SOFTEN, FIRST, STUDENT, BASELINE = "precompute", "soften", "first student", "student", "baseline"
-PLAIN, DISTILLER = "plain", "keras Distiller"
-OURS = (PRECOMPUTE, SOFTEN, FIRST, STUDENT, BASELINE)
+LABELS, OURS, PLAIN, DISTILLER = "labels", "ours", "plain", "keras Distiller"
 
-PLAIN_ONES = 6
-"""No more plain trainings than these are measured: all cost the same, and an interval of their median needs six."""
+PLAIN_OF_A_SEED = 2
+"""Plain trainings beside the trainings of ours with one seed: all cost the same, whatever the temperature would be."""
 
 
 @dataclass(frozen=True)
@@ -18,56 +16,37 @@ class Part:
     """A process.
 
     Attributes:
-        kind: what it does: of `OURS`, `PLAIN` or `DISTILLER`. The first student is a kind of its own: it fills what the
-            other trainings share.
+        kind: what it does: `LABELS`, `OURS`, `PLAIN` or `DISTILLER`.
         name: its own name.
         words: a module and its arguments.
+        seeds: those that `student.seeds` of params.yaml has meanwhile.
     """
 
     kind: str
     name: str
     words: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def seed(self) -> int:
+        """The seed of its trainings."""
+        return self.seeds[-1]
 
 
-def parts_of(temperatures: Sequence[int], seeds: Sequence[int], loss: str) -> list[Part]:
+def parts_of(temperatures: Sequence[int], seeds: Sequence[int]) -> list[Part]:
     """All parts of a sweep.
 
-    The teacher's pass comes first. Then trainings of ours at equal distances (`every`) have a plain one of their seed
-    beside them, in a random order; one training with the Distiller for each seed stands among them, too.
+    The soft labels come first. Then each seed has its turn, in which `dvc repro` trains a student of each temperature
+    and a baseline, as it does for who adds this seed to params.yaml. In the same turn, in a random order, stand plain
+    trainings and one with the Distiller.
     """
-    parts = [Part(PRECOMPUTE, PRECOMPUTE, ("pipeline", "precompute"))]
-    for temperature in temperatures:
-        words = ("pipeline", "soften", "--temperature", str(temperature))
-        parts.append(Part(SOFTEN, f"soften_T{temperature}", words))
-    ours = _ours(temperatures, seeds, loss)
-    for number, training in enumerate(ours):
-        seed = str(seeds[number % len(seeds)])
-        whole = ("benchmarks.whole_training", "plain", "--seed", seed)
-        turn = [training]
-        if number % every(len(ours)) == 0:
-            turn.append(Part(PLAIN, f"plain{number + 1:02d}", whole))
-        block, place = divmod(number, len(ours) // len(seeds))
-        if place == len(ours) // len(seeds) // 2:
-            seed = str(seeds[block])
-            at = ("--temperature", str(temperatures[0]))
-            online = ("benchmarks.whole_training", "distiller", "--seed", seed, *at)
-            turn.append(Part(DISTILLER, f"distiller_seed{seed}", online))
+    parts = [Part(LABELS, "labels", ("dvc", "repro", "soften"), (seeds[0],))]
+    for number, seed in enumerate(seeds):
+        so_far = tuple(seeds[: number + 1])
+        whole = ("benchmarks.whole_training", "plain", "--seed", str(seed))
+        turn = [Part(OURS, f"ours_seed{seed}", ("dvc", "repro"), so_far)]
+        turn += [Part(PLAIN, f"plain{again + 1}_seed{seed}", whole, so_far) for again in range(PLAIN_OF_A_SEED)]
+        online = ("benchmarks.whole_training", "distiller", "--seed", str(seed), "--temperature", str(temperatures[0]))
+        turn.append(Part(DISTILLER, f"distiller_seed{seed}", online, so_far))
         parts += [turn[place] for place in np.random.default_rng(number).permutation(len(turn))]
     return parts
-
-
-def every(trainings: int) -> int:
-    """How far apart the trainings are that have a plain one beside them."""
-    return -(-trainings // PLAIN_ONES)
-
-
-def _ours(temperatures: Sequence[int], seeds: Sequence[int], loss: str) -> list[Part]:
-    """Students and baselines in the order in which DVC runs them."""
-    parts: list[Part] = []
-    for temperature in temperatures:
-        for seed in seeds:
-            options = ("--loss", loss, "--temperature", str(temperature), "--seed", str(seed))
-            kind = STUDENT if parts else FIRST
-            parts.append(Part(kind, f"student_T{temperature}_seed{seed}", ("pipeline", "train-student", *options)))
-    baseline = ("pipeline", "train-baseline", "--seed")
-    return parts + [Part(BASELINE, f"baseline_seed{seed}", (*baseline, str(seed))) for seed in seeds]

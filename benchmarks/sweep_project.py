@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from benchmarks.made_data import write_images
 from benchmarks.projects import make_project, write_params
 from pipeline.images.index import SplitName
@@ -22,6 +24,9 @@ TEMPERATURES = (1, 2, 4, 16, 32, 64)
 SEEDS = (1, 2, 3)
 VALIDATION = 0.15 / 0.85
 """Validation images for each training image, as `val_fraction` of presets/mhist.yaml draws them."""
+
+STAGES = ("split", "precompute", "soften", "train_student", "train_baseline")
+"""What `dvc repro` runs: the teacher is there, and what follows the trainings costs the same for all."""
 
 QUICK = {
     "train_teacher.model.architecture": "mobilenetv2",
@@ -56,9 +61,14 @@ class Sweep:
         return {"train": self.images, "val": max(2, round(VALIDATION * self.images)), "test": 2}
 
     @property
+    def students(self) -> int:
+        """How many students a sweep trains."""
+        return len(self.temperatures) * len(self.seeds)
+
+    @property
     def trainings(self) -> int:
         """How many models a sweep trains: students and baselines."""
-        return (len(self.temperatures) + 1) * len(self.seeds)
+        return self.students + len(self.seeds)
 
     def params(self, weights: str) -> dict[str, Any]:
         """What differs from presets/mhist.yaml, by path; `weights` is the file of the student's backbone."""
@@ -91,6 +101,7 @@ def make_sweep(project: Path, sweep: Sweep, tiles: Path | None, weights: Path | 
         SystemExit: `tiles` has too few images.
     """
     make_project(project)
+    _keep_stages(project / "dvc.yaml")
     file = weights.name if weights else WEIGHTS
     write_params("mhist", sweep.params(file), project / "params.yaml")
     params = read_params(project / "params.yaml")
@@ -109,6 +120,21 @@ def make_sweep(project: Path, sweep: Sweep, tiles: Path | None, weights: Path | 
         shutil.copyfile(weights, project / file)
     _write_models(project, params)
     return params
+
+
+def use_seeds(project: Path, seeds: Sequence[int]) -> None:
+    """Gives `student.seeds` of a project's params.yaml other values."""
+    yaml, file = YAML(), project / "params.yaml"
+    params = yaml.load(file)
+    params["student"]["seeds"] = [*seeds]
+    yaml.dump(params, file)
+
+
+def _keep_stages(pipeline: Path) -> None:
+    """Leaves only `STAGES` in a dvc.yaml."""
+    yaml = YAML()
+    stages = yaml.load(pipeline)["stages"]
+    yaml.dump({"stages": {name: stages[name] for name in STAGES}}, pipeline)
 
 
 def place_images(folder: Path, counts: Mapping[SplitName, int], files: Mapping[str, Sequence[Path]]) -> None:

@@ -7,16 +7,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import record as benchmark_record
-from benchmarks import sweep, sweep_tables, timed_parts
+from benchmarks import sweep, sweep_project, sweep_tables, timed_parts
 from benchmarks.projects import write_params
-from benchmarks.sweep_parts import DISTILLER, FIRST, OURS, PLAIN, parts_of
+from benchmarks.sweep_parts import DISTILLER, LABELS, OURS, PLAIN, parts_of
 from benchmarks.sweep_project import QUICK, Sweep, place_images
 from benchmarks.timed_parts import Taken, timed
 from pipeline.params.reading import read_params, read_yaml
@@ -27,47 +26,42 @@ ROOT = Path(__file__).parents[1]
 # What is run
 
 
-def commands_of_dvc(stage: str, **items: object) -> list[tuple[str, ...]]:
-    """The commands of a stage for all values of its matrix, as dvc.yaml has them."""
-    command = read_yaml(ROOT / "dvc.yaml", DamagedError)["stages"][stage]["cmd"]
-    found = []
-    for values in product(*items.values()):
-        written = command
-        for name, value in zip(items, values, strict=True):
-            written = written.replace(f"${{item.{name}}}", str(value))
-        found.append(tuple(written.removeprefix("python -m ").split()))
-    return found
+def test_plain_ones_and_the_distiller_stand_in_the_turn_of_their_seed():
+    """6 temperatures and 3 seeds: the labels, and for each seed one run of dvc, two plain trainings, one online."""
+    labels, *turns = parts_of((1, 2, 4, 16, 32, 64), (1, 2, 3))
+    assert (labels.kind, labels.words) == (LABELS, ("dvc", "repro", "soften"))
+    orders = []
+    for number, seed in enumerate((1, 2, 3)):
+        turn = turns[4 * number : 4 * number + 4]
+        assert sorted(part.kind for part in turn) == [DISTILLER, OURS, PLAIN, PLAIN]
+        assert {part.seeds for part in turn} == {(1, 2, 3)[: number + 1]}
+        for part in turn:
+            if part.kind == OURS:
+                assert part.words == ("dvc", "repro")
+            else:
+                assert part.words[part.words.index("--seed") + 1] == str(seed)
+        orders.append([part.kind for part in turn])
+    assert len({str(order) for order in orders}) > 1  # no kind always comes first
+    assert len({part.name for part in [labels, *turns]}) == 13
 
 
-def test_ours_runs_the_commands_that_dvc_runs():
-    parts = parts_of((1, 16), (1, 2, 3), "kl")
-    expected = [
-        *commands_of_dvc("precompute"),
-        *commands_of_dvc("soften", temperature=(1, 16)),
-        *commands_of_dvc("train_student", temperature=(1, 16), seed=(1, 2, 3), loss=("kl",)),
-        *commands_of_dvc("train_baseline", seed=(1, 2, 3)),
-    ]
-    assert [part.words for part in parts if part.kind in OURS] == expected
-    assert len({part.name for part in parts}) == len(parts)
+def test_dvc_runs_what_the_sweep_needs_and_nothing_else(tmp_path):
+    """One line of the stages' own file for each; what it says is theirs."""
+    sweep_project.make_project(tmp_path)
+    sweep_project._keep_stages(tmp_path / "dvc.yaml")
+    kept, whole = (read_yaml(folder / "dvc.yaml", DamagedError)["stages"] for folder in (tmp_path, ROOT))
+    assert [*kept] == ["split", "precompute", "soften", "train_student", "train_baseline"]
+    assert all(kept[name] == whole[name] for name in kept)
 
 
-def test_plain_trainings_stand_beside_ours_of_their_seed():
-    """6 temperatures and 3 seeds: 21 trainings, 6 plain ones, and 3 of the Distiller."""
-    parts = parts_of((1, 2, 4, 16, 32, 64), (1, 2, 3), "kl")
-    trainings = [part for part in parts if part.words[1] not in ("precompute", "soften")]
-    assert len(trainings) == 21 + 6 + 3
-    without = [part for part in trainings if part.kind != DISTILLER]
-    ours = [part for part in without if part.kind != PLAIN]
-    is_first = []
-    for plain in (part for part in without if part.kind == PLAIN):
-        training = ours[int(plain.name.removeprefix("plain")) - 1]
-        assert abs(without.index(plain) - without.index(training)) == 1
-        assert len({part.words[part.words.index("--seed") + 1] for part in (plain, training)}) == 1
-        is_first.append(without.index(plain) < without.index(training))
-    assert set(is_first) == {True, False}  # neither always comes first
-    places = [number for number, part in enumerate(trainings) if part.kind == DISTILLER]
-    assert [place // 10 for place in places] == [0, 1, 2]
-    assert [part.kind for part in parts].count(FIRST) == 1
+def test_seeds_are_added_to_the_params(tmp_path):
+    write_params("mhist", Sweep(128).params("backbone.weights.h5"), tmp_path / "params.yaml")
+    before = read_params(tmp_path / "params.yaml")
+    sweep_project.use_seeds(tmp_path, (1, 2))
+    after = read_params(tmp_path / "params.yaml")
+    assert (before.student.seeds, after.student.seeds) == ([1, 2, 3], [1, 2])
+    assert vars(after.student) | {"seeds": [1, 2, 3]} == vars(before.student)
+    assert after.views == before.views
 
 
 def test_its_params_are_those_of_system_1(tmp_path):
@@ -178,41 +172,44 @@ def test_times_of_other_code_are_refused(tmp_path):
 # Sums
 
 
-def measured(images: int, slower: float = 1.0) -> sweep_tables.Measured:
-    """Two temperatures and one seed: 2 students, 1 baseline, 3 plain ones, 1 of the Distiller."""
-    seconds = {"precompute": 60, "soften": 6, "first student": 90, "student": 30, "baseline": 30, "plain": 100}
-    parts = parts_of((1, 4), (1,), "kl")
-    taken = {
-        part: Taken(slower * seconds.get(part.kind, 600.0), 2 * slower * seconds.get(part.kind, 600.0))
-        for part in parts
-    }
-    return sweep_tables.Measured(Sweep(images, (1, 4), (1,)), 35, taken, 10**6)
+def measured(images: int) -> sweep_tables.Measured:
+    """Two temperatures and two seeds: 4 students and 2 baselines."""
+    seconds = {LABELS: 60.0, OURS: 90.0, PLAIN: 100.0, DISTILLER: 600.0}
+    parts = parts_of((1, 4), (1, 2))
+    taken = {part: Taken(seconds[part.kind], 2 * seconds[part.kind]) for part in parts}
+    return sweep_tables.Measured(Sweep(images, (1, 4), (1, 2)), 35, taken, 10**6)
 
 
 def test_sums_of_a_sweep_by_hand():
-    """Ours: 60 + 2 x 6 + 90 + 30 + 30 = 222 s; plain: 3 x 100 s; the Distiller: 600 s for each of two temperatures."""
+    """Ours: 60 + 2 x 90 = 240 s; plain: 6 x 100 s; the Distiller: 4 x 600 s, and 2 baselines of 100 s."""
     _, header, rows = sweep_tables.of_the_sweep(measured(128))
     found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
-    ours, online = found["ours, all"], found["keras Distiller (1 of them measured)"]
-    assert (ours["minutes"], ours["of processor time"], ours["processes"]) == ("3.70", "7.40", "6")
-    assert (ours["of plain"], ours["of the Distiller"]) == ("0.740", "0.185")
-    assert (online["processes"], online["minutes"]) == ("2", "20.00")
-    assert found["plain trainings (3 of them measured)"]["minutes"] == "5.00"
-    assert sweep_tables.as_many([Taken(10.0, 20.0)] * 6, 21) == sweep_tables.Total(21, 210.0, 420.0)
+    ours = found["ours, all"]
+    plain = found["plain trainings (4 of them measured)"]
+    online = found["keras Distiller (2 measured) and baselines"]
+    assert (ours["minutes"], ours["of processor time"], ours["trainings"]) == ("4.00", "8.00", "6")
+    assert (ours["minutes, of plain"], ours["of the Distiller"], ours["of plain's"]) == ("0.400", "0.092", "0.400")
+    assert found["ours: students and baselines"]["minutes, of plain"] == "0.300"
+    assert (plain["minutes"], plain["minutes, of plain"], plain["trainings"]) == ("10.00", "1.000", "6")
+    assert (online["minutes"], online["trainings"]) == (f"{2600 / 60:.2f}", "6")
     assert ours["images through the teacher"] == f"{128 * 35 + 23 + 2:,}"
-    assert online["images through the teacher"] == f"{2 * 35 * (128 + 23):,}"
+    assert online["images through the teacher"] == f"{4 * 35 * (128 + 23):,}"
 
 
-def test_each_training_is_compared_with_the_one_beside_it():
-    """90, 30 and 30 s beside 100 s each: the median is 0.3."""
-    _, _, rows = sweep_tables.of_one_training(measured(128))
-    assert rows[-1][3].startswith("0.300 (0.300 to 0.600)")
+def test_a_training_of_each_seed_by_hand():
+    """90 s for three trainings are 30 s each, beside 100 s."""
+    _, header, rows = sweep_tables.of_each_seed(measured(128))
+    assert [row[0] for row in rows] == ["1, which keeps the features", "2"]
+    for row in rows:
+        found = dict(zip(header, row, strict=True))
+        assert (found["ours, 3 by one `dvc repro`"], found["ours, of plain"]) == ("30.0", "0.300")
+        assert found["plain"].startswith("100 ")
 
 
 def test_the_record_holds_the_sweep_and_its_tables(tmp_path, monkeypatch):
     """The whole command with times that are made up: a process of each image takes a second, and 10 seconds more."""
     monkeypatch.setattr(benchmark_record, "commit", lambda: "")
-    ran = []
+    ran, seeds = [], []
 
     def made(project, which, tiles, weights):
         assert (tiles, weights) == (None, None)
@@ -224,6 +221,7 @@ def test_the_record_holds_the_sweep_and_its_tables(tmp_path, monkeypatch):
 
     def took(project, name, words):
         ran.append((project.name, name))
+        seeds.append(read_params(project / "params.yaml").student.seeds)
         seconds = 10.0 + int((project / "images").read_text())
         return Taken(seconds, seconds)
 
@@ -234,10 +232,11 @@ def test_the_record_holds_the_sweep_and_its_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", command)
     sweep.main()
     record = json.loads(output.read_text())
-    whole = 1 + 1 + 6 + 21 + 6 + 3  # split, precompute, soften, trainings, the plain ones, and the Distiller
+    whole = 1 + 1 + 3 * 4  # split, the labels, and for each seed ours, two plain ones, and the Distiller
     assert [folder for folder, _ in ran] == ["all"] * whole
+    assert seeds[1:] == [[1]] * 5 + [[1, 2]] * 4 + [[1, 2, 3]] * 4
     assert record["command"] == "python -m benchmarks.sweep --images 64"
-    plain = dict(zip(record["tables"][0]["header"], record["tables"][0]["rows"][5], strict=True))
+    plain = dict(zip(record["tables"][0]["header"], record["tables"][0]["rows"][3], strict=True))
     assert plain["minutes"] == f"{21 * (10 + 64) / 60:.2f}"
     assert len(record["tables"]) == 2
     assert record["measured"]["counts"] == {"train": 64, "val": 11, "test": 2}
