@@ -14,8 +14,9 @@ REMEDY = "Fetch it again."
 
 @pytest.fixture
 def tried(tmp_path, monkeypatch):
-    """The paths that were tried, in an empty folder."""
+    """The paths that were tried, in the folder of a project."""
     monkeypatch.chdir(tmp_path)
+    Path(".work").mkdir()
     monkeypatch.delenv("DVC_ROOT", raising=False)
     paths = []
 
@@ -49,6 +50,15 @@ def test_a_content_is_tried_once_whatever_its_name(tried):
     assert tried == ["a"]
     read("a", b"other")
     assert tried == ["a", "a"]
+
+
+def test_outside_of_a_project_nothing_is_noted(tried):
+    Path(".work").rmdir()
+    note_as_ours(reader, hashlib.sha256(b"good").hexdigest())
+    for _ in range(2):
+        read("a")
+    assert tried == ["a", "a"]
+    assert [path.name for path in Path().iterdir()] == ["a"]
 
 
 def test_what_cannot_be_read_is_tried_each_time(tried):

@@ -13,8 +13,7 @@ from pipeline.deployed.metadata import REMEDY, Metadata
 from pipeline.deployed.seal import unsealed
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
 from pipeline.runtime.separate_process import MEMORY
-from pipeline.runtime.tried_files import try_now, try_once
-from pipeline.runtime.workspace import work_folder
+from pipeline.runtime.tried_files import try_once
 
 COPIES = 4
 """How often the numbers of a file may lie in memory while it is tried."""
@@ -103,11 +102,8 @@ def refuse_harmful(path: Path, content: bytes) -> None:
         PipelineError: as `open_exported`, and where the process ended.
     """
     memory = MEMORY + COPIES * len(content)
-    if work_folder().is_dir():
-        sha256 = hashlib.sha256(content).hexdigest()
-        try_once(answer_one_image, path, sha256=sha256, remedy=REMEDY, memory=memory)
-    else:
-        try_now(answer_one_image, path, remedy=REMEDY, memory=memory)
+    sha256 = hashlib.sha256(content).hexdigest()
+    try_once(answer_one_image, path, sha256=sha256, remedy=REMEDY, memory=memory)
 
 
 def answer_one_image(path: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.runtime.seen_files import Seen, opened_record
 from pipeline.runtime.separate_process import MEMORY, SECONDS, run_separately
+from pipeline.runtime.workspace import work_folder
 
 SOUND = "sound"
 
@@ -18,9 +19,17 @@ BYTES_PER_SECOND = 10 * 2**20
 
 
 def try_once(
-    reader: Callable[..., None], path: Path, *more: Any, sha256: str, remedy: str, memory: int = MEMORY
+    reader: Callable[..., None],
+    path: Path,
+    *more: Any,
+    sha256: str,
+    remedy: str,
+    memory: int = MEMORY,
+    seconds: int = SECONDS,
 ) -> None:
     """Reads a file in a process of its own, unless its content is known to be read without harm.
+
+    Where there is no `.work/`, nothing is noted, and each call tries it.
 
     Args:
         reader: reads the file, whose path it is given as a text, as it will be read here.
@@ -29,26 +38,39 @@ def try_once(
         sha256: the digest of its content, or of what decides how it is read.
         remedy: what the user can do if it cannot be read, as a sentence.
         memory: bytes that the process may have.
+        seconds: seconds that it may compute, beside those for the bytes of the file.
 
     Raises:
         PipelineError: as `run_separately`.
     """
+    if not work_folder().is_dir():
+        try_now(reader, path, *more, remedy=remedy, memory=memory, seconds=seconds)
+        return
     with opened_record() as record:
         place = _place(reader, sha256)
         if record.digests([place], lambda _: SOUND) == [sha256]:
             return
-        try_now(reader, path, *more, remedy=remedy, memory=memory)
+        try_now(reader, path, *more, remedy=remedy, memory=memory, seconds=seconds)
         record.note([Seen(place, SOUND, sha256)])
 
 
-def try_now(reader: Callable[..., None], path: Path, *more: Any, remedy: str, memory: int = MEMORY) -> None:
+def try_now(
+    reader: Callable[..., None],
+    path: Path,
+    *more: Any,
+    remedy: str,
+    memory: int = MEMORY,
+    seconds: int = SECONDS,
+) -> None:
     """As `try_once`, for a file of which nothing is known, and nothing noted."""
-    seconds = SECONDS + path.stat().st_size // BYTES_PER_SECOND
+    seconds += path.stat().st_size // BYTES_PER_SECOND
     run_separately(reader, path, *more, path=path, remedy=remedy, memory=memory, seconds=seconds)
 
 
 def note_as_ours(reader: Callable[..., Any], sha256: str) -> None:
-    """Notes that this program has written the content, so that it need not be tried."""
+    """Notes that this program has written the content, so that it need not be tried; only where there is `.work/`."""
+    if not work_folder().is_dir():
+        return
     with opened_record() as record:
         record.note([Seen(_place(reader, sha256), SOUND, sha256)])
 
