@@ -1,5 +1,6 @@
 """Teachers and students from keras_hub: presets that the tests save, their classifiers, backbones and lists."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from weights import weights_sha256
 
 from pipeline.cli.main import main
 from pipeline.images.views import Augmentation, Views
-from pipeline.models import architectures, hub, hub_models, keras_files
+from pipeline.models import architectures, hub, hub_models, hub_trial, keras_files
 from pipeline.models.descriptions import HubBackbone
 from pipeline.models.ensembles import save_ensemble
 from pipeline.models.frozen_part import cut
@@ -25,7 +26,9 @@ from pipeline.models.given_teacher import completed
 from pipeline.models.parts import Affine
 from pipeline.models.teacher_file import GivenTeacher
 from pipeline.params.reading import read_params
+from pipeline.runtime import separate_process, tried_files
 from pipeline.runtime.errors import DamagedError, MissingError, ParameterError, UnusableError
+from pipeline.runtime.limits import limits
 from pipeline.stages import train_baseline, train_teacher
 from pipeline.tools import first_params
 from pipeline.training.recipe import Phase, Recipe
@@ -72,6 +75,20 @@ def classifier(backbone, *, activation="softmax", classes=5, image_size=(SIDE, S
     preprocessor = getattr(keras_hub.models, f"{family}ImageClassifierPreprocessor")(converter) if converts else None
     of_family = getattr(keras_hub.models, f"{family}ImageClassifier")
     return of_family(backbone, num_classes=classes, preprocessor=preprocessor, activation=activation)
+
+
+@pytest.fixture(autouse=True)
+def known(request, monkeypatch):
+    """Every content counts as one that was loaded in a process of its own; not where a test says so."""
+    if "tried" not in request.fixturenames:
+        monkeypatch.setattr(hub_trial, "try_once", lambda *_, **__: None)
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch):
+    """A project in which nothing was tried yet."""
+    monkeypatch.chdir(tmp_path)
+    Path(".work").mkdir()
 
 
 @pytest.fixture(scope="module")
@@ -465,11 +482,141 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_folder_is_refused(copied, damage):
     DAMAGES[damage](copied)
-    with pytest.raises(DamagedError, match=r"mine.*save_to_preset\(FOLDER\)"):
+    with pytest.raises((DamagedError, UnusableError), match=r"mine.*save_to_preset\(FOLDER\)"):
         completed(teacher(copied), list("abcde"))
     if damage != "no weights of the head":
-        with pytest.raises(DamagedError, match=r"mine.*save_to_preset\(FOLDER\)"):
+        with pytest.raises((DamagedError, UnusableError), match=r"mine.*save_to_preset\(FOLDER\)"):
             described(copied, preprocessing="unit").build(classes=2, seed=1)
+
+
+# Folders of others
+
+
+def settings(folder, **changes):
+    """Changes settings of the backbone in a preset's configuration."""
+    file = folder / "config.json"
+    document = json.loads(file.read_text())
+    document["config"].update(changes)
+    file.write_text(json.dumps(document))
+
+
+def pipe(folder):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
+def deep(folder):
+    (folder / "config.json").write_text('{"config": ' + "[" * 200 + "]" * 200 + "}")
+
+
+def long(folder):
+    settings(folder, note=[0] * 70_000)
+
+
+def large(folder):
+    (folder / "metadata.json").write_text(" " * (limits().text_bytes + 1))
+
+
+def list_of_shards(*names):
+    def write(folder):
+        (folder / "model.weights.h5").rename(folder / "shard.weights.h5")
+        (folder / "model.weights.json").write_text(json.dumps({"weight_map": {"layers": [*names]}}))
+
+    return write
+
+
+HOSTILE = {
+    "a pipe": (pipe, "no file, but a pipe.*config.json"),
+    "a device": (lambda folder: (folder / "more.bin").symlink_to("/dev/zero"), "no file, but a pipe.*more.bin"),
+    "a deep document": (deep, "config.json"),
+    "a long list": (long, "config.json.*70,000 values"),
+    "a large document": (large, r"metadata.json has more than"),
+    "a list": (lambda folder: (folder / "task.json").write_text("[1]"), "task.json is no document.*no map"),
+    "a shard elsewhere": (list_of_shards("../elsewhere.h5"), "'../elsewhere.h5' is no file of weights"),
+    "an absolute shard": (list_of_shards("/etc/passwd"), "'/etc/passwd' is no file of weights"),
+    "a shard that lacks": (list_of_shards("shard.weights.h5", "b.weights.h5"), "'b.weights.h5' is no file of weights"),
+    "more weights": (
+        lambda folder: settings(folder, input_conv_filters=[40_000_000]),
+        "declares a model of .* or more",
+    ),
+    "many layers": (lambda folder: settings(folder, stackwise_num_blocks=[10**6]), "declares a model of .* or more"),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_hostile_folder_is_refused_before_it_is_read(copied, hostile):
+    change_folder, expected = HOSTILE[hostile]
+    change_folder(copied)
+    (copied.parent / "elsewhere.h5").touch()
+    with pytest.raises((DamagedError, UnusableError), match=expected) as refused:
+        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
+    assert len(str(refused.value)) < 500
+
+
+def test_without_its_weights_a_preset_may_have_as_many_as_any_model(copied):
+    settings(copied, input_conv_filters=[40_000_000])
+    with pytest.raises(UnusableError, match=r"more than 1,000,000,000 weights.*limits.model_megaparameters"):
+        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=False)
+
+
+def test_outputs_that_need_no_weights_are_counted(copied):
+    settings(copied, image_shape=[20_000, 20_000, 3])
+    with pytest.raises(UnusableError, match=r"makes .* for each image, more than 100,000,000 numbers"):
+        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tried")
+def test_a_table_as_large_as_the_settings_say_ends_a_process(tmp_path):
+    """The relative positions of a window: (2 x 3,000 - 1)^2 rows that no file holds, and 3,000^4 pairs of them."""
+    import keras_hub
+
+    made = keras_hub.models.SwinTransformerBackbone(
+        image_shape=(SIDE, SIDE, 3), embed_dim=4, depths=[1], num_heads=[1], window_size=2, patch_size=4
+    )
+    made.save_to_preset(str(tmp_path / "mine"))
+    hub_models.backbone(str(tmp_path / "mine"), (SIDE, SIDE, 3), with_weights=True)
+    settings(tmp_path / "mine", window_size=3000)
+    with pytest.raises((DamagedError, UnusableError), match="mine") as refused:
+        hub_models.backbone(str(tmp_path / "mine"), (SIDE, SIDE, 3), with_weights=False)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tried")
+def test_each_content_is_loaded_in_a_process_of_its_own_once(copied, monkeypatch):
+    ran = []
+
+    def noted(function, folder, *more, **options):
+        ran.append((function.__name__, *more))
+        return separate_process.run_separately(function, folder, *more, **options)
+
+    monkeypatch.setattr(tried_files, "run_separately", noted)
+    for _ in range(2):
+        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
+    assert ran == [("load_preset", "Backbone", True)]
+    hub_models.classifier(str(copied))
+    settings(copied, name="another")
+    hub_models.classifier(str(copied))
+    assert ran[1:] == [("load_preset", "ImageClassifier", True)] * 2
+    (copied / "model.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30_000))
+    with pytest.raises(DamagedError, match=r"model.weights.h5 cannot be read as a file of weights"):
+        hub_models.classifier(str(copied))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tried")
+def test_files_with_layers_of_keras_hub_are_tried_if_others_wrote_them(presets, monkeypatch):
+    ran = []
+    monkeypatch.setattr(tried_files, "run_separately", lambda function, *_, **__: ran.append(function.__name__))
+    for family in ("resnet", "vit"):  # the first becomes a model of Keras' own layers
+        model = completed(teacher(presets / family), list("abcde")).model
+        keras_files.save(model, Path(f"{family}.keras"), {"class_names": list("abcde")})
+        model.save(f"theirs_{family}.keras")
+    ran.clear()
+    for name in ("resnet", "vit", "theirs_resnet", "theirs_vit", "theirs_vit"):
+        keras_files.load(Path(f"{name}.keras"))
+    assert ran == ["load_file"]
 
 
 def test_an_unknown_preset_is_refused_without_a_network():

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.models import keras_archive
 from pipeline.models.ensembles import save_ensemble
 from pipeline.models.keras_archive import LONGEST_LIST, MOST_NESTED, weights_within
 from pipeline.models.keras_files import load, save
@@ -330,6 +331,35 @@ def test_layers_that_give_too_many_numbers(tmp_path, kind, nested):
     model.save(tmp_path / "large.keras")
     with pytest.raises(UnusableError, match=r"more than 100,000,000 numbers\..*limits.layer_megaoutputs"):
         load(tmp_path / "large.keras")
+
+
+ATTENTION = {  # of 150 x 150 tokens: 22,500 squared are half a billion pairs
+    "multi-head": (keras.layers.MultiHeadAttention(1, 1), (22_500, 1)),
+    "multi-head over two axes": (keras.layers.MultiHeadAttention(1, 1), (150, 150, 1)),
+    "grouped": (keras.layers.GroupQueryAttention(1, 2, 1), (22_500, 1)),
+    "dot product": (keras.layers.Attention(), (22_500, 1)),
+    "additive": (keras.layers.AdditiveAttention(), (400, 1000)),  # 400 x 400 pairs, of 1,000 numbers each
+}
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_pairs_of_tokens_count_as_numbers(tmp_path, kind):
+    layer, shape = ATTENTION[kind]
+    tokens = keras.Input(shape)
+    called = layer([tokens, tokens]) if isinstance(layer, keras.layers.Attention) else layer(tokens, tokens)
+    keras.Model(tokens, keras.layers.Flatten()(called)).save(tmp_path / "m.keras")
+    with pytest.raises(UnusableError, match=r"makes .* for each image, more than 100,000,000 numbers"):
+        load(tmp_path / "m.keras")
+
+
+def test_attention_along_one_axis_has_few_pairs(tmp_path):
+    """150 rows of 150 x 150 pairs, and not 22,500 squared."""
+    tokens = keras.Input((150, 150, 1))
+    along = keras.layers.MultiHeadAttention(1, 1, attention_axes=(2,))(tokens, tokens)
+    keras.Model(tokens, keras.layers.GlobalAveragePooling2D()(along)).save(tmp_path / "m.keras")
+    model = load(tmp_path / "m.keras")
+    shapes = [shape for _, shape in keras_archive._shapes(model)]
+    assert (None, 150, 1, 150, 150) in shapes
 
 
 def test_an_operation_that_gives_too_many_numbers(tmp_path):

@@ -126,6 +126,8 @@ def errors_of(preset: str, without_converter: PipelineError | None = None) -> It
     """
     try:
         yield
+    except PipelineError:
+        raise
     except Exception as error:  # each place from which it downloads has errors of its own
         text = str(error)
         if without_converter and isinstance(error, FileNotFoundError) and "image_converter.json" in text:

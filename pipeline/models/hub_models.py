@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from pipeline.models import hub_trial
 from pipeline.models.hub import errors_of, folder_of, keras_hub, model_name, no_head, place_of
+from pipeline.models.keras_archive import refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.parts import Affine, Preprocessing
 from pipeline.runtime.errors import DamagedError, ParameterError, UnusableError, one_line
+from pipeline.runtime.limits import limits
 
 OWN_SHAPE = ("image_shape", "input_shape")
 """The names under which backbones of keras_hub keep the shape of their images."""
@@ -51,9 +55,7 @@ def backbone(preset: str, input_shape: Sequence[int], *, with_weights: bool) -> 
         UnusableError: it is no backbone for images.
         ParameterError: the input shape does not fit.
     """
-    hub, place = keras_hub(), place_of(preset)
-    with errors_of(preset):
-        found = hub.models.Backbone.from_preset(place, load_weights=with_weights)
+    found = tried("Backbone", preset, with_weights=with_weights)
     sized = _of_shape(found, preset, tuple(input_shape), with_weights)
     features: Any = sized.output
     if isinstance(features, Mapping) and hasattr(sized, "stage_names"):  # HGNetV2 gives the features of each stage
@@ -98,9 +100,7 @@ def classifier(preset: str) -> Classifier:
             f"the folder {folder} lacks task.weights.h5, so that its classifier would get random weights. "
             "Save it again, with `classifier.save_to_preset(FOLDER)`."
         )
-    hub, place = keras_hub(), place_of(preset)
-    with errors_of(preset, without_converter=no_head(preset)):
-        task = hub.models.ImageClassifier.from_preset(place)
+    task = tried("ImageClassifier", preset)
     if task.preprocessor is not None and not hasattr(task.preprocessor, "image_converter"):
         raise UnusableError(
             f"keras_hub:{preset} preprocesses images in a way of its own. Save it with a preprocessor that has a "
@@ -121,6 +121,44 @@ def classifier(preset: str) -> Classifier:
     )
 
 
+def tried(kind: str, preset: str, *, with_weights: bool = True) -> Any:
+    """As `loaded`, for a preset in a folder only after it was loaded in a process of its own.
+
+    Raises:
+        PipelineError: as `loaded`, and where that process took too much time or memory.
+    """
+    keras_hub()
+    if (folder := folder_of(preset)) is not None:
+        hub_trial.refuse_costly(folder)
+        hub_trial.try_preset(preset, kind, with_weights=with_weights)
+    return loaded(preset, kind, with_weights=with_weights)
+
+
+def loaded(preset: str, kind: str, *, with_weights: bool) -> Any:
+    """The model of a preset, with no more weights than the files of its folder can hold.
+
+    Args:
+        preset: its name, address or folder.
+        kind: the class of `keras_hub.models` that loads it: Backbone or ImageClassifier.
+        with_weights: whether it gets the preset's weights; if not, new ones from Keras' global seed.
+
+    Raises:
+        MissingError: keras_hub or the preset is missing.
+        DamagedError: the preset's folder cannot be read.
+        UnusableError: it is no such model, or takes too much memory or time.
+    """
+    hub, place, folder = keras_hub(), place_of(preset), folder_of(preset)
+    most = limits().model_parameters
+    if folder is not None and with_weights:
+        most = min(most, hub_trial.refuse_costly(folder))
+    of_no_head = no_head(preset) if kind == "ImageClassifier" else None
+    within = weights_within(most, Path(preset), hub_trial.REMEDY)
+    with errors_of(preset, without_converter=of_no_head), within:
+        model = getattr(hub.models, kind).from_preset(place, load_weights=with_weights)
+    refuse_large_outputs(model, Path(preset))
+    return model
+
+
 def _of_shape(found: Any, preset: str, input_shape: tuple[int, ...], with_weights: bool) -> Any:
     """The same backbone for images of another shape, with the same weights or with new ones."""
     config = found.get_config()
@@ -130,7 +168,8 @@ def _of_shape(found: Any, preset: str, input_shape: tuple[int, ...], with_weight
     if tuple(config[key]) == input_shape:
         return found
     try:
-        sized = type(found).from_config(config | {key: input_shape})
+        with weights_within(limits().model_parameters, Path(preset)):
+            sized = type(found).from_config(config | {key: input_shape})
         if with_weights:
             sized.set_weights(found.get_weights())
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
@@ -139,6 +178,7 @@ def _of_shape(found: Any, preset: str, input_shape: tuple[int, ...], with_weight
             f"keras_hub:{preset} cannot be built for input_shape {list(input_shape)}: {one_line(error).rstrip('.')}."
             + own
         ) from None
+    refuse_large_outputs(sized, Path(preset))
     return sized
 
 

@@ -43,6 +43,11 @@ MOST_NESTED = 12
 """How many models may lie inside each other: each takes a few levels of a document's depth."""
 
 ARRAYS = ("__numpy__", "__tensor__")
+ATTENTION = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.Attention,  # and AdditiveAttention, which is one
+)
 PLAIN_TYPE = re.compile(r"(bool|string|bfloat16|(u?int|float|complex)\d{1,3})")
 COSTLY = {
     *("CategoryEncoding", "Discretization", "FeatureSpace", "HashedCrossing", "Hashing", "IntegerLookup"),
@@ -183,7 +188,7 @@ def _refuse_empty(name: str, item: Any) -> None:
 
 
 def refuse_large_outputs(model: Any, path: Path) -> None:
-    """Checks the shapes of all that the layers of a model take and give, which no weights need to stand for.
+    """Checks the shapes of all that the layers of a model make, which no weights need to stand for.
 
     Raises:
         UnusableError: one has too many numbers for one image.
@@ -192,26 +197,41 @@ def refuse_large_outputs(model: Any, path: Path) -> None:
     for name, shape in _shapes(model):
         if math.prod(size for size in shape if size is not None) > most:
             raise UnusableError(
-                f"{path}: its layer {shortened(name, 60)!r} gives {shape} for each image, more than {most:,} numbers. "
+                f"{path}: its layer {shortened(name, 60)!r} makes {shape} for each image, more than {most:,} numbers. "
                 f"{raised_by('layer_outputs')}"
             )
 
 
 def _shapes(model: Any) -> Iterator[tuple[str, tuple[int | None, ...]]]:
-    """The layers and operations of a model, with the shape of each tensor that they give."""
+    """The layers and operations of a model, with the shape of each tensor that they give, and of attention scores."""
     for layer in model._flatten_layers():
         for operation in {id(part): part for part in (layer, *getattr(layer, "operations", ()))}.values():
             for node in operation._inbound_nodes:
                 yield from ((operation.name, tensor.shape) for tensor in node.output_tensors)
+                if isinstance(operation, ATTENTION):
+                    query, value, *_ = (tensor.shape for tensor in node.input_tensors)
+                    yield operation.name, _scores(operation, query, value)
+
+
+def _scores(layer: Any, query: tuple[int | None, ...], value: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape of what an attention layer keeps of each pair of a query and a value."""
+    if isinstance(layer, keras.layers.AdditiveAttention):
+        return (*query[:-1], value[-2], query[-1])
+    if not isinstance(layer, keras.layers.MultiHeadAttention):
+        return (query[0], getattr(layer, "num_query_heads", 1), query[-2], value[-2])
+    pairs = [shape[axis] for shape in (query, value) for axis in layer.attention_axes]
+    beside = [size for axis, size in enumerate(query[:-1]) if axis not in layer.attention_axes]
+    return (*beside, layer.num_heads, *pairs)
 
 
 @contextmanager
-def weights_within(most: int, path: Path) -> Iterator[None]:
+def weights_within(most: int, path: Path, remedy: str = "Save the model again.") -> Iterator[None]:
     """Lets the block make no more weights than a file can hold.
 
     Args:
         most: how many.
         path: the file, for messages.
+        remedy: what to do if it declares more, as a sentence.
 
     Raises:
         UnusableError: it makes more.
@@ -240,7 +260,7 @@ def weights_within(most: int, path: Path) -> Iterator[None]:
         if most == limits().model_parameters:
             raise UnusableError(f"{path} has more than {most:,} weights. {raised_by('model_parameters')}")
         raise UnusableError(
-            f"{path} declares a model of {made:,} weights or more, and holds at most {most:,}. Save the model again."
+            f"{path} declares a model of {made:,} weights or more, and holds at most {most:,}. {remedy}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from pipeline.models import hub
+from pipeline.models import hub, hub_trial
 from pipeline.models.json_members import CONFIG, names_if_any, read_member
 from pipeline.models.keras_archive import refuse_costly, refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
@@ -72,6 +72,8 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
                     target.writestr(zipfile.ZipInfo(RECORD, date_time=LONG_AGO), json.dumps(record, sort_keys=True))
         finally:
             raw.unlink(missing_ok=True)
+    if any(_of_keras_hub(model)):
+        hub_trial.note_file_as_ours(path)
 
 
 def _refuse_wrong_clock(path: Path) -> None:
@@ -118,6 +120,18 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
             f"{path} is not a whole `.keras` file (a zip archive with its configuration and weights). {remedy}"
         )
     most = refuse_costly(path, remedy)
+    if hub_trial.KERAS_HUB in json.dumps(architecture(path)) and hub.is_installed():
+        hub_trial.try_file(path, remedy)
+    return _loaded(path, most, remedy)
+
+
+def load_untried(path: Path, remedy: str) -> Any:
+    """As `load`, but layers of keras_hub need not have been built in another process before."""
+    return _loaded(path, refuse_costly(path, remedy), remedy)
+
+
+def _loaded(path: Path, most: int, remedy: str) -> Any:
+    """The model of a file that has been looked at, with at most so many weights."""
     try:
         # An inner model may be compiled; its optimizer is not needed.
         with weights_within(most, path), warnings.catch_warnings():
