@@ -1,6 +1,8 @@
 """Runs of a stage that are killed: alone, and by `dvc repro`."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -24,7 +26,11 @@ HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
 LOOK_EVERY = 0.005
 
 LOCK, CANNOT_READ_LOCK = Path(".dvc/tmp/rwlock"), "Unable to read RWLock-file"
-"""A file that dvc writes in place, and what dvc says if it was killed meanwhile (docs/reliability.md)."""
+NOTES, KEPT_NOTES = Path("dvc.lock"), Path(".work/dvc.lock")
+CANNOT_READ_NOTES = re.compile(
+    r"dvc\.lock' (validation failed|is invalid)|dvc\.lock', YAML file structure is corrupted"
+)
+"""Another file that dvc writes in place, the copy that stages keep of it, and what dvc says if it is cut off."""
 
 STOPPED = threading.Event()
 """Whether this program was told to end; each run then ends what it started, and raises `StoppedError`."""
@@ -44,7 +50,7 @@ class End:
         said: what it printed.
         after_signal: seconds from the signal to the end of all its processes; None without a signal.
         hung: whether it had to be killed.
-        mended: whether dvc's `LOCK` had to be removed before.
+        mended: whether dvc's `LOCK` had to be removed before, or `NOTES` to be replaced by their copy.
     """
 
     code: int
@@ -126,12 +132,19 @@ class ByDvc:
         self._stage, self._project, self._log = stage, project, log
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
-        """As `Runs.run`; before the stage runs, dvc is the victim. A damaged lock of dvc's is removed."""
+        """As `Runs.run`; before the stage runs, dvc is the victim. What dvc has damaged is mended as users mend it."""
         end = self._run(at, victim, number, is_awaited)
-        if CANNOT_READ_LOCK not in end.said:
-            return end
-        (self._project / LOCK).unlink()
-        return replace(self._run(at, victim, number, is_awaited), mended=True)
+        return replace(self.run(at, victim, number, is_awaited), mended=True) if self._mended(end.said) else end
+
+    def _mended(self, said: str) -> bool:
+        """Whether a file was mended that dvc could not read."""
+        if CANNOT_READ_LOCK in said and (self._project / LOCK).is_file():
+            (self._project / LOCK).unlink()
+            return True
+        if CANNOT_READ_NOTES.search(said) and (self._project / KEPT_NOTES).is_file():
+            shutil.copyfile(self._project / KEPT_NOTES, self._project / NOTES)
+            return True
+        return False
 
     def _run(self, at: float | None, victim: str, number: int, is_awaited: bool) -> End:
         start, sent = time.monotonic(), None

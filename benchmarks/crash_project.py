@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from benchmarks.projects import ROOT, environment_of, write_params
 from pipeline.runtime.publish import remove
@@ -196,8 +198,8 @@ def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool, ol
 def content(project: Path) -> dict[str, str]:
     """What each file of a project holds, and which folders are there.
 
-    Left out is what DVC and git keep for themselves. Of `.work/digests.sqlite`, which notes times, and of outputs that
-    hold seconds, the bytes are not compared.
+    Left out is what DVC and git keep for themselves. Of `.work/digests.sqlite`, which notes times, of the copy of
+    dvc.lock, which is one of an earlier moment, and of outputs that hold seconds, the bytes are not compared.
     """
     return {path: _held(project / path, path) for path in _paths(project)}
 
@@ -215,8 +217,13 @@ def _held(file: Path, path: str) -> str:
     if path in MEASURED:
         return " ".join(sorted(set(re.findall(r'"\w+":', file.read_text(encoding="utf-8")))))
     if path == "dvc.lock":
-        return json.dumps(_without_measured(_locked_stages(file.parent)), sort_keys=True)
-    return "" if path.startswith(".work/digests.sqlite") else hashlib.sha256(file.read_bytes()).hexdigest()
+        with suppress(YAMLError, LookupError, TypeError, AttributeError):  # dvc was killed while it wrote it
+            return json.dumps(_without_measured(_locked_stages(file.parent)), sort_keys=True)
+    return (
+        ""
+        if path.startswith((".work/digests.sqlite", ".work/dvc.lock"))
+        else hashlib.sha256(file.read_bytes()).hexdigest()
+    )
 
 
 def _without_measured(stages: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.paired import spread
 from benchmarks.sweep_parts import DISTILLER, LABELS, OURS, PLAIN, Part
 from benchmarks.sweep_project import Sweep
 from benchmarks.timed_parts import Taken
@@ -49,10 +48,10 @@ def together(taken: Sequence[Taken], times: float = 1) -> Taken:
 def of_the_sweep(run: Measured) -> Table:
     """The parts of each sweep and their sums, in minutes."""
     sweep, counts = run.sweep, run.sweep.counts
-    students, plain = run.of(DISTILLER), run.of(PLAIN)
+    distilled, plain = run.of(DISTILLER), run.of(PLAIN)
     of_a_plain = together(plain, 1 / len(plain))
     all_plain = together([of_a_plain], sweep.trainings)
-    online = together(students, sweep.students / len(students))
+    online = together(distilled, sweep.students / len(distilled))
     all_online = together([online, together([of_a_plain], sweep.trainings - sweep.students)])
     labels, ours = together(run.of(LABELS)), together(run.of(OURS))
     once = counts["train"] * run.epochs + counts["val"] + counts["test"]
@@ -63,7 +62,7 @@ def of_the_sweep(run: Measured) -> Table:
         ("ours: students and baselines", ours, sweep.trainings, 0),
         ("ours, all", together([labels, ours]), sweep.trainings, once),
         (f"plain trainings ({len(plain)} of them measured)", all_plain, sweep.trainings, 0),
-        (f"keras Distiller ({len(students)} measured) and baselines", all_online, sweep.trainings, in_steps),
+        (f"keras Distiller ({len(distilled)} measured) and baselines", all_online, sweep.trainings, in_steps),
     ):
         compared = [f"{of.seconds / other.seconds:.3f}" for other in (all_plain, all_online)]
         minutes = [f"{seconds / 60:.2f}" for seconds in (of.seconds, of.processor)]
@@ -84,16 +83,13 @@ def of_each_seed(run: Measured) -> Table:
     trainings = run.sweep.trainings // len(run.sweep.seeds)
     for number, seed in enumerate(run.sweep.seeds):
         ours, plain, online = (run.of(kind, seed=seed) for kind in (OURS, PLAIN, DISTILLER))
-        of_ours = sum(each.seconds for each in ours) / trainings
-        of_plain = sum(each.seconds for each in plain) / len(plain)
-        rows.append(
-            [
-                f"{seed}{', which keeps the features' if number == 0 else ''}",
-                f"{of_ours:.1f}",
-                spread([each.seconds for each in plain]),
-                spread([each.seconds for each in online]),
-                f"{of_ours / of_plain:.3f}",
-            ]
-        )
-    title = f"System 1, {run.sweep.images} images: s a training; ours keeps {run.features / 1e6:,.0f} MB of features"
+        of_ours, of_plain = together(ours, 1 / trainings), together(plain, 1 / len(plain))
+        of_online = together(online, 1 / len(online))
+        seconds = [f"{of.seconds:.1f} ({of.processor:.1f})" for of in (of_ours, of_plain, of_online)]
+        ratios = f"{of_ours.seconds / of_plain.seconds:.3f} ({of_ours.processor / of_plain.processor:.3f})"
+        rows.append([f"{seed}{', which keeps the features' if number == 0 else ''}", *seconds, ratios])
+    title = (
+        f"System 1, {run.sweep.images} images: s a training (of processor time); ours keeps "
+        f"{run.features / 1e6:,.0f} MB of features"
+    )
     return title, ["seed", f"ours, {trainings} by one `dvc repro`", "plain", "keras Distiller", "ours, of plain"], rows

@@ -15,7 +15,7 @@ from real_project import HANGS
 from ruamel.yaml import YAML
 
 from benchmarks import crash_attempts, crash_matrix, crash_project
-from benchmarks.crash_attempts import LOCK, ByDvc, End, ends_by, lives, started
+from benchmarks.crash_attempts import KEPT_NOTES, LOCK, NOTES, ByDvc, End, ends_by, lives, started
 from benchmarks.crash_matrix import (
     ALONE,
     BY_DVC,
@@ -273,6 +273,30 @@ def test_a_lock_that_dvc_damaged_is_removed_and_counted(made, monkeypatch):
     (made / LOCK).write_text("{")
     end = runs.run()
     assert (end.code, end.mended, (made / LOCK).exists()) == (0, True, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", ["validation failed.", "is invalid."])
+def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told):
+    says = f"test -s {NOTES} && exit 0; echo \"'./dvc.lock' {told}\"; exit 255"
+    monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
+    runs = ByDvc(STAGE, made, made.parent / "log")
+    (made / NOTES).write_text("")
+    assert (runs.run().code, runs.run().mended) == (255, False)  # there is no copy
+    (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
+    (made / KEPT_NOTES).write_text("whole\n")
+    end = runs.run()
+    assert (end.code, end.mended, (made / NOTES).read_text()) == (0, True, "whole\n")
+
+
+def test_notes_that_are_cut_off_are_content_as_they_are(made):
+    (made / "dvc.lock").write_text(DVC_LOCK)
+    (made / ".work").mkdir(exist_ok=True)
+    (made / ".work/dvc.lock").write_text("1")
+    first = content(made)
+    (made / "dvc.lock").write_text("")
+    (made / ".work/dvc.lock").write_text("2")
+    assert differences(first, content(made)) == ["dvc.lock"]
 
 
 @pytest.mark.slow

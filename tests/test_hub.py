@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -82,6 +85,7 @@ def known(request, monkeypatch):
     """Every content counts as one that was loaded in a process of its own; not where a test says so."""
     if "tried" not in request.fixturenames:
         monkeypatch.setattr(hub_trial, "try_once", lambda *_, **__: None)
+    monkeypatch.setattr(tried_files, "KNOWN", set())
 
 
 @pytest.fixture
@@ -500,11 +504,6 @@ def settings(folder, **changes):
     file.write_text(json.dumps(document))
 
 
-def pipe(folder):
-    (folder / "config.json").unlink()
-    os.mkfifo(folder / "config.json")
-
-
 def deep(folder):
     (folder / "config.json").write_text('{"config": ' + "[" * 200 + "]" * 200 + "}")
 
@@ -525,9 +524,39 @@ def list_of_shards(*names):
     return write
 
 
+def converter(**changes):
+    """Changes settings of the image converter."""
+
+    def change_file(folder):
+        for name, place in (("image_converter.json", ()), ("task.json", ("preprocessor", "config", "image_converter"))):
+            if not (folder / name).is_file():
+                continue
+            document = json.loads((folder / name).read_text())
+            inner = document["config"]
+            for key in place:
+                inner = inner[key]
+            (inner["config"] if place else inner).update(changes)
+            (folder / name).write_text(json.dumps(document))
+
+    return change_file
+
+
+def pipe_in_place_of(name):
+    def replace_file(folder):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return replace_file
+
+
+def device(folder):
+    (folder / "more.weights.h5").symlink_to("/dev/zero")
+
+
 HOSTILE = {
-    "a pipe": (pipe, "no file, but a pipe.*config.json"),
-    "a device": (lambda folder: (folder / "more.bin").symlink_to("/dev/zero"), "no file, but a pipe.*more.bin"),
+    "a pipe": (pipe_in_place_of("config.json"), "no file, but a pipe.*config.json"),
+    "a pipe for pixels": (pipe_in_place_of("image_converter.json"), "no file, but a pipe.*image_converter.json"),
+    "a device": (device, "no file, but a pipe.*more.weights.h5"),
     "a deep document": (deep, "config.json"),
     "a long list": (long, "config.json.*70,000 values"),
     "a large document": (large, r"metadata.json has more than"),
@@ -535,6 +564,8 @@ HOSTILE = {
     "a shard elsewhere": (list_of_shards("../elsewhere.h5"), "'../elsewhere.h5' is no file of weights"),
     "an absolute shard": (list_of_shards("/etc/passwd"), "'/etc/passwd' is no file of weights"),
     "a shard that lacks": (list_of_shards("shard.weights.h5", "b.weights.h5"), "'b.weights.h5' is no file of weights"),
+}
+TOO_LARGE = {
     "more weights": (
         lambda folder: settings(folder, input_conv_filters=[40_000_000]),
         "declares a model of .* or more",
@@ -543,32 +574,93 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
+def refused(call, expected):
+    with pytest.raises((DamagedError, UnusableError), match=expected) as told:
+        call()
+    assert len(str(told.value)) < 600
+
+
+@pytest.mark.parametrize("hostile", [*HOSTILE, *TOO_LARGE])
 def test_a_hostile_folder_is_refused_before_it_is_read(copied, hostile):
-    change_folder, expected = HOSTILE[hostile]
+    """In all ways in; what stands in the configuration of a backbone alone, in those of backbones."""
+    change_folder, expected = (HOSTILE | TOO_LARGE)[hostile]
     change_folder(copied)
     (copied.parent / "elsewhere.h5").touch()
-    with pytest.raises((DamagedError, UnusableError), match=expected) as refused:
-        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
-    assert len(str(refused.value)) < 500
+    refused(lambda: hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True), expected)
+    refused(lambda: described(copied, preprocessing="own").build(classes=2, seed=1), expected)
+    if hostile in HOSTILE:
+        refused(lambda: completed(teacher(copied), list("abcde")), expected)
+        refused(lambda: hub_models.preprocessing(str(copied)), expected)
 
 
-def test_without_its_weights_a_preset_may_have_as_many_as_any_model(copied):
+CONVERTERS = {
+    "a scale that is a text": {"scale": "abc"},
+    "a scale of several forms": {"scale": [[1, 2], [3]]},
+    "a scale of four": {"scale": [1.0, 1.0, 1.0, 1.0]},
+    "a scale that is a map": {"scale": {}},
+    "an offset without a number": {"offset": [None, 1.0, 1.0]},
+    "a size that is a text": {"image_size": ["a", 3]},
+    "a size below zero": {"image_size": [-4, 3]},
+    "half a pixel": {"image_size": [3.5, 2]},
+    "a size beyond all memory": {"image_size": [20_000, 20_000]},
+}
+
+
+@pytest.mark.parametrize("hostile", CONVERTERS)
+def test_a_hostile_image_converter_ends_in_a_message(copied, hostile):
+    converter(**CONVERTERS[hostile])(copied)
+    refused(lambda: completed(teacher(copied), list("abcde")), "mine")
+    if "size" not in hostile and hostile != "half a pixel":
+        refused(lambda: hub_models.preprocessing(str(copied)), "mine")
+
+
+def test_files_of_others_in_the_folder_do_not_matter(copied):
+    """A pipe that keras_hub does not read; and weights of another program, which do not raise a bound."""
+    digest = hub.digest_of(str(copied))
+    os.mkfifo(copied / "README.md")
+    (copied / ".git").mkdir()
+    (copied / "tf_model.h5").write_bytes(bytes(10**6))
+    (copied / os.fsdecode(b"\xff.txt")).touch()
+    assert hub.digest_of(str(copied)) == digest
+    size = sum((copied / name).stat().st_size for name in ("model.weights.h5", "task.weights.h5"))
+    assert hub_trial.refuse_costly(copied) == size
+    completed(teacher(copied), list("abcde"))
+
+
+def test_files_may_be_links_to_where_they_are_kept(copied, tmp_path):
+    """As Hugging Face keeps them."""
+    (tmp_path / "blobs").mkdir()
+    for file in [*copied.iterdir()]:
+        if file.is_file():
+            file.rename(tmp_path / "blobs" / file.name)
+            file.symlink_to(tmp_path / "blobs" / file.name)
+    completed(teacher(copied), list("abcde"))
+
+
+def test_every_file_that_keras_hub_names_is_known():
+    """Left out are those of texts, sounds and videos."""
+    from keras_hub.src.utils import preset_utils
+
+    names = {value for name, value in vars(preset_utils).items() if name.isupper() and name.endswith("_FILE")}
+    others = {name for name in names if re.search("tokenizer|audio|video|README", name)}
+    assert {name for name in names - others if not hub.is_read(name)} == set()
+
+
+def test_without_its_weights_a_preset_may_have_many(copied):
     settings(copied, input_conv_filters=[40_000_000])
     with pytest.raises(UnusableError, match=r"more than 1,000,000,000 weights.*limits.model_megaparameters"):
         hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=False)
 
 
 def test_outputs_that_need_no_weights_are_counted(copied):
-    settings(copied, image_shape=[20_000, 20_000, 3])
     with pytest.raises(UnusableError, match=r"makes .* for each image, more than 100,000,000 numbers"):
-        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
+        hub_models.backbone(str(copied), (20_000, 20_000, 3), with_weights=True)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tried")
-def test_a_table_as_large_as_the_settings_say_ends_a_process(tmp_path):
-    """The relative positions of a window: (2 x 3,000 - 1)^2 rows that no file holds, and 3,000^4 pairs of them."""
+def test_a_table_that_is_too_large_ends_a_process(tmp_path, monkeypatch):
+    """The relative positions in a window of 3,000 x 3,000 places have 3,000^4 pairs; nothing of it is built here."""
     import keras_hub
 
     made = keras_hub.models.SwinTransformerBackbone(
@@ -577,45 +669,87 @@ def test_a_table_as_large_as_the_settings_say_ends_a_process(tmp_path):
     made.save_to_preset(str(tmp_path / "mine"))
     hub_models.backbone(str(tmp_path / "mine"), (SIDE, SIDE, 3), with_weights=True)
     settings(tmp_path / "mine", window_size=3000)
-    with pytest.raises((DamagedError, UnusableError), match="mine") as refused:
-        hub_models.backbone(str(tmp_path / "mine"), (SIDE, SIDE, 3), with_weights=False)
-    assert len(str(refused.value)) < 500
+    monkeypatch.setattr(hub_models, "untried_backbone", here := Here("untried_backbone"))
+    refused(lambda: hub_models.backbone(str(tmp_path / "mine"), (SIDE, SIDE, 3), with_weights=False), "mine")
+    assert not here.called
+
+
+class Here:
+    """Stands for a function that must not be called in this process."""
+
+    def __init__(self, name):
+        self.__name__, self.called = name, False
+
+    def __call__(self, *_, **__):
+        self.called = True
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tried")
-def test_each_content_is_loaded_in_a_process_of_its_own_once(copied, monkeypatch):
-    ran = []
+def test_the_process_answers_an_image_of_the_asked_size(tmp_path, monkeypatch):
+    """Of 8 x 8 pixels 64 tokens, whose pairs cost nothing; of 400 x 400 there are 2 x 10^10, 100 GB."""
+    import keras_hub
+
+    keras_hub.models.DINOV3Backbone(
+        patch_size=1, num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=8, image_shape=(8, 8, 3)
+    ).save_to_preset(str(tmp_path / "mine"))
+    monkeypatch.setattr(hub_models, "untried_backbone", here := Here("untried_backbone"))
+    hub_models.backbone(str(tmp_path / "mine"), (8, 8, 3), with_weights=True)
+    assert here.called
+    here.called = False
+    refused(lambda: hub_models.backbone(str(tmp_path / "mine"), (400, 400, 3), with_weights=True), "mine")
+    assert not here.called
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What ran in a process of its own."""
+    calls = []
 
     def noted(function, folder, *more, **options):
-        ran.append((function.__name__, *more))
+        calls.append((function.__name__, *more))
+        assert options["memory"] >= hub_trial.START
         return separate_process.run_separately(function, folder, *more, **options)
 
     monkeypatch.setattr(tried_files, "run_separately", noted)
-    for _ in range(2):
-        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
-    assert ran == [("load_preset", "Backbone", True)]
-    hub_models.classifier(str(copied))
-    settings(copied, name="another")
-    hub_models.classifier(str(copied))
-    assert ran[1:] == [("load_preset", "ImageClassifier", True)] * 2
-    (copied / "model.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30_000))
-    with pytest.raises(DamagedError, match=r"model.weights.h5 cannot be read as a file of weights"):
-        hub_models.classifier(str(copied))
+    return calls
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tried")
-def test_files_with_layers_of_keras_hub_are_tried_if_others_wrote_them(presets, monkeypatch):
+def test_each_content_is_loaded_in_a_process_of_its_own_once(copied, ran):
+    for _ in range(2):
+        hub_models.backbone(str(copied), (SIDE, SIDE, 3), with_weights=True)
+    assert ran == [("build_preset", "untried_backbone", (SIDE, SIDE, 3), True)]
+    hub_models.classifier(str(copied))
+    settings(copied, name="another")
+    hub_models.classifier(str(copied))
+    assert ran[1:] == [("build_preset", "untried_model")] * 2
+    (copied / "model.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30_000))
+    refused(lambda: hub_models.classifier(str(copied)), r"model.weights.h5 cannot be read as a file of weights")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tried")
+@pytest.mark.parametrize("package", ["keras_hub", "keras_nlp", "keras_cv"])
+def test_files_with_its_layers_are_tried_if_others_wrote_them(presets, monkeypatch, package):
+    """Also under the earlier names of the package, under which it registers its classes, too."""
     ran = []
     monkeypatch.setattr(tried_files, "run_separately", lambda function, *_, **__: ran.append(function.__name__))
     for family in ("resnet", "vit"):  # the first becomes a model of Keras' own layers
         model = completed(teacher(presets / family), list("abcde")).model
         keras_files.save(model, Path(f"{family}.keras"), {"class_names": list("abcde")})
         model.save(f"theirs_{family}.keras")
+        with zipfile.ZipFile(f"theirs_{family}.keras") as source, zipfile.ZipFile(f"{family}2.keras", "w") as target:
+            for name in source.namelist():
+                target.writestr(name, source.read(name).replace(b"keras_hub>", package.encode() + b">"))
     ran.clear()
-    for name in ("resnet", "vit", "theirs_resnet", "theirs_vit", "theirs_vit"):
+    for name in ("resnet", "vit", "theirs_resnet", "resnet2"):
         keras_files.load(Path(f"{name}.keras"))
+    assert ran == []
+    for _ in range(2):
+        with suppress(DamagedError):  # keras_cv has no such class
+            keras_files.load(Path("vit2.keras"))
     assert ran == ["load_file"]
 
 

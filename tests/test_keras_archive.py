@@ -352,6 +352,18 @@ def test_pairs_of_tokens_count_as_numbers(tmp_path, kind):
         load(tmp_path / "m.keras")
 
 
+def test_pairs_count_wherever_query_and_value_were_given(tmp_path):
+    """By keyword, in the order of the alphabet behind a mask; and a value that is no tensor of the model."""
+    tokens, mask = keras.Input((22_500, 1)), keras.Input((1, 1), dtype="bool")
+    masked = keras.layers.MultiHeadAttention(1, 1)(query=tokens, value=tokens, attention_mask=mask)
+    keras.Model([tokens, mask], keras.layers.Flatten()(masked)).save(tmp_path / "masked.keras")
+    constant = keras.layers.MultiHeadAttention(1, 1)(tokens, keras.ops.zeros((1, 22_500, 1)))
+    keras.Model(tokens, keras.layers.Flatten()(constant)).save(tmp_path / "constant.keras")
+    for name in ("masked", "constant"):
+        with pytest.raises(UnusableError, match=r"makes \((None|1), 1, 22500, 22500\) for each image"):
+            load(tmp_path / f"{name}.keras")
+
+
 def test_attention_along_one_axis_has_few_pairs(tmp_path):
     """150 rows of 150 x 150 pairs, and not 22,500 squared."""
     tokens = keras.Input((150, 150, 1))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 # What is run
 
 
-def test_plain_ones_and_the_distiller_stand_in_the_turn_of_their_seed():
+def test_plain_and_online_ones_stand_in_the_turn_of_their_seed():
     """6 temperatures and 3 seeds: the labels, and for each seed one run of dvc, two plain trainings, one online."""
     labels, *turns = parts_of((1, 2, 4, 16, 32, 64), (1, 2, 3))
     assert (labels.kind, labels.words) == (LABELS, ("dvc", "repro", "soften"))
@@ -172,38 +172,45 @@ def test_times_of_other_code_are_refused(tmp_path):
 # Sums
 
 
+SECONDS = {LABELS: (60, 30), OURS: (90, 150), PLAIN: (100, 160), DISTILLER: (600, 1100)}
+"""Of a part of each kind, on the clock and of the processor, with the first seed; with the second, twice as many."""
+
+
 def measured(images: int) -> sweep_tables.Measured:
     """Two temperatures and two seeds: 4 students and 2 baselines."""
-    seconds = {LABELS: 60.0, OURS: 90.0, PLAIN: 100.0, DISTILLER: 600.0}
     parts = parts_of((1, 4), (1, 2))
-    taken = {part: Taken(seconds[part.kind], 2 * seconds[part.kind]) for part in parts}
+    taken = {part: Taken(*(float(part.seed * seconds) for seconds in SECONDS[part.kind])) for part in parts}
     return sweep_tables.Measured(Sweep(images, (1, 4), (1, 2)), 35, taken, 10**6)
 
 
 def test_sums_of_a_sweep_by_hand():
-    """Ours: 60 + 2 x 90 = 240 s; plain: 6 x 100 s; the Distiller: 4 x 600 s, and 2 baselines of 100 s."""
+    """Ours: 60 + 90 + 180 = 330 s, of the processor 30 + 150 + 300 = 480; plain: 6 x 150 s and 6 x 240 s.
+
+    The Distiller: 4 x 900 s, and 2 baselines of 150 s.
+    """
     _, header, rows = sweep_tables.of_the_sweep(measured(128))
     found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     ours = found["ours, all"]
     plain = found["plain trainings (4 of them measured)"]
     online = found["keras Distiller (2 measured) and baselines"]
-    assert (ours["minutes"], ours["of processor time"], ours["trainings"]) == ("4.00", "8.00", "6")
-    assert (ours["minutes, of plain"], ours["of the Distiller"], ours["of plain's"]) == ("0.400", "0.092", "0.400")
+    assert (ours["minutes"], ours["of processor time"], ours["trainings"]) == ("5.50", "8.00", "6")
+    assert (ours["minutes, of plain"], ours["of the Distiller"], ours["of plain's"]) == ("0.367", "0.085", "0.333")
     assert found["ours: students and baselines"]["minutes, of plain"] == "0.300"
-    assert (plain["minutes"], plain["minutes, of plain"], plain["trainings"]) == ("10.00", "1.000", "6")
-    assert (online["minutes"], online["trainings"]) == (f"{2600 / 60:.2f}", "6")
+    assert (plain["minutes"], plain["minutes, of plain"], plain["trainings"]) == ("15.00", "1.000", "6")
+    assert (online["minutes"], online["trainings"]) == ("65.00", "6")
     assert ours["images through the teacher"] == f"{128 * 35 + 23 + 2:,}"
     assert online["images through the teacher"] == f"{4 * 35 * (128 + 23):,}"
 
 
 def test_a_training_of_each_seed_by_hand():
-    """90 s for three trainings are 30 s each, beside 100 s."""
+    """90 s for three trainings are 30 s each, beside 100 s; with the second seed, twice as much of everything."""
     _, header, rows = sweep_tables.of_each_seed(measured(128))
-    assert [row[0] for row in rows] == ["1, which keeps the features", "2"]
-    for row in rows:
-        found = dict(zip(header, row, strict=True))
-        assert (found["ours, 3 by one `dvc repro`"], found["ours, of plain"]) == ("30.0", "0.300")
-        assert found["plain"].startswith("100 ")
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [row["seed"] for row in found] == ["1, which keeps the features", "2"]
+    assert [row["ours, 3 by one `dvc repro`"] for row in found] == ["30.0 (50.0)", "60.0 (100.0)"]
+    assert [row["plain"] for row in found] == ["100.0 (160.0)", "200.0 (320.0)"]
+    assert [row["keras Distiller"] for row in found] == ["600.0 (1100.0)", "1200.0 (2200.0)"]
+    assert {row["ours, of plain"] for row in found} == {"0.300 (0.312)"}
 
 
 def test_the_record_holds_the_sweep_and_its_tables(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ def tried(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(".work").mkdir()
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(tried_files, "KNOWN", set())
     paths = []
 
     def note(reader, *arguments, path, **limits):
@@ -57,6 +58,9 @@ def test_outside_of_a_project_nothing_is_noted(tried):
     note_as_ours(reader, hashlib.sha256(b"good").hexdigest())
     for _ in range(2):
         read("a")
+    assert tried == ["a"]  # this process knows it
+    tried_files.KNOWN.clear()
+    read("a")
     assert tried == ["a", "a"]
     assert [path.name for path in Path().iterdir()] == ["a"]
 
@@ -85,7 +89,8 @@ def test_a_large_file_may_take_longer(tried, monkeypatch):
     monkeypatch.setattr(tried_files, "run_separately", lambda *_, seconds, **__: given.append(seconds))
     monkeypatch.setattr(tried_files, "BYTES_PER_SECOND", 2)
     read("a", b"1234567")
-    assert given == [tried_files.SECONDS + 3]
+    try_once(reader, Path("a"), sha256="0", remedy=REMEDY, seconds=60, size=100)
+    assert given == [tried_files.SECONDS + 3, 60 + 50]
 
 
 def test_without_a_record_each_use_tries(tried):

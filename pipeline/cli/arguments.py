@@ -36,10 +36,12 @@ def all_params() -> "sections.Params":
 
 def params_of(stage: str, **item: str) -> "sections.Params":
     """The parameters that a stage may see, or one item of its matrix. From here on the stage ends when `dvc` ends."""
+    from pipeline.cli.kept_lock import keep_copy
     from pipeline.cli.orphan import stop_with_dvc
     from pipeline.params.reading import load_params
 
     stop_with_dvc()
+    keep_copy()
     return _limited(load_params(stage, item=item))
 
 

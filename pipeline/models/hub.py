@@ -13,11 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.digests import fingerprint, sha256_file
-from pipeline.runtime.errors import DamagedError, MissingError, PipelineError, UnusableError, nearest, one_line
+from pipeline.runtime.errors import (
+    DamagedError,
+    MissingError,
+    ParameterError,
+    PipelineError,
+    UnusableError,
+    is_of_memory,
+    nearest,
+    one_line,
+)
 from pipeline.runtime.extras import how_to_install
 
 HUB = "keras_hub:"
 """What stands before a preset of keras_hub."""
+
+OF_WEIGHTS = (".weights.h5", ".safetensors")
+"""How the names of a preset's files of weights end."""
+
+SHARDS = {"model.weights.json", "model.safetensors.index.json"}
+"""Documents of a preset that name further files of weights."""
+
+DOCUMENTS = SHARDS | {
+    *("config.json", "image_converter.json", "metadata.json", "preprocessor.json", "preprocessor_config.json"),
+    "task.json",
+}
+"""The documents that keras_hub reads of a preset for images, its own or one of timm or Hugging Face."""
 
 INSTALL = how_to_install("hub")
 
@@ -80,16 +101,21 @@ def folder_of(preset: str) -> Path | None:
 
 
 def files_of(preset: str) -> list[Path]:
-    """The files in a preset's folder, sorted by name; none for a name or an address."""
+    """The files in a preset's folder that keras_hub reads, sorted by name; none for a name or an address."""
     folder = folder_of(preset)
-    return [] if folder is None else sorted(file for file in folder.rglob("*") if file.is_file())
+    return [] if folder is None else sorted(file for file in folder.iterdir() if is_read(file.name) and file.is_file())
+
+
+def is_read(name: str) -> bool:
+    """Whether keras_hub reads a file of this name in a preset's folder, where it makes a model for images."""
+    return name in DOCUMENTS or name.endswith(OF_WEIGHTS)
 
 
 def digest_of(preset: str) -> str | None:
-    """SHA-256 over the names and bytes of the files in a preset's folder; None for a name or an address."""
-    if (folder := folder_of(preset)) is None:
+    """SHA-256 over the names and bytes of `files_of` a preset; None for a name or an address."""
+    if folder_of(preset) is None:
         return None
-    return fingerprint(**{file.relative_to(folder).as_posix(): sha256_file(file) for file in files_of(preset)})
+    return fingerprint(**{file.name: sha256_file(file) for file in files_of(preset)})
 
 
 def model_name(preset: str) -> str:
@@ -126,13 +152,15 @@ def errors_of(preset: str, without_converter: PipelineError | None = None) -> It
     """
     try:
         yield
-    except PipelineError:
+    except (DamagedError, MissingError, ParameterError, UnusableError):
         raise
     except Exception as error:  # each place from which it downloads has errors of its own
+        if is_of_memory(error):
+            raise
         text = str(error)
         if without_converter and isinstance(error, FileNotFoundError) and "image_converter.json" in text:
             raise without_converter from None
-        if isinstance(error, TypeError) and "num_classes" in text:
+        if isinstance(error, TypeError) and "missing 1 required positional argument: 'num_classes'" in text:
             raise no_head(preset) from None
         if (folder := folder_of(preset)) is not None:
             raise DamagedError(

@@ -13,7 +13,7 @@ from pipeline.models.hub import errors_of, folder_of, keras_hub, model_name, no_
 from pipeline.models.keras_archive import refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.parts import Affine, Preprocessing
-from pipeline.runtime.errors import DamagedError, ParameterError, UnusableError, one_line
+from pipeline.runtime.errors import DamagedError, ParameterError, UnusableError, one_line, shortened
 from pipeline.runtime.limits import limits
 
 OWN_SHAPE = ("image_shape", "input_shape")
@@ -55,9 +55,20 @@ def backbone(preset: str, input_shape: Sequence[int], *, with_weights: bool) -> 
         UnusableError: it is no backbone for images.
         ParameterError: the input shape does not fit.
     """
-    found = tried("Backbone", preset, with_weights=with_weights)
-    sized = _of_shape(found, preset, tuple(input_shape), with_weights)
-    features: Any = sized.output
+    keras_hub()
+    shape = tuple(input_shape)
+    hub_trial.try_preset(preset, untried_backbone.__name__, shape, with_weights)
+    return untried_backbone(preset, shape, with_weights)
+
+
+def untried_backbone(preset: str, input_shape: Sequence[int], with_weights: bool) -> Any:
+    """As `backbone`, in whatever process."""
+    hub = keras_hub()
+    with errors_of(preset):
+        found = _from_preset(preset, hub.models.Backbone, with_weights=with_weights)
+        sized = _of_shape(found, preset, tuple(input_shape), with_weights)
+        refuse_large_outputs(sized, Path(preset))
+        features: Any = sized.output
     if isinstance(features, Mapping) and hasattr(sized, "stage_names"):  # HGNetV2 gives the features of each stage
         pixels = keras.Input(tuple(input_shape), name="pixels")
         return keras.Model(pixels, sized(pixels)[sized.stage_names[-1]], name="backbone")
@@ -79,11 +90,13 @@ def preprocessing(preset: str) -> Preprocessing | Affine:
         f"keras_hub:{preset} does not say how pixels are preprocessed: it has no image converter. Set "
         "`preprocessing` of the model in params.yaml to what its weights expect, or to unit."
     )
+    if (folder := folder_of(preset)) is not None:
+        hub_trial.refuse_costly(folder)
     with errors_of(preset, without_converter=lacking):
         converter = hub.layers.ImageConverter.from_preset(place)
-    if converter is None:
-        raise lacking
-    return _preprocessing_of(converter)
+        if converter is None:
+            raise lacking
+        return _preprocessing_of(converter)
 
 
 def classifier(preset: str) -> Classifier:
@@ -100,63 +113,58 @@ def classifier(preset: str) -> Classifier:
             f"the folder {folder} lacks task.weights.h5, so that its classifier would get random weights. "
             "Save it again, with `classifier.save_to_preset(FOLDER)`."
         )
-    task = tried("ImageClassifier", preset)
-    if task.preprocessor is not None and not hasattr(task.preprocessor, "image_converter"):
-        raise UnusableError(
-            f"keras_hub:{preset} preprocesses images in a way of its own. Save it with a preprocessor that has a "
-            "`keras_hub.layers.ImageConverter`."
-        )
-    converter = getattr(task.preprocessor, "image_converter", None)
-    pixels = keras.Input(_shape_for(task, converter, preset), name="pixels")
-    nested = _nested(task.backbone)
-    model = keras.models.clone_model(
-        task, input_tensors=pixels, clone_function=lambda layer: nested if layer is task.backbone else layer
-    )
-    model.name = model_name(preset)
-    return Classifier(
-        model,
-        _switch_off(model),
-        None if converter is None else _preprocessing_of(converter),
-        [] if converter is None or converter.image_size is None else [_resizing_of(converter)],
-    )
-
-
-def tried(kind: str, preset: str, *, with_weights: bool = True) -> Any:
-    """As `loaded`, for a preset in a folder only after it was loaded in a process of its own.
-
-    Raises:
-        PipelineError: as `loaded`, and where that process took too much time or memory.
-    """
     keras_hub()
-    if (folder := folder_of(preset)) is not None:
-        hub_trial.refuse_costly(folder)
-        hub_trial.try_preset(preset, kind, with_weights=with_weights)
-    return loaded(preset, kind, with_weights=with_weights)
+    hub_trial.try_preset(preset, untried_model.__name__)
+    return untried_classifier(preset)
 
 
-def loaded(preset: str, kind: str, *, with_weights: bool) -> Any:
+def untried_model(preset: str) -> Any:
+    """The model of `untried_classifier`."""
+    return untried_classifier(preset).model
+
+
+def untried_classifier(preset: str) -> Classifier:
+    """As `classifier`, in whatever process."""
+    hub = keras_hub()
+    with errors_of(preset, without_converter=no_head(preset)):
+        task = _from_preset(preset, hub.models.ImageClassifier)
+        if task.preprocessor is not None and not hasattr(task.preprocessor, "image_converter"):
+            raise UnusableError(
+                f"keras_hub:{preset} preprocesses images in a way of its own. Save it with a preprocessor that has a "
+                "`keras_hub.layers.ImageConverter`."
+            )
+        converter = getattr(task.preprocessor, "image_converter", None)
+        pixels = keras.Input(_shape_for(task, converter, preset), name="pixels")
+        nested = _nested(task.backbone)
+        model = keras.models.clone_model(
+            task, input_tensors=pixels, clone_function=lambda layer: nested if layer is task.backbone else layer
+        )
+        model.name = model_name(preset)
+        refuse_large_outputs(model, Path(preset))
+        return Classifier(
+            model,
+            _switch_off(model),
+            None if converter is None else _preprocessing_of(converter),
+            [] if converter is None or converter.image_size is None else [_resizing_of(converter)],
+        )
+
+
+def _from_preset(preset: str, of: Any, *, with_weights: bool = True) -> Any:
     """The model of a preset, with no more weights than the files of its folder can hold.
 
     Args:
         preset: its name, address or folder.
-        kind: the class of `keras_hub.models` that loads it: Backbone or ImageClassifier.
+        of: the class of keras_hub that loads it.
         with_weights: whether it gets the preset's weights; if not, new ones from Keras' global seed.
-
-    Raises:
-        MissingError: keras_hub or the preset is missing.
-        DamagedError: the preset's folder cannot be read.
-        UnusableError: it is no such model, or takes too much memory or time.
     """
-    hub, place, folder = keras_hub(), place_of(preset), folder_of(preset)
-    most = limits().model_parameters
-    if folder is not None and with_weights:
-        most = min(most, hub_trial.refuse_costly(folder))
-    of_no_head = no_head(preset) if kind == "ImageClassifier" else None
-    within = weights_within(most, Path(preset), hub_trial.REMEDY)
-    with errors_of(preset, without_converter=of_no_head), within:
-        model = getattr(hub.models, kind).from_preset(place, load_weights=with_weights)
-    refuse_large_outputs(model, Path(preset))
-    return model
+    place = place_of(preset)
+    if (folder := folder_of(preset)) is None:
+        return of.from_preset(place, load_weights=with_weights)
+    most, size = limits().model_parameters, hub_trial.refuse_costly(folder)
+    if with_weights and size:  # keras_hub says what is missing where there are no weights
+        most = min(most, size)
+    with weights_within(most, preset, hub_trial.REMEDY):
+        return of.from_preset(place, load_weights=with_weights)
 
 
 def _of_shape(found: Any, preset: str, input_shape: tuple[int, ...], with_weights: bool) -> Any:
@@ -168,7 +176,7 @@ def _of_shape(found: Any, preset: str, input_shape: tuple[int, ...], with_weight
     if tuple(config[key]) == input_shape:
         return found
     try:
-        with weights_within(limits().model_parameters, Path(preset)):
+        with weights_within(limits().model_parameters, preset):
             sized = type(found).from_config(config | {key: input_shape})
         if with_weights:
             sized.set_weights(found.get_weights())
@@ -178,7 +186,6 @@ def _of_shape(found: Any, preset: str, input_shape: tuple[int, ...], with_weight
             f"keras_hub:{preset} cannot be built for input_shape {list(input_shape)}: {one_line(error).rstrip('.')}."
             + own
         ) from None
-    refuse_large_outputs(sized, Path(preset))
     return sized
 
 
@@ -227,7 +234,11 @@ def _preprocessing_of(converter: Any) -> Preprocessing | Affine:
 def _numbers(stated: Any, default: float) -> float | list[float]:
     if stated is None:
         return default
-    return float(stated) if np.ndim(stated) == 0 else [float(number) for number in stated]
+    found = np.asarray(stated, np.float64)
+    if found.shape not in ((), (1,), (3,)) or not np.isfinite(found).all():
+        raise ValueError(f"its image converter has the scale or offset {shortened(repr(stated), 60)}")
+    numbers: float | list[float] = found.tolist()
+    return numbers
 
 
 def _resizing_of(converter: Any) -> str:

@@ -5,14 +5,18 @@ can tell from the settings what they take. A preset in a folder, and a `.keras` 
 from others: each content must have been built in a process that may be ended (`tried_files`).
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import psutil
 
 from pipeline.models import hub
 from pipeline.models.given_weights import read_whole
+from pipeline.models.json_members import CONFIG, member_if_any
 from pipeline.models.keras_archive import refuse_layers
 from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import DamagedError, first_few, one_line
@@ -20,8 +24,8 @@ from pipeline.runtime.separate_process import MEMORY
 from pipeline.runtime.text_files import read_json
 from pipeline.runtime.tried_files import note_as_ours, try_once
 
-KERAS_HUB = "keras_hub"
-"""What stands in the configuration of every layer of keras_hub."""
+NAMES = ("keras_hub", "keras_nlp", "keras_cv")
+"""The package and its earlier names, of which one stands in the configuration of each of its layers."""
 
 START = 2 * MEMORY
 """Bytes of addresses for TensorFlow and keras_hub themselves, which take a third of it."""
@@ -32,42 +36,32 @@ COPIES = 10
 SECONDS = 60
 """Seconds of computing: five to ten for the start of TensorFlow and keras_hub, the rest for a large model."""
 
-OF_WEIGHTS = (".h5", ".safetensors")
-SHARDS = {"model.weights.json", "model.safetensors.index.json"}
-"""Documents of a preset that name further files of weights."""
-
-DOCUMENTS = SHARDS | {
-    *("config.json", "image_converter.json", "metadata.json", "preprocessor.json", "preprocessor_config.json"),
-    "task.json",
-}
-"""The documents of a preset that keras_hub reads."""
-
 REMEDY = "Save it again, with `save_to_preset(FOLDER)`."
 
 
 def refuse_costly(folder: Path) -> int:
-    """Looks at the files of a preset.
+    """Looks at the files of a preset that keras_hub reads.
 
     Args:
         folder: the preset.
 
     Returns:
-        The most weights that its model may have: each takes at least a byte of the folder's files.
+        The bytes of its weights; a model has no more weights than these.
 
     Raises:
         DamagedError: a file is none, or a document cannot be read, is beyond a limit, or names what is not there.
         UnusableError: the layers would take too much memory or time.
     """
-    files = [file for file in folder.rglob("*") if not file.is_dir()]
-    if strange := sorted(str(file.relative_to(folder)) for file in files if not file.is_file()):
+    files = sorted(file for file in folder.iterdir() if hub.is_read(file.name))
+    if strange := [file.name for file in files if not file.is_file()]:
         raise DamagedError(
             f"the preset of keras_hub in {folder} has what is no file, but a pipe, a device or a broken link: "
             f"{first_few(strange)}. {REMEDY}"
         )
-    for file in sorted(folder.glob("*.json")):
-        if file.name in DOCUMENTS:
+    for file in files:
+        if file.name in hub.DOCUMENTS:
             _refuse_document(file)
-    return sum(file.stat().st_size for file in files if file.suffix in OF_WEIGHTS)
+    return sum(file.stat().st_size for file in files if file.name.endswith(hub.OF_WEIGHTS))
 
 
 def _refuse_document(file: Path) -> None:
@@ -76,7 +70,7 @@ def _refuse_document(file: Path) -> None:
         if not isinstance(document, dict):
             raise ValueError("it is no map")
         refuse_layers(document, file)
-        if file.name in SHARDS:
+        if file.name in hub.SHARDS:
             _refuse_elsewhere(document["weight_map"], file.parent)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedError(f"{file} is no document of keras_hub: {one_line(error)}. {REMEDY}") from None
@@ -90,52 +84,50 @@ def _refuse_elsewhere(weight_map: dict[str, str | list[str]], folder: Path) -> N
     """
     for names in weight_map.values():
         for name in [names] if isinstance(names, str) else names:
-            if Path(name).name != name or not (folder / name).is_file():
+            if Path(name).name != name or not name.endswith(hub.OF_WEIGHTS) or not (folder / name).is_file():
                 raise ValueError(f"{one_line(repr(name))} is no file of weights in the folder")
 
 
-def try_preset(preset: str, kind: str, *, with_weights: bool) -> None:
-    """Lets a process of its own load a preset that lies in a folder, unless its content is known.
+def try_preset(preset: str, built: str, *settings: Any) -> None:
+    """Lets a process of its own build a preset that lies in a folder, unless its content is known.
 
     Args:
-        preset: the folder.
-        kind: the class of `keras_hub.models` that loads it.
-        with_weights: whether it gets the preset's weights.
+        preset: its name, address or folder; of the first two, nothing is tried.
+        built: which function of `hub_models` builds it.
+        *settings: its further arguments, JSON-serialisable.
 
     Raises:
-        PipelineError: it cannot be loaded, or takes too much time or memory.
+        PipelineError: it cannot be built, or takes too much time or memory.
     """
-    sizes = sum(file.stat().st_size for file in hub.files_of(preset) if file.suffix in OF_WEIGHTS)
-    decides = {"content": hub.digest_of(preset), "keras_hub": hub.version(), "kind": kind, "weights": with_weights}
-    try_once(
-        load_preset,
-        Path(preset),
-        kind,
-        with_weights,
-        sha256=fingerprint(**decides),
-        remedy=REMEDY,
-        memory=START + COPIES * sizes,
-        seconds=SECONDS,
-    )
+    if (folder := hub.folder_of(preset)) is None:
+        return
+    size = refuse_costly(folder)
+    key = _key(str(hub.digest_of(preset)), built, *settings)
+    _try(build_preset, folder, built, *settings, key=key, size=size, remedy=REMEDY)
 
 
-def load_preset(preset: str, kind: str, with_weights: bool) -> None:
-    """What the process does for a preset: it loads it as it will be loaded, for one image.
+def build_preset(preset: str, built: str, *settings: Any) -> None:
+    """What the process does for a preset.
 
     Raises:
-        PipelineError: it cannot be loaded.
+        PipelineError: it cannot be built.
     """
     _use_little()
     from pipeline.models import hub_models
 
-    if with_weights:
-        for file in sorted(Path(preset).glob("*.h5")):
+    for file in hub.files_of(preset):
+        if file.suffix == ".h5":
             read_whole(str(file))
-    _answer(hub_models.loaded(preset, kind, with_weights=with_weights))
+    _answer(getattr(hub_models, built)(preset, *settings))
+
+
+def is_of_hub(path: Path) -> bool:
+    """Whether a `.keras` file has layers of keras_hub."""
+    return any(name in json.dumps(member_if_any(path, CONFIG)) for name in NAMES)
 
 
 def try_file(path: Path, remedy: str) -> None:
-    """As `try_preset`, for a `.keras` file.
+    """As `try_preset`, for a `.keras` file with layers of keras_hub; of another one, nothing is tried.
 
     Args:
         path: the file.
@@ -144,13 +136,14 @@ def try_file(path: Path, remedy: str) -> None:
     Raises:
         PipelineError: it cannot be loaded, or takes too much time or memory.
     """
-    memory = START + COPIES * path.stat().st_size
-    try_once(load_file, path, remedy, sha256=sha256_file(path), remedy=remedy, memory=memory, seconds=SECONDS)
+    if is_of_hub(path):
+        _try(load_file, path, remedy, key=_key(sha256_file(path)), size=path.stat().st_size, remedy=remedy)
 
 
-def note_file_as_ours(path: Path) -> None:
+def note_as_written_here(path: Path) -> None:
     """Notes that this program has written a `.keras` file, so that it need not be tried."""
-    note_as_ours(load_file, sha256_file(path))
+    if is_of_hub(path):
+        note_as_ours(load_file, _key(sha256_file(path)))
 
 
 def load_file(path: str, remedy: str) -> None:
@@ -165,9 +158,20 @@ def load_file(path: str, remedy: str) -> None:
     _answer(keras_files.load_untried(Path(path), remedy))
 
 
+def _try(reader: Any, path: Path, *settings: Any, key: str, size: int, remedy: str) -> None:
+    memory = START + min(COPIES * size, psutil.virtual_memory().total)
+    try_once(reader, path, *settings, sha256=key, remedy=remedy, memory=memory, seconds=SECONDS, size=size)
+
+
+def _key(content: str, *settings: Any) -> str:
+    """What decides how something is built."""
+    versions = [keras.__version__, hub.version() if hub.is_installed() else None]
+    return fingerprint(content=content, settings=[*settings], versions=versions)
+
+
 def _answer(model: Any) -> None:
     """Lets a model answer a black image, if it says for which size it was made."""
-    shape = model.input_shape
+    shape = getattr(model, "input_shape", None)
     if isinstance(shape, tuple) and None not in shape[1:]:
         model(np.zeros((1, *shape[1:]), np.float32))
 

@@ -4,6 +4,7 @@ Keras believes a configuration: it takes memory for every weight, and time for e
 weights lie in the same file, so a model needs no more of them than are there.
 """
 
+import inspect
 import io
 import math
 import re
@@ -209,8 +210,14 @@ def _shapes(model: Any) -> Iterator[tuple[str, tuple[int | None, ...]]]:
             for node in operation._inbound_nodes:
                 yield from ((operation.name, tensor.shape) for tensor in node.output_tensors)
                 if isinstance(operation, ATTENTION):
-                    query, value, *_ = (tensor.shape for tensor in node.input_tensors)
-                    yield operation.name, _scores(operation, query, value)
+                    yield operation.name, _scores(operation, *_query_and_value(operation, node.arguments))
+
+
+def _query_and_value(layer: Any, arguments: Any) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+    """The shapes of an attention layer's query and value, each a tensor or an array, wherever they were given."""
+    given = inspect.signature(layer.call).bind(*arguments.args, **arguments.kwargs).arguments
+    query, value, *_ = given["inputs"] if "inputs" in given else (given["query"], given["value"])
+    return tuple(query.shape), tuple(value.shape)
 
 
 def _scores(layer: Any, query: tuple[int | None, ...], value: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -225,7 +232,7 @@ def _scores(layer: Any, query: tuple[int | None, ...], value: tuple[int | None, 
 
 
 @contextmanager
-def weights_within(most: int, path: Path, remedy: str = "Save the model again.") -> Iterator[None]:
+def weights_within(most: int, path: Path | str, remedy: str = "Save the model again.") -> Iterator[None]:
     """Lets the block make no more weights than a file can hold.
 
     Args:

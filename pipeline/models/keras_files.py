@@ -24,6 +24,7 @@ from pipeline.runtime.errors import (
     MissingError,
     UnusableError,
     first_few,
+    is_of_memory,
     one_line,
 )
 from pipeline.runtime.publish import replace_whole
@@ -72,8 +73,7 @@ def save(model: Any, path: Path, record: Mapping[str, Any] | None = None) -> Non
                     target.writestr(zipfile.ZipInfo(RECORD, date_time=LONG_AGO), json.dumps(record, sort_keys=True))
         finally:
             raw.unlink(missing_ok=True)
-    if any(_of_keras_hub(model)):
-        hub_trial.note_file_as_ours(path)
+    hub_trial.note_as_written_here(path)
 
 
 def _refuse_wrong_clock(path: Path) -> None:
@@ -120,8 +120,7 @@ def load(path: Path, remedy: str = MADE_HERE) -> Any:
             f"{path} is not a whole `.keras` file (a zip archive with its configuration and weights). {remedy}"
         )
     most = refuse_costly(path, remedy)
-    if hub_trial.KERAS_HUB in json.dumps(architecture(path)) and hub.is_installed():
-        hub_trial.try_file(path, remedy)
+    hub_trial.try_file(path, remedy)
     return _loaded(path, most, remedy)
 
 
@@ -139,16 +138,18 @@ def _loaded(path: Path, most: int, remedy: str) -> Any:
             if REGISTERED_NAME in json.dumps(architecture(path)):
                 refuse_without("onnxruntime")
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        refuse_large_outputs(model, path)
     except (MissingError, UnusableError):
         raise
     except Exception as error:  # Keras and TensorFlow raise many classes for what they cannot build
+        if is_of_memory(error):
+            raise
         raise DamagedError(f"{path} {_why_not(path, error, remedy)}") from None
     if faults := [graph.fault for graph in graphs_in(model) if graph.session is None]:
         raise DamagedError(
             f"{path} holds an ONNX graph, but {faults[0]}. Install the version of ONNX Runtime with which the file was "
             f"made. {remedy}"
         )
-    refuse_large_outputs(model, path)
     _apply_record(read_record(path) or {}, model, path)
     return model
 

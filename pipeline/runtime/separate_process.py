@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.runtime import errors
-from pipeline.runtime.errors import DamagedError, PipelineError, UnusableError, one_line
+from pipeline.runtime.errors import DamagedError, PipelineError, UnusableError, is_of_memory, one_line
 
 MEMORY = 4 * 2**30
 """Bytes of addresses that the process may have; what Python and its libraries map counts as well."""
@@ -133,9 +133,9 @@ def outcome(function: Callable[..., Any], arguments: Sequence[Any]) -> dict[str,
         return {"value": function(*arguments)}
     except PipelineError as error:
         return {"error": type(error).__name__, "text": str(error)}
-    except MemoryError:
-        return {"error": MemoryError.__name__}
     except Exception as error:  # of a library, whose reader a damaged file has confused
+        if is_of_memory(error):
+            return {"error": MemoryError.__name__}
         return {"error": None, "text": one_line(f"{type(error).__name__}: {error}")}
 
 

@@ -14,6 +14,9 @@ from pipeline.runtime.workspace import work_folder
 
 SOUND = "sound"
 
+KNOWN: set[str] = set()
+"""What this process has tried where there is no record."""
+
 BYTES_PER_SECOND = 10 * 2**20
 """How much more of a file must be read in a further second of computing."""
 
@@ -26,10 +29,11 @@ def try_once(
     remedy: str,
     memory: int = MEMORY,
     seconds: int = SECONDS,
+    size: int | None = None,
 ) -> None:
     """Reads a file in a process of its own, unless its content is known to be read without harm.
 
-    Where there is no `.work/`, nothing is noted, and each call tries it.
+    Where there is no `.work/`, nothing is noted, and it is tried once in this process.
 
     Args:
         reader: reads the file, whose path it is given as a text, as it will be read here.
@@ -38,33 +42,25 @@ def try_once(
         sha256: the digest of its content, or of what decides how it is read.
         remedy: what the user can do if it cannot be read, as a sentence.
         memory: bytes that the process may have.
-        seconds: seconds that it may compute, beside those for the bytes of the file.
+        seconds: seconds that it may compute, beside those for the bytes that it reads.
+        size: how many bytes it reads; None: those of the file.
 
     Raises:
         PipelineError: as `run_separately`.
     """
+    place = _place(reader, sha256)
+    if place in KNOWN:
+        return
+    size = path.stat().st_size if size is None else size
+    limit = {"memory": memory, "seconds": seconds + size // BYTES_PER_SECOND}
     if not work_folder().is_dir():
-        try_now(reader, path, *more, remedy=remedy, memory=memory, seconds=seconds)
+        run_separately(reader, path, *more, path=path, remedy=remedy, **limit)
+        KNOWN.add(place)
         return
     with opened_record() as record:
-        place = _place(reader, sha256)
-        if record.digests([place], lambda _: SOUND) == [sha256]:
-            return
-        try_now(reader, path, *more, remedy=remedy, memory=memory, seconds=seconds)
-        record.note([Seen(place, SOUND, sha256)])
-
-
-def try_now(
-    reader: Callable[..., None],
-    path: Path,
-    *more: Any,
-    remedy: str,
-    memory: int = MEMORY,
-    seconds: int = SECONDS,
-) -> None:
-    """As `try_once`, for a file of which nothing is known, and nothing noted."""
-    seconds += path.stat().st_size // BYTES_PER_SECOND
-    run_separately(reader, path, *more, path=path, remedy=remedy, memory=memory, seconds=seconds)
+        if record.digests([place], lambda _: SOUND) != [sha256]:
+            run_separately(reader, path, *more, path=path, remedy=remedy, **limit)
+            record.note([Seen(place, SOUND, sha256)])
 
 
 def note_as_ours(reader: Callable[..., Any], sha256: str) -> None:
