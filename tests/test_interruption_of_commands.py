@@ -186,6 +186,28 @@ def test_a_signal_ends_what_makes_something_else_of_the_error(tmp_path, afterwar
     assert re.fullmatch(".*SIGTERM.*\n", done.stderr)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["descriptor", "handler"])
+def test_a_signal_that_comes_after_the_last_act_has_its_code(tmp_path, number, moment):
+    """While what surrounds the command is put back: at its first call, and before the last handler of a signal."""
+    done = run_command(
+        tmp_path,
+        f"""
+        def coming(name, at):
+            set_before, calls = getattr(signal, name), []
+            def come(*arguments, **options):
+                calls.append(1)
+                if len(calls) == at:
+                    os.kill(os.getpid(), {number})
+                return set_before(*arguments, **options)
+            setattr(signal, name, come)
+        coming(*{{"descriptor": ("set_wakeup_fd", 1), "handler": ("signal", 1)}}["{moment}"])
+        """,
+    )
+    assert done.returncode == 128 + number
+    assert re.fullmatch("(Interrupted|Ended by SIGTERM)[.] .*\n", done.stderr)
+
+
 def test_a_signal_in_a_callback_of_the_collector_shows_nothing(tmp_path):
     """As one of jax, which Keras imports: Python shows an error of it, and goes on."""
     done = run_command(

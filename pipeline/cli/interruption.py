@@ -82,15 +82,16 @@ def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
     def code_of(error: KeyboardInterrupt) -> int:
         return report_interruption(command(), error) if told_once.acquire(blocking=False) else exit_code(error)
 
-    with _signals_heard(code_of) as numbers:
-        try:
-            yield
-        except KeyboardInterrupt as error:
-            raise SystemExit(code_of(error)) from None
-        except Exception:
-            if numbers:  # a library has made another error of it, as pydantic does
-                raise SystemExit(code_of(ENDINGS[numbers[0]]())) from None
-            raise
+    try:
+        with _signals_heard(code_of) as numbers:
+            try:
+                yield
+            except Exception:
+                if numbers:  # a library has made another error of it, as pydantic does
+                    raise ENDINGS[numbers[0]] from None
+                raise
+    except KeyboardInterrupt as error:  # also of a signal that comes when the block has just ended
+        raise SystemExit(code_of(error)) from None
 
 
 @contextmanager
