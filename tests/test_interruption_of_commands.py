@@ -187,6 +187,38 @@ def test_a_signal_ends_what_makes_something_else_of_the_error(tmp_path, afterwar
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.1, HANGS])
+def test_a_signal_waits_until_a_module_in_c_is_imported(tmp_path, number, seconds):
+    """Some of these modules crash if an error comes up meanwhile; one that takes long is ended with the process."""
+    done = run_command(
+        tmp_path,
+        f"""
+        from importlib.machinery import ExtensionFileLoader, ModuleSpec
+        from importlib.util import module_from_spec
+        interruption.GRACE_SECONDS = 1.5 if {seconds} < 1 else 0.2
+
+        def imported(*_):
+            try:
+                os.kill(os.getpid(), {number})
+                time.sleep({seconds})
+            except BaseException:
+                print("crashes", flush=True)
+            Path("imported").touch()
+        import importlib._bootstrap_external as external
+        external._bootstrap._call_with_frames_removed = imported
+        with replace_whole(Path("out")) as partial:
+            partial.write_text("half")
+            module_from_spec(ModuleSpec("in_c", ExtensionFileLoader("in_c", "in_c.so")))
+            time.sleep({HANGS})
+        """,
+    )
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert re.fullmatch("(Interrupted|Ended by SIGTERM)[.] .*\n", done.stderr)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert names == ["imported"] if seconds < 1 else "imported" not in names
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["descriptor", "handler"])
 def test_a_signal_that_comes_after_the_last_act_has_its_code(tmp_path, number, moment):
     """While what surrounds the command is put back: at its first call, and before the last handler of a signal."""

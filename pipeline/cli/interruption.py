@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import Any
 
@@ -62,6 +63,9 @@ ENDINGS: dict[int, type[KeyboardInterrupt]] = {
 GRACE_SECONDS = 1.5
 """How long a command may take to end by itself after a signal."""
 
+AGAIN_SECONDS = 0.02
+"""How long a signal waits that comes at a moment when nothing may be raised."""
+
 
 @contextmanager
 def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
@@ -98,11 +102,15 @@ def interruptible(command: Callable[[], str | None]) -> Iterator[None]:
 def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[list[int]]:
     """Raises an error at the first signal within the block, and yields the list to which its number is added."""
     numbers: list[int] = []
+    put_off = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # Python sets signal handlers in no other thread
         yield numbers
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if _loads_an_extension(frame):
+            put_off.set()
+            return
         numbers.append(number)
         for ending in ENDINGS:
             signal.signal(ending, signal.SIG_IGN)  # another one would interrupt what this one cleans up
@@ -111,7 +119,7 @@ def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[list
 
     heard, told = socket.socketpair()
     told.setblocking(False)
-    threading.Thread(target=_end_after_a_signal, args=[heard, code_of], daemon=True).start()
+    threading.Thread(target=_end_after_a_signal, args=[heard, put_off, code_of], daemon=True).start()
     handled = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]  # as under `nohup`
     before = {number: signal.signal(number, interrupt) for number in handled}
     descriptor_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
@@ -125,12 +133,32 @@ def _signals_heard(code_of: Callable[[KeyboardInterrupt], int]) -> Iterator[list
         told.close()
 
 
-def _end_after_a_signal(heard: socket.socket, code_of: Callable[[KeyboardInterrupt], int]) -> None:
-    """Reads the numbers of signals, which the system writes whatever Python does, until the other end is closed."""
+def _loads_an_extension(frame: FrameType | None) -> bool:
+    """Whether a module in C is being imported: some that are written in C++ crash if an error comes up meanwhile."""
+    while frame is not None:
+        is_of_import = frame.f_code.co_filename.startswith("<frozen importlib")
+        if is_of_import and isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_after_a_signal(
+    heard: socket.socket, put_off: threading.Event, code_of: Callable[[KeyboardInterrupt], int]
+) -> None:
+    """Reads the numbers of signals, which the system writes whatever Python does, until the other end is closed.
+
+    A signal that was put off is sent again until it is taken.
+    """
     with heard:
         for number in iter(lambda: int.from_bytes(heard.recv(1)), 0):
             if number in ENDINGS:
-                time.sleep(GRACE_SECONDS)
+                end = time.monotonic() + GRACE_SECONDS
+                while time.monotonic() < end:
+                    time.sleep(min(AGAIN_SECONDS, GRACE_SECONDS))
+                    if put_off.is_set():
+                        put_off.clear()
+                        os.kill(os.getpid(), number)
                 os._exit(code_of(ENDINGS[number]()))
 
 
