@@ -85,7 +85,6 @@ def known(request, monkeypatch):
     """Every content counts as one that was loaded in a process of its own; not where a test says so."""
     if "tried" not in request.fixturenames:
         monkeypatch.setattr(hub_trial, "try_once", lambda *_, **__: None)
-    monkeypatch.setattr(tried_files, "KNOWN", set())
 
 
 @pytest.fixture

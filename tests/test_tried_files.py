@@ -18,7 +18,6 @@ def tried(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(".work").mkdir()
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(tried_files, "KNOWN", set())
     paths = []
 
     def note(reader, *arguments, path, **limits):

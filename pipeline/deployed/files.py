@@ -92,7 +92,7 @@ def open_exported(path: Path, threads: int | None = None) -> Exported:
 def refuse_harmful(path: Path, content: bytes) -> None:
     """Lets a file answer one black image in a process of its own, which may hang, crash or want all memory.
 
-    In a project, each content is tried once. Elsewhere nothing is noted, and each call tries it.
+    In a project, each content is tried once. Elsewhere nothing is noted, and each process tries it.
 
     Args:
         path: the file.

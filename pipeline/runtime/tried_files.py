@@ -28,7 +28,7 @@ def try_once(
     sha256: str,
     remedy: str,
     memory: int = MEMORY,
-    seconds: int = SECONDS,
+    seconds: int | None = None,
     size: int | None = None,
 ) -> None:
     """Reads a file in a process of its own, unless its content is known to be read without harm.
@@ -42,7 +42,7 @@ def try_once(
         sha256: the digest of its content, or of what decides how it is read.
         remedy: what the user can do if it cannot be read, as a sentence.
         memory: bytes that the process may have.
-        seconds: seconds that it may compute, beside those for the bytes that it reads.
+        seconds: seconds that it may compute, beside those for the bytes that it reads; None: `SECONDS`.
         size: how many bytes it reads; None: those of the file.
 
     Raises:
@@ -52,7 +52,7 @@ def try_once(
     if place in KNOWN:
         return
     size = path.stat().st_size if size is None else size
-    limit = {"memory": memory, "seconds": seconds + size // BYTES_PER_SECOND}
+    limit = {"memory": memory, "seconds": (SECONDS if seconds is None else seconds) + size // BYTES_PER_SECOND}
     if not work_folder().is_dir():
         run_separately(reader, path, *more, path=path, remedy=remedy, **limit)
         KNOWN.add(place)
