@@ -18,7 +18,7 @@ Images are made, or tiles of a folder in MHIST's layout (--colon). The student's
 file, which all seeds share as they would share ImageNet's, or those of --weights. With --work, the same command
 continues a run that was killed, with the part that was cut off.
 
-Goals: at most 0.4 of plain, and 0.1 of the Distiller. Forty minutes on two cores for 128 images; --quick a minute.
+Goals: at most 0.4 of plain, and 0.1 of the Distiller. Twenty minutes on two cores for 64 images; --quick two.
 """
 
 import json
