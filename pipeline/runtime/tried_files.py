@@ -64,9 +64,7 @@ def try_once(
 
 
 def note_as_ours(reader: Callable[..., Any], sha256: str) -> None:
-    """Notes that this program has written the content, so that it need not be tried; only where there is `.work/`."""
-    if not work_folder().is_dir():
-        return
+    """Notes that this program has written the content, so that it need not be tried."""
     with opened_record() as record:
         record.note([Seen(_place(reader, sha256), SOUND, sha256)])
 
