@@ -141,8 +141,9 @@ class ByDvc:
         if CANNOT_READ_LOCK in said and (self._project / LOCK).is_file():
             (self._project / LOCK).unlink()
             return True
-        if CANNOT_READ_NOTES.search(said) and (self._project / KEPT_NOTES).is_file():
-            shutil.copyfile(self._project / KEPT_NOTES, self._project / NOTES)
+        notes, kept = self._project / NOTES, self._project / KEPT_NOTES
+        if CANNOT_READ_NOTES.search(said) and kept.is_file() and kept.read_bytes() != notes.read_bytes():
+            shutil.copyfile(kept, notes)
             return True
         return False
 

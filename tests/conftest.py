@@ -92,12 +92,6 @@ def _no_watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("pipeline.cli.tensorflow_start._native_stderr_held_back", nullcontext)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test has tried outside of a project is tried again by the next."""
-    monkeypatch.setattr(tried_files, "KNOWN", set())
-
-
 def _in_a_process_or_here(function: Any, *arguments: Any, path: Path, remedy: str, **limits: int) -> Any:
     """Files of others are tried in a process of its own; while a test runs that may start none, in this one."""
     if may_start_processes:

@@ -287,6 +287,9 @@ def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told
     (made / KEPT_NOTES).write_text("whole\n")
     end = runs.run()
     assert (end.code, end.mended, (made / NOTES).read_text()) == (0, True, "whole\n")
+    for file in (NOTES, KEPT_NOTES):  # a copy that dvc does not read either mends nothing
+        (made / file).write_text("")
+    assert (runs.run().code, runs.run().mended) == (255, False)
 
 
 def test_notes_that_are_cut_off_are_content_as_they_are(made):

@@ -7,16 +7,15 @@ import pytest
 
 from pipeline.runtime import tried_files
 from pipeline.runtime.errors import DamagedError
-from pipeline.runtime.tried_files import note_as_ours, try_once
+from pipeline.runtime.tried_files import note_as_ours, try_once, try_once_in_a_project
 
 REMEDY = "Fetch it again."
 
 
 @pytest.fixture
 def tried(tmp_path, monkeypatch):
-    """The paths that were tried, in the folder of a project."""
+    """The paths that were tried, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    Path(".work").mkdir()
     monkeypatch.delenv("DVC_ROOT", raising=False)
     paths = []
 
@@ -52,15 +51,15 @@ def test_a_content_is_tried_once_whatever_its_name(tried):
     assert tried == ["a", "a"]
 
 
-def test_outside_of_a_project_nothing_is_noted(tried):
-    Path(".work").rmdir()
+@pytest.mark.parametrize(("is_project", "expected"), [(True, ["a"]), (False, ["a", "a"])])
+def test_outside_of_a_project_nothing_is_written(tried, is_project, expected):
+    Path("a").touch()
+    if is_project:
+        Path(".work").mkdir()
     for _ in range(2):
-        read("a")
-    assert tried == ["a"]  # this process knows it
-    tried_files.KNOWN.clear()
-    read("a")
-    assert tried == ["a", "a"]
-    assert [path.name for path in Path().iterdir()] == ["a"]
+        try_once_in_a_project(reader, Path("a"), sha256="0", remedy=REMEDY)
+    assert tried == expected
+    assert Path(".work").exists() == is_project
 
 
 def test_what_cannot_be_read_is_tried_each_time(tried):

@@ -13,7 +13,7 @@ from pipeline.deployed.metadata import REMEDY, Metadata
 from pipeline.deployed.seal import unsealed
 from pipeline.runtime.errors import DamagedError, MissingError, UnusableError
 from pipeline.runtime.separate_process import MEMORY
-from pipeline.runtime.tried_files import try_once
+from pipeline.runtime.tried_files import try_once_in_a_project
 
 COPIES = 4
 """How often the numbers of a file may lie in memory while it is tried."""
@@ -92,7 +92,7 @@ def open_exported(path: Path, threads: int | None = None) -> Exported:
 def refuse_harmful(path: Path, content: bytes) -> None:
     """Lets a file answer one black image in a process of its own, which may hang, crash or want all memory.
 
-    In a project, each content is tried once. Elsewhere nothing is noted, and each process tries it.
+    In a project, each content is tried once. Elsewhere nothing is noted, and each call tries it.
 
     Args:
         path: the file.
@@ -103,7 +103,7 @@ def refuse_harmful(path: Path, content: bytes) -> None:
     """
     memory = MEMORY + COPIES * len(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    try_once(answer_one_image, path, sha256=sha256, remedy=REMEDY, memory=memory)
+    try_once_in_a_project(answer_one_image, path, sha256=sha256, remedy=REMEDY, memory=memory)
 
 
 def answer_one_image(path: str) -> None:

@@ -22,7 +22,8 @@ from pipeline.runtime.digests import fingerprint, sha256_file
 from pipeline.runtime.errors import DamagedError, first_few, one_line
 from pipeline.runtime.separate_process import MEMORY
 from pipeline.runtime.text_files import read_json
-from pipeline.runtime.tried_files import note_as_ours, try_once
+from pipeline.runtime.tried_files import note_as_ours, try_once_in_a_project
+from pipeline.runtime.workspace import work_folder
 
 NAMES = ("keras_hub", "keras_nlp", "keras_cv")
 """The package and its earlier names, of which one stands in the configuration of each of its layers."""
@@ -142,7 +143,7 @@ def try_file(path: Path, remedy: str) -> None:
 
 def note_as_written_here(path: Path) -> None:
     """Notes that this program has written a `.keras` file, so that it need not be tried."""
-    if is_of_hub(path):
+    if work_folder().is_dir() and is_of_hub(path):
         note_as_ours(load_file, _key(sha256_file(path)))
 
 
@@ -160,7 +161,8 @@ def load_file(path: str, remedy: str) -> None:
 
 def _try(reader: Any, path: Path, *settings: Any, key: str, size: int, remedy: str) -> None:
     memory = START + min(COPIES * size, psutil.virtual_memory().total)
-    try_once(reader, path, *settings, sha256=key, remedy=remedy, memory=memory, seconds=SECONDS, size=size)
+    limits = {"memory": memory, "seconds": SECONDS, "size": size}
+    try_once_in_a_project(reader, path, *settings, sha256=key, remedy=remedy, **limits)
 
 
 def _key(content: str, *settings: Any) -> str:

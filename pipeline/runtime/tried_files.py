@@ -14,32 +14,54 @@ from pipeline.runtime.workspace import work_folder
 
 SOUND = "sound"
 
-KNOWN: set[str] = set()
-"""What this process has tried where there is no record."""
-
 BYTES_PER_SECOND = 10 * 2**20
 """How much more of a file must be read in a further second of computing."""
 
 
-def try_once(
+def try_once(reader: Callable[..., None], path: Path, *more: Any, sha256: str, **limits: Any) -> None:
+    """As `try_now`, unless the content is known to be read without harm.
+
+    Args:
+        reader: as that of `try_now`.
+        path: the file.
+        more: further arguments of the reader.
+        sha256: the digest of its content, or of what decides how it is read.
+        **limits: the other arguments of `try_now`.
+
+    Raises:
+        PipelineError: as `run_separately`.
+    """
+    with opened_record() as record:
+        place = _place(reader, sha256)
+        if record.digests([place], lambda _: SOUND) == [sha256]:
+            return
+        try_now(reader, path, *more, **limits)
+        record.note([Seen(place, SOUND, sha256)])
+
+
+def try_once_in_a_project(reader: Callable[..., None], path: Path, *more: Any, sha256: str, **limits: Any) -> None:
+    """As `try_once` where there is `.work/`. Elsewhere nothing is written, and each call tries the file."""
+    if work_folder().is_dir():
+        try_once(reader, path, *more, sha256=sha256, **limits)
+    else:
+        try_now(reader, path, *more, **limits)
+
+
+def try_now(
     reader: Callable[..., None],
     path: Path,
     *more: Any,
-    sha256: str,
     remedy: str,
     memory: int = MEMORY,
     seconds: int | None = None,
     size: int | None = None,
 ) -> None:
-    """Reads a file in a process of its own, unless its content is known to be read without harm.
-
-    Where there is no `.work/`, nothing is noted, and it is tried once in this process.
+    """Reads a file in a process of its own.
 
     Args:
         reader: reads the file, whose path it is given as a text, as it will be read here.
         path: the file.
         more: further arguments of the reader.
-        sha256: the digest of its content, or of what decides how it is read.
         remedy: what the user can do if it cannot be read, as a sentence.
         memory: bytes that the process may have.
         seconds: seconds that it may compute, beside those for the bytes that it reads; None: `SECONDS`.
@@ -48,19 +70,9 @@ def try_once(
     Raises:
         PipelineError: as `run_separately`.
     """
-    place = _place(reader, sha256)
-    if place in KNOWN:
-        return
     size = path.stat().st_size if size is None else size
-    limit = {"memory": memory, "seconds": (SECONDS if seconds is None else seconds) + size // BYTES_PER_SECOND}
-    if not work_folder().is_dir():
-        run_separately(reader, path, *more, path=path, remedy=remedy, **limit)
-        KNOWN.add(place)
-        return
-    with opened_record() as record:
-        if record.digests([place], lambda _: SOUND) != [sha256]:
-            run_separately(reader, path, *more, path=path, remedy=remedy, **limit)
-            record.note([Seen(place, SOUND, sha256)])
+    seconds = (SECONDS if seconds is None else seconds) + size // BYTES_PER_SECOND
+    run_separately(reader, path, *more, path=path, remedy=remedy, memory=memory, seconds=seconds)
 
 
 def note_as_ours(reader: Callable[..., Any], sha256: str) -> None:
