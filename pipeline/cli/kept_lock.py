@@ -1,8 +1,7 @@
 """A copy of dvc.lock in `.work/`, for DVC writes the file itself in place.
 
-When `dvc` is ended in that instant, also by Ctrl-C, its file is cut off: DVC refuses it, or has forgotten what stages
-have made. So each stage that DVC starts keeps a copy, which names everything that stages before it have made
-(docs/reliability.md says how to go on).
+When `dvc` is ended in that instant, also by Ctrl-C, its file is cut off, and DVC refuses it. So each stage that DVC
+starts keeps a copy, which names everything that stages before it have made (docs/reliability.md says how to go on).
 """
 
 import os

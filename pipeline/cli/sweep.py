@@ -98,10 +98,8 @@ def _trainings() -> "tuple[list[Stage], Values]":
     missing = [name for name in ("dvc.yaml", "dvc.lock") if not Path(name).is_file()]
     if missing:
         raise MissingError(f"there is no {missing[0]} here. Run `dvc repro soften` in the project's folder first.")
-    names, remedy = (
-        ("dvc.yaml", "params.yaml", "dvc.lock"),
-        "Restore it with git, or dvc.lock with `cp .work/dvc.lock dvc.lock`.",
-    )
+    names = ("dvc.yaml", "params.yaml", "dvc.lock")
+    remedy = "Restore it with git, or dvc.lock with `cp .work/dvc.lock dvc.lock`."
     pipeline, params, lock = (read_yaml(Path(name), remedy) for name in names)
     try:
         _ = list(_made(lock))

@@ -52,8 +52,12 @@ def _arrays_in(file: Path) -> set[str]:
     return arrays
 
 
-def read_whole(path: str) -> None:
+def read_whole(path: str, remedy: str = REMEDY) -> None:
     """Reads all that Keras may read in a file of weights, of which no part may lie elsewhere.
+
+    Args:
+        path: the file.
+        remedy: what the user can do if it cannot be read, as a sentence.
 
     Raises:
         DamagedError: it cannot be read, or a part of it lies elsewhere.
@@ -75,4 +79,4 @@ def read_whole(path: str) -> None:
                 raise ValueError(f"{name} is a link to another place or file")
             weights.visititems(read)
     except (OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedError(f"{path} cannot be read as a file of weights (HDF5): {one_line(error)}. {REMEDY}") from None
+        raise DamagedError(f"{path} cannot be read as a file of weights (HDF5): {one_line(error)}. {remedy}") from None

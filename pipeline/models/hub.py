@@ -31,6 +31,9 @@ HUB = "keras_hub:"
 OF_WEIGHTS = (".weights.h5", ".safetensors")
 """How the names of a preset's files of weights end."""
 
+OF_THE_HEAD = "task.weights.h5"
+"""The file with the weights of a classifier's head alone."""
+
 SHARDS = {"model.weights.json", "model.safetensors.index.json"}
 """Documents of a preset that name further files of weights."""
 

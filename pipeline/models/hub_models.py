@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from pipeline.models import hub_trial
-from pipeline.models.hub import errors_of, folder_of, keras_hub, model_name, no_head, place_of
+from pipeline.models.hub import OF_THE_HEAD, errors_of, folder_of, keras_hub, model_name, no_head, place_of
 from pipeline.models.keras_archive import refuse_large_outputs, weights_within
 from pipeline.models.last_activation import PROBABILITIES, last_activation
 from pipeline.models.parts import Affine, Preprocessing
@@ -108,9 +108,9 @@ def classifier(preset: str) -> Classifier:
         UnusableError: it has no head, or does not say for which images it was made.
     """
     folder = folder_of(preset)
-    if folder is not None and (folder / "task.json").is_file() and not (folder / "task.weights.h5").is_file():
+    if folder is not None and (folder / "task.json").is_file() and not (folder / OF_THE_HEAD).is_file():
         raise DamagedError(
-            f"the folder {folder} lacks task.weights.h5, so that its classifier would get random weights. "
+            f"the folder {folder} lacks {OF_THE_HEAD}, so that its classifier would get random weights. "
             "Save it again, with `classifier.save_to_preset(FOLDER)`."
         )
     keras_hub()

@@ -47,7 +47,7 @@ def refuse_costly(folder: Path) -> int:
         folder: the preset.
 
     Returns:
-        The bytes of its weights; a model has no more weights than these.
+        The bytes of its weights, and a model has no more weights than these; 0 where those of the backbone are missing.
 
     Raises:
         DamagedError: a file is none, or a document cannot be read, is beyond a limit, or names what is not there.
@@ -62,7 +62,8 @@ def refuse_costly(folder: Path) -> int:
     for file in files:
         if file.name in hub.DOCUMENTS:
             _refuse_document(file)
-    return sum(file.stat().st_size for file in files if file.name.endswith(hub.OF_WEIGHTS))
+    sizes = {file.name: file.stat().st_size for file in files if file.name.endswith(hub.OF_WEIGHTS)}
+    return sum(sizes.values()) if sizes.keys() - {hub.OF_THE_HEAD} else 0
 
 
 def _refuse_document(file: Path) -> None:
@@ -116,10 +117,19 @@ def build_preset(preset: str, built: str, *settings: Any) -> None:
     _use_little()
     from pipeline.models import hub_models
 
+    read_weights(preset)
+    _answer(getattr(hub_models, built)(preset, *settings))
+
+
+def read_weights(preset: str) -> None:
+    """Reads the HDF5 files of a preset in a folder.
+
+    Raises:
+        DamagedError: one cannot be read, or a part of it lies elsewhere.
+    """
     for file in hub.files_of(preset):
         if file.suffix == ".h5":
-            read_whole(str(file))
-    _answer(getattr(hub_models, built)(preset, *settings))
+            read_whole(str(file), REMEDY)
 
 
 def is_of_hub(path: Path) -> bool:
