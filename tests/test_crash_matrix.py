@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -305,14 +306,14 @@ def test_notes_that_are_cut_off_are_content_as_they_are(made):
 @pytest.mark.slow
 def test_ctrl_c_ends_what_was_started(made, monkeypatch):
     """Threads run the parts; none of them may wait for its stage, which would run for hours."""
-    started_here = []
+    started_here, both = [], threading.Barrier(2)
 
     def waits(work, part, seed, servers):
         with started(["sleep", "3600"], made.parent, made.parent / "log") as process:
             started_here.append(psutil.Process(process.pid))
-            if len(started_here) == 2:
+            if both.wait() == 0:  # one of them: a second signal would interrupt what ends them
                 os.kill(os.getpid(), signal.SIGINT)
-            ends_by(started_here[-1], time.monotonic() + HANGS)
+            ends_by(psutil.Process(process.pid), time.monotonic() + HANGS)
 
     monkeypatch.setattr(crash_matrix, "one_part", waits)
     ended, server = [], type("Server", (), {"kill": lambda self: ended.append(self)})()
