@@ -13,12 +13,12 @@ from benchmarks.fuzz.targets import TARGETS
 CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 LARGEST = 2**17
-STARTS_A_PROCESS = {"exported_litert", "exported_onnx", "hdf5_soft_labels", "hdf5_weights"}
-"""Kinds whose readers do."""
+SLOW = {"exported_litert", "exported_onnx", "hdf5_soft_labels", "hdf5_weights", "hub_preset"}
+"""Kinds whose readers start a process, or import keras_hub."""
 
 
 def slow(name):
-    return [pytest.mark.slow] if name in STARTS_A_PROCESS else []
+    return [pytest.mark.slow] if name in SLOW else []
 
 
 @pytest.mark.filterwarnings("ignore")
