@@ -1,4 +1,7 @@
-"""Four ways to train one student: on hard labels alone, from soft labels, and with the teacher in the loop (twice)."""
+"""Four ways to train one student: on hard labels alone, from soft labels, and with the teacher in the loop (twice).
+
+TensorFlow is imported where a variant is compiled: the models of a `Pair` are built on any backend of Keras.
+"""
 
 from dataclasses import replace
 from functools import cached_property
@@ -6,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from pipeline.cli import arguments
@@ -16,7 +18,6 @@ from pipeline.models import architectures
 from pipeline.models.descriptions import Model
 from pipeline.params.reading import read_params
 from pipeline.params.sections import Params, TrainedTeacher
-from pipeline.training import fit
 from pipeline.training.hard_metrics import hard_label_accuracy, hard_label_cross_entropy
 from pipeline.training.recipe import Phase, Recipe
 
@@ -81,6 +82,8 @@ class Pair:
         if name == PLAIN:
             return plain(student, phase)
         if name == OURS:
+            from pipeline.training import fit
+
             return fit.compiled(student, phase, self.loss, 1)
         return (distiller if name == DISTILLER else by_hand)(student, phase, self.teacher, self.loss)
 
@@ -96,6 +99,8 @@ def cross_entropy() -> Any:
 
 def plain(student: Any, phase: Phase) -> Any:
     """Training on hard labels alone, compiled as the baseline's stage compiles it."""
+    from pipeline.training import fit
+
     return fit.compiled(student, phase, cross_entropy(), 1)
 
 
@@ -147,6 +152,8 @@ class Distilled(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One forward pass of the teacher, one step of the student."""
+        import tensorflow as tf
+
         pixels, labels = data[:2]
         soft_labels = ops.softmax(self.teacher(pixels, training=False) / self.temperature)
         with tf.GradientTape() as tape:
