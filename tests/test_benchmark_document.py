@@ -73,7 +73,8 @@ def test_every_table_of_every_record_is_shown_once():
 def test_records_name_no_host_and_no_path():
     for path in RESULTS.glob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert set(record["machine"]) >= {"processor", "cores", "memory_gib", "system", "python", "tensorflow", "keras"}
+        assert set(record["machine"]) >= {"processor", "cores", "memory_gib", "system", "python", "keras"}
+        assert ("tensorflow" in record["machine"]) == ("KERAS_BACKEND=jax" not in record["command"])
         assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8")), path
 
 
