@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import psutil
 
-from benchmarks.crash_project import Stage
+from benchmarks.crash_project import Stage, locked_stages
 from benchmarks.crash_server import CommandServer
 from benchmarks.projects import environment_of
 
@@ -25,12 +25,12 @@ HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
 
 LOOK_EVERY = 0.005
 
+STAGE_FAILED = re.compile(r"exited with (-?\d+)")
+"""What dvc says if a stage ends with another code than 0."""
+
 LOCK, CANNOT_READ_LOCK = Path(".dvc/tmp/rwlock"), "Unable to read RWLock-file"
 NOTES, KEPT_NOTES = Path("dvc.lock"), Path(".work/dvc.lock")
-CANNOT_READ_NOTES = re.compile(
-    r"dvc\.lock' (validation failed|is invalid)|dvc\.lock', YAML file structure is corrupted"
-)
-"""Another file that dvc writes in place, the copy that stages keep of it, and what dvc says if it is cut off."""
+"""Another file that dvc writes in place, and the copy that stages keep of it."""
 
 STOPPED = threading.Event()
 """Whether this program was told to end; each run then ends what it started, and raises `StoppedError`."""
@@ -50,7 +50,8 @@ class End:
         said: what it printed.
         after_signal: seconds from the signal to the end of all its processes; None without a signal.
         hung: whether it had to be killed.
-        mended: whether dvc's `LOCK` had to be removed before, or `NOTES` to be replaced by their copy.
+        mended: whether dvc's `LOCK` had to be removed before, `NOTES` to be replaced by their copy, or all stages to be
+            looked at again, since `NOTES` had lost some.
     """
 
     code: int
@@ -124,32 +125,39 @@ class ByDvc:
         stage: the stage.
         project: the project.
         log: where it prints to.
+        noted: the stages that dvc.lock has when all have run.
     """
 
     victims = ("dvc", "stage", "both", "group")
 
-    def __init__(self, stage: Stage, project: Path, log: Path) -> None:
-        self._stage, self._project, self._log = stage, project, log
+    def __init__(self, stage: Stage, project: Path, log: Path, noted: Collection[str] = ()) -> None:
+        self._stage, self._project, self._log, self._noted = stage, project, log, noted
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
         """As `Runs.run`; before the stage runs, dvc is the victim. What dvc has damaged is mended as users mend it."""
-        end = self._run(at, victim, number, is_awaited)
-        return replace(self.run(at, victim, number, is_awaited), mended=True) if self._mended(end.said) else end
+        end = self._run(at, victim, number, is_awaited, [self._stage.name])
+        if self._mended(end):
+            return replace(self.run(at, victim, number, is_awaited), mended=True)
+        if at is None and end.code == 0 and self._noted and {*self._noted} - locked_stages(self._project).keys():
+            return replace(self._run(None, "", 0, is_awaited=True, names=[]), mended=True)
+        return end
 
-    def _mended(self, said: str) -> bool:
-        """Whether a file was mended that dvc could not read."""
-        if CANNOT_READ_LOCK in said and (self._project / LOCK).is_file():
+    def _mended(self, end: End) -> bool:
+        """Whether a file was mended, since dvc failed by itself before a stage ran."""
+        if end.after_signal is not None or end.code == 0 or STAGE_FAILED.search(end.said):
+            return False
+        if CANNOT_READ_LOCK in end.said and (self._project / LOCK).is_file():
             (self._project / LOCK).unlink()
             return True
         notes, kept = self._project / NOTES, self._project / KEPT_NOTES
-        if CANNOT_READ_NOTES.search(said) and kept.is_file() and kept.read_bytes() != notes.read_bytes():
+        if kept.is_file() and kept.read_bytes() != notes.read_bytes():
             shutil.copyfile(kept, notes)
             return True
         return False
 
-    def _run(self, at: float | None, victim: str, number: int, is_awaited: bool) -> End:
+    def _run(self, at: float | None, victim: str, number: int, is_awaited: bool, names: Sequence[str]) -> End:
         start, sent = time.monotonic(), None
-        with started(["dvc", "repro", self._stage.name], self._project, self._log) as dvc:
+        with started(["dvc", "repro", *names], self._project, self._log) as dvc:
             process = psutil.Process(dvc.pid)
             if at is not None and _lives_until(process, start + at):
                 sent = time.monotonic()

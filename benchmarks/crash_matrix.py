@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.crash_attempts import SIGNALS, STOPPED, Alone, ByDvc, End, Runs
+from benchmarks.crash_attempts import SIGNALS, STAGE_FAILED, STOPPED, Alone, ByDvc, End, Runs
 from benchmarks.crash_project import (
     Stage,
     content,
@@ -66,6 +66,12 @@ IN_A_ROW = 4
 
 DVC_FAILED, DVC_INTERRUPTED = 255, 252
 """Exit codes of dvc: a stage failed; Ctrl-C while no stage ran."""
+
+TOLD = 2000
+"""Characters of what a run printed."""
+
+PYTHON_STARTS = "Fatal Python error: init_"
+"""What Python says if Ctrl-C comes while it starts itself, before a line of any program; its exit code is then 1."""
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--kills", {"type": int, "default": 200, "help": "Kills of each stage, alone and by dvc.  [default: 200]"}),
@@ -124,7 +130,7 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
         before = content(project)
         undisturbed.append((before, runs.run(), content(project)))
     (_, first, expected), (with_older, usual, again) = undisturbed
-    outcome.wrong += [f"without a kill: exit code {end.code}: {end.said[-500:]}" for end in (first, usual) if end.code]
+    outcome.wrong += [f"without a kill: exit code {end.code}: {_told(end)}" for end in (first, usual) if end.code]
     outcome.wrong += [f"without a kill: {path}" for path in differences(expected, again)]
     if outcome.wrong:
         return outcome
@@ -140,7 +146,7 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
         outcome.ends += 1
         outcome.mended += last.mended
         if last.code:
-            outcome.wrong.append(f"after kills: exit code {last.code}: {last.said[-500:]}")
+            outcome.wrong.append(f"after kills: exit code {last.code}: {_told(last)}")
         outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
         outcome.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
     if outcome.hits < kills:
@@ -178,16 +184,22 @@ def wrong_ends(end: End, way: str, victim: str, number: int) -> Iterator[str]:
     if end.hung:
         yield "hung"
     if "Traceback" in end.said and (way == ALONE or end.after_signal is None):
-        yield f"a traceback: {end.said[-500:]}"
+        yield f"a traceback: {_told(end)}"
     killed = {-number} | ({128 + number} if number != SIGKILL else set())
+    killed |= {1} if number == SIGINT and PYTHON_STARTS in end.said else set()
     allowed = {0} if end.after_signal is None else {0, *killed}
     if way == BY_DVC and end.after_signal is not None:
-        of_stage = {int(code) for code in re.findall(r"exited with (-?\d+)", end.said)}
+        of_stage = {int(code) for code in STAGE_FAILED.findall(end.said)}
         if of_stage - killed or (of_stage and victim == "dvc"):
             yield f"exit codes {sorted(of_stage)} of the stage"
         allowed |= ({DVC_FAILED} if of_stage else set()) | ({DVC_INTERRUPTED} if number == SIGINT else set())
     if end.code not in allowed:
-        yield f"exit code {end.code}: {end.said[-500:]}"
+        yield f"exit code {end.code}: {_told(end)}"
+
+
+def _told(end: End) -> str:
+    """The end of what a run printed; of a crash, the lines of Python, not the list of modules in C behind them."""
+    return re.sub(r"\nExtension modules: .*", "", end.said)[-TOLD:]
 
 
 @dataclass(frozen=True)
@@ -207,7 +219,11 @@ def one_part(work: Path, part: Part, seed: int, servers: "SimpleQueue[CommandSer
         start, project, log = time.monotonic(), work / kept.stem / "project", work / kept.stem / "log"
         project.parent.mkdir(exist_ok=True)
         server = servers.get()
-        runs: Runs = Alone(stage, server, project, log) if way == ALONE else ByDvc(stage, project, log)
+        runs: Runs
+        if way == ALONE:
+            runs = Alone(stage, server, project, log)
+        else:
+            runs = ByDvc(stage, project, log, [each.name for each in stages_of(work / "reference")])
         try:
             outcome = batter(stage, way, runs, work, project, kills, seed)
         finally:

@@ -149,7 +149,7 @@ def attempted(*command: str, cwd: Path) -> tuple[int, str]:
 
 def stages_of(reference: Path) -> list[Stage]:
     """The stages of a project in which all have run."""
-    lock = _locked_stages(reference)
+    lock = locked_stages(reference)
     return [
         Stage(
             name,
@@ -160,7 +160,8 @@ def stages_of(reference: Path) -> list[Stage]:
     ]
 
 
-def _locked_stages(project: Path) -> dict[str, Any]:
+def locked_stages(project: Path) -> dict[str, Any]:
+    """What dvc.lock has of each stage."""
     stages: dict[str, Any] = YAML(typ="safe").load(project / "dvc.lock")["stages"]
     return stages
 
@@ -185,11 +186,13 @@ def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool, ol
     for work in (project / ".work").glob("*/"):
         if work.name in {out.replace("/", "-") for out in stage.outs}:
             shutil.rmtree(work)
-    shutil.rmtree(project / ".dvc/cache/runs", ignore_errors=True)
+    for run in (project / ".dvc/cache/runs").glob("*/*/*"):  # dvc would take what it has of this stage, not run it
+        if run.read_text(encoding="utf-8").startswith(f"cmd: python -m pipeline {' '.join(stage.words)}\n"):
+            run.unlink()
     yaml = YAML()
     lock = yaml.load(project / "dvc.lock")
     if older is not None and with_dvc:
-        lock["stages"][stage.name] = _locked_stages(older)[stage.name]
+        lock["stages"][stage.name] = locked_stages(older)[stage.name]
     else:
         del lock["stages"][stage.name]
     yaml.dump(lock, project / "dvc.lock")
@@ -218,7 +221,7 @@ def _held(file: Path, path: str) -> str:
         return " ".join(sorted(set(re.findall(r'"\w+":', file.read_text(encoding="utf-8")))))
     if path == "dvc.lock":
         with suppress(YAMLError, LookupError, TypeError, AttributeError):  # dvc was killed while it wrote it
-            return json.dumps(_without_measured(_locked_stages(file.parent)), sort_keys=True)
+            return json.dumps(_without_measured(locked_stages(file.parent)), sort_keys=True)
     return (
         ""
         if path.startswith((".work/digests.sqlite", ".work/dvc.lock"))

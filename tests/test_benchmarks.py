@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import epochs, made_data, paired, student_step
+from benchmarks import epochs, jax_epoch, made_data, paired, student_step
 from benchmarks.variants import BY_HAND, DISTILLER, OURS, PLAIN, Pair
 from pipeline.images.views import Augmentation, Views
 from pipeline.soft_labels.identity import Expected, differences
@@ -36,6 +36,26 @@ def test_every_variant_learns_the_same(pair):
         for theirs, ours in zip(weights[name], weights[OURS], strict=True):
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
     assert all(np.array_equal(weight, old) for weight, old in zip(pair.teacher.weights, untouched, strict=True))
+
+
+def test_what_is_timed_on_jax_learns_the_same(pair):
+    """On any backend: ours and the Distiller have the same losses, and plain others."""
+    phase, size = replace(pair.recipe.phases[0], learning_rate=0.01), pair.recipe.batch_size
+    pixels, hard = data = jax_epoch.made_images(pair, 3 * size)
+    soft, _ = jax_epoch.targets_of(pair, data)
+    models = jax_epoch.variants(pair, phase)
+    plain, ours, online = (
+        jax_epoch.losses_of(models[name], (pixels, soft if name == OURS else hard), size, 3)
+        for name in (PLAIN, OURS, DISTILLER)
+    )
+    assert float(jax_epoch.compared(ours, online)[1][0][-1]) < 1e-5
+    assert float(jax_epoch.compared(ours, plain)[1][0][-1]) > 1e-2
+    np.testing.assert_array_equal(soft[:, : pair.classes], hard)
+
+
+def test_the_largest_difference_of_losses_is_told():
+    _, ((steps, *ends, apart),) = jax_epoch.compared([1.0, 2.0, 3.0], [1.0, 2.5, 3.0])
+    assert (steps, ends, apart) == ("3", ["1.000000", "1.000000", "3.000000", "3.000000"], "2.0e-01")
 
 
 def test_the_teacher_in_the_loop_is_a_fixed_one(pair):

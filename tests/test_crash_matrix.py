@@ -20,6 +20,7 @@ from benchmarks.crash_attempts import KEPT_NOTES, LOCK, NOTES, ByDvc, End, ends_
 from benchmarks.crash_matrix import (
     ALONE,
     BY_DVC,
+    PYTHON_STARTS,
     Outcome,
     Part,
     batter,
@@ -181,6 +182,11 @@ def test_a_stage_that_is_never_the_same_is_told(made):
         (End(0, 1.0, "", after_signal=0.1), []),
         (End(130, 1.0, "", after_signal=0.1), ["exit code 130: "]),
         (End(1, 1.0, "Error", after_signal=0.1), ["exit code 1: Error"]),
+        (End(1, 1.0, PYTHON_STARTS, after_signal=0.1), [f"exit code 1: {PYTHON_STARTS}"]),
+        (
+            End(-11, 1.0, "Fatal\n  File a\nExtension modules: a, b", after_signal=0.1),
+            ["exit code -11: Fatal\n  File a"],
+        ),
         (End(-9, 1.0, "", after_signal=120.0, hung=True), ["hung", "exit code -9: "]),
         (End(143, 1.0, ""), ["exit code 143: "]),
     ],
@@ -199,6 +205,8 @@ FAILED = "ERROR: failed to reproduce 'make': failed to run: python -m pipeline m
         (signal.SIGKILL, "group", End(-9, 1.0, "", after_signal=0.1), None),
         (signal.SIGINT, "dvc", End(252, 1.0, "ERROR: interrupted by the user", after_signal=0.1), None),
         (signal.SIGINT, "group", End(255, 1.0, FAILED + "130", after_signal=0.1), None),
+        (signal.SIGINT, "dvc", End(1, 1.0, PYTHON_STARTS, after_signal=0.1), None),
+        (signal.SIGINT, "stage", End(255, 1.0, f"{PYTHON_STARTS}\n{FAILED}1", after_signal=0.1), None),
         (signal.SIGTERM, "stage", End(255, 1.0, FAILED + "1", after_signal=0.1), r"exit codes \[1\] of the stage"),
         (signal.SIGTERM, "stage", End(255, 1.0, "ERROR: no", after_signal=0.1), "exit code 255: ERROR: no"),
         (signal.SIGTERM, "dvc", End(255, 1.0, FAILED + "143", after_signal=0.1), r"exit codes \[143\] of the stage"),
@@ -277,9 +285,10 @@ def test_a_lock_that_dvc_damaged_is_removed_and_counted(made, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["validation failed.", "is invalid."])
+@pytest.mark.parametrize("told", ["'./dvc.lock' is invalid.", "ERROR: failed to reproduce 'make': "])
 def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told):
-    says = f"test -s {NOTES} && exit 0; echo \"'./dvc.lock' {told}\"; exit 255"
+    """Whatever dvc says of them."""
+    says = f'test -s {NOTES} && exit 0; echo "{told}"; exit 255'
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
     runs = ByDvc(STAGE, made, made.parent / "log")
     (made / NOTES).write_text("")
@@ -291,6 +300,33 @@ def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told
     for file in (NOTES, KEPT_NOTES):  # a copy that dvc does not read either mends nothing
         (made / file).write_text("")
     assert (runs.run().code, runs.run().mended) == (255, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("does", "at"), [(f"echo '{FAILED}1'; exit 255", None), ("sleep 60", 0.1)])
+def test_notes_are_left_alone_where_a_stage_or_a_kill_failed(made, monkeypatch, does, at):
+    monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", does], *where))
+    (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
+    (made / KEPT_NOTES).write_text("older\n")
+    end = ByDvc(STAGE, made, made.parent / "log").run(at, "dvc", signal.SIGKILL)
+    assert (end.mended, (made / NOTES).read_text()) == (False, DVC_LOCK)
+    assert end.code
+
+
+@pytest.mark.slow
+def test_stages_that_the_notes_lost_are_looked_at_again(made, monkeypatch):
+    """A text that is cut off may still be valid, and shorter."""
+    adds = "sed -i 's/stages: {/stages: {other: {}, /' dvc.lock"
+
+    def repro(words, *where):
+        return started(["sh", "-c", adds if words == ["dvc", "repro"] else "true"], *where)
+
+    monkeypatch.setattr(crash_attempts, "started", repro)
+    assert not ByDvc(STAGE, made, made.parent / "log", ["make"]).run().mended
+    runs = ByDvc(STAGE, made, made.parent / "log", ["make", "other"])
+    assert runs.run().mended
+    assert sorted(YAML(typ="safe").load(made / NOTES)["stages"]) == ["make", "other"]
+    assert not runs.run().mended
 
 
 def test_notes_that_are_cut_off_are_content_as_they_are(made):
@@ -367,6 +403,17 @@ def test_a_project_before_a_stage_lacks_its_outputs(made, tmp_path):
     assert not (tmp_path / "project/out").exists()
     assert not (tmp_path / "project/.work/out").exists()
     assert YAML(typ="safe").load(tmp_path / "project/dvc.lock") == {"stages": {}}
+
+
+def test_dvc_has_no_run_of_the_stage_but_those_of_others(made, tmp_path):
+    """Or `dvc repro` would take the stage from there, or train others again whose notes are lost."""
+    for name in ("make", "make-other", "other"):
+        run = made / f".dvc/cache/runs/ab/{name}/1"
+        run.parent.mkdir(parents=True)
+        run.write_text(f"cmd: python -m pipeline {name}\nouts: []\n")
+    crash_project.copy_before(STAGE, made, tmp_path / "project", with_dvc=True)
+    left = (tmp_path / "project/.dvc/cache/runs").glob("*/*/*")
+    assert sorted(path.parent.name for path in left) == ["make-other", "other"]
 
 
 @pytest.mark.slow
