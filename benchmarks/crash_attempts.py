@@ -25,6 +25,9 @@ HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
 
 LOOK_EVERY = 0.005
 
+TRIES = 3
+"""Runs of dvc in a row that may fail by themselves."""
+
 STAGE_FAILED = re.compile(r"exited with (-?\d+)")
 """What dvc says if a stage ends with another code than 0."""
 
@@ -50,8 +53,8 @@ class End:
         said: what it printed.
         after_signal: seconds from the signal to the end of all its processes; None without a signal.
         hung: whether it had to be killed.
-        mended: whether dvc's `LOCK` had to be removed before, `NOTES` to be replaced by their copy, or all stages to be
-            looked at again, since `NOTES` had lost some.
+        mended: whether dvc had to run again: it failed before a stage ran, until `LOCK` was removed, `NOTES` were
+            replaced by their copy, or for a moment; or `NOTES` had lost other stages.
     """
 
     code: int
@@ -135,25 +138,22 @@ class ByDvc:
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
         """As `Runs.run`; before the stage runs, dvc is the victim. What dvc has damaged is mended as users mend it."""
-        end = self._run(at, victim, number, is_awaited, [self._stage.name])
-        if self._mended(end):
-            return replace(self.run(at, victim, number, is_awaited), mended=True)
+        names, tries = [self._stage.name], 1
+        end = self._run(at, victim, number, is_awaited, names)
+        while tries < TRIES and _failed_itself(end):
+            self._mend(end.said)
+            end, tries = self._run(at, victim, number, is_awaited, names), tries + 1
         if at is None and end.code == 0 and self._noted and {*self._noted} - locked_stages(self._project).keys():
-            return replace(self._run(None, "", 0, is_awaited=True, names=[]), mended=True)
-        return end
+            end, tries = self._run(None, "", 0, is_awaited=True, names=[]), tries + 1
+        return replace(end, mended=tries > 1)
 
-    def _mended(self, end: End) -> bool:
-        """Whether a file was mended, since dvc failed by itself before a stage ran."""
-        if end.after_signal is not None or end.code == 0 or STAGE_FAILED.search(end.said):
-            return False
-        if CANNOT_READ_LOCK in end.said and (self._project / LOCK).is_file():
-            (self._project / LOCK).unlink()
-            return True
+    def _mend(self, said: str) -> None:
+        """Mends what dvc may have damaged. Where nothing is to be mended, it has failed for a reason of the moment."""
         notes, kept = self._project / NOTES, self._project / KEPT_NOTES
-        if kept.is_file() and kept.read_bytes() != notes.read_bytes():
+        if CANNOT_READ_LOCK in said:
+            (self._project / LOCK).unlink(missing_ok=True)
+        elif kept.is_file() and kept.read_bytes() != notes.read_bytes():
             shutil.copyfile(kept, notes)
-            return True
-        return False
 
     def _run(self, at: float | None, victim: str, number: int, is_awaited: bool, names: Sequence[str]) -> End:
         start, sent = time.monotonic(), None
@@ -175,6 +175,11 @@ class ByDvc:
     def _numbers(self, dvc: psutil.Process, victim: str) -> list[int]:
         stages = [process.pid for process in _below(dvc) if "pipeline" in _words(process)]
         return {"dvc": [dvc.pid], "stage": stages or [dvc.pid], "both": [dvc.pid, *stages]}.get(victim, [])
+
+
+def _failed_itself(end: End) -> bool:
+    """Whether dvc ended with an error before a stage had failed, and nobody had sent it a signal."""
+    return end.after_signal is None and end.code != 0 and not STAGE_FAILED.search(end.said)
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class Outcome:
         hits: kills that hit a run.
         misses: runs that ended before their kill.
         ends: runs that were left alone after kills.
-        mended: runs before which a lock that `dvc` had damaged was removed.
+        mended: runs in which `dvc` had to run again, by what `End.mended` says.
         seconds: from SIGINT or SIGTERM, sent to a stage that ran alone, to the end of its process.
         seconds_of_sigkill: the same of SIGKILL, for comparison: how long the system takes, which waits for the disk.
         wrong: what was not as it must be: other bytes, names that were left, hangs, tracebacks, exit codes.
@@ -198,8 +198,8 @@ def wrong_ends(end: End, way: str, victim: str, number: int) -> Iterator[str]:
 
 
 def _told(end: End) -> str:
-    """The end of what a run printed; of a crash, the lines of Python, not the list of modules in C behind them."""
-    return re.sub(r"\nExtension modules: .*", "", end.said)[-TOLD:]
+    """The end of what a run printed: no folders of this machine, and of a crash no list of modules in C."""
+    return re.sub(r"\nExtension modules: .*|(?<![\w.])/[^\s'\"]*/", "", end.said)[-TOLD:]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def add_tables(record: Record, outcomes: Sequence["Outcome"], queued: "Queued") 
     """Adds the tables to a record, and prints what went wrong."""
     record.table(
         "Kills of each stage, by SIGKILL, SIGTERM and SIGINT.",
-        ["stage", "way", "kills", "came too late", "runs to the end", "DVC's files mended", "wrong"],
+        ["stage", "way", "kills", "came too late", "runs to the end", "dvc ran again", "wrong"],
         [[o.stage, o.way, *map(str, [o.hits, o.misses, o.ends, o.mended, len(o.wrong)])] for o in outcomes],
     )
     heard = [outcome for outcome in outcomes if outcome.seconds]
@@ -32,7 +32,7 @@ def add_tables(record: Record, outcomes: Sequence["Outcome"], queued: "Queued") 
             *([victim, str(kills)] for victim, kills in queued.hits.items()),
             ["experiments that ended", str(queued.ends)],
             ["queued again", str(queued.again)],
-            ["DVC's files mended", str(queued.mended)],
+            ["dvc's lock removed", str(queued.mended)],
             ["wrong", str(len(queued.wrong))],
         ],
     )

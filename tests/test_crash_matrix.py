@@ -292,18 +292,27 @@ def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
     runs = ByDvc(STAGE, made, made.parent / "log")
     (made / NOTES).write_text("")
-    assert (runs.run().code, runs.run().mended) == (255, False)  # there is no copy
+    assert runs.run().code == 255  # there is no copy
     (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
     (made / KEPT_NOTES).write_text("whole\n")
     end = runs.run()
     assert (end.code, end.mended, (made / NOTES).read_text()) == (0, True, "whole\n")
     for file in (NOTES, KEPT_NOTES):  # a copy that dvc does not read either mends nothing
         (made / file).write_text("")
-    assert (runs.run().code, runs.run().mended) == (255, False)
+    assert runs.run().code == 255
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("does", "at"), [(f"echo '{FAILED}1'; exit 255", None), ("sleep 60", 0.1)])
+@pytest.mark.parametrize(("failures", "end"), [(0, (0, False)), (2, (0, True)), (3, (255, True))])
+def test_dvc_is_run_again_where_it_fails_by_itself(made, monkeypatch, failures, end):
+    does = f'echo again >> tries; test "$(wc -l < tries)" -gt {failures} || exit 255'
+    monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", does], *where))
+    found = ByDvc(STAGE, made, made.parent / "log").run()
+    assert (found.code, found.mended) == end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("does", "at"), [(f"echo '{FAILED}1'; exit 255", None), ("exec sleep 60", 0.1)])
 def test_notes_are_left_alone_where_a_stage_or_a_kill_failed(made, monkeypatch, does, at):
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", does], *where))
     (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
