@@ -25,11 +25,20 @@ HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
 
 LOOK_EVERY = 0.005
 
+RUNS, EMPTY_RUN = Path(".dvc/cache/runs"), "join() argument must be str"
+"""What dvc keeps of runs, a folder for each, and what it says if it was ended before it had put a file into one."""
+
 TRIES = 3
 """Runs of dvc in a row that may fail by themselves."""
 
-STAGE_FAILED = re.compile(r"exited with (-?\d+)")
-"""What dvc says if a stage ends with another code than 0."""
+STAGE_BEGAN, STAGE_FAILED = re.compile("Running stage '"), re.compile(r"exited with (-?\d+)")
+"""What dvc says when it runs a stage, and if a stage ends with another code than 0."""
+
+RUNS, EMPTY_RUN = Path(".dvc/cache/runs"), "join() argument must be str"
+"""What dvc keeps of runs, a folder for each, and what it says if it was ended before it had put a file into one."""
+
+TRIES = 3
+"""How often dvc is run at most while it fails by itself."""
 
 LOCK, CANNOT_READ_LOCK = Path(".dvc/tmp/rwlock"), "Unable to read RWLock-file"
 NOTES, KEPT_NOTES = Path("dvc.lock"), Path(".work/dvc.lock")
@@ -53,8 +62,7 @@ class End:
         said: what it printed.
         after_signal: seconds from the signal to the end of all its processes; None without a signal.
         hung: whether it had to be killed.
-        mended: whether dvc had to run again: it failed before a stage ran, until `LOCK` was removed, `NOTES` were
-            replaced by their copy, or for a moment; or `NOTES` had lost other stages.
+        forgiven: what dvc said where it failed by itself and was run again, and which stages `NOTES` had lost.
     """
 
     code: int
@@ -62,7 +70,7 @@ class End:
     said: str
     after_signal: float | None = None
     hung: bool = False
-    mended: bool = False
+    forgiven: tuple[str, ...] = ()
 
 
 class Runs(Protocol):
@@ -138,22 +146,32 @@ class ByDvc:
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
         """As `Runs.run`; before the stage runs, dvc is the victim. What dvc has damaged is mended as users mend it."""
-        names, tries = [self._stage.name], 1
-        end = self._run(at, victim, number, is_awaited, names)
-        while tries < TRIES and _failed_itself(end):
-            self._mend(end.said)
-            end, tries = self._run(at, victim, number, is_awaited, names), tries + 1
-        if at is None and end.code == 0 and self._noted and {*self._noted} - locked_stages(self._project).keys():
-            end, tries = self._run(None, "", 0, is_awaited=True, names=[]), tries + 1
-        return replace(end, mended=tries > 1)
+        forgiven: list[str] = []
+        end = self._run(at, victim, number, is_awaited, [self._stage.name])
+        while len(forgiven) < TRIES - 1 and _failed_itself(end):
+            self._mend(end.said, is_first=not forgiven)
+            forgiven.append(end.said)
+            end = self._run(at, victim, number, is_awaited, [self._stage.name])
+        if at is None and end.code == 0 and (lost := self._lost()):
+            forgiven.append(f"dvc.lock lacked {', '.join(lost)}")
+            end = self._run(None, "", 0, is_awaited=True, names=[])
+        return replace(end, forgiven=tuple(forgiven))
 
-    def _mend(self, said: str) -> None:
-        """Mends what dvc may have damaged. Where nothing is to be mended, it has failed for a reason of the moment."""
+    def _mend(self, said: str, is_first: bool) -> None:
+        """Removes what dvc cannot read; takes the copy of its notes if the next run failed, too."""
         notes, kept = self._project / NOTES, self._project / KEPT_NOTES
         if CANNOT_READ_LOCK in said:
             (self._project / LOCK).unlink(missing_ok=True)
-        elif kept.is_file() and kept.read_bytes() != notes.read_bytes():
+        elif EMPTY_RUN in said:
+            for run in (self._project / RUNS).glob("*/*"):
+                with suppress(OSError):
+                    run.rmdir()  # fails if it is not empty
+        elif not is_first and kept.is_file():
             shutil.copyfile(kept, notes)
+
+    def _lost(self) -> list[str]:
+        """The stages that dvc.lock had and has no more."""
+        return sorted({*self._noted} - locked_stages(self._project).keys()) if self._noted else []
 
     def _run(self, at: float | None, victim: str, number: int, is_awaited: bool, names: Sequence[str]) -> End:
         start, sent = time.monotonic(), None
@@ -178,8 +196,9 @@ class ByDvc:
 
 
 def _failed_itself(end: End) -> bool:
-    """Whether dvc ended with an error before a stage had failed, and nobody had sent it a signal."""
-    return end.after_signal is None and end.code != 0 and not STAGE_FAILED.search(end.said)
+    """Whether dvc ended with an error before it ran a stage, or over its lock, and nobody had sent it a signal."""
+    of_itself = CANNOT_READ_LOCK in end.said or not STAGE_BEGAN.search(end.said)
+    return end.after_signal is None and not end.hung and end.code != 0 and of_itself
 
 
 @contextmanager

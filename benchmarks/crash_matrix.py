@@ -71,7 +71,7 @@ TOLD = 2000
 """Characters of what a run printed."""
 
 PYTHON_STARTS = "Fatal Python error: init_"
-"""What Python says if Ctrl-C comes while it starts itself, before a line of any program; its exit code is then 1."""
+"""What Python says if Ctrl-C comes while it starts itself, before the program begins; its exit code is then 1."""
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--kills", {"type": int, "default": 200, "help": "Kills of each stage, alone and by dvc.  [default: 200]"}),
@@ -93,7 +93,7 @@ class Outcome:
         hits: kills that hit a run.
         misses: runs that ended before their kill.
         ends: runs that were left alone after kills.
-        mended: runs in which `dvc` had to run again, by what `End.mended` says.
+        forgiven: what `dvc` was forgiven, as `End.forgiven` says.
         seconds: from SIGINT or SIGTERM, sent to a stage that ran alone, to the end of its process.
         seconds_of_sigkill: the same of SIGKILL, for comparison: how long the system takes, which waits for the disk.
         wrong: what was not as it must be: other bytes, names that were left, hangs, tracebacks, exit codes.
@@ -104,9 +104,9 @@ class Outcome:
     hits: int = 0
     misses: int = 0
     ends: int = 0
-    mended: int = 0
     seconds: list[float] = field(default_factory=list)
     seconds_of_sigkill: list[float] = field(default_factory=list)
+    forgiven: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -130,7 +130,8 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
         before = content(project)
         undisturbed.append((before, runs.run(), content(project)))
     (_, first, expected), (with_older, usual, again) = undisturbed
-    outcome.wrong += [f"without a kill: exit code {end.code}: {_told(end)}" for end in (first, usual) if end.code]
+    outcome.wrong += [f"without a kill: exit code {end.code}: {_short(end.said)}" for end in (first, usual) if end.code]
+    outcome.wrong += [f"without a kill: {_short(said)}" for end in (first, usual) for said in end.forgiven]
     outcome.wrong += [f"without a kill: {path}" for path in differences(expected, again)]
     if outcome.wrong:
         return outcome
@@ -144,9 +145,9 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
                 break
         last = runs.run()
         outcome.ends += 1
-        outcome.mended += last.mended
+        outcome.forgiven += map(_short, last.forgiven)
         if last.code:
-            outcome.wrong.append(f"after kills: exit code {last.code}: {_told(last)}")
+            outcome.wrong.append(f"after kills: exit code {last.code}: {_short(last.said)}")
         outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
         outcome.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
     if outcome.hits < kills:
@@ -166,7 +167,7 @@ def kill(
     victim, number = str(random.choice(runs.victims)), SIGNALS[random.integers(len(SIGNALS))]
     is_awaited = is_awaited or victim == "stage"
     end = runs.run(at, victim, number, is_awaited)
-    outcome.mended += end.mended
+    outcome.forgiven += map(_short, end.forgiven)
     if end.after_signal is None:
         outcome.misses += 1
     else:
@@ -184,22 +185,22 @@ def wrong_ends(end: End, way: str, victim: str, number: int) -> Iterator[str]:
     if end.hung:
         yield "hung"
     if "Traceback" in end.said and (way == ALONE or end.after_signal is None):
-        yield f"a traceback: {_told(end)}"
+        yield f"a traceback: {_short(end.said)}"
     killed = {-number} | ({128 + number} if number != SIGKILL else set())
-    killed |= {1} if number == SIGINT and PYTHON_STARTS in end.said else set()
+    killed |= {1} if way == BY_DVC and number == SIGINT and PYTHON_STARTS in end.said else set()
     allowed = {0} if end.after_signal is None else {0, *killed}
     if way == BY_DVC and end.after_signal is not None:
         of_stage = {int(code) for code in STAGE_FAILED.findall(end.said)}
         if of_stage - killed or (of_stage and victim == "dvc"):
-            yield f"exit codes {sorted(of_stage)} of the stage"
+            yield f"exit codes {sorted(of_stage)} of the stage: {_short(end.said)}"
         allowed |= ({DVC_FAILED} if of_stage else set()) | ({DVC_INTERRUPTED} if number == SIGINT else set())
     if end.code not in allowed:
-        yield f"exit code {end.code}: {_told(end)}"
+        yield f"exit code {end.code}: {_short(end.said)}"
 
 
-def _told(end: End) -> str:
+def _short(said: str) -> str:
     """The end of what a run printed: no folders of this machine, and of a crash no list of modules in C."""
-    return re.sub(r"\nExtension modules: .*|(?<![\w.])/[^\s'\"]*/", "", end.said)[-TOLD:]
+    return re.sub(r"\nExtension modules: .*|(?<![\w.])/[^\s'\"]*/", "", said)[-TOLD:]
 
 
 @dataclass(frozen=True)

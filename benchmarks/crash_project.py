@@ -186,9 +186,14 @@ def copy_before(stage: Stage, reference: Path, project: Path, with_dvc: bool, ol
     for work in (project / ".work").glob("*/"):
         if work.name in {out.replace("/", "-") for out in stage.outs}:
             shutil.rmtree(work)
-    for run in (project / ".dvc/cache/runs").glob("*/*/*"):  # dvc would take what it has of this stage, not run it
-        if run.read_text(encoding="utf-8").startswith(f"cmd: python -m pipeline {' '.join(stage.words)}\n"):
-            run.unlink()
+    runs = [*(project / ".dvc/cache/runs").glob("*/*/*")]
+    of_stage = [
+        run for run in runs if YAML(typ="safe").load(run)["cmd"] == f"python -m pipeline {' '.join(stage.words)}"
+    ]
+    if runs and not of_stage:
+        raise RuntimeError(f"DVC has no run of {stage.name} in its cache, where it keeps each")
+    for run in of_stage:  # or dvc would take it, and not run the stage
+        shutil.rmtree(run.parent)
     yaml = YAML()
     lock = yaml.load(project / "dvc.lock")
     if older is not None and with_dvc:

@@ -16,8 +16,8 @@ def add_tables(record: Record, outcomes: Sequence["Outcome"], queued: "Queued") 
     """Adds the tables to a record, and prints what went wrong."""
     record.table(
         "Kills of each stage, by SIGKILL, SIGTERM and SIGINT.",
-        ["stage", "way", "kills", "came too late", "runs to the end", "dvc ran again", "wrong"],
-        [[o.stage, o.way, *map(str, [o.hits, o.misses, o.ends, o.mended, len(o.wrong)])] for o in outcomes],
+        ["stage", "way", "kills", "came too late", "runs to the end", "forgiven dvc", "wrong"],
+        [[o.stage, o.way, *map(str, [o.hits, o.misses, o.ends, len(o.forgiven), len(o.wrong)])] for o in outcomes],
     )
     heard = [outcome for outcome in outcomes if outcome.seconds]
     record.table(

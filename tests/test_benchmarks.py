@@ -38,7 +38,7 @@ def test_every_variant_learns_the_same(pair):
     assert all(np.array_equal(weight, old) for weight, old in zip(pair.teacher.weights, untouched, strict=True))
 
 
-def test_what_is_timed_on_jax_learns_the_same(pair):
+def test_the_models_that_jax_times_learn_the_same(pair):
     """On any backend: ours and the Distiller have the same losses, and plain others."""
     phase, size = replace(pair.recipe.phases[0], learning_rate=0.01), pair.recipe.batch_size
     pixels, hard = data = jax_epoch.made_images(pair, 3 * size)

@@ -16,7 +16,7 @@ from real_project import HANGS
 from ruamel.yaml import YAML
 
 from benchmarks import crash_attempts, crash_matrix, crash_project
-from benchmarks.crash_attempts import KEPT_NOTES, LOCK, NOTES, ByDvc, End, ends_by, lives, started
+from benchmarks.crash_attempts import EMPTY_RUN, KEPT_NOTES, LOCK, NOTES, RUNS, ByDvc, End, ends_by, lives, started
 from benchmarks.crash_matrix import (
     ALONE,
     BY_DVC,
@@ -139,6 +139,22 @@ def test_a_run_that_ended_before_its_kill_is_a_miss(made, monkeypatch):
     assert (outcome.hits, outcome.misses, outcome.ends, outcome.wrong) == (1, 1, 2, [])
 
 
+def test_dvc_that_fails_without_a_kill_is_told(made):
+    def fails_at_first(project, at=None, number=0):
+        return replace(finish(project), forgiven=("ERROR: no",))
+
+    runs = Scripted(made.parent / "project", fails_at_first, finish)
+    outcome = batter(STAGE, BY_DVC, runs, made.parent, made.parent / "project", kills=1, seed=1)
+    assert (outcome.hits, outcome.wrong) == (0, ["without a kill: ERROR: no"])
+
+
+def test_a_hang_is_not_forgiven(made, monkeypatch):
+    runs = ByDvc(STAGE, made, made.parent / "log")
+    hung = End(-9, 1800.0, "", hung=True)
+    monkeypatch.setattr(runs, "_run", lambda *arguments: hung)
+    assert runs.run() == hung
+
+
 @pytest.mark.parametrize(
     ("acts", "told"),
     [
@@ -208,6 +224,7 @@ FAILED = "ERROR: failed to reproduce 'make': failed to run: python -m pipeline m
         (signal.SIGINT, "dvc", End(1, 1.0, PYTHON_STARTS, after_signal=0.1), None),
         (signal.SIGINT, "stage", End(255, 1.0, f"{PYTHON_STARTS}\n{FAILED}1", after_signal=0.1), None),
         (signal.SIGTERM, "stage", End(255, 1.0, FAILED + "1", after_signal=0.1), r"exit codes \[1\] of the stage"),
+        (signal.SIGTERM, "dvc", End(1, 1.0, PYTHON_STARTS, after_signal=0.1), "exit code 1: "),
         (signal.SIGTERM, "stage", End(255, 1.0, "ERROR: no", after_signal=0.1), "exit code 255: ERROR: no"),
         (signal.SIGTERM, "dvc", End(255, 1.0, FAILED + "143", after_signal=0.1), r"exit codes \[143\] of the stage"),
         (signal.SIGTERM, "dvc", End(252, 1.0, "", after_signal=0.1), "exit code 252: "),
@@ -277,11 +294,11 @@ def test_a_lock_that_dvc_damaged_is_removed_and_counted(made, monkeypatch):
     says = f'test -e {LOCK} || exit 0; echo "ERROR: Unable to read RWLock-file; JSON structure is corrupted"; exit 255'
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
     runs = ByDvc(STAGE, made, made.parent / "log")
-    assert (runs.run().code, runs.run().mended) == (0, False)
+    assert (runs.run().code, runs.run().forgiven) == (0, ())
     (made / LOCK).parent.mkdir(parents=True)
     (made / LOCK).write_text("{")
     end = runs.run()
-    assert (end.code, end.mended, (made / LOCK).exists()) == (0, True, False)
+    assert (end.code, len(end.forgiven), (made / LOCK).exists()) == (0, 1, False)
 
 
 @pytest.mark.slow
@@ -293,32 +310,52 @@ def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told
     runs = ByDvc(STAGE, made, made.parent / "log")
     (made / NOTES).write_text("")
     assert runs.run().code == 255  # there is no copy
+    assert (made / NOTES).read_text() == ""
     (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
     (made / KEPT_NOTES).write_text("whole\n")
     end = runs.run()
-    assert (end.code, end.mended, (made / NOTES).read_text()) == (0, True, "whole\n")
+    assert (end.code, len(end.forgiven), (made / NOTES).read_text()) == (0, 2, "whole\n")
     for file in (NOTES, KEPT_NOTES):  # a copy that dvc does not read either mends nothing
         (made / file).write_text("")
     assert runs.run().code == 255
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("failures", "end"), [(0, (0, False)), (2, (0, True)), (3, (255, True))])
+def test_an_empty_folder_of_a_run_is_removed(made, monkeypatch):
+    says = f'test ! -e {RUNS}/ab/cd || {{ echo "ERROR: {EMPTY_RUN}, bytes"; exit 255; }}'
+    monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
+    for name in ("ab/cd", "ab/ef"):
+        (made / RUNS / name).mkdir(parents=True)
+    (made / RUNS / "ab/ef/1").touch()
+    end = ByDvc(STAGE, made, made.parent / "log").run()
+    assert (end.code, len(end.forgiven)) == (0, 1)
+    assert [path.name for path in (made / RUNS).glob("*/*")] == ["ef"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("failures", "end"), [(0, (0, 0)), (2, (0, 2)), (3, (255, 2))])
 def test_dvc_is_run_again_where_it_fails_by_itself(made, monkeypatch, failures, end):
     does = f'echo again >> tries; test "$(wc -l < tries)" -gt {failures} || exit 255'
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", does], *where))
     found = ByDvc(STAGE, made, made.parent / "log").run()
-    assert (found.code, found.mended) == end
+    assert (found.code, len(found.forgiven)) == end
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("does", "at"), [(f"echo '{FAILED}1'; exit 255", None), ("exec sleep 60", 0.1)])
+@pytest.mark.parametrize(
+    ("does", "at"),
+    [
+        (f'echo "Running stage \'make\':"; echo "{FAILED}1"; exit 255', None),
+        ("echo \"Running stage 'make':\"; echo \"ERROR: output 'out' does not exist\"; exit 255", None),
+        ("exec sleep 60", 0.1),
+    ],
+)
 def test_notes_are_left_alone_where_a_stage_or_a_kill_failed(made, monkeypatch, does, at):
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", does], *where))
     (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
     (made / KEPT_NOTES).write_text("older\n")
     end = ByDvc(STAGE, made, made.parent / "log").run(at, "dvc", signal.SIGKILL)
-    assert (end.mended, (made / NOTES).read_text()) == (False, DVC_LOCK)
+    assert (end.forgiven, (made / NOTES).read_text()) == ((), DVC_LOCK)
     assert end.code
 
 
@@ -331,11 +368,11 @@ def test_stages_that_the_notes_lost_are_looked_at_again(made, monkeypatch):
         return started(["sh", "-c", adds if words == ["dvc", "repro"] else "true"], *where)
 
     monkeypatch.setattr(crash_attempts, "started", repro)
-    assert not ByDvc(STAGE, made, made.parent / "log", ["make"]).run().mended
+    assert ByDvc(STAGE, made, made.parent / "log", ["make"]).run().forgiven == ()
     runs = ByDvc(STAGE, made, made.parent / "log", ["make", "other"])
-    assert runs.run().mended
+    assert runs.run().forgiven == ("dvc.lock lacked other",)
     assert sorted(YAML(typ="safe").load(made / NOTES)["stages"]) == ["make", "other"]
-    assert not runs.run().mended
+    assert runs.run().forgiven == ()
 
 
 def test_notes_that_are_cut_off_are_content_as_they_are(made):

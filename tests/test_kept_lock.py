@@ -1,4 +1,4 @@
-"""Stages keep a copy of dvc.lock, for DVC writes it in place; with the copy, nothing that was finished runs again."""
+"""What DVC leaves when it is ended, and how to go on: stages keep a copy of dvc.lock, for DVC writes it in place."""
 
 import shutil
 import subprocess
@@ -97,3 +97,26 @@ def test_with_the_copy_only_the_last_stage_runs_again(tmp_path, kept):
     assert dvc("repro").returncode == 0
     assert (tmp_path / "dvc.lock").read_text() == whole
     assert (tmp_path / "ran.log").read_text().split() == ["one", "two", "two"]
+
+
+@pytest.mark.slow
+def test_an_empty_folder_of_a_run_stops_dvc_until_it_is_removed(tmp_path):
+    """DVC makes the folder before the file in it. The command is that of docs/reliability.md."""
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE.format(python=sys.executable))
+
+    def run(*words):
+        return subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+
+    run("dvc", "init", "--no-scm")
+    assert run("dvc", "repro").returncode == 0
+    whole = (tmp_path / "dvc.lock").read_text()
+    for file in [*(tmp_path / ".dvc/cache/runs").glob("*/*/*")]:
+        file.unlink()
+    (tmp_path / "dvc.lock").unlink()
+    for _ in range(2):
+        refused = run("dvc", "repro")
+        assert (refused.returncode, "join() argument must be str" in refused.stderr) == (255, True)
+    assert run("find", ".dvc/cache/runs", "-type", "d", "-empty", "-delete").returncode == 0
+    assert run("dvc", "repro").returncode == 0
+    assert (tmp_path / "dvc.lock").read_text() == whole

@@ -34,7 +34,8 @@ def _documents() -> dict[str, dict[str, bytes]]:
         for name, classifier in classifiers.items():
             classifier.save_to_preset(f"{folder}/{name}")
         return {
-            name: {file.name: file.read_bytes() for file in Path(folder, name).glob("*.json")} for name in classifiers
+            name: {file.name: file.read_bytes() for file in sorted(Path(folder, name).glob("*.json"))}
+            for name in classifiers
         }
 
 
@@ -48,10 +49,13 @@ def run(path: Path) -> None:
     """Puts the document in its place, looks at the preset, and reads how it preprocesses pixels."""
     from pipeline.models.hub_models import preprocessing
     from pipeline.models.hub_trial import refuse_costly
+    from pipeline.runtime.errors import DamagedError
 
     place, _, content = path.read_bytes().partition(b"\n")
     preset, _, name = place.decode("latin-1").partition("/")
-    files = _documents().get(preset, _documents()["vision"])
+    files = _documents().get(preset, {})
+    if name not in files:
+        raise DamagedError("no preset has this document")
     shutil.rmtree(folder := path.with_name("preset"), ignore_errors=True)
     folder.mkdir()
     for each in files:
