@@ -727,6 +727,15 @@ def test_a_finished_training_is_published_again_and_not_repeated(data_set, publi
     assert outputs() == before
 
 
+def test_a_kill_before_the_state_was_removed_leaves_none(data_set, published, monkeypatch):
+    """It may come when the finished files are there."""
+    (finished,) = Path(".work").rglob("finished.keras")
+    finished.with_name("state.npz").touch()
+    monkeypatch.setattr("pipeline.training.fit.train", never)
+    write(data_set)
+    assert [*Path(".work").rglob("state.npz")] == []
+
+
 def test_a_training_from_scratch_gives_the_same_bytes(data_set, published, monkeypatch):
     """A day later: a .keras file is a zip archive, which notes times."""
     before = outputs()

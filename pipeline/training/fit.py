@@ -136,7 +136,7 @@ def trained(
             images, accuracy = fingerprint_of(validation_images), state.best()["val_accuracy"]
             record = {"class_names": data.class_names, "validation": {"images": images, "accuracy": accuracy}}
             keras_files.save(best, finished, record | ({"files": files} if files else {}))
-            state_file.unlink()
+        state_file.unlink(missing_ok=True)  # also that of a run that was killed before it came here
         yield Trained(finished, curves)
 
 
