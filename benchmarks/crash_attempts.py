@@ -25,12 +25,6 @@ HANGS, UNDISTURBED_HANGS = 120.0, 1800.0
 
 LOOK_EVERY = 0.005
 
-RUNS, EMPTY_RUN = Path(".dvc/cache/runs"), "join() argument must be str"
-"""What dvc keeps of runs, a folder for each, and what it says if it was ended before it had put a file into one."""
-
-TRIES = 3
-"""Runs of dvc in a row that may fail by themselves."""
-
 STAGE_BEGAN, STAGE_FAILED = re.compile("Running stage '"), re.compile(r"exited with (-?\d+)")
 """What dvc says when it runs a stage, and if a stage ends with another code than 0."""
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.paired import interleaved, interval_of_median, ratios, seconds_of, spread
 from benchmarks.record import Record, arguments
-from benchmarks.variants import DISTILLER, OURS, PLAIN, Pair, cross_entropy
+from benchmarks.variants import DISTILLER, OURS, PLAIN, Pair, cross_entropy, online
 from pipeline.soft_labels.logit_storage import softmax
 from pipeline.training.recipe import Phase
 
@@ -37,21 +37,18 @@ def made_images(pair: Pair, count: int, seed: int = 0) -> Arrays:
     return pixels, np.eye(pair.classes, dtype=np.float32)[noise.integers(0, pair.classes, count)]
 
 
-def compiled(model: Any, phase: Phase, loss: Any, **more: Any) -> Any:
+def compiled(model: Any, phase: Phase, loss: Any) -> Any:
     """A model with the phase's optimizer, whose accuracy is not measured."""
-    model.compile(keras.optimizers.Adam(phase.learning_rate), loss, **more)
+    model.compile(keras.optimizers.Adam(phase.learning_rate), loss)
     return model
 
 
 def variants(pair: Pair, phase: Phase) -> dict[str, Any]:
     """The models that take turns."""
-    soft = keras.distillation.LogitsDistillation(temperature=pair.loss.temperature, loss=keras.losses.KLDivergence())
-    weight = pair.loss.hard_label_weight
-    online = keras.distillation.Distiller(pair.teacher, pair.student(phase), soft, student_loss_weight=weight)
     return {
         PLAIN: compiled(pair.student(phase), phase, cross_entropy()),
         OURS: compiled(pair.student(phase), phase, pair.loss),
-        DISTILLER: compiled(online, phase, cross_entropy()),
+        DISTILLER: compiled(online(pair.student(phase), pair.teacher, pair.loss), phase, cross_entropy()),
     }
 
 

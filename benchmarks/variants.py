@@ -106,9 +106,13 @@ def plain(student: Any, phase: Phase) -> Any:
 
 def distiller(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
     """Keras' own distiller, with our loss: its default loss is another one."""
+    return _compiled_alike(online(student, teacher, loss), student, phase, loss=cross_entropy())
+
+
+def online(student: Any, teacher: Any, loss: DistillationLoss) -> Any:
+    """Keras' distiller, not compiled."""
     soft = keras.distillation.LogitsDistillation(temperature=loss.temperature, loss=keras.losses.KLDivergence())
-    online = keras.distillation.Distiller(teacher, student, soft, student_loss_weight=loss.hard_label_weight)
-    return _compiled_alike(online, student, phase, loss=cross_entropy())
+    return keras.distillation.Distiller(teacher, student, soft, student_loss_weight=loss.hard_label_weight)
 
 
 def by_hand(student: Any, phase: Phase, teacher: Any, loss: DistillationLoss) -> Any:
