@@ -22,10 +22,9 @@ half hours on two cores.
 """
 
 import json
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -37,7 +36,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.crash_attempts import SIGNALS, STAGE_BEGAN, STAGE_FAILED, STOPPED, Alone, ByDvc, End, Runs
+from benchmarks.crash_attempts import SIGNALS, STOPPED, Alone, ByDvc, Runs
+from benchmarks.crash_ends import ALONE, BY_DVC, short, wrong_ends
 from benchmarks.crash_project import (
     Stage,
     content,
@@ -56,22 +56,12 @@ from benchmarks.record import Record, arguments
 from pipeline.runtime.cores import usable_threads
 from pipeline.runtime.publish import replace_whole
 
-ALONE, BY_DVC = "alone", "dvc repro"
 SHARE_BY_DVC = 1 / 4
 QUICK_BY_DVC = ("soften@4", "train_student@kl-4-1")
 """Of a quick run, the stages that are killed under `dvc repro`, too; nothing is killed in the queue."""
 
 IN_A_ROW = 4
 """The most kills before a run is left alone."""
-
-DVC_FAILED, DVC_INTERRUPTED = 255, 252
-"""Exit codes of dvc: a stage failed; Ctrl-C while no stage ran."""
-
-TOLD = 2000
-"""Characters of what a run printed."""
-
-PYTHON_STARTS = "Fatal Python error: init_"
-"""What Python says if Ctrl-C comes while it starts itself, before the program begins; its exit code is then 1."""
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("--kills", {"type": int, "default": 200, "help": "Kills of each stage, alone and by dvc.  [default: 200]"}),
@@ -130,8 +120,8 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
         before = content(project)
         undisturbed.append((before, runs.run(), content(project)))
     (_, first, expected), (with_older, usual, again) = undisturbed
-    outcome.wrong += [f"without a kill: exit code {end.code}: {_short(end.said)}" for end in (first, usual) if end.code]
-    outcome.wrong += [f"without a kill: {_short(said)}" for end in (first, usual) for said in end.forgiven]
+    outcome.wrong += [f"without a kill: exit code {end.code}: {short(end.said)}" for end in (first, usual) if end.code]
+    outcome.wrong += [f"without a kill: {short(said)}" for end in (first, usual) for said in end.forgiven]
     outcome.wrong += [f"without a kill: {path}" for path in differences(expected, again)]
     if outcome.wrong:
         return outcome
@@ -145,9 +135,9 @@ def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills:
                 break
         last = runs.run()
         outcome.ends += 1
-        outcome.forgiven += map(_short, last.forgiven)
+        outcome.forgiven += map(short, last.forgiven)
         if last.code:
-            outcome.wrong.append(f"after kills: exit code {last.code}: {_short(last.said)}")
+            outcome.wrong.append(f"after kills: exit code {last.code}: {short(last.said)}")
         outcome.wrong += [f"after kills: {path}" for path in differences(expected, content(project))]
         outcome.wrong += [f"in DVC's cache: {path}" for path in damaged_objects(project)]
     if outcome.hits < kills:
@@ -167,7 +157,7 @@ def kill(
     victim, number = str(random.choice(runs.victims)), SIGNALS[random.integers(len(SIGNALS))]
     is_awaited = is_awaited or victim == "stage"
     end = runs.run(at, victim, number, is_awaited)
-    outcome.forgiven += map(_short, end.forgiven)
+    outcome.forgiven += map(short, end.forgiven)
     if end.after_signal is None:
         outcome.misses += 1
     else:
@@ -178,31 +168,6 @@ def kill(
     if outcome.way == ALONE and end.after_signal is not None:
         (outcome.seconds_of_sigkill if number == SIGKILL else outcome.seconds).append(end.after_signal)
     return end.after_signal is not None
-
-
-def wrong_ends(end: End, way: str, victim: str, number: int) -> Iterator[str]:
-    """What is not as it must be of a run that got a signal."""
-    if end.hung:
-        yield "hung"
-    if "Traceback" in end.said and (way == ALONE or end.after_signal is None):
-        yield f"a traceback: {_short(end.said)}"
-    killed = {-number} | ({128 + number} if number != SIGKILL else set())
-    killed |= {1} if way == BY_DVC and number == SIGINT and PYTHON_STARTS in end.said else set()
-    allowed = {0} if end.after_signal is None else {0, *killed}
-    if way == BY_DVC and end.after_signal is not None:
-        of_stage = {int(code) for code in STAGE_FAILED.findall(end.said)}
-        if of_stage - killed or (of_stage and victim == "dvc"):
-            yield f"exit codes {sorted(of_stage)} of the stage: {_short(end.said)}"
-        allowed |= {DVC_FAILED} if of_stage else set()
-        if number == SIGINT:  # while dvc itself starts, it ends as Python does
-            allowed |= {DVC_INTERRUPTED} if STAGE_BEGAN.search(end.said) else {DVC_INTERRUPTED, 1}
-    if end.code not in allowed:
-        yield f"exit code {end.code}: {_short(end.said)}"
-
-
-def _short(said: str) -> str:
-    """The end of what a run printed: no folders of this machine, and of a crash no list of modules in C."""
-    return re.sub(r"\nExtension modules: .*|(?<![\w.])/[^\s'\"]*/", "", said)[-TOLD:]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,8 @@ from ruamel.yaml import YAML
 
 from benchmarks import crash_attempts, crash_matrix, crash_project
 from benchmarks.crash_attempts import EMPTY_RUN, KEPT_NOTES, LOCK, NOTES, RUNS, ByDvc, End, ends_by, lives, started
+from benchmarks.crash_ends import ALONE, BY_DVC, PYTHON_STARTS, wrong_ends
 from benchmarks.crash_matrix import (
-    ALONE,
-    BY_DVC,
-    PYTHON_STARTS,
     Outcome,
     Part,
     batter,
@@ -28,7 +26,6 @@ from benchmarks.crash_matrix import (
     parts_of,
     refuse_other_code,
     run_all,
-    wrong_ends,
 )
 from benchmarks.crash_project import Stage, attempted, content, damaged_objects, differences, stages_of
 from benchmarks.crash_queue import Queued, insist
