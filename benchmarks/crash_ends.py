@@ -30,7 +30,8 @@ def wrong_ends(end: End, way: str, victim: str, number: int) -> Iterator[str]:
     allowed = {0} if end.after_signal is None else {0, *killed}
     if way == BY_DVC and end.after_signal is not None:
         of_stage = {int(code) for code in STAGE_FAILED.findall(end.said)}
-        if of_stage - killed or (of_stage and victim == "dvc"):
+        of_shell = 128 + number  # of one that lies between dvc and the stage, as dash does and bash does not
+        if of_stage - killed - {of_shell} or (of_stage and victim == "dvc"):
             yield f"exit codes {sorted(of_stage)} of the stage: {short(end.said)}"
         allowed |= {DVC_FAILED} if of_stage else set()
         if number == SIGINT:  # while dvc itself starts, it ends as Python does

@@ -216,6 +216,10 @@ FAILED = "ERROR: failed to reproduce 'make': failed to run: python -m pipeline m
     [
         (signal.SIGTERM, "stage", End(255, 1.0, FAILED + "143", after_signal=0.1), None),
         (signal.SIGKILL, "group", End(-9, 1.0, "", after_signal=0.1), None),
+        (signal.SIGKILL, "stage", End(255, 1.0, FAILED + "-9", after_signal=0.1), None),
+        (signal.SIGKILL, "stage", End(255, 1.0, FAILED + "137", after_signal=0.1), None),
+        (signal.SIGKILL, "dvc", End(137, 1.0, "", after_signal=0.1), "exit code 137: "),
+        (signal.SIGKILL, "stage", End(255, 1.0, FAILED + "143", after_signal=0.1), r"exit codes \[143\] of the stage"),
         (signal.SIGINT, "dvc", End(252, 1.0, "ERROR: interrupted by the user", after_signal=0.1), None),
         (signal.SIGINT, "group", End(255, 1.0, FAILED + "130", after_signal=0.1), None),
         (signal.SIGINT, "dvc", End(1, 1.0, "KeyboardInterrupt", after_signal=0.1), None),
