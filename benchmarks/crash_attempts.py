@@ -28,6 +28,9 @@ LOOK_EVERY = 0.005
 STAGE_BEGAN, STAGE_FAILED = re.compile("Running stage '"), re.compile(r"exited with (-?\d+)")
 """What dvc says when it runs a stage, and if a stage ends with another code than 0."""
 
+DVC_FAILED = 255
+"""The exit code of dvc where it, or a stage, failed."""
+
 RUNS, EMPTY_RUN = Path(".dvc/cache/runs"), "join() argument must be str"
 """What dvc keeps of runs, a folder for each, and what it says if it was ended before it had put a file into one."""
 
@@ -142,7 +145,7 @@ class ByDvc:
         """As `Runs.run`; before the stage runs, dvc is the victim. What dvc has damaged is mended as users mend it."""
         forgiven: list[str] = []
         end = self._run(at, victim, number, is_awaited, [self._stage.name])
-        while len(forgiven) < TRIES - 1 and _failed_itself(end):
+        while len(forgiven) < TRIES - 1 and failed_itself(end):
             self._mend(end.said, is_first=not forgiven)
             forgiven.append(end.said)
             end = self._run(at, victim, number, is_awaited, [self._stage.name])
@@ -189,10 +192,14 @@ class ByDvc:
         return {"dvc": [dvc.pid], "stage": stages or [dvc.pid], "both": [dvc.pid, *stages]}.get(victim, [])
 
 
-def _failed_itself(end: End) -> bool:
-    """Whether dvc ended with an error before it ran a stage, or over its lock, and nobody had sent it a signal."""
-    of_itself = CANNOT_READ_LOCK in end.said or not STAGE_BEGAN.search(end.said)
-    return end.after_signal is None and not end.hung and end.code != 0 and of_itself
+def failed_itself(end: End) -> bool:
+    """Whether dvc ended with an error before it ran a stage, or over its lock, and not of a signal."""
+    if end.hung or end.code == 0:
+        return False
+    ran_none = not STAGE_BEGAN.search(end.said)
+    if end.after_signal is not None:  # it may come when dvc has failed, and has not ended yet
+        return ran_none and end.code == DVC_FAILED
+    return ran_none or CANNOT_READ_LOCK in end.said
 
 
 @contextmanager

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from signal import SIGINT, SIGKILL
 
-from benchmarks.crash_attempts import STAGE_BEGAN, STAGE_FAILED, End
+from benchmarks.crash_attempts import DVC_FAILED, STAGE_BEGAN, STAGE_FAILED, End
 
 ALONE, BY_DVC = "alone", "dvc repro"
 """The ways in which a stage runs."""
 
-DVC_FAILED, DVC_INTERRUPTED = 255, 252
-"""Exit codes of dvc: a stage failed; Ctrl-C while no stage ran."""
+DVC_INTERRUPTED = 252
+"""The exit code of dvc at Ctrl-C while no stage runs."""
 
 TOLD = 2000
 """Characters of what a run printed."""

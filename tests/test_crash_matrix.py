@@ -16,7 +16,20 @@ from real_project import HANGS
 from ruamel.yaml import YAML
 
 from benchmarks import crash_attempts, crash_matrix, crash_project
-from benchmarks.crash_attempts import EMPTY_RUN, KEPT_NOTES, LOCK, NOTES, RUNS, ByDvc, End, ends_by, lives, started
+from benchmarks.crash_attempts import (
+    CANNOT_READ_LOCK,
+    EMPTY_RUN,
+    KEPT_NOTES,
+    LOCK,
+    NOTES,
+    RUNS,
+    ByDvc,
+    End,
+    ends_by,
+    failed_itself,
+    lives,
+    started,
+)
 from benchmarks.crash_ends import ALONE, BY_DVC, PYTHON_STARTS, wrong_ends
 from benchmarks.crash_matrix import (
     Outcome,
@@ -341,6 +354,24 @@ def test_dvc_is_run_again_where_it_fails_by_itself(made, monkeypatch, failures, 
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", does], *where))
     found = ByDvc(STAGE, made, made.parent / "log").run()
     assert (found.code, len(found.forgiven)) == end
+
+
+@pytest.mark.parametrize(
+    ("end", "of_itself"),
+    [
+        (End(255, 1.0, "ERROR: no"), True),
+        (End(255, 1.0, "ERROR: no", after_signal=0.1), True),  # the signal came when dvc had failed
+        (End(252, 1.0, "ERROR: no", after_signal=0.1), False),
+        (End(-15, 1.0, "ERROR: no", after_signal=0.1), False),
+        (End(255, 1.0, "Running stage 'make':"), False),
+        (End(255, 1.0, f"Running stage 'make':\n{CANNOT_READ_LOCK}"), True),
+        (End(255, 1.0, f"Running stage 'make':\n{CANNOT_READ_LOCK}", after_signal=0.1), False),
+        (End(255, 1.0, "ERROR: no", hung=True), False),
+        (End(0, 1.0, ""), False),
+    ],
+)
+def test_where_dvc_failed_by_itself(end, of_itself):
+    assert failed_itself(end) is of_itself
 
 
 @pytest.mark.slow
