@@ -15,7 +15,7 @@ from typing import Protocol
 
 import psutil
 
-from benchmarks.crash_project import Stage, locked_stages
+from benchmarks.crash_project import Stage, locked_stages, paths_of
 from benchmarks.crash_server import CommandServer
 from benchmarks.projects import environment_of
 
@@ -31,8 +31,11 @@ STAGE_BEGAN, STAGE_FAILED = re.compile("Running stage '"), re.compile(r"exited w
 DVC_FAILED = 255
 """The exit code of dvc where it, or a stage, failed."""
 
-RUNS, EMPTY_RUN = Path(".dvc/cache/runs"), "join() argument must be str"
-"""What dvc keeps of runs, a folder for each, and what it says if it was ended before it had put a file into one."""
+RUNS = Path(".dvc/cache/runs")
+"""What dvc keeps of runs, a folder for each. One that was not finished stops it each time (docs/reliability.md)."""
+
+LEFT = re.compile(r"\.[\w-]{22}\.tmp")
+"""The names of files that dvc writes before it renames them."""
 
 TRIES = 3
 """How often dvc is run at most while it fails by itself."""
@@ -59,7 +62,8 @@ class End:
         said: what it printed.
         after_signal: seconds from the signal to the end of all its processes; None without a signal.
         hung: whether it had to be killed.
-        forgiven: what dvc said where it failed by itself and was run again, and which stages `NOTES` had lost.
+        forgiven: what dvc said where it failed by itself and was run again, which stages `NOTES` had lost, and which
+            unfinished files it left.
     """
 
     code: int
@@ -142,7 +146,10 @@ class ByDvc:
         self._stage, self._project, self._log, self._noted = stage, project, log, noted
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
-        """As `Runs.run`; before the stage runs, dvc is the victim. What dvc has damaged is mended as users mend it."""
+        """As `Runs.run`; before the stage runs, dvc is the victim.
+
+        What dvc has damaged is mended as users mend it, and what it left beside outputs is removed in the end.
+        """
         forgiven: list[str] = []
         end = self._run(at, victim, number, is_awaited, [self._stage.name])
         while len(forgiven) < TRIES - 1 and failed_itself(end):
@@ -152,6 +159,8 @@ class ByDvc:
         if at is None and end.code == 0 and (lost := self._lost()):
             forgiven.append(f"dvc.lock lacked {', '.join(lost)}")
             end = self._run(None, "", 0, is_awaited=True, names=[])
+        if at is None:
+            forgiven += [f"dvc left {path}" for path in self._removed()]
         return replace(end, forgiven=tuple(forgiven))
 
     def _mend(self, said: str, is_first: bool) -> None:
@@ -159,12 +168,21 @@ class ByDvc:
         notes, kept = self._project / NOTES, self._project / KEPT_NOTES
         if CANNOT_READ_LOCK in said:
             (self._project / LOCK).unlink(missing_ok=True)
-        elif EMPTY_RUN in said:
-            for run in (self._project / RUNS).glob("*/*"):
-                with suppress(OSError):
-                    run.rmdir()  # fails if it is not empty
-        elif not is_first and kept.is_file():
+            return
+        for unfinished in (self._project / RUNS).glob("*/*/.*.tmp"):
+            unfinished.unlink()
+        for run in (self._project / RUNS).glob("*/*"):
+            with suppress(OSError):
+                run.rmdir()  # fails if it is not empty
+        if not is_first and kept.is_file():
             shutil.copyfile(kept, notes)
+
+    def _removed(self) -> list[str]:
+        """The files that dvc left unfinished beside outputs; none of them is there any more."""
+        left = [path for path in paths_of(self._project) if LEFT.fullmatch(Path(path).name)]
+        for path in left:
+            (self._project / path).unlink()
+        return left
 
     def _lost(self) -> list[str]:
         """The stages that dvc.lock had and has no more."""

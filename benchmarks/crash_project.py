@@ -209,10 +209,11 @@ def content(project: Path) -> dict[str, str]:
     Left out is what DVC and git keep for themselves. Of `.work/digests.sqlite`, which notes times, of the copy of
     dvc.lock, which is one of an earlier moment, and of outputs that hold seconds, the bytes are not compared.
     """
-    return {path: _held(project / path, path) for path in _paths(project)}
+    return {path: _held(project / path, path) for path in paths_of(project)}
 
 
-def _paths(project: Path) -> Iterator[str]:
+def paths_of(project: Path) -> Iterator[str]:
+    """All files and folders of a project, but for what DVC and git keep for themselves."""
     for folder, folders, files in os.walk(project):
         below = Path(folder).relative_to(project)
         folders[:] = sorted(name for name in folders if name not in (".git", ".dvc", "__pycache__"))

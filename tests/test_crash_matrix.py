@@ -18,7 +18,6 @@ from ruamel.yaml import YAML
 from benchmarks import crash_attempts, crash_matrix, crash_project
 from benchmarks.crash_attempts import (
     CANNOT_READ_LOCK,
-    EMPTY_RUN,
     KEPT_NOTES,
     LOCK,
     NOTES,
@@ -336,15 +335,32 @@ def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told
 
 
 @pytest.mark.slow
-def test_an_empty_folder_of_a_run_is_removed(made, monkeypatch):
-    says = f'test ! -e {RUNS}/ab/cd || {{ echo "ERROR: {EMPTY_RUN}, bytes"; exit 255; }}'
+@pytest.mark.parametrize("unfinished", ["ab/cd", "ab/cd/.0123456789_-abcdefghij.tmp"])
+def test_unfinished_runs_of_dvc_are_removed(made, monkeypatch, unfinished):
+    says = f"test ! -e {RUNS}/{unfinished} || {{ echo \"ERROR: failed to reproduce 'make': 'outs'\"; exit 255; }}"
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
     for name in ("ab/cd", "ab/ef"):
         (made / RUNS / name).mkdir(parents=True)
     (made / RUNS / "ab/ef/1").touch()
+    if unfinished != "ab/cd":
+        (made / RUNS / unfinished).touch()
     end = ByDvc(STAGE, made, made.parent / "log").run()
     assert (end.code, len(end.forgiven)) == (0, 1)
-    assert [path.name for path in (made / RUNS).glob("*/*")] == ["ef"]
+    assert [path.relative_to(made / RUNS).as_posix() for path in (made / RUNS).glob("*/*/*")] == ["ab/ef/1"]
+    assert not (made / RUNS / "ab/cd").exists()
+
+
+@pytest.mark.slow
+def test_what_dvc_left_beside_outputs_is_counted_and_removed(made, monkeypatch):
+    left, other = "results/.0123456789_-abcdefghij.tmp", "results/.card.md.partial"
+    (made / "results").mkdir(exist_ok=True)
+    monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["true"], *where))
+    runs = ByDvc(STAGE, made, made.parent / "log")
+    for name in (left, other):
+        (made / name).touch()
+    assert runs.run(60.0, "dvc", signal.SIGKILL).forgiven == ()  # the run after it finds them
+    assert runs.run().forgiven == (f"dvc left {left}",)
+    assert ((made / left).exists(), (made / other).exists()) == (False, True)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What DVC leaves when it is ended, and how to go on: stages keep a copy of dvc.lock, for DVC writes it in place."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from real_project import ENVIRONMENT
 
 from pipeline.cli.kept_lock import keep_copy
 
+DOCUMENT = Path(__file__).parents[1] / "docs/reliability.md"
 KEPT = Path(".work/dvc.lock")
 STAGE = """
 import sys
@@ -100,8 +102,12 @@ def test_with_the_copy_only_the_last_stage_runs_again(tmp_path, kept):
 
 
 @pytest.mark.slow
-def test_an_empty_folder_of_a_run_stops_dvc_until_it_is_removed(tmp_path):
-    """DVC makes the folder before the file in it. The command is that of docs/reliability.md."""
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [(None, "join() argument must be str"), ("cmd: python stage.py two\n", "failed to reproduce 'second': 'outs'")],
+)
+def test_an_unfinished_run_stops_dvc_until_it_is_removed(tmp_path, kept, told):
+    """DVC makes a folder, a file in it, and gives the file its name. The command is that of docs/reliability.md."""
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / "dvc.yaml").write_text(PIPELINE.format(python=sys.executable))
 
@@ -112,11 +118,14 @@ def test_an_empty_folder_of_a_run_stops_dvc_until_it_is_removed(tmp_path):
     assert run("dvc", "repro").returncode == 0
     whole = (tmp_path / "dvc.lock").read_text()
     for file in [*(tmp_path / ".dvc/cache/runs").glob("*/*/*")]:
+        if kept is not None:
+            file.with_name(".0123456789_-abcdefghij.tmp").write_text(kept)
         file.unlink()
     (tmp_path / "dvc.lock").unlink()
     for _ in range(2):
         refused = run("dvc", "repro")
-        assert (refused.returncode, "join() argument must be str" in refused.stderr) == (255, True)
-    assert run("find", ".dvc/cache/runs", "-type", "d", "-empty", "-delete").returncode == 0
+        assert (refused.returncode, told in refused.stderr) == (255, True), refused.stderr
+    command = re.search(r"`(find \.dvc/cache/runs .*)`", DOCUMENT.read_text(encoding="utf-8"))
+    assert run("sh", "-c", command[1]).returncode == 0
     assert run("dvc", "repro").returncode == 0
     assert (tmp_path / "dvc.lock").read_text() == whole
