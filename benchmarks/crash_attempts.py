@@ -7,11 +7,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 
@@ -31,18 +31,30 @@ STAGE_BEGAN, STAGE_FAILED = re.compile("Running stage '"), re.compile(r"exited w
 DVC_FAILED = 255
 """The exit code of dvc where it, or a stage, failed."""
 
+LOCK, NOTES, KEPT_NOTES = Path(".dvc/tmp/rwlock"), Path("dvc.lock"), Path(".work/dvc.lock")
+"""Two files that dvc writes in place, and the copy that stages keep of the second."""
+
 RUNS = Path(".dvc/cache/runs")
-"""What dvc keeps of runs, a folder for each. One that was not finished stops it each time (docs/reliability.md)."""
+"""What dvc keeps of runs, a folder for each."""
+
+CANNOT_READ_LOCK = "Unable to read RWLock-file"
+NOTES_CUT_OFF, RUN_UNFINISHED, OTHER = "dvc.lock is cut off", "a run in its cache is unfinished", "something else"
+KINDS = {
+    CANNOT_READ_LOCK: CANNOT_READ_LOCK,
+    NOTES_CUT_OFF: r"dvc\.lock' (is invalid|validation failed)",
+    RUN_UNFINISHED: r"join\(\) argument must be str|: 'outs'$|is cached - skipping run[\s\S]*does not exist",
+    "a lock is not taken": "Unable to acquire lock|Unlock called on an unlocked lock",
+}
+"""How dvc fails by itself after it was ended, and what it says then (docs/reliability.md)."""
 
 LEFT = re.compile(r"\.[\w-]{22}\.tmp")
-"""The names of files that dvc writes before it renames them."""
+"""The names of files that dvc fills before it renames them."""
+
+LOST, LEFT_IN_TREE = "dvc.lock lacked ", "dvc left "
+"""How texts begin that tell of what was mended after a run that had ended well."""
 
 TRIES = 3
 """How often dvc is run at most while it fails by itself."""
-
-LOCK, CANNOT_READ_LOCK = Path(".dvc/tmp/rwlock"), "Unable to read RWLock-file"
-NOTES, KEPT_NOTES = Path("dvc.lock"), Path(".work/dvc.lock")
-"""Another file that dvc writes in place, and the copy that stages keep of it."""
 
 STOPPED = threading.Event()
 """Whether this program was told to end; each run then ends what it started, and raises `StoppedError`."""
@@ -137,56 +149,61 @@ class ByDvc:
         stage: the stage.
         project: the project.
         log: where it prints to.
-        noted: the stages that dvc.lock has when all have run.
+        noted: what dvc.lock has of each stage when all have run.
     """
 
     victims = ("dvc", "stage", "both", "group")
 
-    def __init__(self, stage: Stage, project: Path, log: Path, noted: Collection[str] = ()) -> None:
-        self._stage, self._project, self._log, self._noted = stage, project, log, noted
+    def __init__(self, stage: Stage, project: Path, log: Path, noted: Mapping[str, Any] | None = None) -> None:
+        self._stage, self._project, self._log, self._noted = stage, project, log, noted or {}
 
     def run(self, at: float | None = None, victim: str = "", number: int = 0, is_awaited: bool = True) -> End:
         """As `Runs.run`; before the stage runs, dvc is the victim.
 
-        What dvc has damaged is mended as users mend it, and what it left beside outputs is removed in the end.
+        What dvc has damaged is mended as users mend it, and what it left in the tree is removed in the end.
         """
         forgiven: list[str] = []
         end = self._run(at, victim, number, is_awaited, [self._stage.name])
         while len(forgiven) < TRIES - 1 and failed_itself(end):
-            self._mend(end.said, is_first=not forgiven)
+            self._mend(kind_of(end.said), is_again=kind_of(end.said) in map(kind_of, forgiven))
             forgiven.append(end.said)
             end = self._run(at, victim, number, is_awaited, [self._stage.name])
         if at is None and end.code == 0 and (lost := self._lost()):
-            forgiven.append(f"dvc.lock lacked {', '.join(lost)}")
+            forgiven.append(f"{LOST}{', '.join(lost)}")
             end = self._run(None, "", 0, is_awaited=True, names=[])
         if at is None:
-            forgiven += [f"dvc left {path}" for path in self._removed()]
+            forgiven += [f"{LEFT_IN_TREE}{path}" for path in self._removed()]
         return replace(end, forgiven=tuple(forgiven))
 
-    def _mend(self, said: str, is_first: bool) -> None:
-        """Removes what dvc cannot read; takes the copy of its notes if the next run failed, too."""
-        notes, kept = self._project / NOTES, self._project / KEPT_NOTES
-        if CANNOT_READ_LOCK in said:
+    def _mend(self, kind: str, is_again: bool) -> None:
+        """Mends what a kind of failure is known for; if it comes again, all that dvc may not be able to read."""
+        kept = self._project / KEPT_NOTES
+        if kind == CANNOT_READ_LOCK:
             (self._project / LOCK).unlink(missing_ok=True)
-            return
-        for unfinished in (self._project / RUNS).glob("*/*/.*.tmp"):
-            unfinished.unlink()
-        for run in (self._project / RUNS).glob("*/*"):
-            with suppress(OSError):
-                run.rmdir()  # fails if it is not empty
-        if not is_first and kept.is_file():
-            shutil.copyfile(kept, notes)
+        if kind == RUN_UNFINISHED or is_again:
+            for unfinished in (self._project / RUNS).glob("*/*/.*.tmp"):
+                unfinished.unlink()
+            for run in (self._project / RUNS).glob("*/*"):
+                with suppress(OSError):
+                    run.rmdir()  # fails if it is not empty
+        if (kind == NOTES_CUT_OFF or is_again) and kept.is_file():
+            shutil.copyfile(kept, self._project / NOTES)
 
     def _removed(self) -> list[str]:
-        """The files that dvc left unfinished beside outputs; none of them is there any more."""
+        """The files that dvc left unfinished in the tree; none of them is there any more."""
         left = [path for path in paths_of(self._project) if LEFT.fullmatch(Path(path).name)]
         for path in left:
             (self._project / path).unlink()
         return left
 
     def _lost(self) -> list[str]:
-        """The stages that dvc.lock had and has no more."""
-        return sorted({*self._noted} - locked_stages(self._project).keys()) if self._noted else []
+        """The other stages of which dvc.lock has lost something."""
+        found = locked_stages(self._project) if self._noted else {}
+        return sorted(
+            name
+            for name, noted in self._noted.items()
+            if name not in found or (name != self._stage.name and found[name] != noted)
+        )
 
     def _run(self, at: float | None, victim: str, number: int, is_awaited: bool, names: Sequence[str]) -> End:
         start, sent = time.monotonic(), None
@@ -215,9 +232,14 @@ def failed_itself(end: End) -> bool:
     if end.hung or end.code == 0:
         return False
     ran_none = not STAGE_BEGAN.search(end.said)
-    if end.after_signal is not None:  # it may come when dvc has failed, and has not ended yet
+    if end.after_signal is not None:  # it may come when dvc has failed, and has not ended yet, or takes a lock
         return ran_none and end.code == DVC_FAILED
-    return ran_none or CANNOT_READ_LOCK in end.said
+    return ran_none or (CANNOT_READ_LOCK in end.said and not STAGE_FAILED.search(end.said))
+
+
+def kind_of(said: str) -> str:
+    """How dvc failed by itself: a name of `KINDS`, or `OTHER`."""
+    return next((kind for kind, says in KINDS.items() if re.search(says, said, re.MULTILINE)), OTHER)
 
 
 @contextmanager

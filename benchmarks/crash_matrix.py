@@ -17,8 +17,8 @@ to go on. The two must end with the dvc.lock of experiments that nothing disturb
 
     python -m benchmarks.crash_matrix [--kills 200] [--queue-kills 40] [--only STAGE ...] [--seed 1] [--work FOLDER]
 
-With `--work`, the same command continues a run that was stopped (Ctrl-C ends all that it started). Expect one and a
-half hours on two cores.
+With `--work`, the same command continues a run that was stopped (Ctrl-C ends all that it started). What another commit
+has finished there is kept; the tables name the commit of each row. Expect one and a half hours on two cores.
 """
 
 import json
@@ -44,6 +44,7 @@ from benchmarks.crash_project import (
     copy_before,
     damaged_objects,
     differences,
+    locked_stages,
     make_older,
     make_reference,
     mixed_outputs,
@@ -87,6 +88,7 @@ class Outcome:
         seconds: from SIGINT or SIGTERM, sent to a stage that ran alone, to the end of its process.
         seconds_of_sigkill: the same of SIGKILL, for comparison: how long the system takes, which waits for the disk.
         wrong: what was not as it must be: other bytes, names that were left, hangs, tracebacks, exit codes.
+        commit: of this benchmark and of the program.
     """
 
     stage: str
@@ -98,6 +100,7 @@ class Outcome:
     seconds_of_sigkill: list[float] = field(default_factory=list)
     forgiven: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    commit: str = ""
 
 
 def batter(stage: Stage, way: str, runs: Runs, work: Path, project: Path, kills: int, seed: int) -> Outcome:
@@ -179,8 +182,8 @@ class Part:
     kills: int
 
 
-def one_part(work: Path, part: Part, seed: int, servers: "SimpleQueue[CommandServer]") -> Outcome:
-    """What comes of a part; of an earlier run of this benchmark, if it has finished it."""
+def one_part(work: Path, part: Part, seed: int, servers: "SimpleQueue[CommandServer]", commit: str) -> Outcome:
+    """What comes of a part; of an earlier run of this benchmark, also of another commit, if it has finished it."""
     stage, way, kills = part.stage, part.way, part.kills
     kept = work / f"{stage.file_name}_{way.replace(' ', '_')}_{kills}_{seed}.json"
     if not kept.is_file():
@@ -191,11 +194,12 @@ def one_part(work: Path, part: Part, seed: int, servers: "SimpleQueue[CommandSer
         if way == ALONE:
             runs = Alone(stage, server, project, log)
         else:
-            runs = ByDvc(stage, project, log, [each.name for each in stages_of(work / "reference")])
+            runs = ByDvc(stage, project, log, locked_stages(work / "reference"))
         try:
             outcome = batter(stage, way, runs, work, project, kills, seed)
         finally:
             servers.put(server)
+        outcome.commit = commit
         with replace_whole(kept) as partial_file:
             partial_file.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
         print(f"{stage.name} {way}: {outcome.hits} kills, {time.monotonic() - start:.0f} s", flush=True)
@@ -209,7 +213,7 @@ def parts_of(stages: Sequence[Stage], kills: int, by_dvc: Sequence[str]) -> list
     return alone + [Part(stage, BY_DVC, part_by_dvc) for stage in stages if stage.name in by_dvc]
 
 
-def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> list[Outcome]:
+def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int, commit: str) -> list[Outcome]:
     """The kills of all parts, some at a time."""
     free: SimpleQueue[CommandServer] = SimpleQueue()
     STOPPED.clear()
@@ -218,7 +222,7 @@ def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> lis
         for server in servers:
             free.put(server)
         try:
-            return list(pool.map(lambda part: one_part(work, part, seed, free), parts))
+            return list(pool.map(lambda part: one_part(work, part, seed, free, commit), parts))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             STOPPED.set()
@@ -227,37 +231,25 @@ def run_all(work: Path, parts: Sequence[Part], seed: int, processes: int) -> lis
             raise
 
 
-def refuse_other_code(work: Path, commit: str) -> None:
-    """Notes the commit in a new folder.
-
-    Raises:
-        SystemExit: the folder holds results of another commit.
-    """
-    note = work / "commit"
-    work.mkdir(parents=True, exist_ok=True)
-    if note.is_file() and (found := note.read_text(encoding="utf-8")) != commit:
-        raise SystemExit(f"{work} holds results of commit {found}, and this is {commit}: take another folder")
-    note.write_text(commit, encoding="utf-8")
-
-
 def main() -> None:
     """Runs the benchmark."""
     options = arguments(__doc__, *OPTIONS)
     for number in (SIGINT, SIGTERM):
         signal(number, default_int_handler)  # also for all that this starts, even if a shell ignores Ctrl-C
     record = Record("crash_matrix", options)
+    commit = record.document["commit"]
     kills, in_queue = (3, 0) if options.quick else (options.kills, options.queue_kills)
     start = time.monotonic()
     with ExitStack() as held:
         work = (options.work or Path(held.enter_context(tempfile.TemporaryDirectory()))).resolve()
-        refuse_other_code(work, record.document["commit"])
+        work.mkdir(parents=True, exist_ok=True)
         make_reference(work / "reference")
         make_older(work / "reference", work / "older")
         print(f"the projects are made, {time.monotonic() - start:.0f} s", flush=True)
         stages = [stage for stage in stages_of(work / "reference") if stage.name in (options.only or [stage.name])]
         by_dvc = QUICK_BY_DVC if options.quick else [stage.name for stage in stages]
-        outcomes = run_all(work, parts_of(stages, kills, by_dvc), options.seed, options.processes)
-        queued = queue_kills(work, in_queue, options.seed)
+        outcomes = run_all(work, parts_of(stages, kills, by_dvc), options.seed, options.processes, commit)
+        queued = queue_kills(work, in_queue, options.seed, commit)
     add_tables(record, outcomes, queued)
     record.keep(outcomes=[asdict(outcome) for outcome in outcomes], queue=asdict(queued))
     record.write()

@@ -45,6 +45,7 @@ class Queued:
         again: how often an experiment had to be queued again.
         mended: how often a lock that `dvc` had damaged was removed.
         wrong: what was not as it must be.
+        commit: of this benchmark and of the program.
     """
 
     hits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VICTIMS, 0))
@@ -53,9 +54,10 @@ class Queued:
     again: int = 0
     mended: int = 0
     wrong: list[str] = field(default_factory=list)
+    commit: str = ""
 
 
-def queue_kills(work: Path, kills: int, seed: int) -> Queued:
+def queue_kills(work: Path, kills: int, seed: int, commit: str) -> Queued:
     """Kills processes of two experiments until so many kills have hit; of an earlier run, if it has finished them."""
     kept = work / f"queue_{kills}_{seed}.json"
     if not kills:
@@ -67,6 +69,7 @@ def queue_kills(work: Path, kills: int, seed: int) -> Queued:
             queued = _kills_in(before, project, kills, seed)
         finally:
             _end_all(project)
+        queued.commit = commit
         with replace_whole(kept) as partial:
             partial.write_text(json.dumps(asdict(queued)), encoding="utf-8")
     return Queued(**json.loads(kept.read_text(encoding="utf-8")))

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 
 import psutil
 import pytest
+from dvc_objects.fs.utils import tmp_fname
 from real_project import HANGS
 from ruamel.yaml import YAML
 
@@ -26,6 +27,7 @@ from benchmarks.crash_attempts import (
     End,
     ends_by,
     failed_itself,
+    kind_of,
     lives,
     started,
 )
@@ -36,7 +38,6 @@ from benchmarks.crash_matrix import (
     batter,
     one_part,
     parts_of,
-    refuse_other_code,
     run_all,
 )
 from benchmarks.crash_project import Stage, attempted, content, damaged_objects, differences, stages_of
@@ -56,7 +57,7 @@ def test_after_seeded_kills_all_is_as_without(reproduced, tmp_path):
         older.parent.mkdir(parents=True, exist_ok=True)
         older.write_text("older", encoding="utf-8")
     shutil.copy(reproduced / "dvc.lock", tmp_path / "older")
-    outcomes = run_all(tmp_path, parts, seed=1, processes=1)
+    outcomes = run_all(tmp_path, parts, seed=1, processes=1, commit="0a")
     assert [what for outcome in outcomes for what in outcome.wrong] == []
     assert all(outcome.hits >= KILLS[outcome.stage] and outcome.ends for outcome in outcomes)
 
@@ -268,7 +269,8 @@ def test_a_finished_part_is_not_run_again(made, monkeypatch):
     runs, servers = [], SimpleQueue()
     servers.put(None)
     monkeypatch.setattr(crash_matrix, "batter", lambda *arguments: runs.append(1) or Outcome("make", BY_DVC, hits=3))
-    assert [one_part(made.parent, Part(STAGE, BY_DVC, 3), 1, servers).hits for _ in range(2)] == [3, 3]
+    found = [one_part(made.parent, Part(STAGE, BY_DVC, 3), 1, servers, commit) for commit in ("0a", "0b")]
+    assert [(outcome.hits, outcome.commit) for outcome in found] == [(3, "0a"), (3, "0a")]
     assert runs == [1]
 
 
@@ -287,13 +289,6 @@ def test_what_is_wrong_ends_with_code_1(faults, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) if faults else nullcontext():
         crash_matrix.main()
     assert (tmp_path / "record.json").is_file()
-
-
-def test_results_of_other_code_are_not_taken(tmp_path):
-    refuse_other_code(tmp_path / "new", "0a")
-    refuse_other_code(tmp_path / "new", "0a")
-    with pytest.raises(SystemExit, match=r"results of commit 0a, and this is 0b\+"):
-        refuse_other_code(tmp_path / "new", "0b+")
 
 
 def test_kills_that_all_come_too_late_are_told(made):
@@ -316,8 +311,10 @@ def test_a_lock_that_dvc_damaged_is_removed_and_counted(made, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["'./dvc.lock' is invalid.", "ERROR: failed to reproduce 'make': "])
-def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told):
+@pytest.mark.parametrize(
+    ("told", "tries"), [("'./dvc.lock' is invalid.", 1), ("ERROR: failed to reproduce 'make': ", 2)]
+)
+def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told, tries):
     """Whatever dvc says of them."""
     says = f'test -s {NOTES} && exit 0; echo "{told}"; exit 255'
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
@@ -328,7 +325,7 @@ def test_notes_that_dvc_cut_off_are_replaced_by_the_copy(made, monkeypatch, told
     (made / KEPT_NOTES).parent.mkdir(exist_ok=True)
     (made / KEPT_NOTES).write_text("whole\n")
     end = runs.run()
-    assert (end.code, len(end.forgiven), (made / NOTES).read_text()) == (0, 2, "whole\n")
+    assert (end.code, len(end.forgiven), (made / NOTES).read_text()) == (0, tries, "whole\n")
     for file in (NOTES, KEPT_NOTES):  # a copy that dvc does not read either mends nothing
         (made / file).write_text("")
     assert runs.run().code == 255
@@ -341,18 +338,21 @@ def test_unfinished_runs_of_dvc_are_removed(made, monkeypatch, unfinished):
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["sh", "-c", says], *where))
     for name in ("ab/cd", "ab/ef"):
         (made / RUNS / name).mkdir(parents=True)
-    (made / RUNS / "ab/ef/1").touch()
+    for name in ("ab/ef/1", "ab/gh/.0123456789_-abcdefghij", "ab/gh/2.tmp"):
+        (made / RUNS / name).parent.mkdir(exist_ok=True)
+        (made / RUNS / name).touch()
     if unfinished != "ab/cd":
         (made / RUNS / unfinished).touch()
     end = ByDvc(STAGE, made, made.parent / "log").run()
     assert (end.code, len(end.forgiven)) == (0, 1)
-    assert [path.relative_to(made / RUNS).as_posix() for path in (made / RUNS).glob("*/*/*")] == ["ab/ef/1"]
+    whole = [path.name for path in (made / RUNS).glob("*/*/*")]
+    assert sorted(whole) == [".0123456789_-abcdefghij", "1", "2.tmp"]
     assert not (made / RUNS / "ab/cd").exists()
 
 
 @pytest.mark.slow
 def test_what_dvc_left_beside_outputs_is_counted_and_removed(made, monkeypatch):
-    left, other = "results/.0123456789_-abcdefghij.tmp", "results/.card.md.partial"
+    left, other = f"results/{tmp_fname()}", "results/.card.md.partial"  # the first is DVC's own
     (made / "results").mkdir(exist_ok=True)
     monkeypatch.setattr(crash_attempts, "started", lambda words, *where: started(["true"], *where))
     runs = ByDvc(STAGE, made, made.parent / "log")
@@ -382,6 +382,7 @@ def test_dvc_is_run_again_where_it_fails_by_itself(made, monkeypatch, failures, 
         (End(255, 1.0, "Running stage 'make':"), False),
         (End(255, 1.0, f"Running stage 'make':\n{CANNOT_READ_LOCK}"), True),
         (End(255, 1.0, f"Running stage 'make':\n{CANNOT_READ_LOCK}", after_signal=0.1), False),
+        (End(255, 1.0, f"Running stage 'make':\n{FAILED}1\n{CANNOT_READ_LOCK}"), False),
         (End(255, 1.0, "ERROR: no", hung=True), False),
         (End(0, 1.0, ""), False),
     ],
@@ -417,11 +418,30 @@ def test_stages_that_the_notes_lost_are_looked_at_again(made, monkeypatch):
         return started(["sh", "-c", adds if words == ["dvc", "repro"] else "true"], *where)
 
     monkeypatch.setattr(crash_attempts, "started", repro)
-    assert ByDvc(STAGE, made, made.parent / "log", ["make"]).run().forgiven == ()
-    runs = ByDvc(STAGE, made, made.parent / "log", ["make", "other"])
+    noted = {"make": {"outs": ["of another run"]}, "other": {}}
+    assert ByDvc(STAGE, made, made.parent / "log", {"make": noted["make"]}).run().forgiven == ()
+    runs = ByDvc(STAGE, made, made.parent / "log", noted)
     assert runs.run().forgiven == ("dvc.lock lacked other",)
     assert sorted(YAML(typ="safe").load(made / NOTES)["stages"]) == ["make", "other"]
     assert runs.run().forgiven == ()
+    whole = noted | {"other": {"outs": []}}  # so what is there now has lost something
+    assert ByDvc(STAGE, made, made.parent / "log", whole).run().forgiven == ("dvc.lock lacked other",)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("ERROR: failed to reproduce 'a': Unable to read RWLock-file '.dvc/tmp/rwlock'.", "Unable to read RWLock-file"),
+        ("'./dvc.lock' validation failed.\n\nrequired key not provided", "dvc.lock is cut off"),
+        ("ERROR: failed to reproduce 'a': 'outs'\n", "a run in its cache is unfinished"),
+        ("ERROR: output 'outs' is missing", "something else"),
+        ("Stage 'a' is cached - skipping run\nERROR: output 'b' does not exist", "a run in its cache is unfinished"),
+        ("ERROR: output 'b' does not exist", "something else"),
+        ("ERROR: failed to reproduce 'a': Unable to acquire lock. Most likely", "a lock is not taken"),
+    ],
+)
+def test_how_dvc_failed_is_told_by_what_it_said(said, kind):
+    assert kind_of(said) == kind
 
 
 def test_notes_that_are_cut_off_are_content_as_they_are(made):
@@ -439,7 +459,7 @@ def test_ctrl_c_ends_what_was_started(made, monkeypatch):
     """Threads run the parts; none of them may wait for its stage, which would run for hours."""
     started_here, both = [], threading.Barrier(2)
 
-    def waits(work, part, seed, servers):
+    def waits(work, part, seed, servers, commit):
         with started(["sleep", "3600"], made.parent, made.parent / "log") as process:
             started_here.append(psutil.Process(process.pid))
             if both.wait() == 0:  # one of them: a second signal would interrupt what ends them
@@ -450,7 +470,7 @@ def test_ctrl_c_ends_what_was_started(made, monkeypatch):
     ended, server = [], type("Server", (), {"kill": lambda self: ended.append(self)})()
     monkeypatch.setattr(crash_matrix, "CommandServer", lambda program: nullcontext(server))
     with pytest.raises(KeyboardInterrupt):
-        run_all(made.parent, [Part(STAGE, ALONE, 1)] * 3, seed=1, processes=2)
+        run_all(made.parent, [Part(STAGE, ALONE, 1)] * 3, seed=1, processes=2, commit="0a")
     assert [lives(process) for process in started_here] == [False, False]
     assert ended == [server, server]
 

@@ -1,5 +1,6 @@
 """What DVC leaves when it is ended, and how to go on: stages keep a copy of dvc.lock, for DVC writes it in place."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc_objects.fs.utils import tmp_fname
 from real_project import ENVIRONMENT
 
 from pipeline.cli.kept_lock import keep_copy
@@ -103,29 +105,40 @@ def test_with_the_copy_only_the_last_stage_runs_again(tmp_path, kept):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kept", "told"),
-    [(None, "join() argument must be str"), ("cmd: python stage.py two\n", "failed to reproduce 'second': 'outs'")],
+    ("ends_before", "told"),
+    [
+        (None, "join() argument must be str"),
+        ("outs:", "failed to reproduce 'second': 'outs'"),
+        ("- path: two", "'two' does not exist"),
+    ],
 )
-def test_an_unfinished_run_stops_dvc_until_it_is_removed(tmp_path, kept, told):
+def test_an_unfinished_run_stops_dvc_until_it_is_removed(tmp_path, ends_before, told):
     """DVC makes a folder, a file in it, and gives the file its name. The command is that of docs/reliability.md."""
     (tmp_path / "stage.py").write_text(STAGE)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE.format(python=sys.executable))
+    both = PIPELINE.replace("stage.py two,", "stage.py three && {python} stage.py two,").replace(
+        "[two]", "[three, two]"
+    )
+    (tmp_path / "dvc.yaml").write_text(both.format(python=sys.executable))
 
     def run(*words):
         return subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
 
     run("dvc", "init", "--no-scm")
     assert run("dvc", "repro").returncode == 0
-    whole = (tmp_path / "dvc.lock").read_text()
-    for file in [*(tmp_path / ".dvc/cache/runs").glob("*/*/*")]:
-        if kept is not None:
-            file.with_name(".0123456789_-abcdefghij.tmp").write_text(kept)
-        file.unlink()
+    noted = (tmp_path / "dvc.lock").read_text()
+    (whole,) = (tmp_path / ".dvc/cache/runs").glob("*/*/*")
+    if ends_before is None:
+        whole = whole.rename(whole.parents[1] / whole.name)
+    else:
+        cut_off, _, _ = whole.read_text().partition(ends_before)
+        whole.with_name(tmp_fname()).write_text(cut_off)
+        os.utime(whole, (0, 0))  # DVC reads the newest
     (tmp_path / "dvc.lock").unlink()
     for _ in range(2):
         refused = run("dvc", "repro")
         assert (refused.returncode, told in refused.stderr) == (255, True), refused.stderr
-    command = re.search(r"`(find \.dvc/cache/runs .*)`", DOCUMENT.read_text(encoding="utf-8"))
-    assert run("sh", "-c", command[1]).returncode == 0
+    (command,) = re.findall(r"`(find \.dvc/cache/runs [^`]*)`", DOCUMENT.read_text(encoding="utf-8"))
+    assert run("sh", "-c", command).returncode == 0
+    assert [*whole.parent.iterdir()] == [whole]
     assert run("dvc", "repro").returncode == 0
-    assert (tmp_path / "dvc.lock").read_text() == whole
+    assert (tmp_path / "dvc.lock").read_text() == noted
