@@ -26,6 +26,7 @@ ENVIRONMENT["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), ENVIRON
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parent / "without_jax"), os.environ.get("PYTHONPATH")])
 )
+ENVIRONMENT["PYTHONDONTWRITEBYTECODE"] = "1"  # or Python keeps what TensorFlow generates beside it, in TMPDIR
 HANGS = 1800
 """Seconds after which a process is taken to hang: so many that no machine, however slow or busy, needs them."""
 

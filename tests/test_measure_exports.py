@@ -309,6 +309,7 @@ def test_a_process_ends_with_its_input(tmp_path, monkeypatch, write, name):
     """So also if the stage that started it was killed. Then TensorFlow removes its temporary files."""
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # or Python keeps what TensorFlow generates beside it
     command = [sys.executable, "-m", process.__name__, str(write(tmp_path / name)), "8", "1"]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
     assert set(json.loads(ended.stdout)) == {"digest", "peak_memory_mb"}
