@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -15,7 +14,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from benchmarks.crash_project import Stage, locked_stages, paths_of
+from benchmarks.crash_mending import CANNOT_READ_LOCK, LEFT_IN_TREE, LOST, kind_of, lost_entries, mend, remove_left
+from benchmarks.crash_project import Stage
 from benchmarks.crash_server import CommandServer
 from benchmarks.projects import environment_of
 
@@ -30,28 +30,6 @@ STAGE_BEGAN, STAGE_FAILED = re.compile("Running stage '"), re.compile(r"exited w
 
 DVC_FAILED = 255
 """The exit code of dvc where it, or a stage, failed."""
-
-LOCK, NOTES, KEPT_NOTES = Path(".dvc/tmp/rwlock"), Path("dvc.lock"), Path(".work/dvc.lock")
-"""Two files that dvc writes in place, and the copy that stages keep of the second."""
-
-RUNS = Path(".dvc/cache/runs")
-"""What dvc keeps of runs, a folder for each."""
-
-CANNOT_READ_LOCK = "Unable to read RWLock-file"
-NOTES_CUT_OFF, RUN_UNFINISHED, OTHER = "dvc.lock is cut off", "a run in its cache is unfinished", "something else"
-KINDS = {
-    CANNOT_READ_LOCK: CANNOT_READ_LOCK,
-    NOTES_CUT_OFF: r"dvc\.lock' (is invalid|validation failed)",
-    RUN_UNFINISHED: r"join\(\) argument must be str|: 'outs'$|is cached - skipping run[\s\S]*does not exist",
-    "a lock is not taken": "Unable to acquire lock|Unlock called on an unlocked lock",
-}
-"""How dvc fails by itself after it was ended, and what it says then (docs/reliability.md)."""
-
-LEFT = re.compile(r"\.[\w-]{22}\.tmp")
-"""The names of files that dvc fills before it renames them."""
-
-LOST, LEFT_IN_TREE = "dvc.lock lacked ", "dvc left "
-"""How texts begin that tell of what was mended after a run that had ended well."""
 
 TRIES = 3
 """How often dvc is run at most while it fails by itself."""
@@ -165,45 +143,15 @@ class ByDvc:
         forgiven: list[str] = []
         end = self._run(at, victim, number, is_awaited, [self._stage.name])
         while len(forgiven) < TRIES - 1 and failed_itself(end):
-            self._mend(kind_of(end.said), is_again=kind_of(end.said) in map(kind_of, forgiven))
+            mend(self._project, kind_of(end.said), is_again=kind_of(end.said) in map(kind_of, forgiven))
             forgiven.append(end.said)
             end = self._run(at, victim, number, is_awaited, [self._stage.name])
-        if at is None and end.code == 0 and (lost := self._lost()):
+        if at is None and end.code == 0 and (lost := lost_entries(self._project, self._noted, self._stage.name)):
             forgiven.append(f"{LOST}{', '.join(lost)}")
             end = self._run(None, "", 0, is_awaited=True, names=[])
         if at is None:
-            forgiven += [f"{LEFT_IN_TREE}{path}" for path in self._removed()]
+            forgiven += [f"{LEFT_IN_TREE}{path}" for path in remove_left(self._project)]
         return replace(end, forgiven=tuple(forgiven))
-
-    def _mend(self, kind: str, is_again: bool) -> None:
-        """Mends what a kind of failure is known for; if it comes again, all that dvc may not be able to read."""
-        kept = self._project / KEPT_NOTES
-        if kind == CANNOT_READ_LOCK:
-            (self._project / LOCK).unlink(missing_ok=True)
-        if kind == RUN_UNFINISHED or is_again:
-            for unfinished in (self._project / RUNS).glob("*/*/.*.tmp"):
-                unfinished.unlink()
-            for run in (self._project / RUNS).glob("*/*"):
-                with suppress(OSError):
-                    run.rmdir()  # fails if it is not empty
-        if (kind == NOTES_CUT_OFF or is_again) and kept.is_file():
-            shutil.copyfile(kept, self._project / NOTES)
-
-    def _removed(self) -> list[str]:
-        """The files that dvc left unfinished in the tree; none of them is there any more."""
-        left = [path for path in paths_of(self._project) if LEFT.fullmatch(Path(path).name)]
-        for path in left:
-            (self._project / path).unlink()
-        return left
-
-    def _lost(self) -> list[str]:
-        """The other stages of which dvc.lock has lost something."""
-        found = locked_stages(self._project) if self._noted else {}
-        return sorted(
-            name
-            for name, noted in self._noted.items()
-            if name not in found or (name != self._stage.name and found[name] != noted)
-        )
 
     def _run(self, at: float | None, victim: str, number: int, is_awaited: bool, names: Sequence[str]) -> End:
         start, sent = time.monotonic(), None
@@ -235,11 +183,6 @@ def failed_itself(end: End) -> bool:
     if end.after_signal is not None:  # it may come when dvc has failed, and has not ended yet, or takes a lock
         return ran_none and end.code == DVC_FAILED
     return ran_none or (CANNOT_READ_LOCK in end.said and not STAGE_FAILED.search(end.said))
-
-
-def kind_of(said: str) -> str:
-    """How dvc failed by itself: a name of `KINDS`, or `OTHER`."""
-    return next((kind for kind, says in KINDS.items() if re.search(says, said, re.MULTILINE)), OTHER)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.crash_attempts import LEFT_IN_TREE, LOST, OTHER, kind_of
+from benchmarks.crash_mending import LEFT_IN_TREE, LOST, OTHER, kind_of
 from benchmarks.record import Record
 
 if TYPE_CHECKING:

@@ -17,20 +17,7 @@ from real_project import HANGS
 from ruamel.yaml import YAML
 
 from benchmarks import crash_attempts, crash_matrix, crash_project
-from benchmarks.crash_attempts import (
-    CANNOT_READ_LOCK,
-    KEPT_NOTES,
-    LOCK,
-    NOTES,
-    RUNS,
-    ByDvc,
-    End,
-    ends_by,
-    failed_itself,
-    kind_of,
-    lives,
-    started,
-)
+from benchmarks.crash_attempts import ByDvc, End, ends_by, failed_itself, lives, started
 from benchmarks.crash_ends import ALONE, BY_DVC, PYTHON_STARTS, wrong_ends
 from benchmarks.crash_matrix import (
     Outcome,
@@ -40,6 +27,7 @@ from benchmarks.crash_matrix import (
     parts_of,
     run_all,
 )
+from benchmarks.crash_mending import CANNOT_READ_LOCK, KEPT_NOTES, LOCK, NOTES, RUNS, kind_of
 from benchmarks.crash_project import Stage, attempted, content, damaged_objects, differences, stages_of
 from benchmarks.crash_queue import Queued, insist
 
