@@ -8,6 +8,7 @@ import gc
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -68,6 +69,12 @@ def refuse_processes(event: str, arguments: tuple[object, ...]) -> None:
     if event in STARTS_A_PROCESS and not may_start_processes:
         raise RuntimeError(f"a test that starts a process ({event} {arguments[:1]}) is marked with @pytest.mark.slow")
 
+
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    # Ignored as under `nohup`, or as of a script's job in the background. Programs inherit that, but no function of
+    # Python: this process goes on ignoring the signal, and the programs that tests start do not.
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 platform.processor()  # h5py asks for it when it is loaded; the first answer takes a process, and is kept
 sys.addaudithook(refuse_processes)
